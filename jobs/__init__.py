@@ -1,0 +1,1 @@
+"""The cluster: `python -m jobs VERB`. The only package that imports ray."""

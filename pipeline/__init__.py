@@ -1,0 +1,1 @@
+"""The steps a person runs: `python -m pipeline VERB`."""
