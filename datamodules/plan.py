@@ -1,0 +1,226 @@
+"""Who reads what and when: pure integer arithmetic, no I/O.
+
+A sample is a number in [0, num_samples): a place in the list of a split's videos. An epoch is a keyed permutation of
+these numbers. Position p of the epoch is the p-th number of it. Every step takes the next `world_size * batch_size`
+positions, rank r the r-th part of them. So the order depends on seed and epoch alone, and what is left after
+`consumed` positions is the same whatever the number of ranks: a run resumes by knowing two integers.
+
+Numbers checked by hand, 10 samples, 2 ranks, 2 videos a rank and step, not shuffled:
+
+    step 0:  rank 0 [0, 1]   rank 1 [2, 3]
+    step 1:  rank 0 [4, 5]   rank 1 [6, 7]
+    step 2:  rank 0 [8]      rank 1 [9]         (the tail, shared out evenly)
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Shuffle = Literal["global", "shards", "none"]
+
+_ROUNDS = 8
+_MASK_64 = (1 << 64) - 1
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scrambles 64-bit words (the finalizer of SplitMix64; Steele, Lea, Flood 2014, figure 12)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def _hash(*integers: int) -> int:
+    """One 64-bit word that depends on every given integer and on their order."""
+    state = 0
+    for integer in integers:
+        word = np.array([(state * 0x9E3779B97F4A7C15 + integer + 1) & _MASK_64], dtype=np.uint64)
+        state = int(_mix(word)[0])
+    return state
+
+
+class KeyedPermutation:
+    """A permutation of range(size) that is computed, not stored: a Feistel network with cycle walking.
+
+    The words of `bits` bits, at most 2 * size of them, are permuted by rounds that xor one half with a hash of the
+    other; a word that falls outside range(size) is permuted again until it falls inside (Black and Rogaway 2002,
+    "Ciphers with arbitrary finite domains"). Time and memory depend on the numbers asked for, not on `size`.
+    """
+
+    def __init__(self, size: int, *key: int) -> None:
+        if size < 0:
+            raise ValueError(f"size={size}: must be at least 0")
+        self.size = size
+        bits = max(2, (size - 1).bit_length())
+        self._low_bits = np.uint64(bits // 2)
+        self._low_mask = np.uint64((1 << (bits // 2)) - 1)
+        self._high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
+        self._round_keys = [np.uint64(_hash(*key, size, number)) for number in range(_ROUNDS)]
+
+    def __call__(self, positions: Integers) -> Integers:
+        """The numbers at the given positions: int64 in [0, size), same shape."""
+        words = np.asarray(positions).astype(np.uint64)
+        if words.size and (int(words.max()) >= self.size or int(np.min(positions)) < 0):
+            raise IndexError(f"positions must be in [0, {self.size})")
+        words = self._permute(words)
+        outside = np.flatnonzero(words >= self.size)
+        while outside.size:
+            words[outside] = self._permute(words[outside])
+            outside = outside[words[outside] >= self.size]
+        return words.astype(np.int64)
+
+    def _permute(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        high, low = words >> self._low_bits, words & self._low_mask
+        for number, key in enumerate(self._round_keys):
+            if number % 2 == 0:
+                high = high ^ (_mix(low ^ key) & self._high_mask)
+            else:
+                low = low ^ (_mix(high ^ key) & self._low_mask)
+        return (high << self._low_bits) | low
+
+
+class ShardPermutation:
+    """A permutation that reads shards in random order, `window` of them shuffled together at a time.
+
+    For object stores, where reading near what was just read is cheap. Samples are numbered shard after shard.
+
+    Args:
+        shard_sizes: number of samples of each shard, in order.
+        window: shards that are shuffled together; 1 keeps to one shard at a time.
+        key: any integers, the seed and the epoch.
+    """
+
+    def __init__(self, shard_sizes: Sequence[int], window: int, *key: int) -> None:
+        if window < 1:
+            raise ValueError(f"window={window}: must be at least 1")
+        sizes = np.asarray(shard_sizes, dtype=np.int64)
+        first = np.cumsum(sizes) - sizes  # number of the first sample of each shard
+        order = KeyedPermutation(len(sizes), *key, 0)(np.arange(len(sizes)))
+        self.size = int(sizes.sum())
+        self._key = key
+        self._window = window
+        self._first = first[order]
+        self._shard_start = np.concatenate([[0], np.cumsum(sizes[order])])  # position where each shard starts
+        self._window_start = self._shard_start[:-1:window]
+
+    def __call__(self, positions: Integers) -> Integers:
+        """The numbers at the given positions: int64 in [0, size), same shape."""
+        positions = np.asarray(positions, dtype=np.int64)
+        numbers = np.empty_like(positions)
+        windows = np.searchsorted(self._window_start, positions, side="right") - 1
+        for window in np.unique(windows):
+            here = windows == window
+            start = self._window_start[window]
+            end = self._shard_start[min((int(window) + 1) * self._window, len(self._first))]
+            shuffled = start + KeyedPermutation(int(end - start), *self._key, 1, int(window))(positions[here] - start)
+            shard = np.searchsorted(self._shard_start, shuffled, side="right") - 1
+            numbers[here] = self._first[shard] + shuffled - self._shard_start[shard]
+        return numbers
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """The batches of training, for every rank, epoch and point of resumption.
+
+    All ranks take the same number of steps with batches of the same size. The last step of an epoch is smaller: the
+    tail is shared out evenly, which leaves out at most `world_size - 1` videos an epoch (others in each).
+
+    Attributes:
+        num_samples: videos of the split.
+        batch_size: videos a rank takes in a step.
+        world_size: number of ranks.
+        seed: key of the order, together with the epoch.
+        shuffle: `global`, `shards` (see `ShardPermutation`) or `none`.
+        shard_sizes: videos of each shard, for `shuffle="shards"`.
+        shard_window: shards shuffled together, for `shuffle="shards"`.
+        drop_last: leave the smaller last step out, at most `world_size * batch_size - 1` videos.
+    """
+
+    num_samples: int
+    batch_size: int
+    world_size: int = 1
+    seed: int = 0
+    shuffle: Shuffle = "global"
+    shard_sizes: tuple[int, ...] = ()
+    shard_window: int = 16
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "world_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.shuffle == "shards" and sum(self.shard_sizes) != self.num_samples:
+            raise ValueError(f"shard_sizes add up to {sum(self.shard_sizes)}, but num_samples={self.num_samples}")
+        if self.num_steps() == 0:
+            step = self.world_size * (self.batch_size if self.drop_last else 1)
+            raise ValueError(
+                f"{self.num_samples} training videos are too few for one step of {step}: use fewer ranks, "
+                "a smaller batch_size or drop_last=False"
+            )
+
+    def num_steps(self, consumed: int = 0) -> int:
+        """Steps left in an epoch of which `consumed` positions are done; the same on every rank."""
+        full, tail = divmod(self.num_samples - consumed, self.world_size * self.batch_size)
+        return full + int(tail >= self.world_size and not self.drop_last)
+
+    def consumed_after(self, steps: int, consumed: int = 0) -> int:
+        """Positions done by all ranks together after `steps` more steps."""
+        return min(consumed + steps * self.world_size * self.batch_size, self.num_samples)
+
+    def batches(self, epoch: int, rank: int, consumed: int = 0) -> Iterator[Integers]:
+        """This rank's batches of an epoch from position `consumed` on.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            rank: this rank, in [0, world_size).
+            consumed: positions of this epoch that all ranks together have trained on.
+
+        Yields:
+            int64 (B,) sample numbers, B = `batch_size` but for a smaller last batch; `num_steps(consumed)` times.
+        """
+        permutation = self._permutation(epoch)
+        for step in range(self.num_steps(consumed)):
+            start = consumed + step * self.world_size * self.batch_size
+            size = min(self.batch_size, (self.num_samples - start) // self.world_size)
+            first = start + rank * size
+            yield permutation(np.arange(first, first + size))
+
+    def _permutation(self, epoch: int) -> "KeyedPermutation | ShardPermutation | _InOrder":
+        if self.shuffle == "global":
+            return KeyedPermutation(self.num_samples, self.seed, epoch)
+        if self.shuffle == "shards":
+            return ShardPermutation(self.shard_sizes, self.shard_window, self.seed, epoch)
+        return _InOrder()
+
+
+class _InOrder:
+    def __call__(self, positions: Integers) -> Integers:
+        return positions
+
+
+def evaluation_batches(num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> list[Integers]:
+    """This rank's batches of an evaluation: every sample in exactly one batch of one rank.
+
+    Each rank reads a block of neighbors. All ranks get the same number of batches, at least one: a rank that has fewer
+    videos ends with empty batches, so that collectives match and Lightning never meets a loader of length zero.
+
+    Args:
+        num_samples: videos of the split, at least 0.
+        batch_size: videos in a batch.
+        rank: this rank, in [0, world_size).
+        world_size: number of ranks.
+
+    Returns:
+        int64 (B,) sample numbers a batch, 0 <= B <= `batch_size`.
+    """
+    for name, value in (("batch_size", batch_size), ("world_size", world_size)):
+        if value < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")
+    start, end = (num_samples * number // world_size for number in (rank, rank + 1))
+    largest_block = -(-num_samples // world_size)
+    num_batches = max(1, -(-largest_block // batch_size))
+    edges = [min(start + number * batch_size, end) for number in range(num_batches + 1)]
+    return [np.arange(edges[number], edges[number + 1]) for number in range(num_batches)]

@@ -1,0 +1,80 @@
+"""Clip arithmetic, on integers that can be checked by eye."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodules.clips import ClipShape, dense_clips, random_clips, uniform_clips
+
+
+def test_uniform_clips_are_those_of_the_docstring():
+    shape = ClipShape(num_frames=3, frame_interval=2)
+    assert uniform_clips(shape, 10, 25.0, num_clips=3).tolist() == [[0, 2, 4], [2, 4, 6], [5, 7, 9]]
+
+
+def test_one_uniform_clip_is_the_middle_one():
+    assert uniform_clips(ClipShape(num_frames=4), 10, 25.0).tolist() == [[3, 4, 5, 6]]
+
+
+def test_dense_clips_are_those_of_the_docstring():
+    shape = ClipShape(num_frames=3, frame_interval=2)
+    assert dense_clips(shape, 10, 25.0, step=4).tolist() == [[0, 2, 4], [4, 6, 8]]
+
+
+def test_c3d_windows():
+    starts = dense_clips(ClipShape(num_frames=16), 40, 30.0, step=8)[:, 0]
+    assert starts.tolist() == [0, 8, 16, 24]
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("loop", [0, 2, 0]), ("repeat_last", [0, 2, 3])])
+def test_short_videos(policy, expected):
+    shape = ClipShape(num_frames=3, frame_interval=2, short_videos=policy)
+    assert uniform_clips(shape, 4, 25.0).tolist() == [expected]
+    assert dense_clips(shape, 4, 25.0, step=8).tolist() == [expected]
+
+
+def test_short_video_as_an_error_says_what_to_change():
+    shape = ClipShape(num_frames=3, frame_interval=2, short_videos="error")
+    with pytest.raises(ValueError, match="the video has 4 frames, a clip spans 5: use shorter clips"):
+        uniform_clips(shape, 4, 25.0)
+
+
+@pytest.mark.parametrize(
+    ("video_fps", "fps", "expected"),
+    [(30.0, 10.0, [0, 3, 6, 9]), (25.0, 10.0, [0, 2, 5, 7]), (10.0, 20.0, [0, 0, 1, 1]), (29.97, 29.97, [0, 1, 2, 3])],
+)
+def test_frames_at_a_rate(video_fps, fps, expected):
+    assert ClipShape(num_frames=4, fps=fps).offsets(video_fps).tolist() == expected
+
+
+def test_random_clips_reach_both_ends_and_every_place_between():
+    generator = np.random.default_rng(0)
+    starts = random_clips(ClipShape(num_frames=4), 10, 25.0, generator, num_clips=500)[:, 0]
+    assert set(starts.tolist()) == set(range(7))
+
+
+@given(
+    num_frames=st.integers(1, 20),
+    interval=st.integers(1, 5),
+    video_frames=st.integers(1, 300),
+    num_clips=st.integers(1, 12),
+    policy=st.sampled_from(["loop", "repeat_last"]),
+)
+def test_every_frame_number_exists(num_frames, interval, video_frames, num_clips, policy):
+    shape = ClipShape(num_frames, interval, short_videos=policy)
+    generator = np.random.default_rng(0)
+    for clips in (
+        uniform_clips(shape, video_frames, 25.0, num_clips),
+        random_clips(shape, video_frames, 25.0, generator, num_clips),
+        dense_clips(shape, video_frames, 25.0, step=8),
+    ):
+        assert clips.shape[1] == num_frames
+        assert clips.min() >= 0
+        assert clips.max() < video_frames
+
+
+@pytest.mark.parametrize(("argument", "value"), [("num_frames", 0), ("frame_interval", 0), ("fps", -1.0)])
+def test_impossible_shapes_name_the_argument(argument, value):
+    with pytest.raises(ValueError, match=f"{argument}={value}"):
+        ClipShape(**{"num_frames": 16, argument: value})
