@@ -1,0 +1,53 @@
+"""Write a file whole or not at all: under a temporary name in the same folder, synced, then renamed."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; at the end it is synced to the disk and takes the place of `path`.
+
+    The temporary name is unique, so two writers of one file never mix their bytes: the last to finish wins. When the
+    body raises, the temporary file is removed and `path` is as it was. A killed process leaves its temporary file,
+    which `remove_partial_files` clears.
+
+    Args:
+        path: The file to write; its folder exists.
+
+    Yields:
+        The path to write to.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{PARTIAL_SUFFIX}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, on file systems that can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_partial_files(folder: Path) -> int:
+    """Remove what killed writers left in a folder; call it only while nobody writes there. Returns how many."""
+    leftovers = list(folder.glob(f".*{PARTIAL_SUFFIX}"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)

@@ -1,0 +1,131 @@
+"""index.parquet, one row a video: its columns, and how it and dataset.json are written from the rows of the shards."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodules.aside import write_aside
+from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, SplitCounts, write_manifest
+from datamodules.tars import ShardRow
+
+INDEX_NAME = "index.parquet"
+_IDENTITY = b"identity"
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("fold_splits", pa.list_(pa.string())),
+        ("group", pa.string()),
+        ("label", pa.int32()),
+        ("shard", pa.string()),
+        ("video_offset", pa.int64()),
+        ("video_size", pa.int64()),
+        ("num_frames", pa.int32()),
+        ("fps", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("duration_s", pa.float64()),
+        ("content_sha256", pa.string()),
+        ("source", pa.string()),
+    ]
+)
+
+
+def dataset_identity(rows: Sequence[ShardRow]) -> str:
+    """The sha256 that names a dataset's content: see `Manifest.identity`."""
+    digest = hashlib.sha256()
+    for row in sorted(rows, key=lambda row: row.key):
+        said = row.description
+        digest.update("\t".join((row.key, said.split, *said.fold_splits, said.label, said.content_sha256)).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def write_dataset(
+    root: Path,
+    name: str,
+    rows: Sequence[ShardRow],
+    shards: Sequence[ShardFile],
+    classes: Sequence[str],
+    folds: Sequence[str],
+    encode: dict[str, Any],
+    versions: dict[str, str],
+) -> Manifest:
+    """Make a folder of finished tars a dataset: write index.parquet, then dataset.json, each whole or not at all.
+
+    Args:
+        root: The folder with the tars.
+        name: Name of the dataset.
+        rows: The videos, as `index_shard` gives them.
+        shards: The tars; each is listed in dataset.json with its checksum.
+        classes: Class names in the order of the labels.
+        folds: Names of the folds, empty for fixed splits.
+        encode: How the videos were encoded, plain values, for dataset.json.
+        versions: Library versions, for dataset.json.
+
+    Returns:
+        What dataset.json now says.
+
+    Raises:
+        ValueError: A key is there twice, or a label is not among `classes`.
+    """
+    rows = sorted(rows, key=lambda row: (row.shard, row.video_offset))
+    labels = {label: position for position, label in enumerate(classes)}
+    keys: set[str] = set()
+    counts: dict[str, dict[str, int]] = {}
+    for row in rows:
+        said = row.description
+        if row.key in keys:
+            raise ValueError(f"key {row.key!r} is there twice: keys must be unique in a dataset")
+        if said.label not in labels:
+            raise ValueError(f"label {said.label!r} of {row.key} is not among the {len(labels)} classes")
+        keys.add(row.key)
+        counts.setdefault(said.split, dict.fromkeys(classes, 0))[said.label] += 1
+    manifest = Manifest(
+        name=name,
+        classes=list(classes),
+        folds=list(folds),
+        splits={split: SplitCounts(sum(of.values()), of) for split, of in sorted(counts.items())},
+        shards=sorted(shards, key=lambda shard: shard.name),
+        encode=encode,
+        versions=versions,
+        identity=dataset_identity(rows),
+    )
+    _write_index(root, rows, labels, manifest.identity)
+    write_manifest(root, manifest)
+    return manifest
+
+
+def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], identity: str) -> None:
+    columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
+    for row in rows:
+        values = row._asdict() | row.description._asdict() | {"label": labels[row.description.label]}
+        for name, column in columns.items():
+            column.append(values[name])
+    table = pa.table(columns, schema=INDEX_SCHEMA.with_metadata({_IDENTITY: identity.encode()}))
+    with write_aside(root / INDEX_NAME) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
+    """Map index.parquet into an Arrow table of `INDEX_SCHEMA`.
+
+    Raises:
+        ShardFormatError: It is missing, damaged, of other columns, or belongs to another dataset.json.
+    """
+    path = root / INDEX_NAME
+    try:
+        table = pq.read_table(path, memory_map=True, partitioning=None)
+    except FileNotFoundError:
+        raise ShardFormatError(f"{root}: no {INDEX_NAME} beside {MANIFEST_NAME}; run pack again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise ShardFormatError(f"{path}: damaged ({str(error).splitlines()[0]}); run pack again") from None
+    if table.schema.names != INDEX_SCHEMA.names or table.schema.types != INDEX_SCHEMA.types:
+        raise ShardFormatError(f"{path}: its columns are not those of a packed dataset; run pack again")
+    if (table.schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
+        raise ShardFormatError(f"{path}: does not belong to the {MANIFEST_NAME} beside it; run pack again")
+    return table

@@ -1,0 +1,155 @@
+"""dataset.json, the manifest of a packed dataset: classes in order, splits, shards with checksums, the encoding."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.aside import write_aside
+
+MANIFEST_NAME = "dataset.json"
+FORMAT_VERSION = 1
+
+
+class ShardFormatError(ValueError):
+    """A packed dataset is missing, damaged or newer than this code; the message names the file and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """One tar of a dataset.
+
+    Attributes:
+        name: File name, `{dataset}-{split}-{i:06d}.tar`.
+        split: The split of all its videos; `all` in a dataset with folds.
+        videos: How many videos it holds.
+        bytes: Size of the file.
+        sha256: Of the whole file, hexadecimal.
+    """
+
+    name: str
+    split: str
+    videos: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """Videos of a split, in all and by class name (every class is named, also with 0 videos)."""
+
+    videos: int
+    classes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What dataset.json says.
+
+    Attributes:
+        name: Name of the dataset, the beginning of its shards' names.
+        classes: Class names; the position is the label.
+        folds: Names of the folds, in the order of `fold_splits`; empty where the dataset has fixed splits.
+        splits: Counts by split name.
+        shards: The tars, in the order of the index.
+        encode: How the videos were encoded, plain values.
+        versions: Versions of the libraries that packed them.
+        identity: sha256 over (key, split, fold splits, class name, content_sha256) of all videos, sorted by key. The
+            same videos with the same labels give the same identity however they lie in shards.
+        format_version: Of this file.
+    """
+
+    name: str
+    classes: list[str]
+    folds: list[str]
+    splits: dict[str, SplitCounts]
+    shards: list[ShardFile]
+    encode: dict[str, Any]
+    versions: dict[str, str]
+    identity: str
+    format_version: int = field(default=FORMAT_VERSION)
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write root/dataset.json, whole or not at all."""
+    content = {"format_version": manifest.format_version} | asdict(manifest)
+    with write_aside(root / MANIFEST_NAME) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and check root/dataset.json.
+
+    Raises:
+        ShardFormatError: The folder or file is not there, is not JSON, lacks a field, has one of another type, or was
+            written by a newer version.
+    """
+    path = root / MANIFEST_NAME
+    if not root.is_dir():
+        raise ShardFormatError(
+            f"{root}: there is no such folder; `python -m pipeline pack --out {root}` makes a dataset"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ShardFormatError(
+            f"{root}: no {MANIFEST_NAME} in it, so this is not a finished dataset; give the folder that `python -m "
+            "pipeline pack` wrote, or run pack again to finish it"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ShardFormatError(f"{path}: cannot be read as JSON ({error}); pack the dataset again") from None
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: object, path: Path) -> Manifest:
+    """Check what was read from `path` (named in errors) and give it its types."""
+    if not isinstance(content, dict):
+        raise ShardFormatError(f"{path}: must hold a JSON object; pack the dataset again")
+    version = _field(content, "format_version", int, path)
+    if version > FORMAT_VERSION:
+        raise ShardFormatError(
+            f"{path}: format_version {version} is newer than this code's {FORMAT_VERSION}; update "
+            "action-recognition-pipeline"
+        )
+    manifest = Manifest(
+        name=_field(content, "name", str, path),
+        classes=_names(content, "classes", path),
+        folds=_names(content, "folds", path),
+        splits={
+            name: SplitCounts(_field(counts, "videos", int, path), dict(_field(counts, "classes", dict, path)))
+            for name, counts in _field(content, "splits", dict, path).items()
+        },
+        shards=[
+            ShardFile(
+                _field(shard, "name", str, path),
+                _field(shard, "split", str, path),
+                _field(shard, "videos", int, path),
+                _field(shard, "bytes", int, path),
+                _field(shard, "sha256", str, path),
+            )
+            for shard in _field(content, "shards", list, path)
+        ],
+        encode=_field(content, "encode", dict, path),
+        versions=_field(content, "versions", dict, path),
+        identity=_field(content, "identity", str, path),
+        format_version=version,
+    )
+    outside = [shard.name for shard in manifest.shards if Path(shard.name).name != shard.name]
+    if outside:
+        raise ShardFormatError(f"{path}: shard {outside[0]!r} must be a plain file name; pack the dataset again")
+    return manifest
+
+
+def _field(content: Mapping[str, Any], name: str, kind: type, path: Path) -> Any:
+    value = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ShardFormatError(f"{path}: {name!r} is missing or not of type {kind.__name__}; pack the dataset again")
+    return value
+
+
+def _names(content: Mapping[str, Any], name: str, path: Path) -> list[str]:
+    names = _field(content, name, list, path)
+    if not all(isinstance(item, str) for item in names) or len(set(names)) != len(names):
+        raise ShardFormatError(f"{path}: {name!r} must be a list of different names; pack the dataset again")
+    return list(names)

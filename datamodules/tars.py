@@ -1,0 +1,173 @@
+"""One shard: a plain WebDataset tar, written by webdataset's own TarWriter, and read back from the tar alone.
+
+A video is two members, in this order: `{key}.json` (label, split, group, frames, ...) and `{key}.mp4`. Times, owners
+and modes of the members are fixed, so the same videos give the same bytes.
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datamodules.aside import write_aside
+from datamodules.manifest import ShardFormatError
+
+
+class VideoDescription(NamedTuple):
+    """What `{key}.json` says about a video, in this order.
+
+    Attributes:
+        label: Class name.
+        split: Split of the video; `all` in a dataset with folds.
+        fold_splits: The video's split in each fold, or empty.
+        group: The source video; never divided between splits.
+        num_frames: Frames as stored.
+        fps: Frames a second as stored.
+        width: In pixels, as stored, rotation applied.
+        height: In pixels, as stored, rotation applied.
+        duration_s: As stored, in seconds.
+        content_sha256: Of the stored video bytes.
+        source: Path of the original, relative to the folder of the videos.
+    """
+
+    label: str
+    split: str
+    fold_splits: tuple[str, ...]
+    group: str
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    duration_s: float
+    content_sha256: str
+    source: str
+
+
+class ShardRow(NamedTuple):
+    """A video in a shard: its key, its description, and where the bytes of the video lie in the tar."""
+
+    key: str
+    shard: str
+    video_offset: int
+    video_size: int
+    description: VideoDescription
+
+
+class ShardWriter:
+    """Adds videos to a tar that `open_shard_writer` opened."""
+
+    def __init__(self, tar_writer: Any):
+        self._tar_writer = tar_writer
+
+    def write(self, key: str, video: bytes, description: VideoDescription) -> None:
+        """Append `{key}.json` and `{key}.mp4` (webdataset sorts members by extension)."""
+        text = json.dumps(description._asdict(), ensure_ascii=False, separators=(",", ":"))
+        self._tar_writer.write({"__key__": key, "json": text.encode(), "mp4": video})
+
+
+@contextmanager
+def open_shard_writer(path: Path) -> Iterator[ShardWriter]:
+    """Write a shard aside; at the end it is closed, synced and renamed to `path`, or removed when the body raises.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written to; nothing is left behind.
+    """
+    from webdataset import TarWriter  # here, because it imports torch, and readers of shards do without
+
+    with write_aside(path) as temporary, temporary.open("wb") as stream:
+        # PAX, by name: TarWriter cannot take the number tarfile.PAX_FORMAT, and USTAR ends at 100 characters a name.
+        tar_writer = TarWriter(
+            stream, user="root", group="root", mode=0o644, mtime=0.0, compress=False, encoder=False, format="PAX_FORMAT"
+        )
+        try:
+            yield ShardWriter(tar_writer)
+        except BaseException:
+            with suppress(OSError):  # closing writes the end of the tar, which fails again on a full disk
+                tar_writer.close()
+            raise
+        tar_writer.close()
+
+
+def index_shard(path: Path) -> list[ShardRow]:
+    """Recover the rows of a shard from the tar alone, without reading the videos.
+
+    Args:
+        path: A tar written by `open_shard_writer`.
+
+    Returns:
+        One row a video, in the order of the tar.
+
+    Raises:
+        ShardFormatError: There is no such file, it is not a whole tar (truncated, damaged header), a video lacks its
+            description or the other way round, a description lacks a field, or a key comes twice.
+    """
+    videos: dict[str, tuple[int, int]] = {}
+    descriptions: dict[str, VideoDescription] = {}
+    end = 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                key, _, extension = member.name.partition(".")
+                found: Mapping[str, Any] = videos if extension == "mp4" else descriptions
+                if key in found:
+                    raise ShardFormatError(f"{path}: {member.name} is there twice; pack the dataset again")
+                if extension == "mp4":
+                    videos[key] = (member.offset_data, member.size)
+                elif extension == "json":
+                    content = tar.extractfile(member)
+                    descriptions[key] = _parse_description(content.read() if content else b"", path, member.name)
+    except FileNotFoundError:
+        raise ShardFormatError(f"{path}: there is no such shard; pack the dataset again") from None
+    except tarfile.TarError as error:
+        raise ShardFormatError(f"{path}: not a whole tar file ({error}); pack the dataset again") from None
+    _check_end(path, end)
+    unpaired = sorted(videos.keys() ^ descriptions.keys())
+    if unpaired:
+        raise ShardFormatError(f"{path}: {unpaired[0]} lacks its .mp4 or its .json; pack the dataset again")
+    return [ShardRow(key, path.name, *place, descriptions[key]) for key, place in videos.items()]
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_end(path: Path, end: int) -> None:
+    """A whole tar ends with at least two blocks of zeros: tarfile alone takes one cut between members for whole."""
+    with path.open("rb") as file:
+        file.seek(end)
+        length = 0
+        while chunk := file.read(1 << 20):
+            if chunk.strip(b"\0"):
+                raise ShardFormatError(f"{path}: damaged after byte {end}; pack the dataset again")
+            length += len(chunk)
+    if length < 2 * tarfile.BLOCKSIZE:
+        raise ShardFormatError(f"{path}: truncated, the end of the tar is missing; pack the dataset again")
+
+
+def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription:
+    try:
+        content = json.loads(text)
+        return VideoDescription(
+            label=str(content["label"]),
+            split=str(content["split"]),
+            fold_splits=tuple(str(split) for split in content["fold_splits"]),
+            group=str(content["group"]),
+            num_frames=int(content["num_frames"]),
+            fps=float(content["fps"]),
+            width=int(content["width"]),
+            height=int(content["height"]),
+            duration_s=float(content["duration_s"]),
+            content_sha256=str(content["content_sha256"]),
+            source=str(content["source"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardFormatError(
+            f"{path}: {member} is not a description of a video by this pipeline ({type(error).__name__}: {error}); "
+            "pack the dataset again"
+        ) from None
