@@ -324,7 +324,8 @@ def test_a_shard_that_shrinks_while_open(root: Path) -> None:
 
 def test_open_files_are_bounded_and_closed(root: Path) -> None:
     def open_files() -> int:
-        return sum(os.path.realpath(path).startswith(f"{root}/") for path in Path("/proc/self/fd").iterdir())
+        targets = [Path(os.path.realpath(path)) for path in Path("/proc/self/fd").iterdir()]
+        return sum(target.parent == root and target.suffix == ".tar" for target in targets)
 
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("counts open files in /proc")
