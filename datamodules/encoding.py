@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from datamodules.decoding import (
+from datamodules.probing import (
     DAMAGED,
     NO_FRAMES,
     TOO_SHORT,
