@@ -105,3 +105,35 @@ def dense_clips(shape: ClipShape, video_frames: int, video_fps: float, step: int
         raise ValueError(f"step={step}: must be at least 1")
     last_start = max(0, video_frames - shape.span(video_fps))
     return shape._at(np.arange(0, last_start + 1, step), video_frames, video_fps)
+
+
+@dataclass(frozen=True)
+class ClipSampler:
+    """One of the three ways to take clips, as plain data that travels to DataLoader workers.
+
+    Attributes:
+        shape: what a clip is.
+        method: `random`, `uniform` or `dense`.
+        num_clips: clips a video, for `random` and `uniform`.
+        step: source frames from clip to clip, for `dense`.
+        still: each clip repeats its own middle frame: what can be told without motion (a control experiment).
+    """
+
+    shape: ClipShape
+    method: Literal["random", "uniform", "dense"]
+    num_clips: int = 1
+    step: int = 8
+    still: bool = False
+
+    def __call__(self, video_frames: int, video_fps: float, generator: np.random.Generator) -> Integers:
+        """Frame numbers of one video's clips: int64 (N, T) in [0, video_frames)."""
+        if self.method == "random":
+            clips = random_clips(self.shape, video_frames, video_fps, generator, self.num_clips)
+        elif self.method == "uniform":
+            clips = uniform_clips(self.shape, video_frames, video_fps, self.num_clips)
+        else:
+            clips = dense_clips(self.shape, video_frames, video_fps, self.step)
+        if self.still:
+            middle = self.shape.num_frames // 2
+            clips = np.repeat(clips[:, middle : middle + 1], self.shape.num_frames, axis=1)
+        return clips

@@ -1,0 +1,231 @@
+"""From the plan to batches: the dataset that reads a planned batch, and the loader that asks for them in order.
+
+    TrainRequests / EvaluationRequests ─▶ Request(samples, epoch) ─▶ a DataLoader worker:
+        ClipReader: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ crops ─▶ ClipBatch
+
+The unit that travels to a worker is a whole batch, so the order of batches never depends on the number of workers.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.batch import ClipBatch
+from datamodules.clips import ClipSampler, Integers
+from datamodules.decoding import DecodeError, decode_frames
+from datamodules.plan import TrainPlan, evaluation_batches
+from datamodules.shards import DatasetIndex
+
+_log = logging.getLogger(__name__)
+
+
+class Request(NamedTuple):
+    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation."""
+
+    samples: Integers
+    epoch: int
+
+
+class ReadFailure(NamedTuple):
+    """What a worker returns for a batch it could not read: the sentence to show, without a worker's traceback."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where an epoch was left: positions consumed by all ranks together, and the steps that took."""
+
+    epoch: int = 0
+    consumed: int = 0
+    steps: int = 0
+
+
+class TrainRequests(Sampler[Request]):
+    """A rank's training batches of the current epoch, from the point of resumption on.
+
+    Its length is steps done plus steps left: Lightning ends a resumed epoch early otherwise.
+    """
+
+    def __init__(self, plan: TrainPlan, rank: int, resume: ResumePoint) -> None:
+        self.plan = plan
+        self.rank = rank
+        self.resume = resume
+        self.epoch = resume.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of every epoch."""
+        self.epoch = epoch
+
+    @property
+    def _start(self) -> ResumePoint:
+        return self.resume if self.epoch == self.resume.epoch else ResumePoint(self.epoch)
+
+    def __len__(self) -> int:
+        return self._start.steps + self.plan.num_steps(self._start.consumed)
+
+    def __iter__(self) -> Iterator[Request]:
+        for samples in self.plan.batches(self.epoch, self.rank, self._start.consumed):
+            yield Request(samples, self.epoch)
+
+    def point_after(self, steps: int) -> ResumePoint:
+        """Where the current epoch stands once `steps` of its steps (done before and since) have been trained on."""
+        consumed = self.plan.consumed_after(steps - self._start.steps, self._start.consumed)
+        return ResumePoint(self.epoch, consumed, steps)
+
+
+class EvaluationRequests(Sampler[Request]):
+    """A rank's evaluation batches; see `evaluation_batches`."""
+
+    def __init__(self, num_samples: int, batch_size: int, rank: int, world_size: int) -> None:
+        self._batches = evaluation_batches(num_samples, batch_size, rank, world_size)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Request]:
+        for samples in self._batches:
+            yield Request(samples, 0)
+
+
+@dataclass(frozen=True)
+class ClipReader(Dataset[ClipBatch | ReadFailure]):
+    """Reads a planned batch: plain data and an index, so that it travels to workers under fork, forkserver and spawn.
+
+    Attributes:
+        index: the dataset.
+        rows: int64, the rows of the split's videos, by sample number.
+        sampler: which clips a video gives.
+        transform: uint8 (T, H, W, C) and a generator to a list of crops, uint8 (T, S, S, C).
+        decoder: name of the decoder, resolved.
+        seed: key of the augmentation, together with epoch and sample.
+        skip_errors: leave out videos that cannot be decoded and count them (training), instead of failing.
+        crop_size: S, for the shape of a batch without videos.
+    """
+
+    index: DatasetIndex
+    rows: Integers
+    sampler: ClipSampler
+    transform: Callable[[Tensor, np.random.Generator], list[Tensor]]
+    decoder: str
+    seed: int
+    skip_errors: bool
+    crop_size: int
+
+    def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
+        """Reads, decodes and crops the videos of one batch."""
+        views: list[Tensor] = []
+        times: list[tuple[float, float]] = []
+        video_index: list[int] = []
+        rows: list[int] = []
+        for sample in request.samples.tolist():
+            row = int(self.rows[sample])
+            try:
+                clips, clip_times = self._views(row, np.random.default_rng([self.seed, request.epoch, sample]))
+            except DecodeError as error:
+                entry = self.index.entry(row)
+                message = f"video {entry.key} in {entry.shard} cannot be decoded by {self.decoder}: {error}"
+                if not self.skip_errors:
+                    return ReadFailure(message)
+                _log.warning("left out of training: %s", message)
+                continue
+            video_index += [len(rows)] * len(clips)
+            rows.append(row)
+            views += clips
+            times += clip_times
+        return self._batch(views, times, video_index, rows, len(request.samples) - len(rows))
+
+    def _views(self, row: int, generator: np.random.Generator) -> tuple[list[Tensor], list[tuple[float, float]]]:
+        """All views of one video, clip by clip, crop by crop, and the times of each."""
+        entry = self.index.entry(row)
+        frame_numbers = self.sampler(entry.num_frames, entry.fps, generator)
+        frames = torch.from_numpy(
+            decode_frames(self.index.read_video(row), frame_numbers.ravel().tolist(), self.decoder)
+        )
+        views: list[Tensor] = []
+        times: list[tuple[float, float]] = []
+        for numbers, clip in zip(frame_numbers, torch.split(frames, frame_numbers.shape[1]), strict=True):
+            crops = self.transform(clip, generator)
+            views += crops
+            times += [(numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps)] * len(crops)
+        return views, times
+
+    def _batch(
+        self,
+        views: list[Tensor],
+        times: list[tuple[float, float]],
+        video_index: list[int],
+        rows: list[int],
+        num_skipped: int,
+    ) -> ClipBatch:
+        size, num_frames = self.crop_size, self.sampler.shape.num_frames
+        entries = [self.index.entry(row) for row in rows]
+        return ClipBatch(
+            clips=torch.stack(views) if views else torch.empty((0, num_frames, size, size, 3), dtype=torch.uint8),
+            video_index=torch.tensor(video_index, dtype=torch.int64),
+            labels=torch.tensor([entry.label for entry in entries], dtype=torch.int64),
+            keys=[entry.key for entry in entries],
+            rows=torch.tensor(rows, dtype=torch.int64),
+            clip_times=torch.tensor(times, dtype=torch.float64).reshape(len(views), 2),
+            num_skipped=num_skipped,
+        )
+
+
+class PlannedLoader:
+    """An iterable of `ClipBatch`, with a length, an epoch and nothing for Lightning to replace.
+
+    A plain iterable on purpose: Lightning re-creates a DataLoader to put its own distributed sampler in, which would
+    undo the plan. Reading starts at the first `next`, not at `iter`: Lightning makes the iterator before it tells the
+    epoch.
+
+    Args:
+        reader: reads a batch.
+        requests: this rank's batches.
+        max_skipped: videos that may be left out of one pass before the run ends with DecodeError.
+        options: the DataLoader's, such as `num_workers`.
+    """
+
+    def __init__(
+        self, reader: ClipReader, requests: TrainRequests | EvaluationRequests, max_skipped: int = 0, **options: Any
+    ) -> None:
+        self.sampler = requests  # the name under which Lightning looks for `set_epoch`
+        self._max_skipped = max_skipped
+        self._loader: DataLoader[Any] = DataLoader(
+            reader,
+            sampler=requests,
+            batch_size=None,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        skipped = 0
+        for batch in self._loader:
+            if isinstance(batch, ReadFailure):
+                raise DecodeError(batch.message)
+            skipped += batch.num_skipped
+            if skipped > self._max_skipped:
+                raise DecodeError(
+                    f"{skipped} videos of this epoch could not be decoded, more than the {self._max_skipped} that "
+                    "max_skipped_fraction allows; the log names them: verify the shards, or pack again"
+                )
+            yield batch
+
+    # Lightning warns that a loader without these two cannot resume in the middle of an epoch. This one can: what it
+    # needs is in the state of its data module, where it is global, and not one rank's.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: see `ShardedVideoDataModule.state_dict`."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: see `ShardedVideoDataModule.load_state_dict`."""

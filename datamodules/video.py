@@ -1,0 +1,258 @@
+"""`ShardedVideoDataModule`: shards to batches, for training, validation, test and feature export."""
+
+import logging
+import multiprocessing
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
+
+from datamodules.clips import ClipSampler, ClipShape, ShortVideos
+from datamodules.decoding import describe_decoder, resolve_decoder
+from datamodules.feed import ClipReader, EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
+from datamodules.plan import Shuffle, TrainPlan
+from datamodules.shards import DatasetIndex
+from datamodules.transforms import EvalTransform, TrainTransform
+
+_log = logging.getLogger(__name__)
+
+Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
+WorkerStart = Literal["fork", "forkserver", "spawn"]
+
+
+class ShardedVideoDataModule(pl.LightningDataModule):
+    """Reads a packed dataset; every rank takes the same number of steps, evaluation sees every video exactly once.
+
+    Rank and world size come from the trainer, in this process, never from a DataLoader worker. The order of an epoch
+    and the augmentation depend on `seed` and the epoch alone. The state in a checkpoint is global: a run resumes at the
+    exact sample, also with another number of ranks or workers.
+
+    Args:
+        root: folder of the packed dataset, with index.parquet and dataset.json.
+        batch_size: videos a rank takes in a step; evaluation takes at most as many, bounded by `eval_batch_bytes`.
+        num_frames: frames of a clip, T.
+        frame_interval: source frames from one frame of a clip to the next.
+        fps: take frames at this rate instead of `frame_interval`.
+        short_videos: what to do with a video shorter than a clip: `loop`, `repeat_last` or `error`.
+        crop_size: height and width of a clip, in pixels.
+        resize: short side before cropping, or [height, width] as C3D's 128 x 171; default: as stored.
+        random_resized_crop: in training, crop a random area and shape and resize it, instead of a random place.
+        flip_probability: in training, mirror a clip left to right. Must be 0 where classes tell left from right.
+        clips_per_video: in training, clips taken from one reading of a video.
+        val_num_clips: clips a video in validation.
+        num_clips: clips a video in tests, spread evenly.
+        num_crops: spatial crops a clip in tests, 1 or 3; `num_clips * num_crops` views are averaged.
+        clip_step: for prediction (feature export), take clips this many source frames apart instead of `num_clips`.
+        still: every clip repeats one of its frames: a control for what can be told without motion.
+        num_workers: DataLoader processes a rank; 0 reads in this process.
+        worker_start: how they start. `fork` is quick and unsafe beside threads, which Ray and CUDA have.
+        worker_timeout_s: seconds after which a worker that gives no batch ends the run.
+        prefetch_factor: batches a worker reads ahead.
+        seed: key of order and augmentation.
+        shuffle: `global`; `shards`, where neighbors in a shard are cheap to read together; `none`.
+        shard_window: shards shuffled together, for `shuffle: shards`.
+        drop_last: leave out the smaller last step of an epoch.
+        decoder: `auto` takes torchcodec where it imports, else PyAV.
+        train_split: split to train on.
+        val_split: split to validate on; null for none. A dataset with folds has none.
+        test_split: split to test on.
+        predict_split: split to export features of.
+        fold: which fold holds the test videos, for datasets with folds.
+        max_skipped_fraction: share of an epoch's videos that may fail to decode in training before the run ends.
+        eval_batch_bytes: bound on the clips of an evaluation batch, in bytes.
+
+    Raises:
+        ValueError: an argument out of range, a split or fold that does not exist, too few videos, a flip that would
+            turn one class into another.
+        ShardFormatError: the folder holds no whole dataset.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        batch_size: int = 8,
+        num_frames: int = 16,
+        frame_interval: int = 1,
+        fps: float | None = None,
+        short_videos: ShortVideos = "loop",
+        crop_size: int = 112,
+        resize: int | tuple[int, int] | None = None,
+        random_resized_crop: bool = False,
+        flip_probability: float = 0.5,
+        clips_per_video: int = 1,
+        val_num_clips: int = 1,
+        num_clips: int = 10,
+        num_crops: int = 1,
+        clip_step: int | None = None,
+        still: bool = False,
+        num_workers: int = 2,
+        worker_start: WorkerStart = "forkserver",
+        worker_timeout_s: int = 300,
+        prefetch_factor: int = 2,
+        seed: int = 0,
+        shuffle: Shuffle = "global",
+        shard_window: int = 16,
+        drop_last: bool = False,
+        decoder: Decoder = "auto",
+        train_split: str = "train",
+        val_split: str | None = "val",
+        test_split: str = "test",
+        predict_split: str = "test",
+        fold: str | int | None = None,
+        max_skipped_fraction: float = 0.01,
+        eval_batch_bytes: int = 2**26,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        for name in ("batch_size", "clips_per_video", "val_num_clips", "num_clips", "crop_size"):
+            if self.hparams[name] < 1:
+                raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
+        if num_workers < 0:
+            raise ValueError(f"num_workers={num_workers}: must be at least 0")
+        self.root = Path(root)
+        self.shape = ClipShape(num_frames, frame_interval, fps, short_videos)
+        self.decoder = resolve_decoder(decoder)
+        self._resume = ResumePoint()
+        self._train_requests: TrainRequests | None = None
+
+    @cached_property
+    def index(self) -> DatasetIndex:
+        """The dataset's index, opened at first use."""
+        return DatasetIndex.open(self.root)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the K classes, in label order; the model takes them from here."""
+        return self.index.classes
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint, a prediction or a feature file says about the data it comes from."""
+        return {
+            "name": self.index.name,
+            "identity": self.index.identity,
+            "root": str(self.root),
+            "train_split": self.hparams["train_split"],
+            "fold": None if self.hparams["fold"] is None else str(self.hparams["fold"]),
+            "decoder": describe_decoder(self.decoder),
+        }
+
+    def setup(self, stage: str) -> None:
+        """Opens the index and refuses what cannot work, before the first batch."""
+        if stage == TrainerFn.FITTING:
+            _refuse_flip_of_sides(self.class_names, self.hparams["flip_probability"])
+
+    def train_dataloader(self) -> PlannedLoader:
+        """Random clips; the same number of steps on every rank."""
+        hp = self.hparams
+        rows = self.index.rows(hp["train_split"], hp["fold"])
+        plan = TrainPlan(
+            len(rows),
+            hp["batch_size"],
+            self._world_size,
+            hp["seed"],
+            hp["shuffle"],
+            self.index.shard_sizes(rows) if hp["shuffle"] == "shards" else (),
+            hp["shard_window"],
+            hp["drop_last"],
+        )
+        self._train_requests = TrainRequests(plan, self._rank, self._resume)
+        if self.trainer and len(self._train_requests) != plan.num_steps():
+            # Resumed in an epoch begun with other ranks or another batch size: the next epoch has another length, which
+            # Lightning only asks for when it reloads.
+            self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined] # set by its __init__
+        transform = TrainTransform(hp["crop_size"], hp["resize"], hp["random_resized_crop"], hp["flip_probability"])
+        sampler = ClipSampler(self.shape, "random", hp["clips_per_video"], still=hp["still"])
+        reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], True, hp["crop_size"])
+        max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self._world_size)
+        return PlannedLoader(reader, self._train_requests, max_skipped, **self._worker_options)
+
+    def val_dataloader(self) -> PlannedLoader | list[Any]:
+        """Evenly spread clips of the validation split; no loader where `val_split` is null."""
+        if self.hparams["val_split"] is None:
+            return []
+        return self._evaluation_loader(self.hparams["val_split"], self.hparams["val_num_clips"], 1)
+
+    def test_dataloader(self) -> PlannedLoader:
+        """All views of the test split, every video once."""
+        return self._evaluation_loader(self.hparams["test_split"], self.hparams["num_clips"], self.hparams["num_crops"])
+
+    def predict_dataloader(self) -> PlannedLoader:
+        """All clips of the split to export, every video once."""
+        hp = self.hparams
+        return self._evaluation_loader(hp["predict_split"], hp["num_clips"], hp["num_crops"], hp["clip_step"])
+
+    def _evaluation_loader(
+        self, split: str, num_clips: int, num_crops: int, clip_step: int | None = None
+    ) -> PlannedLoader:
+        hp = self.hparams
+        rows = self.index.rows(split, hp["fold"])
+        method: Literal["uniform", "dense"] = "uniform" if clip_step is None else "dense"
+        sampler = ClipSampler(self.shape, method, num_clips, clip_step or 1, hp["still"])
+        transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
+        reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], False, hp["crop_size"])
+        video_bytes = num_clips * num_crops * hp["num_frames"] * hp["crop_size"] ** 2 * 3
+        batch_size = max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
+        requests = EvaluationRequests(len(rows), batch_size, self._rank, self._world_size)
+        return PlannedLoader(reader, requests, **self._worker_options)
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def _worker_options(self) -> dict[str, Any]:
+        hp = self.hparams
+        if hp["num_workers"] == 0:
+            return {"num_workers": 0}
+        context = multiprocessing.get_context(hp["worker_start"])
+        if hp["worker_start"] == "forkserver":
+            # Imported once by the server, before it forks: a worker then starts in milliseconds.
+            context.set_forkserver_preload(["datamodules.feed"])
+        return {
+            "num_workers": hp["num_workers"],
+            "multiprocessing_context": context,
+            "persistent_workers": True,
+            "prefetch_factor": hp["prefetch_factor"],
+            "timeout": hp["worker_timeout_s"],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands, for all ranks together: what a checkpoint says.
+
+        Counted from the trainer's batches that were trained on, not from those that were read ahead.
+        """
+        state: dict[str, Any] = {"dataset": self.identity}
+        if self._train_requests is not None and self.trainer is not None:
+            progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+            steps: int = progress.processed  # type: ignore[attr-defined] # declared as the class above its own
+            point = self._train_requests.point_after(steps)
+            state |= {"epoch": point.epoch, "consumed": point.consumed, "steps": point.steps}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up where a checkpoint was written; only when training resumes."""
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING or "epoch" not in state_dict:
+            return
+        trained_on = state_dict["dataset"]
+        if trained_on["identity"] != self.index.identity:
+            raise ValueError(
+                f"the checkpoint was trained on dataset {trained_on['name']} ({trained_on['identity'][:12]}), but "
+                f"root={str(self.root)!r} holds {self.index.name} ({self.index.identity[:12]}): resume on the same data"
+            )
+        self._resume = ResumePoint(state_dict["epoch"], state_dict["consumed"], state_dict["steps"])
+
+
+def _refuse_flip_of_sides(class_names: list[str], flip_probability: float) -> None:
+    sided = [name for name in class_names if {"left", "right"} & set(name.lower().replace("_", " ").split())]
+    if sided and flip_probability > 0:
+        raise ValueError(
+            f"flip_probability={flip_probability}: mirroring would turn {sided[0]!r} into another class; "
+            "set data.init_args.flip_probability to 0"
+        )

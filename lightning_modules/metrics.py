@@ -1,0 +1,55 @@
+"""What a split is judged by."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+
+class MeanClassAccuracy(Metric):
+    """Mean over classes of the share of a class's videos that were named right, in [0, 1].
+
+    A class without a video in the split does not count, whatever was predicted as it; torchmetrics' macro accuracy
+    counts it as 0 once something was. States are sums, so uneven ranks give the exact figure.
+
+    Args:
+        num_classes: K.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.add_state("correct", torch.zeros(num_classes), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(num_classes), dist_reduce_fx="sum")
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Adds a batch: scores float (B, K), labels int64 (B,)."""
+        right = (scores.argmax(dim=1) == labels).to(self.correct.dtype)
+        self.correct.index_add_(0, labels, right)
+        self.total.index_add_(0, labels, torch.ones_like(right))
+
+    def compute(self) -> Tensor:
+        """The mean over the classes seen; 0 where nothing was seen."""
+        seen = self.total > 0
+        if not seen.any():
+            return torch.zeros((), device=self.total.device)
+        return (self.correct[seen] / self.total[seen]).mean()
+
+
+def classification_metrics(num_classes: int, prefix: str) -> MetricCollection:
+    """top1, top5 and mean_class_accuracy of scores (B, K) against labels (B,), named `{prefix}/...`.
+
+    With fewer than five classes, top5 is the share within the top K, which is 1.
+    """
+    return MetricCollection(
+        {
+            "top1": MulticlassAccuracy(num_classes, average="micro"),
+            "top5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro"),
+            "mean_class_accuracy": MeanClassAccuracy(num_classes),
+        },
+        prefix=f"{prefix}/",
+    )

@@ -1,0 +1,77 @@
+"""`python -m pipeline VERB ...`: every step a person runs.
+
+A verb is a typed function in the module of its name; its arguments and help come from its signature and docstring. Bad
+input ends with one line and exit status 2; set PIPELINE_DEBUG=1 to see where it came from.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+LIGHTNING_VERBS = {
+    "fit": "train a model from a YAML config",
+    "validate": "run a checkpoint on the validation split",
+    "test": "run a checkpoint on the test split",
+    "predict": "run a checkpoint and keep what it says of every video",
+}
+VERBS = {
+    "synthesize": "make a Kinetics-style dataset of real video files whose class is their motion",
+    "pack": "turn annotations and videos into WebDataset shards with an index",
+    "evaluate": "score a checkpoint on a held-out split, several views a video",
+    "features": "export a named layer's features of every video",
+    "linear": "train a linear classifier on exported features and test it",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs a verb.
+
+    Args:
+        args: the words after `python -m pipeline`; default: those of this process.
+
+    Returns:
+        The exit status: 0 when all went well, 2 for bad input.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    verb = words[0] if words else ""
+    if verb in ("", "-h", "--help"):
+        print(_usage())
+        return 0 if verb else 2
+    if verb not in VERBS and verb not in LIGHTNING_VERBS:
+        return _complain(f"there is no verb {verb!r}; choose one of {', '.join([*LIGHTNING_VERBS, *VERBS])}")
+    try:
+        if verb in LIGHTNING_VERBS:
+            _verb("training", "main")(words)
+        else:
+            from jsonargparse import auto_cli
+
+            auto_cli(_verb(verb, verb), args=words[1:], prog=f"python -m pipeline {verb}", as_positional=False)
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("PIPELINE_DEBUG"):
+            raise
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return _complain("interrupted", status=130)
+    return 0
+
+
+def _verb(module: str, function: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(importlib.import_module(f"pipeline.{module}"), function)
+    return found
+
+
+def _usage() -> str:
+    width = max(map(len, (*LIGHTNING_VERBS, *VERBS)))
+    lines = [f"  {name:<{width}}  {text}" for name, text in (*VERBS.items(), *LIGHTNING_VERBS.items())]
+    return "\n".join(["usage: python -m pipeline VERB [--help] ...", "", *lines])
+
+
+def _complain(message: str, status: int = 2) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Metrics against numbers checked by hand."""
+
+import torch
+
+from lightning_modules.metrics import MeanClassAccuracy, classification_metrics
+
+
+def one_hot(classes, num_classes=3):
+    return torch.nn.functional.one_hot(torch.tensor(classes), num_classes).float()
+
+
+def test_mean_class_accuracy_by_hand():
+    metric = MeanClassAccuracy(3)
+    # Class 0: 3 of 4 right. Class 1: 0 of 1. Class 2 has no video, though one is taken for it.
+    metric.update(one_hot([0, 0, 0, 2, 0]), torch.tensor([0, 0, 0, 0, 1]))
+    assert metric.compute().item() == 0.375
+
+
+def test_mean_class_accuracy_of_parts_is_that_of_the_whole():
+    scores, labels = torch.rand(50, 3), torch.randint(3, (50,))
+    whole, parts = MeanClassAccuracy(3), MeanClassAccuracy(3)
+    whole.update(scores, labels)
+    for start in range(0, 50, 7):
+        parts.update(scores[start : start + 7], labels[start : start + 7])
+    torch.testing.assert_close(whole.compute(), parts.compute())
+
+
+def test_nothing_seen_gives_zero():
+    assert MeanClassAccuracy(3).compute().item() == 0
+
+
+def test_names_and_fewer_than_five_classes():
+    metrics = classification_metrics(3, "val")
+    metrics.update(one_hot([0, 1, 1, 2]), torch.tensor([0, 1, 2, 1]))
+    assert {name: value.item() for name, value in metrics.compute().items()} == {
+        "val/top1": 0.5,
+        "val/top5": 1.0,
+        "val/mean_class_accuracy": 0.5,
+    }
