@@ -45,7 +45,7 @@ MOTIONS: dict[str, tuple[int, int, int, int]] = {
 }
 
 SHIFT_PER_FRAME = (0.020, 0.034)  # of the frame's height: 1.3 to 2.2 pixels at 64
-TURN_PER_FRAME = (0.012, 0.024)  # of a full turn: 4 to 9 degrees
+TURN_PER_FRAME = (0.017, 0.028)  # of a full turn: 6 to 10 degrees
 ZOOM_PER_FRAME = (0.030, 0.048)  # of the way from the smallest to the largest: 3.8 to 6.2 % in size
 RADII = (0.12, 0.42)  # smallest and largest radius, of the frame's height; below 0.5, or a patch would meet itself
 FADE = 0.18  # part of the zoom turn over which a patch fades in, and out again

@@ -1,0 +1,148 @@
+"""CSV lists of videos, checked line by line: every complaint names the file, the line, the value and the way out."""
+
+import csv
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+SPLIT_NAMES = {"validate": "val", "validation": "val", "valid": "val"}  # other spellings, as in official lists
+
+
+class AnnotationError(ValueError):
+    """A list of videos cannot be read as it is; the message says where and what to do."""
+
+
+class Row(NamedTuple):
+    """One line of a CSV file.
+
+    Attributes:
+        file: path of the list.
+        line: number of the line (its last, where a quoted value has several), from 1.
+        values: column -> value.
+    """
+
+    file: str
+    line: int
+    values: Mapping[str, str]
+
+    def error(self, column: str, fix: str) -> AnnotationError:
+        """The complaint about one value, to raise."""
+        return AnnotationError(f"{self.file}, line {self.line}: {column}={self.values[column]!r}: {fix}")
+
+    def text(self, column: str) -> str:
+        """The value without blanks around it; raises where nothing is left, or what no name has."""
+        value = self.values[column].strip()
+        if not value:
+            raise self.error(column, f"is empty; give every video a {column}")
+        if re.search(r"[\x00-\x1f\x7f]", value):
+            raise self.error(column, "holds a control character; remove it")
+        return value
+
+    def seconds(self, column: str) -> float:
+        """The value as a time; raises AnnotationError unless it is finite and not negative."""
+        value = self.text(column)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            raise self.error(column, "must be a number of seconds, 0 or more")
+        return number
+
+    def split(self) -> str:
+        """The split, under the name that it has here."""
+        return split_name(self.text("split"), f"{self.file}, line {self.line}: ")
+
+
+def split_name(name: str, where: str = "") -> str:
+    """The name of a split, "val" for its other spellings; raises AnnotationError where it cannot name shard files."""
+    if re.fullmatch(r"\w+", name, re.ASCII) is None:
+        raise AnnotationError(f"{where}split={name!r}: must be a word of letters, digits and _")
+    return SPLIT_NAMES.get(name, name)
+
+
+def read_table(path: Path, known: Sequence[str], required: Iterable[str]) -> list[Row]:
+    """All lines of a CSV file with a header; at least one.
+
+    Args:
+        path: UTF-8, with or without a byte order mark; empty lines are skipped.
+        known: the columns that there may be, in any order; upper case and blanks in the header do not matter.
+        required: those that there must be.
+
+    Raises:
+        AnnotationError: the file is missing, not UTF-8 or not CSV, a column is unknown, repeated or missing, a line has
+            more or fewer values than columns, or there is no line.
+    """
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    rows: list[Row] = []
+    header: list[str] = []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not header:
+                header = [cell.strip().lower() for cell in cells]
+                _check_header(f"{path}, line {reader.line_num}", header, known, required)
+            elif len(cells) != len(header):
+                raise AnnotationError(
+                    f"{path}, line {reader.line_num}: has {len(cells)} values for {len(header)} columns; "
+                    "quote values that contain a comma"
+                )
+            else:
+                rows.append(Row(str(path), reader.line_num, dict(zip(header, cells, strict=True))))
+    except csv.Error as error:
+        raise AnnotationError(f"{path}, line {reader.line_num}: is not valid CSV ({error}); check the quotes") from None
+    if not rows:
+        raise AnnotationError(f"{path}: lists no video; it needs a header and a line for each video")
+    return rows
+
+
+def read_header(path: Path) -> list[str]:
+    """The names of the columns, in lower case; [] for an empty file."""
+    for line in _read_text(path).splitlines():
+        if line.strip():
+            return [cell.strip().lower() for cell in next(csv.reader([line]))]
+    return []
+
+
+def refuse_repeats(values: Iterable[str], rows: Sequence[Row], what: str) -> None:
+    """Raise AnnotationError, naming both lines, where two rows have the same value."""
+    first: dict[str, Row] = {}
+    for value, row in zip(values, rows, strict=True):
+        before = first.setdefault(value, row)
+        if before is not row:
+            raise AnnotationError(
+                f"{row.file}, line {row.line}: {what} {value!r} is already in {before.file}, line {before.line}; "
+                "keep one of the two lines"
+            )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: there is no such file; check the path of the list") from None
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); name a CSV file") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        value = error.object[error.start : error.start + 1]
+        raise AnnotationError(f"{path}, line {line}: {value!r} is not UTF-8; save the list as UTF-8") from None
+
+
+def _check_header(where: str, header: list[str], known: Sequence[str], required: Iterable[str]) -> None:
+    for column, count in Counter(header).items():
+        if column not in known:
+            raise AnnotationError(f"{where}: unknown column {column!r}; known are {', '.join(known)}")
+        if count > 1:
+            raise AnnotationError(f"{where}: column {column!r} comes {count} times; keep one")
+    missing = [column for column in required if column not in header]
+    if missing:
+        hint = "; official test lists without labels cannot be used" if missing == ["label"] else ""
+        raise AnnotationError(f"{where}: no column {', '.join(map(repr, missing))}; add it{hint}")

@@ -1,0 +1,300 @@
+"""Lists of labelled videos, as they are published or as people keep them, to `VideoRecord`s in the order of the list.
+
+Three forms: the official Kinetics CSV files, folders named after classes, and a plain CSV with the columns path, label,
+and optionally group and split or fold. Whether the videos exist is not asked here, except where the folders are the
+list: pack opens each file anyway, and reports those that are absent.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from datamodules.annotation_tables import (
+    SPLIT_NAMES,
+    AnnotationError,
+    Row,
+    read_header,
+    read_table,
+    refuse_repeats,
+    split_name,
+)
+from datamodules.video_files import (
+    VIDEO_SUFFIXES,
+    choose,
+    existing_folder,
+    join,
+    list_by_stem,
+    make_keys,
+    visible_entries,
+    walk_videos,
+)
+
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "AnnotationError",
+    "AnnotationFormat",
+    "Annotations",
+    "VideoRecord",
+    "read_annotations",
+    "read_class_folders",
+    "read_csv",
+    "read_kinetics_csv",
+]
+
+PathLike = str | os.PathLike[str]
+AnnotationFormat = Literal["auto", "kinetics", "folders", "csv"]
+
+_KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
+_CSV_COLUMNS = ("path", "label", "group", "fold", "split")
+_UCF101_NAME = re.compile(r"v_(\w+_g\d+)_c\d+")  # v_ApplyEyeMakeup_g08_c01: take 1 of source video 8
+_KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """One labelled video.
+
+    Attributes:
+        path: of the video file; it may not exist.
+        key: unique in the data set, of the characters A-Z a-z 0-9 _ - alone: the name in the shards.
+        label: class name.
+        split: `train`, `val`, `test` or another name; "" where `fold_splits` is used.
+        group: the source that the video was cut from; the videos of a group belong into one split.
+        time_start: where the annotated part begins in the source video, in seconds; None: at its beginning.
+        time_end: where it ends, in seconds; None: at the end.
+        fold_splits: this video's split in each fold, in the order of `Annotations.folds`; () where there are none.
+    """
+
+    path: str
+    key: str
+    label: str
+    split: str
+    group: str
+    time_start: float | None = None
+    time_end: float | None = None
+    fold_splits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """A data set's list of videos.
+
+    Attributes:
+        records: in the order of the list; at least one.
+        folds: names of the folds, sorted; () where the data has splits instead.
+    """
+
+    records: list[VideoRecord]
+    folds: tuple[str, ...] = ()
+
+
+def read_annotations(
+    format: AnnotationFormat,
+    annotations: PathLike | Sequence[PathLike] | None = None,
+    videos: PathLike | None = None,
+    split: str | None = None,
+) -> Annotations:
+    """Read a list of videos in any of the forms.
+
+    Args:
+        format: `kinetics`, `folders`, `csv`, or `auto`: `folders` without a list, else by the first list's columns.
+        annotations: CSV file or files; for `folders` None.
+        videos: folder that holds the videos; None: the folder of the (first) list.
+        split: of all videos, in place of what the list says.
+
+    Raises:
+        AnnotationError: as the three readers, or the arguments do not fit the format.
+    """
+    lists = [] if annotations is None else _as_list(annotations)
+    if format == "auto":
+        format = _detect(Path(lists[0])) if lists else "folders"
+    if format == "folders":
+        if lists and videos is not None:
+            raise AnnotationError(f"annotations={_shown(lists)}: folders are their own list; leave annotations out")
+        if not lists and videos is None:
+            raise AnnotationError("annotations and videos are both missing: name a list, a folder of videos, or both")
+        return read_class_folders(videos if videos is not None else lists[0], split)
+    if format not in ("kinetics", "csv"):
+        raise AnnotationError(f"format={format!r}: must be auto, kinetics, folders or csv")
+    if not lists:
+        raise AnnotationError(f"annotations is missing: format {format} needs the CSV file")
+    root = Path(lists[0]).parent if videos is None else videos
+    if format == "kinetics":
+        return read_kinetics_csv(lists, root, split)
+    if len(lists) > 1:
+        raise AnnotationError(f"annotations={_shown(lists)}: format csv takes one file; join them into one")
+    return read_csv(lists[0], root, split)
+
+
+def read_kinetics_csv(
+    csv_paths: PathLike | Sequence[PathLike], videos_root: PathLike, split: str | None = None
+) -> Annotations:
+    """Read official Kinetics lists: label, youtube_id, time_start, time_end, split and, at will, is_cc.
+
+    A video is the file {youtube_id}_{time_start:06d}_{time_end:06d} with any of `VIDEO_SUFFIXES`, in the videos' folder
+    or up to two folders deeper ({class}/, {split}/{class}/). Where there are several, a folder named after the class
+    wins (blanks may be underscores), then the split's. One without a file gets the path {class}/{name}.mp4. The youtube
+    id is the group; the times are those of the list, which for such files, already cut, are not times in the file.
+
+    Args:
+        csv_paths: one list, or several, such as train and validation.
+        videos_root: folder of the videos.
+        split: of all videos; None: as the column says ("validate" and "validation" are read as "val").
+
+    Raises:
+        AnnotationError: a file or folder is missing, a column is unknown or missing, a value is malformed, a clip is
+            listed twice, or nothing is listed.
+    """
+    split = None if split is None else split_name(split)
+    required = ("label", "youtube_id", "time_start", "time_end", *(("split",) if split is None else ()))
+    rows = [row for path in _as_list(csv_paths) for row in read_table(Path(path), _KINETICS_COLUMNS, required)]
+    root = existing_folder(videos_root)
+    files = list_by_stem(root)
+    records = []
+    for row in rows:
+        youtube_id, start, end = row.text("youtube_id"), row.seconds("time_start"), row.seconds("time_end")
+        _check_clip(row, youtube_id, start, end)
+        key, label = f"{youtube_id}_{int(start):06d}_{int(end):06d}", row.text("label")
+        name = row.split() if split is None else split
+        path = choose(files.get(key, ()), label, name) or f"{label}/{key}.mp4"
+        records.append(VideoRecord(join(root, path), key, label, name, youtube_id, start, end))
+    refuse_repeats([record.key for record in records], rows, "clip")
+    return Annotations(records)
+
+
+def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None) -> Annotations:
+    """Read a plain list: path, label, and optionally group, and split or fold.
+
+    With folds, a video is `test` in the fold that it names and `train` in all others. Without a group each video is its
+    own. Keys are made of the paths: fight/fi001.mp4 is fight_fi001.
+
+    Args:
+        csv_path: the list.
+        videos_root: folder that the paths start from; None: the folder of the list.
+        split: of all videos, for a list without folds; None: as the column says.
+
+    Raises:
+        AnnotationError: a file or folder is missing, a column is unknown or missing, a value is empty, a path is listed
+            twice, or nothing is listed.
+    """
+    split = None if split is None else split_name(split)
+    file = Path(csv_path)
+    rows = read_table(file, _CSV_COLUMNS, ("path", "label"))
+    columns = rows[0].values.keys()
+    if "fold" in columns and ("split" in columns or split is not None):
+        raise AnnotationError(f"{file}: has a column fold besides a split; keep only one of the two")
+    if "fold" not in columns and "split" not in columns and split is None:
+        raise AnnotationError(f"{file}: has neither a column split nor fold; add one, or give the split of all videos")
+    root = existing_folder(file.parent if videos_root is None else videos_root)
+    paths = [join(root, row.text("path")) for row in rows]
+    refuse_repeats(paths, rows, "path")
+    folds = sorted({row.text("fold") for row in rows}, key=_natural) if "fold" in columns else []
+    if len(folds) == 1:
+        raise AnnotationError(f"{file}: all videos are of fold {folds[0]!r}; folds need at least two, or use a split")
+    keys = make_keys([_relative(path, root) for path in paths])
+    records = []
+    for row, path, key in zip(rows, paths, keys, strict=True):
+        group = row.text("group") if "group" in columns else _group_of(path, key)
+        name = "" if folds else row.split() if split is None else split
+        record = VideoRecord(path, key, row.text("label"), name, group)
+        if folds:
+            held_out = row.text("fold")
+            record = replace(record, fold_splits=tuple("test" if fold == held_out else "train" for fold in folds))
+        records.append(record)
+    return Annotations(records, tuple(folds))
+
+
+def read_class_folders(root: PathLike, split: str | None = None) -> Annotations:
+    """Read folders named after classes: root/{train,val,test}/class/..., or root/class/... where the split is given.
+
+    All videos below a class's folder are of the class. Names as in UCF101, v_{class}_g{source}_c{take}, give the group
+    {class}_g{source}, names as in Kinetics the youtube id; any other video is its own group. Sorted by path.
+
+    Args:
+        root: folder to read.
+        split: read root/split/class/... where it exists, else all of root/class/... as this split.
+
+    Raises:
+        AnnotationError: a folder is missing, a video lies outside the classes' folders, or there is none.
+    """
+    folder = existing_folder(root)
+    split = None if split is None else split_name(split)
+    found: list[tuple[str, str, str]] = []  # relative path, label, split
+    for name, known in _split_folders(folder, split).items():
+        for path in walk_videos(folder / name):
+            label, *rest = path.split("/")
+            if not rest:
+                raise AnnotationError(f"{folder / name / path}: lies outside the classes' folders; move it into one")
+            found.append((f"{name}/{path}" if name else path, label, known))
+    if not found:
+        raise AnnotationError(f"{folder}: has no video in any class's folder; looked for {', '.join(VIDEO_SUFFIXES)}")
+    paths = [join(folder, path) for path, _, _ in found]
+    keys = make_keys([path for path, _, _ in found])
+    return Annotations(
+        [
+            VideoRecord(path, key, label, known, _group_of(path, key))
+            for path, key, (_, label, known) in zip(paths, keys, found, strict=True)
+        ]
+    )
+
+
+def _split_folders(root: Path, split: str | None) -> dict[str, str]:
+    """Folder -> split, for what is to be read; the folder "" is the root itself."""
+    known = {entry.name: SPLIT_NAMES.get(entry.name, entry.name) for entry in visible_entries(root) if entry.is_dir()}
+    splits = {name: known for name, known in known.items() if known in ("train", "val", "test", split)}
+    if split is None and not splits:
+        raise AnnotationError(f"{root}: has no folder train, val or test; give the split of all its videos")
+    if split is None or not splits:
+        return splits or {"": split or ""}
+    if split not in splits.values():
+        raise AnnotationError(f"split={split!r}: {root} has {', '.join(splits)} only; name one of them")
+    return {name: known for name, known in splits.items() if known == split}
+
+
+def _check_clip(row: Row, youtube_id: str, start: float, end: float) -> None:
+    if re.fullmatch(r"[\w-]+", youtube_id, re.ASCII) is None:
+        raise row.error("youtube_id", "must consist of letters, digits, - and _")
+    for column, value in (("time_start", start), ("time_end", end)):
+        if not value.is_integer():
+            raise row.error(column, "must be whole seconds, as in the official lists")
+    if end <= start:
+        raise row.error("time_end", f"must be after time_start={row.values['time_start']}")
+
+
+def _detect(file: Path) -> Literal["kinetics", "csv", "folders"]:
+    if file.is_dir():
+        return "folders"
+    header = read_header(file)
+    if "youtube_id" in header:
+        return "kinetics"
+    if "path" in header:
+        return "csv"
+    raise AnnotationError(f"{file}: has neither a column youtube_id nor path, but {header}; add a header line")
+
+
+def _relative(path: str, root: Path) -> str:
+    """A path below the root relative to it, any other one as it is; with forward slashes."""
+    prefix = f"{os.path.normpath(root)}{os.sep}"
+    return path.removeprefix(prefix).replace(os.sep, "/").lstrip("/")
+
+
+def _group_of(path: str, key: str) -> str:
+    stem = Path(path).stem
+    match = _UCF101_NAME.fullmatch(stem) or _KINETICS_NAME.fullmatch(stem)
+    return match[1] if match else key
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Sorts numbers by value, before all else."""
+    return (False, int(name), name) if name.isdecimal() else (True, 0, name)
+
+
+def _as_list(paths: PathLike | Sequence[PathLike]) -> list[PathLike]:
+    return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+
+
+def _shown(paths: Iterable[PathLike]) -> str:
+    return ", ".join(os.fspath(path) for path in paths)
