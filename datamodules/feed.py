@@ -7,7 +7,7 @@ The unit that travels to a worker is a whole batch, so the order of batches neve
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from datamodules.clips import ClipSampler, Integers
 from datamodules.decoding import DecodeError, decode_frames
 from datamodules.plan import TrainPlan, evaluation_batches
 from datamodules.shards import DatasetIndex
+from datamodules.transforms import EvalTransform, TrainTransform
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         index: the dataset.
         rows: int64, the rows of the split's videos, by sample number.
         sampler: which clips a video gives.
-        transform: uint8 (T, H, W, C) and a generator to a list of crops, uint8 (T, S, S, C).
+        transform: uint8 (T, H, W, C) to one random crop or to a list of fixed ones, uint8 (T, S, S, C).
         decoder: name of the decoder, resolved.
         seed: key of the augmentation, together with epoch and sample.
         skip_errors: leave out videos that cannot be decoded and count them (training), instead of failing.
@@ -112,7 +113,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     index: DatasetIndex
     rows: Integers
     sampler: ClipSampler
-    transform: Callable[[Tensor, np.random.Generator], list[Tensor]]
+    transform: TrainTransform | EvalTransform
     decoder: str
     seed: int
     skip_errors: bool
@@ -151,7 +152,10 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         views: list[Tensor] = []
         times: list[tuple[float, float]] = []
         for numbers, clip in zip(frame_numbers, torch.split(frames, frame_numbers.shape[1]), strict=True):
-            crops = self.transform(clip, generator)
+            if isinstance(self.transform, TrainTransform):
+                crops = [self.transform(clip, generator)]
+            else:
+                crops = self.transform(clip)
             views += crops
             times += [(numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps)] * len(crops)
         return views, times
@@ -194,7 +198,8 @@ class PlannedLoader:
     def __init__(
         self, reader: ClipReader, requests: TrainRequests | EvaluationRequests, max_skipped: int = 0, **options: Any
     ) -> None:
-        self.sampler = requests  # the name under which Lightning looks for `set_epoch`
+        self.sampler = requests  # the names under which Lightning looks for `set_epoch`
+        self.batch_sampler = None
         self._max_skipped = max_skipped
         self._loader: DataLoader[Any] = DataLoader(
             reader,
