@@ -1,0 +1,205 @@
+"""`python -m jobs VERB`: submit a `python -m pipeline` command to a Ray cluster, and look after it.
+
+python -m jobs submit --spec jobs/configs/cpu_2_workers.yaml -- fit --config pipeline/configs/demo.yaml
+python -m jobs list
+python -m jobs status|logs|stop [ID]
+python -m jobs up|down
+"""
+
+import dataclasses
+import datetime
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
+
+from jobs.spec import JobSpec, read_spec_file
+
+VERBS = {
+    "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",
+    "list": "list the cluster's jobs, the newest first",
+    "status": "tell what is known of a job",
+    "logs": "print a job's log; --follow prints on to its end",
+    "stop": "end a job",
+    "up": "start a local cluster; submit does so by itself where there is none",
+    "down": "stop the local cluster that was started here, its jobs too",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a verb.
+
+    Args:
+        args: The words after `python -m jobs`; default: those of this process.
+
+    Returns:
+        The exit status: 0 when all went well, 2 for bad input, 1 or the job's own for a failed job.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    parser = _parser()
+    try:
+        if not own:
+            parser.print_help()
+            return 2
+        options = parser.parse_args(own)
+        run: Callable[[Namespace, list[str]], int] = globals()[f"_{options.verb}"]
+        return run(options[options.verb], command)
+    except KeyboardInterrupt:
+        print("interrupted; a job that was submitted runs on: `python -m jobs list`", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, ArgumentError) as error:
+        if os.environ.get("PIPELINE_DEBUG"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m jobs", description=__doc__, exit_on_error=False)
+    verbs = parser.add_subcommands(dest="verb")
+    for verb, text in VERBS.items():
+        each = ArgumentParser(description=text, exit_on_error=False)
+        if verb == "submit":
+            each.add_argument("--spec", action=_SpecFile, help="a YAML file of the fields below")
+            each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
+            each.add_argument("--no_check", action="store_true", help="do not read the configuration here first")
+            each.add_class_arguments(JobSpec)
+        elif verb == "up":
+            each.add_argument("--num_cpus", type=int | None, default=None, help="CPUs to share out; default: all")
+            each.add_argument("--num_gpus", type=int | None, default=None, help="GPUs to share out; default: all")
+        elif verb != "down":
+            each.add_argument("--address", type=str | None, default=None, help="the job server; default: as for submit")
+        if verb in ("status", "logs", "stop"):
+            each.add_argument(
+                "id", nargs="?", default=None, help="the job's id, or its run's name; default: the newest"
+            )
+        if verb == "logs":
+            each.add_argument("--follow", action="store_true", help="print on to the job's end")
+        verbs.add_subcommand(verb, each, help=text)
+    return parser
+
+
+class _SpecFile(ActionConfigFile):
+    """A config file whose names are checked first, for a better message."""
+
+    def __call__(self, parser: Any, namespace: Any, value: Any, option_string: str | None = None) -> None:
+        """Called by the parser with the file's path."""
+        read_spec_file(value)
+        super().__call__(parser, namespace, value, option_string)  # type: ignore[no-untyped-call]
+
+
+def _submit(options: Namespace, command: list[str]) -> int:
+    from jobs.client import follow
+    from jobs.submit import submit
+
+    spec = JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})
+    client, job_id = submit(spec, command, check=not options.no_check)
+    print(f"submitted {job_id}", flush=True)
+    if not options.wait:
+        print(f"follow it with: python -m jobs logs {job_id} --follow")
+        return 0
+    try:
+        return follow(client, job_id)
+    except KeyboardInterrupt:
+        print(f"\n{job_id} runs on; follow it with: python -m jobs logs {job_id} --follow", file=sys.stderr)
+        print(f"end it with: python -m jobs stop {job_id}", file=sys.stderr)
+        return 130
+
+
+def _list(options: Namespace, command: list[str]) -> int:
+    from jobs.client import connect, list_jobs
+
+    client, address = connect(options.address)
+    found = list_jobs(client)
+    width = max((len(str(each.submission_id)) for each in found), default=0)
+    for each in found:
+        words = (each.metadata or {}).get("command", each.entrypoint)
+        print(
+            f"{each.submission_id:<{width}}  {each.status:<9}  {_time(each.start_time)}  {_duration(each):>8}  {words}"
+        )
+    if not found:
+        print(f"no jobs on {address}")
+    return 0
+
+
+def _status(options: Namespace, command: list[str]) -> int:
+    from jobs.client import connect, find_job
+
+    client, _ = connect(options.address)
+    job = find_job(client, options.id)
+    metadata = job.metadata or {}
+    lines = {
+        "job": job.submission_id,
+        "status": job.status,
+        "message": job.message,
+        "command": metadata.get("command", job.entrypoint),
+        "run folder": f"{metadata['storage_path']}/{metadata['name']}" if "name" in metadata else None,
+        "started": _time(job.start_time),
+        "lasted": _duration(job),
+        "exit code": job.driver_exit_code,
+    }
+    for name, value in lines.items():
+        if value is not None:
+            print(f"{name + ':':<12} {value}")
+    return 0
+
+
+def _logs(options: Namespace, command: list[str]) -> int:
+    from jobs.client import connect, find_job, follow
+
+    client, _ = connect(options.address)
+    job_id = str(find_job(client, options.id).submission_id)
+    if options.follow:
+        return follow(client, job_id)
+    print(client.get_job_logs(job_id), end="")
+    return 0
+
+
+def _stop(options: Namespace, command: list[str]) -> int:
+    from jobs.client import connect, find_job, stop
+
+    client, _ = connect(options.address)
+    job = find_job(client, options.id)
+    if job.status.is_terminal():
+        print(f"{job.submission_id} has ended already: {job.status}")
+        return 0
+    grace = float((job.metadata or {}).get("stop_timeout_s", 30))
+    print(f"{job.submission_id}: {stop(client, str(job.submission_id), timeout_s=grace + 30).status}")
+    return 0
+
+
+def _up(options: Namespace, command: list[str]) -> int:
+    from jobs.cluster import up
+
+    cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus)
+    print(f"a local Ray cluster takes jobs at {cluster.address}; its token is in {cluster.token_path}")
+    print("`python -m jobs submit` finds it by itself; `python -m jobs down` stops it")
+    return 0
+
+
+def _down(options: Namespace, command: list[str]) -> int:
+    from jobs.cluster import down
+
+    stopped = down()
+    print(f"stopped the cluster at {stopped.address}" if stopped else "no cluster was started here")
+    return 0
+
+
+def _time(milliseconds: int | None) -> str:
+    if not milliseconds:
+        return "-"
+    return datetime.datetime.fromtimestamp(milliseconds / 1000).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _duration(job: Any) -> str:
+    if not job.start_time:
+        return "-"
+    end = job.end_time or datetime.datetime.now().timestamp() * 1000
+    return str(datetime.timedelta(seconds=round((end - job.start_time) / 1000)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Finding a cluster's job server and talking to it, with one clear sentence for each way in which that fails."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import requests
+from ray.dashboard.modules.job.pydantic_models import JobDetails
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from jobs.cluster import is_alive, up
+from jobs.state import LocalCluster, read_cluster
+
+ANSWER_S = 10.0  # seconds to wait for a server before calling it unreachable
+ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+for _module in ("dashboard_sdk", "job.sdk"):  # they set their own level, to say that they upload and hang up
+    logging.getLogger(f"ray.dashboard.modules.{_module}").setLevel(logging.WARNING)
+logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
+TOKEN_ADVICE = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's token file"
+
+
+def connect(address: str | None = None, *, start_with_cpus: int | None = None) -> tuple[JobSubmissionClient, str]:
+    """A client of the job server at `address`, else at RAY_ADDRESS, else of the local cluster that was started here.
+
+    Args:
+        address: Such as http://head:8265; host:port and Ray's own forms ("auto", host:6379) work too.
+        start_with_cpus: Where there is no cluster at all, start a local one that shares out at least so many CPUs;
+            None: raise.
+
+    Returns:
+        The client, and the address that it talks to.
+
+    Raises:
+        ConnectionError: no cluster, or nothing answers there, or it refuses the token.
+    """
+    given = address or next((os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name)), None)
+    local = read_cluster()
+    if given is not None and (local is None or given.rstrip("/") != local.address):
+        return _remote(given), given
+    if local is None or not is_alive(local):
+        if start_with_cpus is None:
+            raise ConnectionError(
+                "there is no Ray cluster to talk to: give --address or RAY_ADDRESS, or start one on this machine with "
+                "`python -m jobs up`"
+            )
+        local = up(num_cpus=max(start_with_cpus, _cores()))
+        print(f"started a local Ray cluster at {local.address}; `python -m jobs down` stops it", flush=True)
+    return _client(local.address, local), local.address
+
+
+def find_job(client: JobSubmissionClient, job: str | None) -> JobDetails:
+    """The job of that id, or the newest of that run name; the newest of all for None.
+
+    Raises:
+        ValueError: there is none; the message lists the newest ids.
+    """
+    found = list_jobs(client)
+    if not found:
+        raise ValueError("there are no jobs on this cluster; `python -m jobs submit` makes one")
+    if job is None:
+        return found[0]
+    for each in found:
+        if job == each.submission_id or job == (each.metadata or {}).get("name"):
+            return each
+    newest = ", ".join(str(each.submission_id) for each in found[:5])
+    raise ValueError(f"job={job}: there is no such job on this cluster; the newest are: {newest}")
+
+
+def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
+    """All jobs that were submitted to the cluster, the newest first."""
+    submitted = [each for each in client.list_jobs() if each.submission_id]
+    return sorted(submitted, key=lambda each: each.start_time or 0, reverse=True)
+
+
+def follow(client: JobSubmissionClient, job_id: str) -> int:
+    """Print a job's log as it grows, to its end.
+
+    Returns:
+        0 if it succeeded, else its exit code, or 1 where it has none.
+    """
+    printed = 0
+    while True:
+        try:
+            printed = asyncio.run(_print_log(client, job_id, printed))
+        except RuntimeError:  # the connection broke: what was printed is skipped when it is taken up again
+            time.sleep(1.0)
+        info = client.get_job_info(job_id)
+        if info.status.is_terminal():
+            if info.status != JobStatus.SUCCEEDED:
+                print(f"{job_id}: {info.status}: {_first_line(info.message)}", file=sys.stderr)
+            return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
+        time.sleep(0.5)
+
+
+def stop(client: JobSubmissionClient, job_id: str, *, timeout_s: float) -> JobDetails:
+    """Ask a job to end, and wait until it has.
+
+    Raises:
+        TimeoutError: it has not within `timeout_s` seconds.
+    """
+    client.stop_job(job_id)
+    deadline = time.monotonic() + timeout_s
+    while not (info := client.get_job_info(job_id)).status.is_terminal():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{job_id} was told to stop, but is still {info.status} after {timeout_s:g} s")
+        time.sleep(0.3)
+    return info
+
+
+async def _print_log(client: JobSubmissionClient, job_id: str, skip: int) -> int:
+    """Print the log from character `skip` on; returns its length so far."""
+    seen = 0
+    async for chunk in client.tail_job_logs(job_id):
+        fresh = chunk[max(skip - seen, 0) :]
+        seen += len(chunk)
+        if fresh:
+            print(fresh, end="", flush=True)
+    return max(seen, skip)
+
+
+def _remote(address: str) -> JobSubmissionClient:
+    """A client of a cluster that was not started here."""
+    url = address if "://" in address else f"http://{address}"
+    if urlsplit(url).scheme in ("http", "https"):
+        try:
+            answer = requests.get(f"{url.rstrip('/')}/api/version", timeout=ANSWER_S)
+        except requests.exceptions.InvalidURL:
+            raise ValueError(f"address={address}: not an address; give one like http://head:8265") from None
+        except requests.exceptions.RequestException as error:
+            if address == url:
+                raise ConnectionError(f"address={address}: no Ray job server answers there ({_cause(error)})") from None
+            url = address  # host:port may be Ray's own port rather than its job server's
+        else:
+            if answer.status_code == 200 and not _is_loopback(url):
+                print(
+                    f"warning: the cluster at {address} asks for no token: anyone who reaches it can run code on it "
+                    "and read what it sees; start Ray there with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH",
+                    file=sys.stderr,
+                )
+    return _client(url, None)
+
+
+def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
+    """Connect, with the token of the local cluster or with what Ray's own variables say."""
+    headers = {"Authorization": f"Bearer {local.token()}"} if local else None
+    try:
+        with _without(ADDRESS_VARIABLES):  # Ray lets them override the address it is given
+            return JobSubmissionClient(url, headers=headers)
+    except AuthenticationError:
+        raise ConnectionError(f"address={url}: the cluster refuses us, it asks for its token: {TOKEN_ADVICE}") from None
+    except (RuntimeError, ConnectionError, requests.exceptions.RequestException) as error:
+        raise ConnectionError(f"address={url}: no Ray job server answers there ({_cause(error)})") from None
+
+
+@contextlib.contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _cause(error: BaseException) -> str:
+    reason = _first_line(str(error))
+    for sign in ("Connection refused", "timed out", "Name or service not known", "No route to host"):
+        if sign in reason:
+            return sign
+    return reason[:200]
+
+
+def _first_line(text: str | None) -> str:
+    return next(iter((text or "").strip().splitlines()), "")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

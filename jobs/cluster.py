@@ -1,0 +1,220 @@
+"""A Ray cluster on this machine: started when a job has none, reachable from here alone, stopped without a trace.
+
+Every process listens on loopback, and the job server asks for a token. `down` ends the processes that descend from the
+one we started or carry its mark in their environment, and no other: `ray stop` would end every cluster of the machine.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import ray  # noqa: F401  its import makes the psutil that it brings importable
+
+from jobs.state import (
+    CLUSTER_MARK,
+    LocalCluster,
+    forget_cluster,
+    one_at_a_time,
+    read_cluster,
+    write_cluster,
+    write_token,
+)
+
+# isort: split
+import psutil  # type: ignore[import-untyped] # its stubs are a package of their own
+
+ATTEMPTS = 3  # a port that was free may be taken before Ray binds it
+OBJECT_STORE_BYTES = 256 * 2**20  # nothing of ours travels through the object store
+LONGEST_TEMPORARY = 30  # characters: Ray's socket paths below it must stay under the 107 of AF_UNIX
+
+
+def up(*, num_cpus: int | None = None, num_gpus: int | None = None, timeout_s: float = 120.0) -> LocalCluster:
+    """Start a local cluster, or return the one that is already running.
+
+    Args:
+        num_cpus: CPUs that Ray shares out, which may be more than there are. Default: those of this machine.
+        num_gpus: GPUs that Ray shares out. Default: those it finds.
+        timeout_s: Seconds to wait until it takes jobs.
+
+    Returns:
+        The cluster, taking jobs.
+
+    Raises:
+        RuntimeError: it did not start; the message holds the end of Ray's own log.
+    """
+    with one_at_a_time():
+        recorded = read_cluster()
+        if recorded is not None:
+            if is_alive(recorded):
+                return recorded
+            print(f"the cluster recorded at {recorded.address} has died; clearing up after it", file=sys.stderr)
+            _end(recorded)
+        failure = ""
+        for _ in range(ATTEMPTS):
+            started = _start(num_cpus, num_gpus, timeout_s)
+            if isinstance(started, LocalCluster):
+                return started
+            failure = started
+            if "port" not in failure.lower():
+                break
+        raise RuntimeError(f"Ray did not start on this machine: {failure}")
+
+
+def down() -> LocalCluster | None:
+    """Stop the cluster that was started here, its jobs too, and remove its files.
+
+    Returns:
+        The cluster that was stopped; None where there was none.
+
+    Raises:
+        RuntimeError: processes of it are still there after SIGKILL.
+    """
+    with one_at_a_time():
+        recorded = read_cluster()
+        if recorded is None:
+            return None
+        _end(recorded)
+        return recorded
+
+
+def is_alive(cluster: LocalCluster) -> bool:
+    """Whether its first process is there and its job server answers."""
+    return _first_process(cluster) is not None and _answers(cluster)
+
+
+def processes(cluster: LocalCluster) -> list[Any]:
+    """Its psutil processes: the first one, all that descend from it, and any of this user with the cluster's mark."""
+    found = {}
+    first = _first_process(cluster)
+    if first is not None:
+        found = {each.pid: each for each in [first, *first.children(recursive=True)]}
+    for each in psutil.process_iter():
+        try:
+            if each.pid != os.getpid() and each.environ().get(CLUSTER_MARK) == cluster.mark:
+                found[each.pid] = each
+        except psutil.Error:
+            continue  # another user's, or gone
+    return list(found.values())
+
+
+def _start(num_cpus: int | None, num_gpus: int | None, timeout_s: float) -> LocalCluster | str:
+    """One attempt; a string says why it failed."""
+    mark = secrets.token_hex(4)
+    temporary = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="arp-", dir=temporary))  # mode 0700: Ray makes what is inside 0777
+    token_path = write_token(mark)
+    port, client_port = _free_ports(2)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1"]
+    command += ["--port=0", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--dashboard-agent-listen-port=0"]
+    command += [f"--ray-client-server-port={client_port}", "--min-worker-port=0", "--max-worker-port=0"]
+    command += [f"--temp-dir={folder / 'r'}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"]
+    command += ["--log-style=record", "--log-color=false"]
+    command += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]
+    command += [] if num_gpus is None else [f"--num-gpus={num_gpus}"]
+    log = folder / "start.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=_environment(mark, token_path),
+            start_new_session=True,  # Ctrl-C in this terminal is not for the cluster
+        )
+    started = psutil.Process(process.pid).create_time()
+    cluster = LocalCluster(f"http://127.0.0.1:{port}", process.pid, started, mark, str(folder), str(token_path))
+    write_cluster(cluster)  # from here on `down` finds it, also if this process is killed
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and process.poll() is None:
+        if "Ray runtime started" in log.read_text(errors="replace") and _answers(cluster):
+            return cluster
+        time.sleep(0.2)
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    reason = "; ".join(lines[-3:]) if process.poll() is not None else f"it did not answer within {timeout_s:g} s"
+    _end(cluster)
+    return reason
+
+
+def _environment(mark: str, token_path: Path) -> dict[str, str]:
+    """The environment of all processes of the cluster: this one's, without what would mislead them."""
+    dropped = ("PYTHONPATH", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN")
+    environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    binaries = str(Path(sys.executable).parent)
+    environment |= {
+        CLUSTER_MARK: mark,
+        "PATH": os.pathsep.join([binaries, environment.get("PATH", os.defpath)]),  # jobs say `python`
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_path),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the switch, on Linux too, by which Ray keeps to 127.0.0.1
+    }
+    return environment
+
+
+def _first_process(cluster: LocalCluster) -> Any | None:
+    try:
+        process = psutil.Process(cluster.pid)
+        same = abs(process.create_time() - cluster.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return None
+    return process if same else None
+
+
+def _answers(cluster: LocalCluster) -> bool:
+    try:
+        request = urllib.request.Request(
+            f"{cluster.address}/api/version", headers={"Authorization": f"Bearer {cluster.token()}"}
+        )
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:  # refused, timed out, 401 of someone else's server on that port, token file gone
+        return False
+
+
+def _end(cluster: LocalCluster) -> None:
+    """SIGTERM, then SIGKILL, to all its processes; then remove its folder, token and record."""
+    members = processes(cluster)
+    first = _first_process(cluster)
+    if first is not None:
+        first.terminate()  # `ray start --block` takes the others down in order
+        psutil.wait_procs([first], timeout=10)
+    for member in (leftovers := [each for each in [*members, *processes(cluster)] if each.is_running()]):
+        _signal(member, "terminate")
+    _, alive = psutil.wait_procs(leftovers, timeout=5)
+    for member in alive:
+        _signal(member, "kill")
+    psutil.wait_procs(alive, timeout=5)
+    if remaining := [each.pid for each in processes(cluster) if each.status() != psutil.STATUS_ZOMBIE]:
+        raise RuntimeError(f"processes of the cluster are still there after SIGKILL: {remaining}")
+    if Path(cluster.folder).name.startswith("arp-"):  # a record that was tampered with removes nothing else
+        shutil.rmtree(cluster.folder, ignore_errors=True)
+    forget_cluster()
+
+
+def _signal(process: Any, how: str) -> None:
+    with contextlib.suppress(psutil.Error):  # gone meanwhile
+        getattr(process, how)()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 on which nothing listens."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

@@ -1,0 +1,96 @@
+"""What is remembered on this machine: the local cluster that was started here, and its token.
+
+Kept under $JOBS_STATE_DIR, else $XDG_STATE_HOME/action-recognition-pipeline, else
+~/.local/state/action-recognition-pipeline, a folder that only its owner can enter.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """A cluster that `python -m jobs up` or a submit started on this machine.
+
+    Args:
+        address: Its job server, such as http://127.0.0.1:43211.
+        pid: Process id of `ray start --block`, which watches over the others.
+        started: That process's start time, seconds since the epoch: tells it from a later process with the same id.
+        mark: Value of CLUSTER_MARK in the environment of each of its processes, those of its jobs included.
+        folder: Ray's sessions, sockets and logs, entered by the owner alone.
+        token_path: The token file, mode 0600.
+    """
+
+    address: str
+    pid: int
+    started: float
+    mark: str
+    folder: str
+    token_path: str
+
+    def token(self) -> str:
+        """The secret that its job server asks for."""
+        return Path(self.token_path).read_text(encoding="utf-8").strip()
+
+
+CLUSTER_MARK = "ACTION_RECOGNITION_CLUSTER"
+
+
+def state_folder() -> Path:
+    """The folder, made where it is missing, of mode 0700."""
+    chosen = os.environ.get("JOBS_STATE_DIR")
+    if chosen:
+        folder = Path(chosen)
+    else:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        folder = home / "action-recognition-pipeline"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder.absolute()
+
+
+def read_cluster() -> LocalCluster | None:
+    """What was recorded, alive or not; None where nothing was, or where the record cannot be read."""
+    try:
+        return LocalCluster(**json.loads((state_folder() / "cluster.json").read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def write_cluster(cluster: LocalCluster) -> None:
+    """Record it, aside and renamed."""
+    path = state_folder() / "cluster.json"
+    aside = path.with_name(f".cluster-{os.getpid()}.json")
+    aside.write_text(json.dumps(dataclasses.asdict(cluster), indent=1), encoding="utf-8")
+    aside.replace(path)
+
+
+def forget_cluster() -> None:
+    """Remove the record and the token."""
+    recorded = read_cluster()
+    if recorded is not None:
+        Path(recorded.token_path).unlink(missing_ok=True)
+    (state_folder() / "cluster.json").unlink(missing_ok=True)
+
+
+def write_token(mark: str) -> Path:
+    """A new secret in a new file of mode 0600."""
+    path = state_folder() / f"token-{mark}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(secrets.token_hex(32))
+    return path
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Held while a cluster is started or stopped, so that two commands at once do not start two."""
+    with (state_folder() / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,92 @@
+"""What runs on every train worker: the command line that a person would type, with the Ray overlay behind it."""
+
+import logging
+import netrc
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import yaml
+
+import jobs
+from jobs.results import CHECKPOINT_FILE
+from jobs.spec import Job, JobSpec
+from jobs.staging import resolve
+
+
+def upload_root() -> Path:
+    """The uploaded copy on this node: where this module was imported from."""
+    return Path(jobs.__file__).resolve().parent.parent
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """Run `pipeline.training.main` as one rank; Ray Train calls it on every worker, again after each failure.
+
+    Args:
+        settings: `args`, the command line with its `upload:` paths, and `job`, the content of job.json.
+    """
+    job = Job(JobSpec.from_dict(settings["job"]["spec"]), settings["job"]["origin"])
+    enter(job)
+    import torch  # here: the driver imports this module too, and has no use for them
+
+    from pipeline.training import main
+
+    torch.set_num_threads(job.spec.threads)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it prints every report of every rank
+    warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
+    try:
+        main(worker_args(settings["args"], job.spec))
+    except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
+        if stop.code not in (0, None):
+            raise ValueError("the command line cannot be read; the reason is in the lines above") from None
+
+
+def enter(job: Job) -> None:
+    """Change to the folder of submit where this node has it, and to the uploaded copy otherwise."""
+    root = upload_root()
+    origin = Path(job.origin)
+    os.chdir(origin if origin.is_dir() else root)
+    if job.spec.wandb_mode == "auto" and "WANDB_MODE" not in os.environ and not _has_wandb_key():
+        os.environ["WANDB_MODE"] = "offline"
+
+
+def worker_args(args: Sequence[str], spec: JobSpec) -> list[str]:
+    """The whole command line of this worker.
+
+    In front, so that the user's own settings win: the run's folder as default_root_dir. Behind, so that they win over
+    the user's: the overlay, the accelerator, and for `fit` the newest checkpoint, if the run has one.
+    """
+    verb, *rest = resolve(args, upload_root())
+    whole = [verb]
+    if "://" not in spec.storage_path:
+        whole.append(f"--trainer.default_root_dir={spec.storage_path}/{spec.name}")
+    whole += [*rest, f"--config={write_overlay(spec)}"]
+    checkpoint = ray.train.get_checkpoint() if verb == "fit" else None
+    if checkpoint is not None:
+        folder = checkpoint.path if "://" not in spec.storage_path else checkpoint.to_directory()
+        whole.append(f"--ckpt_path={folder}/{CHECKPOINT_FILE}")
+    return whole
+
+
+def write_overlay(spec: JobSpec) -> Path:
+    """`configs/ray.yaml` with the spec's values filled in, in a temporary file of this worker."""
+    overlay = yaml.safe_load((Path(jobs.__file__).parent / "configs" / "ray.yaml").read_text(encoding="utf-8"))
+    report = overlay["trainer"]["callbacks+"][0]["init_args"]
+    report |= {"every_n_steps": spec.checkpoint_every_n_steps, "monitor": spec.monitor}
+    overlay["trainer"]["accelerator"] = "gpu" if spec.gpus_per_worker else "cpu"
+    path = Path(tempfile.mkdtemp(prefix="arp-overlay-")) / "ray.yaml"
+    path.write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    return path
+
+
+def _has_wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (FileNotFoundError, netrc.NetrcParseError, RuntimeError):
+        return False
