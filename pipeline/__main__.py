@@ -47,7 +47,12 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             from jsonargparse import auto_cli
 
-            auto_cli(_verb(verb, verb), args=words[1:], prog=f"python -m pipeline {verb}", as_positional=False)
+            from pipeline.words import spell_out
+
+            function = _verb(verb, verb)
+            auto_cli(
+                function, args=spell_out(function, words[1:]), prog=f"python -m pipeline {verb}", as_positional=False
+            )
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise

@@ -1,0 +1,142 @@
+"""How far packing is, while it runs, and what it did, at the end."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from datamodules.shards import Manifest
+from pipeline.pack_parts import Outcome, PartResult
+
+LINE_INTERVAL_S = 10.0
+
+
+class PackMeter:
+    """Counts outcomes from all threads; gives the rates of this run, what earlier runs had done left aside.
+
+    Args:
+        total: Videos in the lists.
+        began: When the run began, by `time.monotonic`.
+    """
+
+    def __init__(self, total: int, began: float):
+        self.total = total
+        self.done = 0
+        self.refused = 0
+        self.reused = 0
+        self.source_bytes = 0
+        self._began = began
+        self._lock = threading.Lock()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a video, or a part that was there already."""
+        with self._lock:
+            self.done += outcome.videos
+            self.refused += outcome.refused
+            if outcome.reused:
+                self.reused += outcome.videos
+            else:
+                self.source_bytes += outcome.source_bytes
+
+    def text(self, now: float) -> str:
+        """Rates, refusals and time left, as one phrase."""
+        seconds = max(now - self._began, 1e-3)
+        fresh = self.done - self.reused
+        words = [f"{fresh / seconds:.1f} videos/s", f"{self.source_bytes / seconds / 1e6:.1f} MB/s"]
+        words.append(f"{self.refused} refused")
+        if self.reused:
+            words.append(f"{self.reused} from an earlier run")
+        if fresh and self.done < self.total:
+            words.append(f"{_duration((self.total - self.done) * seconds / fresh)} left")
+        return ", ".join(words)
+
+
+@contextmanager
+def show_progress(total: int) -> Iterator[PackMeter]:
+    """A bar on a terminal, else a line every ten seconds and at the end; both on standard error."""
+    meter = PackMeter(total, time.monotonic())
+    stop = threading.Event()
+    terminal = sys.stderr.isatty()
+    with Progress(
+        TextColumn("pack"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rates]}"),
+        console=Console(stderr=True),
+        disable=not terminal,
+    ) as progress:
+        task = progress.add_task("pack", total=total, rates="")
+
+        def show() -> None:
+            if terminal:
+                progress.update(task, completed=meter.done, rates=meter.text(time.monotonic()))
+            else:
+                words = f"pack: {meter.done} of {total} videos, {meter.text(time.monotonic())}"
+                print(words, file=sys.stderr, flush=True)
+
+        def keep_showing() -> None:
+            while not stop.wait(0.5 if terminal else LINE_INTERVAL_S):
+                show()
+
+        thread = threading.Thread(target=keep_showing, daemon=True)
+        thread.start()
+        try:
+            yield meter
+        finally:
+            stop.set()
+            thread.join()
+            show()
+
+
+def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float) -> None:
+    """The closing table on standard output: per split what went in and came out, then what was refused and why."""
+    table = Table(title=f"{manifest.name}: {len(manifest.classes)} classes")
+    for heading in ("split", "videos", "classes", "hours", "MB before", "MB after", "shards", "refused"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    splits = sorted({result.split for result in results})
+    for split in splits:
+        table.add_row(split, *_totals([result for result in results if result.split == split]))
+    if len(splits) > 1:
+        table.add_section()
+        table.add_row("total", *_totals(results))
+    console = Console()
+    console.print(table)
+    reasons = Counter(refusal.reason for result in results for refusal in result.refused)
+    if reasons:
+        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        console.print(f"refused: {counts}; {root / 'quarantine.csv'} lists them", soft_wrap=True, highlight=False)
+        console.print("once they are mended, run again with --retry-quarantined", highlight=False)
+    empty = [name for name in manifest.classes if not any(of.classes.get(name) for of in manifest.splits.values())]
+    if empty:
+        console.print(f"classes without a video: {', '.join(empty)}", soft_wrap=True, highlight=False)
+    reused = sum(result.reused for result in results)
+    kept = f", {reused} of {len(results)} shards from an earlier run" if reused else ""
+    console.print(f"wrote {root} in {_duration(seconds)}{kept}", soft_wrap=True, highlight=False)
+
+
+def _totals(results: Sequence[PartResult]) -> list[str]:
+    rows = [row for result in results for row in result.rows]
+    shards = [result.shard for result in results if result.shard is not None]
+    return [
+        str(len(rows)),
+        str(len({row.description.label for row in rows})),
+        f"{sum(row.description.duration_s for row in rows) / 3600:.2f}",
+        f"{sum(result.source_bytes for result in results) / 1e6:.1f}",
+        f"{sum(shard.bytes for shard in shards) / 1e6:.1f}",
+        str(len(shards)),
+        str(sum(len(result.refused) for result in results)),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
