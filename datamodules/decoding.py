@@ -10,16 +10,9 @@ import functools
 import importlib.metadata
 import io
 import logging
-import threading
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import av
 import numpy as np
-import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
 from datamodules.probing import (
     ABSENT,
@@ -34,13 +27,12 @@ from datamodules.probing import (
     DecodeError,
     Source,
     VideoInfo,
-    hidden,
     iterate_frames,
     library_errors,
-    open_video,
     probe,
     quarter_turns,
 )
+from datamodules.seeking import Frames, decode_pyav, out_of_range, plainly_indexed
 
 __all__ = [
     "ABSENT",
@@ -66,10 +58,7 @@ __all__ = [
 
 DECODERS = ("pyav", "decord", "torchcodec")
 
-Frames = npt.NDArray[np.uint8]
-
 _log = logging.getLogger(__name__)
-_kept = threading.local()  # one converter a thread: setting one up costs as much as converting several frames
 
 
 def decode_frames(data: bytes, indices: Sequence[int], decoder: str = "auto") -> Frames:
@@ -92,7 +81,7 @@ def decode_frames(data: bytes, indices: Sequence[int], decoder: str = "auto") ->
         raise ValueError("indices is empty: ask for at least one frame")
     name = resolve_decoder(decoder)
     if min(numbers) < 0:
-        raise _out_of_range(min(numbers))
+        raise out_of_range(min(numbers))
     unique = sorted(set(numbers))
     with library_errors(f"{name} cannot decode the video"):
         frames = _ADAPTERS[name](data, unique)
@@ -148,131 +137,54 @@ def _torchcodec_works() -> bool:
     return True
 
 
-def _out_of_range(index: int, count: int | None = None) -> DecodeError:
-    has = "" if count is None else f": the video has {count} frames"
-    return DecodeError(f"frame {index} is out of range{has}", OUT_OF_RANGE)
+@functools.cache
+def _say_substitution(name: str) -> None:
+    """Says it once in each process."""
+    _log.warning("some of these files are read with pyav, because %s would return wrong frames of them", name)
 
 
-def _decode_pyav(data: bytes, indices: list[int]) -> Frames:
-    """By key frame where the container's times can be trusted, else by counting frames from the start."""
-    try:
-        return _collect(_indexed_frames(data, indices), indices)
-    except (_NotIndexedError, av.FFmpegError):
-        return _collect(enumerate(iterate_frames(data)), indices)
+def _only_where_exact(adapter: Callable[[bytes, list[int]], Frames]) -> Callable[[bytes, list[int]], Frames]:
+    """Gives a decoder the files whose frames it is known to find, and PyAV the others.
 
-
-class _NotIndexedError(Exception):
-    """The packets' times do not say which frame is which."""
-
-
-def _collect(frames: Iterator[tuple[int, av.VideoFrame]], indices: list[int]) -> Frames:
-    """Converts the wanted ones of ascending (index, frame) pairs, and stops at the last; uint8 (T, H, W, 3)."""
-    result: Frames | None = None
-    taken = count = 0
-    for index, frame in frames:
-        count = index + 1
-        if index != indices[taken]:
-            continue
-        turn = quarter_turns(frame)
-        if result is None:
-            width, height = frame.width, frame.height
-            shape = (width, height) if turn % 2 else (height, width)
-            result = np.empty((len(indices), *shape, 3), np.uint8)
-        pixels = _rgb(frame, width, height)  # a stream that changes its size is scaled to its first wanted frame
-        result[taken] = np.rot90(pixels, turn) if turn else pixels
-        taken += 1
-        if taken == len(indices):
-            return result
-    raise _out_of_range(indices[taken], count)
-
-
-def _rgb(frame: av.VideoFrame, width: int, height: int) -> Frames:
-    """A view of the frame's pixels in RGB, uint8 (H, W, 3), as stored (not turned)."""
-    converter: VideoReformatter | None = getattr(_kept, "converter", None)
-    if converter is None:
-        converter = _kept.converter = VideoReformatter()
-    rgb = converter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-    plane = rgb.planes[0]
-    rows: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(
-        -1, plane.line_size
-    )  # rows are padded to the processor's liking
-    return rows[:height, : 3 * width].reshape(height, width, 3)
-
-
-def _indexed_frames(data: bytes, indices: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decodes from the key frame before each wanted frame; yields (index, frame), ascending, with gaps.
-
-    Raises:
-        _NotIndexedError: times are missing, doubled or not what comes out, or a frame is damaged: count from the start.
+    decord 0.6 and torchcodec 0.13 return other frames, without a word, after seeks into files with open groups of
+    pictures, intra refresh, an edit list that cuts frames away, and in AVI and transport streams with B-frames.
     """
-    with open_video(data) as (container, stream):
-        context = stream.codec_context
-        if not any(kind in container.format.name for kind in ("mp4", "matroska")):
-            raise _NotIndexedError  # AVI has no presentation times, transport streams have no key frame marks to lean on
-        packets = [packet for packet in container.demux(stream) if packet.size]
-        times = sorted(_time(packet) for packet in packets if not hidden(packet, context.name))
-        keys = [position for position, packet in enumerate(packets) if packet.is_keyframe]
-        key_times = [_time(packets[position]) for position in keys]
-        if not times or any(a >= b for a, b in pairwise(times)) or key_times != sorted(key_times):
-            raise _NotIndexedError
-        if indices[-1] >= len(times):
-            raise _out_of_range(indices[-1], len(times))
-        position, expected = -1, 0  # the next packet to decode, and the number of the next frame to come out
-        ready: list[av.VideoFrame] = []
-        for index in indices:
-            nearest = bisect_right(key_times, times[index]) - 1
-            if nearest < 0:
-                raise _NotIndexedError
-            if position < 0 or keys[nearest] >= position:
-                if position > 0:
-                    context.flush_buffers()
-                position, ready = keys[nearest], []
-                start_time = key_times[nearest]
-                expected = bisect_left(times, start_time)
-            while expected <= index:
-                while not ready:
-                    if position > len(packets):
-                        raise _NotIndexedError
-                    ready = list(context.decode(packets[position] if position < len(packets) else None))
-                    position += 1
-                frame = ready.pop(0)
-                if frame.pts is not None and frame.pts < start_time:
-                    continue  # open groups of pictures: frames after the key frame that are shown before it
-                if frame.pts != times[expected] or frame.is_corrupt:
-                    raise _NotIndexedError
-                yield expected, frame
-                expected += 1
+
+    @functools.wraps(adapter)
+    def guarded(data: bytes, indices: list[int]) -> Frames:
+        if plainly_indexed(data):
+            return adapter(data, indices)
+        _say_substitution(adapter.__name__.removeprefix("_decode_"))
+        return decode_pyav(data, indices)
+
+    return guarded
 
 
-def _time(packet: "av.Packet[Any]") -> int:
-    if packet.pts is None:
-        raise _NotIndexedError
-    return packet.pts
-
-
+@_only_where_exact
 def _decode_decord(data: bytes, indices: list[int]) -> Frames:
     import decord
 
     reader = decord.VideoReader(io.BytesIO(data), ctx=decord.cpu(0), num_threads=1)
     if indices[-1] >= len(reader):
-        raise _out_of_range(indices[-1], len(reader))
+        raise out_of_range(indices[-1], len(reader))
     frames: Frames = reader.get_batch(indices).asnumpy()
     return frames
 
 
+@_only_where_exact
 def _decode_torchcodec(data: bytes, indices: list[int]) -> Frames:
     from torchcodec.decoders import VideoDecoder
 
     # Exact: the file is scanned for its frames' times; approximate would compute them from the header's rate.
     reader = VideoDecoder(data, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
     if indices[-1] >= len(reader):
-        raise _out_of_range(indices[-1], len(reader))
+        raise out_of_range(indices[-1], len(reader))
     frames: Frames = reader.get_frames_at(indices=indices).data.numpy()
     return frames
 
 
 _ADAPTERS: dict[str, Callable[[bytes, list[int]], Frames]] = {
-    "pyav": _decode_pyav,
+    "pyav": decode_pyav,
     "decord": _decode_decord,
     "torchcodec": _decode_torchcodec,
 }

@@ -106,7 +106,9 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
         raise DecodeError(f"{os.fspath(source)}: no such file", ABSENT)
     with library_errors("the video cannot be opened", UNREADABLE):
         file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
-        container = av.open(file, mode="r", metadata_errors="replace")
+        # naming the usual format spares trying all the others: 0.6 of 2 ms
+        known = "mp4" if isinstance(source, bytes) and source[4:8] == b"ftyp" else None
+        container = av.open(file, mode="r", format=known, metadata_errors="replace")
     with container:
         with library_errors("the streams cannot be read", UNREADABLE):
             streams = [
@@ -143,7 +145,8 @@ def read_packet_table(source: Source) -> PacketTable:
             if packet.pts is not None:
                 pts.append(packet.pts)
         time_base = stream.time_base or Fraction(1, 1)
-        pts = sorted(pts) if len(pts) == count else []
+        # AVI counts frames instead of timing them, and what FFmpeg makes of that is wrong around B-frames.
+        pts = sorted(pts) if len(pts) == count and container.format.name != "avi" else []
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         if len(pts) > 1 and pts[-1] > pts[0]:
             duration = (pts[-1] - pts[0] + (last_duration or (pts[-1] - pts[0]) / (count - 1))) * time_base
@@ -152,7 +155,8 @@ def read_packet_table(source: Source) -> PacketTable:
                 rate = (count / duration).limit_denominator(1001)
         else:
             duration = count / rate
-        flaw = _flaw(container, stream, seen, duration, corrupt)
+        end = max(float(duration), float((pts[-1] + last_duration) * time_base) if pts else 0.0)
+        flaw = _flaw(container, stream, seen, end, corrupt)
     return PacketTable(count, pts, time_base, Fraction(rate), Fraction(duration), flaw)
 
 
@@ -162,7 +166,7 @@ def hidden(packet: "av.Packet[Any]", codec: str) -> bool:
 
 
 def _flaw(
-    container: av.container.InputContainer, stream: av.video.VideoStream, seen: int, duration: Fraction, corrupt: bool
+    container: av.container.InputContainer, stream: av.video.VideoStream, seen: int, end: float, corrupt: bool
 ) -> str:
     """Why the file cannot be whole, or an empty string: by sample tables (mp4, mov) or the header's duration."""
     name = container.format.name
@@ -175,8 +179,8 @@ def _flaw(
         declared = float(stream.duration * stream.time_base)
     elif "matroska" in name and container.duration:
         declared = container.duration / av.time_base
-    if declared is not None and declared - float(duration) > max(1.0, 0.1 * declared):
-        return f"its header promises {declared:.1f} s and the file holds {float(duration):.1f} s"
+    if declared is not None and declared - end > max(1.0, 0.1 * declared):
+        return f"its header promises {declared:.1f} s and the file holds {end:.1f} s"
     return ""
 
 

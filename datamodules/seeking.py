@@ -1,0 +1,205 @@
+"""PyAV: only the frames that are asked for, exactly; `datamodules.decoding` is the way in.
+
+The packets are read once, which is cheap, and give the presentation time of every frame and the key frames. For each
+run of wanted frames decoding starts at the key frame before it. Every time that comes out is held against the packets'
+times; where they disagree, or a frame is damaged, frames are counted from the start of the file instead.
+"""
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import av
+import av.container
+import av.video
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
+
+from datamodules.probing import (
+    OUT_OF_RANGE,
+    DecodeError,
+    hidden,
+    iterate_frames,
+    library_errors,
+    open_video,
+    quarter_turns,
+)
+
+Frames = npt.NDArray[np.uint8]
+
+_kept = threading.local()  # one converter a thread: setting one up costs as much as converting several frames
+
+
+class NotIndexedError(Exception):
+    """The packets' times do not say which frame is which."""
+
+
+class PacketIndex(NamedTuple):
+    """The packets of a video and what they say about its frames.
+
+    Attributes:
+        packets: all packets, in the order in which they are decoded.
+        times: presentation times of the frames that are shown, ascending; index i of a video is `times[i]`.
+        keys: positions of the key frames in `packets`, ascending.
+        key_times: their presentation times, ascending.
+    """
+
+    packets: "list[av.Packet[Any]]"
+    times: list[int]
+    keys: list[int]
+    key_times: list[int]
+
+
+def decode_pyav(data: bytes, indices: list[int]) -> Frames:
+    """Decodes frames with PyAV.
+
+    Args:
+        data: the bytes of a video file.
+        indices: ascending, distinct and not negative.
+
+    Returns:
+        uint8 (T, H, W, 3), RGB, upright.
+
+    Raises:
+        DecodeError: the video does not decode, or has too few frames.
+    """
+    try:
+        return _collect(_frames_by_index(data, indices), indices)
+    except (NotIndexedError, av.FFmpegError):
+        return _collect(enumerate(iterate_frames(data)), indices)
+
+
+def out_of_range(index: int, count: int | None = None) -> DecodeError:
+    """The error for a frame that a video of `count` frames does not have."""
+    has = "" if count is None else f": the video has {count} frames"
+    return DecodeError(f"frame {index} is out of range{has}", OUT_OF_RANGE)
+
+
+def _collect(frames: Iterator[tuple[int, av.VideoFrame]], indices: list[int]) -> Frames:
+    """Converts the wanted ones of ascending (index, frame) pairs, and stops at the last; uint8 (T, H, W, 3)."""
+    result: Frames | None = None
+    taken = count = 0
+    for index, frame in frames:
+        count = index + 1
+        if index != indices[taken]:
+            continue
+        turn = quarter_turns(frame)
+        if result is None:
+            width, height = frame.width, frame.height
+            shape = (width, height) if turn % 2 else (height, width)
+            result = np.empty((len(indices), *shape, 3), np.uint8)
+        pixels = _rgb(frame, width, height)  # a stream that changes its size is scaled to its first wanted frame
+        result[taken] = np.rot90(pixels, turn) if turn else pixels
+        taken += 1
+        if taken == len(indices):
+            return result
+    raise out_of_range(indices[taken], count)
+
+
+def _rgb(frame: av.VideoFrame, width: int, height: int) -> Frames:
+    """A view of the frame's pixels in RGB, uint8 (H, W, 3), as stored (not turned)."""
+    converter: VideoReformatter | None = getattr(_kept, "converter", None)
+    if converter is None:
+        converter = _kept.converter = VideoReformatter()
+    rgb = converter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+    plane = rgb.planes[0]
+    rows: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # rows are padded
+    return rows[:height, : 3 * width].reshape(height, width, 3)
+
+
+def _read_index(container: av.container.InputContainer, stream: av.video.VideoStream) -> PacketIndex:
+    """Reads all packets; raises NotIndexedError where their times do not number the frames."""
+    if not any(kind in container.format.name for kind in ("mp4", "matroska")):
+        raise NotIndexedError  # AVI has no presentation times, and the key frame marks of MPEG-TS are not to lean on
+    packets = [packet for packet in container.demux(stream) if packet.size]
+    times = sorted(_time(packet) for packet in packets if not hidden(packet, stream.codec_context.name))
+    keys = [position for position, packet in enumerate(packets) if packet.is_keyframe]
+    key_times = [_time(packets[position]) for position in keys]
+    if not times or any(a >= b for a, b in pairwise(times)) or any(a >= b for a, b in pairwise(key_times)):
+        raise NotIndexedError
+    return PacketIndex(packets, times, keys, key_times)
+
+
+def _time(packet: "av.Packet[Any]") -> int:
+    if packet.pts is None:
+        raise NotIndexedError
+    return packet.pts
+
+
+def _frames_by_index(data: bytes, indices: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes from the key frame before each wanted frame; yields (index, frame), ascending, with gaps.
+
+    Raises:
+        NotIndexedError: times are missing, doubled or not what comes out, or a frame is damaged: count from the start.
+    """
+    with open_video(data) as (container, stream):
+        packets, times, keys, key_times = _read_index(container, stream)
+        if indices[-1] >= len(times):
+            raise out_of_range(indices[-1], len(times))
+        decoder = stream.codec_context
+        position = expected = start_time = 0  # next packet to decode, number of the next frame to come out
+        ready: list[av.VideoFrame] = []
+        for index in indices:
+            nearest = bisect_right(key_times, times[index]) - 1
+            if nearest < 0:
+                raise NotIndexedError
+            if keys[nearest] >= position:
+                if position > 0:
+                    decoder.flush_buffers()
+                position, start_time, ready = keys[nearest], key_times[nearest], []
+                expected = bisect_left(times, start_time)
+            while expected <= index:
+                while not ready:
+                    if position > len(packets):
+                        raise NotIndexedError
+                    ready = list(decoder.decode(packets[position] if position < len(packets) else None))
+                    position += 1
+                frame = ready.pop(0)
+                if frame.pts is not None and frame.pts < start_time:
+                    continue  # open groups of pictures: frames after the key frame that are shown before it
+                if frame.pts != times[expected] or frame.is_corrupt:
+                    raise NotIndexedError
+                yield expected, frame
+                expected += 1
+
+
+def plainly_indexed(data: bytes) -> bool:
+    """Whether any decoder finds frame i: every frame is shown, and every key frame is a fresh start.
+
+    So there is no edit list that cuts frames away, no frame after a key frame that is shown before it (an open group
+    of pictures), and in H.264 every key frame is an IDR picture (no intra refresh). Files that we packed are like that.
+    """
+    with library_errors("the packets cannot be read"), open_video(data) as (container, stream):
+        codec = stream.codec_context.name
+        try:
+            index = _read_index(container, stream)
+        except NotIndexedError:
+            return False
+        if codec == "hevc" or len(index.times) != len(index.packets) or not index.keys or index.keys[0] != 0:
+            return False
+        latest_key = index.key_times[0]
+        for packet in index.packets:
+            if packet.is_keyframe:
+                latest_key = _time(packet)
+                if codec == "h264" and not _holds_idr(packet, stream.codec_context.extradata):
+                    return False
+            elif _time(packet) < latest_key:
+                return False
+        return True
+
+
+def _holds_idr(packet: "av.Packet[Any]", extradata: bytes | None) -> bool:
+    """Whether an H.264 packet, as mp4 and matroska store it (lengths before NAL units), holds an IDR slice (type 5)."""
+    if not extradata or extradata[0] != 1 or len(extradata) < 5:
+        return False  # not ISO/IEC 14496-15's configuration record
+    prefix = (extradata[4] & 3) + 1
+    data = memoryview(packet)
+    position = 0
+    while position + prefix < len(data):
+        if data[position + prefix] & 31 == 5:
+            return True
+        position += prefix + int.from_bytes(data[position : position + prefix], "big")
+    return False
