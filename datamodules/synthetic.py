@@ -12,8 +12,10 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -220,13 +222,16 @@ def _write_videos(
                 progress(done, len(clips))
         return num_bytes
     spawn: Any = multiprocessing.get_context("spawn")  # fork is unsafe once a library has started threads
-    with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+    quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; this one ends the others
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=signal.signal, initargs=quiet) as pool:
         futures = [pool.submit(_write_video, folder, clip, settings) for clip in clips]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 num_bytes += future.result()
                 if progress is not None:
                     progress(done, len(clips))
+        except BrokenProcessPool:
+            raise OSError("a process that makes videos was killed; is there memory enough? try processes=1") from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

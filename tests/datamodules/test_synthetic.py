@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 from pathlib import Path
 
 import av
@@ -108,6 +109,16 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         synthesize(tmp_path / "data", **SMALL, processes=1, progress=stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(OSError, match="a process that makes videos was killed"):
+        synthesize(tmp_path / "data", **{**SMALL, "train": 40}, processes=2, progress=kill)
     assert not list(tmp_path.iterdir())
 
 
