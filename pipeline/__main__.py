@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.words import spell_out
+
 LIGHTNING_VERBS = {
     "fit": "train a model from a YAML config",
     "validate": "run a checkpoint on the validation split",
