@@ -94,7 +94,8 @@ def follow(client: JobSubmissionClient, job_id: str) -> int:
         info = client.get_job_info(job_id)
         if info.status.is_terminal():
             if info.status != JobStatus.SUCCEEDED:
-                print(f"{job_id}: {info.status}: {_first_line(info.message)}", file=sys.stderr)
+                reason = _first_line(info.message).partition(", last available logs")[0]
+                print(f"{job_id}: {info.status}: {reason}", file=sys.stderr)
             return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
         time.sleep(0.5)
 
@@ -138,6 +139,8 @@ def _remote(address: str) -> JobSubmissionClient:
                 raise ConnectionError(f"address={address}: no Ray job server answers there ({_cause(error)})") from None
             url = address  # host:port may be Ray's own port rather than its job server's
         else:
+            if answer.status_code not in (200, 401, 403):
+                raise ConnectionError(f"address={address}: what answers there is no Ray job server: {answer.reason}")
             if answer.status_code == 200 and not _is_loopback(url):
                 print(
                     f"warning: the cluster at {address} asks for no token: anyone who reaches it can run code on it "
@@ -150,6 +153,8 @@ def _remote(address: str) -> JobSubmissionClient:
 def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
     """Connect, with the token of the local cluster or with what Ray's own variables say."""
     headers = {"Authorization": f"Bearer {local.token()}"} if local else None
+    if local:  # never by way of a proxy
+        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
     try:
         with _without(ADDRESS_VARIABLES):  # Ray lets them override the address it is given
             return JobSubmissionClient(url, headers=headers)

@@ -6,6 +6,7 @@ failures, and keeps the checkpoints they report. Every other verb runs once, as 
 
 import dataclasses
 import ipaddress
+import logging
 import shlex
 import sys
 import time
@@ -17,10 +18,11 @@ import ray
 import ray.train
 import ray.train.torch
 
-from jobs.results import RunFolder, best_of, fingerprint
+from jobs.results import RunFolder, fingerprint, one_line
 from jobs.spec import Job, JobSpec
-from jobs.staging import UPLOAD_PREFIX, resolve
-from jobs.worker import enter, train_worker, upload_root
+from jobs.staging import UPLOAD_PREFIX
+from jobs.watch import RecordFailures
+from jobs.worker import run_verb, train_worker, upload_root
 from pipeline.__main__ import LIGHTNING_VERBS
 
 
@@ -35,31 +37,33 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     job_file, _, *args = list(sys.argv[1:] if words is None else words)
     job = Job.read(Path(job_file))
-    ray.init(address="auto", log_to_driver=True)
+    ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
     try:
         _wait_for_room(job.spec)
-        if args[0] in LIGHTNING_VERBS:
-            return train(job, args)
-        run = ray.remote(num_cpus=job.spec.cpus_per_worker, num_gpus=job.spec.gpus_per_worker)(_run_verb)
-        status: int = ray.get(run.options(max_retries=max(job.spec.max_failures, -1)).remote(job, args))
-        return status
+        status, last_lines = train(job, args) if args[0] in LIGHTNING_VERBS else run_once(job, args)
     except (ValueError, OSError, TimeoutError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        status, last_lines = 1, [f"error: {' '.join(str(error).split())}"]
+    ray.shutdown()  # prints what is still on its way from the workers
+    for line in last_lines:
+        print(line, file=sys.stderr if status else sys.stdout, flush=True)
+    return status
 
 
-def train(job: Job, args: Sequence[str]) -> int:
+def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     """Run one of Lightning's verbs on all train workers, and leave the run's folder in order.
 
     Returns:
-        0, or 1 where the run failed for good.
+        The exit status, 1 where the run failed for good, and the last lines of the log.
+
+    Raises:
+        ValueError: a run of this name has finished, with another command.
     """
     spec, started = job.spec, time.time()
     run = RunFolder(spec.storage_path, str(spec.name))
     command = fingerprint(args, [upload_root() / path for path in _uploaded_configs(args)])
     finished = run.read_result() if args[0] == "fit" else None
     if finished is not None:
-        return _say_finished(finished, run, same=finished["fingerprint"] == command)
+        return 0, _finished_before(finished, run, command)
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"args": list(args), "job": dataclasses.asdict(job)},
@@ -80,90 +84,51 @@ def train(job: Job, args: Sequence[str]) -> int:
                 checkpoint_score_attribute=spec.monitor,
                 checkpoint_score_order=spec.monitor_mode,
             ),
-            callbacks=[_RecordFailures(spec)],  # type: ignore[list-item] # likewise
+            callbacks=[RecordFailures(spec.storage_path, str(spec.name))],  # type: ignore[list-item] # likewise
             worker_runtime_env={"env_vars": _loopback_variables()},
         ),
     )
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        return _say_failed(error, run)
-    if args[0] == "fit":
-        _finish(result, job, run, args, command, time.time() - started)
-    return 0
-
-
-class _RecordFailures(ray.train.UserCallback):
-    """Writes each failure to the run's folder, from Ray Train's controller."""
-
-    def __init__(self, spec: JobSpec) -> None:
-        self._spec = spec
-
-    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        """Called with the exceptions of the ranks that failed."""
-        reasons = {str(rank): _reason(error) for rank, error in worker_exceptions.items()}
-        RunFolder(self._spec.storage_path, str(self._spec.name)).add_failure({"time": time.time(), "ranks": reasons})
-        named = "; ".join(f"rank {rank}: {reason}" for rank, reason in reasons.items())
-        print(f"training was interrupted ({named})", file=sys.stderr, flush=True)
-
-
-def _finish(
-    result: ray.train.Result, job: Job, run: RunFolder, args: Sequence[str], command: str, seconds: float
-) -> None:
-    """Publish the best and the last checkpoint, write result.json, and say where they are."""
-    reported = [(checkpoint.path, metrics) for checkpoint, metrics in result.best_checkpoints or []]
-    paths: dict[str, str] = {}
-    best: Mapping[str, Any] = {}
-    if result.checkpoint is not None:
-        position = best_of(reported, job.spec.monitor, job.spec.monitor_mode)
-        best = reported[position][1]
-        paths["best"] = run.publish(reported[position][0], "best.ckpt")
-        paths["last"] = run.publish(result.checkpoint.path, "last.ckpt")
-    failures = run.read_failures()
-    run.write_result(
-        {
-            "status": "finished",
+        return 1, run.failure_lines(one_line(error), since=started)
+    if args[0] != "fit":
+        return 0, []
+    run.finish(
+        [(checkpoint.path, metrics) for checkpoint, metrics in result.best_checkpoints or []],
+        last=result.checkpoint.path if result.checkpoint else None,
+        monitor=spec.monitor,
+        mode=spec.monitor_mode,
+        facts={
             "command": shlex.join(["python", "-m", "pipeline", *args]),
             "fingerprint": command,
-            "metrics": dict(result.metrics or {}),
-            "best_metrics": dict(best),
-            "checkpoints": paths,
-            "failures": len(failures),
-            "failure_reasons": {str(number): failure["ranks"] for number, failure in enumerate(failures)},
-            "seconds": round(seconds, 1),
-            "num_workers": job.spec.num_workers,
+            "seconds": round(time.time() - started, 1),
+            "num_workers": spec.num_workers,
             "versions": {"ray": ray.__version__},
-        }
+        },
     )
-    for name, path in paths.items():
-        print(f"{name} checkpoint: {path}")
-    print(f"result: {run.address}/result.json", flush=True)
+    return 0, run.last_lines()
 
 
-def _say_finished(finished: Mapping[str, Any], run: RunFolder, *, same: bool) -> int:
-    """The last lines of a run that had finished before."""
-    if not same:
-        last = finished["checkpoints"].get("last", "CKPT")
+def run_once(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+    """Run any other verb, in one task with the resources of one worker.
+
+    Returns:
+        Its exit status, and no further lines.
+    """
+    task = ray.remote(num_cpus=job.spec.cpus_per_worker, num_gpus=job.spec.gpus_per_worker)(run_verb)
+    status: int = ray.get(task.options(max_retries=job.spec.max_failures).remote(job, args))
+    return status, []
+
+
+def _finished_before(finished: Mapping[str, Any], run: RunFolder, command: str) -> list[str]:
+    """The last lines for a run that had finished before; ValueError if it was of another command."""
+    if finished["fingerprint"] != command:
         raise ValueError(
-            f"name={Path(run.path).name}: this run has finished, with another command or config "
-            f"({finished['command']}); give this one another --name; to go on from there, add `--ckpt_path {last}`"
+            f"name={run.name}: this run has finished, with another command or config ({finished['command']}); give "
+            f"this one another --name; to go on from there, add `--ckpt_path {finished['checkpoints'].get('last', 'CKPT')}`"
         )
-    print("this run has finished already; there is nothing to do")
-    for name, path in finished["checkpoints"].items():
-        print(f"{name} checkpoint: {path}")
-    print(f"result: {run.address}/result.json", flush=True)
-    return 0
-
-
-def _say_failed(error: Exception, run: RunFolder) -> int:
-    """The last lines of a run that failed for good."""
-    newest = [info.path for info in run.filesystem.get_file_info(_selector(run)) if "checkpoint_" in info.base_name]
-    where = f"the newest checkpoint is {max(newest)}" if newest else "no checkpoint was written"
-    reasons = run.read_failures()
-    what = "; ".join(f"rank {rank}: {reason}" for rank, reason in reasons[-1]["ranks"].items()) if reasons else ""
-    print(f"error: training failed ({what or _reason(error)}); {where}", file=sys.stderr)
-    print(f"to go on from there: submit the same again with --name {Path(run.path).name}", file=sys.stderr, flush=True)
-    return 1
+    return ["this run has finished already; there is nothing to do", *run.last_lines()]
 
 
 def _wait_for_room(spec: JobSpec) -> None:
@@ -202,29 +167,9 @@ def _loopback_variables() -> dict[str, str]:
     return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"} if _is_local_cluster() else {}
 
 
-def _run_verb(job: Job, args: Sequence[str]) -> int:
-    """Run `python -m pipeline ARGS` in a task."""
-    enter(job)
-    from pipeline.__main__ import main as run_pipeline
-
-    return run_pipeline(resolve(args, upload_root()))
-
-
 def _uploaded_configs(args: Sequence[str]) -> list[str]:
     values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in args]
     return [value.removeprefix(UPLOAD_PREFIX) for value in values if value.startswith(UPLOAD_PREFIX)]
-
-
-def _selector(run: RunFolder) -> Any:
-    import pyarrow.fs
-
-    return pyarrow.fs.FileSelector(run.path, allow_not_found=True)
-
-
-def _reason(error: BaseException) -> str:
-    """The one line of an exception that says what happened: the last that is not part of a traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
 
 
 if __name__ == "__main__":

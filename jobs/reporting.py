@@ -3,6 +3,7 @@
 import gc
 import math
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytorch_lightning as pl
 import ray.train
 
 from jobs.results import CHECKPOINT_FILE
+
+training_started = threading.Event()  # set at this process's first training step
 
 
 class ReportCheckpoints(pl.Callback):
@@ -38,6 +41,7 @@ class ReportCheckpoints(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Reports in the middle of an epoch; its last step is left to `on_train_epoch_end`."""
+        training_started.set()
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         if due and trainer.global_step > self._reported_step and not trainer.is_last_batch:
             self._report(trainer)
@@ -64,6 +68,9 @@ class ReportCheckpoints(pl.Callback):
             trainer.save_checkpoint(Path(folder) / CHECKPOINT_FILE, weights_only=False)  # all ranks; rank 0 writes
             checkpoint = ray.train.Checkpoint.from_directory(folder) if trainer.is_global_zero else None
             ray.train.report(metrics, checkpoint=checkpoint)  # returns when it is in the storage
+        if trainer.is_global_zero:
+            shown = (f"{name} {value:.4g}" for name, value in metrics.items() if not math.isnan(value))
+            print(f"checkpoint reported: {', '.join(shown)}", flush=True)
 
     def _metrics(self, trainer: pl.Trainer) -> dict[str, Any]:
         """What was logged last; the metrics of a validation only with the weights that it measured."""

@@ -28,6 +28,7 @@ class RunFolder:
 
     def __init__(self, storage_path: str, name: str) -> None:
         self.filesystem, root = pyarrow.fs.FileSystem.from_uri(storage_path)
+        self.name = name
         self.path = f"{root}/{name}"
         self.address = f"{storage_path}/{name}"
         self._is_local = isinstance(self.filesystem, pyarrow.fs.LocalFileSystem)
@@ -41,9 +42,54 @@ class RunFolder:
             return None
         return content
 
-    def write_result(self, content: Mapping[str, Any]) -> None:
-        """Write `result.json`, aside and renamed. NaN becomes null, which JSON has."""
+    def finish(
+        self,
+        reported: Sequence[tuple[str, Mapping[str, Any]]],
+        *,
+        last: str | None,
+        monitor: str,
+        mode: str,
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Publish the best and the last checkpoint and, when they are there, write result.json.
+
+        Args:
+            reported: Checkpoint folder and metrics of the checkpoints that were kept.
+            last: The folder of the newest one; None where there is none.
+            monitor: The metric that says which is best.
+            mode: `max` or `min`.
+            facts: What else result.json holds. NaN becomes null, which JSON has.
+        """
+        paths: dict[str, str] = {}
+        metrics: dict[str, Mapping[str, Any]] = {}
+        if last is not None:
+            best = reported[best_of(reported, monitor, mode)]
+            paths = {"best": self.publish(best[0], "best.ckpt"), "last": self.publish(last, "last.ckpt")}
+            metrics = {"best": best[1], "last": dict(reported)[last]}
+        reasons = [failure["reason"] for failure in self.read_failures()]
+        content = {"status": "finished", "checkpoints": paths, "metrics": metrics, "failures": reasons, **facts}
         self._write(RESULT_FILE, json.dumps(_plain(content), indent=1).encode())
+
+    def last_lines(self) -> list[str]:
+        """Where the checkpoints and the result of a finished run are."""
+        result = self.read_result() or {"checkpoints": {}}
+        lines = [f"{name} checkpoint: {path}" for name, path in result["checkpoints"].items()]
+        return [*lines, f"result: {self.address}/{RESULT_FILE}"]
+
+    def failure_lines(self, reason: str, *, since: float) -> list[str]:
+        """What happened, where the newest checkpoint is, and how to go on.
+
+        Args:
+            reason: Said where no rank left one.
+            since: When this submission of the run began, in seconds since the epoch.
+        """
+        failures = [failure for failure in self.read_failures() if failure["time"] >= since]
+        selector = pyarrow.fs.FileSelector(self.path, allow_not_found=True)
+        kept = sorted(each.path for each in self.filesystem.get_file_info(selector) if "checkpoint_2" in each.path)
+        lines = [f"error: {failures[-1]['reason'] if failures else reason}"]
+        if kept:
+            lines += [f"newest checkpoint: {kept[-1]}", f"to go on from it, submit again with --name {self.name}"]
+        return lines
 
     def read_failures(self) -> list[dict[str, Any]]:
         """What failed so far, in order, over all submissions of this name."""
@@ -123,6 +169,12 @@ def best_of(reported: Sequence[tuple[str, Mapping[str, Any]]], monitor: str, mod
     if scored:
         return max(scored)[2]
     return max(range(len(reported)), key=lambda position: reported[position][1].get("step", 0))
+
+
+def one_line(error: BaseException) -> str:
+    """What happened, in one line: the last of a traceback, or the first of Ray's long explanations."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].partition(" Some common causes include")[0][:500]
 
 
 def _plain(value: Any) -> Any:

@@ -35,7 +35,7 @@ SKIPPED_FOLDERS = frozenset(
 )
 SECRET_PATTERNS = ("*secret*", "*credential*", "*password*", "*api_key*", "*apikey*", "*auth_token*", "*token.*")
 UPLOAD_PREFIX = "upload:"
-CONFIG_FLAGS = ("--config", "-c")
+CONFIG_FLAGS = ("--config", "-c", "--confi", "--conf", "--con", "--co")  # argparse takes its beginnings too
 
 
 def stage(

@@ -18,6 +18,10 @@ from jobs.spec import Job, JobSpec
 from jobs.staging import resolve
 
 
+class RefusedError(ValueError):
+    """Bad input that was met before the first training step: another attempt would meet it again."""
+
+
 def upload_root() -> Path:
     """The uploaded copy on this node: where this module was imported from."""
     return Path(jobs.__file__).resolve().parent.parent
@@ -36,13 +40,27 @@ def train_worker(settings: dict[str, Any]) -> None:
     from pipeline.training import main
 
     torch.set_num_threads(job.spec.threads)
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it prints every report of every rank
+    _quieten_ray()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     try:
         main(worker_args(settings["args"], job.spec))
     except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
         if stop.code not in (0, None):
-            raise ValueError("the command line cannot be read; the reason is in the lines above") from None
+            raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
+    except (ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
+        from jobs.reporting import training_started
+
+        if os.environ.get("PIPELINE_DEBUG") or training_started.is_set() or ray.train.get_checkpoint():
+            raise
+        raise RefusedError(" ".join(str(error).split())) from None
+
+
+def run_verb(job: Job, args: Sequence[str]) -> int:
+    """Run `python -m pipeline ARGS` in this process; returns its exit status."""
+    enter(job)
+    from pipeline.__main__ import main
+
+    return main(resolve(args, upload_root()))
 
 
 def enter(job: Job) -> None:
@@ -81,6 +99,13 @@ def write_overlay(spec: JobSpec) -> Path:
     path = Path(tempfile.mkdtemp(prefix="arp-overlay-")) / "ray.yaml"
     path.write_text(yaml.safe_dump(overlay), encoding="utf-8")
     return path
+
+
+def _quieten_ray() -> None:
+    """Ray Train says of every report of every rank that it was made; ours says so once."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:  # that one message comes from a logger with a file's name
+        handler.addFilter(lambda record: not record.getMessage().startswith("Reporting training result"))
 
 
 def _has_wandb_key() -> bool:

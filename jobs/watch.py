@@ -1,0 +1,41 @@
+"""RecordFailures: what Ray Train's controller is told to do when a rank fails."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray.train
+
+from jobs.results import RunFolder, one_line
+
+REFUSED = "RefusedError: "  # as it stands in the traceback of jobs.worker.RefusedError
+
+
+class RecordFailures(ray.train.UserCallback):
+    """Writes each failure to the run's folder, and ends the run where another attempt would fail alike.
+
+    Args:
+        storage_path: An absolute folder, or a URI.
+        name: The run's name.
+    """
+
+    def __init__(self, storage_path: str, name: str) -> None:
+        self._storage_path = storage_path
+        self._name = name
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Called in the controller with the exceptions of the ranks that failed.
+
+        Raises:
+            RuntimeError: the input was refused; Ray Train takes this for an error that is not to be retried.
+        """
+        reasons = {str(rank): one_line(error) for rank, error in worker_exceptions.items()}
+        refused = [reason.partition(REFUSED)[2] for reason in reasons.values() if REFUSED in reason]
+        reason = refused[0] if refused else "; ".join(f"rank {rank}: {text}" for rank, text in reasons.items())
+        RunFolder(self._storage_path, self._name).add_failure({"time": time.time(), "reason": reason, "ranks": reasons})
+        print(f"training was interrupted: {reason}", file=sys.stderr, flush=True)
+        if refused:
+            logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # the driver says it in one line
+            raise RuntimeError(refused[0])
