@@ -17,3 +17,19 @@ def shared_dir() -> Path:
             pytest.fail(f"{folder / 'data'} is not there: CI must have the real clips; set SHARED_DIR")
         pytest.skip(f"no real clips at {folder / 'data'}: set SHARED_DIR to test on them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed dataset of 8 motion classes: 5 train, 1 val and 2 test videos a class, 24 frames of 64 x 48, 3 shards up.
+
+    Made once a session by the verbs that a person uses. Read-only.
+    """
+    from pipeline.pack import pack
+    from pipeline.synthesize import synthesize
+
+    folder = tmp_path_factory.mktemp("motion")
+    synthesize(folder / "videos", train=5, val=1, test=2, num_frames=24, width=64, height=48, processes=1)
+    lists = [folder / "videos" / f"{split}.csv" for split in ("train", "val", "test")]
+    pack(folder / "shards", lists, folder / "videos", videos_per_shard=16, processes=1)
+    return folder / "shards"
