@@ -1,0 +1,79 @@
+"""One pass of a network over a split, in one process or several, without anything that training needs."""
+
+import gc
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+
+def run_over_split(
+    model: pl.LightningModule,
+    data: pl.LightningDataModule,
+    callback: pl.Callback,
+    method: Literal["test", "predict"],
+    accelerator: str,
+    devices: int,
+) -> dict[str, float] | None:
+    """Runs `trainer.test` or `trainer.predict`; what comes of it is the callback's business.
+
+    Args:
+        model: in evaluation mode.
+        data: gives the loader.
+        callback: takes the steps' outputs.
+        method: `test` or `predict`.
+        accelerator: Lightning's: `auto`, `cpu`, `gpu`, ...
+        devices: processes; more than one are started by repeating this process's command line.
+
+    Returns:
+        What the model logged; None on every rank but the first, which is the one to report.
+
+    Raises:
+        ValueError: several processes are asked for, but this is not the command line that could be repeated.
+    """
+    if devices < 1:
+        raise ValueError(f"devices={devices}: must be at least 1")
+    if devices > 1 and not _command_line_can_be_repeated():
+        raise ValueError(
+            f"devices={devices}: works from the command line, `python -m pipeline ...`; here use devices=1"
+        )
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        callbacks=[callback],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        use_distributed_sampler=False,  # the plan already gives every rank its share
+    )
+    try:
+        if method == "test":
+            trainer.test(model, data, verbose=False)
+        else:
+            trainer.predict(model, data, return_predictions=False)
+    except BaseException:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGTERM)  # the other ranks wait in a collective that will never come
+        raise
+    # Finished gloo processes may abort at exit where a wrapped model outlives the process group.
+    trainer.strategy.model = None
+    gc.collect()
+    return {name: float(value) for name, value in trainer.callback_metrics.items()} if trainer.is_global_zero else None
+
+
+def _command_line_can_be_repeated() -> bool:
+    """Whether `sys.argv` is ours, or the processes were all started by somebody else (torchrun, SLURM)."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    ours = spec is not None and spec.name.split(".")[0] == "pipeline"
+    return ours or Path(sys.argv[0]).name.startswith("action-pipeline") or "LOCAL_RANK" in os.environ

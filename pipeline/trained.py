@@ -1,0 +1,164 @@
+"""A trained checkpoint, and the data module that feeds it videos to judge or export as it was trained to see them."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.decoding import describe_decoder
+from datamodules.tars import file_sha256
+from datamodules.video import ShardedVideoDataModule
+from lightning_modules import VideoClassifier
+from lightning_modules.classifier import read_checkpoint
+
+# What a clip is: taken from the checkpoint where nobody says otherwise.
+CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "still")
+_LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
+
+
+class Trained(NamedTuple):
+    """A checkpoint that `fit` wrote.
+
+    Attributes:
+        path: of the file.
+        sha256: of the file's bytes, hexadecimal.
+        model: the network, on the CPU, in evaluation mode.
+        clips: `CLIP_SETTINGS` as they were in training; empty where it was not trained by `ShardedVideoDataModule`.
+        dataset: what the data module said of itself in training: name, identity, train_split, fold, decoder; empty
+            likewise.
+    """
+
+    path: Path
+    sha256: str
+    model: VideoClassifier
+    clips: dict[str, Any]
+    dataset: dict[str, Any]
+
+
+def open_checkpoint(path: Path, allow: Sequence[str] | None = None) -> Trained:
+    """Loads a checkpoint; nothing in it is trusted, see `VideoClassifier.load`.
+
+    Args:
+        path: of the file.
+        allow: modules that model classes may come from, besides ours.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of a VideoClassifier, or of a class that is not allowed.
+    """
+    checkpoint = read_checkpoint(path)
+    model = VideoClassifier.from_checkpoint(checkpoint, str(path), allow or ())
+    settings = checkpoint.get("datamodule_hyper_parameters", {})
+    clips = {name: settings[name] for name in CLIP_SETTINGS if name in settings}
+    states = [
+        state for state in checkpoint.values() if isinstance(state, dict) and isinstance(state.get("dataset"), dict)
+    ]
+    return Trained(path, file_sha256(path), model, clips, states[0]["dataset"] if states else {})
+
+
+def open_data(
+    trained: Trained, root: Path, split: str, fold: str | None, clips: dict[str, Any], **settings: Any
+) -> ShardedVideoDataModule:
+    """The data module for one split of a packed dataset, and every check that can be made before the first batch.
+
+    Args:
+        trained: the checkpoint.
+        root: folder of the packed dataset.
+        split: what `test_dataloader` and `predict_dataloader` will read.
+        fold: for datasets with folds; None takes the one trained on, if it is the same dataset.
+        clips: of `CLIP_SETTINGS`, those that differ from training; None means as in training.
+        **settings: other arguments of `ShardedVideoDataModule`.
+
+    Raises:
+        ValueError: the classes are not those of the checkpoint, there is no such split or fold, the checkpoint does not
+            say what a clip is, or the network cannot take such clips.
+        ShardFormatError: the folder holds no whole dataset.
+    """
+    chosen = {name: value for name, value in clips.items() if value is not None}
+    if "frame_interval" in chosen:
+        chosen.setdefault("fps", None)  # which would otherwise win
+    shape = trained.clips | chosen
+    if not {"num_frames", "crop_size"} <= shape.keys():
+        raise ValueError(
+            f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
+            "ShardedVideoDataModule): give --num-frames and --crop-size"
+        )
+    data = ShardedVideoDataModule(str(root), test_split=split, predict_split=split, fold=fold, **shape, **settings)
+    if fold is None and data.index.folds and data.index.identity == trained.dataset.get("identity"):
+        data.hparams["fold"] = trained.dataset["fold"]
+    refuse_other_classes(trained.model.class_names, data.class_names, f"checkpoint {str(trained.path)!r}", str(root))
+    rows_of(data)
+    return data
+
+
+def rows_of(data: ShardedVideoDataModule) -> np.ndarray:
+    """Row numbers of the videos that the data module will read, int64, in the order of the index."""
+    return data.index.rows(data.hparams["test_split"], data.hparams["fold"])
+
+
+def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
+    """Raises ValueError unless both name the same classes in the same order; the message says how they differ."""
+    if list(expected) == list(found):
+        return
+    differences = []
+    for names, others, where in ((expected, found, expected_in), (found, expected, found_in)):
+        only = [name for name in names if name not in others]
+        if only:
+            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
+            differences.append(f"only {where} has {', '.join(map(repr, only[:3]))}{more}")
+    if not differences:
+        place = next(i for i, (one, other) in enumerate(zip(expected, found, strict=True)) if one != other)
+        differences.append(f"their order differs, class {place} is {expected[place]!r} and {found[place]!r}")
+    raise ValueError(f"{expected_in} and {found_in} have different classes: {'; '.join(differences)}")
+
+
+def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str = "logits") -> Tensor:
+    """What a layer gives for one black clip, on the CPU: float (1, ...).
+
+    Raises:
+        ValueError: no such layer, or the network was built for clips of another shape.
+    """
+    num_frames, size = data.hparams["num_frames"], data.hparams["crop_size"]
+    if layer not in trained.model.endpoints_available:
+        trained.model.endpoints(torch.empty(0), [layer])  # raises, and lists the layers
+    try:
+        with torch.inference_mode():
+            return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), [layer])[layer]
+    except RuntimeError as error:
+        raise ValueError(
+            f"num_frames={num_frames}, crop_size={size}: the {type(trained.model).__name__} of {trained.path} was "
+            f"built for other clips ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def describe(trained: Trained, data: ShardedVideoDataModule) -> dict[str, Any]:
+    """Where predictions or features come from, as plain data for the files' metadata."""
+    hp = data.hparams
+    dense = hp["clip_step"] is not None
+    return {
+        "checkpoint": str(trained.path),
+        "checkpoint_sha256": trained.sha256,
+        "model": f"{type(trained.model).__module__}.{type(trained.model).__qualname__}",
+        "dataset": data.index.name,
+        "dataset_identity": data.index.identity,
+        "split": hp["test_split"],
+        "fold": None if hp["fold"] is None else str(hp["fold"]),
+        "sampling": {name: _plain(hp[name]) for name in CLIP_SETTINGS}
+        | {"num_clips": None if dense else hp["num_clips"], "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]},
+        "decoder": describe_decoder(data.decoder),
+        "classes": list(data.class_names),
+        "versions": library_versions(),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that numbers may depend on."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
