@@ -124,9 +124,10 @@ def run_once(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
 def _finished_before(finished: Mapping[str, Any], run: RunFolder, command: str) -> list[str]:
     """The last lines for a run that had finished before; ValueError if it was of another command."""
     if finished["fingerprint"] != command:
+        last = finished["checkpoints"].get("last", "CKPT")
         raise ValueError(
             f"name={run.name}: this run has finished, with another command or config ({finished['command']}); give "
-            f"this one another --name; to go on from there, add `--ckpt_path {finished['checkpoints'].get('last', 'CKPT')}`"
+            f"this one another --name; to go on from there, add `--ckpt_path {last}`"
         )
     return ["this run has finished already; there is nothing to do", *run.last_lines()]
 

@@ -172,9 +172,9 @@ def best_of(reported: Sequence[tuple[str, Mapping[str, Any]]], monitor: str, mod
 
 
 def one_line(error: BaseException) -> str:
-    """What happened, in one line: the last of a traceback, or the first of Ray's long explanations."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1].partition(" Some common causes include")[0][:500]
+    """What happened, in one line: the exception's class and the last line of what it says, less Ray's good advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:500]}"
 
 
 def _plain(value: Any) -> Any:

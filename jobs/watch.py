@@ -10,7 +10,7 @@ import ray.train
 
 from jobs.results import RunFolder, one_line
 
-REFUSED = "RefusedError: "  # as it stands in the traceback of jobs.worker.RefusedError
+REFUSED = "RefusedError: "  # how `one_line` begins for a jobs.worker.RefusedError
 
 
 class RecordFailures(ray.train.UserCallback):
@@ -32,7 +32,7 @@ class RecordFailures(ray.train.UserCallback):
             RuntimeError: the input was refused; Ray Train takes this for an error that is not to be retried.
         """
         reasons = {str(rank): one_line(error) for rank, error in worker_exceptions.items()}
-        refused = [reason.partition(REFUSED)[2] for reason in reasons.values() if REFUSED in reason]
+        refused = [reason.removeprefix(REFUSED) for reason in reasons.values() if reason.startswith(REFUSED)]
         reason = refused[0] if refused else "; ".join(f"rank {rank}: {text}" for rank, text in reasons.items())
         RunFolder(self._storage_path, self._name).add_failure({"time": time.time(), "reason": reason, "ranks": reasons})
         print(f"training was interrupted: {reason}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import logging
 import netrc
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -52,7 +53,10 @@ def train_worker(settings: dict[str, Any]) -> None:
 
         if os.environ.get("PIPELINE_DEBUG") or training_started.is_set() or ray.train.get_checkpoint():
             raise
-        raise RefusedError(" ".join(str(error).split())) from None
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback of the next line
+        raise RefusedError(message) from None
 
 
 def run_verb(job: Job, args: Sequence[str]) -> int:

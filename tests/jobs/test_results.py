@@ -1,0 +1,86 @@
+"""A run's folder: which checkpoint is best, and what is left behind."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from jobs.results import CHECKPOINT_FILE, RunFolder, best_of, fingerprint, one_line
+
+
+def checkpoint(run: Path, name: str, content: str) -> str:
+    (run / name).mkdir(parents=True)
+    (run / name / CHECKPOINT_FILE).write_text(content)
+    return str(run / name)
+
+
+@pytest.mark.parametrize(
+    ("scores", "mode", "best"),
+    [
+        ([0.2, 0.9, 0.5], "max", 1),
+        ([0.2, 0.9, 0.5], "min", 0),
+        ([0.5, math.nan, 0.5], "max", 2),  # the later of two equals
+        ([math.nan, math.nan], "max", 1),  # none was validated: the newest
+        ([None, None, None], "min", 2),
+    ],
+)
+def test_best_of(scores: list[float | None], mode: str, best: int) -> None:
+    reported = [("", {"step": step} | ({} if score is None else {"m": score})) for step, score in enumerate(scores)]
+    assert best_of(reported, "m", mode) == best
+
+
+def test_finish_publishes_best_and_last(tmp_path: Path) -> None:
+    run = tmp_path / "a"
+    paths = [checkpoint(run, f"checkpoint_2026-0{n}", f"weights {n}") for n in (1, 2, 3)]
+    reported = [
+        (path, {"step": n, "m": m}) for n, (path, m) in enumerate(zip(paths, (0.1, 0.9, math.nan), strict=True))
+    ]
+    folder = RunFolder(str(tmp_path), "a")
+    folder.add_failure({"time": 5.0, "reason": "Killed: rank 1"})
+    folder.finish(reported, last=paths[2], monitor="m", mode="max", facts={"fingerprint": "f"})
+    assert (run / "best.ckpt").read_text() == "weights 2"
+    assert (run / "last.ckpt").read_text() == "weights 3"
+    result = json.loads((run / "result.json").read_text())
+    assert result["metrics"]["last"] == {"step": 2, "m": None}, "JSON has no NaN"
+    assert result["failures"] == ["Killed: rank 1"]
+    assert folder.last_lines()[0] == f"best checkpoint: {run}/best.ckpt"
+    assert not list(run.glob(".*")), "nothing is left aside"
+    folder.finish(reported, last=paths[1], monitor="m", mode="max", facts={})
+    assert (run / "last.ckpt").read_text() == "weights 2", "a second time replaces"
+
+
+def test_a_run_that_reported_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path), "a")
+    folder.finish([], last=None, monitor="m", mode="max", facts={})
+    assert folder.last_lines() == [f"result: {tmp_path}/a/result.json"]
+
+
+def test_failure_lines_name_the_newest_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path), "a")
+    assert folder.failure_lines("Lost", since=0) == ["error: Lost"]
+    for name in ("checkpoint_2026-01", "checkpoint_2026-02"):
+        checkpoint(tmp_path / "a", name, "")
+    folder.add_failure({"time": 5.0, "reason": "Old"})
+    folder.add_failure({"time": 9.0, "reason": "New"})
+    lines = folder.failure_lines("Lost", since=8)
+    assert lines == [
+        "error: New",
+        f"newest checkpoint: {tmp_path}/a/checkpoint_2026-02",
+        "to go on from it, submit again with --name a",
+    ]
+
+
+def test_a_fingerprint_changes_with_the_config(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("a: 1")
+    first = fingerprint(["fit"], [config])
+    assert first == fingerprint(["fit"], [config])
+    assert first != fingerprint(["fit", "--x"], [config])
+    config.write_text("a: 2")
+    assert first != fingerprint(["fit"], [config])
+
+
+def test_one_line_of_a_long_error() -> None:
+    assert one_line(ValueError("Traceback\n  line 3\nthe reason\n")) == "ValueError: the reason"
+    assert one_line(KeyError()) == "KeyError: "
