@@ -118,7 +118,7 @@ def finish(
     Raises:
         PackError: Every video was refused; then there is a quarantine.csv, and no dataset.json.
     """
-    refused = [refusal for result in results for refusal in result.refused]
+    refused = sorted(refusal for result in results for refusal in result.refused)
     write_quarantine(settings.root, refused)
     rows = [row for result in results for row in result.rows]
     if not rows:
@@ -126,7 +126,7 @@ def finish(
         reasons = ", ".join(sorted({refusal.reason for refusal in refused}))
         raise PackError(
             f"all {len(refused)} videos were refused ({reasons}; first {refused[0].path}: {refused[0].detail}): see "
-            f"{settings.root / QUARANTINE_NAME}, correct --videos or the lists, and run again with --retry_quarantined"
+            f"{settings.root / QUARANTINE_NAME}, correct --videos or the lists, remove the folder, and run again"
         )
     shards = [result.shard for result in results if result.shard is not None]
     return write_dataset(settings.root, name, rows, shards, classes, folds, settings.encode, library_versions())

@@ -1,0 +1,102 @@
+"""Small real videos to pack, one that hangs, and ways to look at what came out."""
+
+import csv
+import hashlib
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from datamodules.encoding import encode_frames
+from datamodules.quarantine import read_quarantine
+from datamodules.shards import DatasetIndex
+
+NUM_VIDEOS = 12
+
+
+def make_video(number: int, num_frames: int = 10) -> bytes:
+    """Number n is a gray level that can be told after encoding; 48x32 pixels at 10 frames a second."""
+    frame = np.full((32, 48, 3), 20 * number, np.uint8)
+    return encode_frames([frame] * num_frames, fps=10.0)
+
+
+def split_of(number: int) -> str:
+    return "test" if number % 3 == 0 else "train"
+
+
+def write_list(path: Path, numbers: list[int], extra: str = "split") -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "group", extra])
+        for number in numbers:
+            label = ("walk", "run")[number % 2]
+            writer.writerow([f"{label}/{number}.mp4", label, f"g{number % 3}", split_of(number)])
+    return path
+
+
+def make_endless(path: Path) -> None:
+    """A whole video of ten frames, whose last time stamp says 55 hours: at 10 frames a second, two million frames.
+
+    Encoding those takes minutes: what a hang looks like from outside.
+    """
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 480, 320, "yuv420p"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((320, 480, 3), 100, np.uint8), format="rgb24")
+            frame.pts = number if number < 9 else 2_000_000
+            frame.time_base = Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir() if path.is_file()}
+
+
+def reasons(root: Path) -> dict[str, str]:
+    return {refusal.path: refusal.reason for refusal in read_quarantine(root).values()}
+
+
+def keys(root: Path) -> set[str]:
+    index = DatasetIndex.open(root)
+    return set(index.column("key", index.rows("all")))
+
+
+def command(out: Path, videos: Path, *more: str) -> list[str]:
+    words = [
+        "pack",
+        "--annotations",
+        str(videos / "list.csv"),
+        "--out",
+        str(out),
+        "--videos-per-shard",
+        "3",
+        "--fps",
+        "10",
+    ]
+    return [sys.executable, "-m", "pipeline", *words, *more]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def noisy_videos(folder: Path) -> Path:
+    """Videos of about 40 kB, in a list."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    lines = ["path,label,split"]
+    for number in range(6):
+        frames = generator.integers(0, 256, (4, 64, 96, 3), dtype=np.uint8)
+        (folder / f"{number}.mp4").write_bytes(encode_frames(list(frames), fps=10.0))
+        lines.append(f"{number}.mp4,a,train")
+    (folder / "list.csv").write_text("\n".join(lines))
+    return folder

@@ -1,0 +1,277 @@
+"""Packing real small videos: what is kept, what is refused, and the same bytes for any number of processes."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.annotations import VideoRecord
+from datamodules.decoding import decode_frames
+from datamodules.encoding import EncodeProfile
+from datamodules.quarantine import QuarantineError, read_quarantine
+from datamodules.shards import DatasetIndex
+from pipeline.__main__ import main
+from pipeline.killable import KillableProcess
+from pipeline.pack import pack
+from pipeline.pack_folder import PackError
+from pipeline.pack_parts import run_part
+from pipeline.pack_plan import PackSettings, ShardPart, plan_parts
+from tests.pipeline.gray_videos import (
+    NUM_VIDEOS,
+    command,
+    digests,
+    keys,
+    make_endless,
+    make_video,
+    reasons,
+    split_of,
+    write_list,
+)
+
+
+def test_every_video_arrives_with_its_label_and_frames(originals: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "out", [originals / "list.csv"], name="gray", videos_per_shard=5)
+    index = DatasetIndex.open(tmp_path / "out")
+    assert (index.name, index.classes, index.folds, len(index)) == ("gray", ["run", "walk"], [], NUM_VIDEOS)
+    assert [shard.name for shard in index.manifest.shards] == [
+        "gray-test-000000.tar",
+        "gray-train-000000.tar",
+        "gray-train-000001.tar",
+    ]
+    for row in range(NUM_VIDEOS):
+        entry = index.entry(row)
+        number = int(entry.source.split("/")[1].removesuffix(".mp4"))
+        assert (index.classes[entry.label], entry.split) == (("walk", "run")[number % 2], split_of(number))
+        assert (entry.key, entry.group) == (entry.source.replace("/", "_").removesuffix(".mp4"), f"g{number % 3}")
+        assert (entry.num_frames, entry.fps, entry.width, entry.height) == (10, 10.0, 48, 32)
+        video = index.read_video(row)
+        assert hashlib.sha256(video).hexdigest() == entry.content_sha256
+        frames = decode_frames(video, range(10))
+        assert np.abs(frames.astype(int) - 20 * number).max() <= 3
+    assert reasons(tmp_path / "out") == {}
+    assert index.rows("test").tolist() == [0, 1, 2, 3]
+
+
+def test_webdataset_reads_what_was_packed(originals: Path, tmp_path: Path) -> None:
+    import webdataset
+
+    pack(tmp_path / "out", [originals / "list.csv"], videos_per_shard=5)
+    index = DatasetIndex.open(tmp_path / "out")
+    ours = {index.entry(row).key: index.read_video(row) for row in range(len(index))}
+    tars = [str(tmp_path / "out" / shard.name) for shard in index.manifest.shards]
+    assert {sample["__key__"]: sample["mp4"] for sample in webdataset.WebDataset(tars, shardshuffle=False)} == ours
+
+
+def test_the_same_bytes_for_any_number_of_processes_and_order_of_the_list(originals: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "a" / "d", [originals / "list.csv"], videos_per_shard=3, processes=1)
+    backwards = write_list(tmp_path / "backwards.csv", list(reversed(range(NUM_VIDEOS))))
+    pack(tmp_path / "b" / "d", [backwards], originals, videos_per_shard=3, processes=2)
+    assert digests(tmp_path / "a" / "d") == digests(tmp_path / "b" / "d")
+    pack(tmp_path / "c" / "d", [originals / "list.csv"], videos_per_shard=3, seed=1)
+    assert digests(tmp_path / "a" / "d") != digests(tmp_path / "c" / "d")
+    identities = {DatasetIndex.open(tmp_path / name / "d").identity for name in "ac"}
+    assert len(identities) == 1
+
+
+def test_plan_puts_every_video_into_one_shard() -> None:
+    records = [VideoRecord(f"{i}.mp4", f"k{i}", "a", "train" if i % 4 else "val", "g") for i in range(103)]
+    parts = plan_parts(records, "d", 20)
+    assert [(part.shard, len(part.records)) for part in parts] == [
+        ("d-train-000000.tar", 19),
+        ("d-train-000001.tar", 19),
+        ("d-train-000002.tar", 19),
+        ("d-train-000003.tar", 20),
+        ("d-val-000000.tar", 13),
+        ("d-val-000001.tar", 13),
+    ]
+    placed = [record for part in parts for record in part.records]
+    assert sorted(record.key for record in placed) == sorted(record.key for record in records)
+    assert plan_parts(records[::-1], "d", 20) == parts
+    assert plan_parts(records, "d", 20, seed=1) != parts
+    first = [int(record.key[1:]) for record in parts[0].records]
+    assert max(first) - min(first) > 40  # neighbours in the list, of one class or source, are scattered
+    with pytest.raises(ValueError, match="videos_per_shard=0"):
+        plan_parts(records, "d", 0)
+
+
+def test_copy_keeps_the_original_bytes(originals: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "out", [originals / "list.csv"], copy=True)
+    index = DatasetIndex.open(tmp_path / "out")
+    for row in range(len(index)):
+        assert index.read_video(row) == (originals / index.entry(row).source).read_bytes()
+    assert index.manifest.encode == {"copy": True, "min_frames": 1}
+
+
+def test_folds(originals: Path, tmp_path: Path) -> None:
+    with (tmp_path / "folds.csv").open("w") as file:
+        file.write("path,label,group,fold\n")
+        for number in range(NUM_VIDEOS):
+            label = ("walk", "run")[number % 2]
+            file.write(f"{label}/{number}.mp4,{label},g{number % 3},{number % 3 + 1}\n")
+    pack(tmp_path / "out", [tmp_path / "folds.csv"], originals, name="f")
+    index = DatasetIndex.open(tmp_path / "out")
+    assert index.folds == ["1", "2", "3"]
+    assert [shard.name for shard in index.manifest.shards] == ["f-all-000000.tar"]
+    for fold in (1, 2, 3):
+        test, train = set(index.rows("test", fold)), set(index.rows("train", fold))
+        assert set(index.column("group", sorted(test))) == {f"g{fold - 1}"}
+        assert (len(test), len(train), test & train) == (4, 8, set())
+
+
+def test_what_cannot_be_read_is_refused_with_its_reason(videos: Path, shared_dir: Path, tmp_path: Path) -> None:
+    (videos / "run" / "1.mp4").write_text("this is no video\n" * 100)
+    (videos / "walk" / "2.mp4").unlink()
+    (videos / "run" / "3.mp4").write_bytes(make_video(3, num_frames=2))
+    shutil.copy(shared_dir / "data" / "odd_videos" / "corrupted.mp4", videos / "walk" / "4.mp4")
+    whole = (videos / "run" / "5.mp4").read_bytes()
+    (videos / "run" / "5.mp4").write_bytes(whole[: len(whole) // 2])
+    (videos / "walk" / "6.mp4").write_bytes(b"")
+    (videos / "run" / "7.mp4").unlink()
+    (videos / "run" / "7.mp4").mkdir()
+    pack(tmp_path / "out", [videos / "list.csv"], min_frames=5)
+    found = reasons(tmp_path / "out")
+    assert found.keys() == {f"{('walk', 'run')[number % 2]}/{number}.mp4" for number in range(1, 8)}
+    assert found["walk/2.mp4"] == "absent"
+    assert found["run/3.mp4"] == "too short"
+    assert {found[f"{name}.mp4"] for name in ("run/1", "run/5", "walk/6", "run/7")} <= {
+        "unreadable",
+        "truncated",
+        "absent",
+    }
+    assert found["walk/4.mp4"] in ("unreadable", "truncated", "damaged", "no video stream", "no frames")
+    assert len(keys(tmp_path / "out")) == NUM_VIDEOS - 7
+    counts = DatasetIndex.open(tmp_path / "out").manifest.splits
+    assert sum(split.videos for split in counts.values()) == NUM_VIDEOS - 7
+    text = (tmp_path / "out" / "quarantine.csv").read_text()
+    assert text.startswith("path,key,reason,detail\n")
+
+
+def test_a_hanging_video_is_killed_and_the_rest_goes_on(videos: Path, tmp_path: Path) -> None:
+    make_endless(videos / "run" / "5.mp4")
+    began = time.monotonic()
+    pack(tmp_path / "out", [videos / "list.csv"], fps=10.0, timeout=3.0)
+    assert 3 < time.monotonic() - began < 25
+    assert reasons(tmp_path / "out") == {"run/5.mp4": "hang"}
+    assert len(keys(tmp_path / "out")) == NUM_VIDEOS - 1
+
+
+def test_a_crashing_video_is_refused_and_the_rest_goes_on(videos: Path, tmp_path: Path) -> None:
+    make_endless(videos / "run" / "5.mp4")
+    records = [VideoRecord(str(videos / "run" / f"{n}.mp4"), f"run_{n}", "run", "train", "") for n in (5, 7)]
+    settings = PackSettings(tmp_path, videos, EncodeProfile(fps=10.0))
+    with KillableProcess() as process:
+        child = process.call(os.getpid, timeout=30)
+        timer = threading.Timer(2.0, os.kill, (child, signal.SIGSEGV))
+        timer.start()
+        result = run_part(ShardPart("d-train-000000.tar", "train", tuple(records)), settings, process=process)
+        timer.join()
+    (refusal,) = result.refused
+    assert (refusal.path, refusal.key, refusal.reason) == ("run/5.mp4", "run_5", "crash")
+    assert "SIGSEGV" in refusal.detail
+    assert [row.key for row in result.rows] == ["run_7"]
+
+
+def test_quarantine_is_honoured_until_asked_otherwise(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    spoiled = videos / "run" / "5.mp4"
+    good = spoiled.read_bytes()
+    spoiled.write_bytes(b"")
+    pack(out, [videos / "list.csv"], videos_per_shard=3)
+    first = digests(out)
+    spoiled.write_bytes(good)
+    pack(out, [videos / "list.csv"], videos_per_shard=3)
+    assert digests(out) == first
+    pack(out, [videos / "list.csv"], videos_per_shard=3, retry_quarantined=True)
+    assert reasons(out) == {}
+    pack(tmp_path / "clean" / "out", [videos / "list.csv"], videos_per_shard=3)
+    assert digests(out) == digests(tmp_path / "clean" / "out")
+    # a line added by hand takes a video out again, though it is packed
+    with (out / "quarantine.csv").open("a") as file:
+        file.write(",run_7,,\n")
+    pack(out, [videos / "list.csv"], videos_per_shard=3)
+    assert "run_7" not in keys(out)
+    assert read_quarantine(out)["run_7"].reason == "by hand"
+    (out / "quarantine.csv").write_text("video\nx\n")
+    with pytest.raises(QuarantineError, match="header must be"):
+        pack(out, [videos / "list.csv"], videos_per_shard=3)
+
+
+def test_a_folder_of_something_else_is_refused(originals: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    lists = [originals / "list.csv"]
+    pack(out, lists, videos_per_shard=6)
+    before = digests(out)
+    for options, message in [
+        ({"short_side": 16}, "short_side 256 there, 16 now"),
+        ({"fps": 5.0}, "fps None there, 5.0 now"),
+        ({"seed": 3}, "seed 0 there, 3 now"),
+        ({"copy": True}, "copy False there, True now"),
+        ({"split": "train"}, "annotations '"),
+    ]:
+        with pytest.raises(PackError, match=message):
+            pack(out, lists, videos_per_shard=6, **options)  # type: ignore[arg-type]
+    assert digests(out) == before
+    shutil.rmtree(out / ".parts")
+    with pytest.raises(PackError, match="no record of the run"):
+        pack(out, lists, videos_per_shard=6)
+    (tmp_path / "file").touch()
+    with pytest.raises(PackError, match="is not a folder"):
+        pack(tmp_path / "file", lists)
+    for options, message in [
+        ({"processes": 0}, "processes=0"),
+        ({"timeout": 0.0}, "timeout=0"),
+        ({"short_side": 2}, "short_side=2"),
+        ({"name": "a/b"}, "name='a/b'"),
+        ({"classes": tmp_path / "absent.txt"}, "absent.txt: cannot be read"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            pack(tmp_path / "fresh", lists, **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_all_refused_is_an_error(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    words = ["pack", "--annotations", str(videos / "list.csv"), "--videos", str(empty), "--out", str(tmp_path / "out")]
+    assert main(words) != 0
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"error: all {NUM_VIDEOS} videos were refused (absent; first run/1.mp4")
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert set(reasons(tmp_path / "out").values()) == {"absent"}
+
+
+def test_classes_from_a_file(originals: Path, tmp_path: Path) -> None:
+    names = tmp_path / "classes.txt"
+    names.write_text("walk\nswim\nrun\n")
+    pack(tmp_path / "out", [originals / "list.csv"], classes=names)
+    index = DatasetIndex.open(tmp_path / "out")
+    assert index.classes == ["walk", "swim", "run"]
+    assert [index.entry(row).label for row in range(12)] == [
+        {"walk": 0, "run": 2}[index.entry(row).source.split("/")[0]] for row in range(12)
+    ]
+    assert index.manifest.splits["test"].classes == {"walk": 2, "swim": 0, "run": 2}
+    for text, message in [("walk\n", "label 'run' of the annotations"), ("walk\nrun\nwalk\n", "'walk' is there twice")]:
+        names.write_text(text)
+        with pytest.raises(PackError, match=message):
+            pack(tmp_path / "other", [originals / "list.csv"], classes=names)
+
+
+def test_the_command_shows_progress_and_a_table(originals: Path, tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path / "out", originals), capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1].startswith(f"pack: {NUM_VIDEOS} of {NUM_VIDEOS} videos, ")
+    assert "MB/s, 0 refused" in done.stderr
+    for words in ("MB before", "train", "total", f"wrote {tmp_path / 'out'} in"):
+        assert words in done.stdout
+    again = subprocess.run(command(tmp_path / "out", originals), capture_output=True, text=True, check=True)
+    assert "5 of 5 shards from an earlier run" in again.stdout
+    manifest = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert manifest["encode"]["short_side"] == 256
+    assert set(manifest["versions"]) == {"av", "libavcodec", "webdataset"}
