@@ -1,0 +1,46 @@
+"""A local cluster for the tests of this folder: started by the command, always ended."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs import cluster, state
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """The folder of submit; a short path, as the state folder below it too."""
+    path = Path(tempfile.mkdtemp(prefix="jobs-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def run_jobs(folder: Path) -> Iterator[Run]:
+    """Runs `python -m jobs WORDS` in the folder of submit, as a person does; in the end no process is left."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WANDB_"))}
+    environment |= {"JOBS_STATE_DIR": str(folder / "state"), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+    def run(*words: str, timeout_s: float = 200, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jobs", *words]
+        whole = environment | variables
+        return subprocess.run(
+            command, cwd=folder, env=whole, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+
+    yield run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
+        recorded = state.read_cluster()
+        cluster.down()
+    if recorded is not None:
+        assert not cluster.processes(recorded)

@@ -1,0 +1,148 @@
+"""A real cluster on this machine, from `up` to `down`, and a two-worker job through the pipeline's command line."""
+
+import json
+import re
+import stat
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from jobs import cluster, state
+from tests.jobs.conftest import Run
+from tests.jobs.own_module import CONFIG, write_project
+
+SPEC = str(Path(__file__).resolve().parents[2] / "jobs" / "configs" / "cpu_2_workers.yaml")
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path, run_jobs: Run) -> state.LocalCluster:
+    """A cluster that `up` started."""
+    write_project(folder)
+    finished = run_jobs("up", "--num_cpus", "2")
+    assert finished.returncode == 0, finished.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
+        recorded = state.read_cluster()
+    assert recorded is not None
+    assert recorded.address in finished.stdout
+    return recorded
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, run_jobs: Run, local: state.LocalCluster) -> subprocess.CompletedProcess[str]:
+    """A job that was followed to its end, its config spoilt as soon as it was submitted."""
+    words = ["submit", "--spec", SPEC, "--name", "first", "--", "fit", "--config", "mine.yaml"]
+    submitted = run_jobs(*words)
+    assert submitted.returncode == 0, submitted.stderr
+    (folder / "mine.yaml").write_text("this is: [not yaml")
+    followed = run_jobs("logs", "first", "--follow")
+    (folder / "mine.yaml").write_text(CONFIG)
+    return followed
+
+
+def test_only_its_owner_reaches_it(local: state.LocalCluster) -> None:
+    assert stat.S_IMODE(Path(local.token_path).stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path(local.folder).stat().st_mode) == 0o700
+    for header in ({}, {"Authorization": "Bearer wrong"}):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(f"{local.address}/api/jobs/", headers=header), timeout=10)
+        assert refused.value.code in (401, 403)
+    listening = {
+        connection.laddr.ip
+        for process in cluster.processes(local)
+        for connection in process.net_connections()
+        if connection.status == "LISTEN"
+    }
+    assert listening
+    assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
+def test_up_again_finds_the_same(local: state.LocalCluster, run_jobs: Run) -> None:
+    assert local.address in run_jobs("up").stdout
+
+
+def test_a_fit_on_two_workers(trained: subprocess.CompletedProcess[str], folder: Path) -> None:
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    started = re.findall(r"STARTED rank=(\d) of=2 .* cwd=(\S+) threads=1 wandb=offline", trained.stdout)
+    assert sorted(started) == [("0", str(folder)), ("1", str(folder))]
+    lines = trained.stdout.strip().splitlines()[-3:]
+    run = folder / "runs" / "first"
+    assert lines == [
+        f"best checkpoint: {run}/best.ckpt",
+        f"last checkpoint: {run}/last.ckpt",
+        f"result: {run}/result.json",
+    ]
+    result = json.loads((run / "result.json").read_text())
+    assert result["metrics"]["last"]["step"] == 16
+    assert result["metrics"]["last"]["val/top1"] > 0.5
+    assert result["failures"] == []
+    assert (run / "best.ckpt").stat().st_size > 0
+    assert list((folder / "logs").rglob("metrics.csv")), "the user's logger wrote where it was told, relative paths too"
+
+
+def test_what_is_told_of_it(trained: subprocess.CompletedProcess[str], folder: Path, run_jobs: Run) -> None:
+    listed = run_jobs("list").stdout.splitlines()
+    assert len(listed) == 1
+    assert re.search(r"^first-\w+ +SUCCEEDED .* fit --config mine.yaml$", listed[0])
+    status = run_jobs("status").stdout
+    assert re.search(r"run folder: +" + str(folder / "runs" / "first"), status)
+    assert "SUCCEEDED" in run_jobs("status", "first").stdout
+    assert "TRAINS from step 0" in run_jobs("logs", listed[0].split()[0]).stdout
+    unknown = run_jobs("status", "second")
+    assert unknown.returncode == 2
+    assert "error: job=second: there is no such job on this cluster; the newest are: first-" in unknown.stderr
+    assert run_jobs("stop").stdout.strip().endswith("has ended already: SUCCEEDED")
+
+
+def test_the_token_is_nowhere(
+    trained: subprocess.CompletedProcess[str], local: state.LocalCluster, folder: Path
+) -> None:
+    secret = local.token()
+    places = [path for root in (folder / "runs", Path(local.folder)) for path in root.rglob("*") if path.is_file()]
+    assert len(places) > 20
+    assert not [path for path in places if secret.encode() in path.read_bytes()]
+
+
+def test_the_same_again_is_finished(trained: subprocess.CompletedProcess[str], run_jobs: Run) -> None:
+    words = ["submit", "--spec", SPEC, "--name", "first", "--no_check", "--wait", "--", "fit", "--config", "mine.yaml"]
+    again = run_jobs(*words)
+    assert again.returncode == 0, again.stderr
+    assert "this run has finished already; there is nothing to do" in again.stdout
+
+
+def test_stop(local: state.LocalCluster, run_jobs: Run, folder: Path) -> None:
+    words = ["submit", "--name", "long", "--no_check", "--", "fit", "--config", "mine.yaml", "--model.delay", "60"]
+    job = run_jobs(*words).stdout.split()[1]
+    twice = run_jobs(*words)
+    assert twice.returncode == 2
+    assert f"name=long: the job {job} is writing to {folder}/runs/long" in twice.stderr
+    deadline = time.monotonic() + 60
+    while "RUNNING" not in run_jobs("status", job).stdout and time.monotonic() < deadline:
+        time.sleep(0.5)
+    stopped = run_jobs("stop", job)
+    assert stopped.stdout.strip() == f"{job}: STOPPED", stopped.stderr
+
+
+def test_too_much_is_refused_in_a_line(local: state.LocalCluster, run_jobs: Run) -> None:
+    words = ["submit", "--num_workers", "9", "--no_check", "--wait", "--", "fit", "--config", "mine.yaml"]
+    refused = run_jobs(*words)
+    assert refused.returncode == 1
+    assert "take 9 CPU (the cluster has 2)" in refused.stdout.strip().splitlines()[-1]
+
+
+def test_down_leaves_nothing(local: state.LocalCluster, run_jobs: Run, folder: Path) -> None:
+    job = run_jobs("list").stdout.split()[0]
+    assert cluster.processes(local)
+    assert run_jobs("down").stdout.strip() == f"stopped the cluster at {local.address}"
+    assert not cluster.processes(local)
+    assert not Path(local.folder).exists()
+    assert not Path(local.token_path).exists()
+    refused = run_jobs("status", job)
+    assert refused.returncode == 2
+    assert "error: there is no Ray cluster to talk to" in refused.stderr
+    assert run_jobs("down").stdout.strip() == "no cluster was started here"
