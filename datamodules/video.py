@@ -116,6 +116,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         self.decoder = resolve_decoder(decoder)
         self._resume = ResumePoint()
         self._train_requests: TrainRequests | None = None
+        self._usual_reload: int | None = None
 
     @cached_property
     def index(self) -> DatasetIndex:
@@ -159,15 +160,27 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             hp["drop_last"],
         )
         self._train_requests = TrainRequests(plan, self._rank, self._resume)
-        if self.trainer and len(self._train_requests) != plan.num_steps():
-            # Resumed in an epoch begun with other ranks or another batch size: the next epoch has another length, which
-            # Lightning only asks for when it reloads.
-            self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined] # set by its __init__
+        if self.trainer:
+            self._train_requests.set_epoch(max(self._resume.epoch, self.trainer.current_epoch))
+            self._ask_again_next_epoch(len(self._train_requests) != plan.num_steps())
         transform = TrainTransform(hp["crop_size"], hp["resize"], hp["random_resized_crop"], hp["flip_probability"])
         sampler = ClipSampler(self.shape, "random", hp["clips_per_video"], still=hp["still"])
         reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], True, hp["crop_size"])
         max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self._world_size)
         return PlannedLoader(reader, self._train_requests, max_skipped, **self._worker_options)
+
+    def _ask_again_next_epoch(self, needed: bool) -> None:
+        """Makes Lightning reload after an epoch that was begun with other ranks or another batch size.
+
+        The next epoch has another length, and Lightning asks for the length only when it reloads.
+        """
+        name = "reload_dataloaders_every_n_epochs"  # an attribute that the trainer's __init__ does not declare
+        if needed:
+            self._usual_reload = getattr(self.trainer, name)
+            setattr(self.trainer, name, 1)
+        elif self._usual_reload is not None:
+            setattr(self.trainer, name, self._usual_reload)
+            self._usual_reload = None
 
     def val_dataloader(self) -> PlannedLoader | list[Any]:
         """Evenly spread clips of the validation split; no loader where `val_split` is null."""

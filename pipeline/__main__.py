@@ -7,10 +7,11 @@ input ends with one line and exit status 2; set PIPELINE_DEBUG=1 to see where it
 import importlib
 import os
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.words import spell_out
+from pipeline.words import explain, spell_out
 
 LIGHTNING_VERBS = {
     "fit": "train a model from a YAML config",
@@ -47,21 +48,23 @@ def main(args: Sequence[str] | None = None) -> int:
         if verb in LIGHTNING_VERBS:
             _verb("training", "main")(words)
         else:
-            from jsonargparse import auto_cli
-
-            from pipeline.words import spell_out
-
-            function = _verb(verb, verb)
-            auto_cli(
-                function, args=spell_out(function, words[1:]), prog=f"python -m pipeline {verb}", as_positional=False
-            )
-    except (ValueError, OSError, ImportError) as error:
+            _run(verb, words[1:])
+    except (ArgumentError, ValueError, OSError, ImportError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        return _complain(str(error))
+        return _complain(explain(error))
     except KeyboardInterrupt:
         return _complain("interrupted", status=130)
     return 0
+
+
+def _run(verb: str, words: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    function = _verb(verb, verb)
+    prog = f"python -m pipeline {verb}"
+    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
+    auto_cli(function, args=spell_out(function, words), **options)
 
 
 def _verb(module: str, function: str) -> Callable[..., Any]:

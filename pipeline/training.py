@@ -5,6 +5,7 @@ can be named in it by its import path; ours also by their bare names.
 """
 
 import warnings
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -39,6 +40,8 @@ def main(args: list[str]) -> None:
     """
     # `args` are this process's own words, less the program's name: nothing is given twice.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    # Raise what `pipeline.__main__` turns into one line, instead of a page of usage; take no option by its first letters.
+    strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
     TrainingCLI(
         pl.LightningModule,
         pl.LightningDataModule,
@@ -46,5 +49,6 @@ def main(args: list[str]) -> None:
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
+        parser_kwargs={**strict, **dict.fromkeys(TrainingCLI.subcommands(), strict)},
         args=args,
     )

@@ -1,8 +1,10 @@
 """Command lines as people type them, for jsonargparse: `--lists a b`, `--flag` alone, `--short-side` with a hyphen."""
 
 import inspect
+import re
 import types
 import typing
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,3 +52,24 @@ def _kind(hint: Any) -> type | None:
         if member is bool or typing.get_origin(member) is list:
             return bool if member is bool else list
     return None
+
+
+def explain(error: BaseException) -> str:
+    """One line that says what was wrong with a command.
+
+    jsonargparse wraps what went wrong in the types it tried; the sentence that helps is that of the innermost error.
+
+    Args:
+        error: what the command raised.
+
+    Returns:
+        The error's own message; of one that jsonargparse wrapped, the option and the innermost message.
+    """
+    message = str(error)
+    wrapped = isinstance(error, ArgumentError) or "Union subtypes" in message or "Call to compute_fn" in message
+    innermost = error
+    while wrapped and innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    text = " ".join(str(innermost).split())
+    option = re.match(r'Parser key "([^"]+)"', message)
+    return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
