@@ -1,10 +1,12 @@
-"""Fixtures of the packing tests."""
+"""Fixtures of the tests of the verbs: videos to pack, packed datasets, trained checkpoints."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
+from pipeline import training
+from pipeline.pack import pack
 from tests.pipeline.gray_videos import NUM_VIDEOS, make_video, write_list
 
 
@@ -24,3 +26,45 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def videos(originals: Path, tmp_path: Path) -> Path:
     """A copy of the originals to spoil."""
     return shutil.copytree(originals, tmp_path / "videos")
+
+
+@pytest.fixture(scope="session")
+def motion_checkpoint(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small C3D after an epoch on the motion dataset, as `fit` wrote it. Read-only."""
+    return fit(motion_dataset, tmp_path_factory.mktemp("fit"))
+
+
+@pytest.fixture(scope="session")
+def folded_dataset(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The twelve gray videos packed with three folds; fold n holds out the videos of group gn. Read-only."""
+    folder = tmp_path_factory.mktemp("folded")
+    lines = ["path,label,group,fold"]
+    for number in range(NUM_VIDEOS):
+        label = ("walk", "run")[number % 2]
+        lines.append(f"{originals}/{label}/{number}.mp4,{label},g{number % 3},{number % 3}")
+    (folder / "list.csv").write_text("\n".join(lines))
+    pack(folder / "shards", [folder / "list.csv"], originals, processes=1)
+    return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def folded_checkpoint(folded_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small C3D trained in fold 1 of the folded dataset. Read-only."""
+    return fit(folded_dataset, tmp_path_factory.mktemp("fit"), "--data.fold=1", "--data.val_split=null")
+
+
+def fit(dataset: Path, folder: Path, *more: str) -> Path:
+    """Trains a very small C3D for an epoch through the command line; gives the checkpoint."""
+    quiet = ("logger=false", "enable_progress_bar=false", "enable_model_summary=false")
+    words = ["--model=C3D", "--model.width=2", "--model.crop_size=32", "--model.batch_norm=true"]
+    words += ["--data=ShardedVideoDataModule", f"--data.root={dataset}", "--data.batch_size=8", "--data.crop_size=32"]
+    words += [
+        "--data.flip_probability=0",
+        "--data.num_workers=0",
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=1",
+    ]
+    words += [f"--trainer.default_root_dir={folder}", *(f"--trainer.{setting}" for setting in quiet), *more]
+    training.main(["fit", *words])
+    [checkpoint] = folder.rglob("*.ckpt")
+    return checkpoint

@@ -1,0 +1,216 @@
+"""Evaluating a checkpoint: every video once, the scores of the model, the same from one process and from two."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datamodules.shards import DatasetIndex
+from datamodules.video import ShardedVideoDataModule
+from lightning_modules import VideoClassifier
+from lightning_modules.classifier import read_checkpoint
+from pipeline.__main__ import main
+from pipeline.evaluate import default_folder, evaluate
+from pipeline.predictions import provenance_of, read_predictions
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+QUICK = {"num_workers": 0, "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def evaluated(motion_checkpoint, motion_dataset, tmp_path_factory):
+    """The folder of one evaluation with six views a video."""
+    out = tmp_path_factory.mktemp("evaluated") / "six"
+    evaluate(motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=out, **QUICK)
+    return out
+
+
+def test_every_video_once_with_the_scores_of_the_model(evaluated, motion_checkpoint, motion_dataset):
+    scores, table = read_predictions(evaluated / "predictions.parquet")
+    index = DatasetIndex.open(motion_dataset)
+    rows = index.rows("test")
+    assert table.column("key").to_pylist() == index.column("key", rows)
+    assert table.column("label").to_pylist() == list(index.column("label", rows))
+    model = VideoClassifier.load(motion_checkpoint)
+    data = ShardedVideoDataModule(
+        str(motion_dataset), batch_size=1, crop_size=32, num_clips=2, num_crops=3, num_workers=0
+    )
+    with torch.inference_mode():
+        expected = torch.cat([model.video_scores(batch) for batch in data.test_dataloader()])
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+
+
+def test_predictions_read_with_pandas(evaluated, motion_dataset):
+    frame = pd.read_parquet(evaluated / "predictions.parquet")
+    best = ["top1", "top2", "top3", "top4", "top5"]
+    assert list(frame.columns) == ["key", "label", "label_name", *best, "correct", "scores"]
+    classes = DatasetIndex.open(motion_dataset).classes
+    assert (frame.label_name == [classes[label] for label in frame.label]).all()
+    assert (frame.top1 == [classes[scores.argmax()] for scores in frame.scores]).all()
+    assert (frame.correct == (frame.top1 == frame.label_name)).all()
+    for scores, names in zip(frame.scores, frame[best].to_numpy().tolist(), strict=True):
+        assert names == [classes[number] for number in np.argsort(-scores, kind="stable")[:5]]
+        assert scores.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_report_agrees_with_torchmetrics_and_with_the_predictions(evaluated):
+    report = json.loads((evaluated / "report.json").read_text())
+    frame = pd.read_parquet(evaluated / "predictions.parquet")
+    assert report["num_videos"] == 16
+    assert report["chance"] == 1 / 8
+    assert report["views"] == 6
+    assert report["top1"] == frame.correct.mean()
+    assert report["mean_class_accuracy"] == frame.groupby("label").correct.mean().mean()
+    for name, value in report["logged"].items():
+        assert report[name.removeprefix("test/")] == pytest.approx(value, abs=1e-6)
+    assert sum(of["videos"] for of in report["per_class"].values()) == 16
+    content = (evaluated / "predictions.parquet").read_bytes()
+    assert report["predictions_sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_predictions_say_where_they_come_from(evaluated, motion_checkpoint, motion_dataset):
+    path = evaluated / "predictions.parquet"
+    about = provenance_of(pq.read_schema(path), path)
+    assert about["checkpoint"] == str(motion_checkpoint)
+    assert about["checkpoint_sha256"] == hashlib.sha256(motion_checkpoint.read_bytes()).hexdigest()
+    assert about["dataset_identity"] == DatasetIndex.open(motion_dataset).identity
+    assert (about["split"], about["fold"], about["overlap"]) == ("test", None, None)
+    assert about["decoder"].split()[0] in ("pyav", "torchcodec")
+    assert about["sampling"]["crop_size"] == 32  # as in training, not the data module's default
+    assert (about["sampling"]["num_clips"], about["sampling"]["num_crops"]) == (2, 3)
+    assert about["versions"]["torch"] == torch.__version__
+
+
+def test_clips_differ_from_training_where_flags_say_so(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    words = ["evaluate", "--checkpoint", str(motion_checkpoint), "--data", str(motion_dataset), "--out", str(tmp_path)]
+    flags = ["--num-clips", "1", "--num-workers", "0", "--frame-interval", "2", "--still", "--short-videos", "loop"]
+    assert main([*words, *flags, "--resize", "40"]) == 0
+    sampling = json.loads((tmp_path / "report.json").read_text())["provenance"]["sampling"]
+    assert (sampling["frame_interval"], sampling["still"], sampling["resize"]) == (2, True, 40)
+    printed = capsys.readouterr().out
+    assert "top-1" in printed
+    assert f"wrote {tmp_path / 'report.json'}" in printed
+
+
+def test_results_lie_beside_the_checkpoint_if_nobody_says():
+    assert default_folder(Path("run/epoch=1.5.ckpt"), "test", None) == Path("run/epoch=1.5-test")
+    assert default_folder(Path("run/last.ckpt"), "val", "0") == Path("run/last-val-fold0")
+
+
+def test_videos_that_were_trained_on_are_refused(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    with pytest.raises(ValueError, match="trained on 40 of its 40 videos, and 40 of its groups"):
+        evaluate(motion_checkpoint, motion_dataset, "train", out=tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out").exists()
+    evaluate(motion_checkpoint, motion_dataset, "train", num_clips=1, out=tmp_path / "out", allow_overlap=True, **QUICK)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["provenance"]["overlap"] == {"videos": 40, "of": 40, "groups": 40}
+    assert "not held out" in capsys.readouterr().out
+
+
+def test_folds(folded_checkpoint, folded_dataset, tmp_path):
+    evaluate(folded_checkpoint, folded_dataset, num_clips=1, out=tmp_path / "own", **QUICK)
+    report = json.loads((tmp_path / "own" / "report.json").read_text())
+    assert report["provenance"]["fold"] == "1"  # the one it was trained in
+    assert report["num_videos"] == 4
+    with pytest.raises(ValueError, match="trained on 4 of its 4 videos, and 1 of its groups"):
+        evaluate(folded_checkpoint, folded_dataset, fold="0", out=tmp_path / "other", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--split": "tset"}, "split='tset': shards has no video in it, only in test, train, val"),
+        ({"--fold": "0"}, "fold=0: shards wants no fold"),
+        ({"--checkpoint": "absent.ckpt"}, "checkpoint 'absent.ckpt': no such file"),
+        ({"--checkpoint": __file__}, "cannot be read, is it whole and a checkpoint?"),
+        ({"--data": "absent"}, "absent: there is no such folder"),
+        ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
+        ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
+        ({"--devices": "0"}, "devices=0: must be at least 1"),
+        ({"--devices": "2"}, "devices=2: works from the command line"),
+    ],
+)
+def test_bad_input_costs_one_line(changes, message, motion_checkpoint, motion_dataset, tmp_path, capsys):
+    options = {"--checkpoint": str(motion_checkpoint), "--data": str(motion_dataset), "--out": str(tmp_path / "out")}
+    options |= {"--num-workers": "0"} | changes
+    assert main(["evaluate", *(word for pair in options.items() for word in pair)]) == 2
+    complaint = capsys.readouterr().err.strip().splitlines()[-1]
+    assert complaint.startswith("error: ")
+    assert message in complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_classes_are_refused_by_name(motion_checkpoint, folded_dataset):
+    with pytest.raises(ValueError, match=r"different classes: only checkpoint .* has 'growing', .* and 5 more; only "):
+        evaluate(motion_checkpoint, folded_dataset, fold="0", **QUICK)
+
+
+def test_a_checkpoint_without_clips_needs_flags(motion_checkpoint, motion_dataset, tmp_path):
+    checkpoint = read_checkpoint(motion_checkpoint)
+    del checkpoint["datamodule_hyper_parameters"]
+    torch.save(checkpoint, tmp_path / "bare.ckpt")
+    with pytest.raises(ValueError, match="give --num-frames and --crop-size"):
+        evaluate(tmp_path / "bare.ckpt", motion_dataset, **QUICK)
+    evaluate(tmp_path / "bare.ckpt", motion_dataset, num_clips=1, num_frames=16, crop_size=32, **QUICK)
+    assert (tmp_path / "bare-test" / "report.json").is_file()
+
+
+def spoil_last_test_video(dataset: Path, copy: Path) -> str:
+    """Copies a dataset and overwrites a video's bytes; gives its key."""
+    shutil.copytree(dataset, copy)
+    index = DatasetIndex.open(copy)
+    entry = index.entry(int(index.rows("test")[-1]))
+    with (copy / entry.shard).open("r+b") as file:
+        file.seek(entry.video_offset)
+        file.write(b"\0" * entry.video_size)
+    return entry.key
+
+
+def test_a_video_that_cannot_be_decoded_is_an_error_and_nothing_is_written(motion_checkpoint, motion_dataset, tmp_path):
+    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=f"video {key} in .* cannot be decoded"):
+        evaluate(motion_checkpoint, tmp_path / "spoilt", num_clips=1, out=out, **QUICK)
+    assert list(out.iterdir()) == []
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipeline", *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same(evaluated, motion_checkpoint, motion_dataset, tmp_path):
+    words = ["--checkpoint", motion_checkpoint, "--data", motion_dataset, "--num-clips", 2, "--num-crops", 3]
+    words += ["--devices", 2, "--accelerator", "cpu", "--num-workers", 1, "--batch-size", 3, "--out", tmp_path / "out"]
+    done = run("evaluate", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("top-1") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["predictions.parquet", "report.json"]
+    alone, one = read_predictions(evaluated / "predictions.parquet")
+    together, two = read_predictions(tmp_path / "out" / "predictions.parquet")
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert two.drop_columns("scores").equals(one.drop_columns("scores"))
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (evaluated, tmp_path / "out")]
+    for name in ("top1", "top5", "mean_class_accuracy", "per_class", "logged", "num_videos"):
+        assert reports[0][name] == reports[1][name]
+
+
+@pytest.mark.slow
+def test_a_failure_of_the_last_process_ends_all(motion_checkpoint, motion_dataset, tmp_path):
+    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    words = ["--checkpoint", motion_checkpoint, "--data", tmp_path / "spoilt", "--num-clips", 1, "--devices", 2]
+    done = run("evaluate", *words, "--accelerator", "cpu", "--num-workers", 0, "--out", tmp_path / "out")
+    assert done.returncode != 0
+    assert f"error: video {key} in " in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
