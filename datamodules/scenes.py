@@ -1,17 +1,17 @@
-"""What a synthetic video shows: two textured patches on a still textured background, and one motion that both share.
+"""What a synthetic video shows: textured patches on a still textured background, and one motion that they all share.
 
 The classes are moving in one of four directions, rotating either way, growing and shrinking; nothing but the motion
 depends on the class.
 
 Why a single frame says nothing. What a frame shows is fixed by the appearance of a video (shapes, textures, colors,
-background, the offset between the patches: drawn alike for every class) and by a state of four numbers, each in turns
+background, the offsets between the patches: drawn alike for every class) and by a state of four numbers, each in turns
 of a circle, so that each wraps around:
 
     x, y   position, as a part of width and height; a patch that leaves the frame on one side enters on the other
     angle  orientation
     zoom   the logarithm of the size; it goes from the smallest to the largest, where the patch has faded out, and
-           starts again at the smallest, where it fades in. The two patches are half a turn apart: one of them is
-           always opaque
+           starts again at the smallest, where it fades in. The patches are evenly spaced over the turn: most of them
+           are opaque at any time
 
 The state of the middle frame is uniform on this four-dimensional torus, and a class only adds velocity * time to it.
 Shifting a uniform point on a torus by any amount leaves it uniform: at every frame of every class the state has the
@@ -44,11 +44,12 @@ MOTIONS: dict[str, tuple[int, int, int, int]] = {
     "shrinking": (0, 0, 0, -1),
 }
 
-SHIFT_PER_FRAME = (0.020, 0.034)  # of the frame's height: 1.3 to 2.2 pixels at 64
-TURN_PER_FRAME = (0.017, 0.028)  # of a full turn: 6 to 10 degrees
+SHIFT_PER_FRAME = (0.025, 0.045)  # of the frame's height: 1.6 to 2.9 pixels at 64
+TURN_PER_FRAME = (0.022, 0.036)  # of a full turn: 8 to 13 degrees
 ZOOM_PER_FRAME = (0.030, 0.048)  # of the way from the smallest to the largest: 3.8 to 6.2 % in size
-RADII = (0.12, 0.42)  # smallest and largest radius, of the frame's height; below 0.5, or a patch would meet itself
+RADII = (0.10, 0.35)  # smallest and largest radius, of the frame's height; below 0.5, or a patch would meet itself
 FADE = 0.18  # part of the zoom turn over which a patch fades in, and out again
+PATCHES = 5
 NOISE = 1.5  # standard deviation of the camera's noise, in gray levels
 
 
@@ -125,7 +126,7 @@ def draw_scene(label: str, rng: np.random.Generator, aspect: float) -> Scene:
     state = rng.uniform(size=4)
     shift, turn, zoom = (rng.uniform(*bounds) for bounds in (SHIFT_PER_FRAME, TURN_PER_FRAME, ZOOM_PER_FRAME))
     tilt = math.radians(rng.uniform(-10, 10))  # translations are not exactly along an axis
-    patches = tuple(_draw_patch(rng, side) for side in (0.0, 0.5))
+    patches = tuple(_draw_patch(rng, number / PATCHES) for number in range(PATCHES))
     background = _draw_waves(rng, frequency=(1.0, 5.0), gain=(0.4, 2.0), dark=(60, 130), bright=(110, 190))
     x, y, angle, scale = MOTIONS[label]
     along_x, along_y = x * math.cos(tilt) - y * math.sin(tilt), x * math.sin(tilt) + y * math.cos(tilt)
@@ -133,9 +134,10 @@ def draw_scene(label: str, rng: np.random.Generator, aspect: float) -> Scene:
     return Scene(state, velocity, patches, background, noise_seed=int(rng.integers(2**63)))
 
 
-def _draw_patch(rng: np.random.Generator, side: float) -> Patch:
-    jitter = rng.uniform(-0.08, 0.08, size=2)
-    offset = np.array([side + jitter[0], side + jitter[1], rng.uniform(), side])
+def _draw_patch(rng: np.random.Generator, place: float) -> Patch:
+    # Along x by `place`, along y by twice that: a lattice on the torus, so that patches start apart.
+    x, y = np.array([place, 2 * place]) + rng.uniform(-0.08, 0.08, size=2)
+    offset = np.array([x, y, rng.uniform(), place])
     lobes, depth = int(rng.integers(2, 6)), rng.uniform(0.05, 0.2)
     texture = _draw_waves(rng, frequency=(0.35, 1.1), gain=(1.0, 6.0), dark=(0, 80), bright=(165, 255))
     return Patch(offset, lobes, depth, texture)

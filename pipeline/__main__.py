@@ -25,6 +25,7 @@ VERBS = {
     "evaluate": "score a checkpoint on a held-out split, several views a video",
     "features": "export a named layer's features of every video",
     "linear": "train a linear classifier on exported features and test it",
+    "summarize": "print several reports side by side",
 }
 
 

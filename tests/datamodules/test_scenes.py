@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datamodules.scenes import MOTIONS, Scene, Waves, draw_scene, render
+from datamodules.scenes import FADE, MOTIONS, Scene, Waves, draw_scene, render
 
 LABELS = list(MOTIONS)
 OPPOSITES = [
@@ -86,15 +86,14 @@ def test_rotation_is_clockwise_as_one_sees_it() -> None:
     np.testing.assert_allclose(frame(quarter, width=48), turned, atol=1)
 
 
-def test_growing_grows_and_never_both_patches_fade() -> None:
+def test_growing_grows_and_most_patches_are_always_opaque() -> None:
     scene = on_gray(draw("growing", 4))
     areas = [(np.abs(frame(scene, time) - 128).max(axis=-1) > 4).sum() for time in range(-5, 6)]
     assert all(np.diff(areas) > 0)
     whole = draw("growing", 4)
-    zooms = [
-        (whole.state + time * whole.velocity + whole.patches[i].offset)[3] % 1 for time in range(36) for i in (0, 1)
-    ]
-    assert np.allclose(np.diff(np.reshape(zooms, (-1, 2)), axis=1) % 1, 0.5)
+    for time in range(36):
+        zooms = [(whole.state + time * whole.velocity + patch.offset)[3] % 1 for patch in whole.patches]
+        assert sum(FADE < zoom < 1 - FADE for zoom in zooms) >= 3
 
 
 @pytest.mark.parametrize("label", LABELS)
