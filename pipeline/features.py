@@ -86,6 +86,8 @@ def features(
     began = time.monotonic()
     if num_clips is not None and clip_step is not None:
         raise ValueError(f"num_clips={num_clips}, clip_step={clip_step}: give one of them")
+    if clip_step is not None and clip_step < 1:
+        raise ValueError(f"clip_step={clip_step}: must be at least 1")
     trained = open_checkpoint(checkpoint, allow)
     clips = {
         "num_frames": num_frames,

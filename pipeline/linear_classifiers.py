@@ -72,15 +72,15 @@ class LinearClassifier(NamedTuple):
         return scores.astype(np.float32)
 
     def save(self, path: Path, class_names: Sequence[str], about: Mapping[str, Any]) -> None:
-        """Writes weight and bias as safetensors; class names and what is in `about` are in its metadata, as JSON.
+        """Writes weight and bias as safetensors, with class names and what is in `about` as JSON in its metadata.
 
-        `safetensors.safe_open(path, "np")` reads it: `.get_tensor("weight")`, `.metadata()["classes"]`.
+        `safetensors.safe_open(path, "np")` reads it: `.get_tensor("weight")`, `json.loads(.metadata()["about"])`.
         """
         from safetensors.numpy import save
 
-        metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in about.items()}
-        metadata |= {"classes": json.dumps(list(class_names), ensure_ascii=False), "classifier": self.kind}
-        content = save({"weight": self.weight, "bias": self.bias}, metadata)
+        text = json.dumps({"classifier": self.kind, "classes": list(class_names), **about}, ensure_ascii=False)
+        # One entry: safetensors writes several in an order that differs from run to run.
+        content = save({"weight": self.weight, "bias": self.bias}, {"about": text})
         with write_aside(path) as temporary:
             temporary.write_bytes(content)
 

@@ -17,6 +17,7 @@ from lightning_modules.classifier import read_checkpoint
 
 # What a clip is: taken from the checkpoint where nobody says otherwise.
 CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "still")
+_BATCH_BYTES = 2**23  # of uint8 clips: a video of ten of C3D's, whose first layer then takes 0.5 GB
 _LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
 
 
@@ -87,7 +88,8 @@ def open_data(
             f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
             "ShardedVideoDataModule): give --num-frames and --crop-size"
         )
-    data = ShardedVideoDataModule(str(root), test_split=split, predict_split=split, fold=fold, **shape, **settings)
+    settings |= {"test_split": split, "predict_split": split, "fold": fold, "eval_batch_bytes": _BATCH_BYTES}
+    data = ShardedVideoDataModule(str(root), **shape, **settings)
     if fold is None and data.index.folds and data.index.identity == trained.dataset.get("identity"):
         data.hparams["fold"] = trained.dataset["fold"]
     refuse_other_classes(trained.model.class_names, data.class_names, f"checkpoint {str(trained.path)!r}", str(root))
