@@ -18,12 +18,14 @@ import ray
 import ray.train
 import ray.train.torch
 
-from jobs.results import RunFolder, fingerprint, one_line
+from jobs.results import SCORE, RunFolder, fingerprint, one_line
 from jobs.spec import Job, JobSpec
 from jobs.staging import UPLOAD_PREFIX
 from jobs.watch import RecordFailures
 from jobs.worker import run_verb, train_worker, upload_root
 from pipeline.__main__ import LIGHTNING_VERBS
+
+LOG_DELAY_S = 0.5  # what the workers printed last is on its way here
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,7 +45,8 @@ def main(words: Sequence[str] | None = None) -> int:
         status, last_lines = train(job, args) if args[0] in LIGHTNING_VERBS else run_once(job, args)
     except (ValueError, OSError, TimeoutError) as error:
         status, last_lines = 1, [f"error: {' '.join(str(error).split())}"]
-    ray.shutdown()  # prints what is still on its way from the workers
+    time.sleep(LOG_DELAY_S)
+    ray.shutdown()
     for line in last_lines:
         print(line, file=sys.stderr if status else sys.stdout, flush=True)
     return status
@@ -80,9 +83,7 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
             storage_path=spec.storage_path,
             failure_config=ray.train.FailureConfig(max_failures=spec.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=spec.keep_checkpoints,
-                checkpoint_score_attribute=spec.monitor,
-                checkpoint_score_order=spec.monitor_mode,
+                num_to_keep=spec.keep_checkpoints, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
             callbacks=[RecordFailures(spec.storage_path, str(spec.name))],  # type: ignore[list-item] # likewise
             worker_runtime_env={"env_vars": _loopback_variables()},
@@ -114,11 +115,11 @@ def run_once(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     """Run any other verb, in one task with the resources of one worker.
 
     Returns:
-        Its exit status, and no further lines.
+        Its exit status, and the reason where it failed.
     """
     task = ray.remote(num_cpus=job.spec.cpus_per_worker, num_gpus=job.spec.gpus_per_worker)(run_verb)
-    status: int = ray.get(task.options(max_retries=job.spec.max_failures).remote(job, args))
-    return status, []
+    outcome: tuple[int, list[str]] = ray.get(task.options(max_retries=job.spec.max_failures).remote(job, args))
+    return outcome
 
 
 def _finished_before(finished: Mapping[str, Any], run: RunFolder, command: str) -> list[str]:

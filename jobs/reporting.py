@@ -2,15 +2,16 @@
 
 import gc
 import math
+import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import ray.train
 
-from jobs.results import CHECKPOINT_FILE
+from jobs.results import CHECKPOINT_FILE, SCORE
 
 training_started = threading.Event()  # set at this process's first training step
 
@@ -23,13 +24,17 @@ class ReportCheckpoints(pl.Callback):
 
     Args:
         every_n_steps: optimizer steps between checkpoints within an epoch; 0: none but at the ends of epochs.
-        monitor: a validation metric. A checkpoint that was not validated is reported with it as NaN, which ranks below
-            every number, so that the best checkpoint is one that was measured.
+        monitor: a validation metric, by which Ray Train tells which checkpoints to keep. One that was not validated
+            ranks below all that were.
+        monitor_mode: whether more (`max`) or less (`min`) of it is better.
     """
 
-    def __init__(self, every_n_steps: int = 1000, monitor: str = "val/top1") -> None:
+    def __init__(
+        self, every_n_steps: int = 1000, monitor: str = "val/top1", monitor_mode: Literal["max", "min"] = "max"
+    ) -> None:
         self.every_n_steps = every_n_steps
         self.monitor = monitor
+        self.sign = 1.0 if monitor_mode == "max" else -1.0
         self._reported_step = -1
         self._validated_step = -1
 
@@ -69,7 +74,7 @@ class ReportCheckpoints(pl.Callback):
             checkpoint = ray.train.Checkpoint.from_directory(folder) if trainer.is_global_zero else None
             ray.train.report(metrics, checkpoint=checkpoint)  # returns when it is in the storage
         if trainer.is_global_zero:
-            shown = (f"{name} {value:.4g}" for name, value in metrics.items() if not math.isnan(value))
+            shown = (f"{name} {value:.4g}" for name, value in metrics.items() if name != SCORE)
             print(f"checkpoint reported: {', '.join(shown)}", flush=True)
 
     def _metrics(self, trainer: pl.Trainer) -> dict[str, Any]:
@@ -78,5 +83,6 @@ class ReportCheckpoints(pl.Callback):
         if self._validated_step != trainer.global_step:
             stage = self.monitor.partition("/")[0] + "/"
             logged = {name: value for name, value in logged.items() if not name.startswith(stage)}
-        logged.setdefault(self.monitor, math.nan)
-        return {**logged, "epoch": trainer.current_epoch, "step": trainer.global_step}
+        score = self.sign * logged.get(self.monitor, math.nan)
+        score = score if math.isfinite(score) else -sys.float_info.max  # Ray's JSON has neither NaN nor infinity
+        return {**logged, SCORE: score, "epoch": trainer.current_epoch, "step": trainer.global_step}

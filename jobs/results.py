@@ -15,6 +15,7 @@ import pyarrow.fs
 
 CHECKPOINT_FILE = "checkpoint.ckpt"  # in the folder of each reported checkpoint
 RESULT_FILE = "result.json"
+SCORE = "checkpoint_score"  # of each report: more is better, and always a finite number
 FAILURES_FILE = "failures.jsonl"
 
 

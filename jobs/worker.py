@@ -1,5 +1,7 @@
 """What runs on every train worker: the command line that a person would type, with the Ray overlay behind it."""
 
+import contextlib
+import io
 import logging
 import netrc
 import os
@@ -59,12 +61,22 @@ def train_worker(settings: dict[str, Any]) -> None:
         raise RefusedError(message) from None
 
 
-def run_verb(job: Job, args: Sequence[str]) -> int:
-    """Run `python -m pipeline ARGS` in this process; returns its exit status."""
+def run_verb(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+    """Run `python -m pipeline ARGS` in this process.
+
+    Returns:
+        Its exit status and, where that is not 0, the last line of its stderr: a task that ends may not get it printed.
+    """
     enter(job)
     from pipeline.__main__ import main
 
-    return main(resolve(args, upload_root()))
+    kept = _Kept()
+    with contextlib.redirect_stderr(kept):
+        try:
+            status = main(resolve(args, upload_root()))
+        except SystemExit as stop:  # Ray would take it for a crash
+            status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    return status, kept.lines()[-1:] if status else []
 
 
 def enter(job: Job) -> None:
@@ -98,11 +110,31 @@ def write_overlay(spec: JobSpec) -> Path:
     """`configs/ray.yaml` with the spec's values filled in, in a temporary file of this worker."""
     overlay = yaml.safe_load((Path(jobs.__file__).parent / "configs" / "ray.yaml").read_text(encoding="utf-8"))
     report = overlay["trainer"]["callbacks+"][0]["init_args"]
-    report |= {"every_n_steps": spec.checkpoint_every_n_steps, "monitor": spec.monitor}
+    report |= {"every_n_steps": spec.checkpoint_every_n_steps}
+    report |= {"monitor": spec.monitor, "monitor_mode": spec.monitor_mode}
     overlay["trainer"]["accelerator"] = "gpu" if spec.gpus_per_worker else "cpu"
     path = Path(tempfile.mkdtemp(prefix="arp-overlay-")) / "ray.yaml"
     path.write_text(yaml.safe_dump(overlay), encoding="utf-8")
     return path
+
+
+class _Kept(io.TextIOBase):
+    """A stderr that keeps the end of what it prints."""
+
+    def __init__(self) -> None:
+        self._end = ""
+
+    def write(self, text: str) -> int:
+        """Print, and keep."""
+        self._end = (self._end + text)[-4096:]
+        if sys.__stderr__ is not None:
+            sys.__stderr__.write(text)
+            sys.__stderr__.flush()
+        return len(text)
+
+    def lines(self) -> list[str]:
+        """Its last lines, those that are not empty."""
+        return [line for line in self._end.splitlines() if line.strip()]
 
 
 def _quieten_ray() -> None:

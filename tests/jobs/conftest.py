@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from jobs import cluster, state
+from tests.jobs.own_module import write_project
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SPEC = str(REPOSITORY / "jobs" / "configs" / "cpu_2_workers.yaml")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -44,3 +46,17 @@ def run_jobs(folder: Path) -> Iterator[Run]:
         cluster.down()
     if recorded is not None:
         assert not cluster.processes(recorded)
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path, run_jobs: Run) -> state.LocalCluster:
+    """A cluster that `up` started."""
+    write_project(folder)
+    finished = run_jobs("up", "--num_cpus", "2")
+    assert finished.returncode == 0, finished.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
+        recorded = state.read_cluster()
+    assert recorded is not None
+    assert recorded.address in finished.stdout
+    return recorded

@@ -12,25 +12,10 @@ from pathlib import Path
 import pytest
 
 from jobs import cluster, state
-from tests.jobs.conftest import Run
-from tests.jobs.own_module import CONFIG, write_project
+from tests.jobs.conftest import SPEC, Run
+from tests.jobs.own_module import CONFIG
 
-SPEC = str(Path(__file__).resolve().parents[2] / "jobs" / "configs" / "cpu_2_workers.yaml")
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture(scope="module")
-def local(folder: Path, run_jobs: Run) -> state.LocalCluster:
-    """A cluster that `up` started."""
-    write_project(folder)
-    finished = run_jobs("up", "--num_cpus", "2")
-    assert finished.returncode == 0, finished.stderr
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
-        recorded = state.read_cluster()
-    assert recorded is not None
-    assert recorded.address in finished.stdout
-    return recorded
 
 
 @pytest.fixture(scope="module")
