@@ -44,7 +44,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if not own:
             parser.print_help()
             return 2
-        options = parser.parse_args(own)
+        options = parser.parse_args([_with_underscores(word) for word in own])
         run: Callable[[Namespace, list[str]], int] = globals()[f"_{options.verb}"]
         return run(options[options.verb], command)
     except KeyboardInterrupt:
@@ -55,6 +55,12 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+
+
+def _with_underscores(word: str) -> str:
+    """`--storage-path=x-y` as `--storage_path=x-y`: both spellings of an option are taken."""
+    option, equals, value = word.partition("=")
+    return f"--{option[2:].replace('-', '_')}{equals}{value}" if option.startswith("--") else word
 
 
 def _parser() -> ArgumentParser:

@@ -38,17 +38,38 @@ def main(args: list[str]) -> None:
     Args:
         args: the command line from the subcommand on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
     """
+    strict = _parser_settings()
+    _cli(args, run=True, parser_kwargs={**strict, **dict.fromkeys(TrainingCLI.subcommands(), strict)})
+
+
+def build(args: list[str]) -> TrainingCLI:
+    """Makes the trainer, the model and the data module of a config, and runs nothing.
+
+    Args:
+        args: the options, without a subcommand, such as `["--config", "pipeline/configs/demo.yaml"]`.
+
+    Returns:
+        Something with the attributes `trainer`, `model` and `datamodule`.
+    """
+    return _cli(args, run=False, parser_kwargs=_parser_settings())
+
+
+def _parser_settings() -> dict[str, Any]:
+    # Raise what `pipeline.__main__` turns into one line, instead of a page of usage; no option by its first letters.
+    return {"exit_on_error": False, "allow_abbrev": False}
+
+
+def _cli(args: list[str], run: bool, parser_kwargs: dict[str, Any]) -> TrainingCLI:
     # `args` are this process's own words, less the program's name: nothing is given twice.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    # Raise what `pipeline.__main__` turns into one line, instead of a page of usage; take no option by its first letters.
-    strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
-    TrainingCLI(
+    return TrainingCLI(
         pl.LightningModule,
         pl.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
-        parser_kwargs={**strict, **dict.fromkeys(TrainingCLI.subcommands(), strict)},
+        parser_kwargs=parser_kwargs,
         args=args,
+        run=run,
     )

@@ -1,0 +1,28 @@
+"""Every recipe is instantiated as `fit` would, on a dataset of 8 classes."""
+
+import pytest
+import yaml
+
+from pipeline.training import build
+from tests.conftest import REPOSITORY
+
+CONFIGS = sorted((REPOSITORY / "pipeline" / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_builds_its_model_and_reads_its_data(path, motion_dataset):
+    words = ["--config", str(path), "--data.init_args.root", str(motion_dataset), "--data.init_args.num_workers=0"]
+    words += ["--data.init_args.flip_probability=0", "--data.init_args.fold=null", "--trainer.logger=false"]
+    words += ["--data.init_args.batch_size=2", "--data.init_args.num_clips=1"]
+    cli = build(words)
+    assert cli.model.num_classes == 8
+    batch = next(iter(cli.datamodule.test_dataloader()))
+    assert cli.model.eval().video_scores(batch).shape == (2, 8)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_says_what_it_is(path):
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("Command:", "Expected:", "Cost:"):
+        assert any(word in line for line in header), f"{path.name}: the header has no {word!r}"
+    assert {"model", "data", "trainer"} <= set(yaml.safe_load(path.read_text()))
