@@ -129,7 +129,7 @@ def _start(num_cpus: int | None, num_gpus: int | None, timeout_s: float) -> Loca
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=_environment(mark, token_path),
+            env=_environment(mark, token_path, f"http://127.0.0.1:{port}"),
             start_new_session=True,  # Ctrl-C in this terminal is not for the cluster
         )
     started = psutil.Process(process.pid).create_time()
@@ -146,9 +146,9 @@ def _start(num_cpus: int | None, num_gpus: int | None, timeout_s: float) -> Loca
     return reason
 
 
-def _environment(mark: str, token_path: Path) -> dict[str, str]:
+def _environment(mark: str, token_path: Path, address: str) -> dict[str, str]:
     """The environment of all processes of the cluster: this one's, without what would mislead them."""
-    dropped = ("PYTHONPATH", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN")
+    dropped = ("PYTHONPATH", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     binaries = str(Path(sys.executable).parent)
     environment |= {
@@ -156,6 +156,7 @@ def _environment(mark: str, token_path: Path) -> dict[str, str]:
         "PATH": os.pathsep.join([binaries, environment.get("PATH", os.defpath)]),  # jobs say `python`
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_path),
+        "RAY_API_SERVER_ADDRESS": address,  # else Ray's own parts look for a cluster, and may find another one
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the switch, on Linux too, by which Ray keeps to 127.0.0.1
     }

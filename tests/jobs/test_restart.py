@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from jobs import state
+from jobs.results import RunFolder
 from tests.jobs.conftest import SPEC, Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -48,6 +51,37 @@ def test_a_killed_worker_is_replaced(local: state.LocalCluster, run_jobs: Run, f
     assert len(result["failures"]) == 1
     kept = list((folder / "runs" / "killed").glob("checkpoint_*"))
     assert len(kept) <= 4, "the best three and the newest"
+
+
+def test_the_weights_are_those_of_a_calm_run(
+    local: state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path
+) -> None:
+    data = {"root": str(motion_dataset), "batch_size": 4, "crop_size": 32, "flip_probability": 0.0, "num_workers": 1}
+    model = {"width": 2, "num_frames": 16, "crop_size": 32, "batch_norm": True, "learning_rate": 0.01}
+    content = {
+        "seed_everything": 7,
+        "model": {"class_path": "C3D", "init_args": model},
+        "data": {"class_path": "ShardedVideoDataModule", "init_args": data},
+        "trainer": {"max_epochs": 4, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False},
+    }
+    content["trainer"]["callbacks"] = [{"class_path": "own_module.Slow"}]  # type: ignore[index]
+    (folder / "c3d.yaml").write_text(yaml.safe_dump(content))
+    words = ["--spec", SPEC, "--checkpoint_every_n_steps", "3", "--no_check", "--", "fit", "--config", "c3d.yaml"]
+    calm = run_jobs("submit", "--name", "calm", "--wait", *words)
+    assert calm.returncode == 0, calm.stdout
+    job = run_jobs("submit", "--name", "shaken", *words).stdout.split()[1]
+    worker = int(wait_for_log(run_jobs, job, r"SLOWED rank=1 pid=(\d+)")[1])
+    wait_for_log(run_jobs, job, r"checkpoint reported: .*step 6")
+    os.kill(worker, signal.SIGKILL)
+    assert run_jobs("logs", job, "--follow").returncode == 0
+    shaken = RunFolder(str(folder / "runs"), "shaken")
+    assert len(shaken.read_failures()) == 1
+    calm_weights, shaken_weights = (
+        torch.load(folder / "runs" / name / "last.ckpt", weights_only=True) for name in ("calm", "shaken")
+    )
+    assert calm_weights["global_step"] == shaken_weights["global_step"] == 20
+    for name, weight in calm_weights["state_dict"].items():
+        assert torch.equal(weight, shaken_weights["state_dict"][name]), name
 
 
 def test_what_no_restart_cures_is_tried_once(local: state.LocalCluster, run_jobs: Run, folder: Path) -> None:
