@@ -109,6 +109,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         for name in ("batch_size", "clips_per_video", "val_num_clips", "num_clips", "crop_size"):
             if self.hparams[name] < 1:
                 raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
+        if clip_step is not None and clip_step < 1:
+            raise ValueError(f"clip_step={clip_step}: must be at least 1, or null")
         if num_workers < 0:
             raise ValueError(f"num_workers={num_workers}: must be at least 0")
         self.root = Path(root)
@@ -203,6 +205,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         hp = self.hparams
         rows = self.index.rows(split, hp["fold"])
         method: Literal["uniform", "dense"] = "uniform" if clip_step is None else "dense"
+        if clip_step is not None:  # the longest video says how many clips there can be
+            num_clips = -(-max(self.index.column("num_frames", rows), default=1) // clip_step)
         sampler = ClipSampler(self.shape, method, num_clips, clip_step or 1, hp["still"])
         transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
         reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], False, hp["crop_size"])
