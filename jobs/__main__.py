@@ -16,6 +16,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
 from jobs.spec import JobSpec, read_spec_file
+from pipeline.words import explain, spell_out
 
 VERBS = {
     "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",
@@ -44,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if not own:
             parser.print_help()
             return 2
-        options = parser.parse_args([_with_underscores(word) for word in own])
+        options = parser.parse_args(spell_out(JobSpec, [_with_underscores(word) for word in own]))
         run: Callable[[Namespace, list[str]], int] = globals()[f"_{options.verb}"]
         return run(options[options.verb], command)
     except KeyboardInterrupt:
@@ -53,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError, ArgumentError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 2
 
 
@@ -64,10 +65,10 @@ def _with_underscores(word: str) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m jobs", description=__doc__, exit_on_error=False)
+    parser = ArgumentParser(prog="python -m jobs", description=__doc__, exit_on_error=False, allow_abbrev=False)
     verbs = parser.add_subcommands(dest="verb")
     for verb, text in VERBS.items():
-        each = ArgumentParser(description=text, exit_on_error=False)
+        each = ArgumentParser(description=text, exit_on_error=False, allow_abbrev=False)
         if verb == "submit":
             each.add_argument("--spec", action=_SpecFile, help="a YAML file of the fields below")
             each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")

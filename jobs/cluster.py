@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import ray  # noqa: F401  its import makes the psutil that it brings importable
+import ray  # its import makes the psutil that it brings importable
 
 from jobs.state import (
     CLUSTER_MARK,
@@ -56,7 +56,8 @@ def up(*, num_cpus: int | None = None, num_gpus: int | None = None, timeout_s: f
         recorded = read_cluster()
         if recorded is not None:
             if is_alive(recorded):
-                return recorded
+                _wait_for_answer(recorded, timeout_s)
+                return recorded  # num_cpus of a running cluster cannot change
             print(f"the cluster recorded at {recorded.address} has died; clearing up after it", file=sys.stderr)
             _end(recorded)
         failure = ""
@@ -88,8 +89,8 @@ def down() -> LocalCluster | None:
 
 
 def is_alive(cluster: LocalCluster) -> bool:
-    """Whether its first process is there and its job server answers."""
-    return _first_process(cluster) is not None and _answers(cluster)
+    """Whether its first process is there; it may be too busy to answer."""
+    return _first_process(cluster) is not None
 
 
 def processes(cluster: LocalCluster) -> list[Any]:
@@ -137,8 +138,11 @@ def _start(num_cpus: int | None, num_gpus: int | None, timeout_s: float) -> Loca
     write_cluster(cluster)  # from here on `down` finds it, also if this process is killed
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
-        if "Ray runtime started" in log.read_text(errors="replace") and _answers(cluster):
-            return cluster
+        if "Ray runtime started" in log.read_text(errors="replace") and _answers(cluster, cluster.token()):
+            if not _answers(cluster, "none"):
+                return cluster
+            _end(cluster)
+            return f"Ray {ray.__version__} asks for no token: 2.52 is the first that does"
         time.sleep(0.2)
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     reason = "; ".join(lines[-3:]) if process.poll() is not None else f"it did not answer within {timeout_s:g} s"
@@ -172,15 +176,26 @@ def _first_process(cluster: LocalCluster) -> Any | None:
     return process if same else None
 
 
-def _answers(cluster: LocalCluster) -> bool:
+def _wait_for_answer(cluster: LocalCluster, timeout_s: float) -> None:
+    """RuntimeError if it does not answer in time: it may have jobs that run, so it is not for us to end it."""
+    deadline = time.monotonic() + timeout_s
+    while not _answers(cluster, cluster.token()):
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"the local cluster at {cluster.address} does not answer within {timeout_s:g} s; "
+                "end it, and its jobs, with `python -m jobs down`"
+            )
+        time.sleep(0.5)
+
+
+def _answers(cluster: LocalCluster, token: str) -> bool:
+    """Whether the job server takes this token."""
     try:
-        request = urllib.request.Request(
-            f"{cluster.address}/api/version", headers={"Authorization": f"Bearer {cluster.token()}"}
-        )
+        request = urllib.request.Request(f"{cluster.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(request, timeout=5) as response:
             return bool(response.status == 200)
-    except OSError:  # refused, timed out, 401 of someone else's server on that port, token file gone
+    except OSError:  # refused, timed out, 401
         return False
 
 

@@ -1,4 +1,4 @@
-"""The job itself, on the cluster: `python -m jobs.driver job.json -- ARGS`, started by Ray's job server.
+"""The job itself, on the cluster: `python -m jobs.driver JOB_FILE -- ARGS`, started by Ray's job server.
 
 `fit`, `validate`, `test` and `predict` run on all train workers under Ray Train, which places them, restarts them after
 failures, and keeps the checkpoints they report. Every other verb runs once, as a task.
@@ -19,7 +19,7 @@ import ray.train
 import ray.train.torch
 
 from jobs.results import SCORE, RunFolder, fingerprint, one_line
-from jobs.spec import Job, JobSpec
+from jobs.spec import RESOLVED_FILE, Job, JobSpec
 from jobs.staging import UPLOAD_PREFIX
 from jobs.watch import RecordFailures
 from jobs.worker import run_verb, train_worker, upload_root
@@ -67,6 +67,9 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     finished = run.read_result() if args[0] == "fit" else None
     if finished is not None:
         return 0, _finished_before(finished, run, command)
+    configuration = upload_root() / RESOLVED_FILE
+    if args[0] == "fit" and configuration.is_file():
+        run.write_config(configuration.read_text(encoding="utf-8"))
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"args": list(args), "job": dataclasses.asdict(job)},
@@ -150,7 +153,7 @@ def _wait_for_room(spec: JobSpec) -> None:
             raise TimeoutError(
                 f"num_workers={spec.num_workers} with cpus_per_worker={spec.cpus_per_worker} and "
                 f"gpus_per_worker={spec.gpus_per_worker} take {words}; ask for less or add nodes"
-                " (a local cluster: `python -m jobs down`, then `up --num_cpus N`)"
+                " (a local cluster: `python -m jobs down`, then `up --num-cpus N`)"
             )
         if not said:
             print(f"waiting up to {spec.start_timeout_s:g} s for room: the job takes {words}", flush=True)

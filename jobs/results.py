@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.fs
 
 CHECKPOINT_FILE = "checkpoint.ckpt"  # in the folder of each reported checkpoint
+CONFIG_FILE = "config.yaml"  # the whole configuration of the run
 RESULT_FILE = "result.json"
 SCORE = "checkpoint_score"  # of each report: more is better, and always a finite number
 FAILURES_FILE = "failures.jsonl"
@@ -33,6 +34,10 @@ class RunFolder:
         self.path = f"{root}/{name}"
         self.address = f"{storage_path}/{name}"
         self._is_local = isinstance(self.filesystem, pyarrow.fs.LocalFileSystem)
+
+    def write_config(self, text: str) -> None:
+        """Write `config.yaml`."""
+        self._write(CONFIG_FILE, text.encode())
 
     def read_result(self) -> dict[str, Any] | None:
         """`result.json` of a finished run; None where there is none."""

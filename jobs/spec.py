@@ -18,7 +18,8 @@ from typing import Any, Literal, Self
 
 import yaml
 
-JOB_FILE = "job.json"
+JOB_FILE = ".submission/job.json"  # in the upload
+RESOLVED_FILE = ".submission/config.yaml"  # in the upload: the whole configuration, defaults too
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
@@ -110,7 +111,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """What the cluster needs to know besides the command line; `job.json` in the upload.
+    """What the cluster needs to know besides the command line; JOB_FILE in the upload.
 
     Args:
         spec: The spec, with `name` and an absolute `storage_path`.
@@ -121,12 +122,14 @@ class Job:
     origin: str
 
     def write(self, folder: Path) -> None:
-        """Write `job.json`."""
-        (folder / JOB_FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+        """Write it into the upload."""
+        path = folder / JOB_FILE
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read `job.json`."""
+        """Read it from its file."""
         fields = json.loads(path.read_text(encoding="utf-8"))
         return cls(spec=JobSpec.from_dict(fields["spec"]), origin=fields["origin"])
 

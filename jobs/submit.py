@@ -21,7 +21,7 @@ from pathlib import Path
 from ray.job_submission import JobSubmissionClient
 
 from jobs.client import connect, list_jobs
-from jobs.spec import JOB_FILE, Job, JobSpec
+from jobs.spec import JOB_FILE, RESOLVED_FILE, Job, JobSpec
 from jobs.staging import CONFIG_FLAGS, resolve, stage
 from pipeline.__main__ import LIGHTNING_VERBS, VERBS
 
@@ -52,7 +52,7 @@ def submit(spec: JobSpec, args: Sequence[str], *, check: bool = True) -> tuple[J
         uploaded = stage(args, origin, staged, include=spec.include, exclude=spec.exclude)
         job.write(staged)
         if check and args[0] in LIGHTNING_VERBS:
-            check_configuration(uploaded, staged, origin)
+            (staged / RESOLVED_FILE).write_text(check_configuration(uploaded, staged, origin), encoding="utf-8")
         client, _ = connect(spec.address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
         _check_name_is_free(client, job.spec)
         job_id = client.submit_job(
@@ -82,8 +82,11 @@ def check_verb(args: Sequence[str]) -> None:
         raise ValueError(f"there is no verb {args[0]!r}; {hint}")
 
 
-def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> None:
+def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
     """Read the configuration with nothing but the staged code, as a train worker will.
+
+    Returns:
+        The whole configuration, defaults too, as YAML.
 
     Raises:
         ValueError: it cannot be read; the message is the command's own.
@@ -105,6 +108,7 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> None
         errors = [number for number, line in enumerate(lines) if line.lower().startswith("error:")]
         said = " ".join(lines[errors[-1] :] if errors else lines[-1:]).replace(str(staged), "UPLOAD")
         raise ValueError(f"the configuration cannot be read: {said.removeprefix('error: ')}")
+    return finished.stdout
 
 
 def environment(spec: JobSpec) -> dict[str, str]:

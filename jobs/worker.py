@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     import torch  # here: the driver imports this module too, and has no use for them
 
     from pipeline.training import main
+    from pipeline.words import explain
 
     torch.set_num_threads(job.spec.threads)
     _quieten_ray()
@@ -50,12 +52,12 @@ def train_worker(settings: dict[str, Any]) -> None:
     except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
         if stop.code not in (0, None):
             raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
-    except (ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
+    except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
         from jobs.reporting import training_started
 
         if os.environ.get("PIPELINE_DEBUG") or training_started.is_set() or ray.train.get_checkpoint():
             raise
-        message = " ".join(str(error).split())
+        message = explain(error)
         print(f"error: {message}", file=sys.stderr, flush=True)
         logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback of the next line
         raise RefusedError(message) from None

@@ -4,12 +4,14 @@ import json
 import re
 import stat
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs import cluster, state
 from tests.jobs.conftest import SPEC, Run
@@ -21,7 +23,19 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.fixture(scope="module")
 def trained(folder: Path, run_jobs: Run, local: state.LocalCluster) -> subprocess.CompletedProcess[str]:
     """A job that was followed to its end, its config spoilt as soon as it was submitted."""
-    words = ["submit", "--spec", SPEC, "--name", "first", "--", "fit", "--config", "mine.yaml"]
+    words = [
+        "submit",
+        "--spec",
+        SPEC,
+        "--name",
+        "first",
+        "--storage-path",
+        "runs",
+        "--",
+        "fit",
+        "--config",
+        "mine.yaml",
+    ]
     submitted = run_jobs(*words)
     assert submitted.returncode == 0, submitted.stderr
     (folder / "mine.yaml").write_text("this is: [not yaml")
@@ -67,6 +81,7 @@ def test_a_fit_on_two_workers(trained: subprocess.CompletedProcess[str], folder:
     assert result["metrics"]["last"]["val/top1"] > 0.5
     assert result["failures"] == []
     assert (run / "best.ckpt").stat().st_size > 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["delay"] == 0.0
     assert list((folder / "logs").rglob("metrics.csv")), "the user's logger wrote where it was told, relative paths too"
 
 
@@ -131,3 +146,24 @@ def test_down_leaves_nothing(local: state.LocalCluster, run_jobs: Run, folder: P
     assert refused.returncode == 2
     assert "error: there is no Ray cluster to talk to" in refused.stderr
     assert run_jobs("down").stdout.strip() == "no cluster was started here"
+
+
+def test_a_cluster_that_died_is_cleared_up(run_jobs: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBS_STATE_DIR", str(folder / "state"))
+    gone = Path(tempfile.mkdtemp(prefix="arp-"))
+    token = state.write_token("dead")
+    state.write_cluster(state.LocalCluster("http://127.0.0.1:9", 2**22 - 1, 1.0, "dead", str(gone), str(token)))
+    refused = run_jobs("list")
+    assert refused.returncode == 2
+    assert "error: there is no Ray cluster to talk to" in refused.stderr
+    assert "stopped" in run_jobs("down").stdout
+    assert not gone.exists()
+    assert not token.exists()
+
+
+def test_unreachable_addresses(run_jobs: Run) -> None:
+    refused = run_jobs("list", "--address", "http://127.0.0.1:9")
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == (
+        "error: address=http://127.0.0.1:9: no Ray job server answers there (Connection refused)"
+    )

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from jobs.__main__ import _parser, main
-from jobs.spec import Job, JobSpec, read_spec_file
+from jobs.spec import JOB_FILE, Job, JobSpec, read_spec_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
 SPECS = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "ray.yaml")
@@ -114,5 +114,5 @@ def test_help_documents_every_field(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_job_survives_json(tmp_path: Path) -> None:
     job = Job(JobSpec(name="a", env={"B": "c"}, exclude=["d"]), origin="/somewhere")
     job.write(tmp_path)
-    assert json.loads((tmp_path / "job.json").read_text())["origin"] == "/somewhere"
-    assert Job.read(tmp_path / "job.json") == job
+    assert json.loads((tmp_path / JOB_FILE).read_text())["origin"] == "/somewhere"
+    assert Job.read(tmp_path / JOB_FILE) == job
