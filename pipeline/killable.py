@@ -67,7 +67,7 @@ class KillableProcess:
         Args:
             function: A function of an importable module; it, its arguments and its result are pickled.
             args: Its arguments.
-            timeout: Seconds the call may take.
+            timeout: Seconds the call may take; starting the child and importing the function do not count.
 
         Raises:
             ProcessHung: It took longer.
@@ -80,16 +80,17 @@ class KillableProcess:
         connection = self._connection or self._start()
         try:
             connection.send((function, args))
-            if not connection.poll(timeout):
-                self._bury(grace_s=0)
-                raise ProcessHung(f"took more than {timeout:g} s")
-            succeeded, value = connection.recv()
+            self._wait(connection, START_LIMIT_S)  # imports the function's module: not part of the time limit
+            begun, value = connection.recv()
+            if begun:
+                self._wait(connection, timeout)
+                succeeded, value = connection.recv()
         except (EOFError, OSError):
             ended = self._bury()
             if self._stopped:
                 raise ProcessUnavailable("the process was stopped") from None
             raise ProcessDied(ended) from None
-        if not succeeded:
+        if not begun or not succeeded:
             raise value
         result: Result = value
         return result
@@ -105,6 +106,11 @@ class KillableProcess:
         """Kill the child and free what it held; from the thread that uses it."""
         self.stop()
         self._bury()
+
+    def _wait(self, connection: Connection, seconds: float) -> None:
+        if not connection.poll(seconds):
+            self._bury(grace_s=0)
+            raise ProcessHung(f"took more than {seconds:g} s")
 
     def _start(self) -> Connection:
         try:
@@ -170,6 +176,7 @@ def _serve() -> None:
         except Exception as error:  # the function's module cannot be imported
             connection.send((False, ProcessUnavailable(f"{type(error).__name__}: {error}")))
             continue
+        connection.send((True, None))
         try:
             answer = (True, function(*args))
         except Exception as error:

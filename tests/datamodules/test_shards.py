@@ -360,10 +360,12 @@ def read_in_child(index: DatasetIndex, results: "multiprocessing.Queue[tuple[int
 def test_other_processes_open_their_own_files(root: Path, method: str) -> None:
     index = DatasetIndex.open(root)
     index.read_video(0)
+    index._files._lock.acquire()  # as another thread may have, in the middle of opening a shard
     context = multiprocessing.get_context(method)
     results = context.Queue()
     child = context.Process(target=read_in_child, args=(index, results))  # type: ignore[attr-defined]
     child.start()
+    index._files._lock.release()
     already_open, digests = results.get(timeout=60)
     child.join()
     assert already_open == 0

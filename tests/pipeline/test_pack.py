@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +159,7 @@ def test_a_hanging_video_is_killed_and_the_rest_goes_on(videos: Path, tmp_path: 
     make_endless(videos / "run" / "5.mp4")
     began = time.monotonic()
     pack(tmp_path / "out", [videos / "list.csv"], fps=10.0, timeout=3.0)
-    assert 3 < time.monotonic() - began < 25
+    assert 3 < time.monotonic() - began < 100  # the endless video would take minutes
     assert reasons(tmp_path / "out") == {"run/5.mp4": "hang"}
     assert len(keys(tmp_path / "out")) == NUM_VIDEOS - 1
 
@@ -177,6 +178,18 @@ def test_a_crashing_video_is_refused_and_the_rest_goes_on(videos: Path, tmp_path
     assert (refusal.path, refusal.key, refusal.reason) == ("run/5.mp4", "run_5", "crash")
     assert "SIGSEGV" in refusal.detail
     assert [row.key for row in result.rows] == ["run_7"]
+
+
+def test_a_part_is_taken_for_done_only_if_made_of_the_same_in_the_same_way(originals: Path, tmp_path: Path) -> None:
+    records = tuple(VideoRecord(str(originals / "run" / f"{n}.mp4"), f"run_{n}", "run", "train", "") for n in (5, 7))
+    part = ShardPart("d-train-000000.tar", "train", records)
+    settings = PackSettings(tmp_path, originals, EncodeProfile())
+    assert not run_part(part, settings).reused
+    again = run_part(part, settings)
+    assert (again.reused, [row.key for row in again.rows]) == (True, ["run_5", "run_7"])
+    assert not run_part(part, replace(settings, profile=EncodeProfile(crf=30))).reused
+    assert not run_part(replace(part, records=records[:1]), settings).reused
+    assert not run_part(replace(part, records=(replace(records[0], label="walk"),)), settings).reused
 
 
 def test_quarantine_is_honoured_until_asked_otherwise(videos: Path, tmp_path: Path) -> None:
