@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
     job = Job.read(Path(job_file))
     ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
     try:
-        _wait_for_room(job.spec)
+        _wait_for_room(job.spec, job.spec.num_workers if args[0] in LIGHTNING_VERBS else 1)
         status, last_lines = train(job, args) if args[0] in LIGHTNING_VERBS else run_once(job, args)
     except (ValueError, OSError, TimeoutError) as error:
         status, last_lines = 1, [f"error: {' '.join(str(error).split())}"]
@@ -136,9 +136,9 @@ def _finished_before(finished: Mapping[str, Any], run: RunFolder, command: str) 
     return ["this run has finished already; there is nothing to do", *run.last_lines()]
 
 
-def _wait_for_room(spec: JobSpec) -> None:
+def _wait_for_room(spec: JobSpec, workers: int) -> None:
     """Wait until the cluster has what the job asks for; TimeoutError says what is missing."""
-    need = {"CPU": spec.num_workers * spec.cpus_per_worker, "GPU": spec.num_workers * spec.gpus_per_worker}
+    need = {"CPU": workers * spec.cpus_per_worker, "GPU": workers * spec.gpus_per_worker}
     deadline = time.monotonic() + (0 if _is_local_cluster() else spec.start_timeout_s)
     said = False
     while True:
@@ -151,7 +151,7 @@ def _wait_for_room(spec: JobSpec) -> None:
         words = ", ".join(missing)
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"num_workers={spec.num_workers} with cpus_per_worker={spec.cpus_per_worker} and "
+                f"{workers} workers with cpus_per_worker={spec.cpus_per_worker} and "
                 f"gpus_per_worker={spec.gpus_per_worker} take {words}; ask for less or add nodes"
                 " (a local cluster: `python -m jobs down`, then `up --num-cpus N`)"
             )

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from ray.job_submission import JobSubmissionClient
 
 from jobs.client import connect, list_jobs
@@ -52,7 +53,10 @@ def submit(spec: JobSpec, args: Sequence[str], *, check: bool = True) -> tuple[J
         uploaded = stage(args, origin, staged, include=spec.include, exclude=spec.exclude)
         job.write(staged)
         if check and args[0] in LIGHTNING_VERBS:
-            (staged / RESOLVED_FILE).write_text(check_configuration(uploaded, staged, origin), encoding="utf-8")
+            resolved = check_configuration(uploaded, staged, origin)
+            (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
+            for note in replaced_settings(resolved, spec):
+                print(f"note: {note}", file=sys.stderr)
         client, _ = connect(spec.address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
         _check_name_is_free(client, job.spec)
         job_id = client.submit_job(
@@ -109,6 +113,32 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
         said = " ".join(lines[errors[-1] :] if errors else lines[-1:]).replace(str(staged), "UPLOAD")
         raise ValueError(f"the configuration cannot be read: {said.removeprefix('error: ')}")
     return finished.stdout
+
+
+def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:
+    """What the configuration says of devices and ranks, which under Ray the spec says.
+
+    Args:
+        resolved: The whole configuration, as YAML.
+        spec: The job's spec.
+
+    Returns:
+        A sentence for each setting of the Trainer that will not hold.
+    """
+    trainer = yaml.safe_load(resolved).get("trainer") or {}
+    accelerator = "gpu" if spec.gpus_per_worker else "cpu"
+    held = {"strategy": ("auto", "ddp"), "devices": ("auto", 1, "1"), "num_nodes": (1,)}
+    held["accelerator"] = ("auto", accelerator, *(("cuda",) if spec.gpus_per_worker else ()))
+    by = f"the spec's num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker} hold in its place"
+    return [
+        f"trainer.{name}={_shown(trainer[name])} is for runs without Ray; {by}"
+        for name, values in held.items()
+        if trainer.get(name, values[0]) not in values
+    ]
+
+
+def _shown(setting: object) -> object:
+    return setting.get("class_path", setting) if isinstance(setting, dict) else setting
 
 
 def environment(spec: JobSpec) -> dict[str, str]:

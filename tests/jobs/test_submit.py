@@ -1,0 +1,66 @@
+"""What is checked and prepared before anything reaches a cluster."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.spec import JobSpec
+from jobs.staging import stage
+from jobs.submit import check_configuration, check_verb, environment, replaced_settings
+from tests.jobs.own_module import write_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    write_project(tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_the_staged_copy_alone_says_the_configuration(project: Path, tmp_path: Path) -> None:
+    args = stage(["fit", "--config", "mine.yaml", "--model.delay", "2"], project, tmp_path / "staged")
+    (project / "own_module.py").unlink()  # only the copy is read
+    assert "delay: 2.0" in check_configuration(args, tmp_path / "staged", project)
+
+
+def test_a_module_that_stays_behind_is_missed_at_once(project: Path, tmp_path: Path) -> None:
+    args = stage(["fit", "--config", "mine.yaml"], project, tmp_path / "staged", exclude=["own_module.py"])
+    with pytest.raises(ValueError, match=r"the configuration cannot be read: .*own_module") as caught:
+        check_configuration(args, tmp_path / "staged", project)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_option(project: Path, tmp_path: Path) -> None:
+    args = stage(["fit", "--config", "mine.yaml", "--trainer.max_epox", "2"], project, tmp_path / "staged")
+    with pytest.raises(ValueError, match=r"the configuration cannot be read: .*max_epox"):
+        check_configuration(args, tmp_path / "staged", project)
+
+
+@pytest.mark.parametrize("verb", ["fit", "predict", "pack", "evaluate", "features", "linear", "synthesize"])
+def test_verbs_that_can_be_jobs(verb: str) -> None:
+    check_verb([verb])
+
+
+def test_the_environment_of_a_job() -> None:
+    variables = environment(JobSpec(cpus_per_worker=4, threads_per_worker=2, env={"A": "b"}, wandb_mode="disabled"))
+    assert variables["OMP_NUM_THREADS"] == variables["MKL_NUM_THREADS"] == "2"
+    assert (variables["A"], variables["WANDB_MODE"]) == ("b", "disabled")
+    assert "WANDB_MODE" not in environment(JobSpec()), "auto is decided on the node"
+
+
+def test_settings_that_the_spec_replaces_are_said() -> None:
+    spec = JobSpec(num_workers=2)
+    assert replaced_settings("trainer: {strategy: auto, devices: auto, num_nodes: 1, accelerator: cpu}", spec) == []
+    assert replaced_settings("trainer: {max_epochs: 1}", spec) == []
+    said = replaced_settings("trainer: {strategy: fsdp, devices: 8, num_nodes: 4, accelerator: gpu}", spec)
+    assert [note.split()[0] for note in said] == [
+        "trainer.strategy=fsdp",
+        "trainer.devices=8",
+        "trainer.num_nodes=4",
+        "trainer.accelerator=gpu",
+    ]
+    assert replaced_settings("trainer: {accelerator: gpu}", JobSpec(gpus_per_worker=1)) == []
