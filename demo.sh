@@ -36,7 +36,7 @@ step "4. Evaluate it on the test split" \
   python -m pipeline evaluate --checkpoint "$demo/runs/demo/last.ckpt" --data "$shards" --split test --num-clips 3 \
   --out "$demo/results/c3d"
 step "5a. Export features of train" \
-  python -m pipeline features --checkpoint "$demo/runs/demo/last.ckpt" --data "$shards" --split train --num-clips 3 \
+  python -m pipeline features --checkpoint "$demo/runs/demo/last.ckpt" --data "$shards" --split train --num-clips 1 \
   --out "$demo/results/train.parquet"
 step "5b. Export features of test" \
   python -m pipeline features --checkpoint "$demo/runs/demo/last.ckpt" --data "$shards" --split test --num-clips 3 \
