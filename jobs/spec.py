@@ -19,6 +19,7 @@ from typing import Any, Literal, Self
 import yaml
 
 JOB_FILE = ".submission/job.json"  # in the upload
+OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
 RESOLVED_FILE = ".submission/config.yaml"  # in the upload: the whole configuration, defaults too
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 

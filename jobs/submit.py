@@ -22,7 +22,7 @@ import yaml
 from ray.job_submission import JobSubmissionClient
 
 from jobs.client import connect, list_jobs
-from jobs.spec import JOB_FILE, RESOLVED_FILE, Job, JobSpec
+from jobs.spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job, JobSpec
 from jobs.staging import CONFIG_FLAGS, resolve, stage
 from pipeline.__main__ import LIGHTNING_VERBS, VERBS
 
@@ -52,6 +52,7 @@ def submit(spec: JobSpec, args: Sequence[str], *, check: bool = True) -> tuple[J
         staged = Path(folder)
         uploaded = stage(args, origin, staged, include=spec.include, exclude=spec.exclude)
         job.write(staged)
+        (staged / OVERLAY_FILE).write_text(overlay(spec), encoding="utf-8")
         if check and args[0] in LIGHTNING_VERBS:
             resolved = check_configuration(uploaded, staged, origin)
             (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
@@ -71,6 +72,16 @@ def submit(spec: JobSpec, args: Sequence[str], *, check: bool = True) -> tuple[J
             },
         )
     return client, job_id
+
+
+def overlay(spec: JobSpec) -> str:
+    """`configs/ray.yaml` with the spec's values filled in."""
+    content = yaml.safe_load((Path(__file__).parent / "configs" / "ray.yaml").read_text(encoding="utf-8"))
+    report = content["trainer"]["callbacks+"][0]["init_args"]
+    report |= {"every_n_steps": spec.checkpoint_every_n_steps}
+    report |= {"monitor": spec.monitor, "monitor_mode": spec.monitor_mode}
+    content["trainer"]["accelerator"] = "gpu" if spec.gpus_per_worker else "cpu"
+    return str(yaml.safe_dump(content))
 
 
 def check_verb(args: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ import logging
 import netrc
 import os
 import sys
-import tempfile
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -14,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-import yaml
 
 import jobs
 from jobs.results import CHECKPOINT_FILE
-from jobs.spec import Job, JobSpec
+from jobs.spec import OVERLAY_FILE, Job, JobSpec
 from jobs.staging import resolve
 
 
@@ -100,24 +98,12 @@ def worker_args(args: Sequence[str], spec: JobSpec) -> list[str]:
     whole = [verb]
     if "://" not in spec.storage_path:
         whole.append(f"--trainer.default_root_dir={spec.storage_path}/{spec.name}")
-    whole += [*rest, f"--config={write_overlay(spec)}"]
+    whole += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
     checkpoint = ray.train.get_checkpoint() if verb == "fit" else None
     if checkpoint is not None:
         folder = checkpoint.path if "://" not in spec.storage_path else checkpoint.to_directory()
         whole.append(f"--ckpt_path={folder}/{CHECKPOINT_FILE}")
     return whole
-
-
-def write_overlay(spec: JobSpec) -> Path:
-    """`configs/ray.yaml` with the spec's values filled in, in a temporary file of this worker."""
-    overlay = yaml.safe_load((Path(jobs.__file__).parent / "configs" / "ray.yaml").read_text(encoding="utf-8"))
-    report = overlay["trainer"]["callbacks+"][0]["init_args"]
-    report |= {"every_n_steps": spec.checkpoint_every_n_steps}
-    report |= {"monitor": spec.monitor, "monitor_mode": spec.monitor_mode}
-    overlay["trainer"]["accelerator"] = "gpu" if spec.gpus_per_worker else "cpu"
-    path = Path(tempfile.mkdtemp(prefix="arp-overlay-")) / "ray.yaml"
-    path.write_text(yaml.safe_dump(overlay), encoding="utf-8")
-    return path
 
 
 class _Kept(io.TextIOBase):

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.spec import JobSpec
 from jobs.staging import stage
-from jobs.submit import check_configuration, check_verb, environment, replaced_settings
+from jobs.submit import check_configuration, check_verb, environment, overlay, replaced_settings
 from tests.jobs.own_module import write_project
 
 
@@ -64,3 +65,15 @@ def test_settings_that_the_spec_replaces_are_said() -> None:
         "trainer.accelerator=gpu",
     ]
     assert replaced_settings("trainer: {accelerator: gpu}", JobSpec(gpus_per_worker=1)) == []
+
+
+def test_the_overlay_holds_what_the_spec_says() -> None:
+    spec = JobSpec(gpus_per_worker=1, monitor="val/loss", monitor_mode="min", checkpoint_every_n_steps=7)
+    trainer = yaml.safe_load(overlay(spec))["trainer"]
+    assert trainer["accelerator"] == "gpu"
+    assert trainer["callbacks+"] == [
+        {
+            "class_path": "jobs.reporting.ReportCheckpoints",
+            "init_args": {"every_n_steps": 7, "monitor": "val/loss", "monitor_mode": "min"},
+        }
+    ]
