@@ -88,9 +88,9 @@ def test_real_video(run, copy, shared_dir):
     for line in commands("On real video"):
         run(line, FIGHTS=str(shared_dir / "data" / "surveillance_fights"))
     reports = [json.loads((copy / f"fights/results/{name}/report.json").read_text()) for name in ("c3d", "linear")]
-    assert [report["num_videos"] for report in reports] == [60, 60]
-    # Above chance by more than luck: 60 videos of two classes, 39 right has probability 0.014 under chance.
-    assert max(report["top1"] for report in reports) >= 0.65
+    assert [report["num_videos"] for report in reports] == [61, 61]
+    # Above chance by more than luck: of 61 videos of two classes 40 right have probability 0.01 under chance.
+    assert max(report["top1"] for report in reports) >= 40 / 61
 
 
 @pytest.mark.slow
