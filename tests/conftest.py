@@ -21,7 +21,7 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A packed dataset of 8 motion classes: 5 train, 1 val and 2 test videos a class, 24 frames of 64 x 48, 3 shards up.
+    """A packed dataset of 8 motion classes: 5 train, 1 val and 2 test videos a class, 24 frames of 64 x 48.
 
     Made once a session by the verbs that a person uses. Read-only.
     """
