@@ -1,7 +1,7 @@
 """Shards that others wrote: which member is the video, and where the label, the group and the split stand.
 
-The layout is webdataset's: members with the same key are one sample. video2dataset writes `{key}.mp4`, `{key}.json` (what
-it knows of the video) and `{key}.txt` (the caption).
+The layout is webdataset's: members with the same key are one sample. video2dataset writes `{key}.mp4`, `{key}.json`
+(what it knows of the video) and `{key}.txt` (the caption).
 """
 
 import hashlib
@@ -89,7 +89,7 @@ def read_samples(path: Path, layout: TarLayout) -> tuple[list[Sample], list[Refu
         if f".{extension.rpartition('.')[2]}" in VIDEO_SUFFIXES:
             if key in videos:
                 raise ShardFormatError(
-                    f"{path}: sample {key} has two videos, {videos[key].name} and {member.name}; keep one in each sample"
+                    f"{path}: sample {key} has two videos, {videos[key].name} and {member.name}; keep one"
                 )
             videos[key] = member
         elif extension in _TEXTS:

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from datamodules.aside import write_aside
 from datamodules.manifest import ShardFormatError
 
-
 AGAIN = "copy the shard again or pack the dataset again"
 _MEMBER_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 
@@ -165,14 +164,14 @@ def index_shard(path: Path) -> list[ShardRow]:
         One row a video, in the order of the tar.
 
     Raises:
-        ShardFormatError: There is no such file, it is not a whole tar (truncated, damaged header), or a key comes twice.
+        ShardFormatError: There is no such file, it is not a whole tar (truncated, damaged), or a key comes twice.
         UndescribedShardError: A video lacks its description or the other way round, or a description lacks a field.
     """
     videos: dict[str, tuple[int, int]] = {}
     descriptions: dict[str, bytes] = {}
     for member in iterate_members(path):
         key, extension = split_member_name(member.name) or ("", "")
-        if key in {"mp4": videos, "json": descriptions}.get(extension, ()):
+        if (extension == "mp4" and key in videos) or (extension == "json" and key in descriptions):
             raise ShardFormatError(f"{path}: {member.name} is there twice; pack the dataset again")
         if extension == "mp4":
             videos[key] = (member.offset, member.size)

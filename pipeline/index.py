@@ -86,6 +86,7 @@ def index(
         encode, versions = (earlier.encode, earlier.versions) if earlier else ({}, {})
         if label_from is not None:
             encode, versions = {"copy": True, "label_from": label_from}, {}
+        fold_list = _fold_names(rows, folds, earlier.folds if earlier else [])
         link_tars(tars, root)
         if refused:
             write_quarantine(root, refused)
@@ -95,7 +96,7 @@ def index(
             rows,
             files,
             class_list,
-            _fold_names(rows, folds, earlier.folds if earlier else []),
+            fold_list,
             encode,
             versions,
         )

@@ -57,6 +57,7 @@ def verify(data: Path, full: bool = False, processes: int | None = None, timeout
             ):
                 for shard in manifest.shards:
                     findings += _check_shard(data, manifest, shard, table, pool, done)
+    findings = list(dict.fromkeys(findings))
     _print_findings(findings)
     seconds = f"{time.monotonic() - began:.0f} s"
     what = f"{len(manifest.shards)} shards and {0 if table is None else table.num_rows} videos of {data}"
@@ -92,7 +93,7 @@ def _check_shard(
             done()
         return []  # `check_files` has said so
     findings = []
-    if file_sha256(path) != shard.sha256:
+    if path.stat().st_size == shard.bytes and file_sha256(path) != shard.sha256:
         findings.append(Finding(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
     if "label_from" not in manifest.encode:  # others' tars hold no descriptions
         findings += _check_descriptions(root, manifest, path, rows)
@@ -167,6 +168,8 @@ def _compare(row: dict[str, Any], facts: VideoFacts | Exception, root: Path) -> 
         if facts.digest != row["content_sha256"]:
             return f"its bytes are damaged: {one_line(facts.detail)}", COPY
         return f"does not decode: {one_line(facts.detail)}", leave_out
+    if isinstance(facts, ShardFormatError):
+        return "its shard ends before it does", COPY
     if isinstance(facts, Exception):
         return f"cannot be decoded: {one_line(str(facts))}", leave_out
     if facts.content_sha256 != row["content_sha256"]:

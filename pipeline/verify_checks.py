@@ -109,7 +109,9 @@ def _bad_ranges(manifest: Manifest, shards: list[str], offsets: NDArray[Any], si
     """Which videos do not lie behind a header, within their shard, and clear of the video before."""
     bytes_of = {shard.name: shard.bytes for shard in manifest.shards}
     ends = offsets + sizes
-    bad = (offsets < 512) | (offsets % 512 != 0) | (ends > np.array([bytes_of.get(name, 0) for name in shards]))
+    bad: NDArray[np.bool_] = (
+        (offsets < 512) | (offsets % 512 != 0) | (ends > np.array([bytes_of.get(name, 0) for name in shards]))
+    )
     order = np.lexsort((offsets, np.unique(shards, return_inverse=True)[1])) if shards else np.arange(0)
     same = np.array(shards)[order][1:] == np.array(shards)[order][:-1]
     bad[order[1:]] |= same & (offsets[order][1:] - 512 < ends[order][:-1])
@@ -118,7 +120,7 @@ def _bad_ranges(manifest: Manifest, shards: list[str], offsets: NDArray[Any], si
 
 def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callable[[], None]) -> list[Finding]:
     """At every byte range of the index there is a member of that size and of the video's key; `done` after each row."""
-    findings = []
+    findings: list[Finding] = []
     for shard in manifest.shards:
         rows = table.filter(pc.equal(table.column("shard"), shard.name)).select(["key", "video_offset", "video_size"])
         places = list(zip(*(column.to_pylist() for column in rows.columns), strict=True))

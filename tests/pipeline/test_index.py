@@ -1,7 +1,6 @@
 """Indexing tars alone: ours come back as they were; others' get labels, groups and splits from where they have them."""
 
 import json
-import os
 import shutil
 import tarfile
 from collections.abc import Mapping
@@ -168,7 +167,7 @@ def test_wrong_input_is_one_sentence(tmp_path: Path, motion_dataset: Path, capsy
 
 def test_an_unfinished_pack_is_not_taken_for_whole(motion_dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(motion_dataset, tmp_path / "copy")
-    os.remove(tmp_path / "copy" / "dataset.json")
+    (tmp_path / "copy" / "dataset.json").unlink()
     with pytest.raises(ValueError, match="packing has not finished there"):
         index([str(tmp_path / "copy")])
 
