@@ -17,8 +17,7 @@ from datamodules.annotation_tables import SPLIT_NAMES
 from datamodules.manifest import ShardFormatError
 from datamodules.probing import VideoInfo, probe
 from datamodules.quarantine import Refusal
-from datamodules.tars import ShardRow, TarMember, VideoDescription, iterate_members, split_member_name
-from datamodules.video_files import VIDEO_SUFFIXES
+from datamodules.tars import ShardRow, TarMember, VideoDescription, is_video_of, iterate_members, split_member_name
 
 NO_VIDEO = "no video"  # a sample without a video among its members
 NO_LABEL = "no label"  # a sample whose label is not where it was said to be
@@ -86,7 +85,7 @@ def read_samples(path: Path, layout: TarLayout) -> tuple[list[Sample], list[Refu
         if not key or key.startswith("__"):  # webdataset's notes about the tar itself
             continue
         content = texts.setdefault(key, {})
-        if f".{extension.rpartition('.')[2]}" in VIDEO_SUFFIXES:
+        if is_video_of(key, member.name):
             if key in videos:
                 raise ShardFormatError(
                     f"{path}: sample {key} has two videos, {videos[key].name} and {member.name}; keep one"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from datamodules.aside import write_aside
 from datamodules.manifest import ShardFormatError
+from datamodules.video_files import VIDEO_SUFFIXES
 
 AGAIN = "copy the shard again or pack the dataset again"
 _MEMBER_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
@@ -144,14 +145,19 @@ def iterate_members(path: Path) -> Iterator[TarMember]:
     _check_end(path, end)
 
 
+def is_video_of(key: str, name: str) -> bool:
+    """Whether a member of this name is the video of the sample `key`: `{key}.mp4`, or another suffix of videos."""
+    found = split_member_name(name)
+    return found is not None and found[0] == key and f".{found[1].rpartition('.')[2]}" in VIDEO_SUFFIXES
+
+
 def is_header_of(header: bytes, key: str, size: int) -> bool:
-    """Whether 512 bytes are the tar header of a file of this key and size; False also where the name is not in it."""
+    """Whether 512 bytes are the tar header of a video of this key and size; False also where the name is not in it."""
     try:
         member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError):
         return False
-    name = split_member_name(member.name)
-    return name is not None and name[0] == key and member.size == size and member.isreg()
+    return is_video_of(key, member.name) and member.size == size and member.isreg()
 
 
 def index_shard(path: Path) -> list[ShardRow]:

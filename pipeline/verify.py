@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from datamodules.encoding import inspect
 from datamodules.index_table import INDEX_NAME, read_index_table
@@ -18,7 +17,16 @@ from datamodules.quarantine import one_line
 from datamodules.tars import ShardRow, file_sha256, index_shard
 from pipeline.killable_pool import KillablePool
 from pipeline.progress import count_progress
-from pipeline.verify_checks import COPY, Finding, check_files, check_members, check_table, reindex
+from pipeline.verify_checks import (
+    COPY,
+    NO_ROWS,
+    Finding,
+    check_files,
+    check_members,
+    check_table,
+    reindex,
+    rows_by_shard,
+)
 
 SHOWN = 50
 
@@ -55,8 +63,10 @@ def verify(data: Path, full: bool = False, processes: int | None = None, timeout
                 KillablePool(processes, timeout) as pool,
                 count_progress("verify: frames", table.num_rows, "videos") as done,
             ):
+                rows = rows_by_shard(table)
                 for shard in manifest.shards:
-                    findings += _check_shard(data, manifest, shard, table, pool, done)
+                    mine = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
+                    findings += _check_shard(data, manifest, shard, mine, pool, done)
     findings = list(dict.fromkeys(findings))
     _print_findings(findings)
     seconds = f"{time.monotonic() - began:.0f} s"
@@ -81,13 +91,12 @@ def _check_shard(
     root: Path,
     manifest: Manifest,
     shard: ShardFile,
-    table: pa.Table,
+    rows: Sequence[dict[str, Any]],
     pool: KillablePool,
     done: Callable[[], None],
 ) -> list[Finding]:
     """Checksum, descriptions, and every video of a shard."""
     path = root / shard.name
-    rows = table.filter(pc.equal(table.column("shard"), shard.name)).to_pylist()
     if not path.is_file():
         for _ in rows:
             done()

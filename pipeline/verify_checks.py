@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from datamodules.index_table import identity_of
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFormatError
-from datamodules.tars import is_header_of, iterate_members, split_member_name
+from datamodules.tars import is_header_of, is_video_of, iterate_members
 
 COPY = "copy it here again, or run the same pack command again: it packs anew what does not match"
 MANY = 5  # rows named in one finding
+NO_ROWS = pa.array([], pa.int64())
 
 
 class Finding(NamedTuple):
@@ -109,21 +109,31 @@ def _bad_ranges(manifest: Manifest, shards: list[str], offsets: NDArray[Any], si
     """Which videos do not lie behind a header, within their shard, and clear of the video before."""
     bytes_of = {shard.name: shard.bytes for shard in manifest.shards}
     ends = offsets + sizes
-    bad: NDArray[np.bool_] = (
-        (offsets < 512) | (offsets % 512 != 0) | (ends > np.array([bytes_of.get(name, 0) for name in shards]))
-    )
+    limits = np.array([bytes_of.get(name, 0) for name in shards])
+    bad: NDArray[np.bool_] = (offsets < 512) | (offsets % 512 != 0) | (ends > limits)
     order = np.lexsort((offsets, np.unique(shards, return_inverse=True)[1])) if shards else np.arange(0)
     same = np.array(shards)[order][1:] == np.array(shards)[order][:-1]
     bad[order[1:]] |= same & (offsets[order][1:] - 512 < ends[order][:-1])
     return bad
 
 
+def rows_by_shard(table: pa.Table) -> dict[str, pa.Array]:
+    """The row numbers of each shard's videos, in the order of the index."""
+    shards = table.column("shard").combine_chunks().dictionary_encode()
+    codes = shards.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(shards.dictionary)))
+    parts = np.split(order, ends[:-1])
+    return {name: pa.array(rows) for name, rows in zip(shards.dictionary.to_pylist(), parts, strict=False)}
+
+
 def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callable[[], None]) -> list[Finding]:
     """At every byte range of the index there is a member of that size and of the video's key; `done` after each row."""
     findings: list[Finding] = []
+    rows = rows_by_shard(table)
     for shard in manifest.shards:
-        rows = table.filter(pc.equal(table.column("shard"), shard.name)).select(["key", "video_offset", "video_size"])
-        places = list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+        columns = table.select(["key", "video_offset", "video_size"]).take(rows.get(shard.name, NO_ROWS)).columns
+        places = list(zip(*(column.to_pylist() for column in columns), strict=True))
         if (root / shard.name).is_file():
             findings += _check_shard_members(root, root / shard.name, places)
         for _ in places:
@@ -144,10 +154,9 @@ def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, in
         return
     for key, offset, size in doubtful:
         member = members.get(offset)
-        found = split_member_name(member.name) if member else None
         if member is None:
             yield Finding(f"{path.name}, {key}", f"no file begins at byte {offset}", reindex(root))
-        elif found is None or found[0] != key or member.size != size:
+        elif not is_video_of(key, member.name) or member.size != size:
             problem = (
                 f"at byte {offset} is {member.name} of {member.size} bytes, index.parquet says {size} bytes of {key}"
             )

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset
 
 from datamodules.encoding import encode_frames
 from datamodules.index_table import INDEX_SCHEMA, identity_of
@@ -116,14 +117,21 @@ def test_a_missing_shard_and_a_stray_one(data: Path, look: Callable[..., str]) -
 
 
 def test_an_index_that_points_elsewhere(data: Path, look: Callable[..., str]) -> None:
+    key = DatasetIndex.open(data).entry(5).key
+
     def swap(rows: list[dict[str, Any]]) -> None:
         for name in ("video_offset", "video_size"):
             rows[0][name], rows[1][name] = rows[1][name], rows[0][name]
         rows[3]["video_offset"] += 512
+        rows[5]["video_size"] = len(description)
+        rows[5]["video_offset"] = shard_of(data).read_bytes().index(description)
 
+    [sample] = [s for s in webdataset.WebDataset(str(shard_of(data)), shardshuffle=False) if s["__key__"] == key]
+    description = sample["json"]
     change_index(data, swap)
     text = look()
-    assert text.count("index.parquet says") == 2
+    assert text.count("index.parquet says") == 3
+    assert f"is {key}.json of {len(description)} bytes" in text
     assert "no file begins at byte" in text
     assert f"rebuild the index: python -m pipeline index --shards {data}" in text
     index([str(data)])
@@ -147,6 +155,12 @@ def test_a_changed_row(data: Path, look: Callable[..., str], column: str, value:
     position = 1 if column != "key" else DatasetIndex.open(data).column("key", range(12)).index("walk_2")  # type: ignore[union-attr, arg-type]
     change_index(data, lambda rows: rows[position].update({column: value}))
     assert problem in look()
+
+
+def test_videos_that_overlap(data: Path, look: Callable[..., str]) -> None:
+    key = DatasetIndex.open(data).entry(7).key
+    change_index(data, lambda rows: rows[6].update(video_size=rows[7]["video_offset"] - rows[6]["video_offset"]))
+    assert f"1 videos lie outside of their shard or overlap: {key}\n" in look()
 
 
 def test_a_row_too_few(data: Path, capsys: Capture) -> None:
