@@ -1,7 +1,7 @@
 """index.parquet, one row a video: its columns, and how it and dataset.json are written from the rows of the shards."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,15 @@ INDEX_SCHEMA = pa.schema(
 
 def dataset_identity(rows: Sequence[ShardRow]) -> str:
     """The sha256 that names a dataset's content: see `Manifest.identity`."""
+    described = ((row.key, row.description) for row in rows)
+    return identity_of((key, said.split, said.fold_splits, said.label, said.content_sha256) for key, said in described)
+
+
+def identity_of(videos: Iterable[tuple[str, str, Sequence[str], str, str]]) -> str:
+    """The same from (key, split, fold splits, class name, content_sha256) of each video, in any order."""
     digest = hashlib.sha256()
-    for row in sorted(rows, key=lambda row: row.key):
-        said = row.description
-        digest.update("\t".join((row.key, said.split, *said.fold_splits, said.label, said.content_sha256)).encode())
+    for key, split, fold_splits, label, content_sha256 in sorted(videos, key=lambda video: video[0]):
+        digest.update("\t".join((key, split, *fold_splits, label, content_sha256)).encode())
         digest.update(b"\n")
     return digest.hexdigest()
 

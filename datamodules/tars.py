@@ -6,14 +6,24 @@ and modes of the members are fixed, so the same videos give the same bytes.
 
 import hashlib
 import json
+import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.aside import write_aside
 from datamodules.manifest import ShardFormatError
+from datamodules.video_files import VIDEO_SUFFIXES
+
+AGAIN = "copy the shard again or pack the dataset again"
+_MEMBER_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
+
+
+class UndescribedShardError(ShardFormatError):
+    """A whole tar whose videos have no description by this pipeline: others wrote it."""
 
 
 class VideoDescription(NamedTuple):
@@ -56,6 +66,15 @@ class ShardRow(NamedTuple):
     description: VideoDescription
 
 
+class TarMember(NamedTuple):
+    """A file in a tar: where its bytes lie, and a function that reads them while the tar is being walked through."""
+
+    name: str
+    offset: int
+    size: int
+    read: Callable[[], bytes]
+
+
 class ShardWriter:
     """Adds videos to a tar that `open_shard_writer` opened."""
 
@@ -91,6 +110,56 @@ def open_shard_writer(path: Path) -> Iterator[ShardWriter]:
         tar_writer.close()
 
 
+def split_member_name(name: str) -> tuple[str, str] | None:
+    """Key and extension of a member, as webdataset takes them: the key ends at the first dot of the file's name.
+
+    Returns:
+        The key, with folders where the name has some, and the extension in small letters; None for a name that
+        webdataset passes over.
+
+    >>> split_member_name("fight/a.b/001.left.MP4")
+    ('fight/a.b/001', 'left.mp4')
+    """
+    found = _MEMBER_NAME.fullmatch(name)
+    return None if found is None else (found[1], found[2].lower())
+
+
+def iterate_members(path: Path) -> Iterator[TarMember]:
+    """Every file in a tar, in order, without reading what is in them.
+
+    Raises:
+        ShardFormatError: There is no such file, or it is not a whole tar (truncated, damaged header); raised at the
+            latest after the last member.
+    """
+    end = 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                if member.isreg():
+                    yield TarMember(member.name, member.offset_data, member.size, partial(_read_member, tar, member))
+    except FileNotFoundError:
+        raise ShardFormatError(f"{path}: there is no such shard; {AGAIN}") from None
+    except tarfile.TarError as error:
+        raise ShardFormatError(f"{path}: not a whole tar file ({error}); {AGAIN}") from None
+    _check_end(path, end)
+
+
+def is_video_of(key: str, name: str) -> bool:
+    """Whether a member of this name is the video of the sample `key`: `{key}.mp4`, or another suffix of videos."""
+    found = split_member_name(name)
+    return found is not None and found[0] == key and f".{found[1].rpartition('.')[2]}" in VIDEO_SUFFIXES
+
+
+def is_header_of(header: bytes, key: str, size: int) -> bool:
+    """Whether 512 bytes are the tar header of a video of this key and size; False also where the name is not in it."""
+    try:
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError):
+        return False
+    return is_video_of(key, member.name) and member.size == size and member.isreg()
+
+
 def index_shard(path: Path) -> list[ShardRow]:
     """Recover the rows of a shard from the tar alone, without reading the videos.
 
@@ -101,40 +170,35 @@ def index_shard(path: Path) -> list[ShardRow]:
         One row a video, in the order of the tar.
 
     Raises:
-        ShardFormatError: There is no such file, it is not a whole tar (truncated, damaged header), a video lacks its
-            description or the other way round, a description lacks a field, or a key comes twice.
+        ShardFormatError: There is no such file, it is not a whole tar (truncated, damaged), or a key comes twice.
+        UndescribedShardError: A video lacks its description or the other way round, or a description lacks a field.
     """
     videos: dict[str, tuple[int, int]] = {}
-    descriptions: dict[str, VideoDescription] = {}
-    end = 0
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                key, _, extension = member.name.partition(".")
-                found: Mapping[str, Any] = videos if extension == "mp4" else descriptions
-                if key in found:
-                    raise ShardFormatError(f"{path}: {member.name} is there twice; pack the dataset again")
-                if extension == "mp4":
-                    videos[key] = (member.offset_data, member.size)
-                elif extension == "json":
-                    content = tar.extractfile(member)
-                    descriptions[key] = _parse_description(content.read() if content else b"", path, member.name)
-    except FileNotFoundError:
-        raise ShardFormatError(f"{path}: there is no such shard; pack the dataset again") from None
-    except tarfile.TarError as error:
-        raise ShardFormatError(f"{path}: not a whole tar file ({error}); pack the dataset again") from None
-    _check_end(path, end)
-    unpaired = sorted(videos.keys() ^ descriptions.keys())
+    descriptions: dict[str, bytes] = {}
+    for member in iterate_members(path):
+        key, extension = split_member_name(member.name) or ("", "")
+        if (extension == "mp4" and key in videos) or (extension == "json" and key in descriptions):
+            raise ShardFormatError(f"{path}: {member.name} is there twice; pack the dataset again")
+        if extension == "mp4":
+            videos[key] = (member.offset, member.size)
+        elif extension == "json":
+            descriptions[key] = member.read()
+    described = {key: _parse_description(text, path, f"{key}.json") for key, text in descriptions.items()}
+    unpaired = sorted(videos.keys() ^ described.keys())
     if unpaired:
-        raise ShardFormatError(f"{path}: {unpaired[0]} lacks its .mp4 or its .json; pack the dataset again")
-    return [ShardRow(key, path.name, *place, descriptions[key]) for key, place in videos.items()]
+        raise UndescribedShardError(f"{path}: {unpaired[0]} lacks its .mp4 or its .json; pack the dataset again")
+    return [ShardRow(key, path.name, *place, described[key]) for key, place in videos.items()]
 
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = tar.extractfile(member)
+    return content.read() if content else b""
 
 
 def _check_end(path: Path, end: int) -> None:
@@ -144,10 +208,10 @@ def _check_end(path: Path, end: int) -> None:
         length = 0
         while chunk := file.read(1 << 20):
             if chunk.strip(b"\0"):
-                raise ShardFormatError(f"{path}: damaged after byte {end}; pack the dataset again")
+                raise ShardFormatError(f"{path}: damaged after byte {end}; {AGAIN}")
             length += len(chunk)
     if length < 2 * tarfile.BLOCKSIZE:
-        raise ShardFormatError(f"{path}: truncated, the end of the tar is missing; pack the dataset again")
+        raise ShardFormatError(f"{path}: truncated, the end of the tar is missing; {AGAIN}")
 
 
 def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription:
@@ -167,7 +231,7 @@ def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription
             source=str(content["source"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ShardFormatError(
+        raise UndescribedShardError(
             f"{path}: {member} is not a description of a video by this pipeline ({type(error).__name__}: {error}); "
             "pack the dataset again"
         ) from None

@@ -25,6 +25,9 @@ VERBS = {
     "evaluate": "score a checkpoint on a held-out split, several views a video",
     "features": "export a named layer's features of every video",
     "linear": "train a linear classifier on exported features and test it",
+    "verify": "check a packed dataset: shards, index and manifest; with --full every frame",
+    "index": "rebuild index and manifest from shards alone, ours or others'",
+    "stats": "show the class balance, durations, rates and sizes of a dataset",
     "summarize": "print several reports side by side",
 }
 

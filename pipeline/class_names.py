@@ -1,0 +1,56 @@
+"""Which number each class gets where tars alone tell the labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.tars import ShardRow
+
+
+def name_classes(
+    rows: Sequence[ShardRow], listed: Path | None, earlier: Sequence[str]
+) -> tuple[list[ShardRow], list[str]]:
+    """Class names in the order of the labels.
+
+    Args:
+        rows: The videos; a label that is no name in the list but a number is a position in it, from 0.
+        listed: Text file of class names, one a line; None: there is no list.
+        earlier: An order that was in use before; kept where it has all labels and `listed` is None.
+
+    Returns:
+        The rows, with names for numbers; and the names: those of the list, the earlier ones, or all labels in
+        alphabetical order, numbers by their value.
+
+    Raises:
+        ValueError: The list cannot be read, repeats a name, or lacks a label.
+    """
+    labels = {row.description.label for row in rows}
+    if listed is None:
+        if labels <= set(earlier):
+            return list(rows), list(earlier)
+        numbers = all(label.isascii() and label.isdigit() for label in labels)
+        return list(rows), sorted(labels, key=(lambda label: (int(label), label)) if numbers else None)
+    names = _read_list(listed)
+    renamed = {label: _name(label, names, listed) for label in labels}
+    rows = [row._replace(description=row.description._replace(label=renamed[row.description.label])) for row in rows]
+    return rows, names
+
+
+def _name(label: str, names: Sequence[str], listed: Path) -> str:
+    if label in names:
+        return label
+    if label.isascii() and label.isdigit() and int(label) < len(names):
+        return names[int(label)]
+    raise ValueError(f"label {label!r} of the tars is not among the {len(names)} names in {listed}; add it")
+
+
+def _read_list(listed: Path) -> list[str]:
+    try:
+        names = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"classes={listed}: cannot be read ({error}); name a text file with one class a line"
+        ) from None
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"classes={listed}: {repeated[0]!r} is there twice; keep one")
+    return names

@@ -1,0 +1,204 @@
+"""`python -m pipeline verify`: is a packed dataset whole, and does all of it belong together."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from datamodules.encoding import inspect
+from datamodules.index_table import INDEX_NAME, read_index_table
+from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, read_manifest
+from datamodules.other_tars import VideoFacts, read_range
+from datamodules.quarantine import one_line
+from datamodules.tars import ShardRow, file_sha256, index_shard
+from pipeline.killable_pool import KillablePool
+from pipeline.progress import count_progress
+from pipeline.verify_checks import (
+    COPY,
+    NO_ROWS,
+    Finding,
+    check_files,
+    check_members,
+    check_table,
+    reindex,
+    rows_by_shard,
+)
+
+SHOWN = 50
+
+
+def verify(data: Path, full: bool = False, processes: int | None = None, timeout: float = 300.0) -> None:
+    """Check a packed dataset: dataset.json, index.parquet and the shards, each against the others.
+
+    The fast check reads no video: the shards are there with their sizes; counts, classes, splits, folds and identity
+    agree; every byte range of the index is a member of the tar with the video's key. The full one reads all: sha256 of
+    every shard and every video, the descriptions in the tars, and every frame decoded, in processes that are killed
+    when they hang.
+
+    Args:
+        data: folder of the dataset.
+        full: read and decode everything.
+        processes: that decode; default: one for each processor.
+        timeout: seconds that one video may take.
+
+    Raises:
+        ShardFormatError: there is no dataset in the folder.
+        ValueError: something is wrong; what and what to do is printed before.
+    """
+    began = time.monotonic()
+    manifest = read_manifest(data)
+    findings = check_files(data, manifest)
+    table = _read_table(data, manifest, findings)
+    if table is not None:
+        wrong = check_table(data, manifest, table)
+        findings += wrong
+        with count_progress("verify: byte ranges", table.num_rows, "videos") as done:
+            findings += check_members(data, manifest, table, done)
+        if full:
+            with (
+                KillablePool(processes, timeout) as pool,
+                count_progress("verify: frames", table.num_rows, "videos") as done,
+            ):
+                rows = rows_by_shard(table)
+                for shard in manifest.shards:
+                    mine = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
+                    findings += _check_shard(data, manifest, shard, mine, pool, done)
+    findings = list(dict.fromkeys(findings))
+    _print_findings(findings)
+    seconds = f"{time.monotonic() - began:.0f} s"
+    what = f"{len(manifest.shards)} shards and {0 if table is None else table.num_rows} videos of {data}"
+    how = "checksums and every frame" if full else "sizes and index; --full adds checksums and every frame"
+    if findings:
+        count = "1 thing is" if len(findings) == 1 else f"{len(findings)} things are"
+        raise ValueError(f"{count} wrong among {what} (checked in {seconds}: {how})")
+    print(f"all is well with {what} (checked in {seconds}: {how})")
+
+
+def _read_table(data: Path, manifest: Manifest, findings: list[Finding]) -> pa.Table | None:
+    try:
+        return read_index_table(data, manifest)
+    except ShardFormatError as error:
+        text = str(error).rpartition(";")[0].removeprefix(f"{data / INDEX_NAME}: ").removeprefix(f"{data}: ")
+        findings.append(Finding(INDEX_NAME, text, reindex(data)))
+        return None
+
+
+def _check_shard(
+    root: Path,
+    manifest: Manifest,
+    shard: ShardFile,
+    rows: Sequence[dict[str, Any]],
+    pool: KillablePool,
+    done: Callable[[], None],
+) -> list[Finding]:
+    """Checksum, descriptions, and every video of a shard."""
+    path = root / shard.name
+    if not path.is_file():
+        for _ in rows:
+            done()
+        return []  # `check_files` has said so
+    findings = []
+    if path.stat().st_size == shard.bytes and file_sha256(path) != shard.sha256:
+        findings.append(Finding(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
+    if "label_from" not in manifest.encode:  # others' tars hold no descriptions
+        findings += _check_descriptions(root, manifest, path, rows)
+    jobs = [(str(path.absolute()), row["video_offset"], row["video_size"]) for row in rows]
+    for row, facts in zip(rows, pool.map(decode_range, jobs, done), strict=True):
+        problem, fix = _compare(row, facts, root)
+        if problem:
+            findings.append(Finding(f"{shard.name}, {row['key']}", problem, fix))
+    return findings
+
+
+def _check_descriptions(root: Path, manifest: Manifest, path: Path, rows: Sequence[dict[str, Any]]) -> list[Finding]:
+    """The rows of the index are those that the tar alone gives."""
+    try:
+        said = {row.key: row for row in index_shard(path)}
+    except ShardFormatError as error:
+        return [Finding(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY)]
+    findings = []
+    for row in rows:
+        found = said.pop(row["key"], None)
+        differing = [] if found is None else _differences(row, found, manifest)
+        if found is None:
+            findings.append(
+                Finding(f"{path.name}, {row['key']}", "is in index.parquet and not in the tar", reindex(root))
+            )
+        elif differing:
+            problem = f"its {', '.join(differing)} in index.parquet is not as in the tar"
+            findings.append(Finding(f"{path.name}, {row['key']}", problem, reindex(root)))
+    findings += [
+        Finding(f"{path.name}, {key}", "is in the tar and not in index.parquet", reindex(root)) for key in said
+    ]
+    return findings
+
+
+def _differences(row: dict[str, Any], found: ShardRow, manifest: Manifest) -> list[str]:
+    values = found._asdict() | found.description._asdict()
+    label = row["label"]
+    indexed = row | {
+        "label": manifest.classes[label] if 0 <= label < len(manifest.classes) else label,
+        "fold_splits": tuple(row["fold_splits"]),
+    }
+    return [name for name, value in indexed.items() if name in values and values[name] != value]
+
+
+def decode_range(path: str, offset: int, size: int) -> VideoFacts:
+    """Decodes every frame of a video in a tar; for a process that can be killed.
+
+    Raises:
+        DecodeError: a frame does not decode, or the video is truncated.
+    """
+    data = read_range(path, offset, size)
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return VideoFacts(digest, inspect(data).info)
+    except ValueError as error:
+        raise UndecodableError(digest, str(error)) from error
+
+
+class UndecodableError(ValueError):
+    """A video that does not decode; `digest` is the sha256 of its bytes."""
+
+    def __init__(self, digest: str, detail: str):
+        super().__init__(digest, detail)
+        self.digest = digest
+        self.detail = detail
+
+
+def _compare(row: dict[str, Any], facts: VideoFacts | Exception, root: Path) -> tuple[str, str]:
+    """What is wrong with a video, and what to do; two empty texts for nothing."""
+    leave_out = "put its key into quarantine.csv and pack again into another folder, or leave it out of the tar"
+    if isinstance(facts, UndecodableError):
+        if facts.digest != row["content_sha256"]:
+            return f"its bytes are damaged: {one_line(facts.detail)}", COPY
+        return f"does not decode: {one_line(facts.detail)}", leave_out
+    if isinstance(facts, ShardFormatError):
+        return "its shard ends before it does", COPY
+    if isinstance(facts, Exception):
+        return f"cannot be decoded: {one_line(str(facts))}", leave_out
+    if facts.content_sha256 != row["content_sha256"]:
+        return "its bytes are not those of its content_sha256", COPY
+    info = facts.info
+    seen = (info.num_frames, info.width, info.height)
+    said = (row["num_frames"], row["width"], row["height"])
+    if seen != said or not math.isclose(info.fps, row["fps"], rel_tol=0.01):
+        told = "{} frames of {}x{} at {:g} fps"
+        return f"has {told.format(*seen, info.fps)}, index.parquet says {told.format(*said, row['fps'])}", reindex(root)
+    return "", ""
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    """The findings, those with the same remedy together."""
+    fixes = dict.fromkeys(finding.fix for finding in findings)
+    for fix in fixes:
+        same = [finding for finding in findings if finding.fix == fix]
+        for finding in same[:SHOWN]:
+            print(f"{finding.place}: {finding.problem}")
+        if len(same) > SHOWN:
+            print(f"... and {len(same) - SHOWN} more")
+        print(f"  -> {fix}")
