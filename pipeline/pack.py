@@ -57,13 +57,17 @@ def pack(
 
     Args:
         out: folder to make: shards, index.parquet, dataset.json, quarantine.csv.
-        annotations: CSV file or files; leave it out for folders named after classes.
+        annotations: file or files of the list, or the folder of the official lists of UCF101 or HMDB51; leave it out
+            for folders named after classes.
         videos: folder of the videos; default: the folder of the first list.
-        format: of the lists: kinetics (label, youtube_id, time_start, time_end, split), csv (path, label, group, and
-            fold or split), folders (split/class/video), or auto: by the columns.
+        format: of the lists: kinetics (label, youtube_id, time_start, time_end, split), ucf101 (classInd, trainlist and
+            testlist), hmdb51 ({class}_test_split{1,2,3}.txt), mmaction (lines of path and number of the class), csv
+            (CSV or Parquet: path, label, group, and fold or split), folders (split/class/video), or auto: by the
+            columns or names.
         split: split of all videos, in place of what the lists say.
         name: of the dataset, beginning of the shards' names; default: the name of the folder `out`.
-        classes: text file of class names, one a line, in the order of the labels; default: alphabetical.
+        classes: text file of class names, one a line, in the order of the labels; default: as the official list numbers
+            them, or alphabetical. For mmaction this is the label map; without one, the folders are the classes.
         short_side: pixels of the shorter side; smaller videos keep their size.
         fps: frames per second; default: each video's own.
         copy: store the original bytes, once every frame was decoded, instead of encoding them.
@@ -85,7 +89,7 @@ def pack(
     if not timeout > 0:
         raise PackError(f"timeout={timeout}: must be above 0 seconds")
     profile = None if copy else EncodeProfile(short_side=short_side, fps=fps)
-    listed = read_annotations(format, annotations, videos, split)
+    listed = read_annotations(format, annotations, videos, split, classes)
     class_names = _class_names(listed, classes)
     name = _dataset_name(out, name)
     folder = videos or _folder_of(annotations)
@@ -183,7 +187,7 @@ def _processors() -> int:
 def _class_names(listed: Annotations, classes: Path | None) -> list[str]:
     found = sorted({record.label for record in listed.records})
     if classes is None:
-        return found
+        return list(listed.classes) or found
     try:
         names = [line.strip() for line in classes.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
