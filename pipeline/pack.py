@@ -16,6 +16,7 @@ from datamodules.quarantine import QUARANTINE_NAME, read_quarantine, write_quara
 from datamodules.shards import Manifest, write_dataset
 from pipeline.killable import KillableProcess, ProcessUnavailable
 from pipeline.pack_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
+from pipeline.pack_guard import guard_splits
 from pipeline.pack_parts import Outcome, PartResult, run_part
 from pipeline.pack_plan import (
     PackSettings,
@@ -47,6 +48,7 @@ def pack(
     processes: int | None = None,
     timeout: float = 300.0,
     retry_quarantined: bool = False,
+    strict: bool = False,
 ) -> None:
     """Turn labelled videos into WebDataset shards with an index, for training.
 
@@ -77,11 +79,13 @@ def pack(
         processes: that decode and encode; default: one for each processor.
         timeout: seconds that one video may take before it is refused as hanging.
         retry_quarantined: try the videos that an earlier run refused again.
+        strict: make no dataset of videos that the split guard reports: a group, the same bytes, or nearly the same
+            content on both sides of a split. They are warned of and listed in out/split_guard.csv in any case.
 
     Raises:
         AnnotationError: the lists are missing or malformed.
         PackError: `out` holds something else, is in use, or has no room left; a label is unknown; every video was
-            refused.
+            refused; `strict`, and something is on both sides of a split.
     """
     began = time.monotonic()
     if processes is not None and processes < 1:
@@ -110,17 +114,23 @@ def pack(
             (out / QUARANTINE_NAME).unlink(missing_ok=True)  # the parts' records still have them until they are done
         parts = plan_parts(listed.records, name, videos_per_shard, seed, read_quarantine(out))
         results = _run_parts(parts, settings, processes or _processors())
-        manifest = finish(settings, name, class_names, listed.folds, results)
+        manifest = finish(settings, name, class_names, listed.folds, results, strict)
     print_summary(manifest, results, out, time.monotonic() - began)
 
 
 def finish(
-    settings: PackSettings, name: str, classes: Sequence[str], folds: Sequence[str], results: Sequence[PartResult]
+    settings: PackSettings,
+    name: str,
+    classes: Sequence[str],
+    folds: Sequence[str],
+    results: Sequence[PartResult],
+    strict: bool = False,
 ) -> Manifest:
-    """Make a dataset of the finished parts: quarantine.csv, index.parquet, and dataset.json last.
+    """Make a dataset of the finished parts: quarantine.csv, split_guard.csv, index.parquet, and dataset.json last.
 
     Raises:
-        PackError: Every video was refused; then there is a quarantine.csv, and no dataset.json.
+        PackError: Every video was refused, or `strict` and the split guard found something; then there are the two CSV
+            files, and no dataset.json.
     """
     refused = sorted(refusal for result in results for refusal in result.refused)
     write_quarantine(settings.root, refused)
@@ -132,6 +142,7 @@ def finish(
             f"all {len(refused)} videos were refused ({reasons}; first {refused[0].path}: {refused[0].detail}): see "
             f"{settings.root / QUARANTINE_NAME}, correct --videos or the lists, remove the folder, and run again"
         )
+    guard_splits(settings.root, rows, strict)
     shards = [result.shard for result in results if result.shard is not None]
     return write_dataset(settings.root, name, rows, shards, classes, folds, settings.encode, library_versions())
 
