@@ -134,6 +134,7 @@ class TestContent:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 class TestRealClips:
     def test_recall_on_made_pairs(self, shared_dir: Path) -> None:
         folder = shared_dir / "data" / "kinetics_sample"
@@ -169,6 +170,33 @@ class TestRealClips:
         assert sum(hits) / len(hits) >= 0.95
         apart = [one._replace(split=one.key) for one in originals]
         assert find_near_pairs(apart) == []
+
+    def test_recall_on_pairs_that_chose_no_threshold(self, shared_dir: Path) -> None:
+        hits = []
+        for clip in sorted((shared_dir / "data" / "surveillance_fights").glob("*/*.mp4"))[::5]:
+            stored = transcode(str(clip), EncodeProfile(256))
+            frames = decode_frames(stored.data, range(stored.info.num_frames))
+            mirrored = encode_frames(list(np.ascontiguousarray(frames[:, :, ::-1])), stored.info.fps, crf=30)
+            one = guarded("one", "train", stored.data)
+            for other in (transcode(str(clip), EncodeProfile(112, crf=33)).data, mirrored):
+                hits.append(len(find_near_pairs([one, guarded("other", "test", other)])))
+        print(f"fights, re-encoded or mirrored: {sum(hits)} of {len(hits)}")
+        assert sum(hits) / len(hits) >= 0.95
+        hits = []
+        generator = np.random.default_rng(1)
+        for clip in sorted((shared_dir / "data" / "kinetics_sample" / "videos").rglob("*.mp4")):
+            stored = transcode(str(clip), EncodeProfile(224))
+            fps, frames = stored.info.fps, decode_frames(stored.data, range(stored.info.num_frames))
+            for _ in range(5):
+                start = generator.uniform(0, 2.5)
+                end = start + generator.uniform(3.2, 4)
+                last = end - 3 + generator.uniform(4, 5)  # the second cut begins 3 s before the first one ends
+                cuts = [frames[round(a * fps) : round(b * fps)] for a, b in ((start, end), (end - 3, min(last, 9.9)))]
+                one, other = (encode_frames(list(cut), fps, crf=crf) for cut, crf in zip(cuts, (23, 30), strict=True))
+                pair = [guarded("one", "train", one), guarded("other", "test", other)]
+                hits.append(len(find_near_pairs(pair)))
+        print(f"overlaps of 3 s at random times: {sum(hits)} of {len(hits)}")
+        assert sum(hits) / len(hits) >= 0.95
 
     def test_false_pairs_between_the_groups_of_surveillance_fights(self, shared_dir: Path) -> None:
         folder = shared_dir / "data" / "surveillance_fights"
