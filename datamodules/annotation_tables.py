@@ -1,4 +1,4 @@
-"""CSV lists of videos, checked line by line: every complaint names the file, the line, the value and the way out."""
+"""Lists of videos, checked line by line: every complaint names the file, the line, the value and the way out."""
 
 import csv
 import io
@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 SPLIT_NAMES = {"validate": "val", "validation": "val", "valid": "val"}  # other spellings, as in official lists
 
@@ -66,10 +69,10 @@ def split_name(name: str, where: str = "") -> str:
 
 
 def read_table(path: Path, known: Sequence[str], required: Iterable[str]) -> list[Row]:
-    """All lines of a CSV file with a header; at least one.
+    """All lines of a CSV file with a header, or all rows of a Parquet file as text; at least one.
 
     Args:
-        path: UTF-8, with or without a byte order mark; empty lines are skipped.
+        path: UTF-8, with or without a byte order mark; empty lines are skipped. Or Parquet, named so.
         known: the columns that there may be, in any order; upper case and blanks in the header do not matter.
         required: those that there must be.
 
@@ -77,6 +80,8 @@ def read_table(path: Path, known: Sequence[str], required: Iterable[str]) -> lis
         AnnotationError: the file is missing, not UTF-8 or not CSV, a column is unknown, repeated or missing, a line has
             more or fewer values than columns, or there is no line.
     """
+    if path.suffix == ".parquet":
+        return _read_parquet(path, known, required)
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     rows: list[Row] = []
     header: list[str] = []
@@ -103,10 +108,24 @@ def read_table(path: Path, known: Sequence[str], required: Iterable[str]) -> lis
 
 def read_header(path: Path) -> list[str]:
     """The names of the columns, in lower case; [] for an empty file."""
+    if path.suffix == ".parquet":
+        return [name.strip().lower() for name in _open_parquet(path).schema.names]
     for line in _read_text(path).splitlines():
         if line.strip():
             return [cell.strip().lower() for cell in next(csv.reader([line]))]
     return []
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, stripped, each with its number from 1; at least one.
+
+    Raises:
+        AnnotationError: the file is missing, not UTF-8 or empty.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(_read_text(path).split("\n"), 1) if line.strip()]
+    if not lines:
+        raise AnnotationError(f"{path}: is empty; it needs a line for each entry")
+    return lines
 
 
 def refuse_repeats(values: Iterable[str], rows: Sequence[Row], what: str) -> None:
@@ -121,13 +140,34 @@ def refuse_repeats(values: Iterable[str], rows: Sequence[Row], what: str) -> Non
             )
 
 
+def _open_parquet(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: there is no such file; check the path of the list") from None
+    except (OSError, pa.ArrowException) as error:
+        cause = str(error).splitlines()[0]
+        raise AnnotationError(f"{path}: cannot be read as Parquet ({cause}); save the list again") from None
+
+
+def _read_parquet(path: Path, known: Sequence[str], required: Iterable[str]) -> list[Row]:
+    table = _open_parquet(path)
+    header = [name.strip().lower() for name in table.schema.names]
+    _check_header(str(path), header, known, required)
+    if not table.num_rows:
+        raise AnnotationError(f"{path}: lists no video; it needs a row for each video")
+    columns = [["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns]
+    rows = enumerate(zip(*columns, strict=True), 1)
+    return [Row(str(path), number, dict(zip(header, values, strict=True))) for number, values in rows]
+
+
 def _read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise AnnotationError(f"{path}: there is no such file; check the path of the list") from None
     except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); name a CSV file") from None
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); name a file with a list") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,16 +1,17 @@
 """Lists of labelled videos, as they are published or as people keep them, to `VideoRecord`s in the order of the list.
 
-Three forms: the official Kinetics CSV files, folders named after classes, and a plain CSV with the columns path, label,
-and optionally group and split or fold. Whether the videos exist is not asked here, except where the folders are the
-list: pack opens each file anyway, and reports those that are absent.
+The official Kinetics CSV files, folders named after classes, and a plain CSV or Parquet file with the columns path,
+label, and optionally group and split or fold are read here; the text files of UCF101, HMDB51 and mmaction2 in
+`datamodules.official_lists`. Whether the videos exist is not asked, except where the folders are the list: pack opens
+each file anyway, and reports those that are absent.
 """
 
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from datamodules.annotation_tables import (
     SPLIT_NAMES,
@@ -21,6 +22,7 @@ from datamodules.annotation_tables import (
     refuse_repeats,
     split_name,
 )
+from datamodules.official_lists import detect_official, read_hmdb51, read_mmaction, read_ucf101
 from datamodules.video_files import (
     VIDEO_SUFFIXES,
     choose,
@@ -31,6 +33,7 @@ from datamodules.video_files import (
     visible_entries,
     walk_videos,
 )
+from datamodules.video_records import Annotations, PathLike, VideoRecord, as_list, group_of
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -41,54 +44,16 @@ __all__ = [
     "read_annotations",
     "read_class_folders",
     "read_csv",
+    "read_hmdb51",
     "read_kinetics_csv",
+    "read_mmaction",
+    "read_ucf101",
 ]
 
-PathLike = str | os.PathLike[str]
-AnnotationFormat = Literal["auto", "kinetics", "folders", "csv"]
+AnnotationFormat = Literal["auto", "kinetics", "ucf101", "hmdb51", "mmaction", "folders", "csv"]
 
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
 _CSV_COLUMNS = ("path", "label", "group", "fold", "split")
-_UCF101_NAME = re.compile(r"v_(\w+_g\d+)_c\d+")  # v_ApplyEyeMakeup_g08_c01: take 1 of source video 8
-_KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class VideoRecord:
-    """One labelled video.
-
-    Attributes:
-        path: of the video file; it may not exist.
-        key: unique in the data set, of the characters A-Z a-z 0-9 _ - alone: the name in the shards.
-        label: class name.
-        split: `train`, `val`, `test` or another name; "" where `fold_splits` is used.
-        group: the source that the video was cut from; the videos of a group belong into one split.
-        time_start: where the annotated part begins in the source video, in seconds; None: at its beginning.
-        time_end: where it ends, in seconds; None: at the end.
-        fold_splits: this video's split in each fold, in the order of `Annotations.folds`; () where there are none.
-    """
-
-    path: str
-    key: str
-    label: str
-    split: str
-    group: str
-    time_start: float | None = None
-    time_end: float | None = None
-    fold_splits: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Annotations:
-    """A data set's list of videos.
-
-    Attributes:
-        records: in the order of the list; at least one.
-        folds: names of the folds, sorted; () where the data has splits instead.
-    """
-
-    records: list[VideoRecord]
-    folds: tuple[str, ...] = ()
 
 
 def read_annotations(
@@ -96,19 +61,22 @@ def read_annotations(
     annotations: PathLike | Sequence[PathLike] | None = None,
     videos: PathLike | None = None,
     split: str | None = None,
+    classes: PathLike | None = None,
 ) -> Annotations:
     """Read a list of videos in any of the forms.
 
     Args:
-        format: `kinetics`, `folders`, `csv`, or `auto`: `folders` without a list, else by the first list's columns.
-        annotations: CSV file or files; for `folders` None.
+        format: `kinetics`, `ucf101`, `hmdb51`, `mmaction`, `folders`, `csv`, or `auto`: `folders` without a list, else
+            by the first list's columns or name.
+        annotations: file or files, for `ucf101` and `hmdb51` also their folder; for `folders` None.
         videos: folder that holds the videos; None: the folder of the (first) list.
         split: of all videos, in place of what the list says.
+        classes: label map of `mmaction`: a class name a line; the other forms do not read it.
 
     Raises:
-        AnnotationError: as the three readers, or the arguments do not fit the format.
+        AnnotationError: as the readers, or the arguments do not fit the format.
     """
-    lists = [] if annotations is None else _as_list(annotations)
+    lists = [] if annotations is None else as_list(annotations)
     if format == "auto":
         format = _detect(Path(lists[0])) if lists else "folders"
     if format == "folders":
@@ -117,13 +85,20 @@ def read_annotations(
         if not lists and videos is None:
             raise AnnotationError("annotations and videos are both missing: name a list, a folder of videos, or both")
         return read_class_folders(videos if videos is not None else lists[0], split)
-    if format not in ("kinetics", "csv"):
-        raise AnnotationError(f"format={format!r}: must be auto, kinetics, folders or csv")
+    if format not in get_args(AnnotationFormat):
+        raise AnnotationError(f"format={format!r}: must be {', '.join(get_args(AnnotationFormat))}")
     if not lists:
-        raise AnnotationError(f"annotations is missing: format {format} needs the CSV file")
-    root = Path(lists[0]).parent if videos is None else videos
+        raise AnnotationError(f"annotations is missing: format {format} needs the list's file")
+    first = Path(lists[0])
+    root = (first if first.is_dir() else first.parent) if videos is None else videos
     if format == "kinetics":
         return read_kinetics_csv(lists, root, split)
+    if format == "mmaction":
+        return read_mmaction(lists, root, split, classes)
+    if format in ("ucf101", "hmdb51"):
+        if split is not None:
+            raise AnnotationError(f"split={split!r}: the folds of {format} say each video's split; leave split out")
+        return (read_ucf101 if format == "ucf101" else read_hmdb51)(lists, root)
     if len(lists) > 1:
         raise AnnotationError(f"annotations={_shown(lists)}: format csv takes one file; join them into one")
     return read_csv(lists[0], root, split)
@@ -150,7 +125,7 @@ def read_kinetics_csv(
     """
     split = None if split is None else split_name(split)
     required = ("label", "youtube_id", "time_start", "time_end", *(("split",) if split is None else ()))
-    rows = [row for path in _as_list(csv_paths) for row in read_table(Path(path), _KINETICS_COLUMNS, required)]
+    rows = [row for path in as_list(csv_paths) for row in read_table(Path(path), _KINETICS_COLUMNS, required)]
     root = existing_folder(videos_root)
     files = list_by_stem(root)
     records = []
@@ -166,13 +141,13 @@ def read_kinetics_csv(
 
 
 def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None) -> Annotations:
-    """Read a plain list: path, label, and optionally group, and split or fold.
+    """Read a plain list, CSV or Parquet: path, label, and optionally group, and split or fold.
 
     With folds, a video is `test` in the fold that it names and `train` in all others. Without a group each video is its
     own. Keys are made of the paths: fight/fi001.mp4 is fight_fi001.
 
     Args:
-        csv_path: the list.
+        csv_path: the list; one that ends in .parquet is read as such, its rows numbered from 1 as lines.
         videos_root: folder that the paths start from; None: the folder of the list.
         split: of all videos, for a list without folds; None: as the column says.
 
@@ -197,7 +172,7 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
     keys = make_keys([_relative(path, root) for path in paths])
     records = []
     for row, path, key in zip(rows, paths, keys, strict=True):
-        group = row.text("group") if "group" in columns else _group_of(path, key)
+        group = row.text("group") if "group" in columns else group_of(path, key)
         name = "" if folds else row.split() if split is None else split
         record = VideoRecord(path, key, row.text("label"), name, group)
         if folds:
@@ -235,7 +210,7 @@ def read_class_folders(root: PathLike, split: str | None = None) -> Annotations:
     keys = make_keys([path for path, _, _ in found])
     return Annotations(
         [
-            VideoRecord(path, key, label, known, _group_of(path, key))
+            VideoRecord(path, key, label, known, group_of(path, key))
             for path, key, (_, label, known) in zip(paths, keys, found, strict=True)
         ]
     )
@@ -264,7 +239,10 @@ def _check_clip(row: Row, youtube_id: str, start: float, end: float) -> None:
         raise row.error("time_end", f"must be after time_start={row.values['time_start']}")
 
 
-def _detect(file: Path) -> Literal["kinetics", "csv", "folders"]:
+def _detect(file: Path) -> AnnotationFormat:
+    official = detect_official(file)
+    if official is not None:
+        return official
     if file.is_dir():
         return "folders"
     header = read_header(file)
@@ -281,19 +259,9 @@ def _relative(path: str, root: Path) -> str:
     return path.removeprefix(prefix).replace(os.sep, "/").lstrip("/")
 
 
-def _group_of(path: str, key: str) -> str:
-    stem = Path(path).stem
-    match = _UCF101_NAME.fullmatch(stem) or _KINETICS_NAME.fullmatch(stem)
-    return match[1] if match else key
-
-
 def _natural(name: str) -> tuple[bool, int, str]:
     """Sorts numbers by value, before all else."""
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
-
-
-def _as_list(paths: PathLike | Sequence[PathLike]) -> list[PathLike]:
-    return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
 
 
 def _shown(paths: Iterable[PathLike]) -> str:

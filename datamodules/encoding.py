@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from datamodules.frame_hashes import FrameHasher
 from datamodules.probing import (
     DAMAGED,
     NO_FRAMES,
@@ -72,10 +73,11 @@ class EncodeProfile:
 
 
 class EncodedVideo(NamedTuple):
-    """The bytes of a video file whose frames were all decoded once, and what they are."""
+    """The bytes of a video file whose frames were all decoded once, what they are, and hashes of some of them."""
 
     data: bytes
     info: VideoInfo
+    frame_hashes: tuple[int, ...] = ()
 
 
 class _Mp4Writer:
@@ -245,8 +247,10 @@ def transcode(
     if table.flaw:
         raise DecodeError(f"the video is truncated: {table.flaw}", TRUNCATED)
     start, end = _trim(table.duration, time_start, time_end)
+    last = min(table.duration, Fraction(end)) if math.isfinite(end) else table.duration
     rate = _as_rate(profile.fps) if profile.fps is not None else table.rate.limit_denominator(1001)
     converter = VideoReformatter()
+    hasher: FrameHasher | None = None
     writer: _Mp4Writer | None = None
     pending: av.VideoFrame | None = None
     width = height = 0
@@ -254,7 +258,12 @@ def transcode(
     def write_until(time: Fraction) -> None:
         """Shows the pending frame for every output time whose middle comes before `time`."""
         while pending is not None and writer is not None and (writer.num_frames + Fraction(1, 2)) / rate <= time:
-            writer.write(pending)
+            write(pending)
+
+    def write(frame: av.VideoFrame) -> None:
+        if writer is not None and hasher is not None:
+            hasher.offer(frame, float(writer.num_frames / rate))
+            writer.write(frame)
 
     offset = Fraction(start)
     last_time = Fraction(0)
@@ -268,20 +277,21 @@ def transcode(
             width, height = target_size(*size, profile.short_side)
             writer = _Mp4Writer(width, height, rate, profile)
             writer.take_color_from(frame)
+            hasher = FrameHasher(float(last - time))
         last_time = time - offset
         write_until(last_time)
         pending = _scale(converter, frame, width, height, turn)
-    if writer is None:
+    if writer is None or hasher is None:
         raise DecodeError(
             f"nothing is left from {start} s on: the video lasts {float(table.duration):.2f} s", TOO_SHORT
         )
-    whole = min(table.duration, Fraction(end) if math.isfinite(end) else table.duration) - offset
+    whole = last - offset
     write_until(max(whole, last_time + Fraction(1, 2) / rate))
     if writer.num_frames == 0 and pending is not None:  # one frame, asked for at a low rate
-        writer.write(pending)
+        write(pending)
     num_frames = writer.num_frames
     info = VideoInfo(num_frames, float(rate), width, height, float(num_frames / rate), 0, "h264")
-    return EncodedVideo(writer.finish(), info)
+    return EncodedVideo(writer.finish(), info, hasher.hashes())
 
 
 def _scale(converter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, turn: int) -> av.VideoFrame:
@@ -322,6 +332,10 @@ def inspect(source: str | bytes) -> EncodedVideo:
     table = read_packet_table(source)
     if table.flaw:
         raise DecodeError(f"the video is truncated: {table.flaw}", TRUNCATED)
-    count = sum(1 for _ in _timed_frames(source, table, math.inf))
+    hasher = FrameHasher(float(table.duration))
+    count = 0
+    for frame, time in _timed_frames(source, table, math.inf):
+        count += 1
+        hasher.offer(frame, float(time), quarter_turns(frame))
     data = source if isinstance(source, bytes) else Path(os.fspath(source)).read_bytes()
-    return EncodedVideo(data, probe(source)._replace(num_frames=count))
+    return EncodedVideo(data, probe(source)._replace(num_frames=count), hasher.hashes())

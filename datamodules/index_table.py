@@ -31,6 +31,7 @@ INDEX_SCHEMA = pa.schema(
         ("duration_s", pa.float64()),
         ("content_sha256", pa.string()),
         ("source", pa.string()),
+        ("frame_hashes", pa.list_(pa.uint64())),
     ]
 )
 
@@ -129,6 +130,9 @@ def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
         raise ShardFormatError(f"{root}: no {INDEX_NAME} beside {MANIFEST_NAME}; run pack again") from None
     except (OSError, pa.ArrowException) as error:
         raise ShardFormatError(f"{path}: damaged ({str(error).splitlines()[0]}); run pack again") from None
+    if "frame_hashes" not in table.schema.names:  # packed before there were any
+        empty = pa.array([[]] * table.num_rows, INDEX_SCHEMA.field("frame_hashes").type)
+        table = table.append_column("frame_hashes", empty)
     if table.schema.names != INDEX_SCHEMA.names or table.schema.types != INDEX_SCHEMA.types:
         raise ShardFormatError(f"{path}: its columns are not those of a packed dataset; run pack again")
     if (table.schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:

@@ -39,7 +39,10 @@ ALL_SPLITS = "all"
 
 
 class VideoEntry(NamedTuple):
-    """A row of the index: `label` is the position in `DatasetIndex.classes`, the rest as in `VideoDescription`."""
+    """A row of the index: `label` is the position in `DatasetIndex.classes`, the rest as in `VideoDescription`.
+
+    Its frame hashes, which training has no use for, are in `DatasetIndex.column`.
+    """
 
     key: str
     split: str
@@ -162,7 +165,8 @@ class DatasetIndex:
         """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row}: {self.name} has rows 0 to {len(self) - 1}")
-        values = {name: column[0] for name, column in self._table.slice(row, 1).to_pydict().items()}
+        columns = self._table.slice(row, 1).select(VideoEntry._fields).to_pydict()
+        values = {name: column[0] for name, column in columns.items()}
         values["fold_splits"] = tuple(values["fold_splits"])
         return VideoEntry(**values)
 

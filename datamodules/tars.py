@@ -41,6 +41,8 @@ class VideoDescription(NamedTuple):
         duration_s: As stored, in seconds.
         content_sha256: Of the stored video bytes.
         source: Path of the original, relative to the folder of the videos.
+        frame_hashes: 64 bits a frame, at even times, to find the same content again (`datamodules.frame_hashes`); ()
+            where they were not computed.
     """
 
     label: str
@@ -54,6 +56,7 @@ class VideoDescription(NamedTuple):
     duration_s: float
     content_sha256: str
     source: str
+    frame_hashes: tuple[int, ...] = ()
 
 
 class ShardRow(NamedTuple):
@@ -229,6 +232,7 @@ def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription
             duration_s=float(content["duration_s"]),
             content_sha256=str(content["content_sha256"]),
             source=str(content["source"]),
+            frame_hashes=tuple(int(value) for value in content.get("frame_hashes", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UndescribedShardError(

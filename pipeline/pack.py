@@ -16,6 +16,7 @@ from datamodules.quarantine import QUARANTINE_NAME, read_quarantine, write_quara
 from datamodules.shards import Manifest, write_dataset
 from pipeline.killable import KillableProcess, ProcessUnavailable
 from pipeline.pack_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
+from pipeline.pack_guard import guard_splits
 from pipeline.pack_parts import Outcome, PartResult, run_part
 from pipeline.pack_plan import (
     PackSettings,
@@ -47,6 +48,7 @@ def pack(
     processes: int | None = None,
     timeout: float = 300.0,
     retry_quarantined: bool = False,
+    strict: bool = False,
 ) -> None:
     """Turn labelled videos into WebDataset shards with an index, for training.
 
@@ -57,13 +59,17 @@ def pack(
 
     Args:
         out: folder to make: shards, index.parquet, dataset.json, quarantine.csv.
-        annotations: CSV file or files; leave it out for folders named after classes.
+        annotations: file or files of the list, or the folder of the official lists of UCF101 or HMDB51; leave it out
+            for folders named after classes.
         videos: folder of the videos; default: the folder of the first list.
-        format: of the lists: kinetics (label, youtube_id, time_start, time_end, split), csv (path, label, group, and
-            fold or split), folders (split/class/video), or auto: by the columns.
+        format: of the lists: kinetics (label, youtube_id, time_start, time_end, split), ucf101 (classInd, trainlist and
+            testlist), hmdb51 ({class}_test_split{1,2,3}.txt), mmaction (lines of path and number of the class), csv
+            (CSV or Parquet: path, label, group, and fold or split), folders (split/class/video), or auto: by the
+            columns or names.
         split: split of all videos, in place of what the lists say.
         name: of the dataset, beginning of the shards' names; default: the name of the folder `out`.
-        classes: text file of class names, one a line, in the order of the labels; default: alphabetical.
+        classes: text file of class names, one a line, in the order of the labels; default: as the official list numbers
+            them, or alphabetical. For mmaction this is the label map; without one, the folders are the classes.
         short_side: pixels of the shorter side; smaller videos keep their size.
         fps: frames per second; default: each video's own.
         copy: store the original bytes, once every frame was decoded, instead of encoding them.
@@ -73,11 +79,13 @@ def pack(
         processes: that decode and encode; default: one for each processor.
         timeout: seconds that one video may take before it is refused as hanging.
         retry_quarantined: try the videos that an earlier run refused again.
+        strict: make no dataset of videos that the split guard reports: a group, the same bytes, or nearly the same
+            content on both sides of a split. They are warned of and listed in out/split_guard.csv in any case.
 
     Raises:
         AnnotationError: the lists are missing or malformed.
         PackError: `out` holds something else, is in use, or has no room left; a label is unknown; every video was
-            refused.
+            refused; `strict`, and something is on both sides of a split.
     """
     began = time.monotonic()
     if processes is not None and processes < 1:
@@ -85,7 +93,7 @@ def pack(
     if not timeout > 0:
         raise PackError(f"timeout={timeout}: must be above 0 seconds")
     profile = None if copy else EncodeProfile(short_side=short_side, fps=fps)
-    listed = read_annotations(format, annotations, videos, split)
+    listed = read_annotations(format, annotations, videos, split, classes)
     class_names = _class_names(listed, classes)
     name = _dataset_name(out, name)
     folder = videos or _folder_of(annotations)
@@ -106,17 +114,23 @@ def pack(
             (out / QUARANTINE_NAME).unlink(missing_ok=True)  # the parts' records still have them until they are done
         parts = plan_parts(listed.records, name, videos_per_shard, seed, read_quarantine(out))
         results = _run_parts(parts, settings, processes or _processors())
-        manifest = finish(settings, name, class_names, listed.folds, results)
+        manifest = finish(settings, name, class_names, listed.folds, results, strict)
     print_summary(manifest, results, out, time.monotonic() - began)
 
 
 def finish(
-    settings: PackSettings, name: str, classes: Sequence[str], folds: Sequence[str], results: Sequence[PartResult]
+    settings: PackSettings,
+    name: str,
+    classes: Sequence[str],
+    folds: Sequence[str],
+    results: Sequence[PartResult],
+    strict: bool = False,
 ) -> Manifest:
-    """Make a dataset of the finished parts: quarantine.csv, index.parquet, and dataset.json last.
+    """Make a dataset of the finished parts: quarantine.csv, split_guard.csv, index.parquet, and dataset.json last.
 
     Raises:
-        PackError: Every video was refused; then there is a quarantine.csv, and no dataset.json.
+        PackError: Every video was refused, or `strict` and the split guard found something; then there are the two CSV
+            files, and no dataset.json.
     """
     refused = sorted(refusal for result in results for refusal in result.refused)
     write_quarantine(settings.root, refused)
@@ -128,6 +142,7 @@ def finish(
             f"all {len(refused)} videos were refused ({reasons}; first {refused[0].path}: {refused[0].detail}): see "
             f"{settings.root / QUARANTINE_NAME}, correct --videos or the lists, remove the folder, and run again"
         )
+    guard_splits(settings.root, rows, strict)
     shards = [result.shard for result in results if result.shard is not None]
     return write_dataset(settings.root, name, rows, shards, classes, folds, settings.encode, library_versions())
 
@@ -183,7 +198,7 @@ def _processors() -> int:
 def _class_names(listed: Annotations, classes: Path | None) -> list[str]:
     found = sorted({record.label for record in listed.records})
     if classes is None:
-        return found
+        return list(listed.classes) or found
     try:
         names = [line.strip() for line in classes.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

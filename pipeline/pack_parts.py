@@ -152,6 +152,7 @@ def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: Pa
         duration_s=video.info.duration_s,
         content_sha256=hashlib.sha256(video.data).hexdigest(),
         source=source_name(record, settings),
+        frame_hashes=video.frame_hashes,
     )
 
 

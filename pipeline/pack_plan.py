@@ -13,6 +13,7 @@ import av
 
 from datamodules.annotations import VideoRecord
 from datamodules.encoding import EncodeProfile
+from datamodules.frame_hashes import HASH_VERSION
 from datamodules.quarantine import Refusal
 
 FOLDED_SPLIT = "all"
@@ -110,7 +111,7 @@ def plan_parts(
 def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
     """Of all that determines a shard: its videos as listed, how they are encoded, by which versions."""
     records = described_records(part.records, settings)
-    return fingerprint([part.shard, part.split, records, settings.encode, library_versions()])
+    return fingerprint([part.shard, part.split, records, settings.encode, library_versions(), HASH_VERSION])
 
 
 def described_records(records: Sequence[VideoRecord], settings: PackSettings) -> list[dict[str, Any]]:

@@ -209,7 +209,7 @@ def test_sound_is_left_out_and_real_clips_keep_their_frames(shared_dir):
 
 def test_inspect_keeps_the_bytes():
     data = encode_frames(gray_steps(12), 25.0)
-    assert inspect(data) == (data, probe(data))
+    assert inspect(data)[:2] == (data, probe(data))
 
 
 def test_unordered_and_mpeg4_files(shared_dir):

@@ -1,16 +1,19 @@
 """The shard format: written, read by webdataset, recovered from the tar alone, indexed, and damaged in every way."""
 
 import hashlib
+import io
 import json
 import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from datamodules.aside import remove_partial_files, write_aside
@@ -21,6 +24,7 @@ from datamodules.shards import (
     ShardFormatError,
     ShardRow,
     VideoDescription,
+    dataset_identity,
     index_shard,
     open_shard_writer,
     read_manifest,
@@ -94,6 +98,36 @@ def test_rows_come_back_from_the_tar_alone(tmp_path: Path) -> None:
         assert row.description == describe(number, VIDEOS[row.key], SPLITS[number // 3])
         stored = (tmp_path / row.shard).read_bytes()[row.video_offset : row.video_offset + row.video_size]
         assert stored == VIDEOS[row.key]
+
+
+def test_a_dataset_packed_before_there_were_frame_hashes_opens(root: Path) -> None:
+    table = pq.read_table(root / "index.parquet")
+    pq.write_table(table.drop_columns(["frame_hashes"]), root / "index.parquet")
+    index = DatasetIndex.open(root)
+    assert index.column("frame_hashes", [0, 5]) == [[], []]
+    assert index.entry(0).key == "video-0"
+    described = describe(0, b"", "train")._asdict()
+    del described["frame_hashes"]
+    with (root / "old.tar").open("wb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in (("a.json", json.dumps(described).encode()), ("a.mp4", b"video")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    assert index_shard(root / "old.tar")[0].description.frame_hashes == ()
+
+
+def test_frame_hashes_are_no_part_of_the_identity(tmp_path: Path) -> None:
+    hashes = (1, 2**64 - 1)
+    rows = pack_by_hand(tmp_path)
+    hashed = [row._replace(description=row.description._replace(frame_hashes=hashes)) for row in rows]
+    assert dataset_identity(hashed) == dataset_identity(rows)
+    with open_shard_writer(tmp_path / "one.tar") as writer:
+        writer.write("a", VIDEOS["video-0"], hashed[0].description)
+    (row,) = index_shard(tmp_path / "one.tar")
+    assert row.description.frame_hashes == hashes
+    shard = ShardFile("one.tar", "test", 1, (tmp_path / "one.tar").stat().st_size, "")
+    write_dataset(tmp_path, "tiny", [row], [shard], CLASSES, [], {}, {})
+    assert DatasetIndex.open(tmp_path).column("frame_hashes", [0]) == [list(hashes)]
 
 
 def test_webdataset_reads_the_same_videos(root: Path) -> None:

@@ -127,6 +127,19 @@ def test_folds(originals: Path, tmp_path: Path) -> None:
         assert (len(test), len(train), test & train) == (4, 8, set())
 
 
+def test_official_lists_of_ucf101(originals: Path, tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "classInd.txt").write_text("1 walk\n2 run\n")
+    (tmp_path / "lists" / "trainlist01.txt").write_text("walk/2.avi 1\nrun/1.avi 2\n")
+    (tmp_path / "lists" / "testlist01.txt").write_text("walk/4.avi\n")
+    words = ["pack", "--format", "ucf101", "--annotations", str(tmp_path / "lists"), "--videos", str(originals)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    index = DatasetIndex.open(tmp_path / "out")
+    assert (index.classes, index.folds) == (["walk", "run"], ["1"])
+    assert index.column("key", index.rows("test", 1)) == ["walk_4"]
+    assert set(index.column("key", index.rows("train", 1))) == {"walk_2", "run_1"}
+
+
 def test_what_cannot_be_read_is_refused_with_its_reason(videos: Path, shared_dir: Path, tmp_path: Path) -> None:
     (videos / "run" / "1.mp4").write_text("this is no video\n" * 100)
     (videos / "walk" / "2.mp4").unlink()
