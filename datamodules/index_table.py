@@ -124,8 +124,17 @@ def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
         raise ShardFormatError(f"{root}: no {INDEX_NAME} beside {MANIFEST_NAME}; run pack again") from None
     except (OSError, pa.ArrowException) as error:
         raise ShardFormatError(f"{path}: damaged ({str(error).splitlines()[0]}); run pack again") from None
-    if table.schema.names != INDEX_SCHEMA.names or table.schema.types != INDEX_SCHEMA.types:
-        raise ShardFormatError(f"{path}: its columns are not those of a packed dataset; run pack again")
-    if (table.schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
-        raise ShardFormatError(f"{path}: does not belong to the {MANIFEST_NAME} beside it; run pack again")
+    check_index_schema(table.schema, manifest, str(path))
     return table
+
+
+def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> None:
+    """Refuse an index of other columns, or of another dataset.json, by its Arrow schema; `where` is its path.
+
+    Raises:
+        ShardFormatError: It is one of these.
+    """
+    if schema.names != INDEX_SCHEMA.names or schema.types != INDEX_SCHEMA.types:
+        raise ShardFormatError(f"{where}: its columns are not those of a packed dataset; run pack again")
+    if (schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
+        raise ShardFormatError(f"{where}: does not belong to the {MANIFEST_NAME} beside it; run pack again")
