@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.batch import ClipBatch
 from datamodules.clips import ClipSampler, Integers
 from datamodules.decoding import DecodeError, decode_frames
+from datamodules.manifest import ShardFormatError
 from datamodules.plan import TrainPlan, evaluation_batches
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
@@ -37,6 +38,7 @@ class ReadFailure(NamedTuple):
     """What a worker returns for a batch it could not read: the sentence to show, without a worker's traceback."""
 
     message: str
+    error: type[ValueError] = DecodeError
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                     return ReadFailure(message)
                 _log.warning("left out of training: %s", message)
                 continue
+            except ShardFormatError as error:
+                return ReadFailure(str(error), ShardFormatError)
             video_index += [len(rows)] * len(clips)
             rows.append(row)
             views += clips
@@ -216,7 +220,7 @@ class PlannedLoader:
         skipped = 0
         for batch in self._loader:
             if isinstance(batch, ReadFailure):
-                raise DecodeError(batch.message)
+                raise batch.error(batch.message)
             skipped += batch.num_skipped
             if skipped > self._max_skipped:
                 raise DecodeError(

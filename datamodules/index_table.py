@@ -130,11 +130,26 @@ def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
         raise ShardFormatError(f"{root}: no {INDEX_NAME} beside {MANIFEST_NAME}; run pack again") from None
     except (OSError, pa.ArrowException) as error:
         raise ShardFormatError(f"{path}: damaged ({str(error).splitlines()[0]}); run pack again") from None
-    if "frame_hashes" not in table.schema.names:  # packed before there were any
-        empty = pa.array([[]] * table.num_rows, INDEX_SCHEMA.field("frame_hashes").type)
-        table = table.append_column("frame_hashes", empty)
-    if table.schema.names != INDEX_SCHEMA.names or table.schema.types != INDEX_SCHEMA.types:
-        raise ShardFormatError(f"{path}: its columns are not those of a packed dataset; run pack again")
-    if (table.schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
-        raise ShardFormatError(f"{path}: does not belong to the {MANIFEST_NAME} beside it; run pack again")
+    table = with_frame_hashes(table)
+    check_index_schema(table.schema, manifest, str(path))
     return table
+
+
+def with_frame_hashes(table: pa.Table) -> pa.Table:
+    """The table of an index with empty frame hashes where it was packed before there were any."""
+    if "frame_hashes" in table.schema.names:
+        return table
+    empty = pa.array([[]] * table.num_rows, INDEX_SCHEMA.field("frame_hashes").type)
+    return table.append_column("frame_hashes", empty)
+
+
+def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> None:
+    """Refuse an index of other columns, or of another dataset.json, by its Arrow schema; `where` is its path.
+
+    Raises:
+        ShardFormatError: It is one of these.
+    """
+    if schema.names != INDEX_SCHEMA.names or schema.types != INDEX_SCHEMA.types:
+        raise ShardFormatError(f"{where}: its columns are not those of a packed dataset; run pack again")
+    if (schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
+        raise ShardFormatError(f"{where}: does not belong to the {MANIFEST_NAME} beside it; run pack again")

@@ -102,7 +102,7 @@ def read_manifest(root: Path) -> Manifest:
     return parse_manifest(content, path)
 
 
-def parse_manifest(content: object, path: Path) -> Manifest:
+def parse_manifest(content: object, path: Path | str) -> Manifest:
     """Check what was read from `path` (named in errors) and give it its types."""
     if not isinstance(content, dict):
         raise ShardFormatError(f"{path}: must hold a JSON object; pack the dataset again")
@@ -141,14 +141,14 @@ def parse_manifest(content: object, path: Path) -> Manifest:
     return manifest
 
 
-def _field(content: Mapping[str, Any], name: str, kind: type, path: Path) -> Any:
+def _field(content: Mapping[str, Any], name: str, kind: type, path: Path | str) -> Any:
     value = content.get(name) if isinstance(content, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ShardFormatError(f"{path}: {name!r} is missing or not of type {kind.__name__}; pack the dataset again")
     return value
 
 
-def _names(content: Mapping[str, Any], name: str, path: Path) -> list[str]:
+def _names(content: Mapping[str, Any], name: str, path: Path | str) -> list[str]:
     names = _field(content, name, list, path)
     if not all(isinstance(item, str) for item in names) or len(set(names)) != len(names):
         raise ShardFormatError(f"{path}: {name!r} must be a list of different names; pack the dataset again")

@@ -3,9 +3,9 @@
 import logging
 import multiprocessing
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
@@ -13,6 +13,7 @@ from datamodules.clips import ClipSampler, ClipShape, ShortVideos
 from datamodules.decoding import describe_decoder, resolve_decoder
 from datamodules.feed import ClipReader, EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
 from datamodules.plan import Shuffle, TrainPlan
+from datamodules.remote_shards import split_root
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
 
@@ -30,7 +31,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     exact sample, also with another number of ranks or workers.
 
     Args:
-        root: folder of the packed dataset, with index.parquet and dataset.json.
+        root: folder of the packed dataset, with index.parquet and dataset.json; or its URL, http(s)://, s3:// (pip
+            install s3fs), gs:// (gcsfs) or another that fsspec knows. Videos are read from there one by one.
         batch_size: videos a rank takes in a step; evaluation takes at most as many, bounded by `eval_batch_bytes`.
         num_frames: frames of a clip, T.
         frame_interval: source frames from one frame of a clip to the next.
@@ -62,6 +64,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         fold: which fold holds the test videos, for datasets with folds.
         max_skipped_fraction: share of an epoch's videos that may fail to decode in training before the run ends.
         eval_batch_bytes: bound on the clips of an evaluation batch, in bytes.
+        cache_dir: folder on a local disk that keeps the videos read from a URL, for all ranks and workers of the node,
+            from epoch to epoch and run to run; null keeps none. A `root` that is a folder is read where it lies.
+        cache_bytes: bound on the size of `cache_dir`; what was not used for longest leaves first.
 
     Raises:
         ValueError: an argument out of range, a split or fold that does not exist, too few videos, a flip that would
@@ -103,6 +108,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         fold: str | int | None = None,
         max_skipped_fraction: float = 0.01,
         eval_batch_bytes: int = 2**26,
+        cache_dir: str | None = None,
+        cache_bytes: int = 50 * 2**30,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -111,9 +118,11 @@ class ShardedVideoDataModule(pl.LightningDataModule):
                 raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
         if clip_step is not None and clip_step < 1:
             raise ValueError(f"clip_step={clip_step}: must be at least 1, or null")
+        if cache_bytes < 1:
+            raise ValueError(f"cache_bytes={cache_bytes}: must be at least 1")
         if num_workers < 0:
             raise ValueError(f"num_workers={num_workers}: must be at least 0")
-        self.root = Path(root)
+        self.root = split_root(root)
         self.shape = ClipShape(num_frames, frame_interval, fps, short_videos)
         self.decoder = resolve_decoder(decoder)
         self._resume = ResumePoint()
@@ -123,7 +132,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     @cached_property
     def index(self) -> DatasetIndex:
         """The dataset's index, opened at first use."""
-        return DatasetIndex.open(self.root)
+        return DatasetIndex.open(
+            self.root, cache_dir=self.hparams["cache_dir"], cache_bytes=self.hparams["cache_bytes"]
+        )
 
     @property
     def class_names(self) -> list[str]:
@@ -206,7 +217,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         rows = self.index.rows(split, hp["fold"])
         method: Literal["uniform", "dense"] = "uniform" if clip_step is None else "dense"
         if clip_step is not None:  # the longest video says how many clips there can be
-            num_clips = -(-max(self.index.column("num_frames", rows), default=1) // clip_step)
+            num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // clip_step)
         sampler = ClipSampler(self.shape, method, num_clips, clip_step or 1, hp["still"])
         transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
         reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], False, hp["crop_size"])

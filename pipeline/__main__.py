@@ -22,6 +22,7 @@ LIGHTNING_VERBS = {
 VERBS = {
     "synthesize": "make a Kinetics-style dataset of real video files whose class is their motion",
     "pack": "turn annotations and videos into WebDataset shards with an index",
+    "plan": "show who reads what in an epoch, on any number of ranks",
     "evaluate": "score a checkpoint on a held-out split, several views a video",
     "features": "export a named layer's features of every video",
     "linear": "train a linear classifier on exported features and test it",

@@ -1,0 +1,164 @@
+"""How long does a process take to start on an index of millions of videos, and how much memory is its own?
+
+Makes a table of that many rows (no videos), with the columns, splits and shards of a packed dataset; then starts
+several processes at once, as the ranks of a node do. Each opens the index, takes the rows of the training split, plans
+an epoch of 512 ranks, and looks its first batch up. Private memory is Private_Clean + Private_Dirty of
+/proc/self/smaps_rollup (Linux), and counts all of the process: the interpreter, numpy and pyarrow too.
+
+    python -m benchmarks.index --folder /tmp/index --rows 10000000
+"""
+
+import argparse
+import importlib.metadata
+import json
+import multiprocessing
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA
+from datamodules.manifest import Manifest, ShardFile, SplitCounts, write_manifest
+from datamodules.mapped_index import MAPPED_PREFIX
+from datamodules.plan import TrainPlan
+from datamodules.shards import DatasetIndex
+
+IDENTITY = "0" * 64
+VIDEOS_PER_SHARD = 1000
+CLASSES = [f"class {number}" for number in range(700)]
+RANKS = 512
+
+
+def make(folder: Path, num_rows: int) -> None:
+    """Write index.parquet, dataset.json and empty shards: 1 of 100 shards is val, 4 are test, the others train."""
+    num_shards = -(-num_rows // VIDEOS_PER_SHARD)
+    splits = [
+        "test" if n < num_shards // 25 else "train" if n < num_shards * 99 // 100 else "val" for n in range(num_shards)
+    ]
+    shards = [
+        ShardFile(
+            f"big-{split}-{n:06d}.tar", split, min(VIDEOS_PER_SHARD, num_rows - n * VIDEOS_PER_SHARD), 0, IDENTITY
+        )
+        for n, split in enumerate(splits)
+    ]
+    for shard in shards:
+        (folder / shard.name).touch()
+    schema = INDEX_SCHEMA.with_metadata({b"identity": IDENTITY.encode()})
+    with pq.ParquetWriter(folder / INDEX_NAME, schema, compression="zstd") as writer:
+        for start in range(0, num_shards, 100):
+            writer.write_table(_part(shards[start : start + 100], start * VIDEOS_PER_SHARD).cast(schema))
+    counts = {split: SplitCounts(sum(s.videos for s in shards if s.split == split), {}) for split in set(splits)}
+    write_manifest(folder, Manifest("big", CLASSES, [], counts, shards, {}, {}, IDENTITY))
+
+
+def _part(shards: list[ShardFile], first: int) -> pa.Table:
+    shard_of = np.repeat(np.arange(len(shards)), [shard.videos for shard in shards])
+    count = len(shard_of)
+    random = np.random.default_rng(first)
+    digests = random.bytes(32 * count).hex()
+    numbers = [f"{number:011d}" for number in range(first, first + count)]
+    columns: dict[str, Any] = {
+        "key": [f"{number}_000010_000020" for number in numbers],
+        "split": [shards[shard].split for shard in shard_of],
+        "fold_splits": [[]] * count,
+        "group": numbers,
+        "label": random.integers(0, len(CLASSES), count, dtype=np.int32),
+        "shard": [shards[shard].name for shard in shard_of],
+        "video_offset": np.arange(count) * 500_000,
+        "video_size": random.integers(300_000, 499_000, count),
+        "num_frames": random.integers(240, 301, count, dtype=np.int32),
+        "fps": np.full(count, 30.0),
+        "width": np.full(count, 340, dtype=np.int32),
+        "height": np.full(count, 256, dtype=np.int32),
+        "duration_s": np.full(count, 10.0),
+        "content_sha256": [digests[start : start + 64] for start in range(0, len(digests), 64)],
+        "source": [f"train/some class name/{number}_000010_000020.mp4" for number in numbers],
+    }
+    return pa.table(columns, schema=INDEX_SCHEMA)
+
+
+def private_mb() -> float:
+    """Memory that no other process shares, in MB."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+    return sum(int(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty")) * 1024 / 1e6
+
+
+def start(folder: Path, rank: int, together: Any, results: Any) -> None:
+    """One rank: from opening to the first batch."""
+    before = private_mb()
+    together.wait()
+    times = [time.perf_counter()]
+    index = DatasetIndex.open(folder)
+    times.append(time.perf_counter())
+    rows = index.rows("train")
+    times.append(time.perf_counter())
+    plan = TrainPlan(len(rows), 8, RANKS, shuffle="global")
+    batch = rows[next(plan.batches(epoch=3, rank=rank))]
+    times.append(time.perf_counter())
+    keys = [index.entry(int(row)).key for row in batch]
+    times.append(time.perf_counter())
+    by_shard = TrainPlan(len(rows), 8, RANKS, shuffle="shards", shard_sizes=index.shard_sizes(rows))
+    next(by_shard.batches(epoch=3, rank=rank))
+    times.append(time.perf_counter())
+    together.wait()  # all have theirs open: what they share counts as shared
+    results.put({"times": np.diff(times).tolist(), "before": before, "after": private_mb(), "keys": len(keys)})
+    together.wait()
+
+
+def run(folder: Path, processes: int) -> None:
+    """Start the processes together; print the slowest and the largest of them."""
+    context = multiprocessing.get_context("spawn")
+    together, results = context.Barrier(processes), context.Queue()
+    children = [context.Process(target=start, args=(folder, rank, together, results)) for rank in range(processes)]
+    for child in children:
+        child.start()
+    said = [results.get(timeout=600) for _ in children]
+    for child in children:
+        child.join()
+    slowest = np.max([one["times"] for one in said], axis=0)
+    lines = {
+        "open the index, s": f"{slowest[0]:.3f}",
+        "rows of the training split, s": f"{slowest[1]:.3f}",
+        f"first batch of an epoch of {RANKS} ranks, s": f"{slowest[2]:.3f}",
+        "its 8 entries, s": f"{slowest[3]:.3f}",
+        "all of that together, s": f"{slowest[:4].sum():.3f}",
+        f"the same batch with shuffle=shards, {RANKS} ranks, s": f"{slowest[4]:.3f}",
+        "private memory before opening, MB": f"{max(one['before'] for one in said):.1f}",
+        "private memory after, MB": f"{max(one['after'] for one in said):.1f}",
+    }
+    for name, value in lines.items():
+        print(f"| {name} | {value} |")
+
+
+def main() -> None:
+    """Make the table where it is not there, then measure twice: with the copy to be made, and with the copy there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "index")
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--processes", type=int, default=4)
+    chosen = parser.parse_args()
+    if not (chosen.folder / "dataset.json").exists():
+        chosen.folder.mkdir(parents=True, exist_ok=True)
+        make(chosen.folder, chosen.rows)
+    num_rows = sum(shard["videos"] for shard in json.loads((chosen.folder / "dataset.json").read_text())["shards"])
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("pyarrow", "numpy"))
+    print(f"{num_rows:,} rows, {chosen.processes} processes; Python {platform.python_version()}, {versions}")
+    copies = list(chosen.folder.glob(f"{MAPPED_PREFIX}*"))
+    if not copies:
+        began = time.perf_counter()
+        DatasetIndex.open(chosen.folder).rows("train")
+        copies = list(chosen.folder.glob(f"{MAPPED_PREFIX}*"))
+        print(f"| making the copy, once for each dataset, s | {time.perf_counter() - began:.1f} |")
+    parquet = (chosen.folder / INDEX_NAME).stat().st_size
+    mapped = sum(file.stat().st_size for copy in copies for file in copy.iterdir())
+    print(f"| index.parquet, the mapped copy, MB | {parquet / 1e6:.0f}, {mapped / 1e6:.0f} |")
+    run(chosen.folder, chosen.processes)
+
+
+if __name__ == "__main__":
+    main()
