@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datamodules.mapped_index import MAPPED_PREFIX
-from datamodules.shards import DatasetIndex, VideoEntry, ShardFormatError
+from datamodules.shards import DatasetIndex, ShardFormatError, VideoEntry
 
 
 @pytest.fixture
