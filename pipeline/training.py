@@ -5,10 +5,13 @@ can be named in it by its import path; ours also by their bare names.
 """
 
 import warnings
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+import torch
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import datamodules.video  # noqa: F401 - likewise `class_path: ShardedVideoDataModule`
 import lightning_modules  # noqa: F401 - imported so that configs may say `class_path: C3D`
@@ -22,6 +25,25 @@ class TrainingCLI(LightningCLI):
         parser.link_arguments("data", "model.init_args.class_names", compute_fn=_class_names, apply_on="instantiate")
         for target in ("data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Also refuses what is no checkpoint, before anything is started or written."""
+        super().parse_arguments(parser, args)
+        options = self.config[self.config["subcommand"]] if "subcommand" in self.config else {}
+        path = options.get("ckpt_path")
+        if path is not None and Path(path).is_file():
+            _refuse_what_is_no_checkpoint(path)
+
+
+def _refuse_what_is_no_checkpoint(path: str) -> None:
+    content: object = None
+    if zipfile.is_zipfile(path):
+        try:
+            content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except Exception:  # torch raises many kinds; a user's own module may have saved more than plain data
+            return
+    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+        raise ValueError(f"ckpt_path={path!r} is not a checkpoint of Lightning: give one that `fit` wrote")
 
 
 def _class_names(data: pl.LightningDataModule) -> list[str] | None:
