@@ -8,7 +8,6 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
-
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
