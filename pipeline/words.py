@@ -30,13 +30,14 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     hints = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters
     kinds = {f"--{name}": _kind(hints.get(name)) for name in parameters}
+    places = [f"--{name}" for name, each in parameters.items() if each.default is each.empty]
     spelled: list[str] = []
     bare: list[str] = []
     waiting = list(words)
     while waiting:
         option, equals, value = waiting.pop(0).partition("=")
         if not option.startswith("-"):
-            bare.append(f"{option}{equals}{value}")
+            (bare if places else spelled).append(f"{option}{equals}{value}")
             continue
         if option.replace("-", "_").replace("__", "--", 1) in kinds:
             option = option.replace("-", "_").replace("__", "--", 1)
@@ -47,13 +48,12 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         else:
             spelled += _with_values(option, waiting, greedy=kinds.get(option) is list)
     given = {word.partition("=")[0].rstrip("+") for word in spelled}
-    places = [f"--{name}" for name, each in parameters.items() if each.default is each.empty]
     return spelled + _in_places(bare, [place for place in places if place not in given], kinds)
 
 
 def _with_values(option: str, waiting: list[str], greedy: bool) -> list[str]:
     """The option with its value, or where `greedy` with all values until the next option; takes them off `waiting`."""
-    values = []
+    values: list[str] = []
     while waiting and not waiting[0].startswith("--") and (greedy or not values):
         values.append(waiting.pop(0))
     if greedy and values and not values[0].startswith("["):
