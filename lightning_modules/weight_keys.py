@@ -63,7 +63,7 @@ class Naming:
             raise ValueError(
                 f"{path}: looks like {self.name}, but {len(unknown)} of its keys are not known: {', '.join(unknown)}"
             )
-        return _with_what_every_file_lacks(renamed)
+        return _in_our_form(renamed)
 
     def _ours(self, key: str) -> str | None:
         for pattern, replacement in self.rules:
@@ -72,12 +72,15 @@ class Naming:
         return None
 
 
-def _with_what_every_file_lacks(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adds the counters that torch did not save before 0.4.1, and the scales of 1 where there is a bias alone."""
+def _in_our_form(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adds the counters that torch did not save before 0.4.1, and scales of 1 where there is a bias alone."""
     for key in [key for key in state if key.endswith(".bn.running_mean")]:
         norm = key.removesuffix(".running_mean")
         state.setdefault(f"{norm}.num_batches_tracked", torch.tensor(0))
         state.setdefault(f"{norm}.weight", torch.ones_like(state[key]))
+    head = state.get("Logits.conv.weight")
+    if head is not None and head.ndim == 2:  # a linear layer where ours is a 1x1 convolution
+        state["Logits.conv.weight"] = head[:, :, None, None]
     return state
 
 
