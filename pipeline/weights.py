@@ -1,0 +1,88 @@
+"""`python -m pipeline weights list|get|convert`: published checkpoints, got, verified and turned into ours."""
+
+from pathlib import Path
+from typing import Any
+
+from datamodules.aside import write_aside
+from lightning_modules import VideoClassifier
+from lightning_modules.pretrained import cache_folder, fetch, find_published, read_weights, sha256_of
+from lightning_modules.published import PUBLISHED, Published
+
+
+def weights(request: list[str], out: Path | None = None, num_classes: int | None = None) -> None:
+    """List published checkpoints, get one into the cache, or convert one to a checkpoint of ours.
+
+    A converted checkpoint is what `evaluate`, `features` and `classify` take. Published ones can also be named directly:
+    `classify --weights NAME`, `fit ... --model.init_args.weights NAME`.
+
+    Args:
+        request: `list`, `get NAME` or `convert NAME_OR_FILE`.
+        out: file for `convert`; default: the name with .ckpt, here.
+        num_classes: for `convert`: another number than the file's gives an untrained classifier.
+
+    Raises:
+        ValueError: no such checkpoint, or its checksum or keys are wrong.
+        OSError: it cannot be got or written.
+    """
+    match request:
+        case ["list"]:
+            print("\n\n".join(map(_in_words, PUBLISHED)))
+            print(f"\ncache: {cache_folder()}")
+        case ["get", name]:
+            path = fetch(find_published(name))
+            print(f"{path}\nsha256 {sha256_of(path)}")
+        case ["convert", name]:
+            print(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes))
+        case _:
+            raise ValueError(f"weights {' '.join(request)}: say `list`, `get NAME` or `convert NAME_OR_FILE`")
+
+
+def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
+    """Write a published checkpoint, or a file in a known naming, as a checkpoint of ours.
+
+    Args:
+        name: published name or path.
+        out: file to write.
+        num_classes: another number than the file's gives an untrained classifier.
+
+    Returns:
+        `out`.
+    """
+    import torch
+
+    told = read_weights(name)
+    model = VideoClassifier.from_pretrained(name, num_classes)
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "source": {"name": name, "sha256": sha256_of(Path(told.path))}}
+    model.on_save_checkpoint(checkpoint)
+    if told.published is not None:
+        checkpoint["datamodule_hyper_parameters"] = clip_settings(told.published)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(out) as temporary:
+        torch.save(checkpoint, temporary)
+    return out
+
+
+def clip_settings(published: Published) -> dict[str, Any]:
+    """What the data module has to know to feed clips as the publisher did."""
+    resize = published.resize
+    return {
+        "num_frames": published.num_frames,
+        "frame_interval": 1,
+        "fps": published.fps,
+        "crop_size": published.crop_size,
+        "resize": resize if isinstance(resize, int) else list(resize),
+        "short_videos": "loop",
+        "still": False,
+    }
+
+
+def _in_words(row: Published) -> str:
+    facts = {
+        "trained on": row.trained_on,
+        "accuracy": row.accuracy,
+        "licence": row.licence,
+        "from": row.source,
+        "sha256": row.sha256 or "stated by nobody: compare the one that `get` prints with somebody else's",
+        "here": str(cache_folder() / row.file) if (cache_folder() / row.file).is_file() else "not in the cache",
+    }
+    return "\n".join([row.name, *(f"  {name:<10}  {text}" for name, text in facts.items())])
