@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -40,6 +41,9 @@ class VideoClassifier(pl.LightningModule):
         warmup_fraction: share of all steps in which the learning rate rises from 0.
         lr_schedule: what follows: `cosine` to 0, or `constant`.
         seed: key of dropout, together with epoch, batch and rank. `fit` takes it from `seed_everything`.
+        weights: what training starts from: a name that `python -m pipeline weights list` prints, or a checkpoint. Its
+            classifier is taken over where the number of classes is the same. An I3D also starts from the weights of a
+            2D Inception, which are inflated. Not looked at when a run resumes, or a trained checkpoint is loaded.
 
     Attributes:
         feature_layer: the endpoint that feature export takes where none is named.
@@ -67,6 +71,7 @@ class VideoClassifier(pl.LightningModule):
         warmup_fraction: float = 0.0,
         lr_schedule: Literal["cosine", "constant"] = "cosine",
         seed: int = 0,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -149,6 +154,15 @@ class VideoClassifier(pl.LightningModule):
         return scores
 
     # Learning and being judged.
+
+    def setup(self, stage: str) -> None:
+        """Takes the weights that training is to start from; a run that resumes has its own."""
+        if stage != TrainerFn.FITTING or self.hparams["weights"] is None or self.trainer.ckpt_path is not None:
+            return
+        from lightning_modules.pretrained import read_weights, start_from  # they know the networks
+
+        told = read_weights(self.hparams["weights"])
+        start_from(self, told, keep_head=told.init_args.get("num_classes") == self.num_classes)
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Keys dropout by (seed, epoch, batch, rank), so that a resumed run draws what an undisturbed one would."""

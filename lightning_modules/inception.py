@@ -173,11 +173,10 @@ class InceptionV1(VideoClassifier):
         """Yields every stage's name and output; the frames are axis 2, as in I3D."""
         num_clips = x.shape[0]
         for name, feature in super().named_features(x.transpose(1, 2).flatten(0, 1)):
-            by_clip = feature.unflatten(0, (num_clips, -1))
+            by_clip = feature.reshape(num_clips, -1, *feature.shape[1:])
             yield name, by_clip.mean(1) if name == "Logits" else by_clip.transpose(1, 2)
 
     def clip_logits(self, x: Tensor) -> Tensor:
         """Mean logits of the frames of clips: normalized float (N, C, T, H, W) to (N, K)."""
         frames = x.transpose(1, 2).flatten(0, 1)
-        return super().clip_logits(frames).unflatten(0, (x.shape[0], -1)).mean(1)
-
+        return super().clip_logits(frames).view(x.shape[0], -1, self.num_classes).mean(1)

@@ -5,12 +5,12 @@ published weights were trained with either:
 
     same:       TensorFlow's SAME: the output has ceil(size / stride) places, and where the padding cannot be shared out
                 evenly, the end gets one more than the beginning (I3D, TF-slim)
-    symmetric:  (kernel - 1) // 2 on both sides; poolings without a stride of 1 are not padded but round up (torchvision)
+    symmetric:  (kernel - 1) // 2 on both sides; poolings with a stride are not padded, but round up (torchvision)
 """
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,6 @@ Padding = Literal["same", "symmetric"]
 TimePadding = Literal["zeros", "replicate"]
 
 EPSILON = 1e-3  # of the batch norms, in TF-slim, Sonnet and torchvision's GoogLeNet alike
-MOMENTUM = 0.01  # of the running statistics: 1 - 0.99
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -60,8 +59,9 @@ class Convolution(nn.Module):
         convolution, norm = (nn.Conv3d, nn.BatchNorm3d) if len(kernel) == 3 else (nn.Conv2d, nn.BatchNorm2d)
         self.padding: Padding = padding
         self.time_padding: TimePadding = time_padding
-        self.conv = convolution(inputs, outputs, tuple(kernel), tuple(stride), bias=False)
-        self.bn = norm(outputs, eps=EPSILON, momentum=MOMENTUM)
+        sizes: tuple[Any, Any] = tuple(kernel), tuple(stride)
+        self.conv = convolution(inputs, outputs, *sizes, bias=False)
+        self.bn = norm(outputs, eps=EPSILON)
         # A fixed weight of 1, not none: synchronized batch norm and fusing with the convolution both want a weight.
         self.bn.weight.requires_grad_(bn_scale)
 

@@ -1,14 +1,14 @@
 """Inflation: a 2D network becomes a 3D one that gives the same on a video in which nothing moves.
 
 Carreira, Zisserman: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", CVPR 2017, section 2.4:
-filters N x N become N x N x N, their weights repeated N times over time and divided by N; so on a video that repeats one
-frame, every layer answers as the 2D layer does on the frame. That holds away from the first and last frames, where time
-is padded with black ones, and everywhere where time is padded by repeating them (`replicate`).
+filters N x N become N x N x N, their weights repeated N times over time and divided by N; so on a video that repeats
+one frame, every layer answers as the 2D layer does on the frame. That holds away from the first and last frames, where
+time is padded with black ones, and everywhere where it is padded by repeating them (`replicate`).
 """
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,9 @@ def inflate_filters(weight: Tensor, num_frames: int) -> Tensor:
     return weight.unsqueeze(2).repeat(1, 1, num_frames, 1, 1) / num_frames
 
 
-def inflate_weights(state: Mapping[str, Tensor], target: nn.Module, rename: Callable[[str], str] = str) -> dict[str, Tensor]:
+def inflate_weights(
+    state: Mapping[str, Tensor], target: nn.Module, rename: Callable[[str], str] = str
+) -> dict[str, Tensor]:
     """The weights of a 2D network for a 3D network of the same layers.
 
     Args:
@@ -50,7 +52,8 @@ def inflate_weights(state: Mapping[str, Tensor], target: nn.Module, rename: Call
             inflated[rename(key)] = value.to(into.dtype)
     wrong += [key for key in wanted if key not in inflated]
     if wrong:
-        raise ValueError(f"the 2D weights cannot be inflated into {type(target).__name__}: {', '.join(wrong)} do not match")
+        named = ", ".join(dict.fromkeys(wrong))
+        raise ValueError(f"the 2D weights cannot be inflated into {type(target).__name__}: {named} do not match")
     return inflated
 
 
@@ -102,7 +105,12 @@ def inflate_network(
 
 
 def _inflated_layer(
-    name: str, layer: nn.Module, filter_frames: Frames, pooling_frames: Frames, time_stride: Frames, padding: TimePadding
+    name: str,
+    layer: nn.Module,
+    filter_frames: Frames,
+    pooling_frames: Frames,
+    time_stride: Frames,
+    padding: TimePadding,
 ) -> nn.Module | None:
     """The 3D layer; None for what has no axes of space."""
     if isinstance(layer, nn.modules.conv._ConvTransposeNd) or type(layer).__name__.endswith(("Pad2d", "Upsample")):
@@ -111,15 +119,17 @@ def _inflated_layer(
         return InflatedConv3d.of(layer, filter_frames(name, layer), time_stride(name, layer), padding, name)
     if isinstance(layer, nn.BatchNorm2d):
         return _inflated_norm(layer)
-    frames, stride = (f(name, layer) if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) else 1 for f in (pooling_frames, time_stride))
+    frames, stride = (
+        f(name, layer) if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) else 1 for f in (pooling_frames, time_stride)
+    )
     if isinstance(layer, nn.MaxPool2d):
-        window = dict(
-            kernel_size=(frames, *_pair(layer.kernel_size)),
-            stride=(stride, *_pair(layer.stride)),
-            padding=((frames - 1) // 2, *_pair(layer.padding)),
-            dilation=(1, *_pair(layer.dilation)),
+        return nn.MaxPool3d(
+            (frames, *_pair(layer.kernel_size)),
+            (stride, *_pair(layer.stride)),
+            ((frames - 1) // 2, *_pair(layer.padding)),
+            (1, *_pair(layer.dilation)),
+            ceil_mode=layer.ceil_mode,
         )
-        return nn.MaxPool3d(**window, ceil_mode=layer.ceil_mode)
     if isinstance(layer, nn.AvgPool2d):
         # Time is not padded: an average over padding would not be that of the frame.
         kernel, step = (frames, *_pair(layer.kernel_size)), (stride, *_pair(layer.stride))
@@ -144,19 +154,15 @@ class InflatedConv3d(nn.Conv3d):
             raise ValueError(f"layer {name!r}: filters of {frames} frames have no middle; choose an odd number")
         if layer.padding_mode != "zeros":
             raise ValueError(f"layer {name!r}: padding_mode={layer.padding_mode!r} cannot be inflated")
-        space = _resolved_padding(layer)
-        inflated = cls(
-            layer.in_channels,
-            layer.out_channels,
-            (frames, *layer.kernel_size),
-            stride=(stride, *layer.stride),
-            padding=((frames - 1) // 2, *space),
-            dilation=(1, *layer.dilation),
-            groups=layer.groups,
-            bias=layer.bias is not None,
-            device=layer.weight.device,
-            dtype=layer.weight.dtype,
-        )
+        sizes: dict[str, Any] = {
+            "kernel_size": (frames, *layer.kernel_size),
+            "stride": (stride, *layer.stride),
+            "padding": ((frames - 1) // 2, *_resolved_padding(layer)),
+            "dilation": (1, *layer.dilation),
+        }
+        like: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+        bias = layer.bias is not None
+        inflated = cls(layer.in_channels, layer.out_channels, **sizes, groups=layer.groups, bias=bias, **like)
         inflated.time_padding = time_padding
         with torch.no_grad():
             inflated.weight.copy_(inflate_filters(layer.weight, frames))

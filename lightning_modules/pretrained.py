@@ -255,7 +255,9 @@ def arguments_for(weights: Weights, klass: type, num_classes: int | None) -> tup
     keep_head = num_classes in (None, own)
     arguments["num_classes"] = num_classes or own
     arguments["class_names"] = weights.class_names if keep_head else None
-    known = {name for base in klass.__mro__ for name in inspect.signature(base.__init__).parameters}
+    known = {
+        name for base in klass.__mro__ for name in inspect.signature(vars(base).get("__init__", object)).parameters
+    }
     return {name: value for name, value in arguments.items() if name in known}, keep_head
 
 

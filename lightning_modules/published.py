@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+
 @dataclass(frozen=True)
 class Published:
     """A checkpoint that somebody published.
@@ -124,7 +125,10 @@ PUBLISHED: tuple[Published, ...] = (
         trained_on="Sports-1M; the classifier is not in it",
         accuracy="83.27 % top-1 of UCF101's first split after fine-tuning (mmaction2's page)",
         source="https://github.com/open-mmlab/mmaction2/tree/main/configs/recognition/c3d",
-        init_args={"mean": (104 / 255, 117 / 255, 128 / 255), "std": (1 / 255, 1 / 255, 1 / 255)},  # as its recipe has it
+        init_args={
+            "mean": (104 / 255, 117 / 255, 128 / 255),
+            "std": (1 / 255, 1 / 255, 1 / 255),
+        },  # as its recipe has it
         num_frames=16,
         fps=None,
         resize=(128, 171),

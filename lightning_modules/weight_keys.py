@@ -99,7 +99,8 @@ _PARAMETER = r"\.(weight|bias)"
 
 
 def _c3d(name: str, sign: str, convolutions: tuple[str, ...], fc6: str, fc7: str, head: str, **more: Any) -> Naming:
-    rules = [(rf"{theirs}{_PARAMETER}", rf"{ours}.0.\1") for ours, theirs in zip(_C3D_CONVOLUTIONS, convolutions)]
+    pairs = zip(_C3D_CONVOLUTIONS, convolutions, strict=True)
+    rules = [(rf"{theirs}{_PARAMETER}", rf"{ours}.0.\1") for ours, theirs in pairs]
     rules += [(fc6 + _PARAMETER, r"fc6.1.\1"), (fc7 + _PARAMETER, r"fc7.0.\1"), (head + _PARAMETER, r"logits.\1")]
     return Naming(name, C3D, {}, sign, tuple(rules), head="logits.", **more)
 
@@ -210,9 +211,17 @@ def state_from_flax(tree: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     for collection in ("params", "batch_stats"):
         for names, array in _leaves(tree.get(collection, {})):
             unit, leaf = names[:-2], ".".join(names[-2:])
-            if leaf not in _FLAX_LEAVES or not 1 <= len(unit) <= 2 or (len(unit) == 2 and unit[1] not in _FLAX_BRANCHES):
+            if (
+                leaf not in _FLAX_LEAVES
+                or not 1 <= len(unit) <= 2
+                or (len(unit) == 2 and unit[1] not in _FLAX_BRANCHES)
+            ):
                 raise ValueError(f"{path}: {'/'.join(names)} is no weight of an I3D")
-            prefix = "logits" if unit[0].startswith("Logits") else ".".join([unit[0], *map(_FLAX_BRANCHES.get, unit[1:])])
+            prefix = (
+                "logits"
+                if unit[0].startswith("Logits")
+                else ".".join([unit[0], *(_FLAX_BRANCHES[branch] for branch in unit[1:])])
+            )
             value = array.transpose(4, 3, 0, 1, 2) if leaf.endswith("kernel") else array.reshape(-1)
             state[f"{prefix}.{_FLAX_LEAVES[leaf]}"] = torch.from_numpy(np.ascontiguousarray(value))
     return state

@@ -128,7 +128,10 @@ def _frame_numbers(looking: Looking, num_frames: int, fps: float, num_clips: int
         [numbers] = ClipSampler(shape, "uniform", 1)(num_frames, fps, np.random.default_rng(0))
         return list(np.array_split(numbers, -(-count // _FRAMES_AT_ONCE)))
     shape = ClipShape(
-        settings["num_frames"], settings.get("frame_interval", 1), settings.get("fps"), settings.get("short_videos", "loop")
+        settings["num_frames"],
+        settings.get("frame_interval", 1),
+        settings.get("fps"),
+        settings.get("short_videos", "loop"),
     )
     return list(ClipSampler(shape, "uniform", num_clips)(num_frames, fps, np.random.default_rng(0)))
 

@@ -118,13 +118,14 @@ def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected
     raise ValueError(f"{expected_in} and {found_in} have different classes: {'; '.join(differences)}")
 
 
-def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str = "logits") -> Tensor:
-    """What a layer gives for one black clip, on the CPU: float (1, ...).
+def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str | None = None) -> Tensor:
+    """What a layer, by default the last one, gives for one black clip, on the CPU: float (1, ...).
 
     Raises:
         ValueError: no such layer, or the network was built for clips of another shape.
     """
     num_frames, size = data.hparams["num_frames"], data.hparams["crop_size"]
+    layer = layer or trained.model.endpoints_available[-1]
     if layer not in trained.model.endpoints_available:
         trained.model.endpoints(torch.empty(0), [layer])  # raises, and lists the layers
     try:

@@ -12,8 +12,8 @@ from lightning_modules.published import PUBLISHED, Published
 def weights(request: list[str], out: Path | None = None, num_classes: int | None = None) -> None:
     """List published checkpoints, get one into the cache, or convert one to a checkpoint of ours.
 
-    A converted checkpoint is what `evaluate`, `features` and `classify` take. Published ones can also be named directly:
-    `classify --weights NAME`, `fit ... --model.init_args.weights NAME`.
+    A converted checkpoint is what `evaluate`, `features` and `classify` take. Published ones can also be named
+    directly: `classify --weights NAME`, `fit ... --model.init_args.weights NAME`.
 
     Args:
         request: `list`, `get NAME` or `convert NAME_OR_FILE`.
@@ -52,7 +52,10 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
 
     told = read_weights(name)
     model = VideoClassifier.from_pretrained(name, num_classes)
-    checkpoint: dict[str, Any] = {"state_dict": model.state_dict(), "source": {"name": name, "sha256": sha256_of(Path(told.path))}}
+    checkpoint: dict[str, Any] = {
+        "state_dict": model.state_dict(),
+        "source": {"name": name, "sha256": sha256_of(Path(told.path))},
+    }
     model.on_save_checkpoint(checkpoint)
     if told.published is not None:
         checkpoint["datamodule_hyper_parameters"] = clip_settings(told.published)
