@@ -5,24 +5,33 @@ Networks for Visual Recognition and Description", CVPR 2015, section 4.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
-import torch
-from torch import Tensor, nn
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import nn
 
 from lightning_modules.classifier import VideoClassifier
+from lightning_modules.frame_encoders import InceptionEncoder, PerFrame, make_encoder
+from lightning_modules.inception_layers import Padding
 from lightning_modules.recurrent import Cell, Readout, Recurrence
 
 
 class CNNLSTM(VideoClassifier):
-    """A small 2D convolutional network reads every frame; a recurrent network reads its features in order.
+    """A 2D network reads every frame; a recurrent network reads its features in order.
 
     Endpoints: frames (N, T, D), the 2D network's features of every frame; hidden (N, T, H), the recurrent state after
     every frame; state (N, H), the clip's vector; logits (N, K).
 
     Args:
-        channels: filters of the 2D network's blocks, each of half the height and width of the one before; D is 16 times
-            the last.
+        encoder: the 2D network: `small`, trained from scratch (D is 16 times its last channels); `inception_v1` (D is
+            1024); `timm:NAME` or `torchvision:NAME` where those are installed.
+        encoder_weights: what an `inception_v1` starts from: a name that `python -m pipeline weights list` prints, or a
+            checkpoint, of Inception-v1 or of I3D, whose filters are summed over time. Not looked at when a run resumes.
+        freeze_encoder: leave the 2D network as it is, also its batch norms' statistics.
+        channels: filters of the blocks of `small`, each of half the height and width of the one before.
+        padding: of `inception_v1`, as its weights want: torchvision's want `symmetric`, all others `same`.
+        bn_scale: of `inception_v1`: torchvision's weights want true.
         hidden_size: of the recurrent layers. LRCN takes 256 for RGB (section 4).
         cell: `rnn`, `lstm` or `gru`.
         num_layers: stacked recurrent layers.
@@ -37,7 +46,12 @@ class CNNLSTM(VideoClassifier):
 
     def __init__(
         self,
+        encoder: str = "small",
+        encoder_weights: str | None = None,
+        freeze_encoder: bool = False,
         channels: Sequence[int] = (32, 64, 128, 256),
+        padding: Padding = "same",
+        bn_scale: bool = False,
         hidden_size: int = 256,
         cell: Cell = "lstm",
         num_layers: int = 1,
@@ -48,65 +62,33 @@ class CNNLSTM(VideoClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        encoder = SmallCNN(channels)
-        recurrence = Recurrence(encoder.output_size, hidden_size, cell, num_layers, bidirectional)
+        if encoder_weights is not None and encoder != "inception_v1":
+            raise ValueError(f"encoder_weights={encoder_weights!r}: only inception_v1 takes them, not {encoder!r}")
+        network = make_encoder(encoder, channels, padding, bn_scale)
+        recurrence = Recurrence(network.output_size, hidden_size, cell, num_layers, bidirectional)
         self.stages = nn.Sequential()
-        self.stages.add_module("frames", PerFrame(encoder, frames_at_once))
+        self.stages.add_module("frames", PerFrame(network, frames_at_once, freeze_encoder))
         self.stages.add_module("hidden", recurrence)
         self.stages.add_module("state", Readout(readout, bidirectional))
         head = nn.Sequential(nn.Dropout(dropout), nn.Linear(recurrence.output_size, self.num_classes))
         self.stages.add_module("logits", head)
 
+    def setup(self, stage: str) -> None:
+        """Takes the weights that the 2D network is to start from; a run that resumes has its own."""
+        super().setup(stage)
+        wanted = self.hparams["encoder_weights"]
+        if stage == TrainerFn.FITTING and wanted is not None and self.trainer.ckpt_path is None:
+            self.load_encoder(wanted)
 
-class SmallCNN(nn.Module):
-    """Blocks of convolution, batch norm and rectifier with stride 2, averaged over a grid: (M, 3, H, W) to (M, D).
+    def load_encoder(self, name_or_path: str | Path) -> None:
+        """Gives the 2D network the weights of an Inception-v1, or of an I3D summed over time; its classifier is left.
 
-    A grid, not the whole frame: a mean over all places would hide where things are, and with that their motion.
-    D is the last block's filters times `grid` squared.
+        Raises:
+            FileNotFoundError: no such file.
+            OSError: a published file cannot be got.
+            ValueError: weights of another network, or for another padding or batch norm; keys that do not match.
+        """
+        from lightning_modules.pretrained import encoder_state, read_weights  # they know the networks
 
-    Args:
-        channels: filters of the blocks.
-        grid: cells in height and in width.
-    """
-
-    def __init__(self, channels: Sequence[int], grid: int = 4) -> None:
-        super().__init__()
-        if not channels:
-            raise ValueError("channels=[]: give at least one block")
-        blocks: list[nn.Module] = []
-        for inputs, outputs in zip((3, *channels), channels, strict=False):
-            blocks += [
-                nn.Conv2d(inputs, outputs, kernel_size=3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(inplace=True),
-            ]
-        self.blocks = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(grid), nn.Flatten())
-        self.output_size = channels[-1] * grid**2
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Frames (M, 3, H, W) to features (M, D)."""
-        features: Tensor = self.blocks(frames)
-        return features
-
-
-class PerFrame(nn.Module):
-    """Runs a 2D network on every frame of clips: (N, C, T, H, W) to (N, T, D).
-
-    Args:
-        network: (M, C, H, W) to (M, D).
-        frames_at_once: bound on M; default: N * T.
-    """
-
-    def __init__(self, network: nn.Module, frames_at_once: int | None = None) -> None:
-        super().__init__()
-        if frames_at_once is not None and frames_at_once < 1:
-            raise ValueError(f"frames_at_once={frames_at_once}: must be at least 1")
-        self.network = network
-        self.frames_at_once = frames_at_once
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """Clips (N, C, T, H, W) to frame features (N, T, D)."""
-        num_clips, num_frames = clips.shape[0], clips.shape[2]
-        frames = clips.transpose(1, 2).flatten(0, 1)
-        features = [self.network(chunk) for chunk in torch.split(frames, self.frames_at_once or len(frames))]
-        return torch.cat(features).view(num_clips, num_frames, -1)
+        encoder = cast(InceptionEncoder, cast(PerFrame, self.stages.frames).network)
+        encoder.stages.load_state_dict(encoder_state(read_weights(name_or_path), self), strict=True)

@@ -23,6 +23,11 @@ def inflate_filters(weight: Tensor, num_frames: int) -> Tensor:
     return weight.unsqueeze(2).repeat(1, 1, num_frames, 1, 1) / num_frames
 
 
+def deflate_filters(weight: Tensor) -> Tensor:
+    """Filters (D, C, T, h, w) to (D, C, h, w), summed over time: what they do to a video in which nothing moves."""
+    return weight.sum(2)
+
+
 def inflate_weights(
     state: Mapping[str, Tensor], target: nn.Module, rename: Callable[[str], str] = str
 ) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.array_pickles import read_arrays
-from lightning_modules.inflation import inflate_weights
+from lightning_modules.inflation import deflate_filters, inflate_weights
 from lightning_modules.published import PUBLISHED, Published
 from lightning_modules.weight_keys import I3D, INCEPTION_V1, naming_of, state_from_flax
 
@@ -289,6 +289,26 @@ def start_from(model: nn.Module, weights: Weights, keep_head: bool) -> None:
         stages.load_state_dict(state, strict=True)
     except (RuntimeError, ValueError) as error:  # torch names every key
         raise ValueError(f"{weights.path}: the weights do not fit: {' '.join(str(error).split())}") from None
+
+
+def encoder_state(weights: Weights, model: nn.Module) -> dict[str, Tensor]:
+    """The state of a 2D Inception-v1 without its classifier, from one, or from an I3D summed over time.
+
+    Args:
+        weights: as read.
+        model: has the arguments of the 2D network, and is held against those that the weights want.
+
+    Raises:
+        ValueError: weights of another network, or of one with other arguments.
+    """
+    if weights.class_path not in (INCEPTION_V1, I3D):
+        raise ValueError(f"{weights.path}: weights of {weights.class_path}, not of an Inception-v1 or I3D")
+    _refuse_other_arguments(model, weights)
+    kept = {key: value for key, value in weights.state.items() if not key.startswith(weights.head)}
+    return {
+        key.replace("Conv3d_", "Conv2d_"): deflate_filters(value) if value.ndim == 5 else value
+        for key, value in kept.items()
+    }
 
 
 def _refuse_other_arguments(model: nn.Module, weights: Weights) -> None:

@@ -1,0 +1,81 @@
+"""2D networks a frame: chunks, freezing, and an Inception that comes out of an I3D."""
+
+import pytest
+import torch
+
+from lightning_modules import CNNLSTM, I3D, InceptionV1
+from lightning_modules.frame_encoders import PerFrame, SmallCNN, make_encoder
+
+
+def save(model, path):
+    checkpoint = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return path
+
+
+def test_chunks_change_nothing():
+    network = SmallCNN((4, 8)).eval()
+    clips = torch.randn(2, 3, 5, 16, 16)
+    whole = PerFrame(network)(clips)
+    assert whole.shape == (2, 5, 128)
+    torch.testing.assert_close(PerFrame(network, frames_at_once=3)(clips), whole)
+    torch.testing.assert_close(whole[1, 4], network(clips[1, :, 4][None])[0])
+
+
+def test_a_frozen_encoder_stays_as_it_is():
+    model = CNNLSTM(num_classes=2, channels=(4,), hidden_size=3, freeze_encoder=True, dropout=0.0).train()
+    encoder = model.stages.frames
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.clip_logits(torch.randn(2, 3, 4, 16, 16)).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    assert model.stages.hidden.cells.weight_ih_l0.grad is not None
+    assert not encoder.network.training
+
+
+def test_an_encoder_from_a_2d_inception(tmp_path):
+    flat = InceptionV1(num_classes=3).eval()
+    model = CNNLSTM(num_classes=2, encoder="inception_v1", hidden_size=3).eval()
+    model.load_encoder(save(flat, tmp_path / "flat.ckpt"))
+    clips = torch.randn(1, 3, 2, 48, 48)
+    features = model.endpoints(clips, ["frames"])["frames"]
+    torch.testing.assert_close(features, flat.endpoints(clips, ["Mixed_5c"])["Mixed_5c"].mean((3, 4)).transpose(1, 2))
+
+
+def test_an_encoder_from_an_i3d_sees_a_still_video_as_it_does(tmp_path):
+    deep = I3D(num_classes=3, time_padding="replicate").eval()
+    model = CNNLSTM(num_classes=2, encoder="inception_v1", hidden_size=3).eval()
+    model.load_encoder(save(deep, tmp_path / "deep.ckpt"))
+    clips = torch.randn(1, 3, 1, 48, 48).expand(-1, -1, 8, -1, -1)
+    features = model.endpoints(clips, ["frames"])["frames"]
+    expected = deep.endpoints(clips, ["Mixed_5c"])["Mixed_5c"].mean((2, 3, 4))
+    torch.testing.assert_close(features[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_encoder_weights_for_other_arguments_are_refused(tmp_path):
+    path = save(InceptionV1(num_classes=3, bn_scale=True), tmp_path / "scaled.ckpt")
+    with pytest.raises(ValueError, match=r"the weights want bn_scale=True \(here False\)"):
+        CNNLSTM(num_classes=2, encoder="inception_v1").load_encoder(path)
+    with pytest.raises(ValueError, match="encoder_weights='x': only inception_v1 takes them, not 'small'"):
+        CNNLSTM(num_classes=2, encoder_weights="x")
+
+
+def test_unknown_encoders_say_what_there_is():
+    with pytest.raises(
+        ValueError, match="encoder='resnet18': must be small, inception_v1, timm:NAME or torchvision:NAME"
+    ):
+        make_encoder("resnet18")
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet18"])
+def test_other_packages_networks_where_they_import(name):
+    try:
+        encoder = make_encoder(name)
+    except ImportError as error:
+        assert f"encoder={name}: {name.partition(':')[0]} cannot be imported here" in str(error)  # noqa: PT017
+        return
+    assert encoder.output_size == 512
+    assert encoder(torch.randn(2, 3, 64, 64)).shape == (2, 512)
