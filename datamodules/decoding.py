@@ -150,8 +150,7 @@ def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
     """Gives a decoder the files whose frames it is known to find, and PyAV the others, as those of codecs it lacks.
 
     decord 0.6 and torchcodec 0.13 return other frames, without a word, after seeks into files with open groups of
-    pictures, intra refresh, an edit list that cuts frames away, and in AVI and transport streams with B-frames. Nor do
-    they see a file that claims gigantic frames: what reads the packets first refuses it.
+    pictures, intra refresh, an edit list that cuts frames away, and in AVI and transport streams with B-frames.
     """
 
     def guard(adapter: _Adapter) -> _Adapter:

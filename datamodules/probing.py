@@ -21,12 +21,12 @@ NO_FRAMES = "no frames"
 TRUNCATED = "truncated"  # the file's header promises more than the file holds
 DAMAGED = "damaged"  # packets or frames that do not decode
 TOO_SHORT = "too short"  # nothing is left after trimming
-TOO_LARGE = "too large"  # more pixels or frames than any video that this is for: a header that lies
+TOO_LARGE = "too large"  # more frames than any video that this is for: a header that lies
 OUT_OF_RANGE = "out of range"  # a frame index that the video does not have
 REASONS = (UNREADABLE, ABSENT, NO_VIDEO_STREAM, NO_FRAMES, TRUNCATED, DAMAGED, TOO_SHORT, TOO_LARGE, OUT_OF_RANGE)
 
 # What a few damaged bytes claim must not be allocated.
-MAX_PIXELS = 2**26  # of a frame: twice 8K
+MAX_PIXELS = 2**26  # of a frame, twice 8K; the decoder refuses larger ones, which counts as damaged
 MAX_FRAMES = 2**22  # of a video: 19 hours at 60 a second
 
 _LIMITS = {"max_pixels": str(MAX_PIXELS)}
@@ -107,7 +107,7 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
     """Opens a video with PyAV, one decoder thread; yields the container and its video stream.
 
     Raises:
-        DecodeError: `ABSENT`, `UNREADABLE`, `TOO_LARGE` or `NO_VIDEO_STREAM` (cover pictures do not count).
+        DecodeError: `ABSENT`, `UNREADABLE` or `NO_VIDEO_STREAM` (cover pictures do not count).
     """
     if not isinstance(source, bytes) and not os.path.isfile(source):  # noqa: PTH113 (any path-like)
         raise DecodeError(f"{os.fspath(source)}: no such file", ABSENT)
@@ -127,10 +127,7 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
                 raise DecodeError("the file has no video stream", NO_VIDEO_STREAM)
             if streams[0].codec_context is None:
                 raise DecodeError("the video stream's codec is not known to FFmpeg", UNREADABLE)
-            context = streams[0].codec_context
-            if context.width * context.height > MAX_PIXELS:
-                raise DecodeError(f"its frames of {context.width}x{context.height} are too large", TOO_LARGE)
-            context.options = _LIMITS
+            streams[0].codec_context.options = _LIMITS
             streams[0].thread_type = "NONE"
             streams[0].thread_count = 1
         yield container, streams[0]

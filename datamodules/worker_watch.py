@@ -86,7 +86,7 @@ class WorkerWatch:
         self._workers: dict[int, BaseProcess] = {}
         self._waiting = 0  # number of the batch that is waited for; 0 while none is
         self._stuck: dict[int, str] = {}  # by process id: how those were that the watch killed
-        self.ending = False
+        self._failure: WorkerFailedError | None = None
 
     def batches(self, loader: "DataLoader[Any]") -> Iterator[Any]:
         """What the loader gives.
@@ -114,31 +114,42 @@ class WorkerWatch:
                     return
                 except WorkerFailedError:
                     raise
-                except (RuntimeError, OSError, EOFError) as error:  # the last two: a message was cut off
+                except (RuntimeError, OSError, EOFError):  # the last two: a message was cut off
                     failure = self.failure()
                     if failure is None:
                         raise
-                    raise failure from error
+                    raise failure from None
                 self._waiting = 0
                 yield batch
         finally:
             over.set()
 
-    def failure(self) -> WorkerFailedError | None:
-        """The error for a worker that is gone, or None; the others are killed then, as no batch can follow."""
-        deadline = time.monotonic() + 1.0  # the news of an end may come before the end
-        while not (dead := [pid for pid, worker in self._workers.items() if not worker.is_alive()]):
-            if time.monotonic() > deadline:
+    def failure(self, wait_s: float = 1.0, ended_well_too: bool = True) -> WorkerFailedError | None:
+        """The error for a worker that is gone, or None; the others are killed then, as no batch can follow.
+
+        Args:
+            wait_s: the news of an end may come before the end: how long to wait for it.
+            ended_well_too: also for one that ended with status 0, which it should not while batches are missing.
+        """
+        if self._failure is not None:
+            return self._failure  # the others are gone by now too, and not to blame
+        deadline = time.monotonic() + wait_s
+        while not (dead := [pid for pid, one in self._workers.items() if _is_gone(one, ended_well_too)]):
+            if time.monotonic() >= deadline:
                 return None
             time.sleep(0.02)
-        self.ending = True
         board = self._board.look()
         notes = {int(pid): (number, int(row)) for number, (pid, row, _) in enumerate(board) if pid}
         dead.sort(key=lambda pid: (pid not in self._stuck, notes.get(pid, (0, IDLE))[1] == IDLE))
-        sentence = self._sentence(dead[0], *notes.get(dead[0], (None, IDLE)))
+        self._failure = WorkerFailedError(self._sentence(dead[0], *notes.get(dead[0], (None, IDLE))))
         for worker in self._workers.values():
             worker.kill()  # one that is stopped would never follow a request to end
-        return WorkerFailedError(sentence)
+        return self._failure
+
+    @property
+    def ending(self) -> bool:
+        """Whether a failure was met."""
+        return self._failure is not None
 
     def _sentence(self, pid: int, number: int | None, row: int) -> str:
         name = f"DataLoader worker {'' if number is None else f'{number} '}(process {pid})"
@@ -183,6 +194,10 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _is_gone(worker: BaseProcess, ended_well_too: bool) -> bool:
+    return not worker.is_alive() and (ended_well_too or worker.exitcode != 0)
+
+
 def _cause(code: int | None) -> str:
     if code is None or code >= 0:
         return "it ended by itself" if code is None else f"it ended with status {code}"
@@ -204,12 +219,15 @@ def _name_the_dead_at_once() -> None:
         try:
             raise_of_torch(number, frame)
         except RuntimeError:
-            for watch in list(_watches):
-                if watch.ending:
-                    return  # it has been said; these are the others, killed by the watch
-                failure = watch.failure()
-                if failure is not None:
-                    raise failure from None
+            deadline = time.monotonic() + 1.0
+            while time.monotonic() < deadline:
+                for watch in list(_watches):
+                    if watch.ending:
+                        return  # it has been said; these are the others, killed by the watch
+                    failure = watch.failure(0.0, ended_well_too=False)
+                    if failure is not None:
+                        raise failure from None
+                time.sleep(0.02)
             raise
 
     handler.names_the_dead = True  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules import video
 from datamodules.decoding import DecodeError
 from datamodules.quarantine import QuarantineError, read_quarantine
 from datamodules.shards import DatasetIndex
@@ -68,6 +69,7 @@ def test_evaluation_leaves_them_out_and_says_so(data, caplog):
     with pytest.raises(DecodeError, match=keys[3]):
         list(module.test_dataloader())
     assert main(["quarantine", "--data", str(data), "--keys", *keys[3:5]]) == 0
+    video._say_once.cache_clear()
     with caplog.at_level("INFO"):
         module = ShardedVideoDataModule(str(data), **SETTINGS, num_workers=0)
         read = [key for batch in module.test_dataloader() for key in batch.keys]
