@@ -277,5 +277,6 @@ def _how_to_leave_out(index: DatasetIndex, row: int) -> str:
     key = index.entry(row).key
     if isinstance(index.root, str):
         return f"if that video is to blame, add {key} to {index.root}/quarantine.csv and resume"
-    command = ["python", "-m", "pipeline", "quarantine", "--data", str(index.root), "--keys", key]
+    word = f"--keys+={key}" if key.startswith("-") else key  # YouTube's ids may begin so
+    command = ["python", "-m", "pipeline", "quarantine", str(index.root), word]
     return f"if that video is to blame, leave it out and resume: {shlex.join(command)}"

@@ -198,7 +198,7 @@ class UndecodableError(ValueError):
 
 def _compare(row: dict[str, Any], facts: CheckedVideo | Exception, root: Path) -> tuple[str, str]:
     """What is wrong with a video, and what to do; two empty texts for nothing."""
-    leave_out = f"leave them out: python -m pipeline quarantine --data {root} --keys KEY ..."
+    leave_out = f"leave them out: python -m pipeline quarantine {root} KEY ..."
     if isinstance(facts, UndecodableError):
         if facts.digest != row["content_sha256"]:
             return f"its bytes are damaged: {one_line(facts.detail)}", COPY

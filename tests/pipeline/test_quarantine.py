@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shlex
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from datamodules import video
 from datamodules.decoding import DecodeError
+from datamodules.feed import _how_to_leave_out
 from datamodules.quarantine import QuarantineError, read_quarantine
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
@@ -146,3 +148,12 @@ def test_all_processes_of_a_run_leave_out_the_same(data):
     rows = DatasetIndex.open(data).readable_rows("all")
     assert np.array_equal(rows, np.arange(1, len(index)))
     assert json.loads((data / "dataset.json").read_text())["identity"] == index.identity
+
+
+def test_the_command_that_a_lost_worker_names_is_one_that_works(data, capsys):
+    index = DatasetIndex.open(data)
+    words = shlex.split(_how_to_leave_out(index, 3).partition("python -m pipeline ")[2])
+    assert main(words) == 0
+    assert DatasetIndex.open(data).quarantined.tolist() == [3]
+    assert main(["quarantine", str(data), "--keys+=--a_000001"]) == 2  # as an id of YouTube's may begin
+    assert "keys=--a_000001: not in the index" in capsys.readouterr().err
