@@ -25,6 +25,7 @@ def test_class_names_and_identity_come_from_the_dataset(motion_dataset):
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
+        ({"worker_timeout_s": -1}, "worker_timeout_s=-1: must be at least 0"),
         ({"num_workers": -1}, "num_workers=-1: must be at least 0"),
         ({"clip_step": 0}, "clip_step=0: must be at least 1, or null"),
         ({"num_frames": 0}, "num_frames=0: must be at least 1"),

@@ -135,6 +135,8 @@ def test_verify_stats_and_index_know_them(data, capsys, tmp_path):
     assert "(1 quarantined)" in capsys.readouterr().out
     assert main(["stats", "--data", str(data)]) == 0
     assert f"never read, because quarantine.csv names them: {entry.split} 1" in capsys.readouterr().out
+    assert main(["plan", str(data), "--split", entry.split, "--batch-size", "1"]) == 0
+    assert "1 quarantined videos keep their places and are not read" in capsys.readouterr().out
     assert main(["index", "--shards", str(data), "--out", str(tmp_path / "again")]) == 0
     assert set(read_quarantine(tmp_path / "again")) == {entry.key}
     assert DatasetIndex.open(tmp_path / "again").quarantined.tolist() == [2]
