@@ -21,7 +21,9 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from datamodules.frame_hashes import FrameHasher
 from datamodules.probing import (
     DAMAGED,
+    MAX_FRAMES,
     NO_FRAMES,
+    TOO_LARGE,
     TOO_SHORT,
     TRUNCATED,
     DecodeError,
@@ -249,6 +251,8 @@ def transcode(
     start, end = _trim(table.duration, time_start, time_end)
     last = min(table.duration, Fraction(end)) if math.isfinite(end) else table.duration
     rate = _as_rate(profile.fps) if profile.fps is not None else table.rate.limit_denominator(1001)
+    if (last - Fraction(start)) * rate > MAX_FRAMES:
+        raise DecodeError(f"it claims to last {float(last):.0f} s, more than {MAX_FRAMES} frames", TOO_LARGE)
     converter = VideoReformatter()
     hasher: FrameHasher | None = None
     writer: _Mp4Writer | None = None

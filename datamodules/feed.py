@@ -7,8 +7,9 @@ The unit that travels to a worker is a whole batch, so the order of batches neve
 """
 
 import logging
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from datamodules.manifest import ShardFormatError
 from datamodules.plan import TrainPlan, evaluation_batches
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
+from datamodules.worker_watch import IDLE, WorkerBoard, WorkerWatch
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +112,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         seed: key of the augmentation, together with epoch and sample.
         skip_errors: leave out videos that cannot be decoded and count them (training), instead of failing.
         crop_size: S, for the shape of a batch without videos.
+        board: where a DataLoader worker notes what it reads, or None.
     """
 
     index: DatasetIndex
@@ -120,6 +123,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     seed: int
     skip_errors: bool
     crop_size: int
+    board: WorkerBoard | None = None
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
@@ -127,13 +131,17 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         times: list[tuple[float, float]] = []
         video_index: list[int] = []
         rows: list[int] = []
+        num_quarantined = 0
         for sample in request.samples.tolist():
             row = int(self.rows[sample])
+            if self.index.is_quarantined(row):  # it keeps its place in the plan, so that runs resume exactly
+                num_quarantined += 1
+                continue
+            self._note(row)
             try:
                 clips, clip_times = self._views(row, np.random.default_rng([self.seed, request.epoch, sample]))
             except DecodeError as error:
-                entry = self.index.entry(row)
-                message = f"video {entry.key} in {entry.shard} cannot be decoded by {self.decoder}: {error}"
+                message = f"{_name_video(self.index, row)} cannot be decoded by {self.decoder}: {error}"
                 if not self.skip_errors:
                     return ReadFailure(message)
                 _log.warning("left out of training: %s", message)
@@ -144,7 +152,13 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             rows.append(row)
             views += clips
             times += clip_times
-        return self._batch(views, times, video_index, rows, len(request.samples) - len(rows))
+        batch = self._batch(views, times, video_index, rows, len(request.samples) - num_quarantined - len(rows))
+        self._note(IDLE)
+        return batch
+
+    def _note(self, row: int) -> None:
+        if self.board is not None:
+            self.board.note(row)
 
     def _views(self, row: int, generator: np.random.Generator) -> tuple[list[Tensor], list[tuple[float, float]]]:
         """All views of one video, clip by clip, crop by crop, and the times of each."""
@@ -196,15 +210,29 @@ class PlannedLoader:
         reader: reads a batch.
         requests: this rank's batches.
         max_skipped: videos that may be left out of one pass before the run ends with DecodeError.
+        timeout_s: seconds that reading one video may take in a worker; 0 for no limit.
         options: the DataLoader's, such as `num_workers`.
     """
 
     def __init__(
-        self, reader: ClipReader, requests: TrainRequests | EvaluationRequests, max_skipped: int = 0, **options: Any
+        self,
+        reader: ClipReader,
+        requests: TrainRequests | EvaluationRequests,
+        max_skipped: int = 0,
+        timeout_s: float = 0,
+        **options: Any,
     ) -> None:
         self.sampler = requests  # the names under which Lightning looks for `set_epoch`
         self.batch_sampler = None
         self._max_skipped = max_skipped
+        self._watch: WorkerWatch | None = None
+        if options.get("num_workers", 0) > 0:
+            board, index = WorkerBoard(options["num_workers"]), reader.index
+            reader = replace(reader, board=board)
+            options["worker_init_fn"] = board.enter
+            self._watch = WorkerWatch(
+                board, timeout_s, lambda row: _name_video(index, row), lambda row: _how_to_leave_out(index, row)
+            )
         self._loader: DataLoader[Any] = DataLoader(
             reader,
             sampler=requests,
@@ -218,7 +246,7 @@ class PlannedLoader:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         skipped = 0
-        for batch in self._loader:
+        for batch in self._loader if self._watch is None else self._watch.batches(self._loader):
             if isinstance(batch, ReadFailure):
                 raise batch.error(batch.message)
             skipped += batch.num_skipped
@@ -238,3 +266,17 @@ class PlannedLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing: see `ShardedVideoDataModule.load_state_dict`."""
+
+
+def _name_video(index: DatasetIndex, row: int) -> str:
+    entry = index.entry(row)
+    return f"video {entry.key} in {entry.shard}"
+
+
+def _how_to_leave_out(index: DatasetIndex, row: int) -> str:
+    key = index.entry(row).key
+    if isinstance(index.root, str):
+        return f"if that video is to blame, add {key} to {index.root}/quarantine.csv and resume"
+    word = f"--keys+={key}" if key.startswith("-") else key  # YouTube's ids may begin so
+    command = ["python", "-m", "pipeline", "quarantine", str(index.root), word]
+    return f"if that video is to blame, leave it out and resume: {shlex.join(command)}"

@@ -70,6 +70,11 @@ class Manifest:
     identity: str
     format_version: int = field(default=FORMAT_VERSION)
 
+    @property
+    def encoded_by_us(self) -> bool:
+        """Whether `pack` encoded the videos; those of `--copy` and of others' tars are as somebody else made them."""
+        return bool(self.encode) and not self.encode.get("copy", False)
+
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write root/dataset.json, whole or not at all."""

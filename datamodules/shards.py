@@ -7,7 +7,7 @@ here too.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +20,7 @@ from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA, dataset_identity, 
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, parse_manifest, read_manifest
 from datamodules.mapped_index import MappedIndex, map_index, parquet_footer
 from datamodules.open_shards import OpenShards
+from datamodules.quarantine import quarantined_rows, read_quarantine, read_remote_quarantine
 from datamodules.remote_shards import Patience, RemoteShards, split_root
 from datamodules.tars import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
 
@@ -71,7 +72,8 @@ class DatasetIndex:
 
     Rows are numbered from 0 in the order of index.parquet: by shard, then by position in the shard. An index may be
     pickled and may be used after a fork: the other process opens its own files. Reading is safe from many threads. The
-    table is mapped into memory, once for all processes of a node: see `datamodules.mapped_index`.
+    table is mapped into memory, once for all processes of a node: see `datamodules.mapped_index`. `quarantined` has the
+    rows, int64, ascending, of the videos that quarantine.csv names: they are in `rows`, and the feed never reads them.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class DatasetIndex:
         mapped: MappedIndex,
         files: OpenShards | RemoteShards,
         options: dict[str, Any],
+        quarantined: np.ndarray,
     ):
         self.root = root
         self.manifest = manifest
@@ -93,6 +96,8 @@ class DatasetIndex:
         self._files = files
         self._options = options
         self._rows: dict[tuple[str, str | None], np.ndarray] = {}
+        self.quarantined = quarantined
+        self._never_read = frozenset(quarantined.tolist())
 
     @classmethod
     def open(
@@ -124,15 +129,18 @@ class DatasetIndex:
             "patience": patience,
         }
         if isinstance(root, Path):
-            return cls(root, *_open_local(root, max_open_files), options)
+            local = _open_local(root, max_open_files)
+            return cls(root, *local, options, quarantined_rows(local[1], read_quarantine(root)))
         cache = ByteCache(Path(cache_dir).expanduser().absolute(), cache_bytes) if cache_dir is not None else None
-        return cls(root, *_open_remote(RemoteShards(root, patience, cache)), options)
+        remote = _open_remote(RemoteShards(root, patience, cache))
+        return cls(root, *remote, options, quarantined_rows(remote[1], read_remote_quarantine(remote[2])))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if isinstance(self.root, Path):
-            return _reopen, (type(self), self.root.absolute(), self._options, self.identity)
+            # With the quarantine as it was read here: all processes of a run leave out the same videos.
+            return _reopen, (type(self), self.root.absolute(), self._options, self.identity, self.quarantined)
         # A worker that starts asks the server nothing: every read is held against the digest in the index anyway.
-        return type(self), (self.root, self.manifest, self._mapped, self._files, self._options)
+        return type(self), (self.root, self.manifest, self._mapped, self._files, self._options, self.quarantined)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -152,6 +160,21 @@ class DatasetIndex:
             self._rows[wanted] = self._find_rows(*wanted)
             self._rows[wanted].setflags(write=False)
         return self._rows[wanted]
+
+    def readable_rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
+        """Those of `rows` that are not quarantined: what evaluation and export read."""
+        rows = self.rows(split, fold)
+        left_out = np.isin(self.quarantined, rows, assume_unique=True)
+        return rows[~np.isin(rows, self.quarantined)] if left_out.any() else rows
+
+    def is_quarantined(self, row: int) -> bool:
+        """Whether this video is never to be read, because its key is in quarantine.csv."""
+        return row in self._never_read
+
+    def rows_of(self, keys: Collection[str]) -> np.ndarray:
+        """Rows of the videos with these keys, int64, ascending; keys that are not in the index are passed by."""
+        wanted = pa.array(sorted(keys), pa.string())
+        return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=wanted).to_numpy())
 
     def _find_rows(self, split: str, fold: str | None) -> np.ndarray:
         if split == ALL_SPLITS and (self.folds or ALL_SPLITS not in self.manifest.splits):
@@ -249,8 +272,10 @@ def _open_remote(files: RemoteShards) -> tuple[Manifest, MappedIndex, RemoteShar
     return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
 
 
-def _reopen(cls: type[DatasetIndex], root: Path | str, options: dict[str, Any], identity: str) -> DatasetIndex:
-    index = cls.open(root, **options)
+def _reopen(
+    cls: type[DatasetIndex], root: Path, options: dict[str, Any], identity: str, quarantined: np.ndarray
+) -> DatasetIndex:
+    index = cls(root, *_open_local(root, options["max_open_files"]), options, quarantined)
     if index.identity != identity:
         raise ShardFormatError(f"{root}: was packed anew while in use; start the run again")
     return index

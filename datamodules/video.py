@@ -2,12 +2,13 @@
 
 import logging
 import multiprocessing
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from datamodules.clips import ClipSampler, ClipShape, ShortVideos
 from datamodules.decoding import describe_decoder, resolve_decoder
@@ -50,13 +51,15 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         still: every clip repeats one of its frames: a control for what can be told without motion.
         num_workers: DataLoader processes a rank; 0 reads in this process.
         worker_start: how they start. `fork` is quick and unsafe beside threads, which Ray and CUDA have.
-        worker_timeout_s: seconds after which a worker that gives no batch ends the run.
+        worker_timeout_s: seconds that reading one video may take before its worker counts as stuck, and the run ends
+            with the video's key; 0 for no limit.
         prefetch_factor: batches a worker reads ahead.
         seed: key of order and augmentation.
         shuffle: `global`; `shards`, where neighbors in a shard are cheap to read together; `none`.
         shard_window: shards shuffled together, for `shuffle: shards`.
         drop_last: leave out the smaller last step of an epoch.
-        decoder: `auto` takes torchcodec where it imports, else PyAV.
+        decoder: `auto` takes torchcodec where it imports, else PyAV, and says so. decord is taken by its name alone: it
+            crashes on some damaged files, so name it for shards that `pack` encoded.
         train_split: split to train on.
         val_split: split to validate on; null for none. A dataset with folds has none.
         test_split: split to test on.
@@ -120,11 +123,14 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             raise ValueError(f"clip_step={clip_step}: must be at least 1, or null")
         if cache_bytes < 1:
             raise ValueError(f"cache_bytes={cache_bytes}: must be at least 1")
-        if num_workers < 0:
-            raise ValueError(f"num_workers={num_workers}: must be at least 0")
+        for name in ("num_workers", "worker_timeout_s"):
+            if self.hparams[name] < 0:
+                raise ValueError(f"{name}={self.hparams[name]}: must be at least 0")
         self.root = split_root(root)
         self.shape = ClipShape(num_frames, frame_interval, fps, short_videos)
         self.decoder = resolve_decoder(decoder)
+        if decoder == "auto":
+            _say_once(f"decoder auto: {describe_decoder(self.decoder)}")
         self._resume = ResumePoint()
         self._train_requests: TrainRequests | None = None
         self._usual_reload: int | None = None
@@ -132,9 +138,15 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     @cached_property
     def index(self) -> DatasetIndex:
         """The dataset's index, opened at first use."""
-        return DatasetIndex.open(
+        index = DatasetIndex.open(
             self.root, cache_dir=self.hparams["cache_dir"], cache_bytes=self.hparams["cache_bytes"]
         )
+        if self.decoder == "decord" and not index.manifest.encoded_by_us:
+            rank_zero_warn(
+                f"decoder='decord': the videos of {index.name} were not encoded by `pack`, and decord takes its "
+                "process down on some damaged files; decoder='pyav' does not"
+            )
+        return index
 
     @property
     def class_names(self) -> list[str]:
@@ -179,6 +191,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         transform = TrainTransform(hp["crop_size"], hp["resize"], hp["random_resized_crop"], hp["flip_probability"])
         sampler = ClipSampler(self.shape, "random", hp["clips_per_video"], still=hp["still"])
         reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], True, hp["crop_size"])
+        self._say_left_out(rows, hp["train_split"])
         max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self._world_size)
         return PlannedLoader(reader, self._train_requests, max_skipped, **self._worker_options)
 
@@ -214,7 +227,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         self, split: str, num_clips: int, num_crops: int, clip_step: int | None = None
     ) -> PlannedLoader:
         hp = self.hparams
-        rows = self.index.rows(split, hp["fold"])
+        rows = self.index.readable_rows(split, hp["fold"])
+        self._say_left_out(self.index.rows(split, hp["fold"]), split)
         method: Literal["uniform", "dense"] = "uniform" if clip_step is None else "dense"
         if clip_step is not None:  # the longest video says how many clips there can be
             num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // clip_step)
@@ -225,6 +239,11 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         batch_size = max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
         requests = EvaluationRequests(len(rows), batch_size, self._rank, self._world_size)
         return PlannedLoader(reader, requests, **self._worker_options)
+
+    def _say_left_out(self, rows: np.ndarray, split: str) -> None:
+        count = int(np.isin(self.index.quarantined, rows, assume_unique=True).sum())
+        if count:
+            _say_once(f"{self.index.name}: {count} of {len(rows)} videos of {split} are quarantined and not read")
 
     @property
     def _rank(self) -> int:
@@ -248,7 +267,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             "multiprocessing_context": context,
             "persistent_workers": True,
             "prefetch_factor": hp["prefetch_factor"],
-            "timeout": hp["worker_timeout_s"],
+            "timeout_s": hp["worker_timeout_s"],
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -275,6 +294,12 @@ class ShardedVideoDataModule(pl.LightningDataModule):
                 f"root={str(self.root)!r} holds {self.index.name} ({self.index.identity[:12]}): resume on the same data"
             )
         self._resume = ResumePoint(state_dict["epoch"], state_dict["consumed"], state_dict["steps"])
+
+
+@cache
+def _say_once(message: str) -> None:
+    """Once in each process, and only on the first rank."""
+    rank_zero_info(message)
 
 
 def _refuse_flip_of_sides(class_names: list[str], flip_probability: float) -> None:

@@ -28,6 +28,7 @@ VERBS = {
     "linear": "train a linear classifier on exported features and test it",
     "verify": "check a packed dataset: shards, index and manifest; with --full every frame",
     "index": "rebuild index and manifest from shards alone, ours or others'",
+    "quarantine": "leave videos of a packed dataset out of training and evaluation",
     "stats": "show the class balance, durations, rates and sizes of a dataset",
     "summarize": "print several reports side by side",
 }

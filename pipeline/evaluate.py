@@ -117,6 +117,8 @@ def evaluate(
         write_report(folder / REPORT_NAME, report)
         title = f"{checkpoint.name} on {provenance['dataset']}, {split}"
         extra = {"views": str(report["views"]), "seconds": f"{report['seconds']:.0f}"}
+        if provenance["quarantined"]:
+            extra["quarantined, not scored"] = str(len(provenance["quarantined"]))
         print_report(title, report, extra, [folder / PREDICTIONS_NAME, folder / REPORT_NAME])
         if overlap is not None:
             print(f"not held out: the checkpoint has seen {overlap['videos']} of these videos in training")

@@ -128,6 +128,8 @@ def features(
     if run_over_split(export, videos, tables, "predict", accelerator, devices) is not None:
         num_rows = pq.read_metadata(out).num_rows
         what = f"{num_rows} clips of {len(keys)} videos" if per == "clip" else f"{num_rows} videos"
+        if provenance["quarantined"]:
+            what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
         print(f"wrote {out}: {layer} of {what} of {split}, {size} numbers each, in {time.monotonic() - began:.0f} s")
 
 

@@ -99,7 +99,14 @@ def open_data(
 
 def rows_of(data: ShardedVideoDataModule) -> np.ndarray:
     """Row numbers of the videos that the data module will read, int64, in the order of the index."""
-    return data.index.rows(data.hparams["test_split"], data.hparams["fold"])
+    return data.index.readable_rows(data.hparams["test_split"], data.hparams["fold"])
+
+
+def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
+    """Keys of the videos of the split that are quarantined, so not read; in the order of the index."""
+    index = data.index
+    rows = index.rows(data.hparams["test_split"], data.hparams["fold"])
+    return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
 
 
 def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
@@ -149,6 +156,7 @@ def describe(trained: Trained, data: ShardedVideoDataModule) -> dict[str, Any]:
         "dataset_identity": data.index.identity,
         "split": hp["test_split"],
         "fold": None if hp["fold"] is None else str(hp["fold"]),
+        "quarantined": quarantined_keys(data),
         "sampling": {name: _plain(hp[name]) for name in CLIP_SETTINGS}
         | {"num_clips": None if dense else hp["num_clips"], "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]},
         "decoder": describe_decoder(data.decoder),

@@ -1,7 +1,14 @@
 """The data module: arguments, and what it refuses."""
 
+import importlib.util
+import json
+import shutil
+import warnings
+
 import pytest
 
+from datamodules import video
+from datamodules.decoding import describe_decoder
 from datamodules.manifest import ShardFormatError
 from datamodules.video import ShardedVideoDataModule
 
@@ -18,6 +25,7 @@ def test_class_names_and_identity_come_from_the_dataset(motion_dataset):
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
+        ({"worker_timeout_s": -1}, "worker_timeout_s=-1: must be at least 0"),
         ({"num_workers": -1}, "num_workers=-1: must be at least 0"),
         ({"clip_step": 0}, "clip_step=0: must be at least 1, or null"),
         ({"num_frames": 0}, "num_frames=0: must be at least 1"),
@@ -47,3 +55,25 @@ def test_mirroring_is_refused_where_classes_tell_left_from_right(motion_dataset)
     ):
         data.setup("fit")
     ShardedVideoDataModule(str(motion_dataset), flip_probability=0.0).setup("fit")
+
+
+def test_auto_says_once_which_decoder_it_took(motion_dataset, caplog):
+    video._say_once.cache_clear()
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            data = ShardedVideoDataModule(str(motion_dataset), decoder="auto")
+    assert caplog.text.count(f"decoder auto: {describe_decoder(data.decoder)}") == 1
+    assert data.decoder != "decord"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("decord") is None, reason="decord is not installed")
+def test_decord_warns_of_videos_that_packing_did_not_encode(motion_dataset, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(ShardedVideoDataModule(str(motion_dataset), decoder="decord").index) == 64
+    shutil.copytree(motion_dataset, tmp_path / "copied")
+    manifest = json.loads((tmp_path / "copied" / "dataset.json").read_text())
+    for encode in ({"copy": True}, {"copy": True, "label_from": "cls"}, {}):  # pack --copy, index of others', unknown
+        (tmp_path / "copied" / "dataset.json").write_text(json.dumps(manifest | {"encode": encode}))
+        with pytest.warns(UserWarning, match="were not encoded by `pack`, and decord takes its process down"):
+            assert len(ShardedVideoDataModule(str(tmp_path / "copied"), decoder="decord").index) == 64
