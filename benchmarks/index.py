@@ -32,6 +32,7 @@ IDENTITY = "0" * 64
 VIDEOS_PER_SHARD = 1000
 CLASSES = [f"class {number}" for number in range(700)]
 RANKS = 512
+HASHES = 80  # of 10 s
 
 
 def make(folder: Path, num_rows: int) -> None:
@@ -78,6 +79,10 @@ def _part(shards: list[ShardFile], first: int) -> pa.Table:
         "duration_s": np.full(count, 10.0),
         "content_sha256": [digests[start : start + 64] for start in range(0, len(digests), 64)],
         "source": [f"train/some class name/{number}_000010_000020.mp4" for number in numbers],
+        "frame_hashes": pa.ListArray.from_arrays(
+            np.arange(count + 1, dtype=np.int32) * HASHES,
+            np.frombuffer(random.bytes(8 * HASHES * count), dtype=np.uint64),
+        ),
     }
     return pa.table(columns, schema=INDEX_SCHEMA)
 

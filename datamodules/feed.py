@@ -7,6 +7,7 @@ The unit that travels to a worker is a whole batch, so the order of batches neve
 """
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,10 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
-    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation."""
+    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation.
+
+    `ahead` are the samples of the next batch that the same worker will read, as far as that is known.
+    """
 
     samples: Integers
     epoch: int
+    ahead: Integers | tuple[()] = ()
 
 
 class ReadFailure(NamedTuple):
@@ -97,6 +102,25 @@ class EvaluationRequests(Sampler[Request]):
             yield Request(samples, 0)
 
 
+class LookAhead(Sampler[Request]):
+    """The same requests, each with the samples of the one `distance` later: with so many workers, the same worker's."""
+
+    def __init__(self, requests: TrainRequests | EvaluationRequests, distance: int) -> None:
+        self.requests = requests
+        self.distance = distance
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        known: deque[Request] = deque()
+        for later in self.requests:
+            known.append(later)
+            if len(known) > self.distance:
+                yield known.popleft()._replace(ahead=later.samples)
+        yield from known
+
+
 @dataclass(frozen=True)
 class ClipReader(Dataset[ClipBatch | ReadFailure]):
     """Reads a planned batch: plain data and an index, so that it travels to workers under fork, forkserver and spawn.
@@ -127,6 +151,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         times: list[tuple[float, float]] = []
         video_index: list[int] = []
         rows: list[int] = []
+        self.index.expect([int(self.rows[sample]) for sample in (*request.samples, *request.ahead)])
         for sample in request.samples.tolist():
             row = int(self.rows[sample])
             try:
@@ -139,7 +164,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 _log.warning("left out of training: %s", message)
                 continue
             except ShardFormatError as error:
-                return ReadFailure(str(error), ShardFormatError)
+                return ReadFailure(f"video {self.index.entry(row).key}: {error}", ShardFormatError)
             video_index += [len(rows)] * len(clips)
             rows.append(row)
             views += clips
@@ -207,7 +232,7 @@ class PlannedLoader:
         self._max_skipped = max_skipped
         self._loader: DataLoader[Any] = DataLoader(
             reader,
-            sampler=requests,
+            sampler=LookAhead(requests, max(1, options.get("num_workers", 0))),
             batch_size=None,
             pin_memory=torch.cuda.is_available(),
             **options,

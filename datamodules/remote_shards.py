@@ -20,6 +20,7 @@ from fsspec.core import url_to_fs
 
 from datamodules.byte_cache import ByteCache
 from datamodules.manifest import ShardFormatError
+from datamodules.read_ahead import Answers, Job, Place
 
 _CHUNK_BYTES = 2**24
 _RETRIED_STATUS = (408, 425, 429)  # of the client errors 400 to 499, those that pass
@@ -109,6 +110,34 @@ class RemoteShards:
             if self.cache:
                 self.cache.put(sha256, data)
         return data
+
+    def read_place(self, place: Place) -> bytes:
+        """The bytes of one video; raises as `read`."""
+        return self.read(place.shard, place.offset, place.size, place.sha256)
+
+    def read_together(self, job: Job) -> Answers:
+        """The bytes of neighbors in a shard by one read; None for those that want reading one by one.
+
+        A read that fails for good is none of a single video's: each is then asked for by itself, and says so itself.
+        """
+        found = [self.cache.get(place.sha256) if self.cache else None for place in job]
+        missing = [number for number, data in enumerate(found) if data is None]
+        if len(missing) < 2:
+            return found
+        start = job[missing[0]].offset
+        size = job[missing[-1]].offset + job[missing[-1]].size - start
+        try:
+            data = self.read_range(job[0].shard, start, size)
+        except ShardFormatError:
+            return found
+        for number in missing:
+            place = job[number]
+            part = data[place.offset - start : place.offset - start + place.size]
+            if hashlib.sha256(part).hexdigest() == place.sha256:
+                found[number] = part
+                if self.cache:
+                    self.cache.put(place.sha256, part)
+        return found
 
     def read_range(self, name: str, offset: int, size: int, sha256: str | None = None) -> bytes:
         """Bytes [offset, offset + size) of a file, not from the cache; raises as `read`."""

@@ -20,6 +20,7 @@ from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA, dataset_identity, 
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, parse_manifest, read_manifest
 from datamodules.mapped_index import MappedIndex, map_index, parquet_footer
 from datamodules.open_shards import OpenShards
+from datamodules.read_ahead import Place, ReadAhead
 from datamodules.remote_shards import Patience, RemoteShards, split_root
 from datamodules.tars import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
 
@@ -41,6 +42,8 @@ __all__ = [
 
 ALL_SPLITS = "all"
 CACHE_BYTES = 50 * 2**30
+REMOTE_READS = 8
+REMOTE_READ_BYTES = 2**26
 
 
 class VideoEntry(NamedTuple):
@@ -93,6 +96,10 @@ class DatasetIndex:
         self._files = files
         self._options = options
         self._rows: dict[tuple[str, str | None], np.ndarray] = {}
+        self._ahead: ReadAhead | None = None
+        if isinstance(files, RemoteShards):
+            threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
+            self._ahead = ReadAhead(files.read_place, files.read_together, threads, max_bytes)
 
     @classmethod
     def open(
@@ -102,6 +109,8 @@ class DatasetIndex:
         cache_dir: str | Path | None = None,
         cache_bytes: int = CACHE_BYTES,
         patience: Patience = Patience(),  # noqa: B008 # immutable
+        remote_reads: int = REMOTE_READS,
+        remote_read_bytes: int = REMOTE_READ_BYTES,
     ) -> Self:
         """Open the dataset in a folder or at a URL; quick, because no shard is read.
 
@@ -111,8 +120,11 @@ class DatasetIndex:
             cache_dir: Where videos read from a URL are kept; None keeps none.
             cache_bytes: Bound on that folder.
             patience: How long reads from a URL are tried.
+            remote_reads: How many reads from a URL this process has under way at a time: see `expect`.
+            remote_read_bytes: Bound on the bytes of videos that are read ahead of being asked for.
 
         Raises:
+            ValueError: A bound that is less than 1.
             ShardFormatError: Folder, dataset.json, index.parquet or a shard is missing, damaged, or they do not belong
                 together; of a URL, shards are looked for when they are read.
         """
@@ -122,6 +134,8 @@ class DatasetIndex:
             "cache_dir": cache_dir,
             "cache_bytes": cache_bytes,
             "patience": patience,
+            "remote_reads": remote_reads,
+            "remote_read_bytes": remote_read_bytes,
         }
         if isinstance(root, Path):
             return cls(root, *_open_local(root, max_open_files), options)
@@ -202,6 +216,14 @@ class DatasetIndex:
         values["fold_splits"] = tuple(values["fold_splits"])
         return VideoEntry(**values)
 
+    def expect(self, rows: Sequence[int]) -> None:
+        """Announce the rows that `read_video` will be asked for, in order: those at a URL are read at once, in threads.
+
+        Rows that were announced before and are not among these are let go. Files of a folder are read when asked for.
+        """
+        if self._ahead is not None:
+            self._ahead.expect([self._place(row) for row in rows])
+
     def read_video(self, row: int) -> bytes:
         """The stored bytes of one video.
 
@@ -209,10 +231,14 @@ class DatasetIndex:
             IndexError: `row` is not in [0, len(self)).
             ShardFormatError: The shard is missing, or shorter than the index says.
         """
+        place = self._place(row)
+        if self._ahead is not None:
+            return self._ahead.take(place)
+        return self._files.read(place.shard, place.offset, place.size)  # type: ignore[union-attr,call-arg]
+
+    def _place(self, row: int) -> Place:
         entry = self.entry(row)
-        if isinstance(self._files, RemoteShards):
-            return self._files.read(entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
-        return self._files.read(entry.shard, entry.video_offset, entry.video_size)
+        return Place(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
 
 
 def _open_local(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex, OpenShards]:

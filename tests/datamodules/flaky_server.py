@@ -14,16 +14,22 @@ FAULTS = ("500", "reset", "short", "cut", "stall", "wrong")
 
 
 class FlakyServer(ThreadingHTTPServer):
-    """Serves a folder. Each `every`-th GET meets the next of `faults`; `served` has every good range that was sent."""
+    """Serves a folder. Each `every`-th GET meets the next of `faults`; `served` has every good range that was sent.
+
+    Every GET takes `latency_s` at least; `most_at_once` is how many of them were ever under way together.
+    """
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, faults: tuple[str, ...] = (), every: int = 2, stall_s: float = 2.0):
+    def __init__(self, folder: Path, faults: tuple[str, ...] = (), every: int = 2, stall_s: float = 2.0, latency_s: float = 0.0):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.faults = faults
         self.every = every
         self.stall_s = stall_s
+        self.latency_s = latency_s
+        self.at_once = 0
+        self.most_at_once = 0
         self.ranges = True
         self.gone = False
         self.gets = 0
@@ -62,9 +68,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self):
-        if self.server.gone:
+        server = self.server
+        if server.gone:
             self.close_connection = True
             return
+        with server.lock:
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+        try:
+            time.sleep(server.latency_s)
+            self._answer()
+        finally:
+            with server.lock:
+                server.at_once -= 1
+
+    def _answer(self):
         fault = self.server.next_fault()
         path = self.server.folder / self.path.lstrip("/")
         if fault == "500" or not path.is_file():
