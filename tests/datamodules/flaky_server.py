@@ -100,10 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(path, fault)
 
     def _send(self, path: Path, fault: str) -> None:
-        data = path.read_bytes()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start, end = (int(wanted[1]), int(wanted[2]) + 1) if wanted and self.server.ranges else (0, len(data))
-        part = data[start:end]
+        start, end = (int(wanted[1]), int(wanted[2]) + 1) if wanted and self.server.ranges else (0, path.stat().st_size)
+        with path.open("rb") as file:
+            file.seek(start)
+            part = file.read(max(0, end - start))
         if fault == "short":
             part = part[:-1]  # a well-formed answer with fewer bytes than asked for
         if fault == "wrong":

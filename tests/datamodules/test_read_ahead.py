@@ -11,7 +11,8 @@ import pytest
 from datamodules import read_ahead
 from datamodules.manifest import ShardFormatError
 from datamodules.read_ahead import Place, group_neighbors
-from datamodules.remote_shards import Patience, ShardUnavailableError
+from datamodules.remote_errors import ShardUnavailableError
+from datamodules.remote_shards import Patience
 from datamodules.shards import DatasetIndex
 from tests.datamodules.flaky_server import FAULTS, serving
 

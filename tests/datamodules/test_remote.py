@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from datamodules.manifest import ShardFormatError
-from datamodules.remote_shards import Patience, RemoteShards, ShardUnavailableError, split_root
+from datamodules.remote_errors import ShardUnavailableError
+from datamodules.remote_shards import Patience, RemoteShards, split_root
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
 from tests.datamodules.flaky_server import FAULTS, serving
