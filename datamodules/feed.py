@@ -7,7 +7,6 @@ The unit that travels to a worker is a whole batch, so the order of batches neve
 """
 
 import logging
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.batch import ClipBatch
 from datamodules.clips import ClipSampler, Integers
 from datamodules.decoding import DecodeError, decode_frames
+from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
 from datamodules.plan import TrainPlan, evaluation_batches
 from datamodules.shards import DatasetIndex
@@ -100,25 +100,6 @@ class EvaluationRequests(Sampler[Request]):
     def __iter__(self) -> Iterator[Request]:
         for samples in self._batches:
             yield Request(samples, 0)
-
-
-class LookAhead(Sampler[Request]):
-    """The same requests, each with the samples of the one `distance` later: with so many workers, the same worker's."""
-
-    def __init__(self, requests: TrainRequests | EvaluationRequests, distance: int) -> None:
-        self.requests = requests
-        self.distance = distance
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    def __iter__(self) -> Iterator[Request]:
-        known: deque[Request] = deque()
-        for later in self.requests:
-            known.append(later)
-            if len(known) > self.distance:
-                yield known.popleft()._replace(ahead=later.samples)
-        yield from known
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 MAX_GAP_BYTES = 2**15  # between neighbors that are read together: what one round trip would cost at 1 MB/s and more
 MAX_TOGETHER_BYTES = 2**22  # of one read: larger ones gain nothing and cost concurrency
+_IDLE_S = 10.0  # after which a thread ends: the next batch starts another
 
 
 class Place(NamedTuple):
@@ -54,7 +55,7 @@ class ReadAhead:
     Args:
         read: One place to its bytes, with all patience; raises what is wrong with this place.
         read_together: Neighbors to the bytes of each, None for those that want reading one by one.
-        threads: At least 1; started at first use, and daemons: they hold up no exit.
+        threads: At least 1; started when there is something to read, and daemons: they hold up no exit.
         max_bytes: Bound on what is being read or waits to be asked for; a larger video is read alone.
     """
 
@@ -84,7 +85,7 @@ class ReadAhead:
         self.most_bytes = 0  # that were ever held
 
     def expect(self, places: Sequence[Place]) -> None:
-        """Announce the places that will be asked for, in order; what was announced before and is not among them goes."""
+        """Announce the places that will be asked for, in order; what was announced before, but not now, is let go."""
         if self._process != os.getpid():
             self._forget()
         rows = {place.row for place in places}
@@ -130,16 +131,16 @@ class ReadAhead:
         while True:
             with self._changed:
                 while (job := self._next_job()) is None:
-                    self._changed.wait()
+                    if not self._changed.wait(_IDLE_S) and not self._waiting:
+                        self._threads.remove(threading.current_thread())
+                        return
                 futures: list[Future[bytes | None]] = [Future() for _ in job]
                 for place, future in zip(job, futures, strict=True):
                     self._begun[place.row] = place, future
                     self.held_bytes += place.size
                 self.most_bytes = max(self.most_bytes, self.held_bytes)
             try:
-                answers: Answers | BaseException = (
-                    [self._read(job[0])] if len(job) == 1 else self._read_together(job)
-                )
+                answers: Answers | BaseException = [self._read(job[0])] if len(job) == 1 else self._read_together(job)
             except BaseException as error:  # whatever it is, it is for who asks
                 answers = error
             self._answer(job, futures, answers)

@@ -11,7 +11,7 @@ from datamodules.manifest import ShardFormatError
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _RETRIED_STATUS = (408, 425, 429)  # of the client errors 400 to 499, those that pass
 _ACCESS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials; AWS_ENDPOINT_URL for a server of your own",
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws; AWS_ENDPOINT_URL for a server of your own",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
 }
 
@@ -86,8 +86,8 @@ def _lacks_credentials(error: BaseException) -> bool:
 
 def _status(error: BaseException) -> int | None:
     response: Any = getattr(error, "response", None)
+    status: Any = getattr(error, "status", None)
     if isinstance(response, dict):
-        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    status = getattr(error, "status", None)
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     status = getattr(error, "code", None) if status is None else status
     return status if isinstance(status, int) else None

@@ -6,9 +6,10 @@ here too.
 """
 
 import json
-import os
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,10 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datamodules.byte_cache import ByteCache
-from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA, dataset_identity, write_dataset
-from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, parse_manifest, read_manifest
-from datamodules.mapped_index import MappedIndex, map_index, parquet_footer
+from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA, dataset_identity, read_index_table, write_dataset
+from datamodules.manifest import Manifest, ShardFile, ShardFormatError, read_manifest
+from datamodules.mapped_index import MappedIndex
+from datamodules.mapped_rows import MappedRows
 from datamodules.open_shards import OpenShards
+from datamodules.opening import open_folder, open_url
 from datamodules.read_ahead import Place, ReadAhead
 from datamodules.remote_shards import Patience, RemoteShards, split_root
 from datamodules.tars import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
@@ -96,6 +99,8 @@ class DatasetIndex:
         self._files = files
         self._options = options
         self._rows: dict[tuple[str, str | None], np.ndarray] = {}
+        # A video's row is asked for when it is announced, read, decoded and put into its batch.
+        self._entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
         self._ahead: ReadAhead | None = None
         if isinstance(files, RemoteShards):
             threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
@@ -138,9 +143,9 @@ class DatasetIndex:
             "remote_read_bytes": remote_read_bytes,
         }
         if isinstance(root, Path):
-            return cls(root, *_open_local(root, max_open_files), options)
+            return cls(root, *open_folder(root, max_open_files), options)
         cache = ByteCache(Path(cache_dir).expanduser().absolute(), cache_bytes) if cache_dir is not None else None
-        return cls(root, *_open_remote(RemoteShards(root, patience, cache)), options)
+        return cls(root, *open_url(RemoteShards(root, patience, cache)), options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if isinstance(self.root, Path):
@@ -189,19 +194,35 @@ class DatasetIndex:
         """The values of an index column for some rows: numpy for numbers, a list for strings and lists of strings."""
         if name not in INDEX_SCHEMA.names:
             raise ValueError(f"column {name!r}: the index has {', '.join(INDEX_SCHEMA.names)}")
-        taken = self._table.column(name).take(pa.array(np.asarray(rows, dtype=np.int64)))
+        column = self._frame_hashes() if name == "frame_hashes" else self._table.column(name)
+        taken = column.take(pa.array(np.asarray(rows, dtype=np.int64)))
+        self._mapped.release()
         if pa.types.is_integer(taken.type) or pa.types.is_floating(taken.type):
             numbers: np.ndarray = taken.to_numpy()
             return numbers
         values: list[Any] = taken.to_pylist()
         return values
 
+    def _frame_hashes(self) -> Any:
+        """From index.parquet: no process keeps them."""
+        if isinstance(self._files, OpenShards):
+            return read_index_table(self._files.root, self.manifest).column("frame_hashes")
+        with TemporaryDirectory() as scratch:
+            self._files.fetch(INDEX_NAME, Path(scratch))
+            return read_index_table(Path(scratch), self.manifest).column("frame_hashes")
+
     def shard_sizes(self, rows: np.ndarray | Sequence[int]) -> tuple[int, ...]:
         """How many of these rows, which are ascending, lie in each shard that has any, in order."""
         ends = np.cumsum([shard.videos for shard in self.manifest.shards], dtype=np.int64)
         if int(ends[-1] if len(ends) else 0) != len(self):
             raise ShardFormatError(f"{self.root}: {INDEX_NAME} has {len(self)} rows, dataset.json says otherwise")
-        sizes = np.diff(np.searchsorted(rows, ends), prepend=0)
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # one run of rows, as splits are where none is a fold
+            places = np.clip(ends - rows[0], 0, len(rows))
+        else:
+            places = np.searchsorted(rows, ends)
+        sizes = np.diff(places, prepend=0)
+        if isinstance(rows, MappedRows):
+            rows.release()
         return tuple(sizes[sizes > 0].tolist())
 
     def entry(self, row: int) -> VideoEntry:
@@ -212,9 +233,7 @@ class DatasetIndex:
         """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row}: {self.name} has rows 0 to {len(self) - 1}")
-        values = self._mapped.row(row, VideoEntry._fields)
-        values["fold_splits"] = tuple(values["fold_splits"])
-        return VideoEntry(**values)
+        return self._entry(row)
 
     def expect(self, rows: Sequence[int]) -> None:
         """Announce the rows that `read_video` will be asked for, in order: those at a URL are read at once, in threads.
@@ -234,45 +253,17 @@ class DatasetIndex:
         place = self._place(row)
         if self._ahead is not None:
             return self._ahead.take(place)
-        return self._files.read(place.shard, place.offset, place.size)  # type: ignore[union-attr,call-arg]
+        return self._files.read(place.shard, place.offset, place.size)  # type: ignore[call-arg]
 
     def _place(self, row: int) -> Place:
         entry = self.entry(row)
         return Place(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
 
 
-def _open_local(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex, OpenShards]:
-    manifest = read_manifest(root)
-    path = root / INDEX_NAME
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            footer = parquet_footer(str(path), size, lambda offset, length: (file.seek(offset), file.read(length))[1])
-    except FileNotFoundError:
-        raise ShardFormatError(f"{root}: no {INDEX_NAME} beside {MANIFEST_NAME}; run pack again") from None
-    except OSError as error:
-        raise ShardFormatError(f"{path}: cannot be read ({error.strerror}); check the disk") from None
-    mapped = map_index(manifest, footer, lambda _: path, root, str(path))
-    present = set(os.listdir(root))  # noqa: PTH208 # names alone: a Path for each of 10,000 shards takes megabytes
-    missing = [shard.name for shard in manifest.shards if shard.name not in present]
-    if missing:
-        raise ShardFormatError(
-            f"{root}: {len(missing)} of {len(manifest.shards)} shards are missing, first {missing[0]}; copy them "
-            "here or run pack again"
-        )
-    return manifest, mapped, OpenShards(root, {shard.name: shard.bytes for shard in manifest.shards}, max_open_files)
-
-
-def _open_remote(files: RemoteShards) -> tuple[Manifest, MappedIndex, RemoteShards]:
-    where = f"{files.root}/{MANIFEST_NAME}"
-    try:
-        content = json.loads(files.read_file(MANIFEST_NAME))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ShardFormatError(f"{where}: cannot be read as JSON ({error}); copy the dataset again") from None
-    manifest = parse_manifest(content, where)
-    where = f"{files.root}/{INDEX_NAME}"
-    footer = parquet_footer(where, files.size(INDEX_NAME), lambda *place: files.read_range(INDEX_NAME, *place))
-    return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
+def _read_entry(mapped: MappedIndex, row: int) -> VideoEntry:
+    values = mapped.row(row, VideoEntry._fields)
+    values["fold_splits"] = tuple(values["fold_splits"])
+    return VideoEntry(**values)
 
 
 def _reopen(cls: type[DatasetIndex], root: Path | str, options: dict[str, Any], identity: str) -> DatasetIndex:

@@ -20,8 +20,11 @@ class FlakyServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 64  # with the usual 5, ten connections at once wait a second for the kernel to try again
 
-    def __init__(self, folder: Path, faults: tuple[str, ...] = (), every: int = 2, stall_s: float = 2.0, latency_s: float = 0.0):
+    def __init__(
+        self, folder: Path, faults: tuple[str, ...] = (), every: int = 2, stall_s: float = 2.0, latency_s: float = 0.0
+    ):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.faults = faults

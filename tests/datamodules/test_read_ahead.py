@@ -49,7 +49,9 @@ def whole_videos(index, served):
         row
         for shard, start, size in served
         for row, entry in enumerate(entries)
-        if entry.shard == shard and start <= entry.video_offset and entry.video_offset + entry.video_size <= start + size
+        if entry.shard == shard
+        and start <= entry.video_offset
+        and entry.video_offset + entry.video_size <= start + size
     )
 
 
@@ -104,16 +106,22 @@ def test_an_error_is_that_of_the_video_asked_for(motion_dataset, tmp_path):
         for row in rows:
             entry = local.entry(row)
             if entry.shard == lost:
-                with pytest.raises(ShardFormatError, match=rf"{lost}: {entry.video_size} bytes at offset "
-                                   rf"{entry.video_offset}: there is no such file"):
+                with pytest.raises(
+                    ShardFormatError,
+                    match=rf"{lost}: {entry.video_size} bytes at offset "
+                    rf"{entry.video_offset}: there is no such file",
+                ):
                     index.read_video(row)
             else:
                 assert index.read_video(row) == local.read_video(row)
         server.folder, server.faults, server.every = motion_dataset, ("500", "reset"), 1
         index.expect(rows[:9])
         entry = local.entry(rows[0])
-        with pytest.raises(ShardUnavailableError, match=rf"{entry.shard}: {entry.video_size} bytes at offset "
-                           rf"{entry.video_offset} could not be read in 2 tries"):
+        with pytest.raises(
+            ShardUnavailableError,
+            match=rf"{entry.shard}: {entry.video_size} bytes at offset "
+            rf"{entry.video_offset} could not be read in 2 tries",
+        ):
             index.read_video(rows[0])
         server.faults = ()
         assert index.read_video(rows[0]) == local.read_video(rows[0])  # it is back

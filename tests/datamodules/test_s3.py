@@ -92,7 +92,9 @@ def test_a_server_that_stalls_is_asked_again(bucket, s3_server, motion_dataset):
     process.send_signal(signal.SIGSTOP)
     try:
         index._files.patience = Patience(tries=2, first_wait_s=0.01, timeout_s=0.3)
-        with pytest.raises(ShardUnavailableError, match=r"could not be read in 2 tries .*, the network and your access"):
+        with pytest.raises(
+            ShardUnavailableError, match=r"could not be read in 2 tries .*, the network and your access"
+        ):
             index.read_video(0)
     finally:
         process.send_signal(signal.SIGCONT)
@@ -123,7 +125,9 @@ def test_without_credentials_it_says_which_to_set(bucket, monkeypatch):
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize(("root", "package"), [("s3://b/data", "s3fs"), ("gs://b/data", "gcsfs"), ("az://b/d", "adlfs")])
+@pytest.mark.parametrize(
+    ("root", "package"), [("s3://b/data", "s3fs"), ("gs://b/data", "gcsfs"), ("az://b/d", "adlfs")]
+)
 def test_an_absent_package_is_named_with_its_command(root, package):
     if importlib.util.find_spec(package) is not None:
         pytest.skip(f"{package} is installed")
