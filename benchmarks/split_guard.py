@@ -46,7 +46,7 @@ def make_videos(count: int) -> tuple[list[GuardedVideo], dict[tuple[str, str], s
     random = np.random.default_rng(count)
     videos: list[GuardedVideo] = []
     pairs: dict[tuple[str, str], str] = {}
-    train: list[np.ndarray] = []
+    train: list[GuardedVideo] = []
     for number in range(count):
         split = ("train", "test", "val")[int(np.searchsorted((0.85, 0.95), random.random(), side="right"))]
         hashes = make_hashes(random)
@@ -55,7 +55,7 @@ def make_videos(count: int) -> tuple[list[GuardedVideo], dict[tuple[str, str], s
             split = "test"
             source = int(random.integers(len(train)))
             kind = ("re-encoded", "mirrored", "overlap of 3 s")[number // 300 % 3]
-            other = train[source]
+            other = np.array(train[source].frame_hashes, dtype=np.uint64)
             if kind == "overlap of 3 s":
                 other = np.concatenate([other[-OVERLAP:], hashes[OVERLAP:]])
             hashes = disturbed(other, random.integers(3, 10, FRAMES), random)
@@ -63,9 +63,10 @@ def make_videos(count: int) -> tuple[list[GuardedVideo], dict[tuple[str, str], s
             pairs[f"t{source}", key] = kind
         if split == "train":
             key = f"t{len(train)}"
-            train.append(hashes)
         values = tuple(hashes.tolist())
         videos.append(GuardedVideo(key, split, (), key, key, values, FRAMES / HASHES_PER_SECOND))
+        if split == "train":
+            train.append(videos[-1])
     return videos, pairs
 
 

@@ -58,6 +58,7 @@ class FlakyServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a small body waits 40 ms for the acknowledgment of its headers
     server: FlakyServer
 
     def log_message(self, format, *args):
