@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.batch import ClipBatch
 from datamodules.clips import ClipSampler, Integers
 from datamodules.decoding import DecodeError, decode_frames
+from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
 from datamodules.plan import TrainPlan, evaluation_batches
 from datamodules.shards import DatasetIndex
@@ -30,10 +31,14 @@ _log = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
-    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation."""
+    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation.
+
+    `ahead` are the samples of the next batch that the same worker will read, as far as that is known.
+    """
 
     samples: Integers
     epoch: int
+    ahead: Integers | tuple[()] = ()
 
 
 class ReadFailure(NamedTuple):
@@ -132,6 +137,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         video_index: list[int] = []
         rows: list[int] = []
         num_quarantined = 0
+        announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
+        self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
         for sample in request.samples.tolist():
             row = int(self.rows[sample])
             if self.index.is_quarantined(row):  # it keeps its place in the plan, so that runs resume exactly
@@ -147,7 +154,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 _log.warning("left out of training: %s", message)
                 continue
             except ShardFormatError as error:
-                return ReadFailure(str(error), ShardFormatError)
+                return ReadFailure(f"video {self.index.entry(row).key}: {error}", ShardFormatError)
             video_index += [len(rows)] * len(clips)
             rows.append(row)
             views += clips
@@ -235,7 +242,7 @@ class PlannedLoader:
             )
         self._loader: DataLoader[Any] = DataLoader(
             reader,
-            sampler=requests,
+            sampler=LookAhead(requests, max(1, options.get("num_workers", 0))),
             batch_size=None,
             pin_memory=torch.cuda.is_available(),
             **options,

@@ -140,7 +140,7 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
         identity=_field(content, "identity", str, path),
         format_version=version,
     )
-    outside = [shard.name for shard in manifest.shards if Path(shard.name).name != shard.name]
+    outside = [shard.name for shard in manifest.shards if "/" in shard.name or shard.name in ("", ".", "..")]
     if outside:
         raise ShardFormatError(f"{path}: shard {outside[0]!r} must be a plain file name; pack the dataset again")
     return manifest

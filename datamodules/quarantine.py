@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from datamodules.aside import write_aside
 from datamodules.manifest import ShardFormatError
 from datamodules.mapped_index import MappedIndex
-from datamodules.remote_shards import RemoteShards, ShardUnavailableError
+from datamodules.remote_errors import ShardUnavailableError
+from datamodules.remote_shards import RemoteShards
 
 QUARANTINE_NAME = "quarantine.csv"
 

@@ -70,6 +70,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         cache_dir: folder on a local disk that keeps the videos read from a URL, for all ranks and workers of the node,
             from epoch to epoch and run to run; null keeps none. A `root` that is a folder is read where it lies.
         cache_bytes: bound on the size of `cache_dir`; what was not used for longest leaves first.
+        remote_reads: reads from a URL that each worker has under way at a time.
+        remote_read_bytes: bound on the bytes of videos that each worker reads from a URL ahead of decoding them.
 
     Raises:
         ValueError: an argument out of range, a split or fold that does not exist, too few videos, a flip that would
@@ -113,6 +115,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         eval_batch_bytes: int = 2**26,
         cache_dir: str | None = None,
         cache_bytes: int = 50 * 2**30,
+        remote_reads: int = 8,
+        remote_read_bytes: int = 2**26,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -121,8 +125,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
                 raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
         if clip_step is not None and clip_step < 1:
             raise ValueError(f"clip_step={clip_step}: must be at least 1, or null")
-        if cache_bytes < 1:
-            raise ValueError(f"cache_bytes={cache_bytes}: must be at least 1")
+        for name in ("cache_bytes", "remote_reads", "remote_read_bytes"):
+            if self.hparams[name] < 1:
+                raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
         for name in ("num_workers", "worker_timeout_s"):
             if self.hparams[name] < 0:
                 raise ValueError(f"{name}={self.hparams[name]}: must be at least 0")
@@ -138,9 +143,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     @cached_property
     def index(self) -> DatasetIndex:
         """The dataset's index, opened at first use."""
-        index = DatasetIndex.open(
-            self.root, cache_dir=self.hparams["cache_dir"], cache_bytes=self.hparams["cache_bytes"]
-        )
+        names = ("cache_dir", "cache_bytes", "remote_reads", "remote_read_bytes")
+        index = DatasetIndex.open(self.root, **{name: self.hparams[name] for name in names})
         if self.decoder == "decord" and not index.manifest.encoded_by_us:
             rank_zero_warn(
                 f"decoder='decord': the videos of {index.name} were not encoded by `pack`, and decord takes its "
