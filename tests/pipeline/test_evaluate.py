@@ -45,7 +45,8 @@ def test_every_video_once_with_the_scores_of_the_model(evaluated, motion_checkpo
         str(motion_dataset), batch_size=1, crop_size=32, num_clips=2, num_crops=3, num_workers=0
     )
     with torch.inference_mode():
-        expected = torch.cat([model.video_scores(batch) for batch in data.test_dataloader()])
+        batches = [data.on_after_batch_transfer(batch, 0) for batch in data.test_dataloader()]
+        expected = torch.cat([model.video_scores(batch) for batch in batches])
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
 
 

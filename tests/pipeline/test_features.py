@@ -28,7 +28,8 @@ def views_of(checkpoint, dataset, layer, **settings):
     model = VideoClassifier.load(checkpoint)
     data = ShardedVideoDataModule(str(dataset), batch_size=1, crop_size=32, num_workers=0, **settings)
     with torch.inference_mode():
-        for batch in data.predict_dataloader():
+        for loaded in data.predict_dataloader():
+            batch = data.on_after_batch_transfer(loaded, 0)
             yield model.endpoints(model.normalize(batch), [layer])[layer].numpy(), batch.clip_times.numpy()
 
 
