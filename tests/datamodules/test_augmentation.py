@@ -141,6 +141,18 @@ def test_wrong_options_are_named(make, message):
         make()
 
 
+def test_every_view_of_every_epoch_has_a_seed_of_its_own(motion_dataset):
+    settings = {"num_frames": 1, "crop_size": 8, "clips_per_video": 3, "flip_probability": 0.0, "num_workers": 0}
+    data = ShardedVideoDataModule(str(motion_dataset), **settings)
+    loader = data.train_dataloader()
+    seeds = set()
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        seeds.update(seed for batch in loader for seed in batch.seeds)
+    assert len(seeds) == 2 * 40 * 3
+    assert next(iter(data.val_dataloader())).seeds is None
+
+
 def training(root, resume=None, **more):
     """Every augmented training clip of epoch 1, by key and view, of all ranks."""
     settings = {"batch_size": 3, "num_frames": 4, "crop_size": 24, "clips_per_video": 2, "sided_classes": "keep"}

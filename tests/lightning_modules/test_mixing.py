@@ -79,13 +79,23 @@ def quiet(**settings):
 
 def test_the_loss_is_that_of_the_mixed_clips_and_smoothed_soft_targets():
     model, batch = quiet(mixup_alpha=0.8, label_smoothing=0.1, dropout=0.0), moving_bars(4)
-    loss = model.training_step(batch, 3)
-    mix = draw_mix([0, 0, 3, 0], 4, (32, 32), 0.8, 0.0, 1.0)
+    number = next(n for n in range(9) if draw_mix([0, 0, n, 0], 4, (32, 32), 0.8, 0.0, 1.0).share < 0.4)
+    mix = draw_mix([0, 0, number, 0], 4, (32, 32), 0.8, 0.0, 1.0)
+    loss = model.training_step(batch, number)
     logits = model.clip_logits(mix.clips(model.normalize(batch)))
     soft = 0.9 * mix.targets(batch.labels, 2) + 0.1 / 2
     torch.testing.assert_close(loss, -(soft * F.log_softmax(logits, dim=1)).sum(dim=1).mean())
-    right = (logits.argmax(1) == mix.dominant(batch.labels)).float().mean()
-    assert model.train_metrics.compute()["train/top1"] == right
+
+
+def test_metrics_of_training_count_the_dominant_label():
+    model, batch = quiet(mixup_alpha=0.8), moving_bars(4)
+    for number in range(9):
+        mix = draw_mix([0, 0, number, 0], 4, (32, 32), 0.8, 0.0, 1.0)
+        dominant = mix.dominant(batch.labels)
+        model.clip_logits = lambda x, right=dominant: F.one_hot(right, 2) * 9.0
+        model.training_step(batch, number)
+    assert not torch.equal(dominant, batch.labels)
+    assert model.train_metrics.compute()["train/top1"] == 1
 
 
 def test_nothing_is_mixed_by_default_nor_in_evaluation():

@@ -89,6 +89,7 @@ def test_the_page_has_the_clips_that_training_sees(motion_dataset, tmp_path, cap
 
     trainer = ["accelerator=cpu", "devices=1", "max_epochs=1", "limit_train_batches=2", "limit_val_batches=0"]
     trainer += ["enable_progress_bar=false", "enable_model_summary=false", "enable_checkpointing=false"]
+    trainer += [f"default_root_dir={tmp_path}"]
     cli = build(["--config", config, *(f"--trainer.{setting}" for setting in trainer)])
     cli.trainer.callbacks.append(Keep())
     cli.trainer.fit(cli.model, cli.datamodule)
