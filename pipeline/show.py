@@ -5,6 +5,7 @@ nothing can differ from what a run would see, but for the normalization and the 
 """
 
 import warnings
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,58 +49,66 @@ def main(words: list[str]) -> None:
         subclass_mode_data=True,
         seed_everything_default=0,
         parser_kwargs=parser_settings() | {"prog": "python -m pipeline show"},
-        args=spell_out(show, words),
+        args=spell_out(PageOptions, words),
         run=False,
     )
     if not isinstance(cli.datamodule, ShardedVideoDataModule):
-        raise ValueError(
-            f"data={type(cli.datamodule).__name__}: `show` knows ShardedVideoDataModule and its subclasses"
-        )
-    show(cli.datamodule, **{name: cli.config[name] for name in ("out", "stage", "num_videos", "num_views", "epoch")})
+        raise ValueError(f"data={type(cli.datamodule).__name__}: `show` knows ShardedVideoDataModule, or one from it")
+    show(cli.datamodule, PageOptions(**{field.name: cli.config[field.name] for field in fields(PageOptions)}))
 
 
-def show(
-    data: ShardedVideoDataModule,
-    out: Path,
-    stage: Stage | list[Stage] | None = None,
-    num_videos: int = 4,
-    num_views: int = 3,
-    epoch: int = 0,
-) -> None:
-    """Write a page of clips as a configuration feeds them to a network.
+@dataclass(frozen=True)
+class PageOptions:
+    """What of the clips is on the page.
 
-    Args:
-        data: makes the clips; its batches become as small as the page needs, which changes no clip.
+    Attributes:
         out: the HTML file to write; it holds its pictures and needs nothing else.
         stage: of train, val, test and predict (feature export), those to show; default: all that the dataset has.
         num_videos: videos of each stage: the first ones of the epoch, of a run of one process.
         num_views: clips, or crops of clips, shown of each video, evenly chosen.
         epoch: of training: which one, from 0; its order and augmentation.
+    """
+
+    out: Path
+    stage: Stage | list[Stage] | None = None
+    num_videos: int = 4
+    num_views: int = 3
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_videos", 1), ("num_views", 1), ("epoch", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+
+
+def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
+    """Writes a page of clips as a data module feeds them to a network.
+
+    Args:
+        data: makes the clips; its batches become as small as the page needs, which changes no clip.
+        page: what to show, and where.
 
     Raises:
-        ValueError: a number is out of range, the dataset is not there or lacks a stage that was asked for.
+        ValueError: the dataset is not there or lacks a stage that was asked for.
     """
-    for name, value, least in (("num_videos", num_videos, 1), ("num_views", num_views, 1), ("epoch", epoch, 0)):
-        if value < least:
-            raise ValueError(f"{name}={value}: must be at least {least}")
     data.hparams["num_workers"] = 0
-    data.hparams["batch_size"] = min(num_videos, data.hparams["batch_size"])
+    data.hparams["batch_size"] = min(page.num_videos, data.hparams["batch_size"])
     stages = []
-    for name in [stage] if isinstance(stage, str) else stage or STAGES:
+    for name in [page.stage] if isinstance(page.stage, str) else page.stage or STAGES:
         try:
-            stages.append(_stage(data, name, num_videos, num_views, epoch))
+            stages.append(_stage(data, name, page))
         except ValueError as error:
-            if stage is not None or name == "train":
+            if page.stage is not None or name == "train":
                 raise
             print(f"{name} is not shown: {error}")
             stages.append(ShownStage(name, str(error), []))
     settings = {name: str(data.hparams[name]) for name in _SETTINGS}
-    title = f"{data.index.name}: clips as the network gets them"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with write_aside(out) as temporary:
-        temporary.write_text(draw_page(title, data.identity | {"epoch": epoch}, settings, stages), encoding="utf-8")
+    title, origin = f"{data.index.name}: clips as the network gets them", data.identity | {"epoch": page.epoch}
+    page.out.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(page.out) as temporary:
+        temporary.write_text(draw_page(title, origin, settings, stages), encoding="utf-8")
     videos = sum(len(one.videos) for one in stages)
-    print(f"wrote {out}: {videos} videos, {out.stat().st_size / 2**20:.1f} MiB")
+    print(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
 
 
 class _ShowCLI(TrainingCLI):
@@ -107,7 +116,7 @@ class _ShowCLI(TrainingCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
-        parser.add_function_arguments(show, as_group=False, skip={"data"})
+        parser.add_class_arguments(PageOptions, as_group=False)
         for name in ("ckpt_path", "weights_only"):  # which a configuration that `fit` saved has too
             parser.add_argument(f"--{name}", default=None, help="not looked at")
 
@@ -119,7 +128,7 @@ class _ShowCLI(TrainingCLI):
         self.datamodule = self.parser.instantiate_classes(only).data
 
 
-def _stage(data: ShardedVideoDataModule, stage: Stage, num_videos: int, num_views: int, epoch: int) -> ShownStage:
+def _stage(data: ShardedVideoDataModule, stage: Stage, page: PageOptions) -> ShownStage:
     """The first videos of a stage, read as a run would."""
     hp = data.hparams
     if stage == "train":
@@ -128,15 +137,15 @@ def _stage(data: ShardedVideoDataModule, stage: Stage, num_videos: int, num_view
     if not loader:  # `val_split: null`
         raise ValueError(f"{stage}_split=null: there is nothing to show")
     if isinstance(loader.sampler, TrainRequests):
-        loader.sampler.set_epoch(epoch)
+        loader.sampler.set_epoch(page.epoch)
     videos: list[ShownVideo] = []
     for loaded in loader:
         crops = loaded.crops_to_cut
-        videos += _videos(data, data.on_after_batch_transfer(loaded, 0), crops, num_views)
-        if len(videos) >= num_videos:
+        videos += _videos(data, data.on_after_batch_transfer(loaded, 0), crops, page.num_views)
+        if len(videos) >= page.num_videos:
             break
-    of = f"split {hp[f'{stage}_split']}" + (f", epoch {epoch}" if stage == "train" else "")
-    return ShownStage(stage, of, videos[:num_videos])
+    of = f"split {hp[f'{stage}_split']}" + (f", epoch {page.epoch}" if stage == "train" else "")
+    return ShownStage(stage, of, videos[: page.num_videos])
 
 
 def _videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num_views: int) -> list[ShownVideo]:
