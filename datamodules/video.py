@@ -184,11 +184,10 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Opens the index and refuses what cannot work, before the first batch."""
         if stage == TrainerFn.FITTING:
-            self._unmirrored  # noqa: B018 - raises where mirroring has to be decided
+            self._unmirrored(self.hparams["sided_classes"])
 
-    @property
-    def _unmirrored(self) -> frozenset[int]:
-        return unmirrored_labels(self.class_names, self.hparams["flip_probability"], self.hparams["sided_classes"])
+    def _unmirrored(self, sided_classes: SidedClasses) -> frozenset[int]:
+        return unmirrored_labels(self.class_names, self.hparams["flip_probability"], sided_classes)
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
         """Cuts the crops of tests, and changes the pixels of training clips; both on the device, nothing twice."""
@@ -214,8 +213,10 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             self._ask_again_next_epoch(len(self._train_requests) != plan.num_steps())
         transform = TrainTransform(hp["crop_size"], hp["resize"], hp["random_resized_crop"], hp["flip_probability"])
         sampler = ClipSampler(self.shape, "random", hp["clips_per_video"], still=hp["still"])
+        # `setup` has refused what is to be refused; a loader that was asked for without it mirrors no sided class.
+        unmirrored = self._unmirrored("keep" if hp["sided_classes"] == "refuse" else hp["sided_classes"])
         reader = ClipReader(
-            self.index, rows, sampler, transform, self.decoder, hp["seed"], True, hp["crop_size"], self._unmirrored
+            self.index, rows, sampler, transform, self.decoder, hp["seed"], True, hp["crop_size"], unmirrored
         )
         max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self._world_size)
         return PlannedLoader(reader, self._train_requests, max_skipped, **self._worker_options)
