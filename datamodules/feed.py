@@ -1,7 +1,7 @@
 """From the plan to batches: the dataset that reads a planned batch, and the loader that asks for them in order.
 
     TrainRequests / EvaluationRequests ─▶ Request(samples, epoch) ─▶ a DataLoader worker:
-        ClipReader: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ crops ─▶ ClipBatch
+        ClipReader: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch
 
 The unit that travels to a worker is a whole batch, so the order of batches never depends on the number of workers.
 """
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.batch import ClipBatch
+from datamodules.batch import ClipBatch, Window
 from datamodules.clips import ClipSampler, Integers
+from datamodules.crops import lay_out
 from datamodules.decoding import DecodeError, decode_frames
 from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
@@ -46,6 +47,16 @@ class ReadFailure(NamedTuple):
 
     message: str
     error: type[ValueError] = DecodeError
+
+
+class View(NamedTuple):
+    """A clip as a worker makes it: uint8 (T, H, W, C), its frames' numbers, its seconds, its window, its seed."""
+
+    clip: Tensor
+    frame_numbers: Integers
+    times: tuple[float, float]
+    window: Window
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -112,12 +123,13 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         index: the dataset.
         rows: int64, the rows of the split's videos, by sample number.
         sampler: which clips a video gives.
-        transform: uint8 (T, H, W, C) to one random crop or to a list of fixed ones, uint8 (T, S, S, C).
+        transform: uint8 (T, H, W, C) to a random crop, or to a window that holds fixed crops, of height or width S.
         decoder: name of the decoder, resolved.
         seed: key of the augmentation, together with epoch and sample.
         skip_errors: leave out videos that cannot be decoded and count them (training), instead of failing.
         crop_size: S, for the shape of a batch without videos.
         board: where a DataLoader worker notes what it reads, or None.
+        unmirrored: labels of the classes whose clips are never mirrored.
     """
 
     index: DatasetIndex
@@ -129,11 +141,11 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     skip_errors: bool
     crop_size: int
     board: WorkerBoard | None = None
+    unmirrored: frozenset[int] = frozenset()
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
-        views: list[Tensor] = []
-        times: list[tuple[float, float]] = []
+        views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
         num_quarantined = 0
@@ -146,7 +158,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 continue
             self._note(row)
             try:
-                clips, clip_times = self._views(row, np.random.default_rng([self.seed, request.epoch, sample]))
+                clips = self._views(row, [self.seed, request.epoch, sample])
             except DecodeError as error:
                 message = f"{_name_video(self.index, row)} cannot be decoded by {self.decoder}: {error}"
                 if not self.skip_errors:
@@ -158,8 +170,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             video_index += [len(rows)] * len(clips)
             rows.append(row)
             views += clips
-            times += clip_times
-        batch = self._batch(views, times, video_index, rows, len(request.samples) - num_quarantined - len(rows))
+        batch = self._batch(views, video_index, rows, len(request.samples) - num_quarantined - len(rows))
         self._note(IDLE)
         return batch
 
@@ -167,43 +178,49 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         if self.board is not None:
             self.board.note(row)
 
-    def _views(self, row: int, generator: np.random.Generator) -> tuple[list[Tensor], list[tuple[float, float]]]:
-        """All views of one video, clip by clip, crop by crop, and the times of each."""
+    def _views(self, row: int, key: list[int]) -> list[View]:
+        """All clips of one video; what is random in them comes from `key` alone."""
         entry = self.index.entry(row)
+        generator = np.random.default_rng(key)
         frame_numbers = self.sampler(entry.num_frames, entry.fps, generator)
         frames = torch.from_numpy(
             decode_frames(self.index.read_video(row), frame_numbers.ravel().tolist(), self.decoder)
         )
-        views: list[Tensor] = []
-        times: list[tuple[float, float]] = []
+        views: list[View] = []
         for numbers, clip in zip(frame_numbers, torch.split(frames, frame_numbers.shape[1]), strict=True):
+            seed = None
             if isinstance(self.transform, TrainTransform):
-                crops = [self.transform(clip, generator)]
+                cut, window = self.transform(clip, generator, entry.label not in self.unmirrored)
+                seed = _view_seed(key, len(views))
             else:
-                crops = self.transform(clip)
-            views += crops
-            times += [(numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps)] * len(crops)
-        return views, times
+                cut, window = self.transform(clip)
+            times = (numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps)
+            views.append(View(cut, numbers, times, window, seed))
+        return views
 
-    def _batch(
-        self,
-        views: list[Tensor],
-        times: list[tuple[float, float]],
-        video_index: list[int],
-        rows: list[int],
-        num_skipped: int,
-    ) -> ClipBatch:
+    def _batch(self, views: list[View], video_index: list[int], rows: list[int], num_skipped: int) -> ClipBatch:
         size, num_frames = self.crop_size, self.sampler.shape.num_frames
         entries = [self.index.entry(row) for row in rows]
+        clips = [view.clip for view in views] or [torch.empty((num_frames, size, size, 3), dtype=torch.uint8)]
+        numbers = np.stack([view.frame_numbers for view in views]) if views else np.empty((0, num_frames), np.int64)
         return ClipBatch(
-            clips=torch.stack(views) if views else torch.empty((0, num_frames, size, size, 3), dtype=torch.uint8),
+            clips=lay_out(clips)[: len(views)],
             video_index=torch.tensor(video_index, dtype=torch.int64),
             labels=torch.tensor([entry.label for entry in entries], dtype=torch.int64),
             keys=[entry.key for entry in entries],
             rows=torch.tensor(rows, dtype=torch.int64),
-            clip_times=torch.tensor(times, dtype=torch.float64).reshape(len(views), 2),
+            clip_times=torch.tensor([view.times for view in views], dtype=torch.float64).reshape(len(views), 2),
             num_skipped=num_skipped,
+            frame_numbers=torch.from_numpy(numbers),
+            windows=[view.window for view in views],
+            seeds=[view.seed for view in views if view.seed is not None] or None,
+            crops_to_cut=1 if isinstance(self.transform, TrainTransform) else self.transform.num_crops,
         )
+
+
+def _view_seed(key: list[int], view: int) -> int:
+    """The key of what is done to a view on the device: of its own stream, beside the one that chose its window."""
+    return int(np.random.SeedSequence(key, spawn_key=(view,)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class PlannedLoader:

@@ -16,7 +16,7 @@ from pipeline.feature_export import ExportedFeatures, FeatureExport, pool
 from pipeline.inference import run_over_split
 from pipeline.predictions import fixed_size_lists, from_fixed_size_lists, provenance_of, with_provenance
 from pipeline.rank_tables import RankTables
-from pipeline.trained import describe, open_checkpoint, open_data, rows_of, try_one_clip
+from pipeline.trained import describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
 
 
 def features(
@@ -29,6 +29,8 @@ def features(
     per: Literal["video", "clip"] = "video",
     num_clips: int | None = None,
     clip_step: int | None = None,
+    whole: bool = False,
+    max_frames: int = 512,
     num_crops: Literal[1, 3] = 1,
     overwrite: bool = False,
     batch_size: int = 8,
@@ -61,6 +63,8 @@ def features(
         per: a row a video, the mean over its views; or a row a clip, with its start and end in seconds.
         num_clips: clips a video, spread evenly; default: 10.
         clip_step: take clips this many source frames apart instead. C3D's paper has 8, for clips of 16 frames.
+        whole: take all of a video as one clip instead, for networks that take any number of frames.
+        max_frames: of a clip of a whole video; a longer video gives several, evenly.
         num_crops: crops a clip: 1 (the center) or 3 (along the longer side); their features are averaged.
         overwrite: replace a file of other settings.
         batch_size: videos in a step of one process, at most.
@@ -84,10 +88,7 @@ def features(
         DecodeError: a video cannot be decoded; nothing is written.
     """
     began = time.monotonic()
-    if num_clips is not None and clip_step is not None:
-        raise ValueError(f"num_clips={num_clips}, clip_step={clip_step}: give one of them")
-    if clip_step is not None and clip_step < 1:
-        raise ValueError(f"clip_step={clip_step}: must be at least 1")
+    views = view_settings(num_clips, clip_step, whole, max_frames, num_crops)
     trained = open_checkpoint(checkpoint, allow)
     clips = {
         "num_frames": num_frames,
@@ -104,9 +105,7 @@ def features(
         split,
         fold,
         clips,
-        num_clips=10 if num_clips is None else num_clips,
-        clip_step=clip_step,
-        num_crops=num_crops,
+        **views,
         batch_size=batch_size,
         num_workers=num_workers,
         decoder=decoder,

@@ -16,7 +16,7 @@ from lightning_modules import VideoClassifier
 from lightning_modules.classifier import read_checkpoint
 
 # What a clip is: taken from the checkpoint where nobody says otherwise.
-CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "still")
+CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
 _BATCH_BYTES = 2**23  # of uint8 clips: a video of ten of C3D's, whose first layer then takes 0.5 GB
 _LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
 
@@ -97,6 +97,37 @@ def open_data(
     return data
 
 
+def view_settings(
+    num_clips: int | None, clip_step: int | None, whole: bool, max_frames: int, num_crops: int
+) -> dict[str, Any]:
+    """The views of a video as arguments of `ShardedVideoDataModule`.
+
+    Args:
+        num_clips: clips spread evenly; None is 10.
+        clip_step: clips this many source frames apart instead.
+        whole: all of the video as one clip instead.
+        max_frames: of a clip of a whole video.
+        num_crops: crops a clip.
+
+    Raises:
+        ValueError: more than one way to take clips, or a number out of range.
+    """
+    ways = {"num_clips": num_clips, "clip_step": clip_step, "whole": whole or None}
+    given = [f"{name}={value}" for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{', '.join(given)}: give one of them")
+    if clip_step is not None and clip_step < 1:
+        raise ValueError(f"clip_step={clip_step}: must be at least 1")
+    sampling = "whole" if whole else "uniform" if clip_step is None else "dense"
+    return {
+        "test_sampling": sampling,
+        "num_clips": 10 if num_clips is None else num_clips,
+        "clip_step": clip_step,
+        "max_frames": max_frames,
+        "num_crops": num_crops,
+    }
+
+
 def rows_of(data: ShardedVideoDataModule) -> np.ndarray:
     """Row numbers of the videos that the data module will read, int64, in the order of the index."""
     return data.index.readable_rows(data.hparams["test_split"], data.hparams["fold"])
@@ -126,28 +157,32 @@ def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected
 
 
 def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str = "logits") -> Tensor:
-    """What a layer gives for one black clip, on the CPU: float (1, ...).
+    """What a layer gives for one black clip, on the CPU: float (1, ...). For whole videos, two lengths are tried.
 
     Raises:
         ValueError: no such layer, or the network was built for clips of another shape.
     """
     num_frames, size = data.hparams["num_frames"], data.hparams["crop_size"]
+    whole = data.hparams["test_sampling"] == "whole"
     if layer not in trained.model.endpoints_available:
         trained.model.endpoints(torch.empty(0), [layer])  # raises, and lists the layers
     try:
         with torch.inference_mode():
+            if whole:
+                trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), [layer])
             return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), [layer])[layer]
     except RuntimeError as error:
+        wanted = "clips of any length, for whole videos" if whole else f"num_frames={num_frames}, crop_size={size}"
         raise ValueError(
-            f"num_frames={num_frames}, crop_size={size}: the {type(trained.model).__name__} of {trained.path} was "
-            f"built for other clips ({str(error).splitlines()[0]})"
+            f"{wanted}: the {type(trained.model).__name__} of {trained.path} was built for other clips "
+            f"({str(error).splitlines()[0]})"
         ) from error
 
 
 def describe(trained: Trained, data: ShardedVideoDataModule) -> dict[str, Any]:
     """Where predictions or features come from, as plain data for the files' metadata."""
     hp = data.hparams
-    dense = hp["clip_step"] is not None
+    spread = hp["clip_step"] is None and hp["test_sampling"] == "uniform"
     return {
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.sha256,
@@ -158,7 +193,8 @@ def describe(trained: Trained, data: ShardedVideoDataModule) -> dict[str, Any]:
         "fold": None if hp["fold"] is None else str(hp["fold"]),
         "quarantined": quarantined_keys(data),
         "sampling": {name: _plain(hp[name]) for name in CLIP_SETTINGS}
-        | {"num_clips": None if dense else hp["num_clips"], "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]},
+        | {"num_clips": hp["num_clips"] if spread else None, "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]}
+        | ({"max_frames": hp["max_frames"]} if hp["test_sampling"] == "whole" else {}),
         "decoder": describe_decoder(data.decoder),
         "classes": list(data.class_names),
         "versions": library_versions(),

@@ -72,7 +72,8 @@ def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]
 
 def _kind(hint: Any) -> type | None:
     """`list` or `bool` where a parameter of that type, or None, is meant; else None."""
-    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    members = typing.get_args(hint) if union else (hint,)
     for member in members:
         if member is bool or typing.get_origin(member) is list:
             return bool if member is bool else list
