@@ -17,13 +17,15 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         words: What was typed after the verb.
 
     Returns:
-        The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--flag` alone as
-        `--flag=true` where `flag` is of type bool, and hyphens in an option's name as underscores; all other words as
-        they are.
+        The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--numbers 1 2` as
+        `--numbers=[1,2]` where `numbers` is one number or a list of them, `--flag` alone as `--flag=true` where `flag`
+        is of type bool, and hyphens in an option's name as underscores; all other words as they are.
 
-    >>> def example(lists: list[str], flag: bool = False, short_side: int = 1) -> None: ...
+    >>> def example(lists: list[str], flag: bool = False, short_side: int | list[int] = 1) -> None: ...
     >>> spell_out(example, ["--lists", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
-    ['--lists+=a', '--lists+=b', '--flag=true', '--short_side', '128', '--other-word=c']
+    ['--lists+=a', '--lists+=b', '--flag=true', '--short_side=128', '--other-word=c']
+    >>> spell_out(example, ["--short-side", "256", "128"])
+    ['--short_side=[256,128]']
     """
     hints = typing.get_type_hints(function)
     kinds = {f"--{name}": _kind(hints.get(name)) for name in inspect.signature(function).parameters}
@@ -34,9 +36,11 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         if option.replace("-", "_").replace("__", "--", 1) in kinds:
             option = option.replace("-", "_").replace("__", "--", 1)
         values = []
-        while kinds.get(option) is list and not equals and waiting and not waiting[0].startswith("--"):
+        while kinds.get(option) in (list, int) and not equals and waiting and not waiting[0].startswith("--"):
             values.append(waiting.pop(0))
-        if values and not values[0].startswith("["):
+        if values and kinds[option] is int:
+            spelled.append(f"{option}={values[0] if len(values) == 1 else '[' + ','.join(values) + ']'}")
+        elif values and not values[0].startswith("["):
             spelled += [f"{option}+={one}" for one in values]
         elif kinds.get(option) is bool and not equals and (not waiting or waiting[0].startswith("-")):
             spelled.append(f"{option}=true")
@@ -46,8 +50,10 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
 
 
 def _kind(hint: Any) -> type | None:
-    """`list` or `bool` where a parameter of that type, or None, is meant; else None."""
+    """`list` or `bool` where a parameter of that type, or None, is meant, `int` for one or a list; else None."""
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if int in members and list[int] in members:
+        return int
     for member in members:
         if member is bool or typing.get_origin(member) is list:
             return bool if member is bool else list
