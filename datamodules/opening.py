@@ -8,7 +8,7 @@ from datamodules.index_table import INDEX_NAME
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFormatError, parse_manifest, read_manifest
 from datamodules.mapped_index import MappedIndex, map_index, parquet_footer
 from datamodules.open_shards import OpenShards
-from datamodules.remote_shards import RemoteShards
+from datamodules.remote_shards import Patience, RemoteShards, split_root
 
 
 def open_folder(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex, OpenShards]:
@@ -44,12 +44,26 @@ def open_url(files: RemoteShards) -> tuple[Manifest, MappedIndex, RemoteShards]:
     Raises:
         ShardFormatError: A file of it is missing, damaged or cannot be reached, or they do not belong together.
     """
+    manifest = _remote_manifest(files)
+    where = f"{files.root}/{INDEX_NAME}"
+    footer = parquet_footer(where, files.size(INDEX_NAME), lambda *place: files.read_range(INDEX_NAME, *place))
+    return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
+
+
+def open_manifest(root: str | Path, patience: Patience = Patience()) -> Manifest:  # noqa: B008 # immutable
+    """Read the dataset.json of a folder or URL, and nothing else.
+
+    Raises:
+        ShardFormatError: There is none, or it is damaged.
+    """
+    root = split_root(root)
+    return read_manifest(root) if isinstance(root, Path) else _remote_manifest(RemoteShards(root, patience, None))
+
+
+def _remote_manifest(files: RemoteShards) -> Manifest:
     where = f"{files.root}/{MANIFEST_NAME}"
     try:
         content = json.loads(files.read_file(MANIFEST_NAME))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ShardFormatError(f"{where}: cannot be read as JSON ({error}); copy the dataset again") from None
-    manifest = parse_manifest(content, where)
-    where = f"{files.root}/{INDEX_NAME}"
-    footer = parquet_footer(where, files.size(INDEX_NAME), lambda *place: files.read_range(INDEX_NAME, *place))
-    return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
+    return parse_manifest(content, where)

@@ -121,6 +121,7 @@ class DatasetIndex:
         patience: Patience = Patience(),  # noqa: B008 # immutable
         remote_reads: int = REMOTE_READS,
         remote_read_bytes: int = REMOTE_READ_BYTES,
+        quarantine_of: str | Path | None = None,
     ) -> Self:
         """Open the dataset in a folder or at a URL; quick, because no shard is read.
 
@@ -132,6 +133,7 @@ class DatasetIndex:
             patience: How long reads from a URL are tried.
             remote_reads: How many reads from a URL this process has under way at a time: see `expect`.
             remote_read_bytes: Bound on the bytes of videos that are read ahead of being asked for.
+            quarantine_of: Folder or URL whose quarantine.csv counts; default: `root`.
 
         Raises:
             ValueError: A bound that is less than 1.
@@ -149,10 +151,12 @@ class DatasetIndex:
         }
         if isinstance(root, Path):
             local = open_folder(root, max_open_files)
-            return cls(root, *local, options, quarantined_rows(local[1], read_quarantine(root)))
+            refused = read_quarantine(Path(quarantine_of or root))
+            return cls(root, *local, options, quarantined_rows(local[1], refused))
         cache = ByteCache(Path(cache_dir).expanduser().absolute(), cache_bytes) if cache_dir is not None else None
         remote = open_url(RemoteShards(root, patience, cache))
-        return cls(root, *remote, options, quarantined_rows(remote[1], read_remote_quarantine(remote[2])))
+        home = remote[2] if quarantine_of is None else RemoteShards(str(quarantine_of), patience, None)
+        return cls(root, *remote, options, quarantined_rows(remote[1], read_remote_quarantine(home)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if isinstance(self.root, Path):

@@ -21,6 +21,7 @@ from datamodules.feed import ClipReader, EvaluationRequests, PlannedLoader, Resu
 from datamodules.plan import Shuffle, TrainPlan
 from datamodules.rand_augment import RandAugment
 from datamodules.remote_shards import split_root
+from datamodules.renditions import WantedRendition, open_rendition
 from datamodules.shards import DatasetIndex
 from datamodules.sided_classes import SidedClasses, unmirrored_labels
 from datamodules.transforms import EvalTransform, TrainTransform
@@ -50,6 +51,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         segments: a clip is one frame of each of `num_frames` equal parts of the video, a random one in training (TSN).
         crop_size: height and width of a clip, in pixels.
         resize: short side before cropping, or [height, width] as C3D's 128 x 171; default: as stored.
+        rendition: which of the sizes that the dataset was packed in is read: its short side, or `auto`, the smallest
+            that is at least as large as `resize` asks for (the largest where `resize` is null). A run resumes on the
+            rendition it was trained on, and may be evaluated on any.
         random_resized_crop: in training, crop a random area and shape and resize it, instead of a random place.
         flip_probability: in training, mirror a clip left to right.
         sided_classes: what mirroring means for classes whose names say left or right: `refuse` to train; `keep` them
@@ -91,8 +95,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         remote_read_bytes: bound on the bytes of videos that each worker reads from a URL ahead of decoding them.
 
     Raises:
-        ValueError: an argument out of range, a split or fold that does not exist, too few videos, a flip that would
-            turn one class into another, sampling options that do not go together.
+        ValueError: an argument out of range, a split, fold or rendition that does not exist, too few videos, a flip
+            that would turn one class into another, sampling options that do not go together.
         ShardFormatError: the folder holds no whole dataset.
     """
 
@@ -107,6 +111,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         segments: bool = False,
         crop_size: int = 112,
         resize: int | tuple[int, int] | None = None,
+        rendition: WantedRendition = "auto",
         random_resized_crop: bool = False,
         flip_probability: float = 0.5,
         sided_classes: SidedClasses = "refuse",
@@ -170,9 +175,10 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     @cached_property
     def index(self) -> DatasetIndex:
-        """The dataset's index, opened at first use."""
+        """The index of the dataset, of the rendition that is read; opened at first use."""
+        hp = self.hparams
         names = ("cache_dir", "cache_bytes", "remote_reads", "remote_read_bytes")
-        index = DatasetIndex.open(self.root, **{name: self.hparams[name] for name in names})
+        index = open_rendition(self.root, hp["rendition"], hp["resize"], **{name: hp[name] for name in names})
         if self.decoder == "decord" and not index.manifest.encoded_by_us:
             rank_zero_warn(
                 f"decoder='decord': the videos of {index.name} were not encoded by `pack`, and decord takes its "
@@ -187,10 +193,17 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint, a prediction or a feature file says about the data it comes from."""
+        """What a checkpoint, a prediction or a feature file says about the data it comes from.
+
+        `identity` is that of the rendition which is read, and what resuming is held against: other bytes would be
+        another training. `family` is the same for all renditions of a dataset, and so are the row numbers of a video:
+        by it `evaluate` knows what a checkpoint has seen, whichever rendition it is scored on.
+        """
         return {
             "name": self.index.name,
             "identity": self.index.identity,
+            "family": self.index.manifest.family,
+            "rendition": self.index.manifest.encode.get("short_side"),
             "root": str(self.root),
             "train_split": self.hparams["train_split"],
             "fold": None if self.hparams["fold"] is None else str(self.hparams["fold"]),
@@ -340,6 +353,12 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             return
         trained_on = state_dict["dataset"]
         if trained_on["identity"] != self.index.identity:
+            if trained_on.get("family") == self.index.manifest.family:
+                raise ValueError(
+                    f"rendition={self.hparams['rendition']}: reads short side {self.identity['rendition']} of "
+                    f"{self.index.name}, and the checkpoint was trained on {trained_on['rendition']}: set "
+                    f"data.init_args.rendition to {trained_on['rendition']} to resume"
+                )
             raise ValueError(
                 f"the checkpoint was trained on dataset {trained_on['name']} ({trained_on['identity'][:12]}), but "
                 f"root={str(self.root)!r} holds {self.index.name} ({self.index.identity[:12]}): resume on the same data"
