@@ -58,6 +58,10 @@ def submit(spec: JobSpec, args: Sequence[str], *, check: bool = True) -> tuple[J
             (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
             for note in replaced_settings(resolved, spec):
                 print(f"note: {note}", file=sys.stderr)
+        if check and args[0] == "pack":
+            from jobs.pack import pack_options  # here: it imports what reads videos
+
+            pack_options(args[1:])
         client, _ = connect(spec.address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
         _check_name_is_free(client, job.spec)
         job_id = client.submit_job(

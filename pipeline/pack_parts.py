@@ -194,6 +194,8 @@ def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
         rows = [] if shard is None else index_shard(path)
         if {row.key for row in rows} & {refusal.key for refusal in part.quarantined}:
             return None
+        if {row.key for row in rows} | {refusal.key for refusal in refused} != {record.key for record in part.records}:
+            return None  # two runs of this part overlapped, and each left something
         return PartResult(part.split, shard, rows, refused, int(content["source_bytes"]), reused=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None

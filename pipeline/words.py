@@ -45,6 +45,27 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     return spelled
 
 
+def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
+    """Call a typed function with what was typed on a command line.
+
+    Args:
+        function: Its parameters are the options.
+        words: What was typed after the verb.
+        prog: What the help calls the command.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        ArgumentError: An option is not known, missing, or of the wrong type.
+        SystemExit: The words asked for help, which is printed.
+    """
+    from jsonargparse import auto_cli
+
+    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
+    return auto_cli(function, args=spell_out(function, words), **options)
+
+
 def _kind(hint: Any) -> type | None:
     """`list` or `bool` where a parameter of that type, or None, is meant; else None."""
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
