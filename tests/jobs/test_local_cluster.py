@@ -1,7 +1,9 @@
 """A real cluster on this machine, from `up` to `down`, and a two-worker job through the pipeline's command line."""
 
 import json
+import os
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -14,8 +16,9 @@ import pytest
 import yaml
 
 from jobs import cluster, state
-from tests.jobs.conftest import SPEC, Run
+from tests.jobs.conftest import REPOSITORY, SPEC, Run
 from tests.jobs.own_module import CONFIG
+from tests.pipeline.gray_videos import command, digests, keys
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -126,6 +129,25 @@ def test_stop(local: state.LocalCluster, run_jobs: Run, folder: Path) -> None:
         time.sleep(0.5)
     stopped = run_jobs("stop", job)
     assert stopped.stdout.strip() == f"{job}: STOPPED", stopped.stderr
+
+
+def test_pack_is_the_same_as_on_one_machine(
+    local: state.LocalCluster, run_jobs: Run, folder: Path, originals: Path
+) -> None:
+    videos = shutil.copytree(originals, folder / "videos")
+    (videos / "run" / "5.mp4").write_bytes(b"no video")
+    here = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(REPOSITORY)}}
+    subprocess.run(command(Path("one/out"), Path("videos")), check=True, capture_output=True, **here)  # type: ignore[call-overload]
+    words = ["--num-workers", "2", "--wait", "--", "pack", "--out", "two/out", "--annotations", "videos/list.csv"]
+    packed = run_jobs("submit", *words, "--videos-per-shard", "3", "--fps", "10", "--processes", "7")
+    assert packed.returncode == 0, packed.stdout + packed.stderr
+    assert digests(folder / "two" / "out") == digests(folder / "one" / "out")
+    assert len(keys(folder / "two" / "out")) == 11
+    assert "note: --processes is for one machine; num_workers x cpus_per_worker = 2 holds here" in packed.stdout
+    assert re.search(r"pack: 12 of 12 videos, [\d.]+ videos/s, [\d.]+ MB/s, 1 refused", packed.stdout)
+    assert "wrote two/out in" in packed.stdout
+    assert "SUCCEEDED" in run_jobs("status").stdout
+    assert not [path for path in (folder / "two").rglob("*") if path.suffix == ".partial" or "job-" in path.name]
 
 
 def test_too_much_is_refused_in_a_line(local: state.LocalCluster, run_jobs: Run) -> None:
