@@ -55,7 +55,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     began = time.monotonic()
     enter(job)
     options = pack_options(resolve(args, upload_root())[1:])
-    _check_folders(job, options)
+    check_folders(job, options)
     slots = job.spec.num_workers * job.spec.cpus_per_worker
     if options.pop("processes") is not None:
         print(f"note: --processes is for one machine; num_workers x cpus_per_worker = {slots} holds here", flush=True)
@@ -105,6 +105,7 @@ class _Parts:
         self._meter = meter
         self._counted: dict[int, Outcome] = {}
         self._attempts: dict[int, str] = {}
+        self._asked: Any = None
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._tally: Any = ray.remote(Tally).options(num_cpus=0, scheduling_strategy=here).remote()
         self._task = ray.remote(pack_part).options(
@@ -166,11 +167,14 @@ class _Parts:
 
     def _take_news(self, numbers: Set[int]) -> None:
         """Count what the tasks have told; without a tally, parts are counted when they end."""
+        self._asked = self._asked or self._tally.take.remote()
+        if not ray.wait([self._asked], timeout=0)[0]:
+            return
+        asked, self._asked = self._asked, None
         with suppress(RayError):
-            news: dict[int, tuple[str, Outcome]] = ray.get(self._tally.take.remote(), timeout=POLL_S)
-            for number, (attempt, so_far) in news.items():
-                if number not in numbers:
-                    continue  # told before it ended, heard after
+            news: dict[int, tuple[str, Outcome]] = ray.get(asked)
+            for number in news.keys() & numbers:  # others had told before they ended, and are heard after
+                attempt, so_far = news[number]
                 if self._attempts.setdefault(number, attempt) != attempt:
                     self._attempts[number] = attempt
                     print(f"pack: {self._parts[number].shard} begins again: its process or node was lost", flush=True)
@@ -216,12 +220,13 @@ def _find_witness(run: PackRun) -> str:
     )
 
 
-def _check_folders(job: Job, options: dict[str, Any]) -> None:
+def check_folders(job: Job, options: dict[str, Any]) -> None:
     """PackError for a relative path where this node does not have the folder of submit."""
     if Path(job.origin).is_dir():
         return
     lists = options["annotations"]
-    for name, path in (("out", options["out"]), ("videos", options["videos"] or (lists[0] if lists else None))):
+    videos = options["videos"] or (lists[0].parent if lists else None)
+    for name, path in (("out", options["out"]), ("videos", videos)):
         if path is not None and not path.is_absolute():
             raise PackError(
                 f"{name}={path}: node {node_name()} has no folder {job.origin} to take a relative path from; give "

@@ -103,8 +103,8 @@ def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None)
         return PartFailure(f"node {node_name()}: {error}")
     except (ProcessUnavailable, ImportError) as error:
         return PartFailure(f"node {node_name()}: decoding processes do not run: {error}")
-    except OSError as error:
-        return PartFailure(f"node {node_name()}: {part.shard} cannot be written: {error}")
+    except (OSError, ValueError) as error:
+        return PartFailure(f"node {node_name()}: {part.shard} cannot be made: {error}")
 
 
 def check_view(view: SharedView, patience_s: float) -> None:

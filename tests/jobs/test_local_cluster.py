@@ -155,6 +155,10 @@ def test_too_much_is_refused_in_a_line(local: state.LocalCluster, run_jobs: Run)
     refused = run_jobs(*words)
     assert refused.returncode == 1
     assert "take 9 CPU (the cluster has 2)" in refused.stdout.strip().splitlines()[-1]
+    status = run_jobs("status").stdout.splitlines()
+    assert "message:     Job entrypoint command failed with exit code 1" in status
+    assert [line for line in status if line.startswith("last line:   error: ") and "take 9 CPU" in line]
+    assert len(status) <= 9, "not the whole log"
 
 
 def test_down_leaves_nothing(local: state.LocalCluster, run_jobs: Run, folder: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 from datamodules.annotations import VideoRecord
 from datamodules.encoding import EncodeProfile
 from jobs import pack_task
+from jobs.pack import check_folders, pack_options
 from jobs.pack_task import PartFailure, SharedView, pack_part
 from jobs.spec import Job, JobSpec
+from pipeline.pack_folder import PackError
 from pipeline.pack_parts import Outcome, PartResult
 from pipeline.pack_plan import PackSettings, ShardPart, library_versions
 from tests.pipeline.gray_videos import noisy_videos
@@ -109,6 +111,21 @@ def test_a_folder_of_submit_that_the_node_lacks(part: ShardPart, view: SharedVie
     result = pack_part(0, part, dataclasses.replace(view, settings=settings, job=elsewhere))
     assert isinstance(result, PartFailure)
     assert f"because it has no folder {tmp_path}/nowhere to take that path from" in result.message
+
+
+def test_relative_paths_where_the_driver_lacks_the_folder_of_submit(tmp_path: Path) -> None:
+    """The lists may have travelled; what is written, and the videos, cannot lie in the copy that did."""
+    elsewhere = Job(JobSpec(name="x"), str(tmp_path / "nowhere"))
+
+    def check(*words: str, job: Job = elsewhere) -> None:
+        check_folders(job, pack_options(["--annotations", "list.csv", *words]))
+
+    with pytest.raises(PackError, match=r"out=shards: node .* has no folder .*/nowhere to take a relative path from"):
+        check("--out", "shards", "--videos", "/shared/videos")
+    with pytest.raises(PackError, match=r"videos=\.: node .* give --videos as a whole path"):
+        check("--out", "/shared/shards")
+    check("--out", "/shared/shards", "--videos", "/shared/videos")
+    check("--out", "shards", job=Job(JobSpec(name="x"), str(tmp_path)))
 
 
 def test_other_libraries(part: ShardPart, view: SharedView) -> None:
