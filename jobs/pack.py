@@ -104,7 +104,6 @@ class _Parts:
         self._slots = slots
         self._meter = meter
         self._counted: dict[int, Outcome] = {}
-        self._attempts: dict[int, str] = {}
         self._asked: Any = None
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._tally: Any = ray.remote(Tally).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -148,6 +147,8 @@ class _Parts:
                 videos, refused = len(self._parts[number].records), len(result.refused)
                 outcome = Outcome(videos, refused, result.source_bytes, result.reused)
                 self._count(number, outcome)
+        for _ in range(2):  # what was asked for before, and since
+            self._take_news(set(), wait_s=POLL_S)
         return results
 
     def _fetch(self, reference: Any, number: int) -> PartResult:
@@ -165,20 +166,18 @@ class _Parts:
             raise PackError(result.message)
         return result
 
-    def _take_news(self, numbers: Set[int]) -> None:
+    def _take_news(self, numbers: Set[int], wait_s: float = 0) -> None:
         """Count what the tasks have told; without a tally, parts are counted when they end."""
         self._asked = self._asked or self._tally.take.remote()
-        if not ray.wait([self._asked], timeout=0)[0]:
+        if not ray.wait([self._asked], timeout=wait_s)[0]:
             return
         asked, self._asked = self._asked, None
         with suppress(RayError):
-            news: dict[int, tuple[str, Outcome]] = ray.get(asked)
-            for number in news.keys() & numbers:  # others had told before they ended, and are heard after
-                attempt, so_far = news[number]
-                if self._attempts.setdefault(number, attempt) != attempt:
-                    self._attempts[number] = attempt
-                    print(f"pack: {self._parts[number].shard} begins again: its process or node was lost", flush=True)
-                self._count(number, so_far)
+            news, again = ray.get(asked)
+            for number in news.keys() & numbers:  # others told before they ended, and are heard after
+                self._count(number, news[number])
+            for number in again:
+                print(f"pack: {self._parts[number].shard} was begun again: its process or node was lost", flush=True)
 
     def _count(self, number: int, so_far: Outcome) -> None:
         before = self._counted.get(number, Outcome(0, 0, 0, so_far.reused))

@@ -55,19 +55,25 @@ class PartFailure:
 
 
 class Tally:
-    """An actor beside the driver, to which the tasks tell how far they are; a part that begins again starts from 0."""
+    """An actor beside the driver, to which the tasks tell how far they are."""
 
     def __init__(self) -> None:
-        self._news: dict[int, tuple[str, Outcome]] = {}
+        self._news: dict[int, Outcome] = {}
+        self._attempts: dict[int, str] = {}
+        self._again: list[int] = []
 
     def tell(self, number: int, attempt: str, so_far: Outcome) -> None:
-        """Called by the attempt at part `number` with what it has done so far, not since it told last."""
-        self._news[number] = (attempt, so_far)
+        """Called by an attempt at part `number` with all that it has done so far; each attempt begins with nothing."""
+        self._news[number] = so_far
+        if self._attempts.setdefault(number, attempt) != attempt:
+            self._attempts[number] = attempt
+            self._again.append(number)
 
-    def take(self) -> dict[int, tuple[str, Outcome]]:
-        """What was told since the last call."""
-        news, self._news = self._news, {}
-        return news
+    def take(self) -> tuple[dict[int, Outcome], list[int]]:
+        """What was told since the last call, by number, and the parts that began again."""
+        told = self._news, self._again
+        self._news, self._again = {}, []
+        return told
 
 
 def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None) -> PartResult | PartFailure:

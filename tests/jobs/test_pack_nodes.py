@@ -55,7 +55,7 @@ def test_a_node_that_dies(nodes: Nodes, folder: Path, originals: Path) -> None:
     printed, _ = job.communicate(timeout=150)
     print(f"ended {time.monotonic() - killed:.1f} s after the node was killed")
     assert job.returncode == 0, printed
-    assert printed.count("begins again: its process or node was lost") == 2
+    assert printed.count("was begun again: its process or node was lost") == 2
     assert digests(folder / "out") == digests(folder / "whole" / "out")
     assert not list((folder / "out").rglob("*.partial"))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.jobs.conftest import REPOSITORY
+from tests.pipeline.gray_videos import wait_for
 
 NODE_WORDS = ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
 NODE_WORDS += ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
@@ -38,9 +39,12 @@ class Nodes:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             client_port = free.getsockname()[1]
+        self.nodes: list[subprocess.Popen[bytes]] = []
         head = ["--head", "--port=0", "--include-dashboard=false", f"--temp-dir={folder / 'ray'}"]
-        self.nodes = [self._start([*head, f"--ray-client-server-port={client_port}"])]
-        self._environment["RAY_ADDRESS"] = (folder / "ray" / "ray_current_cluster").read_text().strip()
+        self._start([*head, f"--ray-client-server-port={client_port}"])
+        address = folder / "ray" / "ray_current_cluster"
+        wait_for(address.exists)
+        self._environment["RAY_ADDRESS"] = address.read_text().strip()
 
     def add(self, hidden: Path | None = None) -> int:
         """Add a node; returns its number.
@@ -52,7 +56,7 @@ class Nodes:
         if hidden is not None:
             script = f'mount -t tmpfs none "{hidden}" && exec "$@"'
             before = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
-        self.nodes.append(self._start([f"--address={self._environment['RAY_ADDRESS']}"], before))
+        self._start([f"--address={self._environment['RAY_ADDRESS']}"], before)
         return len(self.nodes) - 1
 
     def tasks(self, number: int) -> list[int]:
@@ -78,7 +82,7 @@ class Nodes:
             command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def _start(self, words: Sequence[str], before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def _start(self, words: Sequence[str], before: Sequence[str] = ()) -> None:
         log = self._folder / f"{secrets.token_hex(4)}.log"
         command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, *NODE_WORDS]
         with log.open("wb") as output:
@@ -91,9 +95,9 @@ class Nodes:
                 env=self._environment,
                 start_new_session=True,
             )
+        self.nodes.append(node)
         deadline = time.monotonic() + 60
         while "Ray runtime started" not in log.read_text(errors="replace"):
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the node did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.2)
-        return node
