@@ -34,6 +34,7 @@ __all__ = [
     "VideoEntry",
     "dataset_identity",
     "index_shard",
+    "open_manifest",
     "open_shard_writer",
     "read_manifest",
     "write_dataset",
@@ -238,15 +239,29 @@ def _open_local(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex,
 
 
 def _open_remote(files: RemoteShards) -> tuple[Manifest, MappedIndex, RemoteShards]:
+    manifest = _remote_manifest(files)
+    where = f"{files.root}/{INDEX_NAME}"
+    footer = parquet_footer(where, files.size(INDEX_NAME), lambda *place: files.read_range(INDEX_NAME, *place))
+    return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
+
+
+def _remote_manifest(files: RemoteShards) -> Manifest:
     where = f"{files.root}/{MANIFEST_NAME}"
     try:
         content = json.loads(files.read_file(MANIFEST_NAME))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ShardFormatError(f"{where}: cannot be read as JSON ({error}); copy the dataset again") from None
-    manifest = parse_manifest(content, where)
-    where = f"{files.root}/{INDEX_NAME}"
-    footer = parquet_footer(where, files.size(INDEX_NAME), lambda *place: files.read_range(INDEX_NAME, *place))
-    return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
+    return parse_manifest(content, where)
+
+
+def open_manifest(root: str | Path, patience: Patience = Patience()) -> Manifest:  # noqa: B008 # immutable
+    """Read the dataset.json of a folder or URL, and nothing else.
+
+    Raises:
+        ShardFormatError: There is none, or it is damaged.
+    """
+    root = split_root(root)
+    return read_manifest(root) if isinstance(root, Path) else _remote_manifest(RemoteShards(root, patience, None))
 
 
 def _reopen(cls: type[DatasetIndex], root: Path | str, options: dict[str, Any], identity: str) -> DatasetIndex:

@@ -14,6 +14,7 @@ from datamodules.decoding import describe_decoder, resolve_decoder
 from datamodules.feed import ClipReader, EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
 from datamodules.plan import Shuffle, TrainPlan
 from datamodules.remote_shards import split_root
+from datamodules.renditions import WantedRendition, open_rendition
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
 
@@ -40,6 +41,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         short_videos: what to do with a video shorter than a clip: `loop`, `repeat_last` or `error`.
         crop_size: height and width of a clip, in pixels.
         resize: short side before cropping, or [height, width] as C3D's 128 x 171; default: as stored.
+        rendition: which of the sizes that the dataset was packed in is read: its short side, or `auto`, the smallest
+            that is at least as large as `resize` asks for (the largest where `resize` is null). A run resumes on the
+            rendition it was trained on, and may be evaluated on any.
         random_resized_crop: in training, crop a random area and shape and resize it, instead of a random place.
         flip_probability: in training, mirror a clip left to right. Must be 0 where classes tell left from right.
         clips_per_video: in training, clips taken from one reading of a video.
@@ -69,8 +73,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         cache_bytes: bound on the size of `cache_dir`; what was not used for longest leaves first.
 
     Raises:
-        ValueError: an argument out of range, a split or fold that does not exist, too few videos, a flip that would
-            turn one class into another.
+        ValueError: an argument out of range, a split, fold or rendition that does not exist, too few videos, a flip
+            that would turn one class into another.
         ShardFormatError: the folder holds no whole dataset.
     """
 
@@ -84,6 +88,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         short_videos: ShortVideos = "loop",
         crop_size: int = 112,
         resize: int | tuple[int, int] | None = None,
+        rendition: WantedRendition = "auto",
         random_resized_crop: bool = False,
         flip_probability: float = 0.5,
         clips_per_video: int = 1,
@@ -131,10 +136,10 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     @cached_property
     def index(self) -> DatasetIndex:
-        """The dataset's index, opened at first use."""
-        return DatasetIndex.open(
-            self.root, cache_dir=self.hparams["cache_dir"], cache_bytes=self.hparams["cache_bytes"]
-        )
+        """The index of the dataset, of the rendition that is read; opened at first use."""
+        hp = self.hparams
+        cache = {"cache_dir": hp["cache_dir"], "cache_bytes": hp["cache_bytes"]}
+        return open_rendition(self.root, hp["rendition"], hp["resize"], **cache)
 
     @property
     def class_names(self) -> list[str]:
@@ -143,10 +148,17 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint, a prediction or a feature file says about the data it comes from."""
+        """What a checkpoint, a prediction or a feature file says about the data it comes from.
+
+        `identity` is that of the rendition which is read, and what resuming is held against: other bytes would be
+        another training. `family` is the same for all renditions of a dataset, and so are the row numbers of a video:
+        by it `evaluate` knows what a checkpoint has seen, whichever rendition it is scored on.
+        """
         return {
             "name": self.index.name,
             "identity": self.index.identity,
+            "family": self.index.manifest.family,
+            "rendition": self.index.manifest.encode.get("short_side"),
             "root": str(self.root),
             "train_split": self.hparams["train_split"],
             "fold": None if self.hparams["fold"] is None else str(self.hparams["fold"]),
@@ -270,6 +282,12 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             return
         trained_on = state_dict["dataset"]
         if trained_on["identity"] != self.index.identity:
+            if trained_on.get("family") == self.index.manifest.family:
+                raise ValueError(
+                    f"rendition={self.hparams['rendition']}: reads short side {self.identity['rendition']} of "
+                    f"{self.index.name}, and the checkpoint was trained on {trained_on['rendition']}: set "
+                    f"data.init_args.rendition to {trained_on['rendition']} to resume"
+                )
             raise ValueError(
                 f"the checkpoint was trained on dataset {trained_on['name']} ({trained_on['identity'][:12]}), but "
                 f"root={str(self.root)!r} holds {self.index.name} ({self.index.identity[:12]}): resume on the same data"

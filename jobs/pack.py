@@ -21,12 +21,14 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from datamodules.aside import remove_partial_files
-from jobs.pack_task import PartFailure, SharedView, Tally, node_name, pack_part
+from jobs.pack_tally import Tally, add_outcomes, outcome_of
+from jobs.pack_task import PartFailure, SharedView, node_name, pack_part
 from jobs.results import one_line
 from jobs.spec import Job
 from jobs.staging import resolve
 from jobs.worker import enter, upload_root
 from pipeline.pack import pack
+from pipeline.pack_cut import CUT_NAME
 from pipeline.pack_folder import PackError
 from pipeline.pack_parts import PARTS_FOLDER, Outcome, PartResult
 from pipeline.pack_plan import ShardPart, library_versions
@@ -66,7 +68,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         with show_progress(sum(len(part.records) for part in run.parts)) as meter:
             results = _Parts(run.parts, view, slots, meter).run()
         manifest = finish(run, results)
-        for folder in (run.settings.root, run.settings.root / PARTS_FOLDER):
+        for folder in (*run.settings.folders, run.settings.root / PARTS_FOLDER):
             remove_partial_files(folder)  # of attempts that died
     print_summary(manifest, results, run.settings.root, time.monotonic() - began)
     sys.stdout.flush()
@@ -126,7 +128,7 @@ class _Parts:
             # Two attempts overlap where a node was given up that still worked. They write the same bytes, except where
             # only one of them refused a video: then the shard may be the one's and the result the other's.
             for number in missing:
-                if not _agrees(self._parts[number], results[number], self._view.settings.root):
+                if not agrees(self._parts[number], results[number], self._view.settings.folders):
                     del results[number]
                     self._count(number, Outcome(0, 0, 0))
         return [results[number] for number in range(len(self._parts))]
@@ -144,9 +146,7 @@ class _Parts:
             for reference in ended:
                 number = under_way.pop(reference)
                 results[number] = result = self._fetch(reference, number)
-                videos, refused = len(self._parts[number].records), len(result.refused)
-                outcome = Outcome(videos, refused, result.source_bytes, result.reused)
-                self._count(number, outcome)
+                self._count(number, outcome_of(result))
         for _ in range(2):  # what was asked for before, and since
             self._take_news(set(), wait_s=POLL_S)
         return results
@@ -180,16 +180,8 @@ class _Parts:
                 print(f"pack: {self._parts[number].shard} was begun again: its process or node was lost", flush=True)
 
     def _count(self, number: int, so_far: Outcome) -> None:
-        before = self._counted.get(number, Outcome(0, 0, 0, so_far.reused))
+        self._meter.add(add_outcomes(so_far, self._counted.get(number, Outcome(0, 0, 0)), -1))
         self._counted[number] = so_far
-        self._meter.add(
-            Outcome(
-                so_far.videos - before.videos,
-                so_far.refused - before.refused,
-                so_far.source_bytes - before.source_bytes,
-                so_far.reused,
-            )
-        )
 
 
 @contextmanager
@@ -213,6 +205,9 @@ def _find_witness(run: PackRun) -> str:
     for record in records:
         if Path(record.path).is_file():
             return record.path
+    folder = run.settings.root / PARTS_FOLDER
+    if not list(folder.glob("*.tar.json")):
+        (folder / CUT_NAME).unlink(missing_ok=True)  # it was made without knowing how large the videos are
     raise PackError(
         f"videos={run.settings.videos}: node {node_name()} sees none of the {len(records)} videos that it looked for "
         f"(the first: {records[0].path}); correct --videos or the lists, or give a folder that all nodes share"
@@ -233,14 +228,18 @@ def check_folders(job: Job, options: dict[str, Any]) -> None:
             )
 
 
-def _agrees(part: ShardPart, result: PartResult, root: Path) -> bool:
-    """Whether a result accounts for every video of its part, and its shard is there in its size."""
-    keys = [row.key for row in result.rows] + [refusal.key for refusal in result.refused]
-    if sorted(keys) != sorted(record.key for record in part.records):
+def agrees(part: ShardPart, result: PartResult, folders: Sequence[Path]) -> bool:
+    """Whether a result accounts for every video of its part, and its shards are there in their sizes."""
+    refused = {refusal.key for refusal in result.refused}
+    kept = {record.key for record in part.records} - refused
+    shards = [] if result.shard is None else [result.shard, *(one.shard for one in result.smaller)]
+    renditions = [result.rows, *(one.rows for one in result.smaller)]
+    if any({row.key for row in rows} != kept or len(rows) != len(kept) for rows in renditions):
         return False
-    if result.shard is None:
-        return True
+    if len(kept) + len(result.refused) != len(part.records):
+        return False
     try:
-        return (root / result.shard.name).stat().st_size == result.shard.bytes
-    except OSError:
+        sizes = [(folder / shard.name).stat().st_size for folder, shard in zip(folders, shards, strict=bool(shards))]
+    except (OSError, ValueError):
         return False
+    return sizes == [shard.bytes for shard in shards]

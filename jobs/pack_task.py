@@ -1,6 +1,5 @@
 """One part of a packing job, as a Ray task: `pack_part` runs it on a node that is known to see what the others see."""
 
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -10,14 +9,13 @@ from typing import Any
 
 import ray
 
+from jobs.pack_tally import make_teller
 from jobs.spec import Job
 from jobs.worker import enter
 from pipeline.killable import KillableProcess, ProcessUnavailable
 from pipeline.pack_folder import PackError, report_full_disk
 from pipeline.pack_parts import PARTS_FOLDER, Outcome, PartResult, run_part
 from pipeline.pack_plan import PackSettings, ShardPart, library_versions
-
-TELL_INTERVAL_S = 1.0
 
 _process: KillableProcess | None = None  # of this Ray worker process, which runs one task after the other
 
@@ -54,28 +52,6 @@ class PartFailure:
     message: str
 
 
-class Tally:
-    """An actor beside the driver, to which the tasks tell how far they are."""
-
-    def __init__(self) -> None:
-        self._news: dict[int, Outcome] = {}
-        self._attempts: dict[int, str] = {}
-        self._again: list[int] = []
-
-    def tell(self, number: int, attempt: str, so_far: Outcome) -> None:
-        """Called by an attempt at part `number` with all that it has done so far; each attempt begins with nothing."""
-        self._news[number] = so_far
-        if self._attempts.setdefault(number, attempt) != attempt:
-            self._attempts[number] = attempt
-            self._again.append(number)
-
-    def take(self) -> tuple[dict[int, Outcome], list[int]]:
-        """What was told since the last call, by number, and the parts that began again."""
-        told = self._news, self._again
-        self._news, self._again = {}, []
-        return told
-
-
 def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None) -> PartResult | PartFailure:
     """Make one shard, or find it made, on this node.
 
@@ -91,7 +67,7 @@ def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None)
     global _process
     _process = _process or KillableProcess()
     enter(view.job)
-    tell = _teller(number, tally)
+    tell = make_teller(number, tally)
     tell(Outcome(0, 0, 0))
 
     def report(outcome: Outcome) -> None:
@@ -147,24 +123,6 @@ def node_name() -> str:
     """Host name and address of this node."""
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     return f"{socket.gethostname()} ({address})"
-
-
-def _teller(number: int, tally: Any) -> Callable[[Outcome], None]:
-    """A function that adds outcomes up and tells them, once in a while."""
-    attempt = os.urandom(8).hex()
-    videos = refused = source_bytes = 0
-    told = 0.0
-
-    def tell(outcome: Outcome) -> None:
-        nonlocal videos, refused, source_bytes, told
-        videos, refused = videos + outcome.videos, refused + outcome.refused
-        source_bytes += outcome.source_bytes
-        now = time.monotonic()
-        if tally is not None and now - told >= TELL_INTERVAL_S:
-            told = now
-            tally.tell.remote(number, attempt, Outcome(videos, refused, source_bytes, outcome.reused))
-
-    return tell
 
 
 def _appears(condition: Callable[[], bool], patience_s: float) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from datamodules.clips import ShortVideos
+from datamodules.renditions import WantedRendition
 from datamodules.tars import file_sha256
 from datamodules.video import Decoder, ShardedVideoDataModule
 from pipeline.inference import run_over_split
@@ -37,6 +38,7 @@ def evaluate(
     fps: float | None = None,
     crop_size: int | None = None,
     resize: int | tuple[int, int] | None = None,
+    rendition: WantedRendition | None = None,
     short_videos: ShortVideos | None = None,
     still: bool | None = None,
 ) -> None:
@@ -66,6 +68,8 @@ def evaluate(
         fps: take frames at this rate, in place of the training's.
         crop_size: pixels of height and width, in place of the training's.
         resize: short side, or [height, width], before cropping, in place of the training's.
+        rendition: short side of the rendition to read, or auto, for a dataset packed in several sizes; default: the one
+            trained on, on the same dataset, else auto: the smallest that is as large as `resize` asks for.
         short_videos: loop, repeat_last or error, in place of the training's.
         still: repeat one frame in every clip: what can be told without motion; default: as in training.
 
@@ -83,6 +87,7 @@ def evaluate(
         "fps": fps,
         "crop_size": crop_size,
         "resize": resize,
+        "rendition": rendition,
         "short_videos": short_videos,
         "still": still,
     }
@@ -151,10 +156,10 @@ def default_folder(checkpoint: Path, split: str, fold: str | None) -> Path:
 def find_overlap(trained: Trained, videos: ShardedVideoDataModule) -> dict[str, int] | None:
     """How many of the videos, and of their groups, the checkpoint was trained on; None where none, as far as is known.
 
-    Known is what was trained on for checkpoints of this very dataset, by its identity.
+    Known is what was trained on for checkpoints of this very dataset, in any rendition: by its family.
     """
     index = videos.index
-    if trained.dataset.get("identity") != index.identity:
+    if trained.family != index.manifest.family:
         return None
     seen, asked = index.rows(trained.dataset["train_split"], trained.dataset["fold"]), rows_of(videos)
     shared = int(np.isin(asked, seen).sum())

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from datamodules.clips import ShortVideos
+from datamodules.renditions import WantedRendition
 from datamodules.video import Decoder, ShardedVideoDataModule
 from pipeline.feature_export import ExportedFeatures, FeatureExport, pool
 from pipeline.inference import run_over_split
@@ -42,6 +43,7 @@ def features(
     fps: float | None = None,
     crop_size: int | None = None,
     resize: int | tuple[int, int] | None = None,
+    rendition: WantedRendition | None = None,
     short_videos: ShortVideos | None = None,
     still: bool | None = None,
 ) -> None:
@@ -74,6 +76,8 @@ def features(
         fps: take frames at this rate, in place of the training's.
         crop_size: pixels of height and width, in place of the training's.
         resize: short side, or [height, width], before cropping, in place of the training's.
+        rendition: short side of the rendition to read, or auto, for a dataset packed in several sizes; default: the one
+            trained on, on the same dataset, else auto: the smallest that is as large as `resize` asks for.
         short_videos: loop, repeat_last or error, in place of the training's.
         still: repeat one frame in every clip: what can be told without motion; default: as in training.
 
@@ -95,6 +99,7 @@ def features(
         "fps": fps,
         "crop_size": crop_size,
         "resize": resize,
+        "rendition": rendition,
         "short_videos": short_videos,
         "still": still,
     }

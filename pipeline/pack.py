@@ -13,7 +13,7 @@ from pipeline.pack_folder import PackError
 from pipeline.pack_parts import Outcome, PartResult, run_part
 from pipeline.pack_plan import PackSettings, ShardPart
 from pipeline.pack_progress import print_summary, show_progress
-from pipeline.pack_run import finish, prepare
+from pipeline.pack_run import SHARD_BYTES, finish, prepare
 
 
 def pack(
@@ -24,11 +24,12 @@ def pack(
     split: str | None = None,
     name: str | None = None,
     classes: Path | None = None,
-    short_side: int = 256,
+    short_side: int | list[int] = 256,
     fps: float | None = None,
     copy: bool = False,
     min_frames: int = 1,
     videos_per_shard: int = 128,
+    shard_bytes: int = SHARD_BYTES,
     seed: int = 0,
     processes: int | None = None,
     timeout: float = 300.0,
@@ -55,14 +56,17 @@ def pack(
         name: of the dataset, beginning of the shards' names; default: the name of the folder `out`.
         classes: text file of class names, one a line, in the order of the labels; default: as the official list numbers
             them, or alphabetical. For mmaction this is the label map; without one, the folders are the classes.
-        short_side: pixels of the shorter side; smaller videos keep their size.
+        short_side: pixels of the shorter side; smaller videos keep their size. Several make as many renditions from one
+            decoding: the largest in `out`, every other one, say of 128, a dataset of the same videos in out/short128.
         fps: frames per second; default: each video's own.
         copy: store the original bytes, once every frame was decoded, instead of encoding them.
         min_frames: videos with fewer frames are refused.
         videos_per_shard: at most so many videos in a shard.
+        shard_bytes: at most about so many bytes in a shard, as guessed from the sizes of the files before any is opened
+            (see pipeline/pack_sizes.py). webdataset's own examples have shards of about 1 GB.
         seed: of the order of the videos in the shards.
         processes: that decode and encode; default: one for each processor.
-        timeout: seconds that one video may take before it is refused as hanging.
+        timeout: seconds that one video may take, all its renditions together, before it is refused as hanging.
         retry_quarantined: try the videos that an earlier run refused again.
         strict: make no dataset of videos that the split guard reports: a group, the same bytes, or nearly the same
             content on both sides of a split. They are warned of and listed in out/split_guard.csv in any case.
@@ -88,6 +92,7 @@ def pack(
         copy,
         min_frames,
         videos_per_shard,
+        shard_bytes,
         seed,
         timeout,
         retry_quarantined,

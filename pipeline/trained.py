@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from datamodules.decoding import describe_decoder
+from datamodules.renditions import WantedRendition
+from datamodules.shards import open_manifest
 from datamodules.tars import file_sha256
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
@@ -29,8 +31,8 @@ class Trained(NamedTuple):
         sha256: of the file's bytes, hexadecimal.
         model: the network, on the CPU, in evaluation mode.
         clips: `CLIP_SETTINGS` as they were in training; empty where it was not trained by `ShardedVideoDataModule`.
-        dataset: what the data module said of itself in training: name, identity, train_split, fold, decoder; empty
-            likewise.
+        dataset: what the data module said of itself in training: name, identity, rendition, train_split, fold, decoder;
+            empty likewise.
     """
 
     path: Path
@@ -38,6 +40,11 @@ class Trained(NamedTuple):
     model: VideoClassifier
     clips: dict[str, Any]
     dataset: dict[str, Any]
+
+    @property
+    def family(self) -> str | None:
+        """What all renditions of the dataset have in common; None where it is not known."""
+        return self.dataset.get("family", self.dataset.get("identity"))
 
 
 def open_checkpoint(path: Path, allow: Sequence[str] | None = None) -> Trained:
@@ -71,12 +78,12 @@ def open_data(
         root: folder of the packed dataset.
         split: what `test_dataloader` and `predict_dataloader` will read.
         fold: for datasets with folds; None takes the one trained on, if it is the same dataset.
-        clips: of `CLIP_SETTINGS`, those that differ from training; None means as in training.
+        clips: of `CLIP_SETTINGS` and `rendition`, those that differ from training; None means as in training.
         **settings: other arguments of `ShardedVideoDataModule`.
 
     Raises:
-        ValueError: the classes are not those of the checkpoint, there is no such split or fold, the checkpoint does not
-            say what a clip is, or the network cannot take such clips.
+        ValueError: the classes are not those of the checkpoint, there is no such split, fold or rendition, the
+            checkpoint does not say what a clip is, or the network cannot take such clips.
         ShardFormatError: the folder holds no whole dataset.
     """
     chosen = {name: value for name, value in clips.items() if value is not None}
@@ -89,12 +96,20 @@ def open_data(
             "ShardedVideoDataModule): give --num-frames and --crop-size"
         )
     settings |= {"test_split": split, "predict_split": split, "fold": fold, "eval_batch_bytes": _BATCH_BYTES}
-    data = ShardedVideoDataModule(str(root), **shape, **settings)
-    if fold is None and data.index.folds and data.index.identity == trained.dataset.get("identity"):
+    data = ShardedVideoDataModule(str(root), **{"rendition": _rendition(trained, root, chosen)} | shape, **settings)
+    if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.hparams["fold"] = trained.dataset["fold"]
     refuse_other_classes(trained.model.class_names, data.class_names, f"checkpoint {str(trained.path)!r}", str(root))
     rows_of(data)
     return data
+
+
+def _rendition(trained: Trained, root: Path, chosen: dict[str, Any]) -> WantedRendition:
+    """The one trained on, where these are the same videos in the same sizes; else by what frames are resized to."""
+    manifest = open_manifest(root)
+    trained_on = trained.dataset.get("rendition")
+    same = manifest.family == trained.family and "resize" not in chosen
+    return trained_on if same and trained_on in [one.short_side for one in manifest.renditions] else "auto"
 
 
 def rows_of(data: ShardedVideoDataModule) -> np.ndarray:
@@ -147,6 +162,7 @@ def describe(trained: Trained, data: ShardedVideoDataModule) -> dict[str, Any]:
         "model": f"{type(trained.model).__module__}.{type(trained.model).__qualname__}",
         "dataset": data.index.name,
         "dataset_identity": data.index.identity,
+        "rendition": data.identity["rendition"],
         "split": hp["test_split"],
         "fold": None if hp["fold"] is None else str(hp["fold"]),
         "sampling": {name: _plain(hp[name]) for name in CLIP_SETTINGS}

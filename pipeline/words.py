@@ -1,12 +1,15 @@
 """Command lines as people type them, for jsonargparse: `--lists a b`, `--flag` alone, `--short-side` with a hyphen."""
 
 import inspect
+import itertools
 import re
 import types
 import typing
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
+
+_TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
 def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
@@ -17,32 +20,60 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         words: What was typed after the verb.
 
     Returns:
-        The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--flag` alone as
-        `--flag=true` where `flag` is of type bool, and hyphens in an option's name as underscores; all other words as
-        they are.
+        The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--sides 1 2` as
+        `--sides=[1,2]` where `sides` is a number or a list of them, `--flag` alone as `--flag=true` where `flag` is of
+        type bool, and hyphens in an option's name as underscores. Words that belong to no option stand for the
+        parameters without a default, in their order; a list takes all that are left.
 
-    >>> def example(lists: list[str], flag: bool = False, short_side: int = 1) -> None: ...
-    >>> spell_out(example, ["--lists", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
-    ['--lists+=a', '--lists+=b', '--flag=true', '--short_side', '128', '--other-word=c']
+    >>> def example(data: str, lists: list[str], flag: bool = False, short_side: int = 1) -> None: ...
+    >>> spell_out(example, ["folder", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
+    ['--flag=true', '--short_side', '128', '--other-word=c', '--data=folder', '--lists+=a', '--lists+=b']
     """
     hints = typing.get_type_hints(function)
-    kinds = {f"--{name}": _kind(hints.get(name)) for name in inspect.signature(function).parameters}
+    parameters = inspect.signature(function).parameters
+    kinds = {f"--{name}": _kind(hints.get(name)) for name in parameters}
+    places = [f"--{name}" for name, each in parameters.items() if each.default is each.empty]
     spelled: list[str] = []
+    bare: list[str] = []
     waiting = list(words)
     while waiting:
         option, equals, value = waiting.pop(0).partition("=")
+        if not option.startswith("-"):
+            (bare if places else spelled).append(f"{option}{equals}{value}")
+            continue
         if option.replace("-", "_").replace("__", "--", 1) in kinds:
             option = option.replace("-", "_").replace("__", "--", 1)
-        values = []
-        while kinds.get(option) is list and not equals and waiting and not waiting[0].startswith("--"):
-            values.append(waiting.pop(0))
-        if values and not values[0].startswith("["):
-            spelled += [f"{option}+={one}" for one in values]
-        elif kinds.get(option) is bool and not equals and (not waiting or waiting[0].startswith("-")):
+        if equals or option in ("-h", "--help"):
+            spelled.append(f"{option}{equals}{value}")
+        elif kinds.get(option) is bool and (not waiting or waiting[0].lower() not in _TRUTHS):
             spelled.append(f"{option}=true")
+        elif kinds.get(option) is int and len(waiting) > 1 and waiting[0].isdigit() and waiting[1].isdigit():
+            numbers = list(itertools.takewhile(str.isdigit, waiting))
+            del waiting[: len(numbers)]
+            spelled.append(f"{option}=[{','.join(numbers)}]")
         else:
-            spelled += [f"{option}{equals}{value}", *values]
-    return spelled
+            spelled += _with_values(option, waiting, greedy=kinds.get(option) is list)
+    given = {word.partition("=")[0].rstrip("+") for word in spelled}
+    return spelled + _in_places(bare, [place for place in places if place not in given], kinds)
+
+
+def _with_values(option: str, waiting: list[str], greedy: bool) -> list[str]:
+    """The option with its value, or where `greedy` with all values until the next option; takes them off `waiting`."""
+    values: list[str] = []
+    while waiting and not waiting[0].startswith("--") and (greedy or not values):
+        values.append(waiting.pop(0))
+    if greedy and values and not values[0].startswith("["):
+        return [f"{option}+={value}" for value in values]
+    return [option, *values]
+
+
+def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]) -> list[str]:
+    """Bare words as options; those for which there is no place as they are, for jsonargparse to complain of."""
+    if not bare or not places:
+        return bare
+    if kinds[places[0]] is list:
+        return [f"{places[0]}+={word}" for word in bare]
+    return [f"{places[0]}={bare[0]}", *_in_places(bare[1:], places[1:], kinds)]
 
 
 def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
@@ -67,8 +98,10 @@ def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: st
 
 
 def _kind(hint: Any) -> type | None:
-    """`list` or `bool` where a parameter of that type, or None, is meant; else None."""
+    """`list` or `bool` where a parameter of that type, or None, is meant, `int` for one or several; else None."""
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if int in members and list[int] in members:
+        return int
     for member in members:
         if member is bool or typing.get_origin(member) is list:
             return bool if member is bool else list

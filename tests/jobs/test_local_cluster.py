@@ -137,14 +137,18 @@ def test_pack_is_the_same_as_on_one_machine(
     videos = shutil.copytree(originals, folder / "videos")
     (videos / "run" / "5.mp4").write_bytes(b"no video")
     here = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(REPOSITORY)}}
-    subprocess.run(command(Path("one/out"), Path("videos")), check=True, capture_output=True, **here)  # type: ignore[call-overload]
+    more = ["--short-side", "32", "16"]
+    subprocess.run(command(Path("one/out"), Path("videos"), *more), check=True, capture_output=True, **here)  # type: ignore[call-overload]
     words = ["--num-workers", "2", "--wait", "--", "pack", "--out", "two/out", "--annotations", "videos/list.csv"]
-    packed = run_jobs("submit", *words, "--videos-per-shard", "3", "--fps", "10", "--processes", "7")
+    packed = run_jobs("submit", *words, "--videos-per-shard", "3", "--fps", "10", "--processes", "7", *more)
     assert packed.returncode == 0, packed.stdout + packed.stderr
     assert digests(folder / "two" / "out") == digests(folder / "one" / "out")
-    assert len(keys(folder / "two" / "out")) == 11
+    assert digests(folder / "two" / "out" / "short16") == digests(folder / "one" / "out" / "short16")
+    assert len(keys(folder / "two" / "out" / "short16")) == 11
     assert "note: --processes is for one machine; num_workers x cpus_per_worker = 2 holds here" in packed.stdout
-    assert re.search(r"pack: 12 of 12 videos, [\d.]+ videos/s, [\d.]+ MB/s, 1 refused", packed.stdout)
+    assert re.search(
+        r"pack: 12 of 12 videos, [\d.]+ videos/s, [\d.]+ MB/s, [\d.]+ \+ [\d.]+ MB written, 1 refused", packed.stdout
+    )
     assert "wrote two/out in" in packed.stdout
     assert "SUCCEEDED" in run_jobs("status").stdout
     assert not [path for path in (folder / "two").rglob("*") if path.suffix == ".partial" or "job-" in path.name]

@@ -1,6 +1,7 @@
 """One part of a packing job as a plain function: what a node that lacks something answers, without a cluster."""
 
 import dataclasses
+import os
 import resource
 import socket
 import threading
@@ -12,8 +13,8 @@ import pytest
 
 from datamodules.annotations import VideoRecord
 from datamodules.encoding import EncodeProfile
-from jobs import pack_task
-from jobs.pack import check_folders, pack_options
+from jobs import pack_tally, pack_task
+from jobs.pack import agrees, check_folders, pack_options
 from jobs.pack_task import PartFailure, SharedView, pack_part
 from jobs.spec import Job, JobSpec
 from pipeline.pack_folder import PackError
@@ -61,6 +62,37 @@ def test_a_part_is_made(part: ShardPart, view: SharedView) -> None:
     assert [(refusal.key, refusal.reason) for refusal in result.refused] == [("absent", "absent")]
 
 
+def test_what_two_attempts_left_is_seen(part: ShardPart, view: SharedView) -> None:
+    result = pack_part(0, part, view)
+    assert isinstance(result, PartResult)
+    folders = view.settings.folders
+    assert agrees(part, result, folders)
+    assert not agrees(part, dataclasses.replace(result, refused=[]), folders), "a video is neither kept nor refused"
+    assert not agrees(part, dataclasses.replace(result, rows=result.rows[:1]), folders)
+    other = dataclasses.replace(result, refused=[*result.refused, result.refused[0]._replace(key="0")])
+    assert not agrees(part, other, folders), "it is both"
+    os.truncate(view.settings.root / part.shard, 1000)
+    assert not agrees(part, result, folders)
+    (view.settings.root / part.shard).unlink()
+    assert not agrees(part, result, folders)
+    assert agrees(
+        dataclasses.replace(part, records=part.records[2:]), PartResult("train", None, [], result.refused, 0), folders
+    )
+
+
+def test_counts_of_an_attempt_that_was_lost() -> None:
+    tally = pack_tally.Tally()
+    lost, again = Outcome(3, 1, 100, False, (10, 5)), Outcome(1, 0, 40, False, (4, 2))
+    tally.tell(7, "first", lost)
+    assert tally.take() == ({7: lost}, [])
+    tally.tell(7, "second", again)
+    tally.tell(7, "second", again)
+    assert tally.take() == ({7: again}, [7])
+    assert tally.take() == ({}, [])
+    assert pack_tally.add_outcomes(again, lost, -1) == Outcome(-2, -1, -60, False, (-6, -3))
+    assert pack_tally.add_outcomes(Outcome(0, 0, 0), lost) == lost
+
+
 def test_another_folder_of_the_same_name(part: ShardPart, view: SharedView) -> None:
     """A node whose `out` is a disk of its own, with what an earlier job left there."""
     (view.settings.root / ".parts" / TOKEN).rename(view.settings.root / ".parts" / "job-fedcba9876543210")
@@ -89,7 +121,7 @@ def test_videos_that_are_not_seen(part: ShardPart, view: SharedView, tmp_path: P
 def test_videos_that_go_away_in_the_middle(
     part: ShardPart, view: SharedView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_task, "TELL_INTERVAL_S", 0.0)
+    monkeypatch.setattr(pack_tally, "TELL_INTERVAL_S", 0.0)
     told = []
 
     def unmount(number: int, attempt: str, so_far: Outcome) -> None:

@@ -28,8 +28,42 @@ def verb(
         ("--un-known x --config-file=a-b.yaml", "--un-known x --config-file=a-b.yaml"),
         ("--help", "--help"),
         ("--lists", "--lists"),
+        ("r", "--root=r"),
+        ("r --flag --short-side 2", "--flag=true --short_side 2 --root=r"),
+        ("--flag r", "--flag=true --root=r"),
+        ("--lists a b --flag r", "--lists+=a --lists+=b --flag=true --root=r"),
+        ("r --root s", "--root s r"),
         ("", ""),
     ],
 )
 def test_words_are_spelled_out(typed: str, spelled: str) -> None:
     assert spell_out(verb, typed.split()) == spelled.split()
+
+
+def sized(data: Path, sides: int | list[int] = 1) -> None:
+    """Stands for a verb that takes one number or several."""
+
+
+@pytest.mark.parametrize(
+    ("typed", "spelled"),
+    [
+        ("--sides 256 128 --data d", "--sides=[256,128] --data d"),
+        ("--sides 256 128 d", "--sides=[256,128] --data=d"),
+        ("--sides 256 d", "--sides 256 --data=d"),
+        ("--sides=256 d", "--sides=256 --data=d"),
+        ("d --sides 256", "--sides 256 --data=d"),
+        ("--sides [256,128]", "--sides [256,128]"),
+    ],
+)
+def test_one_number_or_several(typed: str, spelled: str) -> None:
+    assert spell_out(sized, typed.split()) == spelled.split()
+
+
+def several(data: Path, keys: list[str], reason: str = "") -> None:
+    """Stands for a verb of several words."""
+
+
+def test_bare_words_stand_for_what_has_no_default() -> None:
+    words = ["folder", "a", "b=c", "--reason", "too dark"]
+    assert spell_out(several, words) == ["--reason", "too dark", "--data=folder", "--keys+=a", "--keys+=b=c"]
+    assert spell_out(several, ["--keys", "a", "b", "--reason=", "folder"])[-1] == "--data=folder"

@@ -1,0 +1,23 @@
+"""A callback that writes down which videos each rank trained on."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+
+class RecordKeys(pl.Callback):
+    """One line a step in FOLDER/rank{rank}.txt: the step's number within the epoch, then the keys."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"rank{trainer.global_rank}.txt").open("a") as file:
+            print(batch_idx, *batch.keys, file=file)
+
+
+def recorded(folder):
+    """{(rank, step): keys}."""
+    lines = [(int(path.stem[4:]), line.split()) for path in folder.iterdir() for line in path.open()]
+    return {(rank, int(words[0])): words[1:] for rank, words in lines}
