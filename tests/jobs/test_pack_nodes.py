@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.annotations import VideoRecord
-from pipeline.pack_plan import plan_parts
+from pipeline.pack_plan import order_records, plan_parts
 from tests.jobs.two_nodes import Nodes
 from tests.pipeline.gray_videos import NUM_VIDEOS, command, digests, make_endless, split_of, wait_for
 
@@ -31,7 +31,7 @@ def nodes(folder: Path) -> Iterator[Nodes]:
 def endless_in_two_parts(videos: Path) -> list[Path]:
     """Makes a video in each of two parts endless, so that two tasks hang; returns them."""
     records = [VideoRecord("", f"{('walk', 'run')[n % 2]}_{n}", "", split_of(n), "") for n in range(NUM_VIDEOS)]
-    parts = plan_parts(records, "out", 3)
+    parts = plan_parts(order_records(records), "out", {"test": [2, 2], "train": [2, 3, 3]})
     found = [videos / (part.records[1].key.replace("_", "/") + ".mp4") for part in (parts[1], parts[3])]
     for path in found:
         make_endless(path)
