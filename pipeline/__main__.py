@@ -11,7 +11,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.words import explain, spell_out
+from pipeline.words import call_with_words, explain
 
 LIGHTNING_VERBS = {
     "fit": "train a model from a YAML config",
@@ -69,12 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, words: list[str]) -> None:
-    from jsonargparse import auto_cli
-
-    function = _verb(verb, verb)
-    prog = f"python -m pipeline {verb}"
-    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
-    auto_cli(function, args=spell_out(function, words), **options)
+    call_with_words(_verb(verb, verb), words, f"python -m pipeline {verb}")
 
 
 def _verb(module: str, function: str) -> Callable[..., Any]:

@@ -76,6 +76,27 @@ def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]
     return [f"{places[0]}={bare[0]}", *_in_places(bare[1:], places[1:], kinds)]
 
 
+def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
+    """Call a typed function with what was typed on a command line.
+
+    Args:
+        function: Its parameters are the options.
+        words: What was typed after the verb.
+        prog: What the help calls the command.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        ArgumentError: An option is not known, missing, or of the wrong type.
+        SystemExit: The words asked for help, which is printed.
+    """
+    from jsonargparse import auto_cli
+
+    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
+    return auto_cli(function, args=spell_out(function, words), **options)
+
+
 def _kind(hint: Any) -> type | None:
     """`list` or `bool` where a parameter of that type, or None, is meant, `int` for one or several; else None."""
     union = typing.get_origin(hint) in (types.UnionType, typing.Union)

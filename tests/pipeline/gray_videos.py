@@ -38,6 +38,16 @@ def write_list(path: Path, numbers: list[int], extra: str = "split") -> Path:
     return path
 
 
+def write_originals(root: Path) -> Path:
+    """Twelve videos in two folders, and list.csv."""
+    for number in range(NUM_VIDEOS):
+        path = root / ("walk", "run")[number % 2] / f"{number}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(make_video(number))
+    write_list(root / "list.csv", list(range(NUM_VIDEOS)))
+    return root
+
+
 def make_endless(path: Path) -> None:
     """A whole video of ten frames, whose last time stamp says 2.5 hours: at 10 frames a second, 90,000 frames.
 
