@@ -13,12 +13,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, get_worker_info
+
+Answer = TypeVar("Answer")
 
 IDLE = -1
 _PID, _ROW, _NOTES = range(3)
@@ -94,35 +96,47 @@ class WorkerWatch:
         Raises:
             WorkerFailedError: a worker died, or was killed because it was stuck.
         """
+        over = threading.Event()
+        looking = threading.Thread(target=self._look_until, args=(over,), daemon=True, name="worker watch")
+        try:
+            number = self._waiting = 1
+            if self._workers and self._timeout_s > 0:
+                looking.start()
+            batches = self._ask(lambda: self._begin(loader))
+            if looking.ident is None and self._timeout_s > 0:
+                looking.start()  # not before: workers that are forked beside a thread may inherit its locks
+            while True:
+                try:
+                    batch = self._ask(lambda: next(batches))
+                except StopIteration:
+                    return
+                self._waiting = 0
+                yield batch
+                number += 1
+                self._waiting = number
+        finally:
+            over.set()
+
+    def _begin(self, loader: "DataLoader[Any]") -> Iterator[Any]:
         others = set(multiprocessing.active_children())
         batches = iter(loader)
         # Those of a first epoch stay for the next: there are new ones once.
         self._workers |= {p.pid: p for p in multiprocessing.active_children() if p not in others and p.pid is not None}
         _watches.add(self)
         _name_the_dead_at_once()
-        over = threading.Event()
-        if self._timeout_s > 0:
-            threading.Thread(target=self._look_until, args=(over,), daemon=True, name="worker watch").start()
+        return batches
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        """What the loader answers, or the failure where that is why it does not."""
         try:
-            number = 0
-            while True:
-                number += 1
-                self._waiting = number
-                try:
-                    batch = next(batches)
-                except StopIteration:
-                    return
-                except WorkerFailedError:
-                    raise
-                except (RuntimeError, OSError, EOFError):  # the last two: a message was cut off
-                    failure = self.failure()
-                    if failure is None:
-                        raise
-                    raise failure from None
-                self._waiting = 0
-                yield batch
-        finally:
-            over.set()
+            return question()
+        except WorkerFailedError:
+            raise
+        except (RuntimeError, OSError, EOFError):  # the last two: a message was cut off
+            failure = self.failure()
+            if failure is None:
+                raise
+            raise failure from None
 
     def failure(self, wait_s: float = 1.0, ended_well_too: bool = True) -> WorkerFailedError | None:
         """The error for a worker that is gone, or None; the others are killed then, as no batch can follow.

@@ -138,6 +138,19 @@ def test_a_worker_that_is_stopped_between_videos_ends_the_run(motion_dataset):
         list(batches)
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_killed_between_epochs(motion_dataset):
+    data = ShardedVideoDataModule(
+        str(motion_dataset), batch_size=8, num_frames=4, crop_size=32, flip_probability=0.0, num_workers=2,
+    )  # fmt: skip
+    loader = data.train_dataloader()
+    assert len(list(loader)) == 5
+    os.kill(int(loader._watch._board.look()[1, 0]), signal.SIGKILL)
+    loader.sampler.set_epoch(1)
+    with pytest.raises(WorkerFailedError, match=r"DataLoader worker 1 \(process \d+\) was lost: killed by SIGKILL"):
+        list(loader)
+
+
 def test_slow_consumers_and_later_epochs_are_no_failure(motion_dataset):
     data = ShardedVideoDataModule(
         str(motion_dataset), batch_size=8, num_frames=4, crop_size=32, flip_probability=0.0, num_workers=2,
