@@ -163,7 +163,7 @@ def transcode_renditions(
 
 
 def _trim(duration: Fraction, start: float | None, end: float | None) -> tuple[float, float]:
-    """The part of a file to keep, in seconds from its first frame; see `transcode`."""
+    """The part of a file to keep, in seconds from its first frame; see `transcode_renditions`."""
     if start is not None and start < 0:
         raise ValueError(f"time_start={start}: must not be negative")
     if end is not None and end <= (start or 0.0):
@@ -230,7 +230,7 @@ def inspect(source: str | bytes) -> EncodedVideo:
         The original bytes; `info.num_frames` is the number of frames that decoded.
 
     Raises:
-        DecodeError: as in `transcode`.
+        DecodeError: as in `transcode_renditions`.
     """
     table = read_packet_table(source)
     if table.flaw:

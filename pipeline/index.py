@@ -37,8 +37,8 @@ def index(
     each video is then probed (frames, rate, size), in a process that is killed when it hangs, and what cannot be used
     goes to quarantine.csv with the reason. Nothing is decoded in full: `verify --full` does that.
 
-    What tars cannot say (the order of the classes, the names of the folds, how the videos were encoded) is taken from a
-    dataset.json of the same shards where there is one, and else from the options.
+    What tars cannot say (the order of the classes, the names of the folds, how the videos were encoded, in which other
+    sizes there are) is taken from a dataset.json of the same shards where there is one, and else from the options.
 
     Args:
         shards: tars, a folder of them, or a pattern such as 'data/*.tar'.
@@ -99,6 +99,8 @@ def index(
             fold_list,
             encode,
             versions,
+            earlier.renditions if earlier else (),
+            earlier.rendition_of if earlier else "",
         )
     print_index(manifest, earlier, rows, refused)
     if refused:

@@ -225,9 +225,12 @@ def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
             if path.stat().st_size != shard.bytes or file_sha256(path) != shard.sha256:
                 return None
             rows.append(index_shard(path))
-        if {row.key for row in rows[0]} & {refusal.key for refusal in part.quarantined}:
+        kept = {row.key for row in rows[0]}
+        if kept & {refusal.key for refusal in part.quarantined}:
             return None
-        if {row.key for row in rows[0]} | {each.key for each in refused} != {record.key for record in part.records}:
+        if any([row.key for row in of] != [row.key for row in rows[0]] for of in rows):
+            return None
+        if kept | {refusal.key for refusal in refused} != {record.key for record in part.records}:
             return None  # two runs of this part overlapped, and each left something
         smaller = tuple(SmallerShard(*one) for one in zip(shards[1:], rows[1:], strict=True))
         return PartResult(part.split, shards[0], rows[0], refused, int(content["source_bytes"]), True, smaller)

@@ -105,7 +105,7 @@ def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path,
     """The closing table on standard output: per split what went in and came out, then what was refused and why."""
     table = Table(title=f"{manifest.name}: {len(manifest.classes)} classes")
     sides = [str(rendition.short_side) for rendition in manifest.renditions]
-    after = f"MB at {' + '.join(sides)}" if sides else "MB after"
+    after = f"MB at\n{' + '.join(sides)}" if sides else "MB after"
     for heading in ("split", "videos", "classes", "hours", "MB before", after, "shards", "refused"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     splits = sorted({result.split for result in results})

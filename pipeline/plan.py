@@ -20,6 +20,7 @@ def plan(
     shard_window: int = 16,
     drop_last: bool = False,
     fold: str | None = None,
+    rank: int | None = None,
 ) -> None:
     """Show which videos each rank trains on in an epoch, and what is left out of it.
 
@@ -37,6 +38,7 @@ def plan(
         shard_window: shards shuffled together, for `shuffle: shards`.
         drop_last: leave out the smaller last step of an epoch.
         fold: for datasets with folds.
+        rank: list this rank's batches instead, a line a step: its number and the keys of its videos.
 
     Raises:
         ValueError: an argument out of range, no such split, too few videos.
@@ -48,16 +50,21 @@ def plan(
         raise ValueError(f"epoch={epoch}, consumed={consumed}: must be at least 0, and consumed at most {len(rows)}")
     sizes = index.shard_sizes(rows) if shuffle == "shards" else ()
     planned = TrainPlan(len(rows), batch_size, ranks, seed, shuffle, sizes, shard_window, drop_last)
+    if rank is not None:
+        _print_batches(index, rows, planned, epoch, rank, consumed)
+        return
     ends = np.cumsum([shard.videos for shard in index.manifest.shards])
-    table = Table("rank", "videos", "shards", "first batch", "last batch")
+    table = Table("rank", "videos", "shards")
+    for column in ("first batch", "last batch"):
+        table.add_column(column, overflow="fold")
     read = 0
-    for rank in range(ranks):
-        batches = list(planned.batches(epoch, rank, consumed))
+    for each in range(ranks):
+        batches = list(planned.batches(epoch, each, consumed))
         taken = rows[np.concatenate([np.empty(0, dtype=np.int64), *batches])]
         read += len(taken)
         shards = len(np.unique(np.searchsorted(ends, taken, side="right")))
         edges = [_ends(index, rows[batch]) for batch in (batches[:1] + batches[-1:])] or ["", ""]
-        table.add_row(str(rank), str(len(taken)), str(shards), *edges)
+        table.add_row(str(each), str(len(taken)), str(shards), *edges)
     console = Console(soft_wrap=True)
     console.print(
         f"{index.name} {split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; epoch {epoch}, "
@@ -70,6 +77,15 @@ def plan(
         highlight=False,
     )
     console.print(table)
+
+
+def _print_batches(
+    index: DatasetIndex, rows: np.ndarray, planned: TrainPlan, epoch: int, rank: int, consumed: int
+) -> None:
+    if not 0 <= rank < planned.world_size:
+        raise ValueError(f"rank={rank}: there are ranks 0 to {planned.world_size - 1}")
+    for step, batch in enumerate(planned.batches(epoch, rank, consumed)):
+        print(step, *(index.entry(int(row)).key for row in rows[batch]))
 
 
 def _ends(index: DatasetIndex, rows: np.ndarray) -> str:

@@ -27,6 +27,7 @@ from pipeline.verify_checks import (
     reindex,
     rows_by_shard,
 )
+from pipeline.verify_renditions import below, check_rendition
 
 SHOWN = 50
 
@@ -37,7 +38,8 @@ def verify(data: Path, full: bool = False, processes: int | None = None, timeout
     The fast check reads no video: the shards are there with their sizes; counts, classes, splits, folds and identity
     agree; every byte range of the index is a member of the tar with the video's key. The full one reads all: sha256 of
     every shard and every video, the descriptions in the tars, and every frame decoded, in processes that are killed
-    when they hang.
+    when they hang. A dataset packed in several sizes is checked in all of them, and each against the largest: the same
+    videos, labels, splits, frame counts and rates.
 
     Args:
         data: folder of the dataset.
@@ -51,31 +53,54 @@ def verify(data: Path, full: bool = False, processes: int | None = None, timeout
     """
     began = time.monotonic()
     manifest = read_manifest(data)
-    findings = check_files(data, manifest)
-    table = _read_table(data, manifest, findings)
-    if table is not None:
-        wrong = check_table(data, manifest, table)
-        findings += wrong
-        with count_progress("verify: byte ranges", table.num_rows, "videos") as done:
-            findings += check_members(data, manifest, table, done)
-        if full:
-            with (
-                KillablePool(processes, timeout) as pool,
-                count_progress("verify: frames", table.num_rows, "videos") as done,
-            ):
-                rows = rows_by_shard(table)
-                for shard in manifest.shards:
-                    mine = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
-                    findings += _check_shard(data, manifest, shard, mine, pool, done)
+    findings, table = _check_dataset(data, manifest, full, processes, timeout)
+    num_shards = len(manifest.shards)
+    for rendition in manifest.renditions[1:]:
+        folder = data / rendition.folder
+        try:
+            found = read_manifest(folder)
+        except ShardFormatError as error:
+            problem = f"there is no whole dataset of this rendition ({str(error).rpartition(';')[0]})"
+            findings.append(Finding(rendition.folder, problem, COPY))
+            continue
+        its_findings, its_table = _check_dataset(folder, found, full, processes, timeout)
+        findings += [below(folder, finding) for finding in its_findings]
+        findings += check_rendition(manifest, table, rendition, found, its_table)
+        num_shards += len(found.shards)
     findings = list(dict.fromkeys(findings))
     _print_findings(findings)
     seconds = f"{time.monotonic() - began:.0f} s"
-    what = f"{len(manifest.shards)} shards and {0 if table is None else table.num_rows} videos of {data}"
+    what = f"{num_shards} shards and {0 if table is None else table.num_rows} videos of {data}"
+    if manifest.renditions:
+        what += f" in {len(manifest.renditions)} renditions"
     how = "checksums and every frame" if full else "sizes and index; --full adds checksums and every frame"
     if findings:
         count = "1 thing is" if len(findings) == 1 else f"{len(findings)} things are"
         raise ValueError(f"{count} wrong among {what} (checked in {seconds}: {how})")
     print(f"all is well with {what} (checked in {seconds}: {how})")
+
+
+def _check_dataset(
+    root: Path, manifest: Manifest, full: bool, processes: int | None, timeout: float
+) -> tuple[list[Finding], pa.Table | None]:
+    """What is wrong with the dataset in a folder, its renditions left aside; and its index, where that can be read."""
+    findings = check_files(root, manifest)
+    table = _read_table(root, manifest, findings)
+    if table is None:
+        return findings, None
+    findings += check_table(root, manifest, table)
+    with count_progress("verify: byte ranges", table.num_rows, "videos") as done:
+        findings += check_members(root, manifest, table, done)
+    if full:
+        with (
+            KillablePool(processes, timeout) as pool,
+            count_progress("verify: frames", table.num_rows, "videos") as done,
+        ):
+            rows = rows_by_shard(table)
+            for shard in manifest.shards:
+                mine = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
+                findings += _check_shard(root, manifest, shard, mine, pool, done)
+    return findings, table
 
 
 def _read_table(data: Path, manifest: Manifest, findings: list[Finding]) -> pa.Table | None:

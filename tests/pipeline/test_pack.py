@@ -17,6 +17,7 @@ import pytest
 from datamodules.annotations import VideoRecord
 from datamodules.decoding import decode_frames
 from datamodules.encoding import EncodeProfile
+from datamodules.manifest import SplitCounts
 from datamodules.quarantine import QuarantineError, read_quarantine
 from datamodules.shards import DatasetIndex
 from pipeline.__main__ import main
@@ -110,7 +111,7 @@ def test_copy_keeps_the_original_bytes(originals: Path, tmp_path: Path) -> None:
     assert index.manifest.encode == {"copy": True, "min_frames": 1}
 
 
-def test_folds(originals: Path, tmp_path: Path) -> None:
+def test_folds(originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (tmp_path / "folds.csv").open("w") as file:
         file.write("path,label,group,fold\n")
         for number in range(NUM_VIDEOS):
@@ -124,6 +125,12 @@ def test_folds(originals: Path, tmp_path: Path) -> None:
         test, train = set(index.rows("test", fold)), set(index.rows("train", fold))
         assert set(index.column("group", sorted(test))) == {f"g{fold - 1}"}
         assert (len(test), len(train), test & train) == (4, 8, set())
+    assert index.manifest.fold_counts["2"] == {
+        "test": SplitCounts(4, {"run": 2, "walk": 2}),
+        "train": SplitCounts(8, {"run": 4, "walk": 4}),
+    }
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["fold_counts"].keys() == {"1", "2", "3"}
+    assert "fold 3: 8 train, 4 test" in capsys.readouterr().out
 
 
 def test_official_lists_of_ucf101(originals: Path, tmp_path: Path) -> None:

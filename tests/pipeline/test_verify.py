@@ -236,3 +236,10 @@ def test_keys_too_long_for_a_header_are_found(tmp_path: Path) -> None:
     index([str(tmp_path)], label_from="json:video_metadata.label", processes=1)
     assert DatasetIndex.open(tmp_path).column("key", range(3)) == keys  # type: ignore[arg-type]
     assert main(["verify", "--data", str(tmp_path), "--full", "--processes", "1"]) == 0
+
+
+def test_counts_of_folds_are_held_against_the_index(data: Path, look: Callable[..., str]) -> None:
+    content = json.loads((data / "dataset.json").read_text())
+    content["fold_counts"]["1"]["test"]["classes"]["run"] += 1
+    (data / "dataset.json").write_text(json.dumps(content))
+    assert "has 2 videos of 'run' in split test of fold 1, dataset.json says 3" in look()
