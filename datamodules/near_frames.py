@@ -19,7 +19,7 @@ MIN_MATCHES = 8  # matching frames at one time offset (a second), or all of a vi
 _TABLES = 16
 _MIN_BITS = 16
 _MAX_NEIGHBORS = 64  # entries of a bucket that one entry is compared with
-_BLOCK = 2**20
+_BLOCK = 2**18
 _NEARBY = range(1, 9)  # frames before and after two that are alike, one pair of which must be alike too
 
 Hashes = npt.NDArray[np.uint64]

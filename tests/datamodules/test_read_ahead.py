@@ -171,7 +171,7 @@ def test_other_processes_have_threads_of_their_own(motion_dataset, method):
         index._ahead._changed.release()
         assert results.get(timeout=60) == expected
         assert [index.read_video(row) for row in rows] == expected
-        child.join(10)
+        child.join(60)
         assert child.exitcode == 0
 
 

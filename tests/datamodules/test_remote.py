@@ -171,7 +171,7 @@ def test_other_processes_connect_anew(motion_dataset, method):
         child.start()
         index._files._lock.release()
         assert results.get(timeout=60) == expected
-        child.join(10)
+        child.join(60)
         assert child.exitcode == 0
         assert videos(index, range(5)) == expected
 
