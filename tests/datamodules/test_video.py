@@ -60,7 +60,7 @@ def test_clips_of_sided_classes_are_never_mirrored(motion_dataset, sided):
     data = ShardedVideoDataModule(str(motion_dataset), **settings)
     seen = {}
     for batch in data.train_dataloader():
-        for video, window in zip(batch.video_index.tolist(), batch.windows, strict=True):
-            seen.setdefault(data.class_names[int(batch.labels[video])], set()).add(window.mirrored)
+        for place, window in zip(batch.video_index.tolist(), batch.windows, strict=True):
+            seen.setdefault(data.class_names[int(batch.labels[place])], set()).add(window.mirrored)
     kept = {name for name in data.class_names if "left" in name or "right" in name or "clockwise" in name}
     assert seen == {name: {name not in (kept if sided == "keep" else sided)} for name in data.class_names}
