@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import ClipBatch, Window
-from datamodules.transforms import crop_places
+from datamodules.windows import crop_places
 
 
 def lay_out(clips: list[Tensor]) -> Tensor:

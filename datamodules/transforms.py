@@ -8,7 +8,6 @@ What a clip goes through in a DataLoader worker is `TrainTransform` or `EvalTran
 test wait until the batch is on the device (`datamodules.augmentation`, `datamodules.crops`).
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.batch import Window
-
-Size = tuple[int, int]  # (height, width)
+from datamodules.windows import (
+    Size,
+    crop_windows,
+    middle_window,
+    random_resized_window,
+    random_window,
+    window_around,
+)
 
 
 def resize(clip: Tensor, size: Size) -> Tensor:
@@ -75,9 +80,7 @@ def center_crop(clip: Tensor, size: int | Size) -> Tensor:
     """
     height, width = _pair(size)
     clip = _resize_to_fit(clip, height, width)
-    have_height, have_width = clip.shape[1:3]
-    window = Window(have_height, have_width, (have_height - height) // 2, (have_width - width) // 2, height, width)
-    return _cut(clip, window)
+    return _cut(clip, middle_window(_frame(clip), (height, width)))
 
 
 def random_crop(clip: Tensor, size: int | Size, generator: np.random.Generator) -> Tensor:
@@ -92,7 +95,7 @@ def random_crop(clip: Tensor, size: int | Size, generator: np.random.Generator) 
         uint8 (T, height, width, C).
     """
     clip = _resize_to_fit(clip, *_pair(size))
-    return _cut(clip, _random_window(clip, _pair(size), generator))
+    return _cut(clip, random_window(_frame(clip), _pair(size), generator))
 
 
 def random_resized_crop(
@@ -102,9 +105,7 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Tensor:
-    """Cuts a window of random area and proportions, then resizes it (Szegedy et al. 2015, section 6).
-
-    Ten windows are tried; when none fits, the largest centered window of the nearest allowed proportions is taken.
+    """Cuts a window of random area and proportions, then resizes it (`datamodules.windows.random_resized_window`).
 
     Args:
         clip: uint8 (T, H, W, C).
@@ -121,7 +122,7 @@ def random_resized_crop(
     """
     _check(clip)
     _check_ranges(scale, ratio)
-    return resize(_cut(clip, _random_resized_window(clip, generator, scale, ratio)), _pair(size))
+    return resize(_cut(clip, random_resized_window(_frame(clip), generator, scale, ratio)), _pair(size))
 
 
 def horizontal_flip(clip: Tensor) -> Tensor:
@@ -155,21 +156,8 @@ def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:
     """
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops={num_crops}: must be 1 (center) or 3 (along the longer side)")
-    if num_crops == 1:
-        return [center_crop(clip, size)]
     clip = _resize_to_fit(clip, size, size)
-    height, width = clip.shape[1:3]
-    spare_height, spare_width = height - size, width - size
-    if spare_width >= spare_height:
-        places = [(spare_height // 2, left) for left in crop_places(spare_width)]
-    else:
-        places = [(top, spare_width // 2) for top in crop_places(spare_height)]
-    return [_cut(clip, Window(height, width, top, left, size, size)) for top, left in places]
-
-
-def crop_places(spare: int) -> tuple[int, int, int]:
-    """Where three crops begin along a side that is `spare` pixels longer than they are."""
-    return 0, spare // 2, spare
+    return [_cut(clip, window) for window in crop_windows(_frame(clip), size, num_crops)]
 
 
 def three_crops(clip: Tensor, size: int) -> list[Tensor]:
@@ -217,10 +205,10 @@ class TrainTransform:
         clip = _resize(clip, self.resize)
         if self.random_resized:
             _check(clip)
-            window = _random_resized_window(clip, generator, self.scale, self.ratio)
+            window = random_resized_window(_frame(clip), generator, self.scale, self.ratio)
         else:
             clip = _resize_to_fit(clip, self.crop_size, self.crop_size)
-            window = _random_window(clip, (self.crop_size, self.crop_size), generator)
+            window = random_window(_frame(clip), (self.crop_size, self.crop_size), generator)
         window = window._replace(mirrored=generator.random() < self.flip_probability and mirror)
         clip = resize(_cut(clip, window), (self.crop_size, self.crop_size))
         return (horizontal_flip(clip) if window.mirrored else clip), window
@@ -254,13 +242,7 @@ class EvalTransform:
         The shorter of H' and W' is `crop_size`; both are with one crop.
         """
         clip = _resize_to_fit(_resize(clip, self.resize), self.crop_size, self.crop_size)
-        height, width = clip.shape[1:3]
-        top, left = (height - self.crop_size) // 2, (width - self.crop_size) // 2
-        window = Window(height, width, top, left, self.crop_size, self.crop_size)
-        if self.num_crops > 1 and width >= height:
-            window = window._replace(left=0, width=width)
-        elif self.num_crops > 1:
-            window = window._replace(top=0, height=height)
+        window = window_around(crop_windows(_frame(clip), self.crop_size, self.num_crops))
         return _cut(clip, window), window
 
 
@@ -280,27 +262,8 @@ def _resize_to_fit(clip: Tensor, height: int, width: int) -> Tensor:
     return resize(clip, (max(height, round(have_height * factor)), max(width, round(have_width * factor))))
 
 
-def _random_window(clip: Tensor, size: Size, generator: np.random.Generator) -> Window:
-    height, width = clip.shape[1:3]
-    top = int(generator.integers(height - size[0] + 1))
-    left = int(generator.integers(width - size[1] + 1))
-    return Window(height, width, top, left, *size)
-
-
-def _random_resized_window(
-    clip: Tensor, generator: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
-) -> Window:
-    height, width = clip.shape[1:3]
-    for _ in range(10):
-        area = height * width * generator.uniform(*scale)
-        proportions = math.exp(generator.uniform(math.log(ratio[0]), math.log(ratio[1])))
-        cut_width = round(math.sqrt(area * proportions))
-        cut_height = round(math.sqrt(area / proportions))
-        if 0 < cut_width <= width and 0 < cut_height <= height:
-            return _random_window(clip, (cut_height, cut_width), generator)
-    cut_width = min(width, max(1, round(height * ratio[1])))
-    cut_height = min(height, max(1, round(width / ratio[0])))
-    return Window(height, width, (height - cut_height) // 2, (width - cut_width) // 2, cut_height, cut_width)
+def _frame(clip: Tensor) -> Size:
+    return clip.shape[1], clip.shape[2]
 
 
 def _cut(clip: Tensor, window: Window) -> Tensor:
