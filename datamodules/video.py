@@ -353,9 +353,10 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             return
         trained_on = state_dict["dataset"]
         if trained_on["identity"] != self.index.identity:
-            if trained_on.get("family") == self.index.manifest.family:
+            here = self.identity
+            if trained_on.get("family") == here["family"] and trained_on["rendition"] != here["rendition"]:
                 raise ValueError(
-                    f"rendition={self.hparams['rendition']}: reads short side {self.identity['rendition']} of "
+                    f"rendition={self.hparams['rendition']}: reads short side {here['rendition']} of "
                     f"{self.index.name}, and the checkpoint was trained on {trained_on['rendition']}: set "
                     f"data.init_args.rendition to {trained_on['rendition']} to resume"
                 )
