@@ -305,7 +305,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         return PlannedLoader(reader, requests, **self._worker_options)
 
     def _say_left_out(self, rows: np.ndarray, split: str) -> None:
-        count = int(np.isin(self.index.quarantined, rows, assume_unique=True).sum())
+        quarantined = self.index.quarantined
+        count = int(np.isin(quarantined, rows, assume_unique=True).sum()) if len(quarantined) else 0
         if count:
             _say_once(f"{self.index.name}: {count} of {len(rows)} videos of {split} are quarantined and not read")
 
