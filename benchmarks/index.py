@@ -2,16 +2,19 @@
 
 Makes a table of that many rows (no videos), with the columns, splits and shards of a packed dataset; then starts
 several processes at once, as the ranks of a node do. Each opens the index, takes the rows of the training split, plans
-an epoch of 512 ranks, and looks its first batch up. Private memory is Private_Clean + Private_Dirty of
-/proc/self/smaps_rollup (Linux), and counts all of the process: the interpreter, numpy and pyarrow too.
+an epoch of 512 ranks, and looks its first batch up: all this before anything else is measured. Private memory is
+Private_Clean + Private_Dirty of /proc/self/smaps_rollup (Linux), and counts all of the process: the interpreter, numpy
+and pyarrow too; what the data add is the difference to the same process with its imports alone.
 
     python -m benchmarks.index --folder /tmp/index --rows 10000000
 """
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import multiprocessing
+import os
 import platform
 import tempfile
 import time
@@ -32,6 +35,7 @@ IDENTITY = "0" * 64
 VIDEOS_PER_SHARD = 1000
 CLASSES = [f"class {number}" for number in range(700)]
 RANKS = 512
+HASHES = 80  # of 10 s
 
 
 def make(folder: Path, num_rows: int) -> None:
@@ -78,40 +82,70 @@ def _part(shards: list[ShardFile], first: int) -> pa.Table:
         "duration_s": np.full(count, 10.0),
         "content_sha256": [digests[start : start + 64] for start in range(0, len(digests), 64)],
         "source": [f"train/some class name/{number}_000010_000020.mp4" for number in numbers],
+        "frame_hashes": pa.ListArray.from_arrays(
+            np.arange(count + 1, dtype=np.int32) * HASHES,
+            np.frombuffer(random.bytes(8 * HASHES * count), dtype=np.uint64),
+        ),
     }
     return pa.table(columns, schema=INDEX_SCHEMA)
 
 
-def private_mb() -> float:
-    """Memory that no other process shares, in MB."""
+def memory_mb() -> dict[str, float]:
+    """What no other process shares, in MB: all of it, and what the kernel cannot drop (written to)."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
-    return sum(int(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty")) * 1024 / 1e6
+    kb = {name: int(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty")}
+    return {"private": sum(kb.values()) * 1.024e-3, "dirty": kb["Private_Dirty"] * 1.024e-3}
 
 
 def start(folder: Path, rank: int, together: Any, results: Any) -> None:
-    """One rank: from opening to the first batch."""
-    before = private_mb()
+    """One rank: from opening to the first batch, then a resume, the other order, and a thousand videos more."""
+    together.wait()  # all have imported: what they share counts as shared
+    before = memory_mb()
     together.wait()
     times = [time.perf_counter()]
+
+    def done() -> None:
+        times.append(time.perf_counter())
+
     index = DatasetIndex.open(folder)
-    times.append(time.perf_counter())
+    done()
     rows = index.rows("train")
-    times.append(time.perf_counter())
+    done()
     plan = TrainPlan(len(rows), 8, RANKS, shuffle="global")
     batch = rows[next(plan.batches(epoch=3, rank=rank))]
-    times.append(time.perf_counter())
+    done()
     keys = [index.entry(int(row)).key for row in batch]
-    times.append(time.perf_counter())
+    done()
+    together.wait()  # all have theirs open
+    first = memory_mb()
+    together.wait()
+    times_later = [time.perf_counter()]
+    rows[next(plan.batches(epoch=3, rank=rank, consumed=len(rows) * 9 // 10))]
+    times_later.append(time.perf_counter())
     by_shard = TrainPlan(len(rows), 8, RANKS, shuffle="shards", shard_sizes=index.shard_sizes(rows))
-    next(by_shard.batches(epoch=3, rank=rank))
-    times.append(time.perf_counter())
-    together.wait()  # all have theirs open: what they share counts as shared
-    results.put({"times": np.diff(times).tolist(), "before": before, "after": private_mb(), "keys": len(keys)})
+    rows[next(by_shard.batches(epoch=3, rank=rank))]
+    times_later.append(time.perf_counter())
+    for samples in itertools.islice(plan.batches(epoch=4, rank=rank), 125):
+        keys += [index.entry(int(row)).key for row in rows[samples]]
+    times_later.append(time.perf_counter())
+    together.wait()
+    later = memory_mb()
+    took = [*np.diff(times).tolist(), times[-1] - times[0], *np.diff(times_later).tolist()]
+    results.put({"times": took, "before": before, "first": first, "later": later, "keys": len(keys)})
     together.wait()
 
 
-def run(folder: Path, processes: int) -> None:
-    """Start the processes together; print the slowest and the largest of them."""
+def drop_pages(folder: Path) -> None:
+    """Have the kernel forget what it read of the index, as after other work or on a node that was just started."""
+    for path in [folder / INDEX_NAME, folder / "dataset.json", *folder.glob(f"{MAPPED_PREFIX}*/*")]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)  # pages that were not written yet cannot be dropped
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def run(folder: Path, processes: int) -> dict[str, str]:
+    """Start the processes together; what the slowest and the largest of them took."""
     context = multiprocessing.get_context("spawn")
     together, results = context.Barrier(processes), context.Queue()
     children = [context.Process(target=start, args=(folder, rank, together, results)) for rank in range(processes)]
@@ -120,44 +154,56 @@ def run(folder: Path, processes: int) -> None:
     said = [results.get(timeout=600) for _ in children]
     for child in children:
         child.join()
+    names = [
+        "open the index, s",
+        "rows of the training split, s",
+        f"first batch of an epoch of {RANKS} ranks, s",
+        "its 8 entries, s",
+        "**all of that together, s**",
+        "first batch after 90 % of the epoch, s",
+        "first batch with shuffle=shards, s",
+        "1,000 videos more looked up, s",
+    ]
     slowest = np.max([one["times"] for one in said], axis=0)
-    lines = {
-        "open the index, s": f"{slowest[0]:.3f}",
-        "rows of the training split, s": f"{slowest[1]:.3f}",
-        f"first batch of an epoch of {RANKS} ranks, s": f"{slowest[2]:.3f}",
-        "its 8 entries, s": f"{slowest[3]:.3f}",
-        "all of that together, s": f"{slowest[:4].sum():.3f}",
-        f"the same batch with shuffle=shards, {RANKS} ranks, s": f"{slowest[4]:.3f}",
-        "private memory before opening, MB": f"{max(one['before'] for one in said):.1f}",
-        "private memory after, MB": f"{max(one['after'] for one in said):.1f}",
-    }
-    for name, value in lines.items():
-        print(f"| {name} | {value} |")
+    lines = {name: f"{seconds:.3f}" for name, seconds in zip(names, slowest, strict=True)}
+    for name, when in {"imports alone": "before", "first batch": "first", "1,000 videos more": "later"}.items():
+        largest = {kind: max(one[when][kind] for one in said) for kind in ("private", "dirty")}
+        lines[f"private after {name}, MB (of it dirty)"] = f"{largest['private']:.1f} ({largest['dirty']:.1f})"
+    added = max(one["later"]["private"] - one["before"]["private"] for one in said)
+    return lines | {"**private, added by the data, MB**": f"{added:.1f}"}
 
 
 def main() -> None:
-    """Make the table where it is not there, then measure twice: with the copy to be made, and with the copy there."""
+    """Make the table where it is not there, then measure with the index in the page cache and without."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "index")
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4])
     chosen = parser.parse_args()
     if not (chosen.folder / "dataset.json").exists():
         chosen.folder.mkdir(parents=True, exist_ok=True)
         make(chosen.folder, chosen.rows)
     num_rows = sum(shard["videos"] for shard in json.loads((chosen.folder / "dataset.json").read_text())["shards"])
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("pyarrow", "numpy"))
-    print(f"{num_rows:,} rows, {chosen.processes} processes; Python {platform.python_version()}, {versions}")
-    copies = list(chosen.folder.glob(f"{MAPPED_PREFIX}*"))
-    if not copies:
+    print(f"{num_rows:,} rows; Python {platform.python_version()}, {versions}")
+    if not list(chosen.folder.glob(f"{MAPPED_PREFIX}*")):
         began = time.perf_counter()
         DatasetIndex.open(chosen.folder).rows("train")
-        copies = list(chosen.folder.glob(f"{MAPPED_PREFIX}*"))
-        print(f"| making the copy, once for each dataset, s | {time.perf_counter() - began:.1f} |")
+        print(f"making the copy, once for each dataset: {time.perf_counter() - began:.1f} s")
     parquet = (chosen.folder / INDEX_NAME).stat().st_size
-    mapped = sum(file.stat().st_size for copy in copies for file in copy.iterdir())
-    print(f"| index.parquet, the mapped copy, MB | {parquet / 1e6:.0f}, {mapped / 1e6:.0f} |")
-    run(chosen.folder, chosen.processes)
+    mapped = sum(file.stat().st_size for file in chosen.folder.glob(f"{MAPPED_PREFIX}*/*"))
+    print(f"index.parquet {parquet / 1e6:.0f} MB, the mapped copy {mapped / 1e6:.0f} MB")
+    columns: dict[str, dict[str, str]] = {}
+    for processes in chosen.processes:
+        for dropped in (True, False):
+            if dropped:
+                drop_pages(chosen.folder)
+            columns[f"{processes} processes, {'not' if dropped else 'in'} the page cache"] = run(
+                chosen.folder, processes
+            )
+    print(f"| | {' | '.join(columns)} |\n| --- {'| --- ' * len(columns)}|")
+    for name in next(iter(columns.values())):
+        print(f"| {name} | {' | '.join(column[name] for column in columns.values())} |")
 
 
 if __name__ == "__main__":

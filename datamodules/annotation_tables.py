@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SPLIT_NAMES = {"validate": "val", "validation": "val", "valid": "val"}  # other spellings, as in official lists
+EMPTY = "is empty; it needs a header and a line for each video"
 
 
 class AnnotationError(ValueError):
@@ -102,7 +103,7 @@ def read_table(path: Path, known: Sequence[str], required: Iterable[str]) -> lis
     except csv.Error as error:
         raise AnnotationError(f"{path}, line {reader.line_num}: is not valid CSV ({error}); check the quotes") from None
     if not rows:
-        raise AnnotationError(f"{path}: lists no video; it needs a header and a line for each video")
+        raise AnnotationError(f"{path}: {'lists no video; it needs a line for each video' if header else EMPTY}")
     return rows
 
 

@@ -9,6 +9,30 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+class Window(NamedTuple):
+    """The part of a video's frames that a clip shows, in pixels of the frames as they were after resizing.
+
+    A clip whose window is larger or smaller than itself was resized from it (`random_resized_crop`).
+
+    Attributes:
+        frame_height: of the whole frame.
+        frame_width: of the whole frame.
+        top: first row of the window.
+        left: first column of the window.
+        height: of the window.
+        width: of the window.
+        mirrored: left and right are exchanged.
+    """
+
+    frame_height: int
+    frame_width: int
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool = False
+
+
 class ClipBatch(NamedTuple):
     """Whole videos, as clips laid flat.
 
@@ -25,6 +49,15 @@ class ClipBatch(NamedTuple):
         clip_times: float64 (N, 2), start and end of each clip in its video, in seconds.
         num_skipped: videos planned for this batch that could not be decoded and are missing from it (training only).
         pixel_format: `rgb`; the only function that cares is `VideoClassifier.normalize`.
+        frame_numbers: int64 (N, T), which frames of its video each clip has, from 0.
+        windows: N, which part of the frames each clip shows.
+        seeds: N keys of the augmentation on the device, each of (seed, epoch, sample, view); None in evaluation, which
+            augments nothing.
+        crops_to_cut: crops that each clip still holds; above 1, `clips` is wider than high, clips are padded on the
+            right, those of upright videos lie on their side, and nothing but `datamodules.crops.cut_crops` can read it.
+
+    What the program itself looks at, `windows` and `seeds`, are lists and stay on the host: asking the device for a
+    tensor's values would wait for all that it has to do.
     """
 
     clips: Tensor
@@ -35,6 +68,10 @@ class ClipBatch(NamedTuple):
     clip_times: Tensor
     num_skipped: int = 0
     pixel_format: str = "rgb"
+    frame_numbers: Tensor | None = None
+    windows: list[Window] | None = None
+    seeds: list[int] | None = None
+    crops_to_cut: int = 1
 
     @property
     def num_videos(self) -> int:

@@ -21,6 +21,7 @@ from datamodules.probing import (
     NO_VIDEO_STREAM,
     OUT_OF_RANGE,
     REASONS,
+    TOO_LARGE,
     TOO_SHORT,
     TRUNCATED,
     UNREADABLE,
@@ -42,6 +43,7 @@ __all__ = [
     "NO_VIDEO_STREAM",
     "OUT_OF_RANGE",
     "REASONS",
+    "TOO_LARGE",
     "TOO_SHORT",
     "TRUNCATED",
     "UNREADABLE",
@@ -96,9 +98,7 @@ def resolve_decoder(name: str) -> str:
         ValueError: no such decoder, or it is not installed.
     """
     if name == "auto":
-        chosen = "torchcodec" if _missing("torchcodec") is None and _torchcodec_works() else "pyav"
-        _log.info("decoder auto: %s", describe_decoder(chosen))
-        return chosen
+        return "torchcodec" if _missing("torchcodec") is None and _torchcodec_works() else "pyav"
     if name not in DECODERS:
         raise ValueError(f"decoder={name!r}: must be one of auto, {', '.join(DECODERS)}")
     cause = _missing(name)
@@ -140,27 +140,33 @@ def _torchcodec_works() -> bool:
 @functools.cache
 def _say_substitution(name: str) -> None:
     """Says it once in each process."""
-    _log.warning("some of these files are read with pyav, because %s would return wrong frames of them", name)
+    _log.warning("some of these files are read with pyav, because %s would fail or return wrong frames", name)
 
 
-def _only_where_exact(adapter: Callable[[bytes, list[int]], Frames]) -> Callable[[bytes, list[int]], Frames]:
-    """Gives a decoder the files whose frames it is known to find, and PyAV the others.
+_Adapter = Callable[[bytes, list[int]], Frames]
+
+
+def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
+    """Gives a decoder the files whose frames it is known to find, and PyAV the others, as those of codecs it lacks.
 
     decord 0.6 and torchcodec 0.13 return other frames, without a word, after seeks into files with open groups of
     pictures, intra refresh, an edit list that cuts frames away, and in AVI and transport streams with B-frames.
     """
 
-    @functools.wraps(adapter)
-    def guarded(data: bytes, indices: list[int]) -> Frames:
-        if plainly_indexed(data):
-            return adapter(data, indices)
-        _say_substitution(adapter.__name__.removeprefix("_decode_"))
-        return decode_pyav(data, indices)
+    def guard(adapter: _Adapter) -> _Adapter:
+        @functools.wraps(adapter)
+        def guarded(data: bytes, indices: list[int]) -> Frames:
+            if plainly_indexed(data, lacking):
+                return adapter(data, indices)
+            _say_substitution(adapter.__name__.removeprefix("_decode_"))
+            return decode_pyav(data, indices)
 
-    return guarded
+        return guarded
+
+    return guard
 
 
-@_only_where_exact
+@_only_where_exact("av1")
 def _decode_decord(data: bytes, indices: list[int]) -> Frames:
     import decord
 
@@ -171,7 +177,7 @@ def _decode_decord(data: bytes, indices: list[int]) -> Frames:
     return frames
 
 
-@_only_where_exact
+@_only_where_exact()
 def _decode_torchcodec(data: bytes, indices: list[int]) -> Frames:
     from torchcodec.decoders import VideoDecoder
 

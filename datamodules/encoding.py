@@ -1,27 +1,27 @@
-"""Videos encoded for training: H.264 in mp4, constant frame rate, a key frame every few frames, no B-frames.
+"""Videos encoded for training: every frame decoded once, scaled, given a constant rate, encoded once a rendition.
 
 Random clips of such files decode several times faster than those of videos encoded for the web, at about the same
-size. The same frames give the same bytes on every machine with the same x264 (one thread, `cpu-independent`).
+size. How the frames are encoded is in `datamodules.mp4_writer`, whose names are here too.
 """
 
-import io
 import math
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from datamodules.frame_hashes import FrameHasher
+from datamodules.mp4_writer import EncodeProfile, Mp4Writer, as_rate, encode_frames, target_size
 from datamodules.probing import (
     DAMAGED,
+    MAX_FRAMES,
     NO_FRAMES,
+    TOO_LARGE,
     TOO_SHORT,
     TRUNCATED,
     DecodeError,
@@ -33,43 +33,17 @@ from datamodules.probing import (
     read_packet_table,
 )
 
+__all__ = [
+    "EncodeProfile",
+    "EncodedVideo",
+    "encode_frames",
+    "inspect",
+    "target_size",
+    "transcode",
+    "transcode_renditions",
+]
+
 TRIM_MARGIN_S = 1.0  # a file at most this much longer than its annotated clip is that clip, cut already
-_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-
-
-@dataclass(frozen=True)
-class EncodeProfile:
-    """How videos are encoded for training; plain data, recorded in dataset.json.
-
-    Attributes:
-        short_side: pixels of the shorter side; a smaller source keeps its size (less one where it is odd).
-        fps: frames per second, or None for the source's average rate.
-        key_frame_interval: frames from one key frame to the next: what a random clip has to decode before its start.
-        crf: x264's constant rate factor, 0 (lossless) to 51.
-        preset: x264's preset, `ultrafast` to `veryslow`.
-    """
-
-    short_side: int = 256
-    fps: float | None = None
-    key_frame_interval: int = 16
-    crf: int = 23
-    preset: str = "veryfast"
-
-    def __post_init__(self) -> None:
-        if self.short_side < 16:
-            raise ValueError(f"short_side={self.short_side}: must be at least 16 pixels")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise ValueError(f"fps={self.fps}: must be above 0 and at most 1000, or None for the source's rate")
-        if self.key_frame_interval < 1:
-            raise ValueError(f"key_frame_interval={self.key_frame_interval}: must be at least 1")
-        if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf={self.crf}: must be from 0 to 51")
-        if self.preset not in _PRESETS:
-            raise ValueError(f"preset={self.preset!r}: must be one of {', '.join(_PRESETS)}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """The settings as plain data: str, int, float and None."""
-        return asdict(self)
 
 
 class EncodedVideo(NamedTuple):
@@ -80,109 +54,125 @@ class EncodedVideo(NamedTuple):
     frame_hashes: tuple[int, ...] = ()
 
 
-class _Mp4Writer:
-    """Encodes yuv420p frames of one size, one after the other, into an mp4 in memory."""
-
-    def __init__(self, width: int, height: int, rate: Fraction, profile: EncodeProfile) -> None:
-        self._file = io.BytesIO()
-        self._container = av.open(self._file, "w", format="mp4", options={"fflags": "+bitexact"})
-        self._stream = self._container.add_stream("libx264", rate=rate)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._stream.codec_context.time_base = 1 / rate
-        self._stream.codec_context.thread_count = 1
-        interval = profile.key_frame_interval
-        self._stream.options = {
-            "preset": profile.preset,
-            "crf": str(profile.crf),
-            "x264-params": (
-                f"keyint={interval}:min-keyint={interval}:scenecut=0:bframes=0:open-gop=0:cpu-independent=1:threads=1"
-            ),
-        }
-        self.num_frames = 0
-
-    def take_color_from(self, frame: av.VideoFrame) -> None:
-        """Tags the output with the source's color matrix, so that its pixels keep their colors."""
-        context = self._stream.codec_context
-        context.colorspace, context.color_range = frame.colorspace, ColorRange.MPEG
-        context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
-
-    def write(self, frame: av.VideoFrame) -> None:
-        frame.pts, frame.time_base = self.num_frames, self._stream.codec_context.time_base
-        frame.pict_type = 0  # or x264 would repeat the source's key frames
-        self._container.mux(self._stream.encode(frame))
-        self.num_frames += 1
-
-    def finish(self) -> bytes:
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-        return self._file.getvalue()
-
-
-def _as_rate(fps: float) -> Fraction:
-    return Fraction(fps).limit_denominator(1001)  # 29.97... becomes 30000/1001
-
-
-def encode_frames(
-    frames: Iterable[npt.NDArray[np.uint8]],
-    fps: float,
-    *,
-    crf: int = 23,
-    key_frame_interval: int = 16,
-    preset: str = "veryfast",
-) -> bytes:
-    """Encodes frames into an mp4 file: H.264, yuv420p, BT.601, no audio, frame i at i / fps seconds.
+class _Rendition:
+    """One encoding of a video whose frames go by: scaled, shown at a constant rate, hashed.
 
     Args:
-        frames: uint8 (H, W, 3) RGB, all of one size; H and W even, because yuv420p halves both.
-        fps: frames per second, above 0.
-        crf: x264's constant rate factor, 0 to 51.
-        key_frame_interval: frames from one key frame to the next.
-        preset: x264's preset.
+        first: the first frame that is shown, at time 0.
+        rate: frames per second of the video that goes by.
+        duration_s: of the video, as far as known.
+        profile: how to encode.
+    """
+
+    def __init__(self, first: av.VideoFrame, rate: Fraction, duration_s: float, profile: EncodeProfile) -> None:
+        size = (first.height, first.width) if quarter_turns(first) % 2 else (first.width, first.height)
+        self._width, self._height = target_size(*size, profile.short_side)
+        self._rate = _rate(rate, profile)
+        self._converter = VideoReformatter()
+        self._hasher = FrameHasher(duration_s)
+        self._writer = Mp4Writer(self._width, self._height, self._rate, profile)
+        self._writer.take_color_from(first)
+        self._pending: av.VideoFrame | None = None
+        self._last_time = Fraction(0)
+
+    def take(self, frame: av.VideoFrame, time: Fraction) -> None:
+        """The next frame, shown from `time` (seconds) until the one after it."""
+        self._show_until(time)
+        self._last_time = time
+        self._pending = _scale(self._converter, frame, self._width, self._height, quarter_turns(frame))
+
+    def finish(self, end: Fraction) -> EncodedVideo:
+        """The video, whose last frame is shown until `end` (seconds)."""
+        self._show_until(max(end, self._last_time + Fraction(1, 2) / self._rate))
+        if self._writer.num_frames == 0 and self._pending is not None:  # one frame, asked for at a low rate
+            self._write(self._pending)
+        count = self._writer.num_frames
+        seconds = float(count / self._rate)
+        info = VideoInfo(count, float(self._rate), self._width, self._height, seconds, 0, "h264")
+        return EncodedVideo(self._writer.finish(), info, self._hasher.hashes())
+
+    def _show_until(self, time: Fraction) -> None:
+        """Show the pending frame for every output time whose middle comes before `time`."""
+        while self._pending is not None and (self._writer.num_frames + Fraction(1, 2)) / self._rate <= time:
+            self._write(self._pending)
+
+    def _write(self, frame: av.VideoFrame) -> None:
+        self._hasher.offer(frame, float(self._writer.num_frames / self._rate))
+        self._writer.write(frame)
+
+
+def transcode(
+    source: str | bytes, profile: EncodeProfile, time_start: float | None = None, time_end: float | None = None
+) -> EncodedVideo:
+    """One rendition of a video: `transcode_renditions` with one profile."""
+    (video,) = transcode_renditions(source, (profile,), time_start, time_end)
+    return video
+
+
+def transcode_renditions(
+    source: str | bytes,
+    profiles: Sequence[EncodeProfile],
+    time_start: float | None = None,
+    time_end: float | None = None,
+) -> list[EncodedVideo]:
+    """Decodes every frame of a video once and encodes it for training, once a profile, without its sound.
+
+    Rotation is applied, the short side scaled, and the frame rate made constant: frame i of the result shows the
+    source at i / fps seconds (the frame nearest in time; a source with a variable rate is repeated or thinned to its
+    average rate, or to `profile.fps`).
+
+    Annotated times refer to the original video, while files are often cut already. So the file is trimmed to
+    [time_start, time_end) only where it is longer than that by more than `TRIM_MARGIN_S` and reaches `time_end` (less
+    the margin); otherwise it is kept whole. `time_start` alone always trims. Frames before the start are decoded too.
+
+    A file counts as damaged, and is refused, where its header promises packets that are not there, where a packet or
+    frame is marked corrupt or does not decode, or where fewer frames come out than the packets announce. Errors that
+    the decoder conceals without a word are not seen.
+
+    Args:
+        source: the video's bytes or path.
+        profiles: how to encode; at least one.
+        time_start: seconds, or None.
+        time_end: seconds, or None.
 
     Returns:
-        The file's bytes: the same for the same frames and settings.
+        A video a profile, in their order; each is the same as with its profile alone.
 
     Raises:
-        ValueError: no frame, a wrong dtype or shape, an odd side, or a setting out of range.
+        DecodeError: with the `reason`; nothing partial is returned.
+        ValueError: `time_start` and `time_end` are no span.
     """
-    profile = EncodeProfile(fps=fps, crf=crf, key_frame_interval=key_frame_interval, preset=preset)
-    writer: _Mp4Writer | None = None
-    shape: tuple[int, ...] = ()
-    converter = VideoReformatter()
-    for array in frames:
-        if writer is None:
-            if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-                raise ValueError(f"frames must be uint8 (H, W, 3), not {array.dtype} {array.shape}")
-            if array.shape[0] % 2 or array.shape[1] % 2 or 0 in array.shape:
-                raise ValueError(f"frames of {array.shape[1]}x{array.shape[0]}: both sides must be even; crop or pad")
-            shape = array.shape
-            writer = _Mp4Writer(shape[1], shape[0], _as_rate(fps), profile)
-        if array.shape != shape or array.dtype != np.uint8:
-            raise ValueError(f"frames must all be uint8 {shape}, not {array.dtype} {array.shape}")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
-        writer.write(converter.reformat(frame, format="yuv420p", threads=1))
-    if writer is None:
-        raise ValueError("frames is empty: a video needs at least one frame")
-    return writer.finish()
+    table = read_packet_table(source)
+    if table.flaw:
+        raise DecodeError(f"the video is truncated: {table.flaw}", TRUNCATED)
+    start, end = _trim(table.duration, time_start, time_end)
+    last = min(table.duration, Fraction(end)) if math.isfinite(end) else table.duration
+    if (last - Fraction(start)) * max(_rate(table.rate, profile) for profile in profiles) > MAX_FRAMES:
+        raise DecodeError(f"it claims to last {float(last):.0f} s, more than {MAX_FRAMES} frames", TOO_LARGE)
+    offset = Fraction(start)
+    renditions: list[_Rendition] = []
+    for frame, time in _timed_frames(source, table, end):
+        if time < offset and not math.isclose(time, offset, abs_tol=1e-6):
+            continue
+        if not renditions:
+            offset = time
+            renditions = [_Rendition(frame, table.rate, float(last - time), profile) for profile in profiles]
+        for rendition in renditions:
+            rendition.take(frame, time - offset)
+    if not renditions:
+        raise DecodeError(
+            f"nothing is left from {start} s on: the video lasts {float(table.duration):.2f} s", TOO_SHORT
+        )
+    return [rendition.finish(last - offset) for rendition in renditions]
 
 
-def target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """The (width, height) that brings the shorter side to `short_side`, never larger than the source, both even.
-
-    >>> target_size(340, 256, 128), target_size(101, 75, 256)
-    ((170, 128), (100, 74))
-    """
-    short = min(width, height)
-    if short <= short_side:
-        return max(2, width - width % 2), max(2, height - height % 2)
-    return (
-        max(2, 2 * round(width * short_side / short / 2)),
-        max(2, 2 * round(height * short_side / short / 2)),
-    )
+def _rate(rate: Fraction, profile: EncodeProfile) -> Fraction:
+    """Frames per second that a video of `rate` is encoded at."""
+    return as_rate(profile.fps) if profile.fps is not None else rate.limit_denominator(1001)
 
 
 def _trim(duration: Fraction, start: float | None, end: float | None) -> tuple[float, float]:
-    """The part of a file to keep, in seconds from its first frame; see `transcode`."""
+    """The part of a file to keep, in seconds from its first frame; see `transcode_renditions`."""
     if start is not None and start < 0:
         raise ValueError(f"time_start={start}: must not be negative")
     if end is not None and end <= (start or 0.0):
@@ -214,84 +204,6 @@ def _timed_frames(source: str | bytes, table: PacketTable, end: float) -> Iterat
         raise DecodeError("the video has no frames", NO_FRAMES)
     if count < table.num_frames:
         raise DecodeError(f"only {count} of {table.num_frames} frames decode", DAMAGED)
-
-
-def transcode(
-    source: str | bytes, profile: EncodeProfile, time_start: float | None = None, time_end: float | None = None
-) -> EncodedVideo:
-    """Decodes every frame of a video and encodes it for training, without its sound.
-
-    Rotation is applied, the short side scaled, and the frame rate made constant: frame i of the result shows the
-    source at i / fps seconds (the frame nearest in time; a source with a variable rate is repeated or thinned to its
-    average rate, or to `profile.fps`).
-
-    Annotated times refer to the original video, while files are often cut already. So the file is trimmed to
-    [time_start, time_end) only where it is longer than that by more than `TRIM_MARGIN_S` and reaches `time_end` (less
-    the margin); otherwise it is kept whole. `time_start` alone always trims. Frames before the start are decoded too.
-
-    A file counts as damaged, and is refused, where its header promises packets that are not there, where a packet or
-    frame is marked corrupt or does not decode, or where fewer frames come out than the packets announce. Errors that
-    the decoder conceals without a word are not seen.
-
-    Args:
-        source: the video's bytes or path.
-        profile: how to encode.
-        time_start: seconds, or None.
-        time_end: seconds, or None.
-
-    Raises:
-        DecodeError: with the `reason`; nothing partial is returned.
-        ValueError: `time_start` and `time_end` are no span.
-    """
-    table = read_packet_table(source)
-    if table.flaw:
-        raise DecodeError(f"the video is truncated: {table.flaw}", TRUNCATED)
-    start, end = _trim(table.duration, time_start, time_end)
-    last = min(table.duration, Fraction(end)) if math.isfinite(end) else table.duration
-    rate = _as_rate(profile.fps) if profile.fps is not None else table.rate.limit_denominator(1001)
-    converter = VideoReformatter()
-    hasher: FrameHasher | None = None
-    writer: _Mp4Writer | None = None
-    pending: av.VideoFrame | None = None
-    width = height = 0
-
-    def write_until(time: Fraction) -> None:
-        """Shows the pending frame for every output time whose middle comes before `time`."""
-        while pending is not None and writer is not None and (writer.num_frames + Fraction(1, 2)) / rate <= time:
-            write(pending)
-
-    def write(frame: av.VideoFrame) -> None:
-        if writer is not None and hasher is not None:
-            hasher.offer(frame, float(writer.num_frames / rate))
-            writer.write(frame)
-
-    offset = Fraction(start)
-    last_time = Fraction(0)
-    for frame, time in _timed_frames(source, table, end):
-        if time < offset and not math.isclose(time, offset, abs_tol=1e-6):
-            continue
-        turn = quarter_turns(frame)
-        if writer is None:
-            offset = time
-            size = (frame.height, frame.width) if turn % 2 else (frame.width, frame.height)
-            width, height = target_size(*size, profile.short_side)
-            writer = _Mp4Writer(width, height, rate, profile)
-            writer.take_color_from(frame)
-            hasher = FrameHasher(float(last - time))
-        last_time = time - offset
-        write_until(last_time)
-        pending = _scale(converter, frame, width, height, turn)
-    if writer is None or hasher is None:
-        raise DecodeError(
-            f"nothing is left from {start} s on: the video lasts {float(table.duration):.2f} s", TOO_SHORT
-        )
-    whole = last - offset
-    write_until(max(whole, last_time + Fraction(1, 2) / rate))
-    if writer.num_frames == 0 and pending is not None:  # one frame, asked for at a low rate
-        write(pending)
-    num_frames = writer.num_frames
-    info = VideoInfo(num_frames, float(rate), width, height, float(num_frames / rate), 0, "h264")
-    return EncodedVideo(writer.finish(), info, hasher.hashes())
 
 
 def _scale(converter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, turn: int) -> av.VideoFrame:
@@ -327,7 +239,7 @@ def inspect(source: str | bytes) -> EncodedVideo:
         The original bytes; `info.num_frames` is the number of frames that decoded.
 
     Raises:
-        DecodeError: as in `transcode`.
+        DecodeError: as in `transcode_renditions`.
     """
     table = read_packet_table(source)
     if table.flaw:

@@ -1,14 +1,15 @@
 """From the plan to batches: the dataset that reads a planned batch, and the loader that asks for them in order.
 
     TrainRequests / EvaluationRequests ─▶ Request(samples, epoch) ─▶ a DataLoader worker:
-        ClipReader: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ crops ─▶ ClipBatch
+        ClipReader: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch
 
 The unit that travels to a worker is a whole batch, so the order of batches never depends on the number of workers.
 """
 
 import logging
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,22 +17,29 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.batch import ClipBatch
+from datamodules.batch import ClipBatch, Window
 from datamodules.clips import ClipSampler, Integers
+from datamodules.crops import lay_out
 from datamodules.decoding import DecodeError, decode_frames
+from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
 from datamodules.plan import TrainPlan, evaluation_batches
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
+from datamodules.worker_watch import IDLE, WorkerBoard, WorkerWatch
 
 _log = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
-    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation."""
+    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation.
+
+    `ahead` are the samples of the next batch that the same worker will read, as far as that is known.
+    """
 
     samples: Integers
     epoch: int
+    ahead: Integers | tuple[()] = ()
 
 
 class ReadFailure(NamedTuple):
@@ -39,6 +47,16 @@ class ReadFailure(NamedTuple):
 
     message: str
     error: type[ValueError] = DecodeError
+
+
+class View(NamedTuple):
+    """A clip as a worker makes it: uint8 (T, H, W, C), its frames' numbers, its seconds, its window, its seed."""
+
+    clip: Tensor
+    frame_numbers: Integers
+    times: tuple[float, float]
+    window: Window
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -105,11 +123,13 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         index: the dataset.
         rows: int64, the rows of the split's videos, by sample number.
         sampler: which clips a video gives.
-        transform: uint8 (T, H, W, C) to one random crop or to a list of fixed ones, uint8 (T, S, S, C).
+        transform: uint8 (T, H, W, C) to a random crop, or to a window that holds fixed crops, of height or width S.
         decoder: name of the decoder, resolved.
         seed: key of the augmentation, together with epoch and sample.
         skip_errors: leave out videos that cannot be decoded and count them (training), instead of failing.
         crop_size: S, for the shape of a batch without videos.
+        board: where a DataLoader worker notes what it reads, or None.
+        unmirrored: labels of the classes whose clips are never mirrored.
     """
 
     index: DatasetIndex
@@ -120,69 +140,87 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     seed: int
     skip_errors: bool
     crop_size: int
+    board: WorkerBoard | None = None
+    unmirrored: frozenset[int] = frozenset()
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
-        views: list[Tensor] = []
-        times: list[tuple[float, float]] = []
+        views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
+        num_quarantined = 0
+        announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
+        self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
         for sample in request.samples.tolist():
             row = int(self.rows[sample])
+            if self.index.is_quarantined(row):  # it keeps its place in the plan, so that runs resume exactly
+                num_quarantined += 1
+                continue
+            self._note(row)
             try:
-                clips, clip_times = self._views(row, np.random.default_rng([self.seed, request.epoch, sample]))
+                clips = self._views(row, [self.seed, request.epoch, sample])
             except DecodeError as error:
-                entry = self.index.entry(row)
-                message = f"video {entry.key} in {entry.shard} cannot be decoded by {self.decoder}: {error}"
+                message = f"{_name_video(self.index, row)} cannot be decoded by {self.decoder}: {error}"
                 if not self.skip_errors:
                     return ReadFailure(message)
                 _log.warning("left out of training: %s", message)
                 continue
             except ShardFormatError as error:
-                return ReadFailure(str(error), ShardFormatError)
+                return ReadFailure(f"video {self.index.entry(row).key}: {error}", ShardFormatError)
             video_index += [len(rows)] * len(clips)
             rows.append(row)
             views += clips
-            times += clip_times
-        return self._batch(views, times, video_index, rows, len(request.samples) - len(rows))
+        batch = self._batch(views, video_index, rows, len(request.samples) - num_quarantined - len(rows))
+        self._note(IDLE)
+        return batch
 
-    def _views(self, row: int, generator: np.random.Generator) -> tuple[list[Tensor], list[tuple[float, float]]]:
-        """All views of one video, clip by clip, crop by crop, and the times of each."""
+    def _note(self, row: int) -> None:
+        if self.board is not None:
+            self.board.note(row)
+
+    def _views(self, row: int, key: list[int]) -> list[View]:
+        """All clips of one video; what is random in them comes from `key` alone."""
         entry = self.index.entry(row)
+        generator = np.random.default_rng(key)
         frame_numbers = self.sampler(entry.num_frames, entry.fps, generator)
         frames = torch.from_numpy(
             decode_frames(self.index.read_video(row), frame_numbers.ravel().tolist(), self.decoder)
         )
-        views: list[Tensor] = []
-        times: list[tuple[float, float]] = []
+        views: list[View] = []
         for numbers, clip in zip(frame_numbers, torch.split(frames, frame_numbers.shape[1]), strict=True):
+            seed = None
             if isinstance(self.transform, TrainTransform):
-                crops = [self.transform(clip, generator)]
+                cut, window = self.transform(clip, generator, entry.label not in self.unmirrored)
+                seed = _view_seed(key, len(views))
             else:
-                crops = self.transform(clip)
-            views += crops
-            times += [(numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps)] * len(crops)
-        return views, times
+                cut, window = self.transform(clip)
+            times = (numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps)
+            views.append(View(cut, numbers, times, window, seed))
+        return views
 
-    def _batch(
-        self,
-        views: list[Tensor],
-        times: list[tuple[float, float]],
-        video_index: list[int],
-        rows: list[int],
-        num_skipped: int,
-    ) -> ClipBatch:
+    def _batch(self, views: list[View], video_index: list[int], rows: list[int], num_skipped: int) -> ClipBatch:
         size, num_frames = self.crop_size, self.sampler.shape.num_frames
         entries = [self.index.entry(row) for row in rows]
+        clips = [view.clip for view in views] or [torch.empty((num_frames, size, size, 3), dtype=torch.uint8)]
+        numbers = np.stack([view.frame_numbers for view in views]) if views else np.empty((0, num_frames), np.int64)
         return ClipBatch(
-            clips=torch.stack(views) if views else torch.empty((0, num_frames, size, size, 3), dtype=torch.uint8),
+            clips=lay_out(clips)[: len(views)],
             video_index=torch.tensor(video_index, dtype=torch.int64),
             labels=torch.tensor([entry.label for entry in entries], dtype=torch.int64),
             keys=[entry.key for entry in entries],
             rows=torch.tensor(rows, dtype=torch.int64),
-            clip_times=torch.tensor(times, dtype=torch.float64).reshape(len(views), 2),
+            clip_times=torch.tensor([view.times for view in views], dtype=torch.float64).reshape(len(views), 2),
             num_skipped=num_skipped,
+            frame_numbers=torch.from_numpy(numbers),
+            windows=[view.window for view in views],
+            seeds=[view.seed for view in views if view.seed is not None] or None,
+            crops_to_cut=1 if isinstance(self.transform, TrainTransform) else self.transform.num_crops,
         )
+
+
+def _view_seed(key: list[int], view: int) -> int:
+    """The key of what is done to a view on the device: of its own stream, beside the one that chose its window."""
+    return int(np.random.SeedSequence(key, spawn_key=(view,)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class PlannedLoader:
@@ -196,18 +234,32 @@ class PlannedLoader:
         reader: reads a batch.
         requests: this rank's batches.
         max_skipped: videos that may be left out of one pass before the run ends with DecodeError.
+        timeout_s: seconds that reading one video may take in a worker; 0 for no limit.
         options: the DataLoader's, such as `num_workers`.
     """
 
     def __init__(
-        self, reader: ClipReader, requests: TrainRequests | EvaluationRequests, max_skipped: int = 0, **options: Any
+        self,
+        reader: ClipReader,
+        requests: TrainRequests | EvaluationRequests,
+        max_skipped: int = 0,
+        timeout_s: float = 0,
+        **options: Any,
     ) -> None:
         self.sampler = requests  # the names under which Lightning looks for `set_epoch`
         self.batch_sampler = None
         self._max_skipped = max_skipped
+        self._watch: WorkerWatch | None = None
+        if options.get("num_workers", 0) > 0:
+            board, index = WorkerBoard(options["num_workers"]), reader.index
+            reader = replace(reader, board=board)
+            options["worker_init_fn"] = board.enter
+            self._watch = WorkerWatch(
+                board, timeout_s, lambda row: _name_video(index, row), lambda row: _how_to_leave_out(index, row)
+            )
         self._loader: DataLoader[Any] = DataLoader(
             reader,
-            sampler=requests,
+            sampler=LookAhead(requests, max(1, options.get("num_workers", 0))),
             batch_size=None,
             pin_memory=torch.cuda.is_available(),
             **options,
@@ -218,7 +270,7 @@ class PlannedLoader:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         skipped = 0
-        for batch in self._loader:
+        for batch in self._loader if self._watch is None else self._watch.batches(self._loader):
             if isinstance(batch, ReadFailure):
                 raise batch.error(batch.message)
             skipped += batch.num_skipped
@@ -238,3 +290,17 @@ class PlannedLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing: see `ShardedVideoDataModule.load_state_dict`."""
+
+
+def _name_video(index: DatasetIndex, row: int) -> str:
+    entry = index.entry(row)
+    return f"video {entry.key} in {entry.shard}"
+
+
+def _how_to_leave_out(index: DatasetIndex, row: int) -> str:
+    key = index.entry(row).key
+    if isinstance(index.root, str):
+        return f"if that video is to blame, add {key} to {index.root}/quarantine.csv and resume"
+    word = f"--keys+={key}" if key.startswith("-") else key  # YouTube's ids may begin so
+    command = ["python", "-m", "pipeline", "quarantine", str(index.root), word]
+    return f"if that video is to blame, leave it out and resume: {shlex.join(command)}"

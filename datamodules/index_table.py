@@ -9,7 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.aside import write_aside
-from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, SplitCounts, write_manifest
+from datamodules.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Rendition,
+    ShardFile,
+    ShardFormatError,
+    SplitCounts,
+    write_manifest,
+)
 from datamodules.tars import ShardRow
 
 INDEX_NAME = "index.parquet"
@@ -60,6 +68,8 @@ def write_dataset(
     folds: Sequence[str],
     encode: dict[str, Any],
     versions: dict[str, str],
+    renditions: Sequence[Rendition] = (),
+    rendition_of: str = "",
 ) -> Manifest:
     """Make a folder of finished tars a dataset: write index.parquet, then dataset.json, each whole or not at all.
 
@@ -72,6 +82,8 @@ def write_dataset(
         folds: Names of the folds, empty for fixed splits.
         encode: How the videos were encoded, plain values, for dataset.json.
         versions: Library versions, for dataset.json.
+        renditions: As in `Manifest`.
+        rendition_of: As in `Manifest`.
 
     Returns:
         What dataset.json now says.
@@ -82,7 +94,6 @@ def write_dataset(
     rows = sorted(rows, key=lambda row: (row.shard, row.video_offset))
     labels = {label: position for position, label in enumerate(classes)}
     keys: set[str] = set()
-    counts: dict[str, dict[str, int]] = {}
     for row in rows:
         said = row.description
         if row.key in keys:
@@ -90,20 +101,41 @@ def write_dataset(
         if said.label not in labels:
             raise ValueError(f"label {said.label!r} of {row.key} is not among the {len(labels)} classes")
         keys.add(row.key)
-        counts.setdefault(said.split, dict.fromkeys(classes, 0))[said.label] += 1
     manifest = Manifest(
         name=name,
         classes=list(classes),
         folds=list(folds),
-        splits={split: SplitCounts(sum(of.values()), of) for split, of in sorted(counts.items())},
+        splits=count_splits(((row.description.split, row.description.label) for row in rows), classes),
         shards=sorted(shards, key=lambda shard: shard.name),
         encode=encode,
         versions=versions,
         identity=dataset_identity(rows),
+        fold_counts=_count_folds(rows, classes, folds),
+        renditions=list(renditions),
+        rendition_of=rendition_of,
     )
     _write_index(root, rows, labels, manifest.identity)
     write_manifest(root, manifest)
     return manifest
+
+
+def count_splits(videos: Iterable[tuple[str, str]], classes: Sequence[str]) -> dict[str, SplitCounts]:
+    """Counts by split, in alphabetical order, of the (split, class name) of all videos."""
+    counts: dict[str, dict[str, int]] = {}
+    for split, label in videos:
+        counts.setdefault(split, dict.fromkeys(classes, 0))[label] += 1
+    return {split: SplitCounts(sum(of.values()), of) for split, of in sorted(counts.items())}
+
+
+def _count_folds(
+    rows: Sequence[ShardRow], classes: Sequence[str], folds: Sequence[str]
+) -> dict[str, dict[str, SplitCounts]]:
+    """The same by fold; a video that a fold does not use (its split is "") is not counted there."""
+    said = [row.description for row in rows if len(row.description.fold_splits) == len(folds)]
+    return {
+        fold: count_splits(((one.fold_splits[i], one.label) for one in said if one.fold_splits[i]), classes)
+        for i, fold in enumerate(folds)
+    }
 
 
 def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], identity: str) -> None:

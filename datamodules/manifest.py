@@ -10,6 +10,7 @@ from datamodules.aside import write_aside
 
 MANIFEST_NAME = "dataset.json"
 FORMAT_VERSION = 1
+_OPTIONAL = ("fold_counts", "renditions", "rendition_of")  # written only where there is something to say
 
 
 class ShardFormatError(ValueError):
@@ -43,6 +44,19 @@ class SplitCounts:
     classes: dict[str, int]
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class Rendition:
+    """The same videos at one size: a whole dataset in a folder of its own.
+
+    Attributes:
+        short_side: Pixels of the shorter side; videos that were smaller kept their size.
+        folder: Its place in the folder of dataset.json; `.` for that folder itself.
+    """
+
+    short_side: int
+    folder: str
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What dataset.json says.
@@ -57,6 +71,9 @@ class Manifest:
         versions: Versions of the libraries that packed them.
         identity: sha256 over (key, split, fold splits, class name, content_sha256) of all videos, sorted by key. The
             same videos with the same labels give the same identity however they lie in shards.
+        fold_counts: Counts by fold, then by split of that fold; empty where the dataset has fixed splits.
+        renditions: All renditions of these videos, the largest, which is here, first; empty where there is one.
+        rendition_of: In a smaller rendition the identity of the largest, else empty.
         format_version: Of this file.
     """
 
@@ -68,12 +85,28 @@ class Manifest:
     encode: dict[str, Any]
     versions: dict[str, str]
     identity: str
+    fold_counts: dict[str, dict[str, SplitCounts]] = field(default_factory=dict)
+    renditions: list[Rendition] = field(default_factory=list)
+    rendition_of: str = ""
     format_version: int = field(default=FORMAT_VERSION)
+
+    @property
+    def encoded_by_us(self) -> bool:
+        """Whether `pack` encoded the videos; those of `--copy` and of others' tars are as somebody else made them."""
+        return bool(self.encode) and not self.encode.get("copy", False)
+
+    @property
+    def family(self) -> str:
+        """What all renditions have in common: same keys, labels, splits and groups, row for row."""
+        return self.rendition_of or self.identity
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write root/dataset.json, whole or not at all."""
     content = {"format_version": manifest.format_version} | asdict(manifest)
+    for name in _OPTIONAL:
+        if not content[name]:
+            del content[name]
     with write_aside(root / MANIFEST_NAME) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -116,10 +149,7 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
         name=_field(content, "name", str, path),
         classes=_names(content, "classes", path),
         folds=_names(content, "folds", path),
-        splits={
-            name: SplitCounts(_field(counts, "videos", int, path), dict(_field(counts, "classes", dict, path)))
-            for name, counts in _field(content, "splits", dict, path).items()
-        },
+        splits=_split_counts(content, "splits", path),
         shards=[
             ShardFile(
                 _field(shard, "name", str, path),
@@ -133,12 +163,41 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
         encode=_field(content, "encode", dict, path),
         versions=_field(content, "versions", dict, path),
         identity=_field(content, "identity", str, path),
+        fold_counts={
+            fold: _split_counts(content["fold_counts"], fold, path)
+            for fold in _optional(content, "fold_counts", {}, path)
+        },
+        renditions=[
+            Rendition(_field(one, "short_side", int, path), _field(one, "folder", str, path))
+            for one in _optional(content, "renditions", [], path)
+        ],
+        rendition_of=_optional(content, "rendition_of", "", path),
         format_version=version,
     )
-    outside = [shard.name for shard in manifest.shards if Path(shard.name).name != shard.name]
+    elsewhere = [one.folder for one in manifest.renditions if one.folder != "." and not _is_name(one.folder)]
+    if elsewhere:
+        raise ShardFormatError(
+            f"{path}: rendition {elsewhere[0]!r} must be a plain folder name; pack the dataset again"
+        )
+    outside = [shard.name for shard in manifest.shards if not _is_name(shard.name)]
     if outside:
         raise ShardFormatError(f"{path}: shard {outside[0]!r} must be a plain file name; pack the dataset again")
     return manifest
+
+
+def _is_name(name: str) -> bool:
+    return Path(name).name == name and name != ".."
+
+
+def _split_counts(content: Mapping[str, Any], name: str, path: Path | str) -> dict[str, SplitCounts]:
+    return {
+        split: SplitCounts(_field(counts, "videos", int, path), dict(_field(counts, "classes", dict, path)))
+        for split, counts in _field(content, name, dict, path).items()
+    }
+
+
+def _optional(content: Mapping[str, Any], name: str, default: Any, path: Path | str) -> Any:
+    return _field(content, name, type(default), path) if name in content else default
 
 
 def _field(content: Mapping[str, Any], name: str, kind: type, path: Path | str) -> Any:

@@ -2,7 +2,9 @@
 
 The first process that opens a dataset makes the copy, under a lock, beside index.parquet; where that folder cannot be
 written, or is remote, in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache). The rows of every split that is
-asked for lie beside it as plain int64. Opening either decodes nothing and reads only the pages that are used.
+asked for lie beside it as plain int64. Opening either decodes nothing and reads only the pages that are used; those are
+let go again, so that a process which has looked a million rows up has no more of them mapped than one that begins.
+Frame hashes, which are longer than all the rest and of no use to training, stay in index.parquet.
 
     .mapped-{key}/index.arrow         the table, in batches of `BATCH_ROWS`
     .mapped-{key}/rows-{name}.int64   the row numbers of one split
@@ -34,43 +36,31 @@ import pyarrow.parquet as pq
 from datamodules.aside import write_aside
 from datamodules.index_table import INDEX_NAME, check_index_schema, with_frame_hashes
 from datamodules.manifest import Manifest, ShardFormatError
+from datamodules.mapped_rows import map_rows, release_pages
 
 BATCH_ROWS = 2**18
 MAPPED_PREFIX = ".mapped-"
-_LAYOUT = 1  # of the copy; another number makes all copies anew
+_LAYOUT = 2  # of the copy; another number makes all copies anew
 _TABLE_NAME = "index.arrow"
+_LEFT_OUT = "frame_hashes"
 _UNUSED_S = 30 * 24 * 3600  # a copy in the cache folder that nobody opened for so long is removed
 
 _log = logging.getLogger(__name__)
-
-
-class MappedRows(np.memmap[Any, np.dtype[np.int64]]):
-    """Row numbers in a file, int64, read-only: pickled as the file's name, so that workers map it and copy nothing."""
-
-    def __reduce__(self) -> Any:
-        """As the file's name; a part of the rows as the numbers themselves."""
-        base: Any = self.base  # of the whole file the mapping, of a part the whole
-        return (_map_rows, (Path(str(self.filename)),)) if isinstance(base, mmap.mmap) else super().__reduce__()
-
-
-def _map_rows(path: Path) -> MappedRows:
-    try:
-        return MappedRows(path, dtype=np.int64, mode="r")
-    except FileNotFoundError:
-        raise ShardFormatError(f"{path}: was removed while in use; start the run again") from None
 
 
 class MappedIndex:
     """The table of an index and the rows of its splits.
 
     Args:
-        table: Of `INDEX_SCHEMA`.
+        table: Of `INDEX_SCHEMA` without frame hashes.
         folder: Where the rows of splits are kept; None keeps them in this process.
+        mapping: Of the table's file; None where the table is in this process.
     """
 
-    def __init__(self, table: pa.Table, folder: Path | None):
+    def __init__(self, table: pa.Table, folder: Path | None, mapping: mmap.mmap | None = None):
         self.table = table
         self.folder = folder
+        self._mapping = mapping
         self._batches = table.to_batches()
         self._starts = [0, *np.cumsum([len(batch) for batch in self._batches]).tolist()]
 
@@ -83,7 +73,13 @@ class MappedIndex:
         number = bisect_right(self._starts, row) - 1
         batch = self._batches[number].slice(row - self._starts[number], 1).select(list(names))
         values: dict[str, Any] = batch.to_pylist()[0]
+        self.release()
         return values
+
+    def release(self) -> None:
+        """Let the pages of the table go: they stay in the page cache and come back when they are used."""
+        if self._mapping is not None:
+            release_pages(self._mapping)
 
     def rows(self, name: str, matches: Callable[[pa.RecordBatch], Any]) -> np.ndarray:
         """Numbers of the rows that match, int64, ascending, read-only.
@@ -100,7 +96,7 @@ class MappedIndex:
                         if not path.exists():
                             self._write_rows(path, matches)
                 if path.stat().st_size:  # an empty file cannot be mapped
-                    return _map_rows(path)
+                    return map_rows(path)
         found = np.concatenate([np.empty(0, dtype=np.int64), *self._find(matches)])
         found.setflags(write=False)
         return found
@@ -113,6 +109,7 @@ class MappedIndex:
     def _find(self, matches: Callable[[pa.RecordBatch], Any]) -> Iterator[np.ndarray]:
         for start, batch in zip(self._starts, self._batches, strict=False):
             yield start + np.flatnonzero(matches(batch).to_numpy(zero_copy_only=False)).astype(np.int64)
+            self.release()
 
 
 def parquet_footer(where: str, size: int, read: Callable[[int, int], bytes]) -> bytes:
@@ -180,7 +177,7 @@ def _open(folder: Path) -> MappedIndex:
     for advice in ("MADV_NOHUGEPAGE", "MADV_RANDOM"):
         with suppress(OSError, AttributeError):
             mapping.madvise(getattr(mmap, advice))
-    return MappedIndex(pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping))).read_all(), folder)
+    return MappedIndex(pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping))).read_all(), folder, mapping)
 
 
 def _make(folder: Path, manifest: Manifest, fetch: Callable[[Path], Path], where: str) -> MappedIndex:
@@ -206,9 +203,10 @@ def _convert(parquet: Path, target: Path, manifest: Manifest, where: str) -> Non
         file = pq.ParquetFile(parquet, memory_map=True)
         schema = with_frame_hashes(file.schema_arrow.empty_table()).schema
         check_index_schema(schema, manifest, where)
+        schema = schema.remove(schema.get_field_index(_LEFT_OUT))
         with write_aside(target) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-            for batch in file.iter_batches(BATCH_ROWS):
-                writer.write_table(with_frame_hashes(pa.Table.from_batches([batch])))
+            for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
+                writer.write_batch(batch)
     except pa.ArrowException as error:
         raise ShardFormatError(f"{where}: damaged ({str(error).splitlines()[0]}); run pack again") from None
     pa.default_memory_pool().release_unused()
@@ -223,7 +221,7 @@ def _read_whole(manifest: Manifest, fetch: Callable[[Path], Path], where: str) -
             raise ShardFormatError(f"{where}: damaged ({str(error).splitlines()[0]}); run pack again") from None
     table = with_frame_hashes(table)
     check_index_schema(table.schema, manifest, where)
-    return table
+    return table.drop_columns([_LEFT_OUT])
 
 
 def _remove_stale(folder: Path) -> None:

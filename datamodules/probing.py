@@ -21,8 +21,15 @@ NO_FRAMES = "no frames"
 TRUNCATED = "truncated"  # the file's header promises more than the file holds
 DAMAGED = "damaged"  # packets or frames that do not decode
 TOO_SHORT = "too short"  # nothing is left after trimming
+TOO_LARGE = "too large"  # more frames than any video that this is for: a header that lies
 OUT_OF_RANGE = "out of range"  # a frame index that the video does not have
-REASONS = (UNREADABLE, ABSENT, NO_VIDEO_STREAM, NO_FRAMES, TRUNCATED, DAMAGED, TOO_SHORT, OUT_OF_RANGE)
+REASONS = (UNREADABLE, ABSENT, NO_VIDEO_STREAM, NO_FRAMES, TRUNCATED, DAMAGED, TOO_SHORT, TOO_LARGE, OUT_OF_RANGE)
+
+# What a few damaged bytes claim must not be allocated.
+MAX_PIXELS = 2**26  # of a frame, twice 8K; the decoder refuses larger ones, which counts as damaged
+MAX_FRAMES = 2**22  # of a video: 19 hours at 60 a second
+
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
 
 Source = bytes | str | os.PathLike[str]
 
@@ -108,7 +115,7 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
         file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
         # naming the usual format spares trying all the others: 0.6 of 2 ms
         known = "mp4" if isinstance(source, bytes) and source[4:8] == b"ftyp" else None
-        container = av.open(file, mode="r", format=known, metadata_errors="replace")
+        container = av.open(file, mode="r", format=known, options=_LIMITS, metadata_errors="replace")
     with container:
         with library_errors("the streams cannot be read", UNREADABLE):
             streams = [
@@ -120,6 +127,7 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
                 raise DecodeError("the file has no video stream", NO_VIDEO_STREAM)
             if streams[0].codec_context is None:
                 raise DecodeError("the video stream's codec is not known to FFmpeg", UNREADABLE)
+            streams[0].codec_context.options = _LIMITS
             streams[0].thread_type = "NONE"
             streams[0].thread_count = 1
         yield container, streams[0]
@@ -137,6 +145,8 @@ def read_packet_table(source: Source) -> PacketTable:
             if packet.size == 0:
                 continue
             seen += 1
+            if seen > MAX_FRAMES:
+                raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
             corrupt = corrupt or packet.is_corrupt
             if hidden(packet, stream.codec_context.name):
                 continue
@@ -153,6 +163,8 @@ def read_packet_table(source: Source) -> PacketTable:
             duration = Fraction(duration)
             if abs(float(rate * duration) - count) >= 1:  # the header's rate is not what the packets do
                 rate = (count / duration).limit_denominator(1001)
+            if rate <= 0:
+                raise DecodeError(f"its {count} frames claim to last {float(duration):.0f} s", DAMAGED)
         else:
             duration = count / rate
         end = max(float(duration), float((pts[-1] + last_duration) * time_base) if pts else 0.0)

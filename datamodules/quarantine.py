@@ -1,17 +1,32 @@
-"""quarantine.csv: the videos that packing left out, with the reason of each; later runs honour it."""
+"""quarantine.csv: the videos that packing, or a person, left out, with the reason of each; later runs honor it.
+
+A video of the index whose key is in the list is never read: in training it keeps its place in the plan and is missing
+from its batch, in evaluation it is left out.
+"""
 
 import csv
-from collections.abc import Iterable
+import hashlib
+import io
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from datamodules.aside import write_aside
+from datamodules.manifest import ShardFormatError
+from datamodules.mapped_index import MappedIndex
+from datamodules.remote_errors import ShardUnavailableError
+from datamodules.remote_shards import RemoteShards
 
 QUARANTINE_NAME = "quarantine.csv"
 
 HANG = "hang"  # longer than the time limit; the process was killed
 CRASH = "crash"  # the decoder took its process down
 ERROR = "error"  # anything unforeseen; the detail says what
+BY_HAND = "by hand"  # put on the list by a person who gave no reason
 
 
 class Refusal(NamedTuple):
@@ -52,23 +67,54 @@ def read_quarantine(root: Path) -> dict[str, Refusal]:
     """
     path = root / QUARANTINE_NAME
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.DictReader(file)
-            if "key" not in (lines.fieldnames or ()):
-                raise QuarantineError(f"{path}: its header must be {','.join(Refusal._fields)}; correct or remove it")
-            refusals = {}
-            for line in lines:
-                values = {name: (line.get(name) or "").strip() for name in Refusal._fields}
-                if not values["key"]:
-                    raise QuarantineError(
-                        f"{path}, line {lines.line_num}: the key is empty; correct or remove the line"
-                    )
-                refusals[values["key"]] = Refusal(**values | {"reason": values["reason"] or "by hand"})
+        return parse_quarantine(path.read_bytes(), str(path))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
         raise QuarantineError(f"{path}: cannot be read ({error}); correct or remove it") from None
+
+
+def read_remote_quarantine(files: RemoteShards) -> dict[str, Refusal]:
+    """As `read_quarantine`, of a dataset at a URL."""
+    try:
+        content = files.read_file(QUARANTINE_NAME)
+    except ShardUnavailableError as error:
+        # Object stores say so too of a file that is not there, to those who may not list the folder.
+        if not isinstance(error.__cause__, PermissionError) and getattr(error.__cause__, "status", None) != 403:
+            raise
+        return {}
+    except ShardFormatError:
+        return {}
+    return parse_quarantine(content, f"{files.root}/{QUARANTINE_NAME}")
+
+
+def parse_quarantine(content: bytes, where: str) -> dict[str, Refusal]:
+    """The refusals that a file named `where` in errors holds; as `read_quarantine`."""
+    try:
+        lines = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        if "key" not in (lines.fieldnames or ()):
+            raise QuarantineError(f"{where}: its header must be {','.join(Refusal._fields)}; correct or remove it")
+        refusals = {}
+        for line in lines:
+            values = {name: (line.get(name) or "").strip() for name in Refusal._fields}
+            if not values["key"]:
+                raise QuarantineError(f"{where}, line {lines.line_num}: the key is empty; correct or remove the line")
+            refusals[values["key"]] = Refusal(**values | {"reason": values["reason"] or BY_HAND})
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise QuarantineError(f"{where}: cannot be read ({error}); correct or remove it") from None
     return refusals
+
+
+def quarantined_rows(index: MappedIndex, keys: Collection[str]) -> np.ndarray:
+    """Rows of the videos with these keys, int64, ascending, read-only; keys that the index does not have are passed by.
+
+    What was found is kept with the mapped index: the next process that asks with the same keys searches nothing.
+    """
+    if not keys:
+        return np.empty(0, dtype=np.int64)
+    wanted = pa.array(sorted(keys), pa.string())
+    digest = hashlib.sha256("\0".join(wanted.to_pylist()).encode()).hexdigest()
+    return index.rows(f"keys {digest}", lambda batch: pc.is_in(batch.column("key"), value_set=wanted))
 
 
 def one_line(text: str, length: int = 300) -> str:

@@ -20,20 +20,23 @@ from fsspec.core import url_to_fs
 
 from datamodules.byte_cache import ByteCache
 from datamodules.manifest import ShardFormatError
+from datamodules.read_ahead import Answers, Job, Place
+from datamodules.remote_errors import (
+    ShardUnavailableError,
+    ShortReadError,
+    absent_package,
+    advice,
+    advice_after_tries,
+    cause_of,
+    describe,
+    is_final,
+    is_missing,
+)
 
 _CHUNK_BYTES = 2**24
-_RETRIED_STATUS = (408, 425, 429)  # of the client errors 400 to 499, those that pass
 _inherited: list[Any] = []  # file systems of the parent process: kept, because closing them would wait for its threads
 
 Result = TypeVar("Result")
-
-
-class ShardUnavailableError(ShardFormatError):
-    """A remote file could not be read, though it was tried again; the message names the place and the cause."""
-
-
-class _ShortReadError(OSError):
-    """Fewer bytes than asked for, or others."""
 
 
 class Patience(NamedTuple):
@@ -110,6 +113,34 @@ class RemoteShards:
                 self.cache.put(sha256, data)
         return data
 
+    def read_place(self, place: Place) -> bytes:
+        """The bytes of one video; raises as `read`."""
+        return self.read(place.shard, place.offset, place.size, place.sha256)
+
+    def read_together(self, job: Job) -> Answers:
+        """The bytes of neighbors in a shard by one read; None for those that want reading one by one.
+
+        A read that fails for good is none of a single video's: each is then asked for by itself, and says so itself.
+        """
+        found = [self.cache.get(place.sha256) if self.cache else None for place in job]
+        missing = [number for number, data in enumerate(found) if data is None]
+        if len(missing) < 2:
+            return found
+        start = job[missing[0]].offset
+        size = job[missing[-1]].offset + job[missing[-1]].size - start
+        try:
+            data = self.read_range(job[0].shard, start, size)
+        except ShardFormatError:
+            return found
+        for number in missing:
+            place = job[number]
+            part = data[place.offset - start : place.offset - start + place.size]
+            if hashlib.sha256(part).hexdigest() == place.sha256:
+                found[number] = part
+                if self.cache:
+                    self.cache.put(place.sha256, part)
+        return found
+
     def read_range(self, name: str, offset: int, size: int, sha256: str | None = None) -> bytes:
         """Bytes [offset, offset + size) of a file, not from the cache; raises as `read`."""
 
@@ -118,9 +149,9 @@ class RemoteShards:
             if len(data) > size:
                 raise ShardFormatError(f"{self.root}: the server ignores byte ranges; use one that answers them")
             if len(data) < size:
-                raise _ShortReadError(f"{len(data)} of {size} bytes came")
+                raise ShortReadError(f"{len(data)} of {size} bytes came")
             if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-                raise _ShortReadError("the bytes are not those of the index; was the shard replaced?")
+                raise ShortReadError("the bytes are not those of the index; was the shard replaced?")
             return data
 
         return self._persist(once, f"{self.root}/{name}: {size} bytes at offset {offset}")
@@ -156,29 +187,24 @@ class RemoteShards:
         for number in range(1, self.patience.tries + 1):
             try:
                 return once()
-            except (ShardFormatError, ImportError):
+            except ShardFormatError:
                 raise
+            except ImportError as caught:
+                raise absent_package(self.root, caught) from None
             except Exception as caught:  # each file system raises its own
-                error: BaseException = caught
-                if isinstance(caught, FileNotFoundError):
-                    error = caught.__cause__ or caught  # http says so of whatever went wrong when asked for a size
-                    if isinstance(error, (FileNotFoundError, LookupError)) or getattr(error, "status", None) in (
-                        404,
-                        410,
-                    ):
-                        raise ShardFormatError(
-                            f"{what}: there is no such file; copy it there or correct the root"
-                        ) from None
-                status = getattr(error, "status", None)
-                final = isinstance(status, int) and 400 <= status < 500 and status not in _RETRIED_STATUS
-                if isinstance(error, (PermissionError, ValueError, TypeError, NotImplementedError)) or final:
+                error = cause_of(caught)
+                if is_missing(error):
+                    raise ShardFormatError(
+                        f"{what}: there is no such file; copy it there or correct the root"
+                    ) from None
+                if is_final(error):
                     raise ShardUnavailableError(
-                        f"{what} cannot be read ({_describe(error)}); check the address and your access"
+                        f"{what} cannot be read ({describe(error)}); {advice(self.root, error)}"
                     ) from error
                 if number == self.patience.tries:
                     raise ShardUnavailableError(
                         f"{what} could not be read in {number} tries over {time.monotonic() - began:.0f} s, the last "
-                        f"ended with {_describe(error)}; check the server and the network, then start again"
+                        f"ended with {describe(error)}; {advice_after_tries(self.root)}, then start again"
                     ) from error
             time.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, self.patience.longest_wait_s)
@@ -204,11 +230,3 @@ class RemoteShards:
                 filesystem, root = url_to_fs(self.root, skip_instance_cache=True, use_listings_cache=False)
                 self._connection = filesystem, root.rstrip("/")
             return self._connection
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    status, message = getattr(error, "status", None), getattr(error, "message", None)
-    text = f"{status} {message}" if isinstance(status, int) else " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text and not isinstance(error, _ShortReadError) else text or repr(error)

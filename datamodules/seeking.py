@@ -7,7 +7,7 @@ times; where they disagree, or a frame is damaged, frames are counted from the s
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -19,7 +19,9 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from datamodules.probing import (
+    MAX_FRAMES,
     OUT_OF_RANGE,
+    TOO_LARGE,
     DecodeError,
     hidden,
     iterate_frames,
@@ -114,7 +116,12 @@ def _read_index(container: av.container.InputContainer, stream: av.video.VideoSt
     """Reads all packets; raises NotIndexedError where their times do not number the frames."""
     if not any(kind in container.format.name for kind in ("mp4", "matroska")):
         raise NotIndexedError  # AVI has no presentation times, and the key frame marks of MPEG-TS are not to lean on
-    packets = [packet for packet in container.demux(stream) if packet.size]
+    packets: list[av.Packet[Any]] = []
+    for packet in container.demux(stream):
+        if packet.size:
+            packets.append(packet)
+            if len(packets) > MAX_FRAMES:
+                raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
     times = sorted(_time(packet) for packet in packets if not hidden(packet, stream.codec_context.name))
     keys = [position for position, packet in enumerate(packets) if packet.is_keyframe]
     key_times = [_time(packets[position]) for position in keys]
@@ -166,14 +173,18 @@ def _frames_by_index(data: bytes, indices: list[int]) -> Iterator[tuple[int, av.
                 expected += 1
 
 
-def plainly_indexed(data: bytes) -> bool:
+def plainly_indexed(data: bytes, lacking: Container[str] = ()) -> bool:
     """Whether any decoder finds frame i: every frame is shown, and every key frame is a fresh start.
+
+    Not where its codec is among those that the decoder is `lacking`.
 
     So there is no edit list that cuts frames away, no frame after a key frame that is shown before it (an open group
     of pictures), and in H.264 every key frame is an IDR picture (no intra refresh). Files that we packed are like that.
     """
     with library_errors("the packets cannot be read"), open_video(data) as (container, stream):
         codec = stream.codec_context.name
+        if stream.codec_context.codec.canonical_name in lacking:
+            return False
         try:
             index = _read_index(container, stream)
         except NotIndexedError:

@@ -6,9 +6,10 @@ here too.
 """
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,10 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datamodules.byte_cache import ByteCache
-from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA, dataset_identity, write_dataset
-from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, parse_manifest, read_manifest
-from datamodules.mapped_index import MappedIndex, map_index, parquet_footer
+from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA, dataset_identity, read_index_table, write_dataset
+from datamodules.manifest import Manifest, ShardFile, ShardFormatError, read_manifest
+from datamodules.mapped_index import MappedIndex
+from datamodules.mapped_rows import MappedRows
 from datamodules.open_shards import OpenShards
+from datamodules.opening import open_folder, open_url
+from datamodules.quarantine import quarantined_rows, read_quarantine, read_remote_quarantine
+from datamodules.read_ahead import Place, ReadAhead
 from datamodules.remote_shards import Patience, RemoteShards, split_root
 from datamodules.tars import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
 
@@ -41,6 +46,8 @@ __all__ = [
 
 ALL_SPLITS = "all"
 CACHE_BYTES = 50 * 2**30
+REMOTE_READS = 8
+REMOTE_READ_BYTES = 2**26
 
 
 class VideoEntry(NamedTuple):
@@ -71,7 +78,8 @@ class DatasetIndex:
 
     Rows are numbered from 0 in the order of index.parquet: by shard, then by position in the shard. An index may be
     pickled and may be used after a fork: the other process opens its own files. Reading is safe from many threads. The
-    table is mapped into memory, once for all processes of a node: see `datamodules.mapped_index`.
+    table is mapped into memory, once for all processes of a node: see `datamodules.mapped_index`. `quarantined` has the
+    rows, int64, ascending, of the videos that quarantine.csv names: they are in `rows`, and the feed never reads them.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class DatasetIndex:
         mapped: MappedIndex,
         files: OpenShards | RemoteShards,
         options: dict[str, Any],
+        quarantined: np.ndarray,
     ):
         self.root = root
         self.manifest = manifest
@@ -93,6 +102,14 @@ class DatasetIndex:
         self._files = files
         self._options = options
         self._rows: dict[tuple[str, str | None], np.ndarray] = {}
+        self.quarantined = quarantined
+        self._never_read = frozenset(quarantined.tolist())
+        # A video's row is asked for when it is announced, read, decoded and put into its batch.
+        self._entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
+        self._ahead: ReadAhead | None = None
+        if isinstance(files, RemoteShards):
+            threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
+            self._ahead = ReadAhead(files.read_place, files.read_together, threads, max_bytes)
 
     @classmethod
     def open(
@@ -102,6 +119,9 @@ class DatasetIndex:
         cache_dir: str | Path | None = None,
         cache_bytes: int = CACHE_BYTES,
         patience: Patience = Patience(),  # noqa: B008 # immutable
+        remote_reads: int = REMOTE_READS,
+        remote_read_bytes: int = REMOTE_READ_BYTES,
+        quarantine_of: str | Path | None = None,
     ) -> Self:
         """Open the dataset in a folder or at a URL; quick, because no shard is read.
 
@@ -111,8 +131,12 @@ class DatasetIndex:
             cache_dir: Where videos read from a URL are kept; None keeps none.
             cache_bytes: Bound on that folder.
             patience: How long reads from a URL are tried.
+            remote_reads: How many reads from a URL this process has under way at a time: see `expect`.
+            remote_read_bytes: Bound on the bytes of videos that are read ahead of being asked for.
+            quarantine_of: Folder or URL whose quarantine.csv counts; default: `root`.
 
         Raises:
+            ValueError: A bound that is less than 1.
             ShardFormatError: Folder, dataset.json, index.parquet or a shard is missing, damaged, or they do not belong
                 together; of a URL, shards are looked for when they are read.
         """
@@ -122,17 +146,24 @@ class DatasetIndex:
             "cache_dir": cache_dir,
             "cache_bytes": cache_bytes,
             "patience": patience,
+            "remote_reads": remote_reads,
+            "remote_read_bytes": remote_read_bytes,
         }
         if isinstance(root, Path):
-            return cls(root, *_open_local(root, max_open_files), options)
+            local = open_folder(root, max_open_files)
+            refused = read_quarantine(Path(quarantine_of or root))
+            return cls(root, *local, options, quarantined_rows(local[1], refused))
         cache = ByteCache(Path(cache_dir).expanduser().absolute(), cache_bytes) if cache_dir is not None else None
-        return cls(root, *_open_remote(RemoteShards(root, patience, cache)), options)
+        remote = open_url(RemoteShards(root, patience, cache))
+        home = remote[2] if quarantine_of is None else RemoteShards(str(quarantine_of), patience, None)
+        return cls(root, *remote, options, quarantined_rows(remote[1], read_remote_quarantine(home)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if isinstance(self.root, Path):
-            return _reopen, (type(self), self.root.absolute(), self._options, self.identity)
+            # With the quarantine as it was read here: all processes of a run leave out the same videos.
+            return _reopen, (type(self), self.root.absolute(), self._options, self.identity, self.quarantined)
         # A worker that starts asks the server nothing: every read is held against the digest in the index anyway.
-        return type(self), (self.root, self.manifest, self._mapped, self._files, self._options)
+        return type(self), (self.root, self.manifest, self._mapped, self._files, self._options, self.quarantined)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -152,6 +183,23 @@ class DatasetIndex:
             self._rows[wanted] = self._find_rows(*wanted)
             self._rows[wanted].setflags(write=False)
         return self._rows[wanted]
+
+    def readable_rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
+        """Those of `rows` that are not quarantined: what evaluation and export read."""
+        rows = self.rows(split, fold)
+        if not len(self.quarantined):
+            return rows
+        left_out = np.isin(self.quarantined, rows, assume_unique=True)
+        return rows[~np.isin(rows, self.quarantined)] if left_out.any() else rows
+
+    def is_quarantined(self, row: int) -> bool:
+        """Whether this video is never to be read, because its key is in quarantine.csv."""
+        return row in self._never_read
+
+    def rows_of(self, keys: Collection[str]) -> np.ndarray:
+        """Rows of the videos with these keys, int64, ascending; keys that are not in the index are passed by."""
+        wanted = pa.array(sorted(keys), pa.string())
+        return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=wanted).to_numpy())
 
     def _find_rows(self, split: str, fold: str | None) -> np.ndarray:
         if split == ALL_SPLITS and (self.folds or ALL_SPLITS not in self.manifest.splits):
@@ -175,19 +223,35 @@ class DatasetIndex:
         """The values of an index column for some rows: numpy for numbers, a list for strings and lists of strings."""
         if name not in INDEX_SCHEMA.names:
             raise ValueError(f"column {name!r}: the index has {', '.join(INDEX_SCHEMA.names)}")
-        taken = self._table.column(name).take(pa.array(np.asarray(rows, dtype=np.int64)))
+        column = self._frame_hashes() if name == "frame_hashes" else self._table.column(name)
+        taken = column.take(pa.array(np.asarray(rows, dtype=np.int64)))
+        self._mapped.release()
         if pa.types.is_integer(taken.type) or pa.types.is_floating(taken.type):
             numbers: np.ndarray = taken.to_numpy()
             return numbers
         values: list[Any] = taken.to_pylist()
         return values
 
+    def _frame_hashes(self) -> Any:
+        """From index.parquet: no process keeps them."""
+        if isinstance(self._files, OpenShards):
+            return read_index_table(self._files.root, self.manifest).column("frame_hashes")
+        with TemporaryDirectory() as scratch:
+            self._files.fetch(INDEX_NAME, Path(scratch))
+            return read_index_table(Path(scratch), self.manifest).column("frame_hashes")
+
     def shard_sizes(self, rows: np.ndarray | Sequence[int]) -> tuple[int, ...]:
         """How many of these rows, which are ascending, lie in each shard that has any, in order."""
         ends = np.cumsum([shard.videos for shard in self.manifest.shards], dtype=np.int64)
         if int(ends[-1] if len(ends) else 0) != len(self):
             raise ShardFormatError(f"{self.root}: {INDEX_NAME} has {len(self)} rows, dataset.json says otherwise")
-        sizes = np.diff(np.searchsorted(rows, ends), prepend=0)
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # one run of rows, as splits are where none is a fold
+            places = np.clip(ends - rows[0], 0, len(rows))
+        else:
+            places = np.searchsorted(rows, ends)
+        sizes = np.diff(places, prepend=0)
+        if isinstance(rows, MappedRows):
+            rows.release()
         return tuple(sizes[sizes > 0].tolist())
 
     def entry(self, row: int) -> VideoEntry:
@@ -198,9 +262,15 @@ class DatasetIndex:
         """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row}: {self.name} has rows 0 to {len(self) - 1}")
-        values = self._mapped.row(row, VideoEntry._fields)
-        values["fold_splits"] = tuple(values["fold_splits"])
-        return VideoEntry(**values)
+        return self._entry(row)
+
+    def expect(self, rows: Sequence[int]) -> None:
+        """Announce the rows that `read_video` will be asked for, in order: those at a URL are read at once, in threads.
+
+        Rows that were announced before and are not among these are let go. Files of a folder are read when asked for.
+        """
+        if self._ahead is not None:
+            self._ahead.expect([self._place(row) for row in rows])
 
     def read_video(self, row: int) -> bytes:
         """The stored bytes of one video.
@@ -209,48 +279,26 @@ class DatasetIndex:
             IndexError: `row` is not in [0, len(self)).
             ShardFormatError: The shard is missing, or shorter than the index says.
         """
+        place = self._place(row)
+        if self._ahead is not None:
+            return self._ahead.take(place)
+        return self._files.read(place.shard, place.offset, place.size)  # type: ignore[call-arg]
+
+    def _place(self, row: int) -> Place:
         entry = self.entry(row)
-        if isinstance(self._files, RemoteShards):
-            return self._files.read(entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
-        return self._files.read(entry.shard, entry.video_offset, entry.video_size)
+        return Place(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
 
 
-def _open_local(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex, OpenShards]:
-    manifest = read_manifest(root)
-    path = root / INDEX_NAME
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            footer = parquet_footer(str(path), size, lambda offset, length: (file.seek(offset), file.read(length))[1])
-    except FileNotFoundError:
-        raise ShardFormatError(f"{root}: no {INDEX_NAME} beside {MANIFEST_NAME}; run pack again") from None
-    except OSError as error:
-        raise ShardFormatError(f"{path}: cannot be read ({error.strerror}); check the disk") from None
-    mapped = map_index(manifest, footer, lambda _: path, root, str(path))
-    present = set(os.listdir(root))  # noqa: PTH208 # names alone: a Path for each of 10,000 shards takes megabytes
-    missing = [shard.name for shard in manifest.shards if shard.name not in present]
-    if missing:
-        raise ShardFormatError(
-            f"{root}: {len(missing)} of {len(manifest.shards)} shards are missing, first {missing[0]}; copy them "
-            "here or run pack again"
-        )
-    return manifest, mapped, OpenShards(root, {shard.name: shard.bytes for shard in manifest.shards}, max_open_files)
+def _read_entry(mapped: MappedIndex, row: int) -> VideoEntry:
+    values = mapped.row(row, VideoEntry._fields)
+    values["fold_splits"] = tuple(values["fold_splits"])
+    return VideoEntry(**values)
 
 
-def _open_remote(files: RemoteShards) -> tuple[Manifest, MappedIndex, RemoteShards]:
-    where = f"{files.root}/{MANIFEST_NAME}"
-    try:
-        content = json.loads(files.read_file(MANIFEST_NAME))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ShardFormatError(f"{where}: cannot be read as JSON ({error}); copy the dataset again") from None
-    manifest = parse_manifest(content, where)
-    where = f"{files.root}/{INDEX_NAME}"
-    footer = parquet_footer(where, files.size(INDEX_NAME), lambda *place: files.read_range(INDEX_NAME, *place))
-    return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
-
-
-def _reopen(cls: type[DatasetIndex], root: Path | str, options: dict[str, Any], identity: str) -> DatasetIndex:
-    index = cls.open(root, **options)
+def _reopen(
+    cls: type[DatasetIndex], root: Path, options: dict[str, Any], identity: str, quarantined: np.ndarray
+) -> DatasetIndex:
+    index = cls(root, *open_folder(root, options["max_open_files"]), options, quarantined)
     if index.identity != identity:
         raise ShardFormatError(f"{root}: was packed anew while in use; start the run again")
     return index

@@ -1,8 +1,8 @@
 """What should not be on both sides of a split: groups, identical files, and videos that show the same.
 
 Near-identical videos are found by the hashes of their frames: re-encoded, scaled, mirrored, or cut from the same source
-with an overlap. Pure functions. The search does not compare all with all: frames are put into buckets by some bits of
-their hashes, several times with other bits, and only videos that met in a bucket are compared frame by frame.
+with an overlap. Pure functions. The search does not compare all with all: `datamodules.near_frames` names the few pairs
+that have frames alike, and only those are compared frame by frame.
 """
 
 import itertools
@@ -11,21 +11,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from datamodules.frame_hashes import FLAT, HASHES_PER_SECOND, mirror_hashes
+from datamodules.near_frames import (
+    MAX_DISTANCE,
+    MIN_MATCHES,
+    Flags,
+    Hashes,
+    Numbers,
+    distance,
+    find_candidates,
+    frame_table,
+)
 
-MAX_DISTANCE = 12  # bits of 64 in which matching frames may differ
-MIN_MATCHES = 8  # matching frames at one time offset (a second), or all of a video with fewer
 MIN_SHARE = 0.5  # of the frames of the overlap that this offset means
-_TABLES = 16
-_MIN_BITS = 16
-_MAX_NEIGHBORS = 64  # entries of a bucket that one entry is compared with
 _TIME_TOLERANCE_S = 1.25 / HASHES_PER_SECOND
-
-Hashes = npt.NDArray[np.uint64]
-Numbers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 
 class GuardedVideo(NamedTuple):
@@ -109,67 +109,22 @@ def find_near_pairs(videos: Sequence[GuardedVideo], conflicts: Flags | None = No
     conflicts = _conflicts(videos) if conflicts is None else conflicts
     if not conflicts.any():
         return []
-    hashes = [np.array(video.frame_hashes, dtype=np.uint64) for video in videos]
+    table = frame_table([video.frame_hashes for video in videos], [video.duration_s for video in videos])
     best: dict[tuple[int, int], NearPair] = {}
-    for first, second, mirrored in _candidates(hashes, sides, conflicts):
-        other = mirror_hashes(hashes[second]) if mirrored else hashes[second]
+    for first, second, mirrored in find_candidates(table, sides, conflicts):
+        other = mirror_hashes(table.of(second)) if mirrored else table.of(second)
         durations = videos[first].duration_s, videos[second].duration_s
-        matches, offset = _align(hashes[first], other, *durations)
+        matches, offset = _align(table.of(first), other, *durations)
         pair = NearPair(first, second, mirrored, matches, offset)
         if matches and matches > best.get((first, second), pair._replace(matches=0)).matches:
             best[first, second] = pair
     return [best[positions] for positions in sorted(best)]
 
 
-def _candidates(hashes: Sequence[Hashes], sides: Numbers, conflicts: Flags) -> list[tuple[int, int, bool]]:
-    """Pairs of videos on different sides with a frame alike that met in a bucket: (first, second, mirrored)."""
-    counts = [len(of) for of in hashes]
-    flat = np.concatenate([*hashes, np.zeros(0, np.uint64)])
-    owners = np.repeat(np.arange(len(hashes), dtype=np.int64), counts)
-    owners, flat = owners[flat != FLAT], flat[flat != FLAT]
-    if not len(flat):
-        return []
-    entries = np.concatenate([flat, mirror_hashes(flat)])
-    entities = np.concatenate([2 * owners, 2 * owners + 1])  # video and whether mirrored, in one number
-    bits = int(min(32, max(_MIN_BITS, np.ceil(np.log2(len(entries))))))
-    random = np.random.default_rng(0)
-    found: list[Numbers] = []
-    for _ in range(_TABLES):
-        chosen = random.permutation(64)[:bits].astype(np.uint64)
-        keys = np.zeros(len(entries), np.uint64)
-        for place, bit in enumerate(chosen):
-            keys |= ((entries >> bit) & np.uint64(1)) << np.uint64(place)
-        found.append(_meetings(keys, entities, entries, sides, conflicts))
-    pairs = np.unique(np.concatenate(found), axis=0)
-    return [(int(first), int(second), bool(mirrored)) for first, second, mirrored in pairs]
-
-
-def _meetings(keys: Hashes, entities: Numbers, entries: Hashes, sides: Numbers, conflicts: Flags) -> Numbers:
-    """Distinct (first, second, mirrored) of entries with one key and nearly one hash; int64 (n, 3)."""
-    order = np.lexsort((entities, keys))
-    keys, entities, entries = keys[order], entities[order], entries[order]
-    fresh = np.ones(len(keys), bool)  # a video's frames that fall into one bucket count once
-    fresh[1:] = (keys[1:] != keys[:-1]) | (entities[1:] != entities[:-1])
-    keys, entities, entries = keys[fresh], entities[fresh], entries[fresh]
-    found = [np.zeros((0, 3), np.int64)]
-    left = np.arange(len(keys))
-    for step in range(1, _MAX_NEIGHBORS + 1):
-        left = left[left + step < len(keys)]
-        left = left[keys[left] == keys[left + step]]
-        if not len(left):
-            break
-        one, other = entities[left], entities[left + step]
-        useful = (one // 2 != other // 2) & ((one & other & 1) == 0) & conflicts[sides[one // 2], sides[other // 2]]
-        useful &= _distance(entries[left], entries[left + step]) <= MAX_DISTANCE
-        one, other = one[useful], other[useful]
-        found.append(np.stack([one // 2, other // 2, (one | other) & 1], axis=1))  # sorted: one comes before other
-    return np.unique(np.concatenate(found), axis=0)
-
-
 def _align(first: Hashes, second: Hashes, first_s: float, second_s: float) -> tuple[int, float]:
     """How many frames match at the best time offset, in order, and that offset; 0 where too few do."""
     steps = first_s / len(first), second_s / len(second)
-    alike = _distance(first[:, None], second[None, :]) <= MAX_DISTANCE
+    alike = distance(first[:, None], second[None, :]) <= MAX_DISTANCE
     alike &= (first != FLAT)[:, None] & (second != FLAT)[None, :]
     i, j = np.nonzero(alike)
     if not len(i):
@@ -190,16 +145,6 @@ def _align(first: Hashes, second: Hashes, first_s: float, second_s: float) -> tu
     matches = np.where((matches >= needed) & (matches >= MIN_SHARE * expected), matches, 0)
     best = int(np.argmax(matches))
     return int(matches[best]), float(offset[best])
-
-
-def _distance(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
-    """Bits that differ, by adding them up in parallel (numpy 1 cannot count them)."""
-    x = np.bitwise_xor(first, second)
-    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    bits: npt.NDArray[np.uint8] = ((x * np.uint64(0x0101010101010101)) >> np.uint64(56)).astype(np.uint8)
-    return bits
 
 
 def _side_of(video: GuardedVideo) -> tuple[str, ...]:

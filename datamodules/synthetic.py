@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.encoding import encode_frames
+from datamodules.mp4_writer import encode_frames
 from datamodules.scenes import MOTIONS, draw_scene, render
 
 SPLITS = ("train", "val", "test")

@@ -3,9 +3,11 @@
 Values stay in [0, 255]; results are contiguous and never share memory with the input where they differ from it.
 Randomness comes from an explicit numpy generator, so that the caller decides what it is keyed by. A clip that is too
 small for a crop is resized up until it fits, its proportions kept: a small video never ends a training run.
+
+What a clip goes through in a DataLoader worker is `TrainTransform` or `EvalTransform`; colors and the three crops of a
+test wait until the batch is on the device (`datamodules.augmentation`, `datamodules.crops`).
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Size = tuple[int, int]  # (height, width)
+from datamodules.batch import Window
+from datamodules.windows import (
+    Size,
+    crop_windows,
+    middle_window,
+    random_resized_window,
+    random_window,
+    window_around,
+)
 
 
 def resize(clip: Tensor, size: Size) -> Tensor:
@@ -70,7 +80,7 @@ def center_crop(clip: Tensor, size: int | Size) -> Tensor:
     """
     height, width = _pair(size)
     clip = _resize_to_fit(clip, height, width)
-    return _cut(clip, (clip.shape[1] - height) // 2, (clip.shape[2] - width) // 2, height, width)
+    return _cut(clip, middle_window(_frame(clip), (height, width)))
 
 
 def random_crop(clip: Tensor, size: int | Size, generator: np.random.Generator) -> Tensor:
@@ -84,11 +94,8 @@ def random_crop(clip: Tensor, size: int | Size, generator: np.random.Generator) 
     Returns:
         uint8 (T, height, width, C).
     """
-    height, width = _pair(size)
-    clip = _resize_to_fit(clip, height, width)
-    top = int(generator.integers(clip.shape[1] - height + 1))
-    left = int(generator.integers(clip.shape[2] - width + 1))
-    return _cut(clip, top, left, height, width)
+    clip = _resize_to_fit(clip, *_pair(size))
+    return _cut(clip, random_window(_frame(clip), _pair(size), generator))
 
 
 def random_resized_crop(
@@ -98,9 +105,7 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Tensor:
-    """Cuts a window of random area and proportions, then resizes it (Szegedy et al. 2015, section 6).
-
-    Ten windows are tried; when none fits, the largest centered window of the nearest allowed proportions is taken.
+    """Cuts a window of random area and proportions, then resizes it (`datamodules.windows.random_resized_window`).
 
     Args:
         clip: uint8 (T, H, W, C).
@@ -117,21 +122,7 @@ def random_resized_crop(
     """
     _check(clip)
     _check_ranges(scale, ratio)
-    height, width = clip.shape[1:3]
-    for _ in range(10):
-        area = height * width * generator.uniform(*scale)
-        proportions = math.exp(generator.uniform(math.log(ratio[0]), math.log(ratio[1])))
-        cut_width = round(math.sqrt(area * proportions))
-        cut_height = round(math.sqrt(area / proportions))
-        if 0 < cut_width <= width and 0 < cut_height <= height:
-            top = int(generator.integers(height - cut_height + 1))
-            left = int(generator.integers(width - cut_width + 1))
-            break
-    else:
-        cut_width = min(width, max(1, round(height * ratio[1])))
-        cut_height = min(height, max(1, round(width / ratio[0])))
-        top, left = (height - cut_height) // 2, (width - cut_width) // 2
-    return resize(clip[:, top : top + cut_height, left : left + cut_width], _pair(size))
+    return resize(_cut(clip, random_resized_window(_frame(clip), generator, scale, ratio)), _pair(size))
 
 
 def horizontal_flip(clip: Tensor) -> Tensor:
@@ -165,15 +156,8 @@ def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:
     """
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops={num_crops}: must be 1 (center) or 3 (along the longer side)")
-    if num_crops == 1:
-        return [center_crop(clip, size)]
     clip = _resize_to_fit(clip, size, size)
-    spare_height, spare_width = clip.shape[1] - size, clip.shape[2] - size
-    if spare_width >= spare_height:
-        places = [(spare_height // 2, left) for left in (0, spare_width // 2, spare_width)]
-    else:
-        places = [(top, spare_width // 2) for top in (0, spare_height // 2, spare_height)]
-    return [_cut(clip, top, left, size, size) for top, left in places]
+    return [_cut(clip, window) for window in crop_windows(_frame(clip), size, num_crops)]
 
 
 def three_crops(clip: Tensor, size: int) -> list[Tensor]:
@@ -210,19 +194,32 @@ class TrainTransform:
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability={self.flip_probability}: must be from 0 to 1")
 
-    def __call__(self, clip: Tensor, generator: np.random.Generator) -> Tensor:
-        """Maps uint8 (T, H, W, C) to uint8 (T, crop_size, crop_size, C)."""
+    def __call__(self, clip: Tensor, generator: np.random.Generator, mirror: bool = True) -> tuple[Tensor, Window]:
+        """Maps uint8 (T, H, W, C) to uint8 (T, crop_size, crop_size, C), and says which window that is.
+
+        Args:
+            clip: uint8 (T, H, W, C).
+            generator: where the randomness comes from; as much is drawn from it with `mirror` as without.
+            mirror: whether this clip may be mirrored at all.
+        """
         clip = _resize(clip, self.resize)
         if self.random_resized:
-            clip = random_resized_crop(clip, self.crop_size, generator, self.scale, self.ratio)
+            _check(clip)
+            window = random_resized_window(_frame(clip), generator, self.scale, self.ratio)
         else:
-            clip = random_crop(clip, self.crop_size, generator)
-        return horizontal_flip(clip) if generator.random() < self.flip_probability else clip
+            clip = _resize_to_fit(clip, self.crop_size, self.crop_size)
+            window = random_window(_frame(clip), (self.crop_size, self.crop_size), generator)
+        window = window._replace(mirrored=generator.random() < self.flip_probability and mirror)
+        clip = resize(_cut(clip, window), (self.crop_size, self.crop_size))
+        return (horizontal_flip(clip) if window.mirrored else clip), window
 
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Resize and fixed crops: what a clip goes through in validation and tests; nothing is random.
+    """Resize, and the smallest window that holds all crops: what a clip goes through in validation and tests.
+
+    One crop is that window itself; three are cut out of it on the device, where less has been sent than three crops.
+    Nothing is random.
 
     Attributes:
         crop_size: side of the square crops in pixels.
@@ -239,9 +236,14 @@ class EvalTransform:
         if self.num_crops not in (1, 3):
             raise ValueError(f"num_crops={self.num_crops}: must be 1 (center) or 3 (along the longer side)")
 
-    def __call__(self, clip: Tensor) -> list[Tensor]:
-        """Maps uint8 (T, H, W, C) to `num_crops` clips uint8 (T, crop_size, crop_size, C)."""
-        return spatial_crops(_resize(clip, self.resize), self.crop_size, self.num_crops)
+    def __call__(self, clip: Tensor) -> tuple[Tensor, Window]:
+        """Maps uint8 (T, H, W, C) to uint8 (T, H', W', C), which is the window with all of `spatial_crops`.
+
+        The shorter of H' and W' is `crop_size`; both are with one crop.
+        """
+        clip = _resize_to_fit(_resize(clip, self.resize), self.crop_size, self.crop_size)
+        window = window_around(crop_windows(_frame(clip), self.crop_size, self.num_crops))
+        return _cut(clip, window), window
 
 
 def _resize(clip: Tensor, size: int | tuple[int, int] | None) -> Tensor:
@@ -260,8 +262,14 @@ def _resize_to_fit(clip: Tensor, height: int, width: int) -> Tensor:
     return resize(clip, (max(height, round(have_height * factor)), max(width, round(have_width * factor))))
 
 
-def _cut(clip: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
-    return clip[:, top : top + height, left : left + width].contiguous()
+def _frame(clip: Tensor) -> Size:
+    return clip.shape[1], clip.shape[2]
+
+
+def _cut(clip: Tensor, window: Window) -> Tensor:
+    """The window's part of a clip, not copied where it is in one piece; mirroring is the caller's."""
+    rows = slice(window.top, window.top + window.height)
+    return clip[:, rows, window.left : window.left + window.width].contiguous()
 
 
 def _pair(size: int | Size) -> Size:

@@ -2,24 +2,34 @@
 
 import logging
 import multiprocessing
-from functools import cached_property
+from dataclasses import asdict
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
-from datamodules.clips import ClipSampler, ClipShape, ShortVideos
+from datamodules.augmentation import Augmentation
+from datamodules.batch import ClipBatch
+from datamodules.clips import ClipSampler, ClipShape, Method, ShortVideos
+from datamodules.color_jitter import ColorJitter
+from datamodules.crops import cut_crops
 from datamodules.decoding import describe_decoder, resolve_decoder
 from datamodules.feed import ClipReader, EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
 from datamodules.plan import Shuffle, TrainPlan
+from datamodules.rand_augment import RandAugment
 from datamodules.remote_shards import split_root
+from datamodules.renditions import WantedRendition, open_rendition
 from datamodules.shards import DatasetIndex
+from datamodules.sided_classes import SidedClasses, unmirrored_labels
 from datamodules.transforms import EvalTransform, TrainTransform
 
 _log = logging.getLogger(__name__)
 
 Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
+TestSampling = Literal["uniform", "dense", "whole"]
 WorkerStart = Literal["fork", "forkserver", "spawn"]
 
 
@@ -38,25 +48,39 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         frame_interval: source frames from one frame of a clip to the next.
         fps: take frames at this rate instead of `frame_interval`.
         short_videos: what to do with a video shorter than a clip: `loop`, `repeat_last` or `error`.
+        segments: a clip is one frame of each of `num_frames` equal parts of the video, a random one in training (TSN).
         crop_size: height and width of a clip, in pixels.
         resize: short side before cropping, or [height, width] as C3D's 128 x 171; default: as stored.
+        rendition: which of the sizes that the dataset was packed in is read: its short side, or `auto`, the smallest
+            that is at least as large as `resize` asks for (the largest where `resize` is null). A run resumes on the
+            rendition it was trained on, and may be evaluated on any.
         random_resized_crop: in training, crop a random area and shape and resize it, instead of a random place.
-        flip_probability: in training, mirror a clip left to right. Must be 0 where classes tell left from right.
+        flip_probability: in training, mirror a clip left to right.
+        sided_classes: what mirroring means for classes whose names say left or right: `refuse` to train; `keep` them
+            as they are and mirror others; `mirror` them too; or the list of the classes that are never mirrored.
+        rand_augment: in training, RandAugment on the device; null for none.
+        color_jitter: in training, color jitter on the device, after RandAugment; null for none.
         clips_per_video: in training, clips taken from one reading of a video.
         val_num_clips: clips a video in validation.
+        test_sampling: clips of tests and of prediction: `uniform`, `num_clips` spread evenly; `dense`, `clip_step`
+            apart; `whole`, all of the video as one clip, for networks that take any number of frames.
         num_clips: clips a video in tests, spread evenly.
         num_crops: spatial crops a clip in tests, 1 or 3; `num_clips * num_crops` views are averaged.
-        clip_step: for prediction (feature export), take clips this many source frames apart instead of `num_clips`.
+        clip_step: for prediction (feature export), and for tests that are `dense`, take clips this many source frames
+            apart instead of `num_clips`.
+        max_frames: for `whole`, frames of a clip at most, which bounds memory: a longer video gives several, evenly.
         still: every clip repeats one of its frames: a control for what can be told without motion.
         num_workers: DataLoader processes a rank; 0 reads in this process.
         worker_start: how they start. `fork` is quick and unsafe beside threads, which Ray and CUDA have.
-        worker_timeout_s: seconds after which a worker that gives no batch ends the run.
+        worker_timeout_s: seconds that reading one video may take before its worker counts as stuck, and the run ends
+            with the video's key; 0 for no limit.
         prefetch_factor: batches a worker reads ahead.
         seed: key of order and augmentation.
         shuffle: `global`; `shards`, where neighbors in a shard are cheap to read together; `none`.
         shard_window: shards shuffled together, for `shuffle: shards`.
         drop_last: leave out the smaller last step of an epoch.
-        decoder: `auto` takes torchcodec where it imports, else PyAV.
+        decoder: `auto` takes torchcodec where it imports, else PyAV, and says so. decord is taken by its name alone: it
+            crashes on some damaged files, so name it for shards that `pack` encoded.
         train_split: split to train on.
         val_split: split to validate on; null for none. A dataset with folds has none.
         test_split: split to test on.
@@ -67,10 +91,12 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         cache_dir: folder on a local disk that keeps the videos read from a URL, for all ranks and workers of the node,
             from epoch to epoch and run to run; null keeps none. A `root` that is a folder is read where it lies.
         cache_bytes: bound on the size of `cache_dir`; what was not used for longest leaves first.
+        remote_reads: reads from a URL that each worker has under way at a time.
+        remote_read_bytes: bound on the bytes of videos that each worker reads from a URL ahead of decoding them.
 
     Raises:
-        ValueError: an argument out of range, a split or fold that does not exist, too few videos, a flip that would
-            turn one class into another.
+        ValueError: an argument out of range, a split, fold or rendition that does not exist, too few videos, a flip
+            that would turn one class into another, sampling options that do not go together.
         ShardFormatError: the folder holds no whole dataset.
     """
 
@@ -82,15 +108,22 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         frame_interval: int = 1,
         fps: float | None = None,
         short_videos: ShortVideos = "loop",
+        segments: bool = False,
         crop_size: int = 112,
         resize: int | tuple[int, int] | None = None,
+        rendition: WantedRendition = "auto",
         random_resized_crop: bool = False,
         flip_probability: float = 0.5,
+        sided_classes: SidedClasses = "refuse",
+        rand_augment: RandAugment | None = None,
+        color_jitter: ColorJitter | None = None,
         clips_per_video: int = 1,
         val_num_clips: int = 1,
+        test_sampling: TestSampling = "uniform",
         num_clips: int = 10,
         num_crops: int = 1,
         clip_step: int | None = None,
+        max_frames: int = 512,
         still: bool = False,
         num_workers: int = 2,
         worker_start: WorkerStart = "forkserver",
@@ -110,6 +143,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         eval_batch_bytes: int = 2**26,
         cache_dir: str | None = None,
         cache_bytes: int = 50 * 2**30,
+        remote_reads: int = 8,
+        remote_read_bytes: int = 2**26,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -118,23 +153,38 @@ class ShardedVideoDataModule(pl.LightningDataModule):
                 raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
         if clip_step is not None and clip_step < 1:
             raise ValueError(f"clip_step={clip_step}: must be at least 1, or null")
-        if cache_bytes < 1:
-            raise ValueError(f"cache_bytes={cache_bytes}: must be at least 1")
-        if num_workers < 0:
-            raise ValueError(f"num_workers={num_workers}: must be at least 0")
+        for name in ("cache_bytes", "remote_reads", "remote_read_bytes"):
+            if self.hparams[name] < 1:
+                raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
+        for name in ("num_workers", "worker_timeout_s"):
+            if self.hparams[name] < 0:
+                raise ValueError(f"{name}={self.hparams[name]}: must be at least 0")
+        _refuse_unlike_samplings(test_sampling, clip_step, segments, num_frames, max_frames)
         self.root = split_root(root)
-        self.shape = ClipShape(num_frames, frame_interval, fps, short_videos)
+        self.shape = ClipShape(num_frames, frame_interval, fps, short_videos, segments)
+        self.augmentation = Augmentation(rand_augment, color_jitter)
+        # Plain data, because checkpoints hold nothing else.
+        self.hparams["rand_augment"] = asdict(rand_augment) if rand_augment else None
+        self.hparams["color_jitter"] = asdict(color_jitter) if color_jitter else None
         self.decoder = resolve_decoder(decoder)
+        if decoder == "auto":
+            _say_once(f"decoder auto: {describe_decoder(self.decoder)}")
         self._resume = ResumePoint()
         self._train_requests: TrainRequests | None = None
         self._usual_reload: int | None = None
 
     @cached_property
     def index(self) -> DatasetIndex:
-        """The dataset's index, opened at first use."""
-        return DatasetIndex.open(
-            self.root, cache_dir=self.hparams["cache_dir"], cache_bytes=self.hparams["cache_bytes"]
-        )
+        """The index of the dataset, of the rendition that is read; opened at first use."""
+        hp = self.hparams
+        names = ("cache_dir", "cache_bytes", "remote_reads", "remote_read_bytes")
+        index = open_rendition(self.root, hp["rendition"], hp["resize"], **{name: hp[name] for name in names})
+        if self.decoder == "decord" and not index.manifest.encoded_by_us:
+            rank_zero_warn(
+                f"decoder='decord': the videos of {index.name} were not encoded by `pack`, and decord takes its "
+                "process down on some damaged files; decoder='pyav' does not"
+            )
+        return index
 
     @property
     def class_names(self) -> list[str]:
@@ -143,10 +193,17 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint, a prediction or a feature file says about the data it comes from."""
+        """What a checkpoint, a prediction or a feature file says about the data it comes from.
+
+        `identity` is that of the rendition which is read, and what resuming is held against: other bytes would be
+        another training. `family` is the same for all renditions of a dataset, and so are the row numbers of a video:
+        by it `evaluate` knows what a checkpoint has seen, whichever rendition it is scored on.
+        """
         return {
             "name": self.index.name,
             "identity": self.index.identity,
+            "family": self.index.manifest.family,
+            "rendition": self.index.manifest.encode.get("short_side"),
             "root": str(self.root),
             "train_split": self.hparams["train_split"],
             "fold": None if self.hparams["fold"] is None else str(self.hparams["fold"]),
@@ -156,7 +213,14 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Opens the index and refuses what cannot work, before the first batch."""
         if stage == TrainerFn.FITTING:
-            _refuse_flip_of_sides(self.class_names, self.hparams["flip_probability"])
+            self._unmirrored(self.hparams["sided_classes"])
+
+    def _unmirrored(self, sided_classes: SidedClasses) -> frozenset[int]:
+        return unmirrored_labels(self.class_names, self.hparams["flip_probability"], sided_classes)
+
+    def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+        """Cuts the crops of tests, and changes the pixels of training clips; both on the device, nothing twice."""
+        return self.augmentation(cut_crops(batch))
 
     def train_dataloader(self) -> PlannedLoader:
         """Random clips; the same number of steps on every rank."""
@@ -178,7 +242,20 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             self._ask_again_next_epoch(len(self._train_requests) != plan.num_steps())
         transform = TrainTransform(hp["crop_size"], hp["resize"], hp["random_resized_crop"], hp["flip_probability"])
         sampler = ClipSampler(self.shape, "random", hp["clips_per_video"], still=hp["still"])
-        reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], True, hp["crop_size"])
+        # `setup` has refused what is to be refused; a loader that was asked for without it mirrors no sided class.
+        unmirrored = self._unmirrored("keep" if hp["sided_classes"] == "refuse" else hp["sided_classes"])
+        reader = ClipReader(
+            self.index,
+            rows,
+            sampler,
+            transform,
+            self.decoder,
+            hp["seed"],
+            True,
+            hp["crop_size"],
+            unmirrored=unmirrored,
+        )
+        self._say_left_out(rows, hp["train_split"])
         max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self._world_size)
         return PlannedLoader(reader, self._train_requests, max_skipped, **self._worker_options)
 
@@ -199,32 +276,39 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         """Evenly spread clips of the validation split; no loader where `val_split` is null."""
         if self.hparams["val_split"] is None:
             return []
-        return self._evaluation_loader(self.hparams["val_split"], self.hparams["val_num_clips"], 1)
+        return self._evaluation_loader(self.hparams["val_split"], "uniform", self.hparams["val_num_clips"], 1)
 
     def test_dataloader(self) -> PlannedLoader:
         """All views of the test split, every video once."""
-        return self._evaluation_loader(self.hparams["test_split"], self.hparams["num_clips"], self.hparams["num_crops"])
+        hp = self.hparams
+        return self._evaluation_loader(hp["test_split"], hp["test_sampling"], hp["num_clips"], hp["num_crops"])
 
     def predict_dataloader(self) -> PlannedLoader:
         """All clips of the split to export, every video once."""
         hp = self.hparams
-        return self._evaluation_loader(hp["predict_split"], hp["num_clips"], hp["num_crops"], hp["clip_step"])
+        sampling: TestSampling = hp["test_sampling"] if hp["clip_step"] is None else "dense"
+        return self._evaluation_loader(hp["predict_split"], sampling, hp["num_clips"], hp["num_crops"])
 
-    def _evaluation_loader(
-        self, split: str, num_clips: int, num_crops: int, clip_step: int | None = None
-    ) -> PlannedLoader:
+    def _evaluation_loader(self, split: str, method: Method, num_clips: int, num_crops: int) -> PlannedLoader:
         hp = self.hparams
-        rows = self.index.rows(split, hp["fold"])
-        method: Literal["uniform", "dense"] = "uniform" if clip_step is None else "dense"
-        if clip_step is not None:  # the longest video says how many clips there can be
-            num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // clip_step)
-        sampler = ClipSampler(self.shape, method, num_clips, clip_step or 1, hp["still"])
+        rows = self.index.readable_rows(split, hp["fold"])
+        self._say_left_out(self.index.rows(split, hp["fold"]), split)
+        if method == "dense":  # the longest video says how many clips there can be
+            num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // hp["clip_step"])
+        sampler = ClipSampler(self.shape, method, num_clips, hp["clip_step"] or 1, hp["still"], hp["max_frames"])
         transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
         reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], False, hp["crop_size"])
         video_bytes = num_clips * num_crops * hp["num_frames"] * hp["crop_size"] ** 2 * 3
-        batch_size = max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
+        # Whole videos differ in length: each is a batch.
+        batch_size = 1 if method == "whole" else max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
         requests = EvaluationRequests(len(rows), batch_size, self._rank, self._world_size)
         return PlannedLoader(reader, requests, **self._worker_options)
+
+    def _say_left_out(self, rows: np.ndarray, split: str) -> None:
+        quarantined = self.index.quarantined
+        count = int(np.isin(quarantined, rows, assume_unique=True).sum()) if len(quarantined) else 0
+        if count:
+            _say_once(f"{self.index.name}: {count} of {len(rows)} videos of {split} are quarantined and not read")
 
     @property
     def _rank(self) -> int:
@@ -248,7 +332,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             "multiprocessing_context": context,
             "persistent_workers": True,
             "prefetch_factor": hp["prefetch_factor"],
-            "timeout": hp["worker_timeout_s"],
+            "timeout_s": hp["worker_timeout_s"],
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -270,6 +354,13 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             return
         trained_on = state_dict["dataset"]
         if trained_on["identity"] != self.index.identity:
+            here = self.identity
+            if trained_on.get("family") == here["family"] and trained_on["rendition"] != here["rendition"]:
+                raise ValueError(
+                    f"rendition={self.hparams['rendition']}: reads short side {here['rendition']} of "
+                    f"{self.index.name}, and the checkpoint was trained on {trained_on['rendition']}: set "
+                    f"data.init_args.rendition to {trained_on['rendition']} to resume"
+                )
             raise ValueError(
                 f"the checkpoint was trained on dataset {trained_on['name']} ({trained_on['identity'][:12]}), but "
                 f"root={str(self.root)!r} holds {self.index.name} ({self.index.identity[:12]}): resume on the same data"
@@ -277,10 +368,20 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         self._resume = ResumePoint(state_dict["epoch"], state_dict["consumed"], state_dict["steps"])
 
 
-def _refuse_flip_of_sides(class_names: list[str], flip_probability: float) -> None:
-    sided = [name for name in class_names if {"left", "right"} & set(name.lower().replace("_", " ").split())]
-    if sided and flip_probability > 0:
-        raise ValueError(
-            f"flip_probability={flip_probability}: mirroring would turn {sided[0]!r} into another class; "
-            "set data.init_args.flip_probability to 0"
-        )
+@cache
+def _say_once(message: str) -> None:
+    """Once in each process, and only on the first rank."""
+    rank_zero_info(message)
+
+
+def _refuse_unlike_samplings(
+    test_sampling: TestSampling, clip_step: int | None, segments: bool, num_frames: int, max_frames: int
+) -> None:
+    if test_sampling == "dense" and clip_step is None:
+        raise ValueError("test_sampling='dense': set clip_step, the source frames from clip to clip")
+    if test_sampling == "whole" and clip_step is not None:
+        raise ValueError(f"test_sampling='whole', clip_step={clip_step}: give one of them")
+    if test_sampling == "whole" and max_frames < num_frames:
+        raise ValueError(f"max_frames={max_frames}: must be at least num_frames={num_frames}")
+    if segments and (test_sampling != "uniform" or clip_step is not None):
+        raise ValueError("segments=true: its clips span the whole video; use test_sampling='uniform' and no clip_step")

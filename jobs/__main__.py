@@ -133,15 +133,17 @@ def _list(options: Namespace, command: list[str]) -> int:
 
 
 def _status(options: Namespace, command: list[str]) -> int:
-    from jobs.client import connect, find_job
+    from jobs.client import connect, find_job, last_words
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
     metadata = job.metadata or {}
+    message, last_line = last_words(job)
     lines = {
         "job": job.submission_id,
         "status": job.status,
-        "message": job.message,
+        "message": message or None,
+        "last line": last_line or None,
         "command": metadata.get("command", job.entrypoint),
         "run folder": f"{metadata['storage_path']}/{metadata['name']}" if "name" in metadata else None,
         "started": _time(job.start_time),

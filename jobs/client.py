@@ -40,9 +40,8 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
     Raises:
         ConnectionError: no cluster, or nothing answers there, or it refuses the token.
     """
-    given = address or next((os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name)), None)
-    local = read_cluster()
-    if given is not None and (local is None or given.rstrip("/") != local.address):
+    given, local = _given(address), read_cluster()
+    if given is not None and not is_local(address):
         return _remote(given), given
     if local is None or not is_alive(local):
         if start_with_cpus is None:
@@ -53,6 +52,19 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
         local = up(num_cpus=max(start_with_cpus, _cores()))
         print(f"started a local Ray cluster at {local.address}; `python -m jobs down` stops it", flush=True)
     return _client(local.address, local), local.address
+
+
+def is_local(address: str | None) -> bool:
+    """Whether `connect(address)` means a cluster that was, or would be, started on this machine."""
+    given, local = _given(address), read_cluster()
+    return given is None or (local is not None and given.rstrip("/") == local.address)
+
+
+def last_words(job: JobDetails) -> tuple[str, str]:
+    """What Ray says of a job's end, without the log that it adds, and the last line of that log, if there is one."""
+    said, _, log = (job.message or "").strip().partition(", last available logs")
+    lines = [line for line in log.splitlines()[1:] if line.strip()]
+    return _first_line(said), lines[-1] if lines else ""
 
 
 def find_job(client: JobSubmissionClient, job: str | None) -> JobDetails:
@@ -94,8 +106,7 @@ def follow(client: JobSubmissionClient, job_id: str) -> int:
         info = client.get_job_info(job_id)
         if info.status.is_terminal():
             if info.status != JobStatus.SUCCEEDED:
-                reason = _first_line(info.message).partition(", last available logs")[0]
-                print(f"{job_id}: {info.status}: {reason}", file=sys.stderr)
+                print(f"{job_id}: {info.status}: {last_words(info)[0]}", file=sys.stderr)
             return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
         time.sleep(0.5)
 
@@ -124,6 +135,10 @@ async def _print_log(client: JobSubmissionClient, job_id: str, skip: int) -> int
         if fresh:
             print(fresh, end="", flush=True)
     return max(seen, skip)
+
+
+def _given(address: str | None) -> str | None:
+    return address or next((os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name)), None)
 
 
 def _remote(address: str) -> JobSubmissionClient:

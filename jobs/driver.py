@@ -1,7 +1,8 @@
 """The job itself, on the cluster: `python -m jobs.driver JOB_FILE -- ARGS`, started by Ray's job server.
 
 `fit`, `validate`, `test` and `predict` run on all train workers under Ray Train, which places them, restarts them after
-failures, and keeps the checkpoints they report. Every other verb runs once, as a task.
+failures, and keeps the checkpoints they report. `pack` is mapped over tasks, a shard each (`jobs.pack`). Every other
+verb runs once, as a task.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import logging
 import shlex
 import sys
 import time
+from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from jobs.staging import UPLOAD_PREFIX
 from jobs.watch import RecordFailures
 from jobs.worker import run_verb, train_worker, upload_root
 from pipeline.__main__ import LIGHTNING_VERBS
+from pipeline.words import explain
 
 LOG_DELAY_S = 0.5  # what the workers printed last is on its way here
 
@@ -41,15 +44,28 @@ def main(words: Sequence[str] | None = None) -> int:
     job = Job.read(Path(job_file))
     ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
     try:
-        _wait_for_room(job.spec, job.spec.num_workers if args[0] in LIGHTNING_VERBS else 1)
-        status, last_lines = train(job, args) if args[0] in LIGHTNING_VERBS else run_once(job, args)
-    except (ValueError, OSError, TimeoutError) as error:
-        status, last_lines = 1, [f"error: {' '.join(str(error).split())}"]
+        status, last_lines = _run(job, args)
+    except (ArgumentError, ValueError, OSError, TimeoutError) as error:
+        status, last_lines = 1, [f"error: {explain(error)}"]
     time.sleep(LOG_DELAY_S)
     ray.shutdown()
     for line in last_lines:
         print(line, file=sys.stderr if status else sys.stdout, flush=True)
     return status
+
+
+def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+    """Run a verb in its way; returns the exit status and the last lines of the log."""
+    if args[0] in LIGHTNING_VERBS:
+        _wait_for_room(job.spec, job.spec.num_workers)
+        return train(job, args)
+    if args[0] == "pack":
+        from jobs.pack import pack_on_cluster  # here: no other job has a use for what it imports
+
+        _wait_for_room(dataclasses.replace(job.spec, cpus_per_worker=1, gpus_per_worker=0), 1)
+        return pack_on_cluster(job, args)
+    _wait_for_room(job.spec, 1)
+    return run_once(job, args)
 
 
 def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:

@@ -33,7 +33,8 @@ class JobSpec:
             config's file name and the time.
         address: The cluster's job server, such as http://head:8265. Default: RAY_ADDRESS, else the local cluster that
             `python -m jobs up` or an earlier submit started, else a new local one.
-        num_workers: Train workers, the ranks of DDP: one process each.
+        num_workers: Train workers, the ranks of DDP: one process each. `pack` makes num_workers x cpus_per_worker
+            shards at once, on a CPU each.
         cpus_per_worker: CPU cores of each train worker; count its DataLoader workers too.
         gpus_per_worker: GPUs of each train worker: 0 (gloo on the CPU) or 1 (nccl).
         threads_per_worker: OMP_NUM_THREADS of each train worker, the same on every node, because sums depend on it in
@@ -41,6 +42,7 @@ class JobSpec:
         storage_path: Folder, or URI such as s3://bucket/runs, for checkpoints and results: every node must see it. A
             relative path is taken from the folder where submit is called.
         max_failures: How often training is taken up again, from the newest checkpoint, after workers die; -1: always.
+            For `pack`, how often each shard is.
         checkpoint_every_n_steps: A checkpoint every so many optimizer steps, besides those at the ends of epochs;
             0: at the ends of epochs only.
         keep_checkpoints: How many checkpoints are kept: the best by `monitor`; the newest is always kept too.

@@ -2,7 +2,8 @@
 
 Checked before anything reaches the cluster: the spec, the verb, that every config is there, that the staged copy alone
 is enough to read the configuration (a module of the user's that did not travel is missed here, in seconds, and not on
-the cluster), the size of the upload, and that no job of the same name is running.
+the cluster), that the dataset is there where the cluster is this machine, the size of the upload, and that no job of
+the same name is running.
 """
 
 import dataclasses
@@ -21,7 +22,8 @@ from pathlib import Path
 import yaml
 from ray.job_submission import JobSubmissionClient
 
-from jobs.client import connect, list_jobs
+from datamodules.manifest import read_manifest
+from jobs.client import connect, is_local, list_jobs
 from jobs.spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job, JobSpec
 from jobs.staging import CONFIG_FLAGS, resolve, stage
 from pipeline.__main__ import LIGHTNING_VERBS, VERBS
@@ -58,6 +60,12 @@ def submit(spec: JobSpec, args: Sequence[str], *, check: bool = True) -> tuple[J
             (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
             for note in replaced_settings(resolved, spec):
                 print(f"note: {note}", file=sys.stderr)
+            if is_local(spec.address):
+                check_data(resolved)
+        elif check and args[0] == "pack":
+            from jobs.pack import pack_options  # here: it imports what reads videos
+
+            pack_options(args[1:])
         client, _ = connect(spec.address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
         _check_name_is_free(client, job.spec)
         job_id = client.submit_job(
@@ -124,6 +132,21 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
         said = " ".join(lines[errors[-1] :] if errors else lines[-1:]).replace(str(staged), "UPLOAD")
         raise ValueError(f"the configuration cannot be read: {said.removeprefix('error: ')}")
     return finished.stdout
+
+
+def check_data(resolved: str) -> None:
+    """See that the dataset of a job on this machine is there; of others' data modules nothing is known.
+
+    Args:
+        resolved: The whole configuration, as YAML.
+
+    Raises:
+        ShardFormatError: There is no finished dataset in the folder.
+    """
+    data = yaml.safe_load(resolved).get("data") or {}
+    root = (data.get("init_args") or {}).get("root")
+    if data.get("class_path") == "datamodules.video.ShardedVideoDataModule" and root and "://" not in str(root):
+        read_manifest(Path(root))
 
 
 def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:

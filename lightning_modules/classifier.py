@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric
 
 from datamodules.batch import ClipBatch
 from lightning_modules.metrics import classification_metrics
+from lightning_modules.mixing import Mix, draw_mix
 
 _TRUSTED_PACKAGES = ("lightning_modules",)
 
@@ -34,13 +35,17 @@ class VideoClassifier(pl.LightningModule):
         mean: of a pixel, for R, G and B, of values scaled to [0, 1].
         std: of a pixel, likewise.
         label_smoothing: share of the target spread over all classes, in [0, 1).
+        mixup_alpha: in training, blend clips in pairs, with shares from Beta(alpha, alpha) (MixUp); 0 for none.
+        cutmix_alpha: in training, paste a patch of one clip into another, likewise (CutMix); 0 for none. With both,
+            each batch takes one of them.
+        mix_probability: share of the training batches that are mixed, if any are.
         optimizer: `sgd` (with Nesterov momentum) or `adamw`.
         learning_rate: at its highest.
         momentum: of `sgd`.
         weight_decay: of weights of two or more dimensions; biases and batch norms have none.
         warmup_fraction: share of all steps in which the learning rate rises from 0.
         lr_schedule: what follows: `cosine` to 0, or `constant`.
-        seed: key of dropout, together with epoch, batch and rank. `fit` takes it from `seed_everything`.
+        seed: key of dropout and mixing, together with epoch, batch and rank. `fit` takes it from `seed_everything`.
         weights: what training starts from: a name that `python -m pipeline weights list` prints, or a checkpoint. Its
             classifier is taken over where the number of classes is the same. An I3D also starts from the weights of a
             2D Inception, which are inflated. Not looked at when a run resumes, or a trained checkpoint is loaded.
@@ -64,6 +69,9 @@ class VideoClassifier(pl.LightningModule):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
         label_smoothing: float = 0.0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+        mix_probability: float = 1.0,
         optimizer: Literal["sgd", "adamw"] = "sgd",
         learning_rate: float = 0.01,
         momentum: float = 0.9,
@@ -80,7 +88,13 @@ class VideoClassifier(pl.LightningModule):
         for name, value in (("label_smoothing", label_smoothing), ("warmup_fraction", warmup_fraction)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name}={value}: must be in [0, 1)")
+        for name, value in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
+            if value < 0:
+                raise ValueError(f"{name}={value}: must be at least 0")
+        if not 0 <= mix_probability <= 1:
+            raise ValueError(f"mix_probability={mix_probability}: must be from 0 to 1")
         self.label_smoothing = label_smoothing
+        self.mixing = (mixup_alpha, cutmix_alpha, mix_probability)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
         self.train_metrics = classification_metrics(self.num_classes, "train")
@@ -99,6 +113,11 @@ class VideoClassifier(pl.LightningModule):
         """The batch's clips as the network takes them: uint8 to normalized float (N, C, T, H, W)."""
         if batch.pixel_format != "rgb":
             raise ValueError(f"pixel_format={batch.pixel_format!r}: only 'rgb' is known")
+        if batch.crops_to_cut > 1:
+            raise ValueError(
+                f"the clips still hold {batch.crops_to_cut} crops each: give the trainer the data module instead of "
+                "its loader, or call the data module's on_after_batch_transfer"
+            )
         # (x / 255 - mean) / std as one multiplication and one addition, over the axis that is last in memory.
         clips = batch.clips.to(self.mean.dtype).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
         return clips.permute(0, 4, 1, 2, 3)
@@ -166,20 +185,34 @@ class VideoClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Keys dropout by (seed, epoch, batch, rank), so that a resumed run draws what an undisturbed one would."""
-        key = [int(self.hparams.get("seed", 0)), self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(_seed_of(key))
+        torch.manual_seed(_seed_of(self._draw_key(batch_idx)))
+
+    def _draw_key(self, batch_idx: int) -> list[int]:
+        return [int(self.hparams.get("seed", 0)), self.current_epoch, batch_idx, self.global_rank]
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Mean cross entropy of the clips, each with its video's label."""
+        """Mean cross entropy of the clips, each with its video's label, or of mixed clips with both labels' shares.
+
+        The metrics of training hold a mixed clip against the label that has the greater share in it.
+        """
         if batch.num_videos == 0:  # all its videos failed to decode; the other ranks still wait for our gradients
             return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
-        logits = self(batch)
-        labels = batch.labels[batch.video_index]
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        x, labels = self.normalize(batch), batch.labels[batch.video_index]
+        targets = labels
+        mix = self._mix_of(x, batch_idx)
+        if mix is not None:
+            x, targets = mix.clips(x), mix.targets(labels, self.num_classes)
+            labels = mix.dominant(labels)
+        logits = self.clip_logits(x)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         self.train_metrics.update(logits.detach().float().softmax(dim=1), labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
+
+    def _mix_of(self, x: Tensor, batch_idx: int) -> Mix | None:
+        mix = draw_mix(self._draw_key(batch_idx), len(x), (x.shape[3], x.shape[4]), *self.mixing)
+        return None if mix is None else mix._replace(partners=mix.partners.to(x.device))
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the metrics of the validation split, a video once."""

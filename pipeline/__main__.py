@@ -11,7 +11,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.words import explain, spell_out
+from pipeline.words import call_with_words, explain
 
 LIGHTNING_VERBS = {
     "fit": "train a model from a YAML config",
@@ -19,6 +19,7 @@ LIGHTNING_VERBS = {
     "test": "run a checkpoint on the test split",
     "predict": "run a checkpoint and keep what it says of every video",
 }
+CONFIG_VERBS = {"show": "write a page of clips exactly as training, test and export see them"}
 VERBS = {
     "synthesize": "make a Kinetics-style dataset of real video files whose class is their motion",
     "pack": "turn annotations and videos into WebDataset shards with an index",
@@ -30,6 +31,7 @@ VERBS = {
     "linear": "train a linear classifier on exported features and test it",
     "verify": "check a packed dataset: shards, index and manifest; with --full every frame",
     "index": "rebuild index and manifest from shards alone, ours or others'",
+    "quarantine": "leave videos of a packed dataset out of training and evaluation",
     "stats": "show the class balance, durations, rates and sizes of a dataset",
     "summarize": "print several reports side by side",
 }
@@ -49,11 +51,14 @@ def main(args: Sequence[str] | None = None) -> int:
     if verb in ("", "-h", "--help"):
         print(_usage())
         return 0 if verb else 2
-    if verb not in VERBS and verb not in LIGHTNING_VERBS:
-        return _complain(f"there is no verb {verb!r}; choose one of {', '.join([*LIGHTNING_VERBS, *VERBS])}")
+    if verb not in LIGHTNING_VERBS | CONFIG_VERBS | VERBS:
+        every = ", ".join(LIGHTNING_VERBS | CONFIG_VERBS | VERBS)
+        return _complain(f"there is no verb {verb!r}; choose one of {every}")
     try:
         if verb in LIGHTNING_VERBS:
             _verb("training", "main")(words)
+        elif verb in CONFIG_VERBS:
+            _verb(verb, "main")(words[1:])
         else:
             _run(verb, words[1:])
     except (ArgumentError, ValueError, OSError, ImportError) as error:
@@ -66,12 +71,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, words: list[str]) -> None:
-    from jsonargparse import auto_cli
-
-    function = _verb(verb, verb)
-    prog = f"python -m pipeline {verb}"
-    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
-    auto_cli(function, args=spell_out(function, words), **options)
+    call_with_words(_verb(verb, verb), words, f"python -m pipeline {verb}")
 
 
 def _verb(module: str, function: str) -> Callable[..., Any]:
@@ -80,8 +80,9 @@ def _verb(module: str, function: str) -> Callable[..., Any]:
 
 
 def _usage() -> str:
-    width = max(map(len, (*LIGHTNING_VERBS, *VERBS)))
-    lines = [f"  {name:<{width}}  {text}" for name, text in (*VERBS.items(), *LIGHTNING_VERBS.items())]
+    every = VERBS | CONFIG_VERBS | LIGHTNING_VERBS
+    width = max(map(len, every))
+    lines = [f"  {name:<{width}}  {text}" for name, text in every.items()]
     return "\n".join(["usage: python -m pipeline VERB [--help] ...", "", *lines])
 
 

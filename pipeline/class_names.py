@@ -1,6 +1,6 @@
-"""Which number each class gets where tars alone tell the labels."""
+"""Which number each class gets: by a text file of their names, by the official list, or by the alphabet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from datamodules.tars import ShardRow
@@ -29,7 +29,7 @@ def name_classes(
             return list(rows), list(earlier)
         numbers = all(label.isascii() and label.isdigit() for label in labels)
         return list(rows), sorted(labels, key=(lambda label: (int(label), label)) if numbers else None)
-    names = _read_list(listed)
+    names = read_class_list(listed)
     renamed = {label: _name(label, names, listed) for label in labels}
     rows = [row._replace(description=row.description._replace(label=renamed[row.description.label])) for row in rows]
     return rows, names
@@ -43,7 +43,30 @@ def _name(label: str, names: Sequence[str], listed: Path) -> str:
     raise ValueError(f"label {label!r} of the tars is not among the {len(names)} names in {listed}; add it")
 
 
-def _read_list(listed: Path) -> list[str]:
+def order_classes(labels: Iterable[str], official: Sequence[str], listed: Path | None) -> list[str]:
+    """Class names in the order of the labels, for lists of videos.
+
+    Args:
+        labels: Of the videos.
+        official: All names as the list of videos orders them; empty where it gives no order.
+        listed: Text file of class names, one a line, which goes before all else; None: there is none.
+
+    Raises:
+        ValueError: The file cannot be read, repeats a name, or lacks a label.
+    """
+    found = sorted(set(labels))
+    if listed is None:
+        return list(official) or found
+    names = read_class_list(listed)
+    known = set(names)
+    unknown = [label for label in found if label not in known]
+    if unknown:
+        raise ValueError(f"label {unknown[0]!r} of the annotations is not in {listed}; add it or correct the list")
+    return names
+
+
+def read_class_list(listed: Path) -> list[str]:
+    """The names in a text file, one a line; raises ValueError where it cannot be read or repeats a name."""
     try:
         names = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from datamodules.clips import ShortVideos
+from datamodules.renditions import WantedRendition
 from datamodules.tars import file_sha256
 from datamodules.video import Decoder, ShardedVideoDataModule
 from pipeline.inference import run_over_split
 from pipeline.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table, read_predictions
 from pipeline.rank_tables import RankTables
 from pipeline.results import print_report, summarize, write_report
-from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip
+from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
 
 
 def evaluate(
@@ -22,7 +23,10 @@ def evaluate(
     data: Path,
     split: str = "test",
     fold: str | None = None,
-    num_clips: int = 10,
+    num_clips: int | None = None,
+    clip_step: int | None = None,
+    whole: bool = False,
+    max_frames: int = 512,
     num_crops: Literal[1, 3] = 1,
     out: Path | None = None,
     batch_size: int = 8,
@@ -37,6 +41,7 @@ def evaluate(
     fps: float | None = None,
     crop_size: int | None = None,
     resize: int | tuple[int, int] | None = None,
+    rendition: WantedRendition | None = None,
     short_videos: ShortVideos | None = None,
     still: bool | None = None,
 ) -> None:
@@ -51,7 +56,10 @@ def evaluate(
         data: folder of the packed dataset; its classes must be the checkpoint's.
         split: videos to score.
         fold: for datasets with folds; default: the fold the checkpoint was trained in.
-        num_clips: clips a video, spread evenly.
+        num_clips: clips a video, spread evenly; default: 10.
+        clip_step: take clips this many source frames apart instead.
+        whole: take all of a video as one clip instead, for networks that take any number of frames.
+        max_frames: of a clip of a whole video; a longer video gives several, evenly.
         num_crops: crops a clip: 1 (the center) or 3 (along the longer side).
         out: folder for the results; default: {checkpoint's name}-{split}, beside the checkpoint.
         batch_size: videos in a step of one process, at most.
@@ -66,6 +74,8 @@ def evaluate(
         fps: take frames at this rate, in place of the training's.
         crop_size: pixels of height and width, in place of the training's.
         resize: short side, or [height, width], before cropping, in place of the training's.
+        rendition: short side of the rendition to read, or auto, for a dataset packed in several sizes; default: the one
+            trained on, on the same dataset, else auto: the smallest that is as large as `resize` asks for.
         short_videos: loop, repeat_last or error, in place of the training's.
         still: repeat one frame in every clip: what can be told without motion; default: as in training.
 
@@ -76,6 +86,7 @@ def evaluate(
         DecodeError: a video cannot be decoded; nothing is written.
     """
     began = time.monotonic()
+    views = view_settings(num_clips, clip_step, whole, max_frames, num_crops)
     trained = open_checkpoint(checkpoint, allow)
     clips = {
         "num_frames": num_frames,
@@ -83,6 +94,7 @@ def evaluate(
         "fps": fps,
         "crop_size": crop_size,
         "resize": resize,
+        "rendition": rendition,
         "short_videos": short_videos,
         "still": still,
     }
@@ -92,8 +104,7 @@ def evaluate(
         split,
         fold,
         clips,
-        num_clips=num_clips,
-        num_crops=num_crops,
+        **views,
         batch_size=batch_size,
         num_workers=num_workers,
         decoder=decoder,
@@ -111,12 +122,16 @@ def evaluate(
     if logged is not None:
         scores, table = read_predictions(folder / PREDICTIONS_NAME)
         report = summarize(scores, table.column("label").to_numpy(), trained.model.class_names)
-        report |= {"views": num_clips * num_crops, "seconds": round(time.monotonic() - began, 1)}
+        of_each = views["num_clips"] * num_crops if views["test_sampling"] == "uniform" else None
+        report |= {"views": of_each, "seconds": round(time.monotonic() - began, 1)}
         report |= {"logged": logged, "predictions_sha256": file_sha256(folder / PREDICTIONS_NAME)}
         report |= {"provenance": provenance}
         write_report(folder / REPORT_NAME, report)
         title = f"{checkpoint.name} on {provenance['dataset']}, {split}"
-        extra = {"views": str(report["views"]), "seconds": f"{report['seconds']:.0f}"}
+        shown = "whole videos" if whole else f"{clip_step} frames apart" if clip_step else str(of_each)
+        extra = {"views": shown, "seconds": f"{report['seconds']:.0f}"}
+        if provenance["quarantined"]:
+            extra["quarantined, not scored"] = str(len(provenance["quarantined"]))
         print_report(title, report, extra, [folder / PREDICTIONS_NAME, folder / REPORT_NAME])
         if overlap is not None:
             print(f"not held out: the checkpoint has seen {overlap['videos']} of these videos in training")
@@ -151,10 +166,10 @@ def default_folder(checkpoint: Path, split: str, fold: str | None) -> Path:
 def find_overlap(trained: Trained, videos: ShardedVideoDataModule) -> dict[str, int] | None:
     """How many of the videos, and of their groups, the checkpoint was trained on; None where none, as far as is known.
 
-    Known is what was trained on for checkpoints of this very dataset, by its identity.
+    Known is what was trained on for checkpoints of this very dataset, in any rendition: by its family.
     """
     index = videos.index
-    if trained.dataset.get("identity") != index.identity:
+    if trained.family != index.manifest.family:
         return None
     seen, asked = index.rows(trained.dataset["train_split"], trained.dataset["fold"]), rows_of(videos)
     shared = int(np.isin(asked, seen).sum())

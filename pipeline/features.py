@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from datamodules.clips import ShortVideos
+from datamodules.renditions import WantedRendition
 from datamodules.video import Decoder, ShardedVideoDataModule
 from pipeline.feature_export import ExportedFeatures, FeatureExport, pool
 from pipeline.inference import run_over_split
 from pipeline.predictions import fixed_size_lists, from_fixed_size_lists, provenance_of, with_provenance
 from pipeline.rank_tables import RankTables
-from pipeline.trained import describe, open_checkpoint, open_data, rows_of, try_one_clip
+from pipeline.trained import describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
 
 
 def features(
@@ -29,6 +30,8 @@ def features(
     per: Literal["video", "clip"] = "video",
     num_clips: int | None = None,
     clip_step: int | None = None,
+    whole: bool = False,
+    max_frames: int = 512,
     num_crops: Literal[1, 3] = 1,
     overwrite: bool = False,
     batch_size: int = 8,
@@ -42,6 +45,7 @@ def features(
     fps: float | None = None,
     crop_size: int | None = None,
     resize: int | tuple[int, int] | None = None,
+    rendition: WantedRendition | None = None,
     short_videos: ShortVideos | None = None,
     still: bool | None = None,
 ) -> None:
@@ -61,6 +65,8 @@ def features(
         per: a row a video, the mean over its views; or a row a clip, with its start and end in seconds.
         num_clips: clips a video, spread evenly; default: 10.
         clip_step: take clips this many source frames apart instead. C3D's paper has 8, for clips of 16 frames.
+        whole: take all of a video as one clip instead, for networks that take any number of frames.
+        max_frames: of a clip of a whole video; a longer video gives several, evenly.
         num_crops: crops a clip: 1 (the center) or 3 (along the longer side); their features are averaged.
         overwrite: replace a file of other settings.
         batch_size: videos in a step of one process, at most.
@@ -74,6 +80,8 @@ def features(
         fps: take frames at this rate, in place of the training's.
         crop_size: pixels of height and width, in place of the training's.
         resize: short side, or [height, width], before cropping, in place of the training's.
+        rendition: short side of the rendition to read, or auto, for a dataset packed in several sizes; default: the one
+            trained on, on the same dataset, else auto: the smallest that is as large as `resize` asks for.
         short_videos: loop, repeat_last or error, in place of the training's.
         still: repeat one frame in every clip: what can be told without motion; default: as in training.
 
@@ -84,10 +92,7 @@ def features(
         DecodeError: a video cannot be decoded; nothing is written.
     """
     began = time.monotonic()
-    if num_clips is not None and clip_step is not None:
-        raise ValueError(f"num_clips={num_clips}, clip_step={clip_step}: give one of them")
-    if clip_step is not None and clip_step < 1:
-        raise ValueError(f"clip_step={clip_step}: must be at least 1")
+    views = view_settings(num_clips, clip_step, whole, max_frames, num_crops)
     trained = open_checkpoint(checkpoint, allow)
     clips = {
         "num_frames": num_frames,
@@ -95,6 +100,7 @@ def features(
         "fps": fps,
         "crop_size": crop_size,
         "resize": resize,
+        "rendition": rendition,
         "short_videos": short_videos,
         "still": still,
     }
@@ -104,9 +110,7 @@ def features(
         split,
         fold,
         clips,
-        num_clips=10 if num_clips is None else num_clips,
-        clip_step=clip_step,
-        num_crops=num_crops,
+        **views,
         batch_size=batch_size,
         num_workers=num_workers,
         decoder=decoder,
@@ -128,6 +132,8 @@ def features(
     if run_over_split(export, videos, tables, "predict", accelerator, devices) is not None:
         num_rows = pq.read_metadata(out).num_rows
         what = f"{num_rows} clips of {len(keys)} videos" if per == "clip" else f"{num_rows} videos"
+        if provenance["quarantined"]:
+            what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
         print(f"wrote {out}: {layer} of {what} of {split}, {size} numbers each, in {time.monotonic() - began:.0f} s")
 
 

@@ -1,6 +1,6 @@
 """`python -m pipeline index`: index.parquet and dataset.json from tars alone, ours or others'."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,7 +8,16 @@ from datamodules.decoding import DecodeError
 from datamodules.index_table import INDEX_NAME, write_dataset
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, read_manifest
 from datamodules.other_tars import TarLayout, as_row, first_sample, probe_range, read_samples
-from datamodules.quarantine import CRASH, ERROR, HANG, QUARANTINE_NAME, Refusal, one_line, write_quarantine
+from datamodules.quarantine import (
+    CRASH,
+    ERROR,
+    HANG,
+    QUARANTINE_NAME,
+    Refusal,
+    one_line,
+    read_quarantine,
+    write_quarantine,
+)
 from datamodules.tars import ShardRow, UndescribedShardError, file_sha256, index_shard
 from pipeline.class_names import name_classes
 from pipeline.index_folder import dataset_name, find_tars, folder_of, link_tars, print_index, unfinished
@@ -37,8 +46,8 @@ def index(
     each video is then probed (frames, rate, size), in a process that is killed when it hangs, and what cannot be used
     goes to quarantine.csv with the reason. Nothing is decoded in full: `verify --full` does that.
 
-    What tars cannot say (the order of the classes, the names of the folds, how the videos were encoded) is taken from a
-    dataset.json of the same shards where there is one, and else from the options.
+    What tars cannot say (the order of the classes, the names of the folds, how the videos were encoded, in which other
+    sizes there are) is taken from a dataset.json of the same shards where there is one, and else from the options.
 
     Args:
         shards: tars, a folder of them, or a pattern such as 'data/*.tar'.
@@ -88,8 +97,10 @@ def index(
             encode, versions = {"copy": True, "label_from": label_from}, {}
         fold_list = _fold_names(rows, folds, earlier.folds if earlier else [])
         link_tars(tars, root)
-        if refused:
-            write_quarantine(root, refused)
+        earlier_list = read_quarantine(root)
+        quarantine = _merge_quarantine(earlier_list, tars, rows, refused)
+        if quarantine != earlier_list:
+            write_quarantine(root, quarantine.values())
         manifest = write_dataset(
             root,
             name or (earlier.name if earlier else dataset_name(tars, root)),
@@ -99,6 +110,8 @@ def index(
             fold_list,
             encode,
             versions,
+            earlier.renditions if earlier else (),
+            earlier.rendition_of if earlier else "",
         )
     print_index(manifest, earlier, rows, refused)
     if refused:
@@ -148,6 +161,17 @@ def _earlier_manifest(root: Path, tars: Sequence[Path]) -> Manifest | None:
         return None
     same = {shard.name for shard in manifest.shards} == {tar.name for tar in tars}
     return manifest if same else None
+
+
+def _merge_quarantine(
+    earlier: Mapping[str, Refusal], tars: Sequence[Path], rows: Sequence[ShardRow], refused: Sequence[Refusal]
+) -> dict[str, Refusal]:
+    """What was on the list, what the lists beside the tars say of the videos of the new index, and what is refused."""
+    keys = {row.key for row in rows}
+    merged = dict(earlier)
+    for folder in sorted({tar.parent for tar in tars}):
+        merged |= {key: refusal for key, refusal in read_quarantine(folder).items() if key in keys}
+    return merged | {refusal.key: refusal for refusal in refused}
 
 
 def _refuse_repeated_keys(rows: Sequence[ShardRow]) -> None:

@@ -1,34 +1,19 @@
 """`python -m pipeline pack`: labelled videos to shards, index and manifest; refused ones to a quarantine list."""
 
-import os
 import queue
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from datamodules.annotations import AnnotationFormat, Annotations, read_annotations
-from datamodules.aside import remove_partial_files
-from datamodules.encoding import EncodeProfile
-from datamodules.manifest import MANIFEST_NAME
-from datamodules.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
-from datamodules.shards import Manifest, write_dataset
+from datamodules.annotations import AnnotationFormat
 from pipeline.killable import KillableProcess, ProcessUnavailable
-from pipeline.pack_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
-from pipeline.pack_guard import guard_splits
+from pipeline.killable_pool import num_processors
+from pipeline.pack_folder import PackError
 from pipeline.pack_parts import Outcome, PartResult, run_part
-from pipeline.pack_plan import (
-    PackSettings,
-    ShardPart,
-    described_records,
-    fingerprint,
-    library_versions,
-    plan_parts,
-)
+from pipeline.pack_plan import PackSettings, ShardPart
 from pipeline.pack_progress import print_summary, show_progress
-
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
+from pipeline.pack_run import SHARD_BYTES, finish, prepare
 
 
 def pack(
@@ -39,11 +24,12 @@ def pack(
     split: str | None = None,
     name: str | None = None,
     classes: Path | None = None,
-    short_side: int = 256,
+    short_side: int | list[int] = 256,
     fps: float | None = None,
     copy: bool = False,
     min_frames: int = 1,
     videos_per_shard: int = 128,
+    shard_bytes: int = SHARD_BYTES,
     seed: int = 0,
     processes: int | None = None,
     timeout: float = 300.0,
@@ -70,14 +56,17 @@ def pack(
         name: of the dataset, beginning of the shards' names; default: the name of the folder `out`.
         classes: text file of class names, one a line, in the order of the labels; default: as the official list numbers
             them, or alphabetical. For mmaction this is the label map; without one, the folders are the classes.
-        short_side: pixels of the shorter side; smaller videos keep their size.
+        short_side: pixels of the shorter side; smaller videos keep their size. Several make as many renditions from one
+            decoding: the largest in `out`, every other one, say of 128, a dataset of the same videos in out/short128.
         fps: frames per second; default: each video's own.
         copy: store the original bytes, once every frame was decoded, instead of encoding them.
         min_frames: videos with fewer frames are refused.
         videos_per_shard: at most so many videos in a shard.
+        shard_bytes: at most about so many bytes in a shard, as guessed from the sizes of the files before any is opened
+            (see pipeline/pack_sizes.py). webdataset's own examples have shards of about 1 GB.
         seed: of the order of the videos in the shards.
         processes: that decode and encode; default: one for each processor.
-        timeout: seconds that one video may take before it is refused as hanging.
+        timeout: seconds that one video may take, all its renditions together, before it is refused as hanging.
         retry_quarantined: try the videos that an earlier run refused again.
         strict: make no dataset of videos that the split guard reports: a group, the same bytes, or nearly the same
             content on both sides of a split. They are warned of and listed in out/split_guard.csv in any case.
@@ -90,61 +79,28 @@ def pack(
     began = time.monotonic()
     if processes is not None and processes < 1:
         raise PackError(f"processes={processes}: must be at least 1")
-    if not timeout > 0:
-        raise PackError(f"timeout={timeout}: must be above 0 seconds")
-    profile = None if copy else EncodeProfile(short_side=short_side, fps=fps)
-    listed = read_annotations(format, annotations, videos, split, classes)
-    class_names = _class_names(listed, classes)
-    name = _dataset_name(out, name)
-    folder = videos or _folder_of(annotations)
-    settings = PackSettings(out, folder, profile, min_frames, timeout, retry_quarantined)
-    options = {
-        "name": name,
-        **settings.encode,
-        "videos_per_shard": videos_per_shard,
-        "seed": seed,
-        **library_versions(),
-        "classes": fingerprint(class_names),
-        "annotations": fingerprint(described_records(listed.records, settings)),
-    }
-    with report_full_disk(out), lock_folder(out):
-        remove_partial_files(out)
-        agree_with_earlier_run(out, options)
-        if retry_quarantined:
-            (out / QUARANTINE_NAME).unlink(missing_ok=True)  # the parts' records still have them until they are done
-        parts = plan_parts(listed.records, name, videos_per_shard, seed, read_quarantine(out))
-        results = _run_parts(parts, settings, processes or _processors())
-        manifest = finish(settings, name, class_names, listed.folds, results, strict)
+    with prepare(
+        out,
+        annotations,
+        videos,
+        format,
+        split,
+        name,
+        classes,
+        short_side,
+        fps,
+        copy,
+        min_frames,
+        videos_per_shard,
+        shard_bytes,
+        seed,
+        timeout,
+        retry_quarantined,
+        strict,
+    ) as run:
+        results = _run_parts(run.parts, run.settings, processes or num_processors())
+        manifest = finish(run, results)
     print_summary(manifest, results, out, time.monotonic() - began)
-
-
-def finish(
-    settings: PackSettings,
-    name: str,
-    classes: Sequence[str],
-    folds: Sequence[str],
-    results: Sequence[PartResult],
-    strict: bool = False,
-) -> Manifest:
-    """Make a dataset of the finished parts: quarantine.csv, split_guard.csv, index.parquet, and dataset.json last.
-
-    Raises:
-        PackError: Every video was refused, or `strict` and the split guard found something; then there are the two CSV
-            files, and no dataset.json.
-    """
-    refused = sorted(refusal for result in results for refusal in result.refused)
-    write_quarantine(settings.root, refused)
-    rows = [row for result in results for row in result.rows]
-    if not rows:
-        (settings.root / MANIFEST_NAME).unlink(missing_ok=True)
-        reasons = ", ".join(sorted({refusal.reason for refusal in refused}))
-        raise PackError(
-            f"all {len(refused)} videos were refused ({reasons}; first {refused[0].path}: {refused[0].detail}): see "
-            f"{settings.root / QUARANTINE_NAME}, correct --videos or the lists, remove the folder, and run again"
-        )
-    guard_splits(settings.root, rows, strict)
-    shards = [result.shard for result in results if result.shard is not None]
-    return write_dataset(settings.root, name, rows, shards, classes, folds, settings.encode, library_versions())
 
 
 def _run_parts(parts: Sequence[ShardPart], settings: PackSettings, processes: int) -> list[PartResult]:
@@ -183,38 +139,3 @@ def _run_parts(parts: Sequence[ShardPart], settings: PackSettings, processes: in
                 for child in children:
                     child.close()
         return [future.result() for future in futures]
-
-
-def _folder_of(annotations: Sequence[Path] | None) -> Path:
-    """Where the videos are if nobody says: in the folder named as the list, or beside the first list."""
-    first = annotations[0] if annotations else Path()
-    return first if first.is_dir() else first.parent
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _class_names(listed: Annotations, classes: Path | None) -> list[str]:
-    found = sorted({record.label for record in listed.records})
-    if classes is None:
-        return list(listed.classes) or found
-    try:
-        names = [line.strip() for line in classes.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PackError(
-            f"classes={classes}: cannot be read ({error}); name a text file with one class a line"
-        ) from None
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    unknown = [label for label in found if label not in names]
-    if repeated:
-        raise PackError(f"classes={classes}: {repeated[0]!r} is there twice; keep one")
-    if unknown:
-        raise PackError(f"label {unknown[0]!r} of the annotations is not in {classes}; add it or correct the list")
-    return names
-
-
-def _dataset_name(out: Path, name: str | None) -> str:
-    if name is not None and not _NAME.fullmatch(name):
-        raise PackError(f"name={name!r}: must consist of letters, digits, - and _, because the shards are called so")
-    return name or re.sub(r"[^A-Za-z0-9_-]+", "_", out.absolute().name) or "dataset"

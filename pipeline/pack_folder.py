@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,26 @@ class PackError(ValueError):
     """Packing cannot begin or end; the message says why and what to do."""
 
 
-def agree_with_earlier_run(root: Path, options: dict[str, Any]) -> None:
+def agree_with_earlier_run(root: Path, options: dict[str, Any], folders: Sequence[Path] = ()) -> None:
     """Write down the options of the first run in a folder; hold those of a later run against them.
 
     Args:
         root: The folder of the dataset, locked.
         options: All that determines the dataset, plain values.
+        folders: Of its renditions, which may be there or not.
 
     Raises:
         PackError: The options differ, or the folder holds shards that no run accounts for.
     """
     path = root / PARTS_FOLDER / RUN_NAME
     if not path.exists():
-        strange = sorted(item.name for item in root.iterdir() if item.suffix == ".tar")
-        if strange or (root / MANIFEST_NAME).exists():
-            raise PackError(
-                f"out={root}: holds {(strange or [MANIFEST_NAME])[0]}, and no record of the run that made it; "
-                "choose another folder"
-            )
+        for folder in dict.fromkeys((root, *folders)):
+            strange = sorted(item.name for item in folder.glob("*") if item.suffix == ".tar")
+            if strange or (folder / MANIFEST_NAME).exists():
+                raise PackError(
+                    f"out={root}: {folder} holds {(strange or [MANIFEST_NAME])[0]}, and there is no record of the run "
+                    "that made it; choose another folder"
+                )
         with write_aside(path) as temporary:
             temporary.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
         return

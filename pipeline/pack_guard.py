@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.aside import write_aside
-from datamodules.manifest import MANIFEST_NAME
 from datamodules.shards import ShardRow
 from datamodules.split_guard import GuardedVideo, Leak, count_leaks, find_leaks
 from pipeline.pack_folder import PackError
@@ -31,7 +30,7 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
         The findings, also those of the file; the file has a header alone where there are none.
 
     Raises:
-        PackError: `strict`, and there are findings; dataset.json is removed.
+        PackError: `strict`, and there are findings.
     """
     leaks = sorted(find_leaks([guarded(row) for row in sorted(rows, key=lambda row: row.key)]))
     with write_aside(root / GUARD_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -42,7 +41,6 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
         return leaks
     counts = ", ".join(f"{count} {_WORDS[kind]}" for kind, count in count_leaks(leaks).items())
     if strict:
-        (root / MANIFEST_NAME).unlink(missing_ok=True)
         raise PackError(
             f"out={root}: no dataset was made, the split guard found {counts}: see {root / GUARD_NAME}, correct the "
             "lists and pack into another folder, or leave --strict out"

@@ -1,5 +1,7 @@
 """Packing in parts: one part makes one shard, on its own, and leaves a record by which a later run takes it for done.
 
+Where there are several renditions, the part makes the shard of each: a video is in all of them or in none.
+
 `run_part` does one part of `pack_plan.plan_parts`, in any process of any machine that sees the folders; parts share
 nothing. `pipeline.pack` maps it over processes, `jobs` over a cluster.
 """
@@ -7,21 +9,32 @@ nothing. `pipeline.pack` maps it over processes, `jobs` over a cluster.
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from datamodules.annotations import VideoRecord
 from datamodules.aside import write_aside
 from datamodules.decoding import ABSENT, TOO_SHORT, DecodeError
-from datamodules.encoding import EncodedVideo, inspect, transcode
+from datamodules.encoding import EncodedVideo, inspect, transcode_renditions
 from datamodules.manifest import MANIFEST_NAME, ShardFile
 from datamodules.quarantine import CRASH, ERROR, HANG, Refusal, one_line
 from datamodules.shards import ShardRow, VideoDescription, index_shard, open_shard_writer
 from datamodules.tars import file_sha256
 from pipeline.killable import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
 from pipeline.pack_plan import PackSettings, ShardPart, part_fingerprint, source_name
+from pipeline.pack_sizes import file_size
 
 PARTS_FOLDER = ".parts"
+
+
+@dataclass(frozen=True, slots=True)
+class SmallerShard:
+    """The same videos in a smaller rendition: the tar, and the videos in it."""
+
+    shard: ShardFile
+    rows: list[ShardRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,7 @@ class PartResult:
         refused: The others.
         source_bytes: Size of the original files of the videos kept.
         reused: The shard was there already, from an earlier run.
+        smaller: The further renditions, in their order; () where every video was refused.
     """
 
     split: str
@@ -43,16 +57,21 @@ class PartResult:
     refused: list[Refusal]
     source_bytes: int
     reused: bool = False
+    smaller: tuple[SmallerShard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Reported after each video (`videos` = 1), and after a part found done (all of its videos)."""
+    """Reported after each video (`videos` = 1), and after a part found done (all of its videos).
+
+    `stored_bytes` are those of the videos written, a number for each rendition.
+    """
 
     videos: int
     refused: int
     source_bytes: int
     reused: bool = False
+    stored_bytes: tuple[int, ...] = ()
 
 
 Report = Callable[[Outcome], None]
@@ -79,7 +98,7 @@ def run_part(
         report(Outcome(len(part.records), len(reused.refused), reused.source_bytes, reused=True))
         return reused
     # From here on the folder is no whole dataset, until `finish` says so again.
-    (settings.root / MANIFEST_NAME).unlink(missing_ok=True)
+    remove_manifests(settings)
     _record_path(part, settings).unlink(missing_ok=True)
     if process is not None:
         result = _pack(part, settings, report, process)
@@ -90,37 +109,52 @@ def run_part(
     return result
 
 
+def remove_manifests(settings: PackSettings) -> None:
+    """Make the folder, and those of its renditions, no dataset."""
+    for folder in settings.folders:
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+
+
 def _pack(part: ShardPart, settings: PackSettings, report: Report, process: KillableProcess) -> PartResult:
-    path = settings.root / part.shard
+    paths = [folder / part.shard for folder in settings.folders]
     quarantined = {refusal.key: refusal for refusal in part.quarantined}
     refused: list[Refusal] = []
     source_bytes = kept = 0
-    with open_shard_writer(path) as writer:
+    with ExitStack() as stack:
+        for path in paths:
+            path.parent.mkdir(exist_ok=True)
+        writers = [stack.enter_context(open_shard_writer(path)) for path in paths]
         for record in part.records:
             result = quarantined.get(record.key) or _encode(record, settings, process)
             if isinstance(result, Refusal):
                 refused.append(result)
                 report(Outcome(1, 1, 0))
                 continue
-            writer.write(record.key, result.data, _describe(record, part.split, result, settings))
-            size = _file_size(record.path)
+            for writer, video in zip(writers, result, strict=True):
+                writer.write(record.key, video.data, _describe(record, part.split, video, settings))
+            size = file_size(record.path)
             kept, source_bytes = kept + 1, source_bytes + size
-            report(Outcome(1, 0, size))
+            report(Outcome(1, 0, size, stored_bytes=tuple(len(video.data) for video in result)))
     if not kept:
-        path.unlink()
+        for path in paths:
+            path.unlink()
         return PartResult(part.split, None, [], refused, 0)
-    shard = ShardFile(part.shard, part.split, kept, path.stat().st_size, file_sha256(path))
-    return PartResult(part.split, shard, index_shard(path), refused, source_bytes)
+    made = [ShardFile(part.shard, part.split, kept, path.stat().st_size, file_sha256(path)) for path in paths]
+    rows = [index_shard(path) for path in paths]
+    smaller = tuple(SmallerShard(*one) for one in zip(made[1:], rows[1:], strict=True))
+    return PartResult(part.split, made[0], rows[0], refused, source_bytes, smaller=smaller)
 
 
-def _encode(record: VideoRecord, settings: PackSettings, process: KillableProcess) -> EncodedVideo | Refusal:
+def _encode(record: VideoRecord, settings: PackSettings, process: KillableProcess) -> list[EncodedVideo] | Refusal:
+    """The video in every rendition, or why it is in none."""
     source = source_name(record, settings)
     try:
         if settings.profile is None:
-            video = process.call(inspect, record.path, timeout=settings.timeout)
+            videos = [process.call(inspect, record.path, timeout=settings.timeout)]
         else:
+            profiles = (settings.profile, *settings.smaller)
             times = (record.time_start, record.time_end)
-            video = process.call(transcode, record.path, settings.profile, *times, timeout=settings.timeout)
+            videos = process.call(transcode_renditions, record.path, profiles, *times, timeout=settings.timeout)
     except DecodeError as error:
         return Refusal(source, record.key, error.reason, one_line(str(error)))
     except ProcessHung as error:
@@ -133,10 +167,10 @@ def _encode(record: VideoRecord, settings: PackSettings, process: KillableProces
         raise
     except Exception as error:
         return Refusal(source, record.key, ERROR, one_line(f"{type(error).__name__}: {error}"))
-    if video.info.num_frames < settings.min_frames:
-        detail = f"{video.info.num_frames} frames, min_frames is {settings.min_frames}"
-        return Refusal(source, record.key, TOO_SHORT, detail)
-    return video
+    num_frames = videos[0].info.num_frames
+    if num_frames < settings.min_frames:
+        return Refusal(source, record.key, TOO_SHORT, f"{num_frames} frames, min_frames is {settings.min_frames}")
+    return videos
 
 
 def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: PackSettings) -> VideoDescription:
@@ -156,24 +190,19 @@ def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: Pa
     )
 
 
-def _file_size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return 0
-
-
 def _record_path(part: ShardPart, settings: PackSettings) -> Path:
     return settings.root / PARTS_FOLDER / f"{part.shard}.json"
 
 
 def _write_record(part: ShardPart, settings: PackSettings, result: PartResult) -> None:
-    content = {
+    content: dict[str, Any] = {
         "fingerprint": part_fingerprint(part, settings),
         "shard": None if result.shard is None else asdict(result.shard),
         "refused": [refusal._asdict() for refusal in result.refused],
         "source_bytes": result.source_bytes,
     }
+    if result.smaller:
+        content["smaller"] = [asdict(one.shard) for one in result.smaller]
     path = _record_path(part, settings)
     path.parent.mkdir(exist_ok=True)
     with write_aside(path) as temporary:
@@ -181,19 +210,29 @@ def _write_record(part: ShardPart, settings: PackSettings, result: PartResult) -
 
 
 def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
-    """The result of an earlier run: only if its record, the tar's size and checksum and its rows all agree."""
-    path = settings.root / part.shard
+    """The result of an earlier run: only if its record, the tars' sizes and checksums and their rows all agree."""
     try:
         content = json.loads(_record_path(part, settings).read_text(encoding="utf-8"))
-        shard = None if content["shard"] is None else ShardFile(**content["shard"])
+        shards = [ShardFile(**shard) for shard in (content["shard"], *content.get("smaller", ())) if shard is not None]
         refused = [Refusal(**refusal) for refusal in content["refused"]]
         if content["fingerprint"] != part_fingerprint(part, settings) or (refused and settings.retry_quarantined):
             return None
-        if shard is not None and (path.stat().st_size != shard.bytes or file_sha256(path) != shard.sha256):
+        if not shards:
+            return PartResult(part.split, None, [], refused, int(content["source_bytes"]), reused=True)
+        rows = []
+        for folder, shard in zip(settings.folders, shards, strict=True):
+            path = folder / part.shard
+            if path.stat().st_size != shard.bytes or file_sha256(path) != shard.sha256:
+                return None
+            rows.append(index_shard(path))
+        kept = {row.key for row in rows[0]}
+        if kept & {refusal.key for refusal in part.quarantined}:
             return None
-        rows = [] if shard is None else index_shard(path)
-        if {row.key for row in rows} & {refusal.key for refusal in part.quarantined}:
+        if any([row.key for row in of] != [row.key for row in rows[0]] for of in rows):
             return None
-        return PartResult(part.split, shard, rows, refused, int(content["source_bytes"]), reused=True)
+        if kept | {refusal.key for refusal in refused} != {record.key for record in part.records}:
+            return None  # two runs of this part overlapped, and each left something
+        smaller = tuple(SmallerShard(*one) for one in zip(shards[1:], rows[1:], strict=True))
+        return PartResult(part.split, shards[0], rows[0], refused, int(content["source_bytes"]), True, smaller)
     except (OSError, ValueError, KeyError, TypeError):
         return None

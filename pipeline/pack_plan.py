@@ -14,6 +14,7 @@ import av
 from datamodules.annotations import VideoRecord
 from datamodules.encoding import EncodeProfile
 from datamodules.frame_hashes import HASH_VERSION
+from datamodules.manifest import Rendition
 from datamodules.quarantine import Refusal
 
 FOLDED_SPLIT = "all"
@@ -30,6 +31,7 @@ class PackSettings:
         min_frames: A video that would be stored with fewer frames is refused.
         timeout: Seconds that one video may take.
         retry_quarantined: Do parts with refused videos again.
+        smaller: How to encode the further renditions, from larger to smaller.
     """
 
     root: Path
@@ -38,11 +40,33 @@ class PackSettings:
     min_frames: int = 1
     timeout: float = 300.0
     retry_quarantined: bool = False
+    smaller: tuple[EncodeProfile, ...] = ()
 
     @property
     def encode(self) -> dict[str, Any]:
-        """How the videos are stored, for dataset.json."""
-        stored = {"copy": True} if self.profile is None else {"copy": False, **self.profile.as_dict()}
+        """How the videos in `root` are stored, for dataset.json."""
+        return self._describe(self.profile)
+
+    @property
+    def smaller_encodes(self) -> list[dict[str, Any]]:
+        """The same of the further renditions."""
+        return [self._describe(profile) for profile in self.smaller]
+
+    @property
+    def renditions(self) -> list[Rendition]:
+        """All renditions and their folders, as dataset.json lists them; none where there is one alone."""
+        if self.profile is None or not self.smaller:
+            return []
+        sides = [profile.short_side for profile in self.smaller]
+        return [Rendition(self.profile.short_side, "."), *(Rendition(side, f"short{side}") for side in sides)]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where each rendition goes; the first is `root`."""
+        return [self.root, *(self.root / rendition.folder for rendition in self.renditions[1:])]
+
+    def _describe(self, profile: EncodeProfile | None) -> dict[str, Any]:
+        stored = {"copy": True} if profile is None else {"copy": False, **profile.as_dict()}
         return stored | {"min_frames": self.min_frames}
 
 
@@ -69,49 +93,54 @@ def library_versions() -> dict[str, str]:
     return {"av": version("av"), "libavcodec": codec, "webdataset": version("webdataset")}
 
 
-def plan_parts(
-    records: Sequence[VideoRecord],
-    name: str,
-    videos_per_shard: int,
-    seed: int = 0,
-    quarantined: Mapping[str, Refusal] | None = None,
-) -> list[ShardPart]:
-    """Decide which video goes into which shard, before any of them is opened.
+def order_records(records: Sequence[VideoRecord], seed: int = 0) -> dict[str, list[VideoRecord]]:
+    """The videos of each split, splits by name, in the order in which they fill the shards.
 
     A split's videos are put in the order of sha256(seed, key), which scatters classes and groups and does not depend on
-    the order of the lists, and cut into shards of sizes that differ by at most one.
+    the order of the lists. With `fold_splits` all of them go to the split `all`.
+    """
+    by_split: defaultdict[str, list[VideoRecord]] = defaultdict(list)
+    for record in records:
+        by_split[FOLDED_SPLIT if record.fold_splits else record.split].append(record)
+    for members in by_split.values():
+        members.sort(key=lambda record: hashlib.sha256(f"{seed}/{record.key}".encode()).digest())
+    return dict(sorted(by_split.items()))
+
+
+def plan_parts(
+    members: Mapping[str, Sequence[VideoRecord]],
+    name: str,
+    cut: Mapping[str, Sequence[int]],
+    quarantined: Mapping[str, Refusal] | None = None,
+) -> list[ShardPart]:
+    """The shards to make: which video goes into which, before any of them is opened.
 
     Args:
-        records: The videos; with `fold_splits` all of them go to the split `all`.
+        members: The videos of each split, as `order_records` gives them.
         name: Of the dataset; shards are called {name}-{split}-{i:06d}.tar.
-        videos_per_shard: At most so many in a shard, at least 1.
-        seed: Of the order.
+        cut: The number of videos in each shard of each split (`pipeline.pack_cut`).
         quarantined: Refused before, by key.
 
     Returns:
         The parts, by split and number.
     """
-    if videos_per_shard < 1:
-        raise ValueError(f"videos_per_shard={videos_per_shard}: must be at least 1")
     known = quarantined or {}
-    by_split: defaultdict[str, list[VideoRecord]] = defaultdict(list)
-    for record in records:
-        by_split[FOLDED_SPLIT if record.fold_splits else record.split].append(record)
     parts = []
-    for split, members in sorted(by_split.items()):
-        members.sort(key=lambda record: hashlib.sha256(f"{seed}/{record.key}".encode()).digest())
-        count = -(-len(members) // videos_per_shard)
-        for i in range(count):
-            mine = tuple(members[len(members) * i // count : len(members) * (i + 1) // count])
+    for split, records in members.items():
+        start = 0
+        for i, count in enumerate(cut[split]):
+            mine = tuple(records[start : start + count])
             refused = tuple(known[record.key] for record in mine if record.key in known)
             parts.append(ShardPart(f"{name}-{split}-{i:06d}.tar", split, mine, refused))
+            start += count
     return parts
 
 
 def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
     """Of all that determines a shard: its videos as listed, how they are encoded, by which versions."""
     records = described_records(part.records, settings)
-    return fingerprint([part.shard, part.split, records, settings.encode, library_versions(), HASH_VERSION])
+    content = [part.shard, part.split, records, settings.encode, library_versions(), HASH_VERSION]
+    return fingerprint(content + settings.smaller_encodes)
 
 
 def described_records(records: Sequence[VideoRecord], settings: PackSettings) -> list[dict[str, Any]]:

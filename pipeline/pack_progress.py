@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 from rich.console import Console
@@ -32,6 +33,7 @@ class PackMeter:
         self.refused = 0
         self.reused = 0
         self.source_bytes = 0
+        self.stored_bytes: list[int] = []  # of each rendition
         self._began = began
         self._lock = threading.Lock()
 
@@ -44,12 +46,16 @@ class PackMeter:
                 self.reused += outcome.videos
             else:
                 self.source_bytes += outcome.source_bytes
+                sums = zip_longest(self.stored_bytes, outcome.stored_bytes, fillvalue=0)
+                self.stored_bytes = [before + new for before, new in sums]
 
     def text(self, now: float) -> str:
         """Rates, refusals and time left, as one phrase."""
         seconds = max(now - self._began, 1e-3)
         fresh = self.done - self.reused
         words = [f"{fresh / seconds:.1f} videos/s", f"{self.source_bytes / seconds / 1e6:.1f} MB/s"]
+        if self.stored_bytes:
+            words.append(f"{' + '.join(f'{size / 1e6:.1f}' for size in self.stored_bytes)} MB written")
         words.append(f"{self.refused} refused")
         if self.reused:
             words.append(f"{self.reused} from an earlier run")
@@ -98,7 +104,9 @@ def show_progress(total: int) -> Iterator[PackMeter]:
 def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float) -> None:
     """The closing table on standard output: per split what went in and came out, then what was refused and why."""
     table = Table(title=f"{manifest.name}: {len(manifest.classes)} classes")
-    for heading in ("split", "videos", "classes", "hours", "MB before", "MB after", "shards", "refused"):
+    sides = [str(rendition.short_side) for rendition in manifest.renditions]
+    after = f"MB at\n{' + '.join(sides)}" if sides else "MB after"
+    for heading in ("split", "videos", "classes", "hours", "MB before", after, "shards", "refused"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     splits = sorted({result.split for result in results})
     for split in splits:
@@ -108,6 +116,9 @@ def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path,
         table.add_row("total", *_totals(results))
     console = Console()
     console.print(table)
+    for fold, splits_of in manifest.fold_counts.items():
+        counts = ", ".join(f"{of.videos} {split}" for split, of in sorted(splits_of.items(), reverse=True))
+        console.print(f"fold {fold}: {counts}", highlight=False)
     reasons = Counter(refusal.reason for result in results for refusal in result.refused)
     if reasons:
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
@@ -118,18 +129,21 @@ def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path,
         console.print(f"classes without a video: {', '.join(empty)}", soft_wrap=True, highlight=False)
     reused = sum(result.reused for result in results)
     kept = f", {reused} of {len(results)} shards from an earlier run" if reused else ""
+    for rendition in manifest.renditions[1:]:
+        console.print(f"wrote {root / rendition.folder}, the same videos", soft_wrap=True, highlight=False)
     console.print(f"wrote {root} in {_duration(seconds)}{kept}", soft_wrap=True, highlight=False)
 
 
 def _totals(results: Sequence[PartResult]) -> list[str]:
     rows = [row for result in results for row in result.rows]
-    shards = [result.shard for result in results if result.shard is not None]
+    shards = [[result.shard, *(one.shard for one in result.smaller)] for result in results if result.shard is not None]
+    after = [sum(shard.bytes for shard in rendition) for rendition in zip(*shards, strict=True)] or [0]
     return [
         str(len(rows)),
         str(len({row.description.label for row in rows})),
         f"{sum(row.description.duration_s for row in rows) / 3600:.2f}",
         f"{sum(result.source_bytes for result in results) / 1e6:.1f}",
-        f"{sum(shard.bytes for shard in shards) / 1e6:.1f}",
+        " + ".join(f"{size / 1e6:.1f}" for size in after),
         str(len(shards)),
         str(sum(len(result.refused) for result in results)),
     ]

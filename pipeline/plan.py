@@ -76,6 +76,9 @@ def plan(
         f"{read} read, {len(rows) - consumed - read} left out",
         highlight=False,
     )
+    left_out = int(np.isin(index.quarantined, rows, assume_unique=True).sum())
+    if left_out:
+        console.print(f"{left_out} quarantined videos keep their places and are not read", highlight=False)
     console.print(table)
 
 

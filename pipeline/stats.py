@@ -16,6 +16,7 @@ from rich.table import Table
 from datamodules.aside import write_aside
 from datamodules.index_table import read_index_table
 from datamodules.manifest import Manifest, read_manifest
+from datamodules.quarantine import read_quarantine
 from pipeline.stats_drawing import draw
 
 BAR = 30  # characters of the longest bar
@@ -51,6 +52,10 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     console = Console()
     for shown in _split_tables(title, manifest, table, splits):
         console.print(shown)
+    quarantined = pc.is_in(table.column("key"), value_set=pa.array(list(read_quarantine(data)), pa.string()))
+    if left_out := Counter(splits[quarantined.to_numpy()].tolist()):
+        counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
+        console.print(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
     console.print(_bars("videos a class", _ends(totals.most_common())))
     edges, counts = duration_histogram(seconds)
     ranges = [f"{low:g} to {high:g} s" for low, high in pairwise(edges)]

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from datamodules.decoding import describe_decoder
+from datamodules.opening import open_manifest
+from datamodules.renditions import WantedRendition
 from datamodules.tars import file_sha256
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from lightning_modules.classifier import read_checkpoint
 
 # What a clip is: taken from the checkpoint where nobody says otherwise.
-CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "still")
+CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
 _BATCH_BYTES = 2**23  # of uint8 clips: a video of ten of C3D's, whose first layer then takes 0.5 GB
 _LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
 
@@ -29,8 +31,8 @@ class Trained(NamedTuple):
         sha256: of the file's bytes, hexadecimal.
         model: the network, on the CPU, in evaluation mode.
         clips: `CLIP_SETTINGS` as they were in training; empty where it was not trained by `ShardedVideoDataModule`.
-        dataset: what the data module said of itself in training: name, identity, train_split, fold, decoder; empty
-            likewise.
+        dataset: what the data module said of itself in training: name, identity, rendition, train_split, fold, decoder;
+            empty likewise.
     """
 
     path: Path
@@ -38,6 +40,11 @@ class Trained(NamedTuple):
     model: VideoClassifier
     clips: dict[str, Any]
     dataset: dict[str, Any]
+
+    @property
+    def family(self) -> str | None:
+        """What all renditions of the dataset have in common; None where it is not known."""
+        return self.dataset.get("family", self.dataset.get("identity"))
 
 
 def open_checkpoint(path: Path, allow: Sequence[str] | None = None) -> Trained:
@@ -71,12 +78,12 @@ def open_data(
         root: folder of the packed dataset.
         split: what `test_dataloader` and `predict_dataloader` will read.
         fold: for datasets with folds; None takes the one trained on, if it is the same dataset.
-        clips: of `CLIP_SETTINGS`, those that differ from training; None means as in training.
+        clips: of `CLIP_SETTINGS` and `rendition`, those that differ from training; None means as in training.
         **settings: other arguments of `ShardedVideoDataModule`.
 
     Raises:
-        ValueError: the classes are not those of the checkpoint, there is no such split or fold, the checkpoint does not
-            say what a clip is, or the network cannot take such clips.
+        ValueError: the classes are not those of the checkpoint, there is no such split, fold or rendition, the
+            checkpoint does not say what a clip is, or the network cannot take such clips.
         ShardFormatError: the folder holds no whole dataset.
     """
     chosen = {name: value for name, value in clips.items() if value is not None}
@@ -89,17 +96,63 @@ def open_data(
             "ShardedVideoDataModule): give --num-frames and --crop-size"
         )
     settings |= {"test_split": split, "predict_split": split, "fold": fold, "eval_batch_bytes": _BATCH_BYTES}
-    data = ShardedVideoDataModule(str(root), **shape, **settings)
-    if fold is None and data.index.folds and data.index.identity == trained.dataset.get("identity"):
+    data = ShardedVideoDataModule(str(root), **{"rendition": _rendition(trained, root, chosen)} | shape, **settings)
+    if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.hparams["fold"] = trained.dataset["fold"]
     refuse_other_classes(trained.model.class_names, data.class_names, f"checkpoint {str(trained.path)!r}", str(root))
     rows_of(data)
     return data
 
 
+def view_settings(
+    num_clips: int | None, clip_step: int | None, whole: bool, max_frames: int, num_crops: int
+) -> dict[str, Any]:
+    """The views of a video as arguments of `ShardedVideoDataModule`.
+
+    Args:
+        num_clips: clips spread evenly; None is 10.
+        clip_step: clips this many source frames apart instead.
+        whole: all of the video as one clip instead.
+        max_frames: of a clip of a whole video.
+        num_crops: crops a clip.
+
+    Raises:
+        ValueError: more than one way to take clips, or a number out of range.
+    """
+    ways = {"num_clips": num_clips, "clip_step": clip_step, "whole": whole or None}
+    given = [f"{name}={value}" for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{', '.join(given)}: give one of them")
+    if clip_step is not None and clip_step < 1:
+        raise ValueError(f"clip_step={clip_step}: must be at least 1")
+    sampling = "whole" if whole else "uniform" if clip_step is None else "dense"
+    return {
+        "test_sampling": sampling,
+        "num_clips": 10 if num_clips is None else num_clips,
+        "clip_step": clip_step,
+        "max_frames": max_frames,
+        "num_crops": num_crops,
+    }
+
+
+def _rendition(trained: Trained, root: Path, chosen: dict[str, Any]) -> WantedRendition:
+    """The one trained on, where these are the same videos in the same sizes; else by what frames are resized to."""
+    manifest = open_manifest(root)
+    trained_on = trained.dataset.get("rendition")
+    same = manifest.family == trained.family and "resize" not in chosen
+    return trained_on if same and trained_on in [one.short_side for one in manifest.renditions] else "auto"
+
+
 def rows_of(data: ShardedVideoDataModule) -> np.ndarray:
     """Row numbers of the videos that the data module will read, int64, in the order of the index."""
-    return data.index.rows(data.hparams["test_split"], data.hparams["fold"])
+    return data.index.readable_rows(data.hparams["test_split"], data.hparams["fold"])
+
+
+def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
+    """Keys of the videos of the split that are quarantined, so not read; in the order of the index."""
+    index = data.index
+    rows = index.rows(data.hparams["test_split"], data.hparams["fold"])
+    return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
 
 
 def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
@@ -121,37 +174,46 @@ def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected
 def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str | None = None) -> Tensor:
     """What a layer, by default the last one, gives for one black clip, on the CPU: float (1, ...).
 
+    For whole videos, two lengths are tried.
+
     Raises:
         ValueError: no such layer, or the network was built for clips of another shape.
     """
     num_frames, size = data.hparams["num_frames"], data.hparams["crop_size"]
     layer = layer or trained.model.endpoints_available[-1]
+    whole = data.hparams["test_sampling"] == "whole"
     if layer not in trained.model.endpoints_available:
         trained.model.endpoints(torch.empty(0), [layer])  # raises, and lists the layers
     try:
         with torch.inference_mode():
+            if whole:
+                trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), [layer])
             return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), [layer])[layer]
     except RuntimeError as error:
+        wanted = "clips of any length, for whole videos" if whole else f"num_frames={num_frames}, crop_size={size}"
         raise ValueError(
-            f"num_frames={num_frames}, crop_size={size}: the {type(trained.model).__name__} of {trained.path} was "
-            f"built for other clips ({str(error).splitlines()[0]})"
+            f"{wanted}: the {type(trained.model).__name__} of {trained.path} was built for other clips "
+            f"({str(error).splitlines()[0]})"
         ) from error
 
 
 def describe(trained: Trained, data: ShardedVideoDataModule) -> dict[str, Any]:
     """Where predictions or features come from, as plain data for the files' metadata."""
     hp = data.hparams
-    dense = hp["clip_step"] is not None
+    spread = hp["clip_step"] is None and hp["test_sampling"] == "uniform"
     return {
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.sha256,
         "model": f"{type(trained.model).__module__}.{type(trained.model).__qualname__}",
         "dataset": data.index.name,
         "dataset_identity": data.index.identity,
+        "rendition": data.identity["rendition"],
         "split": hp["test_split"],
         "fold": None if hp["fold"] is None else str(hp["fold"]),
+        "quarantined": quarantined_keys(data),
         "sampling": {name: _plain(hp[name]) for name in CLIP_SETTINGS}
-        | {"num_clips": None if dense else hp["num_clips"], "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]},
+        | {"num_clips": hp["num_clips"] if spread else None, "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]}
+        | ({"max_frames": hp["max_frames"]} if hp["test_sampling"] == "whole" else {}),
         "decoder": describe_decoder(data.decoder),
         "classes": list(data.class_names),
         "versions": library_versions(),

@@ -60,7 +60,7 @@ def main(args: list[str]) -> None:
     Args:
         args: the command line from the subcommand on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
     """
-    strict = _parser_settings()
+    strict = parser_settings()
     _cli(args, run=True, parser_kwargs={**strict, **dict.fromkeys(TrainingCLI.subcommands(), strict)})
 
 
@@ -73,11 +73,11 @@ def build(args: list[str]) -> TrainingCLI:
     Returns:
         Something with the attributes `trainer`, `model` and `datamodule`.
     """
-    return _cli(args, run=False, parser_kwargs=_parser_settings())
+    return _cli(args, run=False, parser_kwargs=parser_settings())
 
 
-def _parser_settings() -> dict[str, Any]:
-    # Raise what `pipeline.__main__` turns into one line, instead of a page of usage; no option by its first letters.
+def parser_settings() -> dict[str, Any]:
+    """Raise what `pipeline.__main__` turns into one line, not a page of usage; know no option by its first letters."""
     return {"exit_on_error": False, "allow_abbrev": False}
 
 

@@ -5,15 +5,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from datamodules.encoding import inspect
 from datamodules.index_table import INDEX_NAME, read_index_table
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, read_manifest
-from datamodules.other_tars import VideoFacts, read_range
-from datamodules.quarantine import one_line
+from datamodules.other_tars import read_range
+from datamodules.probing import VideoInfo
+from datamodules.quarantine import QUARANTINE_NAME, QuarantineError, one_line, read_quarantine
 from datamodules.tars import ShardRow, file_sha256, index_shard
 from pipeline.killable_pool import KillablePool
 from pipeline.progress import count_progress
@@ -27,6 +28,7 @@ from pipeline.verify_checks import (
     reindex,
     rows_by_shard,
 )
+from pipeline.verify_renditions import below, check_rendition
 
 SHOWN = 50
 
@@ -37,7 +39,9 @@ def verify(data: Path, full: bool = False, processes: int | None = None, timeout
     The fast check reads no video: the shards are there with their sizes; counts, classes, splits, folds and identity
     agree; every byte range of the index is a member of the tar with the video's key. The full one reads all: sha256 of
     every shard and every video, the descriptions in the tars, and every frame decoded, in processes that are killed
-    when they hang.
+    when they hang. Videos in quarantine.csv, which nothing reads, need not decode; their bytes must be right. A dataset
+    packed in several sizes is checked in all of them, and each against the largest: the same videos, labels, splits,
+    frame counts and rates.
 
     Args:
         data: folder of the dataset.
@@ -51,31 +55,60 @@ def verify(data: Path, full: bool = False, processes: int | None = None, timeout
     """
     began = time.monotonic()
     manifest = read_manifest(data)
-    findings = check_files(data, manifest)
-    table = _read_table(data, manifest, findings)
-    if table is not None:
-        wrong = check_table(data, manifest, table)
-        findings += wrong
-        with count_progress("verify: byte ranges", table.num_rows, "videos") as done:
-            findings += check_members(data, manifest, table, done)
-        if full:
-            with (
-                KillablePool(processes, timeout) as pool,
-                count_progress("verify: frames", table.num_rows, "videos") as done,
-            ):
-                rows = rows_by_shard(table)
-                for shard in manifest.shards:
-                    mine = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
-                    findings += _check_shard(data, manifest, shard, mine, pool, done)
+    findings: list[Finding] = []
+    quarantined = _read_quarantine(data, findings)
+    its_findings, table = _check_dataset(data, manifest, full, quarantined, processes, timeout)
+    findings += its_findings
+    num_shards = len(manifest.shards)
+    for rendition in manifest.renditions[1:]:
+        folder = data / rendition.folder
+        try:
+            found = read_manifest(folder)
+        except ShardFormatError as error:
+            problem = f"there is no whole dataset of this rendition ({str(error).rpartition(';')[0]})"
+            findings.append(Finding(rendition.folder, problem, COPY))
+            continue
+        its_findings, its_table = _check_dataset(folder, found, full, quarantined, processes, timeout)
+        findings += [below(folder, finding) for finding in its_findings]
+        findings += check_rendition(manifest, table, rendition, found, its_table)
+        num_shards += len(found.shards)
     findings = list(dict.fromkeys(findings))
     _print_findings(findings)
     seconds = f"{time.monotonic() - began:.0f} s"
-    what = f"{len(manifest.shards)} shards and {0 if table is None else table.num_rows} videos of {data}"
+    what = f"{num_shards} shards and {0 if table is None else table.num_rows} videos of {data}"
+    if manifest.renditions:
+        what += f" in {len(manifest.renditions)} renditions"
+    left_out = 0 if table is None else len(quarantined.intersection(table.column("key").to_pylist()))
+    if left_out:
+        what += f" ({left_out} quarantined)"
     how = "checksums and every frame" if full else "sizes and index; --full adds checksums and every frame"
     if findings:
         count = "1 thing is" if len(findings) == 1 else f"{len(findings)} things are"
         raise ValueError(f"{count} wrong among {what} (checked in {seconds}: {how})")
     print(f"all is well with {what} (checked in {seconds}: {how})")
+
+
+def _check_dataset(
+    root: Path, manifest: Manifest, full: bool, quarantined: frozenset[str], processes: int | None, timeout: float
+) -> tuple[list[Finding], pa.Table | None]:
+    """What is wrong with the dataset in a folder, its renditions left aside; and its index, where that can be read."""
+    findings = check_files(root, manifest)
+    table = _read_table(root, manifest, findings)
+    if table is None:
+        return findings, None
+    findings += check_table(root, manifest, table)
+    with count_progress("verify: byte ranges", table.num_rows, "videos") as done:
+        findings += check_members(root, manifest, table, done)
+    if full:
+        with (
+            KillablePool(processes, timeout) as pool,
+            count_progress("verify: frames", table.num_rows, "videos") as done,
+        ):
+            rows = rows_by_shard(table)
+            for shard in manifest.shards:
+                mine = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
+                findings += _check_shard(root, manifest, shard, mine, quarantined, pool, done)
+    return findings, table
 
 
 def _read_table(data: Path, manifest: Manifest, findings: list[Finding]) -> pa.Table | None:
@@ -87,11 +120,20 @@ def _read_table(data: Path, manifest: Manifest, findings: list[Finding]) -> pa.T
         return None
 
 
+def _read_quarantine(data: Path, findings: list[Finding]) -> frozenset[str]:
+    try:
+        return frozenset(read_quarantine(data))
+    except QuarantineError as error:
+        findings.append(Finding(QUARANTINE_NAME, str(error).removeprefix(f"{data / QUARANTINE_NAME}"), "correct it"))
+        return frozenset()
+
+
 def _check_shard(
     root: Path,
     manifest: Manifest,
     shard: ShardFile,
     rows: Sequence[dict[str, Any]],
+    quarantined: frozenset[str],
     pool: KillablePool,
     done: Callable[[], None],
 ) -> list[Finding]:
@@ -106,7 +148,9 @@ def _check_shard(
         findings.append(Finding(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
     if "label_from" not in manifest.encode:  # others' tars hold no descriptions
         findings += _check_descriptions(root, manifest, path, rows)
-    jobs = [(str(path.absolute()), row["video_offset"], row["video_size"]) for row in rows]
+    jobs = [
+        (str(path.absolute()), row["video_offset"], row["video_size"], row["key"] not in quarantined) for row in rows
+    ]
     for row, facts in zip(rows, pool.map(decode_range, jobs, done), strict=True):
         problem, fix = _compare(row, facts, root)
         if problem:
@@ -148,16 +192,25 @@ def _differences(row: dict[str, Any], found: ShardRow, manifest: Manifest) -> li
     return [name for name, value in indexed.items() if name in values and values[name] != value]
 
 
-def decode_range(path: str, offset: int, size: int) -> VideoFacts:
-    """Decodes every frame of a video in a tar; for a process that can be killed.
+class CheckedVideo(NamedTuple):
+    """sha256 of a video's bytes, and what it is, where it was decoded."""
+
+    content_sha256: str
+    info: VideoInfo | None
+
+
+def decode_range(path: str, offset: int, size: int, decode: bool = True) -> CheckedVideo:
+    """Decodes every frame of a video in a tar, unless told not to; for a process that can be killed.
 
     Raises:
         DecodeError: a frame does not decode, or the video is truncated.
     """
     data = read_range(path, offset, size)
     digest = hashlib.sha256(data).hexdigest()
+    if not decode:
+        return CheckedVideo(digest, None)
     try:
-        return VideoFacts(digest, inspect(data).info)
+        return CheckedVideo(digest, inspect(data).info)
     except ValueError as error:
         raise UndecodableError(digest, str(error)) from error
 
@@ -171,9 +224,9 @@ class UndecodableError(ValueError):
         self.detail = detail
 
 
-def _compare(row: dict[str, Any], facts: VideoFacts | Exception, root: Path) -> tuple[str, str]:
+def _compare(row: dict[str, Any], facts: CheckedVideo | Exception, root: Path) -> tuple[str, str]:
     """What is wrong with a video, and what to do; two empty texts for nothing."""
-    leave_out = "put its key into quarantine.csv and pack again into another folder, or leave it out of the tar"
+    leave_out = f"leave them out: python -m pipeline quarantine {root} KEY ..."
     if isinstance(facts, UndecodableError):
         if facts.digest != row["content_sha256"]:
             return f"its bytes are damaged: {one_line(facts.detail)}", COPY
@@ -185,6 +238,8 @@ def _compare(row: dict[str, Any], facts: VideoFacts | Exception, root: Path) -> 
     if facts.content_sha256 != row["content_sha256"]:
         return "its bytes are not those of its content_sha256", COPY
     info = facts.info
+    if info is None:  # quarantined
+        return "", ""
     seen = (info.num_frames, info.width, info.height)
     said = (row["num_frames"], row["width"], row["height"])
     if seen != said or not math.isclose(info.fps, row["fps"], rel_tol=0.01):

@@ -100,6 +100,13 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Finding
         for split, counts in manifest.splits.items():
             for name in manifest.classes:
                 expect(f"videos of {name!r} in split {split}", counted[split, name], counts.classes.get(name, 0))
+        if manifest.fold_counts:
+            for number, fold in enumerate(manifest.folds):
+                counted = Counter((of[number], name) for of, name in zip(folds, names, strict=True) if len(of) > number)
+                for split, counts in manifest.fold_counts.get(fold, {}).items():
+                    for name in manifest.classes:
+                        what = f"videos of {name!r} in split {split} of fold {fold}"
+                        expect(what, counted[split, name], counts.classes.get(name, 0))
         contents = table.column("content_sha256").to_pylist()
         expect("as identity", identity_of(zip(keys, splits, folds, names, contents, strict=True)), manifest.identity)
     return findings

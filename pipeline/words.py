@@ -1,6 +1,7 @@
 """Command lines as people type them, for jsonargparse: `--lists a b`, `--flag` alone, `--short-side` with a hyphen."""
 
 import inspect
+import itertools
 import re
 import types
 import typing
@@ -19,9 +20,10 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         words: What was typed after the verb.
 
     Returns:
-        The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--flag` alone as
-        `--flag=true` where `flag` is of type bool, and hyphens in an option's name as underscores. Words that belong to
-        no option stand for the parameters without a default, in their order; a list takes all that are left.
+        The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--sides 1 2` as
+        `--sides=[1,2]` where `sides` is a number or a list of them, `--flag` alone as `--flag=true` where `flag` is of
+        type bool, and hyphens in an option's name as underscores. Words that belong to no option stand for the
+        parameters without a default, in their order; a list takes all that are left.
 
     >>> def example(data: str, lists: list[str], flag: bool = False, short_side: int = 1) -> None: ...
     >>> spell_out(example, ["folder", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
@@ -45,6 +47,10 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
             spelled.append(f"{option}{equals}{value}")
         elif kinds.get(option) is bool and (not waiting or waiting[0].lower() not in _TRUTHS):
             spelled.append(f"{option}=true")
+        elif kinds.get(option) is int and len(waiting) > 1 and waiting[0].isdigit() and waiting[1].isdigit():
+            numbers = list(itertools.takewhile(str.isdigit, waiting))
+            del waiting[: len(numbers)]
+            spelled.append(f"{option}=[{','.join(numbers)}]")
         else:
             spelled += _with_values(option, waiting, greedy=kinds.get(option) is list)
     given = {word.partition("=")[0].rstrip("+") for word in spelled}
@@ -70,9 +76,33 @@ def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]
     return [f"{places[0]}={bare[0]}", *_in_places(bare[1:], places[1:], kinds)]
 
 
+def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
+    """Call a typed function with what was typed on a command line.
+
+    Args:
+        function: Its parameters are the options.
+        words: What was typed after the verb.
+        prog: What the help calls the command.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        ArgumentError: An option is not known, missing, or of the wrong type.
+        SystemExit: The words asked for help, which is printed.
+    """
+    from jsonargparse import auto_cli
+
+    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
+    return auto_cli(function, args=spell_out(function, words), **options)
+
+
 def _kind(hint: Any) -> type | None:
-    """`list` or `bool` where a parameter of that type, or None, is meant; else None."""
-    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    """`list` or `bool` where a parameter of that type, or None, is meant, `int` for one or several; else None."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    members = typing.get_args(hint) if union else (hint,)
+    if int in members and list[int] in members:
+        return int
     for member in members:
         if member is bool or typing.get_origin(member) is list:
             return bool if member is bool else list

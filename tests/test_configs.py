@@ -16,7 +16,7 @@ def test_config_builds_its_model_and_reads_its_data(path, motion_dataset):
     words += ["--data.init_args.batch_size=2", "--data.init_args.num_clips=1"]
     cli = build(words)
     assert cli.model.num_classes == 8
-    batch = next(iter(cli.datamodule.test_dataloader()))
+    batch = cli.datamodule.on_after_batch_transfer(next(iter(cli.datamodule.test_dataloader())), 0)
     assert cli.model.eval().video_scores(batch).shape == (2, 8)
 
 

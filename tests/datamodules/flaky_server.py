@@ -14,16 +14,25 @@ FAULTS = ("500", "reset", "short", "cut", "stall", "wrong")
 
 
 class FlakyServer(ThreadingHTTPServer):
-    """Serves a folder. Each `every`-th GET meets the next of `faults`; `served` has every good range that was sent."""
+    """Serves a folder. Each `every`-th GET meets the next of `faults`; `served` has every good range that was sent.
+
+    Every GET takes `latency_s` at least; `most_at_once` is how many of them were ever under way together.
+    """
 
     daemon_threads = True
+    request_queue_size = 64  # with the usual 5, ten connections at once wait a second for the kernel to try again
 
-    def __init__(self, folder: Path, faults: tuple[str, ...] = (), every: int = 2, stall_s: float = 2.0):
+    def __init__(
+        self, folder: Path, faults: tuple[str, ...] = (), every: int = 2, stall_s: float = 2.0, latency_s: float = 0.0
+    ):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.faults = faults
         self.every = every
         self.stall_s = stall_s
+        self.latency_s = latency_s
+        self.at_once = 0
+        self.most_at_once = 0
         self.ranges = True
         self.gone = False
         self.gets = 0
@@ -49,6 +58,7 @@ class FlakyServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a small body waits 40 ms for the acknowledgment of its headers
     server: FlakyServer
 
     def log_message(self, format, *args):
@@ -62,9 +72,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self):
-        if self.server.gone:
+        server = self.server
+        if server.gone:
             self.close_connection = True
             return
+        with server.lock:
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+        try:
+            time.sleep(server.latency_s)
+            self._answer()
+        finally:
+            with server.lock:
+                server.at_once -= 1
+
+    def _answer(self):
         fault = self.server.next_fault()
         path = self.server.folder / self.path.lstrip("/")
         if fault == "500" or not path.is_file():
@@ -82,10 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(path, fault)
 
     def _send(self, path: Path, fault: str) -> None:
-        data = path.read_bytes()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        start, end = (int(wanted[1]), int(wanted[2]) + 1) if wanted and self.server.ranges else (0, len(data))
-        part = data[start:end]
+        start, end = (int(wanted[1]), int(wanted[2]) + 1) if wanted and self.server.ranges else (0, path.stat().st_size)
+        with path.open("rb") as file:
+            file.seek(start)
+            part = file.read(max(0, end - start))
         if fault == "short":
             part = part[:-1]  # a well-formed answer with fewer bytes than asked for
         if fault == "wrong":

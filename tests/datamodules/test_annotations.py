@@ -105,7 +105,7 @@ class TestKinetics:
         [
             ("youtube_id,time_start,time_end,split\na,1,2,test\n", r"line 1: no column 'label'.*official test lists"),
             (HEADER, "lists no video"),
-            ("", "lists no video"),
+            ("", "is empty; it needs a header and a line for each video"),
             (HEADER.replace("split", "subset"), r"line 1: unknown column 'subset'; known are label, youtube_id"),
             (HEADER.replace("label", "split"), "column 'split' comes 2 times"),
             (

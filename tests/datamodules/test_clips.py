@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.clips import ClipShape, dense_clips, random_clips, uniform_clips
+from datamodules.clips import (
+    ClipSampler,
+    ClipShape,
+    dense_clips,
+    random_clips,
+    segment_clips,
+    uniform_clips,
+    whole_video,
+)
 
 
 def test_uniform_clips_are_those_of_the_docstring():
@@ -20,6 +28,50 @@ def test_one_uniform_clip_is_the_middle_one():
 def test_dense_clips_are_those_of_the_docstring():
     shape = ClipShape(num_frames=3, frame_interval=2)
     assert dense_clips(shape, 10, 25.0, step=4).tolist() == [[0, 2, 4], [4, 6, 8]]
+
+
+@pytest.mark.parametrize(
+    ("max_frames", "expected"),
+    [(9, [[0, 2, 4, 6, 8]]), (5, [[0, 2, 4, 6, 8]]), (4, [[0, 2, 4], [4, 6, 8]]), (3, [[0, 2, 4], [4, 6, 8]])],
+)
+def test_a_whole_video_is_in_the_fewest_equal_clips(max_frames, expected):
+    assert whole_video(ClipShape(num_frames=3, frame_interval=2), 10, 25.0, max_frames).tolist() == expected
+
+
+def test_a_whole_video_at_a_rate_and_a_short_one():
+    assert whole_video(ClipShape(num_frames=2, fps=50.0), 3, 25.0, 9).tolist() == [[0, 0, 1, 1, 2, 2]]
+    assert whole_video(ClipShape(num_frames=3, fps=10.0), 10, 25.0, 9).tolist() == [[0, 2, 5, 7]]
+    assert whole_video(ClipShape(num_frames=5), 3, 25.0, 9).tolist() == [[0, 1, 2, 0, 1]]
+    with pytest.raises(ValueError, match="max_frames=4: must be at least num_frames=5"):
+        whole_video(ClipShape(num_frames=5), 3, 25.0, 4)
+
+
+@given(
+    num_frames=st.integers(1, 20), interval=st.integers(1, 5), video_frames=st.integers(1, 300), more=st.integers(0, 50)
+)
+def test_a_whole_video_leaves_no_frame_out(num_frames, interval, video_frames, more):
+    clips = whole_video(ClipShape(num_frames, interval), video_frames, 25.0, num_frames + more)
+    assert num_frames <= clips.shape[1] <= num_frames + more
+    assert clips.max() < video_frames
+    assert set(range(0, video_frames, interval)) <= set(clips.ravel().tolist())
+
+
+def test_segments_are_those_of_the_docstring():
+    shape = ClipShape(num_frames=3, segments=True)
+    assert segment_clips(shape, 10, None).tolist() == [[1, 5, 8]]
+    assert segment_clips(shape, 10, None, num_clips=2).tolist() == [[0, 4, 7], [2, 5, 9]]
+    assert segment_clips(shape, 2, None).tolist() == [[0, 1, 1]]
+    seen = segment_clips(shape, 9, np.random.default_rng(0), 200)
+    assert [set(part.tolist()) for part in seen.T] == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8}]
+    with pytest.raises(ValueError, match="the video has 2 frames, a clip takes 3 parts of it"):
+        segment_clips(ClipShape(num_frames=3, segments=True, short_videos="error"), 2, None)
+
+
+def test_samplers_of_segments_and_stills():
+    shape, generator = ClipShape(num_frames=3, segments=True), np.random.default_rng(0)
+    assert ClipSampler(shape, "uniform", 1)(10, 25.0, generator).tolist() == [[1, 5, 8]]
+    assert ClipSampler(shape, "random", 2)(10, 25.0, generator).shape == (2, 3)
+    assert ClipSampler(ClipShape(2), "whole", still=True, max_frames=9)(4, 25.0, generator).tolist() == [[2] * 4]
 
 
 def test_c3d_windows():

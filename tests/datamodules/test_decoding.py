@@ -1,10 +1,8 @@
-"""Every decoder against a full linear decode of files made here and of the odd ones people bring."""
+"""Decoding: the odd files people bring, errors, what is decoded and what is not."""
 
-import importlib.util
 import io
 import itertools
 import pickle
-from fractions import Fraction
 
 import av
 import numpy as np
@@ -26,121 +24,7 @@ from datamodules.decoding import (
     probe,
     resolve_decoder,
 )
-
-INSTALLED = ["pyav", *(name for name in ("decord", "torchcodec") if importlib.util.find_spec(name))]
-
-
-def pictures(count, height, width):
-    """Frames that all differ: a moving bar over ramps, and a green level that counts."""
-    y, x = np.mgrid[:height, :width]
-    for number in range(count):
-        picture = np.stack([x * 255 // width, np.full_like(x, number * 37 % 256), y * 255 // height], -1).astype(
-            np.uint8
-        )
-        picture[height // 4 : height // 2, number * 3 % width :][:, :8] = 255
-        yield picture
-
-
-def encode(
-    codec, container, count=40, height=64, width=96, pixels="yuv420p", b_frames=0, times=None, turn=0, **options
-):
-    """A video file of any kind; `times` maps the frame's number to milliseconds, `turn` is the display rotation."""
-    file = io.BytesIO()
-    time_base = Fraction(1, 1000) if times else Fraction(1, 25)
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, pixels
-        stream.options = {name.replace("_", "-"): str(value) for name, value in options.items()}
-        context = stream.codec_context
-        context.gop_size, context.max_b_frames, context.thread_count = 12, b_frames, 1
-        context.time_base = time_base
-        if turn:
-            stream.set_display_rotation(turn)
-        for number, picture in enumerate(pictures(count, height, width)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
-            frame.pts, frame.time_base = times(number) if times else number, time_base
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return file.getvalue()
-
-
-def linear(data):
-    """The reference: every frame that PyAV gives, in order, turned upright; uint8 (T, H, W, 3)."""
-    with av.open(io.BytesIO(data)) as container:
-        frames = container.decode(container.streams.video[0])
-        return np.stack([np.rot90(f.to_ndarray(format="rgb24"), round(f.rotation / 90) % 4) for f in frames])
-
-
-OPEN_GROUPS = {"x264_params": "open-gop=1:keyint=12:b-adapt=0:scenecut=0"}
-KINDS = {
-    "h264 with B-frames": ("libx264", "mp4", {"b_frames": 3}),
-    "h264 with open groups": ("libx264", "mp4", dict(b_frames=3, **OPEN_GROUPS)),
-    "h264 with intra refresh": ("libx264", "mp4", {"x264_params": "intra-refresh=1:keyint=12"}),
-    "h264 in matroska": ("libx264", "matroska", {"b_frames": 3}),
-    "h264 that starts at 5 s": ("libx264", "mp4", {"b_frames": 3, "times": lambda i: 5000 + 40 * i}),
-    "h264 cut by its edit list": ("libx264", "mp4", {"b_frames": 2, "times": lambda i: 40 * i - 300}),
-    "h264 at a variable rate": (
-        "libx264",
-        "mp4",
-        {"b_frames": 3, "times": lambda i: 40 * i if i < 20 else 200 * i - 3200},
-    ),
-    "h264 in avi with B-frames": ("libx264", "avi", {"b_frames": 2}),
-    "h264 in a transport stream": ("libx264", "mpegts", {"b_frames": 3}),
-    "h264 of odd size": ("libx264", "mp4", {"height": 65, "width": 97, "pixels": "yuv444p"}),
-    "h264 turned by 90": ("libx264", "mp4", {"turn": 90}),
-    "h264 turned by -90": ("libx264", "mp4", {"turn": -90}),
-    "h264 turned by 180": ("libx264", "mp4", {"turn": 180}),
-    "h264 of one frame": ("libx264", "mp4", {"count": 1}),
-    "hevc": ("libx265", "mp4", {"b_frames": 3, "x265_params": "log-level=none:pools=1"}),
-    "mpeg4 in avi": ("mpeg4", "avi", {}),
-    "mpeg4 in avi with B-frames": ("mpeg4", "avi", {"b_frames": 2}),
-    "mpeg4 in avi of odd size": ("mpeg4", "avi", {"height": 65, "width": 97}),
-    "vp8 with hidden frames": ("libvpx", "webm", {"auto_alt_ref": 1, "lag_in_frames": 16, "cpu_used": 5}),
-    "vp9": ("libvpx-vp9", "webm", {"deadline": "realtime", "cpu_used": 8, "height": 65, "width": 97}),
-}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def video(request):
-    """(bytes, reference frames) of one kind of file; skipped where this FFmpeg lacks the encoder."""
-    codec, container, options = KINDS[request.param]
-    try:
-        av.codec.Codec(codec, "w")
-    except av.codec.codec.UnknownCodecError:
-        pytest.skip(f"this FFmpeg has no {codec}")
-    data = encode(codec, container, **options)
-    return data, linear(data)
-
-
-def test_pyav_gives_the_frames_of_a_linear_decode(video):
-    data, reference = video
-    count = len(reference)
-    generator = np.random.default_rng(0)
-    requests = [[0], [count - 1], list(range(count)), list(range(count))[::-1], [0, 0, count - 1, 0]]
-    requests += [generator.integers(0, count, 6).tolist() for _ in range(8)]
-    for indices in requests:
-        frames = decode_frames(data, indices, "pyav")
-        assert frames.dtype == np.uint8
-        assert np.array_equal(frames, reference[indices]), indices
-
-
-def test_probe_tells_what_decoding_gives(video):
-    data, reference = video
-    info = probe(data)
-    assert (info.num_frames, info.height, info.width) == reference.shape[:3]
-    assert info.duration_s == pytest.approx(info.num_frames / info.fps, rel=0.01)
-
-
-@pytest.mark.parametrize("decoder", [name for name in INSTALLED if name != "pyav"])
-def test_decoders_agree(video, decoder):
-    data, reference = video
-    generator = np.random.default_rng(0)
-    for _ in range(6):
-        indices = generator.integers(0, len(reference), 5).tolist()
-        frames = decode_frames(data, indices, decoder)
-        assert frames.shape == reference[indices].shape
-        # Neighboring frames differ by tens of levels; chroma of odd sizes is interpolated a little differently.
-        assert np.abs(frames.astype(int) - reference[indices]).mean() < 2
+from tests.datamodules.video_kinds import INSTALLED, KINDS, encode, linear
 
 
 @pytest.mark.parametrize("decoder", INSTALLED)

@@ -67,7 +67,7 @@ def test_augmentation_differs_between_epochs_and_seeds(motion_dataset):
 
 def test_test_batches_bring_all_views_of_every_video_once(motion_dataset):
     data = module(motion_dataset, num_clips=3, num_crops=3)
-    batches = list(data.test_dataloader())
+    batches = [data.on_after_batch_transfer(batch, 0) for batch in data.test_dataloader()]
     keys = [key for batch in batches for key in batch.keys]
     assert len(set(keys)) == len(keys) == 16
     for batch in batches:

@@ -4,13 +4,16 @@ import logging
 import multiprocessing
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.index import make
 from datamodules.mapped_index import MAPPED_PREFIX
 from datamodules.shards import DatasetIndex, ShardFormatError, VideoEntry
+from tests.datamodules.flaky_server import serving
 
 
 @pytest.fixture
@@ -105,3 +108,40 @@ def test_a_footer_that_is_none(root):
         (root / "index.parquet").write_bytes(content)
         with pytest.raises(ShardFormatError, match="no Parquet footer"):
             DatasetIndex.open(root)
+
+
+def mapped_kb(folder):
+    """Of the files in a folder: kilobytes that are in this process's page table."""
+    kb, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):
+            inside = str(folder) in line
+        elif inside and line.startswith("Rss:"):
+            kb += int(line.split()[1])
+    return kb
+
+
+def test_look_ups_keep_no_pages(tmp_path):
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("reads /proc")
+    make(tmp_path, 40_000)
+    index = DatasetIndex.open(tmp_path)
+    rows = index.rows("train")
+    expected = np.arange(len(index))[rows[0] : rows[-1] + 1]
+    for sample in range(0, len(rows), 997):
+        assert index.entry(int(rows[sample])).key == f"{expected[sample]:011d}_000010_000020"
+    assert sum(index.shard_sizes(rows)) == len(rows)
+    assert sum(index.shard_sizes(np.delete(rows, 5))) == len(rows) - 1
+    assert index.column("label", rows).shape == (len(rows),)
+    assert mapped_kb(tmp_path) < 500  # of 10 MB
+    assert np.asarray(rows).sum() == expected.sum()
+
+
+def test_frame_hashes_are_read_from_the_parquet_file(root):
+    index = DatasetIndex.open(root)
+    assert "frame_hashes" not in index._table.column_names
+    assert index.column("frame_hashes", [3, 1]) == [
+        pq.read_table(root / "index.parquet")["frame_hashes"][row].as_py() for row in (3, 1)
+    ]
+    with serving(root) as server:
+        assert DatasetIndex.open(server.url).column("frame_hashes", [3]) == index.column("frame_hashes", [3])

@@ -11,8 +11,13 @@ import fsspec
 import pytest
 import torch
 
+from datamodules import read_ahead
+from datamodules.feed import ResumePoint, TrainRequests
+from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
-from datamodules.remote_shards import Patience, RemoteShards, ShardUnavailableError, split_root
+from datamodules.plan import TrainPlan
+from datamodules.remote_errors import ShardUnavailableError
+from datamodules.remote_shards import Patience, RemoteShards, split_root
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
 from tests.datamodules.flaky_server import FAULTS, serving
@@ -166,7 +171,7 @@ def test_other_processes_connect_anew(motion_dataset, method):
         child.start()
         index._files._lock.release()
         assert results.get(timeout=60) == expected
-        child.join(10)
+        child.join(60)
         assert child.exitcode == 0
         assert videos(index, range(5)) == expected
 
@@ -204,3 +209,34 @@ def test_memory(motion_dataset):
 )
 def test_roots(root, meant):
     assert split_root(root) == meant
+
+
+def test_training_reads_a_batch_and_the_next_one_ahead(motion_dataset, monkeypatch):
+    monkeypatch.setattr(read_ahead, "MAX_GAP_BYTES", -1)
+    expected = batches(motion_dataset, num_workers=0)
+    with serving(motion_dataset, latency_s=0.03) as server:
+        found = batches(server.url, num_workers=0, remote_reads=4)
+        assert 3 <= server.most_at_once <= 5
+        ranges = [served for served in server.served if served[0].endswith(".tar")]
+        assert len(ranges) == len(set(ranges)) == sum(len(keys) for keys, _ in found)
+        data = ShardedVideoDataModule(server.url, batch_size=6, num_frames=4, crop_size=32, num_workers=0)
+        data.index._files.patience = Patience(tries=2, first_wait_s=0.01, timeout_s=0.3)
+        first = data.index.entry(int(data.index.rows("train")[next(TrainPlan(40, 6).batches(0, 0))[0]]))
+        server.faults, server.every = ("500",), 1
+        with pytest.raises(ShardFormatError, match=f"^video {first.key}: {server.url}/{first.shard}: "):
+            next(iter(data.train_dataloader()))
+        with pytest.raises(ValueError, match="remote_reads=0: must be at least 1"):
+            ShardedVideoDataModule(server.url, remote_reads=0)
+    assert [keys for keys, _ in found] == [keys for keys, _ in expected]
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_request_tells_what_the_same_worker_reads_next(workers):
+    requests = TrainRequests(TrainPlan(20, 2), rank=0, resume=ResumePoint())
+    told = list(LookAhead(requests, workers))
+    assert [request.samples.tolist() for request in told] == [request.samples.tolist() for request in requests]
+    for number, request in enumerate(told):
+        later = told[number + workers].samples.tolist() if number + workers < len(told) else []
+        assert list(request.ahead) == later
+    assert len(LookAhead(requests, workers)) == len(requests)

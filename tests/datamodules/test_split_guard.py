@@ -100,6 +100,18 @@ class TestContent:
         source = random_hashes(0)
         assert find_near_pairs([video("a", "train", source), video("b", "train", source)]) == []
 
+    def test_sides_that_are_not_the_largest_are_compared_too_and_unused_ones_are_not(self) -> None:
+        source = random_hashes(0)
+        many = [video(f"train{seed}", "train", random_hashes(seed)) for seed in range(1, 30)]
+        for copy, mirrored in ((disturbed(source, 6), False), (mirror_hashes(disturbed(source, 6)), True)):
+            for one, other in (("val", "test"), ("test", "val"), ("train", "val"), ("val", "train")):
+                (pair,) = find_near_pairs([video("a", one, source), *many, video("b", other, copy)])
+                assert (pair.first, pair.second, pair.mirrored, pair.matches) == (0, 30, mirrored, 40)
+            unused = video("b", "all", copy, fold_splits=("", "train"))
+            folded = video("a", "all", source, fold_splits=("train", ""))
+            assert find_near_pairs([folded, unused]) == []
+            assert len(find_near_pairs([folded, unused._replace(fold_splits=("test", "train"))])) == 1
+
     def test_few_frames_another_order_and_flat_frames_do_not_count(self) -> None:
         source = random_hashes(0)
         few = np.concatenate([source[:4], random_hashes(5, 36)])

@@ -12,6 +12,7 @@ import pytest
 
 from jobs import cluster, state
 from tests.jobs.own_module import write_project
+from tests.pipeline.gray_videos import write_originals
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPEC = str(REPOSITORY / "jobs" / "configs" / "cpu_2_workers.yaml")
@@ -24,6 +25,12 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="jobs-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve videos to pack in two folders, and list.csv. Read-only."""
+    return write_originals(tmp_path_factory.mktemp("originals"))
 
 
 @pytest.fixture(scope="module")

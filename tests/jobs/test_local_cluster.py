@@ -1,7 +1,9 @@
 """A real cluster on this machine, from `up` to `down`, and a two-worker job through the pipeline's command line."""
 
 import json
+import os
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -14,8 +16,9 @@ import pytest
 import yaml
 
 from jobs import cluster, state
-from tests.jobs.conftest import SPEC, Run
+from tests.jobs.conftest import REPOSITORY, SPEC, Run
 from tests.jobs.own_module import CONFIG
+from tests.pipeline.gray_videos import command, digests, keys
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -128,11 +131,38 @@ def test_stop(local: state.LocalCluster, run_jobs: Run, folder: Path) -> None:
     assert stopped.stdout.strip() == f"{job}: STOPPED", stopped.stderr
 
 
+def test_pack_is_the_same_as_on_one_machine(
+    local: state.LocalCluster, run_jobs: Run, folder: Path, originals: Path
+) -> None:
+    videos = shutil.copytree(originals, folder / "videos")
+    (videos / "run" / "5.mp4").write_bytes(b"no video")
+    here = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(REPOSITORY)}}
+    more = ["--short-side", "32", "16"]
+    subprocess.run(command(Path("one/out"), Path("videos"), *more), check=True, capture_output=True, **here)  # type: ignore[call-overload]
+    words = ["--num-workers", "2", "--wait", "--", "pack", "--out", "two/out", "--annotations", "videos/list.csv"]
+    packed = run_jobs("submit", *words, "--videos-per-shard", "3", "--fps", "10", "--processes", "7", *more)
+    assert packed.returncode == 0, packed.stdout + packed.stderr
+    assert digests(folder / "two" / "out") == digests(folder / "one" / "out")
+    assert digests(folder / "two" / "out" / "short16") == digests(folder / "one" / "out" / "short16")
+    assert len(keys(folder / "two" / "out" / "short16")) == 11
+    assert "note: --processes is for one machine; num_workers x cpus_per_worker = 2 holds here" in packed.stdout
+    assert re.search(
+        r"pack: 12 of 12 videos, [\d.]+ videos/s, [\d.]+ MB/s, [\d.]+ \+ [\d.]+ MB written, 1 refused", packed.stdout
+    )
+    assert "wrote two/out in" in packed.stdout
+    assert "SUCCEEDED" in run_jobs("status").stdout
+    assert not [path for path in (folder / "two").rglob("*") if path.suffix == ".partial" or "job-" in path.name]
+
+
 def test_too_much_is_refused_in_a_line(local: state.LocalCluster, run_jobs: Run) -> None:
     words = ["submit", "--num_workers", "9", "--no_check", "--wait", "--", "fit", "--config", "mine.yaml"]
     refused = run_jobs(*words)
     assert refused.returncode == 1
     assert "take 9 CPU (the cluster has 2)" in refused.stdout.strip().splitlines()[-1]
+    status = run_jobs("status").stdout.splitlines()
+    assert "message:     Job entrypoint command failed with exit code 1" in status
+    assert [line for line in status if line.startswith("last line:   error: ") and "take 9 CPU" in line]
+    assert len(status) <= 9, "not the whole log"
 
 
 def test_down_leaves_nothing(local: state.LocalCluster, run_jobs: Run, folder: Path) -> None:

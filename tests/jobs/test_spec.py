@@ -86,6 +86,8 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) ->
         (["submit", "--", "fitt"], "there is no verb 'fitt'; did you mean 'fit'?"),
         (["submit"], "nothing to run: put the command behind `--`"),
         (["submti"], "submti"),
+        (["submit", "--", "pack", "--outt", "x"], "--outt"),
+        (["submit", "--", "pack", "--out", "x", "--fps", "ten"], "fps: "),
         (["submit", "--", "fit", "--config", "absent.yaml"], "--config absent.yaml: there is no such file"),
     ],
 )

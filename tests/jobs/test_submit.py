@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs import state
+from jobs.client import is_local
 from jobs.spec import JobSpec
 from jobs.staging import stage
-from jobs.submit import check_configuration, check_verb, environment, overlay, replaced_settings
+from jobs.submit import check_configuration, check_data, check_verb, environment, overlay, replaced_settings
 from tests.jobs.own_module import write_project
 
 
@@ -51,6 +53,32 @@ def test_the_environment_of_a_job() -> None:
     assert variables["OMP_NUM_THREADS"] == variables["MKL_NUM_THREADS"] == "2"
     assert (variables["A"], variables["WANDB_MODE"]) == ("b", "disabled")
     assert "WANDB_MODE" not in environment(JobSpec()), "auto is decided on the node"
+
+
+def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
+    def check(class_path: str, root: str) -> None:
+        check_data(yaml.safe_dump({"data": {"class_path": class_path, "init_args": {"root": root}}}))
+
+    ours = "datamodules.video.ShardedVideoDataModule"
+    with pytest.raises(ValueError, match="absent: there is no such folder"):
+        check(ours, str(tmp_path / "absent"))
+    with pytest.raises(ValueError, match="not a finished dataset"):
+        check(ours, str(tmp_path))
+    check(ours, "s3://bucket/absent")
+    check("own_module.Data", str(tmp_path / "absent"))
+    check_data("model: {}")
+
+
+def test_which_cluster_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path))
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    assert is_local(None)
+    state.write_cluster(state.LocalCluster("http://127.0.0.1:9", 1, 1.0, "mark", str(tmp_path), str(tmp_path)))
+    assert is_local("http://127.0.0.1:9/")
+    assert not is_local("http://head:8265")
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    assert not is_local(None)
 
 
 def test_settings_that_the_spec_replaces_are_said() -> None:

@@ -7,19 +7,13 @@ import pytest
 
 from pipeline import training
 from pipeline.pack import pack
-from tests.pipeline.gray_videos import NUM_VIDEOS, make_video, write_list
+from tests.pipeline.gray_videos import NUM_VIDEOS, write_originals
 
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve videos in two folders, and list.csv."""
-    root = tmp_path_factory.mktemp("originals")
-    for number in range(NUM_VIDEOS):
-        path = root / ("walk", "run")[number % 2] / f"{number}.mp4"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(make_video(number))
-    write_list(root / "list.csv", list(range(NUM_VIDEOS)))
-    return root
+    return write_originals(tmp_path_factory.mktemp("originals"))
 
 
 @pytest.fixture

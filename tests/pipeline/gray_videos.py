@@ -38,17 +38,27 @@ def write_list(path: Path, numbers: list[int], extra: str = "split") -> Path:
     return path
 
 
-def make_endless(path: Path) -> None:
-    """A whole video of ten frames, whose last time stamp says 55 hours: at 10 frames a second, two million frames.
+def write_originals(root: Path) -> Path:
+    """Twelve videos in two folders, and list.csv."""
+    for number in range(NUM_VIDEOS):
+        path = root / ("walk", "run")[number % 2] / f"{number}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(make_video(number))
+    write_list(root / "list.csv", list(range(NUM_VIDEOS)))
+    return root
 
-    Encoding those takes minutes: what a hang looks like from outside.
+
+def make_endless(path: Path) -> None:
+    """A whole video of ten frames, whose last time stamp says 2.5 hours: at 10 frames a second, 90,000 frames.
+
+    Encoding those takes a minute: what a hang looks like from outside. (More hours would be refused as damaged.)
     """
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 480, 320, "yuv420p"
         for number in range(10):
             frame = av.VideoFrame.from_ndarray(np.full((320, 480, 3), 100, np.uint8), format="rgb24")
-            frame.pts = number if number < 9 else 2_000_000
+            frame.pts = number if number < 9 else 90_000
             frame.time_base = Fraction(1, 10)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

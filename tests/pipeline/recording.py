@@ -1,5 +1,6 @@
-"""A callback that writes down which videos each rank trained on."""
+"""Callbacks that write down what each rank trained on."""
 
+import hashlib
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,6 +16,19 @@ class RecordKeys(pl.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"rank{trainer.global_rank}.txt").open("a") as file:
             print(batch_idx, *batch.keys, file=file)
+
+
+class RecordClips(pl.Callback):
+    """One line a clip in FOLDER/rank{rank}.txt: its video's key and a digest of the pixels that were trained on."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"rank{trainer.global_rank}.txt").open("a") as file:
+            for clip, video in zip(batch.clips, batch.video_index.tolist(), strict=True):
+                print(batch.keys[video], hashlib.sha256(clip.numpy().tobytes()).hexdigest(), file=file)
 
 
 def recorded(folder):

@@ -45,7 +45,8 @@ def test_every_video_once_with_the_scores_of_the_model(evaluated, motion_checkpo
         str(motion_dataset), batch_size=1, crop_size=32, num_clips=2, num_crops=3, num_workers=0
     )
     with torch.inference_mode():
-        expected = torch.cat([model.video_scores(batch) for batch in data.test_dataloader()])
+        batches = [data.on_after_batch_transfer(batch, 0) for batch in data.test_dataloader()]
+        expected = torch.cat([model.video_scores(batch) for batch in batches])
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
 
 
@@ -99,6 +100,22 @@ def test_clips_differ_from_training_where_flags_say_so(motion_checkpoint, motion
     printed = capsys.readouterr().out
     assert "top-1" in printed
     assert f"wrote {tmp_path / 'report.json'}" in printed
+
+
+def test_dense_clips_and_segments(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    evaluate(motion_checkpoint, motion_dataset, clip_step=4, out=tmp_path, **QUICK)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["views"] is None
+    assert report["provenance"]["sampling"]["clip_step"] == 4
+    assert report["provenance"]["sampling"]["segments"] is False
+    assert "4 frames apart" in capsys.readouterr().out
+    scores, _ = read_predictions(tmp_path / "predictions.parquet")
+    model = VideoClassifier.load(motion_checkpoint)
+    settings = {"crop_size": 32, "num_workers": 0, "clip_step": 4, "test_sampling": "dense", "batch_size": 16}
+    data = ShardedVideoDataModule(str(motion_dataset), **settings)
+    with torch.inference_mode():
+        [expected] = [model.video_scores(data.on_after_batch_transfer(batch, 0)) for batch in data.test_dataloader()]
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
 
 
 def test_results_lie_beside_the_checkpoint_if_nobody_says():

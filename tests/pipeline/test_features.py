@@ -28,7 +28,8 @@ def views_of(checkpoint, dataset, layer, **settings):
     model = VideoClassifier.load(checkpoint)
     data = ShardedVideoDataModule(str(dataset), batch_size=1, crop_size=32, num_workers=0, **settings)
     with torch.inference_mode():
-        for batch in data.predict_dataloader():
+        for loaded in data.predict_dataloader():
+            batch = data.on_after_batch_transfer(loaded, 0)
             yield model.endpoints(model.normalize(batch), [layer])[layer].numpy(), batch.clip_times.numpy()
 
 
@@ -65,6 +66,21 @@ def test_a_row_a_clip_has_its_times(motion_checkpoint, motion_dataset, tmp_path)
     np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
     starts_and_ends = zip(table.column("clip_start").to_pylist(), table.column("clip_end").to_pylist(), strict=True)
     assert [list(pair) for pair in starts_and_ends] == times
+
+
+def test_whole_videos(motion_checkpoint, motion_dataset, tmp_path):
+    path = tmp_path / "whole.parquet"
+    features(motion_checkpoint, motion_dataset, path, layer="pool5", whole=True, num_crops=3, per="clip", **QUICK)
+    found, table = read_features(path)
+    assert len(table) == 16
+    assert set(table.column("clip_start").to_pylist()) == {0.0}
+    assert set(table.column("clip_end").to_pylist()) == {24 / 25}
+    settings = {"test_sampling": "whole", "num_crops": 3}
+    expected = [
+        views.mean(axis=(0, 2, 3, 4)) for views, _ in views_of(motion_checkpoint, motion_dataset, "pool5", **settings)
+    ]
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
+    assert read_provenance(path)["sampling"]["max_frames"] == 512
 
 
 def test_pandas_reads_the_file(motion_checkpoint, motion_dataset, tmp_path):
@@ -117,6 +133,9 @@ def test_folds_name_the_split_of_the_fold(folded_checkpoint, folded_dataset, tmp
         ({"--checkpoint": "absent.ckpt"}, "checkpoint 'absent.ckpt': no such file"),
         ({"--num-clips": "2", "--clip-step": "8"}, "num_clips=2, clip_step=8: give one of them"),
         ({"--clip-step": "0"}, "clip_step=0: must be at least 1"),
+        ({"--whole": "true", "--clip-step": "4"}, "clip_step=4, whole=True: give one of them"),
+        ({"--whole": "true"}, "clips of any length, for whole videos: the C3D of"),
+        ({"--whole": "true", "--layer": "pool5", "--max-frames": "8"}, "max_frames=8: must be at least num_frames=16"),
         ({"--out": __file__}, "is there and is not a file of features"),
     ],
 )

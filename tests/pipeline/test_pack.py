@@ -17,6 +17,7 @@ import pytest
 from datamodules.annotations import VideoRecord
 from datamodules.decoding import decode_frames
 from datamodules.encoding import EncodeProfile
+from datamodules.manifest import SplitCounts
 from datamodules.quarantine import QuarantineError, read_quarantine
 from datamodules.shards import DatasetIndex
 from pipeline.__main__ import main
@@ -24,7 +25,7 @@ from pipeline.killable import KillableProcess
 from pipeline.pack import pack
 from pipeline.pack_folder import PackError
 from pipeline.pack_parts import run_part
-from pipeline.pack_plan import PackSettings, ShardPart, plan_parts
+from pipeline.pack_plan import PackSettings, ShardPart, order_records, plan_parts
 from tests.pipeline.gray_videos import (
     NUM_VIDEOS,
     command,
@@ -84,7 +85,8 @@ def test_the_same_bytes_for_any_number_of_processes_and_order_of_the_list(origin
 
 def test_plan_puts_every_video_into_one_shard() -> None:
     records = [VideoRecord(f"{i}.mp4", f"k{i}", "a", "train" if i % 4 else "val", "g") for i in range(103)]
-    parts = plan_parts(records, "d", 20)
+    cut = {"train": [19, 19, 19, 20], "val": [13, 13]}
+    parts = plan_parts(order_records(records), "d", cut)
     assert [(part.shard, len(part.records)) for part in parts] == [
         ("d-train-000000.tar", 19),
         ("d-train-000001.tar", 19),
@@ -95,12 +97,10 @@ def test_plan_puts_every_video_into_one_shard() -> None:
     ]
     placed = [record for part in parts for record in part.records]
     assert sorted(record.key for record in placed) == sorted(record.key for record in records)
-    assert plan_parts(records[::-1], "d", 20) == parts
-    assert plan_parts(records, "d", 20, seed=1) != parts
+    assert plan_parts(order_records(records[::-1]), "d", cut) == parts
+    assert plan_parts(order_records(records, seed=1), "d", cut) != parts
     first = [int(record.key[1:]) for record in parts[0].records]
     assert max(first) - min(first) > 40  # neighbours in the list, of one class or source, are scattered
-    with pytest.raises(ValueError, match="videos_per_shard=0"):
-        plan_parts(records, "d", 0)
 
 
 def test_copy_keeps_the_original_bytes(originals: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_copy_keeps_the_original_bytes(originals: Path, tmp_path: Path) -> None:
     assert index.manifest.encode == {"copy": True, "min_frames": 1}
 
 
-def test_folds(originals: Path, tmp_path: Path) -> None:
+def test_folds(originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (tmp_path / "folds.csv").open("w") as file:
         file.write("path,label,group,fold\n")
         for number in range(NUM_VIDEOS):
@@ -125,6 +125,12 @@ def test_folds(originals: Path, tmp_path: Path) -> None:
         test, train = set(index.rows("test", fold)), set(index.rows("train", fold))
         assert set(index.column("group", sorted(test))) == {f"g{fold - 1}"}
         assert (len(test), len(train), test & train) == (4, 8, set())
+    assert index.manifest.fold_counts["2"] == {
+        "test": SplitCounts(4, {"run": 2, "walk": 2}),
+        "train": SplitCounts(8, {"run": 4, "walk": 4}),
+    }
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["fold_counts"].keys() == {"1", "2", "3"}
+    assert "fold 3: 8 train, 4 test" in capsys.readouterr().out
 
 
 def test_official_lists_of_ucf101(originals: Path, tmp_path: Path) -> None:
@@ -253,6 +259,8 @@ def test_a_folder_of_something_else_is_refused(originals: Path, tmp_path: Path) 
         pack(tmp_path / "file", lists)
     for options, message in [
         ({"processes": 0}, "processes=0"),
+        ({"videos_per_shard": 0}, "videos_per_shard=0: must be at least 1"),
+        ({"shard_bytes": 0}, "shard_bytes=0: must be at least 1"),
         ({"timeout": 0.0}, "timeout=0"),
         ({"short_side": 2}, "short_side=2"),
         ({"name": "a/b"}, "name='a/b'"),
@@ -286,14 +294,14 @@ def test_classes_from_a_file(originals: Path, tmp_path: Path) -> None:
     assert index.manifest.splits["test"].classes == {"walk": 2, "swim": 0, "run": 2}
     for text, message in [("walk\n", "label 'run' of the annotations"), ("walk\nrun\nwalk\n", "'walk' is there twice")]:
         names.write_text(text)
-        with pytest.raises(PackError, match=message):
+        with pytest.raises(ValueError, match=message):
             pack(tmp_path / "other", [originals / "list.csv"], classes=names)
 
 
 def test_the_command_shows_progress_and_a_table(originals: Path, tmp_path: Path) -> None:
     done = subprocess.run(command(tmp_path / "out", originals), capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1].startswith(f"pack: {NUM_VIDEOS} of {NUM_VIDEOS} videos, ")
-    assert "MB/s, 0 refused" in done.stderr
+    assert "MB written, 0 refused" in done.stderr
     for words in ("MB before", "train", "total", f"wrote {tmp_path / 'out'} in"):
         assert words in done.stdout
     again = subprocess.run(command(tmp_path / "out", originals), capture_output=True, text=True, check=True)

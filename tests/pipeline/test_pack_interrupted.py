@@ -15,7 +15,7 @@ from datamodules.annotations import VideoRecord
 from datamodules.shards import DatasetIndex, ShardFormatError
 from pipeline.pack import pack
 from pipeline.pack_folder import PackError
-from pipeline.pack_plan import plan_parts
+from pipeline.pack_plan import order_records, plan_parts
 from tests.pipeline.gray_videos import (
     NUM_VIDEOS,
     command,
@@ -39,7 +39,7 @@ def test_killed_in_the_middle_and_started_again(videos: Path, tmp_path: Path, un
     """It hangs in its fourth shard of five, is killed with SIGKILL, and goes on with a good video in that place."""
     out = tmp_path / "out"
     records = [VideoRecord("", f"{('walk', 'run')[n % 2]}_{n}", "", split_of(n), "") for n in range(NUM_VIDEOS)]
-    fourth = plan_parts(records, "out", 3)[3]
+    fourth = plan_parts(order_records(records), "out", {"test": [2, 2], "train": [2, 3, 3]})[3]
     hanging = videos / (fourth.records[1].key.replace("_", "/") + ".mp4")
     good = hanging.read_bytes()
     make_endless(hanging)

@@ -79,11 +79,14 @@ def test_fit_writes_a_checkpoint_with_the_datasets_classes(config, tmp_path, mot
 
 
 @pytest.mark.parametrize("stop", [3, 10, 14])
-def test_a_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(config, tmp_path, stop):
-    """In the middle of an epoch, at its end, and in the second: with augmentation and dropout."""
-    path = config(callbacks=[checkpoints(tmp_path / "whole")])
+def test_a_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(config, tmp_path, monkeypatch, stop):
+    """In the middle of an epoch, at its end, and in the second: with augmentation, mixing and dropout."""
+    monkeypatch.setitem(TINY["model"]["init_args"], "mixup_alpha", 0.4)
+    monkeypatch.setitem(TINY["model"]["init_args"], "cutmix_alpha", 1.0)
+    data = {"rand_augment": {"num_ops": 2, "magnitude": 7}, "color_jitter": {"hue": 0.2}}
+    path = config(data=data, callbacks=[checkpoints(tmp_path / "whole")])
     assert main(["fit", "--config", path]) == 0
-    resumed = config(callbacks=[checkpoints(tmp_path / "resumed")], data={"num_workers": 1})
+    resumed = config(callbacks=[checkpoints(tmp_path / "resumed")], data=data | {"num_workers": 1})
     assert main(["fit", "--config", resumed, "--ckpt_path", str(tmp_path / "whole" / f"step={stop}.ckpt")]) == 0
     assert not (tmp_path / "resumed" / f"step={stop}.ckpt").exists()
     assert_same_weights(weights(tmp_path / "whole/step=20.ckpt"), weights(tmp_path / "resumed/step=20.ckpt"))
@@ -117,6 +120,9 @@ def test_resuming_on_other_data_is_refused(config, tmp_path, motion_dataset, cap
         (["fit", "--config", "CONFIG", "--data.init_args.root", "nowhere"], "nowhere"),
         (["fit", "--config", "CONFIG", "--data.init_args.batch_size", "0"], "batch_size=0: must be at least 1"),
         (["fit", "--config", "CONFIG", "--data.init_args.flip_probability", "0.5"], "flip_probability=0.5"),
+        (["fit", "--config", "CONFIG", "--data.init_args.rand_augment.magnitude", "30"], "magnitude=30"),
+        (["fit", "--config", "CONFIG", "--data.init_args.sided_classes", "['up and away']"], "'up and away'"),
+        (["fit", "--config", "CONFIG", "--model.init_args.mixup_alpha", "-1"], "mixup_alpha=-1"),
         (["fit", "--config", "CONFIG", "--model", "C4D"], "C4D"),
         (["fitt"], "there is no verb 'fitt'; choose one of fit"),
         (["pack", "--shortside", "3"], "--shortside"),

@@ -227,7 +227,10 @@ def test_others_videos_that_do_not_decode(tmp_path: Path, capsys: Capture) -> No
     status = main(["verify", "--data", str(tmp_path), "--full", "--processes", "1"])
     printed = capsys.readouterr()
     assert (status, "a-train.tar, 00000001: does not decode" in printed.out) == (2, True)
-    assert "put its key into quarantine.csv" in printed.out
+    assert f"-> leave them out: python -m pipeline quarantine {tmp_path} KEY ..." in printed.out
+    assert main(["quarantine", "--data", str(tmp_path), "--keys", "00000001"]) == 0
+    assert main(["verify", "--data", str(tmp_path), "--full", "--processes", "1"]) == 0
+    assert "(1 quarantined)" in capsys.readouterr().out
 
 
 def test_keys_too_long_for_a_header_are_found(tmp_path: Path) -> None:
@@ -236,3 +239,10 @@ def test_keys_too_long_for_a_header_are_found(tmp_path: Path) -> None:
     index([str(tmp_path)], label_from="json:video_metadata.label", processes=1)
     assert DatasetIndex.open(tmp_path).column("key", range(3)) == keys  # type: ignore[arg-type]
     assert main(["verify", "--data", str(tmp_path), "--full", "--processes", "1"]) == 0
+
+
+def test_counts_of_folds_are_held_against_the_index(data: Path, look: Callable[..., str]) -> None:
+    content = json.loads((data / "dataset.json").read_text())
+    content["fold_counts"]["1"]["test"]["classes"]["run"] += 1
+    (data / "dataset.json").write_text(json.dumps(content))
+    assert "has 2 videos of 'run' in split test of fold 1, dataset.json says 3" in look()

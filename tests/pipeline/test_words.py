@@ -40,6 +40,25 @@ def test_words_are_spelled_out(typed: str, spelled: str) -> None:
     assert spell_out(verb, typed.split()) == spelled.split()
 
 
+def sized(data: Path, sides: int | list[int] = 1) -> None:
+    """Stands for a verb that takes one number or several."""
+
+
+@pytest.mark.parametrize(
+    ("typed", "spelled"),
+    [
+        ("--sides 256 128 --data d", "--sides=[256,128] --data d"),
+        ("--sides 256 128 d", "--sides=[256,128] --data=d"),
+        ("--sides 256 d", "--sides 256 --data=d"),
+        ("--sides=256 d", "--sides=256 --data=d"),
+        ("d --sides 256", "--sides 256 --data=d"),
+        ("--sides [256,128]", "--sides [256,128]"),
+    ],
+)
+def test_one_number_or_several(typed: str, spelled: str) -> None:
+    assert spell_out(sized, typed.split()) == spelled.split()
+
+
 def several(data: Path, keys: list[str], reason: str = "") -> None:
     """Stands for a verb of several words."""
 

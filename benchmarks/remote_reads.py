@@ -1,0 +1,130 @@
+"""How fast do videos come from a server that is far away, one by one, and read ahead of being asked for?
+
+A server on loopback, in a process of its own, answers every GET after `--latency-ms`. The videos are bytes; decoding is
+a sleep. One worker reads batches of 8 in four orders. All settings take turns, round by round; the medians over the
+rounds are printed, and the ratio to reading one by one.
+
+    python -m benchmarks.remote_reads --latency-ms 50
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules import read_ahead
+from datamodules.plan import TrainPlan
+from datamodules.read_ahead import Place, ReadAhead
+from datamodules.remote_shards import RemoteShards
+from tests.datamodules.flaky_server import FlakyServer
+
+SHARDS, VIDEOS_PER_SHARD, HEADERS = 32, 64, 1024  # HEADERS: bytes of tar between two videos
+BATCH = 8
+ORDERS: dict[str, dict[str, Any]] = {
+    "shuffle: global": {"shuffle": "global"},
+    "shuffle: shards, 16 at a time": {"shuffle": "shards", "shard_window": 16},
+    "shuffle: shards, 1 at a time": {"shuffle": "shards", "shard_window": 1},
+    "in order (evaluation)": {"shuffle": "none"},
+}
+
+
+def make(folder: Path, video_bytes: int) -> list[Place]:
+    """Shards of random bytes, and where each video is."""
+    places = []
+    for shard in range(SHARDS):
+        with (folder / f"{shard}.tar").open("wb") as file:
+            for _ in range(VIDEOS_PER_SHARD):
+                data = np.random.default_rng(len(places)).bytes(video_bytes)
+                digest = hashlib.sha256(data).hexdigest()
+                file.write(bytes(HEADERS))
+                places.append(Place(len(places), f"{shard}.tar", file.tell(), len(data), digest))
+                file.write(data)
+    return places
+
+
+def serve(folder: Path, latency_s: float, address: Any) -> None:
+    """A process that answers until it is ended."""
+    with FlakyServer(folder, latency_s=latency_s) as server:
+        address.put(server.url)
+        server.serve_forever()
+
+
+def read(url: str, batches: list[list[Place]], reads: int, gap: int, decode_s: float) -> tuple[float, int]:
+    """Seconds to read the batches, and the GETs that took; `reads` 0 is one by one, as asked for."""
+    read_ahead.MAX_GAP_BYTES = gap
+    files = RemoteShards(url)
+    gets = 0
+
+    def counted(call: Any) -> Any:
+        def counting(*args: Any) -> Any:
+            nonlocal gets
+            gets += 1
+            return call(*args)
+
+        return counting
+
+    ahead = ReadAhead(counted(files.read_place), counted(files.read_together), max(1, reads), 2**26)
+    files.size("0.tar")  # connected
+    began = time.perf_counter()
+    for batch, later in zip(batches, [*batches[1:], []], strict=True):
+        if reads:
+            ahead.expect([*batch, *later])
+        for place in batch:
+            ahead.take(place)
+            time.sleep(decode_s)
+    return time.perf_counter() - began, gets
+
+
+def main() -> None:
+    """Measure and print a table for each order."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latency-ms", type=float, default=50.0)
+    parser.add_argument("--video-kb", type=int, default=300)
+    parser.add_argument("--decode-ms", type=float, default=5.0)
+    parser.add_argument("--batches", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    usual_gap = read_ahead.MAX_GAP_BYTES
+    settings = {
+        "one by one": (0, -1),
+        "1 thread": (1, -1),
+        "4 threads": (4, -1),
+        "8 threads": (8, -1),
+        "8 threads, neighbors together": (8, usual_gap),
+        "16 threads": (16, -1),
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        places = make(folder, chosen.video_kb * 1000)
+        context = multiprocessing.get_context("spawn")
+        address = context.Queue()
+        server = context.Process(target=serve, args=(folder, chosen.latency_ms / 1000, address), daemon=True)
+        server.start()
+        url = address.get(timeout=60)
+        count = chosen.batches * BATCH
+        print(f"{chosen.latency_ms:.0f} ms, videos of {chosen.video_kb} kB, {chosen.decode_ms:.0f} ms to decode one")
+        for order, options in ORDERS.items():
+            plan = TrainPlan(len(places), BATCH, shard_sizes=(VIDEOS_PER_SHARD,) * SHARDS, **options)
+            samples = list(plan.batches(epoch=0, rank=0))[: chosen.batches]
+            batches = [[places[sample] for sample in batch] for batch in samples]
+            found: dict[str, list[tuple[float, int]]] = {name: [] for name in settings}
+            for _ in range(chosen.rounds):
+                for name, (reads, gap) in settings.items():
+                    found[name].append(read(url, batches, reads, gap, chosen.decode_ms / 1000))
+            print(f"\n| {order} | videos/s | ratio | GETs for {count} videos |\n| --- | --- | --- | --- |")
+            usual = statistics.median(seconds for seconds, _ in found["one by one"])
+            for name, runs in found.items():
+                seconds = statistics.median(seconds for seconds, _ in runs)
+                print(f"| {name} | {count / seconds:.1f} | {usual / seconds:.2f} | {runs[0][1]} |")
+        server.terminate()
+        server.join()
+
+
+if __name__ == "__main__":
+    main()

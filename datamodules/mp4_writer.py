@@ -1,0 +1,156 @@
+"""Frames to H.264 in mp4, as training reads it: constant frame rate, a key frame every few frames, no B-frames.
+
+The same frames give the same bytes on every machine with the same x264 (one thread, `cpu-independent`).
+"""
+
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorRange, VideoReformatter
+
+_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+
+
+@dataclass(frozen=True)
+class EncodeProfile:
+    """How videos are encoded for training; plain data, recorded in dataset.json.
+
+    Attributes:
+        short_side: pixels of the shorter side; a smaller source keeps its size (less one where it is odd).
+        fps: frames per second, or None for the source's average rate.
+        key_frame_interval: frames from one key frame to the next: what a random clip has to decode before its start.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+        preset: x264's preset, `ultrafast` to `veryslow`.
+    """
+
+    short_side: int = 256
+    fps: float | None = None
+    key_frame_interval: int = 16
+    crf: int = 23
+    preset: str = "veryfast"
+
+    def __post_init__(self) -> None:
+        if self.short_side < 16:
+            raise ValueError(f"short_side={self.short_side}: must be at least 16 pixels")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise ValueError(f"fps={self.fps}: must be above 0 and at most 1000, or None for the source's rate")
+        if self.key_frame_interval < 1:
+            raise ValueError(f"key_frame_interval={self.key_frame_interval}: must be at least 1")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf={self.crf}: must be from 0 to 51")
+        if self.preset not in _PRESETS:
+            raise ValueError(f"preset={self.preset!r}: must be one of {', '.join(_PRESETS)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain data: str, int, float and None."""
+        return asdict(self)
+
+
+class Mp4Writer:
+    """Encodes yuv420p frames of one size, one after the other, into an mp4 in memory."""
+
+    def __init__(self, width: int, height: int, rate: Fraction, profile: EncodeProfile) -> None:
+        self._file = io.BytesIO()
+        self._container = av.open(self._file, "w", format="mp4", options={"fflags": "+bitexact"})
+        self._stream = self._container.add_stream("libx264", rate=rate)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.codec_context.time_base = 1 / rate
+        self._stream.codec_context.thread_count = 1
+        interval = profile.key_frame_interval
+        self._stream.options = {
+            "preset": profile.preset,
+            "crf": str(profile.crf),
+            "x264-params": (
+                f"keyint={interval}:min-keyint={interval}:scenecut=0:bframes=0:open-gop=0:cpu-independent=1:threads=1"
+            ),
+        }
+        self.num_frames = 0
+
+    def take_color_from(self, frame: av.VideoFrame) -> None:
+        """Tag the output with the source's color matrix, so that its pixels keep their colors."""
+        context = self._stream.codec_context
+        context.colorspace, context.color_range = frame.colorspace, ColorRange.MPEG
+        context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
+
+    def write(self, frame: av.VideoFrame) -> None:
+        """Append a frame."""
+        frame.pts, frame.time_base = self.num_frames, self._stream.codec_context.time_base
+        frame.pict_type = 0  # or x264 would repeat the source's key frames
+        self._container.mux(self._stream.encode(frame))
+        self.num_frames += 1
+
+    def finish(self) -> bytes:
+        """Close the file; gives its bytes."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        return self._file.getvalue()
+
+
+def as_rate(fps: float) -> Fraction:
+    """A frame rate as the fraction that is meant."""
+    return Fraction(fps).limit_denominator(1001)  # 29.97... becomes 30000/1001
+
+
+def encode_frames(
+    frames: Iterable[npt.NDArray[np.uint8]],
+    fps: float,
+    *,
+    crf: int = 23,
+    key_frame_interval: int = 16,
+    preset: str = "veryfast",
+) -> bytes:
+    """Encodes frames into an mp4 file: H.264, yuv420p, BT.601, no audio, frame i at i / fps seconds.
+
+    Args:
+        frames: uint8 (H, W, 3) RGB, all of one size; H and W even, because yuv420p halves both.
+        fps: frames per second, above 0.
+        crf: x264's constant rate factor, 0 to 51.
+        key_frame_interval: frames from one key frame to the next.
+        preset: x264's preset.
+
+    Returns:
+        The file's bytes: the same for the same frames and settings.
+
+    Raises:
+        ValueError: no frame, a wrong dtype or shape, an odd side, or a setting out of range.
+    """
+    profile = EncodeProfile(fps=fps, crf=crf, key_frame_interval=key_frame_interval, preset=preset)
+    writer: Mp4Writer | None = None
+    shape: tuple[int, ...] = ()
+    converter = VideoReformatter()
+    for array in frames:
+        if writer is None:
+            if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+                raise ValueError(f"frames must be uint8 (H, W, 3), not {array.dtype} {array.shape}")
+            if array.shape[0] % 2 or array.shape[1] % 2 or 0 in array.shape:
+                raise ValueError(f"frames of {array.shape[1]}x{array.shape[0]}: both sides must be even; crop or pad")
+            shape = array.shape
+            writer = Mp4Writer(shape[1], shape[0], as_rate(fps), profile)
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(f"frames must all be uint8 {shape}, not {array.dtype} {array.shape}")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
+        writer.write(converter.reformat(frame, format="yuv420p", threads=1))
+    if writer is None:
+        raise ValueError("frames is empty: a video needs at least one frame")
+    return writer.finish()
+
+
+def target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """The (width, height) that brings the shorter side to `short_side`, never larger than the source, both even.
+
+    >>> target_size(340, 256, 128), target_size(101, 75, 256)
+    ((170, 128), (100, 74))
+    """
+    short = min(width, height)
+    if short <= short_side:
+        return max(2, width - width % 2), max(2, height - height % 2)
+    return (
+        max(2, 2 * round(width * short_side / short / 2)),
+        max(2, 2 * round(height * short_side / short / 2)),
+    )

@@ -1,0 +1,47 @@
+"""Classes that tell left from right: which they are by their names, and what mirroring may do to their clips."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+SidedClasses = Literal["refuse", "keep", "mirror"] | list[str]
+
+_SIDES = re.compile(r"left|right|leftwards?|rightwards?|(anti|counter)?clockwise")
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+def is_sided(name: str) -> bool:
+    """Whether a class name says left or right, or a sense of rotation, as a word of its own.
+
+    >>> [is_sided(name) for name in ("turning left", "Right_Hook", "TurnRight", "counter-clockwise", "bright light")]
+    [True, True, True, True, False]
+    """
+    return any(_SIDES.fullmatch(word.lower()) for word in _WORDS.findall(name))
+
+
+def unmirrored_labels(class_names: Sequence[str], flip_probability: float, sided: SidedClasses) -> frozenset[int]:
+    """Labels of the classes whose clips are never mirrored in training.
+
+    Args:
+        class_names: in label order.
+        flip_probability: share of the other classes' clips that are mirrored.
+        sided: `refuse` raises where a name says left or right; `keep` never mirrors those classes' clips; `mirror` does
+            as with all others; a list names the classes that are never mirrored.
+
+    Raises:
+        ValueError: a name says left or right and nobody said what to do; a listed class does not exist.
+    """
+    if not isinstance(sided, str):
+        unknown = [name for name in sided if name not in class_names]
+        if unknown:
+            raise ValueError(f"sided_classes: the dataset has no class {unknown[0]!r}; `stats` lists those it has")
+        return frozenset(class_names.index(name) for name in sided)
+    found = [name for name in class_names if is_sided(name)]
+    if sided == "refuse" and found and flip_probability > 0:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise ValueError(
+            f"flip_probability={flip_probability}: mirroring would turn {', '.join(map(repr, found[:5]))}{more} into "
+            "another class; set data.init_args.flip_probability to 0, or data.init_args.sided_classes to `keep` (never "
+            "mirror these), `mirror`, or the list of the classes never to mirror"
+        )
+    return frozenset(class_names.index(name) for name in found) if sided == "keep" else frozenset()

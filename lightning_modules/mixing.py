@@ -1,0 +1,84 @@
+"""MixUp and CutMix: training on pairs of clips blended or patched together, and on both their labels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Mix(NamedTuple):
+    """How the clips of one batch are mixed with each other.
+
+    Attributes:
+        partners: int64 (N,), a permutation: clip n is mixed with clip `partners[n]`.
+        share: of the clip itself in what comes out, in [0, 1]; its partner has the rest.
+        box: (top, bottom, left, right) of the partner's patch, CutMix; None blends the whole picture, MixUp.
+    """
+
+    partners: Tensor
+    share: float
+    box: tuple[int, int, int, int] | None = None
+
+    def clips(self, x: Tensor) -> Tensor:
+        """The mixed clips, all frames alike: float (N, C, T, H, W) to the same."""
+        others = x[self.partners]
+        if self.box is None:
+            return x.mul(self.share).add_(others, alpha=1 - self.share)
+        top, bottom, left, right = self.box
+        patched = x.clone()
+        patched[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+        return patched
+
+    def targets(self, labels: Tensor, num_classes: int) -> Tensor:
+        """The share of each class in each mixed clip: int64 (N,) to float32 (N, K)."""
+        both = F.one_hot(torch.stack([labels, labels[self.partners]]), num_classes).float()
+        return self.share * both[0] + (1 - self.share) * both[1]
+
+    def dominant(self, labels: Tensor) -> Tensor:
+        """The label that has the greater share in each mixed clip: int64 (N,) to (N,)."""
+        return labels if self.share >= 0.5 else labels[self.partners]
+
+
+def draw_mix(
+    key: Sequence[int],
+    num_clips: int,
+    size: tuple[int, int],
+    mixup_alpha: float,
+    cutmix_alpha: float,
+    probability: float,
+) -> Mix | None:
+    """How to mix a batch; None leaves it as it is.
+
+    MixUp (Zhang et al. 2018, section 2): the share is drawn from Beta(alpha, alpha), one for the batch. CutMix (Yun et
+    al. 2019, section 3.1): a box whose sides are sqrt(1 - share) of the picture's, with its center anywhere, clipped to
+    the picture; the share is then what is left of the clip itself. With both, each batch takes one of them, by even
+    chance.
+
+    Args:
+        key: integers that decide the draw.
+        num_clips: N; fewer than 2 have nothing to be mixed with.
+        size: height and width of the clips.
+        mixup_alpha: of MixUp; 0 for none.
+        cutmix_alpha: of CutMix; 0 for none.
+        probability: share of the batches that are mixed.
+    """
+    generator = np.random.default_rng([number % 2**63 for number in key])
+    mixed, cut = generator.random() < probability, generator.random() < 0.5
+    if not mixed or num_clips < 2 or mixup_alpha == cutmix_alpha == 0:
+        return None
+    partners = torch.from_numpy(generator.permutation(num_clips))
+    if cutmix_alpha == 0 or (mixup_alpha > 0 and not cut):
+        return Mix(partners, float(generator.beta(mixup_alpha, mixup_alpha)))
+    share = float(generator.beta(cutmix_alpha, cutmix_alpha))
+    top, bottom = _clipped_side(size[0], share, generator)
+    left, right = _clipped_side(size[1], share, generator)
+    return Mix(partners, 1 - (bottom - top) * (right - left) / (size[0] * size[1]), (top, bottom, left, right))
+
+
+def _clipped_side(length: int, share: float, generator: np.random.Generator) -> tuple[int, int]:
+    side = int(length * np.sqrt(1 - share))
+    begin = int(generator.integers(length)) - side // 2
+    return max(0, begin), min(length, begin + side)

@@ -1,0 +1,103 @@
+"""A Ray cluster of several nodes on this machine, without a job server: the driver is called as that would call it."""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.jobs.conftest import REPOSITORY
+from tests.pipeline.gray_videos import wait_for
+
+NODE_WORDS = ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
+NODE_WORDS += ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
+
+
+class Nodes:
+    """Raylets with one CPU each, every one a process group; a token keeps others out.
+
+    Args:
+        folder: For what they write; a short path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        token = folder / "token"
+        token.touch(0o600)
+        token.write_text(secrets.token_hex(32))
+        dropped = ("RAY_", "WANDB_")
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        self._environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
+        self._environment |= {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            client_port = free.getsockname()[1]
+        self.nodes: list[subprocess.Popen[bytes]] = []
+        head = ["--head", "--port=0", "--include-dashboard=false", f"--temp-dir={folder / 'ray'}"]
+        self._start([*head, f"--ray-client-server-port={client_port}"])
+        address = folder / "ray" / "ray_current_cluster"
+        wait_for(address.exists)
+        self._environment["RAY_ADDRESS"] = address.read_text().strip()
+
+    def add(self, hidden: Path | None = None) -> int:
+        """Add a node; returns its number.
+
+        Args:
+            hidden: A folder that this node sees empty.
+        """
+        before = []
+        if hidden is not None:
+            script = f'mount -t tmpfs none "{hidden}" && exec "$@"'
+            before = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+        self._start([f"--address={self._environment['RAY_ADDRESS']}"], before)
+        return len(self.nodes) - 1
+
+    def tasks(self, number: int) -> list[int]:
+        """The process ids of the packing tasks that a node runs."""
+        found = subprocess.run(["pgrep", "-f", "^ray::pack_part"], capture_output=True, text=True, check=False).stdout
+        return [pid for pid in map(int, found.split()) if os.getsid(pid) == self.nodes[number].pid]
+
+    def kill(self, number: int) -> None:
+        """End all processes of a node at once, as a power cut does."""
+        session = self.nodes[number].pid
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                if os.getsid(int(entry.name)) == session:
+                    os.kill(int(entry.name), signal.SIGKILL)
+        self.nodes[number].wait()
+
+    def drive(self, origin: Path, args: Sequence[str], **spec: Any) -> subprocess.Popen[str]:
+        """Start the driver of a job that was submitted in the folder `origin`."""
+        job = origin / "job.json"
+        job.write_text(json.dumps({"spec": {"storage_path": str(origin), **spec}, "origin": str(origin)}))
+        command = [sys.executable, "-m", "jobs.driver", str(job), "--", *args]
+        return subprocess.Popen(
+            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def _start(self, words: Sequence[str], before: Sequence[str] = ()) -> None:
+        log = self._folder / f"{secrets.token_hex(4)}.log"
+        command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, *NODE_WORDS]
+        with log.open("wb") as output:
+            node = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                env=self._environment,
+                start_new_session=True,
+            )
+        self.nodes.append(node)
+        deadline = time.monotonic() + 60
+        while "Ray runtime started" not in log.read_text(errors="replace"):
+            if node.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the node did not start: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.2)
