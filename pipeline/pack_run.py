@@ -160,11 +160,7 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
             f"all {len(refused)} videos were refused ({reasons}; first {refused[0].path}: {refused[0].detail}): see "
             f"{root / QUARANTINE_NAME}, correct --videos or the lists, remove the folder, and run again"
         )
-    try:
-        guard_splits(root, rows, run.strict)
-    except PackError:
-        remove_manifests(run.settings)
-        raise
+    guard_splits(root, rows, run.strict)  # a dataset that an earlier run made without `strict` stays as it is
     identity = dataset_identity(rows)
     for number, encode in enumerate(run.settings.smaller_encodes):
         further = [result.smaller[number] for result in results if result.smaller]
