@@ -21,7 +21,7 @@ from pipeline.list_warnings import warn_of_lists
 from pipeline.pack_cut import Cut, cut_by_size, keep_cut
 from pipeline.pack_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
 from pipeline.pack_guard import guard_splits
-from pipeline.pack_parts import PartResult, remove_manifests
+from pipeline.pack_parts import PARTS_FOLDER, PartResult, remove_manifests
 from pipeline.pack_plan import (
     PackSettings,
     ShardPart,
@@ -105,7 +105,7 @@ def prepare(
     options = _options(name, listed, class_names, settings, videos_per_shard, shard_bytes, seed)
     warn_of_lists(listed)
     with report_full_disk(out), lock_folder(out):
-        for place in settings.folders:
+        for place in (*settings.folders, out / PARTS_FOLDER):
             remove_partial_files(place)
         agree_with_earlier_run(out, options, settings.folders)
         if retry_quarantined:
