@@ -111,6 +111,8 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
     """
     if not isinstance(source, bytes) and not os.path.isfile(source):  # noqa: PTH113 (any path-like)
         raise DecodeError(f"{os.fspath(source)}: no such file", ABSENT)
+    if (len(source) if isinstance(source, bytes) else os.path.getsize(source)) == 0:  # noqa: PTH202
+        raise DecodeError("the file is empty, 0 bytes", UNREADABLE)
     with library_errors("the video cannot be opened", UNREADABLE):
         file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
         # naming the usual format spares trying all the others: 0.6 of 2 ms

@@ -205,7 +205,11 @@ class DatasetIndex:
         if split == ALL_SPLITS and (self.folds or ALL_SPLITS not in self.manifest.splits):
             return self._mapped.rows("every row", lambda batch: pc.is_valid(batch.column("key")))
         if (fold not in self.folds) if self.folds else (fold is not None):
-            there_are = f"one of the folds {', '.join(self.folds)}" if self.folds else "no fold, its splits are fixed"
+            there_are = (
+                f"one of the folds {', '.join(self.folds)} (`--fold`, or data.init_args.fold in a config)"
+                if self.folds
+                else "no fold, its splits are fixed"
+            )
             raise ValueError(f"fold={fold}: {self.name} wants {there_are}")
 
         def splits(rows: pa.Table | pa.RecordBatch) -> Any:

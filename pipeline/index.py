@@ -1,5 +1,6 @@
 """`python -m pipeline index`: index.parquet and dataset.json from tars alone, ours or others'."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -77,7 +78,9 @@ def index(
     with lock_folder(root) if (root / PARTS_FOLDER).is_dir() else nullcontext():
         if unfinished(root):
             raise ValueError(
-                f"out={root}: packing has not finished there; run the same pack command again, it keeps finished shards"
+                f"out={root}: packing has not finished there; run the same pack command again, it keeps finished "
+                f"shards. If it had finished, and only {MANIFEST_NAME} is lost: index into another folder (--out), or "
+                "remove .parts first"
             )
         earlier = _earlier_manifest(root, tars)
         with KillablePool(processes, timeout) as pool, count_progress("index", len(tars), "shards") as done:
@@ -191,7 +194,13 @@ def _fold_names(rows: Sequence[ShardRow], folds: Sequence[str] | None, earlier: 
         raise ShardFormatError(f"videos with {counts[0]} and with {counts[1]} folds: these tars are of two datasets")
     names = list(folds if folds is not None else earlier)
     if folds is None and len(names) != counts[0]:
-        return [str(number) for number in range(counts[0])]
+        numbers = [str(number) for number in range(counts[0])]
+        print(
+            f"warning: tars do not say how their {counts[0]} folds are called, so they are {', '.join(numbers)} here; "
+            "those of UCF101 and HMDB51 begin with 1: say --folds 1 2 3 to keep such names",
+            file=sys.stderr,
+        )
+        return numbers
     if len(names) != counts[0] or len(set(names)) != len(names):
         raise ValueError(f"folds={names}: the tars have {counts[0]} folds; give as many different names")
     return names

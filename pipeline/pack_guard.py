@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.aside import write_aside
+from datamodules.manifest import MANIFEST_NAME
 from datamodules.shards import ShardRow
 from datamodules.split_guard import GuardedVideo, Leak, count_leaks, find_leaks
 from pipeline.pack_folder import PackError
@@ -41,9 +42,11 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
         return leaks
     counts = ", ".join(f"{count} {_WORDS[kind]}" for kind, count in count_leaks(leaks).items())
     if strict:
+        there = (root / MANIFEST_NAME).exists()
+        made = "the dataset of an earlier run stays as it is, but" if there else "no dataset was made,"
         raise PackError(
-            f"out={root}: no dataset was made, the split guard found {counts}: see {root / GUARD_NAME}, correct the "
-            "lists and pack into another folder, or leave --strict out"
+            f"out={root}: {made} the split guard found {counts}: see {root / GUARD_NAME}, correct the lists and pack "
+            "into another folder, or leave --strict out"
         )
     print(f"warning: split guard: {counts}; {root / GUARD_NAME} lists them", file=sys.stderr)
     return leaks

@@ -21,7 +21,7 @@ from pipeline.list_warnings import warn_of_lists
 from pipeline.pack_cut import Cut, cut_by_size, keep_cut
 from pipeline.pack_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
 from pipeline.pack_guard import guard_splits
-from pipeline.pack_parts import PartResult, remove_manifests
+from pipeline.pack_parts import PARTS_FOLDER, PartResult, remove_manifests
 from pipeline.pack_plan import (
     PackSettings,
     ShardPart,
@@ -105,7 +105,7 @@ def prepare(
     options = _options(name, listed, class_names, settings, videos_per_shard, shard_bytes, seed)
     warn_of_lists(listed)
     with report_full_disk(out), lock_folder(out):
-        for place in settings.folders:
+        for place in (*settings.folders, out / PARTS_FOLDER):
             remove_partial_files(place)
         agree_with_earlier_run(out, options, settings.folders)
         if retry_quarantined:
@@ -160,11 +160,7 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
             f"all {len(refused)} videos were refused ({reasons}; first {refused[0].path}: {refused[0].detail}): see "
             f"{root / QUARANTINE_NAME}, correct --videos or the lists, remove the folder, and run again"
         )
-    try:
-        guard_splits(root, rows, run.strict)
-    except PackError:
-        remove_manifests(run.settings)
-        raise
+    guard_splits(root, rows, run.strict)  # a dataset that an earlier run made without `strict` stays as it is
     identity = dataset_identity(rows)
     for number, encode in enumerate(run.settings.smaller_encodes):
         further = [result.smaller[number] for result in results if result.smaller]

@@ -38,7 +38,11 @@ def quarantine(data: Path, keys: list[str], reason: str = BY_HAND, undo: bool = 
         strange = [key for key in keys if key not in entries or (undo and key not in refusals)]
         if strange:
             more = ", ..." if len(strange) > _SHOWN else ""
-            where = f"{root / QUARANTINE_NAME}, or pack refused it" if undo else f"the index of {index.name}"
+            where = (
+                f"{root / QUARANTINE_NAME}, or left out when packing (pack --retry-quarantined)"
+                if undo
+                else f"the index of {index.name}"
+            )
             raise ValueError(f"keys={', '.join(strange[:_SHOWN])}{more}: not in {where}; see the keys in index.parquet")
         for key in keys:
             if undo:

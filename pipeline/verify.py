@@ -33,7 +33,7 @@ from pipeline.verify_renditions import below, check_rendition
 SHOWN = 50
 
 
-def verify(data: Path, full: bool = False, processes: int | None = None, timeout: float = 300.0) -> None:
+def verify(data: str, full: bool = False, processes: int | None = None, timeout: float = 300.0) -> None:
     """Check a packed dataset: dataset.json, index.parquet and the shards, each against the others.
 
     The fast check reads no video: the shards are there with their sizes; counts, classes, splits, folds and identity
@@ -54,6 +54,12 @@ def verify(data: Path, full: bool = False, processes: int | None = None, timeout
         ValueError: something is wrong; what and what to do is printed before.
     """
     began = time.monotonic()
+    if "://" in data:
+        raise ValueError(f"data={data}: verify reads folders; run it where the dataset lies, or copy it here")
+    _verify(Path(data), full, processes, timeout, began)
+
+
+def _verify(data: Path, full: bool, processes: int | None, timeout: float, began: float) -> None:
     manifest = read_manifest(data)
     findings: list[Finding] = []
     quarantined = _read_quarantine(data, findings)

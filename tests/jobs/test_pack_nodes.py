@@ -51,11 +51,13 @@ def test_a_node_that_dies(nodes: Nodes, folder: Path, originals: Path) -> None:
     killed = time.monotonic()
     nodes.kill(second)
     wait_for(lambda: len(list((folder / "out").glob("*.tar"))) or job.poll() is not None)
-    os.kill(nodes.tasks(0)[0], signal.SIGKILL)  # the other one hangs too
+    others = nodes.tasks(0)[:1]  # on a busy machine it may be between two tasks
+    for task in others:
+        os.kill(task, signal.SIGKILL)  # it hangs too
     printed, _ = job.communicate(timeout=150)
     print(f"ended {time.monotonic() - killed:.1f} s after the node was killed")
     assert job.returncode == 0, printed
-    assert printed.count("was begun again: its process or node was lost") == 2
+    assert printed.count("was begun again: its process or node was lost") == 1 + len(others)
     assert digests(folder / "out") == digests(folder / "whole" / "out")
     assert not list((folder / "out").rglob("*.partial"))
 

@@ -68,8 +68,10 @@ def test_strict_makes_no_dataset(
     assert len(leaks(out)) == 3
     assert main(words(leaky, out, *more)) == 0  # the shards are there; without --strict it is a dataset
     assert len(DatasetIndex.open(out)) == 6
+    capsys.readouterr()
     assert main(words(leaky, out, "--strict", "true", *more)) != 0
-    assert not (out / "dataset.json").exists()
+    assert "the dataset of an earlier run stays as it is, but the split guard found" in capsys.readouterr().err
+    assert len(DatasetIndex.open(out)) == 6
 
 
 def test_a_clean_split_passes_strict(leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
