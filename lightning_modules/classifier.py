@@ -89,8 +89,8 @@ class VideoClassifier(VideoNetwork):
 
         The metrics of training hold a mixed clip against the label that has the greater share in it.
         """
-        if batch.num_videos == 0:  # all its videos failed to decode; the other ranks still wait for our gradients
-            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
+        if batch.num_videos == 0:
+            return self.learn_nothing(batch, self.clip_logits)
         x, labels = self.normalize(batch), batch.labels[batch.video_index]
         targets = labels
         mix = self._mix_of(x, batch_idx)

@@ -1,21 +1,32 @@
 """`VideoNetwork`: what every network here has in common: its stages, its optimizer, its checkpoints."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from datamodules.batch import ClipBatch
-from lightning_modules.checkpoints import plain, read_checkpoint, trained_class
-from lightning_modules.optimization import OptimizerName, Schedule, make_optimizer, rate_by_step
+from lightning_modules.batch_statistics import PreciseStatistics, synchronizes
+from lightning_modules.checkpoints import SavedNetwork
+from lightning_modules.execution import compile_stages, recompute_activations, use_channels_last
+from lightning_modules.layer_names import freeze_layers, refuse_unknown_prefixes
+from lightning_modules.optimization import (
+    OptimizerName,
+    Schedule,
+    batch_scale,
+    make_optimizer,
+    rate_factor,
+    refuse_bad_options,
+    share_done,
+)
 
 
-class VideoNetwork(pl.LightningModule):
+class VideoNetwork(SavedNetwork):
     """A network of named stages over clips, and what does not depend on what it learns.
 
     uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature. A subclass sets `self.stages`, an
@@ -29,10 +40,28 @@ class VideoNetwork(pl.LightningModule):
         std: of a pixel, likewise.
         optimizer: `sgd` (with Nesterov momentum) or `adamw`.
         learning_rate: at its highest.
+        scale_learning_rate_from: the number of videos a step that `learning_rate` is meant for; with another number,
+            of all ranks and accumulated batches together, the rate is in proportion (Goyal et al. 2017, section 2.1).
+        learning_rate_scale: factors of the rate for layers whose names begin so, such as `{"Logits": 10}`; the longest
+            name that fits counts.
+        freeze: layers whose names begin so are left as they are, such as `["Conv3d", "Mixed_3"]`: no gradients, no
+            dropout, batch norms with their running statistics also in training.
         momentum: of `sgd`.
         weight_decay: of weights of two or more dimensions; biases and batch norms have none.
-        warmup_fraction: share of all steps in which the learning rate rises from 0.
-        lr_schedule: what follows: `cosine` to 0, or `constant`.
+        warmup_fraction: share of the run in which the learning rate rises linearly from 0.
+        lr_schedule: what follows, from step to step: `cosine` to 0; `constant`; `step`: times `lr_gamma` after every
+            `lr_step_fraction` of the run; `multi_step`: times `lr_gamma` at each of `lr_milestones`. It goes by the
+            share of the run's samples seen, so a run that resumes on other ranks or batches keeps to it.
+        lr_milestones: of `multi_step`: shares of the run, warm-up included, such as `[0.6, 0.9]`.
+        lr_step_fraction: of `step`: a share of the run, warm-up included.
+        lr_gamma: of `step` and `multi_step`.
+        precise_bn_batches: before validation, and at the end of an epoch without one, compute batch norms' statistics
+            anew from this many latest training batches, which are kept in memory until then (Wu and Johnson 2021);
+            0 keeps the moving averages. Weights are the same with and without.
+        channels_last: lay out the filters of convolutions with channels last in memory.
+        compile: compile the network with torch.compile; checkpoints are the same with and without.
+        checkpoint_activations: save memory: keep no activations within stages whose names begin so, or (true) within
+            any, and compute them twice.
         seed: key of dropout and mixing, together with epoch, batch and rank. `fit` takes it from `seed_everything`.
         weights: what training starts from: a name that `python -m pipeline weights list` prints, or a checkpoint. Its
             classifier is taken over where the number of classes is the same. An I3D also starts from the weights of a
@@ -61,8 +90,18 @@ class VideoNetwork(pl.LightningModule):
         learning_rate: float = 0.01,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
+        scale_learning_rate_from: int | None = None,
+        learning_rate_scale: dict[str, float] | None = None,
+        freeze: list[str] | None = None,
         warmup_fraction: float = 0.0,
         lr_schedule: Schedule = "cosine",
+        lr_milestones: Sequence[float] = (),
+        lr_step_fraction: float = 1 / 3,
+        lr_gamma: float = 0.1,
+        precise_bn_batches: int = 0,
+        channels_last: bool = False,
+        compile: bool = False,
+        checkpoint_activations: bool | list[str] = False,
         seed: int = 0,
         weights: str | None = None,
     ) -> None:
@@ -70,8 +109,13 @@ class VideoNetwork(pl.LightningModule):
         self.save_hyperparameters(logger=False)
         self.class_names = _names_of_classes(num_classes, class_names)
         self.num_classes = len(self.class_names)
-        if not 0 <= warmup_fraction < 1:
-            raise ValueError(f"warmup_fraction={warmup_fraction}: must be in [0, 1)")
+        refuse_bad_options(self.hparams)
+        if compile and checkpoint_activations:
+            raise ValueError(
+                "compile, checkpoint_activations: give one of them; torch.compile recomputes as it sees fit"
+            )
+        self._precise = PreciseStatistics(precise_bn_batches)
+        self._frozen: list[str] = []
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
@@ -129,13 +173,46 @@ class VideoNetwork(pl.LightningModule):
     # Learning.
 
     def setup(self, stage: str) -> None:
-        """Takes the weights that training is to start from; a run that resumes has its own."""
-        if stage != TrainerFn.FITTING or self.hparams["weights"] is None or self.trainer.ckpt_path is not None:
-            return
-        from lightning_modules.pretrained import read_weights, start_from  # they know the networks
+        """Takes the weights that training is to start from (a run that resumes has its own); sets how layers are run.
 
-        told = read_weights(self.hparams["weights"])
-        start_from(self, told, keep_head=told.init_args.get("num_classes") == self.num_classes)
+        Raises:
+            ValueError: an option names a layer that is not there, or asks for a compiler that is not.
+        """
+        hp = self.hparams
+        if stage == TrainerFn.FITTING:
+            if hp["weights"] is not None and self.trainer.ckpt_path is None:
+                from lightning_modules.pretrained import read_weights, start_from  # they know the networks
+
+                told = read_weights(hp["weights"])
+                start_from(self, told, keep_head=told.init_args.get("num_classes") == self.num_classes)
+            self._frozen = list(hp["freeze"] or ())
+            refuse_unknown_prefixes("freeze", self._frozen, self)
+            freeze_layers(self, self._frozen)
+            if self._frozen:
+                warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # we mean it
+            recompute_activations(self, self.stages, hp["checkpoint_activations"])
+        if hp["channels_last"]:
+            use_channels_last(self)
+        if hp["compile"]:
+            compile_stages(self.stages, self.trainer.strategy.root_device)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode; that of layers that training has frozen stays evaluation."""
+        super().train(mode)
+        freeze_layers(self, self._frozen)
+        return self
+
+    def on_fit_start(self) -> None:
+        """Refuses what torch cannot do.
+
+        Raises:
+            ValueError: synchronized batch norms on the CPU.
+        """
+        if synchronizes(self) and self.device.type == "cpu":
+            raise ValueError(
+                "trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out, and mind that every rank then "
+                "normalizes by its own batch"
+            )
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Keys dropout by (seed, epoch, batch, rank), so that a resumed run draws what an undisturbed one would."""
@@ -145,83 +222,56 @@ class VideoNetwork(pl.LightningModule):
         """What decides all that is drawn in a training step: seed, epoch, batch, rank."""
         return [int(self.hparams.get("seed", 0)), self.current_epoch, batch_idx, self.global_rank]
 
+    def learn_nothing(self, batch: ClipBatch, output: Callable[[Tensor], Tensor]) -> Tensor:
+        """A loss without effect, for a rank whose videos all failed to decode: the others wait for its gradients.
+
+        Where batch norms are synchronized, the others also wait in each of those, so the network is then shown one clip
+        of the mean color, which has a small part in that step's statistics and none in its gradients.
+
+        Args:
+            batch: without videos.
+            output: of the network, as a training step runs it, for normalized float clips (N, C, T, H, W).
+        """
+        if not synchronizes(self):
+            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
+        color = (255 * self.mean).round().to(batch.clips.dtype)
+        clip = color.expand(1, *batch.clips.shape[1:]).contiguous()
+        return output(self.normalize(batch._replace(clips=clip))).sum() * 0
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer and a learning rate that changes with every step."""
-        optimizer = make_optimizer(self, self.hparams)
-        total = int(min(self.trainer.estimated_stepping_batches, 2**62))
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_by_step(self.hparams, total))
+        """The optimizer and a learning rate that changes with every step.
+
+        Raises:
+            ValueError: a schedule in a run without an end; nothing to train; layers that are not there.
+        """
+        hp, trainer = self.hparams, self.trainer
+        total = trainer.estimated_stepping_batches
+        if math.isinf(total) and (hp["lr_schedule"] != "constant" or hp["warmup_fraction"] > 0):
+            raise ValueError(
+                f"lr_schedule={hp['lr_schedule']!r}, warmup_fraction={hp['warmup_fraction']}: the run has no end that "
+                "they could go by; set trainer.max_epochs or trainer.max_steps"
+            )
+        rate = hp["learning_rate"] * batch_scale(trainer, hp["scale_learning_rate_from"])
+        optimizer = make_optimizer(self, hp, rate)
+
+        def factor(_: int) -> float:
+            return rate_factor(hp, share_done(trainer), 1 / max(1, total))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    # Checkpoints.
+    def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
+        """Keeps the batch, where statistics are to be computed from it."""
+        self._precise.keep(batch, self)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the class and its arguments, as plain data: what `load` needs to give the same model back."""
-        arguments = {name: value for name, value in self.hparams.items() if not name.startswith("_")}
-        arguments |= {"class_names": self.class_names, "num_classes": self.num_classes}
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        checkpoint["classifier"] = {"class_path": path, "init_args": plain(arguments)}
+    def on_validation_epoch_start(self) -> None:
+        """Makes batch norms' statistics precise. Callbacks come before: averaged weights are in their place by now."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._precise.compute(self)
 
-    @classmethod
-    def load(cls, path: str | Path, allow: Sequence[str] = ()) -> Self:
-        """Loads a checkpoint as the class that was trained, in evaluation mode on the CPU.
-
-        Nothing is unpickled but plain data and tensors, and no class is imported but ours and those allowed.
-
-        Args:
-            path: of a checkpoint that `fit` wrote.
-            allow: packages or modules that model classes may come from, besides `lightning_modules`.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: no checkpoint of a network of ours, of a class that is not allowed or not `cls`, or weights that
-                do not match, every one of them named.
-        """
-        return cls.from_checkpoint(read_checkpoint(path), str(path), allow)
-
-    @classmethod
-    def from_pretrained(
-        cls, name_or_path: str | Path, num_classes: int | None = None, allow: Sequence[str] = (), **init_args: Any
-    ) -> Self:
-        """A network with the weights of a published checkpoint, or of a file: of ours or in a known naming.
-
-        I3D takes the weights of a 2D Inception too, and inflates them.
-
-        Args:
-            name_or_path: a name that `python -m pipeline weights list` prints, or a file.
-            num_classes: another number than the checkpoint's gives a new classifier on top; None keeps the one it has.
-            allow: packages or modules that model classes may come from, besides `lightning_modules`.
-            **init_args: of the class, in place of what the checkpoint says.
-
-        Raises:
-            FileNotFoundError: no such file.
-            OSError: a published file cannot be got.
-            ValueError: weights of another network, or keys that do not match, every one of them named.
-        """
-        from lightning_modules.pretrained import arguments_for, read_weights, start_from  # they know the networks
-
-        weights = read_weights(name_or_path)
-        klass: type[Any] = trained_class(weights.class_path, weights.path, allow, VideoNetwork)
-        if not issubclass(klass, cls):
-            klass = cls
-        arguments, keep_head = arguments_for(weights, klass, num_classes)
-        model = klass(**arguments | init_args)
-        start_from(model, weights, keep_head)
-        trained: Self = model.eval()
-        return trained
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: dict[str, Any], path: str, allow: Sequence[str] = ()) -> Self:
-        """Like `load`, from what `read_checkpoint` gave; `path` is for the messages."""
-        klass: type[Any] = trained_class(checkpoint["classifier"]["class_path"], path, allow, VideoNetwork)
-        if not issubclass(klass, cls):
-            raise ValueError(f"{path}: a checkpoint of {klass.__name__}, not of {cls.__name__}")
-        model = klass(**checkpoint["classifier"]["init_args"])
-        try:
-            model.load_state_dict(checkpoint["state_dict"], strict=True)
-        except RuntimeError as error:  # torch names every key
-            raise ValueError(f"{path}: the weights do not fit {klass.__name__}: {error}") from error
-        trained: Self = model.eval()
-        return trained
+    def on_train_epoch_end(self) -> None:
+        """Likewise, after an epoch that did not end with validation."""
+        self._precise.compute(self)
 
 
 def _names_of_classes(num_classes: int | None, class_names: Sequence[str] | None) -> list[str]:
