@@ -251,11 +251,13 @@ class VideoNetwork(SavedNetwork):
                 f"lr_schedule={hp['lr_schedule']!r}, warmup_fraction={hp['warmup_fraction']}: the run has no end that "
                 "they could go by; set trainer.max_epochs or trainer.max_steps"
             )
-        rate = hp["learning_rate"] * batch_scale(trainer, hp["scale_learning_rate_from"])
-        optimizer = make_optimizer(self, hp, rate)
+        optimizer = make_optimizer(self, hp)
+        # In the factor, not in the optimizer's rate, which a checkpoint brings back: a run that resumes with another
+        # batch takes its own rate from its second step on.
+        scale = batch_scale(trainer, hp["scale_learning_rate_from"])
 
         def factor(_: int) -> float:
-            return rate_factor(hp, share_done(trainer), 1 / max(1, total))
+            return scale * rate_factor(hp, share_done(trainer), 1 / max(1, total))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

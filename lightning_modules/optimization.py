@@ -48,17 +48,17 @@ def refuse_bad_options(options: Mapping[str, Any]) -> None:
             raise ValueError(f"learning_rate_scale: {prefix}={scale}: must be above 0; to leave it as it is, freeze it")
 
 
-def make_optimizer(network: nn.Module, options: Mapping[str, Any], rate: float) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, options: Mapping[str, Any]) -> torch.optim.Optimizer:
     """The optimizer of a network's trained parameters; those of fewer than two dimensions have no weight decay.
 
     Args:
         network: whose parameters are to be trained.
         options: the optimizer's arguments of `VideoNetwork`.
-        rate: the learning rate of a layer whose share is 1.
 
     Raises:
         ValueError: nothing is left to train; `learning_rate_scale` names what is not there.
     """
+    rate: float = options["learning_rate"]
     scales: Mapping[str, float] = options["learning_rate_scale"] or {}
     refuse_unknown_prefixes("learning_rate_scale", scales, network)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}

@@ -147,8 +147,8 @@ def test_a_name_that_is_no_layer_is_refused(tmp_path, chosen, message):
 
 
 def test_layers_have_their_share_of_the_rate(tmp_path):
-    model = small(learning_rate_scale={"fc": 10.0, "fc7": 2.0, "conv1a": 0.5}, weight_decay=0.01)
-    optimizer = make_optimizer(model, model.hparams, 0.1)
+    model = small(learning_rate_scale={"fc": 10.0, "fc7": 2.0, "conv1a": 0.5}, weight_decay=0.01, learning_rate=0.1)
+    optimizer = make_optimizer(model, model.hparams)
     found = {
         name: (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
@@ -164,7 +164,7 @@ def test_layers_have_their_share_of_the_rate(tmp_path):
 
 def test_fixed_scales_of_i3d_stay_fixed():
     model = I3D(num_classes=2, learning_rate_scale={"Logits": 10.0})
-    optimizer = make_optimizer(model, model.hparams, 0.1)
+    optimizer = make_optimizer(model, model.hparams)
     scales = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.BatchNorm3d)}
     assert len(scales) == 57
     assert not scales & {id(weight) for group in optimizer.param_groups for weight in group["params"]}
