@@ -176,10 +176,13 @@ class VideoNetwork(SavedNetwork):
         """Takes the weights that training is to start from (a run that resumes has its own); sets how layers are run.
 
         Raises:
-            ValueError: an option names a layer that is not there, or asks for a compiler that is not.
+            ValueError: an option names a layer that is not there, or asks for a compiler that is not, or for
+                synchronized batch norms on the CPU.
         """
-        hp = self.hparams
+        hp, strategy = self.hparams, self.trainer.strategy
         if stage == TrainerFn.FITTING:
+            if getattr(strategy, "_layer_sync", None) is not None and strategy.root_device.type == "cpu":
+                raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
             if hp["weights"] is not None and self.trainer.ckpt_path is None:
                 from lightning_modules.pretrained import read_weights, start_from  # they know the networks
 
@@ -194,25 +197,13 @@ class VideoNetwork(SavedNetwork):
         if hp["channels_last"]:
             use_channels_last(self)
         if hp["compile"]:
-            compile_stages(self.stages, self.trainer.strategy.root_device)
+            compile_stages(self.stages, strategy.root_device)
 
     def train(self, mode: bool = True) -> Self:
         """Sets the mode; that of layers that training has frozen stays evaluation."""
         super().train(mode)
         freeze_layers(self, self._frozen)
         return self
-
-    def on_fit_start(self) -> None:
-        """Refuses what torch cannot do.
-
-        Raises:
-            ValueError: synchronized batch norms on the CPU.
-        """
-        if synchronizes(self) and self.device.type == "cpu":
-            raise ValueError(
-                "trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out, and mind that every rank then "
-                "normalizes by its own batch"
-            )
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Keys dropout by (seed, epoch, batch, rank), so that a resumed run draws what an undisturbed one would."""

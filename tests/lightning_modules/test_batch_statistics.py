@@ -112,9 +112,3 @@ def test_a_rank_without_videos_takes_part_in_synchronized_batch_norms():
     assert len(passed) == 16
     assert passed[8:] == passed[7::-1]
     assert all(weight.grad is not None and not weight.grad.any() for weight in model.parameters())
-
-
-def test_synchronized_batch_norms_on_the_cpu_are_refused(tmp_path):
-    model = nn.SyncBatchNorm.convert_sync_batchnorm(small())
-    with pytest.raises(ValueError, match=r"sync_batchnorm=true: torch has it for GPUs alone"):
-        fit(model, tmp_path, different_batches(2), max_epochs=1)

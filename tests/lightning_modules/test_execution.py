@@ -21,11 +21,14 @@ def make(name, **kwargs):
 
 
 def bytes_kept(model, x):
-    """Of what the forward pass keeps for the backward pass, each memory once; and the gradients and buffers after."""
+    """Of activations that the forward pass keeps for the backward pass, each memory once; then gradients and buffers."""
     kept = {}
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
 
     def pack(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     torch.manual_seed(5)
@@ -49,8 +52,7 @@ def test_recomputing_gives_the_same_gradients_and_statistics_with_dropout(name, 
     assert less.state_dict().keys() == whole.state_dict().keys()
     assert all(norm.momentum == 0.1 for norm in less.modules() if hasattr(norm, "momentum"))
     if name == "I3D":
-        weights = sum(weight.nbytes for weight in whole.parameters())
-        assert few - weights < 0.6 * (many - weights)
+        assert few < 0.6 * many
 
 
 def fit(model, folder, **trainer):
@@ -87,8 +89,12 @@ def test_channels_last_is_a_layout_only(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a C++ compiler at work
 def test_a_compiled_network_learns_the_same_and_its_checkpoint_loads_without(tmp_path):
-    plain, compiled = make("C3D", dropout=0.0), make("C3D", dropout=0.0, compile=True)
+    torch.manual_seed(0)
+    plain = C3D(width=1, crop_size=32, num_classes=2, dropout=0.0)
+    torch.manual_seed(0)
+    compiled = C3D(width=1, crop_size=32, num_classes=2, dropout=0.0, compile=True)
     fit(plain, tmp_path)
     trainer = fit(compiled, tmp_path)
     assert compiled.stages._compiled_call_impl is not None
