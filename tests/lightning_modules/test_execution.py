@@ -21,7 +21,7 @@ def make(name, **kwargs):
 
 
 def bytes_kept(model, x):
-    """Of activations that the forward pass keeps for the backward pass, each memory once; then gradients and buffers."""
+    """Bytes of activations that the forward pass keeps for the backward pass; then loss, gradients and buffers."""
     kept = {}
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
 
