@@ -15,9 +15,8 @@ from datamodules.transforms import EvalTransform
 from datamodules.video import Decoder
 from datamodules.video_files import walk_videos
 from lightning_modules import VideoClassifier
-from lightning_modules.pretrained import read_weights
+from lightning_modules.pretrained import find_published
 from pipeline.trained import open_checkpoint
-from pipeline.weights import clip_settings
 
 _FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
 
@@ -27,13 +26,15 @@ class Looking(NamedTuple):
 
     Attributes:
         model: in evaluation mode.
-        clips: settings of the data module: num_frames, frame_interval, fps, crop_size, resize, short_videos.
-        whole: the network takes any number of frames, and is shown all of them.
+        sampler: which frames make the clips of a video.
+        transform: uint8 frames to the crop that the network takes.
+        decoder: name, resolved.
     """
 
     model: VideoClassifier
-    clips: dict[str, Any]
-    whole: bool
+    sampler: ClipSampler
+    transform: EvalTransform
+    decoder: str
 
 
 def classify(
@@ -71,86 +72,61 @@ def classify(
     if num_clips < 1:
         raise ValueError(f"num_clips={num_clips}: must be at least 1")
     paths = list(_files(videos))
-    looking = _looking(checkpoint, weights, allow)
-    chosen = resolve_decoder(decoder)
+    looking = _looking(checkpoint, weights, num_clips, resolve_decoder(decoder), allow)
     failed = []
     for path in paths:
         outcome: dict[str, Any] = {"video": str(path)}
         try:
-            scores = score(looking, path.read_bytes(), num_clips, chosen)
+            scores = score(looking, path.read_bytes())
             outcome["top"] = _best(scores, looking.model.class_names, top)
         except DecodeError as error:
             failed.append(f"{path} ({error})")
             outcome["error"] = str(error)
-        outcome["decoder"] = describe_decoder(chosen)
+        outcome["decoder"] = describe_decoder(looking.decoder)
         print(dumps(outcome) if json else _in_words(outcome), flush=True)
     if failed:
         raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
 
 
-def score(looking: Looking, video: bytes, num_clips: int, decoder: str) -> np.ndarray:
-    """Probabilities of the classes: float32 (K,).
+def score(looking: Looking, video: bytes) -> np.ndarray:
+    """Probabilities of the classes, averaged over a video's clips: float32 (K,).
 
     Args:
         looking: network and clips.
         video: bytes of the file.
-        num_clips: clips, where the network takes clips of one length.
-        decoder: resolved name.
 
     Raises:
         DecodeError: the bytes are no video that can be decoded.
     """
     info = probe(video)
-    settings = looking.clips
-    transform = EvalTransform(settings["crop_size"], settings["resize"])
-    numbers = _frame_numbers(looking, info.num_frames, info.fps, num_clips)
-    frames = [decode_frames(video, clip.tolist(), decoder) for clip in numbers]
-    clips = [transform(torch.from_numpy(clip))[0] for clip in frames]
-    weights = torch.tensor([len(clip) for clip in clips], dtype=torch.float32)
+    clips = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0))  # nothing here is random
+    frames = torch.from_numpy(decode_frames(video, clips.ravel().tolist(), looking.decoder))
     with torch.inference_mode():
-        scores = torch.stack([_probabilities(looking.model, clip) for clip in clips])
-    return ((scores * weights[:, None]).sum(0) / weights.sum()).numpy()
+        scores = [_probabilities(looking, clip) for clip in torch.split(frames, clips.shape[1])]
+        return torch.stack(scores).mean(0).numpy()
 
 
-def _probabilities(model: VideoClassifier, clip: torch.Tensor) -> torch.Tensor:
+def _probabilities(looking: Looking, clip: torch.Tensor) -> torch.Tensor:
+    crop, _ = looking.transform(clip)
     none = torch.zeros(1, dtype=torch.int64)
-    batch = ClipBatch(clip[None], none, none, [""], none, torch.zeros(1, 2, dtype=torch.float64))
-    return model.video_scores(batch)[0]
+    times = torch.zeros(1, 2, dtype=torch.float64)
+    batch = ClipBatch(clips=crop[None], video_index=none, labels=none, keys=[""], rows=none, clip_times=times)
+    return looking.model.video_scores(batch)[0]
 
 
-def _frame_numbers(looking: Looking, num_frames: int, fps: float, num_clips: int) -> list[np.ndarray]:
-    """Frames of each clip, int64 (T,): all of the video at the network's rate, in pieces, or `num_clips` clips."""
-    settings = looking.clips
-    if looking.whole:
-        rate = settings["fps"] or fps
-        count = max(1, int(num_frames / fps * rate + 1e-6))
-        shape = ClipShape(count, 1, rate, "repeat_last")
-        [numbers] = ClipSampler(shape, "uniform", 1)(num_frames, fps, np.random.default_rng(0))
-        return list(np.array_split(numbers, -(-count // _FRAMES_AT_ONCE)))
-    shape = ClipShape(
-        settings["num_frames"],
-        settings.get("frame_interval", 1),
-        settings.get("fps"),
-        settings.get("short_videos", "loop"),
-    )
-    return list(ClipSampler(shape, "uniform", num_clips)(num_frames, fps, np.random.default_rng(0)))
-
-
-def _looking(checkpoint: Path | None, weights: str | None, allow: list[str] | None) -> Looking:
+def _looking(
+    checkpoint: Path | None, weights: str | None, num_clips: int, decoder: str, allow: list[str] | None
+) -> Looking:
     if (checkpoint is None) == (weights is None):
         raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
-    if checkpoint is not None:
-        trained = open_checkpoint(checkpoint, allow)
-        if not {"num_frames", "crop_size"} <= trained.clips.keys():
-            raise ValueError(f"checkpoint {str(checkpoint)!r} does not say what its clips were like")
-        return Looking(trained.model, {"resize": None} | trained.clips, whole=False)
-    told = read_weights(str(weights))
-    if told.published is None:
-        raise ValueError(f"weights={weights!r}: give a published name; for a file, use --checkpoint")
-    if told.init_args.get("in_channels", 3) != 3:
-        raise ValueError(f"weights={weights!r}: takes optical flow, and this reads RGB")
-    model = VideoClassifier.from_pretrained(str(weights))
-    return Looking(model, clip_settings(told.published), whole=told.published.fps is not None)
+    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow)
+    clips: dict[str, Any] = {"resize": None, "frame_interval": 1, "fps": None, "short_videos": "loop"} | trained.clips
+    if not {"num_frames", "crop_size"} <= clips.keys():
+        raise ValueError(f"checkpoint {str(checkpoint)!r} does not say what its clips were like")
+    whole = weights is not None and clips["fps"] is not None
+    shape = ClipShape(1 if whole else clips["num_frames"], clips["frame_interval"], clips["fps"], clips["short_videos"])
+    sampler = ClipSampler(shape, "whole" if whole else "uniform", num_clips, max_frames=_FRAMES_AT_ONCE)
+    return Looking(trained.model, sampler, EvalTransform(clips["crop_size"], clips["resize"]), decoder)
 
 
 def _files(videos: list[str]) -> Iterator[Path]:
