@@ -59,7 +59,8 @@ class VideoNetwork(SavedNetwork):
             anew from this many latest training batches, which are kept in memory until then (Wu and Johnson 2021);
             0 keeps the moving averages. Weights are the same with and without.
         channels_last: lay out the filters of convolutions with channels last in memory.
-        compile: compile the network with torch.compile; checkpoints are the same with and without.
+        compile: compile the network with torch.compile, in training and its validation; checkpoints are the same with
+            and without, and whoever loads them needs no compiler.
         checkpoint_activations: save memory: keep no activations within stages whose names begin so, or (true) within
             any, and compute them twice.
         seed: key of dropout and mixing, together with epoch, batch and rank. `fit` takes it from `seed_everything`.
@@ -194,10 +195,10 @@ class VideoNetwork(SavedNetwork):
             if self._frozen:
                 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # we mean it
             recompute_activations(self, self.stages, hp["checkpoint_activations"])
+            if hp["compile"]:
+                compile_stages(self.stages, strategy.root_device)
         if hp["channels_last"]:
             use_channels_last(self)
-        if hp["compile"]:
-            compile_stages(self.stages, strategy.root_device)
 
     def train(self, mode: bool = True) -> Self:
         """Sets the mode; that of layers that training has frozen stays evaluation."""
