@@ -175,3 +175,11 @@ def test_a_layer_within_a_stage_can_be_named(tmp_path):
     train(model, tmp_path, batches=1, max_epochs=1)
     assert not any(weight.requires_grad for weight in model.stages.frames.parameters())
     assert all(weight.requires_grad for weight in model.stages.hidden.parameters())
+
+
+def test_label_smoothing_spreads_its_share_over_all_classes():
+    model, batch = small(label_smoothing=0.2).eval(), moving_bars(4)
+    model.log = model.log_dict = lambda *args, **kwargs: None
+    logs = model(batch).log_softmax(1)
+    of_labels = logs[torch.arange(4), batch.labels]
+    torch.testing.assert_close(model.training_step(batch, 0), -(0.8 * of_labels + 0.2 * logs.mean(1)).mean())
