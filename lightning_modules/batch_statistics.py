@@ -70,8 +70,7 @@ class PreciseStatistics:
         with strategy.precision_plugin.val_step_context(), _evaluating(network), _normalizing_by_batch(sums):
             for batch in self._batches:
                 if batch.num_videos > 0:
-                    for _ in network.named_features(network.normalize(batch)):
-                        pass
+                    network.endpoints(network.normalize(batch), network.endpoints_available[-1:])
         together = cast(Tensor, strategy.reduce(torch.cat(list(sums.values()), dim=1), reduce_op="sum"))
         parts = torch.split(together, [norm.num_features for norm in norms], dim=1)
         for norm, (count, total, squares), (mean, variance) in zip(norms, parts, kept, strict=True):
