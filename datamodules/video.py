@@ -335,6 +335,12 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             "timeout_s": hp["worker_timeout_s"],
         }
 
+    def share_of_epoch(self, steps: int) -> float:
+        """The share of the epoch's samples that all ranks together have trained on after `steps` of its steps."""
+        if self._train_requests is None:
+            return 0.0
+        return self._train_requests.point_after(steps).consumed / self._train_requests.plan.num_samples
+
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, for all ranks together: what a checkpoint says.
 

@@ -1,0 +1,40 @@
+"""Choosing layers by name: `Mixed_5` means every layer whose name begins so."""
+
+from collections.abc import Iterable, Iterator
+
+from torch import nn
+
+_STAGES = "stages."
+
+
+def layer_name(name: str) -> str:
+    """A module's or parameter's name as people know it: `stages.Mixed_5c.b0` is `Mixed_5c.b0`."""
+    return name.removeprefix(_STAGES)
+
+
+def longest_prefix(name: str, prefixes: Iterable[str]) -> str | None:
+    """The longest of the prefixes that a layer's name has; None without one."""
+    return max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
+
+
+def layers_named(network: nn.Module, prefixes: Iterable[str]) -> Iterator[nn.Module]:
+    """The modules whose names begin with one of the prefixes."""
+    prefixes = list(prefixes)
+    for name, module in network.named_modules():
+        if longest_prefix(layer_name(name), prefixes) is not None:
+            yield module
+
+
+def freeze_layers(network: nn.Module, prefixes: Iterable[str]) -> None:
+    """Takes the layers named out of training: no gradients, and evaluation mode, also for their batch norms."""
+    for module in layers_named(network, prefixes):
+        module.requires_grad_(False).eval()
+
+
+def refuse_unknown_prefixes(argument: str, prefixes: Iterable[str], network: nn.Module) -> None:
+    """Raises ValueError for a prefix that no layer has; the message lists the stages."""
+    names = [layer_name(name) for name, _ in network.named_modules()]
+    for prefix in prefixes:
+        if not prefix or not any(name.startswith(prefix) for name in names):
+            stages = ", ".join(name for name, _ in network.get_submodule(_STAGES[:-1]).named_children())
+            raise ValueError(f"{argument}: {prefix!r} is no layer of {type(network).__name__}; its stages are {stages}")
