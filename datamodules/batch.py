@@ -53,6 +53,8 @@ class ClipBatch(NamedTuple):
         windows: N, which part of the frames each clip shows.
         seeds: N keys of the augmentation on the device, each of (seed, epoch, sample, view); None in evaluation, which
             augments nothing.
+        captions: for each of the B videos one or more sentences that tell what is to be seen, the name of its class
+            where the dataset has none; None where nobody asked for them.
         crops_to_cut: crops that each clip still holds; above 1, `clips` is wider than high, clips are padded on the
             right, those of upright videos lie on their side, and nothing but `datamodules.crops.cut_crops` can read it.
 
@@ -72,6 +74,7 @@ class ClipBatch(NamedTuple):
     windows: list[Window] | None = None
     seeds: list[int] | None = None
     crops_to_cut: int = 1
+    captions: list[list[str]] | None = None
 
     @property
     def num_videos(self) -> int:
