@@ -14,7 +14,7 @@ from datamodules.opening import open_manifest
 from datamodules.renditions import WantedRendition
 from datamodules.tars import file_sha256
 from datamodules.video import ShardedVideoDataModule
-from lightning_modules import VideoClassifier
+from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.classifier import read_checkpoint
 
 # What a clip is: taken from the checkpoint where nobody says otherwise.
@@ -37,7 +37,7 @@ class Trained(NamedTuple):
 
     path: Path
     sha256: str
-    model: VideoClassifier
+    model: VideoNetwork
     clips: dict[str, Any]
     dataset: dict[str, Any]
 
@@ -47,19 +47,20 @@ class Trained(NamedTuple):
         return self.dataset.get("family", self.dataset.get("identity"))
 
 
-def open_checkpoint(path: Path, allow: Sequence[str] | None = None) -> Trained:
-    """Loads a checkpoint; nothing in it is trusted, see `VideoClassifier.load`.
+def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[VideoNetwork] = VideoNetwork) -> Trained:
+    """Loads a checkpoint; nothing in it is trusted, see `VideoNetwork.load`.
 
     Args:
         path: of the file.
         allow: modules that model classes may come from, besides ours.
+        kind: what the network must be, such as `VideoClassifier`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a checkpoint of a VideoClassifier, or of a class that is not allowed.
+        ValueError: not a checkpoint of a VideoNetwork of this kind, or of a class that is not allowed.
     """
     checkpoint = read_checkpoint(path)
-    model = VideoClassifier.from_checkpoint(checkpoint, str(path), allow or ())
+    model = kind.from_checkpoint(checkpoint, str(path), allow or ())
     settings = checkpoint.get("datamodule_hyper_parameters", {})
     clips = {name: settings[name] for name in CLIP_SETTINGS if name in settings}
     states = [
@@ -82,7 +83,7 @@ def open_data(
         **settings: other arguments of `ShardedVideoDataModule`.
 
     Raises:
-        ValueError: the classes are not those of the checkpoint, there is no such split, fold or rendition, the
+        ValueError: the classes are not those of a classifier's checkpoint, there is no such split, fold or rendition, the
             checkpoint does not say what a clip is, or the network cannot take such clips.
         ShardFormatError: the folder holds no whole dataset.
     """
@@ -99,7 +100,9 @@ def open_data(
     data = ShardedVideoDataModule(str(root), **{"rendition": _rendition(trained, root, chosen)} | shape, **settings)
     if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.hparams["fold"] = trained.dataset["fold"]
-    refuse_other_classes(trained.model.class_names, data.class_names, f"checkpoint {str(trained.path)!r}", str(root))
+    if isinstance(trained.model, VideoClassifier):  # others do not look at classes
+        names = trained.model.class_names
+        refuse_other_classes(names, data.class_names, f"checkpoint {str(trained.path)!r}", str(root))
     rows_of(data)
     return data
 
