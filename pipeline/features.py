@@ -56,8 +56,8 @@ def features(
     metadata. `pipeline.features.read_features` reads it, and so do pandas, pyarrow and polars.
 
     Args:
-        checkpoint: file that `fit` wrote.
-        data: folder of the packed dataset; its classes must be the checkpoint's.
+        checkpoint: file that `fit` wrote, or a name that `python -m pipeline weights list` prints.
+        data: folder of the packed dataset; its classes may be others than the checkpoint's.
         out: the Parquet file to write; one of the same settings is left as it is.
         split: videos to export.
         fold: for datasets with folds; default: the fold the checkpoint was trained in.
@@ -110,6 +110,7 @@ def features(
         split,
         fold,
         clips,
+        same_classes=False,
         **views,
         batch_size=batch_size,
         num_workers=num_workers,

@@ -3,6 +3,7 @@
 `pipeline.pack` does the parts in processes of this machine, `jobs` on a cluster.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ def prepare(
     listed = read_annotations(format, annotations, videos, split, classes)
     class_names = order_classes((record.label for record in listed.records), listed.classes, classes)
     name = _dataset_name(out, name)
-    folder = videos or _folder_of(annotations)
+    folder = Path(os.path.normpath(videos or _folder_of(annotations)))  # as the paths of its videos are
     settings = PackSettings(out, folder, largest, min_frames, timeout, retry_quarantined, tuple(profiles[1:]))
     options = _options(name, listed, class_names, settings, videos_per_shard, shard_bytes, seed)
     warn_of_lists(listed)

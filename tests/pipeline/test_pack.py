@@ -103,6 +103,12 @@ def test_plan_puts_every_video_into_one_shard() -> None:
     assert max(first) - min(first) > 40  # neighbours in the list, of one class or source, are scattered
 
 
+def test_sources_do_not_depend_on_how_the_folder_is_spelled(originals: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "out", [originals / "list.csv"], originals / "walk" / "..", copy=True)
+    index = DatasetIndex.open(tmp_path / "out")
+    assert {index.entry(row).source.split("/")[0] for row in range(len(index))} == {"run", "walk"}
+
+
 def test_copy_keeps_the_original_bytes(originals: Path, tmp_path: Path) -> None:
     pack(tmp_path / "out", [originals / "list.csv"], copy=True)
     index = DatasetIndex.open(tmp_path / "out")
