@@ -3,7 +3,7 @@
 After LRCN (Donahue et al.: "Long-term Recurrent Convolutional Networks for Visual Recognition and Description", CVPR
 2015, section 5) and S2VT (Venugopalan, Rohrbach, Donahue, Mooney, Darrell, Saenko: "Sequence to Sequence - Video to
 Text", ICCV 2015). Otherwise than in S2VT, which has one stack of LSTMs for both, frames and words have LSTMs of their
-own: that of the words begins with the last state of that of the frames, and sees it at every step.
+own: that of the words begins with the last state of that of the frames, and sees a vector of the video at every step.
 """
 
 import random
@@ -37,12 +37,12 @@ class VideoDescriber(FrameSequenceNetwork):
     writes them, so that words are in small letters and without punctuation.
 
     Endpoints: frames (N, T, D), the 2D network's features of every frame; hidden (N, T, H), the encoder's state after
-    every frame; state (N, H), that after the last one.
+    every frame; state (N, H), the clip's vector.
 
     Args:
-        vocabulary: the words, or characters, that can be said; default: those of `training_captions`. It is kept in
-            checkpoints.
-        training_captions: what words are learnt from. `python -m pipeline fit` takes them from the dataset.
+        vocabulary: the words, or characters, that can be said; kept in checkpoints. Default: those of the captions that
+            training has, which the trainer's data module knows.
+        training_captions: what words are learnt from, where there is no such data module.
         units: `words`, in small letters, or `characters`.
         min_count: times that a word must be there to be known; others are trained on as one unknown word, which is
             never said.
@@ -51,11 +51,13 @@ class VideoDescriber(FrameSequenceNetwork):
         hidden_size: H, of the encoder and of the decoder. S2VT takes 1000.
         embedding_size: of a word. S2VT takes 500.
         num_layers: stacked, in the encoder and in the decoder.
+        readout: what the decoder sees of the video at every step: the encoder's `last` state, or the `mean` of those
+            after every frame, which learns sooner. It begins with the last one either way.
         dropout: on embeddings and before words.
         **kwargs: of `FrameSequenceNetwork`.
 
     Raises:
-        ValueError: neither a vocabulary nor captions to learn it from, or a number out of range.
+        ValueError: a vocabulary with nothing in it or a word twice, or a number out of range.
     """
 
     feature_layer = "state"
@@ -71,6 +73,7 @@ class VideoDescriber(FrameSequenceNetwork):
         hidden_size: int = 256,
         embedding_size: int = 128,
         num_layers: int = 1,
+        readout: Literal["last", "mean"] = "mean",
         dropout: float = 0.5,
         **kwargs: Any,
     ) -> None:
@@ -78,20 +81,16 @@ class VideoDescriber(FrameSequenceNetwork):
         for name, value in (("max_length", max_length), ("beam_size", beam_size)):
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
-        if vocabulary is None and training_captions is None:
-            raise ValueError(
-                "vocabulary=None: set data.init_args.captions to true, so that words are learnt from the training "
-                "captions; or give training_captions, or the vocabulary"
-            )
         self.max_length = max_length
         self.beam_size = beam_size
         self.stages.add_module("hidden", Recurrence(self.frame_size, hidden_size, "lstm", num_layers))
-        self.stages.add_module("state", Readout("last"))
+        self.stages.add_module("state", Readout(readout))
         self.stages.add_module("words", nn.Identity())
+        self._words: Vocabulary | None = None
         if vocabulary is not None:
             self._take(Vocabulary(vocabulary, units))
-        else:
-            self._take(Vocabulary.learn(training_captions or (), units, min_count))
+        elif training_captions is not None:
+            self._take(Vocabulary.learn(training_captions, units, min_count))
         self.metrics = nn.ModuleDict(
             {
                 f"{split}_metrics": nn.ModuleDict(
@@ -101,14 +100,27 @@ class VideoDescriber(FrameSequenceNetwork):
             }
         )
 
+    @property
+    def words(self) -> Vocabulary:
+        """What can be said; raises ValueError before it is known."""
+        if self._words is None:
+            raise ValueError("vocabulary=None: give it, or training_captions, or train on data that has captions")
+        return self._words
+
     def _take(self, words: Vocabulary) -> None:
         """Makes the decoder one of these words, with weights yet to be learnt or loaded."""
         hp = self.hparams
-        self.words = words
-        self.hparams["vocabulary"], self.hparams["training_captions"] = words.known, None
-        self.stages.words = WordDecoder(
-            len(words), hp["embedding_size"], hp["hidden_size"], hp["num_layers"], hp["dropout"]
-        )
+        self._words = words
+        hp["vocabulary"], hp["training_captions"] = words.known, None
+        sizes = (hp["embedding_size"], hp["hidden_size"], hp["num_layers"])
+        self.stages.words = WordDecoder(len(words), *sizes, hp["dropout"])
+
+    def setup(self, stage: str) -> None:
+        """Learns the words from the captions of the training split, where nobody said them."""
+        captions = getattr(getattr(self.trainer, "datamodule", None), "training_captions", None)
+        if self._words is None and captions is not None:
+            self._take(Vocabulary.learn(captions, self.hparams["units"], self.hparams["min_count"]))
+        super().setup(stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the words of the checkpoint, whatever those of the dataset at hand are; a run that resumes keeps them.
@@ -117,14 +129,14 @@ class VideoDescriber(FrameSequenceNetwork):
             ValueError: training is to go on with other words.
         """
         known = checkpoint["classifier"]["init_args"]["vocabulary"]
-        if known == self.words.known:
+        if self._words is not None and known == self._words.known:
             return
-        if self._trainer is not None and self.trainer.training:
+        if self._words is not None and self._trainer is not None and self.trainer.training:
             raise ValueError(
                 f"the checkpoint knows {len(known)} {self.words.units}, and the captions of this dataset have "
                 f"{len(self.words.known)}: resume on the same data"
             )
-        self._take(Vocabulary(known, self.words.units))
+        self._take(Vocabulary(known, self.hparams["units"]))
 
     @property
     def endpoints_available(self) -> tuple[str, ...]:
@@ -139,12 +151,17 @@ class VideoDescriber(FrameSequenceNetwork):
     # From clips to captions.
 
     def clip_states(self, x: Tensor) -> State:
-        """The encoder's last hidden state and cell of clips: float (N, C, T, H, W) to two of (layers, N, H)."""
-        states: State = cast(Recurrence, self.stages.hidden).cells(self.stages.frames(x))[1]  # type: ignore[operator]
-        return states
+        """What the decoder is told of clips, float (N, C, T, H, W).
+
+        Returns:
+            The encoder's last hidden state and cell, each (layers, N, H), and the clips' vectors, (1, N, H).
+        """
+        hidden, (last, cell) = cast(Recurrence, self.stages.hidden).cells(self.stages[0](x))
+        seen: Tensor = cast(Readout, self.stages.state)(hidden)
+        return last, cell, seen[None]
 
     def video_states(self, batch: ClipBatch) -> State:
-        """The same of the videos of a batch, averaged over their views: two of (layers, B, H)."""
+        """The same of the videos of a batch, averaged over their views: B in place of N."""
         views = torch.bincount(batch.video_index, minlength=batch.num_videos)
 
         def average(part: Tensor) -> Tensor:
@@ -157,7 +174,7 @@ class VideoDescriber(FrameSequenceNetwork):
         """The most probable captions, as far as the beam sees.
 
         Args:
-            states: of B videos.
+            states: of B videos, as `video_states` gives them.
             beam_size: default: that of the network.
 
         Returns:
@@ -172,9 +189,8 @@ class VideoDescriber(FrameSequenceNetwork):
             never = torch.tensor([BEGIN, UNKNOWN], device=last.device)
             return logits[:, 0].float().log_softmax(dim=1).index_fill(1, never, -torch.inf), (*after, state[-1])
 
-        seen = states[0][-1:]  # what the decoder sees at every step
         size = self.beam_size if beam_size is None else beam_size
-        found = beam_search(step, (*states, seen), count, BEGIN, END, size, self.max_length)
+        found = beam_search(step, states, count, BEGIN, END, size, self.max_length)
         return [self.words.decode(numbers) for numbers in found.words.tolist()], found.scores
 
     def word_losses(self, states: State, captions: Sequence[str]) -> Tensor:
@@ -185,7 +201,7 @@ class VideoDescriber(FrameSequenceNetwork):
             captions: one for each of them.
         """
         given, wanted = self.targets(captions)
-        logits, _ = self.decoder(given, states, states[0][-1])
+        logits, _ = self.decoder(given, states[:-1], states[-1][0])
         wanted = wanted.flatten()
         asked = wanted != _NOTHING
         return F.cross_entropy(logits.flatten(0, 1)[asked].float(), wanted[asked], reduction="none")

@@ -27,7 +27,7 @@ class Video2Vec(FrameSequenceNetwork):
 
     Logged for each split: `reconstruction` and `prediction`, mean squared errors a clip, and what they are to be held
     against: `reconstruction_baseline`, of the mean of the frames that were read, and `prediction_baseline`, of the last
-    of them repeated. In evaluation conditional decoders see what they gave themselves, not what is right.
+    of them repeated.
 
     Endpoints: frames (N, T, D), the 2D network's features of every frame; standardized (N, T, D), where they are;
     hidden (N, T, H), the encoder's state after every frame; state (N, H), that after the last one, which is the video's
@@ -39,8 +39,7 @@ class Video2Vec(FrameSequenceNetwork):
         predicted_frames: frames at the end of a clip that are predicted; 0 for an autoencoder alone. The paper reads 16
             frames and predicts 13, clips of 29.
         reconstruct: also give back what was read; false for a predictor alone.
-        conditional: the decoders see the frame before the one they give (in training the right one), else nothing but
-            the state that they begin with.
+        conditional: the decoders see the frame that they gave last, else nothing but the state that they begin with.
         standardize: give every feature mean 0 and standard deviation 1, over a batch in training, over all of training
             afterwards. Squared errors are then shares of the variance; and a 2D network that is trained along cannot
             make its features easy to predict by making them small.
@@ -109,7 +108,7 @@ class Video2Vec(FrameSequenceNetwork):
         guesses = {"reconstruction": read.mean(dim=1, keepdim=True), "prediction": read[:, -1:]}
         errors = {}
         for task, decoder in cast(nn.ModuleDict, self.stages.decoders).items():
-            errors[task] = _squared_error(decoder(state, targets[task]), targets[task])
+            errors[task] = _squared_error(decoder(state, targets[task].shape[1]), targets[task])
             errors[f"{task}_baseline"] = _squared_error(guesses[task], targets[task])
         return errors
 
@@ -179,27 +178,23 @@ class SequenceDecoder(nn.Module):
         size: D.
         hidden_size: of the LSTM.
         num_layers: as many as the other has.
-        conditional: whether each step sees the feature before it; the first sees zeros.
+        conditional: whether each step sees what the one before it gave; the first sees zeros.
     """
 
     def __init__(self, size: int, hidden_size: int, num_layers: int, conditional: bool) -> None:
         super().__init__()
         self.conditional = conditional
-        # An LSTM wants an input: without the feature before, a single zero.
+        # An LSTM wants an input: without what it gave before, a single zero.
         self.cells = nn.LSTM(size if conditional else 1, hidden_size, num_layers, batch_first=True)
         self.output = nn.Linear(hidden_size, size)
 
-    def forward(self, state: State, targets: Tensor) -> Tensor:
-        """Features (N, L, D) to hold against targets of that shape, which conditional steps see in training alone."""
-        count, length, size = targets.shape
+    def forward(self, state: State, length: int) -> Tensor:
+        """The sequence of a length that follows from a state, the last hidden state and cell of the other LSTM."""
+        count = state[0].shape[1]
         if not self.conditional:
-            given: Tensor = self.output(self.cells(targets.new_zeros(count, length, 1), state)[0])
+            given: Tensor = self.output(self.cells(state[0].new_zeros(count, length, 1), state)[0])
             return given
-        first = targets.new_zeros(count, 1, size)
-        if self.training:
-            given = self.output(self.cells(torch.cat([first, targets[:, :-1]], dim=1), state)[0])
-            return given
-        steps = [first]
+        steps = [state[0].new_zeros(count, 1, self.output.out_features)]
         for _ in range(length):
             hidden, state = self.cells(steps[-1], state)
             steps.append(self.output(hidden))

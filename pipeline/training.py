@@ -23,8 +23,6 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what nobody should have to type twice."""
         parser.link_arguments("data", "model.init_args.class_names", compute_fn=_class_names, apply_on="instantiate")
-        captions = "model.init_args.training_captions"  # of networks that describe; others have no such argument
-        parser.link_arguments("data", captions, compute_fn=_training_captions, apply_on="instantiate")
         for target in ("data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
 
@@ -50,11 +48,6 @@ def _refuse_what_is_no_checkpoint(path: str) -> None:
 
 def _class_names(data: pl.LightningDataModule) -> list[str] | None:
     return getattr(data, "class_names", None)
-
-
-def _training_captions(data: pl.LightningDataModule) -> list[str] | None:
-    """Read only where batches carry captions too: there may be millions."""
-    return getattr(data, "training_captions", None) if data.hparams.get("captions") else None
 
 
 def _seed(seed_everything: bool | int) -> int:
