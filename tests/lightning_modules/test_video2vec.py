@@ -85,7 +85,7 @@ def test_moving_bars_are_learnt_below_the_baselines(conditional, tmp_path):
     trainer.fit(model, loader(120))
     [errors] = trainer.validate(model, loader(1), verbose=False)
     for task in ("reconstruction", "prediction"):
-        assert errors[f"val/{task}"] < 0.5 * errors[f"val/{task}_baseline"]
+        assert errors[f"val/{task}"] < 0.75 * errors[f"val/{task}_baseline"]
     assert errors["val/loss"] == pytest.approx(errors["val/reconstruction"] + errors["val/prediction"], abs=1e-5)
 
 
