@@ -282,7 +282,7 @@ class WordDecoder(nn.Module):
         self.embedding = nn.Embedding(num_words, embedding_size)
         self.cells = nn.LSTM(embedding_size + hidden_size, hidden_size, num_layers, batch_first=True)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden_size, num_words)
+        self.output = nn.Linear(2 * hidden_size, num_words)  # the vector is seen here too: a short way to learn by
 
     def forward(self, words: Tensor, state: State, seen: Tensor) -> tuple[Tensor, State]:
         """Logits of the next words: int64 (M, L) to float (M, L, V), and the state after them.
@@ -295,7 +295,7 @@ class WordDecoder(nn.Module):
         embedded = self.dropout(self.embedding(words))
         beside = seen[:, None].expand(-1, words.shape[1], -1)
         hidden, after = self.cells(torch.cat([embedded, beside], dim=2), state)
-        return self.output(self.dropout(hidden)), after
+        return self.output(self.dropout(torch.cat([hidden, beside], dim=2))), after
 
 
 def _captions_of(batch: ClipBatch) -> list[list[str]]:
