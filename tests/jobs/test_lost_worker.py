@@ -19,13 +19,15 @@ from tests.jobs.conftest import SPEC, Run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def data_loader_workers() -> Iterator[int]:
-    """Processes that a fork server has started: the DataLoader workers of the train workers."""
+def data_loader_workers(cluster: state.LocalCluster) -> Iterator[int]:
+    """Processes that a fork server of this cluster has started: the DataLoader workers of its train workers."""
+    mark = f"{state.CLUSTER_MARK}={cluster.mark}".encode()
     parents, servers = {}, set()
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes():
+            ours = mark in (folder / "environ").read_bytes().split(b"\0")
+            if ours and b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes():
                 servers.add(int(folder.name))
     return (pid for pid in servers if parents[pid] in servers)
 
@@ -33,7 +35,6 @@ def data_loader_workers() -> Iterator[int]:
 def test_the_job_ends_with_the_key(
     local: state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path
 ) -> None:
-    others = set(data_loader_workers())
     with serving(motion_dataset) as server:
         data = {"root": server.url, "batch_size": 2, "num_frames": 16, "crop_size": 32, "flip_probability": 0.0}
         content = {
@@ -50,7 +51,7 @@ def test_the_job_ends_with_the_key(
         server.faults, server.every, server.stall_s = ("stall",), 1, 120
         time.sleep(2)
         assert len(server.served) >= 30, run_jobs("logs", job).stdout[-3000:]
-        [victim, *rest] = sorted(set(data_loader_workers()) - others)
+        [victim, *rest] = sorted(data_loader_workers(local))
         os.kill(victim, signal.SIGKILL)
         killed = time.monotonic()
         followed = run_jobs("logs", job, "--follow", timeout_s=100)
