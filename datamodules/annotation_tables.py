@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 from collections import Counter
@@ -11,6 +12,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from datamodules.captions import as_captions
 
 SPLIT_NAMES = {"validate": "val", "validation": "val", "valid": "val"}  # other spellings, as in official lists
 EMPTY = "is empty; it needs a header and a line for each video"
@@ -45,6 +48,19 @@ class Row(NamedTuple):
         if re.search(r"[\x00-\x1f\x7f]", value):
             raise self.error(column, "holds a control character; remove it")
         return value
+
+    def captions(self, column: str) -> tuple[str, ...]:
+        """The sentences in the value, which is one or a JSON list of them; raises where the list is none of strings."""
+        value = self.values[column].strip()
+        if not (value.startswith("[") and value.endswith("]")):
+            return as_captions(value)
+        try:
+            several = json.loads(value)
+        except ValueError:
+            several = [None]
+        if not all(isinstance(one, str) for one in several):
+            raise self.error(column, 'must be one sentence, or several as a JSON list: ["a man runs", "running"]')
+        return as_captions(several)
 
     def seconds(self, column: str) -> float:
         """The value as a time; raises AnnotationError unless it is finite and not negative."""
@@ -157,9 +173,15 @@ def _read_parquet(path: Path, known: Sequence[str], required: Iterable[str]) -> 
     _check_header(str(path), header, known, required)
     if not table.num_rows:
         raise AnnotationError(f"{path}: lists no video; it needs a row for each video")
-    columns = [["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns]
+    columns = [[_as_text(value) for value in column.to_pylist()] for column in table.columns]
     rows = enumerate(zip(*columns, strict=True), 1)
     return [Row(str(path), number, dict(zip(header, values, strict=True))) for number, values in rows]
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
 
 
 def _read_text(path: Path) -> str:

@@ -1,9 +1,9 @@
 """Lists of labelled videos, as they are published or as people keep them, to `VideoRecord`s in the order of the list.
 
-The official Kinetics CSV files, and a plain CSV or Parquet file with the columns path, label, and optionally group and
-split or fold are read here; the text files of UCF101, HMDB51 and mmaction2 in `datamodules.official_lists`, folders
-named after classes in `datamodules.class_folders`. Whether the videos exist is not asked, except where the folders are
-the list: pack opens each file anyway, and reports those that are absent.
+The official Kinetics CSV files, and a plain CSV or Parquet file with the columns path, label, and optionally group,
+split or fold, and caption are read here; the text files of UCF101, HMDB51 and mmaction2 in
+`datamodules.official_lists`, folders named after classes in `datamodules.class_folders`. Whether the videos exist is
+not asked, except where the folders are the list: pack opens each file anyway, and reports those that are absent.
 """
 
 import os
@@ -45,7 +45,7 @@ __all__ = [
 AnnotationFormat = Literal["auto", "kinetics", "ucf101", "hmdb51", "mmaction", "folders", "csv"]
 
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
-_CSV_COLUMNS = ("path", "label", "group", "fold", "split")
+_CSV_COLUMNS = ("path", "label", "group", "fold", "split", "caption")
 
 
 def read_annotations(
@@ -136,7 +136,8 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
     """Read a plain list, CSV or Parquet: path, label, and optionally group, and split or fold.
 
     With folds, a video is `test` in the fold that it names and `train` in all others. Without a group each video is its
-    own. Keys are made of the paths: fight/fi001.mp4 is fight_fi001.
+    own. Keys are made of the paths: fight/fi001.mp4 is fight_fi001. A column caption tells what is to be seen: a
+    sentence, several as a JSON list of strings (in Parquet also a column of lists), or nothing.
 
     Args:
         csv_path: the list; one that ends in .parquet is read as such, its rows numbered from 1 as lines.
@@ -166,7 +167,8 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
     for row, path, key in zip(rows, paths, keys, strict=True):
         group = row.text("group") if "group" in columns else group_of(path, key)
         name = "" if folds else row.split() if split is None else split
-        record = VideoRecord(path, key, row.text("label"), name, group)
+        captions = row.captions("caption") if "caption" in columns else ()
+        record = VideoRecord(path, key, row.text("label"), name, group, captions=captions)
         if folds:
             held_out = row.text("fold")
             record = replace(record, fold_splits=tuple("test" if fold == held_out else "train" for fold in folds))

@@ -4,8 +4,9 @@ Axis letters, used everywhere in this repository: B videos in a batch, N clips i
 H height, W width, C channels (3, RGB), D features, K classes.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 
@@ -53,6 +54,8 @@ class ClipBatch(NamedTuple):
         windows: N, which part of the frames each clip shows.
         seeds: N keys of the augmentation on the device, each of (seed, epoch, sample, view); None in evaluation, which
             augments nothing.
+        captions: for each of the B videos one or more sentences that tell what is to be seen, the name of its class
+            where the dataset has none; None where nobody asked for them.
         crops_to_cut: crops that each clip still holds; above 1, `clips` is wider than high, clips are padded on the
             right, those of upright videos lie on their side, and nothing but `datamodules.crops.cut_crops` can read it.
 
@@ -72,6 +75,15 @@ class ClipBatch(NamedTuple):
     windows: list[Window] | None = None
     seeds: list[int] | None = None
     crops_to_cut: int = 1
+    captions: list[list[str]] | None = None
+
+    @classmethod
+    def of_video(cls, clips: Tensor) -> Self:
+        """A batch of one video that is in no dataset, from its clips: uint8 (N, T, H, W, C)."""
+        none = torch.zeros(1, dtype=torch.int64)
+        times = torch.zeros(len(clips), 2, dtype=torch.float64)
+        index = torch.zeros(len(clips), dtype=torch.int64)
+        return cls(clips=clips, video_index=index, labels=none, keys=[""], rows=none, clip_times=times)
 
     @property
     def num_videos(self) -> int:

@@ -130,6 +130,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         crop_size: S, for the shape of a batch without videos.
         board: where a DataLoader worker notes what it reads, or None.
         unmirrored: labels of the classes whose clips are never mirrored.
+        captions: put the videos' captions into the batches.
     """
 
     index: DatasetIndex
@@ -142,6 +143,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     crop_size: int
     board: WorkerBoard | None = None
     unmirrored: frozenset[int] = frozenset()
+    captions: bool = False
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
@@ -215,6 +217,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             windows=[view.window for view in views],
             seeds=[view.seed for view in views if view.seed is not None] or None,
             crops_to_cut=1 if isinstance(self.transform, TrainTransform) else self.transform.num_crops,
+            captions=[self.index.captions(row) for row in rows] if self.captions else None,
         )
 
 

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 
 from datamodules.aside import write_aside
 from datamodules.manifest import (
+    FORMAT,
+    FORMAT_WITH_CAPTIONS,
     MANIFEST_NAME,
     Manifest,
     Rendition,
@@ -42,6 +44,8 @@ INDEX_SCHEMA = pa.schema(
         ("frame_hashes", pa.list_(pa.uint64())),
     ]
 )
+# One more column, the last, where a video of the dataset has captions.
+CAPTIONS = pa.field("captions", pa.list_(pa.string()))
 
 
 def dataset_identity(rows: Sequence[ShardRow]) -> str:
@@ -113,6 +117,7 @@ def write_dataset(
         fold_counts=_count_folds(rows, classes, folds),
         renditions=list(renditions),
         rendition_of=rendition_of,
+        format_version=FORMAT_WITH_CAPTIONS if any(row.description.captions for row in rows) else FORMAT,
     )
     _write_index(root, rows, labels, manifest.identity)
     write_manifest(root, manifest)
@@ -139,18 +144,21 @@ def _count_folds(
 
 
 def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], identity: str) -> None:
-    columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
+    schema = INDEX_SCHEMA
+    if any(row.description.captions for row in rows):
+        schema = schema.append(CAPTIONS)
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for row in rows:
         values = row._asdict() | row.description._asdict() | {"label": labels[row.description.label]}
         for name, column in columns.items():
             column.append(values[name])
-    table = pa.table(columns, schema=INDEX_SCHEMA.with_metadata({_IDENTITY: identity.encode()}))
+    table = pa.table(columns, schema=schema.with_metadata({_IDENTITY: identity.encode()}))
     with write_aside(root / INDEX_NAME) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
-    """Map index.parquet into an Arrow table of `INDEX_SCHEMA`.
+    """Map index.parquet into an Arrow table of `INDEX_SCHEMA`, with `CAPTIONS` where there are any.
 
     Raises:
         ShardFormatError: It is missing, damaged, of other columns, or belongs to another dataset.json.
@@ -172,7 +180,7 @@ def with_frame_hashes(table: pa.Table) -> pa.Table:
     if "frame_hashes" in table.schema.names:
         return table
     empty = pa.array([[]] * table.num_rows, INDEX_SCHEMA.field("frame_hashes").type)
-    return table.append_column("frame_hashes", empty)
+    return table.add_column(min(len(INDEX_SCHEMA) - 1, table.num_columns), "frame_hashes", empty)
 
 
 def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> None:
@@ -181,7 +189,8 @@ def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> Non
     Raises:
         ShardFormatError: It is one of these.
     """
-    if schema.names != INDEX_SCHEMA.names or schema.types != INDEX_SCHEMA.types:
+    plain = schema.remove(len(schema) - 1) if schema.field(len(schema) - 1).equals(CAPTIONS) else schema
+    if plain.names != INDEX_SCHEMA.names or plain.types != INDEX_SCHEMA.types:
         raise ShardFormatError(f"{where}: its columns are not those of a packed dataset; run pack again")
     if (schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
         raise ShardFormatError(f"{where}: does not belong to the {MANIFEST_NAME} beside it; run pack again")

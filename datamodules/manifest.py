@@ -9,7 +9,8 @@ from typing import Any
 from datamodules.aside import write_aside
 
 MANIFEST_NAME = "dataset.json"
-FORMAT_VERSION = 1
+FORMAT = 1
+FORMAT_WITH_CAPTIONS = 2  # index.parquet has a column more, which code that knows 1 alone takes for damage
 _OPTIONAL = ("fold_counts", "renditions", "rendition_of")  # written only where there is something to say
 
 
@@ -74,7 +75,7 @@ class Manifest:
         fold_counts: Counts by fold, then by split of that fold; empty where the dataset has fixed splits.
         renditions: All renditions of these videos, the largest, which is here, first; empty where there is one.
         rendition_of: In a smaller rendition the identity of the largest, else empty.
-        format_version: Of this file.
+        format_version: Of this file: `FORMAT`, or `FORMAT_WITH_CAPTIONS` where a video has captions.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Manifest:
     fold_counts: dict[str, dict[str, SplitCounts]] = field(default_factory=dict)
     renditions: list[Rendition] = field(default_factory=list)
     rendition_of: str = ""
-    format_version: int = field(default=FORMAT_VERSION)
+    format_version: int = field(default=FORMAT)
 
     @property
     def encoded_by_us(self) -> bool:
@@ -140,9 +141,9 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
     if not isinstance(content, dict):
         raise ShardFormatError(f"{path}: must hold a JSON object; pack the dataset again")
     version = _field(content, "format_version", int, path)
-    if version > FORMAT_VERSION:
+    if version > FORMAT_WITH_CAPTIONS:
         raise ShardFormatError(
-            f"{path}: format_version {version} is newer than this code's {FORMAT_VERSION}; update "
+            f"{path}: format_version {version} is newer than this code's {FORMAT_WITH_CAPTIONS}; update "
             "action-recognition-pipeline"
         )
     manifest = Manifest(

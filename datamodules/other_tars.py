@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.annotation_tables import SPLIT_NAMES
+from datamodules.captions import as_captions
 from datamodules.manifest import ShardFormatError
 from datamodules.probing import VideoInfo, probe
 from datamodules.quarantine import Refusal
-from datamodules.tars import ShardRow, TarMember, VideoDescription, is_video_of, iterate_members, split_member_name
+from datamodules.tars import (
+    ShardRow,
+    TarMember,
+    VideoDescription,
+    is_video_of,
+    iterate_members,
+    split_member_name,
+)
 
 NO_VIDEO = "no video"  # a sample without a video among its members
 NO_LABEL = "no label"  # a sample whose label is not where it was said to be
@@ -49,7 +57,7 @@ class TarLayout:
 
 
 class Sample(NamedTuple):
-    """A labelled video in a tar, before it was looked into."""
+    """A labelled video in a tar, before it was looked into; captions as in `VideoDescription`."""
 
     key: str
     member: str
@@ -58,6 +66,7 @@ class Sample(NamedTuple):
     label: str
     group: str
     split: str
+    captions: tuple[str, ...] = ()
 
 
 class VideoFacts(NamedTuple):
@@ -107,7 +116,8 @@ def read_samples(path: Path, layout: TarLayout) -> tuple[list[Sample], list[Refu
             )
             continue
         member = videos[key]
-        samples.append(Sample(key, member.name, member.offset, member.size, label, group, split))
+        captions = _captions(layout, content)
+        samples.append(Sample(key, member.name, member.offset, member.size, label, group, split, captions))
     return samples, refused
 
 
@@ -170,8 +180,18 @@ def as_row(sample: Sample, facts: VideoFacts, shard: str) -> ShardRow:
         duration_s=info.duration_s,
         content_sha256=facts.content_sha256,
         source=f"{shard}/{sample.member}",
+        captions=sample.captions,
     )
     return ShardRow(sample.key, shard, sample.offset, sample.size, description)
+
+
+def _captions(layout: TarLayout, content: Mapping[str, bytes]) -> tuple[str, ...]:
+    """What video2dataset says of a video: `caption` in its json, else its txt; () where that is the label."""
+    if layout.label_from != "json:caption" and (found := as_captions(_parse(content.get("json", b"")).get("caption"))):
+        return found
+    if layout.label_from in ("txt", "json:caption"):
+        return ()
+    return as_captions(content.get("txt", b"").decode(errors="replace"))
 
 
 def _find(place: str, key: str, content: Mapping[str, bytes]) -> str:

@@ -17,7 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datamodules.byte_cache import ByteCache
-from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA, dataset_identity, read_index_table, write_dataset
+from datamodules.index_table import (
+    CAPTIONS,
+    INDEX_NAME,
+    INDEX_SCHEMA,
+    dataset_identity,
+    read_index_table,
+    write_dataset,
+)
 from datamodules.manifest import Manifest, ShardFile, ShardFormatError, read_manifest
 from datamodules.mapped_index import MappedIndex
 from datamodules.mapped_rows import MappedRows
@@ -53,7 +60,7 @@ REMOTE_READ_BYTES = 2**26
 class VideoEntry(NamedTuple):
     """A row of the index: `label` is the position in `DatasetIndex.classes`, the rest as in `VideoDescription`.
 
-    Its frame hashes, which training has no use for, are in `DatasetIndex.column`.
+    Its frame hashes, which training has no use for, are in `DatasetIndex.column`, its captions in `captions`.
     """
 
     key: str
@@ -225,8 +232,10 @@ class DatasetIndex:
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
         """The values of an index column for some rows: numpy for numbers, a list for strings and lists of strings."""
-        if name not in INDEX_SCHEMA.names:
-            raise ValueError(f"column {name!r}: the index has {', '.join(INDEX_SCHEMA.names)}")
+        if name not in (*INDEX_SCHEMA.names, CAPTIONS.name):
+            raise ValueError(f"column {name!r}: the index has {', '.join(INDEX_SCHEMA.names)}, {CAPTIONS.name}")
+        if name == CAPTIONS.name and not self.has_captions:
+            return [[] for _ in rows]
         column = self._frame_hashes() if name == "frame_hashes" else self._table.column(name)
         taken = column.take(pa.array(np.asarray(rows, dtype=np.int64)))
         self._mapped.release()
@@ -235,6 +244,17 @@ class DatasetIndex:
             return numbers
         values: list[Any] = taken.to_pylist()
         return values
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether any video has a caption."""
+        return CAPTIONS.name in self._table.schema.names
+
+    def captions(self, row: int) -> list[str]:
+        """What is to be seen in a video: its captions, or the name of its class where it has none."""
+        entry = self.entry(row)
+        captions = self._mapped.row(row, [CAPTIONS.name])[CAPTIONS.name] if self.has_captions else None
+        return captions or [self.classes[entry.label]]
 
     def _frame_hashes(self) -> Any:
         """From index.parquet: no process keeps them."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.aside import write_aside
+from datamodules.captions import as_captions
 from datamodules.manifest import ShardFormatError
 from datamodules.video_files import VIDEO_SUFFIXES
 
@@ -43,6 +44,8 @@ class VideoDescription(NamedTuple):
         source: Path of the original, relative to the folder of the videos.
         frame_hashes: 64 bits a frame, at even times, to find the same content again (`datamodules.frame_hashes`); ()
             where they were not computed.
+        captions: Sentences that tell what is to be seen, each without leading, double or trailing blanks; in the json
+            `caption`, one or a list, and only where there are any.
     """
 
     label: str
@@ -57,6 +60,7 @@ class VideoDescription(NamedTuple):
     content_sha256: str
     source: str
     frame_hashes: tuple[int, ...] = ()
+    captions: tuple[str, ...] = ()
 
 
 class ShardRow(NamedTuple):
@@ -86,7 +90,11 @@ class ShardWriter:
 
     def write(self, key: str, video: bytes, description: VideoDescription) -> None:
         """Append `{key}.json` and `{key}.mp4` (webdataset sorts members by extension)."""
-        text = json.dumps(description._asdict(), ensure_ascii=False, separators=(",", ":"))
+        said = description._asdict()
+        captions = said.pop("captions")
+        if captions:
+            said["caption"] = captions[0] if len(captions) == 1 else captions
+        text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
         self._tar_writer.write({"__key__": key, "json": text.encode(), "mp4": video})
 
 
@@ -233,6 +241,7 @@ def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription
             content_sha256=str(content["content_sha256"]),
             source=str(content["source"]),
             frame_hashes=tuple(int(value) for value in content.get("frame_hashes", ())),
+            captions=as_captions(content.get("caption")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UndescribedShardError(

@@ -70,6 +70,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             apart instead of `num_clips`.
         max_frames: for `whole`, frames of a clip at most, which bounds memory: a longer video gives several, evenly.
         still: every clip repeats one of its frames: a control for what can be told without motion.
+        captions: batches carry the videos' captions too (class names where there are none), for networks that describe.
         num_workers: DataLoader processes a rank; 0 reads in this process.
         worker_start: how they start. `fork` is quick and unsafe beside threads, which Ray and CUDA have.
         worker_timeout_s: seconds that reading one video may take before its worker counts as stuck, and the run ends
@@ -125,6 +126,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         clip_step: int | None = None,
         max_frames: int = 512,
         still: bool = False,
+        captions: bool = False,
         num_workers: int = 2,
         worker_start: WorkerStart = "forkserver",
         worker_timeout_s: int = 300,
@@ -192,6 +194,13 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         return self.index.classes
 
     @property
+    def training_captions(self) -> list[str]:
+        """All captions of the training split, as batches carry them; networks that describe learn their words here."""
+        rows = self.index.readable_rows(self.hparams["train_split"], self.hparams["fold"])
+        captions, labels = self.index.column("captions", rows), self.index.column("label", rows)
+        return [one for of, label in zip(captions, labels, strict=True) for one in of or [self.class_names[label]]]
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint, a prediction or a feature file says about the data it comes from.
 
@@ -254,6 +263,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             True,
             hp["crop_size"],
             unmirrored=unmirrored,
+            captions=hp["captions"],
         )
         self._say_left_out(rows, hp["train_split"])
         max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self._world_size)
@@ -297,7 +307,17 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // hp["clip_step"])
         sampler = ClipSampler(self.shape, method, num_clips, hp["clip_step"] or 1, hp["still"], hp["max_frames"])
         transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
-        reader = ClipReader(self.index, rows, sampler, transform, self.decoder, hp["seed"], False, hp["crop_size"])
+        reader = ClipReader(
+            self.index,
+            rows,
+            sampler,
+            transform,
+            self.decoder,
+            hp["seed"],
+            False,
+            hp["crop_size"],
+            captions=hp["captions"],
+        )
         video_bytes = num_clips * num_crops * hp["num_frames"] * hp["crop_size"] ** 2 * 3
         # Whole videos differ in length: each is a batch.
         batch_size = 1 if method == "whole" else max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))

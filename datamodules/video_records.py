@@ -25,6 +25,7 @@ class VideoRecord:
         time_start: where the annotated part begins in the source video, in seconds; None: at its beginning.
         time_end: where it ends, in seconds; None: at the end.
         fold_splits: this video's split in each fold, in the order of `Annotations.folds`; () where there are none.
+        captions: sentences that tell what is to be seen, any one of them; () where there are none.
     """
 
     path: str
@@ -35,6 +36,7 @@ class VideoRecord:
     time_start: float | None = None
     time_end: float | None = None
     fold_splits: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ VERBS = {
     "evaluate": "score a checkpoint on a held-out split, several views a video",
     "features": "export a named layer's features of every video",
     "classify": "say what is done in video files, with a checkpoint or published weights",
+    "describe": "say in a sentence what is to be seen in video files",
     "weights": "list, get and convert published checkpoints",
     "linear": "train a linear classifier on exported features and test it",
     "folds": "the same over all folds of a dataset: mean and spread",

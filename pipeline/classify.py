@@ -1,40 +1,17 @@
 """`python -m pipeline classify`: any video files, top classes with names and probabilities."""
 
-from collections.abc import Iterator
-from json import dumps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from datamodules.batch import ClipBatch
-from datamodules.clips import ClipSampler, ClipShape
-from datamodules.decoding import DecodeError, decode_frames, describe_decoder, probe, resolve_decoder
-from datamodules.transforms import EvalTransform
 from datamodules.video import Decoder
-from datamodules.video_files import walk_videos
 from lightning_modules import VideoClassifier
 from lightning_modules.pretrained import find_published
+from pipeline.looking import Looking, find_videos, look_at_each, look_like, read_clips
 from pipeline.trained import open_checkpoint
-
-_FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
-
-
-class Looking(NamedTuple):
-    """A network and how it is to see videos.
-
-    Attributes:
-        model: in evaluation mode.
-        sampler: which frames make the clips of a video.
-        transform: uint8 frames to the crop that the network takes.
-        decoder: name, resolved.
-    """
-
-    model: VideoClassifier
-    sampler: ClipSampler
-    transform: EvalTransform
-    decoder: str
 
 
 def classify(
@@ -71,75 +48,33 @@ def classify(
         raise ValueError(f"top={top}: must be at least 1")
     if num_clips < 1:
         raise ValueError(f"num_clips={num_clips}: must be at least 1")
-    paths = list(_files(videos))
-    looking = _looking(checkpoint, weights, num_clips, resolve_decoder(decoder), allow)
-    failed = []
-    for path in paths:
-        outcome: dict[str, Any] = {"video": str(path)}
-        try:
-            scores = score(looking, path.read_bytes())
-            outcome["top"] = _best(scores, looking.model.class_names, top)
-        except DecodeError as error:
-            failed.append(f"{path} ({error})")
-            outcome["error"] = str(error)
-        outcome["decoder"] = describe_decoder(looking.decoder)
-        print(dumps(outcome) if json else _in_words(outcome), flush=True)
-    if failed:
-        raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
+    paths = list(find_videos(videos))
+    if (checkpoint is None) == (weights is None):
+        raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
+    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow, VideoClassifier)
+    model = cast(VideoClassifier, trained.model)
+    looking = look_like(trained, num_clips, decoder, whole=weights is not None and trained.clips.get("fps") is not None)
+
+    def tell(video: bytes) -> dict[str, Any]:
+        return {"top": _best(score(model, looking, video), model.class_names, top)}
+
+    look_at_each(paths, looking, tell, None if json else _in_words)
 
 
-def score(looking: Looking, video: bytes) -> np.ndarray:
+def score(model: VideoClassifier, looking: Looking, video: bytes) -> np.ndarray:
     """Probabilities of the classes, averaged over a video's clips: float32 (K,).
 
     Args:
-        looking: network and clips.
+        model: in evaluation mode.
+        looking: how it is to see the video.
         video: bytes of the file.
 
     Raises:
         DecodeError: the bytes are no video that can be decoded.
     """
-    info = probe(video)
-    clips = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0))  # nothing here is random
-    frames = torch.from_numpy(decode_frames(video, clips.ravel().tolist(), looking.decoder))
-    with torch.inference_mode():
-        scores = [_probabilities(looking, clip) for clip in torch.split(frames, clips.shape[1])]
+    with torch.inference_mode():  # clip by clip: they may be long
+        scores = [model.video_scores(ClipBatch.of_video(clip[None]))[0] for clip in read_clips(looking, video)]
         return torch.stack(scores).mean(0).numpy()
-
-
-def _probabilities(looking: Looking, clip: torch.Tensor) -> torch.Tensor:
-    crop, _ = looking.transform(clip)
-    none = torch.zeros(1, dtype=torch.int64)
-    times = torch.zeros(1, 2, dtype=torch.float64)
-    batch = ClipBatch(clips=crop[None], video_index=none, labels=none, keys=[""], rows=none, clip_times=times)
-    return looking.model.video_scores(batch)[0]
-
-
-def _looking(
-    checkpoint: Path | None, weights: str | None, num_clips: int, decoder: str, allow: list[str] | None
-) -> Looking:
-    if (checkpoint is None) == (weights is None):
-        raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
-    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow)
-    clips: dict[str, Any] = {"resize": None, "frame_interval": 1, "fps": None, "short_videos": "loop"} | trained.clips
-    if not {"num_frames", "crop_size"} <= clips.keys():
-        raise ValueError(f"checkpoint {str(checkpoint)!r} does not say what its clips were like")
-    whole = weights is not None and clips["fps"] is not None
-    shape = ClipShape(1 if whole else clips["num_frames"], clips["frame_interval"], clips["fps"], clips["short_videos"])
-    sampler = ClipSampler(shape, "whole" if whole else "uniform", num_clips, max_frames=_FRAMES_AT_ONCE)
-    return Looking(trained.model, sampler, EvalTransform(clips["crop_size"], clips["resize"]), decoder)
-
-
-def _files(videos: list[str]) -> Iterator[Path]:
-    for path in map(Path, videos):
-        if path.is_dir():
-            found = sorted(walk_videos(path))
-            if not found:
-                raise FileNotFoundError(f"videos={path}: no video in this folder")
-            yield from (path / name for name in found)
-        elif path.is_file():
-            yield path
-        else:
-            raise FileNotFoundError(f"videos={path}: there is no such file or folder")
 
 
 def _best(scores: np.ndarray, names: list[str], top: int) -> list[dict[str, Any]]:

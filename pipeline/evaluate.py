@@ -11,6 +11,7 @@ from datamodules.clips import ShortVideos
 from datamodules.renditions import WantedRendition
 from datamodules.tars import file_sha256
 from datamodules.video import Decoder, ShardedVideoDataModule
+from lightning_modules import VideoClassifier
 from pipeline.inference import run_over_split
 from pipeline.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table, read_predictions
 from pipeline.rank_tables import RankTables
@@ -87,7 +88,7 @@ def evaluate(
     """
     began = time.monotonic()
     views = view_settings(num_clips, clip_step, whole, max_frames, num_crops)
-    trained = open_checkpoint(checkpoint, allow)
+    trained = open_checkpoint(checkpoint, allow, VideoClassifier)
     clips = {
         "num_frames": num_frames,
         "frame_interval": frame_interval,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import ClipBatch
-from lightning_modules import VideoClassifier
+from lightning_modules import VideoNetwork
 
 _FORWARD_BYTES = 2**25  # of float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
 
@@ -38,7 +38,7 @@ class FeatureExport(pl.LightningModule):
         num_crops: crops of a clip; the batch holds them next to each other.
     """
 
-    def __init__(self, model: VideoClassifier, layer: str, per_clip: bool, num_crops: int) -> None:
+    def __init__(self, model: VideoNetwork, layer: str, per_clip: bool, num_crops: int) -> None:
         super().__init__()
         self.model = model
         self.layer = layer

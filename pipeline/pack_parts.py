@@ -187,6 +187,7 @@ def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: Pa
         content_sha256=hashlib.sha256(video.data).hexdigest(),
         source=source_name(record, settings),
         frame_hashes=video.frame_hashes,
+        captions=record.captions,
     )
 
 

@@ -144,8 +144,9 @@ def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
 
 
 def described_records(records: Sequence[VideoRecord], settings: PackSettings) -> list[dict[str, Any]]:
-    """The records as plain values, with paths that do not depend on where the videos lie."""
-    return [asdict(record) | {"path": source_name(record, settings)} for record in records]
+    """The records as plain values, with paths that do not depend on where the videos lie; captions if there are any."""
+    described = [asdict(record) | {"path": source_name(record, settings)} for record in records]
+    return [{name: value for name, value in one.items() if name != "captions" or value} for one in described]
 
 
 def fingerprint(content: Any) -> str:

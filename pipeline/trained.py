@@ -14,7 +14,7 @@ from datamodules.opening import open_manifest
 from datamodules.renditions import WantedRendition
 from datamodules.tars import file_sha256
 from datamodules.video import ShardedVideoDataModule
-from lightning_modules import VideoClassifier
+from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.classifier import read_checkpoint
 from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED
@@ -39,7 +39,7 @@ class Trained(NamedTuple):
 
     path: Path
     sha256: str
-    model: VideoClassifier
+    model: VideoNetwork
     clips: dict[str, Any]
     dataset: dict[str, Any]
 
@@ -49,21 +49,23 @@ class Trained(NamedTuple):
         return self.dataset.get("family", self.dataset.get("identity"))
 
 
-def open_checkpoint(path: Path, allow: Sequence[str] | None = None) -> Trained:
-    """Loads a checkpoint, ours or a published one; nothing in it is trusted, see `VideoClassifier.load`.
+def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[VideoNetwork] = VideoNetwork) -> Trained:
+    """Loads a checkpoint, ours or a published one; nothing in it is trusted, see `VideoNetwork.load`.
 
     Args:
         path: of the file; or a name that `python -m pipeline weights list` prints.
         allow: modules that model classes may come from, besides ours.
+        kind: what the network must be, such as `VideoClassifier`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a checkpoint of a VideoClassifier, or of a class that is not allowed.
+        ValueError: not a checkpoint of a VideoNetwork of this kind, or of a class that is not allowed.
     """
-    if not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED):
+    named = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
+    if named and issubclass(VideoClassifier, kind):
         return _open_published(path.name)
     checkpoint = read_checkpoint(path)
-    model = VideoClassifier.from_checkpoint(checkpoint, str(path), allow or ())
+    model = kind.from_checkpoint(checkpoint, str(path), allow or ())
     settings = checkpoint.get("datamodule_hyper_parameters", {})
     clips = {name: settings[name] for name in CLIP_SETTINGS if name in settings}
     states = [

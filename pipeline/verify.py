@@ -194,6 +194,7 @@ def _differences(row: dict[str, Any], found: ShardRow, manifest: Manifest) -> li
         "label": manifest.classes[label] if 0 <= label < len(manifest.classes) else label,
         "fold_splits": tuple(row["fold_splits"]),
         "frame_hashes": tuple(row["frame_hashes"]),
+        "captions": tuple(row.get("captions") or ()),
     }
     return [name for name, value in indexed.items() if name in values and values[name] != value]
 

@@ -330,7 +330,7 @@ def test_missing_and_damaged_parts_say_what_to_do(root: Path, tmp_path: Path) ->
     manifest = json.loads((root / "dataset.json").read_text())
     check(root / "dataset.json", b"{", "JSON")
     check(root / "dataset.json", b"[]", "JSON object")
-    check(root / "dataset.json", json.dumps(manifest | {"format_version": 2}).encode(), "newer")
+    check(root / "dataset.json", json.dumps(manifest | {"format_version": 3}).encode(), "newer")
     for name in manifest:
         without = {key: value for key, value in manifest.items() if key != name}
         check(root / "dataset.json", json.dumps(without).encode(), f"'{name}' is missing")

@@ -25,8 +25,8 @@ def make(request):
 
 
 def test_every_network_is_tested_here():
-    networks = {name for name in lightning_modules.__all__ if name != "VideoClassifier"}
-    assert networks == set(SMALL)
+    networks = {getattr(lightning_modules, name) for name in lightning_modules.__all__} - {VideoClassifier}
+    assert {one.__name__ for one in networks if issubclass(one, VideoClassifier)} == set(SMALL)
 
 
 def test_clip_logits_have_a_row_a_clip(make):

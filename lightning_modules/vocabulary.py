@@ -1,0 +1,75 @@
+"""The words of captions, or their characters, as numbers."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal, Self
+
+Units = Literal["words", "characters"]
+
+BEGIN, END, UNKNOWN = range(3)
+_SPECIAL = ("<begin>", "<end>", "<unknown>")
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
+
+
+class Vocabulary:
+    """Numbers of units: 0 begins a caption, 1 ends it, 2 stands for what is not known, the units follow.
+
+    Args:
+        known: the units, each once.
+        units: `words`, in small letters, without punctuation; or `characters`, as they are.
+
+    Raises:
+        ValueError: no unit, or one that is there twice.
+    """
+
+    def __init__(self, known: Sequence[str], units: Units = "words") -> None:
+        if units not in ("words", "characters"):
+            raise ValueError(f"units={units!r}: must be words or characters")
+        if not known or len(set(known)) != len(known):
+            raise ValueError(f"vocabulary of {len(known)} {units}: must have at least one, and each once")
+        self.known = list(known)
+        self.units = units
+        self._numbers = {unit: number for number, unit in enumerate(self.known, len(_SPECIAL))}
+
+    @classmethod
+    def learn(cls, captions: Iterable[str], units: Units = "words", min_count: int = 1) -> Self:
+        """The units that captions have at least `min_count` times: the most frequent first, then by the alphabet."""
+        if min_count < 1:
+            raise ValueError(f"min_count={min_count}: must be at least 1")
+        counts = Counter(unit for caption in captions for unit in split_caption(caption, units))
+        kept = sorted((unit for unit, count in counts.items() if count >= min_count), key=lambda u: (-counts[u], u))
+        if not kept:
+            raise ValueError(f"min_count={min_count}: none of {len(counts)} different {units} is there so often")
+        return cls(kept, units)
+
+    def __len__(self) -> int:
+        return len(_SPECIAL) + len(self.known)
+
+    def encode(self, caption: str) -> list[int]:
+        """The numbers of a caption's units, without beginning and end."""
+        return [self._numbers.get(unit, UNKNOWN) for unit in split_caption(caption, self.units)]
+
+    def decode(self, numbers: Sequence[int]) -> str:
+        """The caption up to its end; what is not known is shown as <unknown>."""
+        units = []
+        for number in numbers:
+            if number == END:
+                break
+            if number != BEGIN:
+                units.append(_SPECIAL[number] if number < len(_SPECIAL) else self.known[number - len(_SPECIAL)])
+        return (" " if self.units == "words" else "").join(units)
+
+
+def split_caption(caption: str, units: Units) -> list[str]:
+    """The units of a caption.
+
+    >>> split_caption("A dog's ball, rolling.", "words")
+    ['a', "dog's", 'ball', 'rolling']
+    """
+    return _WORD.findall(caption.lower()) if units == "words" else list(" ".join(caption.split()))
+
+
+def plain_caption(caption: str, units: Units) -> str:
+    """A caption as a vocabulary that knows all of it would give it back: what generated ones are held against."""
+    return (" " if units == "words" else "").join(split_caption(caption, units))

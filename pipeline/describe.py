@@ -1,0 +1,58 @@
+"""`python -m pipeline describe`: any video files, a sentence about each."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from datamodules.batch import ClipBatch
+from datamodules.video import Decoder
+from lightning_modules import VideoDescriber
+from pipeline.looking import find_videos, look_at_each, look_like, read_clips
+from pipeline.trained import open_checkpoint
+
+
+def describe(
+    videos: list[str],
+    checkpoint: Path,
+    beam_size: int | None = None,
+    json: bool = False,
+    num_clips: int = 10,
+    decoder: Decoder = "auto",
+    allow: list[str] | None = None,
+) -> None:
+    """Say in a sentence what is to be seen in video files, with a checkpoint of a VideoDescriber.
+
+    It sees `num_clips` clips spread over a video, as in its training, and describes the mean of what it made of them.
+
+    Args:
+        videos: files, or folders of them.
+        checkpoint: file that `fit` wrote.
+        beam_size: beginnings that beam search keeps, 1 is greedy; default: the checkpoint's.
+        json: print one JSON object a line instead: video, caption and log_probability, or error.
+        num_clips: clips a video.
+        decoder: auto, pyav, decord or torchcodec.
+        allow: modules that the checkpoint's model class may come from, besides lightning_modules.
+
+    Raises:
+        FileNotFoundError: no such video or checkpoint.
+        ValueError: a checkpoint of another network; or some of the videos could not be decoded, which are named, after
+            all others were described.
+    """
+    if beam_size is not None and beam_size < 1:
+        raise ValueError(f"beam_size={beam_size}: must be at least 1")
+    paths = list(find_videos(videos))
+    trained = open_checkpoint(checkpoint, allow, VideoDescriber)
+    model, looking = cast(VideoDescriber, trained.model), look_like(trained, num_clips, decoder)
+
+    def tell(video: bytes) -> dict[str, Any]:
+        with torch.inference_mode():
+            states = model.video_states(ClipBatch.of_video(read_clips(looking, video)))
+            [caption], scores = model.say(states, beam_size)
+        return {"caption": caption, "log_probability": round(float(scores[0]), 6)}
+
+    look_at_each(paths, looking, tell, None if json else _in_words)
+
+
+def _in_words(outcome: dict[str, Any]) -> str:
+    return f"{outcome['video']}\n  {outcome.get('caption', 'cannot be decoded')}"

@@ -1,0 +1,115 @@
+"""Any video files as a network is to see them, one after the other: what `classify` and `describe` have in common."""
+
+from collections.abc import Callable, Iterator, Sequence
+from json import dumps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.clips import ClipSampler, ClipShape
+from datamodules.decoding import DecodeError, decode_frames, describe_decoder, probe, resolve_decoder
+from datamodules.transforms import EvalTransform
+from datamodules.video_files import walk_videos
+from pipeline.trained import Trained
+
+_FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
+
+
+class Looking(NamedTuple):
+    """How a network is to see videos.
+
+    Attributes:
+        sampler: which frames make the clips of a video.
+        transform: uint8 frames to the crop that the network takes.
+        decoder: name, resolved.
+    """
+
+    sampler: ClipSampler
+    transform: EvalTransform
+    decoder: str
+
+
+def look_like(trained: Trained, num_clips: int, decoder: str, whole: bool = False) -> Looking:
+    """As in training: `num_clips` clips spread over a video, or all of it.
+
+    Args:
+        trained: the checkpoint.
+        num_clips: clips a video.
+        decoder: auto, pyav, decord or torchcodec.
+        whole: all of the video at the network's rate, in pieces, for networks that take any number of frames.
+
+    Raises:
+        ValueError: a number out of range, or the checkpoint does not say what its clips were like.
+    """
+    if num_clips < 1:
+        raise ValueError(f"num_clips={num_clips}: must be at least 1")
+    clips: dict[str, Any] = {"resize": None, "frame_interval": 1, "fps": None, "short_videos": "loop"} | trained.clips
+    if not {"num_frames", "crop_size"} <= clips.keys():
+        raise ValueError(f"checkpoint {str(trained.path)!r} does not say what its clips were like")
+    shape = ClipShape(1 if whole else clips["num_frames"], clips["frame_interval"], clips["fps"], clips["short_videos"])
+    sampler = ClipSampler(shape, "whole" if whole else "uniform", num_clips, max_frames=_FRAMES_AT_ONCE)
+    return Looking(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder))
+
+
+def read_clips(looking: Looking, video: bytes) -> Tensor:
+    """A video's clips: uint8 (N, T, H, W, C).
+
+    Raises:
+        DecodeError: the bytes are no video that can be decoded.
+    """
+    info = probe(video)
+    clips = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0))  # nothing here is random
+    frames = torch.from_numpy(decode_frames(video, clips.ravel().tolist(), looking.decoder))
+    return torch.stack([looking.transform(clip)[0] for clip in torch.split(frames, clips.shape[1])])
+
+
+def look_at_each(
+    paths: Sequence[Path],
+    looking: Looking,
+    tell: Callable[[bytes], dict[str, Any]],
+    in_words: Callable[[dict[str, Any]], str] | None,
+) -> None:
+    """Prints what is to be told of each video, and goes on after one that cannot be decoded.
+
+    Args:
+        paths: of the videos.
+        looking: says which decoder reads them.
+        tell: a file's bytes to plain data.
+        in_words: the same, with `video`, the path, and `decoder`, or with `error`, as text; None prints JSON lines.
+
+    Raises:
+        ValueError: some could not be decoded; each is named.
+    """
+    failed = []
+    for path in paths:
+        outcome: dict[str, Any] = {"video": str(path)}
+        try:
+            outcome |= tell(path.read_bytes())
+        except DecodeError as error:
+            failed.append(f"{path} ({error})")
+            outcome["error"] = str(error)
+        outcome["decoder"] = describe_decoder(looking.decoder)
+        print(in_words(outcome) if in_words else dumps(outcome), flush=True)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
+
+
+def find_videos(videos: Sequence[str]) -> Iterator[Path]:
+    """The files named, and those in the folders named.
+
+    Raises:
+        FileNotFoundError: no such file or folder, or a folder without a video.
+    """
+    for path in map(Path, videos):
+        if path.is_dir():
+            found = sorted(walk_videos(path))
+            if not found:
+                raise FileNotFoundError(f"videos={path}: no video in this folder")
+            yield from (path / name for name in found)
+        elif path.is_file():
+            yield path
+        else:
+            raise FileNotFoundError(f"videos={path}: there is no such file or folder")
