@@ -17,6 +17,7 @@ from datamodules.shards import Manifest
 from pipeline.pack_parts import Outcome, PartResult
 
 LINE_INTERVAL_S = 10.0
+_CLASSES_SHOWN = 12
 
 
 class PackMeter:
@@ -116,6 +117,9 @@ def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path,
         table.add_row("total", *_totals(results))
     console = Console()
     console.print(table)
+    for split in splits:
+        counts = _class_counts([result for result in results if result.split == split])
+        console.print(f"videos a class in {split}: {counts}", soft_wrap=True, highlight=False)
     for fold, splits_of in manifest.fold_counts.items():
         counts = ", ".join(f"{of.videos} {split}" for split, of in sorted(splits_of.items(), reverse=True))
         console.print(f"fold {fold}: {counts}", highlight=False)
@@ -132,6 +136,15 @@ def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path,
     for rendition in manifest.renditions[1:]:
         console.print(f"wrote {root / rendition.folder}, the same videos", soft_wrap=True, highlight=False)
     console.print(f"wrote {root} in {_duration(seconds)}{kept}", soft_wrap=True, highlight=False)
+
+
+def _class_counts(results: Sequence[PartResult]) -> str:
+    """All classes with their videos, the largest first; of many classes the ends alone."""
+    counts = Counter(row.description.label for result in results for row in result.rows)
+    told = [f"{name} {count}" for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
+    if len(told) > _CLASSES_SHOWN:
+        told = [*told[:3], f"... ({len(told) - 6} more, `python -m pipeline stats` has all)", *told[-3:]]
+    return ", ".join(told) or "none"
 
 
 def _totals(results: Sequence[PartResult]) -> list[str]:

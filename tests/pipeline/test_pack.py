@@ -136,7 +136,9 @@ def test_folds(originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         "train": SplitCounts(8, {"run": 4, "walk": 4}),
     }
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["fold_counts"].keys() == {"1", "2", "3"}
-    assert "fold 3: 8 train, 4 test" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "fold 3: 8 train, 4 test" in printed
+    assert "videos a class in all: run 6, walk 6" in printed
 
 
 def test_official_lists_of_ucf101(originals: Path, tmp_path: Path) -> None:
