@@ -52,7 +52,7 @@ class VideoDescriber(FrameSequenceNetwork):
         embedding_size: of a word. S2VT takes 500.
         num_layers: stacked, in the encoder and in the decoder.
         readout: what the decoder sees of the video at every step: the encoder's `last` state, or the `mean` of those
-            after every frame, which learns sooner. It begins with the last one either way.
+            after every frame. It begins with the last one either way.
         dropout: on embeddings and before words.
         **kwargs: of `FrameSequenceNetwork`.
 
