@@ -54,7 +54,7 @@ def verify(data: str, full: bool = False, processes: int | None = None, timeout:
         ValueError: something is wrong; what and what to do is printed before.
     """
     began = time.monotonic()
-    if "://" in data:
+    if "://" in str(data):
         raise ValueError(f"data={data}: verify reads folders; run it where the dataset lies, or copy it here")
     _verify(Path(data), full, processes, timeout, began)
 
