@@ -4,6 +4,7 @@ A verb is a typed function in the module of its name; its arguments and help com
 input ends with one line and exit status 2; set PIPELINE_DEBUG=1 to see where it came from.
 """
 
+import difflib
 import importlib
 import os
 import sys
@@ -55,7 +56,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0 if verb else 2
     if verb not in LIGHTNING_VERBS | CONFIG_VERBS | VERBS:
         every = ", ".join(LIGHTNING_VERBS | CONFIG_VERBS | VERBS)
-        return _complain(f"there is no verb {verb!r}; choose one of {every}")
+        near = difflib.get_close_matches(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {every}"
+        return _complain(f"there is no verb {verb!r}; {hint}")
     try:
         if verb in LIGHTNING_VERBS:
             _verb("training", "main")(words)

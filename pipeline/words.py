@@ -1,5 +1,6 @@
 """Command lines as people type them, for jsonargparse: `--lists a b`, `--flag` alone, `--short-side` with a hyphen."""
 
+import difflib
 import inspect
 import itertools
 import re
@@ -88,13 +89,26 @@ def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: st
         What the function returns.
 
     Raises:
-        ArgumentError: An option is not known, missing, or of the wrong type.
+        ArgumentError: An option is missing, or of the wrong type.
+        ValueError: An option is not known; the message names the nearest.
         SystemExit: The words asked for help, which is printed.
     """
     from jsonargparse import auto_cli
 
     options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
-    return auto_cli(function, args=spell_out(function, words), **options)
+    spelled = spell_out(function, words)
+    _refuse_unknown_options(function, spelled, prog)
+    return auto_cli(function, args=spelled, **options)
+
+
+def _refuse_unknown_options(function: Callable[..., Any], spelled: Sequence[str], prog: str) -> None:
+    known = [*inspect.signature(function).parameters, "help", "config", "print_config"]
+    for word in spelled:
+        name = word.partition("=")[0].rstrip("+").removeprefix("--").partition(".")[0]
+        if word.startswith("--") and name not in known:
+            near = difflib.get_close_matches(name.replace("-", "_"), known, 1)
+            hint = f"did you mean --{near[0].replace('_', '-')}?" if near else f"`{prog} --help` lists them"
+            raise ValueError(f"there is no option --{name}; {hint}")
 
 
 def _kind(hint: Any) -> type | None:

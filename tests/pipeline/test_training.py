@@ -124,7 +124,10 @@ def test_resuming_on_other_data_is_refused(config, tmp_path, motion_dataset, cap
         (["fit", "--config", "CONFIG", "--data.init_args.sided_classes", "['up and away']"], "'up and away'"),
         (["fit", "--config", "CONFIG", "--model.init_args.mixup_alpha", "-1"], "mixup_alpha=-1"),
         (["fit", "--config", "CONFIG", "--model", "C4D"], "C4D"),
-        (["fitt"], "there is no verb 'fitt'; choose one of fit"),
+        (["fitt"], "there is no verb 'fitt'; did you mean 'fit'?"),
+        (["zzz"], "there is no verb 'zzz'; choose one of fit"),
+        (["pack", "--anotations", "x"], "there is no option --anotations; did you mean --annotations?"),
+        (["plan", "x", "--zzz"], "there is no option --zzz; `python -m pipeline plan --help` lists them"),
         (["pack", "--shortside", "3"], "--shortside"),
     ],
 )
