@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def data_loader_workers(cluster: state.LocalCluster) -> Iterator[int]:
-    """Processes that a fork server of this cluster has started: the DataLoader workers of its train workers."""
+    """Processes that a fork server of this cluster has started, the DataLoader workers of its train workers for one."""
     mark = f"{state.CLUSTER_MARK}={cluster.mark}".encode()
     parents, servers = {}, set()
     for folder in Path("/proc").glob("[0-9]*"):
@@ -35,6 +35,7 @@ def data_loader_workers(cluster: state.LocalCluster) -> Iterator[int]:
 def test_the_job_ends_with_the_key(
     local: state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path
 ) -> None:
+    others = set(data_loader_workers(local))  # Ray's dashboard has fork servers of its own
     with serving(motion_dataset) as server:
         data = {"root": server.url, "batch_size": 2, "num_frames": 16, "crop_size": 32, "flip_probability": 0.0}
         content = {
@@ -48,10 +49,11 @@ def test_the_job_ends_with_the_key(
         deadline = time.monotonic() + 150
         while len(server.served) < 30 and time.monotonic() < deadline:
             time.sleep(0.2)
-        server.faults, server.every, server.stall_s = ("stall",), 1, 120
+        # Not for long: the rank whose worker is lost may wait in a collective for the other one, which waits for data.
+        server.faults, server.every, server.stall_s = ("stall",), 1, 20
         time.sleep(2)
         assert len(server.served) >= 30, run_jobs("logs", job).stdout[-3000:]
-        [victim, *rest] = sorted(data_loader_workers(local))
+        [victim, *rest] = sorted(set(data_loader_workers(local)) - others)
         os.kill(victim, signal.SIGKILL)
         killed = time.monotonic()
         followed = run_jobs("logs", job, "--follow", timeout_s=100)
