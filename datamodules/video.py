@@ -2,7 +2,7 @@
 
 import logging
 import multiprocessing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, cached_property
 from typing import Any, Literal
 
@@ -253,18 +253,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         sampler = ClipSampler(self.shape, "random", hp["clips_per_video"], still=hp["still"])
         # `setup` has refused what is to be refused; a loader that was asked for without it mirrors no sided class.
         unmirrored = self._unmirrored("keep" if hp["sided_classes"] == "refuse" else hp["sided_classes"])
-        reader = ClipReader(
-            self.index,
-            rows,
-            sampler,
-            transform,
-            self.decoder,
-            hp["seed"],
-            True,
-            hp["crop_size"],
-            unmirrored=unmirrored,
-            captions=hp["captions"],
-        )
+        reader = replace(self._reader(rows, sampler, transform), skip_errors=True, unmirrored=unmirrored)
         self._say_left_out(rows, hp["train_split"])
         max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self._world_size)
         return PlannedLoader(reader, self._train_requests, max_skipped, **self._worker_options)
@@ -307,22 +296,17 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // hp["clip_step"])
         sampler = ClipSampler(self.shape, method, num_clips, hp["clip_step"] or 1, hp["still"], hp["max_frames"])
         transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
-        reader = ClipReader(
-            self.index,
-            rows,
-            sampler,
-            transform,
-            self.decoder,
-            hp["seed"],
-            False,
-            hp["crop_size"],
-            captions=hp["captions"],
-        )
+        reader = self._reader(rows, sampler, transform)
         video_bytes = num_clips * num_crops * hp["num_frames"] * hp["crop_size"] ** 2 * 3
         # Whole videos differ in length: each is a batch.
         batch_size = 1 if method == "whole" else max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
         requests = EvaluationRequests(len(rows), batch_size, self._rank, self._world_size)
         return PlannedLoader(reader, requests, **self._worker_options)
+
+    def _reader(self, rows: np.ndarray, sampler: ClipSampler, transform: TrainTransform | EvalTransform) -> ClipReader:
+        hp = self.hparams
+        decoding = (self.decoder, hp["seed"], False, hp["crop_size"])
+        return ClipReader(self.index, rows, sampler, transform, *decoding, captions=hp["captions"])
 
     def _say_left_out(self, rows: np.ndarray, split: str) -> None:
         quarantined = self.index.quarantined
