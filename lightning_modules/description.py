@@ -139,6 +139,11 @@ class VideoDescriber(FrameSequenceNetwork):
         self._take(Vocabulary(known, self.hparams["units"]))
 
     @property
+    def compiled_part(self) -> nn.Module:
+        """The 2D network; LSTMs have kernels of their own."""
+        return cast(nn.Module, self.stages.frames)
+
+    @property
     def endpoints_available(self) -> tuple[str, ...]:
         """Names of the stages up to the state."""
         return tuple(name for name in super().endpoints_available if name != "words")

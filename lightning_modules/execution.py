@@ -66,13 +66,13 @@ def _statistics_kept(stage: nn.Module) -> Iterator[None]:
                 norm.num_batches_tracked.copy_(count)
 
 
-def compile_stages(stages: nn.Sequential, device: torch.device) -> None:
-    """Compiles the stages in place with torch.compile; names in the state dict stay as they are.
+def compile_network(network: nn.Module, device: torch.device) -> None:
+    """Compiles a network in place with torch.compile; names in the state dict stay as they are.
 
     Raises:
         ValueError: there is no working compiler for the device.
     """
-    if stages._compiled_call_impl is not None:
+    if network._compiled_call_impl is not None:
         return
     try:
         # Fails here where it can be told what is wrong, not in the first training step.
@@ -83,4 +83,4 @@ def compile_stages(stages: nn.Sequential, device: torch.device) -> None:
             f"compile=True: torch.compile does not work here ({cause.strip()}); install a C++ compiler (and Triton "
             "for GPUs), or leave compile out"
         ) from error
-    stages.compile()
+    network.compile()

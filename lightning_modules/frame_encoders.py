@@ -18,7 +18,8 @@ def make_encoder(
     """A 2D network by name.
 
     Args:
-        name: `small`; `inception_v1`; `timm:NAME` or `torchvision:NAME`, where those packages are installed.
+        name: `small`; `pixels:SIDE`; `inception_v1`; `timm:NAME` or `torchvision:NAME`, where those packages are
+            installed.
         channels: of `small`.
         padding: of `inception_v1`.
         bn_scale: of `inception_v1`.
@@ -32,8 +33,10 @@ def make_encoder(
     if name == "inception_v1":
         return InceptionEncoder(padding, bn_scale)
     package, colon, network = name.partition(":")
+    if package == "pixels" and network.isdecimal() and int(network):
+        return PixelPatch(int(network))
     if not colon or package not in ("timm", "torchvision"):
-        raise ValueError(f"encoder={name!r}: must be small, inception_v1, timm:NAME or torchvision:NAME")
+        raise ValueError(f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, timm:NAME or torchvision:NAME")
     return ForeignEncoder(package, network)
 
 
@@ -76,6 +79,25 @@ class SmallCNN(FrameEncoder):
         """Frames (M, 3, H, W) to features (M, D)."""
         features: Tensor = self.blocks(frames)
         return features
+
+
+class PixelPatch(FrameEncoder):
+    """The frame itself, made small: (M, 3, H, W) to (M, 3 * side^2), means over the cells of a grid. Nothing is learnt.
+
+    One of the two inputs of Srivastava et al. 2015, section 3 ("patches of image pixels").
+
+    Args:
+        side: cells in height and in width.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.output_size = 3 * side**2
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames (M, 3, H, W) to features (M, D)."""
+        return F.adaptive_avg_pool2d(frames, self.side).flatten(1)
 
 
 class InceptionEncoder(FrameEncoder):

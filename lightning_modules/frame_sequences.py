@@ -19,8 +19,9 @@ class FrameSequenceNetwork(VideoNetwork):
     Endpoint: frames (N, T, D), the 2D network's features of every frame.
 
     Args:
-        encoder: the 2D network: `small`, trained from scratch (D is 16 times its last channels); `inception_v1` (D is
-            1024); `timm:NAME` or `torchvision:NAME` where those are installed.
+        encoder: the 2D network: `small`, trained from scratch (D is 16 times its last channels); `pixels:SIDE`, no
+            network but the frame made small (D is 3 SIDE^2); `inception_v1` (D is 1024); `timm:NAME` or
+            `torchvision:NAME` where those are installed.
         encoder_weights: what an `inception_v1` starts from: a name that `python -m pipeline weights list` prints, or a
             checkpoint, of Inception-v1 or of I3D, whose filters are summed over time. Not looked at when a run resumes.
         freeze_encoder: leave the 2D network as it is, also its batch norms' statistics.

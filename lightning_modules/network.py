@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from datamodules.batch import ClipBatch
 from lightning_modules.batch_statistics import PreciseStatistics, synchronizes
 from lightning_modules.checkpoints import SavedNetwork
-from lightning_modules.execution import compile_stages, recompute_activations, use_channels_last
+from lightning_modules.execution import compile_network, recompute_activations, use_channels_last
 from lightning_modules.layer_names import freeze_layers, refuse_unknown_prefixes
 from lightning_modules.optimization import (
     OptimizerName,
@@ -171,6 +171,11 @@ class VideoNetwork(SavedNetwork):
                 break
         return found
 
+    @property
+    def compiled_part(self) -> nn.Module:
+        """What the option `compile` compiles: what a training step calls whole."""
+        return self.stages
+
     # Learning.
 
     def setup(self, stage: str) -> None:
@@ -196,7 +201,7 @@ class VideoNetwork(SavedNetwork):
                 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # we mean it
             recompute_activations(self, self.stages, hp["checkpoint_activations"])
             if hp["compile"]:
-                compile_stages(self.stages, strategy.root_device)
+                compile_network(self.compiled_part, strategy.root_device)
         if hp["channels_last"]:
             use_channels_last(self)
 

@@ -81,6 +81,11 @@ class Video2Vec(FrameSequenceNetwork):
         )
 
     @property
+    def compiled_part(self) -> nn.Module:
+        """The 2D network; LSTMs have kernels of their own."""
+        return cast(nn.Module, self.stages.frames)
+
+    @property
     def endpoints_available(self) -> tuple[str, ...]:
         """Names of the stages up to the state."""
         return tuple(name for name in super().endpoints_available if name != "decoders")

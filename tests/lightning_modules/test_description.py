@@ -45,6 +45,32 @@ def loader(length):
     return torch.utils.data.DataLoader(Captioned(length), batch_size=None)
 
 
+class Share(torch.utils.data.Dataset):
+    """The first five of the eight bars on the first of two ranks, the other three on the second; all on one alone.
+
+    The first has a caption that nobody says.
+    """
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, number):
+        if number > 0:
+            raise IndexError
+        batch, ranks = bars(), torch.distributed
+        alone = not ranks.is_initialized() or ranks.get_world_size() == 1
+        kept = torch.arange(8) if alone else [torch.arange(5), torch.arange(5, 8)][ranks.get_rank()]
+        return batch._replace(
+            clips=batch.clips[kept],
+            video_index=torch.arange(len(kept)),
+            labels=batch.labels[kept],
+            keys=[batch.keys[number] for number in kept],
+            rows=batch.rows[kept],
+            clip_times=batch.clip_times[kept],
+            captions=[batch.captions[number] if number else ["nothing of the kind"] for number in kept.tolist()],
+        )
+
+
 class TestVocabulary:
     def test_words_by_count_then_alphabet(self):
         words = Vocabulary.learn(["The cat sat.", "the dog, the cat"])
@@ -184,6 +210,18 @@ def test_captions_are_learnt_by_heart_and_travel_in_the_checkpoint(tmp_path):
         Trainer(**QUIET, max_epochs=2, default_root_dir=tmp_path).fit(
             small(training_captions=["something else"]), loader(1), ckpt_path=str(tmp_path / "last.ckpt")
         )
+
+
+def test_two_ranks_judge_captions_as_one_does(tmp_path):
+    model = small(optimizer="adamw", learning_rate=0.01, weight_decay=0.0)
+    settings = QUIET | {"default_root_dir": tmp_path, "use_distributed_sampler": False}
+    Trainer(**settings, max_epochs=1).fit(model, loader(45))
+    judged = [
+        Trainer(**settings, **ranks).test(model, torch.utils.data.DataLoader(Share(), batch_size=None), verbose=False)
+        for ranks in ({}, {"strategy": "ddp_spawn", "devices": 2})
+    ]
+    assert judged[1][0] == pytest.approx(judged[0][0], abs=1e-5)
+    assert 0.0 < judged[0][0]["test/bleu4"] < 1.0
 
 
 def test_views_are_averaged_and_empty_batches_pass():

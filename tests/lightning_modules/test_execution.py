@@ -4,7 +4,7 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lightning_modules import C3D, CNNLSTM, I3D, VideoClassifier
+from lightning_modules import C3D, CNNLSTM, I3D, Video2Vec, VideoClassifier, VideoNetwork
 from lightning_modules.execution import recompute_activations, use_channels_last
 from tests.lightning_modules.clip_batches import moving_bars
 
@@ -88,18 +88,25 @@ def test_channels_last_is_a_layout_only(name, tmp_path):
     torch.testing.assert_close(loaded.clip_logits(x), model.eval().clip_logits(x))
 
 
+COMPILED = {
+    "C3D": lambda **kwargs: C3D(width=1, crop_size=32, num_classes=2, dropout=0.0, **kwargs),
+    "Video2Vec": lambda **kwargs: Video2Vec(channels=(4, 8), hidden_size=8, predicted_frames=4, **kwargs),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a C++ compiler at work
-def test_a_compiled_network_learns_the_same_and_its_checkpoint_loads_without(tmp_path):
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_network_learns_the_same_and_its_checkpoint_loads_without(name, tmp_path):
     torch.manual_seed(0)
-    plain = C3D(width=1, crop_size=32, num_classes=2, dropout=0.0)
+    plain = COMPILED[name]()
     torch.manual_seed(0)
-    compiled = C3D(width=1, crop_size=32, num_classes=2, dropout=0.0, compile=True)
+    compiled = COMPILED[name](compile=True)
     fit(plain, tmp_path)
     trainer = fit(compiled, tmp_path)
-    assert compiled.stages._compiled_call_impl is not None
+    assert compiled.compiled_part._compiled_call_impl is not None
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    loaded = VideoClassifier.load(tmp_path / "last.ckpt")
+    loaded = VideoNetwork.load(tmp_path / "last.ckpt")
     assert loaded.state_dict().keys() == plain.state_dict().keys()
     for first, second in zip(plain.parameters(), loaded.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)

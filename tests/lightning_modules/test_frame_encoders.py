@@ -23,6 +23,17 @@ def test_chunks_change_nothing():
     torch.testing.assert_close(whole[1, 4], network(clips[1, :, 4][None])[0])
 
 
+def test_a_patch_of_pixels_is_the_frame_made_small():
+    network = make_encoder("pixels:2")
+    frame = torch.arange(3 * 4 * 4.0).view(1, 3, 4, 4)
+    cells = [frame[0, :, y : y + 2, x : x + 2].mean((1, 2)) for y in (0, 2) for x in (0, 2)]
+    assert network.output_size == 12
+    torch.testing.assert_close(network(frame)[0], torch.stack(cells, dim=1).flatten())
+    for name in ("pixels", "pixels:0", "pixels:-4"):
+        with pytest.raises(ValueError, match=f"encoder='{name}': must be"):
+            make_encoder(name)
+
+
 def test_a_frozen_encoder_stays_as_it_is():
     model = CNNLSTM(num_classes=2, channels=(4,), hidden_size=3, freeze_encoder=True, dropout=0.0).train()
     encoder = model.stages.frames
@@ -65,7 +76,7 @@ def test_encoder_weights_for_other_arguments_are_refused(tmp_path):
 
 def test_unknown_encoders_say_what_there_is():
     with pytest.raises(
-        ValueError, match="encoder='resnet18': must be small, inception_v1, timm:NAME or torchvision:NAME"
+        ValueError, match="encoder='resnet18': must be small, pixels:SIDE, inception_v1, timm:NAME or torchvision:NAME"
     ):
         make_encoder("resnet18")
 
