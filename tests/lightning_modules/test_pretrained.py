@@ -12,7 +12,8 @@ import torch
 
 from lightning_modules import C3D, CNNLSTM, I3D, InceptionV1, VideoClassifier
 from lightning_modules.array_pickles import read_arrays
-from lightning_modules.pretrained import CACHE_VARIABLE, fetch, find_published, read_weights
+from lightning_modules.fetching import CACHE_VARIABLE, fetch, find_published
+from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED
 from lightning_modules.weight_keys import NAMINGS
 
