@@ -82,7 +82,7 @@ class SmallCNN(FrameEncoder):
 
 
 class PixelPatch(FrameEncoder):
-    """The frame itself, made small: (M, 3, H, W) to (M, 3 * side^2), means over the cells of a grid. Nothing is learnt.
+    """The frame itself, gray and small: (M, 3, H, W) to (M, side^2), means over the cells of a grid. Nothing is learnt.
 
     One of the two inputs of Srivastava et al. 2015, section 3 ("patches of image pixels").
 
@@ -93,11 +93,11 @@ class PixelPatch(FrameEncoder):
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
-        self.output_size = 3 * side**2
+        self.output_size = side**2
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames (M, 3, H, W) to features (M, D)."""
-        return F.adaptive_avg_pool2d(frames, self.side).flatten(1)
+        return F.adaptive_avg_pool2d(frames.mean(dim=1, keepdim=True), self.side).flatten(1)
 
 
 class InceptionEncoder(FrameEncoder):

@@ -20,7 +20,7 @@ class FrameSequenceNetwork(VideoNetwork):
 
     Args:
         encoder: the 2D network: `small`, trained from scratch (D is 16 times its last channels); `pixels:SIDE`, no
-            network but the frame made small (D is 3 SIDE^2); `inception_v1` (D is 1024); `timm:NAME` or
+            network but the frame, gray and small (D is SIDE^2); `inception_v1` (D is 1024); `timm:NAME` or
             `torchvision:NAME` where those are installed.
         encoder_weights: what an `inception_v1` starts from: a name that `python -m pipeline weights list` prints, or a
             checkpoint, of Inception-v1 or of I3D, whose filters are summed over time. Not looked at when a run resumes.
