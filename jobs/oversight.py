@@ -7,6 +7,7 @@ for, not those that wait.
 
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -164,7 +165,10 @@ def _innermost(stack: str) -> str:
     frames = [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")]
     own = [frame for frame in frames if "site-packages" not in frame and "/lib/python" not in frame]
     found = (own or frames)[-1:]
-    return found[0].removeprefix("File ").replace('"', "").replace(" in ", " ") if found else ""
+    if not found:
+        return ""
+    place = found[0].removeprefix("File ").replace('"', "").replace(" in ", " ")
+    return re.sub(r".*/_ray_pkg_\w+/", "", place)  # the upload's folder on that node
 
 
 def _kill(beat: Beat) -> None:

@@ -159,18 +159,21 @@ class ReportCheckpoints(pl.Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_step = trainer.global_step
-        self._pulse.at(f"step {trainer.global_step}, saving a checkpoint")
-        if not trainer.is_global_zero:
-            self._pulse.at(f"step {trainer.global_step}, waiting for rank 0 to save a checkpoint")
+        self._pulse.at(f"after step {trainer.global_step}, saving a checkpoint")
         if store is None:
             return
         metrics, before = self._metrics(trainer), trainer.strategy.checkpoint_io
         writer = _Writer(store, trainer.global_step, metrics)
+        if not trainer.is_global_zero:  # rank 0 passes this place when it has written
+            self._pulse.at(f"after step {trainer.global_step}, waiting for rank 0 to save a checkpoint")
         trainer.strategy.checkpoint_io = writer
         try:
             trainer.save_checkpoint("", weights_only=False)  # all ranks: strategies may gather; rank 0 writes
         finally:
             trainer.strategy.checkpoint_io = before
+        if trainer.is_global_zero:
+            self._pulse.at("")
+        self._pulse.place = f"after step {trainer.global_step}, waiting for data"
         self._failure = writer.failure
         self._saved_at = time.monotonic()
         if trainer.is_global_zero and writer.failure is None:
