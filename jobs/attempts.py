@@ -20,6 +20,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.backend import SigtermTorchConfig
 from jobs.oversight import Overseer
@@ -93,7 +94,8 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
     """
     spec, failures = job.spec, 0
     sizes: list[int] = []
-    board = ray.remote(num_cpus=0)(Board).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, max_restarts=-1)(Board).options(scheduling_strategy=here).remote()
     with Overseer(spec, board) as overseer, _stop_on_sigterm(overseer):
         while True:
             if overseer.stopping:

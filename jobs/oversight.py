@@ -70,7 +70,8 @@ class Overseer:
 
     def begin(self) -> None:
         """An attempt begins: what was told of the one before counts no more."""
-        ray.get(self._board.forget.remote())
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self._board.forget.remote(), timeout=30)
         self._may_grow_at = time.monotonic() + self._spec.grow_check_s
 
     def _look_on(self) -> None:

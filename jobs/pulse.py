@@ -169,9 +169,13 @@ def take_sigterm() -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     def note(number: int, frame: Any) -> None:
-        if terminated.is_set() and callable(before):
+        if not terminated.is_set():
+            terminated.set()
+        elif callable(before):
             before(number, frame)
-        terminated.set()
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, note)
 

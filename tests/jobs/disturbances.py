@@ -75,17 +75,26 @@ class _Bomb:
 
 
 class Seen(pl.Callback):
-    """Notes who trained on what: `FOLDER/{rank}-{pid}.txt`, a line a step: epoch, steps done before, keys."""
+    """Notes who trained on what, in `FOLDER/{attempt}-{rank}.txt`.
+
+    The first line: time, steps done before. Then a line a step: epoch, steps done before, ranks, learning rate, keys.
+    """
 
     def __init__(self, folder: str, delay: float = 0.0) -> None:
         self.folder = Path(folder)
         self.delay = delay
 
+    def on_train_start(self, trainer, pl_module):
+        from jobs import pulse
+
+        self.file = (self.folder / f"{pulse.current.group}-{trainer.global_rank}.txt").open("w", buffering=1)
+        print(time.time(), trainer.global_step, file=self.file)
+
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         time.sleep(self.delay)
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        with (self.folder / f"{trainer.global_rank}-{os.getpid()}.txt").open("a") as file:
-            print(trainer.current_epoch, trainer.global_step - 1, trainer.world_size, rate, *batch.keys, file=file)
+        words = [trainer.current_epoch, trainer.global_step - 1, trainer.world_size, rate, *batch.keys]
+        print(*words, file=self.file)
 
 
 class Hangs(pl.Callback):
