@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import yaml
@@ -52,7 +53,7 @@ class Turns(pl.Callback):
         """Notes the time, and hands over where a block ends."""
         if trainer.is_global_zero:
             with self.times.open("a") as file:
-                print(time.time(), os.getpid(), trainer.global_step, file=file)
+                print(time.time(), os.getpid(), trainer.global_step, time.process_time(), file=file)
             if self.turn is not None and trainer.global_step % self.steps == 0:
                 give(self.turn, self.other)
 
@@ -64,10 +65,19 @@ def give(turn: Path, to: str) -> None:
     aside.replace(turn)
 
 
-def read_times(path: Path) -> list[tuple[float, int, int]]:
-    """Time, process and steps done, in order."""
+class Moment(NamedTuple):
+    """The end of a step of rank 0."""
+
+    when: float  # seconds since the epoch
+    pid: int
+    step: int
+    cpu: float  # the process's processor time, of all its threads, in seconds
+
+
+def read_times(path: Path) -> list[Moment]:
+    """In order."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return [(float(when), int(pid), int(step)) for when, pid, step in map(str.split, lines)]
+    return [Moment(float(a), int(b), int(c), float(d)) for a, b, c, d in map(str.split, lines)]
 
 
 class Benchmark:
@@ -139,16 +149,23 @@ class Benchmark:
         """When a step was done, of those after a time."""
         deadline = time.time() + limit_s
         while time.time() < deadline:
-            for when, _, done in read_times(self.folder / f"{me}.times"):
-                if done >= step and when > after:
-                    return when
+            for each in read_times(self.folder / f"{me}.times"):
+                if each.step >= step and each.when > after:
+                    return each.when
             time.sleep(0.05)
         raise TimeoutError(f"{me}: no step {step} within {limit_s} s")
 
 
-def speeds(benchmark: Benchmark, rounds: int) -> list[tuple[float, float]]:
-    """Seconds a step under Ray and under torchrun, of each round, the first one left out."""
+def speeds(benchmark: Benchmark, rounds: int) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Seconds and processor seconds a step under Ray and under torchrun, of each round, the first one left out."""
     total = (rounds + 1) * benchmark.steps
+
+    def block_of(me: str, number: int) -> tuple[float, float]:
+        moments = read_times(benchmark.folder / f"{me}.times")
+        mine = [each for each in moments if number * benchmark.steps < each.step <= (number + 1) * benchmark.steps]
+        steps = len(mine) - 1
+        return (mine[-1].when - mine[0].when) / steps, (mine[-1].cpu - mine[0].cpu) / steps
+
     give(benchmark.folder / "turn", RAY)
     words = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pipeline", "fit", "--config"]
     words += [benchmark.config(TORCHRUN, total, True), "--trainer.strategy", "ddp", "--trainer.devices", "2"]
@@ -159,6 +176,7 @@ def speeds(benchmark: Benchmark, rounds: int) -> list[tuple[float, float]]:
             env=benchmark.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # as the cluster has one: the kernel shares processors out by session
         )
         job = benchmark.submit("speed", benchmark.config(RAY, total, True), 0)
         benchmark.wait_for_step(RAY, benchmark.steps)
@@ -168,18 +186,7 @@ def speeds(benchmark: Benchmark, rounds: int) -> list[tuple[float, float]]:
         print(f"the cluster's processes but the train workers took {100 * share:.1f} % of one core meanwhile")
         benchmark.call("jobs", "logs", job, "--follow")
         process.wait(120)
-    seconds = []
-    for block in range(1, rounds + 1):
-        pair = []
-        for me in (RAY, TORCHRUN):
-            of_block = [
-                when
-                for when, _, done in read_times(benchmark.folder / f"{me}.times")
-                if block * benchmark.steps < done <= (block + 1) * benchmark.steps
-            ]
-            pair.append((of_block[-1] - of_block[0]) / (len(of_block) - 1))
-        seconds.append((pair[0], pair[1]))
-    return seconds
+    return [(block_of(RAY, number), block_of(TORCHRUN, number)) for number in range(1, rounds + 1)]
 
 
 def starts(benchmark: Benchmark) -> tuple[float, float, float]:
@@ -190,7 +197,7 @@ def starts(benchmark: Benchmark) -> tuple[float, float, float]:
     job = benchmark.submit("start", config, every)
     first = benchmark.wait_for_step(RAY, 1) - begun
     benchmark.wait_for_step(RAY, 12)
-    victim = read_times(benchmark.folder / "ray.times")[-1][1]
+    victim = read_times(benchmark.folder / "ray.times")[-1].pid
     os.kill(victim, signal.SIGKILL)
     killed = time.time()
     again = benchmark.wait_for_step(RAY, 1, after=killed + 0.5) - killed
@@ -198,10 +205,16 @@ def starts(benchmark: Benchmark) -> tuple[float, float, float]:
     times = read_times(benchmark.folder / "ray.times")
     plain: list[float] = []
     saving: list[float] = []
-    for (before, pid, done), (when, same, _) in itertools.pairwise(times):
-        if pid == same:
-            (saving if done % every == 0 else plain).append(when - before)
+    for one, next_one in itertools.pairwise(times):
+        if one.pid == next_one.pid:
+            (saving if one.step % every == 0 else plain).append(next_one.when - one.when)
     return first, again, statistics.median(saving) - statistics.median(plain)
+
+
+def report(what: str, ratios: list[float]) -> None:
+    """Median and quartiles."""
+    low, _, high = statistics.quantiles(ratios, n=4)
+    print(f"{what}: median {statistics.median(ratios):.4f}, quartiles {low:.4f} and {high:.4f}")
 
 
 def main() -> None:
@@ -210,24 +223,25 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=10, help="of a block")
+    parser.add_argument("--only-speed", action="store_true")
     options = parser.parse_args()
     benchmark = Benchmark(options.folder.resolve(), options.steps)
     benchmark.call("jobs", "up", "--num_cpus", "2")
     try:
-        print(f"load before: {os.getloadavg()[0]:.1f}")
-        first, again, save = starts(benchmark)
-        [saved, *_] = (benchmark.folder / "runs" / "start" / "checkpoints").glob("*.ckpt")
-        print(f"submit to first step: {first:.1f} s; SIGKILL to the next step: {again:.1f} s")
-        print(f"a checkpoint of {saved.stat().st_size / 1e6:.1f} MB: {save:.3f} s")
+        if not options.only_speed:
+            print(f"load before: {os.getloadavg()[0]:.1f}")
+            first, again, save = starts(benchmark)
+            [saved, *_] = (benchmark.folder / "runs" / "start" / "checkpoints").glob("*.ckpt")
+            print(f"submit to first step: {first:.1f} s; SIGKILL to the next step: {again:.1f} s")
+            print(f"a checkpoint of {saved.stat().st_size / 1e6:.1f} MB: {save:.3f} s", flush=True)
         print(f"load before: {os.getloadavg()[0]:.1f}")
         pairs = speeds(benchmark, options.rounds)
         print(f"load after: {os.getloadavg()[0]:.1f}")
         for ray, torchrun in pairs:
-            print(f"ray {1 / ray:.3f} steps/s, torchrun {1 / torchrun:.3f} steps/s, ratio {torchrun / ray:.3f}")
-        ratios = [torchrun / ray for ray, torchrun in pairs]
-        spread = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios
-        print(f"steps/s under Ray / under torchrun: median {statistics.median(ratios):.4f}, quartiles", end=" ")
-        print(", ".join(f"{each:.4f}" for each in (spread[0], spread[-1])))
+            print(f"ray {1 / ray[0]:.3f} steps/s, torchrun {1 / torchrun[0]:.3f} steps/s;", end=" ")
+            print(f"processor seconds a step {ray[1]:.3f} and {torchrun[1]:.3f}")
+        report("steps/s under Ray / under torchrun", [torchrun[0] / ray[0] for ray, torchrun in pairs])
+        report("processor seconds a step, Ray / torchrun", [ray[1] / torchrun[1] for ray, torchrun in pairs])
     finally:
         benchmark.call("jobs", "down")
 
