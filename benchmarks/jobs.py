@@ -43,6 +43,11 @@ class Turns(pl.Callback):
         self.me, self.steps, self.times = me, steps, Path(times)
         self.other = TORCHRUN if me == RAY else RAY
 
+    def on_train_start(self, trainer, pl_module):
+        """A session of its own, as torchrun gives each rank: the kernel's autogroups share processors by session."""
+        with contextlib.suppress(PermissionError):  # it leads one
+            os.setsid()
+
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         """Waits, where a block begins."""
         if self.turn is not None and trainer.global_step % self.steps == 0:
@@ -176,7 +181,6 @@ def speeds(benchmark: Benchmark, rounds: int) -> list[tuple[tuple[float, float],
             env=benchmark.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # as the cluster has one: the kernel shares processors out by session
         )
         job = benchmark.submit("speed", benchmark.config(RAY, total, True), 0)
         benchmark.wait_for_step(RAY, benchmark.steps)
