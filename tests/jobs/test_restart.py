@@ -16,7 +16,7 @@ from tests.jobs import disturbances
 from tests.jobs.conftest import SPEC, Run
 from tests.jobs.own_module import CONFIG
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def wait_for_log(run_jobs: Run, job: str, pattern: str, seconds: float = 150) -> re.Match[str]:
@@ -61,7 +61,7 @@ def test_the_weights_are_those_of_a_calm_run(
     words = ["submit", "--spec", SPEC, "--no_check", "--checkpoint_every_n_steps", "1", "--max_failures", "5", "--wait"]
     logs = {}
     for name in ("calm", "shaken"):
-        finished = run_jobs(*words, "--name", name, "--", "fit", "--config", f"{name}.yaml", timeout_s=550)
+        finished = run_jobs(*words, "--name", name, "--", "fit", "--config", f"{name}.yaml", timeout_s=1000)
         assert finished.returncode == 0, finished.stdout
         logs[name] = finished.stdout
     log = logs["shaken"]
