@@ -1,55 +1,130 @@
-"""ReportCheckpoints: Lightning's checkpoints, handed to Ray Train, which keeps them and restarts from the newest."""
+"""ReportCheckpoints: when a job's checkpoints are saved, and how its ranks leave together."""
 
 import gc
 import math
-import sys
-import tempfile
-import threading
+import time
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import ray.train
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from jobs.results import CHECKPOINT_FILE, SCORE
+from jobs import pulse
+from jobs.checkpoints import CheckpointStore
+from pipeline.preemption import LateAgreement
 
-training_started = threading.Event()  # set at this process's first training step
+store: CheckpointStore | None = None  # of this process's run; set by the train worker before the Trainer starts
+
+
+class LeaveError(Exception):
+    """Raised on all ranks, at the same step, after its checkpoint was saved: the run goes on in another attempt.
+
+    Attributes:
+        reason: Why.
+        step: Optimizer steps done.
+    """
+
+    def __init__(self, reason: str, trainer: pl.Trainer) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.step = trainer.global_step
+        self._trainer = trainer
+
+    def drop_wrapper(self) -> None:
+        """As `ReportCheckpoints.teardown`, which Lightning does not call after an exception."""
+        drop_ddp_wrapper(self._trainer)
+
+
+def drop_ddp_wrapper(trainer: pl.Trainer) -> None:
+    """While the process group is still there: after it, gloo aborts one exit in ten."""
+    trainer.strategy.model = None
+    gc.collect()
+
+
+class LastCheckpointError(OSError):
+    """Training is done, and its last checkpoint cannot be written."""
 
 
 class ReportCheckpoints(pl.Callback):
-    """Reports a full checkpoint every N optimizer steps and at the ends of epochs.
+    """Saves a full checkpoint every N optimizer steps, every M minutes and at the ends of epochs.
 
-    All ranks take part: saving and reporting are collective. Rank 0's file goes to a temporary folder, and from there
-    to `{storage_path}/{name}/checkpoint_<time>/`. It counts once Ray's record of checkpoints, written last, names it.
+    All ranks take part; rank 0 writes. One that cannot be written costs a line, and training goes on: the next may go
+    well, and until then those that are there stay. Only the last one of a run must be written.
 
     Args:
-        every_n_steps: optimizer steps between checkpoints within an epoch; 0: none but at the ends of epochs.
-        monitor: a validation metric, by which Ray Train tells which checkpoints to keep. One that was not validated
-            ranks below all that were.
-        monitor_mode: whether more (`max`) or less (`min`) of it is better.
+        every_n_steps: Optimizer steps between checkpoints within an epoch; 0: none for their number.
+        monitor: A validation metric, by which the best are told. It is noted with the weights that it measured only.
+        monitor_mode: Whether more (`max`) or less (`min`) of it is better.
+        every_minutes: Minutes between checkpoints within an epoch, by rank 0's clock; 0: none for the time.
     """
 
     def __init__(
-        self, every_n_steps: int = 1000, monitor: str = "val/top1", monitor_mode: Literal["max", "min"] = "max"
+        self,
+        every_n_steps: int = 1000,
+        monitor: str = "val/top1",
+        monitor_mode: Literal["max", "min"] = "max",
+        every_minutes: float = 0.0,
     ) -> None:
         self.every_n_steps = every_n_steps
+        self.every_minutes = every_minutes
         self.monitor = monitor
-        self.sign = 1.0 if monitor_mode == "max" else -1.0
-        self._reported_step = -1
+        self.monitor_mode = monitor_mode
+        self._saved_step = -1
+        self._saved_at = 0.0
+        self._step = 0  # of the last optimizer step that was looked at
         self._validated_step = -1
+        self._failure: OSError | None = None
+        self._to_leave = LateAgreement()
+        self._to_save = LateAgreement()
+        self._pulse = pulse.current or pulse.Pulse(0, 1, "")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A resumed run does not report the checkpoint that it came from again."""
-        self._reported_step = trainer.global_step
+        """A resumed run does not save the checkpoint that it came from again."""
+        self._saved_step = self._step = trainer.global_step
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """For the watch: the batch has come."""
+        self._pulse.at(f"step {trainer.global_step + 1}, forward")
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Any) -> None:
+        """For the watch: from here to the optimizer's step ranks wait for each other's gradients."""
+        self._pulse.at(f"step {trainer.global_step + 1}, backward")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Reports in the middle of an epoch; its last step is left to `on_train_epoch_end`."""
-        training_started.set()
-        due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
-        if due and trainer.global_step > self._reported_step and not trainer.is_last_batch:
-            self._report(trainer)
+        """Saves in the middle of an epoch; at its last step that is left to `on_train_epoch_end`."""
+        self._pulse.trains = True
+        self._pulse.at(f"after step {trainer.global_step}, waiting for data")
+        if trainer.global_step == self._step:
+            return  # gradients are being gathered
+        self._step = trainer.global_step
+        leave = self._to_leave.any_rank(trainer, self._pulse.wants_to_leave())
+        due = self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0
+        if self.every_minutes > 0:
+            due |= self._to_save.any_rank(trainer, trainer.is_global_zero and self._is_time())
+        if trainer.is_last_batch:
+            return
+        if (leave or due) and trainer.global_step > self._saved_step:
+            self._save(trainer)
+        if leave:
+            self._finish_agreements()
+            raise LeaveError(self._pulse.leave or "another rank was told to end (SIGTERM)", trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """For the watch."""
+        self._pulse.at(f"validation after step {trainer.global_step}")
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        """Likewise."""
+        self._pulse.at("test")
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        """Likewise."""
+        self._pulse.at("predict")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Notes for which weights the validation metrics hold."""
@@ -57,24 +132,52 @@ class ReportCheckpoints(pl.Callback):
             self._validated_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reports at the end of an epoch, behind its validation."""
-        if trainer.global_step > self._reported_step:
-            self._report(trainer)
+        """Saves at the end of an epoch, behind its validation."""
+        if trainer.global_step > self._saved_step:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The last checkpoint must be there.
+
+        Raises:
+            LastCheckpointError: On rank 0: it could not be written.
+        """
+        self._finish_agreements()
+        if self._failure is not None:
+            raise LastCheckpointError(f"training is done, but its last checkpoint cannot be written: {self._failure}")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Drops the DDP wrapper while the process group is still there: after it, gloo aborts one exit in ten."""
-        trainer.strategy.model = None
-        gc.collect()
+        """Drops what would be in the way of an exit in order."""
+        drop_ddp_wrapper(trainer)
 
-    def _report(self, trainer: pl.Trainer) -> None:
-        self._reported_step = trainer.global_step
-        metrics = self._metrics(trainer)
-        with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
-            trainer.save_checkpoint(Path(folder) / CHECKPOINT_FILE, weights_only=False)  # all ranks; rank 0 writes
-            checkpoint = ray.train.Checkpoint.from_directory(folder) if trainer.is_global_zero else None
-            ray.train.report(metrics, checkpoint=checkpoint)  # returns when it is in the storage
+    def _finish_agreements(self) -> None:
+        self._to_leave.finish()
+        self._to_save.finish()
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self._saved_at >= 60 * self.every_minutes
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._saved_step = trainer.global_step
+        self._pulse.at(f"after step {trainer.global_step}, saving a checkpoint")
+        if store is None:
+            return
+        metrics, before = self._metrics(trainer), trainer.strategy.checkpoint_io
+        writer = _Writer(store, trainer.global_step, metrics)
+        if not trainer.is_global_zero:  # rank 0 passes this place when it has written
+            self._pulse.at(f"after step {trainer.global_step}, waiting for rank 0 to save a checkpoint")
+        trainer.strategy.checkpoint_io = writer
+        try:
+            trainer.save_checkpoint("", weights_only=False)  # all ranks: strategies may gather; rank 0 writes
+        finally:
+            trainer.strategy.checkpoint_io = before
         if trainer.is_global_zero:
-            shown = (f"{name} {value:.4g}" for name, value in metrics.items() if name != SCORE)
+            self._pulse.at("")
+        self._pulse.place = f"after step {trainer.global_step}, waiting for data"
+        self._failure = writer.failure
+        self._saved_at = time.monotonic()
+        if trainer.is_global_zero and writer.failure is None:
+            shown = (f"{name} {value:.4g}" for name, value in metrics.items())
             print(f"checkpoint reported: {', '.join(shown)}", flush=True)
 
     def _metrics(self, trainer: pl.Trainer) -> dict[str, Any]:
@@ -83,6 +186,36 @@ class ReportCheckpoints(pl.Callback):
         if self._validated_step != trainer.global_step:
             stage = self.monitor.partition("/")[0] + "/"
             logged = {name: value for name, value in logged.items() if not name.startswith(stage)}
-        score = self.sign * logged.get(self.monitor, math.nan)
-        score = score if math.isfinite(score) else -sys.float_info.max  # Ray's JSON has neither NaN nor infinity
-        return {**logged, SCORE: score, "epoch": trainer.current_epoch, "step": trainer.global_step}
+        finite = {name: value for name, value in logged.items() if math.isfinite(value)}
+        return {**finite, "epoch": trainer.current_epoch, "step": trainer.global_step}
+
+
+class _Writer(TorchCheckpointIO):
+    """Writes to the store what Lightning has gathered. An error must not leave rank 0's barrier to the others."""
+
+    def __init__(self, target: CheckpointStore, step: int, metrics: dict[str, Any]) -> None:
+        super().__init__()
+        self._store = target
+        self._step = step
+        self._metrics = metrics
+        self.failure: OSError | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Called on rank 0."""
+        import torch
+
+        def write(target: Path) -> None:
+            try:
+                torch.save(checkpoint, target)
+            except RuntimeError as error:  # torch's own writer says so of a disk that is full
+                raise OSError(str(error).splitlines()[0]) from error
+
+        try:
+            self._store.save(write, self._step, self._metrics)
+        except OSError as error:
+            self.failure = error
+            print(
+                f"warning: the checkpoint of step {self._step} cannot be written ({error}); training goes on, the "
+                "newest one that was stays, and the next is tried when it is due",
+                flush=True,
+            )

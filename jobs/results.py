@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow.fs
 
-CHECKPOINT_FILE = "checkpoint.ckpt"  # in the folder of each reported checkpoint
+from datamodules.aside import write_aside
+
 CONFIG_FILE = "config.yaml"  # the whole configuration of the run
 RESULT_FILE = "result.json"
-SCORE = "checkpoint_score"  # of each report: more is better, and always a finite number
 FAILURES_FILE = "failures.jsonl"
 
 
@@ -33,11 +33,11 @@ class RunFolder:
         self.name = name
         self.path = f"{root}/{name}"
         self.address = f"{storage_path}/{name}"
-        self._is_local = isinstance(self.filesystem, pyarrow.fs.LocalFileSystem)
+        self.is_local = isinstance(self.filesystem, pyarrow.fs.LocalFileSystem)
 
     def write_config(self, text: str) -> None:
         """Write `config.yaml`."""
-        self._write(CONFIG_FILE, text.encode())
+        self.write(CONFIG_FILE, text.encode())
 
     def read_result(self) -> dict[str, Any] | None:
         """`result.json` of a finished run; None where there is none."""
@@ -48,33 +48,18 @@ class RunFolder:
             return None
         return content
 
-    def finish(
-        self,
-        reported: Sequence[tuple[str, Mapping[str, Any]]],
-        *,
-        last: str | None,
-        monitor: str,
-        mode: str,
-        facts: Mapping[str, Any],
-    ) -> None:
-        """Publish the best and the last checkpoint and, when they are there, write result.json.
+    def finish(self, chosen: Mapping[str, tuple[str, Mapping[str, Any]]], *, facts: Mapping[str, Any]) -> None:
+        """Publish checkpoints under lasting names and, when they are there, write result.json.
 
         Args:
-            reported: Checkpoint folder and metrics of the checkpoints that were kept.
-            last: The folder of the newest one; None where there is none.
-            monitor: The metric that says which is best.
-            mode: `max` or `min`.
+            chosen: By what they are called, `best` and `last`: path on this file system, and metrics.
             facts: What else result.json holds. NaN becomes null, which JSON has.
         """
-        paths: dict[str, str] = {}
-        metrics: dict[str, Mapping[str, Any]] = {}
-        if last is not None:
-            best = reported[best_of(reported, monitor, mode)]
-            paths = {"best": self.publish(best[0], "best.ckpt"), "last": self.publish(last, "last.ckpt")}
-            metrics = {"best": best[1], "last": dict(reported)[last]}
+        paths = {label: self.publish(path, f"{label}.ckpt") for label, (path, _) in chosen.items()}
+        metrics = {label: measured for label, (_, measured) in chosen.items()}
         reasons = [failure["reason"] for failure in self.read_failures()]
         content = {"status": "finished", "checkpoints": paths, "metrics": metrics, "failures": reasons, **facts}
-        self._write(RESULT_FILE, json.dumps(_plain(content), indent=1).encode())
+        self.write(RESULT_FILE, json.dumps(plain(content), indent=1).encode())
 
     def last_lines(self) -> list[str]:
         """Where the checkpoints and the result of a finished run are."""
@@ -82,20 +67,26 @@ class RunFolder:
         lines = [f"{name} checkpoint: {path}" for name, path in result["checkpoints"].items()]
         return [*lines, f"result: {self.address}/{RESULT_FILE}"]
 
-    def failure_lines(self, reason: str, *, since: float) -> list[str]:
+    def failure_lines(self, reason: str, newest: str | None, *, since: float) -> list[str]:
         """What happened, where the newest checkpoint is, and how to go on.
 
         Args:
             reason: Said where no rank left one.
+            newest: The address of the newest checkpoint; None where there is none.
             since: When this submission of the run began, in seconds since the epoch.
         """
         failures = [failure for failure in self.read_failures() if failure["time"] >= since]
-        selector = pyarrow.fs.FileSelector(self.path, allow_not_found=True)
-        kept = sorted(each.path for each in self.filesystem.get_file_info(selector) if "checkpoint_2" in each.path)
-        lines = [f"error: {failures[-1]['reason'] if failures else reason}"]
-        if kept:
-            lines += [f"newest checkpoint: {kept[-1]}", f"to go on from it, submit again with --name {self.name}"]
-        return lines
+        return [f"error: {failures[-1]['reason'] if failures else reason}", *self.how_to_go_on(newest)]
+
+    def how_to_go_on(self, newest: str | None) -> list[str]:
+        """The last lines of a run that did not finish.
+
+        Args:
+            newest: The address of the newest checkpoint; None where there is none.
+        """
+        if newest is None:
+            return []
+        return [f"newest checkpoint: {newest}", f"to go on from it, submit again with --name {self.name}"]
 
     def read_failures(self) -> list[dict[str, Any]]:
         """What failed so far, in order, over all submissions of this name."""
@@ -108,21 +99,20 @@ class RunFolder:
     def add_failure(self, failure: Mapping[str, Any]) -> None:
         """Append to `failures.jsonl`."""
         lines = [json.dumps(each) for each in [*self.read_failures(), failure]]
-        self._write(FAILURES_FILE, ("\n".join(lines) + "\n").encode())
+        self.write(FAILURES_FILE, ("\n".join(lines) + "\n").encode())
 
-    def publish(self, checkpoint_path: str, name: str) -> str:
-        """Give a reported checkpoint a lasting name: a hard link where the file system has them, else a copy.
+    def publish(self, source: str, name: str) -> str:
+        """Give a checkpoint a lasting name: a hard link where the file system has them, else a copy.
 
         Args:
-            checkpoint_path: The folder of a reported checkpoint, on this file system.
+            source: The file of a checkpoint, on this file system.
             name: Such as best.ckpt.
 
         Returns:
             Its address.
         """
-        source, target = f"{checkpoint_path}/{CHECKPOINT_FILE}", f"{self.path}/{name}"
-        aside = f"{self.path}/.{name}.aside"
-        if self._is_local:
+        target, aside = f"{self.path}/{name}", f"{self.path}/.{name}.aside"
+        if self.is_local:
             Path(aside).unlink(missing_ok=True)
             try:
                 os.link(source, aside)
@@ -133,13 +123,22 @@ class RunFolder:
             self.filesystem.copy_file(source, target)  # an object appears whole or not at all
         return f"{self.address}/{name}"
 
-    def _write(self, name: str, content: bytes) -> None:
-        self.filesystem.create_dir(self.path)
-        aside = f"{self.path}/.{name}.aside" if self._is_local else f"{self.path}/{name}"
-        with self.filesystem.open_output_stream(aside) as stream:
+    def write(self, name: str, content: bytes, *, make_folder: bool = True) -> None:
+        """Write a small file of the run's folder, whole or not at all.
+
+        Args:
+            name: In the run's folder.
+            content: Of the file.
+            make_folder: Make the folder if it is missing, as where a run starts; in mid-run its storage is lost.
+        """
+        if make_folder:
+            self.filesystem.create_dir(self.path)
+        if self.is_local:
+            with write_aside(Path(self.path) / name) as aside:
+                aside.write_bytes(content)
+            return
+        with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
             stream.write(content)
-        if self._is_local:
-            Path(aside).replace(f"{self.path}/{name}")
 
 
 def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
@@ -183,9 +182,10 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:500]}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON has it: null for NaN and infinity."""
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -35,6 +35,9 @@ class JobSpec:
             `python -m jobs up` or an earlier submit started, else a new local one.
         num_workers: Train workers, the ranks of DDP: one process each. `pack` makes num_workers x cpus_per_worker
             shards at once, on a CPU each.
+        min_workers: With how many train workers to begin, or to go on after nodes are lost; the run grows again, up to
+            num_workers, when there is room. Default: num_workers, never fewer.
+        grow_check_s: With min_workers: seconds between two looks for room to grow.
         cpus_per_worker: CPU cores of each train worker; count its DataLoader workers too.
         gpus_per_worker: GPUs of each train worker: 0 (gloo on the CPU) or 1 (nccl).
         threads_per_worker: OMP_NUM_THREADS of each train worker, the same on every node, because sums depend on it in
@@ -44,8 +47,9 @@ class JobSpec:
         max_failures: How often training is taken up again, from the newest checkpoint, after workers die; -1: always.
             For `pack`, how often each shard is.
         checkpoint_every_n_steps: A checkpoint every so many optimizer steps, besides those at the ends of epochs;
-            0: at the ends of epochs only.
-        keep_checkpoints: How many checkpoints are kept: the best by `monitor`; the newest is always kept too.
+            0: not for the number of steps.
+        checkpoint_every_minutes: A checkpoint whenever the last one is so many minutes old; 0: not for the time.
+        keep_checkpoints: How many checkpoints are kept: so many of the newest, and so many of the best by `monitor`.
         monitor: The metric that says which checkpoint is best; where it is not reported, the newest is.
         monitor_mode: Whether more (max) or less (min) of `monitor` is better.
         env: Environment variables of the job's processes. Secrets are refused: they belong in the nodes' environment.
@@ -54,18 +58,23 @@ class JobSpec:
         wandb_mode: WANDB_MODE on the workers. auto: online where the node has a key, else offline.
         start_timeout_s: Seconds to wait until the cluster has room for all workers.
         collective_timeout_s: Seconds after which a collective operation that some rank does not join ends the attempt.
+        hang_timeout_s: Seconds after which a run in which no rank makes progress is ended and taken up again, and the
+            rank that the others wait for is named; more than the longest step, the first one included; 0: never.
         stop_timeout_s: Seconds that a stopped job gets between SIGTERM and SIGKILL.
     """
 
     name: str | None = None
     address: str | None = None
     num_workers: int = 1
+    min_workers: int | None = None
+    grow_check_s: float = 60.0
     cpus_per_worker: int = 1
     gpus_per_worker: int = 0
     threads_per_worker: int | None = None
     storage_path: str = "runs"
     max_failures: int = 3
     checkpoint_every_n_steps: int = 1000
+    checkpoint_every_minutes: float = 15.0
     keep_checkpoints: int = 3
     monitor: str = "val/top1"
     monitor_mode: Literal["max", "min"] = "max"
@@ -75,6 +84,7 @@ class JobSpec:
     wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     start_timeout_s: float = 300.0
     collective_timeout_s: float = 1800.0
+    hang_timeout_s: float = 1200.0
     stop_timeout_s: int = 30
 
     def __post_init__(self) -> None:
@@ -84,11 +94,18 @@ class JobSpec:
         for name, least in lowest.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
+            raise ValueError(
+                f"min_workers={self.min_workers}: must be at least 1 and at most num_workers={self.num_workers}"
+            )
+        for name in ("checkpoint_every_minutes", "hang_timeout_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
         if self.gpus_per_worker not in (0, 1):
             raise ValueError(f"gpus_per_worker={self.gpus_per_worker}: must be 0 or 1; raise num_workers for more GPUs")
         if self.threads_per_worker is not None and self.threads_per_worker < 1:
             raise ValueError(f"threads_per_worker={self.threads_per_worker}: must be at least 1")
-        for name in ("start_timeout_s", "collective_timeout_s"):
+        for name in ("start_timeout_s", "collective_timeout_s", "grow_check_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be more than 0 seconds")
         if self.name is not None and (not self.name or self.name[0] in "-." or not _is_plain(self.name)):
@@ -99,6 +116,11 @@ class JobSpec:
                     f"env: {variable} looks like a secret, and a job's env is shown in the dashboard; set it in the "
                     "environment of the cluster's nodes instead (for a local cluster: before `python -m jobs up`)"
                 )
+
+    @property
+    def fewest_workers(self) -> int:
+        """With how many train workers a run begins or goes on."""
+        return self.num_workers if self.min_workers is None else self.min_workers
 
     @property
     def threads(self) -> int:

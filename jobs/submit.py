@@ -86,7 +86,7 @@ def overlay(spec: JobSpec) -> str:
     """`configs/ray.yaml` with the spec's values filled in."""
     content = yaml.safe_load((Path(__file__).parent / "configs" / "ray.yaml").read_text(encoding="utf-8"))
     report = content["trainer"]["callbacks+"][0]["init_args"]
-    report |= {"every_n_steps": spec.checkpoint_every_n_steps}
+    report |= {"every_n_steps": spec.checkpoint_every_n_steps, "every_minutes": spec.checkpoint_every_minutes}
     report |= {"monitor": spec.monitor, "monitor_mode": spec.monitor_mode}
     content["trainer"]["accelerator"] = "gpu" if spec.gpus_per_worker else "cpu"
     return str(yaml.safe_dump(content))

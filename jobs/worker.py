@@ -1,11 +1,13 @@
 """What runs on every train worker: the command line that a person would type, with the Ray overlay behind it."""
 
 import contextlib
+import dataclasses
 import io
 import logging
 import netrc
 import os
 import sys
+import uuid
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -13,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+from ray.train.collective import broadcast_from_rank_zero
 
 import jobs
-from jobs.results import CHECKPOINT_FILE
+from jobs import pulse
+from jobs.checkpoints import CheckpointStore, NoCheckpointLeftError, SavedCheckpoint
+from jobs.results import RunFolder
 from jobs.spec import OVERLAY_FILE, Job, JobSpec
 from jobs.staging import resolve
 
@@ -29,36 +34,97 @@ def upload_root() -> Path:
     return Path(jobs.__file__).resolve().parent.parent
 
 
-def train_worker(settings: dict[str, Any]) -> None:
+def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """Run `pipeline.training.main` as one rank; Ray Train calls it on every worker, again after each failure.
 
     Args:
-        settings: `args`, the command line with its `upload:` paths, and `job`, the content of job.json.
+        settings: `args`, the command line with its `upload:` paths; `job`, the content of job.json; `board`, the handle
+            of a `jobs.pulse.Board`, or None.
+
+    Returns:
+        `left`: why the ranks saved and left before the end, empty where they came to it; `step`: how far they came.
     """
     job = Job(JobSpec.from_dict(settings["job"]["spec"]), settings["job"]["origin"])
     enter(job)
     import torch  # here: the driver imports this module too, and has no use for them
 
+    from jobs import reporting
     from pipeline.training import main
     from pipeline.words import explain
 
     torch.set_num_threads(job.spec.threads)
     _quieten_ray()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
+    checkpoint, mine = _begin(job, settings["args"][0], settings.get("board"))
     try:
-        main(worker_args(settings["args"], job.spec))
+        main(worker_args(settings["args"], job.spec, checkpoint))
+    except reporting.LeaveError as leave:
+        leave.drop_wrapper()
+        return {"left": leave.reason, "step": leave.step}
     except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
         if stop.code not in (0, None):
             raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
     except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
-        from jobs.reporting import training_started
-
-        if os.environ.get("PIPELINE_DEBUG") or training_started.is_set() or ray.train.get_checkpoint():
+        if os.environ.get("PIPELINE_DEBUG") or mine.trains or checkpoint is not None:
             raise
-        message = explain(error)
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback of the next line
-        raise RefusedError(message) from None
+        raise _refused(explain(error)) from None
+    finally:
+        mine.stop()
+    return {"left": "", "step": 0}
+
+
+def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, pulse.Pulse]:
+    """Let the watch know of this rank, and find the checkpoint to go on from, the same for all ranks.
+
+    Raises:
+        RefusedError: There are checkpoints, but none that can be read.
+    """
+    from jobs import reporting
+
+    context, spec = ray.train.get_context(), job.spec
+    store = run_store(spec)
+    found: dict[str, Any] = {}
+    if context.get_world_rank() == 0:
+        found = {"group": uuid.uuid4().hex, **(_find_checkpoint(store) if verb == "fit" else {})}
+    found = broadcast_from_rank_zero(found)
+    pulse.current = pulse.Pulse(
+        context.get_world_rank(), context.get_world_size(), found["group"], board, spec.hang_timeout_s
+    )
+    pulse.current.start()
+    if "refused" in found:
+        raise _refused(found["refused"])
+    if "lost" in found:
+        raise OSError(found["lost"])
+    reporting.store = store if verb == "fit" else None
+    newest = SavedCheckpoint(**found["newest"]) if found.get("newest") else None
+    return (store.fetch(newest) if newest is not None else None), pulse.current
+
+
+def _find_checkpoint(store: CheckpointStore) -> dict[str, Any]:
+    """On rank 0: what an earlier attempt left, in order."""
+    try:
+        orphans = store.remove_orphans()
+        if orphans:
+            print(f"removed what an earlier attempt left unfinished: {', '.join(orphans)}", flush=True)
+        newest = store.newest_whole(lambda line: print(f"warning: {line}", flush=True))
+    except NoCheckpointLeftError as error:
+        return {"refused": str(error)}
+    except OSError as error:
+        return {"lost": f"the storage cannot be read: {error}"}
+    # Without its metrics: what is broadcast must be small.
+    return {"newest": None if newest is None else dataclasses.asdict(dataclasses.replace(newest, metrics={}))}
+
+
+def _refused(message: str) -> RefusedError:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback of the next line
+    return RefusedError(message)
+
+
+def run_store(spec: JobSpec) -> CheckpointStore:
+    """The checkpoints of a job's run."""
+    run = RunFolder(spec.storage_path, str(spec.name))
+    return CheckpointStore(run, spec.keep_checkpoints, spec.monitor, spec.monitor_mode)
 
 
 def run_verb(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
@@ -88,22 +154,18 @@ def enter(job: Job) -> None:
         os.environ["WANDB_MODE"] = "offline"
 
 
-def worker_args(args: Sequence[str], spec: JobSpec) -> list[str]:
+def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> list[str]:
     """The whole command line of this worker.
 
     In front, so that the user's own settings win: the run's folder as default_root_dir. Behind, so that they win over
-    the user's: the overlay, the accelerator, and for `fit` the newest checkpoint, if the run has one.
+    the user's: the overlay, the accelerator, and the checkpoint to go on from, if the run has one.
     """
     verb, *rest = resolve(args, upload_root())
     whole = [verb]
     if "://" not in spec.storage_path:
         whole.append(f"--trainer.default_root_dir={spec.storage_path}/{spec.name}")
     whole += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
-    checkpoint = ray.train.get_checkpoint() if verb == "fit" else None
-    if checkpoint is not None:
-        folder = checkpoint.path if "://" not in spec.storage_path else checkpoint.to_directory()
-        whole.append(f"--ckpt_path={folder}/{CHECKPOINT_FILE}")
-    return whole
+    return whole if checkpoint is None else [*whole, f"--ckpt_path={checkpoint}"]
 
 
 class _Kept(io.TextIOBase):

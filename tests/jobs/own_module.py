@@ -38,14 +38,6 @@ class Model(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-class Slow(pl.Callback):
-    def on_train_start(self, trainer, pl_module):
-        print(f"SLOWED rank={trainer.global_rank} pid={os.getpid()}", flush=True)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, index):
-        time.sleep(1.0)
-
-
 class Data(pl.LightningDataModule):
     class_names = ["a", "b"]
 

@@ -6,13 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.results import CHECKPOINT_FILE, RunFolder, best_of, fingerprint, one_line
-
-
-def checkpoint(run: Path, name: str, content: str) -> str:
-    (run / name).mkdir(parents=True)
-    (run / name / CHECKPOINT_FILE).write_text(content)
-    return str(run / name)
+from jobs.results import RunFolder, best_of, fingerprint, one_line
 
 
 @pytest.mark.parametrize(
@@ -32,41 +26,42 @@ def test_best_of(scores: list[float | None], mode: str, best: int) -> None:
 
 def test_finish_publishes_best_and_last(tmp_path: Path) -> None:
     run = tmp_path / "a"
-    paths = [checkpoint(run, f"checkpoint_2026-0{n}", f"weights {n}") for n in (1, 2, 3)]
-    reported = [
-        (path, {"step": n, "m": m}) for n, (path, m) in enumerate(zip(paths, (0.1, 0.9, math.nan), strict=True))
-    ]
+    run.mkdir()
+    paths = [run / f"step-{n}.ckpt" for n in (1, 2, 3)]
+    for path in paths:
+        path.write_text(f"weights of {path.name}")
+    chosen = {
+        "best": (str(paths[1]), {"step": 1, "m": 0.9}),
+        "last": (str(paths[2]), {"step": 2, "m": math.nan}),
+    }
     folder = RunFolder(str(tmp_path), "a")
     folder.add_failure({"time": 5.0, "reason": "Killed: rank 1"})
-    folder.finish(reported, last=paths[2], monitor="m", mode="max", facts={"fingerprint": "f"})
-    assert (run / "best.ckpt").read_text() == "weights 2"
-    assert (run / "last.ckpt").read_text() == "weights 3"
+    folder.finish(chosen, facts={"fingerprint": "f"})
+    assert (run / "best.ckpt").read_text() == "weights of step-2.ckpt"
+    assert (run / "last.ckpt").read_text() == "weights of step-3.ckpt"
     result = json.loads((run / "result.json").read_text())
     assert result["metrics"]["last"] == {"step": 2, "m": None}, "JSON has no NaN"
     assert result["failures"] == ["Killed: rank 1"]
     assert folder.last_lines()[0] == f"best checkpoint: {run}/best.ckpt"
     assert not list(run.glob(".*")), "nothing is left aside"
-    folder.finish(reported, last=paths[1], monitor="m", mode="max", facts={})
-    assert (run / "last.ckpt").read_text() == "weights 2", "a second time replaces"
+    folder.finish({"last": chosen["best"]}, facts={})
+    assert (run / "last.ckpt").read_text() == "weights of step-2.ckpt", "a second time replaces"
 
 
-def test_a_run_that_reported_nothing(tmp_path: Path) -> None:
+def test_a_run_that_saved_nothing(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path), "a")
-    folder.finish([], last=None, monitor="m", mode="max", facts={})
+    folder.finish({}, facts={})
     assert folder.last_lines() == [f"result: {tmp_path}/a/result.json"]
 
 
 def test_failure_lines_name_the_newest_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path), "a")
-    assert folder.failure_lines("Lost", since=0) == ["error: Lost"]
-    for name in ("checkpoint_2026-01", "checkpoint_2026-02"):
-        checkpoint(tmp_path / "a", name, "")
+    assert folder.failure_lines("Lost", None, since=0) == ["error: Lost"]
     folder.add_failure({"time": 5.0, "reason": "Old"})
     folder.add_failure({"time": 9.0, "reason": "New"})
-    lines = folder.failure_lines("Lost", since=8)
-    assert lines == [
+    assert folder.failure_lines("Lost", f"{tmp_path}/a/checkpoints/step-2.ckpt", since=8) == [
         "error: New",
-        f"newest checkpoint: {tmp_path}/a/checkpoint_2026-02",
+        f"newest checkpoint: {tmp_path}/a/checkpoints/step-2.ckpt",
         "to go on from it, submit again with --name a",
     ]
 

@@ -102,6 +102,6 @@ def test_the_overlay_holds_what_the_spec_says() -> None:
     assert trainer["callbacks+"] == [
         {
             "class_path": "jobs.reporting.ReportCheckpoints",
-            "init_args": {"every_n_steps": 7, "monitor": "val/loss", "monitor_mode": "min"},
+            "init_args": {"every_n_steps": 7, "every_minutes": 15.0, "monitor": "val/loss", "monitor_mode": "min"},
         }
     ]

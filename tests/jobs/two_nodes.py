@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from jobs.spec import JobSpec
+from jobs.submit import environment
 from tests.jobs.conftest import REPOSITORY
 from tests.pipeline.gray_videos import wait_for
 
@@ -25,17 +27,19 @@ class Nodes:
 
     Args:
         folder: For what they write; a short path.
+        code: Where the nodes import our packages from.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, code: Path = REPOSITORY) -> None:
         self._folder = folder
+        self._code = code
         token = folder / "token"
         token.touch(0o600)
         token.write_text(secrets.token_hex(32))
         dropped = ("RAY_", "WANDB_")
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         self._environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
-        self._environment |= {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+        self._environment |= {"PYTHONPATH": str(code), "RAY_USAGE_STATS_ENABLED": "0"}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             client_port = free.getsockname()[1]
@@ -73,14 +77,19 @@ class Nodes:
                     os.kill(int(entry.name), signal.SIGKILL)
         self.nodes[number].wait()
 
-    def drive(self, origin: Path, args: Sequence[str], **spec: Any) -> subprocess.Popen[str]:
-        """Start the driver of a job that was submitted in the folder `origin`."""
+    def terminate(self, number: int) -> None:
+        """SIGTERM to the process that watches over a node, as an orchestrator sends before it takes a machine away."""
+        self.nodes[number].terminate()
+
+    def drive(
+        self, origin: Path, args: Sequence[str], output: int | TextIO = subprocess.PIPE, **spec: Any
+    ) -> subprocess.Popen[str]:
+        """Start the driver of a job that was submitted in the folder `origin`; it prints to `output`."""
         job = origin / "job.json"
         job.write_text(json.dumps({"spec": {"storage_path": str(origin), **spec}, "origin": str(origin)}))
         command = [sys.executable, "-m", "jobs.driver", str(job), "--", *args]
-        return subprocess.Popen(
-            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        whole = self._environment | environment(JobSpec(**spec))
+        return subprocess.Popen(command, cwd=self._code, env=whole, stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def _start(self, words: Sequence[str], before: Sequence[str] = ()) -> None:
         log = self._folder / f"{secrets.token_hex(4)}.log"

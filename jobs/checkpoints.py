@@ -1,0 +1,305 @@
+"""CheckpointStore: the checkpoints of a run, `{storage_path}/{name}/checkpoints/`, and the record that names them.
+
+A checkpoint counts once `checkpoints.json`, written last, names it, with its size. All before that is written aside and
+renamed, so a process that is killed at any moment, a full disk or a lost mount leave the record and what it names as
+they were.
+
+Whether a checkpoint is whole is told by its size and by the CRC-32 that torch writes for each of its parts: every byte
+is looked at when a run starts again, and nothing is computed while it trains. A checksum of our own would find the same
+damage, and would cost another pass over the file for each checkpoint.
+
+Ray Train keeps checkpoints too, but the K best and the one newest, or the K newest; and it knows of one only when its
+controller has asked the rank.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+
+from datamodules.aside import write_aside
+from jobs.results import RunFolder, best_of, plain
+
+FOLDER = "checkpoints"
+RECORD_FILE = "checkpoints.json"
+DAMAGED_SUFFIX = ".damaged"  # what a checkpoint that was met damaged is renamed to
+_CHUNK = 2**24
+
+
+class NoCheckpointLeftError(ValueError):
+    """A run has checkpoints, and none of them can be read."""
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A line of the record.
+
+    Args:
+        file: Its name in the folder of checkpoints.
+        step: Optimizer steps done.
+        bytes: The size of the file.
+        metrics: What was measured with these weights, and `epoch` and `step`.
+        time: Seconds since the epoch.
+    """
+
+    file: str
+    step: int
+    bytes: int
+    metrics: dict[str, Any] = field(default_factory=dict)
+    time: float = 0.0
+
+
+class CheckpointStore:
+    """Writes, keeps, checks and finds the checkpoints of a run. One process at a time writes.
+
+    Args:
+        run: The run's folder.
+        keep: K: the newest K and the best K are kept.
+        monitor: The metric that says which are best.
+        mode: `max` or `min`.
+    """
+
+    def __init__(self, run: RunFolder, keep: int, monitor: str, mode: str) -> None:
+        self._run = run
+        self._folder = f"{run.path}/{FOLDER}"
+        self._keep = keep
+        self._monitor = monitor
+        self._mode = mode
+
+    def create(self) -> None:
+        """Make the folder, where a run starts: one that is lost in mid-run must not be made anew, on another disk."""
+        self._run.filesystem.create_dir(self._folder)
+
+    def saved(self) -> list[SavedCheckpoint]:
+        """What the record names, the newest last.
+
+        Raises:
+            OSError: The storage is not there.
+        """
+        filesystem = self._run.filesystem
+        if self._run.is_local and not Path(self._folder).is_dir():
+            raise FileNotFoundError(f"storage_path: the run's folder {self._folder} is not there (any more)")
+        try:
+            with filesystem.open_input_stream(f"{self._run.path}/{RECORD_FILE}") as stream:
+                content = json.loads(stream.read())
+        except FileNotFoundError:
+            return []
+        return [SavedCheckpoint(**each) for each in content["checkpoints"]]
+
+    def save(self, write: Callable[[Path], object], step: int, metrics: Mapping[str, Any]) -> SavedCheckpoint:
+        """Write a checkpoint, name it in the record, and remove those that are kept no longer.
+
+        Args:
+            write: Writes it to a path that it is given.
+            step: Optimizer steps done.
+            metrics: What was measured with these weights.
+
+        Raises:
+            OSError: It could not be written; the record and what it names are as they were.
+        """
+        before = self.saved()
+        name = f"step-{step:010d}.ckpt"
+        if any(each.file == name for each in before):  # the same step once more: what is named is never written over
+            name = f"step-{step:010d}-{uuid.uuid4().hex[:6]}.ckpt"
+        path = f"{self._folder}/{name}"
+        try:
+            size = self._write(write, path)
+            new = SavedCheckpoint(name, step, size, plain(dict(metrics)), round(time.time(), 3))
+            kept = self._kept([*before, new])
+            self._write_record(kept)
+        except BaseException:
+            self._remove(path)
+            raise
+        for each in before:
+            if each not in kept:
+                self._remove(f"{self._folder}/{each.file}")
+        return new
+
+    def address(self, checkpoint: SavedCheckpoint) -> str:
+        """Where a person finds it."""
+        return f"{self._run.address}/{FOLDER}/{checkpoint.file}"
+
+    def path(self, checkpoint: SavedCheckpoint) -> str:
+        """Its path on the run's file system."""
+        return f"{self._folder}/{checkpoint.file}"
+
+    def newest_whole(self, say: Callable[[str], None]) -> SavedCheckpoint | None:
+        """The newest checkpoint that can be read; those met damaged leave the record and are renamed.
+
+        Args:
+            say: Told a line for each that is damaged.
+
+        Returns:
+            None where the run has no checkpoint yet.
+
+        Raises:
+            NoCheckpointLeftError: It had some, and all are damaged.
+        """
+        saved = self.saved()
+        damaged: dict[str, str] = {}
+        for each in reversed(saved):
+            damage = self.damage(each)
+            if damage is None:
+                if damaged:
+                    last = next(iter(damaged))
+                    say(
+                        f"checkpoint {last} is damaged ({damaged[last]}); going on from the one before it that is "
+                        f"whole, {self.address(each)}, step {each.step}"
+                    )
+                    self._set_aside([one for one in saved if one.file in damaged])
+                return each
+            damaged[each.file] = damage
+        if damaged:
+            file, damage = next(iter(damaged.items()))
+            raise NoCheckpointLeftError(
+                f"name={self._run.name}: none of the {len(damaged)} checkpoints in {self._run.address}/{FOLDER} can be "
+                f"read (the newest, {file}: {damage}); start anew under another --name, or bring one back there"
+            )
+        return None
+
+    def damage(self, checkpoint: SavedCheckpoint) -> str | None:
+        """What is wrong with a checkpoint's file; None where it is whole."""
+        try:
+            return damage_of(self.fetch(checkpoint), checkpoint.bytes)
+        except OSError as error:
+            return "it is missing" if isinstance(error, FileNotFoundError) else f"it cannot be read: {error}"
+
+    def fetch(self, checkpoint: SavedCheckpoint) -> Path:
+        """A path on this node: the file itself, or a copy of an object, got once for all processes of the node."""
+        source = self.path(checkpoint)
+        if self._run.is_local:
+            return Path(source)
+        folder = self._copies()
+        target = folder / f"{checkpoint.file}-{checkpoint.time}"
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_file() or target.stat().st_size != checkpoint.bytes:
+                with (
+                    write_aside(target) as aside,
+                    self._run.filesystem.open_input_stream(source) as stream,
+                    aside.open("wb") as file,
+                ):
+                    shutil.copyfileobj(stream, file, _CHUNK)
+        return target
+
+    def remove_orphans(self) -> list[str]:
+        """Remove what killed attempts left: files that the record does not name, and this node's copies.
+
+        Call it where an attempt starts. Damaged checkpoints that were set aside stay.
+
+        Returns:
+            The names of the files that were removed.
+        """
+        named = {each.file for each in self.saved()}
+        selector = pyarrow.fs.FileSelector(self._folder, allow_not_found=True)
+        found = [each.path for each in self._run.filesystem.get_file_info(selector) if each.is_file]
+        orphans = [path for path in found if _name(path) not in named and not path.endswith(DAMAGED_SUFFIX)]
+        for path in orphans:
+            self._remove(path)
+        if not self._run.is_local:
+            shutil.rmtree(self._copies(), ignore_errors=True)
+        return sorted(map(_name, orphans))
+
+    def best_and_last(self) -> Iterator[tuple[str, SavedCheckpoint]]:
+        """("best", ...) and ("last", ...), of those that are whole."""
+        whole = self.saved()
+        while whole and self.damage(whole[-1]) is not None:
+            whole.pop()
+        last = whole[-1] if whole else None
+        while whole:
+            best = whole[best_of([(each.file, each.metrics) for each in whole], self._monitor, self._mode)]
+            if best is last or self.damage(best) is None:
+                yield "best", best
+                break
+            whole.remove(best)
+        if last is not None:
+            yield "last", last
+
+    def _kept(self, saved: list[SavedCheckpoint]) -> list[SavedCheckpoint]:
+        """The newest K and the best K, in order."""
+        kept = {each.file for each in saved[-self._keep :]}
+        rest = [each for each in saved if isinstance(each.metrics.get(self._monitor), int | float)]
+        for _ in range(min(self._keep, len(rest))):
+            best = rest.pop(best_of([(each.file, each.metrics) for each in rest], self._monitor, self._mode))
+            kept.add(best.file)
+        return [each for each in saved if each.file in kept]
+
+    def _write(self, write: Callable[[Path], object], path: str) -> int:
+        """Returns the size."""
+        if self._run.is_local:
+            with write_aside(Path(path)) as aside:
+                write(aside)
+                size = aside.stat().st_size
+            return size
+        local = self._copies() / f"{uuid.uuid4().hex}.partial"
+        try:
+            write(local)
+            with local.open("rb") as file, self._run.filesystem.open_output_stream(path) as stream:
+                shutil.copyfileobj(file, stream, _CHUNK)
+            return local.stat().st_size
+        finally:
+            local.unlink(missing_ok=True)
+
+    def _write_record(self, saved: list[SavedCheckpoint]) -> None:
+        content = {"checkpoints": [asdict(each) for each in saved]}
+        self._run.write(RECORD_FILE, json.dumps(content, indent=1).encode(), make_folder=False)
+
+    def _set_aside(self, damaged: list[SavedCheckpoint]) -> None:
+        """Out of the record, then renamed, for whoever wants to look."""
+        self._write_record([each for each in self.saved() if each not in damaged])
+        for each in damaged:
+            source = self.path(each)
+            try:
+                self._run.filesystem.move(source, source + DAMAGED_SUFFIX)
+            except OSError:
+                continue  # it is missing, or cannot be touched: it is no longer named, which is what counts
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._run.filesystem.delete_file(path)
+        except OSError:
+            return  # gone, or for the next start to remove
+
+    def _copies(self) -> Path:
+        """This node's folder for copies of objects of this run."""
+        mark = hashlib.sha256(self._run.address.encode()).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"arp-checkpoints-{os.getuid()}-{mark}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+
+def damage_of(path: Path, size: int) -> str | None:
+    """What is wrong with a file that torch wrote; None where every byte is as it was written.
+
+    Args:
+        path: The file.
+        size: What it had, in bytes, when it was written.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    now = path.stat().st_size
+    if now != size:
+        return f"it has {now} bytes of {size}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
+        return "its table of contents cannot be read"
+    return None if broken is None else f"the checksum of {broken} does not fit"
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
