@@ -60,6 +60,16 @@ def is_local(address: str | None) -> bool:
     return given is None or (local is not None and given.rstrip("/") == local.address)
 
 
+def describe_address(address: str | None) -> str:
+    """Which cluster `connect(address)` means, in words, without talking to it."""
+    if not is_local(address):
+        return str(_given(address))
+    local = read_cluster()
+    if local is not None and is_alive(local):
+        return f"the one at {local.address} that was started here"
+    return "a local one, which would be started"
+
+
 def last_words(job: JobDetails) -> tuple[str, str]:
     """What Ray says of a job's end, without the log that it adds, and the last line of that log, if there is one."""
     said, _, log = (job.message or "").strip().partition(", last available logs")

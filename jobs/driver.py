@@ -5,6 +5,7 @@ failures, and keeps the checkpoints they report. `pack` is mapped over tasks, a 
 verb runs once, as a task.
 """
 
+import contextlib
 import dataclasses
 import ipaddress
 import logging
@@ -21,8 +22,9 @@ import ray.train
 import ray.train.torch
 
 from jobs.results import SCORE, RunFolder, fingerprint, one_line
-from jobs.spec import RESOLVED_FILE, Job, JobSpec
+from jobs.spec import JOB_FILE, RESOLVED_FILE, Job, JobSpec
 from jobs.staging import UPLOAD_PREFIX
+from jobs.submission import Submission
 from jobs.watch import RecordFailures
 from jobs.worker import run_verb, train_worker, upload_root
 from pipeline.__main__ import LIGHTNING_VERBS
@@ -42,16 +44,34 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     job_file, _, *args = list(sys.argv[1:] if words is None else words)
     job = Job.read(Path(job_file))
-    ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
+    record = None
     try:
+        record = _record(job, Path(job_file))
+        ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
         status, last_lines = _run(job, args)
     except (ArgumentError, ValueError, OSError, TimeoutError) as error:
         status, last_lines = 1, [f"error: {explain(error)}"]
     time.sleep(LOG_DELAY_S)
     ray.shutdown()
+    if record is not None:
+        with contextlib.suppress(OSError):  # the storage is gone; the run itself has said so
+            record.end(status)
     for line in last_lines:
         print(line, file=sys.stderr if status else sys.stdout, flush=True)
     return status
+
+
+def _record(job: Job, job_file: Path) -> Submission | None:
+    """Leave in the run's folder what `resume` needs; None where nothing was uploaded, or it cannot be written."""
+    if job_file.resolve() != upload_root() / JOB_FILE:
+        return None
+    record = Submission(job.spec.storage_path, str(job.spec.name))
+    try:
+        record.begin(job, upload_root())
+    except OSError as error:
+        print(f"note: this job cannot be resumed, {record.run.address} cannot be written: {error}", file=sys.stderr)
+        return None
+    return record
 
 
 def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
@@ -96,6 +116,7 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
             num_workers=spec.num_workers,
             use_gpu=bool(spec.gpus_per_worker),
             resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
+            placement_strategy=spec.placement,
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the one of V1
             name=spec.name,

@@ -133,6 +133,22 @@ class RunFolder:
             self.filesystem.copy_file(source, target)  # an object appears whole or not at all
         return f"{self.address}/{name}"
 
+    def write_file(self, name: str, content: bytes) -> None:
+        """Write a file of the run, whole or not at all."""
+        self._write(name, content)
+
+    def read_file(self, name: str) -> bytes | None:
+        """A file of the run; None where there is none.
+
+        Raises:
+            OSError: the storage cannot be reached.
+        """
+        try:
+            with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
     def _write(self, name: str, content: bytes) -> None:
         self.filesystem.create_dir(self.path)
         aside = f"{self.path}/.{name}.aside" if self._is_local else f"{self.path}/{name}"

@@ -1,4 +1,4 @@
-"""What is remembered on this machine: the local cluster that was started here, and its token.
+"""What is remembered on this machine: the cluster that was started here, its token, the jobs that were submitted.
 
 Kept under $JOBS_STATE_DIR, else $XDG_STATE_HOME/action-recognition-pipeline, else
 ~/.local/state/action-recognition-pipeline, a folder that only its owner can enter.
@@ -40,6 +40,26 @@ class LocalCluster:
         return Path(self.token_path).read_text(encoding="utf-8").strip()
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was submitted from this machine, so that `resume` finds it when the cluster has forgotten it.
+
+    Args:
+        job_id: Its id on the cluster.
+        name: Its run's name.
+        storage_path: An absolute folder, or a URI.
+        address: The job server that took it.
+        time: When, in seconds since the epoch.
+    """
+
+    job_id: str
+    name: str
+    storage_path: str
+    address: str
+    time: float
+
+
+MOST_SUBMISSIONS = 500  # that are remembered
 CLUSTER_MARK = "ACTION_RECOGNITION_CLUSTER"
 
 
@@ -88,9 +108,36 @@ def write_token(mark: str) -> Path:
     return path
 
 
+def remember_submission(submitted: Submitted) -> None:
+    """Add a job to those that were submitted from here."""
+    with one_at_a_time("submissions.lock"):
+        lines = [json.dumps(dataclasses.asdict(each)) for each in [*read_submissions(), submitted]]
+        path = state_folder() / "submissions.jsonl"
+        aside = path.with_name(f".submissions-{os.getpid()}.jsonl")
+        aside.write_text("\n".join(lines[-MOST_SUBMISSIONS:]) + "\n", encoding="utf-8")
+        aside.replace(path)
+
+
+def read_submissions() -> list[Submitted]:
+    """The jobs that were submitted from here, the newest last; lines that cannot be read are left out."""
+    found = []
+    try:
+        lines = (state_folder() / "submissions.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):
+            found.append(Submitted(**json.loads(line)))
+    return found
+
+
 @contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Held while a cluster is started or stopped, so that two commands at once do not start two."""
-    with (state_folder() / "lock").open("w") as file:
+def one_at_a_time(name: str = "lock") -> Iterator[None]:
+    """Held while a cluster is started or stopped, so that two commands at once do not start two.
+
+    Args:
+        name: Of the lock's file.
+    """
+    with (state_folder() / name).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
