@@ -1,8 +1,8 @@
 """The job itself, on the cluster: `python -m jobs.driver JOB_FILE -- ARGS`, started by Ray's job server.
 
 `fit`, `validate`, `test` and `predict` run on all train workers under Ray Train, which places them, restarts them after
-failures, and keeps the checkpoints they report. `pack` is mapped over tasks, a shard each (`jobs.pack`). Every other
-verb runs once, as a task.
+failures, and keeps the checkpoints they report. `evaluate` and `features` share the videos out over all workers
+(`jobs.ranks`). `pack` is mapped over tasks, a shard each (`jobs.pack`). Every other verb runs once, as a task.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import ray
 import ray.train
 import ray.train.torch
 
+from jobs.ranks import RANKED_VERBS, run_on_ranks
 from jobs.results import SCORE, RunFolder, fingerprint, one_line
 from jobs.spec import JOB_FILE, RESOLVED_FILE, Job, JobSpec
 from jobs.staging import UPLOAD_PREFIX
@@ -84,6 +85,9 @@ def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
 
         _wait_for_room(dataclasses.replace(job.spec, cpus_per_worker=1, gpus_per_worker=0), 1)
         return pack_on_cluster(job, args)
+    if args[0] in RANKED_VERBS:
+        _wait_for_room(job.spec, job.spec.num_workers)
+        return run_on_ranks(job, args, _loopback_variables())
     _wait_for_room(job.spec, 1)
     return run_once(job, args)
 

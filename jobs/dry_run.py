@@ -7,12 +7,11 @@ from pathlib import Path
 import yaml
 
 from jobs.client import describe_address
+from jobs.ranks import RANKED_VERBS
 from jobs.spec import Job
 from jobs.submit import entrypoint, environment
 from jobs.upload import LARGEST_UPLOAD, archive_bytes, biggest, upload_sizes
 from pipeline.__main__ import LIGHTNING_VERBS
-
-RANKED_VERBS = ("evaluate", "features")
 
 
 def describe_job(job: Job, staged: Path) -> list[str]:
