@@ -39,7 +39,7 @@ def test_the_name_of_a_run_of_another_verb_is_refused(upload: Path, tmp_path: Pa
     submission = Submission(str(tmp_path), "a")
     submission.begin(job_in(tmp_path, "fit"), upload)
     submission.begin(job_in(tmp_path, "fit", "--config", "other"), upload)
-    with pytest.raises(ValueError, match="name=a: this is a run of `fit`, in .*/a; give `evaluate` another --name"):
+    with pytest.raises(ValueError, match=r"name=a: this is a run of `fit`, in .*/a; give `evaluate` another --name"):
         submission.begin(job_in(tmp_path, "evaluate"), upload)
 
 
@@ -64,7 +64,7 @@ def test_a_damaged_record_is_one_sentence(upload: Path, tmp_path: Path, name: st
 def test_what_nobody_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match="holds no record of a job.*submit the same command again with --name b"):
+    with pytest.raises(ValueError, match=r"holds no record of a job.*submit the same command again with --name b"):
         resume("b", storage_path=str(tmp_path))
     with pytest.raises(ValueError, match="no job is known, on the cluster or on this machine"):
         resume(None)
