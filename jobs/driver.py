@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import logging
+import os
 import shlex
 import sys
 import time
@@ -77,6 +78,13 @@ def _record(job: Job, job_file: Path) -> Submission | None:
 
 def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     """Run a verb in its way; returns the exit status and the last lines of the log."""
+    if job.check or args[0] == "doctor":
+        from jobs.check_nodes import check_nodes  # here: it imports what reads videos
+
+        _wait_for_room(job.spec, 1 if args[0] in ("doctor", "pack") else job.spec.num_workers)
+        status, last_lines = check_nodes(job, args, _loopback_variables())
+        if status or args[0] == "doctor":
+            return status, last_lines
     if args[0] in LIGHTNING_VERBS:
         _wait_for_room(job.spec, job.spec.num_workers)
         return train(job, args)
@@ -210,7 +218,9 @@ def _is_local_cluster() -> bool:
 
 def _loopback_variables() -> dict[str, str]:
     """On a cluster that keeps to loopback, gloo must too: it takes the host name's address, which may not resolve."""
-    return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"} if _is_local_cluster() else {}
+    if not _is_local_cluster() or "GLOO_SOCKET_IFNAME" in os.environ:  # the job's own env holds
+        return {}
+    return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
 
 
 def _uploaded_configs(args: Sequence[str]) -> list[str]:

@@ -39,7 +39,7 @@ sys.exit(status)
 
 def check_verb(args: Sequence[str]) -> None:
     """ValueError for a verb that `python -m pipeline` does not have, with the nearest that it has."""
-    verbs = [*LIGHTNING_VERBS, *VERBS]
+    verbs = [*LIGHTNING_VERBS, *VERBS, "doctor"]
     if not args:
         raise ValueError(
             "nothing to run: put the command behind `--`, as in `submit --spec S.yaml -- fit --config C.yaml`"

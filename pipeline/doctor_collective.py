@@ -103,6 +103,8 @@ def main() -> None:
 
     try:
         began = time.monotonic()
+        if given.backend == "nccl":
+            torch.cuda.set_device(given.rank % torch.cuda.device_count())  # two ranks of one machine: a GPU each
         dist.init_process_group(
             given.backend,
             init_method=f"tcp://{given.address}",
