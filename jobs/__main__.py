@@ -25,8 +25,8 @@ VERBS = {
     "logs": "print a job's log; --follow prints on to its end",
     "stop": "end a job",
     "resume": "take a stopped or failed job up again: the command, spec and code that were submitted",
-    "up": "start a local cluster; submit does so by itself where there is none",
-    "down": "stop the local cluster that was started here, its jobs too",
+    "up": "start a local cluster, which submit does by itself where there is none, or with --host a head node",
+    "down": "stop the cluster that was started here, its jobs too",
 }
 
 
@@ -80,6 +80,12 @@ def _parser() -> ArgumentParser:
         elif verb == "up":
             each.add_argument("--num_cpus", type=int | None, default=None, help="CPUs to share out; default: all")
             each.add_argument("--num_gpus", type=int | None, default=None, help="GPUs to share out; default: all")
+            text = "the address of this machine to listen on, such as 10.0.0.5, so that other nodes can join"
+            each.add_argument("--host", type=str, default="127.0.0.1", help=text)
+            each.add_argument(
+                "--port", type=int, default=0, help="of the job server; default: 8265, on loopback a free one"
+            )
+            each.add_argument("--ray_port", type=int, default=0, help="where other nodes join; default: 6379")
         elif verb != "down":
             each.add_argument("--address", type=str | None, default=None, help="the job server; default: as for submit")
         if verb in ("status", "logs", "stop", "resume"):
@@ -209,9 +215,11 @@ def _stop(options: Namespace, command: list[str]) -> int:
 def _up(options: Namespace, command: list[str]) -> int:
     from jobs.cluster import up
 
-    cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus)
+    ports = (options.port, options.ray_port)
+    cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus, host=options.host, ports=ports)
     print(f"a local Ray cluster takes jobs at {cluster.address}; its token is in {cluster.token_path}")
     print("`python -m jobs submit` finds it by itself; `python -m jobs down` stops it")
+    print("".join(f"{line}\n" for line in cluster.how_to_join()), end="")
     return 0
 
 

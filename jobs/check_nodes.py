@@ -60,7 +60,8 @@ class _Cluster:
         able = [node for node in found if all(node["Resources"].get(name, 0) >= least for name, least in need.items())]
         # Two ranks of nccl on one node need a GPU each.
         self._gpus = min(2, int(able[0]["Resources"].get("GPU", 0))) if len(able) == 1 else 1
-        actor = ray.remote(num_cpus=0, num_gpus=self._gpus * spec.gpus_per_worker, max_concurrency=2)(NodeDoctor)
+        gpus = self._gpus * spec.gpus_per_worker
+        actor: Any = ray.remote(num_cpus=0, num_gpus=gpus, max_concurrency=2)(NodeDoctor)  # type: ignore[call-overload]
         environment = {"env_vars": {**variables, **spec.env}}
         self._doctors = {}
         for node in sorted(able, key=lambda each: (each["NodeManagerAddress"], each["NodeID"])):

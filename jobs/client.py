@@ -179,7 +179,8 @@ def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
     """Connect, with the token of the local cluster or with what Ray's own variables say."""
     headers = {"Authorization": f"Bearer {local.token()}"} if local else None
     if local:  # never by way of a proxy
-        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
+        own = urlsplit(local.address).hostname
+        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", own]))
     try:
         with _without(ADDRESS_VARIABLES):  # Ray lets them override the address it is given
             return JobSubmissionClient(url, headers=headers)

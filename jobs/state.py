@@ -26,6 +26,7 @@ class LocalCluster:
         mark: Value of CLUSTER_MARK in the environment of each of its processes, those of its jobs included.
         folder: Ray's sessions, sockets and logs, entered by the owner alone.
         token_path: The token file, mode 0600.
+        joins_at: host:port where other nodes may join; empty for a cluster that keeps to loopback.
     """
 
     address: str
@@ -34,10 +35,23 @@ class LocalCluster:
     mark: str
     folder: str
     token_path: str
+    joins_at: str = ""
 
     def token(self) -> str:
         """The secret that its job server asks for."""
         return Path(self.token_path).read_text(encoding="utf-8").strip()
+
+    def how_to_join(self) -> list[str]:
+        """What to type on other machines, in lines; none for a cluster that keeps to loopback."""
+        if not self.joins_at:
+            return []
+        given = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={self.token_path}"
+        return [
+            "on every other node, with a copy of the token file that only its owner can read (chmod 600):",
+            f"  {given} ray start --address={self.joins_at}",
+            "to submit from another machine:",
+            f"  {given} RAY_ADDRESS={self.address} python -m jobs submit ...",
+        ]
 
 
 @dataclass(frozen=True)
