@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from jobs.upload import LARGEST_UPLOAD
 from pipeline.evaluate import evaluate
 from pipeline.features import features, read_features
 from pipeline.predictions import read_predictions
-from tests.jobs.conftest import SPEC, Run
+from tests.jobs.conftest import SPEC, Run, environment_in
 from tests.pipeline.conftest import fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -36,8 +39,10 @@ def test_evaluate_on_two_ranks_is_as_in_one_process(
     options = {"num_clips": 2, "num_crops": 3, "batch_size": 3, "num_workers": 0}
     evaluate(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", **options)  # type: ignore[arg-type]
     words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together", devices=3, **options)
-    done = run_jobs("submit", "--spec", SPEC, "--name", "eval", "--wait", "--", "evaluate", *words)
+    done = run_jobs("submit", "--spec", SPEC, "--name", "eval", "--check", "--wait", "--", "evaluate", *words)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "doctor on 1 node" in done.stdout
+    assert "7 passed, 0 failed, 3 skipped" in done.stdout
     assert "note: --devices is for one machine; the spec's num_workers=2 holds here" in done.stdout
     assert done.stdout.count("top-1") == 1
     alone, one = read_predictions(folder / "alone" / "predictions.parquet")
@@ -77,10 +82,9 @@ def wait_for_log(run_jobs: Run, job: str, pattern: str) -> re.Match[str]:
 def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(
     local: state.LocalCluster, run_jobs: Run, folder: Path
 ) -> None:
-    """The cluster is gone, and so are the configuration and the module: all that is needed is in the run's folder."""
+    """First its client is interrupted, which ends nothing. The cluster is gone, and so are the configuration and the module: all that is needed is in the run's folder."""
     config = folder / "mine.yaml"
     words = [
-        "submit",
         "--spec",
         SPEC,
         "--name",
@@ -88,11 +92,25 @@ def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(
         "--checkpoint_every_n_steps",
         "3",
         "--no_check",
+        "--wait",
         "--",
         "fit",
     ]
-    submitted = run_jobs(*words, "--config", "mine.yaml", "--model.delay", "0.3", "--trainer.max_epochs", "3")
-    job = submitted.stdout.split()[1]
+    words += ["--config", "mine.yaml", "--model.delay", "0.3", "--trainer.max_epochs", "3"]
+    client = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "submit", *words],
+        cwd=folder,
+        env=environment_in(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdout is not None
+    job = client.stdout.readline().split()[1]
+    client.send_signal(signal.SIGINT)
+    _, said = client.communicate(timeout=60)
+    assert client.returncode == 130
+    assert f"{job} runs on; follow it with: python -m jobs logs {job} --follow" in said
     wait_for_log(run_jobs, job, r"checkpoint reported: .*step 6")
     running = run_jobs("resume", "stopped")
     assert running.returncode == 2
