@@ -1,12 +1,16 @@
-"""`doctor` over a cluster of two nodes: what is well, what one node alone sees, an interface that is not there."""
+"""Two nodes: `doctor` over both, what one alone sees, an interface that is not there; evaluation over both."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.evaluate import evaluate
+from pipeline.predictions import read_predictions
 from tests.jobs.two_nodes import Nodes
+from tests.pipeline.conftest import fit
 from tests.pipeline.test_doctor import write_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -67,3 +71,18 @@ def test_what_only_one_node_sees_and_a_wrong_interface(nodes: Nodes, folder: Pat
     assert re.search(r"storage_path=.*/hidden does not show what \S+ \([\d.]+, \w+\) wrote", table["storage"][1])
     assert "nosuch0; set GLOO_SOCKET_IFNAME (now 'nosuch0') on the nodes" in table["collective"][1]
     assert "lo (127.0.0.1)" in table["collective"][1]
+
+
+def test_evaluate_over_two_nodes_is_as_in_one_process(
+    nodes: Nodes, folder: Path, motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = fit(motion_dataset, tmp_path_factory.mktemp("fit"))
+    evaluate(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", num_clips=1, num_workers=0)
+    words = ["--checkpoint", str(checkpoint), "--data", str(motion_dataset), "--num-clips", "1", "--num-workers", "0"]
+    job = nodes.drive(folder, ["evaluate", *words, "--out", "together"], name="over", num_workers=2, max_failures=0)
+    printed, _ = job.communicate(timeout=200)
+    assert job.returncode == 0, printed
+    alone, one = read_predictions(folder / "alone" / "predictions.parquet")
+    together, two = read_predictions(folder / "together" / "predictions.parquet")
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert two.drop_columns("scores").equals(one.drop_columns("scores"))

@@ -82,7 +82,7 @@ def wait_for_log(run_jobs: Run, job: str, pattern: str) -> re.Match[str]:
 def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(
     local: state.LocalCluster, run_jobs: Run, folder: Path
 ) -> None:
-    """First its client is interrupted, which ends nothing. The cluster is gone, and so are the configuration and the module: all that is needed is in the run's folder."""
+    """Its client is interrupted, which ends nothing; then cluster, configuration and module are gone."""
     config = folder / "mine.yaml"
     words = [
         "--spec",
