@@ -41,7 +41,9 @@ def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = 
         out = Path(folder) / "measured.json"
         words = [*config, f"--trainer.default_root_dir={folder}", *(f"--trainer.{each}" for each in _OVERRIDES)]
         words += [f"--trainer.accelerator={accelerator}"] if accelerator else []
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "WANDB_MODE": "disabled"}
+        # Without Slurm's variables: Lightning would take the child for one of Slurm's tasks.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "WANDB_MODE": "disabled"}
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "pipeline.doctor_step", str(out), *words],

@@ -24,9 +24,8 @@ storage=${STORAGE:-$PWD/runs}
 source "$venv/bin/activate"
 
 # The token of this allocation: in a file that only its owner can read, where all nodes see it.
-umask 077
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$PWD/.ray-token-$SLURM_JOB_ID
-python -c 'import secrets; print(secrets.token_hex(32))' > "$RAY_AUTH_TOKEN_PATH"
+(umask 077 && python -c 'import secrets; print(secrets.token_hex(32))' > "$RAY_AUTH_TOKEN_PATH")
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
@@ -50,9 +49,9 @@ srun --nodes=1 --ntasks=1 --nodelist="$head" \
   --dashboard-port="$server" --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats &
 started+=($!)
 
-export RAY_ADDRESS=http://$address:$server
+at=http://$address:$server # given to our commands alone: Ray's own processes would take RAY_ADDRESS for theirs
 for _ in $(seq 120); do
-  if python -m jobs list > /dev/null 2>&1; then break; fi
+  if python -m jobs list --address "$at" > /dev/null 2>&1; then break; fi
   sleep 1
 done
 
@@ -63,12 +62,12 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
 fi
 
 # submit waits until the cluster has room for all workers, so for all nodes (the spec's start_timeout_s).
-python -m jobs submit --spec jobs/configs/gpu_4x8.yaml --name "$SLURM_JOB_NAME" --storage-path "$storage" \
-  --check --wait -- fit --config pipeline/configs/i3d_kinetics400.yaml &
+python -m jobs submit --address "$at" --spec jobs/configs/gpu_4x8.yaml --name "$SLURM_JOB_NAME" \
+  --storage-path "$storage" --check --wait -- fit --config pipeline/configs/i3d_kinetics400.yaml &
 submitted=$!
 
 preempted() {
-  python -m jobs stop "$SLURM_JOB_NAME" || true
+  python -m jobs stop "$SLURM_JOB_NAME" --address "$at" || true
   scontrol requeue "$SLURM_JOB_ID"
   exit 0
 }
