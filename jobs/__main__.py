@@ -2,7 +2,7 @@
 
 python -m jobs submit --spec jobs/configs/cpu_2_workers.yaml -- fit --config pipeline/configs/demo.yaml
 python -m jobs list
-python -m jobs status|logs|stop [ID]
+python -m jobs status|logs|stop|resume [ID]
 python -m jobs up|down
 """
 
@@ -24,8 +24,9 @@ VERBS = {
     "status": "tell what is known of a job",
     "logs": "print a job's log; --follow prints on to its end",
     "stop": "end a job",
-    "up": "start a local cluster; submit does so by itself where there is none",
-    "down": "stop the local cluster that was started here, its jobs too",
+    "resume": "take a stopped or failed job up again: the command, spec and code that were submitted",
+    "up": "start a local cluster, which submit does by itself where there is none, or with --host a head node",
+    "down": "stop the cluster that was started here, its jobs too",
 }
 
 
@@ -72,19 +73,30 @@ def _parser() -> ArgumentParser:
         if verb == "submit":
             each.add_argument("--spec", action=_SpecFile, help="a YAML file of the fields below")
             each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
+            each.add_argument("--check", action="store_true", help="examine every node first, as `doctor` does")
             each.add_argument("--no_check", action="store_true", help="do not read the configuration here first")
+            each.add_argument("--dry_run", action="store_true", help="say what would run, and start nothing")
             each.add_class_arguments(JobSpec)
         elif verb == "up":
             each.add_argument("--num_cpus", type=int | None, default=None, help="CPUs to share out; default: all")
             each.add_argument("--num_gpus", type=int | None, default=None, help="GPUs to share out; default: all")
+            text = "the address of this machine to listen on, such as 10.0.0.5, so that other nodes can join"
+            each.add_argument("--host", type=str, default="127.0.0.1", help=text)
+            each.add_argument(
+                "--port", type=int, default=0, help="of the job server; default: 8265, on loopback a free one"
+            )
+            each.add_argument("--ray_port", type=int, default=0, help="where other nodes join; default: 6379")
         elif verb != "down":
             each.add_argument("--address", type=str | None, default=None, help="the job server; default: as for submit")
-        if verb in ("status", "logs", "stop"):
+        if verb in ("status", "logs", "stop", "resume"):
             each.add_argument(
                 "id", nargs="?", default=None, help="the job's id, or its run's name; default: the newest"
             )
         if verb == "logs":
             each.add_argument("--follow", action="store_true", help="print on to the job's end")
+        if verb == "resume":
+            each.add_argument("--storage_path", type=str | None, default=None, help="where the run of that name is")
+            each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
         verbs.add_subcommand(verb, each, help=text)
     return parser
 
@@ -99,13 +111,25 @@ class _SpecFile(ActionConfigFile):
 
 
 def _submit(options: Namespace, command: list[str]) -> int:
-    from jobs.client import follow
-    from jobs.submit import submit
+    from jobs.submit import prepare, submit
 
     spec = JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})
-    client, job_id = submit(spec, command, check=not options.no_check)
+    if options.dry_run:
+        from jobs.dry_run import describe_job
+
+        with prepare(spec, command, read=not options.no_check, check=options.check) as (job, staged):
+            print("\n".join(describe_job(job, staged)))
+        return 0
+    client, job_id = submit(spec, command, read=not options.no_check, check=options.check)
     print(f"submitted {job_id}", flush=True)
-    if not options.wait:
+    return _follow(client, job_id, options.wait)
+
+
+def _follow(client: Any, job_id: str, wait: bool) -> int:
+    """Follow a job that was submitted just now, or say how to."""
+    from jobs.client import follow
+
+    if not wait:
         print(f"follow it with: python -m jobs logs {job_id} --follow")
         return 0
     try:
@@ -114,6 +138,14 @@ def _submit(options: Namespace, command: list[str]) -> int:
         print(f"\n{job_id} runs on; follow it with: python -m jobs logs {job_id} --follow", file=sys.stderr)
         print(f"end it with: python -m jobs stop {job_id}", file=sys.stderr)
         return 130
+
+
+def _resume(options: Namespace, command: list[str]) -> int:
+    from jobs.resume import resume
+
+    resumed = resume(options.id, storage_path=options.storage_path, address=options.address)
+    print("\n".join(resumed.lines), flush=True)
+    return 0 if resumed.job_id is None else _follow(resumed.client, resumed.job_id, options.wait)
 
 
 def _list(options: Namespace, command: list[str]) -> int:
@@ -183,9 +215,11 @@ def _stop(options: Namespace, command: list[str]) -> int:
 def _up(options: Namespace, command: list[str]) -> int:
     from jobs.cluster import up
 
-    cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus)
+    ports = (options.port, options.ray_port)
+    cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus, host=options.host, ports=ports)
     print(f"a local Ray cluster takes jobs at {cluster.address}; its token is in {cluster.token_path}")
     print("`python -m jobs submit` finds it by itself; `python -m jobs down` stops it")
+    print("".join(f"{line}\n" for line in cluster.how_to_join()), end="")
     return 0
 
 

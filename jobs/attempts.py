@@ -141,6 +141,7 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any) -> ray.tra
             num_workers=workers,
             use_gpu=bool(spec.gpus_per_worker),
             resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
+            placement_strategy=spec.placement,
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the one of V1
             name=spec.name,
@@ -222,7 +223,9 @@ def is_local_cluster() -> bool:
 
 def loopback_variables() -> dict[str, str]:
     """On a cluster that keeps to loopback, gloo must too: it takes the host name's address, which may not resolve."""
-    return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"} if is_local_cluster() else {}
+    if not is_local_cluster() or "GLOO_SOCKET_IFNAME" in os.environ:  # the job's own env holds
+        return {}
+    return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
 
 
 def _uploaded_configs(args: Sequence[str]) -> list[str]:

@@ -60,6 +60,16 @@ def is_local(address: str | None) -> bool:
     return given is None or (local is not None and given.rstrip("/") == local.address)
 
 
+def describe_address(address: str | None) -> str:
+    """Which cluster `connect(address)` means, in words, without talking to it."""
+    if not is_local(address):
+        return str(_given(address))
+    local = read_cluster()
+    if local is not None and is_alive(local):
+        return f"the one at {local.address} that was started here"
+    return "a local one, which would be started"
+
+
 def last_words(job: JobDetails) -> tuple[str, str]:
     """What Ray says of a job's end, without the log that it adds, and the last line of that log, if there is one."""
     said, _, log = (job.message or "").strip().partition(", last available logs")
@@ -169,7 +179,8 @@ def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
     """Connect, with the token of the local cluster or with what Ray's own variables say."""
     headers = {"Authorization": f"Bearer {local.token()}"} if local else None
     if local:  # never by way of a proxy
-        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
+        own = urlsplit(local.address).hostname
+        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", own]))
     try:
         with _without(ADDRESS_VARIABLES):  # Ray lets them override the address it is given
             return JobSubmissionClient(url, headers=headers)

@@ -1,6 +1,7 @@
 """A Ray cluster on this machine: started when a job has none, reachable from here alone, stopped without a trace.
 
-Every process listens on loopback, and the job server asks for a token. `down` ends the processes that descend from the
+Every process listens on loopback, unless another address was asked for, so that other nodes can join; the cluster asks
+for a token in either case. `down` ends the processes that descend from the
 one we started or carry its mark in their environment, and no other: `ray stop` would end every cluster of the machine.
 """
 
@@ -8,7 +9,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,9 +17,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray  # its import makes the psutil that it brings importable
 
+from jobs.ray_start import HEAD_PORTS, LOOPBACK, check_host, free_ports, ray_command, ray_environment
 from jobs.state import (
     CLUSTER_MARK,
     LocalCluster,
@@ -34,35 +36,49 @@ from jobs.state import (
 import psutil  # type: ignore[import-untyped] # its stubs are a package of their own
 
 ATTEMPTS = 3  # a port that was free may be taken before Ray binds it
-OBJECT_STORE_BYTES = 256 * 2**20  # nothing of ours travels through the object store
 LONGEST_TEMPORARY = 30  # characters: Ray's socket paths below it must stay under the 107 of AF_UNIX
 
 
-def up(*, num_cpus: int | None = None, num_gpus: int | None = None, timeout_s: float = 120.0) -> LocalCluster:
-    """Start a local cluster, or return the one that is already running.
+def up(
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    host: str = LOOPBACK,
+    ports: tuple[int, int] = (0, 0),
+    timeout_s: float = 120.0,
+) -> LocalCluster:
+    """Start a local cluster, or the head of a larger one, or return the one that is already running.
 
     Args:
         num_cpus: CPUs that Ray shares out, which may be more than there are. Default: those of this machine.
         num_gpus: GPUs that Ray shares out. Default: those it finds.
+        host: The address of this machine that it listens on; other than loopback, other nodes can join.
+        ports: Of the job server and, for other nodes, of Ray itself; 0: 8265 and 6379, or free ones on loopback.
         timeout_s: Seconds to wait until it takes jobs.
 
     Returns:
         The cluster, taking jobs.
 
     Raises:
+        ValueError: `host` is no address of this machine, or another cluster runs already.
         RuntimeError: it did not start; the message holds the end of Ray's own log.
     """
+    check_host(host)
     with one_at_a_time():
         recorded = read_cluster()
         if recorded is not None:
             if is_alive(recorded):
+                if urlsplit(recorded.address).hostname != host and host != LOOPBACK:
+                    raise ValueError(
+                        f"host={host}: a cluster is running at {recorded.address}; end it with `python -m jobs down`"
+                    )
                 _wait_for_answer(recorded, timeout_s)
                 return recorded  # num_cpus of a running cluster cannot change
             print(f"the cluster recorded at {recorded.address} has died; clearing up after it", file=sys.stderr)
             _end(recorded)
         failure = ""
         for _ in range(ATTEMPTS):
-            started = _start(num_cpus, num_gpus, timeout_s)
+            started = _start(num_cpus, num_gpus, host, ports, timeout_s)
             if isinstance(started, LocalCluster):
                 return started
             failure = started
@@ -108,18 +124,18 @@ def processes(cluster: LocalCluster) -> list[Any]:
     return list(found.values())
 
 
-def _start(num_cpus: int | None, num_gpus: int | None, timeout_s: float) -> LocalCluster | str:
+def _start(
+    num_cpus: int | None, num_gpus: int | None, host: str, ports: tuple[int, int], timeout_s: float
+) -> LocalCluster | str:
     """One attempt; a string says why it failed."""
     mark = secrets.token_hex(4)
     temporary = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"
     folder = Path(tempfile.mkdtemp(prefix="arp-", dir=temporary))  # mode 0700: Ray makes what is inside 0777
     token_path = write_token(mark)
-    port, client_port = _free_ports(2)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1"]
-    command += ["--port=0", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--dashboard-agent-listen-port=0"]
-    command += [f"--ray-client-server-port={client_port}", "--min-worker-port=0", "--max-worker-port=0"]
-    command += [f"--temp-dir={folder / 'r'}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"]
-    command += ["--log-style=record", "--log-color=false"]
+    port, client_port = free_ports(host, 2)
+    port, own_port = (port, 0) if host == LOOPBACK else HEAD_PORTS
+    port, own_port = ports[0] or port, ports[1] or own_port
+    command = ray_command(folder, host, own_port=own_port, port=port, client_port=client_port)
     command += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]
     command += [] if num_gpus is None else [f"--num-gpus={num_gpus}"]
     log = folder / "start.log"
@@ -130,11 +146,13 @@ def _start(num_cpus: int | None, num_gpus: int | None, timeout_s: float) -> Loca
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=_environment(mark, token_path, f"http://127.0.0.1:{port}"),
+            env=ray_environment(mark, token_path, f"http://{host}:{port}", host == LOOPBACK),
             start_new_session=True,  # Ctrl-C in this terminal is not for the cluster
         )
     started = psutil.Process(process.pid).create_time()
-    cluster = LocalCluster(f"http://127.0.0.1:{port}", process.pid, started, mark, str(folder), str(token_path))
+    joins_at = "" if host == LOOPBACK else f"{host}:{own_port}"
+    address = f"http://{host}:{port}"
+    cluster = LocalCluster(address, process.pid, started, mark, str(folder), str(token_path), joins_at)
     write_cluster(cluster)  # from here on `down` finds it, also if this process is killed
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
@@ -148,23 +166,6 @@ def _start(num_cpus: int | None, num_gpus: int | None, timeout_s: float) -> Loca
     reason = "; ".join(lines[-3:]) if process.poll() is not None else f"it did not answer within {timeout_s:g} s"
     _end(cluster)
     return reason
-
-
-def _environment(mark: str, token_path: Path, address: str) -> dict[str, str]:
-    """The environment of all processes of the cluster: this one's, without what would mislead them."""
-    dropped = ("PYTHONPATH", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
-    environment = {name: value for name, value in os.environ.items() if name not in dropped}
-    binaries = str(Path(sys.executable).parent)
-    environment |= {
-        CLUSTER_MARK: mark,
-        "PATH": os.pathsep.join([binaries, environment.get("PATH", os.defpath)]),  # jobs say `python`
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token_path),
-        "RAY_API_SERVER_ADDRESS": address,  # else Ray's own parts look for a cluster, and may find another one
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the switch, on Linux too, by which Ray keeps to 127.0.0.1
-    }
-    return environment
 
 
 def _first_process(cluster: LocalCluster) -> Any | None:
@@ -212,15 +213,3 @@ def _end(cluster: LocalCluster) -> None:
     if Path(cluster.folder).name.startswith("arp-"):  # a record that was tampered with removes nothing else
         shutil.rmtree(cluster.folder, ignore_errors=True)
     forget_cluster()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 on which nothing listens."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

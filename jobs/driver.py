@@ -1,9 +1,11 @@
 """The job itself, on the cluster: `python -m jobs.driver JOB_FILE -- ARGS`, started by Ray's job server.
 
-`fit`, `validate`, `test` and `predict` run on all train workers under Ray Train (`jobs.attempts`). `pack` is mapped
-over tasks, a shard each (`jobs.pack`). Every other verb runs once, as a task.
+`fit`, `validate`, `test` and `predict` run on all train workers under Ray Train (`jobs.attempts`). `evaluate` and
+`features` share the videos out over all workers (`jobs.ranks`). `pack` is mapped over tasks, a shard each
+(`jobs.pack`). Every other verb runs once, as a task.
 """
 
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -14,9 +16,11 @@ from pathlib import Path
 
 import ray
 
-from jobs.attempts import is_local_cluster, train
-from jobs.spec import Job, JobSpec
-from jobs.worker import run_verb
+from jobs.attempts import is_local_cluster, loopback_variables, train
+from jobs.ranks import RANKED_VERBS, run_on_ranks
+from jobs.spec import JOB_FILE, Job, JobSpec
+from jobs.submission import Submission
+from jobs.worker import run_verb, upload_root
 from pipeline.__main__ import LIGHTNING_VERBS
 from pipeline.words import explain
 
@@ -34,20 +38,45 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     job_file, _, *args = list(sys.argv[1:] if words is None else words)
     job = Job.read(Path(job_file))
-    ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
+    record = None
     try:
+        record = _record(job, Path(job_file))
+        ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
         status, last_lines = _run(job, args)
     except (ArgumentError, ValueError, OSError, TimeoutError) as error:
         status, last_lines = 1, [f"error: {explain(error)}"]
     time.sleep(LOG_DELAY_S)
     ray.shutdown()
+    if record is not None:
+        with contextlib.suppress(OSError):  # the storage is gone; the run itself has said so
+            record.end(status)
     for line in last_lines:
         print(line, file=sys.stderr if status else sys.stdout, flush=True)
     return status
 
 
+def _record(job: Job, job_file: Path) -> Submission | None:
+    """Leave in the run's folder what `resume` needs; None where nothing was uploaded, or it cannot be written."""
+    if job_file.resolve() != upload_root() / JOB_FILE:
+        return None
+    record = Submission(job.spec.storage_path, str(job.spec.name))
+    try:
+        record.begin(job, upload_root())
+    except OSError as error:
+        print(f"note: this job cannot be resumed, {record.run.address} cannot be written: {error}", file=sys.stderr)
+        return None
+    return record
+
+
 def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     """Run a verb in its way; returns the exit status and the last lines of the log."""
+    if job.check or args[0] == "doctor":
+        from jobs.check_nodes import check_nodes  # here: it imports what reads videos
+
+        _wait_for_room(job.spec, 1 if args[0] in ("doctor", "pack") else job.spec.fewest_workers)
+        status, last_lines = check_nodes(job, args, loopback_variables())
+        if status or args[0] == "doctor":
+            return status, last_lines
     if args[0] in LIGHTNING_VERBS:
         _wait_for_room(job.spec, job.spec.fewest_workers)
         return train(job, args)
@@ -56,6 +85,9 @@ def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
 
         _wait_for_room(dataclasses.replace(job.spec, cpus_per_worker=1, gpus_per_worker=0), 1)
         return pack_on_cluster(job, args)
+    if args[0] in RANKED_VERBS:
+        _wait_for_room(job.spec, job.spec.num_workers)
+        return run_on_ranks(job, args, loopback_variables())
     _wait_for_room(job.spec, 1)
     return run_once(job, args)
 

@@ -123,6 +123,18 @@ class RunFolder:
             self.filesystem.copy_file(source, target)  # an object appears whole or not at all
         return f"{self.address}/{name}"
 
+    def read_file(self, name: str) -> bytes | None:
+        """A file of the run; None where there is none.
+
+        Raises:
+            OSError: the storage cannot be reached.
+        """
+        try:
+            with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
     def write(self, name: str, content: bytes, *, make_folder: bool = True) -> None:
         """Write a small file of the run's folder, whole or not at all.
 

@@ -15,13 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
+
+from jobs.confidential import looks_secret
 
 JOB_FILE = ".submission/job.json"  # in the upload
 OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
 RESOLVED_FILE = ".submission/config.yaml"  # in the upload: the whole configuration, defaults too
-SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class JobSpec:
         grow_check_s: With min_workers: seconds between two looks for room to grow.
         cpus_per_worker: CPU cores of each train worker; count its DataLoader workers too.
         gpus_per_worker: GPUs of each train worker: 0 (gloo on the CPU) or 1 (nccl).
+        placement: Where the workers go: PACK (on as few nodes as possible), SPREAD (over as many), STRICT_PACK (all on
+            one node, or not at all), STRICT_SPREAD (each on a node of its own, or not at all).
         threads_per_worker: OMP_NUM_THREADS of each train worker, the same on every node, because sums depend on it in
             their last bits. Default: `cpus_per_worker`.
         storage_path: Folder, or URI such as s3://bucket/runs, for checkpoints and results: every node must see it. A
@@ -53,6 +57,9 @@ class JobSpec:
         monitor: The metric that says which checkpoint is best; where it is not reported, the newest is.
         monitor_mode: Whether more (max) or less (min) of `monitor` is better.
         env: Environment variables of the job's processes. Secrets are refused: they belong in the nodes' environment.
+        py_modules: Your own modules and packages from elsewhere that travel too: names that can be imported here, such
+            as an editable install, or paths of a package's folder or a .py file. Those in the folder of submit travel
+            anyway.
         include: Patterns, relative to the folder of submit, of files that travel though they are not code-like.
         exclude: Patterns, relative to the folder of submit, of files and folders that do not travel.
         wandb_mode: WANDB_MODE on the workers. auto: online where the node has a key, else offline.
@@ -70,6 +77,7 @@ class JobSpec:
     grow_check_s: float = 60.0
     cpus_per_worker: int = 1
     gpus_per_worker: int = 0
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     threads_per_worker: int | None = None
     storage_path: str = "runs"
     max_failures: int = 3
@@ -79,6 +87,7 @@ class JobSpec:
     monitor: str = "val/top1"
     monitor_mode: Literal["max", "min"] = "max"
     env: dict[str, str] = field(default_factory=dict)
+    py_modules: list[str] = field(default_factory=list)
     include: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
@@ -110,8 +119,14 @@ class JobSpec:
                 raise ValueError(f"{name}={getattr(self, name)}: must be more than 0 seconds")
         if self.name is not None and (not self.name or self.name[0] in "-." or not _is_plain(self.name)):
             raise ValueError(f"name={self.name!r}: use letters, digits, '-', '_' and '.', beginning with none of '-.'")
+        for name in ("storage_path", "address"):
+            if urlsplit(getattr(self, name) or "").password:
+                raise ValueError(
+                    f"{name}: holds a password, and a job's spec is shown in the dashboard; set credentials in the "
+                    "environment of the cluster's nodes instead"
+                )
         for variable in self.env:
-            if any(word in variable.upper().split("_") for word in SECRET_WORDS):
+            if looks_secret(variable):
                 raise ValueError(
                     f"env: {variable} looks like a secret, and a job's env is shown in the dashboard; set it in the "
                     "environment of the cluster's nodes instead (for a local cluster: before `python -m jobs up`)"
@@ -141,10 +156,16 @@ class Job:
     Args:
         spec: The spec, with `name` and an absolute `storage_path`.
         origin: The folder of submit.
+        args: The command line from the verb on, as the cluster gets it: `upload:` paths for configs.
+        command: The same as it was typed.
+        check: Whether every node is examined first, and the command run only where nothing is wrong.
     """
 
     spec: JobSpec
     origin: str
+    args: tuple[str, ...] = ()
+    command: str = ""
+    check: bool = False
 
     def write(self, folder: Path) -> None:
         """Write it into the upload."""
@@ -155,8 +176,12 @@ class Job:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read it from its file."""
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return cls(spec=JobSpec.from_dict(fields["spec"]), origin=fields["origin"])
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """From plain data, as `dataclasses.asdict` wrote it."""
+        return cls(**{**fields, "spec": JobSpec.from_dict(fields["spec"]), "args": tuple(fields.get("args", ()))})
 
 
 def check_fields(fields: Mapping[str, Any], where: str) -> None:

@@ -5,8 +5,8 @@ The rule, in full:
 - From the folder where submit is called: code-like files (CODE_SUFFIXES, at most LARGEST_CODE_FILE each), with their
   relative paths, so that the user's own modules can be imported. Left out: hidden files and folders, virtual
   environments, SKIPPED_FOLDERS unless they are Python packages, packed shards, names that look like secrets, and what
-  the spec's `exclude` matches. The spec's `include` adds files of any kind.
-- Our four packages, from wherever they are imported.
+  the spec's `exclude` matches. The spec's `include` adds files of any kind, but for those that look like secrets.
+- Our four packages, from wherever they are imported, and the user's own ones that the spec's `py_modules` names.
 - Every config named on the command line (`--config PATH`, `-c PATH`, `--data PATH.yaml`, ...), from anywhere, and the
   YAML files that it names itself. In the arguments its path becomes `upload:RELATIVE`: editing the file after submit
   does not change the job.
@@ -14,32 +14,32 @@ The rule, in full:
   folder where the node has it (the same machine, a shared file system), and stay in their copy otherwise.
 """
 
-import fnmatch
 import importlib.util
 import os
-import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
-PACKAGES = ("jobs", "pipeline", "lightning_modules", "datamodules")
-CODE_SUFFIXES = frozenset({".py", ".yaml", ".yml", ".json", ".toml", ".txt", ".csv"})
+from jobs.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
+from jobs.confidential import is_secret_file
+from jobs.own_modules import copy_modules
+from jobs.upload import check_size
+
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
-LARGEST_CODE_FILE = 2**20  # bytes; a longer list of videos is data
-LARGEST_UPLOAD = 100 * 2**20  # bytes; Ray's job server refuses more, whatever its warnings say
-MOST_ENTRIES = 100_000  # files and folders looked at before giving up: someone submits from their home folder
-SKIPPED_FOLDERS = frozenset(
-    {"__pycache__", "build", "checkpoints", "data", "datasets", "demo", "dist", "lightning_logs", "logs"}
-    | {"node_modules", "outputs", "runs", "shards", "site-packages", "venv", "videos", "wandb"}
-)
-SECRET_PATTERNS = ("*secret*", "*credential*", "*password*", "*api_key*", "*apikey*", "*auth_token*", "*token.*")
 UPLOAD_PREFIX = "upload:"
 CONFIG_FLAGS = ("--config", "-c", "--confi", "--conf", "--con", "--co")  # argparse takes its beginnings too
 
 
 def stage(
-    args: Sequence[str], origin: Path, target: Path, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    args: Sequence[str],
+    origin: Path,
+    target: Path,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    py_modules: Sequence[str] = (),
 ) -> list[str]:
     """Fill a folder with what travels.
 
@@ -49,43 +49,35 @@ def stage(
         target: The folder to fill; empty.
         include: Patterns of further files, relative to `origin`; `**` crosses folders.
         exclude: Patterns of files and folders that stay behind, relative to `origin`.
+        py_modules: Names or paths of modules and packages from elsewhere.
 
     Returns:
         The arguments, with `upload:RELATIVE` in place of each config.
 
     Raises:
-        FileNotFoundError: a config is missing, or a pattern of `include` matches nothing.
+        FileNotFoundError: a config or a module is missing, or a pattern of `include` matches nothing.
         ValueError: there is too much to look through or to upload; the message names the biggest.
     """
     configs = _Configs(origin, target)
     rewritten = configs.rewrite(args)  # first: a missing config is the commonest mistake
-    for relative in _code_files(origin, exclude):
-        _copy(origin / relative, target / relative)
+    for relative in code_files(origin, exclude):
+        copy(origin / relative, target / relative)
     for pattern in include:
         matches = [path for path in sorted(origin.glob(pattern)) if path.is_file()]
         if not matches:
             raise FileNotFoundError(f"include: {pattern!r} matches no file in {origin}")
         for path in matches:
-            if not _is_excluded(path.relative_to(origin), exclude):
-                _copy(path, target / path.relative_to(origin))
+            relative = path.relative_to(origin)
+            if is_secret_file(relative):
+                print(f"note: {relative} stays behind: its name looks like that of a secret", file=sys.stderr)
+            elif not is_excluded(relative, exclude):
+                copy(path, target / relative)
+    copy_modules(py_modules, origin, target, exclude)
     for package in PACKAGES:
         _copy_package(package, target)
     configs.copy()
     check_size(target)
     return rewritten
-
-
-def check_size(folder: Path, limit: int = LARGEST_UPLOAD) -> int:
-    """The bytes in a folder; ValueError, naming its five biggest files, if they are more than `limit`."""
-    sizes = sorted(((path.stat().st_size, path) for path in folder.rglob("*") if path.is_file()), reverse=True)
-    total = sum(size for size, _ in sizes)
-    if total > limit:
-        biggest = ", ".join(f"{path.relative_to(folder)} ({size / 2**20:.1f} MiB)" for size, path in sizes[:5])
-        raise ValueError(
-            f"the upload has {total / 2**20:.1f} MiB, more than the {limit / 2**20:g} MiB that Ray takes; "
-            f"name what is not code under `exclude`; the biggest: {biggest}"
-        )
-    return total
 
 
 def resolve(args: Sequence[str], root: Path) -> list[str]:
@@ -127,7 +119,7 @@ class _Configs:
     def copy(self) -> None:
         """Copy them all into the target."""
         for source, relative in self._places.items():
-            _copy(source, self._target / relative)
+            copy(source, self._target / relative)
 
     def _is_config(self, flag: str, value: str) -> bool:
         """Whether it must be one (`--config X`), or is by its looks (`--data X.yaml`, a file that is there)."""
@@ -178,49 +170,6 @@ def _named_configs(path: Path) -> Iterator[str]:
             yield each
 
 
-def _code_files(origin: Path, exclude: Sequence[str]) -> Iterator[Path]:
-    """The relative paths of the code-like files that travel."""
-    seen = 0
-    for folder, names, files in os.walk(origin):
-        relative = Path(folder).relative_to(origin)
-        names[:] = sorted(name for name in names if _is_entered(relative / name, origin, exclude))
-        seen += len(names) + len(files)
-        if seen > MOST_ENTRIES:
-            raise ValueError(
-                f"{origin} has more than {MOST_ENTRIES:,} files to look through for code: submit from the folder "
-                "of your project, or name the folders of data under `exclude`"
-            )
-        for name in sorted(files):
-            if _travels(relative / name, origin, exclude):
-                yield relative / name
-
-
-def _is_entered(relative: Path, origin: Path, exclude: Sequence[str]) -> bool:
-    """Whether a folder is looked into."""
-    folder = origin / relative
-    if relative.name.startswith(".") or folder.is_symlink() or _is_excluded(relative, exclude):
-        return False
-    if relative.as_posix() in PACKAGES or (folder / "pyvenv.cfg").exists() or (folder / "index.parquet").exists():
-        return False  # ours are copied from where they are imported
-    return relative.name not in SKIPPED_FOLDERS or (folder / "__init__.py").exists()
-
-
-def _travels(relative: Path, origin: Path, exclude: Sequence[str]) -> bool:
-    name = relative.name.lower()
-    if name.startswith(".") or relative.suffix.lower() not in CODE_SUFFIXES or _is_excluded(relative, exclude):
-        return False
-    if relative.suffix != ".py" and any(fnmatch.fnmatchcase(name, pattern) for pattern in SECRET_PATTERNS):
-        return False
-    path = origin / relative
-    return path.is_file() and path.stat().st_size <= LARGEST_CODE_FILE
-
-
-def _is_excluded(relative: Path, exclude: Sequence[str]) -> bool:
-    """Whether a pattern names the path itself, a folder above it, or its bare name."""
-    places = [relative.as_posix(), *(parent.as_posix() for parent in relative.parents), relative.name]
-    return any(fnmatch.fnmatchcase(place, pattern.rstrip("/")) for pattern in exclude for place in places)
-
-
 def _copy_package(name: str, target: Path) -> None:
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
@@ -228,9 +177,4 @@ def _copy_package(name: str, target: Path) -> None:
     source = Path(next(iter(found.submodule_search_locations)))
     for path in source.rglob("*"):
         if path.is_file() and (path.suffix in CODE_SUFFIXES or path.name == "py.typed"):
-            _copy(path, target / name / path.relative_to(source))
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)  # without times and modes: the same content is the same upload
+            copy(path, target / name / path.relative_to(source))

@@ -1,4 +1,4 @@
-"""What is remembered on this machine: the local cluster that was started here, and its token.
+"""What is remembered on this machine: the cluster that was started here, its token, the jobs that were submitted.
 
 Kept under $JOBS_STATE_DIR, else $XDG_STATE_HOME/action-recognition-pipeline, else
 ~/.local/state/action-recognition-pipeline, a folder that only its owner can enter.
@@ -26,6 +26,7 @@ class LocalCluster:
         mark: Value of CLUSTER_MARK in the environment of each of its processes, those of its jobs included.
         folder: Ray's sessions, sockets and logs, entered by the owner alone.
         token_path: The token file, mode 0600.
+        joins_at: host:port where other nodes may join; empty for a cluster that keeps to loopback.
     """
 
     address: str
@@ -34,12 +35,45 @@ class LocalCluster:
     mark: str
     folder: str
     token_path: str
+    joins_at: str = ""
 
     def token(self) -> str:
         """The secret that its job server asks for."""
         return Path(self.token_path).read_text(encoding="utf-8").strip()
 
+    def how_to_join(self) -> list[str]:
+        """What to type on other machines, in lines; none for a cluster that keeps to loopback."""
+        if not self.joins_at:
+            return []
+        given = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={self.token_path}"
+        return [
+            "on every other node, with a copy of the token file that only its owner can read (chmod 600):",
+            f"  {given} ray start --address={self.joins_at}",
+            "to submit from another machine:",
+            f"  {given} RAY_ADDRESS={self.address} python -m jobs submit ...",
+        ]
 
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was submitted from this machine, so that `resume` finds it when the cluster has forgotten it.
+
+    Args:
+        job_id: Its id on the cluster.
+        name: Its run's name.
+        storage_path: An absolute folder, or a URI.
+        address: The job server that took it.
+        time: When, in seconds since the epoch.
+    """
+
+    job_id: str
+    name: str
+    storage_path: str
+    address: str
+    time: float
+
+
+MOST_SUBMISSIONS = 500  # that are remembered
 CLUSTER_MARK = "ACTION_RECOGNITION_CLUSTER"
 
 
@@ -88,9 +122,36 @@ def write_token(mark: str) -> Path:
     return path
 
 
+def remember_submission(submitted: Submitted) -> None:
+    """Add a job to those that were submitted from here."""
+    with one_at_a_time("submissions.lock"):
+        lines = [json.dumps(dataclasses.asdict(each)) for each in [*read_submissions(), submitted]]
+        path = state_folder() / "submissions.jsonl"
+        aside = path.with_name(f".submissions-{os.getpid()}.jsonl")
+        aside.write_text("\n".join(lines[-MOST_SUBMISSIONS:]) + "\n", encoding="utf-8")
+        aside.replace(path)
+
+
+def read_submissions() -> list[Submitted]:
+    """The jobs that were submitted from here, the newest last; lines that cannot be read are left out."""
+    found = []
+    try:
+        lines = (state_folder() / "submissions.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):
+            found.append(Submitted(**json.loads(line)))
+    return found
+
+
 @contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Held while a cluster is started or stopped, so that two commands at once do not start two."""
-    with (state_folder() / "lock").open("w") as file:
+def one_at_a_time(name: str = "lock") -> Iterator[None]:
+    """Held while a cluster is started or stopped, so that two commands at once do not start two.
+
+    Args:
+        name: Of the lock's file.
+    """
+    with (state_folder() / name).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -6,38 +6,40 @@ the cluster), that the dataset is there where the cluster is this machine, the s
 the same name is running.
 """
 
+import contextlib
 import dataclasses
-import difflib
 import itertools
 import os
 import secrets
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 from ray.job_submission import JobSubmissionClient
 
-from datamodules.manifest import read_manifest
 from jobs.client import connect, is_local, list_jobs
+from jobs.confidential import refuse_secrets
+from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job, JobSpec
-from jobs.staging import CONFIG_FLAGS, resolve, stage
-from pipeline.__main__ import LIGHTNING_VERBS, VERBS
+from jobs.staging import CONFIG_FLAGS, stage
+from jobs.state import Submitted, remember_submission
+from pipeline.__main__ import LIGHTNING_VERBS
 
-CHECK_S = 300.0
 
-
-def submit(spec: JobSpec, args: Sequence[str], *, check: bool = True) -> tuple[JobSubmissionClient, str]:
+def submit(
+    spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
+) -> tuple[JobSubmissionClient, str]:
     """Submit `python -m pipeline ARGS` to the cluster; where there is none, start a local one.
 
     Args:
         spec: What the job needs.
         args: The command line from the verb on, such as ["fit", "--config", "pipeline/configs/demo.yaml"].
-        check: Read the configuration here first, which takes some seconds.
+        read: Read the configuration here first, which takes some seconds.
+        check: Examine every node before the command is run there.
 
     Returns:
         The client of the cluster and the id of the job.
@@ -47,39 +49,78 @@ def submit(spec: JobSpec, args: Sequence[str], *, check: bool = True) -> tuple[J
         FileNotFoundError: a config is missing.
         ConnectionError: the cluster cannot be reached.
     """
+    with prepare(spec, args, read=read, check=check) as (job, staged):
+        return send(job, staged, address=spec.address)
+
+
+@contextlib.contextmanager
+def prepare(
+    spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
+) -> Iterator[tuple[Job, Path]]:
+    """All that comes before the cluster: a job, and the folder with its upload, which goes at the end.
+
+    Args:
+        spec: As for `submit`, and so are the others.
+        args: Likewise.
+        read: Likewise.
+        check: Likewise.
+    """
     check_verb(args)
+    refuse_secrets({}, args)
     origin = Path.cwd()
-    job = Job(spec=_completed(spec, args, origin), origin=str(origin))
     with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:
         staged = Path(folder)
-        uploaded = stage(args, origin, staged, include=spec.include, exclude=spec.exclude)
+        travels = {"include": spec.include, "exclude": spec.exclude, "py_modules": spec.py_modules}
+        uploaded = stage(args, origin, staged, **travels)
+        job = Job(_completed(spec, args, origin), str(origin), tuple(uploaded), shlex.join(args), check)
         job.write(staged)
         (staged / OVERLAY_FILE).write_text(overlay(spec), encoding="utf-8")
-        if check and args[0] in LIGHTNING_VERBS:
+        if read and args[0] in LIGHTNING_VERBS:
             resolved = check_configuration(uploaded, staged, origin)
+            refuse_secrets(yaml.safe_load(resolved))
             (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
             for note in replaced_settings(resolved, spec):
                 print(f"note: {note}", file=sys.stderr)
             if is_local(spec.address):
                 check_data(resolved)
-        elif check and args[0] == "pack":
+        elif read and args[0] == "pack":
             from jobs.pack import pack_options  # here: it imports what reads videos
 
             pack_options(args[1:])
-        client, _ = connect(spec.address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
-        _check_name_is_free(client, job.spec)
-        job_id = client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "jobs.driver", JOB_FILE, "--", *uploaded]),
-            submission_id=f"{job.spec.name}-{secrets.token_hex(2)}",
-            runtime_env={"working_dir": folder, "env_vars": environment(job.spec)},
-            metadata={
-                "name": str(job.spec.name),
-                "storage_path": job.spec.storage_path,
-                "command": shlex.join(args),
-                "stop_timeout_s": str(job.spec.stop_timeout_s),
-            },
-        )
+        yield job, staged
+
+
+def send(job: Job, staged: Path, *, address: str | None) -> tuple[JobSubmissionClient, str]:
+    """Hand a job and its upload to the cluster at `address`; where there is none, to a local one, started here.
+
+    Returns:
+        The client of the cluster and the id of the job.
+
+    Raises:
+        ValueError: a job of that name is running.
+        ConnectionError: the cluster cannot be reached.
+    """
+    spec = job.spec
+    client, reached = connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
+    _check_name_is_free(client, spec)
+    job_id = client.submit_job(
+        entrypoint=entrypoint(job),
+        submission_id=f"{spec.name}-{secrets.token_hex(2)}",
+        runtime_env={"working_dir": str(staged), "env_vars": environment(spec)},
+        metadata={
+            "name": str(spec.name),
+            "storage_path": spec.storage_path,
+            "command": job.command,
+            "stop_timeout_s": str(spec.stop_timeout_s),
+        },
+    )
+    remember_submission(Submitted(job_id, str(spec.name), spec.storage_path, reached, time.time()))
     return client, job_id
+
+
+def entrypoint(job: Job) -> str:
+    """What the cluster runs in a copy of the upload."""
+    return shlex.join(["python", "-m", "jobs.driver", JOB_FILE, "--", *job.args])
 
 
 def overlay(spec: JobSpec) -> str:
@@ -90,89 +131,6 @@ def overlay(spec: JobSpec) -> str:
     report |= {"monitor": spec.monitor, "monitor_mode": spec.monitor_mode}
     content["trainer"]["accelerator"] = "gpu" if spec.gpus_per_worker else "cpu"
     return str(yaml.safe_dump(content))
-
-
-def check_verb(args: Sequence[str]) -> None:
-    """ValueError for a verb that `python -m pipeline` does not have, with the nearest that it has."""
-    verbs = [*LIGHTNING_VERBS, *VERBS]
-    if not args:
-        raise ValueError(
-            "nothing to run: put the command behind `--`, as in `submit --spec S.yaml -- fit --config C.yaml`"
-        )
-    if args[0] not in verbs:
-        nearest = difflib.get_close_matches(args[0], verbs, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"the verbs are: {', '.join(verbs)}"
-        raise ValueError(f"there is no verb {args[0]!r}; {hint}")
-
-
-def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
-    """Read the configuration with nothing but the staged code, as a train worker will.
-
-    Returns:
-        The whole configuration, defaults too, as YAML.
-
-    Raises:
-        ValueError: it cannot be read; the message is the command's own.
-    """
-    command = [sys.executable, "-P", "-c", "import sys; from pipeline.__main__ import main; sys.exit(main())"]
-    environment = os.environ | {"PYTHONPATH": str(staged)}
-    finished = subprocess.run(
-        [*command, *resolve(args, staged), "--print_config"],
-        cwd=origin,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=CHECK_S,
-        check=False,
-    )
-    if finished.returncode != 0:
-        lines = [line.rstrip() for line in finished.stderr.splitlines() if line.strip()]
-        errors = [number for number, line in enumerate(lines) if line.lower().startswith("error:")]
-        said = " ".join(lines[errors[-1] :] if errors else lines[-1:]).replace(str(staged), "UPLOAD")
-        raise ValueError(f"the configuration cannot be read: {said.removeprefix('error: ')}")
-    return finished.stdout
-
-
-def check_data(resolved: str) -> None:
-    """See that the dataset of a job on this machine is there; of others' data modules nothing is known.
-
-    Args:
-        resolved: The whole configuration, as YAML.
-
-    Raises:
-        ShardFormatError: There is no finished dataset in the folder.
-    """
-    data = yaml.safe_load(resolved).get("data") or {}
-    root = (data.get("init_args") or {}).get("root")
-    if data.get("class_path") == "datamodules.video.ShardedVideoDataModule" and root and "://" not in str(root):
-        read_manifest(Path(root))
-
-
-def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:
-    """What the configuration says of devices and ranks, which under Ray the spec says.
-
-    Args:
-        resolved: The whole configuration, as YAML.
-        spec: The job's spec.
-
-    Returns:
-        A sentence for each setting of the Trainer that will not hold.
-    """
-    trainer = yaml.safe_load(resolved).get("trainer") or {}
-    accelerator = "gpu" if spec.gpus_per_worker else "cpu"
-    held = {"strategy": ("auto", "ddp"), "devices": ("auto", 1, "1"), "num_nodes": (1,)}
-    held["accelerator"] = ("auto", accelerator, *(("cuda",) if spec.gpus_per_worker else ()))
-    by = f"the spec's num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker} hold in its place"
-    return [
-        f"trainer.{name}={_shown(trainer[name])} is for runs without Ray; {by}"
-        for name, values in held.items()
-        if trainer.get(name, values[0]) not in values
-    ]
-
-
-def _shown(setting: object) -> object:
-    return setting.get("class_path", setting) if isinstance(setting, dict) else setting
 
 
 def environment(spec: JobSpec) -> dict[str, str]:

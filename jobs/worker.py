@@ -134,6 +134,11 @@ def run_verb(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         Its exit status and, where that is not 0, the last line of its stderr: a task that ends may not get it printed.
     """
     enter(job)
+    return run_here(args)
+
+
+def run_here(args: Sequence[str]) -> tuple[int, list[str]]:
+    """The same where this process has entered the job already."""
     from pipeline.__main__ import main
 
     kept = _Kept()

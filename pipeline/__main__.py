@@ -20,7 +20,10 @@ LIGHTNING_VERBS = {
     "test": "run a checkpoint on the test split",
     "predict": "run a checkpoint and keep what it says of every video",
 }
-CONFIG_VERBS = {"show": "write a page of clips exactly as training, test and export see them"}
+CONFIG_VERBS = {
+    "show": "write a page of clips exactly as training, test and export see them",
+    "doctor": "test whether this machine is ready for a run: versions, decoder, data, disk, GPU, one real step",
+}
 VERBS = {
     "synthesize": "make a Kinetics-style dataset of real video files whose class is their motion",
     "pack": "turn annotations and videos into WebDataset shards with an index",
@@ -47,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the words after `python -m pipeline`; default: those of this process.
 
     Returns:
-        The exit status: 0 when all went well, 2 for bad input.
+        The exit status: 0 when all went well, 2 for bad input; 1 where `doctor` found something wrong.
     """
     words = list(sys.argv[1:] if args is None else args)
     verb = words[0] if words else ""
@@ -63,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if verb in LIGHTNING_VERBS:
             _verb("training", "main")(words)
         elif verb in CONFIG_VERBS:
-            _verb(verb, "main")(words[1:])
+            return int(_verb(verb, "main")(words[1:]) or 0)
         else:
             _run(verb, words[1:])
     except (ArgumentError, ValueError, OSError, ImportError) as error:

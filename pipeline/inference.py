@@ -1,16 +1,34 @@
 """One pass of a network over a split, in one process or several, without anything that training needs."""
 
+import contextlib
 import gc
 import logging
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+_launched: dict[str, Any] = {}  # settings of the Trainer in a process that is one of several, started by others
+
+
+@contextlib.contextmanager
+def as_rank(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Within it, `run_over_split` is one rank of processes that others started, on any number of nodes.
+
+    Args:
+        settings: of the Trainer: strategy, plugins, accelerator, devices. They hold in place of what callers ask for.
+    """
+    _launched.update(settings)
+    try:
+        yield
+    finally:
+        _launched.clear()
 
 
 def run_over_split(
@@ -29,7 +47,8 @@ def run_over_split(
         callback: takes the steps' outputs.
         method: `test` or `predict`.
         accelerator: Lightning's: `auto`, `cpu`, `gpu`, ...
-        devices: processes; more than one are started by repeating this process's command line.
+        devices: processes; more than one are started by repeating this process's command line. Within `as_rank` there
+            are as many as were started.
 
     Returns:
         What the model logged; None on every rank but the first, which is the one to report.
@@ -39,16 +58,15 @@ def run_over_split(
     """
     if devices < 1:
         raise ValueError(f"devices={devices}: must be at least 1")
-    if devices > 1 and not _command_line_can_be_repeated():
+    if devices > 1 and not _launched and not _command_line_can_be_repeated():
         raise ValueError(
             f"devices={devices}: works from the command line, `python -m pipeline ...`; here use devices=1"
         )
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
+    alone = {"accelerator": accelerator, "devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
     trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
+        **(_launched or alone),
         callbacks=[callback],
         logger=False,
         enable_checkpointing=False,

@@ -6,6 +6,7 @@ of the dataset's index whatever the number of ranks. Several nodes need a folder
 """
 
 import shutil
+import socket
 import sys
 import time
 import uuid
@@ -22,6 +23,7 @@ from datamodules.aside import write_aside
 
 _ROW_GROUP_BYTES = 2**26
 _LINE_INTERVAL_S = 10.0
+_PATIENCE_S = 30.0  # that a folder which another node has just made may take to appear on a network file system
 
 
 class RankTables(pl.Callback):
@@ -57,6 +59,7 @@ class RankTables(pl.Callback):
                 shutil.rmtree(leftover, ignore_errors=True)
             self._folder.mkdir()
         trainer.strategy.barrier()
+        _wait_until_seen(self._folder, trainer.global_rank)
         self._part = pa.ipc.new_file(self._folder / f"rank-{trainer.global_rank:05d}.arrow", self._schema)
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
@@ -101,6 +104,18 @@ class RankTables(pl.Callback):
         if self._part is not None:
             self._part.close()
             self._part = None
+
+
+def _wait_until_seen(folder: Path, rank: int) -> None:
+    """FileNotFoundError where the folder that rank 0 made does not appear on this rank's node."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not folder.is_dir():
+        if time.monotonic() > deadline:
+            raise FileNotFoundError(
+                f"out={str(folder.parent)!r}: rank {rank}, on {socket.gethostname()}, does not see what rank 0 made "
+                "there; give a folder of a file system that all nodes share"
+            )
+        time.sleep(0.2)
 
 
 def merge_parts(parts: Sequence[Path], path: Path, schema: pa.Schema, keys: Sequence[str]) -> None:

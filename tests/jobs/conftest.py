@@ -33,11 +33,20 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_originals(tmp_path_factory.mktemp("originals"))
 
 
+def environment_in(folder: Path) -> dict[str, str]:
+    """Of a command that a person types in the folder of submit."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WANDB_"))}
+    return environment | {
+        "JOBS_STATE_DIR": str(folder / "state"),
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 @pytest.fixture(scope="module")
 def run_jobs(folder: Path) -> Iterator[Run]:
     """Runs `python -m jobs WORDS` in the folder of submit, as a person does; in the end no process is left."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WANDB_"))}
-    environment |= {"JOBS_STATE_DIR": str(folder / "state"), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = environment_in(folder)
 
     def run(*words: str, timeout_s: float = 200, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "jobs", *words]

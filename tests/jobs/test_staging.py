@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.staging import check_size, resolve, stage
+from jobs.staging import resolve, stage
 
 
 @pytest.fixture
@@ -128,11 +128,3 @@ def test_the_copy_does_not_change_with_the_file(project: Path, tmp_path: Path) -
 def test_a_missing_config_is_named(project: Path, tmp_path: Path, flag: str) -> None:
     with pytest.raises(FileNotFoundError, match=f"{flag} nothere.yaml: there is no such file"):
         stage(["fit", flag, "nothere.yaml"], project, tmp_path / "staged")
-
-
-def test_the_biggest_files_are_named_when_there_is_too_much(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"x" * 3000)
-    (tmp_path / "b.csv").write_bytes(b"x" * 1000)
-    assert check_size(tmp_path, limit=4000) == 4000
-    with pytest.raises(ValueError, match=r"a\.csv .*b\.csv"):
-        check_size(tmp_path, limit=3999)

@@ -7,9 +7,10 @@ import yaml
 
 from jobs import state
 from jobs.client import is_local
+from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JobSpec
 from jobs.staging import stage
-from jobs.submit import check_configuration, check_data, check_verb, environment, overlay, replaced_settings
+from jobs.submit import environment, overlay
 from tests.jobs.own_module import write_project
 
 

@@ -1,0 +1,42 @@
+"""How large an upload is, and whether Ray's job server will take it."""
+
+from pathlib import Path
+
+from ray._private import ray_constants
+
+# The job server refuses a longer body with HTTP 413; Ray's own warnings speak of 512 MiB, which is another limit.
+LARGEST_UPLOAD = int(getattr(ray_constants, "DASHBOARD_CLIENT_MAX_SIZE", 100 * 2**20))
+_ENTRY_BYTES = 30 + 46  # a zip's two headers of each file, besides its name in both
+_END_BYTES = 22
+
+
+def upload_sizes(folder: Path) -> dict[str, int]:
+    """The bytes of each file in a folder by its relative path, the biggest first."""
+    sizes = [(path.stat().st_size, path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file()]
+    return {name: size for size, name in sorted(sizes, key=lambda each: (-each[0], each[1]))}
+
+
+def archive_bytes(sizes: dict[str, int]) -> int:
+    """The size of the archive that Ray makes of files, which is not compressed.
+
+    Args:
+        sizes: Bytes by relative path.
+    """
+    return _END_BYTES + sum(_ENTRY_BYTES + 2 * len(name.encode()) + size for name, size in sizes.items())
+
+
+def check_size(folder: Path, limit: int = LARGEST_UPLOAD) -> int:
+    """The bytes of a folder's archive; ValueError, naming the five biggest files, if they are more than `limit`."""
+    sizes = upload_sizes(folder)
+    total = archive_bytes(sizes)
+    if total > limit:
+        raise ValueError(
+            f"the upload has {total / 2**20:.1f} MiB, more than the {limit / 2**20:g} MiB that Ray takes; "
+            f"name what is not code under `exclude`; the biggest: {biggest(sizes)}"
+        )
+    return total
+
+
+def biggest(sizes: dict[str, int], count: int = 5) -> str:
+    """The biggest files of an upload in words."""
+    return ", ".join(f"{name} ({size / 2**20:.2f} MiB)" for name, size in list(sizes.items())[:count])
