@@ -34,7 +34,7 @@ def provenance_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
 
 
 def prediction_schema(num_classes: int, provenance: Mapping[str, Any]) -> pa.Schema:
-    """Columns: key, label (int32), label_name, top1 to top5 (names, fewer where K < 5), correct, scores (K float32).
+    """Columns: key, label (int32), label_name, group, top1 to top5 (fewer where K < 5), correct, scores (K float32).
 
     A video that could not be decoded, where that is allowed, has NaN scores and no top1.
     """
@@ -44,6 +44,7 @@ def prediction_schema(num_classes: int, provenance: Mapping[str, Any]) -> pa.Sch
             ("key", pa.string()),
             ("label", pa.int32()),
             ("label_name", pa.string()),
+            ("group", pa.string()),
             *best,
             ("correct", pa.bool_()),
             ("scores", pa.list_(pa.float32(), num_classes)),
@@ -58,6 +59,7 @@ def prediction_table(
     labels: NDArray[Any],
     scores: NDArray[Any],
     class_names: Sequence[str],
+    groups: Sequence[str] | None = None,
     missing: bool = False,
 ) -> pa.Table:
     """Rows of `schema`.
@@ -68,6 +70,7 @@ def prediction_table(
         labels: integers (B,).
         scores: float (B, K), higher is likelier; among equal ones the first class comes first.
         class_names: the K names.
+        groups: of the B videos, the source that each was cut from; default: "", of none.
         missing: whether a row of NaN is a video without scores: it is not correct, and has no top1 to top5.
 
     Raises:
@@ -83,6 +86,7 @@ def prediction_table(
         "key": list(keys),
         "label": np.asarray(labels, dtype=np.int32),
         "label_name": names[labels].tolist(),
+        "group": [""] * len(keys) if groups is None else list(groups),
         "correct": (order[:, 0] == labels) & ~absent,
         "scores": fixed_size_lists(scores),
     }

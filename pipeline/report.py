@@ -3,9 +3,9 @@
 Networks, linear classifiers and fused scores are all reported by `write_results`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,39 +18,20 @@ from datamodules.tars import file_sha256
 from pipeline.calibration import calibrate
 from pipeline.class_table import PER_CLASS_NAME, class_rows, write_class_rows
 from pipeline.confusion import confusion_matrix, hardest_pairs
-from pipeline.intervals import DRAWS, LEVEL, Outcomes, accuracy_intervals, number_groups
+from pipeline.intervals import DRAWS, LEVEL, accuracy_intervals
+from pipeline.judged import Judged, outcomes_of, predicted_classes
 from pipeline.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table
 from pipeline.previews import Preview, make_preview
 from pipeline.report_page import draw_page
 from pipeline.report_sections import Mistake, Page
-from pipeline.results import places, summarize, write_report
+from pipeline.results import summarize, write_report
+
+__all__ = ["FILES", "PAGE_NAME", "Judged", "write_report_of", "write_results"]
 
 PAGE_NAME = "report.html"
 FILES = (PREDICTIONS_NAME, REPORT_NAME, PER_CLASS_NAME, PAGE_NAME)
 _PAIRS = 10
 _GALLERY = 12
-
-
-class Judged(NamedTuple):
-    """Scores of M videos, and what is known of the videos.
-
-    Attributes:
-        scores: float (M, K), higher is likelier; a row of NaN is a video that could not be decoded,
-            and counts as wrong.
-        labels: integers (M,), in [0, K).
-        class_names: the K names.
-        keys: of the M videos, unique.
-        groups: of the M videos, the source that each was cut from; "" where it has none.
-        provenance: where the scores come from: plain data. `scores` says `probability` or another scale, `classes` is
-            the class names, `overlap`, where it is not None, what was not held out: videos, of, groups.
-    """
-
-    scores: NDArray[Any]
-    labels: NDArray[Any]
-    class_names: Sequence[str]
-    keys: Sequence[str]
-    groups: Sequence[str]
-    provenance: Mapping[str, Any]
 
 
 def write_results(
@@ -79,8 +60,9 @@ def write_results(
     """
     folder.mkdir(parents=True, exist_ok=True)
     schema = prediction_schema(len(judged.class_names), judged.provenance)
+    labels, scores = np.asarray(judged.labels), np.asarray(judged.scores)
     table = prediction_table(
-        schema, judged.keys, np.asarray(judged.labels), np.asarray(judged.scores), judged.class_names, missing=True
+        schema, judged.keys, labels, scores, judged.class_names, groups=judged.groups, missing=True
     )
     with write_aside(folder / PREDICTIONS_NAME) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -97,18 +79,16 @@ def write_report_of(
 ) -> dict[str, Any]:
     """Like `write_results`, where predictions.parquet is there already."""
     scores, labels = np.asarray(judged.scores, dtype=np.float64), np.asarray(judged.labels, dtype=np.int64)
-    names, missing = list(judged.class_names), np.isnan(np.asarray(judged.scores)).all(axis=1)
+    names, missing = list(judged.class_names), judged.missing
     report = summarize(scores, labels, names, missing)
-    place = places(scores, labels, missing)
-    predicted = np.where(missing, -1, np.where(missing[:, None], 0, scores).argmax(axis=1))
-    outcomes = Outcomes(labels, place == 0, place < 5, number_groups(judged.groups, judged.keys), len(names))
+    outcomes, predicted = outcomes_of(judged), predicted_classes(judged)
     matrix = confusion_matrix(labels, predicted, len(names))
     rows = class_rows(matrix, np.bincount(labels, minlength=len(names)), names)
     per_class = report.pop("per_class")
     report |= {
         "intervals": accuracy_intervals(outcomes, seed),
         "interval": {"level": LEVEL, "of": "groups", "groups": outcomes.num_groups, "draws": DRAWS, "seed": seed},
-        "calibration": _calibration(judged, scores, place == 0, missing),
+        "calibration": _calibration(judged, scores, outcomes.top1, missing),
         "hardest_pairs": hardest_pairs(matrix, names, _PAIRS),
         "missing": [judged.keys[number] for number in np.flatnonzero(missing).tolist()],
         "per_class": per_class,

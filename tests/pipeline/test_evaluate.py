@@ -19,8 +19,10 @@ from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from lightning_modules.classifier import read_checkpoint
 from pipeline.__main__ import main
-from pipeline.evaluate import default_folder, evaluate
+from pipeline.evaluate import evaluate
 from pipeline.predictions import provenance_of, read_predictions
+from pipeline.report import FILES
+from pipeline.result_folders import default_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = {"num_workers": 0, "accelerator": "cpu"}
@@ -53,7 +55,7 @@ def test_every_video_once_with_the_scores_of_the_model(evaluated, motion_checkpo
 def test_predictions_read_with_pandas(evaluated, motion_dataset):
     frame = pd.read_parquet(evaluated / "predictions.parquet")
     best = ["top1", "top2", "top3", "top4", "top5"]
-    assert list(frame.columns) == ["key", "label", "label_name", *best, "correct", "scores"]
+    assert list(frame.columns) == ["key", "label", "label_name", "group", *best, "correct", "scores"]
     classes = DatasetIndex.open(motion_dataset).classes
     assert (frame.label_name == [classes[label] for label in frame.label]).all()
     assert (frame.top1 == [classes[scores.argmax()] for scores in frame.scores]).all()
@@ -129,7 +131,7 @@ def test_videos_that_were_trained_on_are_refused(motion_checkpoint, motion_datas
     assert not (tmp_path / "out").exists()
     evaluate(motion_checkpoint, motion_dataset, "train", num_clips=1, out=tmp_path / "out", allow_overlap=True, **QUICK)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["provenance"]["overlap"] == {"videos": 40, "of": 40, "groups": 40}
+    assert report["provenance"]["overlap"] == {"videos": 40, "content": 0, "of": 40, "groups": 40}
     assert "not held out" in capsys.readouterr().out
 
 
@@ -213,7 +215,7 @@ def test_two_processes_give_the_same(evaluated, motion_checkpoint, motion_datase
     done = run("evaluate", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("top-1") == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["predictions.parquet", "report.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
     alone, one = read_predictions(evaluated / "predictions.parquet")
     together, two = read_predictions(tmp_path / "out" / "predictions.parquet")
     np.testing.assert_allclose(together, alone, atol=1e-5)
