@@ -84,10 +84,21 @@ class ClipBatch(NamedTuple):
     @classmethod
     def of_video(cls, clips: Tensor) -> Self:
         """A batch of one video that is in no dataset, from its clips: uint8 (N, T, H, W, C)."""
-        none = torch.zeros(1, dtype=torch.int64)
-        times = torch.zeros(len(clips), 2, dtype=torch.float64)
-        index = torch.zeros(len(clips), dtype=torch.int64)
-        return cls(clips=clips, video_index=index, labels=none, keys=[""], rows=none, clip_times=times)
+        return cls.of_videos([clips])
+
+    @classmethod
+    def of_videos(cls, videos: Sequence[Tensor]) -> Self:
+        """A batch of B videos that are in no dataset, from the clips of each: uint8 (N, T, H, W, C), N its own."""
+        none = torch.zeros(len(videos), dtype=torch.int64)
+        counts = torch.tensor([len(clips) for clips in videos])
+        return cls(
+            clips=torch.cat(list(videos)),
+            video_index=torch.repeat_interleave(torch.arange(len(videos)), counts),
+            labels=none,
+            keys=[""] * len(videos),
+            rows=none,
+            clip_times=torch.zeros(int(counts.sum()), 2, dtype=torch.float64),
+        )
 
     @property
     def num_videos(self) -> int:

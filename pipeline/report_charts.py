@@ -73,7 +73,7 @@ def _cell(count: int, total: int, hit: bool, label: str, predicted: str, few: bo
 def reliability_svg(calibration: Mapping[str, Any]) -> str:
     """The reliability diagram: accuracy by confidence, the gap to what was promised, and the videos of each bin."""
     bins = calibration["bins"]
-    width, height = _LEFT + _SIDE + 14, _TOP + _SIDE + _GAP + _COUNTS + 40
+    width, height = _LEFT + _SIDE + 24, _TOP + _SIDE + _GAP + _COUNTS + 40
     most = max(of["videos"] for of in bins)
     parts = [
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Reliability diagram: accuracy by confidence; the '
@@ -115,14 +115,15 @@ def _column(of: Mapping[str, Any], most: int) -> list[str]:
     left, wide = _LEFT + _SIDE * of["low"] + 1, _SIDE * (of["high"] - of["low"]) - 2
     bottom, base = _TOP + _SIDE, _TOP + _SIDE + _GAP + _COUNTS
     accuracy, sure = (bottom - _SIDE * of[name] for name in ("accuracy", "confidence"))
+    full, gap = max(accuracy, sure), abs(accuracy - sure)  # y grows downward
+    color = "var(--wrong)" if sure < accuracy else "var(--right)"
     tall = max(1.0, _COUNTS * of["videos"] / most)
     told = f"{of['videos']} videos, {percent(of['confidence'])} sure, {percent(of['accuracy'])} right"
     return [
         f"<g><title>{told}</title>",
-        f'<rect x="{left:.1f}" y="{accuracy:.1f}" width="{wide:.1f}" height="{bottom - accuracy:.1f}" '
-        'fill="var(--right)"/>',
-        f'<rect x="{left:.1f}" y="{min(accuracy, sure):.1f}" width="{wide:.1f}" height="{abs(accuracy - sure):.1f}" '
-        'fill="var(--wrong)" fill-opacity=".35" stroke="var(--wrong)"/>',
+        f'<rect x="{left:.1f}" y="{full:.1f}" width="{wide:.1f}" height="{bottom - full:.1f}" fill="var(--right)"/>',
+        f'<rect x="{left:.1f}" y="{full - gap:.1f}" width="{wide:.1f}" height="{gap:.1f}" fill="{color}" '
+        f'fill-opacity=".32" stroke="{color}"/>',
         f'<rect x="{left:.1f}" y="{base - tall:.1f}" width="{wide:.1f}" height="{tall:.1f}" fill="var(--quiet)"/></g>',
     ]
 

@@ -53,13 +53,14 @@ def _notes(page: Page) -> str:
     overlap, missing = page.report["provenance"].get("overlap"), page.report["missing"]
     notes = []
     if overlap:
-        counts = ", ".join(
-            f"{overlap[name]:,} {word}"
-            for name, word in (("videos", "videos"), ("content", "more by their content"), ("groups", "groups"))
-            if overlap.get(name)
-        )
+        told = [f"{overlap['videos']:,} of these {overlap['of']:,} videos"] if overlap["videos"] else []
+        if overlap.get("content"):
+            more = "more" if told else f"of these {overlap['of']:,} videos"
+            told.append(f"what {overlap['content']:,} {more} show, under another name or in another dataset")
+        if overlap["groups"]:
+            told.append(f"{overlap['groups']:,} of their groups")
         notes.append(
-            f"<strong>Not held out</strong><p>Of these {overlap['of']:,} videos the training had seen {counts}. "
+            f"<strong>Not held out</strong><p>The training had seen {'; '.join(told)}. "
             "The accuracies say little about new video.</p>"
         )
     if missing:
@@ -107,13 +108,13 @@ def _figures(page: Page) -> str:
     for name, words in names.items():
         interval = intervals[name]
         chance = report["chance"] * (min(5, len(page.rows)) if name == "top5" else 1)
-        told = f"95 %: {percent(interval[0])} to {percent(interval[1])}" if interval else "one group: no interval"
+        told = f"95\u202f%: {100 * interval[0]:.1f} to {percent(interval[1])}" if interval else "one group: no interval"
         tiles.append(
             _tile(words, report[name], f"{told}<br>chance {percent(chance)}", scale(report[name], interval, chance))
         )
     if report["calibration"]:
         ece = report["calibration"]["ece"]
-        told = "mean gap between confidence and accuracy,<br>0 is best"
+        told = "mean gap between confidence and accuracy; 0 is best"
         tiles.append(_tile("Calibration error", ece, told, scale(ece, None, None)))
     return f'<section aria-label="Accuracies"><dl class="figures">{"".join(tiles)}</dl></section>'
 

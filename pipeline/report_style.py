@@ -109,9 +109,9 @@ th { font-weight: 500; text-align: left; }
 .classes .name { width: 34%; }
 .gallery { display: grid; gap: 1rem .9rem; grid-template-columns: repeat(auto-fill, minmax(min(10.5rem, 46%), 1fr)); }
 .gallery figure { margin: 0; min-width: 0; }
-.gallery picture, .gallery .blank { display: grid; place-items: center; aspect-ratio: 4 / 3; border-radius: 8px;
-  overflow: hidden; background: var(--track); color: var(--quiet); font-size: .8125rem; }
-.gallery img { display: block; width: 100%; height: 100%; object-fit: cover; }
+.gallery picture, .gallery .blank { display: grid; place-items: center; position: relative; aspect-ratio: 4 / 3;
+  border-radius: 8px; overflow: hidden; background: var(--track); color: var(--quiet); font-size: .8125rem; }
+.gallery img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; }
 figcaption { margin-top: .45rem; font-size: .875rem; line-height: 1.35; }
 figcaption b { color: var(--wrong-text); font-weight: 600; }
 figcaption em { font-style: normal; color: var(--right-text); font-weight: 600; }

@@ -23,7 +23,7 @@ def find_browser() -> str | None:
 
 
 class Browser:
-    """One page of a running Chromium; `requests` are the addresses that it asked for."""
+    """One page of a running Chromium; `requests` are the addresses that it asked for, besides data inside the page."""
 
     def __init__(self, process: subprocess.Popen[bytes], send: int, receive: int) -> None:
         self._process, self._send, self._receive = process, send, receive
@@ -81,7 +81,8 @@ class Browser:
         text, _, self._waiting = self._waiting.partition(b"\0")
         told: dict[str, Any] = json.loads(text)
         if told.get("method") == "Network.requestWillBeSent":
-            self.requests.append(told["params"]["request"]["url"])
+            address = told["params"]["request"]["url"]
+            self.requests += [address] if not address.startswith("data:") else []
         return told
 
 
