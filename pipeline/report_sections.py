@@ -143,7 +143,7 @@ def reliability_section(page: Page) -> str:
     return (
         '<section><h2>Does it know when it is right?</h2><p class="say">Videos by how sure the answer was. Where '
         "confidence means what it says, the bars end on the dotted line. The pale part is the gap: orange where it was "
-        f"too sure, blue where it was not sure enough. Over all videos it is {percent(calibration['ece'])}, the expected "
+        f"too sure, blue where it was not sure enough. Over all it is {percent(calibration['ece'])}, the expected "
         "calibration error.</p>"
         f'<div class="card columns"><div>{reliability_svg(calibration)}</div><div><table class="plain"><thead><tr>'
         '<th scope="col">confidence</th><th scope="col" class="number">videos</th><th scope="col" class="number">mean'

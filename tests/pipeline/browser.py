@@ -56,9 +56,14 @@ class Browser:
         )
         self.requests.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
+        name = json.dumps(path.resolve().as_uri())
+        self.wait(f"location.href === {name} && document.readyState === 'complete'")
+
+    def wait(self, condition: str) -> None:
+        """Until a JavaScript expression in the page is true."""
         deadline = time.monotonic() + _PATIENCE_S
-        while not self.run("location.protocol === 'file:' && document.readyState === 'complete'"):
-            assert time.monotonic() < deadline, "the page does not load"
+        while not self.run(condition):
+            assert time.monotonic() < deadline, f"never came true: {condition}"
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
