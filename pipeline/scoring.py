@@ -171,9 +171,9 @@ def _report(
     extra["seconds"] = f"{report['seconds']:.0f}"
     if provenance["quarantined"]:
         extra["quarantined, not scored"] = str(len(provenance["quarantined"]))
-    if missing:
-        extra["not decoded, wrong"] = str(missing)
     print_report(title, report, extra, [folder / name for name in FILES])
+    if missing:
+        print(f"not decoded, so counted as wrong: {', '.join(report['missing'])}")
     overlap = provenance["overlap"]
     if overlap is not None:
         seen = overlap["videos"] + overlap["content"]
