@@ -82,7 +82,7 @@ def read_judged(path: Path) -> Judged:
 
 
 def on_same_videos(many: Sequence[Judged], names: Sequence[str], common: bool = False) -> list[Judged]:
-    """The same videos of each, in the order of the first.
+    """The same videos of each, in the order of the first, with the groups of the first that has any.
 
     Args:
         many: at least one.
@@ -113,7 +113,8 @@ def on_same_videos(many: Sequence[Judged], names: Sequence[str], common: bool = 
         if len(differ):
             key = judged.keys[int(differ[0])]
             raise ValueError(f"{names[0]} and {name}: {len(differ)} videos have different labels, first {key}")
-    return aligned
+    groups = next((judged.groups for judged in aligned if any(judged.groups)), aligned[0].groups)
+    return [judged._replace(groups=groups) for judged in aligned]
 
 
 def _take(judged: Judged, rows: Sequence[int]) -> Judged:

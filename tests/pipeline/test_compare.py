@@ -100,6 +100,8 @@ def test_other_videos_are_refused_or_left_out():
     with pytest.raises(ValueError, match="first has 1 videos that not all others have, and 3 that all have"):
         on_same_videos([first, second], ["first", "second"])
     assert [one.keys for one in on_same_videos([first, second], ["first", "second"], common=True)] == [list("abc")] * 2
+    old = answers([0, 0, 1, 1], groups=[""] * 4)  # written before predictions had groups
+    assert [one.groups for one in on_same_videos([old, first], ["old", "first"])] == [list("abcd")] * 2
     with pytest.raises(ValueError, match="1 videos have different labels, first b"):
         on_same_videos([first, answers([0, 0, 1, 1], (0, 1, 1, 1))], ["first", "second"])
     with pytest.raises(ValueError, match="have no video in common"):
