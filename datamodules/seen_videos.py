@@ -6,7 +6,6 @@ digest and nearly the same sketch. 72 bytes a video: 22 MB for the 300,000 of Ki
 """
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -24,7 +23,6 @@ _MIN_ALIKE = 0.75  # of the frames that show anything
 _MIN_SHOWN = 4  # of these
 _PIECES = 4  # of 16 bits: a candidate has one of them in common, in one of its frames
 _BLOCK = 2**20
-_ROWS = 2**16
 
 Hashes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
@@ -59,19 +57,9 @@ class SeenVideos(NamedTuple):
     @classmethod
     def of(cls, index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Self:
         """Those in these rows of a dataset."""
-        digests, groups, sketches = [], [], []
-        for start in range(0, len(rows), _ROWS):
-            part = np.asarray(rows[start : start + _ROWS])
-            digests.append(digests_of(index, part))
-            groups.append(groups_of(index, part))
-            if len(rows) <= MAX_SKETCHED:
-                sketches.append(sketches_of(index, part))
-        known = _joined(groups)
-        return cls(
-            np.sort(_joined(digests)),
-            np.unique(known[known != 0]),
-            np.concatenate([np.empty((0, SKETCH), np.uint64), *sketches]),
-        )
+        known = groups_of(index, rows)
+        few = rows if len(rows) <= MAX_SKETCHED else rows[:0]
+        return cls(np.sort(digests_of(index, rows)), np.unique(known[known != 0]), sketches_of(index, few))
 
     def state(self) -> dict[str, torch.Tensor]:
         """As tensors, for a checkpoint."""
@@ -110,11 +98,12 @@ def groups_of(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
 
 def sketches_of(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
     """Of each video `SKETCH` of its frame hashes, evenly spread; uint64 (M, SKETCH), all `FLAT` where it has none."""
-    sketches = np.full((len(rows), SKETCH), FLAT, dtype=np.uint64)
+    hashes, starts = index.frame_hashes(rows)
+    counts = np.diff(starts)
+    known = counts >= _MIN_SHOWN
     places = (np.arange(SKETCH) + 0.5) / SKETCH
-    for number, hashes in enumerate(index.column("frame_hashes", rows)):
-        if len(hashes) >= _MIN_SHOWN:
-            sketches[number] = np.array(hashes, dtype=np.uint64)[(places * len(hashes)).astype(np.int64)]
+    sketches = np.full((len(rows), SKETCH), FLAT, dtype=np.uint64)
+    sketches[known] = hashes[starts[:-1][known, None] + (places * counts[known, None]).astype(np.int64)]
     return sketches
 
 
@@ -173,10 +162,6 @@ def _alike(first: Hashes, second: Hashes) -> Flags:
 
 def _number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") or 1
-
-
-def _joined(parts: Sequence[Hashes]) -> Hashes:
-    return np.concatenate([np.empty(0, np.uint64), *parts])
 
 
 def _is_in(asked: Hashes, known: Hashes) -> Flags:

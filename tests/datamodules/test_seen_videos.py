@@ -67,8 +67,14 @@ def test_a_search_in_blocks_finds_the_same(monkeypatch):
     assert whole.tolist() == [True] * 43 + [False] * 50
 
 
-def test_a_video_without_hashes_has_no_sketch(motion_dataset, monkeypatch):
+def test_sketches_are_of_the_frames_spread_over_a_video(motion_dataset, monkeypatch):
     index = DatasetIndex.open(motion_dataset)
-    assert sketches_of(index, index.rows("val")).all()
-    monkeypatch.setattr(index, "column", lambda name, rows: [[]] * len(rows))
-    assert not sketches_of(index, index.rows("val")).any()
+    rows = index.rows("val")
+    for sketch, hashes in zip(sketches_of(index, rows), index.column("frame_hashes", rows), strict=True):
+        assert sketch.tolist() == [hashes[int((place + 0.5) / SKETCH * len(hashes))] for place in range(SKETCH)]
+    made = np.arange(1, 23, dtype=np.uint64), np.array([0, 3, 3, 7, 22])
+    monkeypatch.setattr(index, "frame_hashes", lambda rows: made)
+    sketches = sketches_of(index, np.arange(4))
+    assert not sketches[:2].any()  # three frames are too few, and none
+    assert sketches[2].tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
+    assert sketches[3].tolist() == [8, 10, 12, 14, 16, 18, 20, 22]
