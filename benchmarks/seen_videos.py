@@ -1,6 +1,6 @@
 """What it costs to carry what was trained on: making it, its bytes, and finding 20,000 videos among it.
 
-    python -m benchmarks.seen_videos --folder /tmp/seen-300k --rows 300000
+python -m benchmarks.seen_videos --folder /tmp/seen-300k --rows 300000
 """
 
 import argparse

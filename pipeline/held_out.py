@@ -14,7 +14,8 @@ def find_overlap(trained: Trained, videos: ShardedVideoDataModule) -> Overlap | 
     """How much of a split a checkpoint was trained on; None where nothing, as far as is known.
 
     In the dataset that it was trained on, in any rendition, by rows and groups. In any dataset by what the checkpoint
-    carries (`datamodules.seen_videos`): bytes, what the frames show, and the names of groups.
+    carries (`datamodules.seen_videos`): bytes, what the frames show, and the names of groups; also of what the weights
+    that it started from were trained on.
 
     Returns:
         videos: of the split that were trained on; content: others that show the same as a video that was; groups: of
@@ -29,9 +30,9 @@ def find_overlap(trained: Trained, videos: ShardedVideoDataModule) -> Overlap | 
         same = np.isin(asked, seen)
         groups = {group for group in set(index.column("group", seen)) & set(names) if group}
     content = np.zeros(len(asked), dtype=bool)
-    if trained.seen is not None:
-        found = trained.seen.find(index, asked)
-        content = found.content & ~same
+    for seen_videos in filter(None, trained.seen):
+        found = seen_videos.find(index, asked)
+        content |= found.content & ~same
         groups |= set(names[found.groups])
     if not (same.any() or content.any() or groups):
         return None
@@ -51,5 +52,6 @@ def refuse_overlap(overlap: Overlap | None, split: str) -> None:
 
 
 def what_was_trained_on_is_known(trained: Trained) -> bool:
-    """Whether `find_overlap` can find anything: not for published weights, and others' checkpoints."""
-    return trained.family is not None or trained.seen is not None
+    """Whether `find_overlap` can find all: not for published weights, what started from them, others' checkpoints."""
+    own, *before = trained.seen
+    return (own is not None or trained.family is not None) and all(one is not None for one in before)

@@ -16,6 +16,7 @@ from datamodules.seen_videos import SeenVideos
 from datamodules.tars import file_sha256
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier, VideoNetwork
+from lightning_modules.checkpoints import trained_on
 from lightning_modules.classifier import read_checkpoint
 from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED
@@ -36,7 +37,8 @@ class Trained(NamedTuple):
         clips: `CLIP_SETTINGS` as they were in training; empty where it was not trained by `ShardedVideoDataModule`.
         dataset: what the data module said of itself in training: name, identity, rendition, train_split, fold, decoder;
             empty likewise.
-        seen: what the videos of the training are recognized by; None where it is not known.
+        seen: what the videos of the training are recognized by, then those of the trainings before it, whose weights it
+            started from; None in place of what is not known.
     """
 
     path: Path
@@ -44,7 +46,7 @@ class Trained(NamedTuple):
     model: VideoNetwork
     clips: dict[str, Any]
     dataset: dict[str, Any]
-    seen: SeenVideos | None = None
+    seen: tuple[SeenVideos | None, ...] = (None,)
 
     @property
     def family(self) -> str | None:
@@ -75,7 +77,7 @@ def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[V
         state for state in checkpoint.values() if isinstance(state, dict) and isinstance(state.get("dataset"), dict)
     ]
     state = states[0] if states else {"dataset": {}}
-    seen = SeenVideos.from_state(state["seen"]) if "seen" in state else None
+    seen = tuple(None if one is None else SeenVideos.from_state(one) for one in trained_on(checkpoint))
     return Trained(path, file_sha256(path), model, clips, state["dataset"], seen)
 
 

@@ -18,6 +18,7 @@ from datamodules.seen_videos import SeenVideos
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
+from lightning_modules.checkpoints import trained_on
 from lightning_modules.classifier import read_checkpoint
 from pipeline.__main__ import main
 from pipeline.evaluate import evaluate
@@ -25,6 +26,7 @@ from pipeline.predictions import provenance_of, read_predictions
 from pipeline.presets import with_preset
 from pipeline.report import FILES
 from pipeline.result_folders import default_folder, distinct_names, folder_of_folds
+from tests.pipeline.conftest import fit
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = {"num_workers": 0, "accelerator": "cpu"}
@@ -237,6 +239,22 @@ def test_the_same_videos_in_another_dataset_are_refused(motion_checkpoint, packe
     evaluate(motion_checkpoint, packed_anew, "train", allow_overlap=True, **settings)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.index("Not held out") < page.index("Top-1 accuracy")
+
+
+def test_what_the_weights_were_trained_on_before_is_known_too(motion_checkpoint, motion_dataset, packed_anew, tmp_path):
+    """Trained on one split, then from there on another, with a run that stopped and resumed: both are refused."""
+    tuned = fit(packed_anew, tmp_path, "--data.train_split=val", f"--model.weights={motion_checkpoint}")
+    seen = trained_on(read_checkpoint(tuned))
+    assert [len(one["digests"]) for one in seen] == [8, 40]
+    resumed = fit(
+        packed_anew, tmp_path / "more", "--data.train_split=val", f"--ckpt_path={tuned}", "--trainer.max_epochs=2"
+    )
+    assert len(trained_on(read_checkpoint(resumed))) == 2
+    for checkpoint in (tuned, resumed):
+        with pytest.raises(ValueError, match="on 40 more that show the same"):
+            evaluate(checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK)
+        with pytest.raises(ValueError, match="trained on 8 of its 8 videos"):
+            evaluate(checkpoint, packed_anew, "val", out=tmp_path / "out", **QUICK)
 
 
 def test_what_weights_were_trained_on_is_not_known(motion_checkpoint, motion_dataset, tmp_path):
