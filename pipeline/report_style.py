@@ -8,13 +8,13 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --paper: #fbfaf7; --card: #ffffff; --ink: #1c2430; --quiet: #56606d; --line: #e3e0d8; --track: #ece9e1;
-  --right: #0072b2; --wrong: #d55e00; --right-text: #00578a; --wrong-text: #9c4200; --most: 58%;
+  --right: #0072b2; --wrong: #d55e00; --right-text: #00578a; --wrong-text: #9c4200; --most: 54%;
   --note: #fff3e0; --note-line: #d55e00;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #12161c; --card: #1a2029; --ink: #e9edf2; --quiet: #a3adba; --line: #2c343f; --track: #2a323d;
-    --right: #4aa8e0; --wrong: #f0883e; --right-text: #7cc4f0; --wrong-text: #f5a36a; --most: 46%;
+    --right: #4aa8e0; --wrong: #f0883e; --right-text: #7cc4f0; --wrong-text: #f5a36a; --most: 42%;
     --note: #33230f; --note-line: #f0883e;
   }
 }
@@ -87,10 +87,10 @@ th { font-weight: 500; text-align: left; }
 .confusion tbody th { max-width: 11rem; padding-right: .6rem; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; text-align: right; position: sticky; left: 0; z-index: 1; background: var(--card); }
 .confusion td { min-width: 2.15rem; height: 2.15rem; padding: 0 .2rem; text-align: center; border-radius: 4px;
-  background: color-mix(in oklab, var(--wrong) calc(var(--s, 0) * var(--most)), var(--card)); }
+  background: color-mix(in oklab, var(--wrong) calc(9% + var(--s, 0) * var(--most)), var(--card)); }
 .confusion.few td { min-width: 5.5rem; height: 3.6rem; font-size: 1.0625rem; }
 .confusion td.none { background: var(--track); opacity: .55; }
-.confusion td.hit { background: color-mix(in oklab, var(--right) calc(var(--s, 0) * var(--most)), var(--card));
+.confusion td.hit { background: color-mix(in oklab, var(--right) calc(9% + var(--s, 0) * var(--most)), var(--card));
   outline: 1.5px solid var(--right); outline-offset: -1.5px; font-weight: 650; }
 .confusion td small { display: block; font-size: .75rem; font-weight: 400; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .9rem 0 0; padding: 0; list-style: none;
