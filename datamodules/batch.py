@@ -4,6 +4,7 @@ Axis letters, used everywhere in this repository: B videos in a batch, N clips i
 H height, W width, C channels (3, RGB), D features, K classes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -48,7 +49,8 @@ class ClipBatch(NamedTuple):
         keys: the B keys of the videos, unique within a dataset.
         rows: int64 (B,), the rows of the videos in the dataset's index.
         clip_times: float64 (N, 2), start and end of each clip in its video, in seconds.
-        num_skipped: videos planned for this batch that could not be decoded and are missing from it (training only).
+        num_skipped: videos planned for this batch that could not be decoded and are missing from it, in training and in
+            tests that allow it.
         pixel_format: `rgb`; the only function that cares is `VideoClassifier.normalize`.
         frame_numbers: int64 (N, T), which frames of its video each clip has, from 0.
         windows: N, which part of the frames each clip shows.
@@ -56,6 +58,7 @@ class ClipBatch(NamedTuple):
             augments nothing.
         captions: for each of the B videos one or more sentences that tell what is to be seen, the name of its class
             where the dataset has none; None where nobody asked for them.
+        failed: of the videos that are missing, the row of each in the dataset's index and the reason, in order.
         crops_to_cut: crops that each clip still holds; above 1, `clips` is wider than high, clips are padded on the
             right, those of upright videos lie on their side, and nothing but `datamodules.crops.cut_crops` can read it.
 
@@ -76,14 +79,26 @@ class ClipBatch(NamedTuple):
     seeds: list[int] | None = None
     crops_to_cut: int = 1
     captions: list[list[str]] | None = None
+    failed: Sequence[tuple[int, str]] = ()
 
     @classmethod
     def of_video(cls, clips: Tensor) -> Self:
         """A batch of one video that is in no dataset, from its clips: uint8 (N, T, H, W, C)."""
-        none = torch.zeros(1, dtype=torch.int64)
-        times = torch.zeros(len(clips), 2, dtype=torch.float64)
-        index = torch.zeros(len(clips), dtype=torch.int64)
-        return cls(clips=clips, video_index=index, labels=none, keys=[""], rows=none, clip_times=times)
+        return cls.of_videos([clips])
+
+    @classmethod
+    def of_videos(cls, videos: Sequence[Tensor]) -> Self:
+        """A batch of B videos that are in no dataset, from the clips of each: uint8 (N, T, H, W, C), N its own."""
+        none = torch.zeros(len(videos), dtype=torch.int64)
+        counts = torch.tensor([len(clips) for clips in videos])
+        return cls(
+            clips=torch.cat(list(videos)),
+            video_index=torch.repeat_interleave(torch.arange(len(videos)), counts),
+            labels=none,
+            keys=[""] * len(videos),
+            rows=none,
+            clip_times=torch.zeros(int(counts.sum()), 2, dtype=torch.float64),
+        )
 
     @property
     def num_videos(self) -> int:

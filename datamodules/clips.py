@@ -8,6 +8,7 @@ clips of 3 frames with interval 2 (span 5):
     dense_clips, step=4:          [0 2 4]  [4 6 8]               every start whose clip fits
     whole_video, max_frames=9:    [0 2 4 6 8]                    all of it, every second frame
                  max_frames=4:    [0 2 4]  [4 6 8]               in the fewest equal clips that are no longer
+    clips_by_second at 5 fps:     [0 2 4]  [5 7 9]               around 2.5, and around 7.5: from 2.5 - 5 / 2 = 0
     segments:                     one of 0..2, of 3..5 and of 6..9; in tests, num_clips=1: [1 5 8]
     a video of 4 frames, loop:    [0 2 0]                        (4 is read as 4 mod 4)
                     repeat_last:  [0 2 3]
@@ -115,6 +116,19 @@ def dense_clips(shape: ClipShape, video_frames: int, video_fps: float, step: int
         raise ValueError(f"step={step}: must be at least 1")
     last_start = max(0, video_frames - shape.span(video_fps))
     return shape._at(np.arange(0, last_start + 1, step), video_frames, video_fps)
+
+
+def clips_by_second(shape: ClipShape, video_frames: int, video_fps: float) -> Integers:
+    """A clip around the middle of each second, as far as it fits into the video; the last second may be a part of one.
+
+    Returns:
+        int64 (seconds, T) frame numbers in [0, video_frames); at least one clip.
+    """
+    seconds = max(1, math.ceil(video_frames / video_fps - 1e-6))
+    middles = np.minimum((np.arange(seconds) + 0.5) * video_fps, video_frames)
+    last_start = max(0, video_frames - shape.span(video_fps))
+    starts = np.clip(_floor(middles - shape.span(video_fps) / 2), 0, last_start)
+    return shape._at(starts, video_frames, video_fps)
 
 
 def whole_video(shape: ClipShape, video_frames: int, video_fps: float, max_frames: int) -> Integers:

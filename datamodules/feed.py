@@ -126,7 +126,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         transform: uint8 (T, H, W, C) to a random crop, or to a window that holds fixed crops, of height or width S.
         decoder: name of the decoder, resolved.
         seed: key of the augmentation, together with epoch and sample.
-        skip_errors: leave out videos that cannot be decoded and count them (training), instead of failing.
+        skip_errors: leave out videos that cannot be decoded, name and count them (training, and tests that allow it),
+            instead of failing.
         crop_size: S, for the shape of a batch without videos.
         board: where a DataLoader worker notes what it reads, or None.
         unmirrored: labels of the classes whose clips are never mirrored.
@@ -150,6 +151,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
+        failed: list[tuple[int, str]] = []
         num_quarantined = 0
         announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
         self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
@@ -165,14 +167,16 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 message = f"{_name_video(self.index, row)} cannot be decoded by {self.decoder}: {error}"
                 if not self.skip_errors:
                     return ReadFailure(message)
-                _log.warning("left out of training: %s", message)
+                _log.warning("left out: %s", message)
+                failed.append((row, str(error)))
                 continue
             except ShardFormatError as error:
                 return ReadFailure(f"video {self.index.entry(row).key}: {error}", ShardFormatError)
             video_index += [len(rows)] * len(clips)
             rows.append(row)
             views += clips
-        batch = self._batch(views, video_index, rows, len(request.samples) - num_quarantined - len(rows))
+        num_skipped = len(request.samples) - num_quarantined - len(rows)
+        batch = self._batch(views, video_index, rows, num_skipped)._replace(failed=failed)
         self._note(IDLE)
         return batch
 

@@ -256,6 +256,16 @@ class DatasetIndex:
         captions = self._mapped.row(row, [CAPTIONS.name])[CAPTIONS.name] if self.has_captions else None
         return captions or [self.classes[entry.label]]
 
+    def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The hashes of the frames of some videos, as arrays: what `column` gives as lists.
+
+        Returns:
+            All hashes, uint64 (F,), and where each video's begin and the last one's end, int64 (M + 1,).
+        """
+        taken = self._frame_hashes().take(pa.array(np.asarray(rows, dtype=np.int64))).combine_chunks()
+        counts = pc.fill_null(pc.list_value_length(taken), 0).to_numpy().astype(np.int64)
+        return taken.flatten().to_numpy(), np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
     def _frame_hashes(self) -> Any:
         """From index.parquet: no process keeps them."""
         if isinstance(self._files, OpenShards):

@@ -22,6 +22,7 @@ from datamodules.plan import Shuffle, TrainPlan
 from datamodules.rand_augment import RandAugment
 from datamodules.remote_shards import split_root
 from datamodules.renditions import WantedRendition, open_rendition
+from datamodules.seen_videos import SeenVideos
 from datamodules.shards import DatasetIndex
 from datamodules.sided_classes import SidedClasses, unmirrored_labels
 from datamodules.transforms import EvalTransform, TrainTransform
@@ -88,6 +89,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         predict_split: split to export features of.
         fold: which fold holds the test videos, for datasets with folds.
         max_skipped_fraction: share of an epoch's videos that may fail to decode in training before the run ends.
+        allow_missing: in tests, leave out videos that cannot be decoded and name them in their batch, instead of
+            ending.
         eval_batch_bytes: bound on the clips of an evaluation batch, in bytes.
         cache_dir: folder on a local disk that keeps the videos read from a URL, for all ranks and workers of the node,
             from epoch to epoch and run to run; null keeps none. A `root` that is a folder is read where it lies.
@@ -142,6 +145,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         predict_split: str = "test",
         fold: str | int | None = None,
         max_skipped_fraction: float = 0.01,
+        allow_missing: bool = False,
         eval_batch_bytes: int = 2**26,
         cache_dir: str | None = None,
         cache_bytes: int = 50 * 2**30,
@@ -280,7 +284,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> PlannedLoader:
         """All views of the test split, every video once."""
         hp = self.hparams
-        return self._evaluation_loader(hp["test_split"], hp["test_sampling"], hp["num_clips"], hp["num_crops"])
+        views = (hp["test_sampling"], hp["num_clips"], hp["num_crops"])
+        return self._evaluation_loader(hp["test_split"], *views, allow_missing=hp["allow_missing"])
 
     def predict_dataloader(self) -> PlannedLoader:
         """All clips of the split to export, every video once."""
@@ -288,7 +293,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         sampling: TestSampling = hp["test_sampling"] if hp["clip_step"] is None else "dense"
         return self._evaluation_loader(hp["predict_split"], sampling, hp["num_clips"], hp["num_crops"])
 
-    def _evaluation_loader(self, split: str, method: Method, num_clips: int, num_crops: int) -> PlannedLoader:
+    def _evaluation_loader(
+        self, split: str, method: Method, num_clips: int, num_crops: int, allow_missing: bool = False
+    ) -> PlannedLoader:
         hp = self.hparams
         rows = self.index.readable_rows(split, hp["fold"])
         self._say_left_out(self.index.rows(split, hp["fold"]), split)
@@ -296,12 +303,12 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // hp["clip_step"])
         sampler = ClipSampler(self.shape, method, num_clips, hp["clip_step"] or 1, hp["still"], hp["max_frames"])
         transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
-        reader = self._reader(rows, sampler, transform)
+        reader = replace(self._reader(rows, sampler, transform), skip_errors=allow_missing)
         video_bytes = num_clips * num_crops * hp["num_frames"] * hp["crop_size"] ** 2 * 3
         # Whole videos differ in length: each is a batch.
         batch_size = 1 if method == "whole" else max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
         requests = EvaluationRequests(len(rows), batch_size, self._rank, self._world_size)
-        return PlannedLoader(reader, requests, **self._worker_options)
+        return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **self._worker_options)
 
     def _reader(self, rows: np.ndarray, sampler: ClipSampler, transform: TrainTransform | EvalTransform) -> ClipReader:
         hp = self.hparams
@@ -356,7 +363,14 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             steps: int = progress.processed  # type: ignore[attr-defined] # declared as the class above its own
             point = self._train_requests.point_after(steps)
             state |= {"epoch": point.epoch, "consumed": point.consumed, "steps": point.steps}
+            if self._rank == 0:  # the one that writes
+                state["seen"] = self._seen.state()
         return state
+
+    @cached_property
+    def _seen(self) -> SeenVideos:
+        """What is trained on, so that `evaluate` knows it in other datasets too."""
+        return SeenVideos.of(self.index, self.index.rows(self.hparams["train_split"], self.hparams["fold"]))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint was written; only when training resumes."""

@@ -4,7 +4,7 @@ Plain data, tensors, and classes from packages that are allowed: nothing else is
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,10 +20,13 @@ class SavedNetwork(pl.LightningModule):
     Attributes:
         class_names: in label order; empty where there are no classes.
         num_classes: K.
+        trained_before: of the weights that training started from: what their training videos are recognized by, one
+            for each training before this one; None in place of what is not known.
     """
 
     class_names: list[str]
     num_classes: int
+    trained_before: Sequence[dict[str, torch.Tensor] | None] = ()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the class and its arguments, as plain data: what `load` needs to give the same model back."""
@@ -31,6 +34,11 @@ class SavedNetwork(pl.LightningModule):
         arguments |= {"class_names": self.class_names, "num_classes": self.num_classes}
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["classifier"] = {"class_path": path, "init_args": _plain(arguments)}
+        checkpoint["trained_before"] = list(self.trained_before)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up, in a run that resumes, what its weights were trained on before it."""
+        self.trained_before = checkpoint.get("trained_before", [])
 
     @classmethod
     def load(cls, path: str | Path, allow: Sequence[str] = ()) -> Self:
@@ -93,6 +101,16 @@ class SavedNetwork(pl.LightningModule):
             raise ValueError(f"{path}: the weights do not fit {klass.__name__}: {error}") from error
         trained: Self = model.eval()
         return trained
+
+
+def trained_on(checkpoint: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor] | None, ...]:
+    """What the training videos of a checkpoint are recognized by, then those of the trainings before it.
+
+    Returns:
+        For each training what the data module put there (`seen`), None where it did not.
+    """
+    told = [state["seen"] for state in checkpoint.values() if isinstance(state, dict) and "seen" in state]
+    return (told[0] if told else None, *checkpoint.get("trained_before", ()))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

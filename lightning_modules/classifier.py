@@ -1,6 +1,6 @@
 """`VideoClassifier`: how every classifier here learns and is judged."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +32,17 @@ class VideoClassifier(VideoNetwork):
         mix_probability: share of the training batches that are mixed, if any are.
         **kwargs: of `VideoNetwork`; classes or their number are needed.
 
+    Attributes:
+        view_average: what is averaged over a video's views: probabilities, or logits, whose mean then gives them.
+        views_at_once: views in one forward pass of a test, at most, which bounds memory; None takes those of a whole
+            batch.
+
     Raises:
         ValueError: an argument out of range; neither classes nor their number given, or both and unlike.
     """
+
+    view_average: Literal["probabilities", "logits"] = "probabilities"
+    views_at_once: int | None = None
 
     def __init__(
         self,
@@ -73,14 +81,21 @@ class VideoClassifier(VideoNetwork):
         return self.clip_logits(self.normalize(batch))
 
     def video_scores(self, batch: ClipBatch) -> Tensor:
-        """Probabilities of the videos of a batch, averaged over their views: float32 (B, K)."""
+        """Probabilities of the videos of a batch, of all their views together: float32 (B, K)."""
         if batch.num_videos == 0:
             return self.mean.new_zeros((0, self.num_classes))
-        probabilities = self(batch).float().softmax(dim=1)
+        scores = self._view_logits(batch)
+        if self.view_average == "probabilities":
+            scores = scores.softmax(dim=1)
         views = torch.bincount(batch.video_index, minlength=batch.num_videos)
-        sums = probabilities.new_zeros((batch.num_videos, self.num_classes))
-        scores: Tensor = sums.index_add_(0, batch.video_index, probabilities) / views[:, None]
-        return scores
+        sums = scores.new_zeros((batch.num_videos, self.num_classes))
+        means: Tensor = sums.index_add_(0, batch.video_index, scores) / views[:, None]
+        return means.softmax(dim=1) if self.view_average == "logits" else means
+
+    def _view_logits(self, batch: ClipBatch) -> Tensor:
+        """Logits of all views: float32 (N, K); no more views are normalized and computed at a time than is allowed."""
+        pieces = torch.split(batch.clips, self.views_at_once or max(1, len(batch.clips)))
+        return torch.cat([self(batch._replace(clips=piece)).float() for piece in pieces])
 
     # Learning and being judged.
 
@@ -119,12 +134,18 @@ class VideoClassifier(VideoNetwork):
         self.log_dict(self.val_metrics, prog_bar=True, batch_size=batch.num_videos)
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """Updates the metrics of the test split; returns the keys, labels and scores for callbacks to write."""
+        """Updates the metrics of the test split; returns keys, labels, scores and what failed, for callbacks."""
         scores = self.video_scores(batch)
         if batch.num_videos > 0:
             self.test_metrics.update(scores, batch.labels)
         self.log_dict(self.test_metrics, batch_size=batch.num_videos)
-        return {"keys": batch.keys, "rows": batch.rows, "labels": batch.labels, "scores": scores}
+        return {
+            "keys": batch.keys,
+            "rows": batch.rows,
+            "labels": batch.labels,
+            "scores": scores,
+            "failed": batch.failed,
+        }
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
         """The keys and scores of a batch's videos: float32 (B, K)."""

@@ -129,6 +129,7 @@ class VideoDescriber(FrameSequenceNetwork):
         Raises:
             ValueError: training is to go on with other words.
         """
+        super().on_load_checkpoint(checkpoint)
         known = checkpoint["classifier"]["init_args"]["vocabulary"]
         if self._words is not None and known == self._words.known:
             return

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.array_pickles import read_arrays
+from lightning_modules.checkpoints import SavedNetwork, trained_on
 from lightning_modules.fetching import fetch, find_published
 from lightning_modules.inflation import deflate_filters, inflate_weights
 from lightning_modules.published import Published
@@ -39,6 +40,8 @@ class Weights:
         head: prefix of the classifier's keys.
         class_names: in label order, where they are known.
         published: its row of the table, where it has one.
+        trained_on: what the training's videos are recognized by, of this training and those before it, as the data
+            module put it into the checkpoint; None in place of what is not known.
     """
 
     path: str
@@ -48,6 +51,7 @@ class Weights:
     head: str
     class_names: list[str] | None
     published: Published | None = None
+    trained_on: tuple[dict[str, Tensor] | None, ...] = (None,)
 
 
 def read_weights(name_or_path: str | Path) -> Weights:
@@ -120,7 +124,8 @@ def _our_own(checkpoint: Mapping[str, Any], path: str) -> Weights:
     state = {key.removeprefix("stages."): value for key, value in checkpoint["state_dict"].items()}
     state = {key: value for key, value in state.items() if "_metrics." not in key}
     head = list(state)[-1].split(".")[0] + "."
-    return Weights(path, told["class_path"], told["init_args"], state, head, list(told["init_args"]["class_names"]))
+    names = list(told["init_args"]["class_names"])
+    return Weights(path, told["class_path"], told["init_args"], state, head, names, trained_on=trained_on(checkpoint))
 
 
 def arguments_for(weights: Weights, klass: type, num_classes: int | None) -> tuple[dict[str, Any], bool]:
@@ -154,6 +159,8 @@ def start_from(model: nn.Module, weights: Weights, keep_head: bool) -> None:
         ValueError: weights of another network; arguments of the network with which they would mean something else;
             keys that are missing, too many or of other shapes; each of them named.
     """
+    if isinstance(model, SavedNetwork):
+        model.trained_before = list(weights.trained_on)
     own_class = f"{type(model).__module__}.{type(model).__qualname__}"
     inflated = (weights.class_path, own_class) == (INCEPTION_V1, I3D)
     if own_class != weights.class_path and not inflated:

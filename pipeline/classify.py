@@ -1,17 +1,29 @@
-"""`python -m pipeline classify`: any video files, top classes with names and probabilities."""
+"""`python -m pipeline classify`: any video files, top classes with names and probabilities, of each second too."""
 
+import json as json_lines
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from datamodules.batch import ClipBatch
+from datamodules.decoding import DecodeError, describe_decoder
 from datamodules.video import Decoder
 from lightning_modules import VideoClassifier
 from lightning_modules.fetching import find_published
-from pipeline.looking import Looking, find_videos, look_at_each, look_like, read_clips
+from pipeline.annotate import annotate_video
+from pipeline.looking import LookedAt, Looking, find_videos, look_like, read_ahead
+from pipeline.progress import count_progress
+from pipeline.timeline import ScoreVideos, as_clock, best_of, by_second, score_seconds, stretches
 from pipeline.trained import open_checkpoint
+
+_FORWARD_BYTES = 2**25  # of float clips in one forward pass
+_THREADS = 2
 
 
 def classify(
@@ -20,21 +32,29 @@ def classify(
     weights: str | None = None,
     top: int = 5,
     json: bool = False,
+    timeline: bool = False,
+    annotate: Path | None = None,
     num_clips: int = 10,
     decoder: Decoder = "auto",
     allow: list[str] | None = None,
 ) -> None:
-    """Say what is done in video files: the most probable classes of each.
+    """Say what is done in video files: the most probable classes of each, or of each second.
 
     A checkpoint sees `num_clips` clips spread over a video, as in its training; a published I3D sees the whole video at
-    25 frames a second, as its authors tested it. Probabilities are averaged over clips.
+    25 frames a second, as its authors tested it. Probabilities are averaged over clips. Several files go through the
+    network together, as many as fit.
 
     Args:
         videos: files, or folders of them.
         checkpoint: file that `fit` wrote.
         weights: instead of a checkpoint: a name of `python -m pipeline weights list`.
         top: classes to print for a video.
-        json: print one JSON object a line instead: video, top (a list of class and probability), or error.
+        json: print one JSON object a line instead: video, top (a list of class and probability), or error; and with
+            `timeline` the seconds, each with start, end and top.
+        timeline: look at a clip around each second, for videos of any length, and say what is done when; the video's
+            probabilities are the mean over its seconds.
+        annotate: mp4 to write, a copy of the video with the best classes of each second on it, without sound; for
+            several videos a folder. Looks at each second, as `timeline`.
         num_clips: clips a video, for networks that take clips of one length.
         decoder: auto, pyav, decord or torchcodec.
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.
@@ -44,44 +64,142 @@ def classify(
         ValueError: neither a checkpoint nor weights, or both; or some of the videos could not be decoded, which are
             named, after all others were classified.
     """
-    if top < 1:
-        raise ValueError(f"top={top}: must be at least 1")
-    if num_clips < 1:
-        raise ValueError(f"num_clips={num_clips}: must be at least 1")
+    for name, number in (("top", top), ("num_clips", num_clips)):
+        if number < 1:
+            raise ValueError(f"{name}={number}: must be at least 1")
     paths = list(find_videos(videos))
     if (checkpoint is None) == (weights is None):
         raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
+    copies = copies_of(paths, annotate)
     trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow, VideoClassifier)
     model = cast(VideoClassifier, trained.model)
     looking = look_like(trained, num_clips, decoder, whole=weights is not None and trained.clips.get("fps") is not None)
+    if (timeline or annotate is not None) and looking.shape.segments:
+        raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
+    score = scorer(model, looking)
+    if timeline or annotate is not None:
+        outcomes = _by_second(paths, copies, looking, score, model.class_names, top)
+    else:
+        outcomes = _by_video(paths, looking, score, model.class_names, top)
+    _tell(outcomes, len(paths), describe_decoder(looking.decoder), json)
 
-    def tell(video: bytes) -> dict[str, Any]:
-        return {"top": _best(score(model, looking, video), model.class_names, top)}
 
-    look_at_each(paths, looking, tell, None if json else _in_words)
-
-
-def score(model: VideoClassifier, looking: Looking, video: bytes) -> np.ndarray:
-    """Probabilities of the classes, averaged over a video's clips: float32 (K,).
-
-    Args:
-        model: in evaluation mode.
-        looking: how it is to see the video.
-        video: bytes of the file.
+def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]:
+    """Where the annotated copy of each video goes.
 
     Raises:
-        DecodeError: the bytes are no video that can be decoded.
+        ValueError: one file for several videos, two videos that would go to one file, or a copy in place of a video.
     """
-    with torch.inference_mode():  # clip by clip: they may be long
-        scores = [model.video_scores(ClipBatch.of_video(clip[None]))[0] for clip in read_clips(looking, video)]
-        return torch.stack(scores).mean(0).numpy()
+    if annotate is None:
+        return [None] * len(paths)
+    if annotate.suffix == ".mp4" and len(paths) > 1:
+        raise ValueError(f"annotate={str(annotate)!r}: {len(paths)} videos cannot go into one file; give a folder")
+    copies = [annotate] if annotate.suffix == ".mp4" else [annotate / f"{path.stem}.mp4" for path in paths]
+    twice = [copy for copy in copies if copies.count(copy) > 1]
+    if twice:
+        raise ValueError(f"annotate={str(annotate)!r}: two of the videos are called {twice[0].stem}; rename one")
+    for path, copy in zip(paths, copies, strict=True):
+        if copy.resolve() == path.resolve():
+            raise ValueError(f"annotate={str(annotate)!r}: would replace the video itself; give another name")
+    return list(copies)
 
 
-def _best(scores: np.ndarray, names: list[str], top: int) -> list[dict[str, Any]]:
-    order = np.argsort(-scores, kind="stable")[:top]
-    return [{"class": names[place], "probability": round(float(scores[place]), 6)} for place in order]
+def scorer(model: VideoClassifier, looking: Looking) -> ScoreVideos:
+    """A function from the clips of V videos, each uint8 (N, T, H, W, C), to their probabilities, float32 (V, K).
+
+    Videos whose clips are of one length go through the network together. It runs on a GPU where there is one.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+
+    def score_together(videos: Sequence[Tensor]) -> NDArray[np.float32]:
+        model.views_at_once = max(1, _FORWARD_BYTES // (4 * videos[0][0].numel()))
+        batch = ClipBatch.of_videos(videos)
+        batch = batch._replace(clips=batch.clips.to(device), video_index=batch.video_index.to(device))
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = model.video_scores(batch).float().cpu().numpy()
+        return scores
+
+    def score(videos: Sequence[Tensor]) -> NDArray[np.float32]:
+        if len({clips.shape[1:] for clips in videos}) == 1:
+            return score_together(videos)
+        return np.concatenate([score_together([clips]) for clips in videos])
+
+    return score
 
 
-def _in_words(outcome: dict[str, Any]) -> str:
+def _by_video(
+    paths: Sequence[Path], looking: Looking, score: ScoreVideos, names: Sequence[str], top: int
+) -> Iterator[dict[str, Any]]:
+    for group in _groups(read_ahead(paths, looking, _THREADS)):
+        readable = [one.clips for one in group if one.clips is not None]
+        scores = iter(score(readable) if readable else ())
+        for one in group:
+            told = {"error": one.error} if one.clips is None else {"top": best_of(next(scores), names, top)}
+            yield {"video": str(one.path)} | told
+
+
+def _groups(files: Iterable[LookedAt]) -> Iterator[list[LookedAt]]:
+    """Files whose clips fit into one forward pass; at least one."""
+    waiting: list[LookedAt] = []
+    size = 0
+    for one in files:
+        bytes_of_it = 0 if one.clips is None else 4 * one.clips.numel()
+        if waiting and size + bytes_of_it > _FORWARD_BYTES:
+            yield waiting
+            waiting, size = [], 0
+        waiting.append(one)
+        size += bytes_of_it
+    if waiting:
+        yield waiting
+
+
+def _by_second(
+    paths: Sequence[Path],
+    copies: Sequence[Path | None],
+    looking: Looking,
+    score: ScoreVideos,
+    names: Sequence[str],
+    top: int,
+) -> Iterator[dict[str, Any]]:
+    for path, copy in zip(paths, copies, strict=True):
+        outcome: dict[str, Any] = {"video": str(path)}
+        try:
+            video = path.read_bytes()
+            seconds, duration_s = score_seconds(looking, video, score)
+            outcome["top"] = best_of(seconds.mean(axis=0), names, top)
+            outcome["stretches"] = [one._asdict() for one in stretches(seconds, duration_s, names)]
+            outcome["timeline"] = by_second(seconds, duration_s, names, top)
+            if copy is not None:
+                annotate_video(video, copy, seconds, names)
+                outcome["annotated"] = str(copy)
+        except DecodeError as error:
+            outcome = {"video": str(path), "error": str(error)}
+        yield outcome
+
+
+def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bool) -> None:
+    """Prints what is known of each video as soon as it is known; at the end, ValueError for those that failed."""
+    failed = []
+    with count_progress("classify", total, "videos") if total > 1 else nullcontext(lambda: None) as count:
+        for outcome in outcomes:
+            outcome["decoder"] = decoder
+            print(json_lines.dumps(outcome) if json else in_words(outcome), flush=True)
+            if "error" in outcome:
+                failed.append(f"{outcome['video']} ({outcome['error']})")
+            count()
+    if failed:
+        raise ValueError(f"{len(failed)} of {total} videos could not be decoded: {'; '.join(failed)}")
+
+
+def in_words(outcome: dict[str, Any]) -> str:
+    """What is known of a video as text of several lines."""
     lines = [f"  {one['probability']:6.1%}  {one['class']}" for one in outcome.get("top", ())]
+    parts = outcome.get("stretches", ())
+    width = max((len(as_clock(part["end_s"])) for part in parts), default=0)
+    for part in parts:
+        span = f"{as_clock(part['start_s']):>{width}} to {as_clock(part['end_s'] + 0.999):>{width}}"
+        lines.append(f"  {span}  {part['probability']:6.1%}  {part['name']}")
+    if "annotated" in outcome:
+        lines.append(f"  wrote {outcome['annotated']}")
     return "\n".join([outcome["video"], *(lines or ["  cannot be decoded"])])

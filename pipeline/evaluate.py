@@ -1,34 +1,34 @@
-"""`python -m pipeline evaluate`: a checkpoint on a split it has not seen, several views a video, every video once."""
+"""`python -m pipeline evaluate`: checkpoints on a split they have not seen, several views a video, every video once."""
 
-import time
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import pyarrow as pa
+from typing import Literal
 
 from datamodules.clips import ShortVideos
+from datamodules.opening import open_manifest
 from datamodules.renditions import WantedRendition
-from datamodules.tars import file_sha256
-from datamodules.video import Decoder, ShardedVideoDataModule
-from lightning_modules import VideoClassifier
-from pipeline.inference import run_over_split
-from pipeline.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table, read_predictions
-from pipeline.rank_tables import RankTables
-from pipeline.results import print_report, summarize, write_report
-from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
+from datamodules.video import Decoder
+from pipeline.evaluate_many import evaluate_folds, evaluate_many
+from pipeline.presets import Preset, with_preset
+from pipeline.result_folders import default_folder
+from pipeline.scoring import Average, Scoring, score_checkpoint
+from pipeline.trained import view_settings
+
+ALL_FOLDS = "all"
 
 
 def evaluate(
-    checkpoint: Path,
+    checkpoint: Path | list[Path],
     data: Path,
     split: str = "test",
     fold: str | None = None,
+    preset: Preset | None = None,
     num_clips: int | None = None,
     clip_step: int | None = None,
-    whole: bool = False,
+    whole: bool | None = None,
     max_frames: int = 512,
-    num_crops: Literal[1, 3] = 1,
+    num_crops: Literal[1, 3] | None = None,
+    average: Average | None = None,
+    views_at_once: int | None = None,
     out: Path | None = None,
     batch_size: int = 8,
     num_workers: int = 2,
@@ -37,6 +37,8 @@ def evaluate(
     devices: int = 1,
     allow: list[str] | None = None,
     allow_overlap: bool = False,
+    allow_missing: bool = False,
+    seed: int = 0,
     num_frames: int | None = None,
     frame_interval: int | None = None,
     fps: float | None = None,
@@ -46,22 +48,27 @@ def evaluate(
     short_videos: ShortVideos | None = None,
     still: bool | None = None,
 ) -> None:
-    """Score a checkpoint on a held-out split of a packed dataset, several views a video.
+    """Score checkpoints on a held-out split of a packed dataset, several views a video.
 
-    A video's scores are the mean of its views' probabilities. Clips are like those of the training unless options say
-    otherwise. Written to `out`: predictions.parquet, a row a video with all its scores, and report.json with top-1,
-    top-5 and mean class accuracy.
+    Clips are like those of the training unless options say otherwise. Written to `out`: report.html, a page to read;
+    report.json; per_class.csv; and predictions.parquet, a row a video with all its scores. Several checkpoints get a
+    folder each, and are compared with the first; so do the folds of `--fold all`, with mean and spread over them.
 
     Args:
-        checkpoint: file that `fit` wrote, or a name that `python -m pipeline weights list` prints.
+        checkpoint: files that `fit` wrote, or names that `python -m pipeline weights list` prints. With `--fold all`:
+            one a fold, or one path with {fold} in it.
         data: folder of the packed dataset; its classes must be the checkpoint's.
         split: videos to score.
-        fold: for datasets with folds; default: the fold the checkpoint was trained in.
+        fold: for datasets with folds; default: the fold the checkpoint was trained in; all: every one.
+        preset: look at videos as a paper did: lrcn, c3d, i3d or 10x3; what is said besides wins.
         num_clips: clips a video, spread evenly; default: 10.
         clip_step: take clips this many source frames apart instead.
         whole: take all of a video as one clip instead, for networks that take any number of frames.
         max_frames: of a clip of a whole video; a longer video gives several, evenly.
-        num_crops: crops a clip: 1 (the center) or 3 (along the longer side).
+        num_crops: crops a clip: 1 (the center, the default) or 3 (along the longer side).
+        average: probabilities (the default) or logits, what is averaged over a video's views.
+        views_at_once: views in one forward pass, which bounds memory; default: as many as fit in 32 MB of float clips
+            on a processor, in 256 MB on a GPU. Whole videos go one by one.
         out: folder for the results; default: {checkpoint's name}-{split}, beside the checkpoint.
         batch_size: videos in a step of one process, at most.
         num_workers: processes that decode, for each process that computes.
@@ -70,6 +77,8 @@ def evaluate(
         devices: processes or GPUs that compute; the result is the same with any number.
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.
         allow_overlap: score videos that the checkpoint was trained on, or of the same groups, all the same.
+        allow_missing: go on where a video cannot be decoded: it is listed and counts as wrong.
+        seed: of the samples that the intervals come from.
         num_frames: frames of a clip, in place of the training's.
         frame_interval: source frames from one frame of a clip to the next, in place of the training's.
         fps: take frames at this rate, in place of the training's.
@@ -86,95 +95,42 @@ def evaluate(
             videos.
         DecodeError: a video cannot be decoded; nothing is written.
     """
-    began = time.monotonic()
-    views = view_settings(num_clips, clip_step, whole, max_frames, num_crops)
-    trained = open_checkpoint(checkpoint, allow, VideoClassifier)
+    if views_at_once is not None and views_at_once < 1:
+        raise ValueError(f"views_at_once={views_at_once}: must be at least 1")
+    given = {"num_clips": num_clips, "clip_step": clip_step, "whole": whole, "num_crops": num_crops}
+    chosen = with_preset(preset, given | {"average": average, "fps": fps, "frame_interval": frame_interval})
     clips = {
         "num_frames": num_frames,
-        "frame_interval": frame_interval,
-        "fps": fps,
+        "frame_interval": chosen["frame_interval"],
+        "fps": chosen["fps"],
         "crop_size": crop_size,
         "resize": resize,
         "rendition": rendition,
         "short_videos": short_videos,
         "still": still,
     }
-    videos = open_data(
-        trained,
-        data,
-        split,
-        fold,
-        clips,
-        **views,
+    how = Scoring(
+        views=view_settings(
+            chosen["num_clips"], chosen["clip_step"], bool(chosen["whole"]), max_frames, chosen["num_crops"] or 1
+        ),
+        clips=clips,
+        preset=preset,
+        average=chosen["average"] or "probabilities",
+        views_at_once=views_at_once,
         batch_size=batch_size,
         num_workers=num_workers,
         decoder=decoder,
+        accelerator=accelerator,
+        devices=devices,
+        allow=allow,
+        allow_overlap=allow_overlap,
+        allow_missing=allow_missing,
+        seed=seed,
     )
-    overlap = find_overlap(trained, videos)
-    if overlap is not None and not allow_overlap:
-        raise ValueError(
-            f"split={split!r}: the checkpoint was trained on {overlap['videos']} of its {overlap['of']} videos, and "
-            f"{overlap['groups']} of its groups: choose a held-out split, or say --allow-overlap"
-        )
-    try_one_clip(trained, videos)
-    provenance = describe(trained, videos) | {"scores": "probability", "overlap": overlap}
-    folder = out or default_folder(checkpoint, split, provenance["fold"])
-    logged = _score(trained, videos, folder, provenance, accelerator, devices)
-    if logged is not None:
-        scores, table = read_predictions(folder / PREDICTIONS_NAME)
-        report = summarize(scores, table.column("label").to_numpy(), trained.model.class_names)
-        of_each = views["num_clips"] * num_crops if views["test_sampling"] == "uniform" else None
-        report |= {"views": of_each, "seconds": round(time.monotonic() - began, 1)}
-        report |= {"logged": logged, "predictions_sha256": file_sha256(folder / PREDICTIONS_NAME)}
-        report |= {"provenance": provenance}
-        write_report(folder / REPORT_NAME, report)
-        title = f"{checkpoint.name} on {provenance['dataset']}, {split}"
-        shown = "whole videos" if whole else f"{clip_step} frames apart" if clip_step else str(of_each)
-        extra = {"views": shown, "seconds": f"{report['seconds']:.0f}"}
-        if provenance["quarantined"]:
-            extra["quarantined, not scored"] = str(len(provenance["quarantined"]))
-        print_report(title, report, extra, [folder / PREDICTIONS_NAME, folder / REPORT_NAME])
-        if overlap is not None:
-            print(f"not held out: the checkpoint has seen {overlap['videos']} of these videos in training")
-
-
-def _score(
-    trained: Trained,
-    videos: ShardedVideoDataModule,
-    folder: Path,
-    provenance: dict[str, Any],
-    accelerator: str,
-    devices: int,
-) -> dict[str, float] | None:
-    """Writes predictions.parquet; gives what the model's own metrics say, on the first rank."""
-    names = trained.model.class_names
-    schema = prediction_schema(len(names), provenance)
-
-    def to_table(outputs: dict[str, Any]) -> pa.Table:
-        labels, scores = outputs["labels"].cpu().numpy(), outputs["scores"].float().cpu().numpy()
-        return prediction_table(schema, outputs["keys"], labels, scores, names)
-
-    keys = videos.index.column("key", rows_of(videos))
-    tables = RankTables(folder / PREDICTIONS_NAME, schema, to_table, list(keys), "evaluate")
-    return run_over_split(trained.model, videos, tables, "test", accelerator, devices)
-
-
-def default_folder(checkpoint: Path, split: str, fold: str | None) -> Path:
-    """Where results go if nobody says: {stem}-{split}, or {stem}-{split}-fold{fold}, beside the checkpoint."""
-    return checkpoint.with_name("-".join([checkpoint.stem, split, *([] if fold is None else [f"fold{fold}"])]))
-
-
-def find_overlap(trained: Trained, videos: ShardedVideoDataModule) -> dict[str, int] | None:
-    """How many of the videos, and of their groups, the checkpoint was trained on; None where none, as far as is known.
-
-    Known is what was trained on for checkpoints of this very dataset, in any rendition: by its family.
-    """
-    index = videos.index
-    if trained.family != index.manifest.family:
-        return None
-    seen, asked = index.rows(trained.dataset["train_split"], trained.dataset["fold"]), rows_of(videos)
-    shared = int(np.isin(asked, seen).sum())
-    groups = {group for group in set(index.column("group", seen)) & set(index.column("group", asked)) if group}
-    if not shared and not groups:
-        return None
-    return {"videos": shared, "of": len(asked), "groups": len(groups)}
+    checkpoints = [checkpoint] if isinstance(checkpoint, Path) else checkpoint
+    if fold == ALL_FOLDS and open_manifest(data).folds:
+        evaluate_folds(checkpoints, data, split, out, how)
+    elif len(checkpoints) == 1:
+        score_checkpoint(checkpoints[0], data, split, fold, out or default_folder(checkpoints[0], split, fold), how)
+    else:
+        evaluate_many(checkpoints, data, split, fold, out, how)

@@ -1,6 +1,9 @@
 """Any video files as a network is to see them, one after the other: what `classify` and `describe` have in common."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +28,13 @@ class Looking(NamedTuple):
         sampler: which frames make the clips of a video.
         transform: uint8 frames to the crop that the network takes.
         decoder: name, resolved.
+        shape: a clip as in training, also where the sampler takes whole videos.
     """
 
     sampler: ClipSampler
     transform: EvalTransform
     decoder: str
+    shape: ClipShape
 
 
 def look_like(trained: Trained, num_clips: int, decoder: str, whole: bool = False) -> Looking:
@@ -49,9 +54,11 @@ def look_like(trained: Trained, num_clips: int, decoder: str, whole: bool = Fals
     clips: dict[str, Any] = {"resize": None, "frame_interval": 1, "fps": None, "short_videos": "loop"} | trained.clips
     if not {"num_frames", "crop_size"} <= clips.keys():
         raise ValueError(f"checkpoint {str(trained.path)!r} does not say what its clips were like")
-    shape = ClipShape(1 if whole else clips["num_frames"], clips["frame_interval"], clips["fps"], clips["short_videos"])
-    sampler = ClipSampler(shape, "whole" if whole else "uniform", num_clips, max_frames=_FRAMES_AT_ONCE)
-    return Looking(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder))
+    sizes = (clips["num_frames"], clips["frame_interval"], clips["fps"], clips["short_videos"])
+    shape = ClipShape(*sizes, clips.get("segments", False))
+    taken = replace(shape, num_frames=1) if whole else shape
+    sampler = ClipSampler(taken, "whole" if whole else "uniform", num_clips, max_frames=_FRAMES_AT_ONCE)
+    return Looking(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder), shape)
 
 
 def read_clips(looking: Looking, video: bytes) -> Tensor:
@@ -95,6 +102,36 @@ def look_at_each(
         print(in_words(outcome) if in_words else dumps(outcome), flush=True)
     if failed:
         raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
+
+
+class LookedAt(NamedTuple):
+    """A file's bytes, and its clips, uint8 (N, T, H, W, C), or why there are none."""
+
+    path: Path
+    video: bytes
+    clips: Tensor | None
+    error: str
+
+
+def read_ahead(paths: Sequence[Path], looking: Looking, threads: int) -> Iterator[LookedAt]:
+    """Reads and decodes files in threads, some ahead of where they are asked for, and gives them in order."""
+    waiting: deque[Future[LookedAt]] = deque()
+    left = iter(paths)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for path in left:
+            waiting.append(pool.submit(_look_at, path, looking))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _look_at(path: Path, looking: Looking) -> LookedAt:
+    video = path.read_bytes()
+    try:
+        return LookedAt(path, video, read_clips(looking, video), "")
+    except DecodeError as error:
+        return LookedAt(path, video, None, str(error))
 
 
 def find_videos(videos: Sequence[str]) -> Iterator[Path]:

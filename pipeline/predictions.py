@@ -34,13 +34,17 @@ def provenance_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
 
 
 def prediction_schema(num_classes: int, provenance: Mapping[str, Any]) -> pa.Schema:
-    """Columns: key, label (int32), label_name, top1 to top5 (names, fewer where K < 5), correct, scores (K float32)."""
+    """Columns: key, label (int32), label_name, group, top1 to top5 (fewer where K < 5), correct, scores (K float32).
+
+    A video that could not be decoded, where that is allowed, has NaN scores and no top1.
+    """
     best = [(f"top{place}", pa.string()) for place in range(1, min(5, num_classes) + 1)]
     schema = pa.schema(
         [
             ("key", pa.string()),
             ("label", pa.int32()),
             ("label_name", pa.string()),
+            ("group", pa.string()),
             *best,
             ("correct", pa.bool_()),
             ("scores", pa.list_(pa.float32(), num_classes)),
@@ -50,7 +54,13 @@ def prediction_schema(num_classes: int, provenance: Mapping[str, Any]) -> pa.Sch
 
 
 def prediction_table(
-    schema: pa.Schema, keys: Sequence[str], labels: NDArray[Any], scores: NDArray[Any], class_names: Sequence[str]
+    schema: pa.Schema,
+    keys: Sequence[str],
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    class_names: Sequence[str],
+    groups: Sequence[str] | None = None,
+    missing: bool = False,
 ) -> pa.Table:
     """Rows of `schema`.
 
@@ -60,11 +70,14 @@ def prediction_table(
         labels: integers (B,).
         scores: float (B, K), higher is likelier; among equal ones the first class comes first.
         class_names: the K names.
+        groups: of the B videos, the source that each was cut from; default: "", of none.
+        missing: whether a row of NaN is a video without scores: it is not correct, and has no top1 to top5.
 
     Raises:
         ValueError: scores that are not finite; the message names the first video.
     """
-    broken = ~np.isfinite(scores).all(axis=1)
+    absent = np.isnan(scores).all(axis=1) & missing
+    broken = ~np.isfinite(scores).all(axis=1) & ~absent
     if broken.any():
         raise ValueError(f"the scores of {keys[int(broken.argmax())]} are not finite: did the training diverge?")
     names = np.asarray(class_names, dtype=object)
@@ -73,11 +86,12 @@ def prediction_table(
         "key": list(keys),
         "label": np.asarray(labels, dtype=np.int32),
         "label_name": names[labels].tolist(),
-        "correct": order[:, 0] == labels,
+        "group": [""] * len(keys) if groups is None else list(groups),
+        "correct": (order[:, 0] == labels) & ~absent,
         "scores": fixed_size_lists(scores),
     }
     for place in range(min(5, len(names))):
-        columns[f"top{place + 1}"] = names[order[:, place]].tolist()
+        columns[f"top{place + 1}"] = np.where(absent, np.array(None), names[order[:, place]]).tolist()
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 

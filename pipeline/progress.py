@@ -25,7 +25,8 @@ def count_progress(verb: str, total: int, what: str) -> Iterator[Callable[[], No
     """
     if sys.stderr.isatty():
         columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        # What is printed meanwhile goes above the bar on a terminal, and stays what it is in a file.
+        with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
             task = progress.add_task(verb, total=total)
             yield lambda: progress.advance(task)
         return

@@ -13,7 +13,12 @@ from rich.table import Table
 from datamodules.aside import write_aside
 
 
-def summarize(scores: NDArray[Any], labels: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+def summarize(
+    scores: NDArray[Any],
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    missing: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
     """What a report says about scores.
 
     The accuracies are those of `lightning_modules.metrics.classification_metrics`: among equal scores the first class
@@ -23,6 +28,7 @@ def summarize(scores: NDArray[Any], labels: NDArray[np.int64], class_names: Sequ
         scores: float (M, K), higher is likelier; of any scale.
         labels: integers (M,) in [0, K).
         class_names: the K names.
+        missing: bool (M,), videos without scores, which count as wrong; default: none.
 
     Returns:
         top1, top5 and mean_class_accuracy (fractions in [0, 1]), num_videos, chance (1 / K), and per_class by name:
@@ -34,10 +40,11 @@ def summarize(scores: NDArray[Any], labels: NDArray[np.int64], class_names: Sequ
     labels = np.asarray(labels, dtype=np.int64)
     if not len(labels) or scores.shape != (len(labels), len(class_names)):
         raise ValueError(f"scores {scores.shape}, {len(labels)} labels, {len(class_names)} classes: want (M, K), M > 0")
-    if not np.isfinite(scores).all():
-        broken = int((~np.isfinite(scores).all(axis=1)).sum())
+    absent = np.zeros(len(labels), dtype=bool) if missing is None else missing
+    broken = int((~np.isfinite(scores).all(axis=1) & ~absent).sum())
+    if broken:
         raise ValueError(f"the scores of {broken} of {len(labels)} videos are not finite: did the training diverge?")
-    place = _places(scores, labels)
+    place = places(scores, labels, absent)
     videos = np.bincount(labels, minlength=len(class_names))
     correct = np.bincount(labels[place == 0], minlength=len(class_names))
     seen = videos > 0
@@ -54,12 +61,14 @@ def summarize(scores: NDArray[Any], labels: NDArray[np.int64], class_names: Sequ
     }
 
 
-def _places(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many classes come before the right one: int64 (M,), 0 where it is first."""
+def places(
+    scores: NDArray[Any], labels: NDArray[np.int64], missing: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """How many classes come before the right one: int64 (M,), 0 where it is first; more than K for missing scores."""
     right = scores[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]
-    places: NDArray[np.int64] = ((scores > right) | ((scores == right) & earlier)).sum(axis=1)
-    return places
+    found: NDArray[np.int64] = ((scores > right) | ((scores == right) & earlier)).sum(axis=1)
+    return found if missing is None else np.where(missing, scores.shape[1] + 5, found)
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

@@ -12,9 +12,11 @@ from torch import Tensor
 from datamodules.decoding import describe_decoder
 from datamodules.opening import open_manifest
 from datamodules.renditions import WantedRendition
+from datamodules.seen_videos import SeenVideos
 from datamodules.tars import file_sha256
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier, VideoNetwork
+from lightning_modules.checkpoints import trained_on
 from lightning_modules.classifier import read_checkpoint
 from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED
@@ -35,6 +37,8 @@ class Trained(NamedTuple):
         clips: `CLIP_SETTINGS` as they were in training; empty where it was not trained by `ShardedVideoDataModule`.
         dataset: what the data module said of itself in training: name, identity, rendition, train_split, fold, decoder;
             empty likewise.
+        seen: what the videos of the training are recognized by, then those of the trainings before it, whose weights it
+            started from; None in place of what is not known.
     """
 
     path: Path
@@ -42,6 +46,7 @@ class Trained(NamedTuple):
     model: VideoNetwork
     clips: dict[str, Any]
     dataset: dict[str, Any]
+    seen: tuple[SeenVideos | None, ...] = (None,)
 
     @property
     def family(self) -> str | None:
@@ -71,7 +76,9 @@ def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[V
     states = [
         state for state in checkpoint.values() if isinstance(state, dict) and isinstance(state.get("dataset"), dict)
     ]
-    return Trained(path, file_sha256(path), model, clips, states[0]["dataset"] if states else {})
+    state = states[0] if states else {"dataset": {}}
+    seen = tuple(None if one is None else SeenVideos.from_state(one) for one in trained_on(checkpoint))
+    return Trained(path, file_sha256(path), model, clips, state["dataset"], seen)
 
 
 def _open_published(name: str) -> Trained:

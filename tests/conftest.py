@@ -36,6 +36,17 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def packed_anew(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The videos of the motion dataset packed smaller, in other shards, under another name. Read-only."""
+    from pipeline.pack import pack
+
+    folder, videos = tmp_path_factory.mktemp("anew"), motion_dataset.parent / "videos"
+    lists = [videos / f"{split}.csv" for split in ("train", "val", "test")]
+    pack(folder / "smaller", lists, videos, short_side=32, processes=1)
+    return folder / "smaller"
+
+
+@pytest.fixture(scope="session")
 def i3d_weights() -> Path:
     """The file of the published I3D: from the user's cache, else got with pip."""
     from lightning_modules.fetching import fetch, find_published

@@ -2,13 +2,21 @@
 
 import csv
 import json
+import re
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
+from datamodules.batch import ClipBatch
+from datamodules.decoding import decode_frames, probe
+from datamodules.encoding import encode_frames
 from datamodules.shards import DatasetIndex
 from lightning_modules import VideoClassifier
 from pipeline.__main__ import main
+from pipeline.looking import look_like
+from pipeline.trained import open_checkpoint
 
 
 def lines(capsys):
@@ -59,7 +67,74 @@ def test_a_damaged_file_does_not_end_the_others(motion_checkpoint, motion_datase
     bad, good = [json.loads(line) for line in captured.out.splitlines()]
     assert "error" in bad
     assert "top" in good
-    assert captured.err.startswith(f"error: 1 of 2 videos could not be decoded: {tmp_path / 'a.mp4'}")
+    complaint = captured.err.strip().splitlines()[-1]
+    assert complaint.startswith(f"error: 1 of 2 videos could not be decoded: {tmp_path / 'a.mp4'}")
+
+
+@pytest.fixture
+def long_video(motion_dataset, tmp_path):
+    """Two videos of 24 frames one after the other, at 8 frames a second: six seconds, of two classes."""
+    index = DatasetIndex.open(motion_dataset)
+    rows = index.rows("train")[[0, -1]]
+    clips = [decode_frames(index.read_video(int(row)), range(24)) for row in rows]
+    path = tmp_path / "long.mp4"
+    path.write_bytes(encode_frames(np.concatenate(clips), 8.0, crf=5))
+    return path
+
+
+def test_a_timeline_says_what_each_second_shows(motion_checkpoint, long_video, capsys):
+    words = ["classify", str(long_video), "--checkpoint", str(motion_checkpoint), "--timeline"]
+    assert main([*words, "--json"]) == 0
+    [told] = lines(capsys)
+    seconds = told["timeline"]
+    assert [(one["start"], one["end"]) for one in seconds] == [(n, n + 1.0) for n in range(6)]
+    # The fourth second by hand: frames 28 and 8 before and after are around its middle, 3.5 s, so clip 20 to 35.
+    model = VideoClassifier.load(motion_checkpoint)
+    looking = look_like(open_checkpoint(motion_checkpoint), 1, "auto")
+    frames = torch.from_numpy(decode_frames(long_video.read_bytes(), range(20, 36)))
+    with torch.inference_mode():
+        expected = model.video_scores(ClipBatch.of_video(looking.transform(frames)[0][None]))[0]
+    assert seconds[3]["top"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-5)
+    assert seconds[3]["top"][0]["class"] == model.class_names[int(expected.argmax())]
+    assert told["stretches"][0]["start_s"] == 0
+    assert told["stretches"][-1]["end_s"] == 6
+    assert sum(one["end_s"] - one["start_s"] for one in told["stretches"]) == 6
+    assert main(words) == 0
+    assert re.search(r"^  0:00 to 0:0\d +\d+\.\d%  \w", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_an_annotated_copy_has_the_frames_and_the_text(motion_checkpoint, long_video, tmp_path, capsys):
+    copy = tmp_path / "seen" / "copy.mp4"
+    assert main(["classify", str(long_video), "--checkpoint", str(motion_checkpoint), "--annotate", str(copy)]) == 0
+    assert f"wrote {copy}" in capsys.readouterr().out
+    before, after = probe(long_video.read_bytes()), probe(copy.read_bytes())
+    assert after[:4] == before[:4]  # as many frames, at that rate, of that size
+    first, drawn = (decode_frames(path.read_bytes(), [10])[0].astype(int) for path in (long_video, copy))
+    band = drawn.shape[0] - 36  # three lines of 11 pixels and a margin
+    assert np.abs(first[:band] - drawn[:band]).mean() < 6
+    assert drawn[band:].max() > 200  # white letters
+    assert np.median(drawn[band:]) < 80  # on a dark ground
+    assert (
+        main(["classify", str(long_video), "--checkpoint", str(motion_checkpoint), "--annotate", str(long_video)]) == 2
+    )
+    assert "would replace the video itself" in capsys.readouterr().err
+
+
+def test_files_in_batches_and_one_by_one_are_told_the_same(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    index = DatasetIndex.open(motion_dataset)
+    for row in index.rows("test"):
+        (tmp_path / f"{index.entry(int(row)).key}.mp4").write_bytes(index.read_video(int(row)))
+    words = ["--checkpoint", str(motion_checkpoint), "--num-clips", "3", "--json", "--top", "8"]
+    assert main(["classify", str(tmp_path), *words]) == 0
+    captured = capsys.readouterr()
+    assert "classify: 16 of 16 videos in" in captured.err
+    together = {one["video"]: one["top"] for one in map(json.loads, captured.out.splitlines())}
+    for path in sorted(tmp_path.iterdir())[:2]:
+        assert main(["classify", str(path), *words]) == 0
+        [alone] = lines(capsys)
+        for one, other in zip(alone["top"], together[str(path)], strict=True):
+            assert one["class"] == other["class"]
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datamodules.seen_videos import SeenVideos
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
+from lightning_modules.checkpoints import trained_on
 from lightning_modules.classifier import read_checkpoint
 from pipeline.__main__ import main
-from pipeline.evaluate import default_folder, evaluate
+from pipeline.evaluate import evaluate
 from pipeline.predictions import provenance_of, read_predictions
+from pipeline.presets import with_preset
+from pipeline.report import FILES
+from pipeline.result_folders import default_folder, distinct_names, folder_of_folds
+from tests.pipeline.conftest import fit
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = {"num_workers": 0, "accelerator": "cpu"}
@@ -53,7 +59,7 @@ def test_every_video_once_with_the_scores_of_the_model(evaluated, motion_checkpo
 def test_predictions_read_with_pandas(evaluated, motion_dataset):
     frame = pd.read_parquet(evaluated / "predictions.parquet")
     best = ["top1", "top2", "top3", "top4", "top5"]
-    assert list(frame.columns) == ["key", "label", "label_name", *best, "correct", "scores"]
+    assert list(frame.columns) == ["key", "label", "label_name", "group", *best, "correct", "scores"]
     classes = DatasetIndex.open(motion_dataset).classes
     assert (frame.label_name == [classes[label] for label in frame.label]).all()
     assert (frame.top1 == [classes[scores.argmax()] for scores in frame.scores]).all()
@@ -129,7 +135,7 @@ def test_videos_that_were_trained_on_are_refused(motion_checkpoint, motion_datas
     assert not (tmp_path / "out").exists()
     evaluate(motion_checkpoint, motion_dataset, "train", num_clips=1, out=tmp_path / "out", allow_overlap=True, **QUICK)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["provenance"]["overlap"] == {"videos": 40, "of": 40, "groups": 40}
+    assert report["provenance"]["overlap"] == {"videos": 40, "content": 0, "of": 40, "groups": 40}
     assert "not held out" in capsys.readouterr().out
 
 
@@ -200,10 +206,151 @@ def test_a_video_that_cannot_be_decoded_is_an_error_and_nothing_is_written(motio
     assert list(out.iterdir()) == []
 
 
+def test_missing_videos_are_listed_and_count_as_wrong_where_that_is_allowed(
+    evaluated, motion_checkpoint, motion_dataset, tmp_path, capsys
+):
+    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    out = tmp_path / "out"
+    settings = QUICK | {"num_clips": 2, "num_crops": 3, "allow_missing": True, "out": out}
+    evaluate(motion_checkpoint, tmp_path / "spoilt", **settings)
+    scores, table = read_predictions(out / "predictions.parquet")
+    whole, before = read_predictions(evaluated / "predictions.parquet")
+    assert table.column("key").to_pylist() == before.column("key").to_pylist()
+    assert table.column("group").to_pylist() == before.column("group").to_pylist()
+    lost = table.column("key").to_pylist().index(key)
+    assert np.isnan(scores[lost]).all()
+    np.testing.assert_allclose(np.delete(scores, lost, 0), np.delete(whole, lost, 0), atol=1e-5)
+    report = json.loads((out / "report.json").read_text())
+    assert report["missing"] == [key]
+    right = before.column("correct").to_numpy(zero_copy_only=False)
+    assert report["top1"] == (right.sum() - right[lost]) / 16
+    assert report["num_videos"] == 16
+    assert "logged" not in report
+    assert f"not decoded, so counted as wrong: {key}" in capsys.readouterr().out
+    assert key in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_same_videos_in_another_dataset_are_refused(motion_checkpoint, packed_anew, motion_dataset, tmp_path):
+    with pytest.raises(ValueError, match="trained on 0 of its 40 videos, on 40 more that show the same, and 40 of its"):
+        evaluate(motion_checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK)
+    settings = QUICK | {"num_clips": 1, "crop_size": 32, "out": tmp_path / "out"}
+    evaluate(motion_checkpoint, packed_anew, **settings)  # nobody has seen its test split
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["overlap"] is None
+    evaluate(motion_checkpoint, packed_anew, "train", allow_overlap=True, **settings)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.index("Not held out") < page.index("Top-1 accuracy")
+
+
+def test_what_the_weights_were_trained_on_before_is_known_too(motion_checkpoint, motion_dataset, packed_anew, tmp_path):
+    """Trained on one split, then from there on another, with a run that stopped and resumed: both are refused."""
+    tuned = fit(packed_anew, tmp_path, "--data.train_split=val", f"--model.weights={motion_checkpoint}")
+    seen = trained_on(read_checkpoint(tuned))
+    assert [len(one["digests"]) for one in seen] == [8, 40]
+    resumed = fit(
+        packed_anew, tmp_path / "more", "--data.train_split=val", f"--ckpt_path={tuned}", "--trainer.max_epochs=2"
+    )
+    assert len(trained_on(read_checkpoint(resumed))) == 2
+    for checkpoint in (tuned, resumed):
+        with pytest.raises(ValueError, match="on 40 more that show the same"):
+            evaluate(checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK)
+        with pytest.raises(ValueError, match="trained on 8 of its 8 videos"):
+            evaluate(checkpoint, packed_anew, "val", out=tmp_path / "out", **QUICK)
+
+
+def test_what_weights_were_trained_on_is_not_known(motion_checkpoint, motion_dataset, tmp_path):
+    checkpoint = read_checkpoint(motion_checkpoint)
+    del checkpoint["ShardedVideoDataModule"]
+    torch.save(checkpoint, tmp_path / "bare.ckpt")
+    evaluate(tmp_path / "bare.ckpt", motion_dataset, "val", num_clips=1, **QUICK)
+    assert "is not known here" in (tmp_path / "bare-val" / "report.html").read_text(encoding="utf-8")
+
+
+def test_logits_are_averaged_where_asked_and_pieces_change_nothing(motion_checkpoint, motion_dataset, tmp_path):
+    settings = QUICK | {"num_clips": 3, "average": "logits"}
+    evaluate(motion_checkpoint, motion_dataset, out=tmp_path / "whole", views_at_once=100, **settings)
+    evaluate(motion_checkpoint, motion_dataset, out=tmp_path / "pieces", views_at_once=2, **settings)
+    one, other = (read_predictions(tmp_path / name / "predictions.parquet")[0] for name in ("whole", "pieces"))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    model = VideoClassifier.load(motion_checkpoint)
+    data = ShardedVideoDataModule(str(motion_dataset), batch_size=16, crop_size=32, num_clips=3, num_workers=0)
+    with torch.inference_mode():
+        expected = torch.cat(
+            [model(batch).unflatten(0, (-1, 3)).mean(1).softmax(1) for batch in data.test_dataloader()]
+        )
+    np.testing.assert_allclose(one, expected.numpy(), atol=1e-5)
+
+
+def test_presets_are_papers_ways_and_what_is_said_wins(motion_checkpoint, motion_dataset, tmp_path):
+    def sampling(*words):
+        base = ["evaluate", "--checkpoint", str(motion_checkpoint), "--data", str(motion_dataset), "--split", "val"]
+        assert main([*base, "--out", str(tmp_path), "--num-workers", "0", *words]) == 0
+        about = json.loads((tmp_path / "report.json").read_text())["provenance"]
+        return about["preset"], {name: about["sampling"][name] for name in ("num_clips", "clip_step", "num_crops")}
+
+    assert sampling("--preset", "10x3") == ("10x3", {"num_clips": 10, "clip_step": None, "num_crops": 3})
+    assert sampling("--preset", "lrcn") == ("lrcn", {"num_clips": None, "clip_step": 8, "num_crops": 1})
+    assert sampling("--preset", "lrcn", "--num-clips", "2")[1] == {"num_clips": 2, "clip_step": None, "num_crops": 1}
+    assert sampling("--preset", "10x3", "--num-crops", "1")[1]["num_crops"] == 1
+    assert with_preset("i3d", {"num_clips": None, "fps": None, "whole": None})["fps"] == 25
+    assert with_preset("i3d", {"fps": 12.5})["fps"] == 12.5
+    assert with_preset("i3d", {"num_clips": 3}).get("whole") is None
+
+
+def test_several_checkpoints_get_a_folder_each_and_are_compared(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    checkpoint = read_checkpoint(motion_checkpoint)
+    name = next(name for name in reversed(checkpoint["state_dict"]) if name.endswith("bias"))
+    checkpoint["state_dict"][name][0] += 100  # always says the first class
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    words = ["--checkpoint", str(motion_checkpoint), "--checkpoint", str(tmp_path / "other.ckpt")]
+    words += ["--data", str(motion_dataset), "--num-clips", "1", "--num-workers", "0", "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *words]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {motion_checkpoint.stem, "other"}
+    told = json.loads((tmp_path / "out" / "other" / "compare.json").read_text())
+    assert told["second"] == str(tmp_path / "other.ckpt")
+    assert told["top1"]["second"] == 1 / 8
+    assert "McNemar" in capsys.readouterr().out
+
+
+def test_names_of_folders():
+    assert distinct_names([Path("a/x.ckpt"), Path("b/y.ckpt")]) == ["x", "y"]
+    assert distinct_names([Path("a/x.ckpt"), Path("b/x.ckpt")]) == ["a-x", "b-x"]
+    assert distinct_names([Path("a/x.ckpt"), Path("a/x.ckpt")]) == ["1-a-x", "2-a-x"]
+    assert folder_of_folds(Path("runs/fold{fold}/best.ckpt"), "test") == Path("runs/best-test-folds")
+    assert folder_of_folds(Path("runs/fold{fold}.ckpt"), "test") == Path("runs/fold-test-folds")
+    assert folder_of_folds(Path("i3d-kinetics400-rgb"), "test") == Path("i3d-kinetics400-rgb-test-folds")
+
+
+def test_all_folds_with_a_checkpoint_each(folded_checkpoint, folded_dataset, tmp_path, capsys):
+    """The same weights stand in for those of the other folds; what each was trained on is what it says."""
+    for fold in "012":
+        checkpoint = read_checkpoint(folded_checkpoint)
+        state = checkpoint["ShardedVideoDataModule"]
+        state["dataset"]["fold"] = fold
+        index = DatasetIndex.open(folded_dataset)
+        state["seen"] = SeenVideos.of(index, index.rows("train", fold)).state()
+        torch.save(checkpoint, tmp_path / f"{fold}.ckpt")
+    words = ["--data", str(folded_dataset), "--fold", "all", "--num-clips", "1", "--num-workers", "0"]
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "{fold}.ckpt"), *words, "--out", str(tmp_path / "a")]) == 0
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    folds = [json.loads((tmp_path / "a" / f"fold-{fold}" / "report.json").read_text()) for fold in "012"]
+    assert [one["provenance"]["fold"] for one in folds] == ["0", "1", "2"]
+    assert report["top1_mean"] == pytest.approx(np.mean([one["top1"] for one in folds]))
+    assert report["top1_std"] == pytest.approx(np.std([one["top1"] for one in folds], ddof=1))
+    assert report["num_videos"] == 12  # each once, in the fold that holds it out
+    assert f"± {report['top1_std']:.1%}" in printed
+    files = [str(tmp_path / f"{fold}.ckpt") for fold in "201"]  # in any order: each says its fold
+    assert main(["evaluate", "--checkpoint", *files, *words, "--out", str(tmp_path / "b")]) == 0
+    again = json.loads((tmp_path / "b" / "report.json").read_text())
+    assert again["folds"] == report["folds"]
+    assert main(["evaluate", "--checkpoint", *files[:2], *words, "--out", str(tmp_path / "c")]) == 2
+    assert "0 checkpoints were trained in fold 1" in capsys.readouterr().err
+
+
 def run(*words: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pipeline", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
 
 @pytest.mark.slow
@@ -212,8 +359,8 @@ def test_two_processes_give_the_same(evaluated, motion_checkpoint, motion_datase
     words += ["--devices", 2, "--accelerator", "cpu", "--num-workers", 1, "--batch-size", 3, "--out", tmp_path / "out"]
     done = run("evaluate", *words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("top-1") == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["predictions.parquet", "report.json"]
+    assert done.stdout.count("wrote") == len(FILES)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
     alone, one = read_predictions(evaluated / "predictions.parquet")
     together, two = read_predictions(tmp_path / "out" / "predictions.parquet")
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -231,3 +378,29 @@ def test_a_failure_of_the_last_process_ends_all(motion_checkpoint, motion_datase
     assert done.returncode != 0
     assert f"error: video {key} in " in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_score_two_checkpoints_and_list_what_is_missing(motion_checkpoint, motion_dataset, tmp_path):
+    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    shutil.copy(motion_checkpoint, tmp_path / "again.ckpt")
+    words = [
+        "--checkpoint",
+        motion_checkpoint,
+        tmp_path / "again.ckpt",
+        "--data",
+        tmp_path / "spoilt",
+        "--num-clips",
+        1,
+    ]
+    words += ["--accelerator", "cpu", "--num-workers", 0, "--allow-missing", "--batch-size", 3]
+    done = run("evaluate", *words, "--devices", 2, "--out", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == 2 * len(FILES) + 1  # by one rank alone
+    results = [
+        read_predictions(tmp_path / "two" / name / "predictions.parquet") for name in (motion_checkpoint.stem, "again")
+    ]
+    for scores, table in results:
+        assert table.column("key").to_pylist()[int(np.flatnonzero(np.isnan(scores).all(axis=1)).item())] == key
+        np.testing.assert_array_equal(scores, results[0][0])
+    assert json.loads((tmp_path / "two" / "again" / "compare.json").read_text())["flips"] == []

@@ -1,0 +1,45 @@
+"""What it costs to carry what was trained on: making it, its bytes, and finding 20,000 videos among it.
+
+python -m benchmarks.seen_videos --folder /tmp/seen-300k --rows 300000
+"""
+
+import argparse
+import io
+import resource
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.index import make
+from datamodules.seen_videos import SeenVideos
+from datamodules.shards import DatasetIndex
+
+
+def main() -> None:
+    """Prints one line a question."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=300_000)
+    arguments = parser.parse_args()
+    if not arguments.folder.exists():
+        arguments.folder.mkdir(parents=True)
+        make(arguments.folder, arguments.rows)
+    index = DatasetIndex.open(arguments.folder)
+    rows = index.rows("train")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    seen = SeenVideos.of(index, rows)
+    print(f"making it of {len(rows)} videos: {time.monotonic() - began:.1f} s")
+    print(f"memory meanwhile: {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000:.0f} MB")
+    file = io.BytesIO()
+    torch.save(seen.state(), file)
+    print(f"in a checkpoint: {len(file.getvalue()) / 1e6:.1f} MB")
+    asked = index.rows("test")[:20_000]
+    began = time.monotonic()
+    found = seen.find(index, asked)
+    print(f"finding {len(asked)} videos: {time.monotonic() - began:.1f} s, {int(found.content.sum())} found")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Whether probabilities mean what they say: reliability and the expected calibration error."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 15
+
+
+def calibrate(confidence: NDArray[Any], correct: NDArray[np.bool_], num_bins: int = BINS) -> dict[str, Any]:
+    """The reliability diagram and its error (Guo et al. 2017, section 2, equation 3; 15 bins as in their figures).
+
+    Args:
+        confidence: float (M,), the probability of the class that each video was given, in [0, 1]; M > 0.
+        correct: bool (M,), whether it is right.
+        num_bins: of equal width.
+
+    Returns:
+        ece, the mean gap between confidence and accuracy, weighted by videos; mean_confidence; and bins, each with low
+        and high (its limits, the upper one included), videos, confidence and accuracy (None where it is empty).
+    """
+    edges = np.linspace(0, 1, num_bins + 1)
+    place = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    videos = np.bincount(place, minlength=num_bins)
+    sure = np.bincount(place, weights=confidence, minlength=num_bins)
+    right = np.bincount(place, weights=correct, minlength=num_bins)
+    bins = [
+        {
+            "low": float(edges[number]),
+            "high": float(edges[number + 1]),
+            "videos": int(count),
+            "confidence": float(sure[number] / count) if count else None,
+            "accuracy": float(right[number] / count) if count else None,
+        }
+        for number, count in enumerate(videos)
+    ]
+    ece = float(np.abs(right - sure).sum() / len(confidence))
+    return {"ece": ece, "mean_confidence": float(confidence.mean()), "bins": bins}

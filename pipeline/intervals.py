@@ -1,0 +1,150 @@
+"""How sure accuracies are: intervals by drawing groups again, the same in pairs, and McNemar's exact test.
+
+Videos cut from one source are alike, so groups are drawn, not videos (Field and Welsh 2007): an interval over videos
+would be too narrow. A video without a group is its own.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.stats import binomtest
+
+DRAWS = 2000
+LEVEL = 0.95
+_DRAWS_AT_ONCE = 100
+Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Interval = list[float] | None
+
+
+class Outcomes(NamedTuple):
+    """What came of M videos.
+
+    Attributes:
+        labels: int64 (M,), in [0, K).
+        top1: bool (M,), whether the first class is right.
+        top5: bool (M,), whether one of the first five is.
+        groups: int64 (M,), of each video its group's number, in [0, G).
+        num_classes: K.
+    """
+
+    labels: Integers
+    top1: Flags
+    top5: Flags
+    groups: Integers
+    num_classes: int
+
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        return int(self.groups.max(initial=-1)) + 1
+
+
+def number_groups(groups: Sequence[str], keys: Sequence[str]) -> Integers:
+    """The groups' names as numbers from 0: int64 (M,); a video whose group is "" has one of its own."""
+    names = [f"g {group}" if group else f"k {key}" for group, key in zip(groups, keys, strict=True)]
+    numbers: Integers = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)[1]
+    return numbers.astype(np.int64)
+
+
+def accuracy_intervals(outcomes: Outcomes, seed: int = 0, draws: int = DRAWS) -> dict[str, Interval]:
+    """Percentile intervals (95 %) of top1, top5 and mean_class_accuracy, from `draws` samples of G groups of G.
+
+    Where a figure is the same in every sample because all videos are right, or all wrong, the samples say nothing: the
+    interval is then the exact binomial one of as many trials as there are groups. With a single group there is none.
+
+    Args:
+        outcomes: of the videos.
+        seed: of the samples; the same seed gives the same intervals.
+        draws: number of samples.
+
+    Returns:
+        For each figure [low, high], fractions in [0, 1], or None.
+    """
+    if outcomes.num_groups < 2:
+        return dict.fromkeys(("top1", "top5", "mean_class_accuracy"))
+    found = [_figures(outcomes, weights) for weights in _weights(outcomes.num_groups, seed, draws)]
+    intervals: dict[str, Interval] = {}
+    for number, name in enumerate(("top1", "top5", "mean_class_accuracy")):
+        hits = outcomes.top5 if name == "top5" else outcomes.top1
+        drawn = np.concatenate([of[number] for of in found])
+        degenerate = hits.all() or not hits.any()
+        intervals[name] = _exact(bool(hits[0]), outcomes.num_groups) if degenerate else _percentiles(drawn)
+    return intervals
+
+
+def difference_intervals(first: Outcomes, second: Outcomes, seed: int = 0, draws: int = DRAWS) -> dict[str, Interval]:
+    """Percentile intervals of second less first, on the same videos: every sample of groups judges both.
+
+    Raises:
+        ValueError: the videos are not the same, in the same order.
+    """
+    if not (np.array_equal(first.labels, second.labels) and np.array_equal(first.groups, second.groups)):
+        raise ValueError("the two are not of the same videos in the same order")
+    names = ("top1", "top5", "mean_class_accuracy")
+    if first.num_groups < 2:
+        return dict.fromkeys(names)
+    found = [
+        [one - other for one, other in zip(_figures(second, weights), _figures(first, weights), strict=True)]
+        for weights in _weights(first.num_groups, seed, draws)
+    ]
+    return {name: _percentiles(np.concatenate([of[n] for of in found])) for n, name in enumerate(names)}
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's exact test, two-sided: how likely so unlike numbers are if neither is better.
+
+    Args:
+        only_first: videos that only the first got right.
+        only_second: videos that only the second got right.
+
+    Returns:
+        The p-value, in (0, 1]; 1 where both numbers are 0. It takes videos as independent.
+    """
+    total = only_first + only_second
+    return float(binomtest(min(only_first, only_second), total, 0.5).pvalue) if total else 1.0
+
+
+def wilson(right: int, of: int) -> Interval:
+    """Wilson's score interval (95 %) of a share: [low, high]; None for none of none. It takes videos as independent."""
+    if of == 0:
+        return None
+    interval = binomtest(right, of).proportion_ci(LEVEL, method="wilson")
+    return [float(interval.low), float(interval.high)]
+
+
+def _weights(num_groups: int, seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
+    """How often each group is in each sample: float64 (up to 100, G), whole numbers."""
+    generator = np.random.default_rng([seed, num_groups])
+    for start in range(0, draws, _DRAWS_AT_ONCE):
+        count = min(_DRAWS_AT_ONCE, draws - start)
+        chosen = generator.integers(0, num_groups, (count, num_groups)) + num_groups * np.arange(count)[:, None]
+        yield np.bincount(chosen.ravel(), minlength=count * num_groups).reshape(count, num_groups).astype(np.float64)
+
+
+def _figures(outcomes: Outcomes, weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """top1, top5 and mean class accuracy of each sample: three float64 (samples,)."""
+    videos, hits, hits5 = (
+        np.bincount(outcomes.groups, weights=of, minlength=outcomes.num_groups)
+        for of in (None, outcomes.top1, outcomes.top5)
+    )
+    drawn = weights @ videos
+    shape = (outcomes.num_groups, outcomes.num_classes)
+    where = (outcomes.groups, outcomes.labels)
+    of_class = weights @ csr_matrix((np.ones(len(outcomes.labels)), where), shape)
+    right = weights @ csr_matrix((outcomes.top1.astype(np.float64), where), shape)
+    seen = of_class > 0
+    shares = np.divide(right, of_class, out=np.zeros_like(right), where=seen)
+    return [(weights @ hits) / drawn, (weights @ hits5) / drawn, shares.sum(1) / seen.sum(1)]
+
+
+def _percentiles(drawn: NDArray[Any]) -> list[float]:
+    return [float(value) for value in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+
+
+def _exact(right: bool, trials: int) -> list[float]:
+    interval = binomtest(trials if right else 0, trials).proportion_ci(LEVEL, method="exact")
+    return [float(interval.low), float(interval.high)]

@@ -1,0 +1,88 @@
+"""What a network makes of each second of a video, for videos of any length."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.clips import clips_by_second
+from datamodules.decoding import decode_frames, probe
+from pipeline.looking import Looking
+
+_SECONDS_AT_ONCE = 16  # decoded together: memory does not grow with the video
+
+ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
+
+
+class Stretch(NamedTuple):
+    """Seconds one after the other with the same best class: [start_s, end_s), and its mean probability in them."""
+
+    start_s: float
+    end_s: float
+    name: str
+    probability: float
+
+
+def score_seconds(looking: Looking, video: bytes, score: ScoreVideos) -> tuple[NDArray[np.float32], float]:
+    """Scores a clip around each second.
+
+    Args:
+        looking: how the network is to see the video; clips have the length of its training.
+        video: bytes of the file.
+        score: clips of V videos, each uint8 (N, T, H, W, C), to scores float32 (V, K).
+
+    Returns:
+        float32 (S, K), and the video's duration in seconds.
+
+    Raises:
+        DecodeError: the bytes are no video that can be decoded.
+    """
+    info = probe(video)
+    numbers = clips_by_second(looking.shape, info.num_frames, info.fps)
+    scores = []
+    for start in range(0, len(numbers), _SECONDS_AT_ONCE):
+        part = numbers[start : start + _SECONDS_AT_ONCE]
+        frames = torch.from_numpy(decode_frames(video, part.ravel().tolist(), looking.decoder))
+        clips = [looking.transform(clip)[0][None] for clip in torch.split(frames, part.shape[1])]
+        scores.append(score(clips))
+    return np.concatenate(scores), info.num_frames / info.fps
+
+
+def stretches(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[Stretch]:
+    """The timeline in few words: neighbors with the same best class are one stretch."""
+    best = seconds.argmax(axis=1)
+    starts = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
+    return [
+        Stretch(
+            float(first),
+            min(float(last), duration_s) if last == len(best) else float(last),
+            class_names[int(best[first])],
+            float(seconds[first:last, best[first]].mean()),
+        )
+        for first, last in pairwise(starts)
+    ]
+
+
+def as_clock(second: float) -> str:
+    """Seconds as m:ss, or h:mm:ss from an hour on; what is left of a second is dropped."""
+    minutes, rest = divmod(int(second), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def by_second(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str], top: int) -> list[Any]:
+    """Each second as plain data: start and end in seconds, and its best classes with their probabilities."""
+    return [
+        {"start": number, "end": min(number + 1.0, round(duration_s, 3)), "top": best_of(scores, class_names, top)}
+        for number, scores in enumerate(seconds)
+    ]
+
+
+def best_of(scores: NDArray[Any], class_names: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """The most probable classes, the best first: class and probability."""
+    order = np.argsort(-scores, kind="stable")[:top]
+    return [{"class": class_names[place], "probability": round(float(scores[place]), 6)} for place in order.tolist()]
