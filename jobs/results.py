@@ -86,7 +86,7 @@ class RunFolder:
         """
         if newest is None:
             return []
-        return [f"newest checkpoint: {newest}", f"to go on from it, submit again with --name {self.name}"]
+        return [f"newest checkpoint: {newest}", f"to go on from it: python -m jobs resume {self.name}"]
 
     def read_failures(self) -> list[dict[str, Any]]:
         """What failed so far, in order, over all submissions of this name."""

@@ -133,7 +133,7 @@ def test_stopped_and_submitted_again_it_goes_on(local: state.LocalCluster, run_j
     assert int(stopped[1]) > 8
     *_, newest, how = log.strip().splitlines()
     assert re.fullmatch(rf"newest checkpoint: {folder}/runs/again/checkpoints/step-0*{stopped[1]}\.ckpt", newest)
-    assert how == "to go on from it, submit again with --name again"
+    assert how == "to go on from it: python -m jobs resume again"
     followed = run_jobs("logs", fit(run_jobs, "again", *more), "--follow")
     assert followed.returncode == 0, followed.stdout
     assert re.findall(r"TRAINS from step (\d+)", followed.stdout) == [stopped[1]] * 2

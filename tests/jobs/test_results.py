@@ -62,7 +62,7 @@ def test_failure_lines_name_the_newest_checkpoint(tmp_path: Path) -> None:
     assert folder.failure_lines("Lost", f"{tmp_path}/a/checkpoints/step-2.ckpt", since=8) == [
         "error: New",
         f"newest checkpoint: {tmp_path}/a/checkpoints/step-2.ckpt",
-        "to go on from it, submit again with --name a",
+        "to go on from it: python -m jobs resume a",
     ]
 
 
