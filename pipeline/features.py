@@ -19,7 +19,7 @@ from pipeline.feature_writing import write_features
 from pipeline.inference import run_over_split
 from pipeline.part_rows import PartRows
 from pipeline.protocols import ProtocolName, options_of
-from pipeline.seen_videos import SeenVideos
+from pipeline.seen_by_network import seen_by_network, trained_on
 from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
 
 
@@ -141,19 +141,19 @@ def features(
     )
     layers = list(dict.fromkeys(layer or [preset.get("layer", trained.model.feature_layer)]))
     shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}
-    seen = SeenVideos(trained, videos.index)
     provenance = describe(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
-    provenance |= {"format": format, "trained_on": seen.trained_on}
+    provenance |= {"format": format, "trained_on": trained_on(trained)}
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not overwrite and _is_there_already(out, provenance):
         shutil.rmtree(parts_folder(out), ignore_errors=True)  # of a run that was killed at its very end
         print(f"{out} is there already, with the same settings")
         return
-    schema = feature_schema(provenance)
+    schema, rows = feature_schema(provenance), rows_of(videos)
+    seen = seen_by_network(trained, videos.index, rows)
 
     def to_table(exported: ExportedFeatures) -> tuple[pa.Table, NDArray[np.int64]]:
-        return feature_table(schema, exported, videos, seen, dtype), exported.rows.numpy()
+        return feature_table(schema, exported, videos, rows[seen], dtype), exported.rows.numpy()
 
     num_rows = 0
 
@@ -165,7 +165,6 @@ def features(
     # A video that is quarantined after it failed changes no other row.
     apart = ("checkpoint", "quarantined", "format", "layers", "dimension")
     settings = {name: value for name, value in provenance.items() if name not in apart} | {"layer": shapes}
-    rows = rows_of(videos)
     parts = ExportParts(out, settings, schema, to_table, rows, finish, save_every, "features", overwrite)
     export = FeatureExport(trained.model, layers, per, num_crops, pool).eval()
     if run_over_split(export, videos, parts, "predict", accelerator, devices) is not None:
@@ -178,12 +177,11 @@ def features(
 
 
 def feature_table(
-    schema: pa.Schema, exported: ExportedFeatures, videos: ShardedVideoDataModule, seen: SeenVideos, dtype: Dtype
+    schema: pa.Schema, exported: ExportedFeatures, videos: ShardedVideoDataModule, seen: NDArray[np.int64], dtype: Dtype
 ) -> pa.Table:
-    """Rows of `schema`; what is known of the videos comes from the dataset's index."""
+    """Rows of `schema`; what is known of the videos comes from the index; `seen` are rows there."""
     index, rows, fold = videos.index, exported.rows.numpy(), videos.hparams["fold"]
     labels = index.column("label", rows)
-    groups = list(index.column("group", rows))
     splits = index.column("split", rows)
     if fold is not None:
         number = index.folds.index(str(fold))
@@ -193,8 +191,8 @@ def feature_table(
         "label": labels,
         "label_name": [index.classes[label] for label in labels],
         "split": splits,
-        "group": groups,
-        "seen": seen(rows, groups),
+        "group": index.column("group", rows),
+        "seen": np.isin(rows, seen),
         "clip": [None if clip == VIDEO else clip for clip in exported.clips.tolist()],
         "clip_start": exported.times[:, 0].numpy(),
         "clip_end": exported.times[:, 1].numpy(),

@@ -4,11 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
 from datamodules.shards import DatasetIndex
+from pipeline.fold_reports import over_folds, print_folds
 from pipeline.linear_judging import Judge, without_classes
 from pipeline.predictions import REPORT_NAME
 from pipeline.results import write_report
@@ -23,8 +20,7 @@ def judge_folds(judge: Judge, every: VideoFeatures, index: DatasetIndex, out: Pa
         judge: how.
         every: the features of all videos.
         index: the dataset.
-        out: folder; its own report.json has top1_mean, top1_std (of the folds, with their number less one) and a
-            summary of each fold.
+        out: folder; its own report.json has mean and spread, see `over_folds`, and C by fold.
 
     Raises:
         ValueError: videos without features, or that were trained on.
@@ -33,33 +29,15 @@ def judge_folds(judge: Judge, every: VideoFeatures, index: DatasetIndex, out: Pa
     for fold in index.folds:
         known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
         reports[fold] = judge.report(known, asked, out / f"fold-{fold}", index, shown=False)
-    accuracies = np.array([report["top1"] for report in reports.values()])
-    names = ("top1", "top5", "mean_class_accuracy", "num_videos", "num_train_videos", "C", "converged")
-    report = {
-        "top1_mean": float(accuracies.mean()),
-        "top1_std": float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0,
-        "mean_class_accuracy_mean": float(np.mean([one["mean_class_accuracy"] for one in reports.values()])),
-        "chance": 1 / len(every.provenance["classes"]),
-        "folds": {fold: {name: one.get(name) for name in names} for fold, one in reports.items()},
-        "C": judge.c,
+    report = over_folds(reports) | {
+        "C": {fold: one["C"] for fold, one in reports.items()},
         "classifier": judge.classifier,
         "seconds": round(time.monotonic() - judge.began, 1),
         "provenance": without_classes(every.provenance) | {"versions": library_versions()},
     }
     write_report(out / REPORT_NAME, report)
-    _print(every, report, judge.classifier)
+    print_folds(f"{judge.classifier} on {every.provenance['layer']}, {every.provenance['dataset']}", report)
+    if judge.c == "auto":
+        print("C: " + ", ".join(f"{c:g} in fold {fold}" for fold, c in report["C"].items()))
     print(f"wrote {out / REPORT_NAME}, and report.html and all else of each fold in {out}/fold-*")
     return report
-
-
-def _print(every: VideoFeatures, report: dict[str, Any], name: str) -> None:
-    table = Table(title=f"{name} on {every.provenance['layer']}, {every.provenance['dataset']}")
-    for heading in ("fold", "top-1", "mean class", "C", "videos"):
-        table.add_column(heading, justify="right")
-    for fold, one in report["folds"].items():
-        accuracies = f"{one['top1']:.1%}", f"{one['mean_class_accuracy']:.1%}"
-        table.add_row(fold, *accuracies, "" if one["C"] is None else f"{one['C']:g}", str(one["num_videos"]))
-    table.add_section()
-    table.add_row("mean", f"{report['top1_mean']:.1%}", f"{report['mean_class_accuracy_mean']:.1%}", "", "")
-    table.add_row("spread", f"± {report['top1_std']:.1%}", "", "", "")
-    Console().print(table)

@@ -98,9 +98,9 @@ class Judge(NamedTuple):
         Raises:
             ValueError: what is tested was trained on, or cannot be learned from.
         """
-        overlap = find_overlap(known, asked)
-        if overlap is not None and not self.allow_overlap:
-            raise ValueError(_not_held_out(overlap, known, asked))
+        overlap, seen = find_overlap(known, asked), int(asked.seen.sum())
+        if not self.allow_overlap:
+            refuse_overlap(known, asked)
         fitted = self.fit(known)
         scores = fitted.scores(asked.features)
         names, source = known.provenance["classes"], known.provenance
@@ -113,12 +113,17 @@ class Judge(NamedTuple):
             "scores": SCALES[self.classifier],
             "classes": names,
             "overlap": overlap,
+            "seen_by_network": seen,
             "decoder": asked.provenance.get("decoder"),
             "versions": library_versions(),
         }
         more: dict[str, Any] = {"C": fitted.c, "classifier": self.classifier, "num_train_videos": len(known.keys)}
         more |= {"converged": fitted.linear.converged, "passes": fitted.linear.passes} if fitted.linear else {}
         more |= {"cross_validation": fitted.cross_validation, "seconds": round(time.monotonic() - self.began, 1)}
+        if seen:
+            more["notes"] = [
+                f"The network was trained on {seen} of these {len(asked.keys)} videos, or on their groups."
+            ]
         judged = Judged(scores, asked.labels, names, asked.keys, asked.groups, provenance)
         held_out = [asked.provenance[name] for name in ("dataset", "split")]
         held_out += [f"of fold {asked.provenance['fold']}"] if asked.provenance.get("fold") is not None else []
@@ -140,6 +145,8 @@ class Judge(NamedTuple):
         overlap = report["provenance"]["overlap"]
         if overlap is not None:
             print(f"not held out: {overlap['videos']} of these videos were trained on")
+        for note in report.get("notes", ()):
+            print(f"not held out: {note}")
 
 
 def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
@@ -154,31 +161,27 @@ def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
 
 
 def find_overlap(train: VideoFeatures, test: VideoFeatures) -> dict[str, int] | None:
-    """How many test videos, and groups, are trained on; None where none.
-
-    `seen` are those that the network was trained on, of which the classifier may know nothing.
-    """
+    """How many test videos, and groups, the classifier is trained on; None where none."""
     videos = len(set(train.keys) & set(test.keys))
     groups = len(set(train.groups) & set(test.groups))
-    seen = int(test.seen.sum())
-    if not videos and not groups and not seen:
-        return None
-    return {"videos": videos, "of": len(test.keys), "groups": groups, "seen": seen}
+    return {"videos": videos, "groups": groups, "of": len(test.keys)} if videos or groups else None
+
+
+def refuse_overlap(train: VideoFeatures, test: VideoFeatures) -> None:
+    """Raises ValueError where the classifier, or the network, is trained on what is tested; with the counts."""
+    overlap, seen = find_overlap(train, test), int(test.seen.sum())
+    if overlap is not None:
+        raise ValueError(
+            f"train={str(train.path)!r} and test={str(test.path)!r} share {overlap['videos']} of the {overlap['of']} "
+            f"test videos and {overlap['groups']} groups: export other splits, or say --allow-overlap"
+        )
+    if seen:
+        raise ValueError(
+            f"the network {train.provenance['checkpoint']} was trained on {seen} of the {len(test.keys)} test videos, or "
+            "on their groups: test on what it has not seen, such as the fold that it held out, or say --allow-overlap"
+        )
 
 
 def without_classes(provenance: dict[str, Any]) -> dict[str, Any]:
     """A file's metadata without the names of the classes, which may be many."""
     return {name: value for name, value in provenance.items() if name != "classes"}
-
-
-def _not_held_out(overlap: dict[str, int], known: VideoFeatures, asked: VideoFeatures) -> str:
-    if not overlap["videos"] and not overlap["groups"]:
-        return (
-            f"the network {known.provenance['checkpoint']} was trained on {overlap['seen']} of the {overlap['of']} "
-            "test videos, or on their groups: test on what it has not seen, such as the fold that it held out, or say "
-            "--allow-overlap"
-        )
-    return (
-        f"train={str(known.path)!r} and test={str(asked.path)!r} share {overlap['videos']} of the {overlap['of']} test "
-        f"videos and {overlap['groups']} groups: export other splits, or say --allow-overlap"
-    )
