@@ -13,12 +13,10 @@ import torch
 
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
-from lightning_modules import CNNLSTM, VideoClassifier
+from lightning_modules import VideoClassifier
 from pipeline.__main__ import main
-from pipeline.feature_export import FeatureExport, pool
 from pipeline.feature_files import read_features, read_provenance
 from pipeline.features import features
-from tests.lightning_modules.clip_batches import moving_bars
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = {"num_workers": 0, "accelerator": "cpu"}
@@ -158,38 +156,6 @@ def test_reading_what_is_no_file_of_features(tmp_path):
     pd.DataFrame({"key": ["a"]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="no column 'feature'"):
         read_features(tmp_path / "other.parquet")
-
-
-def test_pooling():
-    feature = torch.arange(2 * 3 * 4.0).reshape(2, 3, 4)
-    torch.testing.assert_close(pool(feature[:, :, 0]), feature[:, :, 0])
-    torch.testing.assert_close(pool(feature), feature.mean(1))  # a sequence: (N, T, D) to (N, D)
-    volume = torch.randn(2, 3, 4, 5, 6)
-    torch.testing.assert_close(pool(volume), volume.mean((2, 3, 4)))
-    with pytest.raises(ValueError, match="no features"):
-        pool(torch.zeros(3))
-
-
-def test_uneven_views_sequences_and_a_batch_without_videos():
-    torch.manual_seed(0)
-    model = CNNLSTM(channels=(4,), hidden_size=6, num_classes=2).eval()
-    batch = moving_bars(3, clips_per_video=2)
-    batch = batch._replace(video_index=torch.tensor([0, 0, 0, 1, 2, 2]))
-    with torch.inference_mode():
-        frames = model.endpoints(model.normalize(batch), ["frames"])["frames"].mean(1)
-        videos = FeatureExport(model, ["frames"], "video", num_crops=1).predict_step(batch, 0)
-        clips = FeatureExport(model, ["frames"], "clip", num_crops=1).predict_step(batch, 0)
-        empty = batch._replace(
-            clips=batch.clips[:0], video_index=batch.video_index[:0], labels=batch.labels[:0], keys=[]
-        )
-        empty = empty._replace(rows=batch.rows[:0], clip_times=batch.clip_times[:0])
-        nothing = FeatureExport(model, ["frames"], "video", num_crops=1).predict_step(empty, 0)
-    torch.testing.assert_close(
-        videos.features["frames"], torch.stack([frames[:3].mean(0), frames[3], frames[4:].mean(0)])
-    )
-    torch.testing.assert_close(clips.features["frames"], frames)
-    assert clips.clips.tolist() == [0, 1, 2, 0, 0, 1]
-    assert len(nothing.features["frames"]) == len(nothing.rows) == len(nothing.times) == 0
 
 
 @pytest.mark.slow
