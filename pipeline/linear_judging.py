@@ -177,8 +177,8 @@ def refuse_overlap(train: VideoFeatures, test: VideoFeatures) -> None:
         )
     if seen:
         raise ValueError(
-            f"the network {train.provenance['checkpoint']} was trained on {seen} of the {len(test.keys)} test "
-            "videos, or on their groups: test on what it has not seen, such as the fold that it held out, or say --allow-overlap"
+            f"the network {train.provenance['checkpoint']} was trained on {seen} of the {len(test.keys)} test videos, "
+            "or on their groups: test on what it has not seen, such as the fold it held out, or say --allow-overlap"
         )
 
 

@@ -1,6 +1,9 @@
 """Linear classifiers on features: scikit-learn's results, refusals, open weights."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from pipeline.__main__ import main
@@ -19,6 +23,7 @@ from pipeline.linear import linear
 from pipeline.linear_choice import C_GRID, choose_c
 from pipeline.linear_classifiers import Fitting, normalize_l2
 from pipeline.predictions import read_predictions
+from tests.conftest import REPOSITORY
 
 CLASSES = ["jump", "run", "walk"]
 ABOUT = {"checkpoint": "a.ckpt", "checkpoint_sha256": "aa", "model": "C3D", "layer": "fc6", "per": "video"}
@@ -226,3 +231,78 @@ def test_from_a_checkpoint_to_a_linear_classifier(motion_checkpoint, motion_data
     assert report["top1"] == frame.correct.mean()
     assert report["provenance"]["train"]["split"] == "train"
     assert report["provenance"]["test"]["split"] == "test"
+
+
+def test_nearest_neighbors_need_no_weights(files, tmp_path, capsys):
+    words = ["linear", "--train", str(files[0]), "--test", str(files[1]), "--out", str(tmp_path / "out")]
+    assert main([*words, "--classifier", "knn", "--neighbors", "5"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (train, labels), (test, truth) = clouds(90, 0), clouds(30, 1)
+    model = KNeighborsClassifier(5, metric="cosine").fit(train, labels)
+    assert report["top1"] == pytest.approx((model.predict(test) == truth).mean(), abs=0.07)  # votes of one weight
+    assert not (tmp_path / "out" / "weights.safetensors").exists()
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_protocols_set_what_nobody_else_does(files, tmp_path):
+    words = ["linear", "--train", str(files[0]), "--test", str(files[1]), "--protocol", "i3d-kinetics-transfer"]
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    assert main([*words, "--out", str(tmp_path / "two"), "--C", "10", "--class-weight", "balanced"]) == 0
+    one, two = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two"))
+    assert (one["classifier"], two["classifier"]) == ("logistic", "logistic")
+    assert one["cross_validation"]
+    assert (two["C"], two["cross_validation"]) == (10, None)
+    assert two["provenance"]["class_weight"] == "balanced"
+
+
+def test_features_that_do_not_fit_into_memory_give_the_same_bytes(tmp_path):
+    values, labels = clouds(60, 0)
+    keys = [f"v{number // 2}" for number in range(60)]  # two clips a video
+    train = write_features(tmp_path / "train.parquet", values, np.repeat(labels[:30], 2), keys=keys, groups=keys)
+    test = write_features(tmp_path / "test.parquet", *clouds(30, 1), 1000)
+    linear(tmp_path / "memory", train, test)
+    linear(tmp_path / "file", train, test, max_memory_gb=1e-9)
+    for name in ("weights.safetensors", "predictions.parquet"):
+        assert (tmp_path / "memory" / name).read_bytes() == (tmp_path / "file" / name).read_bytes()
+    mixed = write_features(tmp_path / "mixed.parquet", values, labels, keys=[f"v{number % 30}" for number in range(60)])
+    with pytest.raises(ValueError, match="not next to each other; raise --max-memory-gb"):
+        linear(tmp_path / "out", mixed, test, max_memory_gb=1e-9)
+
+
+def test_rows_of_videos_count_where_a_file_has_those_of_clips_too(motion_checkpoint, motion_dataset, tmp_path):
+    settings = {"clip_step": 4, "num_workers": 0, "accelerator": "cpu"}
+    for per in ("both", "video"):
+        for split in ("train", "test"):
+            features(motion_checkpoint, motion_dataset, tmp_path / f"{per}-{split}", split, per=per, **settings)
+        linear(tmp_path / per, tmp_path / f"{per}-train", tmp_path / f"{per}-test")
+    one, two = (read_predictions(tmp_path / per / "predictions.parquet")[0] for per in ("both", "video"))
+    np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from pipeline.linear import linear
+import pipeline.linear_judging, sklearn.model_selection
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+folder = Path(sys.argv[1])
+linear(folder / "out", folder / "train", folder / "test", C=0.01, max_memory_gb=0.05)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_features_larger_than_memory_take_a_bounded_part_of_it(tmp_path):
+    generator = np.random.default_rng(0)
+    for name, first in (("train", 0), ("test", 10**6)):
+        labels = np.arange(100_000 if name == "train" else 100) % 3
+        values = generator.normal(size=(len(labels), 512)).astype(np.float32)  # 205 MB
+        values[:, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
+        write_features(tmp_path / name, values, labels, first)
+        del values
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) < 150_000  # kB; the features alone have 204,800
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["top1"] > 0.6
