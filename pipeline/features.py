@@ -149,31 +149,49 @@ def features(
         shutil.rmtree(parts_folder(out), ignore_errors=True)  # of a run that was killed at its very end
         print(f"{out} is there already, with the same settings")
         return
+    num_rows = _export(out, trained, videos, provenance, save_every, overwrite, accelerator, devices)
+    if num_rows is not None:
+        what = f"{len(rows_of(videos))} videos"
+        what = what if per == "video" else f"{num_rows} rows of {what}"
+        if provenance["quarantined"]:
+            what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
+        numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
+        seconds = f"{time.monotonic() - began:.0f} s"
+        print(f"wrote {out}: {' and '.join(layers)} of {what} of {split}, {numbers} numbers each, in {seconds}")
+
+
+def _export(
+    out: Path,
+    trained: Trained,
+    videos: ShardedVideoDataModule,
+    provenance: dict[str, Any],
+    save_every: int,
+    overwrite: bool,
+    accelerator: str,
+    devices: int,
+) -> int | None:
+    """Runs the network and writes the file; the number of its rows, None on every rank but the first."""
     schema, rows = feature_schema(provenance), rows_of(videos)
-    seen = seen_by_network(trained, videos.index, rows)
+    seen = rows[seen_by_network(trained, videos.index, rows)]
 
     def to_table(exported: ExportedFeatures) -> tuple[pa.Table, NDArray[np.int64]]:
-        return feature_table(schema, exported, videos, rows[seen], dtype), exported.rows.numpy()
+        return feature_table(schema, exported, videos, seen, provenance["dtype"]), exported.rows.numpy()
 
     num_rows = 0
 
     def finish(path: Path, parts: PartRows) -> None:
         nonlocal num_rows
         num_rows = parts.num_rows
-        write_features(path, format, schema, parts.tables)
+        write_features(path, provenance["format"], schema, parts.tables)
 
-    # A video that is quarantined after it failed changes no other row.
+    # A video that is quarantined after it failed changes no other row, and another format not one.
     apart = ("checkpoint", "quarantined", "format", "layers", "dimension")
-    settings = {name: value for name, value in provenance.items() if name not in apart} | {"layer": shapes}
+    settings = {name: value for name, value in provenance.items() if name not in apart}
+    settings["layer"] = provenance["layers"]
     parts = ExportParts(out, settings, schema, to_table, rows, finish, save_every, "features", overwrite)
-    export = FeatureExport(trained.model, layers, per, num_crops, pool).eval()
-    if run_over_split(export, videos, parts, "predict", accelerator, devices) is not None:
-        what = f"{len(rows)} videos" if per == "video" else f"{num_rows} rows of {len(rows)} videos"
-        if provenance["quarantined"]:
-            what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
-        numbers = ", ".join(" x ".join(map(str, shape)) for shape in shapes.values())
-        seconds = f"{time.monotonic() - began:.0f} s"
-        print(f"wrote {out}: {', '.join(layers)} of {what} of {split}, {numbers} numbers each, in {seconds}")
+    per, crops = provenance["per"], videos.hparams["num_crops"]
+    export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
+    return None if run_over_split(export, videos, parts, "predict", accelerator, devices) is None else num_rows
 
 
 def feature_table(
