@@ -9,6 +9,7 @@ index, and the folder goes. Several nodes need a folder that all of them see.
 import fcntl
 import json
 import shutil
+import socket
 import sys
 import time
 import uuid
@@ -29,6 +30,7 @@ from pipeline.part_rows import ROW, PartRows, forget_parts, rows_of_part
 _SETTINGS = "settings.json"
 _PART_BYTES = 2**26
 _LINE_INTERVAL_S = 10.0
+_PATIENCE_S = 30.0  # that a folder which another node has just made may take to appear on a network file system
 
 
 class ExportParts(pl.Callback):
@@ -82,6 +84,7 @@ class ExportParts(pl.Callback):
                     f"{self._verb}: {len(done)} of {len(self._rows)} videos are done, from an earlier run", flush=True
                 )
         done = trainer.strategy.broadcast(done)
+        _wait_for_folder(self.folder, trainer.global_rank)
         data: ShardedVideoDataModule = trainer.datamodule  # type: ignore[attr-defined] # set by the trainer
         data.already_predicted = done
 
@@ -166,6 +169,18 @@ class ExportParts(pl.Callback):
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _wait_for_folder(folder: Path, rank: int) -> None:
+    """FileNotFoundError where the folder that rank 0 made does not appear on this rank's node."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not folder.is_dir():
+        if time.monotonic() > deadline:
+            raise FileNotFoundError(
+                f"out={str(folder.parent)!r}: rank {rank}, on {socket.gethostname()}, does not see what rank 0 made "
+                "there; give a folder of a file system that all nodes share"
+            )
+        time.sleep(0.2)
 
 
 def parts_folder(path: Path) -> Path:

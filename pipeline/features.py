@@ -14,13 +14,23 @@ from datamodules.renditions import WantedRendition
 from datamodules.video import Decoder, ShardedVideoDataModule
 from pipeline.export_parts import ExportParts, parts_folder
 from pipeline.feature_export import VIDEO, ExportedFeatures, FeatureExport, Per, Pool, pool
-from pipeline.feature_files import Dtype, Format, column_of, feature_column, feature_schema, read_provenance
+from pipeline.feature_files import (
+    Dtype,
+    Format,
+    column_of,
+    feature_column,
+    feature_schema,
+    read_features,
+    read_provenance,
+)
 from pipeline.feature_writing import write_features
 from pipeline.inference import run_over_split
 from pipeline.part_rows import PartRows
 from pipeline.protocols import ProtocolName, options_of
 from pipeline.seen_by_network import seen_by_network, trained_on
 from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
+
+__all__ = ["features", "read_features", "read_provenance"]  # what reads the files back, beside what writes them
 
 
 def features(
@@ -60,7 +70,7 @@ def features(
     """Export the features that named layers of a checkpoint give for every video of a split.
 
     The file has key, label, label_name, split, group, seen (the network was trained on the video, or its group) and
-    feature, a list of fixed size; where it came from is in its metadata. `pipeline.feature_files.read_features` reads
+    feature, a list of fixed size; where it came from is in its metadata. `pipeline.features.read_features` reads
     any format, pandas and pyarrow the Parquet one. An export that was stopped goes on from the finished parts in
     OUT.parts when the same command is given again, with any number of devices.
 
