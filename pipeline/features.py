@@ -13,16 +13,15 @@ from datamodules.clips import ShortVideos
 from datamodules.renditions import WantedRendition
 from datamodules.video import Decoder, ShardedVideoDataModule
 from pipeline.export_parts import ExportParts, parts_folder
-from pipeline.feature_export import VIDEO, ExportedFeatures, FeatureExport, Per, Pool, pool
+from pipeline.feature_export import ExportedFeatures, FeatureExport, Per, Pool, pool
 from pipeline.feature_files import (
     Dtype,
     Format,
-    column_of,
-    feature_column,
     feature_schema,
     read_features,
     read_provenance,
 )
+from pipeline.feature_table import feature_table
 from pipeline.feature_writing import write_features
 from pipeline.inference import run_over_split
 from pipeline.part_rows import PartRows
@@ -202,35 +201,6 @@ def _export(
     per, crops = provenance["per"], videos.hparams["num_crops"]
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
     return None if run_over_split(export, videos, parts, "predict", accelerator, devices) is None else num_rows
-
-
-def feature_table(
-    schema: pa.Schema, exported: ExportedFeatures, videos: ShardedVideoDataModule, seen: NDArray[np.int64], dtype: Dtype
-) -> pa.Table:
-    """Rows of `schema`; what is known of the videos comes from the index; `seen` are rows there."""
-    index, rows, fold = videos.index, exported.rows.numpy(), videos.hparams["fold"]
-    labels = index.column("label", rows)
-    splits = index.column("split", rows)
-    if fold is not None:
-        number = index.folds.index(str(fold))
-        splits = [of[number] for of in index.column("fold_splits", rows)]
-    columns: dict[str, Any] = {
-        "key": index.column("key", rows),
-        "label": labels,
-        "label_name": [index.classes[label] for label in labels],
-        "split": splits,
-        "group": index.column("group", rows),
-        "seen": np.isin(rows, seen),
-        "clip": [None if clip == VIDEO else clip for clip in exported.clips.tolist()],
-        "clip_start": exported.times[:, 0].numpy(),
-        "clip_end": exported.times[:, 1].numpy(),
-    }
-    names = list(exported.features)
-    for layer, values in exported.features.items():
-        column = column_of(layer, names)
-        size = schema.field(column).type.list_size
-        columns[column] = feature_column(values.numpy().reshape(len(rows), size), dtype)
-    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
 def _shape_of(trained: Trained, videos: ShardedVideoDataModule, layer: str, how: Pool, whole: bool) -> list[int]:

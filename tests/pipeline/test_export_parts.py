@@ -49,15 +49,21 @@ def test_parts_of_whoever_come_in_the_order_of_the_index(tmp_path):
         PartRows(parts, SCHEMA).only(np.array([0, 7]), tmp_path / "out")
 
 
+def damage(data, number):
+    """Overwrites a test video with zeros; gives its entry in the index."""
+    index = DatasetIndex.open(data)
+    entry = index.entry(int(index.rows("test")[number]))
+    with (data / entry.shard).open("r+b") as shard:
+        shard.seek(entry.video_offset)
+        shard.write(bytes(entry.video_size))
+    return entry
+
+
 @pytest.fixture
 def stopped(motion_checkpoint, motion_dataset, tmp_path):
     """An export that a damaged video stopped: the file to be, how to run it again, the dataset, the video's key."""
     data, path = shutil.copytree(motion_dataset, tmp_path / "shards"), tmp_path / "test.parquet"
-    index = DatasetIndex.open(data)
-    entry = index.entry(int(index.rows("test")[9]))
-    with (data / entry.shard).open("r+b") as shard:
-        shard.seek(entry.video_offset)
-        shard.write(bytes(entry.video_size))
+    entry = damage(data, 9)
 
     def export(**more):
         features(motion_checkpoint, data, path, **QUICK | more)
@@ -77,6 +83,7 @@ def test_an_export_goes_on_where_a_damaged_video_stopped_it(
     assert not path.exists()
     (folder / ".part-0.arrow.0123456789ab.partial").write_bytes(parts[0].read_bytes()[:500])  # a writer was killed
     parts[1].write_bytes(parts[1].read_bytes()[:-100])  # as nothing of ours leaves it
+    damage(data, 0)  # is done, and not to be read again
     quarantine(data, [key])
     capsys.readouterr()
     export()
