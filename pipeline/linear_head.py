@@ -81,5 +81,5 @@ def put_on_top(weights: Path, trained: Trained, decoder: str) -> tuple[LinearHea
         taken.get("max_frames", 512),
     )
     resize = tuple(taken["resize"]) if isinstance(taken["resize"], list) else taken["resize"]
-    looking = Looking(sampler, EvalTransform(taken["crop_size"], resize), resolve_decoder(decoder))
+    looking = Looking(sampler, EvalTransform(taken["crop_size"], resize), resolve_decoder(decoder), shape)
     return LinearHead(trained.model, classifier, about), looking
