@@ -7,6 +7,7 @@ index, and the folder goes. Several nodes need a folder that all of them see.
 """
 
 import fcntl
+import glob
 import json
 import shutil
 import socket
@@ -23,7 +24,7 @@ import pytorch_lightning as pl
 import torch.distributed
 from numpy.typing import NDArray
 
-from datamodules.aside import remove_partial_files, write_aside
+from datamodules.aside import PARTIAL_SUFFIX, remove_partial_files, write_aside
 from datamodules.video import ShardedVideoDataModule
 from pipeline.part_rows import ROW, PartRows, forget_parts, rows_of_part
 
@@ -127,7 +128,7 @@ class ExportParts(pl.Callback):
 
     def _open_folder(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._overwrite and self.folder.exists():
+        if self._overwrite and not _are_of(self.folder, self._settings):
             shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)
         self._lock = (self.folder / "lock").open("w")
@@ -136,6 +137,8 @@ class ExportParts(pl.Callback):
         except BlockingIOError:
             raise ValueError(f"out={str(self.path)!r}: another export writes there; wait for its end") from None
         remove_partial_files(self.folder)
+        for leftover in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{PARTIAL_SUFFIX}"):
+            leftover.unlink()  # of a run that was killed while it put the parts together
         refuse_other_settings(self.folder, self._settings)
         if not (self.folder / _SETTINGS).exists():
             with write_aside(self.folder / _SETTINGS) as temporary:
@@ -186,6 +189,15 @@ def _wait_for_folder(folder: Path, rank: int) -> None:
 def parts_folder(path: Path) -> Path:
     """Where the parts of an unfinished export to `path` are."""
     return path.with_name(f"{path.name}.parts")
+
+
+def _are_of(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the parts in a folder, if there are any, are of these settings."""
+    try:
+        refuse_other_settings(folder, settings)
+    except ValueError:
+        return False
+    return True
 
 
 def refuse_other_settings(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -81,7 +81,8 @@ def test_an_export_goes_on_where_a_damaged_video_stopped_it(
     parts = sorted(folder.glob("part-*.arrow"))
     assert len(parts) == 4  # of two videos each
     assert not path.exists()
-    (folder / ".part-0.arrow.0123456789ab.partial").write_bytes(parts[0].read_bytes()[:500])  # a writer was killed
+    for place in (folder / ".part-0.arrow.0123456789ab.partial", path.with_name(f".{path.name}.0123456789ab.partial")):
+        place.write_bytes(parts[0].read_bytes()[:500])  # a writer was killed
     parts[1].write_bytes(parts[1].read_bytes()[:-100])  # as nothing of ours leaves it
     damage(data, 0)  # is done, and not to be read again
     quarantine(data, [key])
@@ -99,6 +100,14 @@ def test_an_export_goes_on_where_a_damaged_video_stopped_it(
     assert read_provenance(path)["quarantined"] == [key]
     export()
     assert "is there already" in capsys.readouterr().out
+
+
+def test_overwriting_goes_on_too(stopped, capsys):
+    path, export, data, key = stopped
+    quarantine(data, [key])
+    export(overwrite=True)
+    assert "features: 8 of 15 videos are done, from an earlier run" in capsys.readouterr().out
+    assert path.is_file()
 
 
 def test_parts_of_other_settings_are_not_mixed(stopped):

@@ -49,7 +49,9 @@ def test_the_scores_are_those_of_linear(kind, clips, motion_checkpoint, motion_d
 
 def test_another_network_is_refused(motion_checkpoint, motion_dataset, folded_checkpoint, videos, tmp_path, capsys):
     for split in ("train", "test"):
-        features(motion_checkpoint, motion_dataset, tmp_path / split, split, num_workers=0, accelerator="cpu")
+        features(
+            motion_checkpoint, motion_dataset, tmp_path / split, split, num_clips=1, num_workers=0, accelerator="cpu"
+        )
     linear(tmp_path / "out", tmp_path / "train", tmp_path / "test")
     weights = tmp_path / "out" / "weights.safetensors"
     for checkpoint, file, message in (
