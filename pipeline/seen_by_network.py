@@ -13,7 +13,7 @@ def seen_by_network(trained: Trained, index: DatasetIndex, rows: NDArray[np.int6
     """For videos, whether the network was trained on them, on what shows the same, or on others of their group.
 
     Known are the rows of the dataset that it was trained on, in any rendition; in any other dataset, what the
-    checkpoint carries (`datamodules.seen_videos`).
+    checkpoint carries (`datamodules.seen_videos`); also of the trainings whose weights it started from.
 
     Args:
         trained: the checkpoint.
@@ -28,8 +28,8 @@ def seen_by_network(trained: Trained, index: DatasetIndex, rows: NDArray[np.int6
         known = index.rows(trained.dataset["train_split"], trained.dataset["fold"])
         groups = set(index.column("group", known)) - {""}
         seen |= np.isin(rows, known) | np.array([group in groups for group in index.column("group", rows)], dtype=bool)
-    if trained.seen is not None:
-        found = trained.seen.find(index, rows)
+    for videos in filter(None, trained.seen):
+        found = videos.find(index, rows)
         seen |= found.content | found.groups
     return seen
 
