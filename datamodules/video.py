@@ -98,6 +98,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         remote_reads: reads from a URL that each worker has under way at a time.
         remote_read_bytes: bound on the bytes of videos that each worker reads from a URL ahead of decoding them.
 
+    Attributes:
+        already_predicted: rows of the index that prediction leaves out, set before its loader is made; None for none.
+
     Raises:
         ValueError: an argument out of range, a split, fold or rendition that does not exist, too few videos, a flip
             that would turn one class into another, sampling options that do not go together.
@@ -175,6 +178,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         self.decoder = resolve_decoder(decoder)
         if decoder == "auto":
             _say_once(f"decoder auto: {describe_decoder(self.decoder)}")
+        self.already_predicted: np.ndarray | None = None
         self._resume = ResumePoint()
         self._train_requests: TrainRequests | None = None
         self._usual_reload: int | None = None
@@ -291,13 +295,22 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         """All clips of the split to export, every video once."""
         hp = self.hparams
         sampling: TestSampling = hp["test_sampling"] if hp["clip_step"] is None else "dense"
-        return self._evaluation_loader(hp["predict_split"], sampling, hp["num_clips"], hp["num_crops"])
+        split, done = hp["predict_split"], self.already_predicted
+        return self._evaluation_loader(split, sampling, hp["num_clips"], hp["num_crops"], done=done)
 
     def _evaluation_loader(
-        self, split: str, method: Method, num_clips: int, num_crops: int, allow_missing: bool = False
+        self,
+        split: str,
+        method: Method,
+        num_clips: int,
+        num_crops: int,
+        allow_missing: bool = False,
+        done: np.ndarray | None = None,
     ) -> PlannedLoader:
         hp = self.hparams
         rows = self.index.readable_rows(split, hp["fold"])
+        if done is not None:
+            rows = np.setdiff1d(rows, done, assume_unique=True)
         self._say_left_out(self.index.rows(split, hp["fold"]), split)
         if method == "dense":  # the longest video says how many clips there can be
             num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // hp["clip_step"])

@@ -36,7 +36,6 @@ VERBS = {
     "describe": "say in a sentence what is to be seen in video files",
     "weights": "list, get and convert published checkpoints",
     "linear": "train a linear classifier on exported features and test it",
-    "folds": "the same over all folds of a dataset: mean and spread",
     "verify": "check a packed dataset: shards, index and manifest; with --full every frame",
     "index": "rebuild index and manifest from shards alone, ours or others'",
     "quarantine": "leave videos of a packed dataset out of training and evaluation",

@@ -14,9 +14,10 @@ from torch import Tensor
 from datamodules.batch import ClipBatch
 from datamodules.decoding import DecodeError, describe_decoder
 from datamodules.video import Decoder
-from lightning_modules import VideoClassifier
+from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.fetching import find_published
 from pipeline.annotate import annotate_video
+from pipeline.linear_head import LinearHead, put_on_top
 from pipeline.looking import LookedAt, Looking, find_videos, look_like, read_ahead
 from pipeline.progress import count_progress
 from pipeline.timeline import ScoreVideos, as_clock, best_of, by_second, score_seconds, stretches
@@ -30,6 +31,7 @@ def classify(
     videos: list[str],
     checkpoint: Path | None = None,
     weights: str | None = None,
+    linear: Path | None = None,
     top: int = 5,
     json: bool = False,
     timeline: bool = False,
@@ -48,6 +50,9 @@ def classify(
         videos: files, or folders of them.
         checkpoint: file that `fit` wrote.
         weights: instead of a checkpoint: a name of `python -m pipeline weights list`.
+        linear: weights.safetensors of `linear`, fitted on features of this checkpoint, to take in place of the
+            network's own classifier: clips are as they were exported, whatever `num_clips` says; of an SVM the
+            probabilities are its margins after a softmax.
         top: classes to print for a video.
         json: print one JSON object a line instead: video, top (a list of class and probability), or error; and with
             `timeline` the seconds, each with start, end and top.
@@ -61,8 +66,8 @@ def classify(
 
     Raises:
         FileNotFoundError: no such video or checkpoint.
-        ValueError: neither a checkpoint nor weights, or both; or some of the videos could not be decoded, which are
-            named, after all others were classified.
+        ValueError: neither a checkpoint nor weights, or both; a linear classifier of another network; or some of the
+            videos could not be decoded, which are named, after all others were classified.
     """
     for name, number in (("top", top), ("num_clips", num_clips)):
         if number < 1:
@@ -71,9 +76,14 @@ def classify(
     if (checkpoint is None) == (weights is None):
         raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
     copies = copies_of(paths, annotate)
-    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow, VideoClassifier)
-    model = cast(VideoClassifier, trained.model)
-    looking = look_like(trained, num_clips, decoder, whole=weights is not None and trained.clips.get("fps") is not None)
+    kind = VideoClassifier if linear is None else VideoNetwork
+    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow, kind)
+    if linear is None:
+        model: VideoClassifier | LinearHead = cast(VideoClassifier, trained.model)
+        whole = weights is not None and trained.clips.get("fps") is not None
+        looking = look_like(trained, num_clips, decoder, whole)
+    else:
+        model, looking = put_on_top(linear, trained, decoder)
     if (timeline or annotate is not None) and looking.shape.segments:
         raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
     score = scorer(model, looking)
@@ -104,7 +114,7 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     return list(copies)
 
 
-def scorer(model: VideoClassifier, looking: Looking) -> ScoreVideos:
+def scorer(model: VideoClassifier | LinearHead, looking: Looking) -> ScoreVideos:
     """A function from the clips of V videos, each uint8 (N, T, H, W, C), to their probabilities, float32 (V, K).
 
     Videos whose clips are of one length go through the network together. It runs on a GPU where there is one.

@@ -1,6 +1,7 @@
-"""`FeatureExport`: any network's named layer as one vector a video, or a clip, under Lightning's `trainer.predict`."""
+"""`FeatureExport`: any network's named layers as vectors of videos, clips or both, under `trainer.predict`."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -9,21 +10,25 @@ from torch import Tensor
 from datamodules.batch import ClipBatch
 from lightning_modules import VideoNetwork
 
+Pool = Literal["mean", "max", "time", "none"]
+Per = Literal["video", "clip", "both"]
+VIDEO = -1  # in place of a clip's number, for the row of a video beside those of its clips
+
 _FORWARD_BYTES = 2**25  # of float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
 
 
 class ExportedFeatures(NamedTuple):
-    """The rows of one batch.
+    """The rows of one batch; those of a video are neighbors.
 
     Attributes:
         rows: int64 (M,), rows of the videos in the dataset's index.
-        features: float32 (M, D), on the CPU.
-        clips: int64 (M,), for each row the number of the clip in its video; all 0 where a row is a video.
+        features: by layer, float32 (M, D), on the CPU; what keeps more axes is flattened.
+        clips: int64 (M,), for each row the number of the clip in its video, or `VIDEO`.
         times: float64 (M, 2), start and end in the video, in seconds: of the clip, or from the first to the last clip.
     """
 
     rows: Tensor
-    features: Tensor
+    features: dict[str, Tensor]
     clips: Tensor
     times: Tensor
 
@@ -33,70 +38,97 @@ class FeatureExport(pl.LightningModule):
 
     Args:
         model: the network.
-        layer: one of its endpoints.
-        per_clip: a row a clip (the mean over its crops) instead of a row a video (the mean over its views).
+        layers: of its endpoints.
+        per: a row a video (the mean over its views), a row a clip (the mean over its crops), or a row a clip and then
+            one of the video.
         num_crops: crops of a clip; the batch holds them next to each other.
+        pooling: see `pool`.
     """
 
-    def __init__(self, model: VideoNetwork, layer: str, per_clip: bool, num_crops: int) -> None:
+    def __init__(
+        self, model: VideoNetwork, layers: Sequence[str], per: Per, num_crops: int, pooling: Pool = "mean"
+    ) -> None:
         super().__init__()
         self.model = model
-        self.layer = layer
-        self.per_clip = per_clip
+        self.layers = list(layers)
+        self.per = per
         self.num_crops = num_crops
+        self.pooling = pooling
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> ExportedFeatures:
         """Features of the batch's videos or clips; a batch without videos gives no rows."""
-        clip_video = batch.video_index[:: self.num_crops].cpu()
+        owner = batch.video_index[:: self.num_crops].cpu().contiguous()  # of each clip, ascending
+        views, count = self._view_features(batch), batch.num_videos
+        number = torch.arange(len(owner)) - torch.searchsorted(owner, owner)  # of each clip in its video
         clip_times = batch.clip_times[:: self.num_crops].cpu()
-        views, rows = self._view_features(batch), batch.rows.cpu()
-        if self.per_clip:
-            clips = torch.arange(len(clip_video))
-            first = torch.searchsorted(
-                clip_video, clip_video
-            )  # the first clip of each clip's video, for they are sorted
-            features = _mean_by(clips.repeat_interleave(self.num_crops), views, len(clips))
-            return ExportedFeatures(rows[clip_video], features, clips - first, clip_times)
-        count = batch.num_videos
-        times = torch.stack(
-            [
-                torch.zeros(count, dtype=torch.float64).scatter_reduce(0, clip_video, ends, how, include_self=False)
-                for ends, how in zip(clip_times.unbind(dim=1), ("amin", "amax"), strict=True)
-            ],
-            dim=1,
+        owners, numbers, times, features = [], [], [], []
+        if self.per != "video":
+            crop_owner = torch.arange(len(owner)).repeat_interleave(self.num_crops)
+            owners.append(owner)
+            numbers.append(number)
+            times.append(clip_times)
+            features.append({name: _mean_by(crop_owner, of, len(owner)) for name, of in views.items()})
+        if self.per != "clip":
+            owners.append(torch.arange(count))
+            numbers.append(torch.full((count,), VIDEO))
+            times.append(_span(owner, clip_times, count))
+            features.append({name: _mean_by(batch.video_index.cpu(), of, count) for name, of in views.items()})
+        whose = torch.cat(owners)
+        order = torch.argsort(whose, stable=True)
+        return ExportedFeatures(
+            batch.rows.cpu()[whose[order]],
+            {name: torch.cat([of[name] for of in features])[order] for name in self.layers},
+            torch.cat(numbers)[order],
+            torch.cat(times)[order],
         )
-        features = _mean_by(batch.video_index.cpu(), views, count)
-        return ExportedFeatures(rows, features, torch.zeros(count, dtype=torch.int64), times)
 
-    def _view_features(self, batch: ClipBatch) -> Tensor:
-        """Pooled features of all views: float32 (N, D), on the CPU."""
+    def _view_features(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Pooled features of all views by layer: float32 (N, D), on the CPU."""
         view_bytes = max(1, batch.clips[:1].numel() * 4)
         pieces = torch.split(batch.clips, max(1, _FORWARD_BYTES // view_bytes)) if len(batch.clips) else ()
-        pooled = []
+        pooled: dict[str, list[Tensor]] = {name: [] for name in self.layers}
         for piece in pieces:
-            x = self.model.normalize(batch._replace(clips=piece))
-            pooled.append(pool(self.model.endpoints(x, [self.layer])[self.layer]).float().cpu())
-        return torch.cat(pooled) if pooled else torch.empty(0, 0)
+            found = self.model.endpoints(self.model.normalize(batch._replace(clips=piece)), self.layers)
+            for name in self.layers:
+                pooled[name].append(pool(found[name], self.pooling).flatten(1).float().cpu())
+        return {name: torch.cat(of) if of else torch.empty(0, 0) for name, of in pooled.items()}
 
 
-def pool(feature: Tensor) -> Tensor:
-    """One vector a clip, by the mean over all other axes.
+def pool(feature: Tensor, how: Pool = "mean") -> Tensor:
+    """A layer's output, one feature a clip.
 
     Args:
-        feature: (N, D); a sequence (N, T, D), averaged over T; or (N, D, ...), such as (N, D, T, H, W), averaged over
-            what follows D.
+        feature: (N, D); a sequence (N, T, D); or (N, D, ...), such as (N, D, T, H, W).
+        how: `mean` or `max` over all axes but D; `time`: the mean over space, time kept; `none`: as it is.
 
     Returns:
-        (N, D).
+        (N, D) for `mean` and `max`; (N, T, D) for `time`; the shape of `feature` for `none`.
 
     Raises:
-        ValueError: a layer without a feature axis.
+        ValueError: a layer without features, or without the time that is to be kept.
     """
     if feature.ndim < 2:
         raise ValueError(f"a layer of shape {tuple(feature.shape)} has no features: choose another")
+    if how == "none":
+        return feature
+    sequence = feature.ndim == 3
+    if how == "time":
+        if feature.ndim not in (3, 5):
+            raise ValueError(f"pool='time': a layer of shape {tuple(feature.shape[1:])} has no time; use mean or none")
+        return feature if sequence else feature.flatten(3).mean(dim=3).transpose(1, 2)
     if feature.ndim == 2:
         return feature
-    return feature.mean(dim=1) if feature.ndim == 3 else feature.flatten(2).mean(dim=2)
+    by_place = feature if sequence else feature.flatten(2).transpose(1, 2)
+    return by_place.mean(dim=1) if how == "mean" else by_place.amax(dim=1)
+
+
+def _span(owner: Tensor, times: Tensor, count: int) -> Tensor:
+    """From the first start to the last end of each video's clips: float64 (count, 2)."""
+    spans = [
+        torch.zeros(count, dtype=torch.float64).scatter_reduce(0, owner, ends, how, include_self=False)
+        for ends, how in zip(times.unbind(dim=1), ("amin", "amax"), strict=True)
+    ]
+    return torch.stack(spans, dim=1)
 
 
 def _mean_by(owner: Tensor, features: Tensor, count: int) -> Tensor:

@@ -1,23 +1,35 @@
-"""`python -m pipeline features`: a layer's features of every video of a split, in one Parquet file."""
+"""`python -m pipeline features`: named layers' features of every video of a split, in one file."""
 
+import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from datamodules.clips import ShortVideos
 from datamodules.renditions import WantedRendition
 from datamodules.video import Decoder, ShardedVideoDataModule
-from pipeline.feature_export import ExportedFeatures, FeatureExport, pool
+from pipeline.export_parts import ExportParts, parts_folder
+from pipeline.feature_export import ExportedFeatures, FeatureExport, Per, Pool, pool
+from pipeline.feature_files import (
+    Dtype,
+    Format,
+    feature_schema,
+    read_features,
+    read_provenance,
+)
+from pipeline.feature_table import feature_table
+from pipeline.feature_writing import write_features
 from pipeline.inference import run_over_split
-from pipeline.predictions import fixed_size_lists, from_fixed_size_lists, provenance_of, with_provenance
-from pipeline.rank_tables import RankTables
-from pipeline.trained import describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
+from pipeline.part_rows import PartRows
+from pipeline.protocols import ProtocolName, options_of
+from pipeline.seen_by_network import seen_by_network, trained_on
+from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
+
+__all__ = ["features", "read_features", "read_provenance"]  # what reads the files back, beside what writes them
 
 
 def features(
@@ -26,14 +38,19 @@ def features(
     out: Path,
     split: str = "test",
     fold: str | None = None,
-    layer: str | None = None,
-    per: Literal["video", "clip"] = "video",
+    layer: list[str] | None = None,
+    pool: Pool = "mean",
+    per: Per = "video",
+    protocol: ProtocolName | None = None,
     num_clips: int | None = None,
     clip_step: int | None = None,
-    whole: bool = False,
+    whole: bool | None = None,
     max_frames: int = 512,
     num_crops: Literal[1, 3] = 1,
+    format: Format = "parquet",
+    dtype: Dtype = "float32",
     overwrite: bool = False,
+    save_every: int = 64,
     batch_size: int = 8,
     num_workers: int = 2,
     decoder: Decoder = "auto",
@@ -49,26 +66,34 @@ def features(
     short_videos: ShortVideos | None = None,
     still: bool | None = None,
 ) -> None:
-    """Export the features that a named layer of a checkpoint gives for every video of a split.
+    """Export the features that named layers of a checkpoint give for every video of a split.
 
-    A clip's feature is the layer's output, averaged over time and space where it has them. The file has a row a video:
-    key, label, label_name, split, group and feature, a fixed-size list of float32; where it came from is in its
-    metadata. `pipeline.features.read_features` reads it, and so do pandas, pyarrow and polars.
+    The file has key, label, label_name, split, group, seen (the network was trained on the video, or its group) and
+    feature, a list of fixed size; where it came from is in its metadata. `pipeline.features.read_features` reads
+    any format, pandas and pyarrow the Parquet one. An export that was stopped goes on from the finished parts in
+    OUT.parts when the same command is given again, with any number of devices.
 
     Args:
         checkpoint: file that `fit` wrote, or a name that `python -m pipeline weights list` prints.
         data: folder of the packed dataset; its classes may be others than the checkpoint's.
-        out: the Parquet file to write; one of the same settings is left as it is.
+        out: the file to write; one of the same settings is left as it is.
         split: videos to export.
         fold: for datasets with folds; default: the fold the checkpoint was trained in.
-        layer: name of an endpoint of the network; default: the network's own choice, such as C3D's fc6.
-        per: a row a video, the mean over its views; or a row a clip, with its start and end in seconds.
+        layer: names of endpoints of the network; default: the network's own choice, such as C3D's fc6. Several make a
+            column each, feature_NAME.
+        pool: mean or max over time and space; time keeps the time steps (mean over space); none keeps all. The shape
+            of what is kept is in the metadata.
+        per: a row a video, the mean over its views; a row a clip, with its start and end in seconds; or both.
+        protocol: sets layer and clips as a paper had them, where no option says otherwise.
         num_clips: clips a video, spread evenly; default: 10.
         clip_step: take clips this many source frames apart instead. C3D's paper has 8, for clips of 16 frames.
         whole: take all of a video as one clip instead, for networks that take any number of frames.
         max_frames: of a clip of a whole video; a longer video gives several, evenly.
         num_crops: crops a clip: 1 (the center) or 3 (along the longer side); their features are averaged.
-        overwrite: replace a file of other settings.
+        format: parquet; npz (an array a column); or webdataset, a tar with KEY.npy and KEY.json for each video.
+        dtype: of the features: float32, or float16 at half the size.
+        overwrite: replace a file of other settings, or parts of them.
+        save_every: videos of a process between two parts: what is lost, at most, when it is killed.
         batch_size: videos in a step of one process, at most.
         num_workers: processes that decode, for each process that computes.
         decoder: auto, pyav, decord or torchcodec; which one it was is recorded.
@@ -89,9 +114,15 @@ def features(
         FileNotFoundError: there is no such checkpoint.
         ValueError: the checkpoint, layer, dataset, split, fold or clips do not go together, or `out` holds something
             else.
-        DecodeError: a video cannot be decoded; nothing is written.
+        DecodeError: a video cannot be decoded; what is done is kept in OUT.parts.
     """
     began = time.monotonic()
+    if save_every < 1:
+        raise ValueError(f"save_every={save_every}: must be at least 1")
+    preset = options_of(protocol, "features")
+    if num_clips is None and clip_step is None and whole is None:
+        clip_step, whole = preset.get("clip_step"), preset.get("whole")
+    whole = bool(whole)
     views = view_settings(num_clips, clip_step, whole, max_frames, num_crops)
     trained = open_checkpoint(checkpoint, allow)
     clips = {
@@ -104,6 +135,7 @@ def features(
         "short_videos": short_videos,
         "still": still,
     }
+    clips = {name: preset.get(name) if value is None else value for name, value in clips.items()}
     videos = open_data(
         trained,
         data,
@@ -116,111 +148,74 @@ def features(
         num_workers=num_workers,
         decoder=decoder,
     )
-    layer = layer or trained.model.feature_layer
-    size = pool(try_one_clip(trained, videos, layer)).shape[1]
-    provenance = describe(trained, videos) | {"layer": layer, "per": per, "dimension": size}
+    layers = list(dict.fromkeys(layer or [preset.get("layer", trained.model.feature_layer)]))
+    shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}
+    provenance = describe(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
+    provenance |= {"format": format, "trained_on": trained_on(trained)}
+    if len(layers) == 1:
+        provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not overwrite and _is_there_already(out, provenance):
+        shutil.rmtree(parts_folder(out), ignore_errors=True)  # of a run that was killed at its very end
         print(f"{out} is there already, with the same settings")
         return
-    schema = feature_schema(size, per, provenance)
-
-    def to_table(exported: ExportedFeatures) -> pa.Table:
-        return feature_table(schema, exported, videos)
-
-    keys = videos.index.column("key", rows_of(videos))
-    tables = RankTables(out, schema, to_table, list(keys), "features")
-    export = FeatureExport(trained.model, layer, per == "clip", num_crops).eval()
-    if run_over_split(export, videos, tables, "predict", accelerator, devices) is not None:
-        num_rows = pq.read_metadata(out).num_rows
-        what = f"{num_rows} clips of {len(keys)} videos" if per == "clip" else f"{num_rows} videos"
+    num_rows = _export(out, trained, videos, provenance, save_every, overwrite, accelerator, devices)
+    if num_rows is not None:
+        what = f"{len(rows_of(videos))} videos"
+        what = what if per == "video" else f"{num_rows} rows of {what}"
         if provenance["quarantined"]:
             what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
-        print(f"wrote {out}: {layer} of {what} of {split}, {size} numbers each, in {time.monotonic() - began:.0f} s")
+        numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
+        seconds = f"{time.monotonic() - began:.0f} s"
+        print(f"wrote {out}: {' and '.join(layers)} of {what} of {split}, {numbers} numbers each, in {seconds}")
 
 
-def feature_schema(size: int, per: Literal["video", "clip"], provenance: Mapping[str, Any]) -> pa.Schema:
-    """Columns: key, label (int32), label_name, split, group, feature (`size` float32); a row a clip has its times too.
+def _export(
+    out: Path,
+    trained: Trained,
+    videos: ShardedVideoDataModule,
+    provenance: dict[str, Any],
+    save_every: int,
+    overwrite: bool,
+    accelerator: str,
+    devices: int,
+) -> int | None:
+    """Runs the network and writes the file; the number of its rows, None on every rank but the first."""
+    schema, rows = feature_schema(provenance), rows_of(videos)
+    seen = rows[seen_by_network(trained, videos.index, rows)]
 
-    For `per="clip"`: clip (int32, from 0 in each video), clip_start and clip_end (float64, seconds) before feature.
-    """
-    clip = [("clip", pa.int32()), ("clip_start", pa.float64()), ("clip_end", pa.float64())] if per == "clip" else []
-    names = ("label_name", "split", "group")
-    return with_provenance(
-        pa.schema(
-            [
-                ("key", pa.string()),
-                ("label", pa.int32()),
-                *((name, pa.string()) for name in names),
-                *clip,
-                ("feature", pa.list_(pa.float32(), size)),
-            ]
-        ),
-        provenance,
-    )
+    def to_table(exported: ExportedFeatures) -> tuple[pa.Table, NDArray[np.int64]]:
+        return feature_table(schema, exported, videos, seen, provenance["dtype"]), exported.rows.numpy()
 
+    num_rows = 0
 
-def feature_table(schema: pa.Schema, exported: ExportedFeatures, videos: ShardedVideoDataModule) -> pa.Table:
-    """Rows of `schema`; what is known of the videos comes from the dataset's index."""
-    index, rows, fold = videos.index, exported.rows.numpy(), videos.hparams["fold"]
-    labels = index.column("label", rows)
-    splits = index.column("split", rows)
-    if fold is not None:
-        number = index.folds.index(str(fold))
-        splits = [of[number] for of in index.column("fold_splits", rows)]
-    columns: dict[str, Any] = {
-        "key": index.column("key", rows),
-        "label": labels,
-        "label_name": [index.classes[label] for label in labels],
-        "split": splits,
-        "group": index.column("group", rows),
-        "clip": exported.clips.numpy(),
-        "clip_start": exported.times[:, 0].numpy(),
-        "clip_end": exported.times[:, 1].numpy(),
-        "feature": fixed_size_lists(
-            exported.features.numpy().reshape(len(rows), schema.field("feature").type.list_size)
-        ),
-    }
-    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+    def finish(path: Path, parts: PartRows) -> None:
+        nonlocal num_rows
+        num_rows = parts.num_rows
+        write_features(path, provenance["format"], schema, parts.tables)
+
+    # A video that is quarantined after it failed changes no other row, and another format not one.
+    apart = ("checkpoint", "quarantined", "format", "layers", "dimension")
+    settings = {name: value for name, value in provenance.items() if name not in apart}
+    settings["layer"] = provenance["layers"]
+    parts = ExportParts(out, settings, schema, to_table, rows, finish, save_every, "features", overwrite)
+    per, crops = provenance["per"], videos.hparams["num_crops"]
+    export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
+    return None if run_over_split(export, videos, parts, "predict", accelerator, devices) is None else num_rows
 
 
-def read_features(path: str | Path) -> tuple[NDArray[np.float32], pa.Table]:
-    """Reads a file that `features` wrote.
-
-    Args:
-        path: of the Parquet file.
-
-    Returns:
-        The features, float32 (M, D), and a table with the other columns of the M rows: key, label, label_name, split,
-        group, and for rows of clips clip, clip_start and clip_end (seconds). `read_provenance` gives the metadata.
+def _shape_of(trained: Trained, videos: ShardedVideoDataModule, layer: str, how: Pool, whole: bool) -> list[int]:
+    """The shape of a layer's feature of one clip.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a file of features.
+        ValueError: no such layer, a network built for other clips, or a shape that would differ from video to video.
     """
-    table = _open(Path(path)).read()
-    return from_fixed_size_lists(table.column("feature")), table.drop_columns("feature")
-
-
-def read_provenance(path: str | Path) -> dict[str, Any]:
-    """Where the features in a file come from: checkpoint, checkpoint_sha256, layer, sampling, decoder, classes, ...
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a file of features.
-    """
-    return provenance_of(_open(Path(path)).schema_arrow, Path(path))
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    if not path.is_file():
-        raise FileNotFoundError(f"features {str(path)!r}: no such file; `python -m pipeline features` writes them")
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"features {str(path)!r}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    if "feature" not in file.schema_arrow.names:
-        raise ValueError(f"features {str(path)!r}: has no column 'feature'; give a file that `features` wrote")
-    return file
+    feature = try_one_clip(trained, videos, layer)
+    if whole and how in ("time", "none") and feature.ndim > 2:
+        raise ValueError(
+            f"pool={how!r}: whole videos differ in length, and so would what is kept of {layer}; use --pool mean or "
+            "max, or clips: --clip-step with --per clip"
+        )
+    return list(pool(feature, how).shape[1:])
 
 
 def _is_there_already(out: Path, provenance: dict[str, Any]) -> bool:
@@ -234,8 +229,8 @@ def _is_there_already(out: Path, provenance: dict[str, Any]) -> bool:
     aside = ("checkpoint", "versions")  # the same checkpoint elsewhere, newer libraries: still the same features
     differ = [name for name in provenance if name not in aside and found.get(name) != provenance[name]]
     if differ:
+        names = dict.fromkeys("layer" if name in ("layers", "dimension") else name for name in differ)
         raise ValueError(
-            f"out={str(out)!r}: holds features with another {', '.join(differ)}; choose another name, or say "
-            "--overwrite"
+            f"out={str(out)!r}: holds features with another {', '.join(names)}; choose another name, or say --overwrite"
         )
     return True

@@ -13,11 +13,10 @@ import torch
 
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
-from lightning_modules import CNNLSTM, VideoClassifier
+from lightning_modules import VideoClassifier
 from pipeline.__main__ import main
-from pipeline.feature_export import FeatureExport, pool
-from pipeline.features import features, read_features, read_provenance
-from tests.lightning_modules.clip_batches import moving_bars
+from pipeline.feature_files import read_features, read_provenance
+from pipeline.features import features
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = {"num_workers": 0, "accelerator": "cpu"}
@@ -44,7 +43,7 @@ def test_a_row_a_video_is_the_mean_over_its_views(motion_checkpoint, motion_data
     np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
     index = DatasetIndex.open(motion_dataset)
     rows = index.rows("test")
-    assert table.column_names == ["key", "label", "label_name", "split", "group"]
+    assert table.column_names == ["key", "label", "label_name", "split", "group", "seen"]
     assert table.column("key").to_pylist() == index.column("key", rows)
     assert table.column("group").to_pylist() == index.column("group", rows)
     assert set(table.column("split").to_pylist()) == {"test"}
@@ -55,7 +54,7 @@ def test_a_row_a_video_is_the_mean_over_its_views(motion_checkpoint, motion_data
 def test_a_row_a_clip_has_its_times(motion_checkpoint, motion_dataset, tmp_path):
     path = tmp_path / "clips.parquet"
     settings = {"clip_step": 4, "num_crops": 3}
-    features(motion_checkpoint, motion_dataset, path, layer="pool5", per="clip", **settings, **QUICK)
+    features(motion_checkpoint, motion_dataset, path, layer=["pool5"], per="clip", **settings, **QUICK)
     found, table = read_features(path)
     assert len(table) == 16 * 3  # clips of 16 of 24 frames start at 0, 4 and 8
     assert table.column("clip").to_pylist() == [0, 1, 2] * 16
@@ -70,7 +69,7 @@ def test_a_row_a_clip_has_its_times(motion_checkpoint, motion_dataset, tmp_path)
 
 def test_whole_videos(motion_checkpoint, motion_dataset, tmp_path):
     path = tmp_path / "whole.parquet"
-    features(motion_checkpoint, motion_dataset, path, layer="pool5", whole=True, num_crops=3, per="clip", **QUICK)
+    features(motion_checkpoint, motion_dataset, path, layer=["pool5"], whole=True, num_crops=3, per="clip", **QUICK)
     found, table = read_features(path)
     assert len(table) == 16
     assert set(table.column("clip_start").to_pylist()) == {0.0}
@@ -112,8 +111,8 @@ def test_the_same_again_is_left_and_another_is_not_overwritten(motion_checkpoint
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert "is there already" in capsys.readouterr().out
     with pytest.raises(ValueError, match="holds features with another layer; choose another name, or say --overwrite"):
-        features(motion_checkpoint, motion_dataset, path, num_clips=1, layer="fc7", **QUICK)
-    features(motion_checkpoint, motion_dataset, path, num_clips=1, layer="fc7", overwrite=True, **QUICK)
+        features(motion_checkpoint, motion_dataset, path, num_clips=1, layer=["fc7"], **QUICK)
+    features(motion_checkpoint, motion_dataset, path, num_clips=1, layer=["fc7"], overwrite=True, **QUICK)
     assert read_provenance(path)["layer"] == "fc7"
 
 
@@ -157,36 +156,6 @@ def test_reading_what_is_no_file_of_features(tmp_path):
     pd.DataFrame({"key": ["a"]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="no column 'feature'"):
         read_features(tmp_path / "other.parquet")
-
-
-def test_pooling():
-    feature = torch.arange(2 * 3 * 4.0).reshape(2, 3, 4)
-    torch.testing.assert_close(pool(feature[:, :, 0]), feature[:, :, 0])
-    torch.testing.assert_close(pool(feature), feature.mean(1))  # a sequence: (N, T, D) to (N, D)
-    volume = torch.randn(2, 3, 4, 5, 6)
-    torch.testing.assert_close(pool(volume), volume.mean((2, 3, 4)))
-    with pytest.raises(ValueError, match="no features"):
-        pool(torch.zeros(3))
-
-
-def test_uneven_views_sequences_and_a_batch_without_videos():
-    torch.manual_seed(0)
-    model = CNNLSTM(channels=(4,), hidden_size=6, num_classes=2).eval()
-    batch = moving_bars(3, clips_per_video=2)
-    batch = batch._replace(video_index=torch.tensor([0, 0, 0, 1, 2, 2]))
-    with torch.inference_mode():
-        frames = model.endpoints(model.normalize(batch), ["frames"])["frames"].mean(1)
-        videos = FeatureExport(model, "frames", per_clip=False, num_crops=1).predict_step(batch, 0)
-        clips = FeatureExport(model, "frames", per_clip=True, num_crops=1).predict_step(batch, 0)
-        empty = batch._replace(
-            clips=batch.clips[:0], video_index=batch.video_index[:0], labels=batch.labels[:0], keys=[]
-        )
-        empty = empty._replace(rows=batch.rows[:0], clip_times=batch.clip_times[:0])
-        nothing = FeatureExport(model, "frames", per_clip=False, num_crops=1).predict_step(empty, 0)
-    torch.testing.assert_close(videos.features, torch.stack([frames[:3].mean(0), frames[3], frames[4:].mean(0)]))
-    torch.testing.assert_close(clips.features, frames)
-    assert clips.clips.tolist() == [0, 1, 2, 0, 0, 1]
-    assert len(nothing.features) == len(nothing.rows) == len(nothing.times) == 0
 
 
 @pytest.mark.slow

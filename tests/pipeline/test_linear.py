@@ -1,6 +1,9 @@
 """Linear classifiers on features: scikit-learn's results, refusals, open weights."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,22 +12,29 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from pipeline.__main__ import main
-from pipeline.features import feature_schema, features
+from pipeline.feature_files import feature_column, feature_schema
+from pipeline.feature_rows import FeatureRows
+from pipeline.features import features
 from pipeline.linear import linear
-from pipeline.linear_classifiers import C_GRID, LinearClassifier, choose_c, normalize_l2
-from pipeline.predictions import fixed_size_lists, read_predictions
+from pipeline.linear_choice import C_GRID, choose_c
+from pipeline.linear_classifiers import Fitting, normalize_l2
+from pipeline.predictions import read_predictions
+from pipeline.video_features import read_videos
+from tests.conftest import REPOSITORY
 
 CLASSES = ["jump", "run", "walk"]
 ABOUT = {"checkpoint": "a.ckpt", "checkpoint_sha256": "aa", "model": "C3D", "layer": "fc6", "per": "video"}
-ABOUT |= {"dataset": "made", "split": "x", "classes": CLASSES}
+ABOUT |= {"dataset": "made", "split": "x", "classes": CLASSES, "dtype": "float32", "pool": "mean"}
 
 
-def write_features(path, values, labels, first=0, groups=None, keys=None, **about):
+def write_features(path, values, labels, first=0, groups=None, keys=None, seen=False, **about):
     """A file of features as `features` writes it."""
-    schema = feature_schema(values.shape[1], "video", ABOUT | about)
+    about = ABOUT | about
+    schema = feature_schema(about | {"layers": {about["layer"]: [values.shape[1]]}})
     numbers = range(first, first + len(labels))
     columns = {
         "key": keys or [f"v{number}" for number in numbers],
@@ -32,7 +42,8 @@ def write_features(path, values, labels, first=0, groups=None, keys=None, **abou
         "label_name": [CLASSES[label] for label in labels],
         "split": ["x"] * len(labels),
         "group": groups or [f"g{number}" for number in numbers],
-        "feature": fixed_size_lists(values),
+        "seen": [seen] * len(labels),
+        "feature": feature_column(values, "float32"),
     }
     pq.write_table(pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema), path)
     return path
@@ -54,7 +65,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("kind", ["svm", "logistic"])
 def test_the_scores_are_those_of_sklearn_on_normalized_features(files, tmp_path, kind):
-    linear(*files, tmp_path / "out", classifier=kind, C=0.5)
+    linear(tmp_path / "out", *files, classifier=kind, C=0.5)
     (train, labels), (test, truth) = clouds(90, 0), clouds(30, 1)
     train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
     if kind == "svm":
@@ -73,7 +84,7 @@ def test_the_scores_are_those_of_sklearn_on_normalized_features(files, tmp_path,
 
 
 def test_the_weights_alone_give_the_predictions(files, tmp_path):
-    linear(*files, tmp_path / "out")
+    linear(tmp_path / "out", *files)
     with safe_open(tmp_path / "out" / "weights.safetensors", "np") as weights:
         about = json.loads(weights.metadata()["about"])
         margins = normalize_l2(clouds(30, 1)[0]) @ weights.get_tensor("weight").T + weights.get_tensor("bias")
@@ -84,7 +95,7 @@ def test_the_weights_alone_give_the_predictions(files, tmp_path):
 
 def test_the_same_input_gives_the_same_files(files, tmp_path):
     for name in ("one", "two"):
-        linear(*files, tmp_path / name)
+        linear(tmp_path / name, *files)
     for name in ("weights.safetensors", "predictions.parquet"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -93,9 +104,9 @@ def test_the_same_input_gives_the_same_files(files, tmp_path):
 def test_two_classes_and_one_without_videos(kind):
     values, labels = clouds(40, 0, num_classes=2)
     x = normalize_l2(values)
-    fitted = LinearClassifier.fit(kind, x, 2 * labels, 3, 1.0)  # classes 0 and 2 of three
-    scores = fitted.scores(x)
-    model = LinearSVC(random_state=0) if kind == "svm" else LogisticRegression()
+    fitted = Fitting(kind, FeatureRows.of(x), 2 * labels, 3).fit(1.0)  # classes 0 and 2 of three
+    scores = fitted.scores(FeatureRows.of(x))
+    model = LinearSVC(dual=False, tol=1e-8) if kind == "svm" else LogisticRegression(tol=1e-8)
     model.fit(x.astype(np.float64), labels)
     if kind == "svm":
         np.testing.assert_allclose(scores[:, 2], model.decision_function(x), atol=1e-4)
@@ -105,7 +116,7 @@ def test_two_classes_and_one_without_videos(kind):
     assert (scores[:, 1] < scores[:, [0, 2]].min(axis=1)).all()
     assert np.isfinite(scores).all()
     with pytest.raises(ValueError, match="at least 2 are needed"):
-        LinearClassifier.fit(kind, x, np.zeros(40, np.int64), 3, 1.0)
+        Fitting(kind, FeatureRows.of(x), np.zeros(40, np.int64), 3)
 
 
 def test_normalizing_leaves_zeros():
@@ -116,7 +127,7 @@ def test_c_is_chosen_without_dividing_groups():
     # Each group has a point of its own that says nothing about the class, four times over. Who divides groups learns
     # them by heart and finds every C good; who does not is right half of the time.
     generator = np.random.default_rng(0)
-    values = normalize_l2(np.repeat(generator.normal(size=(40, 200)), 4, axis=0).astype(np.float32))
+    values = FeatureRows.of(normalize_l2(np.repeat(generator.normal(size=(40, 200)), 4, axis=0)))
     labels = np.repeat(np.arange(40) % 2, 4)
     groups = [str(number // 4) for number in range(160)]
     c, honest = choose_c("svm", values, labels, groups)
@@ -138,8 +149,8 @@ def test_c_auto_on_the_command_line(files, tmp_path, capsys):
 def test_c_auto_needs_two_groups_a_class(tmp_path):
     train = write_features(tmp_path / "train.parquet", *clouds(9, 0), groups=["a", "b", "c"] * 3)
     test = write_features(tmp_path / "test.parquet", *clouds(9, 1), 1000)
-    with pytest.raises(ValueError, match="class 0 has only one group"):
-        linear(train, test, tmp_path / "out", C="auto")
+    with pytest.raises(ValueError, match="no class has two groups"):
+        linear(tmp_path / "out", train, test, C="auto")
 
 
 def test_clips_of_a_video_are_averaged(tmp_path):
@@ -150,8 +161,8 @@ def test_clips_of_a_video_are_averaged(tmp_path):
     train = write_features(tmp_path / "train.parquet", *clouds(90, 0))
     clips = write_features(tmp_path / "clips.parquet", doubled, np.tile(labels, 2), groups=keys, keys=keys)
     videos = write_features(tmp_path / "videos.parquet", values, labels, 1000)
-    linear(train, clips, tmp_path / "clips")
-    linear(train, videos, tmp_path / "videos")
+    linear(tmp_path / "clips", train, clips)
+    linear(tmp_path / "videos", train, videos)
     one, two = (read_predictions(tmp_path / name / "predictions.parquet") for name in ("clips", "videos"))
     np.testing.assert_allclose(one[0], two[0], atol=1e-4)
     assert one[1].column("key").equals(two[1].column("key"))
@@ -172,14 +183,14 @@ def test_files_that_do_not_go_together_are_refused(tmp_path, changes, message):
     train = write_features(tmp_path / "train.parquet", *clouds(90, 0))
     test = write_features(tmp_path / "test.parquet", *clouds(30, 1), **({"first": 1000} | changes))
     with pytest.raises(ValueError, match=message):
-        linear(train, test, tmp_path / "out")
+        linear(tmp_path / "out", train, test)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_overlap_that_is_allowed_is_told(files, tmp_path, capsys):
-    linear(files[0], files[0], tmp_path / "out", allow_overlap=True)
+    linear(tmp_path / "out", files[0], files[0], allow_overlap=True)
     overlap = json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["overlap"]
-    assert overlap == {"videos": 90, "of": 90, "groups": 90}
+    assert overlap == {"videos": 90, "groups": 90, "of": 90}
     assert "not held out" in capsys.readouterr().out
 
 
@@ -207,17 +218,91 @@ def test_features_that_are_not_finite_are_refused(files, tmp_path):
     values[3, 2] = np.nan
     broken = write_features(tmp_path / "broken.parquet", values, labels, 1000)
     with pytest.raises(ValueError, match="features of 1 rows are not finite"):
-        linear(files[0], broken, tmp_path / "out")
+        linear(tmp_path / "out", files[0], broken)
 
 
 def test_from_a_checkpoint_to_a_linear_classifier(motion_checkpoint, motion_dataset, tmp_path):
     for split in ("train", "test"):
         path = tmp_path / f"{split}.parquet"
         features(motion_checkpoint, motion_dataset, path, split, num_clips=2, num_workers=0, accelerator="cpu")
-    linear(tmp_path / "train.parquet", tmp_path / "test.parquet", tmp_path / "out")
+    linear(tmp_path / "out", tmp_path / "train.parquet", tmp_path / "test.parquet")
     frame = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(frame) == report["num_videos"] == 16
     assert report["top1"] == frame.correct.mean()
     assert report["provenance"]["train"]["split"] == "train"
     assert report["provenance"]["test"]["split"] == "test"
+
+
+def test_nearest_neighbors_need_no_weights(files, tmp_path, capsys):
+    words = ["linear", "--train", str(files[0]), "--test", str(files[1]), "--out", str(tmp_path / "out")]
+    assert main([*words, "--classifier", "knn", "--neighbors", "5"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (train, labels), (test, truth) = clouds(90, 0), clouds(30, 1)
+    model = KNeighborsClassifier(5, metric="cosine").fit(train, labels)
+    assert report["top1"] == pytest.approx((model.predict(test) == truth).mean(), abs=0.07)  # votes of one weight
+    assert not (tmp_path / "out" / "weights.safetensors").exists()
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_protocols_set_what_nobody_else_does(files, tmp_path):
+    words = ["linear", "--train", str(files[0]), "--test", str(files[1]), "--protocol", "i3d-kinetics-transfer"]
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    assert main([*words, "--out", str(tmp_path / "two"), "--C", "10", "--class-weight", "balanced"]) == 0
+    one, two = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two"))
+    assert (one["classifier"], two["classifier"]) == ("logistic", "logistic")
+    assert one["cross_validation"]
+    assert (two["C"], two["cross_validation"]) == (10, None)
+    assert two["provenance"]["class_weight"] == "balanced"
+
+
+def test_features_that_do_not_fit_into_memory_give_the_same_bytes(tmp_path):
+    values, labels = clouds(60, 0)
+    keys = [f"v{number // 2}" for number in range(60)]  # two clips a video
+    train = write_features(tmp_path / "train.parquet", values, np.repeat(labels[:30], 2), keys=keys, groups=keys)
+    test = write_features(tmp_path / "test.parquet", *clouds(30, 1), 1000)
+    linear(tmp_path / "memory", train, test)
+    linear(tmp_path / "file", train, test, max_memory_gb=1e-9)
+    for name in ("weights.safetensors", "predictions.parquet"):
+        assert (tmp_path / "memory" / name).read_bytes() == (tmp_path / "file" / name).read_bytes()
+    mixed = write_features(tmp_path / "mixed.parquet", values, labels, keys=[f"v{number % 30}" for number in range(60)])
+    with pytest.raises(ValueError, match="not next to each other; raise --max-memory-gb"):
+        linear(tmp_path / "out", mixed, test, max_memory_gb=1e-9)
+
+
+def test_rows_of_videos_count_where_a_file_has_those_of_clips_too(motion_checkpoint, motion_dataset, tmp_path):
+    for per in ("both", "video"):
+        path = tmp_path / per
+        features(motion_checkpoint, motion_dataset, path, per=per, clip_step=8, num_workers=0, accelerator="cpu")
+    both, videos = read_videos(tmp_path / "both"), read_videos(tmp_path / "video")
+    np.testing.assert_allclose(both.features.sample(16), videos.features.sample(16), atol=1e-5)
+    assert both.keys == videos.keys
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from pipeline.linear import linear
+import pipeline.linear_judging, sklearn.model_selection
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+folder = Path(sys.argv[1])
+linear(folder / "out", folder / "train", folder / "test", C=0.01, max_memory_gb=0.05)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_features_larger_than_memory_take_a_bounded_part_of_it(tmp_path):
+    generator = np.random.default_rng(0)
+    for name, first in (("train", 0), ("test", 10**6)):
+        labels = np.arange(100_000 if name == "train" else 100) % 3
+        values = generator.normal(size=(len(labels), 512)).astype(np.float32)  # 205 MB
+        values[:, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
+        write_features(tmp_path / name, values, labels, first)
+        del values
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) < 150_000  # kB; the features alone have 204,800
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["top1"] > 0.6
