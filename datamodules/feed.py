@@ -8,6 +8,7 @@ The unit that travels to a worker is a whole batch, so the order of batches neve
 
 import logging
 import shlex
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -147,6 +148,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
+        began = time.perf_counter()
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
@@ -174,7 +176,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             views += clips
         batch = self._batch(views, video_index, rows, len(request.samples) - num_quarantined - len(rows))
         self._note(IDLE)
-        return batch
+        return batch._replace(num_quarantined=num_quarantined, load_seconds=time.perf_counter() - began)
 
     def _note(self, row: int) -> None:
         if self.board is not None:
