@@ -59,6 +59,8 @@ class ClipBatch(NamedTuple):
         captions: for each of the B videos one or more sentences that tell what is to be seen, the name of its class
             where the dataset has none; None where nobody asked for them.
         failed: of the videos that are missing, the row of each in the dataset's index and the reason, in order.
+        num_quarantined: videos planned for this batch that are quarantined and missing from it (training only).
+        load_seconds: what reading, decoding and cutting this batch took where it was done.
         crops_to_cut: crops that each clip still holds; above 1, `clips` is wider than high, clips are padded on the
             right, those of upright videos lie on their side, and nothing but `datamodules.crops.cut_crops` can read it.
 
@@ -80,6 +82,8 @@ class ClipBatch(NamedTuple):
     crops_to_cut: int = 1
     captions: list[list[str]] | None = None
     failed: Sequence[tuple[int, str]] = ()
+    num_quarantined: int = 0
+    load_seconds: float = 0.0
 
     @classmethod
     def of_video(cls, clips: Tensor) -> Self:

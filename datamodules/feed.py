@@ -8,6 +8,7 @@ The unit that travels to a worker is a whole batch, so the order of batches neve
 
 import logging
 import shlex
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -148,6 +149,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
+        began = time.perf_counter()
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
@@ -178,7 +180,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         num_skipped = len(request.samples) - num_quarantined - len(rows)
         batch = self._batch(views, video_index, rows, num_skipped)._replace(failed=failed)
         self._note(IDLE)
-        return batch
+        return batch._replace(num_quarantined=num_quarantined, load_seconds=time.perf_counter() - began)
 
     def _note(self, row: int) -> None:
         if self.board is not None:

@@ -22,6 +22,7 @@ from datamodules.plan import Shuffle, TrainPlan
 from datamodules.rand_augment import RandAugment
 from datamodules.remote_shards import split_root
 from datamodules.renditions import WantedRendition, open_rendition
+from datamodules.resuming import refuse_other_data
 from datamodules.seen_videos import SeenVideos
 from datamodules.shards import DatasetIndex
 from datamodules.sided_classes import SidedClasses, unmirrored_labels
@@ -97,6 +98,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         cache_bytes: bound on the size of `cache_dir`; what was not used for longest leaves first.
         remote_reads: reads from a URL that each worker has under way at a time.
         remote_read_bytes: bound on the bytes of videos that each worker reads from a URL ahead of decoding them.
+        resume_on_other_data: let a run resume on other videos than its checkpoint was trained on: another dataset, of
+            which the epoch that was left then sees every video, or another split, fold or order.
 
     Attributes:
         already_predicted: rows of the index that prediction leaves out, set before its loader is made; None for none.
@@ -154,6 +157,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         cache_bytes: int = 50 * 2**30,
         remote_reads: int = 8,
         remote_read_bytes: int = 2**26,
+        resume_on_other_data: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -365,12 +369,19 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             return 0.0
         return self._train_requests.point_after(steps).consumed / self._train_requests.plan.num_samples
 
+    def samples_seen(self, steps: int) -> int:
+        """Training videos that all ranks together have had, of all epochs, `steps` steps of this one done."""
+        if self._train_requests is None:
+            return 0
+        point = self._train_requests.point_after(steps)
+        return point.epoch * self._train_requests.plan.num_samples + point.consumed
+
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, for all ranks together: what a checkpoint says.
 
         Counted from the trainer's batches that were trained on, not from those that were read ahead.
         """
-        state: dict[str, Any] = {"dataset": self.identity}
+        state: dict[str, Any] = {"dataset": self.identity, "order": self._order}
         if self._train_requests is not None and self.trainer is not None:
             progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
             steps: int = progress.processed  # type: ignore[attr-defined] # declared as the class above its own
@@ -389,20 +400,20 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         """Takes up where a checkpoint was written; only when training resumes."""
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING or "epoch" not in state_dict:
             return
-        trained_on = state_dict["dataset"]
-        if trained_on["identity"] != self.index.identity:
-            here = self.identity
-            if trained_on.get("family") == here["family"] and trained_on["rendition"] != here["rendition"]:
-                raise ValueError(
-                    f"rendition={self.hparams['rendition']}: reads short side {here['rendition']} of "
-                    f"{self.index.name}, and the checkpoint was trained on {trained_on['rendition']}: set "
-                    f"data.init_args.rendition to {trained_on['rendition']} to resume"
-                )
-            raise ValueError(
-                f"the checkpoint was trained on dataset {trained_on['name']} ({trained_on['identity'][:12]}), but "
-                f"root={str(self.root)!r} holds {self.index.name} ({self.index.identity[:12]}): resume on the same data"
-            )
+        if self.hparams["resume_on_other_data"]:
+            if state_dict["dataset"]["identity"] != self.index.identity:  # nothing of these has been seen
+                self._resume = ResumePoint(state_dict["epoch"], 0, state_dict["steps"])
+                return
+        else:
+            refuse_other_data(state_dict, self.identity, self._order, self.hparams["rendition"])
         self._resume = ResumePoint(state_dict["epoch"], state_dict["consumed"], state_dict["steps"])
+
+    @property
+    def _order(self) -> dict[str, Any]:
+        """What the order of videos and the augmentation follow from; `scheme` changes when the arithmetic does."""
+        hp = self.hparams
+        window = hp["shard_window"] if hp["shuffle"] == "shards" else None
+        return {"scheme": 1, "seed": hp["seed"], "shuffle": hp["shuffle"], "shard_window": window}
 
 
 @cache

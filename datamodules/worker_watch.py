@@ -8,11 +8,13 @@ worker whose video takes too long, because one that is stuck in C code or stoppe
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,11 +51,13 @@ class WorkerBoard:
         self._shared = torch.zeros((num_workers, 3), dtype=torch.int64)
         self._shared.share_memory_()  # type: ignore[no-untyped-call]
         self._shared[:, _ROW] = IDLE
+        self._owner = os.getpid()
 
     def enter(self, worker: int) -> None:
         """Called in a worker when it starts: from now on it also ends when the training process is gone."""
         self._shared[worker, _PID] = os.getpid()
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="end with parent").start()
+        processes = (os.getppid(), self._owner)
+        threading.Thread(target=_end_with, args=processes, daemon=True, name="end with parent").start()
 
     def note(self, row: int) -> None:
         """Called in a worker: it begins to read the video of this row, or has nothing to read (`IDLE`)."""
@@ -201,11 +205,36 @@ class WorkerWatch:
                     self._workers[pid].kill()
 
 
-def _end_with(parent: int) -> None:
-    """Torch's own look after the parent is between two batches: a worker that is stuck would outlive a killed run."""
-    while os.getppid() == parent:
+def _end_with(parent: int, owner: int) -> None:
+    """Torch's own look after the parent is between two batches: a worker that is stuck would outlive a killed run.
+
+    And the parent may be a fork server, which for its part stays as long as one of its workers does.
+    """
+    born = _birth(owner)
+    while os.getppid() == parent and _birth(owner) == born:
         time.sleep(_PARENT_CHECK_S)
     os._exit(1)
+
+
+def _birth(pid: int) -> str | None:
+    """When a process began, which tells it from a later one of the same number; None once it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        if sys.platform == "linux":
+            return None
+        return "" if _can_be_signaled(pid) else None
+    return None if state in "ZX" else fields[18]
+
+
+def _can_be_signaled(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _is_gone(worker: BaseProcess, ended_well_too: bool) -> bool:

@@ -12,6 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.ending import exit_status, last_words
 from pipeline.words import call_with_words, explain
 
 LIGHTNING_VERBS = {
@@ -65,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return _complain(f"there is no verb {verb!r}; {hint}")
     try:
         if verb in LIGHTNING_VERBS:
-            _verb("training", "main")(words)
+            _verb("training", "main")(words, for_a_person=True)
         elif verb in CONFIG_VERBS:
             return int(_verb(verb, "main")(words[1:]) or 0)
         else:
@@ -73,9 +74,12 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ArgumentError, ValueError, OSError, ImportError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        return _complain(explain(error))
-    except KeyboardInterrupt:
-        return _complain("interrupted", status=130)
+        return _complain(last_words(error) or explain(error))
+    except (KeyboardInterrupt, SystemExit) as stop:
+        told = last_words(stop) or ("interrupted" if isinstance(stop, KeyboardInterrupt) else None)
+        if told is None:
+            raise
+        return _complain(told, exit_status(stop))
     return 0
 
 

@@ -18,6 +18,8 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from pipeline.checkpoint_folder import checkpoint_name
+
 EXIT_STATUS = 128 + signal.SIGTERM
 
 
@@ -128,7 +130,7 @@ class SaveOnSigterm(Checkpoint):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Saves; a collective. A subclass that keeps checkpoints has its own way."""
-        trainer.save_checkpoint(Path(self.dirpath) / f"step-{trainer.global_step:08d}.ckpt", weights_only=False)
+        trainer.save_checkpoint(Path(self.dirpath) / checkpoint_name(trainer.global_step), weights_only=False)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """From here on, behind Lightning's own registration, the signal is ours."""

@@ -4,35 +4,92 @@ A run is one YAML file plus dotted flags. Any LightningModule, LightningDataModu
 can be named in it by its import path; ours also by their bare names.
 """
 
+import os
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import yaml
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import datamodules.video  # noqa: F401 - likewise `class_path: ShardedVideoDataModule`
 import lightning_modules  # noqa: F401 - imported so that configs may say `class_path: C3D`
+from pipeline.checkpoint_folder import WholeCheckpointIO
+from pipeline.checkpointing import KeepCheckpoints
+from pipeline.finite_loss import FiniteLoss
+from pipeline.last_words import add_last_words
+from pipeline.run_defaults import SaveConfiguration, choose_callbacks, choose_loggers
+from pipeline.run_folder import resolve_last, run_folder
+from pipeline.run_record import RunRecord
+from pipeline.wandb_run import continue_run, go_offline_without_key, id_of_run
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI that hands the class names from the data to the model, and one seed to both."""
+    """LightningCLI that hands the class names from the data to the model, one seed to both, and a fit its record.
+
+    Attributes:
+        words: the command line, where a person is to be told how a run that ends before its time goes on.
+    """
+
+    words: Sequence[str] | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what nobody should have to type twice."""
         parser.link_arguments("data", "model.init_args.class_names", compute_fn=_class_names, apply_on="instantiate")
         for target in ("data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
+        parser.add_lightning_class_args(KeepCheckpoints, "checkpoints")
+        parser.add_lightning_class_args(FiniteLoss, "bad_loss")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Also refuses what is no checkpoint, before anything is started or written."""
         super().parse_arguments(parser, args)
-        options = self.config[self.config["subcommand"]] if "subcommand" in self.config else {}
+        options: Any = self.config[self.config["subcommand"]] if "subcommand" in self.config else {}
+        if self.config.get("subcommand") == "fit":
+            if options.ckpt_path == "last" and "ModelCheckpoint" not in str(options.trainer.callbacks):
+                options.ckpt_path = resolve_last(options)
+            options.trainer.default_root_dir = run_folder(options)
         path = options.get("ckpt_path")
         if path is not None and Path(path).is_file():
             _refuse_what_is_no_checkpoint(path)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        fitting = self.subcommand == "fit"
+        mine: list[pl.Callback] = [one for one in callbacks if isinstance(one, (KeepCheckpoints, FiniteLoss))]
+        others = [one for one in callbacks if one not in mine]
+        if not fitting:
+            return super()._instantiate_trainer(config, others)
+        config["logger"] = choose_loggers(config)
+        trainer = super()._instantiate_trainer(config, [*others, *choose_callbacks(config, mine)])
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
+
+    def before_fit(self) -> None:
+        """Gives the run its id, that of the checkpoint it goes on from, and its record the configuration."""
+        options = self.config["fit"]
+        run_id = continue_run(self.trainer.loggers, id_of_run(options.get("ckpt_path")))
+        whole = yaml.safe_load(self._parser("fit").dump(options, skip_none=False, skip_check=True))
+        for record in self._records:
+            record.identify(run_id, whole, resumes=options.get("ckpt_path") is not None)
+
+    @property
+    def _records(self) -> list[RunRecord]:
+        callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])  # undeclared in the Trainer
+        return [callback for callback in callbacks if isinstance(callback, RunRecord)]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException as error:
+            if self.words is not None and any(record.began for record in self._records):
+                add_last_words(error, self.trainer, self.words)
+            raise
 
 
 def _refuse_what_is_no_checkpoint(path: str) -> None:
@@ -54,14 +111,25 @@ def _seed(seed_everything: bool | int) -> int:
     return int(seed_everything)
 
 
-def main(args: list[str]) -> None:
+def main(args: list[str], for_a_person: bool = False) -> None:
     """Runs a Lightning subcommand.
 
     Args:
         args: the command line from the subcommand on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
+        for_a_person: add to what ends training before its time how to go on (`pipeline.last_words`).
     """
     strict = parser_settings()
-    _cli(args, run=True, parser_kwargs={**strict, **dict.fromkeys(TrainingCLI.subcommands(), strict)})
+    go_offline_without_key()
+    if for_a_person:
+        _keep_the_last_line_last()
+    cli = type("TrainingCLI", (TrainingCLI,), {"words": args}) if for_a_person else TrainingCLI
+    _cli(args, run=True, parser_kwargs={**strict, **dict.fromkeys(TrainingCLI.subcommands(), strict)}, cli=cli)
+
+
+def _keep_the_last_line_last() -> None:
+    """At Ctrl-C Lightning kills the ranks that it started; what Python says of their semaphores would come after."""
+    known = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (known, "ignore:resource_tracker")))
 
 
 def build(args: list[str]) -> TrainingCLI:
@@ -81,16 +149,20 @@ def parser_settings() -> dict[str, Any]:
     return {"exit_on_error": False, "allow_abbrev": False}
 
 
-def _cli(args: list[str], run: bool, parser_kwargs: dict[str, Any]) -> TrainingCLI:
+def _cli(
+    args: list[str], run: bool, parser_kwargs: dict[str, Any], cli: type[TrainingCLI] = TrainingCLI
+) -> TrainingCLI:
     # `args` are this process's own words, less the program's name: nothing is given twice.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    return TrainingCLI(
+    return cli(
         pl.LightningModule,
         pl.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=None if cli.words is None else SaveConfiguration,  # a cluster's job keeps its own
+        save_config_kwargs={"save_to_log_dir": False},
         seed_everything_default=0,
+        trainer_defaults={"log_every_n_steps": 10},
         parser_kwargs=parser_kwargs,
         args=args,
         run=run,

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.test_training import assert_same_weights, checkpoints, config, weights  # noqa: F401 # a fixture
+from pipeline.__main__ import main
+from tests.pipeline.test_run import config  # noqa: F401 # a fixture
+from tests.pipeline.test_training import assert_same_weights, checkpoints, weights
 
-WAIT_S = 100
+WAIT_S = 250
 
 
 def start(path: str, *words: str) -> subprocess.Popen[str]:
@@ -35,47 +37,49 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     try:
         _, error = process.communicate(timeout=WAIT_S)
     finally:
-        with_group(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, error
 
 
-def with_group(process: subprocess.Popen[str], number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def leave(step: int, rank: int = 0) -> dict[str, object]:
+    return {"class_path": "tests.pipeline.troubled.AskToLeave", "init_args": {"step": step, "rank": rank}}
 
 
-def child_of(process: subprocess.Popen[str]) -> int:
-    """The process id of rank 1, which Lightning's launcher started with the same words."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        for found in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            if b"\0fit\0" in Path(f"/proc/{found}/cmdline").read_bytes():
-                return int(found)
-        time.sleep(0.05)
-    raise AssertionError("rank 1 was not started")
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_sigterm_saves_at_the_end_of_the_step_and_the_run_goes_on(config, tmp_path, capsys, accumulate):  # noqa: F811
+    before = signal.getsignal(signal.SIGTERM)
+    trainer = {"max_epochs": 1, "accumulate_grad_batches": accumulate}
+    path = config("left", trainer=trainer | {"callbacks": [leave(3)]})
+    assert main(["fit", "--config", path]) == 128 + signal.SIGTERM
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: SIGTERM: the run was asked to leave; stopped at step 4 in epoch 0; the newest")
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [one.name for one in (tmp_path / "left/checkpoints").glob("step*")] == ["step-00000004.ckpt"]
+    assert main(["fit", "--config", path, "--ckpt_path", "last"]) == 0
+    assert main(["fit", "--config", config("whole", trainer=trainer)]) == 0
+    name = f"checkpoints/step-{10 // accumulate:08d}.ckpt"
+    assert_same_weights(weights(tmp_path / "left" / name), weights(tmp_path / "whole" / name))
 
 
-def sigterm_saver(folder: Path) -> dict[str, object]:
-    return {"class_path": "pipeline.preemption.SaveOnSigterm", "init_args": {"dirpath": str(folder)}}
+def test_sigterm_saves_beside_lightnings_own_callback_for_checkpoints(config, tmp_path):  # noqa: F811
+    callbacks = [checkpoints(tmp_path / "steps"), leave(3)]
+    assert main(["fit", "--config", config(trainer={"callbacks": callbacks})]) == 128 + signal.SIGTERM
+    assert [one.name for one in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000004.ckpt"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_sigterm_saves_and_the_resumed_run_ends_as_if_undisturbed(config, tmp_path, ranks):  # noqa: F811
-    trainer = {"max_epochs": 6, "devices": ranks, "strategy": "ddp" if ranks > 1 else "auto"}
-    steps = tmp_path / "steps"
-    process = start(config(trainer, callbacks=[checkpoints(steps), sigterm_saver(tmp_path / "left")]))
-    wait_for(steps / "step=3.ckpt", process)
-    os.kill(process.pid if ranks == 1 else child_of(process), signal.SIGTERM)  # to one rank alone, not to the first
-    status, error = end(process)
+def test_of_two_ranks_one_gets_sigterm_and_both_leave_together(config, tmp_path):  # noqa: F811
+    """The second one, which Lightning's own handler would leave waiting for the first."""
+    trainer = {"max_epochs": 2, "devices": 2, "strategy": "ddp"}
+    path = config("left", trainer=trainer | {"callbacks": [leave(2, rank=1)]})
+    status, error = end(start(path))
     assert status == 128 + signal.SIGTERM, error
-    [left] = (tmp_path / "left").iterdir()
-    last = max(steps.iterdir(), key=lambda path: int(path.stem.removeprefix("step=")))
-    assert int(left.stem.removeprefix("step-")) == int(last.stem.removeprefix("step=")) < 60 // ranks
-    resumed = start(config(trainer, callbacks=[checkpoints(tmp_path / "resumed")]), "--ckpt_path", str(left))
-    whole = start(config(trainer, callbacks=[checkpoints(tmp_path / "whole")]))
-    for run in (resumed, whole):
-        status, error = end(run)
-        assert status == 0, error
-    name = f"step={60 // ranks}.ckpt"
-    assert_same_weights(weights(tmp_path / "resumed" / name), weights(tmp_path / "whole" / name))
+    assert "error: SIGTERM: the run was asked to leave; stopped at step 4 in epoch 0" in error
+    assert [one.name for one in (tmp_path / "left/checkpoints").glob("step*")] == ["step-00000004.ckpt"]
+    status, error = end(start(path, "--ckpt_path", "last"))
+    assert status == 0, error
+    status, error = end(start(config("whole", trainer=trainer)))
+    assert status == 0, error
+    name = "checkpoints/step-00000010.ckpt"
+    assert_same_weights(weights(tmp_path / "left" / name), weights(tmp_path / "whole" / name))

@@ -1,0 +1,133 @@
+"""A loss that is NaN or infinite ends the run with a sentence, or its batch is left out, on all ranks alike."""
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.plugins.precision.amp import MixedPrecision
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+_KEYS_SHOWN = 8
+
+
+class BadLossError(ValueError):
+    """The loss is not a number; the message, the same on all ranks, says where."""
+
+
+class FiniteLoss(pl.Callback):
+    """Looks at every loss before the optimizer takes its step.
+
+    Args:
+        max_bad_batches: in a run, optimizer steps that may be left out because the loss of one of their batches, on any
+            rank, was NaN or infinite; one more ends the run. 0 ends it at the first. Those left out change neither
+            weights nor the optimizer's averages nor running statistics; they are counted as `bad_batches`.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    def __init__(self, max_bad_batches: int = 0) -> None:
+        if max_bad_batches < 0:
+            raise ValueError(f"bad_loss.max_bad_batches={max_bad_batches}: must be at least 0")
+        self._max = max_bad_batches
+        self._count = 0
+        self._finite: Tensor | None = None
+        self._losses: list[tuple[Tensor, list[str]]] = []
+        self._keys: list[str] = []
+        self._buffers: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keeps what a bad batch would spoil before there is a gradient: running statistics."""
+        self._keys = list(getattr(batch, "keys", ()) if hasattr(batch, "clips") else ())
+        if self._max and not self._losses:
+            self._buffers = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Notes the loss; the device is not waited for yet."""
+        self._losses.append((loss.detach(), self._keys))
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """A collective: the ranks agree on whether this step is taken.
+
+        Raises:
+            BadLossError: it is not, and no more may be left out.
+        """
+        losses, self._losses = self._losses, []
+        if not losses:
+            return
+        bad = torch.stack([loss.float() for loss, _ in losses]).isfinite().logical_not().any().int()
+        if trainer.world_size > 1:
+            dist.all_reduce(bad, op=dist.ReduceOp.MAX)
+        if not bad.item():
+            return
+        found = [(trainer.global_rank, float(loss), keys) for loss, keys in losses if not math.isfinite(loss)]
+        self._count += 1
+        where = _where(trainer, _of_all_ranks(trainer, found))
+        if self._count > self._max:
+            raise BadLossError(f"{where}; {self._advice()}")
+        rank_zero_warn(f"{where}; the step is left out ({self._count} of at most {self._max})")
+        self._leave_out(trainer, optimizer)
+
+    def _leave_out(self, trainer: pl.Trainer, optimizer: torch.optim.Optimizer) -> None:
+        with torch.no_grad():
+            for buffer, before in self._buffers:
+                buffer.copy_(before)
+        scaler = trainer.precision_plugin.scaler if isinstance(trainer.precision_plugin, MixedPrecision) else None
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if scaler is None:
+                    parameter.grad = None  # which optimizers pass by
+                elif parameter.grad is not None:
+                    parameter.grad.fill_(math.nan)  # the scaler leaves a step out by itself, but wants to see gradients
+
+    def _advice(self) -> str:
+        if self._max:
+            return f"{self._max} such steps were left out before (bad_loss.max_bad_batches)"
+        return (
+            "lower model.init_args.learning_rate, set trainer.gradient_clip_val, look at those videos, or let some "
+            "such steps be left out with bad_loss.max_bad_batches"
+        )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Shows the count where there is one."""
+        if self._count:
+            pl_module.log("bad_batches", float(self._count), on_step=True, on_epoch=False, rank_zero_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many were left out so far."""
+        return {"count": self._count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Counts on."""
+        self._count = state_dict["count"]
+
+
+_Found = tuple[int, float, list[str]]
+
+
+def _of_all_ranks(trainer: pl.Trainer, found: list[_Found]) -> list[_Found]:
+    if trainer.world_size == 1:
+        return found
+    gathered: list[list[_Found]] = [[] for _ in range(trainer.world_size)]
+    dist.all_gather_object(gathered, found)
+    return [one for of_rank in gathered for one in of_rank]
+
+
+def _where(trainer: pl.Trainer, found: list[_Found]) -> str:
+    """The sentence's beginning."""
+    places = []
+    for rank, loss, keys in found:
+        more = f" and {len(keys) - _KEYS_SHOWN} more" if len(keys) > _KEYS_SHOWN else ""
+        videos = f", videos {', '.join(keys[:_KEYS_SHOWN])}{more}" if keys else ""
+        places.append(f"{loss} on rank {rank}{videos}")
+    at = f"step {trainer.global_step + 1} in epoch {trainer.current_epoch}"
+    return f"the loss is not finite at {at}: {'; '.join(places)}"

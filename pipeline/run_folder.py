@@ -1,0 +1,52 @@
+"""The folder of a run: where it is, what `--ckpt_path last` means in it, and what another run left there."""
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_info
+
+from pipeline.checkpoint_folder import newest_whole
+from pipeline.metrics_file import NAME
+
+RUNS = "runs"
+CHECKPOINTS = "checkpoints"
+EARLIER = "earlier"
+
+
+def run_folder(config: Any) -> str:
+    """`trainer.default_root_dir` of a fit's parsed options, else `runs/NAME` after its last config file."""
+    given = config.trainer.default_root_dir
+    if given is not None:
+        return str(given)
+    files = config.get("config") or []
+    return f"{RUNS}/{Path(str(files[-1])).stem if files else 'fit'}"
+
+
+def resolve_last(config: Any) -> str | None:
+    """The checkpoint that `--ckpt_path last` stands for: the newest whole one of the run's folder, or None.
+
+    A damaged one is passed by. Where there is none yet the run begins, so that one command line serves for every start
+    of a run.
+    """
+    folder = Path(config.checkpoints.dirpath or Path(run_folder(config)) / CHECKPOINTS)
+    found = newest_whole(folder)
+    if found is None:
+        rank_zero_info(f"ckpt_path=last: no checkpoint in {folder} yet; the run begins")
+    return None if found is None else str(found)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Moves what another run left in a folder into a folder of its own below it, before a new run begins there.
+
+    Returns:
+        Where to; None where there was nothing.
+    """
+    found = [path for name in (NAME, CHECKPOINTS) if (path := folder / name).exists()]
+    if not found:
+        return None
+    numbers = [int(path.name) for path in (folder / EARLIER).glob("*") if path.name.isdecimal()]
+    place = folder / EARLIER / str(max(numbers, default=0) + 1)
+    place.mkdir(parents=True)
+    for path in found:
+        path.rename(place / path.name)
+    return place

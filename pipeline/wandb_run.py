@@ -1,0 +1,101 @@
+"""Weights & Biases: one run for all ranks and all restarts, with the whole configuration and no secrets."""
+
+import netrc
+import os
+import re
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+_SECRET = re.compile(r"password|passwd|secret|token|api_?key|credential|access_key", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
+_HIDDEN = "(hidden)"
+_OFFLINE = ("offline", "dryrun")
+
+
+def go_offline_without_key() -> None:
+    """Sets WANDB_MODE to offline where nobody has set it and there is no key, so that nobody is asked for one."""
+    if "WANDB_MODE" not in os.environ and not has_key():
+        os.environ["WANDB_MODE"] = "offline"
+
+
+def has_key() -> bool:
+    """Whether wandb would find a key: in the environment, or in ~/.netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0].split(":")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError, RuntimeError):
+        return False
+
+
+def id_of_run(checkpoint: str | None) -> str:
+    """The id of a run: WANDB_RUN_ID where that is set, else that of the checkpoint it goes on from, else a new one."""
+    given = os.environ.get("WANDB_RUN_ID")
+    return given or (id_in_checkpoint(checkpoint) if checkpoint else None) or new_id()
+
+
+def new_id() -> str:
+    """Eight letters and digits, as wandb makes them."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+
+
+def id_in_checkpoint(path: str) -> str | None:
+    """The id that a checkpoint of `fit` holds; None where it has none, or cannot be read as plain data."""
+    if not Path(path).is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        return str(content["callbacks"]["RunRecord"]["run_id"]) or None
+    except Exception:  # torch raises many kinds; whether it is a checkpoint at all is not asked here
+        return None
+
+
+def continue_run(loggers: Sequence[Logger], run_id: str) -> str:
+    """Lets every WandbLogger go on with a run, unless its config names one.
+
+    Returns:
+        The id of the run.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            if logger._wandb_init.get("id") is None:
+                logger._wandb_init["id"] = logger._id = run_id
+            if logger._wandb_init.get("resume") is None:  # a config's parser has put wandb's default over Lightning's
+                logger._wandb_init["resume"] = "allow"
+            run_id = str(logger._wandb_init["id"])
+    return run_id
+
+
+def log_configuration(loggers: Sequence[Logger], configuration: Mapping[str, Any]) -> None:
+    """Gives every WandbLogger the configuration of the run, without secrets; on the first rank."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_hyperparams(without_secrets(configuration))
+
+
+def sync_command(loggers: Sequence[Logger]) -> str | None:
+    """What sends an offline run to wandb, all its attempts as one; None where none is offline."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and (logger._offline or os.environ.get("WANDB_MODE") in _OFFLINE):
+            folder = Path(str(logger._wandb_init.get("dir") or "."), "wandb")
+            return f"wandb sync {folder}/offline-run-*-{logger._wandb_init.get('id')}"
+    return None
+
+
+def without_secrets(value: Any) -> Any:
+    """The same, with `(hidden)` for values whose name speaks of a secret, and for user and password in URLs."""
+    if isinstance(value, Mapping):
+        return {
+            name: _HIDDEN if _SECRET.search(str(name)) and item is not None else without_secrets(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(item) for item in value]
+    return _USER_IN_URL.sub(rf"\1{_HIDDEN}@", value) if isinstance(value, str) else value

@@ -1,0 +1,96 @@
+"""Networks and callbacks that get a run into trouble at a given step, or write down how it ended."""
+
+import hashlib
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from lightning_modules import C3D
+
+
+class SometimesNaN(C3D):
+    """Its activations are NaN at given batches of the first epoch, on one rank."""
+
+    def __init__(self, bad_batches: list[int], bad_rank: int = 0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.bad = (bad_batches, bad_rank)
+        self.batch_idx = 0
+
+    def training_step(self, batch, batch_idx):
+        self.batch_idx = batch_idx
+        return super().training_step(batch, batch_idx)
+
+    def clip_logits(self, x):
+        bad = self.training and self.current_epoch == 0 and self.batch_idx in self.bad[0]
+        return super().clip_logits(x * float("nan") if bad and self.global_rank == self.bad[1] else x)
+
+
+class RecordWeights(pl.Callback):
+    """FOLDER/rank{rank}.txt: a digest of all weights and buffers at the end of training."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_end(self, trainer, model):
+        digest = hashlib.sha256()
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"rank{trainer.global_rank}.txt").write_text(digest.hexdigest())
+
+
+class FailAt(pl.Callback):
+    """Raises an error of no kind that anybody expects, before a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise RuntimeError("the machine is on fire\nand more")
+
+
+class LimitFileSize(pl.Callback):
+    """From a step on, no file of this process grows beyond 4 KiB, as on a disk that is full."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        if trainer.global_step == self.step:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+class AskToLeave(pl.Callback):
+    """SIGTERM to the process of one rank before a step."""
+
+    def __init__(self, step: int, rank: int = 0) -> None:
+        self.step, self.rank = step, rank
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        if (trainer.global_rank, trainer.global_step) == (self.rank, self.step):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class DieOnce(pl.Callback):
+    """SIGKILL to rank 1 before a step, the first time."""
+
+    def __init__(self, step: int, folder: str) -> None:
+        self.step = step
+        self.sign = Path(folder) / "died"
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == self.step and not self.sign.exists():
+            self.sign.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailInValidation(pl.Callback):
+    """Raises in the first validation."""
+
+    def on_validation_batch_start(self, trainer, model, batch, batch_idx):
+        raise RuntimeError("the machine is on fire")
