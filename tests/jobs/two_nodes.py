@@ -40,6 +40,7 @@ class Nodes:
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         self._environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
         self._environment |= {"PYTHONPATH": str(code), "RAY_USAGE_STATS_ENABLED": "0"}
+        self._environment |= {"RAY_raylet_start_wait_time_s": "170"}  # 60, by itself: a busy machine may take longer
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             client_port = free.getsockname()[1]
@@ -105,7 +106,7 @@ class Nodes:
                 start_new_session=True,
             )
         self.nodes.append(node)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while "Ray runtime started" not in log.read_text(errors="replace"):
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the node did not start: {log.read_text(errors='replace')[-2000:]}")
