@@ -40,7 +40,6 @@ class Nodes:
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         self._environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
         self._environment |= {"PYTHONPATH": str(code), "RAY_USAGE_STATS_ENABLED": "0"}
-        self._environment |= {"RAY_raylet_start_wait_time_s": "170"}  # 60, by itself: a busy machine may take longer
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             client_port = free.getsockname()[1]
@@ -92,7 +91,8 @@ class Nodes:
         whole = self._environment | environment(JobSpec(**spec))
         return subprocess.Popen(command, cwd=self._code, env=whole, stdout=output, stderr=subprocess.STDOUT, text=True)
 
-    def _start(self, words: Sequence[str], before: Sequence[str] = ()) -> None:
+    def _start(self, words: Sequence[str], before: Sequence[str] = (), tries: int = 3) -> None:
+        """Start a node; Ray itself gives up on one that is not registered within 30 s, as on a busy machine."""
         log = self._folder / f"{secrets.token_hex(4)}.log"
         command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, *NODE_WORDS]
         with log.open("wb") as output:
@@ -108,6 +108,9 @@ class Nodes:
         self.nodes.append(node)
         deadline = time.monotonic() + 180
         while "Ray runtime started" not in log.read_text(errors="replace"):
+            if node.poll() is not None and tries > 1 and "Try increase" in log.read_text(errors="replace"):
+                self.nodes.pop()
+                return self._start(words, before, tries - 1)
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the node did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.2)
