@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from jobs import pulse
@@ -45,7 +46,7 @@ class LastCheckpointError(OSError):
     """Training is done, and its last checkpoint cannot be written."""
 
 
-class ReportCheckpoints(pl.Callback):
+class ReportCheckpoints(Checkpoint):
     """Saves a full checkpoint every N optimizer steps, every M minutes and at the ends of epochs.
 
     All ranks take part; rank 0 writes. One that cannot be written costs a line, and training goes on: the next may go
@@ -106,6 +107,8 @@ class ReportCheckpoints(pl.Callback):
         due = self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0
         if self.every_minutes > 0:
             due |= self._to_save.any_rank(trainer, trainer.is_global_zero and self._is_time())
+        # A checkpoint from the end of an epoch says that the epoch is done, which is not so where the run ends earlier.
+        due |= trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if trainer.is_last_batch:
             return
         if (leave or due) and trainer.global_step > self._saved_step:
@@ -132,8 +135,8 @@ class ReportCheckpoints(pl.Callback):
             self._validated_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves at the end of an epoch, behind its validation."""
-        if trainer.global_step > self._saved_step:
+        """Saves at the end of a whole epoch, behind its validation."""
+        if trainer.is_last_batch and trainer.global_step > self._saved_step:
             self._save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

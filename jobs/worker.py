@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import logging
-import netrc
 import os
 import sys
 import uuid
@@ -49,10 +49,12 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     import torch  # here: the driver imports this module too, and has no use for them
 
     from jobs import reporting
+    from pipeline.finite_loss import BadLossError
     from pipeline.training import main
     from pipeline.words import explain
 
     torch.set_num_threads(job.spec.threads)
+    os.environ.setdefault("WANDB_RUN_ID", run_id(job.spec))
     _quieten_ray()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     checkpoint, mine = _begin(job, settings["args"][0], settings.get("board"))
@@ -64,6 +66,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
         if stop.code not in (0, None):
             raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
+    except BadLossError as error:  # the same videos would give it again
+        raise _refused(explain(error)) from None
     except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
         if os.environ.get("PIPELINE_DEBUG") or mine.trains or checkpoint is not None:
             raise
@@ -155,8 +159,11 @@ def enter(job: Job) -> None:
     root = upload_root()
     origin = Path(job.origin)
     os.chdir(origin if origin.is_dir() else root)
-    if job.spec.wandb_mode == "auto" and "WANDB_MODE" not in os.environ and not _has_wandb_key():
-        os.environ["WANDB_MODE"] = "offline"
+
+
+def run_id(spec: JobSpec) -> str:
+    """The id of a job's run in wandb, the same for all that is submitted under its name: eight letters and digits."""
+    return hashlib.sha256(f"{spec.storage_path}/{spec.name}".encode()).hexdigest()[:8]
 
 
 def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> list[str]:
@@ -197,12 +204,3 @@ def _quieten_ray() -> None:
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:  # that one message comes from a logger with a file's name
         handler.addFilter(lambda record: not record.getMessage().startswith("Reporting training result"))
-
-
-def _has_wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (FileNotFoundError, netrc.NetrcParseError, RuntimeError):
-        return False

@@ -58,7 +58,7 @@ class FrameSequenceNetwork(VideoNetwork):
         """Takes the weights that the 2D network is to start from; a run that resumes has its own."""
         super().setup(stage)
         wanted = self.hparams["encoder_weights"]
-        if stage == TrainerFn.FITTING and wanted is not None and self.trainer.ckpt_path is None:
+        if stage == TrainerFn.FITTING and wanted is not None and not self.resumes:
             self.load_encoder(wanted)
 
     def load_encoder(self, name_or_path: str | Path) -> None:

@@ -71,12 +71,15 @@ class VideoNetwork(SavedNetwork):
     Attributes:
         feature_layer: the endpoint that feature export takes where none is named.
         class_names: in label order; empty where there are no classes.
+        resumes: whether the run to come goes on from a checkpoint, so that nothing else is loaded; set by `fit`, as the
+            trainer tells it only later.
 
     Raises:
         ValueError: an argument out of range; classes and their number unlike.
     """
 
     feature_layer: str = ""
+    resumes: bool = False
     stages: nn.Sequential
     mean: Tensor
     std: Tensor
@@ -189,7 +192,7 @@ class VideoNetwork(SavedNetwork):
         if stage == TrainerFn.FITTING:
             if getattr(strategy, "_layer_sync", None) is not None and strategy.root_device.type == "cpu":
                 raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
-            if hp["weights"] is not None and self.trainer.ckpt_path is None:
+            if hp["weights"] is not None and not self.resumes:
                 from lightning_modules.pretrained import read_weights, start_from  # they know the networks
 
                 told = read_weights(hp["weights"])

@@ -10,7 +10,6 @@ import fcntl
 import glob
 import json
 import shutil
-import socket
 import sys
 import time
 import uuid
@@ -27,11 +26,11 @@ from numpy.typing import NDArray
 from datamodules.aside import PARTIAL_SUFFIX, remove_partial_files, write_aside
 from datamodules.video import ShardedVideoDataModule
 from pipeline.part_rows import ROW, PartRows, forget_parts, rows_of_part
+from pipeline.rank_tables import wait_until_seen
 
 _SETTINGS = "settings.json"
 _PART_BYTES = 2**26
 _LINE_INTERVAL_S = 10.0
-_PATIENCE_S = 30.0  # that a folder which another node has just made may take to appear on a network file system
 
 
 class ExportParts(pl.Callback):
@@ -85,7 +84,7 @@ class ExportParts(pl.Callback):
                     f"{self._verb}: {len(done)} of {len(self._rows)} videos are done, from an earlier run", flush=True
                 )
         done = trainer.strategy.broadcast(done)
-        _wait_for_folder(self.folder, trainer.global_rank)
+        wait_until_seen(self.folder, trainer.global_rank)
         data: ShardedVideoDataModule = trainer.datamodule  # type: ignore[attr-defined] # set by the trainer
         data.already_predicted = done
 
@@ -172,18 +171,6 @@ class ExportParts(pl.Callback):
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-
-def _wait_for_folder(folder: Path, rank: int) -> None:
-    """FileNotFoundError where the folder that rank 0 made does not appear on this rank's node."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not folder.is_dir():
-        if time.monotonic() > deadline:
-            raise FileNotFoundError(
-                f"out={str(folder.parent)!r}: rank {rank}, on {socket.gethostname()}, does not see what rank 0 made "
-                "there; give a folder of a file system that all nodes share"
-            )
-        time.sleep(0.2)
 
 
 def parts_folder(path: Path) -> Path:

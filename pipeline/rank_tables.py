@@ -59,7 +59,7 @@ class RankTables(pl.Callback):
                 shutil.rmtree(leftover, ignore_errors=True)
             self._folder.mkdir()
         trainer.strategy.barrier()
-        _wait_until_seen(self._folder, trainer.global_rank)
+        wait_until_seen(self._folder, trainer.global_rank)
         self._part = pa.ipc.new_file(self._folder / f"rank-{trainer.global_rank:05d}.arrow", self._schema)
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
@@ -106,7 +106,7 @@ class RankTables(pl.Callback):
             self._part = None
 
 
-def _wait_until_seen(folder: Path, rank: int) -> None:
+def wait_until_seen(folder: Path, rank: int) -> None:
     """FileNotFoundError where the folder that rank 0 made does not appear on this rank's node."""
     deadline = time.monotonic() + _PATIENCE_S
     while not folder.is_dir():

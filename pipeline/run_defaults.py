@@ -43,7 +43,7 @@ def choose_callbacks(settings: dict[str, Any], ours: list[pl.Callback]) -> list[
     """
     theirs = settings.get("callbacks") or []
     theirs = theirs if isinstance(theirs, list) else [theirs]
-    chosen: list[pl.Callback] = [RunRecord()]
+    chosen: list[pl.Callback] = [RunRecord(owns_checkpoints=not any(_is_of_a_job(one) for one in theirs))]
     chosen += [one for one in ours if isinstance(one, FiniteLoss) and not _has(theirs, FiniteLoss)]
     if settings.get("enable_checkpointing") is False or settings.get("fast_dev_run"):
         return chosen
@@ -60,6 +60,11 @@ def choose_loggers(settings: dict[str, Any]) -> list[Any]:
     theirs = settings.get("logger")
     named = [] if theirs in (None, True, False) else theirs if isinstance(theirs, list) else [theirs]
     return [*named, MetricsCSV(str(settings["default_root_dir"]))]
+
+
+def _is_of_a_job(callback: pl.Callback) -> bool:
+    """Whether it looks after the checkpoints of a job on a cluster, which begins in a folder that was made for it."""
+    return isinstance(callback, Checkpoint) and type(callback).__module__.startswith("jobs.")
 
 
 def _has(callbacks: list[Any], kind: type) -> bool:

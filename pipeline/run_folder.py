@@ -35,13 +35,18 @@ def resolve_last(config: Any) -> str | None:
     return None if found is None else str(found)
 
 
-def set_aside(folder: Path) -> Path | None:
+def set_aside(folder: Path, checkpoints: bool) -> Path | None:
     """Moves what another run left in a folder into a folder of its own below it, before a new run begins there.
+
+    Args:
+        folder: of the run.
+        checkpoints: move its checkpoints too; false where others look after them, as in a job on a cluster.
 
     Returns:
         Where to; None where there was nothing.
     """
-    found = [path for name in (NAME, CHECKPOINTS) if (path := folder / name).exists()]
+    names = (NAME, CHECKPOINTS) if checkpoints else (NAME,)
+    found = [path for name in names if (path := folder / name).exists()]
     if not found:
         return None
     numbers = [int(path.name) for path in (folder / EARLIER).glob("*") if path.name.isdecimal()]

@@ -96,12 +96,16 @@ class RunRecord(pl.Callback):
     its pixels there. skipped, quarantined: videos, of all ranks, since the run began. gpu_memory_gib: the highest of
     any rank.
 
+    Args:
+        owns_checkpoints: whether the checkpoints in the run's folder are this process's to move when a new run begins.
+
     Attributes:
         run_id: of the run, the same in all its attempts.
         attempt: which this is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owns_checkpoints: bool = True) -> None:
+        self._owns_checkpoints = owns_checkpoints
         self.run_id = ""
         self.attempt = 1
         self._configuration: Mapping[str, Any] = {}
@@ -134,7 +138,7 @@ class RunRecord(pl.Callback):
             vars(trainer)["profiler"] = self._times
         if trainer.is_global_zero:
             if not self._resumes and not getattr(trainer, "fast_dev_run", False):
-                place = set_aside(Path(trainer.default_root_dir))
+                place = set_aside(Path(trainer.default_root_dir), self._owns_checkpoints)
                 if place is not None:
                     rank_zero_info(f"{trainer.default_root_dir} held another run; what it left is in {place} now")
             log_configuration(trainer.loggers, self._configuration)

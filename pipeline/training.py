@@ -18,7 +18,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import datamodules.video  # noqa: F401 - likewise `class_path: ShardedVideoDataModule`
-import lightning_modules  # noqa: F401 - imported so that configs may say `class_path: C3D`
+from lightning_modules import VideoNetwork  # with it, configs may say `class_path: C3D`
 from pipeline.checkpoint_folder import WholeCheckpointIO
 from pipeline.checkpointing import KeepCheckpoints
 from pipeline.finite_loss import FiniteLoss
@@ -73,6 +73,8 @@ class TrainingCLI(LightningCLI):
     def before_fit(self) -> None:
         """Gives the run its id, that of the checkpoint it goes on from, and its record the configuration."""
         options = self.config["fit"]
+        if isinstance(self.model, VideoNetwork):
+            self.model.resumes = options.get("ckpt_path") is not None
         run_id = continue_run(self.trainer.loggers, id_of_run(options.get("ckpt_path")))
         whole = yaml.safe_load(self._parser("fit").dump(options, skip_none=False, skip_check=True))
         for record in self._records:

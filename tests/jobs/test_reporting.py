@@ -63,7 +63,7 @@ def fit(folder: Path, *callbacks: pl.Callback, epochs: int = 2, accumulate: int 
     store.create()
     points = torch.randn(STEPS * 4, 4, generator=torch.Generator().manual_seed(0))
     loader = DataLoader(TensorDataset(points, (points.sum(1) > 0).long()), batch_size=4)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
     report = reporting.ReportCheckpoints(**when)  # type: ignore[arg-type]
     trainer = pl.Trainer(
         max_epochs=epochs,

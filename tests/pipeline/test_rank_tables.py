@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import rank_tables
 from pipeline.predictions import provenance_of, with_provenance
-from pipeline.rank_tables import _wait_until_seen, merge_parts
+from pipeline.rank_tables import wait_until_seen, merge_parts
 
 SCHEMA = with_provenance(pa.schema([("key", pa.string()), ("value", pa.int64())]), {"split": "test"})
 
@@ -62,6 +62,6 @@ def test_a_file_of_others_has_no_provenance(tmp_path):
 
 def test_a_folder_that_this_node_does_not_see_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(rank_tables, "_PATIENCE_S", 0.1)
-    _wait_until_seen(tmp_path, 1)
+    wait_until_seen(tmp_path, 1)
     with pytest.raises(FileNotFoundError, match=r"rank 3, on \S+, does not see what rank 0 made there"):
-        _wait_until_seen(tmp_path / "out" / ".parts", 3)
+        wait_until_seen(tmp_path / "out" / ".parts", 3)
