@@ -60,5 +60,5 @@ def fit(dataset: Path, folder: Path, *more: str) -> Path:
     ]
     words += [f"--trainer.default_root_dir={folder}", *(f"--trainer.{setting}" for setting in quiet), *more]
     training.main(["fit", *words])
-    [checkpoint] = folder.rglob("*.ckpt")
+    [checkpoint] = folder.rglob("step-*.ckpt")
     return checkpoint

@@ -16,7 +16,7 @@ def fit(dataset, folder, *words):
     data += ["--data.crop_size=32", "--data.flip_probability=0", "--data.num_workers=0"]
     trainer = [f"--trainer.{setting}" for setting in (*_QUIET, f"default_root_dir={folder}")]
     assert main(["fit", *words[:1], *data, *words[1:], *trainer]) == 0
-    [checkpoint] = folder.rglob("*.ckpt")
+    [checkpoint] = folder.rglob("step-*.ckpt")
     return checkpoint
 
 
