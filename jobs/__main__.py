@@ -121,19 +121,19 @@ def _submit(options: Namespace, command: list[str]) -> int:
             print("\n".join(describe_job(job, staged)))
         return 0
     client, job_id = submit(spec, command, read=not options.no_check, check=options.check)
-    print(f"submitted {job_id}", flush=True)
-    return _follow(client, job_id, options.wait)
+    return _follow(client, job_id, [f"submitted {job_id}"], options.wait)
 
 
-def _follow(client: Any, job_id: str, wait: bool) -> int:
-    """Follow a job that was submitted just now, or say how to."""
+def _follow(client: Any, job_id: str, lines: Sequence[str], wait: bool) -> int:
+    """Say that a job was submitted; follow it, or say how to."""
     from jobs.client import follow
 
-    if not wait:
+    try:
+        print("\n".join(lines), flush=True)
+        if wait:
+            return follow(client, job_id)
         print(f"follow it with: python -m jobs logs {job_id} --follow")
         return 0
-    try:
-        return follow(client, job_id)
     except KeyboardInterrupt:
         print(f"\n{job_id} runs on; follow it with: python -m jobs logs {job_id} --follow", file=sys.stderr)
         print(f"end it with: python -m jobs stop {job_id}", file=sys.stderr)
@@ -144,8 +144,10 @@ def _resume(options: Namespace, command: list[str]) -> int:
     from jobs.resume import resume
 
     resumed = resume(options.id, storage_path=options.storage_path, address=options.address)
-    print("\n".join(resumed.lines), flush=True)
-    return 0 if resumed.job_id is None else _follow(resumed.client, resumed.job_id, options.wait)
+    if resumed.job_id is None:
+        print("\n".join(resumed.lines), flush=True)
+        return 0
+    return _follow(resumed.client, resumed.job_id, resumed.lines, options.wait)
 
 
 def _list(options: Namespace, command: list[str]) -> int:

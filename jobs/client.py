@@ -5,9 +5,12 @@ import contextlib
 import ipaddress
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -108,17 +111,43 @@ def follow(client: JobSubmissionClient, job_id: str) -> int:
         0 if it succeeded, else its exit code, or 1 where it has none.
     """
     printed = 0
-    while True:
-        try:
-            printed = asyncio.run(_print_log(client, job_id, printed))
-        except RuntimeError:  # the connection broke: what was printed is skipped when it is taken up again
-            time.sleep(1.0)
-        info = client.get_job_info(job_id)
-        if info.status.is_terminal():
-            if info.status != JobStatus.SUCCEEDED:
-                print(f"{job_id}: {info.status}: {last_words(info)[0]}", file=sys.stderr)
-            return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
-        time.sleep(0.5)
+    with _heeding_interrupts() as interrupted:
+        while True:
+            try:
+                printed = asyncio.run(_print_log(client, job_id, printed))
+            except RuntimeError:  # the connection broke: what was printed is skipped when it is taken up again
+                if interrupted.is_set():
+                    raise KeyboardInterrupt from None
+                time.sleep(1.0)
+            info = client.get_job_info(job_id)
+            if info.status.is_terminal():
+                if info.status != JobStatus.SUCCEEDED:
+                    print(f"{job_id}: {info.status}: {last_words(info)[0]}", file=sys.stderr)
+                return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
+            time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def _heeding_interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C raises KeyboardInterrupt wherever the process is, and is remembered.
+
+    By itself `asyncio.run` cancels its task instead, and a library that is just connecting may make of that another
+    error.
+    """
+    interrupted = threading.Event()
+
+    def heed(number: int, frame: Any) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, heed)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def stop(client: JobSubmissionClient, job_id: str, *, timeout_s: float) -> JobDetails:

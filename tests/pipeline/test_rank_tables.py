@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import rank_tables
 from pipeline.predictions import provenance_of, with_provenance
-from pipeline.rank_tables import wait_until_seen, merge_parts
+from pipeline.rank_tables import merge_parts, wait_until_seen
 
 SCHEMA = with_provenance(pa.schema([("key", pa.string()), ("value", pa.int64())]), {"split": "test"})
 
