@@ -28,7 +28,8 @@ class Model(pl.LightningModule):
         print(f"TRAINS from step {self.global_step}", flush=True)
 
     def training_step(self, batch, index):
-        time.sleep(self.hparams.delay)
+        if not Path("hurry").exists():
+            time.sleep(self.hparams.delay)
         return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
     def validation_step(self, batch, index):

@@ -123,7 +123,7 @@ def test_what_no_restart_cures_is_tried_once(local: state.LocalCluster, run_jobs
 
 
 def test_stopped_and_submitted_again_it_goes_on(local: state.LocalCluster, run_jobs: Run, folder: Path) -> None:
-    more = ("--model.delay", "0.5", "--trainer.max_epochs", "4")
+    more = ("--model.delay", "2", "--trainer.max_epochs", "4")
     job = fit(run_jobs, "again", *more, every=100)
     wait_for_log(run_jobs, job, r"checkpoint reported: .*step 8")
     assert "STOPPED" in run_jobs("stop", job).stdout
@@ -134,7 +134,9 @@ def test_stopped_and_submitted_again_it_goes_on(local: state.LocalCluster, run_j
     *_, newest, how = log.strip().splitlines()
     assert re.fullmatch(rf"newest checkpoint: {folder}/runs/again/checkpoints/step-0*{stopped[1]}\.ckpt", newest)
     assert how == "to go on from it: python -m jobs resume again"
+    (folder / "hurry").touch()
     followed = run_jobs("logs", fit(run_jobs, "again", *more), "--follow")
+    (folder / "hurry").unlink()
     assert followed.returncode == 0, followed.stdout
     assert re.findall(r"TRAINS from step (\d+)", followed.stdout) == [stopped[1]] * 2
     assert json.loads((folder / "runs" / "again" / "result.json").read_text())["metrics"]["last"]["step"] == 32
