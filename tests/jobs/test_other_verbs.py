@@ -52,7 +52,8 @@ def test_evaluate_on_two_ranks_is_as_in_one_process(
     reports = [json.loads((folder / name / "report.json").read_text()) for name in ("alone", "together")]
     for name in ("top1", "top5", "mean_class_accuracy", "per_class", "logged", "num_videos"):
         assert reports[0][name] == reports[1][name]
-    assert sorted(path.name for path in (folder / "together").iterdir()) == ["predictions.parquet", "report.json"]
+    written = [sorted(path.name for path in (folder / name).iterdir()) for name in ("alone", "together")]
+    assert written[0] == written[1] == ["per_class.csv", "predictions.parquet", "report.html", "report.json"]
 
 
 def test_features_on_two_ranks_are_as_in_one_process(
