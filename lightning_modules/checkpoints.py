@@ -128,7 +128,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint {str(path)!r} cannot be read, is it whole and a checkpoint? ({cause})") from error
     if not isinstance(checkpoint, dict) or "classifier" not in checkpoint or "state_dict" not in checkpoint:
-        raise ValueError(f"checkpoint {str(path)!r} was not written by `python -m pipeline fit` of a model of ours")
+        raise ValueError(
+            f"checkpoint {str(path)!r} was not written by `python -m pipeline fit` of a model of ours; weights of "
+            "others are made into one with `python -m pipeline weights convert FILE`"
+        )
     return checkpoint
 
 

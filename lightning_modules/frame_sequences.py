@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, nn
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import nn
 
 from lightning_modules.frame_encoders import InceptionEncoder, PerFrame, make_encoder
 from lightning_modules.inception_layers import Padding
@@ -57,9 +57,13 @@ class FrameSequenceNetwork(VideoNetwork):
     def setup(self, stage: str) -> None:
         """Takes the weights that the 2D network is to start from; a run that resumes has its own."""
         super().setup(stage)
-        wanted = self.hparams["encoder_weights"]
-        if stage == TrainerFn.FITTING and wanted is not None and not self.resumes:
+        if stage != TrainerFn.FITTING or self.resumes:
+            return
+        wanted, frames = self.hparams["encoder_weights"], cast(PerFrame, self.stages.frames)
+        if wanted is not None:
             self.load_encoder(wanted)
+        elif frames.frozen and self.hparams["weights"] is None and any(True for _ in frames.parameters()):
+            rank_zero_warn("freeze_encoder=true without weights: the 2D network stays as random as it is now")
 
     def load_encoder(self, name_or_path: str | Path) -> None:
         """Gives the 2D network the weights of an Inception-v1, or of an I3D summed over time; its classifier is left.
@@ -73,7 +77,3 @@ class FrameSequenceNetwork(VideoNetwork):
 
         encoder = cast(InceptionEncoder, cast(PerFrame, self.stages.frames).network)
         encoder.stages.load_state_dict(encoder_state(read_weights(name_or_path), self), strict=True)
-
-    def no_loss(self) -> Tensor:
-        """Zero, with a gradient of zeros for all parameters: the other ranks wait for them after an empty batch too."""
-        return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0

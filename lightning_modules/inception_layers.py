@@ -111,6 +111,12 @@ class MaxPooling(nn.Module):
             before = [same_padding(*axis)[0] for axis in axes]
         else:
             before = [(size - 1) // 2 if step == 1 else 0 for size, step in zip(self.kernel, self.stride, strict=True)]
+        sizes = zip(x.shape[2:], before, self.kernel, self.stride, strict=True)
+        if any(size + 2 * pad + step <= kernel for size, pad, kernel, step in sizes):
+            raise ValueError(
+                f"nothing is left of {tuple(x.shape[2:])} places by a pooling over {self.kernel}: give longer clips or "
+                "larger crops"
+            )
         # Rounding up adds the one place more that SAME has at the end.
         pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d
         return pool(x, self.kernel, self.stride, before, ceil_mode=True)

@@ -127,6 +127,8 @@ def _inflated_layer(
     frames, stride = (
         f(name, layer) if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)) else 1 for f in (pooling_frames, time_stride)
     )
+    if getattr(layer, "divisor_override", None) is not None or getattr(layer, "return_indices", False):
+        raise ValueError(f"layer {name!r}: a {type(layer).__name__} with divisor_override or return_indices")
     if isinstance(layer, nn.MaxPool2d):
         return nn.MaxPool3d(
             (frames, *_pair(layer.kernel_size)),
@@ -144,6 +146,8 @@ def _inflated_layer(
         return adaptive((1, *_pair(layer.output_size)))
     if isinstance(layer, nn.Dropout2d):
         return nn.Dropout3d(layer.p, layer.inplace)
+    if type(layer).__name__.endswith(("2d", "Shuffle", "Unshuffle")) and not any(True for _ in layer.children()):
+        raise ValueError(f"layer {name!r}: a {type(layer).__name__} cannot be inflated")
     return None
 
 

@@ -124,7 +124,7 @@ class Video2Vec(FrameSequenceNetwork):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Mean over clips of the sum of the tasks' squared errors."""
         if batch.num_videos == 0:
-            return self.no_loss()
+            return self.learn_nothing(batch, lambda x: self.loss_of(self.clip_errors(x)))
         errors = self.clip_errors(self.normalize(batch))
         loss = self.loss_of(errors).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.clips))

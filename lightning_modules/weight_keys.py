@@ -19,6 +19,9 @@ INCEPTION_V1 = "lightning_modules.inception.InceptionV1"
 C3D = "lightning_modules.c3d.C3D"
 
 
+_CENTERED = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # pixels from -1 to 1
+
+
 @dataclass(frozen=True)
 class Naming:
     """How one family of checkpoints names its weights.
@@ -109,7 +112,7 @@ NAMINGS: tuple[Naming, ...] = (
     Naming(
         "I3D as in piergiaj/pytorch-i3d",
         I3D,
-        {},
+        {"padding": "same", **_CENTERED},
         sign="Conv3d_1a_7x7.conv3d.weight",
         rules=(
             (r"logits\.conv3d\.(weight|bias)", r"Logits.conv.\1"),
@@ -121,7 +124,7 @@ NAMINGS: tuple[Naming, ...] = (
     Naming(
         "GoogLeNet of torchvision",
         INCEPTION_V1,
-        {"padding": "symmetric", "bn_scale": True, "dropout": 0.2},
+        {"padding": "symmetric", "bn_scale": True, "dropout": 0.2, **_CENTERED},
         sign="inception3a.branch1.conv.weight",
         rules=(
             (r"fc\.weight", "Logits.conv.weight"),

@@ -53,7 +53,10 @@ def look_like(trained: Trained, num_clips: int, decoder: str, whole: bool = Fals
         raise ValueError(f"num_clips={num_clips}: must be at least 1")
     clips: dict[str, Any] = {"resize": None, "frame_interval": 1, "fps": None, "short_videos": "loop"} | trained.clips
     if not {"num_frames", "crop_size"} <= clips.keys():
-        raise ValueError(f"checkpoint {str(trained.path)!r} does not say what its clips were like")
+        raise ValueError(
+            f"checkpoint {str(trained.path)!r} does not say what its clips were like; convert it again with "
+            "`python -m pipeline weights convert`"
+        )
     sizes = (clips["num_frames"], clips["frame_interval"], clips["fps"], clips["short_videos"])
     shape = ClipShape(*sizes, clips.get("segments", False))
     taken = replace(shape, num_frames=1) if whole else shape

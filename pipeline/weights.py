@@ -8,6 +8,9 @@ from lightning_modules import VideoClassifier
 from lightning_modules.fetching import cache_folder, fetch, find_published, sha256_of
 from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED, Published
+from lightning_modules.weight_keys import C3D, I3D, INCEPTION_V1
+
+_USUAL = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "c3d-sports1m"}
 
 
 def weights(request: list[str], out: Path | None = None, num_classes: int | None = None) -> None:
@@ -58,8 +61,11 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
         "source": {"name": name, "sha256": sha256_of(Path(told.path))},
     }
     model.on_save_checkpoint(checkpoint)
-    if told.published is not None:
-        checkpoint["datamodule_hyper_parameters"] = told.published.clip_settings
+    usual = told.published
+    if usual is None and told.class_names is None:  # a file of others: its pixels as for the published one of its kind
+        usual = find_published(_USUAL[told.class_path])
+    if usual is not None:
+        checkpoint["datamodule_hyper_parameters"] = usual.clip_settings
     out.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(out) as temporary:
         torch.save(checkpoint, temporary)

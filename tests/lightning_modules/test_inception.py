@@ -109,3 +109,8 @@ def test_googlenet_is_torchvisions_where_that_imports(tmp_path):
         x = torch.randn(2, 3, size, size)
         with torch.inference_mode():
             torch.testing.assert_close(ours.clip_logits(x[:, :, None]), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_too_few_frames_are_one_sentence():
+    with pytest.raises(ValueError, match=r"nothing is left of .* by a pooling over"):
+        I3D(num_classes=2, padding="symmetric").clip_logits(torch.zeros(1, 3, 1, 64, 64))

@@ -143,3 +143,18 @@ def test_keys_that_do_not_match_are_all_named():
     named = "Logits.conv.weight, extra, Mixed_5c.b0.conv.weight"
     with pytest.raises(ValueError, match=f"cannot be inflated into Sequential: {named} do not match"):
         inflate_weights(state, I3D(num_classes=3).stages, in_3d)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.AvgPool2d(2, divisor_override=1),
+        torch.nn.MaxPool2d(2, return_indices=True),
+        torch.nn.InstanceNorm2d(3),
+        torch.nn.PixelShuffle(2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_that_knows_two_dimensions_only_is_refused(layer):
+    with pytest.raises(ValueError, match=f"layer '0': a {type(layer).__name__}"):
+        inflate_network(torch.nn.Sequential(layer))

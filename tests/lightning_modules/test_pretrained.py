@@ -12,10 +12,12 @@ import torch
 
 from lightning_modules import C3D, CNNLSTM, I3D, InceptionV1, VideoClassifier
 from lightning_modules.array_pickles import read_arrays
+from lightning_modules.checkpoints import read_checkpoint
 from lightning_modules.fetching import CACHE_VARIABLE, fetch, find_published
 from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED
 from lightning_modules.weight_keys import NAMINGS
+from pipeline.weights import convert
 
 
 def random_like(shapes):
@@ -117,6 +119,11 @@ def test_piergiajs_names_and_missing_counters(tmp_path, i3d_weights):
     again = read_weights(save(theirs, tmp_path / "rgb_imagenet.pt"))
     assert told.state.keys() == again.state.keys()
     assert all(torch.equal(value, again.state[key]) for key, value in told.state.items())
+    for wrong in ({"padding": "symmetric"}, {"mean": (0.4, 0.5, 0.5)}):
+        with pytest.raises(ValueError, match=r"the weights want (padding|mean)="):
+            I3D.from_pretrained(tmp_path / "rgb_imagenet.pt", **wrong)
+    converted = convert(str(tmp_path / "rgb_imagenet.pt"), tmp_path / "converted.ckpt")
+    assert read_checkpoint(converted)["datamodule_hyper_parameters"]["fps"] == 25
     theirs["Mixed_9z.b0.conv3d.weight"] = torch.zeros(1)
     theirs["surplus"] = torch.zeros(1)
     with pytest.raises(
