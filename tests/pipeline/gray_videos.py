@@ -93,7 +93,7 @@ def command(out: Path, videos: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "pipeline", *words, *more]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 150) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"

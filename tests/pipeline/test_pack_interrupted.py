@@ -161,7 +161,7 @@ def test_an_interrupt_ends_the_run_at_once(videos: Path, tmp_path: Path) -> None
     run = subprocess.Popen(command(tmp_path / "out", videos), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: list((tmp_path / "out").glob(".*.partial")))
     run.send_signal(signal.SIGINT)
-    _, errors = run.communicate(timeout=60)  # the endless video would take minutes
+    _, errors = run.communicate(timeout=150)  # the endless video would take longer
     assert run.returncode == 130
     assert errors.splitlines()[-1] == "error: interrupted"
     assert not list((tmp_path / "out").glob(".*.partial"))
