@@ -1,7 +1,6 @@
 """What `doctor` looks at on each machine: decoder, dataset, disk, wandb, GPU. Nothing here waits for another one."""
 
 import hashlib
-import netrc
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from datamodules.decoding import decode_frames, describe_decoder
 from datamodules.encoding import encode_frames
 from datamodules.shards import DatasetIndex
 from pipeline.doctor_findings import SkippedCheck
+from pipeline.wandb_run import has_key
 
 LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "ray", "numpy", "pyarrow", "av", "decord", "torchcodec")
 LEAST_FREE = {"temporary files": 2 * 2**30, "storage": 10 * 2**30, "cache": 2**30}  # bytes
@@ -124,10 +124,9 @@ def check_wandb(logs: bool | None, mode: str | None) -> str:
     if logs is False:
         raise SkippedCheck("the configuration has no WandbLogger, or one that is offline")
     mode = os.environ.get("WANDB_MODE", "auto") if mode in (None, "auto") else mode
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or _is_in_netrc()
     if mode in ("offline", "disabled", "dryrun"):
         return f"mode {mode}: no server is needed"
-    if not has_key:
+    if not has_key():
         if mode == "online":
             raise ValueError("wandb is to be online and has no key: set WANDB_API_KEY on the nodes, or mode offline")
         return "no key is set, so it is offline; `wandb sync` uploads afterwards"
@@ -173,10 +172,3 @@ def check_gpu(wanted: bool | None) -> str:
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         told.append(f"{name}, {total / 2**30:.0f} GiB, {'bf16' if bf16 else 'no bf16: use 16-mixed or 32-true'}")
     return "; ".join(f"{told.count(each)} x {each}" for each in dict.fromkeys(told))
-
-
-def _is_in_netrc() -> bool:
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError, RuntimeError):
-        return False

@@ -1,10 +1,12 @@
 """A local cluster for the tests of this folder: started by the command, always ended."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -76,3 +78,13 @@ def local(folder: Path, run_jobs: Run) -> state.LocalCluster:
     assert recorded is not None
     assert recorded.address in finished.stdout
     return recorded
+
+
+def wait_for_log(run_jobs: Run, job: str, pattern: str, seconds: float = 150) -> re.Match[str]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        log = run_jobs("logs", job).stdout
+        if found := re.search(pattern, log):
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"{pattern!r} never appeared in:\n{log}")

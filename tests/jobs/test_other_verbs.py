@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from jobs.upload import LARGEST_UPLOAD
 from pipeline.evaluate import evaluate
 from pipeline.features import features, read_features
 from pipeline.predictions import read_predictions
-from tests.jobs.conftest import SPEC, Run, environment_in
+from tests.jobs.conftest import SPEC, Run, environment_in, wait_for_log
 from tests.pipeline.conftest import fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -68,16 +67,6 @@ def test_features_on_two_ranks_are_as_in_one_process(
     together, two = read_features(folder / "together.parquet")
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert two.equals(one)
-
-
-def wait_for_log(run_jobs: Run, job: str, pattern: str) -> re.Match[str]:
-    deadline = time.monotonic() + 150
-    while time.monotonic() < deadline:
-        log = run_jobs("logs", job).stdout
-        if found := re.search(pattern, log):
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"{pattern!r} never appeared in:\n{log}")
 
 
 def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(

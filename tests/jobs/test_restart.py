@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,10 @@ import yaml
 from jobs import state
 from jobs.results import RunFolder
 from tests.jobs import disturbances
-from tests.jobs.conftest import SPEC, Run
+from tests.jobs.conftest import SPEC, Run, wait_for_log
 from tests.jobs.own_module import CONFIG
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-def wait_for_log(run_jobs: Run, job: str, pattern: str, seconds: float = 150) -> re.Match[str]:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        log = run_jobs("logs", job).stdout
-        if found := re.search(pattern, log):
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"{pattern!r} never appeared in:\n{log}")
 
 
 def fit(run_jobs: Run, name: str, *more: str, every: int = 3) -> str:
