@@ -97,7 +97,8 @@ def browser() -> Iterator[Browser]:
     name = find_browser()
     assert name is not None
     ours, theirs = os.pipe(), os.pipe()  # what it reads, what it writes; it wants them as files 3 and 4
-    command = f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}'
+    limit = "timeout --signal=KILL 280"  # one that hangs goes, and its pipes with it
+    command = f'exec {limit} "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}'
     with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as home:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         options += ["--remote-debugging-pipe", f"--user-data-dir={home}", "--host-resolver-rules=MAP * ~NOTFOUND"]
