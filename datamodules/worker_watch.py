@@ -22,6 +22,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from datamodules.freed_memory import keep_freed_memory
+
 Answer = TypeVar("Answer")
 
 IDLE = -1
@@ -55,6 +57,7 @@ class WorkerBoard:
 
     def enter(self, worker: int) -> None:
         """Called in a worker when it starts: from now on it also ends when the training process is gone."""
+        keep_freed_memory()
         self._shared[worker, _PID] = os.getpid()
         processes = (os.getppid(), self._owner)
         threading.Thread(target=_end_with, args=processes, daemon=True, name="end with parent").start()

@@ -22,6 +22,7 @@ import ray.train
 import ray.train.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from datamodules import freed_memory
 from jobs.backend import SigtermTorchConfig
 from jobs.oversight import Overseer
 from jobs.pulse import Board
@@ -150,7 +151,7 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any) -> ray.tra
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
             callbacks=[RecordFailures(spec.storage_path, str(spec.name), board)],  # type: ignore[list-item] # likewise
-            worker_runtime_env={"env_vars": loopback_variables()},
+            worker_runtime_env={"env_vars": {**freed_memory.environment(), **loopback_variables()}},
         ),
     )
 

@@ -16,6 +16,7 @@ import ray
 import ray.train
 import ray.train.torch
 
+from datamodules import freed_memory
 from jobs.results import RunFolder, one_line
 from jobs.spec import Job
 from jobs.watch import RecordFailures
@@ -60,7 +61,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> tu
             storage_path=run.address,
             failure_config=ray.train.FailureConfig(max_failures=spec.max_failures),
             callbacks=[RecordFailures(spec.storage_path, str(spec.name), work=args[0])],  # type: ignore[list-item]
-            worker_runtime_env={"env_vars": variables},
+            worker_runtime_env={"env_vars": {**freed_memory.environment(), **variables}},
         ),
     )
     try:

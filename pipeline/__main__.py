@@ -12,6 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from datamodules.freed_memory import keep_freed_memory
 from pipeline.ending import exit_status, last_words
 from pipeline.words import call_with_words, explain
 
@@ -64,6 +65,7 @@ def main(args: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {every}"
         return _complain(f"there is no verb {verb!r}; {hint}")
+    keep_freed_memory()
     try:
         if verb in LIGHTNING_VERBS:
             _verb("training", "main")(words, for_a_person=True)

@@ -127,14 +127,14 @@ def test_a_worker_that_is_killed_between_videos(motion_dataset):
 def test_a_worker_that_is_stopped_between_videos_ends_the_run(motion_dataset):
     data = ShardedVideoDataModule(
         str(motion_dataset), batch_size=2, num_frames=4, crop_size=32, flip_probability=0.0, num_workers=1,
-        worker_start="fork", worker_timeout_s=4,
+        worker_start="fork", worker_timeout_s=10,
     )  # fmt: skip
     loader = data.train_dataloader()
     batches = iter(loader)
     next(batches)
     time.sleep(0.5)
     os.kill(int(loader._watch._board.look()[0, 0]), signal.SIGSTOP)
-    with pytest.raises(WorkerFailedError, match=r"gave no batch for 4 s \(worker_timeout_s\) and was killed"):
+    with pytest.raises(WorkerFailedError, match=r"gave no batch for 10 s \(worker_timeout_s\) and was killed"):
         list(batches)
 
 
