@@ -1,0 +1,85 @@
+"""What do page faults cost a training step? With the C library's own ways, and with `keep_freed_memory`.
+
+Each measurement is a process of its own, the two sides taking turns: steps of a C3D on made clips, in the main thread
+or, as under Ray, in another. Processor time is compared, so that other work on the machine matters little.
+
+    python -m benchmarks.freed_memory --rounds 5
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+
+
+def steps(width: int, number: int, keep: bool, in_thread: bool) -> None:
+    """Trains, and prints user seconds, system seconds and page faults a step."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from datamodules.freed_memory import keep_freed_memory
+    from lightning_modules import C3D
+
+    if keep and not keep_freed_memory():
+        raise SystemExit("this C library cannot be told to keep freed memory")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = C3D(num_classes=8, width=width, num_frames=16, crop_size=56, batch_norm=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    clips, labels = torch.randn(4, 3, 16, 56, 56), torch.arange(4)
+
+    def train(times: int) -> resource.struct_rusage:
+        for _ in range(times):
+            optimizer.zero_grad()
+            cross_entropy(model.clip_logits(clips), labels).backward()
+            optimizer.step()
+        return resource.getrusage(resource.RUSAGE_SELF)
+
+    def measure() -> None:
+        before, after = train(6), train(number)
+        spent = [getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime", "ru_minflt")]
+        print(json.dumps([each / number for each in spent]))
+
+    if in_thread:
+        thread = threading.Thread(target=measure)
+        thread.start()
+        thread.join()
+    else:
+        measure()
+
+
+def main() -> None:
+    """Prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--width", type=int, default=12, help="channels of C3D's first layer")
+    parser.add_argument("--one", choices=["default", "keep"], help=argparse.SUPPRESS)
+    parser.add_argument("--thread", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        steps(options.width, options.steps, options.one == "keep", options.thread)
+        return
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-m", "benchmarks.freed_memory", "--steps", str(options.steps)]
+    for where in ([], ["--thread"]):
+        measured: dict[str, list[list[float]]] = {"default": [], "keep": []}
+        for _ in range(options.rounds):
+            for one, seen in measured.items():
+                words = [*command, "--width", str(options.width), "--one", one, *where]
+                seen.append(json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, env=plain).stdout))
+        for one, seen in measured.items():
+            user, system, faults = (statistics.median(column) for column in zip(*seen, strict=True))
+            thread = "another" if where else "main"
+            print(f"{thread} thread, {one}: {user:.4f} + {system:.4f} s, {faults:.0f} faults a step")
+        ratios = [sum(keep[:2]) / sum(default[:2]) for default, keep in zip(*measured.values(), strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(f"  processor time, keep / default: {middle:.3f}, quartiles {low:.3f} and {high:.3f}")
+
+
+if __name__ == "__main__":
+    main()
