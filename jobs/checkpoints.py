@@ -13,11 +13,8 @@ controller has asked the rank.
 """
 
 import fcntl
-import hashlib
 import json
-import os
 import shutil
-import tempfile
 import time
 import uuid
 import zipfile
@@ -274,9 +271,8 @@ class CheckpointStore:
 
     def _copies(self) -> Path:
         """This node's folder for copies of objects of this run."""
-        mark = hashlib.sha256(self._run.address.encode()).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"arp-checkpoints-{os.getuid()}-{mark}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = self._run.on_this_node() / "copies"
+        folder.mkdir(exist_ok=True)
         return folder
 
 

@@ -12,9 +12,12 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from jobs import pulse
 from jobs.checkpoints import CheckpointStore
+from jobs.metrics_copy import MetricsCopy
 from pipeline.preemption import LateAgreement
 
-store: CheckpointStore | None = None  # of this process's run; set by the train worker before the Trainer starts
+# Of this process's run; set by the train worker before the Trainer starts.
+store: CheckpointStore | None = None
+metrics_copy: MetricsCopy | None = None
 
 
 class LeaveError(Exception):
@@ -78,6 +81,12 @@ class ReportCheckpoints(Checkpoint):
         self._to_leave = LateAgreement()
         self._to_save = LateAgreement()
         self._pulse = pulse.current or pulse.Pulse(0, 1, "")
+        self._copy_is_old = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Brings metrics.csv to a node that does not have it."""
+        if metrics_copy is not None and trainer.is_global_zero:
+            metrics_copy.begin(Path(trainer.default_root_dir))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A resumed run does not save the checkpoint that it came from again."""
@@ -87,7 +96,9 @@ class ReportCheckpoints(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """For the watch: the batch has come."""
+        """For the watch: the batch has come. By now all is logged that belongs to the steps before."""
+        if self._copy_is_old:
+            self._copy_metrics(trainer)
         self._pulse.at(f"step {trainer.global_step + 1}, forward")
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Any) -> None:
@@ -140,14 +151,19 @@ class ReportCheckpoints(Checkpoint):
             self._save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last checkpoint must be there.
+        """The last checkpoint must be there, and metrics.csv too, to its last row.
 
         Raises:
             LastCheckpointError: On rank 0: it could not be written.
         """
         self._finish_agreements()
+        self._copy_metrics(trainer)
         if self._failure is not None:
             raise LastCheckpointError(f"training is done, but its last checkpoint cannot be written: {self._failure}")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """What the last rows say of it."""
+        self._copy_metrics(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Drops what would be in the way of an exit in order."""
@@ -180,8 +196,15 @@ class ReportCheckpoints(Checkpoint):
         self._failure = writer.failure
         self._saved_at = time.monotonic()
         if trainer.is_global_zero and writer.failure is None:
+            self._copy_metrics(trainer)
+            self._copy_is_old = True  # the row of this step is completed after this
             shown = (f"{name} {value:.4g}" for name, value in metrics.items())
             print(f"checkpoint reported: {', '.join(shown)}", flush=True)
+
+    def _copy_metrics(self, trainer: pl.Trainer) -> None:
+        self._copy_is_old = False
+        if metrics_copy is not None and trainer.is_global_zero:
+            metrics_copy.store()
 
     def _metrics(self, trainer: pl.Trainer) -> dict[str, Any]:
         """What was logged last; the metrics of a validation only with the weights that it measured."""

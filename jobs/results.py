@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ class RunFolder:
         self.path = f"{root}/{name}"
         self.address = f"{storage_path}/{name}"
         self.is_local = isinstance(self.filesystem, pyarrow.fs.LocalFileSystem)
+
+    def on_this_node(self) -> Path:
+        """The run's folder; where that is a URI, a folder of this node's for what goes there and comes from there."""
+        if self.is_local:
+            return Path(self.path)
+        mark = hashlib.sha256(self.address.encode()).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"arp-run-{os.getuid()}-{mark}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def write_config(self, text: str) -> None:
         """Write `config.yaml`."""

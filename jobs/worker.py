@@ -20,6 +20,7 @@ from ray.train.collective import broadcast_from_rank_zero
 import jobs
 from jobs import pulse
 from jobs.checkpoints import CheckpointStore, NoCheckpointLeftError, SavedCheckpoint
+from jobs.metrics_copy import MetricsCopy
 from jobs.results import RunFolder
 from jobs.spec import OVERLAY_FILE, Job, JobSpec
 from jobs.staging import resolve
@@ -99,8 +100,10 @@ def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, pulse.Pulse]:
         raise _refused(found["refused"])
     if "lost" in found:
         raise OSError(found["lost"])
-    reporting.store = store if verb == "fit" else None
     newest = SavedCheckpoint(**found["newest"]) if found.get("newest") else None
+    if verb == "fit":
+        reporting.store = store
+        reporting.metrics_copy = MetricsCopy(RunFolder(spec.storage_path, str(spec.name)), newest is not None)
     return (store.fetch(newest) if newest is not None else None), pulse.current
 
 
@@ -169,13 +172,15 @@ def run_id(spec: JobSpec) -> str:
 def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> list[str]:
     """The whole command line of this worker.
 
-    In front, so that the user's own settings win: the run's folder as default_root_dir. Behind, so that they win over
-    the user's: the overlay, the accelerator, and the checkpoint to go on from, if the run has one.
+    In front, so that the user's own settings win: the run's folder as default_root_dir; where that is a URI, one on
+    this node for a fit's metrics.csv, which is copied from there. Behind, so that they win over the user's: the
+    overlay, the accelerator, and the checkpoint to go on from, if the run has one.
     """
     verb, *rest = resolve(args, upload_root())
     whole = [verb]
-    if "://" not in spec.storage_path:
-        whole.append(f"--trainer.default_root_dir={spec.storage_path}/{spec.name}")
+    run = RunFolder(spec.storage_path, str(spec.name))
+    if run.is_local or verb == "fit":
+        whole.append(f"--trainer.default_root_dir={run.on_this_node()}")
     whole += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
     return whole if checkpoint is None else [*whole, f"--ckpt_path={checkpoint}"]
 

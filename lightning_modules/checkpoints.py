@@ -4,6 +4,7 @@ Plain data, tensors, and classes from packages that are allowed: nothing else is
 """
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 _TRUSTED_PACKAGES = ("lightning_modules",)
+_URL = re.compile(r"\w\w+:/")  # `Path` makes one slash of two
 
 
 class SavedNetwork(pl.LightningModule):
@@ -121,7 +123,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: not a checkpoint of a `VideoNetwork`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"checkpoint {str(path)!r}: no such file")
+        hint = "; a checkpoint at a URL has to be copied to this machine first" if _URL.match(str(path)) else ""
+        raise FileNotFoundError(f"checkpoint {str(path)!r}: no such file{hint}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds: of pickle, of zip, its own

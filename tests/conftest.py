@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3_server import s3_server  # noqa: F401 # a fixture, one server for all
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A shell's background job ignores Ctrl-C, and so would every command that the tests start and interrupt.

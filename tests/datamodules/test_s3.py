@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,30 +14,9 @@ from datamodules.manifest import ShardFormatError
 from datamodules.remote_errors import ShardUnavailableError
 from datamodules.remote_shards import Patience
 from datamodules.shards import DatasetIndex
+from tests.s3_server import environment_for
 
 QUICK = Patience(tries=8, first_wait_s=0.05, longest_wait_s=0.2, timeout_s=0.5)
-
-
-@pytest.fixture(scope="module")
-def s3_server():
-    """The process and URL of an empty S3 server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
@@ -47,15 +25,7 @@ def bucket(s3_server, motion_dataset, tmp_path, monkeypatch):
     import s3fs
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_server[1],
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }.items():
+    for name, value in environment_for(s3_server[1]).items():
         monkeypatch.setenv(name, value)
     filesystem = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
     if not filesystem.exists("bucket"):

@@ -1,6 +1,7 @@
 """Callbacks that disturb a run from within, with real signals, each moment once; the file travels with the job."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -95,6 +96,24 @@ class Seen(pl.Callback):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         words = [trainer.current_epoch, trainer.global_step - 1, trainer.world_size, rate, *batch.keys]
         print(*words, file=self.file)
+
+
+class LosesItsNode(pl.Callback):
+    """Once, in the step after the tenth: what this node has of the run is gone, and so is the process.
+
+    Args:
+        folder: Where it is noted that this has been.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_after_backward(self, trainer, pl_module):
+        marker = self.folder / "node-lost"
+        if trainer.global_step == 10 and not marker.exists():
+            marker.touch()
+            shutil.rmtree(trainer.default_root_dir)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Hangs(pl.Callback):
