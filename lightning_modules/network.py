@@ -20,6 +20,7 @@ from lightning_modules.optimization import (
     Schedule,
     batch_scale,
     make_optimizer,
+    note_batch_scale,
     rate_factor,
     refuse_bad_options,
     share_done,
@@ -214,6 +215,11 @@ class VideoNetwork(SavedNetwork):
         freeze_layers(self, self._frozen)
         return self
 
+    def on_train_start(self) -> None:
+        """A run that goes on with another batch has its own rate from its first step on."""
+        for optimizer in self.trainer.optimizers:
+            note_batch_scale(optimizer, batch_scale(self.trainer, self.hparams["scale_learning_rate_from"]))
+
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Keys dropout by (seed, epoch, batch, rank), so that a resumed run draws what an undisturbed one would."""
         torch.manual_seed(seed_of(self.draw_key(batch_idx)))
@@ -252,9 +258,8 @@ class VideoNetwork(SavedNetwork):
                 "they could go by; set trainer.max_epochs or trainer.max_steps"
             )
         optimizer = make_optimizer(self, hp)
-        # In the factor, not in the optimizer's rate, which a checkpoint brings back: a run that resumes with another
-        # batch takes its own rate from its second step on.
-        scale = batch_scale(trainer, hp["scale_learning_rate_from"])
+        scale = batch_scale(trainer, hp["scale_learning_rate_from"])  # of this batch; a checkpoint may bring another's
+        note_batch_scale(optimizer, scale)
 
         def factor(_: int) -> float:
             return scale * rate_factor(hp, share_done(trainer), 1 / max(1, total))

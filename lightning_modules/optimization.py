@@ -94,6 +94,17 @@ def batch_scale(trainer: pl.Trainer, base: int | None) -> float:
     return size * trainer.world_size * trainer.accumulate_grad_batches / base
 
 
+def note_batch_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
+    """Takes the scale of the batch into the optimizer's state, where a checkpoint has it beside the rate.
+
+    An optimizer that a checkpoint has brought the rate of another batch gets the rate of this one, for the first step
+    too. A checkpoint without the scale is left as it is: the schedule sets the rate after that step.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] *= scale / group.get("batch_scale", scale)
+        group["batch_scale"] = scale
+
+
 def share_done(trainer: pl.Trainer) -> float:
     """The share of a run that is done, in [0, 1]; 0 for ever in a run without an end.
 

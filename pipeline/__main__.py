@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from datamodules.freed_memory import keep_freed_memory
-from pipeline.ending import exit_status, last_words
+from pipeline.ending import exit_status, is_told_by_another, last_words
 from pipeline.words import call_with_words, explain
 
 LIGHTNING_VERBS = {
@@ -81,7 +81,7 @@ def main(args: Sequence[str] | None = None) -> int:
         told = last_words(stop) or ("interrupted" if isinstance(stop, KeyboardInterrupt) else None)
         if told is None:
             raise
-        return _complain(told, exit_status(stop))
+        return exit_status(stop) if is_told_by_another(stop) else _complain(told, exit_status(stop))
     return 0
 
 

@@ -1,5 +1,7 @@
 """What a person is told last when training ends before its time; imports nothing heavy."""
 
+import os
+
 PREFIX = "error: "
 
 
@@ -19,3 +21,8 @@ def exit_status(error: BaseException) -> int:
 def was_interrupted(error: BaseException) -> bool:
     """Lightning makes a SystemExit of Ctrl-C."""
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
+
+
+def is_told_by_another(error: BaseException) -> bool:
+    """Whether a lower rank on this machine tells the same: Ctrl-C goes to all processes of a terminal."""
+    return was_interrupted(error) and os.environ.get("LOCAL_RANK", "0") != "0"

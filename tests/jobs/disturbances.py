@@ -91,10 +91,12 @@ class Seen(pl.Callback):
         self.file = (self.folder / f"{pulse.current.group}-{trainer.global_rank}.txt").open("w", buffering=1)
         print(time.time(), trainer.global_step, file=self.file)
 
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.rate = optimizer.param_groups[0]["lr"]
+
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         time.sleep(self.delay)
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        words = [trainer.current_epoch, trainer.global_step - 1, trainer.world_size, rate, *batch.keys]
+        words = [trainer.current_epoch, trainer.global_step - 1, trainer.world_size, self.rate, *batch.keys]
         print(*words, file=self.file)
 
 

@@ -130,6 +130,5 @@ def test_nodes_come_and_go(nodes: Nodes, origin: Path, motion_dataset: Path) -> 
     train = sorted(index.entry(int(row)).key for row in index.rows("train"))
     assert sorted(keys) == list(range(EPOCHS))
     assert all(sorted(names) == train for names in keys.values()), "each epoch has each video once"
-    for attempt in found:  # a step is begun with the rate that the checkpoint brought
-        rates = {(int(words[2]), float(words[3])) for words in attempt.lines if int(words[1]) > attempt.start}
-        assert rates <= {(2, RATE), (1, RATE / 2)}
+    rates = [{(int(words[2]), float(words[3])) for words in attempt.lines} for attempt in found]
+    assert rates == [{(2, RATE)}, {(1, RATE / 2)}, {(2, RATE)}, {(1, RATE / 2)}], "from the first step on"

@@ -31,6 +31,17 @@ class RecordClips(pl.Callback):
                 print(batch.keys[video], hashlib.sha256(clip.numpy().tobytes()).hexdigest(), file=file)
 
 
+class RecordRates(pl.Callback):
+    """The learning rate that each optimizer step takes, a line each."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_before_optimizer_step(self, trainer, model, optimizer):
+        with self.path.open("a") as file:
+            print(optimizer.param_groups[0]["lr"], file=file)
+
+
 def recorded(folder):
     """{(rank, step): keys}."""
     lines = [(int(path.stem[4:]), line.split()) for path in folder.iterdir() for line in path.open()]

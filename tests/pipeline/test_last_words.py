@@ -9,7 +9,7 @@ import traceback
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.ending import last_words
+from pipeline.ending import is_told_by_another, last_words
 from tests.pipeline.test_preemption import end, start, wait_for
 from tests.pipeline.test_run import config  # noqa: F401 # a fixture
 
@@ -51,6 +51,15 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(config, tmp_pa
         "step-00000002.ckpt",
         "step-00000004.ckpt",
     ]
+
+
+@pytest.mark.parametrize(("rank", "quiet"), [("0", False), ("1", True)])
+def test_of_the_ranks_of_a_terminal_one_says_that_it_was_interrupted(monkeypatch, rank, quiet):
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    stop = SystemExit(1)
+    stop.__context__ = KeyboardInterrupt()  # as Lightning does
+    assert is_told_by_another(stop) is quiet
+    assert not is_told_by_another(ValueError("of this rank alone"))
 
 
 @pytest.mark.slow

@@ -163,11 +163,14 @@ def test_resuming_with_another_batch_size_keeps_to_the_schedule_by_samples(confi
     """After 16 of 80 samples 8 a batch: 24 of 80 after the next step, though 5 of the epoch's 7 steps."""
     model = {"lr_schedule": "multi_step", "lr_milestones": [0.35], "scale_learning_rate_from": 4}
     assert main(["fit", "--config", config("first", model)]) == 0
-    second = config("second", model, data={"batch_size": 8})
+    callback = {"class_path": "tests.pipeline.recording.RecordRates", "init_args": {"path": str(tmp_path / "rates")}}
+    second = config("second", model, data={"batch_size": 8}, callbacks=[callback])
     assert main(["fit", "--config", second, "--ckpt_path", str(tmp_path / "first/step=4.ckpt")]) == 0
     found = {step: rates(tmp_path / f"second/step={step}.ckpt")[0] for step in range(5, 13)}
     # 24 samples are left of the first epoch, 3 steps of 8; the rate is doubled with the batch.
     assert found == pytest.approx({5: 0.1} | dict.fromkeys(range(6, 13), 0.01))
+    used = [float(rate) for rate in (tmp_path / "rates").read_text().split()]
+    assert used == pytest.approx([0.1, 0.1] + [0.01] * 6), "the first step has it already"
 
 
 @pytest.mark.parametrize(
