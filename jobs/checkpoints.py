@@ -17,8 +17,6 @@ import json
 import shutil
 import time
 import uuid
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,12 +25,14 @@ from typing import Any
 import pyarrow.fs
 
 from datamodules.aside import write_aside
-from jobs.results import RunFolder, best_of, plain
+from jobs.results import RunFolder, plain
+from pipeline.checkpoint_choice import best_first, checkpoint_name, damage_of, to_keep
 
 FOLDER = "checkpoints"
 RECORD_FILE = "checkpoints.json"
 DAMAGED_SUFFIX = ".damaged"  # what a checkpoint that was met damaged is renamed to
 _CHUNK = 2**24
+_DIGITS = 10  # of the step in a name
 
 
 class NoCheckpointLeftError(ValueError):
@@ -107,9 +107,9 @@ class CheckpointStore:
             OSError: It could not be written; the record and what it names are as they were.
         """
         before = self.saved()
-        name = f"step-{step:010d}.ckpt"
+        name = checkpoint_name(step, _DIGITS)
         if any(each.file == name for each in before):  # the same step once more: what is named is never written over
-            name = f"step-{step:010d}-{uuid.uuid4().hex[:6]}.ckpt"
+            name = name.replace(".ckpt", f"-{uuid.uuid4().hex[:6]}.ckpt")
         path = f"{self._folder}/{name}"
         try:
             size = self._write(write, path)
@@ -215,23 +215,23 @@ class CheckpointStore:
         while whole and self.damage(whole[-1]) is not None:
             whole.pop()
         last = whole[-1] if whole else None
-        while whole:
-            best = whole[best_of([(each.file, each.metrics) for each in whole], self._monitor, self._mode)]
+        scored = best_first(self._scores(whole), self._mode)
+        newest_first = [place for place in reversed(range(len(whole))) if place not in scored]
+        for best in (whole[place] for place in (*scored, *newest_first)):
             if best is last or self.damage(best) is None:
                 yield "best", best
                 break
-            whole.remove(best)
         if last is not None:
             yield "last", last
 
     def _kept(self, saved: list[SavedCheckpoint]) -> list[SavedCheckpoint]:
         """The newest K and the best K, in order."""
-        kept = {each.file for each in saved[-self._keep :]}
-        rest = [each for each in saved if isinstance(each.metrics.get(self._monitor), int | float)]
-        for _ in range(min(self._keep, len(rest))):
-            best = rest.pop(best_of([(each.file, each.metrics) for each in rest], self._monitor, self._mode))
-            kept.add(best.file)
-        return [each for each in saved if each.file in kept]
+        kept = to_keep(self._scores(saved), self._keep, self._keep, self._mode)
+        return [each for place, each in enumerate(saved) if place in kept]
+
+    def _scores(self, saved: list[SavedCheckpoint]) -> list[float | None]:
+        found = (each.metrics.get(self._monitor) for each in saved)
+        return [score if isinstance(score, int | float) else None for score in found]
 
     def _write(self, write: Callable[[Path], object], path: str) -> int:
         """Returns the size."""
@@ -274,27 +274,6 @@ class CheckpointStore:
         folder = self._run.on_this_node() / "copies"
         folder.mkdir(exist_ok=True)
         return folder
-
-
-def damage_of(path: Path, size: int) -> str | None:
-    """What is wrong with a file that torch wrote; None where every byte is as it was written.
-
-    Args:
-        path: The file.
-        size: What it had, in bytes, when it was written.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    now = path.stat().st_size
-    if now != size:
-        return f"it has {now} bytes of {size}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
-        return "its table of contents cannot be read"
-    return None if broken is None else f"the checksum of {broken} does not fit"
 
 
 def _name(path: str) -> str:

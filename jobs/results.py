@@ -176,28 +176,6 @@ def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def best_of(reported: Sequence[tuple[str, Mapping[str, Any]]], monitor: str, mode: str) -> int:
-    """Which reported checkpoint is best.
-
-    Args:
-        reported: Checkpoint folder and metrics.
-        monitor: The metric that decides.
-        mode: `max` or `min`.
-
-    Returns:
-        Its position; that of the one with the most steps where none has the metric. The later of two equals.
-    """
-    sign = 1.0 if mode == "max" else -1.0
-    scored = [
-        (sign * metrics[monitor], metrics.get("step", 0), position)
-        for position, (_, metrics) in enumerate(reported)
-        if isinstance(metrics.get(monitor), int | float) and not math.isnan(metrics[monitor])
-    ]
-    if scored:
-        return max(scored)[2]
-    return max(range(len(reported)), key=lambda position: reported[position][1].get("step", 0))
-
-
 def one_line(error: BaseException) -> str:
     """What happened, in one line: the exception's class and the last line of what it says, less Ray's good advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]

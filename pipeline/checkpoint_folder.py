@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shutil
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,6 +12,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from datamodules.aside import remove_partial_files, write_aside
+from pipeline.checkpoint_choice import best_first, is_whole, to_keep
 
 SCORES = "scores.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -52,11 +52,6 @@ class Kept(NamedTuple):
     score: float | None
 
 
-def checkpoint_name(step: int) -> str:
-    """What the checkpoint of a step is called."""
-    return f"step-{step:08d}.ckpt"
-
-
 def checkpoints_in(folder: Path) -> list[Kept]:
     """The step checkpoints of a folder, by step; none where there is no folder."""
     scores = _read_scores(folder)
@@ -72,15 +67,6 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a checkpoint's file is there in full: reads it, and holds it against its checksums."""
-    try:
-        with zipfile.ZipFile(path) as content:
-            return content.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError):
-        return False
-
-
 class CheckpointFolder:
     """Keeps the newest and the best checkpoints of a folder and removes the others.
 
@@ -94,7 +80,7 @@ class CheckpointFolder:
     def __init__(self, path: Path, keep_newest: int, keep_best: int, mode: Literal["max", "min"]) -> None:
         self.path = path
         self._keep = (keep_newest, keep_best)
-        self._sign = 1.0 if mode == "max" else -1.0
+        self._mode = mode
         self._stale: list[str] = []
 
     def begin(self, step: int) -> int:
@@ -132,20 +118,16 @@ class CheckpointFolder:
     def _prune(self) -> int:
         """Removes all but the newest and the best; those of a course that was left are not looked at."""
         found = [kept for kept in checkpoints_in(self.path) if kept.path.name not in self._stale]
-        newest, best = self._keep
-        chosen = {kept.path for kept in found[-newest:]} | {kept.path for kept in self._best(found)[:best]}
-        superfluous = [kept.path for kept in found if kept.path not in chosen]
+        chosen = to_keep([kept.score for kept in found], *self._keep, self._mode)
+        superfluous = [kept.path for place, kept in enumerate(found) if place not in chosen]
         for path in superfluous:
             path.unlink(missing_ok=True)
         return len(superfluous)
 
-    def _best(self, found: list[Kept]) -> list[Kept]:
-        scored = [kept for kept in found if kept.score is not None]
-        return sorted(scored, key=lambda kept: (self._sign * (kept.score or 0.0), kept.step), reverse=True)
-
     def _link(self) -> None:
         found = checkpoints_in(self.path)
-        links = {LAST: found[-1:], BEST: self._best(found)[:1]}
+        best = best_first([kept.score for kept in found], self._mode)[:1]
+        links = {LAST: found[-1:], BEST: [found[place] for place in best]}
         for name, kept in links.items():
             temporary = self.path / f".{name}.link"
             with suppress(OSError):  # a file system without links does without

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
-from pipeline.checkpoint_folder import CheckpointFolder, checkpoint_name
+from pipeline.checkpoint_choice import checkpoint_name
+from pipeline.checkpoint_folder import CheckpointFolder
 from pipeline.preemption import LateAgreement, SaveOnSigterm
 from pipeline.run_folder import CHECKPOINTS
 

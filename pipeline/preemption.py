@@ -18,7 +18,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from pipeline.checkpoint_folder import checkpoint_name
+from pipeline.checkpoint_choice import checkpoint_name
 
 EXIT_STATUS = 128 + signal.SIGTERM
 

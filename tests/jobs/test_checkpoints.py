@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.checkpoints import CheckpointStore, NoCheckpointLeftError, SavedCheckpoint, damage_of
+from jobs.checkpoints import CheckpointStore, NoCheckpointLeftError, SavedCheckpoint
 from jobs.results import RunFolder
 
 
@@ -201,9 +201,3 @@ def test_a_killed_writer_leaves_the_record_as_it_was(tmp_path: Path) -> None:
     assert [name.startswith(".step-0000000002") for name in store.remove_orphans()] == [True]
     assert store.newest_whole(print) == saved
     assert json.loads((tmp_path / "run" / "checkpoints.json").read_text())["checkpoints"][0]["step"] == 1
-
-
-def test_a_file_that_torch_did_not_write(tmp_path: Path) -> None:
-    path = tmp_path / "a.ckpt"
-    path.write_text("weights")
-    assert damage_of(path, 7) == "its table of contents cannot be read"

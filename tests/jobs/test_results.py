@@ -1,27 +1,10 @@
-"""A run's folder: which checkpoint is best, and what is left behind."""
+"""A run's folder: what is left behind."""
 
 import json
 import math
 from pathlib import Path
 
-import pytest
-
-from jobs.results import RunFolder, best_of, fingerprint, one_line
-
-
-@pytest.mark.parametrize(
-    ("scores", "mode", "best"),
-    [
-        ([0.2, 0.9, 0.5], "max", 1),
-        ([0.2, 0.9, 0.5], "min", 0),
-        ([0.5, math.nan, 0.5], "max", 2),  # the later of two equals
-        ([math.nan, math.nan], "max", 1),  # none was validated: the newest
-        ([None, None, None], "min", 2),
-    ],
-)
-def test_best_of(scores: list[float | None], mode: str, best: int) -> None:
-    reported = [("", {"step": step} | ({} if score is None else {"m": score})) for step, score in enumerate(scores)]
-    assert best_of(reported, "m", mode) == best
+from jobs.results import RunFolder, fingerprint, one_line
 
 
 def test_finish_publishes_best_and_last(tmp_path: Path) -> None:

@@ -150,3 +150,4 @@ def test_a_job_killed_on_a_node_that_is_lost(
     result = json.loads(bucket.cat("jobs/runs/lost/result.json"))
     assert result["metrics"]["last"]["step"] == 32
     assert not (folder / "runs").exists(), "nothing is left where the job was submitted"
+    shutil.rmtree(RunFolder(URI, "lost").on_this_node())
