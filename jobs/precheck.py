@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from datamodules.manifest import read_manifest
 from jobs.spec import JobSpec
 from jobs.staging import resolve
 from pipeline.__main__ import LIGHTNING_VERBS, VERBS
+from pipeline.child_process import run_child
 
 CHECK_S = 300.0
 _STAYS = "MODULE-STAYS "
@@ -59,27 +59,21 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
     Raises:
         ValueError: it cannot be read; the message is the command's own.
     """
-    command = [sys.executable, "-P", "-c", _READ_AND_TELL]
-    environment = os.environ | {"PYTHONPATH": str(staged)}
-    finished = subprocess.run(
-        [*command, *resolve(args, staged), "--print_config"],
-        cwd=origin,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=CHECK_S,
-        check=False,
-    )
-    if finished.returncode != 0:
-        lines = [line.rstrip() for line in finished.stderr.splitlines() if line.strip()]
+    command = [sys.executable, "-P", "-c", _READ_AND_TELL, *resolve(args, staged), "--print_config"]
+    try:
+        status, printed, lines = run_child(command, os.environ | {"PYTHONPATH": str(staged)}, CHECK_S, origin)
+    except TimeoutError as error:
+        raise ValueError(
+            f"the configuration cannot be read: {error}; does a module of yours do work when it is imported?"
+        ) from None
+    if status != 0:
         errors = [number for number, line in enumerate(lines) if line.lower().startswith("error:")]
         said = " ".join(lines[errors[-1] :] if errors else lines[-1:]).replace(str(staged), "UPLOAD")
         hint = (
             "; modules of yours from outside this folder travel with `py_modules`" if "No module named" in said else ""
         )
         raise ValueError(f"the configuration cannot be read: {said.removeprefix('error: ')}{hint}")
-    for line in finished.stderr.splitlines():
+    for line in lines:
         if line.startswith(_STAYS):
             name, _, place = line.removeprefix(_STAYS).partition(" ")
             print(
@@ -87,7 +81,7 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
                 "name it under `py_modules`",
                 file=sys.stderr,
             )
-    return finished.stdout
+    return printed
 
 
 def check_data(resolved: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from pipeline.child_process import run_child
 from pipeline.doctor_findings import SkippedCheck
 
 # Lightning's own way to try a run: two batches of training and validation; no loggers, no checkpoints.
@@ -44,27 +44,19 @@ def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = 
         # Without Slurm's variables: Lightning would take the child for one of Slurm's tasks.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "WANDB_MODE": "disabled"}
+        command = [sys.executable, "-m", "pipeline.doctor_step", str(out), *words]
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "pipeline.doctor_step", str(out), *words],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=limit_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
+            status, _, lines = run_child(command, environment, limit_s)
+        except TimeoutError:
             raise ValueError(
                 f"two steps took longer than {limit_s:g} s: make the batch smaller, or allow more with --step-limit-s"
             ) from None
         if not out.is_file():
-            raise ValueError(_what_went_wrong(done.returncode, done.stderr))
+            raise ValueError(_what_went_wrong(status, lines))
         return _in_words(json.loads(out.read_text(encoding="utf-8")))
 
 
-def _what_went_wrong(status: int, stderr: str) -> str:
-    lines = [line for line in stderr.splitlines() if line.strip()]
+def _what_went_wrong(status: int, lines: list[str]) -> str:
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     said = (errors or lines or [f"exit status {status}"])[-1][:400]
     if status == -9:

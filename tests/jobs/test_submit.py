@@ -44,6 +44,16 @@ def test_a_misspelt_option(project: Path, tmp_path: Path) -> None:
         check_configuration(args, tmp_path / "staged", project)
 
 
+def test_a_module_that_works_when_it_is_imported(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "own_module.py").write_text("import time\n\ntime.sleep(1000)\n")
+    args = stage(["fit", "--config", "mine.yaml"], project, tmp_path / "staged")
+    monkeypatch.setattr("jobs.precheck.CHECK_S", 0.5)
+    with pytest.raises(ValueError, match=r"the configuration cannot be read: no end within 0\.5 s; does a module"):
+        check_configuration(args, tmp_path / "staged", project)
+
+
 @pytest.mark.parametrize("verb", ["fit", "predict", "pack", "evaluate", "features", "linear", "synthesize"])
 def test_verbs_that_can_be_jobs(verb: str) -> None:
     check_verb([verb])

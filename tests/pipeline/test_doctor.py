@@ -211,6 +211,11 @@ def test_one_real_step(motion_dataset, tmp_path, monkeypatch):
         check_step(["--config", str(config), "--data.init_args.crop_size=0"], 200)
 
 
+def test_a_step_that_does_not_end():
+    with pytest.raises(ValueError, match=r"two steps took longer than 0\.1 s: make the batch smaller"):
+        check_step(["--config", "any.yaml"], 0.1)
+
+
 def test_what_a_configuration_says():
     assert plan_of({"data": {"class_path": "own.Data", "init_args": {"root": "x"}}}, ["--config=a"]).data is None
     loggers = [{"class_path": "WandbLogger", "init_args": {"offline": True}}]
