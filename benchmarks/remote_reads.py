@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from datamodules import read_ahead
 from datamodules.plan import TrainPlan
 from datamodules.read_ahead import Place, ReadAhead

@@ -6,11 +6,13 @@ python -m benchmarks.seen_videos --folder /tmp/seen-300k --rows 300000
 import argparse
 import io
 import resource
+import sys
 import time
 from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.index import make
 from datamodules.seen_videos import SeenVideos
 from datamodules.shards import DatasetIndex
