@@ -1,6 +1,7 @@
-"""Two or more ways to do the same thing, taking turns in one run, so that what else the machine does meets all alike."""
+"""Two or more ways to do the same thing, taking turns in one run, so that the machine's other work meets all alike."""
 
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -70,5 +71,5 @@ def load() -> str:
 
 
 def _processor_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime

@@ -8,6 +8,7 @@ from datamodules.opening import open_manifest
 from datamodules.renditions import WantedRendition
 from datamodules.video import Decoder
 from pipeline.evaluate_many import evaluate_folds, evaluate_many
+from pipeline.inference import Precision
 from pipeline.presets import Preset, with_preset
 from pipeline.result_folders import default_folder
 from pipeline.scoring import Average, Scoring, score_checkpoint
@@ -35,6 +36,7 @@ def evaluate(
     decoder: Decoder = "auto",
     accelerator: str = "auto",
     devices: int = 1,
+    precision: Precision = "32-true",
     allow: list[str] | None = None,
     allow_overlap: bool = False,
     allow_missing: bool = False,
@@ -75,6 +77,8 @@ def evaluate(
         decoder: auto, pyav, decord or torchcodec; which one it was is recorded.
         accelerator: Lightning's: auto, cpu, gpu, ...
         devices: processes or GPUs that compute; the result is the same with any number.
+        precision: 32-true, or bf16-mixed, which is several times faster where the processor or GPU has bfloat16 units
+            (AMX, tensor cores) and moves scores in the third digit; recorded with them.
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.
         allow_overlap: score videos that the checkpoint was trained on, or of the same groups, all the same.
         allow_missing: go on where a video cannot be decoded: it is listed and counts as wrong.
@@ -122,6 +126,7 @@ def evaluate(
         decoder=decoder,
         accelerator=accelerator,
         devices=devices,
+        precision=precision,
         allow=allow,
         allow_overlap=allow_overlap,
         allow_missing=allow_missing,

@@ -23,7 +23,7 @@ from pipeline.feature_files import (
 )
 from pipeline.feature_table import feature_table
 from pipeline.feature_writing import write_features
-from pipeline.inference import run_over_split
+from pipeline.inference import Precision, run_over_split
 from pipeline.part_rows import PartRows
 from pipeline.protocols import ProtocolName, options_of
 from pipeline.seen_by_network import seen_by_network, trained_on
@@ -56,6 +56,7 @@ def features(
     decoder: Decoder = "auto",
     accelerator: str = "auto",
     devices: int = 1,
+    precision: Precision = "32-true",
     allow: list[str] | None = None,
     num_frames: int | None = None,
     frame_interval: int | None = None,
@@ -99,6 +100,8 @@ def features(
         decoder: auto, pyav, decord or torchcodec; which one it was is recorded.
         accelerator: Lightning's: auto, cpu, gpu, ...
         devices: processes or GPUs that compute; the result is the same with any number.
+        precision: 32-true, or bf16-mixed, which is several times faster where the processor or GPU has bfloat16 units
+            (AMX, tensor cores) and moves features in the third digit; recorded with them.
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.
         num_frames: frames of a clip, in place of the training's.
         frame_interval: source frames from one frame of a clip to the next, in place of the training's.
@@ -151,14 +154,14 @@ def features(
     layers = list(dict.fromkeys(layer or [preset.get("layer", trained.model.feature_layer)]))
     shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}
     provenance = describe(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
-    provenance |= {"format": format, "trained_on": trained_on(trained)}
+    provenance |= {"format": format, "precision": precision, "trained_on": trained_on(trained)}
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not overwrite and _is_there_already(out, provenance):
         shutil.rmtree(parts_folder(out), ignore_errors=True)  # of a run that was killed at its very end
         print(f"{out} is there already, with the same settings")
         return
-    num_rows = _export(out, trained, videos, provenance, save_every, overwrite, accelerator, devices)
+    num_rows = _export(out, trained, videos, provenance, save_every, overwrite, accelerator, devices, precision)
     if num_rows is not None:
         what = f"{len(rows_of(videos))} videos"
         what = what if per == "video" else f"{num_rows} rows of {what}"
@@ -178,6 +181,7 @@ def _export(
     overwrite: bool,
     accelerator: str,
     devices: int,
+    precision: Precision,
 ) -> int | None:
     """Runs the network and writes the file; the number of its rows, None on every rank but the first."""
     schema, rows = feature_schema(provenance), rows_of(videos)
@@ -200,7 +204,8 @@ def _export(
     parts = ExportParts(out, settings, schema, to_table, rows, finish, save_every, "features", overwrite)
     per, crops = provenance["per"], videos.hparams["num_crops"]
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
-    return None if run_over_split(export, videos, parts, "predict", accelerator, devices) is None else num_rows
+    done = run_over_split(export, videos, parts, "predict", accelerator, devices, precision)
+    return None if done is None else num_rows
 
 
 def _shape_of(trained: Trained, videos: ShardedVideoDataModule, layer: str, how: Pool, whole: bool) -> list[int]:
@@ -223,7 +228,7 @@ def _is_there_already(out: Path, provenance: dict[str, Any]) -> bool:
     if not out.exists():
         return False
     try:
-        found = read_provenance(out)
+        found = {"precision": "32-true"} | read_provenance(out)  # a file from before there was a choice
     except (ValueError, OSError):
         raise ValueError(f"out={str(out)!r}: is there and is not a file of features; choose another name") from None
     aside = ("checkpoint", "versions")  # the same checkpoint elsewhere, newer libraries: still the same features

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+Precision = Literal["32-true", "bf16-mixed"]
+
 _launched: dict[str, Any] = {}  # settings of the Trainer in a process that is one of several, started by others
 
 
@@ -38,6 +40,7 @@ def run_over_split(
     method: Literal["test", "predict"],
     accelerator: str,
     devices: int,
+    precision: Precision = "32-true",
 ) -> dict[str, float] | None:
     """Runs `trainer.test` or `trainer.predict`; what comes of it is the callback's business.
 
@@ -49,6 +52,7 @@ def run_over_split(
         accelerator: Lightning's: `auto`, `cpu`, `gpu`, ...
         devices: processes; more than one are started by repeating this process's command line. Within `as_rank` there
             are as many as were started.
+        precision: Lightning's: float32, or products of matrices and convolutions in bfloat16.
 
     Returns:
         What the model logged; None on every rank but the first, which is the one to report.
@@ -67,6 +71,7 @@ def run_over_split(
     alone = {"accelerator": accelerator, "devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
     trainer = pl.Trainer(
         **(_launched or alone),
+        precision=precision,
         callbacks=[callback],
         logger=False,
         enable_checkpointing=False,

@@ -11,7 +11,7 @@ import torch
 from datamodules.video import Decoder, ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from pipeline.held_out import find_overlap, refuse_overlap, what_was_trained_on_is_known
-from pipeline.inference import run_over_split
+from pipeline.inference import Precision, run_over_split
 from pipeline.judged import Judged
 from pipeline.predictions import PREDICTIONS_NAME, prediction_schema, prediction_table, read_predictions
 from pipeline.rank_tables import RankTables
@@ -38,6 +38,7 @@ class Scoring(NamedTuple):
         decoder: auto, pyav, decord or torchcodec.
         accelerator: Lightning's.
         devices: processes or GPUs that compute.
+        precision: of the forward passes.
         allow: modules that the checkpoint's model class may come from.
         allow_overlap: score what the checkpoint was trained on.
         allow_missing: count videos that cannot be decoded as wrong.
@@ -54,6 +55,7 @@ class Scoring(NamedTuple):
     decoder: Decoder
     accelerator: str
     devices: int
+    precision: Precision
     allow: list[str] | None
     allow_overlap: bool
     allow_missing: bool
@@ -91,6 +93,7 @@ def score_checkpoint(
         "scores": "probability",
         "preset": how.preset,
         "average": how.average,
+        "precision": how.precision,
         "overlap": overlap,
         "training_videos_known": what_was_trained_on_is_known(trained),
     }
@@ -126,7 +129,7 @@ def _predict(
 
     keys = index.column("key", rows_of(videos))
     tables = RankTables(folder / PREDICTIONS_NAME, schema, to_table, list(keys), "evaluate")
-    return run_over_split(model, videos, tables, "test", how.accelerator, how.devices)
+    return run_over_split(model, videos, tables, "test", how.accelerator, how.devices, how.precision)
 
 
 def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:

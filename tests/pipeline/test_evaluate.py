@@ -280,6 +280,15 @@ def test_logits_are_averaged_where_asked_and_pieces_change_nothing(motion_checkp
     np.testing.assert_allclose(one, expected.numpy(), atol=1e-5)
 
 
+def test_bfloat16_moves_scores_a_little_and_is_recorded(evaluated, motion_checkpoint, motion_dataset, tmp_path):
+    evaluate(motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=tmp_path, precision="bf16-mixed", **QUICK)
+    paths = evaluated / "predictions.parquet", tmp_path / "predictions.parquet"
+    (exact, _), (near, _) = map(read_predictions, paths)
+    assert 0 < np.abs(near - exact).max() < 0.03
+    recorded = [provenance_of(pq.read_schema(path), path)["precision"] for path in paths]
+    assert recorded == ["32-true", "bf16-mixed"]
+
+
 def test_presets_are_papers_ways_and_what_is_said_wins(motion_checkpoint, motion_dataset, tmp_path):
     def sampling(*words):
         base = ["evaluate", "--checkpoint", str(motion_checkpoint), "--data", str(motion_dataset), "--split", "val"]

@@ -112,6 +112,8 @@ def test_the_same_again_is_left_and_another_is_not_overwritten(motion_checkpoint
     assert "is there already" in capsys.readouterr().out
     with pytest.raises(ValueError, match="holds features with another layer; choose another name, or say --overwrite"):
         features(motion_checkpoint, motion_dataset, path, num_clips=1, layer=["fc7"], **QUICK)
+    with pytest.raises(ValueError, match="holds features with another precision"):
+        features(motion_checkpoint, motion_dataset, path, num_clips=1, precision="bf16-mixed", **QUICK)
     features(motion_checkpoint, motion_dataset, path, num_clips=1, layer=["fc7"], overwrite=True, **QUICK)
     assert read_provenance(path)["layer"] == "fc7"
 

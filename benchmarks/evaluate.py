@@ -1,0 +1,152 @@
+"""How many videos/s do `evaluate` and `features` do, beside the loop that comes to mind first?
+
+That loop, video by video and clip by clip: decode the clip, one view a forward pass in float32, every channel's frames
+apart in memory, scores (or fc6) averaged. It decodes with our own decoder, so what is compared is everything else. Both
+take the same views of the same packed videos with the same untrained C3D, and must give the same scores and features.
+
+    OMP_NUM_THREADS=1 python benchmarks/evaluate.py --folder /tmp/evaluate-benchmark --num-clips 10 --num-crops 3
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import io
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.turns import Spent, load, ratio, take_turns
+from datamodules.clips import ClipSampler, ClipShape
+from datamodules.decoding import decode_frames, resolve_decoder
+from datamodules.shards import DatasetIndex
+from datamodules.transforms import resize_short_side, spatial_crops
+from lightning_modules import C3D, VideoClassifier
+from pipeline.evaluate import evaluate
+from pipeline.features import features, read_features
+from pipeline.inference import Precision
+from pipeline.pack import pack
+from pipeline.predictions import read_predictions
+
+SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "kinetics_sample"
+SIZE, FRAMES, SPLIT = 112, 16, "val"
+NAIVE = "naive loop"
+
+
+def prepare(folder: Path, width: int, sample: Path) -> tuple[Path, Path]:
+    """The packed videos and the checkpoint, made where they are not there."""
+    data, checkpoint = folder / "packed", folder / f"c3d-{width}.ckpt"
+    if not (data / "dataset.json").exists():
+        pack(data, [sample / "annotations.csv"], sample / "videos", split=SPLIT, short_side=128, processes=1)
+    if not checkpoint.exists():
+        torch.manual_seed(0)
+        model = C3D(width=width, batch_norm=True, class_names=DatasetIndex.open(data).classes)
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint(checkpoint)
+    return data, checkpoint
+
+
+def naive(data: Path, checkpoint: Path, options: argparse.Namespace, layer: str | None) -> np.ndarray:
+    """A video after the other, a view after the other: scores (B, K), or a layer's features (B, D)."""
+    model = VideoClassifier.load(checkpoint).to(options.device)
+    index = DatasetIndex.open(data)
+    sampler = ClipSampler(ClipShape(FRAMES), "uniform", options.num_clips)
+    decoder, found = resolve_decoder("auto"), []
+    for row in index.rows(SPLIT).tolist():
+        entry, video = index.entry(row), index.read_video(row)
+        views = []
+        for numbers in sampler(entry.num_frames, entry.fps, np.random.default_rng(0)):
+            clip = resize_short_side(torch.from_numpy(decode_frames(video, numbers.tolist(), decoder)), 128)
+            for crop in spatial_crops(clip, SIZE, options.num_crops):
+                x = crop.permute(3, 0, 1, 2)[None].contiguous().to(options.device).float()
+                x = (x / 255 - 0.5) / 0.5
+                with torch.inference_mode():
+                    result = model.endpoints(x, [layer])[layer] if layer else model.clip_logits(x).softmax(1)
+                views.append(result[0].cpu().numpy())
+        found.append(np.mean(views, axis=0))
+    return np.stack(found)
+
+
+def ours(
+    data: Path, checkpoint: Path, out: Path, options: argparse.Namespace, layer: str | None, precision: Precision
+) -> Callable[[], np.ndarray]:
+    """The verb, in this process; gives what is in its file."""
+    accelerator = "gpu" if options.device == "cuda" else "cpu"
+    common = {"num_clips": options.num_clips, "num_crops": options.num_crops, "num_workers": options.num_workers}
+    common |= {"num_frames": FRAMES, "crop_size": SIZE, "resize": 128, "accelerator": accelerator}
+
+    def run() -> np.ndarray:
+        if out.is_dir():
+            shutil.rmtree(out)
+        with contextlib.redirect_stdout(io.StringIO()):
+            if layer:
+                features(checkpoint, data, out, SPLIT, layer=[layer], precision=precision, overwrite=True, **common)
+            else:
+                evaluate(checkpoint, data, SPLIT, out=out, precision=precision, **common)
+        return read_features(out)[0] if layer else read_predictions(out / "predictions.parquet")[0]
+
+    return run
+
+
+def measure(verb: str, layer: str | None, data: Path, checkpoint: Path, options: argparse.Namespace) -> None:
+    """Prints the rows of one verb, after having looked that all give the same."""
+    ways: dict[str, Callable[[], np.ndarray]] = {NAIVE: lambda: naive(data, checkpoint, options, layer)}
+    for precision in ("32-true", "bf16-mixed"):
+        ways[precision] = ours(data, checkpoint, options.folder / f"{verb}-{precision}", options, layer, precision)
+    expected = ways[NAIVE]()
+    for name, tolerance in (("32-true", 1e-4), ("bf16-mixed", 3e-2)):
+        differs = float(np.linalg.norm(ways[name]() - expected) / np.linalg.norm(expected))
+        print(f"{verb}, {name}: differs from the naive loop by {differs:.1e}", flush=True)
+        if differs > tolerance:
+            raise SystemExit(f"{verb}, {name}: {differs:.1e} > {tolerance:.0e}")
+    videos = len(expected)
+    spent = take_turns(ways, options.rounds, warm_up=0)  # each has been done once
+    for name, rounds in spent.items():
+        print(_row(verb, name, videos, rounds, spent[NAIVE], counted=options.num_workers == 0 or name == NAIVE))
+
+
+def _row(verb: str, name: str, videos: int, rounds: list[Spent], naively: list[Spent], counted: bool) -> str:
+    rates = [f"{videos / statistics.median(getattr(one, of) for one in rounds):.2f}" for of in ("processor", "wall")]
+    ratios = ["", ""] if name == NAIVE else [ratio(naively, rounds), ratio(naively, rounds, "wall")]
+    if not counted:  # what workers use is not this process's
+        rates[0], ratios[0] = "-", "-"
+    return f"| {verb} | {name} | {rates[0]} | {ratios[0]} | {rates[1]} | {ratios[1]} |"
+
+
+def main() -> None:
+    """Prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "evaluate-benchmark")
+    parser.add_argument("--sample", type=Path, default=SAMPLE, help="folder with annotations.csv and videos")
+    parser.add_argument("--width", type=int, default=32, help="filters of C3D's first layer; the paper's has 64")
+    parser.add_argument("--num-clips", type=int, default=10)
+    parser.add_argument("--num-crops", type=int, default=1, choices=(1, 3))
+    parser.add_argument("--num-workers", type=int, default=0, help="with any, processor seconds are not counted")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("cuda: not measured: no GPU")
+        return
+    options.folder.mkdir(parents=True, exist_ok=True)
+    data, checkpoint = prepare(options.folder, options.width, options.sample)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "pytorch-lightning", "av"))
+    print(f"Python {platform.python_version()}, {versions}; {load()}; {resolve_decoder('auto')}")
+    print(f"{options.num_clips} clips x {options.num_crops} crops, {options.num_workers} workers")
+    columns = ["verb", "side", "videos/processor second", "ratio", "videos/s by the clock", "ratio"]
+    print(f"| {' | '.join(columns)} |\n{'| --- ' * 6}|", flush=True)
+    for verb, layer in (("evaluate", None), ("features", "fc6")):
+        measure(verb, layer, data, checkpoint, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""How fast are the networks, beside plain eager float32 ones with the same weights (`benchmarks/plain_networks.py`)?
+
+Both sides begin with the same uint8 clips (N, T, H, W, C), as batches bring them: the plain one makes float clips of
+them with every channel's frames apart, ours is normalized by `VideoNetwork.normalize` and stays channels last. Outputs
+are compared before anything is timed. Torch's own defaults hold for the plain side (on a GPU, cuDNN's convolutions in
+TF32).
+
+    OMP_NUM_THREADS=1 python benchmarks/model.py
+    python benchmarks/model.py --device cuda --clips 8 --compile
+"""
+
+import argparse
+import copy
+import importlib.metadata
+import platform
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.plain_networks import PlainC3D, PlainCNNLSTM, PlainI3D
+from benchmarks.turns import Spent, load, ratio, spend, take_turns
+from datamodules.batch import ClipBatch
+from lightning_modules import C3D, CNNLSTM, I3D, VideoClassifier
+from lightning_modules.execution import compile_network, use_channels_last
+
+CLASSES = 400
+PLAIN, OURS, BF16 = "plain float32", "ours, float32", "ours, bf16-mixed"
+TOLERANCE = {OURS: 1e-3, BF16: 0.1}  # norm of the difference, of the norm; of bf16's gradients it is only printed
+
+
+class Network(NamedTuple):
+    """Ours, the plain one, and the clips of its paper: frames, and height and width."""
+
+    ours: Callable[[], VideoClassifier]
+    plain: Callable[[int], nn.Module]
+    frames: int
+    size: int
+
+
+NETWORKS = {
+    "c3d": Network(lambda: C3D(num_classes=CLASSES, dropout=0.0), PlainC3D, 16, 112),
+    "i3d": Network(lambda: I3D(num_classes=CLASSES, dropout=0.0), PlainI3D, 64, 224),
+    "cnn_lstm": Network(
+        lambda: CNNLSTM(encoder="inception_v1", num_classes=CLASSES, dropout=0.0), PlainCNNLSTM, 16, 224
+    ),
+}
+
+
+def pair(network: Network, device: torch.device, compiled: bool) -> tuple[dict[str, VideoClassifier], nn.Module]:
+    """Ours, for each precision, and the plain one, with the same weights and batch norms that do something."""
+    torch.manual_seed(0)
+    ours, plain = network.ours(), network.plain(CLASSES)
+    with torch.no_grad():
+        for name, value in ours.state_dict().items():
+            if name.endswith("running_mean"):
+                value.normal_(std=0.1)
+            elif name.endswith("running_var"):
+                value.uniform_(0.8, 1.2)
+        values = [value for name, value in ours.state_dict().items() if name.startswith("stages.")]
+        for target, value in zip(plain.state_dict().values(), values, strict=True):
+            target.copy_(value)
+    plain.requires_grad_(True)
+    use_channels_last(ours)
+    sides = {name: copy.deepcopy(ours).to(device) for name in (OURS, BF16)}
+    for side in sides.values():
+        if compiled:
+            compile_network(side.compiled_part, device)
+    return sides, plain.to(device)
+
+
+def logits_of(side: nn.Module, clips: Tensor) -> Tensor:
+    """What either side gives for uint8 clips (N, T, H, W, C): (N, K)."""
+    if isinstance(side, VideoClassifier):
+        return side(ClipBatch.of_video(clips)).float()
+    return side((clips.permute(0, 4, 1, 2, 3).contiguous().float() / 255 - 0.5) / 0.5)
+
+
+def work_of(side: nn.Module, bf16: bool, clips: Tensor, training: bool) -> Callable[[], Tensor]:
+    """One forward pass, or one with its backward pass; gives the logits, or the gradient of the first weights."""
+    side.train(training)
+    first = next(side.parameters())
+    labels = torch.arange(len(clips), device=clips.device)
+    autocast = torch.autocast(clips.device.type, dtype=torch.bfloat16, enabled=bf16)
+
+    def forward() -> Tensor:
+        with torch.inference_mode(), autocast:
+            return _waited(logits_of(side, clips))
+
+    def both() -> Tensor:
+        side.zero_grad(set_to_none=True)
+        with autocast:
+            loss = F.cross_entropy(logits_of(side, clips), labels)
+        loss.backward()
+        assert first.grad is not None
+        return _waited(first.grad)
+
+    return both if training else forward
+
+
+def _waited(result: Tensor) -> Tensor:
+    if result.is_cuda:
+        torch.cuda.synchronize()
+    return result
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """TFLOP/s of one large product of matrices, the median of several."""
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    rates = [2 * size**3 / _wall(lambda: _waited(a @ b), device) / 1e12 for _ in range(12)]
+    return statistics.median(rates[2:])
+
+
+def _wall(work: Callable[[], object], device: torch.device) -> float:
+    spent = spend(work)
+    return spent.wall if device.type == "cuda" else spent.processor / torch.get_num_threads()
+
+
+def check(name: str, works: dict[str, Callable[[], Tensor]], training: bool) -> None:
+    """Ends where one side's output is not that of the plain one, within `TOLERANCE`; says how near they are."""
+    expected = works[PLAIN]()
+    for side, work in works.items():
+        if side != PLAIN:
+            found = float((work() - expected).norm() / expected.norm())
+            print(f"{name}: {side}: {'first gradients' if training else 'logits'} differ by {found:.1e}", flush=True)
+            if found > TOLERANCE[side] and not (training and side == BF16):
+                raise SystemExit(f"{name}: {side} is not the same network: {found:.1e} > {TOLERANCE[side]:.1e}")
+
+
+def measure(name: str, training: bool, options: argparse.Namespace, rates: dict[bool, float]) -> None:
+    """Prints the rows of one network, forward or with its backward pass."""
+    network, device = NETWORKS[name], torch.device(options.device)
+    frames, size = options.frames or network.frames, options.size or network.size
+    if name == "c3d":
+        frames, size = network.frames, network.size  # its linear layers know them
+    clips = torch.randint(0, 256, (options.clips, frames, size, size, 3), dtype=torch.uint8, device=device)
+    sides, plain = pair(network, device, options.compile)
+    everything: dict[str, nn.Module] = {PLAIN: plain, **sides}
+    works = {side: work_of(module, side == BF16, clips, training) for side, module in everything.items()}
+    what = f"{name}, {options.clips} x {frames} x {size} x {size}, {'forward and backward' if training else 'forward'}"
+    check(what, works, training)
+    with FlopCounterMode(display=False) as counter:
+        works[PLAIN]()
+    operations = counter.get_total_flops()
+    memory = {side: peak(work, device) for side, work in works.items()}
+    spent = take_turns(works, options.rounds)
+    kind = "wall" if device.type == "cuda" else "processor"
+    for side, rounds in spent.items():
+        print(
+            _row(what, side, rounds, kind, options.clips, operations, rates[side == BF16], memory[side], spent),
+            flush=True,
+        )
+
+
+def _row(
+    what: str,
+    side: str,
+    rounds: list[Spent],
+    kind: str,
+    clips: int,
+    operations: int,
+    rate: float,
+    memory: str,
+    spent: dict[str, list[Spent]],
+) -> str:
+    threads = 1 if kind == "wall" else torch.get_num_threads()
+    seconds = statistics.median(getattr(one, kind) for one in rounds) / threads
+    tera = operations / seconds / 1e12
+    quicker = "" if side == PLAIN else ratio(spent[PLAIN], rounds, kind)
+    wall = "" if side == PLAIN else ratio(spent[PLAIN], rounds, "wall")
+    cells = [what, side, f"{clips / seconds:.2f}", f"{tera:.2f}", f"{100 * tera / rate:.0f} %", memory, quicker, wall]
+    return f"| {' | '.join(cells)} |"
+
+
+def peak(work: Callable[[], object], device: torch.device) -> str:
+    """The most memory that one turn takes on a GPU, weights included, in GB."""
+    if device.type != "cuda":
+        return "not measured: no GPU"
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    return f"{torch.cuda.max_memory_allocated() / 1e9:.1f}"
+
+
+def main() -> None:
+    """Prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--passes", nargs="+", choices=("forward", "training"), default=["forward", "training"])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--clips", type=int, default=1)
+    parser.add_argument("--frames", type=int, help="of I3D and CNN+LSTM; default: 64 and 16")
+    parser.add_argument("--size", type=int, help="height and width, of I3D and CNN+LSTM; default: 224")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="compile ours with torch.compile")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("cuda: not measured: no GPU")
+        return
+    rates = {bf16: matmul_rate(torch.device(options.device), _dtype(bf16)) for bf16 in (False, True)}
+    about: dict[str, Any] = {"Python": platform.python_version(), "torch": importlib.metadata.version("torch")}
+    where = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(", ".join(f"{name} {version}" for name, version in about.items()) + f"; {where}; {load()}")
+    print(f"products of matrices: {rates[False]:.2f} TFLOP/s in float32, {rates[True]:.2f} in bf16")
+    seconds = "seconds" if options.device == "cuda" else "processor seconds"
+    columns = ["network", "side", f"clips/{seconds[:-1]}", "TFLOP/s", "of the products' rate", "peak memory, GB"]
+    print(f"| {' | '.join([*columns, f'ratio of {seconds}', 'by the clock'])} |\n{'| --- ' * 8}|", flush=True)
+    for name in options.networks:
+        for passes in options.passes:
+            measure(name, passes == "training", options, rates)
+
+
+def _dtype(bf16: bool) -> torch.dtype:
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+if __name__ == "__main__":
+    main()
