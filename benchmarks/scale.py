@@ -1,0 +1,142 @@
+"""On paper: what 1 to 64 nodes of 8 GPUs do on Kinetics-700, and what saturates first. Nothing is run.
+
+Clips/s are the least of what the GPUs compute, what the cores decode and what the network card and the object store
+deliver. GPUs wait for that part of the all-reduce that the backward pass does not hide. Every input is an option; the
+defaults say where they are from:
+
+    measured    2026-11-22 and 23, one core of an Intel Xeon, real Kinetics clips (../shared/reference and README.md)
+    counted     by torch's FlopCounterMode in `benchmarks/model.py`
+    published   data sheets, and the number of training videos of Kinetics-700-2020 that CVDF hosts
+    assumed     to be replaced by what your cluster has
+
+    python benchmarks/scale.py
+    python benchmarks/scale.py --cores 192 --used 0.3 --store 20
+"""
+
+import argparse
+from typing import NamedTuple
+
+
+class Network(NamedTuple):
+    """What one clip of a training costs.
+
+    Attributes:
+        tera: operations of a forward pass, in 10^12 (counted); a backward pass takes twice that.
+        parameters: in millions, whose float32 gradients are summed over the GPUs.
+        batch: clips a GPU and step (assumed).
+        decoded: clips/s that one core decodes (measured), by what is decoded.
+    """
+
+    tera: float
+    parameters: float
+    batch: int
+    decoded: dict[str, float]
+
+
+ORIGINAL, PACKED, SMALL = "original files", "packed, short side 256", "packed, short side 128"
+NETWORKS = {
+    "I3D, 64 x 224 x 224": Network(0.222, 12.7, 16, {ORIGINAL: 11, PACKED: 32}),
+    "C3D, 16 x 112 x 112": Network(0.077, 80.0, 64, {ORIGINAL: 21, PACKED: 95, SMALL: 168}),
+}
+
+
+class Cluster(NamedTuple):
+    """What there is, of one node but for the store; see `main` for the units."""
+
+    gpus: int
+    tera: float
+    used: float
+    cores: int
+    card: float
+    store: float
+    inside: float
+    between: float
+    hidden: float
+
+
+def all_reduce(parameters: float, nodes: int, cluster: Cluster) -> float:
+    """Seconds to sum float32 gradients: rings within the nodes, then between them, 20 us for each of their steps."""
+    gigabytes = parameters * 4e-3
+    inside = 2 * (cluster.gpus - 1) / cluster.gpus * gigabytes / cluster.inside
+    between = 2 * (nodes - 1) / nodes * gigabytes / cluster.between
+    return inside + between + 20e-6 * 2 * (cluster.gpus - 1 + nodes - 1)
+
+
+def gpu_rate(network: Network, cluster: Cluster) -> float:
+    """Clips/s of one GPU in training, alone."""
+    return cluster.tera * cluster.used / (3 * network.tera)
+
+
+def limits(network: Network, data: str, video_mb: float, nodes: int, cluster: Cluster) -> dict[str, float]:
+    """Clips/s that each resource allows for, of all nodes together; a clip is read from a video of its own."""
+    alone = network.batch / gpu_rate(network, cluster)
+    waiting = max(0.0, all_reduce(network.parameters, nodes, cluster) - cluster.hidden * alone * 2 / 3)
+    return {
+        "GPUs": nodes * cluster.gpus * network.batch / (alone + waiting),
+        "decoding": nodes * cluster.cores * network.decoded[data],
+        "network cards": nodes * cluster.card * 1e3 / video_mb,
+        "object store": cluster.store * 1e3 / video_mb,
+    }
+
+
+def print_needs(sizes: dict[str, float], cluster: Cluster) -> None:
+    """How many cores and what bandwidth one GPU needs so as never to wait."""
+    print("\nOne GPU\n\n| network | data | clips/s it trains | cores to decode them | MB/s to read |")
+    print("| --- " * 5 + "|")
+    for name, network in NETWORKS.items():
+        rate = gpu_rate(network, cluster)
+        for data, decoded in network.decoded.items():
+            print(f"| {name} | {data} | {rate:.0f} | {rate / decoded:.0f} | {rate * sizes[data]:.0f} |")
+
+
+def print_scaling(videos: int, nodes: list[int], sizes: dict[str, float], cluster: Cluster) -> None:
+    """Clips/s, what saturates first, and what an epoch takes."""
+    for name, network in NETWORKS.items():
+        for data in network.decoded:
+            print(f"\n{name}, {data}\n")
+            columns = ["nodes", "GPUs", "clips/s", "saturated", "of what the GPUs could do", "all-reduce, ms"]
+            columns += ["step, ms", "cores in use", "store, GB/s", "epoch, minutes"]
+            print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
+            for count in nodes:
+                of_each = limits(network, data, sizes[data], count, cluster)
+                saturated = min(of_each, key=lambda one: of_each[one])
+                rate = of_each[saturated]
+                cells = [f"{count}", f"{count * cluster.gpus}", f"{rate:,.0f}", saturated]
+                cells += [f"{100 * rate / (count * cluster.gpus * gpu_rate(network, cluster)):.0f} %"]
+                cells += [f"{1e3 * all_reduce(network.parameters, count, cluster):.1f}"]
+                cells += [f"{1e3 * count * cluster.gpus * network.batch / rate:.0f}"]
+                cells += [f"{rate / network.decoded[data]:,.0f}", f"{rate * sizes[data] / 1e3:.1f}"]
+                print(f"| {' | '.join(cells)} | {videos / rate / 60:.1f} |")
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    numbers = (
+        ("gpus", 8, "of a node (the question)"),
+        ("cores", 96, "of a node, for loaders (assumed)"),
+        ("tera", 989.4, "TFLOP/s of a GPU in bf16 (published, H100 and H200, dense)"),
+        ("used", 0.45, "share of it that training reaches (assumed: our goal, not measured yet)"),
+        ("card", 12.5, "GB/s from the store into a node (assumed: 100 Gbit/s)"),
+        ("store", 100.0, "GB/s out of the object store, to all nodes (assumed)"),
+        ("inside", 450.0, "GB/s of a GPU to the others of its node, one way (published, NVLink 4)"),
+        ("between", 50.0, "GB/s of a node to the others, one way (assumed: 400 Gbit/s)"),
+        ("hidden", 0.8, "share of the backward pass that hides the all-reduce (assumed)"),
+        ("original-mb", 1.84, "of a video as it was (measured: 8 Kinetics clips)"),
+        ("packed-mb", 0.66, "packed at short side 256 (measured: the same)"),
+        ("small-mb", 0.23, "packed at short side 128 (measured: the same)"),
+        ("videos", 534_073, "of an epoch (published)"),
+    )
+    for name, default, text in numbers:
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text}; default: {default}")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
+    options = parser.parse_args()
+    cluster = Cluster(**{name: getattr(options, name) for name in Cluster._fields})
+    sizes = {ORIGINAL: options.original_mb, PACKED: options.packed_mb, SMALL: options.small_mb}
+    print(", ".join(f"{name} {getattr(options, name.replace('-', '_'))}" for name, _, _ in numbers))
+    print_needs(sizes, cluster)
+    print_scaling(options.videos, options.nodes, sizes, cluster)
+
+
+if __name__ == "__main__":
+    main()
