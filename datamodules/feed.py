@@ -24,7 +24,7 @@ from datamodules.crops import lay_out
 from datamodules.decoding import DecodeError, decode_frames
 from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
-from datamodules.plan import TrainPlan, evaluation_batches
+from datamodules.plan import EvaluationBatches, TrainPlan
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
 from datamodules.worker_watch import IDLE, WorkerBoard, WorkerWatch
@@ -103,10 +103,10 @@ class TrainRequests(Sampler[Request]):
 
 
 class EvaluationRequests(Sampler[Request]):
-    """A rank's evaluation batches; see `evaluation_batches`."""
+    """A rank's evaluation batches; see `EvaluationBatches`."""
 
     def __init__(self, num_samples: int, batch_size: int, rank: int, world_size: int) -> None:
-        self._batches = evaluation_batches(num_samples, batch_size, rank, world_size)
+        self._batches = EvaluationBatches(num_samples, batch_size, rank, world_size)
 
     def __len__(self) -> int:
         return len(self._batches)

@@ -14,7 +14,7 @@ Numbers checked by hand, 10 samples, 2 ranks, 2 videos a rank and step, not shuf
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,26 +201,40 @@ class _InOrder:
         return positions
 
 
-def evaluation_batches(num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> list[Integers]:
+class EvaluationBatches(Sequence[Integers]):
     """This rank's batches of an evaluation: every sample in exactly one batch of one rank.
 
     Each rank reads a block of neighbors. All ranks get the same number of batches, at least one: a rank that has fewer
     videos ends with empty batches, so that collectives match and Lightning never meets a loader of length zero.
+    Computed when asked for, not stored: int64 (B,) sample numbers, 0 <= B <= `batch_size`.
 
     Args:
         num_samples: videos of the split, at least 0.
         batch_size: videos in a batch.
         rank: this rank, in [0, world_size).
         world_size: number of ranks.
-
-    Returns:
-        int64 (B,) sample numbers a batch, 0 <= B <= `batch_size`.
     """
-    for name, value in (("batch_size", batch_size), ("world_size", world_size)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
-    start, end = (num_samples * number // world_size for number in (rank, rank + 1))
-    largest_block = -(-num_samples // world_size)
-    num_batches = max(1, -(-largest_block // batch_size))
-    edges = [min(start + number * batch_size, end) for number in range(num_batches + 1)]
-    return [np.arange(edges[number], edges[number + 1]) for number in range(num_batches)]
+
+    def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        for name, value in (("batch_size", batch_size), ("world_size", world_size)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        self._start, self._end = (num_samples * number // world_size for number in (rank, rank + 1))
+        self._batch_size = batch_size
+        largest_block = -(-num_samples // world_size)
+        self._length = max(1, -(-largest_block // batch_size))
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, number: int) -> Integers: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Integers]: ...
+    def __getitem__(self, number: int | slice) -> Integers | list[Integers]:
+        """A batch by its number, or some."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(self._length))]
+        place = range(self._length)[number]  # IndexError beyond the end
+        first, last = (min(self._start + edge * self._batch_size, self._end) for edge in (place, place + 1))
+        return np.arange(first, last)

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.s3_server import s3_server  # noqa: F401 # a fixture, one server for all
 
@@ -13,6 +14,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # A shell's background job ignores Ctrl-C, and so would every command that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Hypothesis fails an example that takes 0.2 s, which on a busy machine any may.
+settings.register_profile("without a clock", deadline=None)
+settings.load_profile("without a clock")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.plan import KeyedPermutation, ShardPermutation, TrainPlan, evaluation_batches
+from datamodules.plan import EvaluationBatches, KeyedPermutation, ShardPermutation, TrainPlan
 
 
 def as_lists(batches):
@@ -128,7 +128,7 @@ def test_resuming_sees_the_remaining_videos_whatever_the_layout(
 
 @given(num_samples=st.integers(0, 100), batch_size=st.integers(1, 9), world_size=st.integers(1, 9))
 def test_evaluation_sees_every_video_exactly_once_in_equal_steps(num_samples, batch_size, world_size):
-    ranks = [evaluation_batches(num_samples, batch_size, rank, world_size) for rank in range(world_size)]
+    ranks = [EvaluationBatches(num_samples, batch_size, rank, world_size) for rank in range(world_size)]
     assert len({len(batches) for batches in ranks}) == 1
     assert len(ranks[0]) >= 1
     assert all(len(batch) <= batch_size for batches in ranks for batch in batches)
