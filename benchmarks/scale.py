@@ -131,7 +131,7 @@ def main() -> None:
         ("between", 50.0, "GB/s of a node to the others, one way (assumed: 400 Gbit/s)"),
         ("hidden", 0.8, "share of the backward pass that hides the all-reduce (assumed)"),
         ("original-mb", 1.84, "of a video as it was (measured: 8 Kinetics clips)"),
-        ("packed-mb", 0.66, "packed at short side 256 (measured: the same)"),
+        ("packed-mb", 0.56, "packed at short side 256 (measured: the same)"),
         ("small-mb", 0.23, "packed at short side 128 (measured: the same)"),
         ("i3d-original", 11.0, "clips/s a core of I3D's clips from the original files (measured)"),
         ("i3d-packed", 32.0, "of I3D's clips, packed at short side 256 (measured)"),
