@@ -1,0 +1,242 @@
+"""How many clips a second one core loads, beside other loaders and beside FFmpeg's bare decoding of the same frames.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.loader --folder /tmp/loader-benchmark
+
+Packs the sample of Kinetics (`$SHARED_DIR/data/kinetics_sample`, else `../shared/data/kinetics_sample`) and made videos
+at short sides 256 and 128, and loads batches of uint8 clips: 64 frames of 224 x 224 from the first, 16 of 112 x 112 from
+the second. Every side is a process of its own with one thread, and they take turns, so that what else the machine does
+meets all of them; the ratios of a round are medians with quartiles over the rounds. They are of seconds of the
+processor, which a shared machine disturbs less than those of the clock.
+
+The peers are installed with pip into FOLDER/peers; what cannot be is named, and its rows are not measured.
+"""
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.loader_peers import answer
+from benchmarks.peer_environment import clean_environment, peer_python
+from datamodules.synthetic import synthesize
+from datamodules.video import ShardedVideoDataModule
+
+PEERS = (
+    ["torch==2.13.0", "numpy<2", "torchcodec==0.13.0"],
+    ["mmaction2==1.2.0", "mmcv-lite==2.1.0", "mmengine", "decord==0.6.0", "numpy<2", "opencv-python-headless<4.12"],
+    ["webdataset==1.0.2", "numpy<2"],
+    ["setuptools<81"],  # mmengine needs pkg_resources
+)
+CLIPS = {"64 x 224": (64, 224, 256), "16 x 112": (16, 112, 128)}  # frames, side, stored short side
+OWN = ("ours, rgb", "ours, rgb, 4 clips a video")
+
+
+class Side(NamedTuple):
+    """A loader to measure: its name in the table, and what its process is told."""
+
+    name: str
+    job: dict[str, Any]
+
+
+def own_batches(job: dict[str, Any]) -> Iterator[int]:
+    """Batches of this project, the epochs one after the other, read in this process."""
+    data = ShardedVideoDataModule(
+        job["root"],
+        batch_size=job["batch"] // job["clips_per_video"],
+        clips_per_video=job["clips_per_video"],
+        num_frames=job["frames"],
+        crop_size=job["size"],
+        resize=job["short_side"],
+        train_split=job["split"],
+        val_split=None,
+        decoder="pyav",
+        num_workers=0,
+        **job["options"],
+    )
+    device, loader = torch.device(job["device"]), data.train_dataloader()
+    for epoch in itertools.count():
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            if device.type == "cuda":
+                moved = batch._replace(clips=batch.clips.to(device, non_blocking=True))
+                data.on_after_batch_transfer(moved, 0)
+                torch.cuda.synchronize()
+            yield len(batch.clips)
+
+
+class Running:
+    """A side's process."""
+
+    def __init__(self, side: Side, peers: Path) -> None:
+        job, here = json.dumps(side.job), Path(__file__)
+        if side.job["side"] == "ours":
+            command = [sys.executable, "-m", "benchmarks.loader", "--own-side", job]
+        else:
+            python = sys.executable if side.job["side"] == "bare" else str(peers)
+            command = [python, str(here.with_name("loader_peers.py")), job]
+        environment = clean_environment() | {"PYTHONPATH": str(here.parents[1])} if "-m" in command else None
+        self.name = side.name
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=here.parents[1] if "-m" in command else None,
+            env=environment or clean_environment(),
+        )
+        self.problem = next((line for line in map(str.strip, self._process.stdout) if _speaks(line)), "it ended early")
+
+    def load(self, clips: int) -> tuple[float, float]:
+        """Seconds of the clock and of the processor for a clip, over at least so many."""
+        self._process.stdin.write(f"{clips}\n")
+        self._process.stdin.flush()
+        done, wall, processor = json.loads(self._process.stdout.readline())
+        return wall / done, processor / done
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _speaks(line: str) -> bool:
+    return line == "ready" or line.startswith("not measured")
+
+
+def pack(folder: Path, name: str, annotations: Path, videos: Path) -> Path:
+    """Packs videos at both sizes, once; and puts the members of the tars beside them as files, for the others."""
+    packed = folder / name
+    if not (packed / "dataset.json").exists():
+        words = ["--annotations", annotations, "--videos", videos, "--out", packed, "--short-side", "256", "128"]
+        subprocess.run([sys.executable, "-m", "pipeline", "pack", *map(str, words)], check=True)
+    for short_side, root in ((256, packed), (128, packed / "short128")):
+        files = folder / f"{name}-files-{short_side}"
+        if not files.exists():
+            for tar in sorted(root.glob("*.tar")):
+                with tarfile.open(tar) as members:
+                    members.extractall(files, filter="data")
+    return packed
+
+
+def sides(options: argparse.Namespace, folder: Path, name: str, packed: Path, originals: list[str]) -> Iterator[Side]:
+    """What is compared for one size of clips of one dataset."""
+    frames, size, short_side = CLIPS[options.clip]
+    root = packed if short_side == 256 else packed / "short128"
+    (tar, *_), split = sorted(root.glob("*.tar")), "val" if name == "kinetics" else "train"
+    same = {
+        "frames": frames, "size": size, "short_side": short_side, "batch": 8, "tar": str(tar), "split": split,
+        "videos": [str(path) for path in sorted((folder / f"{name}-files-{short_side}").glob("*.mp4"))],
+        "root": str(packed), "device": options.device, "options": {}, "clips_per_video": 1,
+    }  # fmt: skip
+    for own in OWN:
+        several = {"clips_per_video": 4} if "4 clips" in own else {}
+        yield Side(own, same | {"side": "ours", **several})
+    yield Side("(a) mmaction2, original files", same | {"side": "mmaction2", "videos": originals})
+    yield Side("(b) mmaction2, packed videos", same | {"side": "mmaction2"})
+    yield Side("(c) webdataset + decord", same | {"side": "webdataset"})
+    yield Side("(d) torchcodec's sampler", same | {"side": "torchcodec"})
+    yield Side("FFmpeg's bare decoding", same | {"side": "bare"})
+
+
+def compare(options: argparse.Namespace, compared: list[Side], peers: Path) -> None:
+    """Prints a table: what a clip takes, and how many times as long as ours."""
+    started = []
+    for side in compared:
+        running = Running(side, peers)
+        if running.problem == "ready":
+            started.append(running)
+        else:
+            print(f"| {side.name} | not measured: {running.problem.removeprefix('not measured: ')} | | | |")
+    rounds = []
+    for _ in range(options.rounds):
+        rounds.append([side.load(4 if "original" in side.name else options.clips) for side in started])
+    ours = [side.name for side in started].index(options.against) if options.against else 0
+    for number, side in enumerate(started):
+        wall, processor = (statistics.median(one[number][which] for one in rounds) for which in (0, 1))
+        middle, low, high = _quartiles([one[number][1] / one[ours][1] for one in rounds])
+        clock, *_ = _quartiles([one[number][0] / one[ours][0] for one in rounds])
+        print(
+            f"| {side.name} | {1 / processor:.1f} | {1000 * processor:.2f} | {1000 * wall:.1f} | "
+            f"{middle:.2f} ({low:.2f} to {high:.2f}) | {clock:.2f} |",
+            flush=True,
+        )
+        side.close()
+
+
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return middle, low, high
+
+
+def datasets(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """Name, packed folder and original files of what there is to read."""
+    shared = Path(os.environ.get("SHARED_DIR", Path(__file__).resolve().parents[2] / "shared"))
+    sample = shared / "data" / "kinetics_sample"
+    if sample.is_dir() and "kinetics" in options.data:
+        packed = pack(folder, "kinetics", sample / "annotations.csv", sample / "videos")
+        yield "kinetics", packed, sorted(map(str, (sample / "videos").glob("*/*.mp4")))
+    if "synthetic" in options.data:
+        made = folder / "made"
+        if not made.exists():
+            synthesize(made, train=1, val=0, test=0, num_frames=250, width=426, height=320)
+        packed = pack(folder, "synthetic", made / "train.csv", made / "videos")
+        yield "synthetic", packed, sorted(map(str, (made / "videos").glob("*/*.mp4")))
+
+
+def main() -> None:
+    """Runs the comparison, or, in a process of its own, this project's side of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "loader-benchmark")
+    parser.add_argument("--data", nargs="+", default=["kinetics", "synthetic"], choices=["kinetics", "synthetic"])
+    parser.add_argument("--clip-sizes", nargs="+", default=list(CLIPS), choices=list(CLIPS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--clips", type=int, default=16, help="of each side in a round; 4 of the original files")
+    parser.add_argument("--only", nargs="+", default=[], help="sides whose names begin so")
+    parser.add_argument("--against", default=None, help="the side that the others are divided by; the first one")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where our clips end")
+    parser.add_argument("--own-side", default=None, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.own_side:
+        torch.set_num_threads(1)
+        answer(own_batches(json.loads(options.own_side)))
+        return
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("--device cuda: not measured: there is no GPU here")
+        return
+    options.folder.mkdir(parents=True, exist_ok=True)
+    peers, failures = peer_python(options.folder.resolve(), "peers", *PEERS)
+    for wanted, problem in failures.items():
+        print(f"{wanted}: cannot be installed: {problem}")
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "av")}
+    print(f"Python {platform.python_version()}, {versions}, peers {PEERS}, load {os.getloadavg()}")
+    for name, packed, originals in datasets(options, options.folder.resolve()):
+        for clip in options.clip_sizes:
+            options.clip = clip
+            print(
+                f"\n{name}, {clip}, {options.rounds} rounds, load {os.getloadavg()[0]:.0f}, {time.strftime('%H:%M')}\n"
+            )
+            print("| side | clips/s of a core | processor, ms a clip | clock, ms a clip | times ours | by the clock |")
+            print("| --- | --- | --- | --- | --- | --- |")
+            wanted = tuple(options.only)
+            compared = sides(options, options.folder.resolve(), name, packed, originals)
+            compare(options, [side for side in compared if not wanted or side.name.startswith(wanted)], peers)
+
+
+if __name__ == "__main__":
+    main()
