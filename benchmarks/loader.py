@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python -m benchmarks.loader --folder /tmp/loader-benchmark
 
 Packs the sample of Kinetics (`$SHARED_DIR/data/kinetics_sample`, else `../shared/data/kinetics_sample`) and made videos
-at short sides 256 and 128, and loads batches of uint8 clips: 64 frames of 224 x 224 from the first, 16 of 112 x 112 from
-the second. Every side is a process of its own with one thread, and they take turns, so that what else the machine does
-meets all of them; the ratios of a round are medians with quartiles over the rounds. They are of seconds of the
+at short sides 256 and 128, and loads batches of uint8 clips: 64 frames of 224 x 224 from the first, 16 of 112 x 112
+from the second. Every side is a process of its own with one thread, and they take turns, so that what else the machine
+does meets all of them; the ratios of a round are medians with quartiles over the rounds. They are of seconds of the
 processor, which a shared machine disturbs less than those of the clock.
 
 The peers are installed with pip into FOLDER/peers; what cannot be is named, and its rows are not measured.

@@ -1,4 +1,4 @@
-"""A virtual environment for the peers of a benchmark, apart from this project's own: made once in a folder, then kept."""
+"""A virtual environment for the peers of a benchmark, apart from this project's own; made once in a folder."""
 
 import os
 import subprocess

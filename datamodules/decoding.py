@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from datamodules.plain_files import plainly_indexed
 from datamodules.probing import (
     ABSENT,
     DAMAGED,
@@ -33,7 +34,7 @@ from datamodules.probing import (
     probe,
     quarter_turns,
 )
-from datamodules.seeking import Frames, decode_pyav, out_of_range, plainly_indexed
+from datamodules.seeking import Frames, decode_pyav, out_of_range
 
 __all__ = [
     "ABSENT",

@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.batch import ClipBatch, Window
+from datamodules.batch import ClipBatch
 from datamodules.clips import ClipSampler, Integers
 from datamodules.crops import lay_out
-from datamodules.decoding import DecodeError, decode_frames
+from datamodules.decoding import DecodeError
 from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
 from datamodules.plan import EvaluationBatches, TrainPlan
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
+from datamodules.views import View, ViewMaker
 from datamodules.worker_watch import IDLE, WorkerBoard, WorkerWatch
 
 _log = logging.getLogger(__name__)
@@ -48,16 +49,6 @@ class ReadFailure(NamedTuple):
 
     message: str
     error: type[ValueError] = DecodeError
-
-
-class View(NamedTuple):
-    """A clip as a worker makes it: uint8 (T, H, W, C), its frames' numbers, its seconds, its window, its seed."""
-
-    clip: Tensor
-    frame_numbers: Integers
-    times: tuple[float, float]
-    window: Window
-    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -155,6 +146,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         rows: list[int] = []
         failed: list[tuple[int, str]] = []
         num_quarantined = 0
+        maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored)
+        slots = maker.slots(len(request.samples))
         announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
         self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
         for sample in request.samples.tolist():
@@ -164,7 +157,9 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 continue
             self._note(row)
             try:
-                clips = self._views(row, [self.seed, request.epoch, sample])
+                free = None if slots is None else slots[len(views) :]
+                data, key = self.index.read_video(row), [self.seed, request.epoch, sample]
+                of_video = maker.views(data, self.index.entry(row), key, free)
             except DecodeError as error:
                 message = f"{_name_video(self.index, row)} cannot be decoded by {self.decoder}: {error}"
                 if not self.skip_errors:
@@ -174,11 +169,12 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 continue
             except ShardFormatError as error:
                 return ReadFailure(f"video {self.index.entry(row).key}: {error}", ShardFormatError)
-            video_index += [len(rows)] * len(clips)
+            video_index += [len(rows)] * len(of_video)
             rows.append(row)
-            views += clips
+            views += of_video
         num_skipped = len(request.samples) - num_quarantined - len(rows)
-        batch = self._batch(views, video_index, rows, num_skipped)._replace(failed=failed)
+        clips = slots[: len(views)] if slots is not None else self._laid_out(views)
+        batch = self._batch(clips, views, video_index, rows, num_skipped)._replace(failed=failed)
         self._note(IDLE)
         return batch._replace(num_quarantined=num_quarantined, load_seconds=time.perf_counter() - began)
 
@@ -186,33 +182,19 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         if self.board is not None:
             self.board.note(row)
 
-    def _views(self, row: int, key: list[int]) -> list[View]:
-        """All clips of one video; what is random in them comes from `key` alone."""
-        entry = self.index.entry(row)
-        generator = np.random.default_rng(key)
-        frame_numbers = self.sampler(entry.num_frames, entry.fps, generator)
-        frames = torch.from_numpy(
-            decode_frames(self.index.read_video(row), frame_numbers.ravel().tolist(), self.decoder)
-        )
-        views: list[View] = []
-        for numbers, clip in zip(frame_numbers, torch.split(frames, frame_numbers.shape[1]), strict=True):
-            seed = None
-            if isinstance(self.transform, TrainTransform):
-                cut, window = self.transform(clip, generator, entry.label not in self.unmirrored)
-                seed = _view_seed(key, len(views))
-            else:
-                cut, window = self.transform(clip)
-            times = (numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps)
-            views.append(View(cut, numbers, times, window, seed))
-        return views
+    def _laid_out(self, views: list[View]) -> Tensor:
+        if views:
+            return lay_out([view.clip for view in views])
+        return torch.empty((0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3), dtype=torch.uint8)
 
-    def _batch(self, views: list[View], video_index: list[int], rows: list[int], num_skipped: int) -> ClipBatch:
-        size, num_frames = self.crop_size, self.sampler.shape.num_frames
+    def _batch(
+        self, clips: Tensor, views: list[View], video_index: list[int], rows: list[int], num_skipped: int
+    ) -> ClipBatch:
+        num_frames = self.sampler.shape.num_frames
         entries = [self.index.entry(row) for row in rows]
-        clips = [view.clip for view in views] or [torch.empty((num_frames, size, size, 3), dtype=torch.uint8)]
         numbers = np.stack([view.frame_numbers for view in views]) if views else np.empty((0, num_frames), np.int64)
         return ClipBatch(
-            clips=lay_out(clips)[: len(views)],
+            clips=clips,
             video_index=torch.tensor(video_index, dtype=torch.int64),
             labels=torch.tensor([entry.label for entry in entries], dtype=torch.int64),
             keys=[entry.key for entry in entries],
@@ -225,11 +207,6 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             crops_to_cut=1 if isinstance(self.transform, TrainTransform) else self.transform.num_crops,
             captions=[self.index.captions(row) for row in rows] if self.captions else None,
         )
-
-
-def _view_seed(key: list[int], view: int) -> int:
-    """The key of what is done to a view on the device: of its own stream, beside the one that chose its window."""
-    return int(np.random.SeedSequence(key, spawn_key=(view,)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class PlannedLoader:

@@ -1,13 +1,14 @@
 """PyAV: only the frames that are asked for, exactly; `datamodules.decoding` is the way in.
 
-The packets are read once, which is cheap, and give the presentation time of every frame and the key frames. For each
-run of wanted frames decoding starts at the key frame before it. Every time that comes out is held against the packets'
-times; where they disagree, or a frame is damaged, frames are counted from the start of the file instead.
+An mp4 of H.264 without B-frames, which is what we pack, lists the times of all frames and the key frames in its header;
+of others the packets are read once. For each run of wanted frames decoding starts at the key frame before it. Every
+time that comes out is held against the listed ones; where they disagree, or a frame is damaged, the packets are read,
+and where those disagree too, frames are counted from the start of the file.
 """
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,7 +26,6 @@ from datamodules.probing import (
     DecodeError,
     hidden,
     iterate_frames,
-    library_errors,
     open_video,
     quarter_turns,
 )
@@ -68,10 +68,12 @@ def decode_pyav(data: bytes, indices: list[int]) -> Frames:
     Raises:
         DecodeError: the video does not decode, or has too few frames.
     """
-    try:
-        return _collect(_frames_by_index(data, indices), indices)
-    except (NotIndexedError, av.FFmpegError):
-        return _collect(enumerate(iterate_frames(data)), indices)
+    for frames in (frames_by_header, _frames_by_index):
+        try:
+            return _collect(frames(data, indices), indices)
+        except (NotIndexedError, av.FFmpegError):
+            continue
+    return _collect(enumerate(iterate_frames(data)), indices)
 
 
 def out_of_range(index: int, count: int | None = None) -> DecodeError:
@@ -112,7 +114,7 @@ def _rgb(frame: av.VideoFrame, width: int, height: int) -> Frames:
     return rows[:height, : 3 * width].reshape(height, width, 3)
 
 
-def _read_index(container: av.container.InputContainer, stream: av.video.VideoStream) -> PacketIndex:
+def read_index(container: av.container.InputContainer, stream: av.video.VideoStream) -> PacketIndex:
     """Reads all packets; raises NotIndexedError where their times do not number the frames."""
     if not any(kind in container.format.name for kind in ("mp4", "matroska")):
         raise NotIndexedError  # AVI has no presentation times, and the key frame marks of MPEG-TS are not to lean on
@@ -122,18 +124,69 @@ def _read_index(container: av.container.InputContainer, stream: av.video.VideoSt
             packets.append(packet)
             if len(packets) > MAX_FRAMES:
                 raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
-    times = sorted(_time(packet) for packet in packets if not hidden(packet, stream.codec_context.name))
+    times = sorted(packet_time(packet) for packet in packets if not hidden(packet, stream.codec_context.name))
     keys = [position for position, packet in enumerate(packets) if packet.is_keyframe]
-    key_times = [_time(packets[position]) for position in keys]
+    key_times = [packet_time(packets[position]) for position in keys]
     if not times or any(a >= b for a, b in pairwise(times)) or any(a >= b for a, b in pairwise(key_times)):
         raise NotIndexedError
     return PacketIndex(packets, times, keys, key_times)
 
 
-def _time(packet: "av.Packet[Any]") -> int:
+def packet_time(packet: "av.Packet[Any]") -> int:
+    """When a packet's frame is shown; raises NotIndexedError where it does not say."""
     if packet.pts is None:
         raise NotIndexedError
     return packet.pts
+
+
+def frames_by_header(data: bytes, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Like `_frames_by_index`, by what an mp4's header lists: no packet is read that is not decoded.
+
+    Args:
+        data: the bytes of a video file.
+        indices: ascending, distinct and not negative.
+
+    Raises:
+        NotIndexedError: the header does not say which frame is which, or what comes out differs from what it says.
+    """
+    with open_video(data) as (container, stream):
+        times, keys = _read_header(container, stream)
+        if indices[-1] >= len(times):
+            raise NotIndexedError  # the packets will tell how many there are
+        decoder, expected = stream.codec_context, 0
+        packets: Iterator[av.Packet[Any]] = iter(())
+        for index in indices:
+            key = keys[bisect_right(keys, index) - 1]
+            if key >= expected:
+                container.seek(times[key], stream=stream)  # forgets what the decoder holds, too
+                packets, expected = container.demux(stream), key
+            while expected <= index:
+                packet = next(packets, None)
+                if packet is None:
+                    raise NotIndexedError  # the file holds less than its header lists
+                for frame in decoder.decode(packet):
+                    if frame.pts != times[expected] or frame.is_corrupt:
+                        raise NotIndexedError
+                    if expected == index:
+                        yield index, frame
+                    expected += 1
+
+
+def _read_header(container: av.container.InputContainer, stream: av.video.VideoStream) -> tuple[list[int], list[int]]:
+    """Times of all frames, ascending, and the positions of the key frames, of which the first frame is one."""
+    if stream.codec_context.name != "h264" or stream.codec_context.has_b_frames or "mp4" not in container.format.name:
+        raise NotIndexedError
+    times: list[int] = []
+    keys: list[int] = []
+    for entry in stream.index_entries:
+        if entry.is_discard or len(times) == MAX_FRAMES:
+            raise NotIndexedError
+        if entry.is_keyframe:
+            keys.append(len(times))
+        times.append(entry.timestamp)
+    if not keys or keys[0] != 0 or len(times) != stream.frames or any(a >= b for a, b in pairwise(times)):
+        raise NotIndexedError
+    return times, keys
 
 
 def _frames_by_index(data: bytes, indices: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -143,7 +196,7 @@ def _frames_by_index(data: bytes, indices: list[int]) -> Iterator[tuple[int, av.
         NotIndexedError: times are missing, doubled or not what comes out, or a frame is damaged: count from the start.
     """
     with open_video(data) as (container, stream):
-        packets, times, keys, key_times = _read_index(container, stream)
+        packets, times, keys, key_times = read_index(container, stream)
         if indices[-1] >= len(times):
             raise out_of_range(indices[-1], len(times))
         decoder = stream.codec_context
@@ -171,46 +224,3 @@ def _frames_by_index(data: bytes, indices: list[int]) -> Iterator[tuple[int, av.
                     raise NotIndexedError
                 yield expected, frame
                 expected += 1
-
-
-def plainly_indexed(data: bytes, lacking: Container[str] = ()) -> bool:
-    """Whether any decoder finds frame i: every frame is shown, and every key frame is a fresh start.
-
-    Not where its codec is among those that the decoder is `lacking`.
-
-    So there is no edit list that cuts frames away, no frame after a key frame that is shown before it (an open group
-    of pictures), and in H.264 every key frame is an IDR picture (no intra refresh). Files that we packed are like that.
-    """
-    with library_errors("the packets cannot be read"), open_video(data) as (container, stream):
-        codec = stream.codec_context.name
-        if stream.codec_context.codec.canonical_name in lacking:
-            return False
-        try:
-            index = _read_index(container, stream)
-        except NotIndexedError:
-            return False
-        if codec == "hevc" or len(index.times) != len(index.packets) or not index.keys or index.keys[0] != 0:
-            return False
-        latest_key = index.key_times[0]
-        for packet in index.packets:
-            if packet.is_keyframe:
-                latest_key = _time(packet)
-                if codec == "h264" and not _holds_idr(packet, stream.codec_context.extradata):
-                    return False
-            elif _time(packet) < latest_key:
-                return False
-        return True
-
-
-def _holds_idr(packet: "av.Packet[Any]", extradata: bytes | None) -> bool:
-    """Whether an H.264 packet, as mp4 and matroska store it (lengths before NAL units), holds an IDR slice (type 5)."""
-    if not extradata or extradata[0] != 1 or len(extradata) < 5:
-        return False  # not ISO/IEC 14496-15's configuration record
-    prefix = (extradata[4] & 3) + 1
-    data = memoryview(packet)
-    position = 0
-    while position + prefix < len(data):
-        if data[position + prefix] & 31 == 5:
-            return True
-        position += prefix + int.from_bytes(data[position : position + prefix], "big")
-    return False

@@ -135,7 +135,8 @@ def horizontal_flip(clip: Tensor) -> Tensor:
         uint8 (T, H, W, C).
     """
     _check(clip)
-    return clip.flip(2)
+    # (T, C, H, W) whose memory is (T, H, W, C): the fast path
+    return clip.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
 
 
 def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:
@@ -203,15 +204,28 @@ class TrainTransform:
             mirror: whether this clip may be mirrored at all.
         """
         clip = _resize(clip, self.resize)
-        if self.random_resized:
-            _check(clip)
-            window = random_resized_window(_frame(clip), generator, self.scale, self.ratio)
-        else:
+        if not self.random_resized:
             clip = _resize_to_fit(clip, self.crop_size, self.crop_size)
-            window = random_window(_frame(clip), (self.crop_size, self.crop_size), generator)
-        window = window._replace(mirrored=generator.random() < self.flip_probability and mirror)
-        clip = resize(_cut(clip, window), (self.crop_size, self.crop_size))
-        return (horizontal_flip(clip) if window.mirrored else clip), window
+        _check(clip)
+        window = self.window(_frame(clip), generator, mirror)
+        return self.finish(_cut(clip, window), window), window
+
+    def keeps(self, frame: Size) -> bool:
+        """Whether frames of this (height, width) are cut as they are, without being resized before."""
+        return _keeps(frame, self.resize) and (self.random_resized or min(frame) >= self.crop_size)
+
+    def window(self, frame: Size, generator: np.random.Generator, mirror: bool = True) -> Window:
+        """What is cut out of frames of this (height, width), resized already where they have to be."""
+        if self.random_resized:
+            window = random_resized_window(frame, generator, self.scale, self.ratio)
+        else:
+            window = random_window(frame, (self.crop_size, self.crop_size), generator)
+        return window._replace(mirrored=generator.random() < self.flip_probability and mirror)
+
+    def finish(self, cut: Tensor, window: Window) -> Tensor:
+        """The window's part of a clip, uint8 (T, H, W, C), resized to the crop and mirrored where it is to be."""
+        clip = resize(cut, (self.crop_size, self.crop_size))
+        return horizontal_flip(clip) if window.mirrored else clip
 
 
 @dataclass(frozen=True)
@@ -242,14 +256,27 @@ class EvalTransform:
         The shorter of H' and W' is `crop_size`; both are with one crop.
         """
         clip = _resize_to_fit(_resize(clip, self.resize), self.crop_size, self.crop_size)
-        window = window_around(crop_windows(_frame(clip), self.crop_size, self.num_crops))
+        window = self.window(_frame(clip))
         return _cut(clip, window), window
+
+    def keeps(self, frame: Size) -> bool:
+        """Whether frames of this (height, width) are cut as they are, without being resized before."""
+        return _keeps(frame, self.resize) and min(frame) >= self.crop_size
+
+    def window(self, frame: Size) -> Window:
+        """What is cut out of frames of this (height, width), resized already where they have to be."""
+        return window_around(crop_windows(frame, self.crop_size, self.num_crops))
 
 
 def _resize(clip: Tensor, size: int | tuple[int, int] | None) -> Tensor:
     if size is None:
         return clip
     return resize_short_side(clip, size) if isinstance(size, int) else resize(clip, size)
+
+
+def _keeps(frame: Size, size: int | Size | None) -> bool:
+    """Whether `_resize` would give frames of this (height, width) back as they are."""
+    return size is None or (min(frame) == size if isinstance(size, int) else frame == tuple(size))
 
 
 def _resize_to_fit(clip: Tensor, height: int, width: int) -> Tensor:

@@ -1,0 +1,139 @@
+"""Windows cut out of the frames of a video while they are decoded: nothing else is converted, and nothing copied twice.
+
+The result is bit for bit that of converting whole frames and cutting them: FFmpeg's conversion of planar YUV 4:2:0 to
+RGB at the same size takes one chroma sample for each 2 x 2 pixels and mixes no neighbors. So whole pairs of rows and
+columns are cut out of the planes, several frames one below the other, and are converted together.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from datamodules.batch import Window
+from datamodules.clips import Integers
+from datamodules.probing import DecodeError, library_errors, quarter_turns
+from datamodules.seeking import Frames, frames_by_header
+
+_TOGETHER = 8  # frames converted at once: their pixels stay in the processor's cache
+
+_kept = threading.local()  # a thread's converters and the frames that they read, by size
+
+
+class OtherFramesError(Exception):
+    """The frames are not such as can be cut here; `datamodules.decoding` can decode them."""
+
+
+def decode_windows(data: bytes, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]) -> None:
+    """Decodes the frames of clips and writes each clip's window.
+
+    Args:
+        data: the bytes of a video file.
+        frame_numbers: int64 (N, T), not negative.
+        windows: N, mirrored where they say so.
+        out: N arrays uint8 (T, height, width, 3) of the window's size, to write to; RGB.
+
+    Raises:
+        OtherFramesError: not planar YUV 4:2:0 as large as the windows say, upright, with a header that tells one frame
+            from the other, and whole. Some of `out` may be written.
+    """
+    if frame_numbers.min(initial=0) < 0:
+        raise OtherFramesError
+    strips = [_Strip(window, place, number) for number, (window, place) in enumerate(zip(windows, out, strict=True))]
+    wanted: dict[int, list[tuple[_Strip, int]]] = defaultdict(list)
+    for strip, numbers in zip(strips, frame_numbers.tolist(), strict=True):
+        for position, number in enumerate(numbers):
+            wanted[number].append((strip, position))
+    try:
+        with library_errors("pyav cannot decode the video"):
+            for number, frame in frames_by_header(data, sorted(wanted)):
+                planes = _planes(frame, windows[0])
+                for strip, position in wanted[number]:
+                    strip.take(frame, planes, position)
+    except DecodeError as error:
+        raise OtherFramesError from error
+    for strip in strips:
+        strip.convert()
+
+
+def _planes(frame: av.VideoFrame, window: Window) -> list[Frames]:
+    """Views of the three planes of a frame, as they lie in memory: uint8 (rows, bytes of a row)."""
+    fits = frame.format.name == "yuv420p" and (frame.height, frame.width) == (window.frame_height, window.frame_width)
+    if not fits or frame.height % 2 or frame.width % 2 or quarter_turns(frame):
+        raise DecodeError("not such frames as are cut here")
+    return [_view(plane) for plane in frame.planes]
+
+
+def _view(plane: "av.video.plane.VideoPlane") -> Frames:
+    view: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # rows are padded
+    return view
+
+
+class _Strip:
+    """One clip: the windows of several frames below each other, converted when there are enough.
+
+    Args:
+        window: where in the frame.
+        out: where the pixels go, uint8 (T, height, width, 3).
+        number: of the clip among those decoded together.
+    """
+
+    def __init__(self, window: Window, out: Frames, number: int) -> None:
+        self._out = out
+        self._inside = (window.top % 2, window.left % 2)  # whole pairs are cut: at most one row, one column too many
+        self._top, self._left = window.top // 2, window.left // 2
+        self._height = (window.top + window.height + 1) // 2 - self._top  # all in pairs
+        self._width = (window.left + window.width + 1) // 2 - self._left
+        if window.mirrored:  # the strip is, from its own right end
+            self._inside = (window.top % 2, _words(self._width) * 2 - window.left % 2 - window.width)
+        self._mirrored = window.mirrored
+        self._positions: list[int] = []
+        self._source, self._source_planes, self._converter = _kept_for(self._height, self._width, number)
+
+    def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
+        """Copies the window of a frame, which is the clip's at `position`."""
+        if not self._positions:
+            self._source.colorspace, self._source.color_range = frame.colorspace, frame.color_range
+        row = len(self._positions) * self._height
+        for place, plane, pair in zip(self._source_planes, planes, (2, 1, 1), strict=True):
+            top, left, height, width = (pair * n for n in (self._top, self._left, self._height, self._width))
+            place[pair * row : pair * row + height, :width] = plane[top : top + height, left : left + width]
+        self._positions.append(position)
+        if len(self._positions) == _TOGETHER:
+            self.convert()
+
+    def convert(self) -> None:
+        """Converts what was copied since the last time, and writes it."""
+        if self._mirrored:
+            for place in self._source_planes:
+                words = place.view(np.uint64)
+                words[...] = words[:, ::-1].byteswap()
+        plane = self._converter.reformat(self._source, format="rgb24", threads=1).planes[0]
+        rows, columns = 2 * self._height, 2 * _words(self._width)
+        pixels = _view(plane)[:, : 3 * columns].reshape(_TOGETHER, rows, columns, 3)
+        top, left = self._inside
+        _, height, width, _ = self._out.shape
+        for number, position in enumerate(self._positions):
+            self._out[position] = pixels[number, top : top + height, left : left + width]
+        self._positions.clear()
+
+
+def _words(width: int) -> int:
+    """The next multiple of 8 bytes: rows are mirrored by words."""
+    return -(-width // 8) * 8
+
+
+def _kept_for(height: int, width: int, number: int) -> tuple[av.VideoFrame, list[Frames], VideoReformatter]:
+    """A frame to collect windows in, its planes, and its converter: setting them up costs as much as using them."""
+    kept = _kept.__dict__.setdefault("strips", {})
+    if len(kept) > 64:  # windows of random sizes
+        kept.clear()
+    if (height, width, number) not in kept:
+        frame = av.VideoFrame(2 * _words(width), 2 * height * _TOGETHER, "yuv420p")
+        planes = [_view(plane)[:, : pair * _words(width)] for plane, pair in zip(frame.planes, (2, 1, 1), strict=True)]
+        kept[height, width, number] = frame, planes, VideoReformatter()
+    found: tuple[av.VideoFrame, list[Frames], VideoReformatter] = kept[height, width, number]
+    return found

@@ -1,0 +1,52 @@
+"""Files whose frame i any decoder finds: those that decoders are trusted with which answer wrongly for others."""
+
+from collections.abc import Container
+from typing import Any
+
+import av
+
+from datamodules.probing import library_errors, open_video
+from datamodules.seeking import NotIndexedError, packet_time, read_index
+
+
+def plainly_indexed(data: bytes, lacking: Container[str] = ()) -> bool:
+    """Whether any decoder finds frame i: every frame is shown, and every key frame is a fresh start.
+
+    Not where its codec is among those that the decoder is `lacking`.
+
+    So there is no edit list that cuts frames away, no frame after a key frame that is shown before it (an open group
+    of pictures), and in H.264 every key frame is an IDR picture (no intra refresh). Files that we packed are like that.
+    """
+    with library_errors("the packets cannot be read"), open_video(data) as (container, stream):
+        codec = stream.codec_context.name
+        if stream.codec_context.codec.canonical_name in lacking:
+            return False
+        try:
+            index = read_index(container, stream)
+        except NotIndexedError:
+            return False
+        if codec == "hevc" or len(index.times) != len(index.packets) or not index.keys or index.keys[0] != 0:
+            return False
+        latest_key = index.key_times[0]
+        for packet in index.packets:
+            if packet.is_keyframe:
+                latest_key = packet_time(packet)
+                if codec == "h264" and not _holds_idr(packet, stream.codec_context.extradata):
+                    return False
+            elif packet_time(packet) < latest_key:
+                return False
+        return True
+
+
+def _holds_idr(packet: "av.Packet[Any]", extradata: bytes | None) -> bool:
+    """Whether an H.264 packet, as mp4 and matroska store it (lengths before NAL units), holds an IDR slice (type 5)."""
+    if not extradata or extradata[0] != 1 or len(extradata) < 5:
+        return False  # not ISO/IEC 14496-15's configuration record
+    prefix = (extradata[4] & 3) + 1
+    data = memoryview(packet)
+    position = 0
+    while position + prefix < len(data):
+        if data[position + prefix] & 31 == 5:
+            return True
+        position += prefix + int.from_bytes(data[position : position + prefix], "big")
+    return False
