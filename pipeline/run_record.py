@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from pipeline.bottleneck import Spent, tell_bottleneck
 from pipeline.metrics_file import NAME, MetricsFile
 from pipeline.run_folder import set_aside
 from pipeline.step_times import StepTimes
@@ -113,6 +114,8 @@ class RunRecord(pl.Callback):
         self._seconds = 0.0
         self._totals = {"skipped": 0, "quarantined": 0}
         self._times = StepTimes()
+        self._spent = Spent()  # but for the first batch, which waits for workers to start
+        self._first: tuple[float, float, float] | None = None
         self._began = 0.0
         self._kept: tuple[float, float] = (0.0, 0.0)  # seconds that validation has interrupted
         self._restart()
@@ -146,6 +149,7 @@ class RunRecord(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The checkpoint has been read by now."""
         self._began = time.monotonic()
+        self._spent, self._first = Spent(), None
         self._logged_step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):
@@ -179,6 +183,9 @@ class RunRecord(pl.Callback):
         self._load += getattr(batch, "load_seconds", 0.0)
         self._left_out[0] += getattr(batch, "num_skipped", 0)
         self._left_out[1] += getattr(batch, "num_quarantined", 0)
+        if self._first is None:
+            self._first = (self._elapsed, self._times.wait_s, self._load)
+            self._spent = self._spent.plus(*(-seconds for seconds in self._first))
         every: int = vars(trainer)["log_every_n_steps"]  # undeclared in the Trainer
         due = trainer.global_step % every == 0 or trainer.is_last_batch
         if due and trainer.global_step > self._logged_step:
@@ -186,7 +193,9 @@ class RunRecord(pl.Callback):
             self._log(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says how an offline wandb run is sent."""
+        """Says which side was the bottleneck and what to change, and how an offline wandb run is sent."""
+        if self._spent.elapsed > 0 and _profiler(trainer) is self._times:
+            rank_zero_info(tell_bottleneck(self._spent, *_feed_of(trainer)))
         command = sync_command(trainer.loggers)
         if command is not None:
             rank_zero_info(f"wandb was offline; to send the run with all its attempts: {command}")
@@ -212,6 +221,7 @@ class RunRecord(pl.Callback):
         both = torch.tensor([*mine, memory], dtype=torch.float32, device=device)
         ranks = trainer.strategy.all_gather(both).reshape(-1, len(both)).cpu()
         clips, elapsed, wait, load, videos, transfer, batches, skipped, quarantined, _ = ranks.sum(dim=0).tolist()
+        self._spent = self._spent.plus(elapsed / len(ranks), wait / len(ranks), load / len(ranks))
         self._totals["skipped"] += int(skipped)
         self._totals["quarantined"] += int(quarantined)
         self._restart()
@@ -258,6 +268,13 @@ class RunRecord(pl.Callback):
 
 def _profiler(trainer: pl.Trainer) -> Any:
     return vars(trainer)["profiler"]  # undeclared, too
+
+
+def _feed_of(trainer: pl.Trainer) -> tuple[Mapping[str, Any], int | None, int]:
+    """The data module's settings, the short side of its videos, and the ranks of this machine."""
+    data = getattr(trainer, "datamodule", None)
+    identity = getattr(data, "identity", None) or {}
+    return getattr(data, "hparams", {}), identity.get("rendition"), max(1, trainer.num_devices)
 
 
 def learning_rates(optimizers: list[torch.optim.Optimizer]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What every `fit` does without being told: its folder, its record, its checkpoints; across restarts."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -39,7 +40,7 @@ def config(motion_dataset, tmp_path):
     return write
 
 
-def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(config, tmp_path, monkeypatch):
+def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(config, tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(TINY["model"]["init_args"], "lr_schedule", "constant")  # max_steps must not bend it
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
@@ -47,7 +48,9 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
     keep = {"every_n_steps": 3, "keep_newest": 2, "keep_best": 1, "every_minutes": 0}
     options = {"trainer": {"logger": logger, "log_every_n_steps": 2, "callbacks": [EMA]}, "checkpoints": keep}
     path = config(**options)
-    assert main(["fit", "--config", path, "--trainer.max_steps", "13"]) == 0
+    with caplog.at_level(logging.INFO, "pytorch_lightning.utilities.rank_zero"):
+        assert main(["fit", "--config", path, "--trainer.max_steps", "13"]) == 0
+    assert "bottleneck: " in caplog.text
     wandb.finish()  # as the end of the process does
     folder = tmp_path / "run" / "checkpoints"
     names = sorted(one.name for one in folder.glob("step-*"))

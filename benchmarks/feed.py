@@ -1,0 +1,135 @@
+"""Does training wait for data: the time of a step against that of its slower side, with 0 to N workers.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.feed --folder /tmp/feed-benchmark --workers 0 1 2
+
+Makes videos, packs them, and times, taking turns over the rounds: an epoch of the loader alone, the same steps of the
+model alone on a batch that is there, and both together as in training. Both sides overlap perfectly where a step takes
+what the slower one takes alone, which is 1.00; with no worker they follow each other. The first batches, in which
+workers start, are left out. The median ratio and its quartiles are printed, with the share of the time spent waiting.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from datamodules.batch import ClipBatch
+from datamodules.synthetic import synthesize
+from datamodules.video import ShardedVideoDataModule
+from lightning_modules.c3d import C3D
+from pipeline.bottleneck import Spent, tell_bottleneck
+
+
+def packed(folder: Path) -> Path:
+    """64 made videos of 320 x 240, packed at short side 128, once."""
+    shards = folder / "shards"
+    if not (shards / "dataset.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        synthesize(folder / "made", train=8, val=0, test=0, num_frames=75, width=320, height=240)
+        words = ["--annotations", folder / "made/train.csv", "--videos", folder / "made", "--out", shards]
+        command = [sys.executable, "-m", "pipeline", "pack", *map(str, words), "--short-side", "128"]
+        subprocess.run(command, check=True)
+    return shards
+
+
+class Step:
+    """One step of training: forward, loss, backward, optimizer."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self._model = C3D(num_classes=8, width=width).to(device)
+        self._optimizer = torch.optim.SGD(self._model.parameters(), lr=1e-3)
+        self._device = device
+
+    def __call__(self, batch: ClipBatch) -> None:
+        """Trains on a batch and waits for the device."""
+        moved = batch._replace(clips=batch.clips.to(self._device, non_blocking=True))
+        scores = self._model(self._model.normalize(moved))
+        loss = torch.nn.functional.cross_entropy(scores, batch.labels.to(self._device))
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def timed(batches: Iterator[ClipBatch], steps: int, do: Callable[[ClipBatch], None]) -> tuple[float, float, float]:
+    """Seconds of the clock, waiting and loading for a step."""
+    waited = loading = 0.0
+    began = time.perf_counter()
+    for _ in range(steps):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        loading += batch.load_seconds
+        do(batch)
+    return (time.perf_counter() - began) / steps, waited / steps, loading / steps
+
+
+def endless(data: ShardedVideoDataModule) -> Iterator[ClipBatch]:
+    """The batches of all epochs."""
+    loader, epoch = data.train_dataloader(), 0
+    while True:
+        loader.sampler.set_epoch(epoch)
+        yield from loader
+        epoch += 1
+
+
+def main() -> None:
+    """Prints a row for each number of workers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "feed-benchmark")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--width", type=int, default=2, help="channels of C3D's first layer: how slow the model is")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("--device cuda: not measured: there is no GPU here")
+        return
+    torch.set_num_threads(1)
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "av")}
+    print(f"Python {platform.python_version()}, {versions}, load {os.getloadavg()}, {options}")
+    root, device = packed(options.folder.resolve()), torch.device(options.device)
+    step = Step(options.width, device)
+    print("| workers | loader alone, ms | model alone, ms | step, ms | slower side / step | waiting |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for workers in options.workers:
+        data = ShardedVideoDataModule(
+            str(root), options.batch_size, 16, crop_size=112, resize=128, val_split=None, num_workers=workers,
+            sided_classes="keep", decoder="pyav",
+        )  # fmt: skip
+        batches = endless(data)
+        kept = next(batches)
+        step(kept)
+        rows: list[tuple[float, float, float, float]] = []
+        spent = Spent()
+        for _ in range(options.rounds):
+            loader, *_ = timed(batches, options.steps, lambda batch: None)
+            model, *_ = timed(iter([kept] * options.steps), options.steps, step)
+            timed(batches, 2 * max(1, workers), step)  # what was read ahead meanwhile
+            both, waited, loading = timed(batches, options.steps, step)
+            rows.append((loader, model, both, max(loader, model) / both))
+            spent = spent.plus(both, waited, loading)
+        loader, model, both, ratio = (statistics.median(column) for column in zip(*rows, strict=True))
+        low, _, high = statistics.quantiles([row[3] for row in rows] * 2, n=4, method="inclusive")
+        print(
+            f"| {workers} | {1000 * loader:.0f} | {1000 * model:.0f} | {1000 * both:.0f} | "
+            f"{ratio:.2f} ({low:.2f} to {high:.2f}) | {100 * spent.waited / spent.elapsed:.0f} % |",
+            flush=True,
+        )
+        print(f"\n{workers} workers: {tell_bottleneck(spent, data.hparams, 128)}\n", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
