@@ -30,13 +30,23 @@ from pipeline.bottleneck import Spent, tell_bottleneck
 
 
 def packed(folder: Path) -> Path:
-    """64 made videos of 320 x 240, packed at short side 128, once."""
+    """16 made videos of 176 x 128, packed as they are, once."""
     shards = folder / "shards"
     if not (shards / "dataset.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        synthesize(folder / "made", train=8, val=0, test=0, num_frames=75, width=320, height=240)
+        synthesize(folder / "made", train=2, val=0, test=0, num_frames=48, width=176, height=128, processes=1)
         words = ["--annotations", folder / "made/train.csv", "--videos", folder / "made", "--out", shards]
-        command = [sys.executable, "-m", "pipeline", "pack", *map(str, words), "--short-side", "128"]
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline",
+            "pack",
+            *map(str, words),
+            "--short-side",
+            "128",
+            "--processes",
+            "1",
+        ]
         subprocess.run(command, check=True)
     return shards
 

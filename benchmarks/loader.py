@@ -140,7 +140,7 @@ def sides(options: argparse.Namespace, folder: Path, name: str, packed: Path, or
     same = {
         "frames": frames, "size": size, "short_side": short_side, "batch": 8, "tar": str(tar), "split": split,
         "videos": [str(path) for path in sorted((folder / f"{name}-files-{short_side}").glob("*.mp4"))],
-        "root": str(packed), "device": options.device, "options": {}, "clips_per_video": 1,
+        "root": str(packed), "device": options.device, "options": {"sided_classes": "keep"}, "clips_per_video": 1,
     }  # fmt: skip
     for own in OWN:
         several = {"clips_per_video": 4} if "4 clips" in own else {}
@@ -194,7 +194,7 @@ def datasets(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, P
     if "synthetic" in options.data:
         made = folder / "made"
         if not made.exists():
-            synthesize(made, train=1, val=0, test=0, num_frames=250, width=426, height=320)
+            synthesize(made, train=1, val=0, test=0, num_frames=150, width=456, height=256, processes=1)
         packed = pack(folder, "synthetic", made / "train.csv", made / "videos")
         yield "synthetic", packed, sorted(map(str, (made / "videos").glob("*/*.mp4")))
 

@@ -1,0 +1,25 @@
+"""The benchmarks that load clips: their options parse, and this project's side of them works, on little data."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.loader import own_batches
+
+
+@pytest.mark.parametrize("name", ["loader", "feed"])
+def test_says_what_it_takes(name):
+    run = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--help"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "--rounds" in run.stdout
+
+
+def test_our_side_loads_batch_after_batch(motion_dataset):
+    job = {
+        "root": str(motion_dataset), "batch": 4, "clips_per_video": 2, "frames": 8, "size": 32, "short_side": 48,
+        "split": "train", "options": {"sided_classes": "keep"}, "device": "cpu",
+    }  # fmt: skip
+    batches = own_batches(json.loads(json.dumps(job)))
+    assert [next(batches) for _ in range(25)] == [4] * 25  # 20 batches are an epoch
