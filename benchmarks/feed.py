@@ -30,11 +30,11 @@ from pipeline.bottleneck import Spent, tell_bottleneck
 
 
 def packed(folder: Path) -> Path:
-    """16 made videos of 176 x 128, packed as they are, once."""
+    """96 made videos of 176 x 128, packed as they are, once."""
     shards = folder / "shards"
     if not (shards / "dataset.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        synthesize(folder / "made", train=2, val=0, test=0, num_frames=48, width=176, height=128, processes=1)
+        synthesize(folder / "made", train=12, val=0, test=0, num_frames=36, width=176, height=128, processes=1)
         words = ["--annotations", folder / "made/train.csv", "--videos", folder / "made", "--out", shards]
         command = [
             sys.executable,
@@ -62,7 +62,7 @@ class Step:
     def __call__(self, batch: ClipBatch) -> None:
         """Trains on a batch and waits for the device."""
         moved = batch._replace(clips=batch.clips.to(self._device, non_blocking=True))
-        scores = self._model(self._model.normalize(moved))
+        scores = self._model(moved)
         loss = torch.nn.functional.cross_entropy(scores, batch.labels.to(self._device))
         self._optimizer.zero_grad()
         loss.backward()
