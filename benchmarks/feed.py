@@ -22,6 +22,8 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+
 from datamodules.batch import ClipBatch
 from datamodules.synthetic import synthesize
 from datamodules.video import ShardedVideoDataModule

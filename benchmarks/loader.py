@@ -29,6 +29,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+
 from benchmarks.loader_peers import answer
 from benchmarks.peer_environment import clean_environment, peer_python
 from datamodules.synthetic import synthesize
