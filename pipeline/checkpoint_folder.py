@@ -12,10 +12,11 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from datamodules.aside import remove_partial_files, write_aside
-from pipeline.checkpoint_choice import best_first, is_whole, to_keep
+from pipeline.checkpoint_choice import best_first, damage_of, to_keep
 
 SCORES = "scores.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
+DAMAGED_SUFFIX = ".damaged"  # what a checkpoint that was met damaged is renamed to
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
@@ -61,10 +62,27 @@ def checkpoints_in(folder: Path) -> list[Kept]:
 
 def newest_whole(folder: Path) -> Path | None:
     """The newest checkpoint of a folder that can be read to its end; None where there is none."""
+    return newest_and_damaged(folder)[0]
+
+
+def newest_and_damaged(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest checkpoint of a folder that can be read to its end, and what is wrong with those after it.
+
+    Returns:
+        The checkpoint, None where there is none; and the damaged ones, the newest first, each with its damage in words.
+    """
+    damaged: dict[Path, str] = {}
     for kept in reversed(checkpoints_in(folder)):
-        if is_whole(kept.path):
-            return kept.path
-    return None
+        try:
+            damage = damage_of(kept.path)
+        except FileNotFoundError:  # another rank has just renamed it
+            continue
+        except OSError as error:
+            damage = f"it cannot be read: {error}"
+        if damage is None:
+            return kept.path, damaged
+        damaged[kept.path] = damage
+    return None, damaged
 
 
 class CheckpointFolder:
@@ -99,7 +117,9 @@ class CheckpointFolder:
             return 0
         removed = remove_partial_files(self.path)
         self._stale = [kept.path.name for kept in checkpoints_in(self.path) if kept.step > step]
-        return removed + self._prune()
+        removed += self._prune()
+        self._link()  # what a link named may have been renamed, being damaged
+        return removed
 
     def add(self, path: Path, score: float | None) -> None:
         """Takes note of a checkpoint that has just been written, and removes those that it makes superfluous."""

@@ -1,11 +1,13 @@
 """The folder of a run: where it is, what `--ckpt_path last` means in it, and what another run left there."""
 
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from pipeline.checkpoint_folder import newest_whole
+from pipeline.checkpoint_folder import DAMAGED_SUFFIX, newest_and_damaged
 from pipeline.metrics_file import NAME
 
 RUNS = "runs"
@@ -25,14 +27,35 @@ def run_folder(config: Any) -> str:
 def resolve_last(config: Any) -> str | None:
     """The checkpoint that `--ckpt_path last` stands for: the newest whole one of the run's folder, or None.
 
-    A damaged one is passed by. Where there is none yet the run begins, so that one command line serves for every start
-    of a run.
+    A damaged one is passed by, with a warning, and renamed. Where there is none yet the run begins, so that one command
+    line serves for every start of a run.
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
     """
     folder = Path(config.checkpoints.dirpath or Path(run_folder(config)) / CHECKPOINTS)
-    found = newest_whole(folder)
+    found, damaged = newest_and_damaged(folder)
+    if found is None and damaged:
+        each = "; ".join(f"{path.name}: {damage}" for path, damage in damaged.items())
+        raise ValueError(
+            f"ckpt_path=last: none of the {len(damaged)} checkpoints in {folder} can be read ({each}); bring one back "
+            "there, or begin anew: in another trainer.default_root_dir, or without --ckpt_path, which moves this run "
+            f"into {EARLIER}/"
+        )
     if found is None:
         rank_zero_info(f"ckpt_path=last: no checkpoint in {folder} yet; the run begins")
-    return None if found is None else str(found)
+        return None
+    _set_damaged_aside(damaged, found)
+    return str(found)
+
+
+@rank_zero_only
+def _set_damaged_aside(damaged: dict[Path, str], found: Path) -> None:
+    """Says which are damaged and renames them, so that nothing takes them for checkpoints or removes them as such."""
+    for path, damage in damaged.items():
+        print(f"warning: checkpoint {path} is damaged ({damage}); going on from {found}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # where it cannot be renamed it is passed by again
+            path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
 
 
 def set_aside(folder: Path, checkpoints: bool) -> Path | None:

@@ -40,7 +40,9 @@ def config(motion_dataset, tmp_path):
     return write
 
 
-def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(config, tmp_path, monkeypatch, caplog):
+def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
+    config, tmp_path, monkeypatch, caplog, capsys
+):
     monkeypatch.setitem(TINY["model"]["init_args"], "lr_schedule", "constant")  # max_steps must not bend it
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
@@ -70,9 +72,16 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
 
     (folder / ".step-00000009.ckpt.0123.partial").write_bytes(b"half")  # what a kill leaves
     (folder / "step-00000013.ckpt").write_bytes((folder / names[2]).read_bytes()[:5000])
+    capsys.readouterr()
     assert main(["fit", "--config", path, "--ckpt_path", "last"]) == 0
     wandb.finish()  # the damaged one was passed by: from step 12
-    assert sorted(one.name for one in folder.glob("*step-*"))[-2:] == ["step-00000018.ckpt", "step-00000020.ckpt"]
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: checkpoint ")]
+    assert told == [
+        f"warning: checkpoint {folder / names[2]} is damaged (its table of contents cannot be read); "
+        f"going on from {folder / names[1]}"
+    ]
+    assert (folder / "step-00000013.ckpt.damaged").stat().st_size == 5000
+    assert sorted(one.name for one in folder.glob("*step-*.ckpt"))[-2:] == ["step-00000018.ckpt", "step-00000020.ckpt"]
     assert not list(folder.glob(".*"))
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
     steps = [int(row["step"]) for row in rows]
@@ -122,6 +131,25 @@ def test_a_new_run_in_a_used_folder_moves_the_other_aside(config, tmp_path):
     assert (tmp_path / "run" / "earlier" / "1" / "metrics.csv").read_text() == before
     assert (tmp_path / "run" / "earlier" / "1" / "checkpoints" / "last.ckpt").is_file()
     assert {row["attempt"] for row in read_metrics(tmp_path / "run" / "metrics.csv")} == {"1"}
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_as_it_is(config, tmp_path, capsys):
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for step in (4, 8):
+        (folder / f"step-{step:08d}.ckpt").write_bytes(b"PK" * 50)
+    (tmp_path / "run" / "metrics.csv").write_text("step\n8\n")
+    assert main(["fit", "--config", config(), "--ckpt_path", "last"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        f"error: ckpt_path=last: none of the 2 checkpoints in {folder} can be read (step-00000008.ckpt: "
+    )
+    assert "step-00000004.ckpt: its table of contents cannot be read); bring one back there, or begin anew" in last
+    assert sorted(one.name for one in (tmp_path / "run").rglob("*.*")) == [
+        "metrics.csv",
+        "step-00000004.ckpt",
+        "step-00000008.ckpt",
+    ]
 
 
 def test_a_run_killed_in_a_validation_goes_on_behind_the_epoch(config, tmp_path):
