@@ -1,5 +1,6 @@
 """The folder of a run: where it is, what `--ckpt_path last` means in it, and what another run left there."""
 
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.metrics_file import NAME
 RUNS = "runs"
 CHECKPOINTS = "checkpoints"
 EARLIER = "earlier"
+CONFIGURATION = "config.yaml"
 
 
 def run_folder(config: Any) -> str:
@@ -61,6 +63,8 @@ def _set_damaged_aside(damaged: dict[Path, str], found: Path) -> None:
 def set_aside(folder: Path, checkpoints: bool) -> Path | None:
     """Moves what another run left in a folder into a folder of its own below it, before a new run begins there.
 
+    Its configuration is copied: the file may be the one that the new run was started with; else that writes over it.
+
     Args:
         folder: of the run.
         checkpoints: move its checkpoints too; false where others look after them, as in a job on a cluster.
@@ -77,4 +81,6 @@ def set_aside(folder: Path, checkpoints: bool) -> Path | None:
     place.mkdir(parents=True)
     for path in found:
         path.rename(place / path.name)
+    if (folder / CONFIGURATION).is_file():
+        shutil.copy2(folder / CONFIGURATION, place / CONFIGURATION)
     return place

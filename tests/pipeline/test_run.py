@@ -126,9 +126,11 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
 def test_a_new_run_in_a_used_folder_moves_the_other_aside(config, tmp_path):
     path = config(trainer={"max_epochs": 1})
     assert main(["fit", "--config", path]) == 0
-    before = (tmp_path / "run" / "metrics.csv").read_text()
-    assert main(["fit", "--config", path]) == 0
+    before, configuration = ((tmp_path / "run" / name).read_text() for name in ("metrics.csv", "config.yaml"))
+    assert main(["fit", "--config", path, "--data.init_args.batch_size", "8"]) == 0
     assert (tmp_path / "run" / "earlier" / "1" / "metrics.csv").read_text() == before
+    assert (tmp_path / "run" / "earlier" / "1" / "config.yaml").read_text() == configuration
+    assert "batch_size: 8" in (tmp_path / "run" / "config.yaml").read_text()
     assert (tmp_path / "run" / "earlier" / "1" / "checkpoints" / "last.ckpt").is_file()
     assert {row["attempt"] for row in read_metrics(tmp_path / "run" / "metrics.csv")} == {"1"}
 
