@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,7 +57,11 @@ class WorkerBoard:
         self._owner = os.getpid()
 
     def enter(self, worker: int) -> None:
-        """Called in a worker when it starts: from now on it also ends when the training process is gone."""
+        """Called in a worker when it starts: from now on it also ends when the training process is gone.
+
+        It goes on at Ctrl-C, which reaches all processes of a terminal: the training process may want to end its step.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # where another has started the fork server, it is not blocked
         keep_freed_memory()
         self._shared[worker, _PID] = os.getpid()
         processes = (os.getppid(), self._owner)
@@ -126,7 +131,8 @@ class WorkerWatch:
 
     def _begin(self, loader: "DataLoader[Any]") -> Iterator[Any]:
         others = set(multiprocessing.active_children())
-        batches = iter(loader)
+        with nullcontext() if self._workers and loader.persistent_workers else _interrupts_waiting():
+            batches = iter(loader)
         # Those of a first epoch stay for the next: there are new ones once.
         self._workers |= {p.pid: p for p in multiprocessing.active_children() if p not in others and p.pid is not None}
         _watches.add(self)
@@ -206,6 +212,19 @@ class WorkerWatch:
                 self._stuck.setdefault(pid, how)
                 if pid in self._workers:
                     self._workers[pid].kill()
+
+
+@contextmanager
+def _interrupts_waiting() -> Iterator[None]:
+    """Ctrl-C reaches this process when the block ends, and never the processes that are started in it.
+
+    A worker takes seconds to start, and until it is in Python code of ours nothing else keeps the signal from it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with(parent: int, owner: int) -> None:

@@ -18,7 +18,7 @@ from pipeline.run_folder import CHECKPOINTS
 
 
 class KeepCheckpoints(SaveOnSigterm):
-    """Saves every N steps or minutes, before and after validation, at the ends of epochs, and when it gets SIGTERM.
+    """Saves every N steps or minutes, before and after validation, at the ends of epochs, at SIGTERM and at Ctrl-C.
 
     Checkpoints are called `step-{step:08d}.ckpt`; `last.ckpt` and `best.ckpt` are links. Each is written aside and
     renamed. What a killed attempt left is cleared away when the next one begins.

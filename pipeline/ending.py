@@ -12,14 +12,18 @@ def last_words(error: BaseException) -> str | None:
 
 
 def exit_status(error: BaseException) -> int:
-    """130 for Ctrl-C, else that of a SystemExit, else 2."""
-    if was_interrupted(error):
+    """That of a SystemExit, 130 for Ctrl-C, else 2."""
+    if isinstance(error.__context__, KeyboardInterrupt):  # of which Lightning makes a SystemExit with status 1
         return 130
-    return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 2
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 130 if was_interrupted(error) else 2
 
 
 def was_interrupted(error: BaseException) -> bool:
-    """Lightning makes a SystemExit of Ctrl-C."""
+    """By Ctrl-C: a run that saved and left says so itself, and Lightning makes a SystemExit of any other."""
+    if getattr(error, "interrupted", False):
+        return True
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 

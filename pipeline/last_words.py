@@ -60,10 +60,10 @@ def command(words: Sequence[str], checkpoint: Path) -> str:
 
 
 def _what(error: BaseException) -> str:
-    if isinstance(error, Preempted):
-        return "SIGTERM: the run was asked to leave"
     if was_interrupted(error):
         return "interrupted"
+    if isinstance(error, Preempted):
+        return "SIGTERM: the run was asked to leave"
     if isinstance(error, (ValueError, OSError, ImportError)):
         return explain(error)
     first = next((line for line in str(error).splitlines() if line.strip()), "")

@@ -1,10 +1,13 @@
-"""SIGTERM: a run that is to leave saves first, all ranks together, at the end of a step.
+"""SIGTERM and Ctrl-C: a run that is to leave saves first, all ranks together, at the end of a step.
 
 Lightning's own handler cannot be had beside it: with several processes it starts a collective from within the signal
 handler, between those of training, and hangs or mixes them up unless every rank gets the signal at the same moment.
 So from the first step on the handler here takes its place; it takes a note, and the ranks agree at the end of a step.
+
+The first Ctrl-C is such a note too; the second is Python's KeyboardInterrupt again, and Lightning's to deal with.
 """
 
+import os
 import signal
 import threading
 from contextlib import suppress
@@ -21,20 +24,24 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pipeline.checkpoint_choice import checkpoint_name
 
 EXIT_STATUS = 128 + signal.SIGTERM
+_ON_CTRL_C = b"\nCtrl-C: saving at the end of the step, then leaving; a second Ctrl-C ends at once, without saving\n"
 
 
 class Preempted(SIGTERMException):
-    """Raised on all ranks once the checkpoint is saved; as a `SystemExit` it ends the process with status 143.
+    """Raised on all ranks once the checkpoint is saved; as a `SystemExit` it ends the process with status 143 or 130.
 
     Args:
         trainer: of the run.
+        interrupted: by Ctrl-C: status 130.
     """
 
-    def __init__(self, trainer: pl.Trainer) -> None:
+    def __init__(self, trainer: pl.Trainer, interrupted: bool = False) -> None:
+        self.interrupted = interrupted
         # Lightning's launcher kills all processes when one that it started ends with another status than 0.
         cluster = getattr(trainer.strategy, "cluster_environment", None)
         launched = isinstance(cluster, LightningEnvironment) and trainer.local_rank > 0
-        super().__init__(0 if launched else EXIT_STATUS)
+        status = 128 + signal.SIGINT if interrupted else EXIT_STATUS
+        super().__init__(0 if launched else status)
 
 
 class LateAgreement:
@@ -77,41 +84,54 @@ class LateAgreement:
 
 
 class PreemptionNotice:
-    """That this run is to leave: by SIGTERM to any of its processes, or by `give`.
+    """That this run is to leave: by SIGTERM or Ctrl-C to any of its processes, or by `give`.
 
     Another callback that saves may use it: `listen` at `on_train_start`, `agreed` on all ranks after each optimizer
     step, and where that is true save and raise `Preempted(trainer)`; `close` at `on_train_end` and `on_exception`.
     """
 
     def __init__(self) -> None:
-        self.given = False
+        self.given = self.interrupted = False
         self._agreement = LateAgreement()
-        self._before: Any = None
-        self._listening = False
+        self._before: dict[signal.Signals, Any] = {}
 
     def give(self, *_: object) -> None:
         """Notes that the run is to leave; safe in signal handlers and from other threads."""
         self.given = True
 
-    def listen(self) -> bool:
-        """Takes SIGTERM from now on; a second one changes nothing. False in a thread, where signals cannot be had."""
+    def listen(self, interrupts: bool = False) -> bool:
+        """Takes SIGTERM from now on; a second one changes nothing. False in a thread, where signals cannot be had.
+
+        Args:
+            interrupts: takes one Ctrl-C too, where it would end the process: not where somebody has a handler for it.
+        """
         if threading.current_thread() is not threading.main_thread():
             return False
-        self._before = signal.signal(signal.SIGTERM, self.give)
-        self._listening = True
+        self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.give)
+        if interrupts and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
         return True
+
+    def _interrupt(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.interrupted = True
+        self.give()
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            with suppress(OSError):  # not through sys.stderr, in whose midst this may be
+                os.write(2, _ON_CTRL_C)
 
     def agreed(self, trainer: pl.Trainer) -> bool:
         """Whether any rank has had notice; a collective. With several ranks, as of the call before."""
         return self._agreement.any_rank(trainer, self.given)
 
     def close(self, failed: bool = False) -> None:
-        """Gives SIGTERM back to whom it was; `failed` where the other ranks are not to be waited for."""
+        """Gives the signals back to whom they were; `failed` where the other ranks are not to be waited for."""
         if not failed:
             self._agreement.finish()
-        if self._listening and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._before if self._before is not None else signal.SIG_DFL)
-            self._listening = False
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            self._before = {}
 
 
 class SaveOnSigterm(Checkpoint):
@@ -133,9 +153,9 @@ class SaveOnSigterm(Checkpoint):
         trainer.save_checkpoint(Path(self.dirpath) / checkpoint_name(trainer.global_step), weights_only=False)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on, behind Lightning's own registration, the signal is ours."""
+        """From here on, behind Lightning's own registration, the signals are ours."""
         self._step = trainer.global_step
-        self.notice.listen()
+        self.notice.listen(interrupts=True)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -146,10 +166,10 @@ class SaveOnSigterm(Checkpoint):
         self._step = trainer.global_step
         if self.notice.agreed(trainer):
             self.save(trainer)
-            raise Preempted(trainer)
+            raise Preempted(trainer, self.notice.interrupted)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """SIGTERM ends the process again."""
+        """The signals end the process again."""
         self.notice.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

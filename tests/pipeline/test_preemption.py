@@ -42,19 +42,30 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, error
 
 
-def leave(step: int, rank: int = 0) -> dict[str, object]:
-    return {"class_path": "tests.pipeline.troubled.AskToLeave", "init_args": {"step": step, "rank": rank}}
+def leave(step: int, rank: int = 0, number: int = signal.SIGTERM) -> dict[str, object]:
+    settings = {"step": step, "rank": rank, "number": int(number)}
+    return {"class_path": "tests.pipeline.troubled.AskToLeave", "init_args": settings}
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_sigterm_saves_at_the_end_of_the_step_and_the_run_goes_on(config, tmp_path, capsys, accumulate):  # noqa: F811
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(
+    ("accumulate", "number", "what"),
+    [(1, signal.SIGINT, "interrupted"), (2, signal.SIGTERM, "SIGTERM: the run was asked to leave")],
+)
+def test_a_signal_saves_at_the_end_of_the_step_and_the_run_goes_on(
+    config,  # noqa: F811
+    tmp_path,
+    capsys,
+    accumulate,
+    number,
+    what,
+):
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     trainer = {"max_epochs": 1, "accumulate_grad_batches": accumulate}
-    path = config("left", trainer=trainer | {"callbacks": [leave(3)]})
-    assert main(["fit", "--config", path]) == 128 + signal.SIGTERM
+    path = config("left", trainer=trainer | {"callbacks": [leave(3, number=number)]})
+    assert main(["fit", "--config", path]) == 128 + number
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: SIGTERM: the run was asked to leave; stopped at step 4 in epoch 0; the newest")
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert line.startswith(f"error: {what}; stopped at step 4 in epoch 0; the newest")
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
     assert [one.name for one in (tmp_path / "left/checkpoints").glob("step*")] == ["step-00000004.ckpt"]
     assert main(["fit", "--config", path, "--ckpt_path", "last"]) == 0
     assert main(["fit", "--config", config("whole", trainer=trainer)]) == 0
@@ -66,6 +77,14 @@ def test_sigterm_saves_beside_lightnings_own_callback_for_checkpoints(config, tm
     callbacks = [checkpoints(tmp_path / "steps"), leave(3)]
     assert main(["fit", "--config", config(trainer={"callbacks": callbacks})]) == 128 + signal.SIGTERM
     assert [one.name for one in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000004.ckpt"]
+
+
+def test_a_second_ctrl_c_ends_at_once(config, tmp_path, capsys):  # noqa: F811
+    callbacks = [leave(3, number=signal.SIGINT)] * 2
+    assert main(["fit", "--config", config(trainer={"callbacks": callbacks})]) == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: interrupted; stopped at step 3 in epoch 0; there is no checkpoint yet")
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
 
 
 @pytest.mark.slow

@@ -66,14 +66,14 @@ class LimitFileSize(pl.Callback):
 
 
 class AskToLeave(pl.Callback):
-    """SIGTERM to the process of one rank before a step."""
+    """SIGTERM, or another signal, to the process of one rank before a step."""
 
-    def __init__(self, step: int, rank: int = 0) -> None:
-        self.step, self.rank = step, rank
+    def __init__(self, step: int, rank: int = 0, number: int = signal.SIGTERM) -> None:
+        self.step, self.rank, self.number = step, rank, number
 
     def on_train_batch_start(self, trainer, model, batch, batch_idx):
         if (trainer.global_rank, trainer.global_step) == (self.rank, self.step):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.number)
 
 
 class DieOnce(pl.Callback):
