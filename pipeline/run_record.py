@@ -17,7 +17,7 @@ from pipeline.bottleneck import Spent, tell_bottleneck
 from pipeline.metrics_file import NAME, MetricsFile
 from pipeline.run_folder import set_aside
 from pipeline.step_times import StepTimes
-from pipeline.wandb_run import log_configuration, sync_command
+from pipeline.wandb_run import log_configuration, say_how_to_send
 
 _GIB = 2**30
 
@@ -196,9 +196,7 @@ class RunRecord(pl.Callback):
         """Says which side was the bottleneck and what to change, and how an offline wandb run is sent."""
         if self._spent.elapsed > 0 and _profiler(trainer) is self._times:
             rank_zero_info(tell_bottleneck(self._spent, *_feed_of(trainer)))
-        command = sync_command(trainer.loggers)
-        if command is not None:
-            rank_zero_info(f"wandb was offline; to send the run with all its attempts: {command}")
+        say_how_to_send(trainer.loggers)
 
     def _log(self, trainer: pl.Trainer) -> None:
         """A collective: all ranks' numbers together, in the loggers of the first."""

@@ -21,12 +21,13 @@ import datamodules.video  # noqa: F401 - likewise `class_path: ShardedVideoDataM
 from lightning_modules import VideoNetwork  # with it, configs may say `class_path: C3D`
 from pipeline.checkpoint_folder import WholeCheckpointIO
 from pipeline.checkpointing import KeepCheckpoints
+from pipeline.ending import exit_status
 from pipeline.finite_loss import FiniteLoss
 from pipeline.last_words import add_last_words
 from pipeline.run_defaults import SaveConfiguration, choose_callbacks, choose_loggers
 from pipeline.run_folder import resolve_last, run_folder
 from pipeline.run_record import RunRecord
-from pipeline.wandb_run import continue_run, go_offline_without_key, id_of_run
+from pipeline.wandb_run import continue_run, end_early, go_offline_without_key, id_of_run
 
 
 class TrainingCLI(LightningCLI):
@@ -91,6 +92,7 @@ class TrainingCLI(LightningCLI):
         except BaseException as error:
             if self.words is not None and any(record.began for record in self._records):
                 add_last_words(error, self.trainer, self.words)
+                end_early(self.trainer.loggers, exit_status(error))
             raise
 
 

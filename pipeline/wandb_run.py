@@ -5,12 +5,14 @@ import os
 import re
 import secrets
 import string
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_info
 
 _SECRET = re.compile(r"password|passwd|secret|token|api_?key|credential|access_key", re.IGNORECASE)
 _USER_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
@@ -58,7 +60,9 @@ def id_in_checkpoint(path: str) -> str | None:
 
 
 def continue_run(loggers: Sequence[Logger], run_id: str) -> str:
-    """Lets every WandbLogger go on with a run, unless its config names one.
+    """Lets every WandbLogger go on with a run, unless its config names one; of an offline one wandb itself says little.
+
+    Its own last lines would send one attempt where `sync_command` sends all of them.
 
     Returns:
         The id of the run.
@@ -69,6 +73,10 @@ def continue_run(loggers: Sequence[Logger], run_id: str) -> str:
                 logger._wandb_init["id"] = logger._id = run_id
             if logger._wandb_init.get("resume") is None:  # a config's parser has put wandb's default over Lightning's
                 logger._wandb_init["resume"] = "allow"
+            if logger._wandb_init.get("anonymous") is None:  # wandb has it no more, and says so even of None
+                logger._wandb_init.pop("anonymous", None)
+            if _is_offline(logger):
+                os.environ.setdefault("WANDB_QUIET", "true")
             run_id = str(logger._wandb_init["id"])
     return run_id
 
@@ -83,10 +91,37 @@ def log_configuration(loggers: Sequence[Logger], configuration: Mapping[str, Any
 def sync_command(loggers: Sequence[Logger]) -> str | None:
     """What sends an offline run to wandb, all its attempts as one; None where none is offline."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and (logger._offline or os.environ.get("WANDB_MODE") in _OFFLINE):
+        if isinstance(logger, WandbLogger) and _is_offline(logger):
             folder = Path(str(logger._wandb_init.get("dir") or "."), "wandb")
             return f"wandb sync {folder}/offline-run-*-{logger._wandb_init.get('id')}"
     return None
+
+
+def say_how_to_send(loggers: Sequence[Logger]) -> None:
+    """Tells a person, once, how an offline run is sent."""
+    command = sync_command(loggers)
+    if command is not None:
+        rank_zero_info(f"wandb was offline; to send the run with all its attempts: {command}")
+
+
+def end_early(loggers: Sequence[Logger], status: int) -> None:
+    """Ends the wandb runs of training that ends before its time, so that what wandb says comes before the last line.
+
+    Args:
+        loggers: of the run.
+        status: that this process will end with; wandb takes all but 0 for a failure.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            try:
+                logger._experiment.finish(exit_code=status)
+            except Exception as error:  # of wandb and the network; the error of the run is the one to tell
+                print(f"warning: wandb could not end its run: {error}", file=sys.stderr, flush=True)
+    say_how_to_send(loggers)
+
+
+def _is_offline(logger: WandbLogger) -> bool:
+    return bool(logger._offline) or os.environ.get("WANDB_MODE") in _OFFLINE
 
 
 def without_secrets(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """What stands on standard error last when a run ends before its time; the command that it names goes on."""
 
 import os
+import re
 import resource
 import shlex
 import signal
@@ -66,13 +67,20 @@ def test_of_the_ranks_of_a_terminal_one_says_that_it_was_interrupted(monkeypatch
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_ctrl_c_ends_with_the_command_that_goes_on(config, tmp_path, ranks):  # noqa: F811
     """The signal goes to all processes of the terminal: ranks and DataLoader workers."""
-    trainer = {"max_epochs": 40, "devices": ranks, "strategy": "ddp" if ranks > 1 else "auto"}
-    path = config(trainer=trainer, data={"num_workers": 1}, checkpoints={"every_n_steps": 2})
+    wandb = {"class_path": "WandbLogger", "init_args": {"save_dir": str(tmp_path), "offline": True}}
+    trainer = {"max_epochs": 40, "devices": ranks, "strategy": "ddp" if ranks > 1 else "auto", "logger": wandb}
+    path = config(trainer=trainer, data={"num_workers": 1}, checkpoints={"every_n_steps": 7})
     run = start(path)
     wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", run)
     os.killpg(run.pid, signal.SIGINT)
     status, error = end(run)
     assert status == 130, error
     last = error.splitlines()[-1]
-    assert last.startswith("error: interrupted; stopped at step "), error[-3000:]
-    assert "--ckpt_path" in last
+    step = re.match(r"error: interrupted; stopped at step (\d+) in epoch \d+; the newest checkpoint is ", last)
+    assert step, error[-3000:]
+    assert last.endswith(f" --ckpt_path {tmp_path}/run/checkpoints/step-{int(step[1]):08d}.ckpt")  # of that very step
+    assert error.count("saving at the end of the step") == 1, error[-3000:]
+    assert re.findall(r"wandb sync (\S+)-\w+$", error, re.MULTILINE) == [f"{tmp_path}/wandb/offline-run-*"], error[
+        -3000:
+    ]
+    assert "anonymous setting" not in error, error[-3000:]
