@@ -20,6 +20,13 @@ from pipeline.doctor_findings import SkippedCheck
 # Lightning's own way to try a run: two batches of training and validation; no loggers, no checkpoints.
 _OVERRIDES = ("fast_dev_run=2", "devices=1", "num_nodes=1", "strategy=auto", "enable_progress_bar=false")
 
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "t allocate memory",
+    "annot allocate memory",
+    "MemoryError",
+)  # torch, the system, Python
+
 
 def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = None) -> str:
     """Takes two steps of training and of validation.
@@ -52,19 +59,31 @@ def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = 
                 f"two steps took longer than {limit_s:g} s: make the batch smaller, or allow more with --step-limit-s"
             ) from None
         if not out.is_file():
-            raise ValueError(_what_went_wrong(status, lines))
+            raise ValueError(what_went_wrong(status, lines))
         return _in_words(json.loads(out.read_text(encoding="utf-8")))
 
 
-def _what_went_wrong(status: int, lines: list[str]) -> str:
+def what_went_wrong(status: int, lines: list[str]) -> str:
+    """Why the child took no steps, and what to do where memory ran out.
+
+    Args:
+        status: its exit status.
+        lines: of its standard error.
+    """
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     said = (errors or lines or [f"exit status {status}"])[-1][:400]
     if status == -9:
-        return "the step was killed, by all signs because memory ran out: make batch_size or num_workers smaller"
+        return (
+            "the step was killed, by all signs because memory ran out: lower data.init_args.batch_size or num_workers"
+        )
     if "out of memory" in said.lower():
         return (
-            f"one step does not fit into the GPU ({said}): make batch_size smaller with accumulate_grad_batches, or "
-            "set checkpoint_activations: true, or precision: bf16-mixed"
+            f"one step does not fit into the GPU ({said}): lower data.init_args.batch_size, with "
+            "trainer.accumulate_grad_batches, or set checkpoint_activations: true, or precision: bf16-mixed"
+        )
+    if any(sign in said for sign in _NO_MEMORY):
+        return (
+            f"one step does not fit into this machine's memory: lower data.init_args.batch_size or num_workers ({said})"
         )
     return said
 

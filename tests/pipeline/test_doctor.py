@@ -8,14 +8,16 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from pipeline.doctor import plan_of, read_plan
 from pipeline.doctor_collective import check_collective, free_port, interfaces
 from pipeline.doctor_findings import Finding, SkippedCheck, combine, compare_versions, examine
 from pipeline.doctor_machine import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
-from pipeline.doctor_step import check_step
+from pipeline.doctor_step import check_step, what_went_wrong
 from pipeline.doctor_storage import check_storage, missing_probes, new_token, remove_probe, write_probe
+from pipeline.words import explain
 from tests.conftest import REPOSITORY
 
 
@@ -214,6 +216,19 @@ def test_one_real_step(motion_dataset, tmp_path, monkeypatch):
 def test_a_step_that_does_not_end():
     with pytest.raises(ValueError, match=r"two steps took longer than 0\.1 s: make the batch smaller"):
         check_step(["--config", "any.yaml"], 0.1)
+
+
+def test_a_batch_that_is_too_big_is_to_be_made_smaller():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    told = what_went_wrong(1, ["more", f"error: {explain(caught.value)}"])
+    assert told.startswith("one step does not fit into this machine's memory: lower data.init_args.batch_size or num_w")
+    assert f"you tried to allocate {2**60} bytes" in told
+    on_gpu = "error: CUDA out of memory. Tried to allocate 20.00 GiB."
+    assert "into the GPU (CUDA out of memory. Tried to allocate 20.00 GiB.): lower data.init_args.batch_size" in (
+        what_went_wrong(1, [on_gpu])
+    )
+    assert "lower data.init_args.batch_size" in what_went_wrong(-9, [])
 
 
 def test_what_a_configuration_says():
