@@ -4,6 +4,7 @@ A run is one YAML file plus dotted flags. Any LightningModule, LightningDataModu
 can be named in it by its import path; ours also by their bare names.
 """
 
+import logging
 import os
 import warnings
 import zipfile
@@ -153,11 +154,30 @@ def parser_settings() -> dict[str, Any]:
     return {"exit_on_error": False, "allow_abbrev": False}
 
 
+_NOISE = (
+    "LightningCLI's args parameter",  # they are this process's own words, less the program's name: none is given twice
+    ".*treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
+    r".*distributed\.nn\.functional\.all_gather is deprecated",  # likewise
+    "The number of training batches .* is smaller than the logging interval",  # the end of an epoch is logged, too
+)
+_NO_NEWS = ("TPU available: False", "💡 Tip: ")
+
+
+def _leave_out_noise() -> None:
+    """What others say at every start, in every rank, and what nobody can do anything about."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)  # once, however often it is called
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NO_NEWS)
+
+
 def _cli(
     args: list[str], run: bool, parser_kwargs: dict[str, Any], cli: type[TrainingCLI] = TrainingCLI
 ) -> TrainingCLI:
-    # `args` are this process's own words, less the program's name: nothing is given twice.
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    _leave_out_noise()
     return cli(
         pl.LightningModule,
         pl.LightningDataModule,
