@@ -111,6 +111,16 @@ class _SpecFile(ActionConfigFile):
 
 
 def _submit(options: Namespace, command: list[str]) -> int:
+    from jobs.finished import FinishedError
+
+    try:
+        return _submit_unfinished(options, command)
+    except FinishedError as finished:
+        print("\n".join(finished.lines))
+        return 0
+
+
+def _submit_unfinished(options: Namespace, command: list[str]) -> int:
     from jobs.submit import prepare, submit
 
     spec = JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})

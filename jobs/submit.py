@@ -2,8 +2,8 @@
 
 Checked before anything reaches the cluster: the spec, the verb, that every config is there, that the staged copy alone
 is enough to read the configuration (a module of the user's that did not travel is missed here, in seconds, and not on
-the cluster), that the dataset is there where the cluster is this machine, the size of the upload, and that no job of
-the same name is running.
+the cluster), that the dataset is there where the cluster is this machine, the size of the upload, that no job of the
+same name is running and that its run, where this machine sees the folder, has not finished.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from jobs.precheck import check_configuration, check_data, check_verb, replaced_
 from jobs.spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job, JobSpec
 from jobs.staging import CONFIG_FLAGS, stage
 from jobs.state import Submitted, remember_submission
+from jobs.submission import Submission
 from pipeline.__main__ import LIGHTNING_VERBS
 
 
@@ -45,7 +46,8 @@ def submit(
         The client of the cluster and the id of the job.
 
     Raises:
-        ValueError: the verb, an argument or the upload is wrong.
+        FinishedError: the run of that name has finished with this command.
+        ValueError: the verb, an argument or the upload is wrong, or the run has finished with another command.
         FileNotFoundError: a config is missing.
         ConnectionError: the cluster cannot be reached.
     """
@@ -73,6 +75,7 @@ def prepare(
         travels = {"include": spec.include, "exclude": spec.exclude, "py_modules": spec.py_modules}
         uploaded = stage(args, origin, staged, **travels)
         job = Job(_completed(spec, args, origin), str(origin), tuple(uploaded), shlex.join(args), check)
+        _check_unfinished(job, staged)
         job.write(staged)
         (staged / OVERLAY_FILE).write_text(overlay(spec), encoding="utf-8")
         if read and args[0] in LIGHTNING_VERBS:
@@ -166,6 +169,16 @@ def _name(args: Sequence[str]) -> str:
     stem = Path(configs[-1]).stem if configs else args[0]
     plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
     return f"{plain or 'job'}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _check_unfinished(job: Job, staged: Path) -> None:
+    """As `Submission.check`, where this machine sees the run's folder; elsewhere the driver sees to it.
+
+    A URI is left to the driver too: the credentials for it are the nodes'.
+    """
+    if "://" not in job.spec.storage_path:
+        with contextlib.suppress(OSError):
+            Submission(job.spec.storage_path, str(job.spec.name)).check(job, staged)
 
 
 def _check_name_is_free(client: JobSubmissionClient, spec: JobSpec) -> None:
