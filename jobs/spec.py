@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from jobs.confidential import looks_secret
+from jobs.confidential import looks_secret, secret_in
 
 JOB_FILE = ".submission/job.json"  # in the upload
 OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
@@ -125,10 +125,10 @@ class JobSpec:
                     f"{name}: holds a password, and a job's spec is shown in the dashboard; set credentials in the "
                     "environment of the cluster's nodes instead"
                 )
-        for variable in self.env:
-            if looks_secret(variable):
+        for variable, value in self.env.items():
+            if said := "looks like a secret" if looks_secret(variable) else secret_in(str(value), variable):
                 raise ValueError(
-                    f"env: {variable} looks like a secret, and a job's env is shown in the dashboard; set it in the "
+                    f"env: {variable} {said}, and a job's env is shown in the dashboard; set it in the "
                     "environment of the cluster's nodes instead (for a local cluster: before `python -m jobs up`)"
                 )
 
