@@ -33,7 +33,8 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
     """A client of the job server at `address`, else at RAY_ADDRESS, else of the local cluster that was started here.
 
     Args:
-        address: Such as http://head:8265; host:port and Ray's own forms ("auto", host:6379) work too.
+        address: Such as http://head:8265; host:port and Ray's own forms ("auto", host:6379) work too. ValueError where
+            it has none of these forms.
         start_with_cpus: Where there is no cluster at all, start a local one that shares out at least so many CPUs;
             None: raise.
 
@@ -43,6 +44,7 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
     Raises:
         ConnectionError: no cluster, or nothing answers there, or it refuses the token.
     """
+    check_address(address)
     given, local = _given(address), read_cluster()
     if given is not None and not is_local(address):
         return _remote(given), given
@@ -55,6 +57,19 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
         local = up(num_cpus=max(start_with_cpus, _cores()))
         print(f"started a local Ray cluster at {local.address}; `python -m jobs down` stops it", flush=True)
     return _client(local.address, local), local.address
+
+
+def check_address(address: str | None) -> None:
+    """ValueError for an address, given or of RAY_ADDRESS, that cannot be one; nothing is asked of the network."""
+    given = _given(address)
+    if given is None or given == "auto" or ("://" in given and urlsplit(given).netloc):
+        return
+    host, _, port = given.rpartition(":")
+    if not (host and port.isdecimal() and "/" not in host):
+        shown = given.rpartition("@")[2]
+        bare = shown.partition("://")[2] if "://" in shown else shown
+        host = bare.strip("/").partition(":")[0] or "head"
+        raise ValueError(f"address={shown}: not a job server's address; give http://{host}:8265, or the port it has")
 
 
 def is_local(address: str | None) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 from ray.job_submission import JobSubmissionClient
 
-from jobs.client import connect, is_local, list_jobs
+from jobs.client import check_address, connect, is_local, list_jobs
 from jobs.confidential import refuse_secrets
 from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job, JobSpec
@@ -51,8 +51,10 @@ def submit(
         FileNotFoundError: a config is missing.
         ConnectionError: the cluster cannot be reached.
     """
+    check_words(args)
+    reached = None if is_local(spec.address) else connect(spec.address)  # before the configuration is read for seconds
     with prepare(spec, args, read=read, check=check) as (job, staged):
-        return send(job, staged, address=spec.address)
+        return send(job, staged, address=spec.address, reached=reached)
 
 
 @contextlib.contextmanager
@@ -67,8 +69,8 @@ def prepare(
         read: Likewise.
         check: Likewise.
     """
-    check_verb(args)
-    refuse_secrets({}, args)
+    check_words(args)
+    check_address(spec.address)
     origin = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:
         staged = Path(folder)
@@ -93,8 +95,22 @@ def prepare(
         yield job, staged
 
 
-def send(job: Job, staged: Path, *, address: str | None) -> tuple[JobSubmissionClient, str]:
+def check_words(args: Sequence[str]) -> None:
+    """ValueError for a command line with another verb than those there are, or with a secret."""
+    check_verb(args)
+    refuse_secrets({}, args)
+
+
+def send(
+    job: Job, staged: Path, *, address: str | None, reached: tuple[JobSubmissionClient, str] | None = None
+) -> tuple[JobSubmissionClient, str]:
     """Hand a job and its upload to the cluster at `address`; where there is none, to a local one, started here.
+
+    Args:
+        job: As `prepare` made it, and so is `staged`.
+        staged: Likewise.
+        address: The cluster; None: as for `connect`.
+        reached: What `connect` returned, where that was asked before.
 
     Returns:
         The client of the cluster and the id of the job.
@@ -104,7 +120,7 @@ def send(job: Job, staged: Path, *, address: str | None) -> tuple[JobSubmissionC
         ConnectionError: the cluster cannot be reached.
     """
     spec = job.spec
-    client, reached = connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
+    client, server = reached or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
     _check_name_is_free(client, spec)
     job_id = client.submit_job(
         entrypoint=entrypoint(job),
@@ -117,7 +133,7 @@ def send(job: Job, staged: Path, *, address: str | None) -> tuple[JobSubmissionC
             "stop_timeout_s": str(spec.stop_timeout_s),
         },
     )
-    remember_submission(Submitted(job_id, str(spec.name), spec.storage_path, reached, time.time()))
+    remember_submission(Submitted(job_id, str(spec.name), spec.storage_path, server, time.time()))
     return client, job_id
 
 

@@ -88,6 +88,16 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) ->
         (["submit", "--spec", "absent.yaml", "--", "fit"], "spec=absent.yaml: there is no such file"),
         (["submit", "--num_worker_count", "2", "--", "fit"], "num_worker_count"),
         (["submit", "--", "fitt"], "there is no verb 'fitt'; did you mean 'fit'?"),
+        (
+            ["submit", "--address", "127.0.0.1", "--", "fit"],
+            "address=127.0.0.1: not a job server's address; give h",
+        ),
+        (["submit", "--address", "http://", "--", "fit"], "give http://head:8265"),
+        (
+            ["submit", "--address", "http://127.0.0.1:9", "--", "fit", "--config", "x"],
+            "no Ray job server answers there",
+        ),
+        (["list", "--address", "http:/head:8265"], "not a job server's address"),
         (["submit"], "nothing to run: put the command behind `--`"),
         (["submti"], "submti"),
         (["submit", "--", "pack", "--outt", "x"], "--outt"),
