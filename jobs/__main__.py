@@ -46,7 +46,11 @@ def main(args: Sequence[str] | None = None) -> int:
         if not own:
             parser.print_help()
             return 2
-        options = parser.parse_args(spell_out(JobSpec, [_with_underscores(word) for word in own]))
+        try:
+            options = parser.parse_args(spell_out(JobSpec, [_with_underscores(word) for word in own]))
+        except ArgumentError as error:
+            _refuse_missing_dashes(own, words, error)
+            raise
         run: Callable[[Namespace, list[str]], int] = globals()[f"_{options.verb}"]
         return run(options[options.verb], command)
     except KeyboardInterrupt:
@@ -57,6 +61,15 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         return 2
+
+
+def _refuse_missing_dashes(own: Sequence[str], words: Sequence[str], error: ArgumentError) -> None:
+    """ValueError with the way to write it, for `submit fit --config C.yaml`: a command that is not behind `--`."""
+    _, unrecognized, rest = str(error).partition("nrecognized arguments: ")
+    if own[0] == "submit" and "--" not in words and unrecognized and not rest.startswith("-"):
+        from jobs.precheck import NOTHING_TO_RUN  # here: it imports what reads datasets
+
+        raise ValueError(NOTHING_TO_RUN) from None
 
 
 def _with_underscores(word: str) -> str:

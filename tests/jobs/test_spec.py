@@ -98,6 +98,8 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) ->
             "no Ray job server answers there",
         ),
         (["list", "--address", "http:/head:8265"], "not a job server's address"),
+        (["submit", "--dry-run", "fit", "--config", "x"], "nothing to run: put the command behind `--`"),
+        (["submit", "--dry-run", "--wrong", "x"], "wrong"),
         (["submit"], "nothing to run: put the command behind `--`"),
         (["submti"], "submti"),
         (["submit", "--", "pack", "--outt", "x"], "--outt"),
