@@ -238,10 +238,11 @@ def _stop(options: Namespace, command: list[str]) -> int:
 
 
 def _up(options: Namespace, command: list[str]) -> int:
-    from jobs.cluster import up
+    from jobs.cluster import check_resources, up
 
     ports = (options.port, options.ray_port)
     cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus, host=options.host, ports=ports)
+    check_resources(cluster, options.num_cpus, options.num_gpus)  # of one that ran before
     print(f"a local Ray cluster takes jobs at {cluster.address}; its token is in {cluster.token_path}")
     print("`python -m jobs submit` finds it by itself; `python -m jobs down` stops it")
     print("".join(f"{line}\n" for line in cluster.how_to_join()), end="")

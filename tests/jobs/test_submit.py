@@ -7,6 +7,7 @@ import yaml
 
 from jobs import state
 from jobs.client import is_local
+from jobs.cluster import check_resources
 from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JobSpec
 from jobs.staging import stage
@@ -90,6 +91,16 @@ def test_which_cluster_is_this_machine(tmp_path: Path, monkeypatch: pytest.Monke
     assert not is_local("http://head:8265")
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
     assert not is_local(None)
+
+
+def test_a_cluster_that_runs_already_with_others() -> None:
+    running = state.LocalCluster("http://127.0.0.1:9", 1, 1.0, "mark", "folder", "token", num_cpus=3)
+    check_resources(running, None, None)
+    check_resources(running, 3, None)
+    with pytest.raises(ValueError, match=r"num_cpus=5: the cluster at http://127\.0\.0\.1:9 runs already, with 3 CPUs"):
+        check_resources(running, 5, None)
+    with pytest.raises(ValueError, match=r"num_gpus=1: .* with all GPUs of this machine; end it and its jobs with"):
+        check_resources(running, 3, 1)
 
 
 def test_settings_that_the_spec_replaces_are_said() -> None:
