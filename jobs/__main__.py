@@ -149,7 +149,7 @@ def _submit_unfinished(options: Namespace, command: list[str]) -> int:
 
 def _follow(client: Any, job_id: str, lines: Sequence[str], wait: bool) -> int:
     """Say that a job was submitted; follow it, or say how to."""
-    from jobs.client import follow
+    from jobs.follow import follow
 
     try:
         print("\n".join(lines), flush=True)
@@ -214,7 +214,8 @@ def _status(options: Namespace, command: list[str]) -> int:
 
 
 def _logs(options: Namespace, command: list[str]) -> int:
-    from jobs.client import connect, find_job, follow
+    from jobs.client import connect, find_job
+    from jobs.follow import follow
 
     client, _ = connect(options.address)
     job_id = str(find_job(client, options.id).submission_id)

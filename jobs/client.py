@@ -1,22 +1,18 @@
 """Finding a cluster's job server and talking to it, with one clear sentence for each way in which that fails."""
 
-import asyncio
 import contextlib
 import ipaddress
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobSubmissionClient
 
 from jobs.cluster import is_alive, up
 from jobs.state import LocalCluster, read_cluster
@@ -119,52 +115,6 @@ def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
     return sorted(submitted, key=lambda each: each.start_time or 0, reverse=True)
 
 
-def follow(client: JobSubmissionClient, job_id: str) -> int:
-    """Print a job's log as it grows, to its end.
-
-    Returns:
-        0 if it succeeded, else its exit code, or 1 where it has none.
-    """
-    printed = 0
-    with _heeding_interrupts() as interrupted:
-        while True:
-            try:
-                printed = asyncio.run(_print_log(client, job_id, printed))
-            except RuntimeError:  # the connection broke: what was printed is skipped when it is taken up again
-                if interrupted.is_set():
-                    raise KeyboardInterrupt from None
-                time.sleep(1.0)
-            info = client.get_job_info(job_id)
-            if info.status.is_terminal():
-                if info.status != JobStatus.SUCCEEDED:
-                    print(f"{job_id}: {info.status}: {last_words(info)[0]}", file=sys.stderr)
-                return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
-            time.sleep(0.5)
-
-
-@contextlib.contextmanager
-def _heeding_interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C raises KeyboardInterrupt wherever the process is, and is remembered.
-
-    By itself `asyncio.run` cancels its task instead, and a library that is just connecting may make of that another
-    error.
-    """
-    interrupted = threading.Event()
-
-    def heed(number: int, frame: Any) -> None:
-        interrupted.set()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    before = signal.signal(signal.SIGINT, heed)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def stop(client: JobSubmissionClient, job_id: str, *, timeout_s: float) -> JobDetails:
     """Ask a job to end, and wait until it has.
 
@@ -178,17 +128,6 @@ def stop(client: JobSubmissionClient, job_id: str, *, timeout_s: float) -> JobDe
             raise TimeoutError(f"{job_id} was told to stop, but is still {info.status} after {timeout_s:g} s")
         time.sleep(0.3)
     return info
-
-
-async def _print_log(client: JobSubmissionClient, job_id: str, skip: int) -> int:
-    """Print the log from character `skip` on; returns its length so far."""
-    seen = 0
-    async for chunk in client.tail_job_logs(job_id):
-        fresh = chunk[max(skip - seen, 0) :]
-        seen += len(chunk)
-        if fresh:
-            print(fresh, end="", flush=True)
-    return max(seen, skip)
 
 
 def _given(address: str | None) -> str | None:
@@ -205,7 +144,7 @@ def _remote(address: str) -> JobSubmissionClient:
             raise ValueError(f"address={address}: not an address; give one like http://head:8265") from None
         except requests.exceptions.RequestException as error:
             if address == url:
-                raise ConnectionError(f"address={address}: no Ray job server answers there ({_cause(error)})") from None
+                raise ConnectionError(f"address={address}: no Ray job server answers there ({cause(error)})") from None
             url = address  # host:port may be Ray's own port rather than its job server's
         else:
             if answer.status_code not in (200, 401, 403):
@@ -231,7 +170,7 @@ def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
     except AuthenticationError:
         raise ConnectionError(f"address={url}: the cluster refuses us, it asks for its token: {TOKEN_ADVICE}") from None
     except (RuntimeError, ConnectionError, requests.exceptions.RequestException) as error:
-        raise ConnectionError(f"address={url}: no Ray job server answers there ({_cause(error)})") from None
+        raise ConnectionError(f"address={url}: no Ray job server answers there ({cause(error)})") from None
 
 
 @contextlib.contextmanager
@@ -251,7 +190,8 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
+    """Why a server was not reached, in a few words."""
     reason = _first_line(str(error))
     for sign in ("Connection refused", "timed out", "Name or service not known", "No route to host"):
         if sign in reason:

@@ -1,13 +1,18 @@
 """What is checked and prepared before anything reaches a cluster."""
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from ray.job_submission import JobSubmissionClient
 
 from jobs import state
 from jobs.client import is_local
 from jobs.cluster import check_resources
+from jobs.follow import follow
 from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JobSpec
 from jobs.staging import stage
@@ -101,6 +106,41 @@ def test_a_cluster_that_runs_already_with_others() -> None:
         check_resources(running, 5, None)
     with pytest.raises(ValueError, match=r"num_gpus=1: .* with all GPUs of this machine; end it and its jobs with"):
         check_resources(running, 3, 1)
+
+
+class NewCluster(BaseHTTPRequestHandler):
+    """A job server that says its version and knows no job."""
+
+    def do_GET(self) -> None:
+        known = self.path == "/api/version"
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(b'{"version": "4", "ray_version": "2.56.1"}' if known else b"no such job")
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def new_cluster() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), NewCluster) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("gone", "said"), [(True, r"has gone \(Connection refused\)"), (False, "was started anew")])
+def test_a_cluster_that_goes_while_its_job_is_followed(
+    new_cluster: ThreadingHTTPServer, gone: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.follow.PATIENCE", 1)
+    address = f"http://127.0.0.1:{new_cluster.server_port}"
+    client = JobSubmissionClient(address)
+    if gone:
+        new_cluster.shutdown()
+        new_cluster.server_close()
+    with pytest.raises(ConnectionError, match=f"the cluster at {address} {said}.*`python -m jobs resume a-0123` takes"):
+        follow(client, "a-0123")
 
 
 def test_settings_that_the_spec_replaces_are_said() -> None:
