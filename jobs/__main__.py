@@ -10,10 +10,17 @@ import dataclasses
 import datetime
 import os
 import sys
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+)
 
 from jobs.spec import JobSpec, read_spec_file
 from pipeline.words import explain, spell_out
@@ -79,7 +86,13 @@ def _with_underscores(word: str) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m jobs", description=__doc__, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(
+        prog="python -m jobs",
+        description=__doc__,
+        formatter_class=_LinesKept,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
     verbs = parser.add_subcommands(dest="verb")
     for verb, text in VERBS.items():
         each = ArgumentParser(description=text, exit_on_error=False, allow_abbrev=False)
@@ -93,8 +106,8 @@ def _parser() -> ArgumentParser:
         elif verb == "up":
             each.add_argument("--num_cpus", type=int | None, default=None, help="CPUs to share out; default: all")
             each.add_argument("--num_gpus", type=int | None, default=None, help="GPUs to share out; default: all")
-            text = "the address of this machine to listen on, such as 10.0.0.5, so that other nodes can join"
-            each.add_argument("--host", type=str, default="127.0.0.1", help=text)
+            listens = "the address of this machine to listen on, such as 10.0.0.5, so that other nodes can join"
+            each.add_argument("--host", type=str, default="127.0.0.1", help=listens)
             each.add_argument(
                 "--port", type=int, default=0, help="of the job server; default: 8265, on loopback a free one"
             )
@@ -112,6 +125,10 @@ def _parser() -> ArgumentParser:
             each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
         verbs.add_subcommand(verb, each, help=text)
     return parser
+
+
+class _LinesKept(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help whose examples keep to a line each."""
 
 
 class _SpecFile(ActionConfigFile):

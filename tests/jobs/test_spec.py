@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.__main__ import _parser, main
+from jobs.__main__ import VERBS, _parser, main
 from jobs.spec import JOB_FILE, Job, JobSpec, read_spec_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
@@ -127,6 +127,15 @@ def test_help_documents_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     for field in dataclasses.fields(JobSpec):
         described = printed.rpartition(f"--{field.name} ")[2]
         assert described.split("(type")[0].count(" ") > 4, f"{field.name} has no text"
+
+
+def test_help_says_what_each_verb_is_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main([]) == 2
+    printed = capsys.readouterr().out
+    assert "\npython -m jobs list\npython -m jobs status|logs|stop|resume [ID]\n" in printed, "a line each"
+    for verb, text in VERBS.items():
+        assert f"{verb} {text}" in " ".join(printed.split())
 
 
 def test_a_job_survives_json(tmp_path: Path) -> None:
