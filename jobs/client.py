@@ -15,6 +15,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from jobs.cluster import is_alive, up
+from jobs.local_room import cores, cpus_in_words
 from jobs.state import LocalCluster, read_cluster
 
 ANSWER_S = 10.0  # seconds to wait for a server before calling it unreachable
@@ -50,8 +51,9 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
                 "there is no Ray cluster to talk to: give --address or RAY_ADDRESS, or start one on this machine with "
                 "`python -m jobs up`"
             )
-        local = up(num_cpus=max(start_with_cpus, _cores()))
-        print(f"started a local Ray cluster at {local.address}; `python -m jobs down` stops it", flush=True)
+        local = up(num_cpus=max(start_with_cpus, cores()))
+        shared = cpus_in_words(local.num_cpus or cores())
+        print(f"started a local Ray cluster at {local.address} {shared}; `python -m jobs down` stops it", flush=True)
     return _client(local.address, local), local.address
 
 
@@ -74,14 +76,20 @@ def is_local(address: str | None) -> bool:
     return given is None or (local is not None and given.rstrip("/") == local.address)
 
 
-def describe_address(address: str | None) -> str:
-    """Which cluster `connect(address)` means, in words, without talking to it."""
+def would_start(address: str | None) -> bool:
+    """Whether `connect(address)` means a local cluster that is not there yet."""
+    local = read_cluster()
+    return is_local(address) and (local is None or not is_alive(local))
+
+
+def describe_address(address: str | None, num_cpus: int) -> str:
+    """Which cluster `connect(address, start_with_cpus=num_cpus)` means, in words, without talking to it."""
     if not is_local(address):
         return str(_given(address))
     local = read_cluster()
-    if local is not None and is_alive(local):
-        return f"the one at {local.address} that was started here"
-    return "a local one, which would be started"
+    if local is None or would_start(address):
+        return f"a local one, which would be started {cpus_in_words(max(num_cpus, cores()))}"
+    return f"the one at {local.address} that was started here"
 
 
 def last_words(job: JobDetails) -> tuple[str, str]:
@@ -201,7 +209,3 @@ def cause(error: BaseException) -> str:
 
 def _first_line(text: str | None) -> str:
     return next(iter((text or "").strip().splitlines()), "")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,8 +21,9 @@ from pathlib import Path
 import yaml
 from ray.job_submission import JobSubmissionClient
 
-from jobs.client import check_address, connect, is_local, list_jobs
+from jobs.client import check_address, connect, is_local, list_jobs, would_start
 from jobs.confidential import refuse_secrets
+from jobs.local_room import check_gpus
 from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job, JobSpec
 from jobs.staging import CONFIG_FLAGS, stage
@@ -71,6 +72,8 @@ def prepare(
     """
     check_words(args)
     check_address(spec.address)
+    if would_start(spec.address):
+        check_gpus(spec)
     origin = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:
         staged = Path(folder)
@@ -116,10 +119,12 @@ def send(
         The client of the cluster and the id of the job.
 
     Raises:
-        ValueError: a job of that name is running.
+        ValueError: a job of that name is running, or a local cluster would not have its GPUs.
         ConnectionError: the cluster cannot be reached.
     """
     spec = job.spec
+    if reached is None and would_start(address):
+        check_gpus(spec)
     client, server = reached or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
     _check_name_is_free(client, spec)
     job_id = client.submit_job(

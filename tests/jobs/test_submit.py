@@ -13,10 +13,11 @@ from jobs import state
 from jobs.client import is_local
 from jobs.cluster import check_resources
 from jobs.follow import follow
+from jobs.local_room import check_gpus, cores, cpus_in_words
 from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JobSpec
 from jobs.staging import stage
-from jobs.submit import environment, overlay
+from jobs.submit import environment, overlay, prepare
 from tests.jobs.own_module import write_project
 
 
@@ -106,6 +107,25 @@ def test_a_cluster_that_runs_already_with_others() -> None:
         check_resources(running, 5, None)
     with pytest.raises(ValueError, match=r"num_gpus=1: .* with all GPUs of this machine; end it and its jobs with"):
         check_resources(running, 3, 1)
+
+
+def test_a_local_cluster_that_would_not_have_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path))
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as on a machine without
+    spec = JobSpec(num_workers=32, cpus_per_worker=12, gpus_per_worker=1)
+    with (
+        pytest.raises(ValueError, match=r"take 32 GPUs, and a local cluster on this machine would have 0; give the"),
+        prepare(spec, ["fit"], read=False),
+    ):
+        pass
+    check_gpus(JobSpec(num_workers=32))
+
+
+def test_cpus_that_are_shared_are_said() -> None:
+    assert cpus_in_words(cores()) == f"with {cores()} CPUs"
+    assert f"of which this machine has {cores()}: its workers share them" in cpus_in_words(cores() + 2)
 
 
 class NewCluster(BaseHTTPRequestHandler):
