@@ -25,6 +25,7 @@ import yaml
 from jobs.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
 from jobs.confidential import is_secret_file, refuse_secrets_in_file
 from jobs.own_modules import copy_modules
+from jobs.spec import what_is_not_yaml
 from jobs.upload import check_size
 
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -161,7 +162,7 @@ def _named_configs(path: Path) -> Iterator[str]:
     try:
         waiting = [yaml.safe_load(path.read_text(encoding="utf-8"))]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config={path}: not a YAML file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"config={path}: not a YAML file: {what_is_not_yaml(error)}") from None
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict):
