@@ -4,6 +4,9 @@ python -m jobs submit --spec jobs/configs/cpu_2_workers.yaml -- fit --config pip
 python -m jobs list
 python -m jobs status|logs|stop|resume [ID]
 python -m jobs up|down
+
+JOBS_STATE_DIR is the folder where the local cluster, its token and the jobs submitted from here are remembered;
+default: action-recognition-pipeline under XDG_STATE_HOME, else under ~/.local/state.
 """
 
 import dataclasses

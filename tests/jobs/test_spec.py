@@ -153,6 +153,7 @@ def test_help_says_what_each_verb_is_for(capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setenv("COLUMNS", "100")
     assert main([]) == 2
     printed = capsys.readouterr().out
+    assert "\nJOBS_STATE_DIR is the folder where" in printed
     assert "\npython -m jobs list\npython -m jobs status|logs|stop|resume [ID]\n" in printed, "a line each"
     for verb, text in VERBS.items():
         assert f"{verb} {text}" in " ".join(printed.split())
