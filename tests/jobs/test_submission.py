@@ -135,4 +135,4 @@ def test_a_finished_name_is_answered_before_anything_is_sent(
     assert main([*submit, "evaluate"]) == 2
     assert "this is a run of `fit`" in capsys.readouterr().err
     assert files_of(RunFolder(str(tmp_path / "runs"), "a")) == before
-    assert not (tmp_path / "state").exists(), "no cluster was looked for"
+    assert not (tmp_path / "state" / "cluster.json").exists(), "no cluster was started"
