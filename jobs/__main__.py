@@ -4,6 +4,9 @@ python -m jobs submit --spec jobs/configs/cpu_2_workers.yaml -- fit --config pip
 python -m jobs list
 python -m jobs status|logs|stop|resume [ID]
 python -m jobs up|down
+
+JOBS_STATE_DIR is the folder where the local cluster, its token and the jobs submitted from here are remembered;
+default: action-recognition-pipeline under XDG_STATE_HOME, else under ~/.local/state.
 """
 
 import dataclasses
@@ -13,21 +16,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
+from jsonargparse import ArgumentError, Namespace
 
-from jobs.spec import JobSpec, read_spec_file
-from pipeline.words import explain, spell_out
-
-VERBS = {
-    "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",
-    "list": "list the cluster's jobs, the newest first",
-    "status": "tell what is known of a job",
-    "logs": "print a job's log; --follow prints on to its end",
-    "stop": "end a job",
-    "resume": "take a stopped or failed job up again: the command, spec and code that were submitted",
-    "up": "start a local cluster, which submit does by itself where there is none, or with --host a head node",
-    "down": "stop the cluster that was started here, its jobs too",
-}
+from jobs.command_line import in_plain_words, make_parser, parse
+from jobs.spec import JobSpec
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -41,12 +33,12 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if args is None else args)
     own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
-    parser = _parser()
+    parser = make_parser(__doc__)
     try:
         if not own:
             parser.print_help()
             return 2
-        options = parser.parse_args(spell_out(JobSpec, [_with_underscores(word) for word in own]))
+        options = parse(parser, own, has_command="--" in words)
         run: Callable[[Namespace, list[str]], int] = globals()[f"_{options.verb}"]
         return run(options[options.verb], command)
     except KeyboardInterrupt:
@@ -55,62 +47,21 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError, ArgumentError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {in_plain_words(error)}", file=sys.stderr)
         return 2
 
 
-def _with_underscores(word: str) -> str:
-    """`--storage-path=x-y` as `--storage_path=x-y`: both spellings of an option are taken."""
-    option, equals, value = word.partition("=")
-    return f"--{option[2:].replace('-', '_')}{equals}{value}" if option.startswith("--") else word
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m jobs", description=__doc__, exit_on_error=False, allow_abbrev=False)
-    verbs = parser.add_subcommands(dest="verb")
-    for verb, text in VERBS.items():
-        each = ArgumentParser(description=text, exit_on_error=False, allow_abbrev=False)
-        if verb == "submit":
-            each.add_argument("--spec", action=_SpecFile, help="a YAML file of the fields below")
-            each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
-            each.add_argument("--check", action="store_true", help="examine every node first, as `doctor` does")
-            each.add_argument("--no_check", action="store_true", help="do not read the configuration here first")
-            each.add_argument("--dry_run", action="store_true", help="say what would run, and start nothing")
-            each.add_class_arguments(JobSpec)
-        elif verb == "up":
-            each.add_argument("--num_cpus", type=int | None, default=None, help="CPUs to share out; default: all")
-            each.add_argument("--num_gpus", type=int | None, default=None, help="GPUs to share out; default: all")
-            text = "the address of this machine to listen on, such as 10.0.0.5, so that other nodes can join"
-            each.add_argument("--host", type=str, default="127.0.0.1", help=text)
-            each.add_argument(
-                "--port", type=int, default=0, help="of the job server; default: 8265, on loopback a free one"
-            )
-            each.add_argument("--ray_port", type=int, default=0, help="where other nodes join; default: 6379")
-        elif verb != "down":
-            each.add_argument("--address", type=str | None, default=None, help="the job server; default: as for submit")
-        if verb in ("status", "logs", "stop", "resume"):
-            each.add_argument(
-                "id", nargs="?", default=None, help="the job's id, or its run's name; default: the newest"
-            )
-        if verb == "logs":
-            each.add_argument("--follow", action="store_true", help="print on to the job's end")
-        if verb == "resume":
-            each.add_argument("--storage_path", type=str | None, default=None, help="where the run of that name is")
-            each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
-        verbs.add_subcommand(verb, each, help=text)
-    return parser
-
-
-class _SpecFile(ActionConfigFile):
-    """A config file whose names are checked first, for a better message."""
-
-    def __call__(self, parser: Any, namespace: Any, value: Any, option_string: str | None = None) -> None:
-        """Called by the parser with the file's path."""
-        read_spec_file(value)
-        super().__call__(parser, namespace, value, option_string)  # type: ignore[no-untyped-call]
-
-
 def _submit(options: Namespace, command: list[str]) -> int:
+    from jobs.finished import FinishedError
+
+    try:
+        return _submit_unfinished(options, command)
+    except FinishedError as finished:
+        print("\n".join(finished.lines))
+        return 0
+
+
+def _submit_unfinished(options: Namespace, command: list[str]) -> int:
     from jobs.submit import prepare, submit
 
     spec = JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})
@@ -126,7 +77,7 @@ def _submit(options: Namespace, command: list[str]) -> int:
 
 def _follow(client: Any, job_id: str, lines: Sequence[str], wait: bool) -> int:
     """Say that a job was submitted; follow it, or say how to."""
-    from jobs.client import follow
+    from jobs.follow import follow
 
     try:
         print("\n".join(lines), flush=True)
@@ -191,7 +142,8 @@ def _status(options: Namespace, command: list[str]) -> int:
 
 
 def _logs(options: Namespace, command: list[str]) -> int:
-    from jobs.client import connect, find_job, follow
+    from jobs.client import connect, find_job
+    from jobs.follow import follow
 
     client, _ = connect(options.address)
     job_id = str(find_job(client, options.id).submission_id)
@@ -215,10 +167,11 @@ def _stop(options: Namespace, command: list[str]) -> int:
 
 
 def _up(options: Namespace, command: list[str]) -> int:
-    from jobs.cluster import up
+    from jobs.cluster import check_resources, up
 
     ports = (options.port, options.ray_port)
     cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus, host=options.host, ports=ports)
+    check_resources(cluster, options.num_cpus, options.num_gpus)  # of one that ran before
     print(f"a local Ray cluster takes jobs at {cluster.address}; its token is in {cluster.token_path}")
     print("`python -m jobs submit` finds it by itself; `python -m jobs down` stops it")
     print("".join(f"{line}\n" for line in cluster.how_to_join()), end="")

@@ -24,12 +24,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from datamodules import freed_memory
 from jobs.backend import SigtermTorchConfig
+from jobs.finished import check_unfinished, command_fingerprint
 from jobs.oversight import Overseer
 from jobs.pulse import Board
-from jobs.results import RunFolder, fingerprint, one_line
+from jobs.results import RunFolder, one_line
 from jobs.room import workers_to_start
 from jobs.spec import RESOLVED_FILE, Job
-from jobs.staging import UPLOAD_PREFIX
 from jobs.watch import RecordFailures
 from jobs.worker import run_store, train_worker, upload_root
 
@@ -48,15 +48,13 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         The exit status, 1 where the run failed for good, and the last lines of the log.
 
     Raises:
-        ValueError: a run of this name has finished, with another command.
+        FinishedError: a run of this name has finished.
+        ValueError: it has, with another command.
         TimeoutError: there is no room for `min_workers`.
     """
     spec, started = job.spec, time.time()
     run, store = RunFolder(spec.storage_path, str(spec.name)), run_store(spec)
-    command = fingerprint(args, [upload_root() / path for path in _uploaded_configs(args)])
-    finished = run.read_result() if args[0] == "fit" else None
-    if finished is not None:
-        return 0, _finished_before(finished, run, command)
+    check_unfinished(run, args, upload_root())
     store.create()
     configuration = upload_root() / RESOLVED_FILE
     if args[0] == "fit" and configuration.is_file():
@@ -75,8 +73,8 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     run.finish(
         {label: (store.path(each), each.metrics) for label, each in store.best_and_last()},
         facts={
-            "command": shlex.join(["python", "-m", "pipeline", *args]),
-            "fingerprint": command,
+            "command": f"python -m pipeline {job.command or shlex.join(args)}",
+            "fingerprint": command_fingerprint(args, upload_root()),
             "seconds": round(time.time() - started, 1),
             "num_workers": sizes[-1],
             "versions": {"ray": ray.__version__},
@@ -205,17 +203,6 @@ def _is_refused(error: BaseException) -> bool:
     return isinstance(cause, RuntimeError)
 
 
-def _finished_before(finished: Mapping[str, Any], run: RunFolder, command: str) -> list[str]:
-    """The last lines for a run that had finished before; ValueError if it was of another command."""
-    if finished["fingerprint"] != command:
-        last = finished["checkpoints"].get("last", "CKPT")
-        raise ValueError(
-            f"name={run.name}: this run has finished, with another command or config ({finished['command']}); give "
-            f"this one another --name; to go on from there, add `--ckpt_path {last}`"
-        )
-    return ["this run has finished already; there is nothing to do", *run.last_lines()]
-
-
 def is_local_cluster() -> bool:
     """Whether all nodes keep to loopback, as those of `python -m jobs up` do."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -227,8 +214,3 @@ def loopback_variables() -> dict[str, str]:
     if not is_local_cluster() or "GLOO_SOCKET_IFNAME" in os.environ:  # the job's own env holds
         return {}
     return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
-
-
-def _uploaded_configs(args: Sequence[str]) -> list[str]:
-    values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in args]
-    return [value.removeprefix(UPLOAD_PREFIX) for value in values if value.startswith(UPLOAD_PREFIX)]

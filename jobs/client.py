@@ -1,24 +1,21 @@
 """Finding a cluster's job server and talking to it, with one clear sentence for each way in which that fails."""
 
-import asyncio
 import contextlib
 import ipaddress
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobSubmissionClient
 
 from jobs.cluster import is_alive, up
+from jobs.local_room import cores, cpus_in_words
 from jobs.state import LocalCluster, read_cluster
 
 ANSWER_S = 10.0  # seconds to wait for a server before calling it unreachable
@@ -33,7 +30,8 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
     """A client of the job server at `address`, else at RAY_ADDRESS, else of the local cluster that was started here.
 
     Args:
-        address: Such as http://head:8265; host:port and Ray's own forms ("auto", host:6379) work too.
+        address: Such as http://head:8265; host:port and Ray's own forms ("auto", host:6379) work too. ValueError where
+            it has none of these forms.
         start_with_cpus: Where there is no cluster at all, start a local one that shares out at least so many CPUs;
             None: raise.
 
@@ -43,6 +41,7 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
     Raises:
         ConnectionError: no cluster, or nothing answers there, or it refuses the token.
     """
+    check_address(address)
     given, local = _given(address), read_cluster()
     if given is not None and not is_local(address):
         return _remote(given), given
@@ -52,9 +51,23 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
                 "there is no Ray cluster to talk to: give --address or RAY_ADDRESS, or start one on this machine with "
                 "`python -m jobs up`"
             )
-        local = up(num_cpus=max(start_with_cpus, _cores()))
-        print(f"started a local Ray cluster at {local.address}; `python -m jobs down` stops it", flush=True)
+        local = up(num_cpus=max(start_with_cpus, cores()))
+        shared = cpus_in_words(local.num_cpus or cores())
+        print(f"started a local Ray cluster at {local.address} {shared}; `python -m jobs down` stops it", flush=True)
     return _client(local.address, local), local.address
+
+
+def check_address(address: str | None) -> None:
+    """ValueError for an address, given or of RAY_ADDRESS, that cannot be one; nothing is asked of the network."""
+    given = _given(address)
+    if given is None or given == "auto" or ("://" in given and urlsplit(given).netloc):
+        return
+    host, _, port = given.rpartition(":")
+    if not (host and port.isdecimal() and "/" not in host):
+        shown = given.rpartition("@")[2]
+        bare = shown.partition("://")[2] if "://" in shown else shown
+        host = bare.strip("/").partition(":")[0] or "head"
+        raise ValueError(f"address={shown}: not a job server's address; give http://{host}:8265, or the port it has")
 
 
 def is_local(address: str | None) -> bool:
@@ -63,14 +76,20 @@ def is_local(address: str | None) -> bool:
     return given is None or (local is not None and given.rstrip("/") == local.address)
 
 
-def describe_address(address: str | None) -> str:
-    """Which cluster `connect(address)` means, in words, without talking to it."""
+def would_start(address: str | None) -> bool:
+    """Whether `connect(address)` means a local cluster that is not there yet."""
+    local = read_cluster()
+    return is_local(address) and (local is None or not is_alive(local))
+
+
+def describe_address(address: str | None, num_cpus: int) -> str:
+    """Which cluster `connect(address, start_with_cpus=num_cpus)` means, in words, without talking to it."""
     if not is_local(address):
         return str(_given(address))
     local = read_cluster()
-    if local is not None and is_alive(local):
-        return f"the one at {local.address} that was started here"
-    return "a local one, which would be started"
+    if local is None or would_start(address):
+        return f"a local one, which would be started {cpus_in_words(max(num_cpus, cores()))}"
+    return f"the one at {local.address} that was started here"
 
 
 def last_words(job: JobDetails) -> tuple[str, str]:
@@ -104,52 +123,6 @@ def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
     return sorted(submitted, key=lambda each: each.start_time or 0, reverse=True)
 
 
-def follow(client: JobSubmissionClient, job_id: str) -> int:
-    """Print a job's log as it grows, to its end.
-
-    Returns:
-        0 if it succeeded, else its exit code, or 1 where it has none.
-    """
-    printed = 0
-    with _heeding_interrupts() as interrupted:
-        while True:
-            try:
-                printed = asyncio.run(_print_log(client, job_id, printed))
-            except RuntimeError:  # the connection broke: what was printed is skipped when it is taken up again
-                if interrupted.is_set():
-                    raise KeyboardInterrupt from None
-                time.sleep(1.0)
-            info = client.get_job_info(job_id)
-            if info.status.is_terminal():
-                if info.status != JobStatus.SUCCEEDED:
-                    print(f"{job_id}: {info.status}: {last_words(info)[0]}", file=sys.stderr)
-                return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
-            time.sleep(0.5)
-
-
-@contextlib.contextmanager
-def _heeding_interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C raises KeyboardInterrupt wherever the process is, and is remembered.
-
-    By itself `asyncio.run` cancels its task instead, and a library that is just connecting may make of that another
-    error.
-    """
-    interrupted = threading.Event()
-
-    def heed(number: int, frame: Any) -> None:
-        interrupted.set()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    before = signal.signal(signal.SIGINT, heed)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def stop(client: JobSubmissionClient, job_id: str, *, timeout_s: float) -> JobDetails:
     """Ask a job to end, and wait until it has.
 
@@ -163,17 +136,6 @@ def stop(client: JobSubmissionClient, job_id: str, *, timeout_s: float) -> JobDe
             raise TimeoutError(f"{job_id} was told to stop, but is still {info.status} after {timeout_s:g} s")
         time.sleep(0.3)
     return info
-
-
-async def _print_log(client: JobSubmissionClient, job_id: str, skip: int) -> int:
-    """Print the log from character `skip` on; returns its length so far."""
-    seen = 0
-    async for chunk in client.tail_job_logs(job_id):
-        fresh = chunk[max(skip - seen, 0) :]
-        seen += len(chunk)
-        if fresh:
-            print(fresh, end="", flush=True)
-    return max(seen, skip)
 
 
 def _given(address: str | None) -> str | None:
@@ -190,7 +152,7 @@ def _remote(address: str) -> JobSubmissionClient:
             raise ValueError(f"address={address}: not an address; give one like http://head:8265") from None
         except requests.exceptions.RequestException as error:
             if address == url:
-                raise ConnectionError(f"address={address}: no Ray job server answers there ({_cause(error)})") from None
+                raise ConnectionError(f"address={address}: no Ray job server answers there ({cause(error)})") from None
             url = address  # host:port may be Ray's own port rather than its job server's
         else:
             if answer.status_code not in (200, 401, 403):
@@ -216,7 +178,7 @@ def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
     except AuthenticationError:
         raise ConnectionError(f"address={url}: the cluster refuses us, it asks for its token: {TOKEN_ADVICE}") from None
     except (RuntimeError, ConnectionError, requests.exceptions.RequestException) as error:
-        raise ConnectionError(f"address={url}: no Ray job server answers there ({_cause(error)})") from None
+        raise ConnectionError(f"address={url}: no Ray job server answers there ({cause(error)})") from None
 
 
 @contextlib.contextmanager
@@ -236,7 +198,8 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
+    """Why a server was not reached, in a few words."""
     reason = _first_line(str(error))
     for sign in ("Connection refused", "timed out", "Name or service not known", "No route to host"):
         if sign in reason:
@@ -246,7 +209,3 @@ def _cause(error: BaseException) -> str:
 
 def _first_line(text: str | None) -> str:
     return next(iter((text or "").strip().splitlines()), "")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

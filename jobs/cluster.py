@@ -104,6 +104,17 @@ def down() -> LocalCluster | None:
         return recorded
 
 
+def check_resources(cluster: LocalCluster, num_cpus: int | None, num_gpus: int | None) -> None:
+    """ValueError where the cluster shares out another number of CPUs or GPUs; None asks for none in particular."""
+    for asked, has, what in ((num_cpus, cluster.num_cpus, "CPUs"), (num_gpus, cluster.num_gpus, "GPUs")):
+        if asked is not None and asked != has:
+            how_many = f"all {what} of this machine" if has is None else f"{has} {what}"
+            raise ValueError(
+                f"num_{what.lower()}={asked}: the cluster at {cluster.address} runs already, with {how_many}; end it "
+                "and its jobs with `python -m jobs down` first"
+            )
+
+
 def is_alive(cluster: LocalCluster) -> bool:
     """Whether its first process is there; it may be too busy to answer."""
     return _first_process(cluster) is not None
@@ -152,7 +163,9 @@ def _start(
     started = psutil.Process(process.pid).create_time()
     joins_at = "" if host == LOOPBACK else f"{host}:{own_port}"
     address = f"http://{host}:{port}"
-    cluster = LocalCluster(address, process.pid, started, mark, str(folder), str(token_path), joins_at)
+    cluster = LocalCluster(
+        address, process.pid, started, mark, str(folder), str(token_path), joins_at, num_cpus, num_gpus
+    )
     write_cluster(cluster)  # from here on `down` finds it, also if this process is killed
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:

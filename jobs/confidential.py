@@ -1,4 +1,4 @@
-"""What must not be told: names of variables, files and settings that hold secrets.
+"""What must not be told: names of variables, files and settings that hold secrets, and values that look like one.
 
 A job's environment, its spec, its configuration and its upload can be read by everyone who reaches the cluster's
 dashboard or the run's folder. So what looks like a secret is refused, or stays behind; secrets belong in the
@@ -12,9 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+import yaml
+
 _WORDS = frozenset({"KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS"})
 _SETTINGS = re.compile(r"(?:^|_)(?:(?:api|access|private|secret)_key|apikey|secret|token|passw(?:or)?d|credentials?)$")
+_ADVICE = (
+    "and a run's configuration can be read by all who see its folder; set it in the environment of the cluster's "
+    "nodes instead (a local cluster: before `python -m jobs up`)"
+)
 _SHORTEST = 12  # characters of a secret; `unknown_token: <unk>` is none
+_URL_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:(?![${])[^\s/@]+@")  # not `:${oc.env:PASSWORD}@`
+_KEYS = re.compile(  # as their makers write them: OpenAI and others, AWS, Hugging Face, GitHub, GitLab, Slack, PEM
+    r"(?<![A-Za-z0-9])(?:sk-(?:proj|ant|svcacct|admin|or)-[\w-]{20,}|sk-[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}\b"
+    r"|hf_[A-Za-z0-9]{30,}|gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|glpat-[\w-]{20,}|xox[a-z]-[A-Za-z0-9-]{10,})"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+_WANDB_KEY = re.compile(r"[0-9a-f]{40}")  # a commit has this shape too, so only where the name says so
 # Never uploaded, whatever `include` says. Python modules may have such names (secrets.py, tokens.py).
 _FILES = (
     *(".env", ".env.*", "*.env", ".netrc", "_netrc", ".pypirc", ".pgpass", ".npmrc", ".git-credentials", ".htpasswd"),
@@ -30,6 +43,38 @@ def looks_secret(variable: str) -> bool:
     return bool(_WORDS & set(variable.upper().split("_")))
 
 
+def secret_in(value: str, name: str = "") -> str | None:
+    """What a value holds that must not be told, in words, whatever it is called; None where there is nothing.
+
+    Args:
+        value: Of a variable, a setting or an option.
+        name: Its name, or its place in a configuration.
+    """
+    if _URL_PASSWORD.search(value):
+        return "holds an address with a password"
+    if _KEYS.search(value):
+        return "holds what has the shape of a key"
+    if _WANDB_KEY.fullmatch(value.strip()) and re.search(r"wandb|(?:^|[_.])key$", name.lower()):
+        return "holds what has the shape of a Weights & Biases key"
+    return None
+
+
+def refuse_secrets_in_file(text: str, where: str) -> None:
+    """ValueError for a config file that travels, comments too, with such a value or a setting that is a secret.
+
+    Args:
+        text: What the file holds; YAML that can be read.
+        where: What the message calls it.
+    """
+    try:
+        refuse_secrets(yaml.safe_load(text))
+        for number, line in enumerate(text.splitlines(), start=1):
+            if said := secret_in(line):
+                raise ValueError(f"line {number} {said}, {_ADVICE}")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def is_secret_file(path: PurePath) -> bool:
     """Whether a file's name, or a folder that it is in, says that it holds secrets.
 
@@ -43,11 +88,11 @@ def is_secret_file(path: PurePath) -> bool:
 
 
 def refuse_secrets(configuration: Any, args: Sequence[str] = ()) -> None:
-    """ValueError, without the value, for a setting of a configuration or a command line that looks like a secret.
+    """ValueError, without the value, for a setting of a configuration or a command line that is, or holds, a secret.
 
     Args:
         configuration: Plain data, as read from YAML.
-        args: A command line; `--name VALUE` and `--name=VALUE` are looked at.
+        args: A command line: the names and values of `--name VALUE` and `--name=VALUE`, the values of all words.
     """
     typed: dict[str, str] = {}
     for option, following in itertools.pairwise([*args, ""]):
@@ -58,10 +103,12 @@ def refuse_secrets(configuration: Any, args: Sequence[str] = ()) -> None:
         name = place.rpartition(".")[2].lower()
         is_path = value.startswith(("/", "./", "../", "~"))
         if _SETTINGS.search(name) and len(value) >= _SHORTEST and " " not in value and not is_path:
-            raise ValueError(
-                f"{place}: looks like a secret, and a run's configuration can be read by all who see its folder; set "
-                "it in the environment of the cluster's nodes instead (a local cluster: before `python -m jobs up`)"
-            )
+            raise ValueError(f"{place}: looks like a secret, {_ADVICE}")
+        if said := secret_in(value, place):
+            raise ValueError(f"{place}: {said}, {_ADVICE}")
+    for number, word in enumerate(args, start=1):
+        if said := secret_in(word):
+            raise ValueError(f"word {number} of the command {said}, {_ADVICE}")
 
 
 def _strings(content: Any, place: str) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import ray
 
 from jobs.attempts import is_local_cluster, loopback_variables, train
+from jobs.finished import FinishedError
 from jobs.ranks import RANKED_VERBS, run_on_ranks
 from jobs.spec import JOB_FILE, Job, JobSpec
 from jobs.submission import Submission
@@ -43,6 +44,8 @@ def main(words: Sequence[str] | None = None) -> int:
         record = _record(job, Path(job_file))
         ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
         status, last_lines = _run(job, args)
+    except FinishedError as finished:
+        status, last_lines = 0, finished.lines
     except (ArgumentError, ValueError, OSError, TimeoutError) as error:
         status, last_lines = 1, [f"error: {explain(error)}"]
     time.sleep(LOG_DELAY_S)

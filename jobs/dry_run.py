@@ -27,7 +27,7 @@ def describe_job(job: Job, staged: Path) -> list[str]:
         "runs as": _manner(job.args[0], spec.num_workers, spec.cpus_per_worker),
         "checked": "every node is examined first" if job.check else None,
         "entrypoint": entrypoint(job),
-        "cluster": describe_address(spec.address),
+        "cluster": describe_address(spec.address, spec.num_workers * spec.cpus_per_worker),
         "run folder": f"{spec.storage_path}/{spec.name}",
         "workers": f"{spec.num_workers}, each with {spec.cpus_per_worker} CPU and {spec.gpus_per_worker} GPU; "
         f"{spec.num_workers * spec.cpus_per_worker} CPU and {spec.num_workers * spec.gpus_per_worker} GPU in all; "

@@ -15,6 +15,7 @@ from pipeline.__main__ import LIGHTNING_VERBS, VERBS
 from pipeline.child_process import run_child
 
 CHECK_S = 300.0
+NOTHING_TO_RUN = "nothing to run: put the command behind `--`, as in `submit --spec S.yaml -- fit --config C.yaml`"
 _STAYS = "MODULE-STAYS "
 # Prints, after the command's own words, the modules at the top that came neither from the upload nor from an installed
 # distribution: an editable install, say.
@@ -41,9 +42,7 @@ def check_verb(args: Sequence[str]) -> None:
     """ValueError for a verb that `python -m pipeline` does not have, with the nearest that it has."""
     verbs = [*LIGHTNING_VERBS, *VERBS, "doctor"]
     if not args:
-        raise ValueError(
-            "nothing to run: put the command behind `--`, as in `submit --spec S.yaml -- fit --config C.yaml`"
-        )
+        raise ValueError(NOTHING_TO_RUN)
     if args[0] not in verbs:
         nearest = difflib.get_close_matches(args[0], verbs, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"the verbs are: {', '.join(verbs)}"

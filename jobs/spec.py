@@ -11,6 +11,8 @@ A field that is not known, or a value of the wrong type, is refused before anyth
 import dataclasses
 import difflib
 import json
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from jobs.confidential import looks_secret
+from jobs.confidential import looks_secret, secret_in
 
 JOB_FILE = ".submission/job.json"  # in the upload
 OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
@@ -125,10 +127,10 @@ class JobSpec:
                     f"{name}: holds a password, and a job's spec is shown in the dashboard; set credentials in the "
                     "environment of the cluster's nodes instead"
                 )
-        for variable in self.env:
-            if looks_secret(variable):
+        for variable, value in self.env.items():
+            if said := "looks like a secret" if looks_secret(variable) else secret_in(str(value), variable):
                 raise ValueError(
-                    f"env: {variable} looks like a secret, and a job's env is shown in the dashboard; set it in the "
+                    f"env: {variable} {said}, and a job's env is shown in the dashboard; set it in the "
                     "environment of the cluster's nodes instead (for a local cluster: before `python -m jobs up`)"
                 )
 
@@ -212,13 +214,34 @@ def read_spec_file(path: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"spec={path}: not a YAML file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"spec={path}: not a YAML file: {what_is_not_yaml(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ValueError(f"spec={path}: must hold fields such as `num_workers: 2`, not a {type(content).__name__}")
     check_fields(content, f"spec={path}")
     return content
+
+
+def what_is_not_yaml(error: Exception) -> str:
+    """What YAML says of a text that it cannot read, in one line with the place."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    words = " ".join(filter(None, [error.context, error.problem]))
+    mark = error.problem_mark or error.context_mark
+    return words if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {words}"
+
+
+def kind_in_words(name: str) -> str | None:
+    """What the value of a field must be, for people; None for what is no field."""
+    hint = typing.get_type_hints(JobSpec).get(name)
+    kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(typing.get_args(hint))}"
+    words: dict[Any, str] = {int: "a whole number", float: "a number", str: "text (a number in quotes)"}
+    words |= {dict[str, str]: "names with texts, such as {NAME: text} (numbers in quotes)"}
+    words |= {list[str]: "a list of texts, such as [a, b]"}
+    return words.get(kind)
 
 
 def _is_plain(name: str) -> bool:

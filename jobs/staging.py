@@ -23,8 +23,9 @@ from pathlib import Path
 import yaml
 
 from jobs.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
-from jobs.confidential import is_secret_file
+from jobs.confidential import is_secret_file, refuse_secrets_in_file
 from jobs.own_modules import copy_modules
+from jobs.spec import what_is_not_yaml
 from jobs.upload import check_size
 
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -56,7 +57,8 @@ def stage(
 
     Raises:
         FileNotFoundError: a config or a module is missing, or a pattern of `include` matches nothing.
-        ValueError: there is too much to look through or to upload; the message names the biggest.
+        ValueError: there is too much to look through or to upload; the message names the biggest. Or a config holds a
+            secret.
     """
     configs = _Configs(origin, target)
     rewritten = configs.rewrite(args)  # first: a missing config is the commonest mistake
@@ -117,9 +119,10 @@ class _Configs:
         return rewritten
 
     def copy(self) -> None:
-        """Copy them all into the target."""
+        """Copy them all into the target; ValueError for one with a secret in it."""
         for source, relative in self._places.items():
             copy(source, self._target / relative)
+            refuse_secrets_in_file((self._target / relative).read_text(encoding="utf-8"), f"config={source}")
 
     def _is_config(self, flag: str, value: str) -> bool:
         """Whether it must be one (`--config X`), or is by its looks (`--data X.yaml`, a file that is there)."""
@@ -159,7 +162,7 @@ def _named_configs(path: Path) -> Iterator[str]:
     try:
         waiting = [yaml.safe_load(path.read_text(encoding="utf-8"))]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config={path}: not a YAML file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"config={path}: not a YAML file: {what_is_not_yaml(error)}") from None
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict):

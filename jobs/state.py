@@ -27,6 +27,8 @@ class LocalCluster:
         folder: Ray's sessions, sockets and logs, entered by the owner alone.
         token_path: The token file, mode 0600.
         joins_at: host:port where other nodes may join; empty for a cluster that keeps to loopback.
+        num_cpus: CPUs that it shares out; None: those that Ray found.
+        num_gpus: GPUs, likewise.
     """
 
     address: str
@@ -36,6 +38,8 @@ class LocalCluster:
     folder: str
     token_path: str
     joins_at: str = ""
+    num_cpus: int | None = None
+    num_gpus: int | None = None
 
     def token(self) -> str:
         """The secret that its job server asks for."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from jobs.finished import check_unfinished
 from jobs.results import RunFolder
 from jobs.spec import Job, JobSpec
 
@@ -41,7 +42,23 @@ class Submission:
             upload: The folder with what travelled.
 
         Raises:
-            ValueError: the run of this name is of another verb.
+            FinishedError: the run has finished, and its record stays as it is.
+            ValueError: it is of another verb, or has finished with another command; likewise.
+        """
+        self.check(job, upload)
+        self.run.write(CODE_FILE, _zip(upload))
+        self._write({"job": dataclasses.asdict(job), "began": time.time(), "status": None, "ray": ray.__version__})
+
+    def check(self, job: Job, upload: Path) -> None:
+        """See that the run of this name can be this job's; writes nothing.
+
+        Args:
+            job: As for `begin`, and so is `upload`.
+            upload: Likewise.
+
+        Raises:
+            FinishedError: the run has finished.
+            ValueError: it is of another verb, or has finished with another command.
         """
         recorded = self.read()
         verb = job.args[0]
@@ -50,8 +67,7 @@ class Submission:
                 f"name={job.spec.name}: this is a run of `{recorded['job']['args'][0]}`, in {self.run.address}; give "
                 f"`{verb}` another --name"
             )
-        self.run.write(CODE_FILE, _zip(upload))
-        self._write({"job": dataclasses.asdict(job), "began": time.time(), "status": None, "ray": ray.__version__})
+        check_unfinished(self.run, job.args, upload)
 
     def end(self, status: int) -> None:
         """Record that the job ended by itself, with this exit status."""

@@ -2,8 +2,8 @@
 
 Checked before anything reaches the cluster: the spec, the verb, that every config is there, that the staged copy alone
 is enough to read the configuration (a module of the user's that did not travel is missed here, in seconds, and not on
-the cluster), that the dataset is there where the cluster is this machine, the size of the upload, and that no job of
-the same name is running.
+the cluster), that the dataset is there where the cluster is this machine, the size of the upload, that no job of the
+same name is running and that its run, where this machine sees the folder, has not finished.
 """
 
 import contextlib
@@ -21,12 +21,14 @@ from pathlib import Path
 import yaml
 from ray.job_submission import JobSubmissionClient
 
-from jobs.client import connect, is_local, list_jobs
+from jobs.client import check_address, connect, is_local, list_jobs, would_start
 from jobs.confidential import refuse_secrets
+from jobs.local_room import check_gpus
 from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job, JobSpec
 from jobs.staging import CONFIG_FLAGS, stage
 from jobs.state import Submitted, remember_submission
+from jobs.submission import Submission
 from pipeline.__main__ import LIGHTNING_VERBS
 
 
@@ -45,12 +47,15 @@ def submit(
         The client of the cluster and the id of the job.
 
     Raises:
-        ValueError: the verb, an argument or the upload is wrong.
+        FinishedError: the run of that name has finished with this command.
+        ValueError: the verb, an argument or the upload is wrong, or the run has finished with another command.
         FileNotFoundError: a config is missing.
         ConnectionError: the cluster cannot be reached.
     """
+    check_words(args)
+    reached = None if is_local(spec.address) else connect(spec.address)  # before the configuration is read for seconds
     with prepare(spec, args, read=read, check=check) as (job, staged):
-        return send(job, staged, address=spec.address)
+        return send(job, staged, address=spec.address, reached=reached)
 
 
 @contextlib.contextmanager
@@ -65,14 +70,17 @@ def prepare(
         read: Likewise.
         check: Likewise.
     """
-    check_verb(args)
-    refuse_secrets({}, args)
+    check_words(args)
+    check_address(spec.address)
+    if would_start(spec.address):
+        check_gpus(spec)
     origin = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:
         staged = Path(folder)
         travels = {"include": spec.include, "exclude": spec.exclude, "py_modules": spec.py_modules}
         uploaded = stage(args, origin, staged, **travels)
         job = Job(_completed(spec, args, origin), str(origin), tuple(uploaded), shlex.join(args), check)
+        _check_unfinished(job, staged)
         job.write(staged)
         (staged / OVERLAY_FILE).write_text(overlay(spec), encoding="utf-8")
         if read and args[0] in LIGHTNING_VERBS:
@@ -90,18 +98,34 @@ def prepare(
         yield job, staged
 
 
-def send(job: Job, staged: Path, *, address: str | None) -> tuple[JobSubmissionClient, str]:
+def check_words(args: Sequence[str]) -> None:
+    """ValueError for a command line with another verb than those there are, or with a secret."""
+    check_verb(args)
+    refuse_secrets({}, args)
+
+
+def send(
+    job: Job, staged: Path, *, address: str | None, reached: tuple[JobSubmissionClient, str] | None = None
+) -> tuple[JobSubmissionClient, str]:
     """Hand a job and its upload to the cluster at `address`; where there is none, to a local one, started here.
+
+    Args:
+        job: As `prepare` made it, and so is `staged`.
+        staged: Likewise.
+        address: The cluster; None: as for `connect`.
+        reached: What `connect` returned, where that was asked before.
 
     Returns:
         The client of the cluster and the id of the job.
 
     Raises:
-        ValueError: a job of that name is running.
+        ValueError: a job of that name is running, or a local cluster would not have its GPUs.
         ConnectionError: the cluster cannot be reached.
     """
     spec = job.spec
-    client, reached = connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
+    if reached is None and would_start(address):
+        check_gpus(spec)
+    client, server = reached or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
     _check_name_is_free(client, spec)
     job_id = client.submit_job(
         entrypoint=entrypoint(job),
@@ -114,7 +138,7 @@ def send(job: Job, staged: Path, *, address: str | None) -> tuple[JobSubmissionC
             "stop_timeout_s": str(spec.stop_timeout_s),
         },
     )
-    remember_submission(Submitted(job_id, str(spec.name), spec.storage_path, reached, time.time()))
+    remember_submission(Submitted(job_id, str(spec.name), spec.storage_path, server, time.time()))
     return client, job_id
 
 
@@ -166,6 +190,16 @@ def _name(args: Sequence[str]) -> str:
     stem = Path(configs[-1]).stem if configs else args[0]
     plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
     return f"{plain or 'job'}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _check_unfinished(job: Job, staged: Path) -> None:
+    """As `Submission.check`, where this machine sees the run's folder; elsewhere the driver sees to it.
+
+    A URI is left to the driver too: the credentials for it are the nodes'.
+    """
+    if "://" not in job.spec.storage_path:
+        with contextlib.suppress(OSError):
+            Submission(job.spec.storage_path, str(job.spec.name)).check(job, staged)
 
 
 def _check_name_is_free(client: JobSubmissionClient, spec: JobSpec) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from jobs.__main__ import main
-from jobs.confidential import is_secret_file, looks_secret, refuse_secrets
+from jobs.confidential import is_secret_file, looks_secret, refuse_secrets, secret_in
 from jobs.spec import JobSpec
 from jobs.staging import stage
 from tests.jobs.own_module import write_project
@@ -91,3 +91,60 @@ def test_an_address_with_a_password(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field}: holds a password") as refused:
         JobSpec(**{field: "s3://me:hunter2@bucket/runs"})  # type: ignore[arg-type]
     assert "hunter2" not in str(refused.value)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJ"
+KEYS = [  # put together here, so that nobody takes this file for a leak
+    *("sk" + "-proj-" + LETTERS, "sk" + "-" + LETTERS, "AKIA" + "ABCDEFGH01234567", "ASIA" + "ABCDEFGH01234567"),
+    *("hf" + "_" + LETTERS, "ghp" + "_" + LETTERS, "github" + "_pat_" + LETTERS, "glpat" + "-" + LETTERS),
+    *("xoxb" + "-0123456789-" + LETTERS, "-----BEGIN RSA PRIVATE" + " KEY-----"),
+    *("https://bob:hunter2@127.0.0.1:9/x", "redis://:hunter2@host/0"),
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_values_are_refused_under_any_name(key: str) -> None:
+    places = [({}, ["fit", "--data.init_args.root", key]), ({}, ["fit", f"--data.root={key}"]), ({}, ["fit", key])]
+    places += [({"data": {"roots": ["a", f"before {key}"]}}, []), ({}, ["fit", "--config", f"{{data: {key}}}"])]
+    for configuration, args in places:
+        with pytest.raises(ValueError, match="holds ") as refused:
+            refuse_secrets(configuration, args)
+        assert key not in str(refused.value)
+    with pytest.raises(ValueError, match="env: FOO holds ") as refused:
+        JobSpec(env={"FOO": key})
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("comment", ["# was: ", "data: "])
+def test_a_config_file_with_such_a_value_does_not_travel(tmp_path: Path, comment: str) -> None:
+    write_project(tmp_path / "project")
+    config = tmp_path / "project" / "mine.yaml"
+    config.write_text(f"{config.read_text()}\n{comment}https://bob:hunter2@host/x\n".replace("\ndata:\n", "\nmore:\n"))
+    with pytest.raises(ValueError, match=r"config=.*mine\.yaml: (data:|line \d+) holds an address") as refused:
+        stage(["fit", "--config", "mine.yaml"], tmp_path / "project", tmp_path / "staged")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_key_of_wandb_where_the_name_says_so() -> None:
+    commit = "0123456789" * 4
+    assert secret_in(commit, "trainer.logger.init_args.key")
+    assert secret_in(commit, "WANDB")
+    assert secret_in(commit, "data.revision") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "https://host:8265/a@b",
+            "s3://bucket/a:b@c",
+            "http://[::1]:80/x",
+            "task-" + LETTERS,
+            "runs/sk-learn-on-frames",
+        ),
+        *("/data/disk-0123456789012345678901234", "https://bob:${oc.env:PASSWORD}@host/x", "zip://a.zip::https://h/b"),
+        *("hf_hub_download", "AKIA is a word", "https://bob@host/x", "git@github.com:a/b"),
+    ],
+)
+def test_values_that_are_none(value: str) -> None:
+    assert secret_in(value, "data.root") is None

@@ -66,6 +66,10 @@ def test_only_its_owner_reaches_it(local: state.LocalCluster) -> None:
 
 def test_up_again_finds_the_same(local: state.LocalCluster, run_jobs: Run) -> None:
     assert local.address in run_jobs("up").stdout
+    other = run_jobs("up", "--num-cpus", "5")
+    assert other.returncode == 2
+    assert f"num_cpus=5: the cluster at {local.address} runs already, with 2 CPUs; end it" in other.stderr
+    assert cluster.is_alive(local)
 
 
 def test_a_fit_on_two_workers(trained: subprocess.CompletedProcess[str], folder: Path) -> None:

@@ -7,21 +7,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.__main__ import _parser, main
+from jobs.__main__ import main
+from jobs.command_line import VERBS, make_parser, parse
 from jobs.spec import JOB_FILE, Job, JobSpec, read_spec_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
 SPECS = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "ray.yaml")
 
 
-def parse(*words: str) -> JobSpec:
-    options = _parser().parse_args(["submit", *words])["submit"]
+def parsed(*words: str) -> JobSpec:
+    options = parse(make_parser(), ["submit", *words], has_command=True)["submit"]
     return JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_every_spec_parses(path: Path) -> None:
-    spec = parse("--spec", str(path))
+    spec = parsed("--spec", str(path))
     assert spec.num_workers == yaml.safe_load(path.read_text())["num_workers"]
     assert f"jobs/configs/{path.name}" in path.read_text(), "its header names the command that uses it"
 
@@ -32,7 +33,7 @@ def test_there_are_the_specs_that_the_readme_promises() -> None:
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("num_workers: 2\nenv: {A: b}\nexclude: [notes]\n")
-    spec = parse("--spec", str(tmp_path / "s.yaml"), "--num_workers", "3", "--name", "mine")
+    spec = parsed("--spec", str(tmp_path / "s.yaml"), "--num_workers", "3", "--name", "mine")
     assert (spec.num_workers, spec.name, spec.env, spec.exclude) == (3, "mine", {"A": "b"}, ["notes"])
 
 
@@ -69,7 +70,7 @@ def test_what_cannot_work_is_refused(fields: dict[str, object], message: str) ->
         ("num_worker: 3", "there is no field 'num_worker'; did you mean 'num_workers'?"),
         ("model: C3D", "there is no field 'model'; the fields are: name, address"),
         ("- 3", "must hold fields such as `num_workers: 2`, not a list"),
-        ("num_workers: [1", "not a YAML file"),
+        ("num_workers: [1", "s.yaml: not a YAML file: line 1, column 16: while parsing a flow sequence expected ','"),
     ],
 )
 def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -84,10 +85,22 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["submit", "--num_workers", "two", "--", "fit"], "num_workers"),
+        (["submit", "--num_workers", "two", "--", "fit"], "error: num_workers: must be a whole number, not two"),
         (["submit", "--spec", "absent.yaml", "--", "fit"], "spec=absent.yaml: there is no such file"),
         (["submit", "--num_worker_count", "2", "--", "fit"], "num_worker_count"),
         (["submit", "--", "fitt"], "there is no verb 'fitt'; did you mean 'fit'?"),
+        (
+            ["submit", "--address", "127.0.0.1", "--", "fit"],
+            "address=127.0.0.1: not a job server's address; give h",
+        ),
+        (["submit", "--address", "http://", "--", "fit"], "give http://head:8265"),
+        (
+            ["submit", "--address", "http://127.0.0.1:9", "--", "fit", "--config", "x"],
+            "no Ray job server answers there",
+        ),
+        (["list", "--address", "http:/head:8265"], "not a job server's address"),
+        (["submit", "--dry-run", "fit", "--config", "x"], "nothing to run: put the command behind `--`"),
+        (["submit", "--dry-run", "--wrong", "x"], "wrong"),
         (["submit"], "nothing to run: put the command behind `--`"),
         (["submti"], "submti"),
         (["submit", "--", "pack", "--outt", "x"], "--outt"),
@@ -108,13 +121,42 @@ def test_bad_input_costs_one_line(
     assert not (tmp_path / "state" / "cluster.json").exists(), "nothing was started"
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("num_workers: two", "num_workers: must be a whole number, not two"),
+        ("start_timeout_s: soon", "start_timeout_s: must be a number, not soon"),
+        ("placement: FAR", "placement: must be one of PACK, SPREAD, STRICT_PACK, STRICT_SPREAD, not FAR"),
+        ("exclude: notes", "exclude: must be a list of texts, such as [a, b], not notes"),
+        ("name: [x]", "name: must be text (a number in quotes), not ['x']"),
+        ("env: {A: 1234}", "env: must be names with texts, such as {NAME: text} (numbers in quotes)"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_with_its_file(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    assert main(["submit", "--spec", f"{tmp_path}/s.yaml", "--dry-run", "--", "fit"]) == 2
+    assert capsys.readouterr().err.strip() == f"error: spec={tmp_path}/s.yaml: {message}"
+
+
 def test_help_documents_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        _parser().parse_args(["submit", "--help"])
+        make_parser().parse_args(["submit", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
     for field in dataclasses.fields(JobSpec):
         described = printed.rpartition(f"--{field.name} ")[2]
         assert described.split("(type")[0].count(" ") > 4, f"{field.name} has no text"
+
+
+def test_help_says_what_each_verb_is_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main([]) == 2
+    printed = capsys.readouterr().out
+    assert "\nJOBS_STATE_DIR is the folder where" in printed
+    assert "\npython -m jobs list\npython -m jobs status|logs|stop|resume [ID]\n" in printed, "a line each"
+    for verb, text in VERBS.items():
+        assert f"{verb} {text}" in " ".join(printed.split())
 
 
 def test_a_job_survives_json(tmp_path: Path) -> None:

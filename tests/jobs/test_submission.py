@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from jobs.__main__ import main
+from jobs.finished import FinishedError, command_fingerprint
+from jobs.results import RunFolder
 from jobs.resume import resume
 from jobs.spec import JOB_FILE, Job, JobSpec
 from jobs.state import MOST_SUBMISSIONS, Submitted, read_submissions, remember_submission, state_folder
 from jobs.submission import CODE_FILE, RECORD_FILE, Submission
+from jobs.submit import prepare
+from tests.jobs.own_module import write_project
 
 
 def job_in(storage: Path, *args: str) -> Job:
@@ -80,3 +85,54 @@ def test_what_was_submitted_is_remembered(tmp_path: Path, monkeypatch: pytest.Mo
     remember_submission(dataclasses.replace(one, name="b"))
     known = read_submissions()
     assert (len(known), known[-1].name) == (MOST_SUBMISSIONS, "b")
+
+
+def finish(job: Job, upload: Path) -> dict[Path, bytes]:
+    """Record a run as begun and finished; returns what its folder holds."""
+    submission = Submission(job.spec.storage_path, str(job.spec.name))
+    submission.begin(job, upload)
+    facts = {"command": f"python -m pipeline {job.command}", "fingerprint": command_fingerprint(job.args, upload)}
+    submission.run.finish({}, facts=facts)
+    submission.end(0)
+    return files_of(submission.run)
+
+
+def files_of(run: RunFolder) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path(run.path).iterdir()}
+
+
+def test_the_record_of_a_finished_run_stays(upload: Path, tmp_path: Path) -> None:
+    submission = Submission(str(tmp_path / "runs"), "a")
+    before = finish(job_in(tmp_path / "runs", "fit", "--x", "1"), upload)
+    with pytest.raises(ValueError, match=r"in .*/runs/a has finished, with another command .*pipeline fit --x 1\)"):
+        submission.begin(job_in(tmp_path / "runs", "fit", "--x", "2"), upload)
+    with pytest.raises(FinishedError, match="there is nothing to do"):
+        submission.begin(job_in(tmp_path / "runs", "fit", "--x", "1"), upload)
+    assert files_of(submission.run) == before
+
+
+def test_a_finished_name_is_answered_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    words = ["fit", "--config", "mine.yaml"]
+    with prepare(JobSpec(name="a"), words, read=False) as (job, staged):
+        before = finish(job, staged)
+    submit = ["submit", "--name", "a", "--"]
+    assert main([*submit, *words]) == 0
+    printed = capsys.readouterr()
+    assert "this run has finished already; there is nothing to do" in printed.out
+    assert f"result: {tmp_path}/runs/a/result.json" in printed.out
+    assert main([*submit, *words, "--trainer.max_epochs", "9"]) == 2
+    assert "has finished, with another command or config (python -m pipeline fit --config mine.yaml)" in (
+        capsys.readouterr().err
+    )
+    (tmp_path / "mine.yaml").write_text("trainer: {}")
+    assert main([*submit, *words]) == 2, "the same words, another config"
+    assert main([*submit, "evaluate"]) == 2
+    assert "this is a run of `fit`" in capsys.readouterr().err
+    assert files_of(RunFolder(str(tmp_path / "runs"), "a")) == before
+    assert not (tmp_path / "state" / "cluster.json").exists(), "no cluster was started"

@@ -1,16 +1,23 @@
 """What is checked and prepared before anything reaches a cluster."""
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from ray.job_submission import JobSubmissionClient
 
 from jobs import state
 from jobs.client import is_local
+from jobs.cluster import check_resources
+from jobs.follow import follow
+from jobs.local_room import check_gpus, cores, cpus_in_words
 from jobs.precheck import check_configuration, check_data, check_verb, replaced_settings
 from jobs.spec import JobSpec
 from jobs.staging import stage
-from jobs.submit import environment, overlay
+from jobs.submit import environment, overlay, prepare
 from tests.jobs.own_module import write_project
 
 
@@ -90,6 +97,70 @@ def test_which_cluster_is_this_machine(tmp_path: Path, monkeypatch: pytest.Monke
     assert not is_local("http://head:8265")
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
     assert not is_local(None)
+
+
+def test_a_cluster_that_runs_already_with_others() -> None:
+    running = state.LocalCluster("http://127.0.0.1:9", 1, 1.0, "mark", "folder", "token", num_cpus=3)
+    check_resources(running, None, None)
+    check_resources(running, 3, None)
+    with pytest.raises(ValueError, match=r"num_cpus=5: the cluster at http://127\.0\.0\.1:9 runs already, with 3 CPUs"):
+        check_resources(running, 5, None)
+    with pytest.raises(ValueError, match=r"num_gpus=1: .* with all GPUs of this machine; end it and its jobs with"):
+        check_resources(running, 3, 1)
+
+
+def test_a_local_cluster_that_would_not_have_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path))
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as on a machine without
+    spec = JobSpec(num_workers=32, cpus_per_worker=12, gpus_per_worker=1)
+    with (
+        pytest.raises(ValueError, match=r"take 32 GPUs, and a local cluster on this machine would have 0; give the"),
+        prepare(spec, ["fit"], read=False),
+    ):
+        pass
+    check_gpus(JobSpec(num_workers=32))
+
+
+def test_cpus_that_are_shared_are_said() -> None:
+    assert cpus_in_words(cores()) == f"with {cores()} CPUs"
+    assert f"of which this machine has {cores()}: its workers share them" in cpus_in_words(cores() + 2)
+
+
+class NewCluster(BaseHTTPRequestHandler):
+    """A job server that says its version and knows no job."""
+
+    def do_GET(self) -> None:
+        known = self.path == "/api/version"
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(b'{"version": "4", "ray_version": "2.56.1"}' if known else b"no such job")
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def new_cluster() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), NewCluster) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("gone", "said"), [(True, r"has gone \(Connection refused\)"), (False, "was started anew")])
+def test_a_cluster_that_goes_while_its_job_is_followed(
+    new_cluster: ThreadingHTTPServer, gone: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.follow.PATIENCE", 1)
+    address = f"http://127.0.0.1:{new_cluster.server_port}"
+    client = JobSubmissionClient(address)
+    if gone:
+        new_cluster.shutdown()
+        new_cluster.server_close()
+    with pytest.raises(ConnectionError, match=f"the cluster at {address} {said}.*`python -m jobs resume a-0123` takes"):
+        follow(client, "a-0123")
 
 
 def test_settings_that_the_spec_replaces_are_said() -> None:

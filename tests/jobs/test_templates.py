@@ -13,9 +13,7 @@ import ray.autoscaler
 import yaml
 from jsonschema import Draft7Validator
 
-from jobs.__main__ import _parser, _with_underscores
-from jobs.spec import JobSpec
-from pipeline.words import spell_out
+from jobs.command_line import make_parser, parse
 from tests.conftest import REPOSITORY
 
 TEMPLATES = REPOSITORY / "jobs" / "templates"
@@ -37,8 +35,7 @@ def test_the_commands_in_them_are_ours(name: str, monkeypatch: pytest.MonkeyPatc
     flat = re.sub(r"\s*\n#?\s*", " ", text)
     [command] = re.findall(r"python -m jobs submit (.*? -- .*?\.yaml)", flat)
     own, fit = map(str.strip, command.split(" -- "))
-    words = [_with_underscores(word) for word in shlex.split(own)]
-    options = _parser().parse_args(spell_out(JobSpec, ["submit", *words]))["submit"]
+    options = parse(make_parser(), ["submit", *shlex.split(own)], has_command=True)["submit"]
     assert (options.num_workers, options.check) == (32, True)
     assert fit.startswith("fit --config ")
     assert (REPOSITORY / fit.split()[-1]).is_file()
