@@ -5,10 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
-from jobs import pulse
+import pytest
+
+from jobs import pulse, stopping
 from jobs.oversight import blame, sentence
 from jobs.pulse import Asked, Beat, Board, Pulse
+from jobs.stopping import StoppedError, stop_on_sigterm
 
 
 def beat(rank: int, passed: int, place: str, stack: str = "", group: str = "g") -> Beat:
@@ -75,3 +79,54 @@ def test_sigterm_is_noted_and_a_second_one_ends() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
     assert done.stdout.strip() == "True rank 1 was told to end (SIGTERM)"
     assert done.returncode == -signal.SIGTERM, done.stderr
+
+
+class Ranks:
+    """As the overseer tells of them: whether they train, each time that is asked."""
+
+    def __init__(self, *answers: bool) -> None:
+        self.answers = list(answers)
+        self.stopping = False
+
+    def stop(self) -> None:
+        self.stopping = True
+
+    def trains(self) -> bool:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def wait_in_library(first: type[Exception] | None) -> None:
+    """A wait that makes something else of what is raised in it: another error or, for None, nothing, once."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(100)
+    except StoppedError as error:
+        if first is not None:
+            raise first("<built-in method __new__> returned a result with an exception set") from error
+    time.sleep(100)
+
+
+@pytest.mark.parametrize("made_of_it", [SystemError, None])
+def test_stopped_before_the_first_step_it_ends(
+    made_of_it: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "_TELLS_WITHIN_S", 0.0)
+    monkeypatch.setattr(stopping, "_AGAIN_S", 0.1)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match="stopped"), stop_on_sigterm(Ranks(False)):  # type: ignore[arg-type]
+        wait_in_library(made_of_it)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ranks_that_tell_late_that_they_train_are_waited_for() -> None:
+    ranks = Ranks(False, False, True)
+    with stop_on_sigterm(ranks):  # type: ignore[arg-type]
+        os.kill(os.getpid(), signal.SIGTERM)
+        while len(ranks.answers) > 1:
+            time.sleep(0.05)
+    assert ranks.stopping, "and they are left to save"
+
+
+def test_an_error_is_itself_where_nobody_stops() -> None:
+    with pytest.raises(SystemError, match="itself"), stop_on_sigterm(Ranks(False)):  # type: ignore[arg-type]
+        raise SystemError("itself")
