@@ -102,7 +102,7 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
             if sizes or failures:
                 print(f"going on with {workers} workers", flush=True)
             try:
-                result = _trainer(job, args, workers, board).fit()
+                result = _trainer(job, args, workers, board, failures).fit()
             except ray.train.TrainingFailedError as error:
                 if overseer.stopping:
                     raise StoppedError("stopped") from error
@@ -121,7 +121,7 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
                 raise StoppedError(f"stopped after step {ended['step']}")
 
 
-def _trainer(job: Job, args: Sequence[str], workers: int, board: Any) -> ray.train.torch.TorchTrainer:
+def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: int) -> ray.train.torch.TorchTrainer:
     spec = job.spec
     elastic = spec.min_workers is not None
     if elastic:
@@ -144,7 +144,7 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any) -> ray.tra
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # likewise
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
-            callbacks=[RecordFailures(spec.storage_path, str(spec.name), board)],  # type: ignore[list-item] # likewise
+            callbacks=[RecordFailures(spec, board, before=failures)],  # type: ignore[list-item] # likewise
             worker_runtime_env={"env_vars": {**freed_memory.environment(), **loopback_variables()}},
         ),
     )

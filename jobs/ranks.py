@@ -60,7 +60,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> tu
             name=RAY_FOLDER,
             storage_path=run.address,
             failure_config=ray.train.FailureConfig(max_failures=spec.max_failures),
-            callbacks=[RecordFailures(spec.storage_path, str(spec.name), work=args[0])],  # type: ignore[list-item]
+            callbacks=[RecordFailures(spec, work=args[0])],  # type: ignore[list-item]
             worker_runtime_env={"env_vars": {**freed_memory.environment(), **variables}},
         ),
     )

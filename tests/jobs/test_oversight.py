@@ -1,18 +1,28 @@
-"""Who is to blame when nothing moves, what a rank tells, and which of the driver's wishes reach it."""
+"""Who is to blame when nothing moves, what a rank tells, which wishes of the driver reach it. What failures are."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+import ray.train
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from jobs import pulse, stopping
 from jobs.oversight import blame, sentence
 from jobs.pulse import Asked, Beat, Board, Pulse
+from jobs.results import RunFolder
+from jobs.spec import JobSpec
 from jobs.stopping import StoppedError, stop_on_sigterm
+from jobs.watch import RecordFailures
+from jobs.worker import run_store
 
 
 def beat(rank: int, passed: int, place: str, stack: str = "", group: str = "g") -> Beat:
@@ -130,3 +140,45 @@ def test_ranks_that_tell_late_that_they_train_are_waited_for() -> None:
 def test_an_error_is_itself_where_nobody_stops() -> None:
     with pytest.raises(SystemError, match="itself"), stop_on_sigterm(Ranks(False)):  # type: ignore[arg-type]
         raise SystemError("itself")
+
+
+def lost(pid: int, said: str) -> WorkerHealthCheckFailedError:
+    """As Ray tells that a rank's process is no more."""
+    context = ActorDiedErrorContext(actor_id=bytes(16), pid=pid, node_ip_address="10.0.0.7", error_message=said)
+    return WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError(context))
+
+
+KILLED = (
+    "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "
+    "unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) killed by SIGKILL"
+)
+
+
+def test_a_rank_that_was_killed_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = JobSpec(name="run", storage_path=str(tmp_path), max_failures=3)
+    watch, store = RecordFailures(spec, before=1), run_store(spec)
+    store.create()
+    watch.after_exception(None, {1: lost(123, KILLED), 0: ConnectionError("closed by peer")})
+    store.save(lambda path: path.write_bytes(b"x"), 28, {})
+    watch.after_exception(None, {1: lost(124, "The actor died because its node has died. Node Id: 3a")})
+    watch.after_exception(None, {0: ValueError("the user's own")})
+    said = capsys.readouterr().err.splitlines()
+    rank = "training was interrupted: rank 1 (process {} on node 10.0.0.7)"
+    assert said == [
+        f"{rank.format(123)} was killed, or crashed; beginning again (failure 2 of 3)",
+        f"{rank.format(124)} was lost with its node; going on from step 28 (failure 3 of 3)",
+        "training was interrupted: rank 0: ValueError: the user's own; this was failure 4, and max_failures=3",
+    ]
+    noted = RunFolder(str(tmp_path), "run").read_failures()
+    assert [each["reason"] in line for each, line in zip(noted, said, strict=True)] == [True] * 3
+    assert "SYSTEM_ERROR" in noted[0]["ranks"]["1"], "what Ray says is kept"
+
+
+def test_ray_does_not_say_it_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    RecordFailures(JobSpec(name="run", storage_path=str(tmp_path))).after_exception(None, {1: lost(123, KILLED)})
+    log = logging.getLogger("ray.train.v2._internal.execution.failure_handling.default")
+    with caplog.at_level(logging.INFO):
+        for error in (ray.train.WorkerGroupError("lost", {}), ray.train.ControllerError(OSError("no room"))):
+            log.info(str(error), exc_info=(type(error), error, None))
+    assert len(caplog.records) == 1
+    assert "no room" in caplog.text
