@@ -19,6 +19,7 @@ from datamodules.aside import write_aside
 CONFIG_FILE = "config.yaml"  # the whole configuration of the run
 RESULT_FILE = "result.json"
 FAILURES_FILE = "failures.jsonl"
+_LONGEST = 2000  # characters of a reason; a refusal names videos
 
 
 class RunFolder:
@@ -179,7 +180,7 @@ def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
 def one_line(error: BaseException) -> str:
     """What happened, in one line: the exception's class and the last line of what it says, less Ray's good advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:500]}"
+    return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:_LONGEST]}"
 
 
 def plain(value: Any) -> Any:

@@ -110,6 +110,7 @@ def test_what_no_restart_cures_is_tried_once(local: state.LocalCluster, run_jobs
     assert followed.returncode == 1
     assert followed.stdout.strip().splitlines()[-1] == "error: root=absent: there is no such folder"
     assert "Traceback" not in followed.stdout
+    assert followed.stdout.count("there is no such folder") == 1
     failures = (folder / "runs" / "refused" / "failures.jsonl").read_text().splitlines()
     assert len(failures) == 1
 

@@ -4,7 +4,10 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
 from jobs.results import RunFolder, fingerprint, one_line
+from jobs.worker import _Kept
 
 
 def test_finish_publishes_best_and_last(tmp_path: Path) -> None:
@@ -62,3 +65,20 @@ def test_a_fingerprint_changes_with_the_config(tmp_path: Path) -> None:
 def test_one_line_of_a_long_error() -> None:
     assert one_line(ValueError("Traceback\n  line 3\nthe reason\n")) == "ValueError: the reason"
     assert one_line(KeyError()) == "KeyError: "
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_the_reason_is_left_to_the_jobs_last_line(failed: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    stderr = _Kept()
+    for text in ("warning: a\n", "er", "rands 50%\r", "error: fps=0: must", " be more\nnote: b\n", "\n"):
+        stderr.write(text)
+    assert stderr.finish(failed=failed) == (["error: fps=0: must be more"] if failed else [])
+    said = capfd.readouterr().err
+    assert said.startswith("warning: a\nerrands 50%\r")
+    assert ("error: fps=0: must be more\n" in said) is not failed, "printed where it is not the job's own"
+
+
+def test_where_there_is_no_error_the_last_line_is_the_reason() -> None:
+    stderr = _Kept()
+    stderr.write("usage: x\nkilled\n\n")
+    assert stderr.finish(failed=True) == ["killed"]
