@@ -1,16 +1,19 @@
 """Who is to blame when nothing moves, what a rank tells, which wishes of the driver reach it. What failures are."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
 import ray.train
+import torch.distributed as dist
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
@@ -182,3 +185,24 @@ def test_ray_does_not_say_it_again(tmp_path: Path, caplog: pytest.LogCaptureFixt
             log.info(str(error), exc_info=(type(error), error, None))
     assert len(caplog.records) == 1
     assert "no room" in caplog.text
+
+
+def tell(rank: int, reason: str, meeting: str, heard: "Queue[str]") -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=3)
+    heard.put(pulse.reasons_of_all(reason, 3))
+    dist.destroy_process_group()
+
+
+def test_every_rank_knows_which_one_was_told_to_end(tmp_path: Path) -> None:
+    """Rank 0 too, whose reason is the one that the driver is told."""
+    forks, reason = multiprocessing.get_context("fork"), "rank 1 was told to end (SIGTERM)"
+    heard = forks.Queue()
+    told = ("", reason, reason)
+    meeting = str(tmp_path / "meeting")
+    ranks = [forks.Process(target=tell, args=(n, told[n], meeting, heard), daemon=True) for n in range(3)]
+    for rank in ranks:
+        rank.start()
+    assert [heard.get(timeout=100) for _ in ranks] == [reason] * 3
+    for rank in ranks:
+        rank.join()
+    assert pulse.reasons_of_all("the job was stopped", 1) == "the job was stopped"
