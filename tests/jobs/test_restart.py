@@ -119,7 +119,8 @@ def test_stopped_and_submitted_again_it_goes_on(local: state.LocalCluster, run_j
     more = ("--model.delay", "2", "--trainer.max_epochs", "4")
     job = fit(run_jobs, "again", *more, every=100)
     wait_for_log(run_jobs, job, r"checkpoint reported: .*step 8")
-    assert "STOPPED" in run_jobs("stop", job).stdout
+    said = run_jobs("stop", job).stdout.splitlines()
+    assert said[0] == f"{job}: STOPPED"
     log = run_jobs("logs", job).stdout
     stopped = re.search(r"the ranks saved step (\d+) and left: the job was stopped", log)
     assert stopped is not None, log
@@ -127,6 +128,7 @@ def test_stopped_and_submitted_again_it_goes_on(local: state.LocalCluster, run_j
     *_, newest, how = log.strip().splitlines()
     assert re.fullmatch(rf"newest checkpoint: {folder}/runs/again/checkpoints/step-0*{stopped[1]}\.ckpt", newest)
     assert how == "to go on from it: python -m jobs resume again"
+    assert said[1:] == [newest, how], "and `stop` says so"
     (folder / "hurry").touch()
     followed = run_jobs("logs", fit(run_jobs, "again", *more), "--follow")
     (folder / "hurry").unlink()
