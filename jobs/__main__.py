@@ -119,18 +119,19 @@ def _list(options: Namespace, command: list[str]) -> int:
 
 def _status(options: Namespace, command: list[str]) -> int:
     from jobs.client import connect, find_job, last_words
+    from jobs.progress import how_far
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
     metadata = job.metadata or {}
-    message, last_line = last_words(job)
+    message, reason = last_words(job)
     lines = {
         "job": job.submission_id,
         "status": job.status,
+        "reason": reason or None,
         "message": message or None,
-        "last line": last_line or None,
+        **how_far(metadata.get("storage_path"), metadata.get("name")),
         "command": metadata.get("command", job.entrypoint),
-        "run folder": f"{metadata['storage_path']}/{metadata['name']}" if "name" in metadata else None,
         "started": _time(job.start_time),
         "lasted": _duration(job),
         "exit code": job.driver_exit_code,
@@ -155,6 +156,7 @@ def _logs(options: Namespace, command: list[str]) -> int:
 
 def _stop(options: Namespace, command: list[str]) -> int:
     from jobs.client import connect, find_job, stop
+    from jobs.results import go_on_lines
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
@@ -163,6 +165,8 @@ def _stop(options: Namespace, command: list[str]) -> int:
         return 0
     grace = float((job.metadata or {}).get("stop_timeout_s", 30))
     print(f"{job.submission_id}: {stop(client, str(job.submission_id), timeout_s=grace + 30).status}")
+    for line in go_on_lines(client.get_job_logs(str(job.submission_id))):
+        print(line)
     return 0
 
 

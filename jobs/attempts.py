@@ -9,12 +9,9 @@ import dataclasses
 import ipaddress
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -30,15 +27,11 @@ from jobs.pulse import Board
 from jobs.results import RunFolder, one_line
 from jobs.room import workers_to_start
 from jobs.spec import RESOLVED_FILE, Job
+from jobs.stopping import STOPPED_STATUS, StoppedError, stop_on_sigterm
 from jobs.watch import RecordFailures
 from jobs.worker import run_store, train_worker, upload_root
 
-STOPPED_STATUS = 128 + signal.SIGTERM
 _ELASTIC_START_S = 20  # a group that gets no place within this time is tried again with what is there by then
-
-
-class StoppedError(Exception):
-    """The job was stopped before a step was trained that could be saved."""
 
 
 def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
@@ -65,7 +58,8 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         stopped = isinstance(error, StoppedError)
         newest = _newest(job) if args[0] == "fit" else None
         if stopped:
-            return STOPPED_STATUS, [str(error), *run.how_to_go_on(newest)]
+            said = str(error) if newest is not None or args[0] != "fit" else "stopped before the first step"
+            return STOPPED_STATUS, [said, *run.how_to_go_on(newest)]
         reason = str(error) if isinstance(error, OSError) else one_line(error)
         return 1, run.failure_lines(reason, newest, since=started)
     if args[0] != "fit":
@@ -95,7 +89,7 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
     sizes: list[int] = []
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, max_restarts=-1)(Board).options(scheduling_strategy=here).remote()
-    with Overseer(spec, board) as overseer, _stop_on_sigterm(overseer):
+    with Overseer(spec, board) as overseer, stop_on_sigterm(overseer):
         while True:
             if overseer.stopping:
                 raise StoppedError("stopped")
@@ -106,7 +100,7 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
             if sizes or failures:
                 print(f"going on with {workers} workers", flush=True)
             try:
-                result = _trainer(job, args, workers, board).fit()
+                result = _trainer(job, args, workers, board, failures).fit()
             except ray.train.TrainingFailedError as error:
                 if overseer.stopping:
                     raise StoppedError("stopped") from error
@@ -125,7 +119,7 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
                 raise StoppedError(f"stopped after step {ended['step']}")
 
 
-def _trainer(job: Job, args: Sequence[str], workers: int, board: Any) -> ray.train.torch.TorchTrainer:
+def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: int) -> ray.train.torch.TorchTrainer:
     spec = job.spec
     elastic = spec.min_workers is not None
     if elastic:
@@ -148,44 +142,10 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any) -> ray.tra
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # likewise
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
-            callbacks=[RecordFailures(spec.storage_path, str(spec.name), board)],  # type: ignore[list-item] # likewise
+            callbacks=[RecordFailures(spec, board, before=failures)],  # type: ignore[list-item] # likewise
             worker_runtime_env={"env_vars": {**freed_memory.environment(), **loopback_variables()}},
         ),
     )
-
-
-@contextmanager
-def _stop_on_sigterm(overseer: Overseer) -> Iterator[None]:
-    """SIGTERM, as `python -m jobs stop` sends it, lets the ranks save and leave; if they have nothing, it ends at once.
-
-    Raises:
-        StoppedError: in the main thread, wherever it waits.
-    """
-    at_once = threading.Event()
-
-    def look() -> None:
-        try:
-            if overseer.trains():
-                return
-        except Exception:  # the cluster does not answer
-            pass
-        at_once.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def heed(number: int, frame: Any) -> None:
-        if at_once.is_set():
-            at_once.clear()
-            raise StoppedError("stopped before the first step")
-        if not overseer.stopping:
-            overseer.stop()
-            print("stopping: the ranks save a checkpoint and leave", flush=True)
-            threading.Thread(target=look, daemon=True).start()
-
-    before = signal.signal(signal.SIGTERM, heed)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _newest(job: Job) -> str | None:

@@ -93,10 +93,11 @@ def describe_address(address: str | None, num_cpus: int) -> str:
 
 
 def last_words(job: JobDetails) -> tuple[str, str]:
-    """What Ray says of a job's end, without the log that it adds, and the last line of that log, if there is one."""
+    """What Ray says of a job's end, less the log that it adds, and the last error in that log, else its last line."""
     said, _, log = (job.message or "").strip().partition(", last available logs")
     lines = [line for line in log.splitlines()[1:] if line.strip()]
-    return _first_line(said), lines[-1] if lines else ""
+    errors = [line for line in lines if line.startswith("error: ")]
+    return _first_line(said), next(iter([*errors[-1:], *lines[-1:]]), "")
 
 
 def find_job(client: JobSubmissionClient, job: str | None) -> JobDetails:

@@ -157,6 +157,24 @@ class Pulse:
         faulthandler.cancel_dump_traceback_later()
 
 
+def reasons_of_all(mine: str, ranks: int) -> str:
+    """A collective: why the ranks leave, as those say that know.
+
+    Args:
+        mine: What this rank knows; empty: nothing.
+        ranks: How many there are.
+
+    Returns:
+        The same on all: each reason once.
+    """
+    from torch import distributed  # here: the driver imports this module too, and has no use for it
+
+    told = [mine] * ranks
+    if ranks > 1:
+        distributed.all_gather_object(told, mine)
+    return "; ".join(dict.fromkeys(filter(None, told)))
+
+
 current: Pulse | None = None  # of this process
 terminated = threading.Event()  # SIGTERM came
 

@@ -20,7 +20,7 @@ from datamodules import freed_memory
 from jobs.results import RunFolder, one_line
 from jobs.spec import Job
 from jobs.watch import RecordFailures
-from jobs.worker import RefusedError, enter, run_here
+from jobs.worker import enter, refused, run_here
 
 RANKED_VERBS = ("evaluate", "features")
 RAY_FOLDER = ".ray"  # in the run's folder: what Ray Train keeps for itself, where `fit` has its checkpoints
@@ -60,7 +60,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> tu
             name=RAY_FOLDER,
             storage_path=run.address,
             failure_config=ray.train.FailureConfig(max_failures=spec.max_failures),
-            callbacks=[RecordFailures(spec.storage_path, str(spec.name), work=args[0])],  # type: ignore[list-item]
+            callbacks=[RecordFailures(spec, work=args[0])],  # type: ignore[list-item]
             worker_runtime_env={"env_vars": {**freed_memory.environment(), **variables}},
         ),
     )
@@ -98,4 +98,4 @@ def rank_worker(settings: dict[str, Any]) -> None:
     with as_rank(trainer), contextlib.redirect_stdout(silenced):  # a rank has nothing to say that the first has not
         status, lines = run_here(settings["args"])
     if status:
-        raise RefusedError(lines[-1].removeprefix("error: ") if lines else f"exit status {status}")
+        raise refused(lines[-1].removeprefix("error: ") if any(lines) else f"exit status {status}")

@@ -126,7 +126,7 @@ class ReportCheckpoints(Checkpoint):
             self._save(trainer)
         if leave:
             self._finish_agreements()
-            raise LeaveError(self._pulse.leave or "another rank was told to end (SIGTERM)", trainer)
+            raise LeaveError(pulse.reasons_of_all(self._pulse.leave, trainer.world_size), trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """For the watch."""

@@ -19,6 +19,8 @@ from datamodules.aside import write_aside
 CONFIG_FILE = "config.yaml"  # the whole configuration of the run
 RESULT_FILE = "result.json"
 FAILURES_FILE = "failures.jsonl"
+_NEWEST, _GO_ON = "newest checkpoint: ", "to go on from it: "
+_LONGEST = 2000  # characters of a reason; a refusal names videos
 
 
 class RunFolder:
@@ -96,7 +98,7 @@ class RunFolder:
         """
         if newest is None:
             return []
-        return [f"newest checkpoint: {newest}", f"to go on from it: python -m jobs resume {self.name}"]
+        return [f"{_NEWEST}{newest}", f"{_GO_ON}python -m jobs resume {self.name}"]
 
     def read_failures(self) -> list[dict[str, Any]]:
         """What failed so far, in order, over all submissions of this name."""
@@ -163,6 +165,11 @@ class RunFolder:
             stream.write(content)
 
 
+def go_on_lines(log: str) -> list[str]:
+    """The lines of `RunFolder.how_to_go_on` at the end of a job's log, if it ends with them."""
+    return [line for line in log.splitlines()[-3:] if line.startswith((_NEWEST, _GO_ON))]
+
+
 def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
     """Tells one command from another: a hash of the arguments and of what the configs say.
 
@@ -179,7 +186,7 @@ def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
 def one_line(error: BaseException) -> str:
     """What happened, in one line: the exception's class and the last line of what it says, less Ray's good advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:500]}"
+    return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:_LONGEST]}"
 
 
 def plain(value: Any) -> Any:

@@ -25,6 +25,8 @@ from jobs.results import RunFolder
 from jobs.spec import OVERLAY_FILE, Job, JobSpec
 from jobs.staging import resolve
 
+_ERROR = "error: "
+
 
 class RefusedError(ValueError):
     """Bad input that was met before the first training step: another attempt would meet it again."""
@@ -68,11 +70,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         if stop.code not in (0, None):
             raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
     except BadLossError as error:  # the same videos would give it again
-        raise _refused(explain(error)) from None
+        raise refused(explain(error)) from None
     except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
         if os.environ.get("PIPELINE_DEBUG") or mine.trains or checkpoint is not None:
             raise
-        raise _refused(explain(error)) from None
+        raise refused(explain(error)) from None
     finally:
         mine.stop()
     return {"left": "", "step": 0}
@@ -97,7 +99,7 @@ def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, pulse.Pulse]:
     )
     pulse.current.start()
     if "refused" in found:
-        raise _refused(found["refused"])
+        raise refused(found["refused"])
     if "lost" in found:
         raise OSError(found["lost"])
     newest = SavedCheckpoint(**found["newest"]) if found.get("newest") else None
@@ -122,9 +124,9 @@ def _find_checkpoint(store: CheckpointStore) -> dict[str, Any]:
     return {"newest": None if newest is None else dataclasses.asdict(dataclasses.replace(newest, metrics={}))}
 
 
-def _refused(message: str) -> RefusedError:
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback of the next line
+def refused(message: str) -> RefusedError:
+    """What a rank raises: no word of it here, for other ranks meet it too; it is the last line of the job."""
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback
     return RefusedError(message)
 
 
@@ -138,7 +140,8 @@ def run_verb(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     """Run `python -m pipeline ARGS` in this process.
 
     Returns:
-        Its exit status and, where that is not 0, the last line of its stderr: a task that ends may not get it printed.
+        Its exit status and, where that is not 0, its error, which is left to the driver to print: a task that ends may
+        not get it printed, and ranks would all print it.
     """
     enter(job)
     return run_here(args)
@@ -154,7 +157,7 @@ def run_here(args: Sequence[str]) -> tuple[int, list[str]]:
             status = main(resolve(args, upload_root()))
         except SystemExit as stop:  # Ray would take it for a crash
             status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    return status, kept.lines()[-1:] if status else []
+    return status, kept.finish(failed=bool(status))
 
 
 def enter(job: Job) -> None:
@@ -186,22 +189,40 @@ def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> 
 
 
 class _Kept(io.TextIOBase):
-    """A stderr that keeps the end of what it prints."""
+    """A stderr that prints on, but for lines that begin with `error: `, and knows its last line."""
 
     def __init__(self) -> None:
-        self._end = ""
+        self._begun = ""  # of a line that may be an error
+        self._errors: list[str] = []
+        self._last = ""
 
     def write(self, text: str) -> int:
-        """Print, and keep."""
-        self._end = (self._end + text)[-4096:]
+        """Print, or keep."""
+        *lines, begun = (self._begun + text).split("\n")
+        for line in lines:
+            if line.startswith(_ERROR):
+                self._errors.append(line)
+            else:
+                self._print(f"{line}\n")
+        may_be_error = begun.startswith(_ERROR) or _ERROR.startswith(begun)
+        self._begun = begun if may_be_error else ""
+        if not may_be_error:
+            self._print(begun)
+        return len(text)
+
+    def finish(self, *, failed: bool) -> list[str]:
+        """Print what was kept, but for the reason where it failed: the last error, else the last line, is returned."""
+        kept = [*self._errors, *filter(None, [self._begun])]
+        reason = kept[-1:] if failed else []
+        for line in kept[: len(kept) - len(reason)]:
+            self._print(f"{line}\n")
+        return reason or [self._last] if failed else []
+
+    def _print(self, text: str) -> None:
+        self._last = text.strip() or self._last
         if sys.__stderr__ is not None:
             sys.__stderr__.write(text)
             sys.__stderr__.flush()
-        return len(text)
-
-    def lines(self) -> list[str]:
-        """Its last lines, those that are not empty."""
-        return [line for line in self._end.splitlines() if line.strip()]
 
 
 def _quieten_ray() -> None:

@@ -98,7 +98,10 @@ def test_what_is_told_of_it(trained: subprocess.CompletedProcess[str], folder: P
     assert re.search(r"^first-\w+ +SUCCEEDED .* fit --config mine.yaml$", listed[0])
     status = run_jobs("status").stdout
     assert re.search(r"run folder: +" + str(folder / "runs" / "first"), status)
-    assert "SUCCEEDED" in run_jobs("status", "first").stdout
+    first = run_jobs("status", "first").stdout.splitlines()
+    assert "status:      SUCCEEDED" in first
+    assert "step:        16" in first
+    assert f"checkpoint:  step 16, {folder}/runs/first/checkpoints/step-0000000016.ckpt" in first
     assert "TRAINS from step 0" in run_jobs("logs", listed[0].split()[0]).stdout
     unknown = run_jobs("status", "second")
     assert unknown.returncode == 2
@@ -165,7 +168,8 @@ def test_too_much_is_refused_in_a_line(local: state.LocalCluster, run_jobs: Run)
     assert "take 9 CPU (the cluster has 2)" in refused.stdout.strip().splitlines()[-1]
     status = run_jobs("status").stdout.splitlines()
     assert "message:     Job entrypoint command failed with exit code 1" in status
-    assert [line for line in status if line.startswith("last line:   error: ") and "take 9 CPU" in line]
+    assert status[2].startswith("reason:      error: ")
+    assert "take 9 CPU" in status[2]
     assert len(status) <= 9, "not the whole log"
 
 

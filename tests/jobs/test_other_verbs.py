@@ -67,6 +67,11 @@ def test_features_on_two_ranks_are_as_in_one_process(
     together, two = read_features(folder / "together.parquet")
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert two.equals(one)
+    refused = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *words, "--layer", "nope")
+    assert refused.returncode == 1
+    assert refused.stdout.strip().splitlines()[-1].startswith("error: layer 'nope': ")
+    assert refused.stdout.count("layer 'nope': ") == 1, "of all ranks and who looks after them"
+    assert "Traceback" not in refused.stdout
 
 
 def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(

@@ -70,7 +70,10 @@ def test_the_weights_are_those_of_a_calm_run(
     assert re.search(rf"warning: checkpoint {damaged[1]} is damaged \(it has .* whole, .*, step {before}$", log, re.M)
     starts = [int(step) for step in re.findall(r"TRAINS rank=0 from step (\d+)", log)]
     assert starts in ([0, first, 3, 4, before, 8, 11] for first in (0, 1)), "rank 0 may save what rank 1 did not end"
-    assert re.search(r"the ranks saved step 11 and left: .*was told to end \(SIGTERM\)", log)
+    assert re.search(r"the ranks saved step 11 and left: rank 1 was told to end \(SIGTERM\)$", log, re.M)
+    killed = r"training was interrupted: rank 1 \(process \d+ on node 127\.0\.0\.1\) was killed, or crashed; "
+    assert re.search(killed + r"going on from step 3 \(failure 2 of 5\)$", log, re.M), log
+    assert not re.search("FailurePolicy|Graceful shutdown of backend", log), "Ray says it no second time"
     failures = RunFolder(str(folder / "runs"), "shaken").read_failures()
     assert len(failures) == 5, "SIGTERM is none"
     calm, shaken = (torch.load(folder / "runs" / name / "last.ckpt", weights_only=True) for name in ("calm", "shaken"))
@@ -107,6 +110,7 @@ def test_what_no_restart_cures_is_tried_once(local: state.LocalCluster, run_jobs
     assert followed.returncode == 1
     assert followed.stdout.strip().splitlines()[-1] == "error: root=absent: there is no such folder"
     assert "Traceback" not in followed.stdout
+    assert followed.stdout.count("there is no such folder") == 1
     failures = (folder / "runs" / "refused" / "failures.jsonl").read_text().splitlines()
     assert len(failures) == 1
 
@@ -115,7 +119,8 @@ def test_stopped_and_submitted_again_it_goes_on(local: state.LocalCluster, run_j
     more = ("--model.delay", "2", "--trainer.max_epochs", "4")
     job = fit(run_jobs, "again", *more, every=100)
     wait_for_log(run_jobs, job, r"checkpoint reported: .*step 8")
-    assert "STOPPED" in run_jobs("stop", job).stdout
+    said = run_jobs("stop", job).stdout.splitlines()
+    assert said[0] == f"{job}: STOPPED"
     log = run_jobs("logs", job).stdout
     stopped = re.search(r"the ranks saved step (\d+) and left: the job was stopped", log)
     assert stopped is not None, log
@@ -123,6 +128,7 @@ def test_stopped_and_submitted_again_it_goes_on(local: state.LocalCluster, run_j
     *_, newest, how = log.strip().splitlines()
     assert re.fullmatch(rf"newest checkpoint: {folder}/runs/again/checkpoints/step-0*{stopped[1]}\.ckpt", newest)
     assert how == "to go on from it: python -m jobs resume again"
+    assert said[1:] == [newest, how], "and `stop` says so"
     (folder / "hurry").touch()
     followed = run_jobs("logs", fit(run_jobs, "again", *more), "--follow")
     (folder / "hurry").unlink()
