@@ -88,7 +88,7 @@ def read_times(path: Path) -> list[Moment]:
 class Benchmark:
     """The folder, its data and the commands that run in it."""
 
-    def __init__(self, folder: Path, steps: int) -> None:
+    def __init__(self, folder: Path, steps: int, rounds: int) -> None:
         self.folder, self.steps = folder, steps
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WANDB_"))
@@ -97,11 +97,14 @@ class Benchmark:
         self.environment |= {"JOBS_STATE_DIR": str(folder / "state"), "GLOO_SOCKET_IFNAME": "lo"}
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(__file__, folder / "turn_taking.py")
-        if not (folder / "shards" / "dataset.json").is_file():
-            made = "--root videos --train 8 --val 1 --test 1 --num-frames 20 --processes 1"
+        # 8 classes, 8 clips a step: as many steps in the first epoch as there are. The end of one saves under Ray.
+        a_class = (rounds + 1) * steps + 1
+        videos, self.shards = f"videos-{a_class}", f"shards-{a_class}"
+        if not (folder / self.shards / "dataset.json").is_file():
+            made = f"--root {videos} --train {a_class} --val 1 --test 1 --num-frames 20 --processes 2"
             self.call("pipeline", "synthesize", *made.split())
-            lists = [f"videos/{split}.csv" for split in ("train", "val", "test")]
-            self.call("pipeline", "pack", "--out", "shards", "--videos", "videos", "--annotations", *lists)
+            lists = [f"{videos}/{split}.csv" for split in ("train", "val", "test")]
+            self.call("pipeline", "pack", "--out", self.shards, "--videos", videos, "--annotations", *lists)
 
     def call(self, *words: str) -> str:
         """`python -m WORDS`, to its end; what it printed."""
@@ -117,7 +120,7 @@ class Benchmark:
         times = self.folder / f"{me}.times"
         times.unlink(missing_ok=True)
         settings = {"folder": str(self.folder) if turns else None, "me": me, "steps": self.steps, "times": str(times)}
-        data = {"root": str(self.folder / "shards"), "batch_size": 4, "crop_size": 56, "num_workers": 0}
+        data = {"root": str(self.folder / self.shards), "batch_size": 4, "crop_size": 56, "num_workers": 0}
         model = {"width": 12, "num_frames": 16, "crop_size": 56, "batch_norm": True, "lr_schedule": "constant"}
         trainer = {"max_epochs": -1, "max_steps": steps, "logger": False, "enable_checkpointing": False}
         trainer |= {"enable_progress_bar": False, "limit_val_batches": 0, "accelerator": "cpu"}
@@ -229,7 +232,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of a block")
     parser.add_argument("--only-speed", action="store_true")
     options = parser.parse_args()
-    benchmark = Benchmark(options.folder.resolve(), options.steps)
+    benchmark = Benchmark(options.folder.resolve(), options.steps, options.rounds)
     benchmark.call("jobs", "up", "--num_cpus", "2")
     try:
         if not options.only_speed:

@@ -51,14 +51,14 @@ def write_originals(root: Path) -> Path:
 def make_endless(path: Path) -> None:
     """A whole video of ten frames, whose last time stamp says 2.5 hours: at 10 frames a second, 90,000 frames.
 
-    Encoding those takes minutes, as they are wide: what a hang looks like from outside. (More hours would be refused as
-    damaged.)
+    Encoding those takes a quarter of an hour, as they are wide: what a hang looks like from outside, also on a machine
+    that stands still for minutes. (More hours would be refused as damaged.)
     """
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 2560, 320, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 10240, 320, "yuv420p"
         for number in range(10):
-            frame = av.VideoFrame.from_ndarray(np.full((320, 2560, 3), 100, np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.full((320, 10240, 3), 100, np.uint8), format="rgb24")
             frame.pts = number if number < 9 else 90_000
             frame.time_base = Fraction(1, 10)
             container.mux(stream.encode(frame))
