@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -220,6 +221,7 @@ def _interrupts_waiting() -> Iterator[None]:
 
     A worker takes seconds to start, and until it is in Python code of ours nothing else keeps the signal from it.
     """
+    resource_tracker.ensure_running()  # where it is started within the block, Python lets the signal through after that
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

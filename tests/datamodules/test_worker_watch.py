@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -14,6 +16,19 @@ from datamodules.worker_watch import IDLE, WorkerBoard, WorkerFailedError
 from tests.datamodules.flaky_server import serving
 
 slow = pytest.mark.slow
+INTERRUPTED_AT_ONCE = """
+import multiprocessing, os, signal, sys
+from datamodules.worker_watch import _interrupts_waiting
+
+if __name__ == "__main__":
+    worker = multiprocessing.get_context(sys.argv[1]).Process(target=os.kill, args=(0, signal.SIGINT))
+    os.setpgrp()
+    signal.signal(signal.SIGINT, lambda *_: None)  # for this process alone; ignoring it would be inherited
+    with _interrupts_waiting():
+        worker.start()
+    worker.join()
+    sys.exit(worker.exitcode)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +151,16 @@ def test_a_worker_that_is_stopped_between_videos_ends_the_run(motion_dataset):
     os.kill(int(loader._watch._board.look()[0, 0]), signal.SIGSTOP)
     with pytest.raises(WorkerFailedError, match=r"gave no batch for 10 s \(worker_timeout_s\) and was killed"):
         list(batches)
+
+
+@pytest.mark.parametrize("start", ["forkserver", pytest.param("spawn", marks=slow)])
+def test_a_worker_that_has_not_begun_outlives_ctrl_c(tmp_path, start):
+    """The first worker of a process too, with which Python starts helpers of its own."""
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED_AT_ONCE)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, script, start], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.slow

@@ -64,10 +64,7 @@ def test_of_the_ranks_of_a_terminal_one_says_that_it_was_interrupted(monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "ranks",
-    [1, pytest.param(2, marks=pytest.mark.xfail(reason="a loader worker that is just starting may die of Ctrl-C"))],
-)
+@pytest.mark.parametrize("ranks", [1, 2])
 def test_ctrl_c_ends_with_the_command_that_goes_on(config, tmp_path, ranks):  # noqa: F811
     """The signal goes to all processes of the terminal: ranks and DataLoader workers."""
     wandb = {"class_path": "WandbLogger", "init_args": {"save_dir": str(tmp_path), "offline": True}}
