@@ -32,12 +32,12 @@ from pipeline.bottleneck import Spent, tell_bottleneck
 
 
 def packed(folder: Path) -> Path:
-    """96 made videos of 176 x 128, packed as they are, once."""
-    shards = folder / "shards"
+    """800 made videos of 176 x 128, packed as they are, once: an epoch is longer than a round of usual size."""
+    shards = folder / "shards-800"
     if not (shards / "dataset.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        synthesize(folder / "made", train=12, val=0, test=0, num_frames=36, width=176, height=128, processes=1)
-        words = ["--annotations", folder / "made/train.csv", "--videos", folder / "made", "--out", shards]
+        synthesize(folder / "made-800", train=100, val=0, test=0, num_frames=36, width=176, height=128, processes=1)
+        words = ["--annotations", folder / "made-800/train.csv", "--videos", folder / "made-800", "--out", shards]
         command = [
             sys.executable,
             "-m",
