@@ -29,7 +29,7 @@ REASONS = (UNREADABLE, ABSENT, NO_VIDEO_STREAM, NO_FRAMES, TRUNCATED, DAMAGED, T
 MAX_PIXELS = 2**26  # of a frame, twice 8K; the decoder refuses larger ones, which counts as damaged
 MAX_FRAMES = 2**22  # of a video: 19 hours at 60 a second
 
-_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+LIMITS = {"max_pixels": str(MAX_PIXELS)}
 
 Source = bytes | str | os.PathLike[str]
 
@@ -117,7 +117,7 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
         file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
         # naming the usual format spares trying all the others: 0.6 of 2 ms
         known = "mp4" if isinstance(source, bytes) and source[4:8] == b"ftyp" else None
-        container = av.open(file, mode="r", format=known, options=_LIMITS, metadata_errors="replace")
+        container = av.open(file, mode="r", format=known, options=LIMITS, metadata_errors="replace")
     with container:
         with library_errors("the streams cannot be read", UNREADABLE):
             streams = [
@@ -129,7 +129,7 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
                 raise DecodeError("the file has no video stream", NO_VIDEO_STREAM)
             if streams[0].codec_context is None:
                 raise DecodeError("the video stream's codec is not known to FFmpeg", UNREADABLE)
-            streams[0].codec_context.options = _LIMITS
+            streams[0].codec_context.options = LIMITS
             streams[0].thread_type = "NONE"
             streams[0].thread_count = 1
         yield container, streams[0]

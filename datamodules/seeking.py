@@ -1,14 +1,16 @@
 """PyAV: only the frames that are asked for, exactly; `datamodules.decoding` is the way in.
 
-An mp4 of H.264 without B-frames, which is what we pack, lists the times of all frames and the key frames in its header;
-of others the packets are read once. For each run of wanted frames decoding starts at the key frame before it. Every
-time that comes out is held against the listed ones; where they disagree, or a frame is damaged, the packets are read,
-and where those disagree too, frames are counted from the start of the file.
+An mp4 of H.264 without B-frames, which is what we pack, lists all frames and the key frames in its header, and the
+plainest are not even opened by FFmpeg (`datamodules.sample_table`); of others the packets are read once. For each run
+of wanted frames decoding starts at the key frame before it. Every time that comes out is held against the listed ones;
+where they disagree, or a frame is damaged, the packets are read, and where those disagree too, frames are counted from
+the start of the file.
 """
 
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from datamodules.probing import (
+    LIMITS,
     MAX_FRAMES,
     OUT_OF_RANGE,
     TOO_LARGE,
@@ -29,10 +32,13 @@ from datamodules.probing import (
     open_video,
     quarter_turns,
 )
+from datamodules.sample_table import SampleTable, read_sample_table
 
 Frames = npt.NDArray[np.uint8]
 
-_kept = threading.local()  # one converter a thread: setting one up costs as much as converting several frames
+# A thread's converter and decoders: setting one up costs as much as converting, decoding several frames.
+_kept = threading.local()
+_KEPT_DECODERS = 8
 
 
 class NotIndexedError(Exception):
@@ -149,6 +155,10 @@ def frames_by_header(data: bytes, indices: Sequence[int]) -> Iterator[tuple[int,
     Raises:
         NotIndexedError: the header does not say which frame is which, or what comes out differs from what it says.
     """
+    table = read_sample_table(data)
+    if table is not None:
+        yield from _frames_by_table(data, table, indices)
+        return
     with open_video(data) as (container, stream):
         times, keys = _read_header(container, stream)
         if indices[-1] >= len(times):
@@ -170,6 +180,54 @@ def frames_by_header(data: bytes, indices: Sequence[int]) -> Iterator[tuple[int,
                     if expected == index:
                         yield index, frame
                     expected += 1
+
+
+def _frames_by_table(data: bytes, table: SampleTable, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    if indices[-1] >= len(table.sizes):
+        raise NotIndexedError
+    with _decoder(table.setup) as decoder:
+        expected = 0
+        for index in indices:
+            key = table.keys[bisect_right(table.keys, index) - 1]
+            if key >= expected:
+                decoder.flush_buffers()
+                expected = key
+            while expected <= index:
+                frames = decoder.decode(_packet(data, table, expected))
+                if [frame.pts for frame in frames] != [expected] or frames[0].is_corrupt:
+                    raise NotIndexedError
+                if expected == index:
+                    yield index, frames[0]
+                expected += 1
+
+
+def _packet(data: bytes, table: SampleTable, number: int) -> "av.Packet[Any]":
+    """The bytes of a frame, of which its number is the time."""
+    start = table.offsets[number]
+    packet: av.Packet[Any] = av.Packet(data[start : start + table.sizes[number]])
+    packet.pts = packet.dts = number
+    return packet
+
+
+@contextmanager
+def _decoder(setup: bytes) -> "Iterator[av.VideoCodecContext]":
+    """A decoder for videos of such a configuration, of this thread; nobody else has it meanwhile.
+
+    What a flush leaves of the video before is the configuration, which in `avc1` is in the header alone.
+    """
+    kept: dict[bytes, av.VideoCodecContext] = _kept.__dict__.setdefault("decoders", {})
+    decoder = kept.pop(setup, None)
+    if decoder is None:
+        decoder = av.CodecContext.create("h264", "r")
+        decoder.extradata = setup
+        decoder.options = LIMITS
+        decoder.thread_type, decoder.thread_count = "NONE", 1
+    try:
+        yield decoder
+    finally:
+        kept[setup] = decoder
+        if len(kept) > _KEPT_DECODERS:
+            kept.pop(next(iter(kept)))
 
 
 def _read_header(container: av.container.InputContainer, stream: av.video.VideoStream) -> tuple[list[int], list[int]]:
