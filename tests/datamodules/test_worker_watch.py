@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.video import ShardedVideoDataModule
-from datamodules.worker_watch import IDLE, WorkerBoard, WorkerFailedError
+from datamodules.worker_board import IDLE
+from datamodules.worker_watch import WorkerFailedError
 from tests.datamodules.flaky_server import serving
 
 slow = pytest.mark.slow
@@ -201,11 +202,3 @@ def test_errors_of_the_program_are_left_as_they_are(motion_dataset):
     loader._loader.dataset.sampler.__dict__["shape"] = None  # a fault of ours, not of the worker
     with pytest.raises(AttributeError, match="NoneType"):
         next(iter(loader))
-
-
-def test_the_board_is_shared_memory():
-    board = WorkerBoard(2)
-    assert board.look()[:, 1].tolist() == [IDLE, IDLE]
-    board.note(3)  # not in a worker: nobody's place
-    assert board.look()[:, 2].tolist() == [0, 0]
-    assert board._shared.is_shared()
