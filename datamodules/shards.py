@@ -5,7 +5,6 @@
 here too.
 """
 
-import json
 from collections.abc import Collection, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from datamodules.opening import open_folder, open_url
 from datamodules.quarantine import quarantined_rows, read_quarantine, read_remote_quarantine
 from datamodules.read_ahead import Place, ReadAhead
 from datamodules.remote_shards import Patience, RemoteShards, split_root
+from datamodules.split_rows import SplitRows
 from datamodules.tars import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "write_dataset",
 ]
 
-ALL_SPLITS = "all"
 CACHE_BYTES = 50 * 2**30
 REMOTE_READS = 8
 REMOTE_READ_BYTES = 2**26
@@ -108,9 +107,8 @@ class DatasetIndex:
         self._table = mapped.table
         self._files = files
         self._options = options
-        self._rows: dict[tuple[str, str | None], np.ndarray] = {}
         self.quarantined = quarantined
-        self._never_read = frozenset(quarantined.tolist())
+        self._split_rows = SplitRows(manifest, mapped, quarantined)
         # A video's row is asked for when it is announced, read, decoded and put into its batch.
         self._entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
         self._ahead: ReadAhead | None = None
@@ -185,50 +183,20 @@ class DatasetIndex:
         Raises:
             ValueError: There is no such split or fold; the message lists those there are.
         """
-        wanted = (split, None if fold is None else str(fold))
-        if wanted not in self._rows:
-            self._rows[wanted] = self._find_rows(*wanted)
-            self._rows[wanted].setflags(write=False)
-        return self._rows[wanted]
+        return self._split_rows.of(split, fold)
 
     def readable_rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
         """Those of `rows` that are not quarantined: what evaluation and export read."""
-        rows = self.rows(split, fold)
-        if not len(self.quarantined):
-            return rows
-        left_out = np.isin(self.quarantined, rows, assume_unique=True)
-        return rows[~np.isin(rows, self.quarantined)] if left_out.any() else rows
+        return self._split_rows.readable(split, fold)
 
     def is_quarantined(self, row: int) -> bool:
         """Whether this video is never to be read, because its key is in quarantine.csv."""
-        return row in self._never_read
+        return self._split_rows.is_quarantined(row)
 
     def rows_of(self, keys: Collection[str]) -> np.ndarray:
         """Rows of the videos with these keys, int64, ascending; keys that are not in the index are passed by."""
         wanted = pa.array(sorted(keys), pa.string())
         return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=wanted).to_numpy())
-
-    def _find_rows(self, split: str, fold: str | None) -> np.ndarray:
-        if split == ALL_SPLITS and (self.folds or ALL_SPLITS not in self.manifest.splits):
-            return self._mapped.rows("every row", lambda batch: pc.is_valid(batch.column("key")))
-        if (fold not in self.folds) if self.folds else (fold is not None):
-            there_are = (
-                f"one of the folds {', '.join(self.folds)} (`--fold`, or data.init_args.fold in a config)"
-                if self.folds
-                else "no fold, its splits are fixed"
-            )
-            raise ValueError(f"fold={fold}: {self.name} wants {there_are}")
-
-        def splits(rows: pa.Table | pa.RecordBatch) -> Any:
-            if fold is None:
-                return rows.column("split")
-            return pc.list_element(rows.column("fold_splits"), self.folds.index(fold))
-
-        found = self._mapped.rows(json.dumps([split, fold]), lambda batch: pc.equal(splits(batch), split))
-        if not len(found):
-            names = ", ".join(sorted(pc.unique(splits(self._table)).to_pylist()))
-            raise ValueError(f"split={split!r}: {self.name} has no video in it, only in {names}")
-        return found
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
         """The values of an index column for some rows: numpy for numbers, a list for strings and lists of strings."""
