@@ -1,29 +1,22 @@
 """A packed dataset: a folder of tars, index.parquet with one row a video, dataset.json.
 
 `DatasetIndex` reads single videos by byte range; nothing ever scans a tar. A shard itself is written and recovered by
-`datamodules.tars`, the index by `datamodules.index_table`, dataset.json by `datamodules.manifest`; all their names are
-here too.
+`datamodules.tars`, the index by `datamodules.index_table` (what it says is read by `datamodules.index_values`, which
+rows are a split's by `datamodules.split_rows`), dataset.json by `datamodules.manifest`; the names that
+others need are here too.
 """
 
 from collections.abc import Collection, Sequence
-from functools import lru_cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from datamodules.byte_cache import ByteCache
-from datamodules.index_table import (
-    CAPTIONS,
-    INDEX_NAME,
-    INDEX_SCHEMA,
-    dataset_identity,
-    read_index_table,
-    write_dataset,
-)
+from datamodules.index_table import INDEX_NAME, dataset_identity, write_dataset
+from datamodules.index_values import IndexValues, VideoEntry
 from datamodules.manifest import Manifest, ShardFile, ShardFormatError, read_manifest
 from datamodules.mapped_index import MappedIndex
 from datamodules.mapped_rows import MappedRows
@@ -56,29 +49,6 @@ REMOTE_READS = 8
 REMOTE_READ_BYTES = 2**26
 
 
-class VideoEntry(NamedTuple):
-    """A row of the index: `label` is the position in `DatasetIndex.classes`, the rest as in `VideoDescription`.
-
-    Its frame hashes, which training has no use for, are in `DatasetIndex.column`, its captions in `captions`.
-    """
-
-    key: str
-    split: str
-    fold_splits: tuple[str, ...]
-    group: str
-    label: int
-    shard: str
-    video_offset: int
-    video_size: int
-    num_frames: int
-    fps: float
-    width: int
-    height: int
-    duration_s: float
-    content_sha256: str
-    source: str
-
-
 class DatasetIndex:
     """What is in a packed dataset and where, with the bytes of any video by row number.
 
@@ -109,8 +79,7 @@ class DatasetIndex:
         self._options = options
         self.quarantined = quarantined
         self._split_rows = SplitRows(manifest, mapped, quarantined)
-        # A video's row is asked for when it is announced, read, decoded and put into its batch.
-        self._entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
+        self._values = IndexValues(manifest, mapped, files)
         self._ahead: ReadAhead | None = None
         if isinstance(files, RemoteShards):
             threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
@@ -200,29 +169,17 @@ class DatasetIndex:
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
         """The values of an index column for some rows: numpy for numbers, a list for strings and lists of strings."""
-        if name not in (*INDEX_SCHEMA.names, CAPTIONS.name):
-            raise ValueError(f"column {name!r}: the index has {', '.join(INDEX_SCHEMA.names)}, {CAPTIONS.name}")
-        if name == CAPTIONS.name and not self.has_captions:
-            return [[] for _ in rows]
-        column = self._frame_hashes() if name == "frame_hashes" else self._table.column(name)
-        taken = column.take(pa.array(np.asarray(rows, dtype=np.int64)))
-        self._mapped.release()
-        if pa.types.is_integer(taken.type) or pa.types.is_floating(taken.type):
-            numbers: np.ndarray = taken.to_numpy()
-            return numbers
-        values: list[Any] = taken.to_pylist()
-        return values
+        return self._values.column(name, rows)
 
     @property
     def has_captions(self) -> bool:
         """Whether any video has a caption."""
-        return CAPTIONS.name in self._table.schema.names
+        return self._values.has_captions
 
     def captions(self, row: int) -> list[str]:
         """What is to be seen in a video: its captions, or the name of its class where it has none."""
         entry = self.entry(row)
-        captions = self._mapped.row(row, [CAPTIONS.name])[CAPTIONS.name] if self.has_captions else None
-        return captions or [self.classes[entry.label]]
+        return self._values.captions(row) or [self.classes[entry.label]]
 
     def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The hashes of the frames of some videos, as arrays: what `column` gives as lists.
@@ -230,17 +187,7 @@ class DatasetIndex:
         Returns:
             All hashes, uint64 (F,), and where each video's begin and the last one's end, int64 (M + 1,).
         """
-        taken = self._frame_hashes().take(pa.array(np.asarray(rows, dtype=np.int64))).combine_chunks()
-        counts = pc.fill_null(pc.list_value_length(taken), 0).to_numpy().astype(np.int64)
-        return taken.flatten().to_numpy(), np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-
-    def _frame_hashes(self) -> Any:
-        """From index.parquet: no process keeps them."""
-        if isinstance(self._files, OpenShards):
-            return read_index_table(self._files.root, self.manifest).column("frame_hashes")
-        with TemporaryDirectory() as scratch:
-            self._files.fetch(INDEX_NAME, Path(scratch))
-            return read_index_table(Path(scratch), self.manifest).column("frame_hashes")
+        return self._values.frame_hashes(rows)
 
     def shard_sizes(self, rows: np.ndarray | Sequence[int]) -> tuple[int, ...]:
         """How many of these rows, which are ascending, lie in each shard that has any, in order."""
@@ -264,7 +211,7 @@ class DatasetIndex:
         """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row}: {self.name} has rows 0 to {len(self) - 1}")
-        return self._entry(row)
+        return self._values.entry(row)
 
     def expect(self, rows: Sequence[int]) -> None:
         """Announce the rows that `read_video` will be asked for, in order: those at a URL are read at once, in threads.
@@ -289,12 +236,6 @@ class DatasetIndex:
     def _place(self, row: int) -> Place:
         entry = self.entry(row)
         return Place(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
-
-
-def _read_entry(mapped: MappedIndex, row: int) -> VideoEntry:
-    values = mapped.row(row, VideoEntry._fields)
-    values["fold_splits"] = tuple(values["fold_splits"])
-    return VideoEntry(**values)
 
 
 def _reopen(
