@@ -2,8 +2,8 @@
 
 `DatasetIndex` reads single videos by byte range; nothing ever scans a tar. A shard itself is written and recovered by
 `datamodules.tars`, the index by `datamodules.index_table` (what it says is read by `datamodules.index_values`, which
-rows are a split's by `datamodules.split_rows`), dataset.json by `datamodules.manifest`; the names that
-others need are here too.
+rows are a split's by `datamodules.split_rows`), dataset.json by `datamodules.manifest`; the names that others need are
+here too.
 """
 
 from collections.abc import Collection, Sequence
