@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is ru
 from benchmarks.turns import Spent, load, ratio, take_turns
 from datamodules.clips import ClipSampler, ClipShape
 from datamodules.decoding import decode_frames, resolve_decoder
+from datamodules.resize_and_crop import resize_short_side, spatial_crops
 from datamodules.shards import DatasetIndex
-from datamodules.transforms import resize_short_side, spatial_crops
 from lightning_modules import C3D, VideoClassifier
 from pipeline.evaluate import evaluate
 from pipeline.features import features, read_features

@@ -43,7 +43,7 @@ def _is_upright(clip: Tensor) -> bool:
 def cut_crops(batch: ClipBatch) -> ClipBatch:
     """Cuts the crops that the clips of a batch hold; a batch without any to cut is given back as it is.
 
-    Bit for bit those of `datamodules.transforms.spatial_crops`, on whatever device the batch is.
+    Bit for bit those of `datamodules.resize_and_crop.spatial_crops`, on whatever device the batch is.
 
     Returns:
         The batch with clips uint8 (N * crops, T, S, S, C), all crops of a clip next to each other, from left to right

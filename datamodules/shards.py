@@ -1,30 +1,22 @@
 """A packed dataset: a folder of tars, index.parquet with one row a video, dataset.json.
 
 `DatasetIndex` reads single videos by byte range; nothing ever scans a tar. A shard itself is written and recovered by
-`datamodules.tars`, the index by `datamodules.index_table`, dataset.json by `datamodules.manifest`; all their names are
+`datamodules.tars`, the index by `datamodules.index_table` (what it says is read by `datamodules.index_values`, which
+rows are a split's by `datamodules.split_rows`), dataset.json by `datamodules.manifest`; the names that others need are
 here too.
 """
 
-import json
 from collections.abc import Collection, Sequence
-from functools import lru_cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from datamodules.byte_cache import ByteCache
-from datamodules.index_table import (
-    CAPTIONS,
-    INDEX_NAME,
-    INDEX_SCHEMA,
-    dataset_identity,
-    read_index_table,
-    write_dataset,
-)
+from datamodules.index_table import INDEX_NAME, dataset_identity, write_dataset
+from datamodules.index_values import IndexValues, VideoEntry
 from datamodules.manifest import Manifest, ShardFile, ShardFormatError, read_manifest
 from datamodules.mapped_index import MappedIndex
 from datamodules.mapped_rows import MappedRows
@@ -33,6 +25,7 @@ from datamodules.opening import open_folder, open_url
 from datamodules.quarantine import quarantined_rows, read_quarantine, read_remote_quarantine
 from datamodules.read_ahead import Place, ReadAhead
 from datamodules.remote_shards import Patience, RemoteShards, split_root
+from datamodules.split_rows import SplitRows
 from datamodules.tars import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
 
 __all__ = [
@@ -51,33 +44,9 @@ __all__ = [
     "write_dataset",
 ]
 
-ALL_SPLITS = "all"
 CACHE_BYTES = 50 * 2**30
 REMOTE_READS = 8
 REMOTE_READ_BYTES = 2**26
-
-
-class VideoEntry(NamedTuple):
-    """A row of the index: `label` is the position in `DatasetIndex.classes`, the rest as in `VideoDescription`.
-
-    Its frame hashes, which training has no use for, are in `DatasetIndex.column`, its captions in `captions`.
-    """
-
-    key: str
-    split: str
-    fold_splits: tuple[str, ...]
-    group: str
-    label: int
-    shard: str
-    video_offset: int
-    video_size: int
-    num_frames: int
-    fps: float
-    width: int
-    height: int
-    duration_s: float
-    content_sha256: str
-    source: str
 
 
 class DatasetIndex:
@@ -108,11 +77,9 @@ class DatasetIndex:
         self._table = mapped.table
         self._files = files
         self._options = options
-        self._rows: dict[tuple[str, str | None], np.ndarray] = {}
         self.quarantined = quarantined
-        self._never_read = frozenset(quarantined.tolist())
-        # A video's row is asked for when it is announced, read, decoded and put into its batch.
-        self._entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
+        self._split_rows = SplitRows(manifest, mapped, quarantined)
+        self._values = IndexValues(manifest, mapped, files)
         self._ahead: ReadAhead | None = None
         if isinstance(files, RemoteShards):
             threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
@@ -185,76 +152,34 @@ class DatasetIndex:
         Raises:
             ValueError: There is no such split or fold; the message lists those there are.
         """
-        wanted = (split, None if fold is None else str(fold))
-        if wanted not in self._rows:
-            self._rows[wanted] = self._find_rows(*wanted)
-            self._rows[wanted].setflags(write=False)
-        return self._rows[wanted]
+        return self._split_rows.of(split, fold)
 
     def readable_rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
         """Those of `rows` that are not quarantined: what evaluation and export read."""
-        rows = self.rows(split, fold)
-        if not len(self.quarantined):
-            return rows
-        left_out = np.isin(self.quarantined, rows, assume_unique=True)
-        return rows[~np.isin(rows, self.quarantined)] if left_out.any() else rows
+        return self._split_rows.readable(split, fold)
 
     def is_quarantined(self, row: int) -> bool:
         """Whether this video is never to be read, because its key is in quarantine.csv."""
-        return row in self._never_read
+        return self._split_rows.is_quarantined(row)
 
     def rows_of(self, keys: Collection[str]) -> np.ndarray:
         """Rows of the videos with these keys, int64, ascending; keys that are not in the index are passed by."""
         wanted = pa.array(sorted(keys), pa.string())
         return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=wanted).to_numpy())
 
-    def _find_rows(self, split: str, fold: str | None) -> np.ndarray:
-        if split == ALL_SPLITS and (self.folds or ALL_SPLITS not in self.manifest.splits):
-            return self._mapped.rows("every row", lambda batch: pc.is_valid(batch.column("key")))
-        if (fold not in self.folds) if self.folds else (fold is not None):
-            there_are = (
-                f"one of the folds {', '.join(self.folds)} (`--fold`, or data.init_args.fold in a config)"
-                if self.folds
-                else "no fold, its splits are fixed"
-            )
-            raise ValueError(f"fold={fold}: {self.name} wants {there_are}")
-
-        def splits(rows: pa.Table | pa.RecordBatch) -> Any:
-            if fold is None:
-                return rows.column("split")
-            return pc.list_element(rows.column("fold_splits"), self.folds.index(fold))
-
-        found = self._mapped.rows(json.dumps([split, fold]), lambda batch: pc.equal(splits(batch), split))
-        if not len(found):
-            names = ", ".join(sorted(pc.unique(splits(self._table)).to_pylist()))
-            raise ValueError(f"split={split!r}: {self.name} has no video in it, only in {names}")
-        return found
-
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
         """The values of an index column for some rows: numpy for numbers, a list for strings and lists of strings."""
-        if name not in (*INDEX_SCHEMA.names, CAPTIONS.name):
-            raise ValueError(f"column {name!r}: the index has {', '.join(INDEX_SCHEMA.names)}, {CAPTIONS.name}")
-        if name == CAPTIONS.name and not self.has_captions:
-            return [[] for _ in rows]
-        column = self._frame_hashes() if name == "frame_hashes" else self._table.column(name)
-        taken = column.take(pa.array(np.asarray(rows, dtype=np.int64)))
-        self._mapped.release()
-        if pa.types.is_integer(taken.type) or pa.types.is_floating(taken.type):
-            numbers: np.ndarray = taken.to_numpy()
-            return numbers
-        values: list[Any] = taken.to_pylist()
-        return values
+        return self._values.column(name, rows)
 
     @property
     def has_captions(self) -> bool:
         """Whether any video has a caption."""
-        return CAPTIONS.name in self._table.schema.names
+        return self._values.has_captions
 
     def captions(self, row: int) -> list[str]:
         """What is to be seen in a video: its captions, or the name of its class where it has none."""
         entry = self.entry(row)
-        captions = self._mapped.row(row, [CAPTIONS.name])[CAPTIONS.name] if self.has_captions else None
-        return captions or [self.classes[entry.label]]
+        return self._values.captions(row) or [self.classes[entry.label]]
 
     def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The hashes of the frames of some videos, as arrays: what `column` gives as lists.
@@ -262,17 +187,7 @@ class DatasetIndex:
         Returns:
             All hashes, uint64 (F,), and where each video's begin and the last one's end, int64 (M + 1,).
         """
-        taken = self._frame_hashes().take(pa.array(np.asarray(rows, dtype=np.int64))).combine_chunks()
-        counts = pc.fill_null(pc.list_value_length(taken), 0).to_numpy().astype(np.int64)
-        return taken.flatten().to_numpy(), np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-
-    def _frame_hashes(self) -> Any:
-        """From index.parquet: no process keeps them."""
-        if isinstance(self._files, OpenShards):
-            return read_index_table(self._files.root, self.manifest).column("frame_hashes")
-        with TemporaryDirectory() as scratch:
-            self._files.fetch(INDEX_NAME, Path(scratch))
-            return read_index_table(Path(scratch), self.manifest).column("frame_hashes")
+        return self._values.frame_hashes(rows)
 
     def shard_sizes(self, rows: np.ndarray | Sequence[int]) -> tuple[int, ...]:
         """How many of these rows, which are ascending, lie in each shard that has any, in order."""
@@ -296,7 +211,7 @@ class DatasetIndex:
         """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row}: {self.name} has rows 0 to {len(self) - 1}")
-        return self._entry(row)
+        return self._values.entry(row)
 
     def expect(self, rows: Sequence[int]) -> None:
         """Announce the rows that `read_video` will be asked for, in order: those at a URL are read at once, in threads.
@@ -321,12 +236,6 @@ class DatasetIndex:
     def _place(self, row: int) -> Place:
         entry = self.entry(row)
         return Place(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
-
-
-def _read_entry(mapped: MappedIndex, row: int) -> VideoEntry:
-    values = mapped.row(row, VideoEntry._fields)
-    values["fold_splits"] = tuple(values["fold_splits"])
-    return VideoEntry(**values)
 
 
 def _reopen(

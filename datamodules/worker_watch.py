@@ -1,14 +1,13 @@
-"""What each DataLoader worker is reading, as the training process sees it: one that dies or sticks becomes a sentence.
+"""Looks after the DataLoader workers, in the training process: one that dies or sticks becomes a sentence.
 
 torch says of a worker that is gone that it "exited unexpectedly", and waits for one that is stuck. Here every worker
-notes on a board in shared memory which video it reads; a thread of the training process looks at the board, and kills a
-worker whose video takes too long, because one that is stuck in C code or stopped would hold up the end of the run.
+notes on a board (`datamodules.worker_board`) which video it reads; a thread of the training process looks at the board,
+and kills a worker whose video takes too long, because one that is stuck in C code or stopped would hold up the end of
+the run.
 """
 
 import multiprocessing
-import os
 import signal
-import sys
 import threading
 import time
 import weakref
@@ -16,21 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader
 
-from datamodules.freed_memory import keep_freed_memory
+from datamodules.worker_board import IDLE, PID, ROW, WorkerBoard
+
+__all__ = ["IDLE", "WorkerBoard", "WorkerFailedError", "WorkerWatch"]  # with what whoever makes a watch needs
 
 Answer = TypeVar("Answer")
 
-IDLE = -1
-_PID, _ROW, _NOTES = range(3)
-_PARENT_CHECK_S = 2.0
 _HINTS = {
     "SIGKILL": "as the system does when memory runs out",
     "SIGBUS": "as happens when /dev/shm is full",
@@ -42,43 +37,6 @@ _watches: "weakref.WeakSet[WorkerWatch]" = weakref.WeakSet()
 
 class WorkerFailedError(ChildProcessError):
     """A DataLoader worker died or stuck; the message names the worker, the video it was reading, and what to do."""
-
-
-class WorkerBoard:
-    """Where workers note what they read: shared memory that travels to them under fork, forkserver and spawn.
-
-    Args:
-        num_workers: of the DataLoader.
-    """
-
-    def __init__(self, num_workers: int) -> None:
-        self._shared = torch.zeros((num_workers, 3), dtype=torch.int64)
-        self._shared.share_memory_()  # type: ignore[no-untyped-call]
-        self._shared[:, _ROW] = IDLE
-        self._owner = os.getpid()
-
-    def enter(self, worker: int) -> None:
-        """Called in a worker when it starts: from now on it also ends when the training process is gone.
-
-        It goes on at Ctrl-C, which reaches all processes of a terminal: the training process may want to end its step.
-        """
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # where another has started the fork server, it is not blocked
-        keep_freed_memory()
-        self._shared[worker, _PID] = os.getpid()
-        processes = (os.getppid(), self._owner)
-        threading.Thread(target=_end_with, args=processes, daemon=True, name="end with parent").start()
-
-    def note(self, row: int) -> None:
-        """Called in a worker: it begins to read the video of this row, or has nothing to read (`IDLE`)."""
-        worker = get_worker_info()
-        if worker is not None:
-            mine = self._shared.numpy()[worker.id]
-            mine[_ROW] = row
-            mine[_NOTES] += 1
-
-    def look(self) -> npt.NDArray[np.int64]:
-        """A copy, int64 (num_workers, 3): process id (0 before it has started), row, number of notes made."""
-        return np.array(self._shared.numpy(), dtype=np.int64)
 
 
 class WorkerWatch:
@@ -200,13 +158,13 @@ class WorkerWatch:
             still = np.where((now == seen).all(axis=1), still + passed, 0.0)
             waited = waited + passed if waiting_now == waiting != 0 else 0.0
             seen, waiting = now, waiting_now
-            slow = (still > self._timeout_s) & (now[:, _ROW] != IDLE)
+            slow = (still > self._timeout_s) & (now[:, ROW] != IDLE)
             how = f"was stuck for {self._timeout_s:g} s (worker_timeout_s) and was killed"
             if not slow.any() and waited > self._timeout_s and (still > self._timeout_s).all():
-                slow = now[:, _PID] > 0  # nobody reads, and the batch does not come
+                slow = now[:, PID] > 0  # nobody reads, and the batch does not come
                 how = f"gave no batch for {self._timeout_s:g} s (worker_timeout_s) and was killed"
-            pids = now[slow, _PID].tolist()
-            if waited > self._timeout_s and not pids and not now[:, _PID].any():
+            pids = now[slow, PID].tolist()
+            if waited > self._timeout_s and not pids and not now[:, PID].any():
                 pids = list(self._workers)  # they did not even begin
                 how = f"did not start within {self._timeout_s:g} s (worker_timeout_s) and was killed"
             for pid in pids:
@@ -227,38 +185,6 @@ def _interrupts_waiting() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with(parent: int, owner: int) -> None:
-    """Torch's own look after the parent is between two batches: a worker that is stuck would outlive a killed run.
-
-    And the parent may be a fork server, which for its part stays as long as one of its workers does.
-    """
-    born = _birth(owner)
-    while os.getppid() == parent and _birth(owner) == born:
-        time.sleep(_PARENT_CHECK_S)
-    os._exit(1)
-
-
-def _birth(pid: int) -> str | None:
-    """When a process began, which tells it from a later one of the same number; None once it has ended."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        if sys.platform == "linux":
-            return None
-        return "" if _can_be_signaled(pid) else None
-    return None if state in "ZX" else fields[18]
-
-
-def _can_be_signaled(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _is_gone(worker: BaseProcess, ended_well_too: bool) -> bool:

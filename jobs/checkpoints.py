@@ -12,9 +12,7 @@ Ray Train keeps checkpoints too, but the K best and the one newest, or the K new
 controller has asked the rank.
 """
 
-import fcntl
 import json
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -22,16 +20,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs
-
-from datamodules.aside import write_aside
+from jobs.checkpoint_files import CheckpointFiles
 from jobs.results import RunFolder, plain
 from pipeline.checkpoint_choice import best_first, checkpoint_name, damage_of, to_keep
 
-FOLDER = "checkpoints"
 RECORD_FILE = "checkpoints.json"
-DAMAGED_SUFFIX = ".damaged"  # what a checkpoint that was met damaged is renamed to
-_CHUNK = 2**24
 _DIGITS = 10  # of the step in a name
 
 
@@ -70,14 +63,14 @@ class CheckpointStore:
 
     def __init__(self, run: RunFolder, keep: int, monitor: str, mode: str) -> None:
         self._run = run
-        self._folder = f"{run.path}/{FOLDER}"
+        self._files = CheckpointFiles(run)
         self._keep = keep
         self._monitor = monitor
         self._mode = mode
 
     def create(self) -> None:
         """Make the folder, where a run starts: one that is lost in mid-run must not be made anew, on another disk."""
-        self._run.filesystem.create_dir(self._folder)
+        self._files.create_folder()
 
     def saved(self) -> list[SavedCheckpoint]:
         """What the record names, the newest last.
@@ -85,11 +78,9 @@ class CheckpointStore:
         Raises:
             OSError: The storage is not there.
         """
-        filesystem = self._run.filesystem
-        if self._run.is_local and not Path(self._folder).is_dir():
-            raise FileNotFoundError(f"storage_path: the run's folder {self._folder} is not there (any more)")
+        self._files.require_folder()
         try:
-            with filesystem.open_input_stream(f"{self._run.path}/{RECORD_FILE}") as stream:
+            with self._run.filesystem.open_input_stream(f"{self._run.path}/{RECORD_FILE}") as stream:
                 content = json.loads(stream.read())
         except FileNotFoundError:
             return []
@@ -110,27 +101,26 @@ class CheckpointStore:
         name = checkpoint_name(step, _DIGITS)
         if any(each.file == name for each in before):  # the same step once more: what is named is never written over
             name = name.replace(".ckpt", f"-{uuid.uuid4().hex[:6]}.ckpt")
-        path = f"{self._folder}/{name}"
         try:
-            size = self._write(write, path)
+            size = self._files.write(write, name)
             new = SavedCheckpoint(name, step, size, plain(dict(metrics)), round(time.time(), 3))
             kept = self._kept([*before, new])
             self._write_record(kept)
         except BaseException:
-            self._remove(path)
+            self._files.remove(name)
             raise
         for each in before:
             if each not in kept:
-                self._remove(f"{self._folder}/{each.file}")
+                self._files.remove(each.file)
         return new
 
     def address(self, checkpoint: SavedCheckpoint) -> str:
         """Where a person finds it."""
-        return f"{self._run.address}/{FOLDER}/{checkpoint.file}"
+        return f"{self._files.address}/{checkpoint.file}"
 
     def path(self, checkpoint: SavedCheckpoint) -> str:
         """Its path on the run's file system."""
-        return f"{self._folder}/{checkpoint.file}"
+        return self._files.path(checkpoint.file)
 
     def newest_whole(self, say: Callable[[str], None]) -> SavedCheckpoint | None:
         """The newest checkpoint that can be read; those met damaged leave the record and are renamed.
@@ -161,7 +151,7 @@ class CheckpointStore:
         if damaged:
             file, damage = next(iter(damaged.items()))
             raise NoCheckpointLeftError(
-                f"name={self._run.name}: none of the {len(damaged)} checkpoints in {self._run.address}/{FOLDER} can be "
+                f"name={self._run.name}: none of the {len(damaged)} checkpoints in {self._files.address} can be "
                 f"read (the newest, {file}: {damage}); start anew under another --name, or bring one back there"
             )
         return None
@@ -175,21 +165,7 @@ class CheckpointStore:
 
     def fetch(self, checkpoint: SavedCheckpoint) -> Path:
         """A path on this node: the file itself, or a copy of an object, got once for all processes of the node."""
-        source = self.path(checkpoint)
-        if self._run.is_local:
-            return Path(source)
-        folder = self._copies()
-        target = folder / f"{checkpoint.file}-{checkpoint.time}"
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.is_file() or target.stat().st_size != checkpoint.bytes:
-                with (
-                    write_aside(target) as aside,
-                    self._run.filesystem.open_input_stream(source) as stream,
-                    aside.open("wb") as file,
-                ):
-                    shutil.copyfileobj(stream, file, _CHUNK)
-        return target
+        return self._files.fetch(checkpoint.file, checkpoint.bytes, checkpoint.time)
 
     def remove_orphans(self) -> list[str]:
         """Remove what killed attempts left: files that the record does not name, and this node's copies.
@@ -199,15 +175,7 @@ class CheckpointStore:
         Returns:
             The names of the files that were removed.
         """
-        named = {each.file for each in self.saved()}
-        selector = pyarrow.fs.FileSelector(self._folder, allow_not_found=True)
-        found = [each.path for each in self._run.filesystem.get_file_info(selector) if each.is_file]
-        orphans = [path for path in found if _name(path) not in named and not path.endswith(DAMAGED_SUFFIX)]
-        for path in orphans:
-            self._remove(path)
-        if not self._run.is_local:
-            shutil.rmtree(self._copies(), ignore_errors=True)
-        return sorted(map(_name, orphans))
+        return self._files.remove_others({each.file for each in self.saved()})
 
     def best_and_last(self) -> Iterator[tuple[str, SavedCheckpoint]]:
         """("best", ...) and ("last", ...), of those that are whole."""
@@ -233,22 +201,6 @@ class CheckpointStore:
         found = (each.metrics.get(self._monitor) for each in saved)
         return [score if isinstance(score, int | float) else None for score in found]
 
-    def _write(self, write: Callable[[Path], object], path: str) -> int:
-        """Returns the size."""
-        if self._run.is_local:
-            with write_aside(Path(path)) as aside:
-                write(aside)
-                size = aside.stat().st_size
-            return size
-        local = self._copies() / f"{uuid.uuid4().hex}.partial"
-        try:
-            write(local)
-            with local.open("rb") as file, self._run.filesystem.open_output_stream(path) as stream:
-                shutil.copyfileobj(file, stream, _CHUNK)
-            return local.stat().st_size
-        finally:
-            local.unlink(missing_ok=True)
-
     def _write_record(self, saved: list[SavedCheckpoint]) -> None:
         content = {"checkpoints": [asdict(each) for each in saved]}
         self._run.write(RECORD_FILE, json.dumps(content, indent=1).encode(), make_folder=False)
@@ -257,24 +209,4 @@ class CheckpointStore:
         """Out of the record, then renamed, for whoever wants to look."""
         self._write_record([each for each in self.saved() if each not in damaged])
         for each in damaged:
-            source = self.path(each)
-            try:
-                self._run.filesystem.move(source, source + DAMAGED_SUFFIX)
-            except OSError:
-                continue  # it is missing, or cannot be touched: it is no longer named, which is what counts
-
-    def _remove(self, path: str) -> None:
-        try:
-            self._run.filesystem.delete_file(path)
-        except OSError:
-            return  # gone, or for the next start to remove
-
-    def _copies(self) -> Path:
-        """This node's folder for copies of objects of this run."""
-        folder = self._run.on_this_node() / "copies"
-        folder.mkdir(exist_ok=True)
-        return folder
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
+            self._files.set_aside(each.file)  # if it can be: it is no longer named, which is what counts

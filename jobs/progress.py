@@ -4,7 +4,8 @@ import contextlib
 import json
 from pathlib import Path
 
-from jobs.checkpoints import FOLDER, RECORD_FILE
+from jobs.checkpoint_files import FOLDER
+from jobs.checkpoints import RECORD_FILE
 from pipeline.metrics_file import NAME, read_metrics
 
 

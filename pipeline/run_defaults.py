@@ -10,9 +10,10 @@ from pytorch_lightning.cli import SaveConfigCallback
 from datamodules.aside import write_aside
 from pipeline.checkpointing import KeepCheckpoints
 from pipeline.finite_loss import FiniteLoss
+from pipeline.metrics_logger import MetricsCSV
 from pipeline.preemption import SaveOnSigterm
 from pipeline.run_folder import CHECKPOINTS
-from pipeline.run_record import MetricsCSV, RunRecord
+from pipeline.run_record import RunRecord
 
 
 class SaveConfiguration(SaveConfigCallback):

@@ -120,9 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(part[: len(part) // 2])
             self.close_connection = True
             return
-        self.wfile.write(part)
         if not fault:
-            self.server.served.append((path.name, start, len(part)))
+            self.server.served.append((path.name, start, len(part)))  # first: a client that has it all may look at once
+        self.wfile.write(part)
 
 
 @contextmanager

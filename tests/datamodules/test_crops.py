@@ -10,8 +10,9 @@ from datamodules.batch import ClipBatch
 from datamodules.crops import cut_crops, lay_out
 from datamodules.decoding import decode_frames
 from datamodules.encoding import encode_frames
-from datamodules.transforms import EvalTransform, resize_short_side, spatial_crops
-from datamodules.transforms import resize as stretch
+from datamodules.resize_and_crop import resize as stretch
+from datamodules.resize_and_crop import resize_short_side, spatial_crops
+from datamodules.transforms import EvalTransform
 from datamodules.video import ShardedVideoDataModule
 from pipeline.pack import pack
 

@@ -1,5 +1,6 @@
 """UCF101, HMDB51 and mmaction2 lists of a few lines in the published form, and what is said about wrong ones."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,6 +42,19 @@ def hmdb(tmp_path: Path) -> Path:
         write(folder / f"wave_test_split{fold}.txt", "".join(lines))
         write(folder / f"brush_hair_test_split{fold}.txt", f"April_09_brush_hair_u_nm_np1_ba_goo_0.avi {fold - 1} \n")
     return folder
+
+
+def assert_refused(
+    folder: Path, name: str, text: str | bytes | None, message: str, read: Callable[[Path, Path], object]
+) -> None:
+    """A file of the folder holds this text, or is missing: reading says so in one line."""
+    if text is None:
+        (folder / name).unlink()
+    else:
+        write(folder / name, text)
+    with pytest.raises(AnnotationError, match=message) as caught:
+        read(folder, folder)
+    assert "\n" not in str(caught.value)
 
 
 class TestUcf101:
@@ -85,13 +99,7 @@ class TestUcf101:
     def test_a_wrong_list_is_told_in_a_sentence(
         self, ucf: Path, name: str, text: str | bytes | None, message: str
     ) -> None:
-        if text is None:
-            (ucf / name).unlink()
-        else:
-            write(ucf / name, text)
-        with pytest.raises(AnnotationError, match=message) as caught:
-            read_ucf101(ucf, ucf)
-        assert "\n" not in str(caught.value)
+        assert_refused(ucf, name, text, message, read_ucf101)
 
     def test_arguments_that_do_not_fit(self, ucf: Path, tmp_path: Path) -> None:
         with pytest.raises(AnnotationError, match="leave split out"):
@@ -135,13 +143,7 @@ class TestHmdb51:
         ],
     )
     def test_a_wrong_list_is_told_in_a_sentence(self, hmdb: Path, name: str, text: str | None, message: str) -> None:
-        if text is None:
-            (hmdb / name).unlink()
-        else:
-            write(hmdb / name, text)
-        with pytest.raises(AnnotationError, match=message) as caught:
-            read_hmdb51(hmdb, hmdb)
-        assert "\n" not in str(caught.value)
+        assert_refused(hmdb, name, text, message, read_hmdb51)
 
     def test_a_folder_without_lists(self, tmp_path: Path) -> None:
         with pytest.raises(AnnotationError, match=r"has no \{class\}_test_split1\.txt"):

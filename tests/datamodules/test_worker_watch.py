@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.video import ShardedVideoDataModule
-from datamodules.worker_watch import IDLE, WorkerBoard, WorkerFailedError
+from datamodules.worker_board import IDLE
+from datamodules.worker_watch import WorkerFailedError
 from tests.datamodules.flaky_server import serving
 
 slow = pytest.mark.slow
@@ -54,6 +55,12 @@ def slow_loader(root, start, split="train", timeout_s=300, num_workers=1):
         loader = data.train_dataloader() if split == "train" else data.test_dataloader()
         server.faults, server.every, server.stall_s = ("stall",), 1, 60
         yield loader, data.index
+
+
+def quick_loader(root, **settings):
+    """A loader of training clips that are read from a folder, in no time."""
+    data = ShardedVideoDataModule(str(root), num_frames=4, crop_size=32, flip_probability=0.0, **settings)
+    return data.train_dataloader()
 
 
 def strike_when_reading(loader, number):
@@ -126,11 +133,7 @@ def test_the_other_workers_end_too(motion_dataset):
 
 
 def test_a_worker_that_is_killed_between_videos(motion_dataset):
-    data = ShardedVideoDataModule(
-        str(motion_dataset), batch_size=2, num_frames=4, crop_size=32, flip_probability=0.0, num_workers=1,
-        prefetch_factor=2, worker_start="fork",
-    )  # fmt: skip
-    loader = data.train_dataloader()
+    loader = quick_loader(motion_dataset, batch_size=2, num_workers=1, prefetch_factor=2, worker_start="fork")
     batches = iter(loader)
     next(batches)
     time.sleep(0.5)  # it has read ahead and waits
@@ -140,11 +143,7 @@ def test_a_worker_that_is_killed_between_videos(motion_dataset):
 
 
 def test_a_worker_that_is_stopped_between_videos_ends_the_run(motion_dataset):
-    data = ShardedVideoDataModule(
-        str(motion_dataset), batch_size=2, num_frames=4, crop_size=32, flip_probability=0.0, num_workers=1,
-        worker_start="fork", worker_timeout_s=10,
-    )  # fmt: skip
-    loader = data.train_dataloader()
+    loader = quick_loader(motion_dataset, batch_size=2, num_workers=1, worker_start="fork", worker_timeout_s=10)
     batches = iter(loader)
     next(batches)
     time.sleep(0.5)
@@ -165,10 +164,7 @@ def test_a_worker_that_has_not_begun_outlives_ctrl_c(tmp_path, start):
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_between_epochs(motion_dataset):
-    data = ShardedVideoDataModule(
-        str(motion_dataset), batch_size=8, num_frames=4, crop_size=32, flip_probability=0.0, num_workers=2,
-    )  # fmt: skip
-    loader = data.train_dataloader()
+    loader = quick_loader(motion_dataset, batch_size=8, num_workers=2)
     assert len(list(loader)) == 5
     os.kill(int(loader._watch._board.look()[1, 0]), signal.SIGKILL)
     loader.sampler.set_epoch(1)
@@ -177,11 +173,7 @@ def test_a_worker_that_is_killed_between_epochs(motion_dataset):
 
 
 def test_slow_consumers_and_later_epochs_are_no_failure(motion_dataset):
-    data = ShardedVideoDataModule(
-        str(motion_dataset), batch_size=8, num_frames=4, crop_size=32, flip_probability=0.0, num_workers=2,
-        worker_start="fork", worker_timeout_s=3,
-    )  # fmt: skip
-    loader = data.train_dataloader()
+    loader = quick_loader(motion_dataset, batch_size=8, num_workers=2, worker_start="fork", worker_timeout_s=3)
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
         count = 0
@@ -193,19 +185,7 @@ def test_slow_consumers_and_later_epochs_are_no_failure(motion_dataset):
 
 
 def test_errors_of_the_program_are_left_as_they_are(motion_dataset):
-    data = ShardedVideoDataModule(
-        str(motion_dataset), batch_size=2, num_frames=4, crop_size=32, flip_probability=0.0, num_workers=1,
-        worker_start="fork",
-    )  # fmt: skip
-    loader = data.train_dataloader()
+    loader = quick_loader(motion_dataset, batch_size=2, num_workers=1, worker_start="fork")
     loader._loader.dataset.sampler.__dict__["shape"] = None  # a fault of ours, not of the worker
     with pytest.raises(AttributeError, match="NoneType"):
         next(iter(loader))
-
-
-def test_the_board_is_shared_memory():
-    board = WorkerBoard(2)
-    assert board.look()[:, 1].tolist() == [IDLE, IDLE]
-    board.note(3)  # not in a worker: nobody's place
-    assert board.look()[:, 2].tolist() == [0, 0]
-    assert board._shared.is_shared()

@@ -21,6 +21,17 @@ def pictures(count, height, width):
         yield picture
 
 
+def sound_alone():
+    """A file without any video."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="wav") as output:
+        stream = output.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.rate = 8000
+        output.mux(stream.encode(sound))
+    return file.getvalue()
+
+
 def encode(
     codec,
     container,

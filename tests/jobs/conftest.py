@@ -35,6 +35,16 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_originals(tmp_path_factory.mktemp("originals"))
 
 
+@pytest.fixture
+def submit_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a project, where this process is now; from here no cluster is known."""
+    write_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path
+
+
 def environment_in(folder: Path) -> dict[str, str]:
     """Of a command that a person types in the folder of submit."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WANDB_"))}

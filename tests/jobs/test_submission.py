@@ -14,7 +14,6 @@ from jobs.spec import JOB_FILE, Job, JobSpec
 from jobs.state import MOST_SUBMISSIONS, Submitted, read_submissions, remember_submission, state_folder
 from jobs.submission import CODE_FILE, RECORD_FILE, Submission
 from jobs.submit import prepare
-from tests.jobs.own_module import write_project
 
 
 def job_in(storage: Path, *args: str) -> Job:
@@ -112,12 +111,8 @@ def test_the_record_of_a_finished_run_stays(upload: Path, tmp_path: Path) -> Non
 
 
 def test_a_finished_name_is_answered_before_anything_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    submit_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     words = ["fit", "--config", "mine.yaml"]
     with prepare(JobSpec(name="a"), words, read=False) as (job, staged):
         before = finish(job, staged)
@@ -125,14 +120,14 @@ def test_a_finished_name_is_answered_before_anything_is_sent(
     assert main([*submit, *words]) == 0
     printed = capsys.readouterr()
     assert "this run has finished already; there is nothing to do" in printed.out
-    assert f"result: {tmp_path}/runs/a/result.json" in printed.out
+    assert f"result: {submit_folder}/runs/a/result.json" in printed.out
     assert main([*submit, *words, "--trainer.max_epochs", "9"]) == 2
     assert "has finished, with another command or config (python -m pipeline fit --config mine.yaml)" in (
         capsys.readouterr().err
     )
-    (tmp_path / "mine.yaml").write_text("trainer: {}")
+    (submit_folder / "mine.yaml").write_text("trainer: {}")
     assert main([*submit, *words]) == 2, "the same words, another config"
     assert main([*submit, "evaluate"]) == 2
     assert "this is a run of `fit`" in capsys.readouterr().err
-    assert files_of(RunFolder(str(tmp_path / "runs"), "a")) == before
-    assert not (tmp_path / "state" / "cluster.json").exists(), "no cluster was started"
+    assert files_of(RunFolder(str(submit_folder / "runs"), "a")) == before
+    assert not (submit_folder / "state" / "cluster.json").exists(), "no cluster was started"

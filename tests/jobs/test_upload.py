@@ -111,12 +111,8 @@ def test_a_model_from_elsewhere_is_read_from_the_upload_alone(
 
 
 def test_a_dry_run_says_what_would_run_and_starts_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    submit_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     words = ["submit", "--dry-run", "--no-check", "--name", "a", "--num-workers", "2", "--cpus-per-worker", "3"]
     words += ["--placement", "SPREAD", "--env", '{"A": "b c"}', "--", "fit", "--config", "mine.yaml"]
     assert main(words) == 0
@@ -125,7 +121,7 @@ def test_a_dry_run_says_what_would_run_and_starts_nothing(
         "command:     python -m pipeline fit --config mine.yaml",
         "entrypoint:  python -m jobs.driver .submission/job.json -- fit --config upload:mine.yaml",
         f"cluster:     a local one, which would be started {cpus_in_words(max(6, cores()))}",
-        f"run folder:  {tmp_path}/runs/a",
+        f"run folder:  {submit_folder}/runs/a",
         "workers:     2, each with 3 CPU and 0 GPU; 6 CPU and 0 GPU in all; placement SPREAD",
         "  A='b c'",
         "  OMP_NUM_THREADS=3",
@@ -135,5 +131,5 @@ def test_a_dry_run_says_what_would_run_and_starts_nothing(
         assert said in lines
     [upload] = [line for line in lines if line.startswith("upload:")]
     assert "MiB of the 100 MiB that Ray takes; the biggest: " in upload
-    assert {path.name for path in (tmp_path / "state").iterdir()} <= {"lock"}
-    assert not (tmp_path / "runs").exists()
+    assert {path.name for path in (submit_folder / "state").iterdir()} <= {"lock"}
+    assert not (submit_folder / "runs").exists()
