@@ -8,6 +8,9 @@ from the second. Every side is a process of its own with one thread, and they ta
 does meets all of them; the ratios of a round are medians with quartiles over the rounds. They are of seconds of the
 processor, which a shared machine disturbs less than those of the clock.
 
+`i420` is measured to the batch as it is delivered, in planes; on the CPU it is converted after that, on the device, and
+what that takes is said in a line of its own, measured once. With `--device cuda` our rows include it.
+
 The peers are installed with pip into FOLDER/peers; what cannot be is named, and its rows are not measured.
 """
 
@@ -43,7 +46,7 @@ PEERS = (
     ["setuptools<81"],  # mmengine needs pkg_resources
 )
 CLIPS = {"64 x 224": (64, 224, 256), "16 x 112": (16, 112, 128)}  # frames, side, stored short side
-OWN = ("ours, rgb", "ours, rgb, 4 clips a video")
+OWN = ("ours, rgb", "ours, i420", "ours, rgb, 4 clips a video", "ours, i420, 4 clips a video")
 
 
 class Side(NamedTuple):
@@ -53,9 +56,9 @@ class Side(NamedTuple):
     job: dict[str, Any]
 
 
-def own_batches(job: dict[str, Any]) -> Iterator[int]:
-    """Batches of this project, the epochs one after the other, read in this process."""
-    data = ShardedVideoDataModule(
+def own_data(job: dict[str, Any]) -> ShardedVideoDataModule:
+    """This project's side, which reads in the process that asks it."""
+    return ShardedVideoDataModule(
         job["root"],
         batch_size=job["batch"] // job["clips_per_video"],
         clips_per_video=job["clips_per_video"],
@@ -65,9 +68,15 @@ def own_batches(job: dict[str, Any]) -> Iterator[int]:
         train_split=job["split"],
         val_split=None,
         decoder="pyav",
+        pixels=job["pixels"],
         num_workers=0,
         **job["options"],
     )
+
+
+def own_batches(job: dict[str, Any]) -> Iterator[int]:
+    """Batches of this project, the epochs one after the other."""
+    data = own_data(job)
     device, loader = torch.device(job["device"]), data.train_dataloader()
     for epoch in itertools.count():
         loader.sampler.set_epoch(epoch)
@@ -76,7 +85,19 @@ def own_batches(job: dict[str, Any]) -> Iterator[int]:
                 moved = batch._replace(clips=batch.clips.to(device, non_blocking=True))
                 data.on_after_batch_transfer(moved, 0)
                 torch.cuda.synchronize()
+            assert batch.pixel_format == job["pixels"], "such videos travel in RGB, and are not what is measured"
             yield len(batch.clips)
+
+
+def converting(job: dict[str, Any]) -> float:
+    """Seconds of the processor that turning a clip's planes into RGB takes on one core, the best of a few times."""
+    data, taken = own_data(job), []
+    batch = next(iter(data.train_dataloader()))
+    for _ in range(5):
+        began = time.process_time()
+        data.on_after_batch_transfer(batch, 0)
+        taken.append((time.process_time() - began) / len(batch.clips))
+    return min(taken)
 
 
 class Running:
@@ -146,7 +167,7 @@ def sides(options: argparse.Namespace, folder: Path, name: str, packed: Path, or
     }  # fmt: skip
     for own in OWN:
         several = {"clips_per_video": 4} if "4 clips" in own else {}
-        yield Side(own, same | {"side": "ours", **several})
+        yield Side(own, same | {"side": "ours", "pixels": "i420" if "i420" in own else "rgb", **several})
     yield Side("(a) mmaction2, original files", same | {"side": "mmaction2", "videos": originals})
     yield Side("(b) mmaction2, packed videos", same | {"side": "mmaction2"})
     yield Side("(c) webdataset + decord", same | {"side": "webdataset"})
@@ -237,7 +258,12 @@ def main() -> None:
             print("| --- | --- | --- | --- | --- | --- |")
             wanted = tuple(options.only)
             compared = sides(options, options.folder.resolve(), name, packed, originals)
-            compare(options, [side for side in compared if not wanted or side.name.startswith(wanted)], peers)
+            compared = [side for side in compared if not wanted or side.name.startswith(wanted)]
+            compare(options, compared, peers)
+            planes = next((side for side in compared if "i420" in side.name), None)
+            if planes and options.device == "cpu":
+                torch.set_num_threads(1)
+                print(f"\nconverting i420 to RGB on the CPU, one core: {1000 * converting(planes.job):.2f} ms a clip")
 
 
 if __name__ == "__main__":

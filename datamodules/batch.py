@@ -51,7 +51,8 @@ class ClipBatch(NamedTuple):
         clip_times: float64 (N, 2), start and end of each clip in its video, in seconds.
         num_skipped: videos planned for this batch that could not be decoded and are missing from it, in training and in
             tests that allow it.
-        pixel_format: `rgb`; the only function that cares is `VideoClassifier.normalize`.
+        pixel_format: `rgb`; or `i420`, planar YUV 4:2:0 at half the bytes, where `clips` is uint8 (N, T, 3h, 2w) as
+            `datamodules.planar` tells, and nothing but `datamodules.planar.to_rgb` can read it.
         frame_numbers: int64 (N, T), which frames of its video each clip has, from 0.
         windows: N, which part of the frames each clip shows.
         seeds: N keys of the augmentation on the device, each of (seed, epoch, sample, view); None in evaluation, which
@@ -63,6 +64,7 @@ class ClipBatch(NamedTuple):
         load_seconds: what reading, decoding and cutting this batch took where it was done.
         crops_to_cut: crops that each clip still holds; above 1, `clips` is wider than high, clips are padded on the
             right, those of upright videos lie on their side, and nothing but `datamodules.crops.cut_crops` can read it.
+        colors: int32 (N, 6), what each clip is converted to RGB with (`datamodules.planar.color_factors`); None in RGB.
 
     What the program itself looks at, `windows` and `seeds`, are lists and stay on the host: asking the device for a
     tensor's values would wait for all that it has to do.
@@ -84,6 +86,7 @@ class ClipBatch(NamedTuple):
     failed: Sequence[tuple[int, str]] = ()
     num_quarantined: int = 0
     load_seconds: float = 0.0
+    colors: Tensor | None = None
 
     @classmethod
     def of_video(cls, clips: Tensor) -> Self:

@@ -2,12 +2,14 @@
 
 The result is bit for bit that of converting whole frames and cutting them: FFmpeg's conversion of planar YUV 4:2:0 to
 RGB at the same size takes one chroma sample for each 2 x 2 pixels and mixes no neighbors. So whole pairs of rows and
-columns are cut out of the planes, several frames one below the other, and are converted together.
+columns are cut out of the planes, several frames one below the other, and are converted together; or they are given as
+they are (`decode_planes`), to be converted on the device.
 """
 
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Protocol
 
 import av
 import numpy as np
@@ -15,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from datamodules.batch import Window
 from datamodules.clips import Integers
+from datamodules.planar import color_factors, planes_of
 from datamodules.probing import DecodeError, library_errors, quarter_turns
 from datamodules.seeking import Frames, frames_by_header
 
@@ -40,23 +43,57 @@ def decode_windows(data: bytes, frame_numbers: Integers, windows: Sequence[Windo
         OtherFramesError: not planar YUV 4:2:0 as large as the windows say, upright, with a header that tells one frame
             from the other, and whole. Some of `out` may be written.
     """
+    strips = [_Strip(window, place, number) for number, (window, place) in enumerate(zip(windows, out, strict=True))]
+    _hand_out(data, frame_numbers, windows[0], strips)
+    for strip in strips:
+        strip.convert()
+
+
+def decode_planes(
+    data: bytes, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]
+) -> list[tuple[int, ...]]:
+    """Decodes the frames of clips and writes the planes of each clip's window: whole pairs, not mirrored.
+
+    Args:
+        data: the bytes of a video file.
+        frame_numbers: int64 (N, T), not negative.
+        windows: N.
+        out: N arrays uint8 (T, 3h, 2w) to write to, as `datamodules.planar` tells, of `box_of` the window's height and
+            width; 0 where the frame does not reach.
+
+    Returns:
+        For each clip, what it is to be converted with: `datamodules.planar.color_factors`.
+
+    Raises:
+        OtherFramesError: as in `decode_windows`; or the color matrix is not known, or not the same for all of a clip.
+    """
+    boxes = [_Box(window, place) for window, place in zip(windows, out, strict=True)]
+    _hand_out(data, frame_numbers, windows[0], boxes)
+    return [box.factors() for box in boxes]
+
+
+class _Taker(Protocol):
+    """One clip, given its frames one by one."""
+
+    def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None: ...
+
+
+def _hand_out(data: bytes, frame_numbers: Integers, window: Window, clips: Sequence[_Taker]) -> None:
+    """Decodes the frames of clips, int64 (N, T), in order, and gives each clip its own."""
     if frame_numbers.min(initial=0) < 0:
         raise OtherFramesError
-    strips = [_Strip(window, place, number) for number, (window, place) in enumerate(zip(windows, out, strict=True))]
-    wanted: dict[int, list[tuple[_Strip, int]]] = defaultdict(list)
-    for strip, numbers in zip(strips, frame_numbers.tolist(), strict=True):
+    wanted: dict[int, list[tuple[_Taker, int]]] = defaultdict(list)
+    for clip, numbers in zip(clips, frame_numbers.tolist(), strict=True):
         for position, number in enumerate(numbers):
-            wanted[number].append((strip, position))
+            wanted[number].append((clip, position))
     try:
         with library_errors("pyav cannot decode the video"):
             for number, frame in frames_by_header(data, sorted(wanted)):
-                planes = _planes(frame, windows[0])
-                for strip, position in wanted[number]:
-                    strip.take(frame, planes, position)
+                planes = _planes(frame, window)
+                for clip, position in wanted[number]:
+                    clip.take(frame, planes, position)
     except DecodeError as error:
         raise OtherFramesError from error
-    for strip in strips:
-        strip.convert()
 
 
 def _planes(frame: av.VideoFrame, window: Window) -> list[Frames]:
@@ -70,6 +107,40 @@ def _planes(frame: av.VideoFrame, window: Window) -> list[Frames]:
 def _view(plane: "av.video.plane.VideoPlane") -> Frames:
     view: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # rows are padded
     return view
+
+
+class _Box:
+    """One clip in planes: the pairs of rows and columns that hold its window, written where they are to be.
+
+    Args:
+        window: where in the frame.
+        out: where the planes go, uint8 (T, 3h, 2w).
+    """
+
+    def __init__(self, window: Window, out: Frames) -> None:
+        self._places = planes_of(out)
+        _, rows, columns = self._places[1].shape
+        self._top, self._left = window.top // 2, window.left // 2
+        self._height = min(rows, window.frame_height // 2 - self._top)
+        self._width = min(columns, window.frame_width // 2 - self._left)
+        self._colors: set[tuple[int, int]] = set()
+        for place, pair in zip(self._places, (2, 1, 1), strict=True):
+            place[:, pair * self._height :] = 0
+            place[:, :, pair * self._width :] = 0
+
+    def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
+        """Copies the pairs of a frame, which is the clip's at `position`."""
+        self._colors.add((int(frame.colorspace), int(frame.color_range)))
+        for place, plane, pair in zip(self._places, planes, (2, 1, 1), strict=True):
+            top, left, height, width = (pair * n for n in (self._top, self._left, self._height, self._width))
+            place[position, :height, :width] = plane[top : top + height, left : left + width]
+
+    def factors(self) -> tuple[int, ...]:
+        """What the clip is to be converted with."""
+        factors = color_factors(*self._colors.pop()) if len(self._colors) == 1 else None
+        if factors is None:
+            raise OtherFramesError
+        return factors
 
 
 class _Strip:

@@ -21,10 +21,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.batch import ClipBatch
 from datamodules.clips import ClipSampler, Integers
 from datamodules.crops import lay_out
+from datamodules.cutting import OtherFramesError
 from datamodules.decoding import DecodeError
 from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
 from datamodules.plan import EvaluationBatches, TrainPlan
+from datamodules.planar import Pixels, fits_planes, lay_out_planes
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
 from datamodules.views import View, ViewMaker
@@ -124,6 +126,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         board: where a DataLoader worker notes what it reads, or None.
         unmirrored: labels of the classes whose clips are never mirrored.
         captions: put the videos' captions into the batches.
+        pixels: `rgb`; or `i420`, planes, where all videos of a batch can be cut in planes: others are in RGB, whole.
     """
 
     index: DatasetIndex
@@ -137,19 +140,38 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     board: WorkerBoard | None = None
     unmirrored: frozenset[int] = frozenset()
     captions: bool = False
+    pixels: Pixels = "rgb"
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
         began = time.perf_counter()
+        announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
+        self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
+        try:
+            batch = self._read(request, self._pixels_of(request))
+        except OtherFramesError:  # found while decoding; it is read once more
+            batch = self._read(request, "rgb")
+        self._note(IDLE)
+        if isinstance(batch, ReadFailure):
+            return batch
+        return batch._replace(load_seconds=time.perf_counter() - began)
+
+    def _pixels_of(self, request: Request) -> Pixels:
+        """How the clips of a batch travel, as far as the index tells."""
+        if self.pixels == "rgb":
+            return "rgb"
+        entries = [self.index.entry(int(self.rows[sample])) for sample in request.samples]
+        fit = all(fits_planes(self.transform, entry.height, entry.width) for entry in entries)
+        return self.pixels if fit else "rgb"
+
+    def _read(self, request: Request, pixels: Pixels) -> ClipBatch | ReadFailure:
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
         failed: list[tuple[int, str]] = []
         num_quarantined = 0
-        maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored)
+        maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
         slots = maker.slots(len(request.samples))
-        announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
-        self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
         for sample in request.samples.tolist():
             row = int(self.rows[sample])
             if self.index.is_quarantined(row):  # it keeps its place in the plan, so that runs resume exactly
@@ -173,18 +195,21 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             rows.append(row)
             views += of_video
         num_skipped = len(request.samples) - num_quarantined - len(rows)
-        clips = slots[: len(views)] if slots is not None else self._laid_out(views)
-        batch = self._batch(clips, views, video_index, rows, num_skipped)._replace(failed=failed)
-        self._note(IDLE)
-        return batch._replace(num_quarantined=num_quarantined, load_seconds=time.perf_counter() - began)
+        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, pixels)
+        batch = self._batch(clips, views, video_index, rows, num_skipped)
+        if views and pixels == "i420":
+            colors = torch.tensor([view.colors for view in views], dtype=torch.int32)
+            batch = batch._replace(pixel_format=pixels, colors=colors)
+        return batch._replace(failed=failed, num_quarantined=num_quarantined)
 
     def _note(self, row: int) -> None:
         if self.board is not None:
             self.board.note(row)
 
-    def _laid_out(self, views: list[View]) -> Tensor:
-        if views:
-            return lay_out([view.clip for view in views])
+    def _laid_out(self, views: list[View], pixels: Pixels) -> Tensor:
+        clips = [view.clip for view in views]
+        if clips:
+            return lay_out(clips) if pixels == "rgb" else lay_out_planes(clips, [view.window for view in views])
         return torch.empty((0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3), dtype=torch.uint8)
 
     def _batch(

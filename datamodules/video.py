@@ -19,6 +19,7 @@ from datamodules.crops import cut_crops
 from datamodules.decoding import describe_decoder, resolve_decoder
 from datamodules.feed import ClipReader, EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
 from datamodules.plan import Shuffle, TrainPlan
+from datamodules.planar import Pixels, refuse_resized, refuse_unlike_pixels, to_rgb
 from datamodules.rand_augment import RandAugment
 from datamodules.remote_shards import split_root
 from datamodules.renditions import WantedRendition, open_rendition
@@ -84,6 +85,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         drop_last: leave out the smaller last step of an epoch.
         decoder: `auto` takes torchcodec where it imports, else PyAV, and says so. decord is taken by its name alone: it
             crashes on some damaged files, so name it for shards that `pack` encoded.
+        pixels: how clips travel to the device: `rgb`; or `i420`, planar YUV 4:2:0 as decoded, half the bytes, which is
+            converted to the same RGB there, quickly on a GPU. Needs PyAV (`auto` takes it) and videos stored at the
+            size that is cropped; batches with others travel in RGB.
         train_split: split to train on.
         val_split: split to validate on; null for none. A dataset with folds has none.
         test_split: split to test on.
@@ -145,6 +149,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         shard_window: int = 16,
         drop_last: bool = False,
         decoder: Decoder = "auto",
+        pixels: Pixels = "rgb",
         train_split: str = "train",
         val_split: str | None = "val",
         test_split: str = "test",
@@ -179,7 +184,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         # Plain data, because checkpoints hold nothing else.
         self.hparams["rand_augment"] = asdict(rand_augment) if rand_augment else None
         self.hparams["color_jitter"] = asdict(color_jitter) if color_jitter else None
-        self.decoder = resolve_decoder(decoder)
+        refuse_unlike_pixels(pixels, decoder, random_resized_crop)
+        self.decoder = resolve_decoder("pyav" if pixels == "i420" else decoder)
         if decoder == "auto":
             _say_once(f"decoder auto: {describe_decoder(self.decoder)}")
         self.already_predicted: np.ndarray | None = None
@@ -240,8 +246,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         return unmirrored_labels(self.class_names, self.hparams["flip_probability"], sided_classes)
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
-        """Cuts the crops of tests, and changes the pixels of training clips; both on the device, nothing twice."""
-        return self.augmentation(cut_crops(batch))
+        """Makes RGB of planes, cuts the crops of tests, changes training clips; on the device, nothing twice."""
+        return self.augmentation(cut_crops(to_rgb(batch)))
 
     def train_dataloader(self) -> PlannedLoader:
         """Random clips; the same number of steps on every rank."""
@@ -330,7 +336,11 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     def _reader(self, rows: np.ndarray, sampler: ClipSampler, transform: TrainTransform | EvalTransform) -> ClipReader:
         hp = self.hparams
         decoding = (self.decoder, hp["seed"], False, hp["crop_size"])
-        return ClipReader(self.index, rows, sampler, transform, *decoding, captions=hp["captions"])
+        if hp["pixels"] == "i420" and len(rows):
+            sizes = (np.asarray(self.index.column(name, rows)) for name in ("height", "width"))
+            if count := refuse_resized(transform, *sizes):
+                _say_once(f"pixels='i420': {count} of {len(rows)} videos are resized; batches with them travel in RGB")
+        return ClipReader(self.index, rows, sampler, transform, *decoding, captions=hp["captions"], pixels=hp["pixels"])
 
     def _say_left_out(self, rows: np.ndarray, split: str) -> None:
         quarantined = self.index.quarantined

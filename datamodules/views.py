@@ -1,8 +1,8 @@
 """From the bytes of a video to the clips of a batch: which frames, which window of them, decoded, cut, mirrored.
 
 Where frames are cut as they are stored, only the windows are converted and written, in training straight into the batch
-(`datamodules.cutting`); else whole frames are decoded, resized and cut (`datamodules.transforms`). The pixels and the
-random numbers are the same either way.
+(`datamodules.cutting`), or copied in planes, to be converted on the device (`datamodules.planar`); else whole frames
+are decoded, resized and cut (`datamodules.transforms`). The pixels and the random numbers are the same either way.
 """
 
 import math
@@ -16,22 +16,49 @@ from torch.utils.data import get_worker_info
 
 from datamodules.batch import Window
 from datamodules.clips import ClipSampler, Integers
-from datamodules.cutting import OtherFramesError, decode_windows
+from datamodules.cutting import OtherFramesError, decode_planes, decode_windows
 from datamodules.decoding import decode_frames
+from datamodules.planar import Pixels, box_of
 from datamodules.shards import VideoEntry
 from datamodules.transforms import EvalTransform, TrainTransform
 
-Cut = tuple[Tensor, Window]  # a clip uint8 (T, H, W, C) and where it was cut
-
 
 class View(NamedTuple):
-    """A clip as a worker makes it: uint8 (T, H, W, C), its frames' numbers, its seconds, its window, its seed."""
+    """A clip as a worker makes it.
+
+    Attributes:
+        clip: uint8 (T, H, W, C), or in planes (T, 3h, 2w).
+        frame_numbers: int64 (T,).
+        times: seconds of its start and end.
+        window: what it shows.
+        seed: of what is done to it on the device, or None.
+        colors: what planes are converted with, or none.
+    """
 
     clip: Tensor
     frame_numbers: Integers
     times: tuple[float, float]
     window: Window
     seed: int | None
+    colors: tuple[int, ...]
+
+
+class _Cut(NamedTuple):
+    """A clip, where it was cut, and what it is to be converted with, if it is in planes."""
+
+    clip: Tensor
+    window: Window
+    colors: tuple[int, ...] = ()
+
+
+class _Video(NamedTuple):
+    """A video whose clips are to be cut: where they are written, if that is known, is `slots`."""
+
+    data: bytes
+    entry: VideoEntry
+    frame_numbers: Integers
+    generator: np.random.Generator
+    slots: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +70,7 @@ class ViewMaker:
     decoder: str
     crop_size: int
     unmirrored: frozenset[int]
+    pixels: Pixels = "rgb"
 
     def slots(self, num_videos: int) -> Tensor | None:
         """Where the clips of a training batch are written as they are decoded; None for tests, whose clips differ.
@@ -51,21 +79,37 @@ class ViewMaker:
         """
         if not isinstance(self.transform, TrainTransform):
             return None
-        shape = (num_videos * self.sampler.num_clips, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3)
+        shape = (num_videos * self.sampler.num_clips, *self._clip_shape(self.crop_size, self.crop_size))
         if get_worker_info() is None:
             return torch.from_numpy(np.empty(shape, np.uint8))  # numpy's is in huge pages, which come at a third
         storage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call] # as torch's collation does
         return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
+    def _clip_shape(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, ...]:
+        """Of a clip that shows a window of this size; of as many frames as the sampler's, if it is not told."""
+        num_frames = self.sampler.shape.num_frames if num_frames is None else num_frames
+        if self.pixels == "i420":
+            return num_frames, 3 * box_of(height), 2 * box_of(width)
+        return num_frames, height, width, 3
+
     def views(self, data: bytes, entry: VideoEntry, key: list[int], slots: Tensor | None) -> list[View]:
-        """All clips of one video, in training at the beginning of `slots`; what is random comes from `key` alone."""
+        """All clips of one video, in training at the beginning of `slots`; what is random comes from `key` alone.
+
+        Raises:
+            DecodeError: the video does not decode.
+            OtherFramesError: planes are wanted, and it cannot be cut in planes.
+        """
         generator = np.random.default_rng(key)
         frame_numbers = self.sampler(entry.num_frames, entry.fps, generator)
-        state = generator.bit_generator.state
-        cut = self._cut_while_decoding(data, entry, frame_numbers, generator, slots)
-        if cut is None:
-            generator.bit_generator.state = state
-            cut = self._cut_whole_frames(data, entry, frame_numbers, generator, slots)
+        video = _Video(data, entry, frame_numbers, generator, slots)
+        if self.pixels == "i420":
+            cut = self._cut_planes(video)
+        else:
+            state = generator.bit_generator.state
+            while_decoding = self._cut_while_decoding(video)
+            if while_decoding is None:
+                generator.bit_generator.state = state
+            cut = self._cut_whole_frames(video) if while_decoding is None else while_decoding
         training = isinstance(self.transform, TrainTransform)
         return [
             View(
@@ -74,69 +118,71 @@ class ViewMaker:
                 (numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps),
                 window,
                 _view_seed(key, view) if training else None,
+                colors,
             )
-            for view, (numbers, (clip, window)) in enumerate(zip(frame_numbers, cut, strict=True))
+            for view, (numbers, (clip, window, colors)) in enumerate(zip(frame_numbers, cut, strict=True))
         ]
 
-    def _cut_while_decoding(
-        self,
-        data: bytes,
-        entry: VideoEntry,
-        frame_numbers: Integers,
-        generator: np.random.Generator,
-        slots: Tensor | None,
-    ) -> list[Cut] | None:
-        """Clips and windows where frames need no resizing and are such as we pack, with PyAV; else None."""
-        transform, frame = self.transform, (entry.height, entry.width)
-        if self.decoder != "pyav" or not transform.keeps(frame):
-            return None
+    def _windows(self, video: _Video) -> list[Window]:
+        """The window of each clip, of frames that are not resized."""
+        transform, frame = self.transform, (video.entry.height, video.entry.width)
         if isinstance(transform, TrainTransform):
-            mirror = entry.label not in self.unmirrored
-            windows = [transform.window(frame, generator, mirror) for _ in frame_numbers]
-        else:
-            windows = [transform.window(frame)] * len(frame_numbers)
-        clips = [
-            slots[view] if slots is not None and self._is_slot(window) else _empty_clip(frame_numbers.shape[1], window)
+            mirror = video.entry.label not in self.unmirrored
+            return [transform.window(frame, video.generator, mirror) for _ in video.frame_numbers]
+        return [transform.window(frame)] * len(video.frame_numbers)
+
+    def _places(self, video: _Video, windows: list[Window]) -> list[Tensor]:
+        """Where each clip is written: its slot, if its window fits there, or memory of its own."""
+        slots, num_frames = video.slots, video.frame_numbers.shape[1]
+        return [
+            slots[view]
+            if slots is not None and self._is_slot(window)
+            else torch.from_numpy(np.empty(self._clip_shape(window.height, window.width, num_frames), np.uint8))
             for view, window in enumerate(windows)
         ]
+
+    def _cut_planes(self, video: _Video) -> list[_Cut]:
+        """Clips and windows in planes, of frames that need no resizing and are such as we pack, with PyAV."""
+        windows = self._windows(video)
+        clips = self._places(video, windows)
+        colors = decode_planes(video.data, video.frame_numbers, windows, [clip.numpy() for clip in clips])
+        return [_Cut(*cut) for cut in zip(clips, windows, colors, strict=True)]
+
+    def _cut_while_decoding(self, video: _Video) -> list[_Cut] | None:
+        """Clips and windows where frames need no resizing and are such as we pack, with PyAV; else None."""
+        transform, slots = self.transform, video.slots
+        if self.decoder != "pyav" or not transform.keeps((video.entry.height, video.entry.width)):
+            return None
+        windows = self._windows(video)
+        clips = self._places(video, windows)
         shown = [window if self._is_slot(window) else window._replace(mirrored=False) for window in windows]
         try:
-            decode_windows(data, frame_numbers, shown, [clip.numpy() for clip in clips])
+            decode_windows(video.data, video.frame_numbers, shown, [clip.numpy() for clip in clips])
         except OtherFramesError:
             return None
         if slots is not None and isinstance(transform, TrainTransform):
             for slot, clip, window in zip(slots, clips, windows, strict=False):
                 if not self._is_slot(window):
                     slot.copy_(transform.finish(clip, window))
-        return list(zip(clips, windows, strict=True))
+        return [_Cut(*cut) for cut in zip(clips, windows, strict=True)]
 
     def _is_slot(self, window: Window) -> bool:
         """Whether a window is a crop already, not to be resized to one."""
         return (window.height, window.width) == (self.crop_size, self.crop_size)
 
-    def _cut_whole_frames(
-        self,
-        data: bytes,
-        entry: VideoEntry,
-        frame_numbers: Integers,
-        generator: np.random.Generator,
-        slots: Tensor | None,
-    ) -> list[Cut]:
+    def _cut_whole_frames(self, video: _Video) -> list[_Cut]:
         """Clips and windows by way of whole frames in RGB."""
-        frames = torch.from_numpy(decode_frames(data, frame_numbers.ravel().tolist(), self.decoder))
-        cut: list[Cut] = []
-        for view, clip in enumerate(torch.split(frames, frame_numbers.shape[1])):
+        numbers, mirror = video.frame_numbers, video.entry.label not in self.unmirrored
+        frames = torch.from_numpy(decode_frames(video.data, numbers.ravel().tolist(), self.decoder))
+        cut: list[_Cut] = []
+        for view, clip in enumerate(torch.split(frames, numbers.shape[1])):
             if isinstance(self.transform, TrainTransform):
-                cut.append(self.transform(clip, generator, entry.label not in self.unmirrored))
+                cut.append(_Cut(*self.transform(clip, video.generator, mirror)))
             else:
-                cut.append(self.transform(clip))
-            if slots is not None:
-                slots[view].copy_(cut[-1][0])
+                cut.append(_Cut(*self.transform(clip)))
+            if video.slots is not None:
+                video.slots[view].copy_(cut[-1].clip)
         return cut
-
-
-def _empty_clip(num_frames: int, window: Window) -> Tensor:
-    return torch.from_numpy(np.empty((num_frames, window.height, window.width, 3), np.uint8))
 
 
 def _view_seed(key: list[int], view: int) -> int:

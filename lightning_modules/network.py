@@ -134,7 +134,10 @@ class VideoNetwork(SavedNetwork):
     def normalize(self, batch: ClipBatch) -> Tensor:
         """The batch's clips as the network takes them: uint8 to normalized float (N, C, T, H, W)."""
         if batch.pixel_format != "rgb":
-            raise ValueError(f"pixel_format={batch.pixel_format!r}: only 'rgb' is known")
+            raise ValueError(
+                f"the clips are still {batch.pixel_format}, not rgb: give the trainer the data module instead of its "
+                "loader, or call the data module's on_after_batch_transfer"
+            )
         if batch.crops_to_cut > 1:
             raise ValueError(
                 f"the clips still hold {batch.crops_to_cut} crops each: give the trainer the data module instead of "

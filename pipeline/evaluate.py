@@ -5,6 +5,7 @@ from typing import Literal
 
 from datamodules.clips import ShortVideos
 from datamodules.opening import open_manifest
+from datamodules.planar import Pixels
 from datamodules.renditions import WantedRendition
 from datamodules.video import Decoder
 from pipeline.evaluate_many import evaluate_folds, evaluate_many
@@ -34,6 +35,7 @@ def evaluate(
     batch_size: int = 8,
     num_workers: int = 2,
     decoder: Decoder = "auto",
+    pixels: Pixels = "rgb",
     accelerator: str = "auto",
     devices: int = 1,
     precision: Precision = "32-true",
@@ -75,6 +77,7 @@ def evaluate(
         batch_size: videos in a step of one process, at most.
         num_workers: processes that decode, for each process that computes.
         decoder: auto, pyav, decord or torchcodec; which one it was is recorded.
+        pixels: how clips travel to the device: rgb; or i420, half the bytes, converted to the same RGB there.
         accelerator: Lightning's: auto, cpu, gpu, ...
         devices: processes or GPUs that compute; the result is the same with any number.
         precision: 32-true, or bf16-mixed, which is several times faster where the processor or GPU has bfloat16 units
@@ -124,6 +127,7 @@ def evaluate(
         batch_size=batch_size,
         num_workers=num_workers,
         decoder=decoder,
+        pixels=pixels,
         accelerator=accelerator,
         devices=devices,
         precision=precision,

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.clips import ShortVideos
+from datamodules.planar import Pixels
 from datamodules.renditions import WantedRendition
 from datamodules.video import Decoder, ShardedVideoDataModule
 from pipeline.export_parts import ExportParts, parts_folder
@@ -54,6 +55,7 @@ def features(
     batch_size: int = 8,
     num_workers: int = 2,
     decoder: Decoder = "auto",
+    pixels: Pixels = "rgb",
     accelerator: str = "auto",
     devices: int = 1,
     precision: Precision = "32-true",
@@ -98,6 +100,7 @@ def features(
         batch_size: videos in a step of one process, at most.
         num_workers: processes that decode, for each process that computes.
         decoder: auto, pyav, decord or torchcodec; which one it was is recorded.
+        pixels: how clips travel to the device: rgb; or i420, half the bytes, converted to the same RGB there.
         accelerator: Lightning's: auto, cpu, gpu, ...
         devices: processes or GPUs that compute; the result is the same with any number.
         precision: 32-true, or bf16-mixed, which is several times faster where the processor or GPU has bfloat16 units
@@ -150,6 +153,7 @@ def features(
         batch_size=batch_size,
         num_workers=num_workers,
         decoder=decoder,
+        pixels=pixels,
     )
     layers = list(dict.fromkeys(layer or [preset.get("layer", trained.model.feature_layer)]))
     shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}

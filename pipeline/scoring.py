@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from datamodules.planar import Pixels
 from datamodules.video import Decoder, ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from pipeline.held_out import find_overlap, refuse_overlap, what_was_trained_on_is_known
@@ -36,6 +37,7 @@ class Scoring(NamedTuple):
         batch_size: videos in a step of one process, at most.
         num_workers: processes that decode, for each process that computes.
         decoder: auto, pyav, decord or torchcodec.
+        pixels: how clips travel to the device: rgb or i420.
         accelerator: Lightning's.
         devices: processes or GPUs that compute.
         precision: of the forward passes.
@@ -53,6 +55,7 @@ class Scoring(NamedTuple):
     batch_size: int
     num_workers: int
     decoder: Decoder
+    pixels: Pixels
     accelerator: str
     devices: int
     precision: Precision
@@ -83,7 +86,7 @@ def score_checkpoint(
     began = time.monotonic()
     trained = open_checkpoint(checkpoint, how.allow, VideoClassifier)
     settings: dict[str, Any] = {"batch_size": how.batch_size, "num_workers": how.num_workers, "decoder": how.decoder}
-    settings |= how.views | {"allow_missing": how.allow_missing}
+    settings |= how.views | {"allow_missing": how.allow_missing, "pixels": how.pixels}
     videos = open_data(trained, data, split, fold, how.clips, **settings)
     overlap = find_overlap(trained, videos)
     if not how.allow_overlap:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.loader import own_batches
+from benchmarks.loader import converting, own_batches
 
 
 @pytest.mark.parametrize("name", ["loader", "feed"])
@@ -16,10 +16,12 @@ def test_says_what_it_takes(name):
     assert "--rounds" in run.stdout
 
 
-def test_our_side_loads_batch_after_batch(motion_dataset):
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_our_side_loads_batch_after_batch(motion_dataset, pixels):
     job = {
         "root": str(motion_dataset), "batch": 4, "clips_per_video": 2, "frames": 8, "size": 32, "short_side": 48,
-        "split": "train", "options": {"sided_classes": "keep"}, "device": "cpu",
+        "split": "train", "options": {"sided_classes": "keep"}, "device": "cpu", "pixels": pixels,
     }  # fmt: skip
     batches = own_batches(json.loads(json.dumps(job)))
     assert [next(batches) for _ in range(25)] == [4] * 25  # 20 batches are an epoch
+    assert converting(job) > 0

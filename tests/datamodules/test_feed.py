@@ -118,12 +118,14 @@ def damaged_copy(root, tmp_path, keys):
     return copy
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_video_is_left_out_of_training_and_counted(motion_dataset, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "pixels"), [(0, "i420"), (2, "rgb")])
+def test_a_damaged_video_is_left_out_of_training_and_counted(motion_dataset, tmp_path, workers, pixels):
     key = epoch(module(motion_dataset).train_dataloader())[2].keys[1]
     copy = damaged_copy(motion_dataset, tmp_path, {key})
-    batches = epoch(module(copy, num_workers=workers, max_skipped_fraction=0.05).train_dataloader())
+    settings = {"num_workers": workers, "max_skipped_fraction": 0.05, "pixels": pixels}
+    batches = epoch(module(copy, **settings).train_dataloader())
     assert [batch.num_skipped for batch in batches] == [0, 0, 1, *[0] * (len(batches) - 3)]
+    assert [batch.pixel_format for batch in batches] == [pixels, pixels, "rgb", *[pixels] * (len(batches) - 3)]
     assert batches[2].num_videos == 2
     assert key not in batches[2].keys
 
