@@ -32,7 +32,7 @@ test: venv
 	$(BIN)/python -m pytest -m "not slow" --durations=15
 
 test-slow: venv
-	$(BIN)/python -m pytest -m slow --durations=15
+	$(BIN)/python -m pytest -m slow --durations=15 $(PYTEST_OPTIONS)
 
 lint: venv
 	$(BIN)/ruff check .

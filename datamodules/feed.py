@@ -30,7 +30,8 @@ from datamodules.planar import Pixels, fits_planes, lay_out_planes
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
 from datamodules.views import View, ViewMaker
-from datamodules.worker_watch import IDLE, WorkerBoard, WorkerWatch
+from datamodules.worker_board import IDLE, WorkerBoard
+from datamodules.worker_watch import WorkerWatch
 
 _log = logging.getLogger(__name__)
 

@@ -22,8 +22,6 @@ from torch.utils.data import DataLoader
 
 from datamodules.worker_board import IDLE, PID, ROW, WorkerBoard
 
-__all__ = ["IDLE", "WorkerBoard", "WorkerFailedError", "WorkerWatch"]  # with what whoever makes a watch needs
-
 Answer = TypeVar("Answer")
 
 _HINTS = {

@@ -101,10 +101,10 @@ def test_a_decoder_goes_from_video_to_video():
 
 
 def test_two_readers_in_turns():
-    videos = [encode("libx264", "mp4", crf=crf) for crf in (18, 18)]
-    expected = linear(videos[0])
-    decode_pyav(videos[0], [0])  # from here on there is a decoder that both would like
-    readers = [frames_by_header(data, list(range(40))) for data in videos]
+    data = encode("libx264", "mp4", crf=18)
+    expected = linear(data)
+    decode_pyav(data, [0])  # from here on there is a decoder that both would like
+    readers = [frames_by_header(data, list(range(40))) for _ in range(2)]
     for pair in zip(*readers, strict=True):
         for number, frame in pair:
             assert (frame.to_ndarray(format="rgb24") == expected[number]).all()
