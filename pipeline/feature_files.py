@@ -5,6 +5,7 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from pipeline.predictions import provenance_of, with_provenance
 
 Format = Literal["parquet", "npz", "webdataset"]
 Dtype = Literal["float32", "float16"]
+SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".npz": "npz", ".tar": "webdataset"}
 PAX_KEY = "provenance"  # the tar's own header that holds it: readers of samples do not see it
 
 _ARROW = {"float32": pa.float32(), "float16": pa.float16()}
@@ -90,14 +92,15 @@ def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[n
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a file of features, or not of this layer.
+        ValueError: not a file of features, damaged, or not of this layer.
     """
     path = Path(path)
     about = read_provenance(path)
     column, shape = find_layer(about, layer, path)
     kind = _format_of(path)
     if kind == "parquet":
-        table = pq.read_table(path)
+        with damage_named(path):
+            table = open_parquet(path).read()
         values = from_feature_column(table.column(column))
         others = table.select([name for name in table.column_names if not name.startswith(_COLUMN)])
         return values.reshape(-1, *shape), others.replace_schema_metadata(None)
@@ -141,14 +144,25 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a Parquet file, or not of features.
+        ValueError: not a whole Parquet file, or not of features.
     """
     if _format_of(path) != "parquet":
         raise ValueError(f"features {str(path)!r}: not a Parquet file; export with --format parquet")
-    file = pq.ParquetFile(path)
+    with damage_named(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
     if not any(name.startswith(_COLUMN) for name in file.schema_arrow.names):
         raise ValueError(f"features {str(path)!r}: has no column 'feature'; give a file that `features` wrote")
     return file
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turns what Arrow says of damaged bytes, which names no file, into a ValueError that does."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        cause = " ".join(str(error).split())
+        raise ValueError(f"features {str(path)!r}: cannot be read, export them again ({cause})") from error
 
 
 def find_layer(about: Mapping[str, Any], layer: str | None, path: Path) -> tuple[str, list[int]]:

@@ -16,6 +16,7 @@ from datamodules.video import Decoder, ShardedVideoDataModule
 from pipeline.export_parts import ExportParts, parts_folder
 from pipeline.feature_export import ExportedFeatures, FeatureExport, Per, Pool, pool
 from pipeline.feature_files import (
+    SUFFIXES,
     Dtype,
     Format,
     feature_schema,
@@ -125,6 +126,9 @@ def features(
     began = time.monotonic()
     if save_every < 1:
         raise ValueError(f"save_every={save_every}: must be at least 1")
+    meant = SUFFIXES.get(out.suffix, format)
+    if meant != format:
+        raise ValueError(f"out={str(out)!r}: the name of a {meant} file; say --format {meant}, or choose another name")
     preset = options_of(protocol, "features")
     if num_clips is None and clip_step is None and whole is None:
         clip_step, whole = preset.get("clip_step"), preset.get("whole")

@@ -20,6 +20,7 @@ from pipeline.video_features import VideoFeatures
 
 ClassifierName = Literal["svm", "logistic", "knn"]
 WEIGHTS_NAME = "weights.safetensors"
+_VIEWS = ("num_clips", "clip_step", "num_crops")
 SCALES = {"svm": "margin", "logistic": "probability", "knn": "share of neighbors"}
 
 
@@ -105,7 +106,7 @@ class Judge(NamedTuple):
         scores = fitted.scores(asked.features)
         names, source = known.provenance["classes"], known.provenance
         about: dict[str, Any] = {"classifier": self.classifier, "C": fitted.c, "class_weight": self.class_weight}
-        about |= {"neighbors": self.neighbors} if self.classifier == "knn" else {}
+        about |= {"neighbors": min(self.neighbors, len(known.keys))} if self.classifier == "knn" else {}
         about |= {"normalize": "l2", "pool": source.get("pool", "mean"), "train": without_classes(source)}
         about |= {name: source[name] for name in ("checkpoint", "checkpoint_sha256", "model", "layer")}
         provenance = about | {
@@ -138,7 +139,8 @@ class Judge(NamedTuple):
         return report
 
     def _print(self, title: str, report: dict[str, Any], paths: list[Path]) -> None:
-        setting = {"neighbors": str(self.neighbors)} if report["C"] is None else {"C": f"{report['C']:g}"}
+        neighbors = report["provenance"].get("neighbors")
+        setting = {"neighbors": str(neighbors)} if report["C"] is None else {"C": f"{report['C']:g}"}
         print_report(title, report, setting | {"trained on": str(report["num_train_videos"])}, paths)
         if not report.get("converged", True):
             print("the solver reached its limit before it converged: try a smaller C")
@@ -157,7 +159,20 @@ def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
             raise ValueError(
                 f"{train.path} and {test.path} are of different {word} ({shown[0]}, {shown[1]}): export both alike"
             )
+    clips = [_clip_settings(of.provenance) for of in (train, test)]
+    for name in sorted(set(clips[0]) | set(clips[1])):
+        values = [of.get(name) for of in clips]
+        if values[0] != values[1]:
+            raise ValueError(
+                f"{train.path} and {test.path} are of different clips ({name} {values[0]}, {values[1]}): export both alike"
+            )
     refuse_other_classes(train.provenance["classes"], test.provenance["classes"], str(train.path), str(test.path))
+
+
+def _clip_settings(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a clip is; how many a video has, and where, may differ."""
+    sampling: dict[str, Any] = provenance.get("sampling") or {}
+    return {name: value for name, value in sampling.items() if name not in _VIEWS}
 
 
 def find_overlap(train: VideoFeatures, test: VideoFeatures) -> dict[str, int] | None:

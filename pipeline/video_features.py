@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.shards import DatasetIndex
-from pipeline.feature_files import find_layer, from_feature_column, open_parquet, read_provenance
+from pipeline.feature_files import damage_named, find_layer, from_feature_column, open_parquet, read_provenance
 from pipeline.feature_rows import FeatureRows
 from pipeline.linear_classifiers import normalize_l2
 
@@ -83,7 +83,7 @@ def read_videos(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a file of features, features that are not finite, or too many whose rows are not in order.
+        ValueError: not a file of features, damaged, features that are not finite, or too many whose rows are not in order.
     """
     about = read_provenance(path)
     column, shape = find_layer(about, layer, path)
@@ -137,7 +137,8 @@ def choose_split(every: VideoFeatures, index: DatasetIndex, split: str, fold: st
 
 def _read_plain(path: Path) -> _Plain:
     file = open_parquet(path)
-    table = file.read(columns=[name for name in _PLAIN if name in file.schema_arrow.names])
+    with damage_named(path):
+        table = file.read(columns=[name for name in _PLAIN if name in file.schema_arrow.names])
     used = np.ones(len(table), dtype=bool)
     if "clip" in table.column_names and table.column("clip").null_count:
         used = table.column("clip").is_null().to_numpy()
@@ -152,11 +153,12 @@ def _batches(path: Path, column: str, used: NDArray[np.bool_]) -> Iterator[NDArr
     file = open_parquet(path)
     row_bytes = 4 * file.schema_arrow.field(column).type.list_size
     done = 0
-    for batch in file.iter_batches(max(1, _BATCH_BYTES // row_bytes), columns=[column]):
-        kept = used[done : done + batch.num_rows]
-        done += batch.num_rows
-        if kept.any():
-            yield from_feature_column(batch.column(0))[kept].astype(np.float32, copy=False)
+    with damage_named(path):
+        for batch in file.iter_batches(max(1, _BATCH_BYTES // row_bytes), columns=[column]):
+            kept = used[done : done + batch.num_rows]
+            done += batch.num_rows
+            if kept.any():
+                yield from_feature_column(batch.column(0))[kept].astype(np.float32, copy=False)
 
 
 def _neighbors_averaged(

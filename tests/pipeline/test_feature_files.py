@@ -9,6 +9,7 @@ import webdataset
 from pipeline.__main__ import main
 from pipeline.feature_files import feature_column, from_feature_column, read_features, read_provenance
 from pipeline.features import features
+from pipeline.video_features import read_videos
 
 LAYERS = ["pool5", "fc6"]
 CLIPS = 3  # of 16 of 24 frames, 4 apart
@@ -137,3 +138,19 @@ def test_a_file_of_several_layers_wants_one_named(parquet):
         read_features(parquet)
     with pytest.raises(ValueError, match=r"layer='fc7': .* has fc6, pool5"):
         read_features(parquet, "fc7")
+
+
+def test_one_flipped_bit_is_found_and_the_file_named(parquet, tmp_path):
+    """Numbers squeezed by zstd without a checksum are other numbers then, and nobody is told."""
+    whole, damaged = parquet.read_bytes(), tmp_path / "damaged.parquet"
+    column = pq.ParquetFile(parquet).metadata.row_group(0).column(9)
+    assert column.path_in_schema.startswith("feature_")
+    middle = column.data_page_offset + column.total_compressed_size // 2
+    for place in (middle, middle + 1, middle + 2):
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        for read in (read_features, read_videos):
+            with pytest.raises(ValueError, match="damaged.parquet': cannot be read, export them again"):
+                read(damaged, column.path_in_schema.split(".")[0].removeprefix("feature_"))
+    damaged.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged.parquet': cannot be read, export them again"):
+        read_features(damaged, "fc6")

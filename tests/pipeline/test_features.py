@@ -133,6 +133,7 @@ def test_folds_name_the_split_of_the_fold(folded_checkpoint, folded_dataset, tmp
         ({"--split": "tset"}, "split='tset': shards has no video in it"),
         ({"--checkpoint": "absent.ckpt"}, "checkpoint 'absent.ckpt': no such file"),
         ({"--num-clips": "2", "--clip-step": "8"}, "num_clips=2, clip_step=8: give one of them"),
+        ({"--format": "npz"}, "test.parquet': the name of a parquet file; say --format parquet"),
         ({"--clip-step": "0"}, "clip_step=0: must be at least 1"),
         ({"--whole": "true", "--clip-step": "4"}, "clip_step=4, whole=True: give one of them"),
         ({"--whole": "true"}, "clips of any length, for whole videos: the C3D of"),

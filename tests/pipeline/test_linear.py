@@ -175,13 +175,15 @@ def test_clips_of_a_video_are_averaged(tmp_path):
         ({"groups": ["g1", "g2"] + ["other"] * 28}, "share 0 of the 30 test videos and 2 groups"),
         ({"checkpoint_sha256": "bb", "checkpoint": "b.ckpt"}, r"of different checkpoints \(a.ckpt, b.ckpt\)"),
         ({"layer": "fc7"}, r"of different layers \(fc6, fc7\)"),
+        ({"sampling": {"fps": 12.5, "num_clips": 10}}, r"of different clips \(fps 25.0, 12.5\)"),
         ({"classes": ["jump", "run", "swim"]}, "different classes: only .* has 'walk'; only .* has 'swim'"),
         ({"classes": ["run", "jump", "walk"]}, "their order differs, class 0 is 'jump' and 'run'"),
     ],
 )
 def test_files_that_do_not_go_together_are_refused(tmp_path, changes, message):
-    train = write_features(tmp_path / "train.parquet", *clouds(90, 0))
-    test = write_features(tmp_path / "test.parquet", *clouds(30, 1), **({"first": 1000} | changes))
+    about = {"sampling": {"fps": 25.0, "num_clips": 3}}
+    train = write_features(tmp_path / "train.parquet", *clouds(90, 0), **about)
+    test = write_features(tmp_path / "test.parquet", *clouds(30, 1), **({"first": 1000} | about | changes))
     with pytest.raises(ValueError, match=message):
         linear(tmp_path / "out", train, test)
     assert not (tmp_path / "out").exists()
@@ -243,6 +245,9 @@ def test_nearest_neighbors_need_no_weights(files, tmp_path, capsys):
     assert report["top1"] == pytest.approx((model.predict(test) == truth).mean(), abs=0.07)  # votes of one weight
     assert not (tmp_path / "out" / "weights.safetensors").exists()
     assert (tmp_path / "out" / "report.html").is_file()
+    assert main([*words, "--classifier", "knn", "--neighbors", "500"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["provenance"]["neighbors"] == 90, "all that there are"
 
 
 def test_protocols_set_what_nobody_else_does(files, tmp_path):
