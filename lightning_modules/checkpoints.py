@@ -4,6 +4,7 @@ Plain data, tensors, and classes from packages that are allowed: nothing else is
 """
 
 import importlib
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -129,6 +130,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds: of pickle, of zip, its own
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch advises to trust the file then
+            cause = "not plain data and tensors"
         raise ValueError(f"checkpoint {str(path)!r} cannot be read, is it whole and a checkpoint? ({cause})") from error
     if not isinstance(checkpoint, dict) or "classifier" not in checkpoint or "state_dict" not in checkpoint:
         raise ValueError(

@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules.batch import ClipBatch
 from datamodules.decoding import DecodeError, describe_decoder
 from datamodules.video import Decoder
+from datamodules.video_files import VIDEO_SUFFIXES
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.fetching import find_published
 from pipeline.annotate import annotate_video
@@ -98,12 +99,15 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     """Where the annotated copy of each video goes.
 
     Raises:
-        ValueError: one file for several videos, two videos that would go to one file, or a copy in place of a video.
+        ValueError: not an mp4 file, one file for several videos, two videos that would go to one file, or a copy in
+            place of a video.
     """
     if annotate is None:
         return [None] * len(paths)
     if annotate.suffix == ".mp4" and len(paths) > 1:
         raise ValueError(f"annotate={str(annotate)!r}: {len(paths)} videos cannot go into one file; give a folder")
+    if annotate.suffix != ".mp4" and annotate.suffix.lower() in VIDEO_SUFFIXES and not annotate.is_dir():
+        raise ValueError(f"annotate={str(annotate)!r}: copies are mp4 files; end the name in .mp4, or give a folder")
     copies = [annotate] if annotate.suffix == ".mp4" else [annotate / f"{path.stem}.mp4" for path in paths]
     twice = [copy for copy in copies if copies.count(copy) > 1]
     if twice:

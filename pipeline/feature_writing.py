@@ -39,8 +39,8 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: Tables) -> None:
     split = [f"{name}.list.element" for name in features]  # bytes of the same place side by side: a little smaller
     others = [name for name in schema.names if name not in features]
     options = {"compression": "zstd", "use_dictionary": others, "use_byte_stream_split": split}
-    options["write_page_checksum"] = True  # or a flipped bit is just another number
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    # Without checksums a flipped bit makes other numbers.
+    with pq.ParquetWriter(path, schema, write_page_checksum=True, **options) as writer:
         for table in tables():
             writer.write_table(table)
 

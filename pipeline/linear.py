@@ -70,6 +70,8 @@ def linear(
     if neighbors < 1:
         raise ValueError(f"neighbors={neighbors}: must be at least 1")
     judge = Judge(classifier or preset.get("classifier", "svm"), c, class_weight, neighbors, allow_overlap, began)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={str(out)!r}: is a file; give a folder for the results")
     room = _nearest_folder(out)
     if features is None:
         if train is None or test is None or data is not None or fold is not None:

@@ -164,7 +164,8 @@ def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
         values = [of.get(name) for of in clips]
         if values[0] != values[1]:
             raise ValueError(
-                f"{train.path} and {test.path} are of different clips ({name} {values[0]}, {values[1]}): export both alike"
+                f"{train.path} and {test.path} are of different clips ({name} {values[0]}, {values[1]}): "
+                "export both alike"
             )
     refuse_other_classes(train.provenance["classes"], test.provenance["classes"], str(train.path), str(test.path))
 

@@ -89,6 +89,7 @@ th { font-weight: 500; text-align: left; }
 .confusion td { min-width: 2.15rem; height: 2.15rem; padding: 0 .2rem; text-align: center; border-radius: 4px;
   background: color-mix(in oklab, var(--wrong) calc(9% + var(--s, 0) * var(--most)), var(--card)); }
 .confusion.few td { min-width: 5.5rem; height: 3.6rem; font-size: 1.0625rem; }
+.confusion thead td { background: none; }
 .confusion td.none { background: var(--track); opacity: .55; }
 .confusion td.hit { background: color-mix(in oklab, var(--right) calc(9% + var(--s, 0) * var(--most)), var(--card));
   outline: 1.5px solid var(--right); outline-offset: -1.5px; font-weight: 650; }

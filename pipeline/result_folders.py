@@ -1,7 +1,10 @@
 """Where results go if nobody says."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+_EVERY_RUN_HAS = re.compile(r"(last|best|step[-=]\d+)\.ckpt")
 
 
 def default_folder(checkpoint: Path, split: str, fold: str | None) -> Path:
@@ -16,10 +19,21 @@ def folder_of_folds(checkpoint: Path, split: str) -> Path:
     return parent / f"{checkpoint.stem.replace('{fold}', '').strip('-_') or 'checkpoint'}-{split}-folds"
 
 
+def title_of(checkpoint: Path) -> str:
+    """How a page calls a checkpoint: by its name, with its run's folder where every run has one of that name."""
+    name = checkpoint.name
+    return f"{_run_folder(checkpoint)}/{name}" if _EVERY_RUN_HAS.fullmatch(name) else name
+
+
+def _run_folder(checkpoint: Path) -> str:
+    folder = checkpoint.absolute().parent
+    return (folder.parent if folder.name == "checkpoints" else folder).name
+
+
 def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
-    """A folder's name for each checkpoint: its stem; with its folder's where those are alike; else numbered."""
+    """A folder's name for each checkpoint: its stem; with its run's where those are alike; else numbered."""
     stems = [path.stem for path in checkpoints]
     if len(set(stems)) == len(stems):
         return stems
-    longer = [f"{path.absolute().parent.name}-{path.stem}" for path in checkpoints]
+    longer = [f"{_run_folder(path)}-{path.stem}" for path in checkpoints]
     return longer if len(set(longer)) == len(longer) else [f"{n}-{name}" for n, name in enumerate(longer, 1)]

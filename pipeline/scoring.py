@@ -17,6 +17,7 @@ from pipeline.judged import Judged
 from pipeline.predictions import PREDICTIONS_NAME, prediction_schema, prediction_table, read_predictions
 from pipeline.rank_tables import RankTables
 from pipeline.report import FILES, write_report_of
+from pipeline.result_folders import title_of
 from pipeline.results import print_report
 from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip
 
@@ -170,7 +171,7 @@ def _report(
     if not missing:  # the model's metrics do not know of videos that it was not given
         more["logged"] = logged
     of_fold = "" if provenance["fold"] is None else f", fold {provenance['fold']}"
-    title = f"{checkpoint.name} on {provenance['dataset']}, {provenance['split']}{of_fold}"
+    title = f"{title_of(checkpoint)} on {provenance['dataset']}, {provenance['split']}{of_fold}"
     report = write_report_of(folder, judged, title, more, videos.index, how.seed)
     step, whole = views["clip_step"], views["test_sampling"] == "whole"
     extra = {"views": "whole videos" if whole else f"{step} frames apart" if step else str(of_each)}

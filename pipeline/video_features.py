@@ -83,7 +83,8 @@ def read_videos(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a file of features, damaged, features that are not finite, or too many whose rows are not in order.
+        ValueError: not a file of features, or damaged; features that are not finite, or too many whose rows are not
+            in order.
     """
     about = read_provenance(path)
     column, shape = find_layer(about, layer, path)

@@ -8,6 +8,7 @@ import types
 import typing
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
@@ -132,13 +133,20 @@ def explain(error: BaseException) -> str:
         error: what the command raised.
 
     Returns:
-        The error's own message; of one that jsonargparse wrapped, the option and the innermost message.
+        The error's own message; of one that jsonargparse wrapped, the option and the innermost message; of one of the
+        system's, the file and what is wrong with it.
+
+    >>> explain(FileExistsError(17, "File exists", "out"))
+    "'out': file exists"
     """
     message = str(error)
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, Path)):
+        return f"{str(error.filename)!r}: {error.strerror.lower()}"  # without [Errno 2]
     wrapped = isinstance(error, ArgumentError) or "Union subtypes" in message or "Call to compute_fn" in message
     innermost = error
     while wrapped and innermost.__cause__ is not None:
         innermost = innermost.__cause__
     text = " ".join(str(innermost).split())
+    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", r"\2 is none of \1", text)
     option = re.match(r'Parser key "([^"]+)"', message)
     return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text

@@ -143,12 +143,13 @@ def test_files_in_batches_and_one_by_one_are_told_the_same(motion_checkpoint, mo
         (["x.mp4"], "give either --checkpoint, a file, or --weights"),
         (["x.mp4", "--weights", "i3d"], "videos=x.mp4: there is no such file or folder"),
         ([".", "--weights", "i3d"], "videos=.: no video in this folder"),
+        (["x.mp4", "--weights", "i3d", "--annotate", "y.avi"], "annotate='y.avi': copies are mp4 files"),
         (["x.mp4", "--weights", "i3d", "--top", "0"], "top=0: must be at least 1"),
     ],
 )
 def test_bad_input_costs_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if words == ["x.mp4"]:
+    if words == ["x.mp4"] or "--annotate" in words:
         (tmp_path / "x.mp4").write_bytes(b"")
     assert main(["classify", *words]) == 2
     assert message in capsys.readouterr().err

@@ -25,7 +25,7 @@ from pipeline.evaluate import evaluate
 from pipeline.predictions import provenance_of, read_predictions
 from pipeline.presets import with_preset
 from pipeline.report import FILES
-from pipeline.result_folders import default_folder, distinct_names, folder_of_folds
+from pipeline.result_folders import default_folder, distinct_names, folder_of_folds, title_of
 from tests.pipeline.conftest import fit
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -154,10 +154,12 @@ def test_folds(folded_checkpoint, folded_dataset, tmp_path):
         ({"--split": "tset"}, "split='tset': shards has no video in it, only in test, train, val"),
         ({"--fold": "0"}, "fold=0: shards wants no fold"),
         ({"--checkpoint": "absent.ckpt"}, "checkpoint 'absent.ckpt': no such file"),
-        ({"--checkpoint": __file__}, "cannot be read, is it whole and a checkpoint?"),
+        ({"--checkpoint": __file__}, "cannot be read, is it whole and a checkpoint? (not plain data and tensors)"),
         ({"--data": "absent"}, "absent: there is no such folder"),
         ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
         ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
+        ({"--preset": "tsn"}, "preset: tsn is none of 'lrcn', 'c3d', 'i3d', '10x3'"),
+        ({"--out": __file__}, "test_evaluate.py': file exists"),
         ({"--devices": "0"}, "devices=0: must be at least 1"),
         ({"--devices": "2"}, "devices=2: works from the command line"),
     ],
@@ -323,6 +325,9 @@ def test_several_checkpoints_get_a_folder_each_and_are_compared(motion_checkpoin
 def test_names_of_folders():
     assert distinct_names([Path("a/x.ckpt"), Path("b/y.ckpt")]) == ["x", "y"]
     assert distinct_names([Path("a/x.ckpt"), Path("b/x.ckpt")]) == ["a-x", "b-x"]
+    assert distinct_names([Path("a/checkpoints/x.ckpt"), Path("b/checkpoints/x.ckpt")]) == ["a-x", "b-x"]
+    names = {"a/checkpoints/last.ckpt": "a/last.ckpt", "a/best.ckpt": "a/best.ckpt", "a/i3d.ckpt": "i3d.ckpt"}
+    assert {path: title_of(Path(path)) for path in names} == names
     assert distinct_names([Path("a/x.ckpt"), Path("a/x.ckpt")]) == ["1-a-x", "2-a-x"]
     assert folder_of_folds(Path("runs/fold{fold}/best.ckpt"), "test") == Path("runs/best-test-folds")
     assert folder_of_folds(Path("runs/fold{fold}.ckpt"), "test") == Path("runs/fold-test-folds")

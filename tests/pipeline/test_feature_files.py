@@ -149,8 +149,8 @@ def test_one_flipped_bit_is_found_and_the_file_named(parquet, tmp_path):
     for place in (middle, middle + 1, middle + 2):
         damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         for read in (read_features, read_videos):
-            with pytest.raises(ValueError, match="damaged.parquet': cannot be read, export them again"):
+            with pytest.raises(ValueError, match=r"damaged\.parquet': cannot be read, export them again"):
                 read(damaged, column.path_in_schema.split(".")[0].removeprefix("feature_"))
     damaged.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="damaged.parquet': cannot be read, export them again"):
+    with pytest.raises(ValueError, match=r"damaged\.parquet': cannot be read, export them again"):
         read_features(damaged, "fc6")

@@ -78,6 +78,8 @@ def test_it_reads_well(page, window, width, dark):
     ratio, text = window.run(_CONTRAST)
     assert ratio >= 4.5, text
     assert window.run(_LOADED) == 12
+    corner = "getComputedStyle(document.querySelector('.confusion thead td')).backgroundColor"
+    assert window.run(corner) == "rgba(0, 0, 0, 0)", "the corner counts nothing"
     background = window.run("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(18, 22, 28)" if dark else "rgb(251, 250, 247)")
 
