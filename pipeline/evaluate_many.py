@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datamodules.opening import open_manifest
 from lightning_modules.checkpoints import read_checkpoint
 from pipeline.compare import COMPARISON_NAME, compare_judged, print_comparison, write_comparison
-from pipeline.fold_reports import checkpoint_of_fold, over_folds, print_folds
-from pipeline.judged import Judged
+from pipeline.fold_reports import checkpoint_of_fold, over_folds, print_folds, said_of_folds
+from pipeline.judged import Judged, joined
 from pipeline.predictions import REPORT_NAME
 from pipeline.report import FILES, write_results
 from pipeline.result_folders import default_folder, distinct_names, folder_of_folds
@@ -57,11 +55,7 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
     dataset = first.judged.provenance["dataset"]
     pooled = pool_folds({fold: one.judged for fold, one in done.items()})
     if pooled is not None:
-        mean, spread = (100 * summary[f"top1_{name}"] for name in ("mean", "std"))
-        said = (
-            f"All folds together. Mean over the {len(done)} folds: top-1 {mean:.1f} %, standard deviation {spread:.1f}."
-        )
-        more = {"notes": [said], "views": first.report["views"], **summary}
+        more = {"notes": [said_of_folds(summary)], "views": first.report["views"], **summary}
         report = write_results(
             folder, pooled, f"{len(done)} folds on {dataset}, {split}", more, first.videos.index, how.seed
         )
@@ -76,10 +70,8 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
 def pool_folds(folds: dict[str, Judged]) -> Judged | None:
     """The videos of all folds as one result; None where two folds share a video."""
     many = list(folds.values())
-    keys = [key for judged in many for key in judged.keys]
-    if len(set(keys)) < len(keys):
-        return None
     about = many[0].provenance
+    total = sum(len(judged.keys) for judged in many)
     checkpoints = {fold: judged.provenance["checkpoint_sha256"] for fold, judged in folds.items()}
     overlaps = [judged.provenance["overlap"] for judged in many if judged.provenance["overlap"]]
     counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "content", "groups")}
@@ -88,15 +80,8 @@ def pool_folds(folds: dict[str, Judged]) -> Judged | None:
         "average", "training_videos_known", "classes", "versions",
     )  # fmt: skip
     provenance: dict[str, Any] = {name: about[name] for name in same}
-    provenance |= {"checkpoints_sha256": checkpoints, "overlap": counts | {"of": len(keys)} if overlaps else None}
-    return Judged(
-        scores=np.concatenate([np.asarray(judged.scores) for judged in many]),
-        labels=np.concatenate([np.asarray(judged.labels) for judged in many]),
-        class_names=many[0].class_names,
-        keys=keys,
-        groups=[group for judged in many for group in judged.groups],
-        provenance=provenance,
-    )
+    provenance |= {"checkpoints_sha256": checkpoints, "overlap": counts | {"of": total} if overlaps else None}
+    return joined(many, provenance)
 
 
 def fold_trained_in(path: Path) -> str | None:

@@ -32,6 +32,13 @@ def over_folds(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+def said_of_folds(summary: Mapping[str, Any]) -> str:
+    """Mean and spread as a sentence, for the page of all videos."""
+    mean, spread = (100 * summary[f"top1_{name}"] for name in ("mean", "std"))
+    count = len(summary["folds"])
+    return f"All folds together. Mean over the {count} folds: top-1 {mean:.1f} %, standard deviation {spread:.1f}."
+
+
 def print_folds(title: str, summary: Mapping[str, Any]) -> None:
     """The folds as a small table on standard output."""
     table = Table(title=title)

@@ -65,7 +65,7 @@ def read_judged(path: Path) -> Judged:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a file of predictions.
+        ValueError: not a file of predictions, or a damaged one.
     """
     file = path / PREDICTIONS_NAME if path.is_dir() else path
     if not file.is_file():
@@ -76,9 +76,24 @@ def read_judged(path: Path) -> Judged:
         keys, labels = table.column("key").to_pylist(), table.column("label").to_numpy().astype(np.int64)
         groups = table.column("group").to_pylist() if "group" in table.schema.names else [""] * len(keys)
         return Judged(scores, labels, provenance["classes"], keys, groups, provenance)
-    except (pa.ArrowInvalid, KeyError) as error:
+    except (pa.ArrowException, KeyError, OSError) as error:  # OSError: of damaged pages
         cause = str(error).splitlines()[0]
-        raise ValueError(f"predictions {str(file)!r}: not a file that `evaluate` wrote ({cause})") from None
+        raise ValueError(f"predictions {str(file)!r}: not a file that `evaluate` wrote, or damaged ({cause})") from None
+
+
+def joined(many: Sequence[Judged], provenance: Mapping[str, Any]) -> Judged | None:
+    """The videos of several results as one; None where two of them share a video."""
+    keys = [key for judged in many for key in judged.keys]
+    if len(set(keys)) < len(keys):
+        return None
+    return Judged(
+        scores=np.concatenate([np.asarray(judged.scores) for judged in many]),
+        labels=np.concatenate([np.asarray(judged.labels) for judged in many]),
+        class_names=many[0].class_names,
+        keys=keys,
+        groups=[group for judged in many for group in judged.groups],
+        provenance=provenance,
+    )
 
 
 def on_same_videos(many: Sequence[Judged], names: Sequence[str], common: bool = False) -> list[Judged]:

@@ -1,13 +1,16 @@
 """Linear classifiers over all folds of a dataset, from one file of features: mean and spread."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datamodules.shards import DatasetIndex
-from pipeline.fold_reports import over_folds, print_folds
+from pipeline.fold_reports import over_folds, print_folds, said_of_folds
+from pipeline.judged import Judged, joined, read_judged
 from pipeline.linear_judging import Judge, without_classes
 from pipeline.predictions import REPORT_NAME
+from pipeline.report import FILES, write_results
 from pipeline.results import write_report
 from pipeline.trained import library_versions
 from pipeline.video_features import VideoFeatures, choose_split
@@ -20,7 +23,8 @@ def judge_folds(judge: Judge, every: VideoFeatures, index: DatasetIndex, out: Pa
         judge: how.
         every: the features of all videos.
         index: the dataset.
-        out: folder; its own report.json has mean and spread, see `over_folds`, and C by fold.
+        out: folder; its own report.json has mean and spread, see `over_folds`, and C by fold. Where no two folds hold
+            out the same video, its page and tables are of all videos together.
 
     Raises:
         ValueError: videos without features, or that were trained on.
@@ -29,15 +33,35 @@ def judge_folds(judge: Judge, every: VideoFeatures, index: DatasetIndex, out: Pa
     for fold in index.folds:
         known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
         reports[fold] = judge.report(known, asked, out / f"fold-{fold}", index, shown=False)
-    report = over_folds(reports) | {
+    summary = over_folds(reports)
+    report = summary | {
         "C": {fold: one["C"] for fold, one in reports.items()},
         "classifier": judge.classifier,
         "seconds": round(time.monotonic() - judge.began, 1),
         "provenance": without_classes(every.provenance) | {"versions": library_versions()},
     }
-    write_report(out / REPORT_NAME, report)
-    print_folds(f"{judge.classifier} on {every.provenance['layer']}, {every.provenance['dataset']}", report)
+    title = f"{judge.classifier} on {every.provenance['layer']}, {every.provenance['dataset']}"
+    pooled = _pooled(reports, out, report["provenance"])
+    if pooled is not None:
+        told = [f"Fold {fold}: {note}" for fold, one in reports.items() for note in one.get("notes", ())]
+        notes = [said_of_folds(summary), *told]
+        write_results(out, pooled, f"{title}, {len(reports)} folds", report | {"notes": notes}, index)
+    else:
+        write_report(out / REPORT_NAME, report)
+    print_folds(title, report)
     if judge.c == "auto":
         print("C: " + ", ".join(f"{c:g} in fold {fold}" for fold, c in report["C"].items()))
-    print(f"wrote {out / REPORT_NAME}, and report.html and all else of each fold in {out}/fold-*")
+    for name in FILES if pooled is not None else (REPORT_NAME,):
+        print(f"wrote {out / name}")
+    print(f"wrote all else of each fold in {out}/fold-*")
     return report
+
+
+def _pooled(reports: Mapping[str, Mapping[str, Any]], out: Path, about: dict[str, Any]) -> Judged | None:
+    """What the classifiers of all folds said, each of what its fold held out; None where two folds share a video."""
+    many = [read_judged(out / f"fold-{fold}") for fold in reports]
+    about = about | {name: value for name, value in many[0].provenance.items() if name not in ("train", "test", "C")}
+    overlaps = [judged.provenance["overlap"] for judged in many if judged.provenance["overlap"]]
+    counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "groups", "of")}
+    seen = sum(judged.provenance["seen_by_network"] for judged in many)
+    return joined(many, about | {"overlap": counts if overlaps else None, "seen_by_network": seen})

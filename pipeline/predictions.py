@@ -97,7 +97,7 @@ def prediction_table(
 
 def read_predictions(path: Path) -> tuple[NDArray[np.float32], pa.Table]:
     """The scores, float32 (M, K), and the whole table, of a predictions.parquet."""
-    table = pq.read_table(path)
+    table = pq.read_table(path, page_checksum_verification=True)
     return from_fixed_size_lists(table.column("scores")), table
 
 

@@ -132,7 +132,7 @@ def merge_parts(parts: Sequence[Path], path: Path, schema: pa.Schema, keys: Sequ
     """
     seen: list[tuple[str, int]] = []
     with write_aside(path) as temporary:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
             for table in _tables(parts, schema):
                 clips = table.column("clip").to_pylist() if "clip" in schema.names else [0] * len(table)
                 seen += zip(table.column("key").to_pylist(), clips, strict=True)

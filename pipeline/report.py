@@ -65,7 +65,7 @@ def write_results(
         schema, judged.keys, labels, scores, judged.class_names, groups=judged.groups, missing=True
     )
     with write_aside(folder / PREDICTIONS_NAME) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     return write_report_of(folder, judged, title, more, videos, seed)
 
 

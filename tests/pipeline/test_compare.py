@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.__main__ import main
@@ -125,6 +126,16 @@ def test_bad_input_costs_one_line(words, message, tmp_path, monkeypatch, capsys)
     assert main(words) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_named(two, tmp_path):
+    whole, damaged = (two[0] / "predictions.parquet").read_bytes(), tmp_path / "predictions.parquet"
+    column = pq.ParquetFile(two[0] / "predictions.parquet").metadata.row_group(0).column(10)
+    assert column.path_in_schema.startswith("scores")
+    place = column.data_page_offset + column.total_compressed_size // 2
+    damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(ValueError, match=r"predictions\.parquet': not a file that `evaluate` wrote, or damaged"):
+        read_judged(tmp_path)
 
 
 def test_margins_and_probabilities_are_not_mixed(two, tmp_path):

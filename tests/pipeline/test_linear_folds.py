@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.judged import read_judged
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,12 @@ def test_each_fold_is_what_linear_says(exported, folded_checkpoint, folded_datas
     by_fold = {fold: one["top1"] for fold, one in report["folds"].items()}
     assert report["top1_mean"] == pytest.approx(np.mean(list(by_fold.values())))
     assert report["top1_std"] == pytest.approx(np.std(list(by_fold.values()), ddof=1))
+    together = read_judged(tmp_path / "folds")
+    apart = [read_judged(tmp_path / "folds" / f"fold-{fold}") for fold in by_fold]
+    assert list(together.keys) == [key for one in apart for key in one.keys]
+    np.testing.assert_array_equal(together.scores, np.concatenate([one.scores for one in apart]))
+    assert report["num_videos"] == len(together.keys)
+    assert f"top-1 {100 * report['top1_mean']:.1f} %" in (tmp_path / "folds" / "report.html").read_text()
     [fold, *_] = by_fold
     assert main(["linear", *words, "--fold", fold, "--out", str(tmp_path / "one")]) == 0
     for split in ("train", "test"):
