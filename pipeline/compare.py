@@ -47,7 +47,7 @@ def compare_judged(first: Judged, second: Judged, seed: int = 0) -> dict[str, An
     """The comparison of two results on the same videos in the same order, as plain data.
 
     Returns:
-        num_videos, num_groups; for top1, top5 and mean_class_accuracy: first, second, difference (second less first)
+        num_videos, num_groups; missing, how many have no scores in first and second, and count as wrong; for top1, top5 and mean_class_accuracy: first, second, difference (second less first)
         and interval; mcnemar: only_first and only_second (videos that only this one got right), p_value; classes, those
         whose accuracy changed, the largest change first; flips, the videos that one got right and the other wrong.
     """
@@ -58,6 +58,7 @@ def compare_judged(first: Judged, second: Judged, seed: int = 0) -> dict[str, An
     return {
         "num_videos": len(one.labels),
         "num_groups": one.num_groups,
+        "missing": {"first": int(first.missing.sum()), "second": int(second.missing.sum())},
         "interval": {"level": LEVEL, "of": "groups", "draws": DRAWS, "seed": seed},
         **{name: {"first": a, "second": b, "difference": b - a, "interval": intervals[name]} for name, a, b in figures},
         "mcnemar": {"only_first": only_first, "only_second": only_second, "p_value": mcnemar(only_first, only_second)},
@@ -126,6 +127,9 @@ def print_comparison(comparison: dict[str, Any]) -> None:
         f"p = {test['p_value']:.3g} (McNemar, exact)"
     )
     print(f"so {_verdict(comparison)}")
+    for which, missing in comparison["missing"].items():
+        if missing:
+            print(f"not decoded, so counted as wrong in the {which}: {missing} videos")
     for row in comparison["classes"][:_PRINTED]:
         print(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
     left = len(comparison["classes"]) - _PRINTED

@@ -61,6 +61,8 @@ def fuse(
     videos = None if data is None else DatasetIndex.open(data)
     report = write_results(out, judged, title, {"notes": _notes(many, names)}, videos, seed)
     print_report(title, report, {}, [out / name for name in FILES])
+    if report["missing"]:
+        print(f"without scores in one of them, so counted as wrong: {', '.join(report['missing'])}")
     for share, name in zip(shares, names, strict=True):
         print(f"{share:.0%} of {name}")
 

@@ -38,6 +38,7 @@ def test_a_comparison_by_hand():
     ]
     lost = answers([0, 1, 1, 0])
     lost.scores[0] = np.nan
+    assert compare_judged(lost, answers([0, 1, 1, 0]))["missing"] == {"first": 1, "second": 0}
     assert compare_judged(lost, answers([0, 1, 1, 0]))["flips"][0] | {"key": ""} == {
         "key": "", "label": "x", "first": None, "second": "x", "right": "second"
     }  # fmt: skip
@@ -132,7 +133,7 @@ def test_a_damaged_file_is_named(two, tmp_path):
     whole, damaged = (two[0] / "predictions.parquet").read_bytes(), tmp_path / "predictions.parquet"
     column = pq.ParquetFile(two[0] / "predictions.parquet").metadata.row_group(0).column(10)
     assert column.path_in_schema.startswith("scores")
-    place = column.data_page_offset + column.total_compressed_size // 2
+    place = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size // 2
     damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(ValueError, match=r"predictions\.parquet': not a file that `evaluate` wrote, or damaged"):
         read_judged(tmp_path)
