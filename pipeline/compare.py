@@ -47,8 +47,8 @@ def compare_judged(first: Judged, second: Judged, seed: int = 0) -> dict[str, An
     """The comparison of two results on the same videos in the same order, as plain data.
 
     Returns:
-        num_videos, num_groups; missing, how many have no scores in first and second, and count as wrong; for top1, top5 and mean_class_accuracy: first, second, difference (second less first)
-        and interval; mcnemar: only_first and only_second (videos that only this one got right), p_value; classes, those
+        num_videos, num_groups; missing: how many have no scores in first and in second, and count as wrong; for top1,
+        top5 and mean_class_accuracy: first, second, difference (second less first) and interval; mcnemar: only_first and only_second (videos that only this one got right), p_value; classes, those
         whose accuracy changed, the largest change first; flips, the videos that one got right and the other wrong.
     """
     one, other = outcomes_of(first), outcomes_of(second)
@@ -129,7 +129,7 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     print(f"so {_verdict(comparison)}")
     for which, missing in comparison["missing"].items():
         if missing:
-            print(f"not decoded, so counted as wrong in the {which}: {missing} videos")
+            print(f"videos without scores in the {which}, so counted as wrong: {missing}")
     for row in comparison["classes"][:_PRINTED]:
         print(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
     left = len(comparison["classes"]) - _PRINTED
