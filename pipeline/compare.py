@@ -48,8 +48,9 @@ def compare_judged(first: Judged, second: Judged, seed: int = 0) -> dict[str, An
 
     Returns:
         num_videos, num_groups; missing: how many have no scores in first and in second, and count as wrong; for top1,
-        top5 and mean_class_accuracy: first, second, difference (second less first) and interval; mcnemar: only_first and only_second (videos that only this one got right), p_value; classes, those
-        whose accuracy changed, the largest change first; flips, the videos that one got right and the other wrong.
+        top5 and mean_class_accuracy: first, second, difference (second less first) and interval; mcnemar: only_first
+        and only_second (videos that only this one got right), p_value; classes, those whose accuracy changed, the
+        largest change first; flips, the videos that one got right and the other wrong.
     """
     one, other = outcomes_of(first), outcomes_of(second)
     intervals = difference_intervals(one, other, seed)
