@@ -160,7 +160,7 @@ def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
                 f"{train.path} and {test.path} are of different {word} ({shown[0]}, {shown[1]}): export both alike"
             )
     clips = [_clip_settings(of.provenance) for of in (train, test)]
-    for name in sorted(set(clips[0]) | set(clips[1])):
+    for name in sorted((set(clips[0]) & set(clips[1])) | {"max_frames"}):  # of whole videos alone; others came later
         values = [of.get(name) for of in clips]
         if values[0] != values[1]:
             raise ValueError(
