@@ -2,11 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.ordinary_priority import is_real_time
 from tests.s3_server import s3_server  # noqa: F401 # a fixture, one server for all
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,6 +21,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Hypothesis fails an example that takes 0.2 s, which on a busy machine any may.
 settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
+
+
+@pytest.fixture(autouse=True)
+def ordinary_scheduling() -> Iterator[None]:
+    """A test must not leave this process, and all that it starts, in front of all others."""
+    yield
+    assert not is_real_time(), "a library gave this process real-time priority: see tests/ordinary_priority.py"
 
 
 @pytest.fixture(scope="session")

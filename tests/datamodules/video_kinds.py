@@ -7,6 +7,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from tests.ordinary_priority import ordinary_priority
+
 INSTALLED = ["pyav", *(name for name in ("decord", "torchcodec") if importlib.util.find_spec(name))]
 
 
@@ -51,7 +53,7 @@ def encode(
     """
     file = io.BytesIO()
     time_base = Fraction(1, 1000) if times else Fraction(1, 25)
-    with av.open(file, "w", format=container) as output:
+    with ordinary_priority(), av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         stream.options = {name.replace("_", "-"): str(value) for name, value in options.items()}

@@ -12,6 +12,7 @@ import numpy as np
 
 from datamodules.decoding import DecodeError, decode_frames, probe
 from datamodules.encoding import EncodeProfile, inspect, transcode
+from tests.ordinary_priority import ordinary_priority
 
 COUNT, WIDTH, HEIGHT = 20, 64, 48
 SOURCES = {
@@ -51,7 +52,7 @@ def _encode(codec: str, container: str, options: dict[str, str], fragmented: boo
     file = io.BytesIO()
     muxing = {"movflags": "frag_keyframe+empty_moov"} if fragmented else {}
     y, x = np.mgrid[:HEIGHT, :WIDTH]
-    with av.open(file, "w", format=container, container_options=muxing) as output:
+    with ordinary_priority(), av.open(file, "w", format=container, container_options=muxing) as output:
         stream = output.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt, stream.options = WIDTH, HEIGHT, "yuv420p", options
         stream.codec_context.gop_size, stream.codec_context.thread_count = 8, 1
