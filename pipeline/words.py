@@ -147,6 +147,11 @@ def explain(error: BaseException) -> str:
     while wrapped and innermost.__cause__ is not None:
         innermost = innermost.__cause__
     text = " ".join(str(innermost).split())
-    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", r"\2 is none of \1", text)
+    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _one_of, text)
     option = re.match(r'Parser key "([^"]+)"', message)
     return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
+
+
+def _one_of(match: re.Match[str]) -> str:
+    names = match[1].replace("'", "")
+    return f"must be one of {names}, not {match[2]}"

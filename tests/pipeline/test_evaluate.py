@@ -158,7 +158,7 @@ def test_folds(folded_checkpoint, folded_dataset, tmp_path):
         ({"--data": "absent"}, "absent: there is no such folder"),
         ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
         ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
-        ({"--preset": "tsn"}, "preset: tsn is none of 'lrcn', 'c3d', 'i3d', '10x3'"),
+        ({"--preset": "tsn"}, "preset: must be one of lrcn, c3d, i3d, 10x3, not tsn"),
         ({"--out": __file__}, "test_evaluate.py': file exists"),
         ({"--devices": "0"}, "devices=0: must be at least 1"),
         ({"--devices": "2"}, "devices=2: works from the command line"),

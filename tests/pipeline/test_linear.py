@@ -203,7 +203,7 @@ def test_an_overlap_that_is_allowed_is_told(files, tmp_path, capsys):
         ({"--test": __file__}, "not a Parquet file"),
         ({"--C": "0"}, "C=0.0: must be above 0, or 'auto'"),
         ({"--C": "much"}, "C"),
-        ({"--classifier": "forest"}, "classifier: forest is none of 'svm', 'logistic', 'knn'"),
+        ({"--classifier": "forest"}, "classifier: must be one of svm, logistic, knn, not forest"),
         ({"--out": __file__}, "test_linear.py': is a file; give a folder for the results"),
     ],
 )
