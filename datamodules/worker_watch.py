@@ -88,7 +88,9 @@ class WorkerWatch:
 
     def _begin(self, loader: "DataLoader[Any]") -> Iterator[Any]:
         others = set(multiprocessing.active_children())
-        with nullcontext() if self._workers and loader.persistent_workers else _interrupts_waiting():
+        started = self._workers and loader.persistent_workers
+        method = (loader.multiprocessing_context or multiprocessing).get_start_method()
+        with nullcontext() if started else _interrupts_waiting(method):
             batches = iter(loader)
         # Those of a first epoch stay for the next: there are new ones once.
         self._workers |= {p.pid: p for p in multiprocessing.active_children() if p not in others and p.pid is not None}
@@ -172,12 +174,14 @@ class WorkerWatch:
 
 
 @contextmanager
-def _interrupts_waiting() -> Iterator[None]:
+def _interrupts_waiting(start_method: str) -> Iterator[None]:
     """Ctrl-C reaches this process when the block ends, and never the processes that are started in it.
 
     A worker takes seconds to start, and until it is in Python code of ours nothing else keeps the signal from it.
     """
-    resource_tracker.ensure_running()  # where it is started within the block, Python lets the signal through after that
+    if start_method != "fork":
+        # Started within the block, as it is with the first such worker, it would have Python let the signal through.
+        resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -25,7 +25,7 @@ if __name__ == "__main__":
     worker = multiprocessing.get_context(sys.argv[1]).Process(target=os.kill, args=(0, signal.SIGINT))
     os.setpgrp()
     signal.signal(signal.SIGINT, lambda *_: None)  # for this process alone; ignoring it would be inherited
-    with _interrupts_waiting():
+    with _interrupts_waiting(sys.argv[1]):
         worker.start()
     worker.join()
     sys.exit(worker.exitcode)

@@ -15,7 +15,7 @@ from datamodules.shards import DatasetIndex
 from tests.datamodules.flaky_server import serving
 
 COMMAND = """
-    fit --config pipeline/configs/demo.yaml --trainer.max_epochs 1 --trainer.logger false
+    fit --config pipeline/configs/demo.yaml --trainer.max_epochs 20 --trainer.logger false
     --trainer.enable_checkpointing false --trainer.devices 2 --trainer.strategy ddp --data.init_args.num_workers 1
     --data.init_args.batch_size 2 --trainer.num_sanity_val_steps 0
 """
