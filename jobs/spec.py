@@ -233,11 +233,9 @@ def what_is_not_yaml(error: Exception) -> str:
 
 
 def kind_in_words(name: str) -> str | None:
-    """What the value of a field must be, for people; None for what is no field."""
+    """What the value of a field must be, for people; None for no field, and for a choice, which says so itself."""
     hint = typing.get_type_hints(JobSpec).get(name)
     kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
-    if typing.get_origin(hint) is Literal:
-        return f"one of {', '.join(typing.get_args(hint))}"
     words: dict[Any, str] = {int: "a whole number", float: "a number", str: "text (a number in quotes)"}
     words |= {dict[str, str]: "names with texts, such as {NAME: text} (numbers in quotes)"}
     words |= {list[str]: "a list of texts, such as [a, b]"}
