@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,9 @@ def prepare(
     classes: Path | None = None,
     short_side: int | list[int] = 256,
     fps: float | None = None,
+    crf: int = 23,
+    key_frame_interval: int = 16,
+    fast_decode: bool = True,
     copy: bool = False,
     min_frames: int = 1,
     videos_per_shard: int = 128,
@@ -95,7 +98,8 @@ def prepare(
     for bound, value in (("videos_per_shard", videos_per_shard), ("shard_bytes", shard_bytes)):
         if value < 1:
             raise PackError(f"{bound}={value}: must be at least 1")
-    profiles = _profiles(short_side, fps, copy)
+    encode = EncodeProfile(fps=fps, crf=crf, key_frame_interval=key_frame_interval, fast_decode=fast_decode)
+    profiles = _profiles(short_side, encode, copy)
     largest = profiles[0] if profiles else None
     listed = read_annotations(format, annotations, videos, split, classes)
     class_names = order_classes((record.label for record in listed.records), listed.classes, classes)
@@ -195,18 +199,23 @@ def _folder_of(annotations: Sequence[Path] | None) -> Path:
     return first if first.is_dir() else first.parent
 
 
-def _profiles(short_side: int | Sequence[int], fps: float | None, copy: bool) -> list[EncodeProfile]:
+def _profiles(short_side: int | Sequence[int], encode: EncodeProfile, copy: bool) -> list[EncodeProfile]:
     """One profile a rendition, from larger to smaller; none where nothing is encoded."""
     sides = [short_side] if isinstance(short_side, int) else list(short_side)
     shown = " ".join(map(str, sides))
     if not sides:
         raise PackError("short_side is empty: give the pixels of the shorter side")
-    if copy and len(sides) > 1:
-        raise PackError(f"short_side={shown}: --copy stores videos as they are, in one size; leave one of the two out")
     if len(set(sides)) < len(sides):
         raise PackError(f"short_side={shown}: give each size once")
-    profiles = [EncodeProfile(short_side=side, fps=fps) for side in sorted(sides, reverse=True)]
-    return [] if copy else profiles
+    profiles = [replace(encode, short_side=side) for side in sorted(sides, reverse=True)]
+    if not copy:
+        return profiles
+    asked = {**profiles[0].as_dict(), "short_side": shown}
+    plain = {**EncodeProfile().as_dict(), "short_side": str(EncodeProfile.short_side)}
+    for setting in asked:
+        if asked[setting] != plain[setting]:
+            raise PackError(f"{setting}={asked[setting]}: --copy stores videos as they are; leave one of the two out")
+    return []
 
 
 def _options(

@@ -4,12 +4,14 @@ What is known is the size of the file and, from some lists, the seconds of its a
 of two, times what the profile asks for:
 
     bytes = min(0.45 * file size, 60,000 * seconds) * detail + 4096
-    detail = (short_side / 256) ** 1.3 * min(fps / 30, 1) ** 0.33 * 2 ** ((23 - crf) / 6)
+    detail = (short_side / 256) ** 1.3 * min(fps / 30, 1) ** 0.33 * 2 ** ((23 - crf) / 6) * coding
+    coding = (1 + 3.2 / key_frame_interval) / 1.2 * (1.12 if fast_decode else 1)
 
 Without seconds the first of the two stands alone; a rate of its own (`fps` null) counts as 30. The constants are fitted
 to 9 Kinetics clips and 75 of surveillance_fights at short sides 256, 128 and 64: by size alone all of them together are
 guessed 1.2 to 1.5 times too large, with seconds 0.8 to 0.9 times; a single one 3 times too small to 12 times too large.
-The rule of crf is x264's: 6 more halve the bytes. 4096 are for a description and the blocks of the tar.
+The rule of crf is x264's: 6 more halve the bytes. What `coding` costs was measured on 8 Kinetics clips at 256 and 128
+(benchmarks/README.md, "key frames, entropy coding and size"). 4096 are for a description and the blocks of the tar.
 """
 
 import math
@@ -23,6 +25,7 @@ from datamodules.encoding import EncodeProfile
 MEMBER_BYTES = 4096
 _SHARE_OF_FILE = 0.45
 _BYTES_PER_SECOND = 60_000
+_FAST_DECODE = 1.12
 _THREADS = 16  # a network file system answers many at once
 _BATCH = 500
 
@@ -44,7 +47,8 @@ def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile 
         size = min(size, _BYTES_PER_SECOND * (record.time_end - (record.time_start or 0.0)))
     rate = 1.0 if profile.fps is None else math.pow(min(profile.fps / 30, 1.0), 0.33)
     detail = math.pow(profile.short_side / 256, 1.3) * rate * math.pow(2, (23 - profile.crf) / 6)
-    return round(size * detail) + MEMBER_BYTES
+    coding = (1 + 3.2 / profile.key_frame_interval) / 1.2 * (_FAST_DECODE if profile.fast_decode else 1.0)
+    return round(size * detail * coding) + MEMBER_BYTES
 
 
 def file_sizes(paths: Sequence[str]) -> list[int]:

@@ -65,6 +65,14 @@ def test_encoded_frames_have_key_frames_where_asked_and_no_reordering():
     assert probe(data) == VideoInfo(20, 25.0, 64, 48, 0.8, 0, "h264")
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_takes_long_to_decode_is_left_out_unless_wanted(fast):
+    data = transcode(encode_frames(gray_steps(4), 10.0), EncodeProfile(short_side=48, fast_decode=fast)).data
+    settings = [b"cabac=0", b"deblock=0", b"weightp=0"] if fast else [b"cabac=1", b"deblock=1", b"weightp=1"]
+    assert all(setting in data for setting in settings)  # x264 writes its settings into the file
+    assert numbers(data) == [0, 1, 2, 3]
+
+
 def test_a_cut_in_the_scene_adds_no_key_frame():
     generator = np.random.default_rng(0)
     frames = [np.broadcast_to(generator.integers(0, 256, 3, np.uint8), (48, 64, 3)) for _ in range(16)]
@@ -308,4 +316,5 @@ def test_the_profile_is_plain_data():
         "key_frame_interval": 16,
         "crf": 23,
         "preset": "veryfast",
+        "fast_decode": True,
     }

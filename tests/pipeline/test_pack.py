@@ -1,6 +1,7 @@
 """Packing real small videos: what is kept, what is refused, and the same bytes for any number of processes."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -117,6 +119,18 @@ def test_copy_keeps_the_original_bytes(originals: Path, tmp_path: Path) -> None:
     assert index.manifest.encode == {"copy": True, "min_frames": 1}
 
 
+def test_what_is_said_of_the_encoding_is_done_and_recorded(originals: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "out", [originals / "list.csv"], crf=40, key_frame_interval=4, fast_decode=False)
+    index = DatasetIndex.open(tmp_path / "out")
+    asked = {"crf": 40, "key_frame_interval": 4, "fast_decode": False}
+    assert {name: index.manifest.encode[name] for name in asked} == asked
+    data = index.read_video(0)
+    assert all(setting in data for setting in (b"crf=40", b"cabac=1"))  # x264 writes its settings into the file
+    with av.open(io.BytesIO(data)) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    assert keys == [number % 4 == 0 for number in range(len(keys))]
+
+
 def test_folds(originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (tmp_path / "folds.csv").open("w") as file:
         file.write("path,label,group,fold\n")
@@ -173,6 +187,7 @@ def test_what_cannot_be_read_is_refused_with_its_reason(videos: Path, shared_dir
         "unreadable",
         "truncated",
         "absent",
+        "no video stream",  # cut where its header would list the tracks
     }
     assert found["walk/4.mp4"] in ("unreadable", "truncated", "damaged", "no video stream", "no frames")
     assert len(keys(tmp_path / "out")) == NUM_VIDEOS - 7

@@ -1,6 +1,7 @@
 """Shards bounded in videos and bytes, the guess that this rests on, and the cut that later runs keep."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,15 @@ def test_the_guess_by_hand() -> None:
     def guess(file_bytes: int, profile: EncodeProfile | None, end: float | None = None) -> int:
         return estimate_bytes(VideoRecord("a", "a", "x", "train", "g", 0.0, end), file_bytes, profile)
 
-    assert guess(1_000_000, EncodeProfile()) == 450_000 + 4096
-    assert guess(1_000_000, EncodeProfile(), 5.0) == 300_000 + 4096
-    assert guess(100_000, EncodeProfile(), 5.0) == 45_000 + 4096
-    assert guess(1_000_000, EncodeProfile(short_side=128)) == round(450_000 / 2**1.3) + 4096
-    assert guess(1_000_000, EncodeProfile(fps=15.0, crf=29)) == round(450_000 * 0.5**0.33 / 2) + 4096
-    assert guess(1_000_000, EncodeProfile(fps=60.0)) == 450_000 + 4096
+    small = EncodeProfile(fast_decode=False)
+    assert guess(1_000_000, small) == 450_000 + 4096
+    assert guess(1_000_000, small, 5.0) == 300_000 + 4096
+    assert guess(100_000, small, 5.0) == 45_000 + 4096
+    assert guess(1_000_000, replace(small, short_side=128)) == round(450_000 / 2**1.3) + 4096
+    assert guess(1_000_000, replace(small, fps=15.0, crf=29)) == round(450_000 * 0.5**0.33 / 2) + 4096
+    assert guess(1_000_000, replace(small, fps=60.0)) == 450_000 + 4096
+    assert guess(1_000_000, EncodeProfile()) == 504_000 + 4096
+    assert guess(1_000_000, EncodeProfile(key_frame_interval=8)) == 588_000 + 4096
     assert guess(1_000_000, None, 5.0) == 1_000_000 + 4096
     assert guess(0, EncodeProfile(), 5.0) == guess(0, None) == 0
 

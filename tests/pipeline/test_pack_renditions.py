@@ -159,6 +159,9 @@ def test_a_full_disk_leaves_no_half_rendition(originals: Path, packed: Path, tmp
     ("options", "message"),
     [
         ({"short_side": [256, 128], "copy": True}, "short_side=256 128: --copy stores videos as they are"),
+        ({"short_side": 128, "copy": True}, "short_side=128: --copy stores videos as they are"),
+        ({"crf": 30, "copy": True}, "crf=30: --copy stores videos as they are"),
+        ({"crf": 52}, "crf=52: must be from 0 to 51"),
         ({"short_side": [128, 128]}, "short_side=128 128: give each size once"),
         ({"short_side": []}, "short_side is empty"),
         ({"short_side": [256, 8]}, "short_side=8: must be at least 16"),
