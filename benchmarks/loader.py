@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is ru
 
 from benchmarks.loader_peers import answer
 from benchmarks.peer_environment import clean_environment, peer_python
+from datamodules.freed_memory import keep_freed_memory
 from datamodules.synthetic import synthesize
 from datamodules.video import ShardedVideoDataModule
 
@@ -237,6 +238,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.own_side:
         torch.set_num_threads(1)
+        keep_freed_memory()  # as every process of `pipeline` does, and every loader worker
         answer(own_batches(json.loads(options.own_side)))
         return
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -9,7 +9,7 @@ they are (`decode_planes`), to be converted on the device.
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
@@ -162,27 +162,28 @@ class _Strip:
             self._inside = (window.top % 2, _words(self._width) * 2 - window.left % 2 - window.width)
         self._mirrored = window.mirrored
         self._positions: list[int] = []
-        self._source, self._source_planes, self._converter = _kept_for(self._height, self._width, number)
+        self._cuts = [_cut(pair, self._top, self._left, self._height, self._width) for pair in (2, 1, 1)]
+        self._kept = _kept_for(self._height, self._width, number)
 
     def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
         """Copies the window of a frame, which is the clip's at `position`."""
         if not self._positions:
-            self._source.colorspace, self._source.color_range = frame.colorspace, frame.color_range
-        row = len(self._positions) * self._height
-        for place, plane, pair in zip(self._source_planes, planes, (2, 1, 1), strict=True):
-            top, left, height, width = (pair * n for n in (self._top, self._left, self._height, self._width))
-            place[pair * row : pair * row + height, :width] = plane[top : top + height, left : left + width]
+            self._kept.source.colorspace, self._kept.source.color_range = frame.colorspace, frame.color_range
+        for room, plane, cut in zip(self._kept.rooms[len(self._positions)], planes, self._cuts, strict=True):
+            room[...] = plane[cut]
         self._positions.append(position)
         if len(self._positions) == _TOGETHER:
             self.convert()
 
     def convert(self) -> None:
-        """Converts what was copied since the last time, and writes it."""
+        """Converts what was copied since the last time, if anything, and writes it."""
+        if not self._positions:
+            return
         if self._mirrored:
-            for place in self._source_planes:
+            for place in self._kept.planes:
                 words = place.view(np.uint64)
                 words[...] = words[:, ::-1].byteswap()
-        plane = self._converter.reformat(self._source, format="rgb24", threads=1).planes[0]
+        plane = self._kept.converter.reformat(self._kept.source, format="rgb24", threads=1).planes[0]
         rows, columns = 2 * self._height, 2 * _words(self._width)
         pixels = _view(plane)[:, : 3 * columns].reshape(_TOGETHER, rows, columns, 3)
         top, left = self._inside
@@ -197,14 +198,38 @@ def _words(width: int) -> int:
     return -(-width // 8) * 8
 
 
-def _kept_for(height: int, width: int, number: int) -> tuple[av.VideoFrame, list[Frames], VideoReformatter]:
-    """A frame to collect windows in, its planes, and its converter: setting them up costs as much as using them."""
-    kept = _kept.__dict__.setdefault("strips", {})
+class _Kept(NamedTuple):
+    """What windows of a size are converted with: setting it up costs as much as using it.
+
+    Attributes:
+        source: the frame to collect them in.
+        planes: its planes, uint8 (rows, bytes of a row), as wide as whole words.
+        rooms: the planes' parts for each of the frames that are collected, as large as the window.
+        converter: of such frames.
+    """
+
+    source: av.VideoFrame
+    planes: list[Frames]
+    rooms: list[list[Frames]]
+    converter: VideoReformatter
+
+
+def _kept_for(height: int, width: int, number: int) -> _Kept:
+    """For windows of so many pairs of rows and columns, of the clip of that number."""
+    kept: dict[tuple[int, int, int], _Kept] = _kept.__dict__.setdefault("strips", {})
     if len(kept) > 64:  # windows of random sizes
         kept.clear()
     if (height, width, number) not in kept:
         frame = av.VideoFrame(2 * _words(width), 2 * height * _TOGETHER, "yuv420p")
         planes = [_view(plane)[:, : pair * _words(width)] for plane, pair in zip(frame.planes, (2, 1, 1), strict=True)]
-        kept[height, width, number] = frame, planes, VideoReformatter()
-    found: tuple[av.VideoFrame, list[Frames], VideoReformatter] = kept[height, width, number]
-    return found
+        rooms = [
+            [plane[_cut(pair, at * height, 0, height, width)] for plane, pair in zip(planes, (2, 1, 1), strict=True)]
+            for at in range(_TOGETHER)
+        ]
+        kept[height, width, number] = _Kept(frame, planes, rooms, VideoReformatter())
+    return kept[height, width, number]
+
+
+def _cut(pair: int, top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns of a plane that has `pair` of them for each of the pairs that are given."""
+    return slice(pair * top, pair * (top + height)), slice(pair * left, pair * (left + width))

@@ -23,14 +23,14 @@ class SampleTable(NamedTuple):
 
     Attributes:
         setup: the decoder's configuration, the content of `avcC`.
-        offsets: int64 (frames,), bytes from the start of the file.
-        sizes: int64 (frames,), bytes.
+        offsets: where each frame's bytes begin, from the start of the file.
+        sizes: how many they are.
         keys: numbers of the key frames, ascending; the first is 0.
     """
 
     setup: bytes
-    offsets: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
+    offsets: list[int]
+    sizes: list[int]
     keys: list[int]
 
 
@@ -113,7 +113,7 @@ def _sample_table(table: Boxes, length: int) -> SampleTable | None:
         return None
     if not len(keys) or keys[0] != 0 or keys[-1] >= count or (offsets + sizes).max() > length:
         return None
-    return SampleTable(setup, offsets, sizes, keys.tolist())
+    return SampleTable(setup, offsets.tolist(), sizes.tolist(), keys.tolist())
 
 
 def _setup(descriptions: memoryview) -> bytes | None:
