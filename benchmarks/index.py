@@ -38,8 +38,14 @@ RANKS = 512
 HASHES = 80  # of 10 s
 
 
-def make(folder: Path, num_rows: int) -> None:
-    """Write index.parquet, dataset.json and empty shards: 1 of 100 shards is val, 4 are test, the others train."""
+def make(folder: Path, num_rows: int, hashes: int = HASHES) -> None:
+    """Write index.parquet, dataset.json and empty shards: 1 of 100 shards is val, 4 are test, the others train.
+
+    Args:
+        folder: Empty.
+        num_rows: Videos.
+        hashes: Frame hashes of a video: nine tenths of the parquet, and nothing of the copy that is mapped.
+    """
     num_shards = -(-num_rows // VIDEOS_PER_SHARD)
     splits = [
         "test" if n < num_shards // 25 else "train" if n < num_shards * 99 // 100 else "val" for n in range(num_shards)
@@ -55,12 +61,12 @@ def make(folder: Path, num_rows: int) -> None:
     schema = INDEX_SCHEMA.with_metadata({b"identity": IDENTITY.encode()})
     with pq.ParquetWriter(folder / INDEX_NAME, schema, compression="zstd") as writer:
         for start in range(0, num_shards, 100):
-            writer.write_table(_part(shards[start : start + 100], start * VIDEOS_PER_SHARD).cast(schema))
+            writer.write_table(_part(shards[start : start + 100], start * VIDEOS_PER_SHARD, hashes).cast(schema))
     counts = {split: SplitCounts(sum(s.videos for s in shards if s.split == split), {}) for split in set(splits)}
     write_manifest(folder, Manifest("big", CLASSES, [], counts, shards, {}, {}, IDENTITY))
 
 
-def _part(shards: list[ShardFile], first: int) -> pa.Table:
+def _part(shards: list[ShardFile], first: int, hashes: int) -> pa.Table:
     shard_of = np.repeat(np.arange(len(shards)), [shard.videos for shard in shards])
     count = len(shard_of)
     random = np.random.default_rng(first)
@@ -83,8 +89,8 @@ def _part(shards: list[ShardFile], first: int) -> pa.Table:
         "content_sha256": [digests[start : start + 64] for start in range(0, len(digests), 64)],
         "source": [f"train/some class name/{number}_000010_000020.mp4" for number in numbers],
         "frame_hashes": pa.ListArray.from_arrays(
-            np.arange(count + 1, dtype=np.int32) * HASHES,
-            np.frombuffer(random.bytes(8 * HASHES * count), dtype=np.uint64),
+            np.arange(count + 1, dtype=np.int32) * hashes,
+            np.frombuffer(random.bytes(8 * hashes * count), dtype=np.uint64),
         ),
     }
     return pa.table(columns, schema=INDEX_SCHEMA)
@@ -178,11 +184,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "index")
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--hashes", type=int, default=HASHES, help="of frames, a video; they make the parquet large")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 4])
     chosen = parser.parse_args()
     if not (chosen.folder / "dataset.json").exists():
         chosen.folder.mkdir(parents=True, exist_ok=True)
-        make(chosen.folder, chosen.rows)
+        make(chosen.folder, chosen.rows, chosen.hashes)
     num_rows = sum(shard["videos"] for shard in json.loads((chosen.folder / "dataset.json").read_text())["shards"])
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("pyarrow", "numpy"))
     print(f"{num_rows:,} rows; Python {platform.python_version()}, {versions}")
