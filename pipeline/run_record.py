@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities import rank_zero_info
 
+from datamodules.video import ShardedVideoDataModule
 from pipeline.bottleneck import Spent, tell_bottleneck
 from pipeline.metrics_logger import MetricsCSV
 from pipeline.run_folder import set_aside
@@ -201,11 +202,11 @@ def _profiler(trainer: pl.Trainer) -> Any:
     return vars(trainer)["profiler"]  # undeclared, too
 
 
-def _feed_of(trainer: pl.Trainer) -> tuple[Mapping[str, Any], int | None, int]:
-    """The data module's settings, the short side of its videos, and the ranks of this machine."""
+def _feed_of(trainer: pl.Trainer) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
+    """The data module's settings, how its videos are stored, and the ranks of this machine."""
     data = getattr(trainer, "datamodule", None)
-    identity = getattr(data, "identity", None) or {}
-    return getattr(data, "hparams", {}), identity.get("rendition"), max(1, trainer.num_devices)
+    encode = data.index.manifest.encode if isinstance(data, ShardedVideoDataModule) else {}
+    return getattr(data, "hparams", {}), encode, max(1, trainer.num_devices)
 
 
 def learning_rates(optimizers: list[torch.optim.Optimizer]) -> dict[str, float]:
