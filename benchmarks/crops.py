@@ -16,8 +16,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from datamodules.batch import ClipBatch
+from datamodules.batch_requests import Request
+from datamodules.clip_reader import ClipReader, ReadFailure
 from datamodules.crops import cut_crops
-from datamodules.feed import ClipReader, PlannedLoader, ReadFailure, Request
+from datamodules.feed import PlannedLoader
 from datamodules.video import ShardedVideoDataModule
 
 

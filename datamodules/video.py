@@ -13,11 +13,13 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from datamodules.augmentation import Augmentation
 from datamodules.batch import ClipBatch
+from datamodules.batch_requests import EvaluationRequests, ResumePoint, TrainRequests
+from datamodules.clip_reader import ClipReader
 from datamodules.clips import ClipSampler, ClipShape, Method, ShortVideos
 from datamodules.color_jitter import ColorJitter
 from datamodules.crops import cut_crops
 from datamodules.decoding import describe_decoder, resolve_decoder
-from datamodules.feed import ClipReader, EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
+from datamodules.feed import PlannedLoader
 from datamodules.plan import Shuffle, TrainPlan
 from datamodules.planar import Pixels, refuse_resized, refuse_unlike_pixels, to_rgb
 from datamodules.rand_augment import RandAugment
@@ -364,7 +366,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         context = multiprocessing.get_context(hp["worker_start"])
         if hp["worker_start"] == "forkserver":
             # Imported once by the server, before it forks: a worker then starts in milliseconds.
-            context.set_forkserver_preload(["datamodules.feed"])
+            context.set_forkserver_preload([ClipReader.__module__])
         return {
             "num_workers": hp["num_workers"],
             "multiprocessing_context": context,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datamodules.augmentation import Augmentation
+from datamodules.batch_requests import ResumePoint
 from datamodules.color_jitter import ColorJitter
-from datamodules.feed import ResumePoint
 from datamodules.rand_augment import OPERATIONS, RandAugment, Step
 from datamodules.video import ShardedVideoDataModule
 from tests.lightning_modules.clip_batches import moving_bars

@@ -2,7 +2,8 @@
 
 import pytest
 
-from datamodules.feed import EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
+from datamodules.batch_requests import EvaluationRequests, ResumePoint, TrainRequests
+from datamodules.feed import PlannedLoader
 from datamodules.plan import TrainPlan
 from tests.datamodules.test_feed import module, same
 
