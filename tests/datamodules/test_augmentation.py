@@ -158,7 +158,7 @@ def training(root, resume=None, **more):
     settings = {"batch_size": 3, "num_frames": 4, "crop_size": 24, "clips_per_video": 2, "sided_classes": "keep"}
     settings |= {"num_workers": 0, "rand_augment": RandAugment(2, 9.0), "color_jitter": ColorJitter()}
     data = ShardedVideoDataModule(str(root), **(settings | more))
-    data._resume = resume or ResumePoint()
+    data._progress.resume = resume or ResumePoint()
     loader = data.train_dataloader()
     loader.sampler.set_epoch(1)
     found = {}
