@@ -16,9 +16,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from datamodules.batch import ClipBatch
+from datamodules.batch_requests import Request
+from datamodules.clip_reader import ClipReader, ReadFailure
 from datamodules.crops import cut_crops
-from datamodules.feed import ClipReader, PlannedLoader, ReadFailure, Request
+from datamodules.feed import PlannedLoader
 from datamodules.video import ShardedVideoDataModule
+from datamodules.worker_options import worker_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ def main() -> None:
     loader = data.test_dataloader()
     reader = loader._loader.dataset
     fields = {field.name: getattr(reader, field.name) for field in dataclasses.fields(reader)}
-    cutting = PlannedLoader(CuttingReader(**fields), loader.sampler, **data._worker_options)
+    cutting = PlannedLoader(CuttingReader(**fields), loader.sampler, **worker_options(data.hparams))
     versions = {name: importlib.metadata.version(name) for name in ("torch", "av")}
     print(f"Python {platform.python_version()}, {versions}, {data.index.name}, {settings}")
     list(loader), list(cutting)  # starts the workers

@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.index import VIDEOS_PER_SHARD, make, memory_mb
 from benchmarks.turns import load
-from datamodules.feed import EvaluationRequests
+from datamodules.batch_requests import EvaluationRequests
 from datamodules.plan import Shuffle, TrainPlan
 from datamodules.shards import DatasetIndex
 

@@ -2,28 +2,26 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from torch.utils.data import Sampler
 
-if TYPE_CHECKING:  # feed uses this module
-    from datamodules.feed import EvaluationRequests, Request, TrainRequests
+from datamodules.batch_requests import EvaluationRequests, Request, TrainRequests
 
 
-class LookAhead(Sampler["Request"]):
+class LookAhead(Sampler[Request]):
     """The same requests, each with the samples of the one `distance` later.
 
     A DataLoader deals requests to its workers in turn, so with `distance` workers that one goes to the same worker.
     """
 
-    def __init__(self, requests: "TrainRequests | EvaluationRequests", distance: int) -> None:
+    def __init__(self, requests: TrainRequests | EvaluationRequests, distance: int) -> None:
         self.requests = requests
         self.distance = distance
 
     def __len__(self) -> int:
         return len(self.requests)
 
-    def __iter__(self) -> Iterator["Request"]:
+    def __iter__(self) -> Iterator[Request]:
         known: deque[Request] = deque()
         for later in self.requests:
             known.append(later)

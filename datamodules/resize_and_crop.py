@@ -1,17 +1,16 @@
 """Resize, crop and flip clips: pure functions on uint8 tensors (T, H, W, C), the same for all frames of a clip.
 
-Values stay in [0, 255]; results are contiguous and never share memory with the input where they differ from it.
-Randomness comes from an explicit numpy generator, so that the caller decides what it is keyed by. A clip that is too
-small for a crop is resized up until it fits, its proportions kept: a small video never ends a training run.
+Values stay in [0, 255]; results are contiguous and never share memory with the input where they differ from it. A clip
+that is too small for a crop is resized up until it fits, its proportions kept: a small video never ends a training run.
+Which part of a clip is cut out, also at random, is decided in `datamodules.windows`.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.batch import Window
-from datamodules.windows import Size, crop_windows, middle_window, random_resized_window, random_window
+from datamodules.windows import Size, crop_windows
 
 
 def resize(clip: Tensor, size: Size) -> Tensor:
@@ -56,63 +55,6 @@ def resize_short_side(clip: Tensor, size: int) -> Tensor:
     return resize(clip, (max(size, height * size // width), size))
 
 
-def center_crop(clip: Tensor, size: int | Size) -> Tensor:
-    """Cuts the middle; an odd remainder leaves the extra row below and the extra column on the right.
-
-    Args:
-        clip: uint8 (T, H, W, C); resized up first where it is smaller than the crop.
-        size: side of a square, or (height, width).
-
-    Returns:
-        uint8 (T, height, width, C).
-    """
-    height, width = as_pair(size)
-    clip = resize_to_fit(clip, height, width)
-    return cut_out(clip, middle_window(frame_size(clip), (height, width)))
-
-
-def random_crop(clip: Tensor, size: int | Size, generator: np.random.Generator) -> Tensor:
-    """Cuts a window at a uniformly random place, the same in all frames.
-
-    Args:
-        clip: uint8 (T, H, W, C); resized up first where it is smaller than the crop.
-        size: side of a square, or (height, width).
-        generator: two integers are drawn from it, whatever the sizes.
-
-    Returns:
-        uint8 (T, height, width, C).
-    """
-    clip = resize_to_fit(clip, *as_pair(size))
-    return cut_out(clip, random_window(frame_size(clip), as_pair(size), generator))
-
-
-def random_resized_crop(
-    clip: Tensor,
-    size: int | Size,
-    generator: np.random.Generator,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Tensor:
-    """Cuts a window of random area and proportions, then resizes it (`datamodules.windows.random_resized_window`).
-
-    Args:
-        clip: uint8 (T, H, W, C).
-        size: side of a square, or (height, width), of the result.
-        generator: where the randomness comes from.
-        scale: least and greatest share of the frame's area.
-        ratio: least and greatest width / height, drawn uniformly in its logarithm.
-
-    Returns:
-        uint8 (T, height, width, C).
-
-    Raises:
-        ValueError: `scale` is not within (0, 1], or `ratio` is not positive and ascending.
-    """
-    check_clip(clip)
-    check_ranges(scale, ratio)
-    return resize(cut_out(clip, random_resized_window(frame_size(clip), generator, scale, ratio)), as_pair(size))
-
-
 def horizontal_flip(clip: Tensor) -> Tensor:
     """Mirrors left and right; wrong for classes that differ by direction, such as "moving left".
 
@@ -149,11 +91,6 @@ def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:
     return [cut_out(clip, window) for window in crop_windows(frame_size(clip), size, num_crops)]
 
 
-def three_crops(clip: Tensor, size: int) -> list[Tensor]:
-    """`spatial_crops` with three crops."""
-    return spatial_crops(clip, size, 3)
-
-
 def resize_to_fit(clip: Tensor, height: int, width: int) -> Tensor:
     """The clip itself where it covers (height, width), else the smallest enlargement, proportions kept, that does."""
     check_clip(clip)
@@ -175,18 +112,6 @@ def cut_out(clip: Tensor, window: Window) -> Tensor:
     return clip[:, rows, window.left : window.left + window.width].contiguous()
 
 
-def as_pair(size: int | Size) -> Size:
-    """(height, width), also of a square whose side is given.
-
-    Raises:
-        ValueError: One of them is below 1.
-    """
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ValueError(f"size={size}: must be at least 1 pixel")
-    return height, width
-
-
 def check_clip(clip: Tensor) -> None:
     """Be sure that it is uint8 (T, H, W, C) and not empty.
 
@@ -195,15 +120,3 @@ def check_clip(clip: Tensor) -> None:
     """
     if clip.dtype != torch.uint8 or clip.ndim != 4 or 0 in clip.shape:
         raise ValueError(f"clip must be uint8 (T, H, W, C) and not empty, not {clip.dtype} {tuple(clip.shape)}")
-
-
-def check_ranges(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
-    """Be sure that a random window can be drawn with these (`datamodules.windows.random_resized_window`).
-
-    Raises:
-        ValueError: `scale` is not within (0, 1], or `ratio` is not positive, or one is not ascending.
-    """
-    if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"scale={scale}: must be two ascending shares of the area in (0, 1]")
-    if not 0 < ratio[0] <= ratio[1]:
-        raise ValueError(f"ratio={ratio}: must be two ascending positive numbers, width / height")

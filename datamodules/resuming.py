@@ -1,12 +1,65 @@
-"""Whether a checkpoint may be resumed on the data at hand: the same videos, in the same order."""
+"""What a checkpoint says of the data of its run, and where it resumes on those at hand: the same, in the same order."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from datamodules.batch_requests import ResumePoint
+from datamodules.decoding import describe_decoder
+from datamodules.shards import DatasetIndex
+
 _WAY_OUT = "or set data.init_args.resume_on_other_data=true to go on here all the same"
 
 
-def refuse_other_data(
+def identity_of(index: DatasetIndex, root: object, hparams: Mapping[str, Any], decoder: str) -> dict[str, Any]:
+    """Which data they are, as plain data.
+
+    Its `identity` is that of the rendition which is read, and what resuming is held against: other bytes would be
+    another training. `family` is the same for all renditions of a dataset, and so are the row numbers of a video: by it
+    `evaluate` knows what a checkpoint has seen, whichever rendition it is scored on.
+
+    Args:
+        index: of the rendition that is read.
+        root: folder or URL of the dataset.
+        hparams: of the data module, by name.
+        decoder: its name, resolved.
+    """
+    return {
+        "name": index.name,
+        "identity": index.identity,
+        "family": index.manifest.family,
+        "rendition": index.manifest.encode.get("short_side"),
+        "root": str(root),
+        "train_split": hparams["train_split"],
+        "fold": None if hparams["fold"] is None else str(hparams["fold"]),
+        "decoder": describe_decoder(decoder),
+    }
+
+
+def order_of(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """What the order of videos and the augmentation follow from; `scheme` changes when the arithmetic does."""
+    window = hparams["shard_window"] if hparams["shuffle"] == "shards" else None
+    return {"scheme": 1, "seed": hparams["seed"], "shuffle": hparams["shuffle"], "shard_window": window}
+
+
+def resume_point(state: Mapping[str, Any], identity: Mapping[str, Any], hparams: Mapping[str, Any]) -> ResumePoint:
+    """Where a checkpoint's run is taken up.
+
+    Args:
+        state: in the checkpoint.
+        identity: of the data at hand.
+        hparams: of the data module, by name.
+
+    Raises:
+        ValueError: the data are others, or in another order, and nobody allowed that.
+    """
+    if not hparams["resume_on_other_data"]:
+        _refuse_other_data(state, identity, order_of(hparams), hparams["rendition"])
+    elif state["dataset"]["identity"] != identity["identity"]:  # nothing of these has been seen
+        return ResumePoint(state["epoch"], 0, state["steps"])
+    return ResumePoint(state["epoch"], state["consumed"], state["steps"])
+
+
+def _refuse_other_data(
     state: Mapping[str, Any], here: Mapping[str, Any], order: Mapping[str, Any], rendition: int | str
 ) -> None:
     """Holds what a checkpoint says of its run's data against the data module's.

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from datamodules.batch import Window
 from datamodules.resize_and_crop import (
-    as_pair,
     check_clip,
-    check_ranges,
     cut_out,
     frame_size,
     horizontal_flip,
@@ -49,7 +47,7 @@ class TrainTransform:
 
     def __post_init__(self) -> None:
         _check_sizes(self.crop_size, self.resize)
-        check_ranges(self.scale, self.ratio)
+        _check_ranges(self.scale, self.ratio)
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability={self.flip_probability}: must be from 0 to 1")
 
@@ -140,5 +138,13 @@ def _keeps(frame: Size, size: int | Size | None) -> bool:
 def _check_sizes(crop_size: int, size: int | tuple[int, int] | None) -> None:
     if crop_size < 1:
         raise ValueError(f"crop_size={crop_size}: must be at least 1 pixel")
-    if size is not None and min(as_pair(size)) < 1:
+    if size is not None and (size if isinstance(size, int) else min(size)) < 1:
         raise ValueError(f"resize={size}: must be at least 1 pixel")
+
+
+def _check_ranges(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    """Be sure that a random window can be drawn with these (`datamodules.windows.random_resized_window`)."""
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"scale={scale}: must be two ascending shares of the area in (0, 1]")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"ratio={ratio}: must be two ascending positive numbers, width / height")

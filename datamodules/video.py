@@ -1,39 +1,32 @@
 """`ShardedVideoDataModule`: shards to batches, for training, validation, test and feature export."""
 
-import logging
-import multiprocessing
-from dataclasses import asdict, replace
-from functools import cache, cached_property
-from typing import Any, Literal
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from datamodules.augmentation import Augmentation
 from datamodules.batch import ClipBatch
-from datamodules.clips import ClipSampler, ClipShape, Method, ShortVideos
+from datamodules.clips import ClipShape, ShortVideos
 from datamodules.color_jitter import ColorJitter
 from datamodules.crops import cut_crops
-from datamodules.decoding import describe_decoder, resolve_decoder
-from datamodules.feed import ClipReader, EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
-from datamodules.plan import Shuffle, TrainPlan
-from datamodules.planar import Pixels, refuse_resized, refuse_unlike_pixels, to_rgb
+from datamodules.decoder_choice import Decoder, choose_decoder, warn_of_decord
+from datamodules.feed import PlannedLoader
+from datamodules.option_checks import refuse_impossible
+from datamodules.plan import Shuffle
+from datamodules.planar import Pixels, to_rgb
 from datamodules.rand_augment import RandAugment
 from datamodules.remote_shards import split_root
 from datamodules.renditions import WantedRendition, open_rendition
-from datamodules.resuming import refuse_other_data
-from datamodules.seen_videos import SeenVideos
+from datamodules.resuming import identity_of, order_of, resume_point
 from datamodules.shards import DatasetIndex
 from datamodules.sided_classes import SidedClasses, unmirrored_labels
-from datamodules.transforms import EvalTransform, TrainTransform
-
-_log = logging.getLogger(__name__)
-
-Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
-TestSampling = Literal["uniform", "dense", "whole"]
-WorkerStart = Literal["fork", "forkserver", "spawn"]
+from datamodules.split_loaders import SplitLoaders, TestSampling
+from datamodules.training_progress import TrainingProgress
+from datamodules.worker_options import WorkerStart
 
 
 class ShardedVideoDataModule(pl.LightningDataModule):
@@ -166,32 +159,14 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        for name in ("batch_size", "clips_per_video", "val_num_clips", "num_clips", "crop_size"):
-            if self.hparams[name] < 1:
-                raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
-        if clip_step is not None and clip_step < 1:
-            raise ValueError(f"clip_step={clip_step}: must be at least 1, or null")
-        for name in ("cache_bytes", "remote_reads", "remote_read_bytes"):
-            if self.hparams[name] < 1:
-                raise ValueError(f"{name}={self.hparams[name]}: must be at least 1")
-        for name in ("num_workers", "worker_timeout_s"):
-            if self.hparams[name] < 0:
-                raise ValueError(f"{name}={self.hparams[name]}: must be at least 0")
-        _refuse_unlike_samplings(test_sampling, clip_step, segments, num_frames, max_frames)
+        refuse_impossible(self.hparams)
         self.root = split_root(root)
         self.shape = ClipShape(num_frames, frame_interval, fps, short_videos, segments)
         self.augmentation = Augmentation(rand_augment, color_jitter)
-        # Plain data, because checkpoints hold nothing else.
-        self.hparams["rand_augment"] = asdict(rand_augment) if rand_augment else None
-        self.hparams["color_jitter"] = asdict(color_jitter) if color_jitter else None
-        refuse_unlike_pixels(pixels, decoder, random_resized_crop)
-        self.decoder = resolve_decoder("pyav" if pixels == "i420" else decoder)
-        if decoder == "auto":
-            _say_once(f"decoder auto: {describe_decoder(self.decoder)}")
+        self.hparams.update(asdict(self.augmentation))  # plain data, because checkpoints hold nothing else
+        self.decoder = choose_decoder(decoder, pixels)
         self.already_predicted: np.ndarray | None = None
-        self._resume = ResumePoint()
-        self._train_requests: TrainRequests | None = None
-        self._usual_reload: int | None = None
+        self._progress = TrainingProgress()
 
     @cached_property
     def index(self) -> DatasetIndex:
@@ -199,11 +174,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         hp = self.hparams
         names = ("cache_dir", "cache_bytes", "remote_reads", "remote_read_bytes")
         index = open_rendition(self.root, hp["rendition"], hp["resize"], **{name: hp[name] for name in names})
-        if self.decoder == "decord" and not index.manifest.encoded_by_us:
-            rank_zero_warn(
-                f"decoder='decord': the videos of {index.name} were not encoded by `pack`, and decord takes its "
-                "process down on some damaged files; decoder='pyav' does not"
-            )
+        warn_of_decord(self.decoder, index)
         return index
 
     @property
@@ -220,30 +191,13 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint, a prediction or a feature file says about the data it comes from.
-
-        `identity` is that of the rendition which is read, and what resuming is held against: other bytes would be
-        another training. `family` is the same for all renditions of a dataset, and so are the row numbers of a video:
-        by it `evaluate` knows what a checkpoint has seen, whichever rendition it is scored on.
-        """
-        return {
-            "name": self.index.name,
-            "identity": self.index.identity,
-            "family": self.index.manifest.family,
-            "rendition": self.index.manifest.encode.get("short_side"),
-            "root": str(self.root),
-            "train_split": self.hparams["train_split"],
-            "fold": None if self.hparams["fold"] is None else str(self.hparams["fold"]),
-            "decoder": describe_decoder(self.decoder),
-        }
+        """What a checkpoint, a prediction or a feature file says about its data; see `datamodules.resuming`."""
+        return identity_of(self.index, self.root, self.hparams, self.decoder)
 
     def setup(self, stage: str) -> None:
         """Opens the index and refuses what cannot work, before the first batch."""
         if stage == TrainerFn.FITTING:
-            self._unmirrored(self.hparams["sided_classes"])
-
-    def _unmirrored(self, sided_classes: SidedClasses) -> frozenset[int]:
-        return unmirrored_labels(self.class_names, self.hparams["flip_probability"], sided_classes)
+            unmirrored_labels(self.class_names, self.hparams["flip_probability"], self.hparams["sided_classes"])
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
         """Makes RGB of planes, cuts the crops of tests, changes training clips; on the device, nothing twice."""
@@ -251,195 +205,41 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> PlannedLoader:
         """Random clips; the same number of steps on every rank."""
-        hp = self.hparams
-        rows = self.index.rows(hp["train_split"], hp["fold"])
-        plan = TrainPlan(
-            len(rows),
-            hp["batch_size"],
-            self._world_size,
-            hp["seed"],
-            hp["shuffle"],
-            self.index.shard_sizes(rows) if hp["shuffle"] == "shards" else (),
-            hp["shard_window"],
-            hp["drop_last"],
-        )
-        self._train_requests = TrainRequests(plan, self._rank, self._resume)
-        if self.trainer:
-            self._train_requests.set_epoch(max(self._resume.epoch, self.trainer.current_epoch))
-            self._ask_again_next_epoch(len(self._train_requests) != plan.num_steps())
-        transform = TrainTransform(hp["crop_size"], hp["resize"], hp["random_resized_crop"], hp["flip_probability"])
-        sampler = ClipSampler(self.shape, "random", hp["clips_per_video"], still=hp["still"])
-        # `setup` has refused what is to be refused; a loader that was asked for without it mirrors no sided class.
-        unmirrored = self._unmirrored("keep" if hp["sided_classes"] == "refuse" else hp["sided_classes"])
-        reader = replace(self._reader(rows, sampler, transform), skip_errors=True, unmirrored=unmirrored)
-        self._say_left_out(rows, hp["train_split"])
-        max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self._world_size)
-        return PlannedLoader(reader, self._train_requests, max_skipped, **self._worker_options)
-
-    def _ask_again_next_epoch(self, needed: bool) -> None:
-        """Makes Lightning reload after an epoch that was begun with other ranks or another batch size.
-
-        The next epoch has another length, and Lightning asks for the length only when it reloads.
-        """
-        name = "reload_dataloaders_every_n_epochs"  # an attribute that the trainer's __init__ does not declare
-        if needed:
-            self._usual_reload = getattr(self.trainer, name)
-            setattr(self.trainer, name, 1)
-        elif self._usual_reload is not None:
-            setattr(self.trainer, name, self._usual_reload)
-            self._usual_reload = None
+        loaders = self._loaders
+        return loaders.training(self._progress.begin(loaders, self.trainer))
 
     def val_dataloader(self) -> PlannedLoader | list[Any]:
         """Evenly spread clips of the validation split; no loader where `val_split` is null."""
-        if self.hparams["val_split"] is None:
-            return []
-        return self._evaluation_loader(self.hparams["val_split"], "uniform", self.hparams["val_num_clips"], 1)
+        return [] if self.hparams["val_split"] is None else self._loaders.validation()
 
     def test_dataloader(self) -> PlannedLoader:
         """All views of the test split, every video once."""
-        hp = self.hparams
-        views = (hp["test_sampling"], hp["num_clips"], hp["num_crops"])
-        return self._evaluation_loader(hp["test_split"], *views, allow_missing=hp["allow_missing"])
+        return self._loaders.test()
 
     def predict_dataloader(self) -> PlannedLoader:
         """All clips of the split to export, every video once."""
-        hp = self.hparams
-        sampling: TestSampling = hp["test_sampling"] if hp["clip_step"] is None else "dense"
-        split, done = hp["predict_split"], self.already_predicted
-        return self._evaluation_loader(split, sampling, hp["num_clips"], hp["num_crops"], done=done)
-
-    def _evaluation_loader(
-        self,
-        split: str,
-        method: Method,
-        num_clips: int,
-        num_crops: int,
-        allow_missing: bool = False,
-        done: np.ndarray | None = None,
-    ) -> PlannedLoader:
-        hp = self.hparams
-        rows = self.index.readable_rows(split, hp["fold"])
-        if done is not None:
-            rows = np.setdiff1d(rows, done, assume_unique=True)
-        self._say_left_out(self.index.rows(split, hp["fold"]), split)
-        if method == "dense":  # the longest video says how many clips there can be
-            num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // hp["clip_step"])
-        sampler = ClipSampler(self.shape, method, num_clips, hp["clip_step"] or 1, hp["still"], hp["max_frames"])
-        transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
-        reader = replace(self._reader(rows, sampler, transform), skip_errors=allow_missing)
-        video_bytes = num_clips * num_crops * hp["num_frames"] * hp["crop_size"] ** 2 * 3
-        # Whole videos differ in length: each is a batch.
-        batch_size = 1 if method == "whole" else max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
-        requests = EvaluationRequests(len(rows), batch_size, self._rank, self._world_size)
-        return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **self._worker_options)
-
-    def _reader(self, rows: np.ndarray, sampler: ClipSampler, transform: TrainTransform | EvalTransform) -> ClipReader:
-        hp = self.hparams
-        decoding = (self.decoder, hp["seed"], False, hp["crop_size"])
-        if hp["pixels"] == "i420" and len(rows):
-            sizes = (np.asarray(self.index.column(name, rows)) for name in ("height", "width"))
-            if count := refuse_resized(transform, *sizes):
-                _say_once(f"pixels='i420': {count} of {len(rows)} videos are resized; batches with them travel in RGB")
-        return ClipReader(self.index, rows, sampler, transform, *decoding, captions=hp["captions"], pixels=hp["pixels"])
-
-    def _say_left_out(self, rows: np.ndarray, split: str) -> None:
-        quarantined = self.index.quarantined
-        count = int(np.isin(quarantined, rows, assume_unique=True).sum()) if len(quarantined) else 0
-        if count:
-            _say_once(f"{self.index.name}: {count} of {len(rows)} videos of {split} are quarantined and not read")
+        return self._loaders.prediction(self.already_predicted)
 
     @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
-    @property
-    def _worker_options(self) -> dict[str, Any]:
-        hp = self.hparams
-        if hp["num_workers"] == 0:
-            return {"num_workers": 0}
-        context = multiprocessing.get_context(hp["worker_start"])
-        if hp["worker_start"] == "forkserver":
-            # Imported once by the server, before it forks: a worker then starts in milliseconds.
-            context.set_forkserver_preload(["datamodules.feed"])
-        return {
-            "num_workers": hp["num_workers"],
-            "multiprocessing_context": context,
-            "persistent_workers": True,
-            "prefetch_factor": hp["prefetch_factor"],
-            "timeout_s": hp["worker_timeout_s"],
-        }
+    def _loaders(self) -> SplitLoaders:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return SplitLoaders(self.index, self.hparams, self.shape, self.decoder, rank, world_size)
 
     def share_of_epoch(self, steps: int) -> float:
         """The share of the epoch's samples that all ranks together have trained on after `steps` of its steps."""
-        if self._train_requests is None:
-            return 0.0
-        return self._train_requests.point_after(steps).consumed / self._train_requests.plan.num_samples
+        return self._progress.share_of_epoch(steps)
 
     def samples_seen(self, steps: int) -> int:
         """Training videos that all ranks together have had, of all epochs, `steps` steps of this one done."""
-        if self._train_requests is None:
-            return 0
-        point = self._train_requests.point_after(steps)
-        return point.epoch * self._train_requests.plan.num_samples + point.consumed
+        return self._progress.samples_seen(steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands, for all ranks together: what a checkpoint says.
-
-        Counted from the trainer's batches that were trained on, not from those that were read ahead.
-        """
-        state: dict[str, Any] = {"dataset": self.identity, "order": self._order}
-        if self._train_requests is not None and self.trainer is not None:
-            progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-            steps: int = progress.processed  # type: ignore[attr-defined] # declared as the class above its own
-            point = self._train_requests.point_after(steps)
-            state |= {"epoch": point.epoch, "consumed": point.consumed, "steps": point.steps}
-            if self._rank == 0:  # the one that writes
-                state["seen"] = self._seen.state()
-        return state
-
-    @cached_property
-    def _seen(self) -> SeenVideos:
-        """What is trained on, so that `evaluate` knows it in other datasets too."""
-        return SeenVideos.of(self.index, self.index.rows(self.hparams["train_split"], self.hparams["fold"]))
+        """Where training stands, for all ranks together: what a checkpoint says."""
+        data = {"dataset": self.identity, "order": order_of(self.hparams)}
+        return data | self._progress.state(self._loaders, self.trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint was written; only when training resumes."""
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING or "epoch" not in state_dict:
             return
-        if self.hparams["resume_on_other_data"]:
-            if state_dict["dataset"]["identity"] != self.index.identity:  # nothing of these has been seen
-                self._resume = ResumePoint(state_dict["epoch"], 0, state_dict["steps"])
-                return
-        else:
-            refuse_other_data(state_dict, self.identity, self._order, self.hparams["rendition"])
-        self._resume = ResumePoint(state_dict["epoch"], state_dict["consumed"], state_dict["steps"])
-
-    @property
-    def _order(self) -> dict[str, Any]:
-        """What the order of videos and the augmentation follow from; `scheme` changes when the arithmetic does."""
-        hp = self.hparams
-        window = hp["shard_window"] if hp["shuffle"] == "shards" else None
-        return {"scheme": 1, "seed": hp["seed"], "shuffle": hp["shuffle"], "shard_window": window}
-
-
-@cache
-def _say_once(message: str) -> None:
-    """Once in each process, and only on the first rank."""
-    rank_zero_info(message)
-
-
-def _refuse_unlike_samplings(
-    test_sampling: TestSampling, clip_step: int | None, segments: bool, num_frames: int, max_frames: int
-) -> None:
-    if test_sampling == "dense" and clip_step is None:
-        raise ValueError("test_sampling='dense': set clip_step, the source frames from clip to clip")
-    if test_sampling == "whole" and clip_step is not None:
-        raise ValueError(f"test_sampling='whole', clip_step={clip_step}: give one of them")
-    if test_sampling == "whole" and max_frames < num_frames:
-        raise ValueError(f"max_frames={max_frames}: must be at least num_frames={num_frames}")
-    if segments and (test_sampling != "uniform" or clip_step is not None):
-        raise ValueError("segments=true: its clips span the whole video; use test_sampling='uniform' and no clip_step")
+        self._progress.resume = resume_point(state_dict, self.identity, self.hparams)

@@ -63,7 +63,7 @@ class _Video(NamedTuple):
 
 @dataclass(frozen=True)
 class ViewMaker:
-    """Makes the views of videos; see `datamodules.feed.ClipReader` for what its attributes mean."""
+    """Makes the views of videos; see `datamodules.clip_reader.ClipReader` for what its attributes mean."""
 
     sampler: ClipSampler
     transform: TrainTransform | EvalTransform

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.batch import ClipBatch
+from datamodules.decoder_choice import Decoder
 from datamodules.decoding import DecodeError, describe_decoder
-from datamodules.video import Decoder
 from datamodules.video_files import VIDEO_SUFFIXES
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.fetching import find_published

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 
 from datamodules.batch import ClipBatch
-from datamodules.video import Decoder
+from datamodules.decoder_choice import Decoder
 from lightning_modules import VideoDescriber
 from pipeline.looking import find_videos, look_at_each, look_like, read_clips
 from pipeline.trained import open_checkpoint

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.clips import ShortVideos
+from datamodules.decoder_choice import Decoder
 from datamodules.opening import open_manifest
 from datamodules.planar import Pixels
 from datamodules.renditions import WantedRendition
-from datamodules.video import Decoder
 from pipeline.evaluate_many import evaluate_folds, evaluate_many
 from pipeline.inference import Precision
 from pipeline.presets import Preset, with_preset

@@ -10,9 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.clips import ShortVideos
+from datamodules.decoder_choice import Decoder
 from datamodules.planar import Pixels
 from datamodules.renditions import WantedRendition
-from datamodules.video import Decoder, ShardedVideoDataModule
+from datamodules.video import ShardedVideoDataModule
 from pipeline.export_parts import ExportParts, parts_folder
 from pipeline.feature_export import ExportedFeatures, FeatureExport, Per, Pool, pool
 from pipeline.feature_files import (

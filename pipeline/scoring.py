@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from datamodules.decoder_choice import Decoder
 from datamodules.planar import Pixels
-from datamodules.video import Decoder, ShardedVideoDataModule
+from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from pipeline.held_out import find_overlap, refuse_overlap, what_was_trained_on_is_known
 from pipeline.inference import Precision, run_over_split

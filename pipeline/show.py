@@ -16,7 +16,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from datamodules.aside import write_aside
 from datamodules.batch import ClipBatch, Window
-from datamodules.feed import TrainRequests
+from datamodules.batch_requests import TrainRequests
 from datamodules.video import ShardedVideoDataModule
 from pipeline.show_page import ShownClip, ShownStage, ShownVideo, draw_page
 from pipeline.training import TrainingCLI, parser_settings

@@ -1,14 +1,15 @@
 """RandAugment and color jitter on batches: keyed, alike for all frames, independent of who read what."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from datamodules.augmentation import Augmentation
+from datamodules.batch_requests import ResumePoint
 from datamodules.color_jitter import ColorJitter
-from datamodules.feed import ResumePoint
 from datamodules.rand_augment import OPERATIONS, RandAugment, Step
 from datamodules.video import ShardedVideoDataModule
 from tests.lightning_modules.clip_batches import moving_bars
@@ -153,13 +154,14 @@ def test_every_view_of_every_epoch_has_a_seed_of_its_own(motion_dataset):
     assert next(iter(data.val_dataloader())).seeds is None
 
 
-def training(root, resume=None, **more):
-    """Every augmented training clip of epoch 1, by key and view, of all ranks."""
+def training(root, resume=None, rank=0, world_size=1, **more):
+    """Every augmented training clip of epoch 1, by key and view, of a rank."""
     settings = {"batch_size": 3, "num_frames": 4, "crop_size": 24, "clips_per_video": 2, "sided_classes": "keep"}
     settings |= {"num_workers": 0, "rand_augment": RandAugment(2, 9.0), "color_jitter": ColorJitter()}
     data = ShardedVideoDataModule(str(root), **(settings | more))
-    data._resume = resume or ResumePoint()
-    loader = data.train_dataloader()
+    data._progress.resume = resume or ResumePoint()
+    loaders = replace(data._loaders, rank=rank, world_size=world_size)
+    loader = loaders.training(data._progress.begin(loaders, trainer=None))
     loader.sampler.set_epoch(1)
     found = {}
     for loaded in loader:
@@ -192,12 +194,10 @@ def test_augmented_clips_do_not_depend_on_workers_or_batches(motion_dataset, alo
     assert not same(alone, training(motion_dataset, seed=1))
 
 
-def test_augmented_clips_do_not_depend_on_ranks(motion_dataset, alone, monkeypatch):
+def test_augmented_clips_do_not_depend_on_ranks(motion_dataset, alone):
     together = {}
-    monkeypatch.setattr(ShardedVideoDataModule, "_world_size", 3)
     for rank in range(3):
-        monkeypatch.setattr(ShardedVideoDataModule, "_rank", rank)
-        part = training(motion_dataset)
+        part = training(motion_dataset, rank=rank, world_size=3)
         assert not part.keys() & together.keys()
         together |= part
     assert len(together) == 78  # 13 videos a rank

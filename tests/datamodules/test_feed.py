@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.batch_requests import ResumePoint, TrainRequests
 from datamodules.decoding import DecodeError
-from datamodules.feed import ResumePoint, TrainRequests
 from datamodules.plan import TrainPlan
 from datamodules.video import ShardedVideoDataModule
 

@@ -2,8 +2,10 @@
 
 import pytest
 
-from datamodules.feed import EvaluationRequests, PlannedLoader, ResumePoint, TrainRequests
+from datamodules.batch_requests import EvaluationRequests, ResumePoint, TrainRequests
+from datamodules.feed import PlannedLoader
 from datamodules.plan import TrainPlan
+from datamodules.worker_options import worker_options
 from tests.datamodules.test_feed import module, same
 
 RANKS = (1, 2, 3, 5, 8)
@@ -11,7 +13,7 @@ RANKS = (1, 2, 3, 5, 8)
 
 def loaders_of_ranks(data, make_requests, ranks, workers):
     """What each rank's data module would build, in one process: only the requests know the rank."""
-    options = data._worker_options | {"persistent_workers": False} if workers else {"num_workers": 0}
+    options = worker_options(data.hparams) | {"persistent_workers": False} if workers else {"num_workers": 0}
     reader = data.test_dataloader()._loader.dataset
     return [PlannedLoader(reader, make_requests(rank, ranks), **options) for rank in range(ranks)]
 
@@ -57,6 +59,6 @@ def test_the_same_layout_gives_the_same_batches_after_a_stop(motion_dataset):
     loader.sampler.set_epoch(2)
     whole = list(loader)
     resumed = module(motion_dataset, num_workers=2)
-    resumed._resume = loader.sampler.point_after(5)
-    assert resumed._resume == ResumePoint(2, 15, 5)
+    resumed._progress.resume = loader.sampler.point_after(5)
+    assert resumed._progress.resume == ResumePoint(2, 15, 5)
     assert same(list(resumed.train_dataloader()), whole[5:])

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from datamodules import read_ahead
-from datamodules.feed import ResumePoint, TrainRequests
+from datamodules.batch_requests import ResumePoint, TrainRequests
 from datamodules.look_ahead import LookAhead
 from datamodules.manifest import ShardFormatError
 from datamodules.plan import TrainPlan

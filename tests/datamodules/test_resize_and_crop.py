@@ -5,14 +5,10 @@ import pytest
 import torch
 
 from datamodules.resize_and_crop import (
-    center_crop,
     horizontal_flip,
-    random_crop,
-    random_resized_crop,
     resize,
     resize_short_side,
     spatial_crops,
-    three_crops,
 )
 
 
@@ -58,53 +54,6 @@ def test_resize_short_side_keeps_proportions(shape, short, expected):
     assert resize_short_side(coordinates(1, *shape), short).shape == (1, *expected, 3)
 
 
-@pytest.mark.parametrize(
-    ("shape", "size", "expected"),
-    [((10, 20), 4, [3, 8]), ((5, 6), 4, [0, 1]), ((4, 4), 4, [0, 0]), ((8, 6), (2, 4), [3, 1])],
-)
-def test_center_crop_starts_at_half_the_remainder(shape, size, expected):
-    clip = center_crop(coordinates(2, *shape), size)
-    height, width = (size, size) if isinstance(size, int) else size
-    assert clip.shape == (2, height, width, 3)
-    assert corner(clip) == expected
-    assert clip.is_contiguous()
-
-
-def test_random_crop_reaches_every_place_equally_and_is_repeatable():
-    clip = coordinates(2, 6, 5)
-    generator = np.random.default_rng(1)
-    corners = [tuple(corner(random_crop(clip, 4, generator))) for _ in range(600)]
-    counts = {place: corners.count(place) for place in set(corners)}
-    assert set(counts) == {(y, x) for y in range(3) for x in range(2)}
-    assert min(counts.values()) > 60  # 100 expected, standard deviation 9
-    again = np.random.default_rng(1)
-    assert [tuple(corner(random_crop(clip, 4, again))) for _ in range(600)] == corners
-
-
-def test_random_crop_cuts_the_same_window_of_all_frames():
-    clip = random_crop(coordinates(3, 20, 20), 5, np.random.default_rng(0))
-    assert torch.equal(clip[0, ..., 1:], clip[2, ..., 1:])
-    assert clip[:, 0, 0, 0].tolist() == [0, 1, 2]
-
-
-def test_random_resized_crop_keeps_to_scale_and_ratio():
-    clip = coordinates(1, 120, 160)
-    generator = np.random.default_rng(0)
-    for _ in range(50):
-        result = random_resized_crop(clip, 32, generator, scale=(0.25, 0.5), ratio=(0.8, 1.25))[0].int()
-        # Coordinates grow linearly over the result: their spread over 31 of 32 pixels tells the window's sides.
-        height = (result[-1, 0, 1] - result[0, 0, 1]).item() * 32 / 31
-        width = (result[0, -1, 2] - result[0, 0, 2]).item() * 32 / 31
-        assert 0.2 < height * width / (120 * 160) < 0.56
-        assert 0.7 < width / height < 1.45
-        assert result[..., 2].max() <= 159
-
-
-def test_random_resized_crop_of_an_impossible_ratio_takes_the_center():
-    result = random_resized_crop(coordinates(1, 4, 200), 4, np.random.default_rng(0), scale=(1, 1), ratio=(1, 1))
-    assert corner(result) == [0, 98]
-
-
 def test_horizontal_flip_mirrors_columns_only():
     clip = coordinates(2, 3, 4)
     assert horizontal_flip(clip)[1, 2, :, 2].tolist() == [3, 2, 1, 0]
@@ -115,8 +64,8 @@ def test_horizontal_flip_mirrors_columns_only():
 @pytest.mark.parametrize(
     ("shape", "expected"), [((4, 10), [[0, 0], [0, 3], [0, 6]]), ((11, 4), [[0, 0], [3, 0], [7, 0]])]
 )
-def test_three_crops_go_along_the_longer_side(shape, expected):
-    crops = three_crops(coordinates(2, *shape), 4)
+def test_crops_go_along_the_longer_side(shape, expected):
+    crops = spatial_crops(coordinates(2, *shape), 4, 3)
     assert [corner(crop) for crop in crops] == expected
     assert all(crop.shape == (2, 4, 4, 3) and crop.is_contiguous() for crop in crops)
     assert corner(spatial_crops(coordinates(2, *shape), 4, 1)[0]) == expected[1]
@@ -125,17 +74,14 @@ def test_three_crops_go_along_the_longer_side(shape, expected):
 @pytest.mark.parametrize("shape", [(10, 30), (30, 10), (1, 1), (31, 40)])
 def test_a_clip_too_small_for_its_crop_is_enlarged(shape):
     clip = coordinates(2, *shape)
-    assert center_crop(clip, 32).shape == (2, 32, 32, 3)
-    assert random_crop(clip, 32, np.random.default_rng(0)).shape == (2, 32, 32, 3)
-    assert random_resized_crop(clip, 32, np.random.default_rng(0)).shape == (2, 32, 32, 3)
-    assert [crop.shape for crop in three_crops(clip, 32)] == [(2, 32, 32, 3)] * 3
+    assert [crop.shape for crop in spatial_crops(clip, 32, 3)] == [(2, 32, 32, 3)] * 3
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: spatial_crops(coordinates(1, 4, 4), 2, 5), "num_crops=5"),
-        (lambda: center_crop(coordinates(1, 4, 4).float(), 2), "float32"),
+        (lambda: resize(coordinates(1, 4, 4).float(), (2, 2)), "float32"),
         (lambda: resize(coordinates(1, 4, 4)[0], (2, 2)), "clip must be uint8"),
         (lambda: resize(coordinates(1, 4, 4), (0, 2)), "size="),
     ],

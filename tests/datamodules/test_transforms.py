@@ -30,6 +30,13 @@ def test_flip_probability_of_zero_and_one(probability, flipped):
     assert seen == flipped
 
 
+@pytest.mark.parametrize("shape", [(10, 30), (30, 10), (1, 1), (31, 40)])
+@pytest.mark.parametrize("random_resized", [False, True])
+def test_a_clip_too_small_for_its_crop_is_enlarged(shape, random_resized):
+    transform = TrainTransform(crop_size=32, random_resized=random_resized)
+    assert transform(coordinates(2, *shape), np.random.default_rng(0))[0].shape == (2, 32, 32, 3)
+
+
 def test_train_transform_flips_about_half():
     generator = np.random.default_rng(0)
     transform = TrainTransform(crop_size=4, random_resized=True, scale=(1, 1), ratio=(1, 1))
@@ -76,7 +83,8 @@ def test_eval_transform_is_fixed():
     ("make", "message"),
     [
         (lambda: TrainTransform(crop_size=0), "crop_size=0"),
-        (lambda: TrainTransform(crop_size=8, resize=(0, 4)), "size="),
+        (lambda: TrainTransform(crop_size=8, resize=(0, 4)), r"^resize=\(0, 4\): must be at least 1 pixel"),
+        (lambda: EvalTransform(crop_size=8, resize=0), "^resize=0: must be at least 1 pixel"),
         (lambda: TrainTransform(crop_size=8, flip_probability=2.0), "flip_probability=2.0"),
         (lambda: TrainTransform(crop_size=8, scale=(0.0, 1.0)), "scale="),
         (lambda: TrainTransform(crop_size=8, ratio=(2.0, 1.0)), "ratio="),

@@ -132,12 +132,22 @@ def test_the_other_workers_end_too(motion_dataset):
         assert all(gone(pid) for pid in pids)
 
 
+def worker_that_has_read_ahead(loader, num_batches):
+    """The process of the only worker, once it has read so many batches of two videos and has nothing to read."""
+    notes = 3 * num_batches  # of each: two videos, and that it is done
+    for _ in range(1200):
+        pid, row, noted = loader._watch._board.look()[0].tolist()
+        if (row, noted) == (IDLE, notes):
+            return pid
+        time.sleep(0.05)
+    pytest.fail(f"after a minute it has noted {noted} things, not {notes}")
+
+
 def test_a_worker_that_is_killed_between_videos(motion_dataset):
     loader = quick_loader(motion_dataset, batch_size=2, num_workers=1, prefetch_factor=2, worker_start="fork")
     batches = iter(loader)
     next(batches)
-    time.sleep(0.5)  # it has read ahead and waits
-    os.kill(int(loader._watch._board.look()[0, 0]), signal.SIGKILL)
+    os.kill(worker_that_has_read_ahead(loader, 3), signal.SIGKILL)
     with pytest.raises(WorkerFailedError, match="memory runs out; it was reading no video; if this comes again"):
         list(batches)
 
@@ -146,8 +156,7 @@ def test_a_worker_that_is_stopped_between_videos_ends_the_run(motion_dataset):
     loader = quick_loader(motion_dataset, batch_size=2, num_workers=1, worker_start="fork", worker_timeout_s=10)
     batches = iter(loader)
     next(batches)
-    time.sleep(0.5)
-    os.kill(int(loader._watch._board.look()[0, 0]), signal.SIGSTOP)
+    os.kill(worker_that_has_read_ahead(loader, 3), signal.SIGSTOP)
     with pytest.raises(WorkerFailedError, match=r"gave no batch for 10 s \(worker_timeout_s\) and was killed"):
         list(batches)
 

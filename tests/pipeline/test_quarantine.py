@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import video
 from datamodules.decoding import DecodeError
 from datamodules.feed import _how_to_leave_out
 from datamodules.quarantine import QuarantineError, read_quarantine
+from datamodules.say_once import say_once
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
 from pipeline.__main__ import main
@@ -71,7 +71,7 @@ def test_evaluation_leaves_them_out_and_says_so(data, caplog):
     with pytest.raises(DecodeError, match=keys[3]):
         list(module.test_dataloader())
     assert main(["quarantine", "--data", str(data), "--keys", *keys[3:5]]) == 0
-    video._say_once.cache_clear()
+    say_once.cache_clear()
     with caplog.at_level("INFO", logger="pytorch_lightning"):  # `evaluate` quietens it in this process
         module = ShardedVideoDataModule(str(data), **SETTINGS, num_workers=0)
         read = [key for batch in module.test_dataloader() for key in batch.keys]
