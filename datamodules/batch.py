@@ -10,6 +10,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from datamodules.batch_memory import Loan
+
 
 class Window(NamedTuple):
     """The part of a video's frames that a clip shows, in pixels of the frames as they were after resizing.
@@ -65,6 +67,7 @@ class ClipBatch(NamedTuple):
         crops_to_cut: crops that each clip still holds; above 1, `clips` is wider than high, clips are padded on the
             right, those of upright videos lie on their side, and nothing but `datamodules.crops.cut_crops` can read it.
         colors: int32 (N, 6), what each clip is converted to RGB with (`datamodules.planar.color_factors`); None in RGB.
+        loan: of the memory of `clips`, from a worker to its loader, which takes it off; None everywhere else.
 
     What the program itself looks at, `windows` and `seeds`, are lists and stay on the host: asking the device for a
     tensor's values would wait for all that it has to do.
@@ -87,6 +90,7 @@ class ClipBatch(NamedTuple):
     num_quarantined: int = 0
     load_seconds: float = 0.0
     colors: Tensor | None = None
+    loan: Loan | None = None
 
     @classmethod
     def of_video(cls, clips: Tensor) -> Self:

@@ -1,6 +1,7 @@
 """What a DataLoader worker does with a request: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.batch import ClipBatch
+from datamodules.batch_memory import BatchMemory, Loan
 from datamodules.batch_requests import Request
 from datamodules.clips import ClipSampler, Integers
 from datamodules.crops import lay_out
@@ -48,6 +50,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             instead of failing.
         crop_size: S, for the shape of a batch without videos.
         board: where a DataLoader worker notes what it reads, or None.
+        memory: that workers write training batches into, or None where there are none.
         unmirrored: labels of the classes whose clips are never mirrored.
         captions: put the videos' captions into the batches.
         pixels: `rgb`; or `i420`, planes, where all videos of a batch can be cut in planes: others are in RGB, whole.
@@ -62,6 +65,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     skip_errors: bool
     crop_size: int
     board: WorkerBoard | None = None
+    memory: BatchMemory | None = None
     unmirrored: frozenset[int] = frozenset()
     captions: bool = False
     pixels: Pixels = "rgb"
@@ -89,13 +93,33 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         return self.pixels if fit else "rgb"
 
     def _read(self, request: Request, pixels: Pixels) -> ClipBatch | ReadFailure:
+        maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
+        slots, loan = self._slots(maker.slots_shape(len(request.samples)))
+        unused = loan
+        try:
+            batch = self._read_into(slots, request, maker)
+            if isinstance(batch, ClipBatch) and len(batch.clips):
+                batch, unused = batch._replace(loan=loan), None
+            return batch
+        finally:
+            if unused is not None and self.memory is not None:
+                self.memory.take_back(unused)
+
+    def _slots(self, shape: tuple[int, ...] | None) -> tuple[Tensor | None, Loan | None]:
+        """Where a batch's clips are written: in a worker, memory that the training process reads without a copy."""
+        if shape is None:
+            return None, None
+        if self.memory is None:
+            return torch.from_numpy(np.empty(shape, np.uint8)), None  # in huge pages, which come at a third
+        block, loan = self.memory.lend(math.prod(shape))
+        return torch.empty(0, dtype=torch.uint8).set_(block)[: math.prod(shape)].view(shape), loan
+
+    def _read_into(self, slots: Tensor | None, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
         failed: list[tuple[int, str]] = []
         num_quarantined = 0
-        maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
-        slots = maker.slots(len(request.samples))
         for sample in request.samples.tolist():
             row = int(self.rows[sample])
             if self.index.is_quarantined(row):  # it keeps its place in the plan, so that runs resume exactly
@@ -119,11 +143,11 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             rows.append(row)
             views += of_video
         num_skipped = len(request.samples) - num_quarantined - len(rows)
-        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, pixels)
+        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, maker.pixels)
         batch = self._batch(clips, views, video_index, rows, num_skipped)
-        if views and pixels == "i420":
+        if views and maker.pixels == "i420":
             colors = torch.tensor([view.colors for view in views], dtype=torch.int32)
-            batch = batch._replace(pixel_format=pixels, colors=colors)
+            batch = batch._replace(pixel_format=maker.pixels, colors=colors)
         return batch._replace(failed=failed, num_quarantined=num_quarantined)
 
     def _note(self, row: int) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.batch import ClipBatch
+from datamodules.batch_memory import BatchMemory, give_back_when_dropped
 from datamodules.batch_requests import EvaluationRequests, TrainRequests
 from datamodules.clip_reader import ClipReader, ReadFailure, name_video
 from datamodules.decoding import DecodeError
@@ -20,6 +21,8 @@ from datamodules.look_ahead import LookAhead
 from datamodules.shards import DatasetIndex
 from datamodules.worker_board import WorkerBoard
 from datamodules.worker_watch import WorkerWatch
+
+_HELD = 3  # batches of a worker that training holds at a time: that of the step, and what is fetched ahead
 
 
 class PlannedLoader:
@@ -49,9 +52,11 @@ class PlannedLoader:
         self.batch_sampler = None
         self._max_skipped = max_skipped
         self._watch: WorkerWatch | None = None
+        self._memory: BatchMemory | None = None
         if options.get("num_workers", 0) > 0:
             board, index = WorkerBoard(options["num_workers"]), reader.index
-            reader = replace(reader, board=board)
+            self._memory = BatchMemory(options["num_workers"], options.get("prefetch_factor", 2) + _HELD)
+            reader = replace(reader, board=board, memory=self._memory)
             options["worker_init_fn"] = board.enter
             self._watch = WorkerWatch(
                 board, timeout_s, lambda row: name_video(index, row), lambda row: _how_to_leave_out(index, row)
@@ -72,6 +77,9 @@ class PlannedLoader:
         for batch in self._loader if self._watch is None else self._watch.batches(self._loader):
             if isinstance(batch, ReadFailure):
                 raise batch.error(batch.message)
+            if batch.loan is not None:  # where batches are pinned, that gave it back
+                give_back_when_dropped(batch.clips.untyped_storage(), batch.loan)
+                batch = batch._replace(loan=None)
             skipped += batch.num_skipped
             if skipped > self._max_skipped:
                 raise DecodeError(

@@ -5,14 +5,12 @@ Where frames are cut as they are stored, only the windows are converted and writ
 are decoded, resized and cut (`datamodules.transforms`). The pixels and the random numbers are the same either way.
 """
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from datamodules.batch import Window
 from datamodules.clips import ClipSampler, Integers
@@ -72,18 +70,11 @@ class ViewMaker:
     unmirrored: frozenset[int]
     pixels: Pixels = "rgb"
 
-    def slots(self, num_videos: int) -> Tensor | None:
-        """Where the clips of a training batch are written as they are decoded; None for tests, whose clips differ.
-
-        In a worker it is memory that the main process reads without a copy.
-        """
+    def slots_shape(self, num_videos: int) -> tuple[int, ...] | None:
+        """Of a training batch, whose clips are written as they are decoded; None for tests, whose clips differ."""
         if not isinstance(self.transform, TrainTransform):
             return None
-        shape = (num_videos * self.sampler.num_clips, *self._clip_shape(self.crop_size, self.crop_size))
-        if get_worker_info() is None:
-            return torch.from_numpy(np.empty(shape, np.uint8))  # numpy's is in huge pages, which come at a third
-        storage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call] # as torch's collation does
-        return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+        return num_videos * self.sampler.num_clips, *self._clip_shape(self.crop_size, self.crop_size)
 
     def _clip_shape(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, ...]:
         """Of a clip that shows a window of this size; of as many frames as the sampler's, if it is not told."""
