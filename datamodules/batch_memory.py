@@ -7,12 +7,16 @@ watches the block itself, not the tensor that came, so that a view or a numpy ar
 """
 
 import itertools
+import math
 import os
 import secrets
 import weakref
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import get_worker_info
 
 _numbers = itertools.count()
@@ -92,6 +96,37 @@ class BatchMemory:
     def num_lent(self) -> int:
         """Blocks in use."""
         return int(torch.count_nonzero(self._lent))
+
+
+class Room:
+    """Where one batch is written, and whether it is sent: a block that is not is given back when the context ends.
+
+    Args:
+        memory: of the worker, which the training process reads without a copy; None gives ordinary memory.
+    """
+
+    def __init__(self, memory: BatchMemory | None) -> None:
+        self._memory = memory
+        self._loan: Loan | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._memory is not None and self._loan is not None:
+            self._memory.take_back(self._loan)
+
+    def __call__(self, shape: tuple[int, ...]) -> Tensor:
+        """A uint8 tensor that may hold anything; to be called once."""
+        if self._memory is None:
+            return torch.from_numpy(np.empty(shape, np.uint8))  # in huge pages, which come at a third
+        block, self._loan = self._memory.lend(math.prod(shape))
+        return torch.empty(0, dtype=torch.uint8).set_(block)[: math.prod(shape)].view(shape)
+
+    def send(self) -> Loan | None:
+        """What is to travel with the batch, which is the training process's now."""
+        loan, self._loan = self._loan, None
+        return loan
 
 
 def give_back_when_dropped(block: torch.UntypedStorage, loan: Loan) -> None:

@@ -1,7 +1,6 @@
 """What a DataLoader worker does with a request: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch."""
 
 import logging
-import math
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.batch import ClipBatch
-from datamodules.batch_memory import BatchMemory, Loan
+from datamodules.batch_memory import BatchMemory, Room
 from datamodules.batch_requests import Request
 from datamodules.clips import ClipSampler, Integers
 from datamodules.crops import lay_out
@@ -50,7 +49,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             instead of failing.
         crop_size: S, for the shape of a batch without videos.
         board: where a DataLoader worker notes what it reads, or None.
-        memory: that workers write training batches into, or None where there are none.
+        memory: that workers write batches into, or None where there are none.
         unmirrored: labels of the classes whose clips are never mirrored.
         captions: put the videos' captions into the batches.
         pixels: `rgb`; or `i420`, planes, where all videos of a batch can be cut in planes: others are in RGB, whole.
@@ -94,27 +93,14 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
 
     def _read(self, request: Request, pixels: Pixels) -> ClipBatch | ReadFailure:
         maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
-        slots, loan = self._slots(maker.slots_shape(len(request.samples)))
-        unused = loan
-        try:
-            batch = self._read_into(slots, request, maker)
-            if isinstance(batch, ClipBatch) and len(batch.clips):
-                batch, unused = batch._replace(loan=loan), None
-            return batch
-        finally:
-            if unused is not None and self.memory is not None:
-                self.memory.take_back(unused)
+        with Room(self.memory) as room:
+            batch = self._read_into(room, request, maker)
+            sent = isinstance(batch, ClipBatch) and len(batch.clips)
+            return batch._replace(loan=room.send()) if sent else batch
 
-    def _slots(self, shape: tuple[int, ...] | None) -> tuple[Tensor | None, Loan | None]:
-        """Where a batch's clips are written: in a worker, memory that the training process reads without a copy."""
-        if shape is None:
-            return None, None
-        if self.memory is None:
-            return torch.from_numpy(np.empty(shape, np.uint8)), None  # in huge pages, which come at a third
-        block, loan = self.memory.lend(math.prod(shape))
-        return torch.empty(0, dtype=torch.uint8).set_(block)[: math.prod(shape)].view(shape), loan
-
-    def _read_into(self, slots: Tensor | None, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
+    def _read_into(self, room: Room, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
+        shape = maker.slots_shape(len(request.samples))
+        slots = None if shape is None else room(shape)
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
@@ -143,7 +129,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             rows.append(row)
             views += of_video
         num_skipped = len(request.samples) - num_quarantined - len(rows)
-        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, maker.pixels)
+        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, maker.pixels, room)
         batch = self._batch(clips, views, video_index, rows, num_skipped)
         if views and maker.pixels == "i420":
             colors = torch.tensor([view.colors for view in views], dtype=torch.int32)
@@ -154,10 +140,11 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         if self.board is not None:
             self.board.note(row)
 
-    def _laid_out(self, views: list[View], pixels: Pixels) -> Tensor:
+    def _laid_out(self, views: list[View], pixels: Pixels, room: Room) -> Tensor:
         clips = [view.clip for view in views]
         if clips:
-            return lay_out(clips) if pixels == "rgb" else lay_out_planes(clips, [view.window for view in views])
+            windows = [view.window for view in views]
+            return lay_out(clips, room) if pixels == "rgb" else lay_out_planes(clips, windows, room)
         return torch.empty((0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3), dtype=torch.uint8)
 
     def _batch(

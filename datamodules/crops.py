@@ -13,26 +13,27 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import ClipBatch, Window
+from datamodules.batch_memory import Room
 from datamodules.windows import crop_places
 
 
-def lay_out(clips: list[Tensor]) -> Tensor:
+def lay_out(clips: list[Tensor], room: Room) -> Tensor:
     """Windows of one height or width S, as one tensor.
 
     Args:
         clips: at least one uint8 (T, S, L, C) or, upright, (T, L, S, C), with L >= S its own.
+        room: where they are written.
 
     Returns:
         uint8 (N, T, S, longest L, C); what pads the others is 0.
     """
     lying = [clip.transpose(1, 2) if _is_upright(clip) else clip for clip in clips]
     longest = max(clip.shape[2] for clip in lying)
-    if all(clip.shape[2] == longest for clip in lying):
-        return torch.stack(lying)
     frames, side, _, channels = lying[0].shape
-    together = torch.zeros((len(lying), frames, side, longest, channels), dtype=torch.uint8)
+    together = room((len(lying), frames, side, longest, channels))
     for place, clip in zip(together, lying, strict=True):
         place[:, :, : clip.shape[2]] = clip
+        place[:, :, clip.shape[2] :] = 0
     return together
 
 

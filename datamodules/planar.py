@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import ClipBatch, Window
+from datamodules.batch_memory import Room
 from datamodules.seeking import Frames
 from datamodules.transforms import EvalTransform, TrainTransform
 
@@ -73,12 +74,13 @@ def planes_of(clips: _Planes) -> tuple[_Planes, _Planes, _Planes]:
     return clips[..., : 2 * height, :], chroma[..., 0, :, :], chroma[..., 1, :, :]
 
 
-def lay_out_planes(clips: list[Tensor], windows: list[Window]) -> Tensor:
+def lay_out_planes(clips: list[Tensor], windows: list[Window], room: Room) -> Tensor:
     """Like `datamodules.crops.lay_out`, for windows in planes.
 
     Args:
         clips: at least one uint8 (T, 3h, 2w).
         windows: of each, what it shows; those that are higher than wide are laid on their side.
+        room: where they are written.
 
     Returns:
         uint8 (N, T, 3h, 2 * longest w); what pads the others is 0.
@@ -89,10 +91,11 @@ def lay_out_planes(clips: list[Tensor], windows: list[Window]) -> Tensor:
     ]
     frames, height, _ = lying[0][1].shape
     longest = max(luma.shape[2] for luma, _, _ in lying)
-    together = torch.zeros((len(lying), frames, 3 * height, longest), dtype=torch.uint8)
+    together = room((len(lying), frames, 3 * height, longest))
     for *places, planes in zip(*planes_of(together), lying, strict=True):
         for place, plane in zip(places, planes, strict=True):
             place[:, :, : plane.shape[2]] = plane
+            place[:, :, plane.shape[2] :] = 0
     return together
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.batch_memory import BatchMemory, Loan, give_back_when_dropped
+from datamodules.batch_memory import BatchMemory, Loan, Room, give_back_when_dropped
 from datamodules.video import ShardedVideoDataModule
 
 
@@ -106,3 +106,36 @@ def test_a_loan_outlives_its_memory():
     gc.collect()
     loan.give_back()
     Loan((0, 0), 0, 0, 1).give_back()  # of another process
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_batches_of_tests_share_blocks_too(motion_dataset, pixels):
+    options = {"batch_size": 2, "num_frames": 8, "crop_size": 32, "num_clips": 2, "num_crops": 3, "pixels": pixels}
+    right = list(ShardedVideoDataModule(str(motion_dataset), **options).test_dataloader())
+    options |= {"num_workers": 1, "prefetch_factor": 1}
+    loader, files = ShardedVideoDataModule(str(motion_dataset), **options).test_dataloader(), []
+    for batch, expected in zip(loader, right, strict=True):
+        assert torch.equal(batch.clips, expected.clips)
+        files.append(file_of(batch))
+    assert len(files) == len(right) == 8
+    assert len(set(files)) <= 4
+
+
+def test_memory_for_a_batch_that_is_not_sent_is_free_again():
+    memory = BatchMemory(num_workers=1, blocks=1)
+    loader = DataLoader(Unsent(memory), batch_size=None, num_workers=1)
+    assert list(loader) == [1, 0] * 2
+
+
+class Unsent(Lending):
+    """A worker that uses a room and then does not send it; the blocks lent during, and after."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        if number % 2:
+            return self.memory.num_lent
+        with Room(self.memory) as room:
+            room((3, 2)).fill_(1)
+            return self.memory.num_lent

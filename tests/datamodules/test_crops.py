@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from datamodules.batch import ClipBatch
+from datamodules.batch_memory import Room
 from datamodules.crops import cut_crops, lay_out
 from datamodules.decoding import decode_frames
 from datamodules.encoding import encode_frames
@@ -27,7 +28,7 @@ def batch_of(clips, transform):
     views = [transform(clip) for clip in clips]
     count = len(clips)
     return ClipBatch(
-        clips=lay_out([clip for clip, _ in views]),
+        clips=lay_out([clip for clip, _ in views], Room(None)),
         video_index=torch.arange(count),
         labels=torch.zeros(count, dtype=torch.int64),
         keys=[str(number) for number in range(count)],

@@ -9,6 +9,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from datamodules.batch import ClipBatch, Window
+from datamodules.batch_memory import Room
 from datamodules.crops import lay_out
 from datamodules.cutting import OtherFramesError, decode_planes, decode_windows
 from datamodules.mp4_writer import encode_frames
@@ -70,10 +71,10 @@ def read(data: bytes, windows: list[Window], planar: bool) -> torch.Tensor:
     if not planar:
         out = [np.full((12, window.height, window.width, 3), 99, np.uint8) for window in windows]
         decode_windows(data, numbers, windows, out)
-        return lay_out([torch.from_numpy(clip) for clip in out])
+        return lay_out([torch.from_numpy(clip) for clip in out], Room(None))
     out = [np.full((12, 3 * box_of(one.height), 2 * box_of(one.width)), 99, np.uint8) for one in windows]
     factors = torch.tensor(decode_planes(data, numbers, windows, out), dtype=torch.int32)
-    batch = ClipBatch.of_video(lay_out_planes([torch.from_numpy(clip) for clip in out], windows))
+    batch = ClipBatch.of_video(lay_out_planes([torch.from_numpy(clip) for clip in out], windows, Room(None)))
     return to_rgb(batch._replace(pixel_format="i420", colors=factors, windows=windows)).clips
 
 
