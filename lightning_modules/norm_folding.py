@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lightning_modules.convolving import Conv3d
 from lightning_modules.inception_layers import Convolution
 from lightning_modules.layer_names import layer_name
 
 if TYPE_CHECKING:
     from lightning_modules.network import VideoNetwork
 
-_NORM_AFTER: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
+_NORM_AFTER: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+    Conv3d: nn.BatchNorm3d,
+}
 
 
 def fold_batch_norms(network: "VideoNetwork") -> int:
