@@ -35,7 +35,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[in
 def _wants_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether this is inference in float32 on such a processor; training, autocast, compilers have their own ways."""
     return bool(
-        _HAS_AVX
+        not torch.compiler.is_compiling()  # first: compilers then look at none of the others
+        and _HAS_AVX
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.mkldnn.enabled
         and x.device.type == "cpu"
@@ -43,7 +44,6 @@ def _wants_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.ndim == weight.ndim
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
