@@ -30,10 +30,15 @@ from benchmarks.turns import Spent, load, ratio, spend, take_turns
 from datamodules.batch import ClipBatch
 from lightning_modules import C3D, CNNLSTM, I3D, VideoClassifier
 from lightning_modules.execution import compile_network, use_channels_last
+from lightning_modules.norm_folding import fold_batch_norms
 
 CLASSES = 400
 PLAIN, OURS, BF16 = "plain float32", "ours, float32", "ours, bf16-mixed"
-TOLERANCE = {OURS: 1e-3, BF16: 0.1}  # of logits: the norm of the difference, of their norm
+# As `evaluate` and `features` run them: only in the forward pass, and only of networks with batch norms.
+FOLDED, FOLDED_BF16 = f"{OURS}, norms folded", f"{BF16}, norms folded"
+BF16_SIDES = (BF16, FOLDED_BF16)
+# Of logits: the norm of the difference, of their norm.
+TOLERANCE = {OURS: 1e-3, FOLDED: 1e-3, BF16: 0.1, FOLDED_BF16: 0.1}
 GRADIENT_TOLERANCE = 1e-6  # of the first weights in float64, likewise; in float32 their own rounding makes 1e-2
 
 
@@ -55,8 +60,10 @@ NETWORKS = {
 }
 
 
-def pair(network: Network, device: torch.device, compiled: bool) -> tuple[dict[str, VideoClassifier], nn.Module]:
-    """Ours, for each precision, and the plain one, with the same weights and batch norms that do something."""
+def pair(
+    network: Network, device: torch.device, compiled: bool, training: bool
+) -> tuple[dict[str, VideoClassifier], nn.Module]:
+    """Ours, in several ways, and the plain one, with the same weights and batch norms that do something."""
     torch.manual_seed(0)
     ours, plain = network.ours(), network.plain(CLASSES)
     with torch.no_grad():
@@ -69,8 +76,11 @@ def pair(network: Network, device: torch.device, compiled: bool) -> tuple[dict[s
         for target, value in zip(plain.state_dict().values(), values, strict=True):
             target.copy_(value)
     use_channels_last(ours)
-    sides = {name: copy.deepcopy(ours).to(device) for name in (OURS, BF16)}
+    sides = {name: copy.deepcopy(ours) for name in (OURS, BF16)}
+    if not training and fold_batch_norms(ours.eval()):
+        sides |= {name: copy.deepcopy(ours) for name in (FOLDED, FOLDED_BF16)}
     for side in sides.values():
+        side.to(device)
         if compiled:
             compile_network(side.compiled_part, device)
     return sides, plain.to(device)
@@ -135,7 +145,7 @@ def check(name: str, works: dict[str, Callable[[], Tensor]]) -> None:
 
 def check_gradients(name: str, network: Network) -> None:
     """Ends where the gradients of the first weights are not the same in float64, for a clip of 16 frames."""
-    sides, plain = pair(network, torch.device("cpu"), compiled=False)
+    sides, plain = pair(network, torch.device("cpu"), compiled=False, training=True)
     size = network.size if network.frames == 16 else 64
     x = torch.rand(1, 3, 16, size, size, dtype=torch.float64) - 0.5
     gradients = []
@@ -159,9 +169,9 @@ def measure(name: str, training: bool, options: argparse.Namespace, rates: dict[
     if name == "c3d":
         frames, size = network.frames, network.size  # its linear layers know them
     clips = torch.randint(0, 256, (options.clips, frames, size, size, 3), dtype=torch.uint8, device=device)
-    sides, plain = pair(network, device, options.compile)
+    sides, plain = pair(network, device, options.compile, training)
     everything: dict[str, nn.Module] = {PLAIN: plain, **sides}
-    works = {side: work_of(module, side == BF16, clips, training) for side, module in everything.items()}
+    works = {side: work_of(module, side in BF16_SIDES, clips, training) for side, module in everything.items()}
     what = f"{name}, {options.clips} x {frames} x {size} x {size}, {'forward and backward' if training else 'forward'}"
     if training:
         check_gradients(what, network)
@@ -175,7 +185,7 @@ def measure(name: str, training: bool, options: argparse.Namespace, rates: dict[
     kind = "wall" if device.type == "cuda" else "processor"
     for side, rounds in spent.items():
         print(
-            _row(what, side, rounds, kind, options.clips, operations, rates[side == BF16], memory[side], spent),
+            _row(what, side, rounds, kind, options.clips, operations, rates[side in BF16_SIDES], memory[side], spent),
             flush=True,
         )
 

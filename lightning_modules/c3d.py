@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lightning_modules.classifier import VideoClassifier
+from lightning_modules.convolving import Conv3d
 
 # Filters of the eight convolutions in units of `width`, and the pooling that follows (figure 3; pool1 keeps time).
 _CONVOLUTIONS = (
@@ -84,7 +85,7 @@ class C3D(VideoClassifier):
 
 
 def _convolution(inputs: int, outputs: int, batch_norm: bool) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv3d(inputs, outputs, kernel_size=3, padding=1, bias=not batch_norm)]
+    layers: list[nn.Module] = [Conv3d(inputs, outputs, kernel_size=3, padding=1, bias=not batch_norm)]
     if batch_norm:
         layers.append(nn.BatchNorm3d(outputs))
     return nn.Sequential(*layers, nn.ReLU(inplace=True))

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.convolving import convolve
+
 Padding = Literal["same", "symmetric"]
 TimePadding = Literal["zeros", "replicate"]
 
@@ -66,12 +68,9 @@ class Convolution(nn.Module):
         self.bn.weight.requires_grad_(bn_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """See the class. The convolution gets a bias where the batch norm was folded into it, see `norm_folding`."""
         x, padding = self._padded(x)
-        if x.ndim == 5:
-            x = F.conv3d(x, self.conv.weight, None, self.conv.stride, padding)
-        else:
-            x = F.conv2d(x, self.conv.weight, None, self.conv.stride, padding)
+        x = convolve(x, self.conv.weight, self.conv.bias, self.conv.stride, padding)
         return F.relu(self.bn(x), inplace=True)
 
     def _padded(self, x: Tensor) -> tuple[Tensor, list[int]]:

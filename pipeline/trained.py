@@ -18,6 +18,7 @@ from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.checkpoints import trained_on
 from lightning_modules.classifier import read_checkpoint
+from lightning_modules.norm_folding import fold_batch_norms
 from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED
 
@@ -33,7 +34,8 @@ class Trained(NamedTuple):
     Attributes:
         path: of the file.
         sha256: of the file's bytes, hexadecimal.
-        model: the network, on the CPU, in evaluation mode.
+        model: the network, on the CPU, in evaluation mode, its batch norms folded into its convolutions: for inference,
+            not to be trained or saved.
         clips: `CLIP_SETTINGS` as they were in training; empty where it was not trained by `ShardedVideoDataModule`.
         dataset: what the data module said of itself in training: name, identity, rendition, train_split, fold, decoder;
             empty likewise.
@@ -67,8 +69,13 @@ def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[V
         ValueError: not a checkpoint of a VideoNetwork of this kind, or of a class that is not allowed.
     """
     named = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
-    if named and issubclass(VideoClassifier, kind):
-        return _open_published(path.name)
+    published = named and issubclass(VideoClassifier, kind)
+    trained = _open_published(path.name) if published else _open_trained(path, allow, kind)
+    fold_batch_norms(trained.model)
+    return trained
+
+
+def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwork]) -> Trained:
     checkpoint = read_checkpoint(path)
     model = kind.from_checkpoint(checkpoint, str(path), allow or ())
     settings = checkpoint.get("datamodule_hyper_parameters", {})
