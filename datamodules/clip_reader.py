@@ -95,8 +95,9 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
         with Room(self.memory) as room:
             batch = self._read_into(room, request, maker)
-            sent = isinstance(batch, ClipBatch) and len(batch.clips)
-            return batch._replace(loan=room.send()) if sent else batch
+            if isinstance(batch, ReadFailure) or not len(batch.clips):
+                return batch
+            return batch._replace(loan=room.send())
 
     def _read_into(self, room: Room, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
         shape = maker.slots_shape(len(request.samples))
