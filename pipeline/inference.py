@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -58,7 +59,8 @@ def run_over_split(
         What the model logged; None on every rank but the first, which is the one to report.
 
     Raises:
-        ValueError: several processes are asked for, but this is not the command line that could be repeated.
+        ValueError: several processes are asked for, but this is not the command line that could be repeated; or there
+            is no such accelerator.
     """
     if devices < 1:
         raise ValueError(f"devices={devices}: must be at least 1")
@@ -69,16 +71,19 @@ def run_over_split(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
     alone = {"accelerator": accelerator, "devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
-    trainer = pl.Trainer(
-        **(_launched or alone),
-        precision=precision,
-        callbacks=[callback],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        use_distributed_sampler=False,  # the plan already gives every rank its share
-    )
+    try:
+        trainer = pl.Trainer(
+            **(_launched or alone),
+            precision=precision,
+            callbacks=[callback],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            use_distributed_sampler=False,  # the plan already gives every rank its share
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"accelerator={accelerator!r}, devices={devices}: {error}") from error
     try:
         if method == "test":
             trainer.test(model, data, verbose=False)

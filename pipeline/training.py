@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import datamodules.video  # noqa: F401 - likewise `class_path: ShardedVideoDataModule`
@@ -65,12 +66,19 @@ class TrainingCLI(LightningCLI):
         mine: list[pl.Callback] = [one for one in callbacks if isinstance(one, (KeepCheckpoints, FiniteLoss))]
         others = [one for one in callbacks if one not in mine]
         if not fitting:
-            return super()._instantiate_trainer(config, others)
+            return self._make_trainer(config, others)
         config["logger"] = choose_loggers(config)
-        trainer = super()._instantiate_trainer(config, [*others, *choose_callbacks(config, mine)])
+        trainer = self._make_trainer(config, [*others, *choose_callbacks(config, mine)])
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
+
+    def _make_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except MisconfigurationException as error:  # such as a GPU that is not there
+            asked = ", ".join(f"{name}={config[name]!r}" for name in ("accelerator", "devices") if name in config)
+            raise ValueError(f"trainer, {asked}: {error}") from error
 
     def before_fit(self) -> None:
         """Gives the run its id, that of the checkpoint it goes on from, and its record the configuration."""

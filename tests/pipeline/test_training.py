@@ -126,6 +126,7 @@ def test_resuming_on_other_data_is_refused(config, tmp_path, motion_dataset, cap
         (["fit", "--config", "CONFIG", "--data.init_args.sided_classes", "['up and away']"], "'up and away'"),
         (["fit", "--config", "CONFIG", "--model.init_args.mixup_alpha", "-1"], "mixup_alpha=-1"),
         (["fit", "--config", "CONFIG", "--model", "C4D"], "C4D"),
+        (["fit", "--config", "CONFIG", "--trainer.accelerator", "mps"], "trainer, accelerator='mps', devices="),
         (["fitt"], "there is no verb 'fitt'; did you mean 'fit'?"),
         (["zzz"], "there is no verb 'zzz'; choose one of fit"),
         (["pack", "--anotations", "x"], "there is no option --anotations; did you mean --annotations?"),
