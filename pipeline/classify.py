@@ -21,6 +21,7 @@ from pipeline.annotate import annotate_video
 from pipeline.linear_head import LinearHead, put_on_top
 from pipeline.looking import LookedAt, Looking, find_videos, look_like, read_ahead
 from pipeline.progress import count_progress
+from pipeline.result_folders import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.timeline import ScoreVideos, as_clock, best_of, by_second, score_seconds, stretches
 from pipeline.trained import open_checkpoint
 
@@ -99,8 +100,8 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     """Where the annotated copy of each video goes.
 
     Raises:
-        ValueError: not an mp4 file, one file for several videos, two videos that would go to one file, or a copy in
-            place of a video.
+        ValueError: not an mp4 file, one file for several videos, two videos that would go to one file, a copy in place
+            of a video, or where nothing can be written.
     """
     if annotate is None:
         return [None] * len(paths)
@@ -115,6 +116,9 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     for path, copy in zip(paths, copies, strict=True):
         if copy.resolve() == path.resolve():
             raise ValueError(f"annotate={str(annotate)!r}: would replace the video itself; give another name")
+        if copy.is_dir():
+            raise ValueError(f"annotate={str(annotate)!r}: {copy} is a folder; give another name")
+    (refuse_unwritable_file if annotate.suffix == ".mp4" else refuse_unwritable_folder)(annotate, "annotate")
     return list(copies)
 
 

@@ -29,6 +29,7 @@ from pipeline.feature_writing import write_features
 from pipeline.inference import Precision, run_over_split
 from pipeline.part_rows import PartRows
 from pipeline.protocols import ProtocolName, options_of
+from pipeline.result_folders import refuse_unwritable_file
 from pipeline.seen_by_network import seen_by_network, trained_on
 from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
 
@@ -130,6 +131,8 @@ def features(
     meant = SUFFIXES.get(out.suffix, format)
     if meant != format:
         raise ValueError(f"out={str(out)!r}: the name of a {meant} file; say --format {meant}, or choose another name")
+    if overwrite or not out.exists():
+        refuse_unwritable_file(out)
     preset = options_of(protocol, "features")
     if num_clips is None and clip_step is None and whole is None:
         clip_step, whole = preset.get("clip_step"), preset.get("whole")

@@ -144,6 +144,7 @@ def test_files_in_batches_and_one_by_one_are_told_the_same(motion_checkpoint, mo
         (["x.mp4", "--weights", "i3d"], "videos=x.mp4: there is no such file or folder"),
         ([".", "--weights", "i3d"], "videos=.: no video in this folder"),
         (["x.mp4", "--weights", "i3d", "--annotate", "y.avi"], "annotate='y.avi': copies are mp4 files"),
+        (["x.mp4", "--weights", "i3d", "--annotate", "x.mp4/y"], "x.mp4 is no folder, so nothing can be in it"),
         (["x.mp4", "--weights", "i3d", "--top", "0"], "top=0: must be at least 1"),
     ],
 )

@@ -159,7 +159,9 @@ def test_folds(folded_checkpoint, folded_dataset, tmp_path):
         ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
         ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
         ({"--preset": "tsn"}, "preset: must be one of lrcn, c3d, i3d, 10x3, not tsn"),
-        ({"--out": __file__}, "test_evaluate.py': file exists"),
+        ({"--out": __file__}, "test_evaluate.py': is a file; give a folder for the results"),
+        ({"--out": f"{__file__}/out"}, "test_evaluate.py is no folder, so nothing can be in it; give another path"),
+        ({"--accelerator": "mps"}, "accelerator='mps', devices=1: "),  # Apple's
         ({"--devices": "0"}, "devices=0: must be at least 1"),
         ({"--devices": "2"}, "devices=2: works from the command line"),
     ],
@@ -202,10 +204,9 @@ def spoil_last_test_video(dataset: Path, copy: Path) -> str:
 
 def test_a_video_that_cannot_be_decoded_is_an_error_and_nothing_is_written(motion_checkpoint, motion_dataset, tmp_path):
     key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
-    out = tmp_path / "out"
     with pytest.raises(ValueError, match=f"video {key} in .* cannot be decoded"):
-        evaluate(motion_checkpoint, tmp_path / "spoilt", num_clips=1, out=out, **QUICK)
-    assert list(out.iterdir()) == []
+        evaluate(motion_checkpoint, tmp_path / "spoilt", num_clips=1, out=tmp_path / "new" / "out", **QUICK)
+    assert not (tmp_path / "new").exists()
 
 
 def test_missing_videos_are_listed_and_count_as_wrong_where_that_is_allowed(
@@ -320,6 +321,10 @@ def test_several_checkpoints_get_a_folder_each_and_are_compared(motion_checkpoin
     assert told["second"] == str(tmp_path / "other.ckpt")
     assert told["top1"]["second"] == 1 / 8
     assert "McNemar" in capsys.readouterr().out
+    words[3] = str(tmp_path / "absent.ckpt")
+    assert main(["evaluate", *words[:-1], str(tmp_path / "refused")]) == 2
+    assert "absent.ckpt': no such file" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()  # the first is not scored before the second is looked at
 
 
 def test_names_of_folders():
@@ -391,7 +396,7 @@ def test_a_failure_of_the_last_process_ends_all(motion_checkpoint, motion_datase
     done = run("evaluate", *words, "--accelerator", "cpu", "--num-workers", 0, "--out", tmp_path / "out")
     assert done.returncode != 0
     assert f"error: video {key} in " in done.stderr
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
