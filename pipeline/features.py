@@ -26,7 +26,7 @@ from pipeline.feature_files import (
 )
 from pipeline.feature_table import feature_table
 from pipeline.feature_writing import write_features
-from pipeline.inference import Precision, run_over_split
+from pipeline.inference import Precision, run_over_split, undecodable_is_explained
 from pipeline.part_rows import PartRows
 from pipeline.protocols import ProtocolName, options_of
 from pipeline.result_folders import refuse_unwritable_file
@@ -216,7 +216,8 @@ def _export(
     parts = ExportParts(out, settings, schema, to_table, rows, finish, save_every, "features", overwrite)
     per, crops = provenance["per"], videos.hparams["num_crops"]
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
-    done = run_over_split(export, videos, parts, "predict", accelerator, devices, precision)
+    with undecodable_is_explained(videos.index, "; then the same command goes on with the others"):
+        done = run_over_split(export, videos, parts, "predict", accelerator, devices, precision)
     return None if done is None else num_rows
 
 

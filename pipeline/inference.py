@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -14,6 +15,9 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from datamodules.decoding import DecodeError
+from datamodules.shards import DatasetIndex
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -32,6 +36,27 @@ def as_rank(settings: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         _launched.clear()
+
+
+@contextlib.contextmanager
+def undecodable_is_explained(index: DatasetIndex, otherwise: str) -> Iterator[None]:
+    """Within it, the error of a video that cannot be decoded says what can be done.
+
+    Args:
+        index: of the dataset.
+        otherwise: what else there is than to leave such videos out, or what follows.
+    """
+    try:
+        yield
+    except DecodeError as error:
+        if isinstance(index.root, str):
+            leave_out = f"add their keys to {index.root}/quarantine.csv"
+        else:
+            root = shlex.quote(str(index.root))
+            leave_out = (
+                f"python -m pipeline quarantine {root} KEY ... (python -m pipeline verify {root} --full finds all)"
+            )
+        raise DecodeError(f"{error}; leave such videos out: {leave_out}{otherwise}", error.reason) from error
 
 
 def run_over_split(

@@ -13,7 +13,7 @@ from datamodules.planar import Pixels
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from pipeline.held_out import Overlap, find_overlap, refuse_overlap, what_was_trained_on_is_known
-from pipeline.inference import Precision, run_over_split
+from pipeline.inference import Precision, run_over_split, undecodable_is_explained
 from pipeline.judged import Judged
 from pipeline.predictions import PREDICTIONS_NAME, prediction_schema, prediction_table, read_predictions
 from pipeline.rank_tables import RankTables
@@ -147,7 +147,8 @@ def _predict(
 
     keys = index.column("key", rows_of(videos))
     tables = RankTables(folder / PREDICTIONS_NAME, schema, to_table, list(keys), "evaluate")
-    return run_over_split(model, videos, tables, "test", how.accelerator, how.devices, how.precision)
+    with undecodable_is_explained(index, "; or say --allow-missing, which counts them as wrong"):
+        return run_over_split(model, videos, tables, "test", how.accelerator, how.devices, how.precision)
 
 
 def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:

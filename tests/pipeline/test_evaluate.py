@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datamodules.decoding import DecodeError
 from datamodules.seen_videos import SeenVideos
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
@@ -22,6 +23,7 @@ from lightning_modules.checkpoints import trained_on
 from lightning_modules.classifier import read_checkpoint
 from pipeline.__main__ import main
 from pipeline.evaluate import evaluate
+from pipeline.features import features
 from pipeline.predictions import provenance_of, read_predictions
 from pipeline.presets import with_preset
 from pipeline.report import FILES
@@ -207,6 +209,20 @@ def test_a_video_that_cannot_be_decoded_is_an_error_and_nothing_is_written(motio
     with pytest.raises(ValueError, match=f"video {key} in .* cannot be decoded"):
         evaluate(motion_checkpoint, tmp_path / "spoilt", num_clips=1, out=tmp_path / "new" / "out", **QUICK)
     assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_and_features_say_alike_how_to_go_on_without_a_video(motion_checkpoint, motion_dataset, tmp_path):
+    spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    spoilt, messages = tmp_path / "spoilt", []
+    for verb, out in ((evaluate, tmp_path / "out"), (features, tmp_path / "out.parquet")):
+        with pytest.raises(DecodeError) as caught:
+            verb(motion_checkpoint, spoilt, num_clips=1, out=out, **QUICK)
+        messages.append(str(caught.value))
+    leave_out = f"leave such videos out: python -m pipeline quarantine {spoilt} KEY ... (python -m pipeline verify "
+    one, other = (message.split(leave_out) for message in messages)
+    assert one[0] == other[0]
+    assert one[1].endswith("; or say --allow-missing, which counts them as wrong")
+    assert other[1].endswith("; then the same command goes on with the others")
 
 
 def test_missing_videos_are_listed_and_count_as_wrong_where_that_is_allowed(
