@@ -159,6 +159,7 @@ def test_folds(folded_checkpoint, folded_dataset, tmp_path):
         ({"--checkpoint": __file__}, "cannot be read, is it whole and a checkpoint? (not plain data and tensors)"),
         ({"--data": "absent"}, "absent: there is no such folder"),
         ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
+        ({"--num-frames": "8"}, "this C3D takes num_frames=16, crop_size=32"),
         ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
         ({"--preset": "tsn"}, "preset: must be one of lrcn, c3d, i3d, 10x3, not tsn"),
         ({"--out": __file__}, "test_evaluate.py': is a file; give a folder for the results"),

@@ -125,6 +125,7 @@ def test_resuming_on_other_data_is_refused(config, tmp_path, motion_dataset, cap
         (["fit", "--config", "CONFIG", "--data.init_args.rand_augment.magnitude", "30"], "magnitude=30"),
         (["fit", "--config", "CONFIG", "--data.init_args.sided_classes", "['up and away']"], "'up and away'"),
         (["fit", "--config", "CONFIG", "--model.init_args.mixup_alpha", "-1"], "mixup_alpha=-1"),
+        (["fit", "--config", "CONFIG", "--data.init_args.num_frames", "8"], "this C3D takes num_frames=16, crop_size="),
         (["fit", "--config", "CONFIG", "--model", "C4D"], "C4D"),
         (["fit", "--config", "CONFIG", "--trainer.accelerator", "mps"], "trainer, accelerator='mps', devices="),
         (["fitt"], "there is no verb 'fitt'; did you mean 'fit'?"),
