@@ -113,8 +113,8 @@ class MaxPooling(nn.Module):
         sizes = zip(x.shape[2:], before, self.kernel, self.stride, strict=True)
         if any(size + 2 * pad + step <= kernel for size, pad, kernel, step in sizes):
             raise ValueError(
-                f"nothing is left of {tuple(x.shape[2:])} places by a pooling over {self.kernel}: give longer clips or "
-                "larger crops"
+                f"nothing is left of {tuple(x.shape[2:])} places by a pooling over {self.kernel}: give longer clips "
+                "(num_frames) or larger crops (crop_size)"
             )
         # Rounding up adds the one place more that SAME has at the end.
         pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d

@@ -21,6 +21,7 @@ from pipeline.annotate import annotate_video
 from pipeline.linear_head import LinearHead, put_on_top
 from pipeline.looking import LookedAt, Looking, find_videos, look_like, read_ahead
 from pipeline.progress import count_progress
+from pipeline.result_folders import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.timeline import ScoreVideos, as_clock, best_of, by_second, score_seconds, stretches
 from pipeline.trained import open_checkpoint
 
@@ -55,8 +56,11 @@ def classify(
             network's own classifier: clips are as they were exported, whatever `num_clips` says; of an SVM the
             probabilities are its margins after a softmax.
         top: classes to print for a video.
-        json: print one JSON object a line instead: video, top (a list of class and probability), or error; and with
-            `timeline` the seconds, each with start, end and top.
+        json: print one JSON object a line instead, a line a video: video, its path; top, a list of class and
+            probability, the best first; decoder, what read it; or in place of top error, why it cannot be decoded.
+            With `timeline` also timeline, the seconds, each with start, end and top, and stretches of seconds with the
+            same best class, each with start, end, class and its mean probability; with `annotate` those and annotated,
+            the copy's path. Times are in seconds, to the millisecond; probabilities in [0, 1], to six digits.
         timeline: look at a clip around each second, for videos of any length, and say what is done when; the video's
             probabilities are the mean over its seconds.
         annotate: mp4 to write, a copy of the video with the best classes of each second on it, without sound; for
@@ -99,8 +103,8 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     """Where the annotated copy of each video goes.
 
     Raises:
-        ValueError: not an mp4 file, one file for several videos, two videos that would go to one file, or a copy in
-            place of a video.
+        ValueError: not an mp4 file, one file for several videos, two videos that would go to one file, a copy in place
+            of a video, or where nothing can be written.
     """
     if annotate is None:
         return [None] * len(paths)
@@ -115,6 +119,9 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     for path, copy in zip(paths, copies, strict=True):
         if copy.resolve() == path.resolve():
             raise ValueError(f"annotate={str(annotate)!r}: would replace the video itself; give another name")
+        if copy.is_dir():
+            raise ValueError(f"annotate={str(annotate)!r}: {copy} is a folder; give another name")
+    (refuse_unwritable_file if annotate.suffix == ".mp4" else refuse_unwritable_folder)(annotate, "annotate")
     return list(copies)
 
 
@@ -182,7 +189,7 @@ def _by_second(
             video = path.read_bytes()
             seconds, duration_s = score_seconds(looking, video, score)
             outcome["top"] = best_of(seconds.mean(axis=0), names, top)
-            outcome["stretches"] = [one._asdict() for one in stretches(seconds, duration_s, names)]
+            outcome["stretches"] = stretches(seconds, duration_s, names)
             outcome["timeline"] = by_second(seconds, duration_s, names, top)
             if copy is not None:
                 annotate_video(video, copy, seconds, names)
@@ -210,10 +217,10 @@ def in_words(outcome: dict[str, Any]) -> str:
     """What is known of a video as text of several lines."""
     lines = [f"  {one['probability']:6.1%}  {one['class']}" for one in outcome.get("top", ())]
     parts = outcome.get("stretches", ())
-    width = max((len(as_clock(part["end_s"])) for part in parts), default=0)
+    width = max((len(as_clock(part["end"])) for part in parts), default=0)
     for part in parts:
-        span = f"{as_clock(part['start_s']):>{width}} to {as_clock(part['end_s'] + 0.999):>{width}}"
-        lines.append(f"  {span}  {part['probability']:6.1%}  {part['name']}")
+        span = f"{as_clock(part['start']):>{width}} to {as_clock(part['end'] + 0.999):>{width}}"
+        lines.append(f"  {span}  {part['probability']:6.1%}  {part['class']}")
     if "annotated" in outcome:
         lines.append(f"  wrote {outcome['annotated']}")
     return "\n".join([outcome["video"], *(lines or ["  cannot be decoded"])])

@@ -11,6 +11,7 @@ from rich.table import Table
 from datamodules.aside import write_aside
 from pipeline.intervals import DRAWS, LEVEL, Outcomes, difference_intervals, mcnemar
 from pipeline.judged import Judged, on_same_videos, outcomes_of, predicted_classes, read_judged
+from pipeline.result_folders import refuse_unwritable_file
 
 COMPARISON_NAME = "compare.json"
 _PRINTED = 8
@@ -34,10 +35,11 @@ def compare(first: Path, second: Path, out: Path | None = None, common: bool = F
         FileNotFoundError: there are no such predictions.
         ValueError: the two are of different videos, labels or classes.
     """
+    path = out or (second if second.is_dir() else second.parent) / COMPARISON_NAME
+    refuse_unwritable_file(path)
     names = [str(first), str(second)]
     one, other = on_same_videos([read_judged(first), read_judged(second)], names, common)
     comparison = {"first": names[0], "second": names[1]} | compare_judged(one, other, seed)
-    path = out or (second if second.is_dir() else second.parent) / COMPARISON_NAME
     write_comparison(path, comparison)
     print_comparison(comparison)
     print(f"wrote {path}")

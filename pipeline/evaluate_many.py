@@ -13,7 +13,7 @@ from pipeline.predictions import REPORT_NAME
 from pipeline.report import FILES, write_results
 from pipeline.result_folders import default_folder, distinct_names, folder_of_folds
 from pipeline.results import write_report
-from pipeline.scoring import Scoring, score_checkpoint
+from pipeline.scoring import Scoring, open_both, score_checkpoint
 
 
 def evaluate_many(
@@ -23,6 +23,8 @@ def evaluate_many(
     folders = [default_folder(path, split, fold) for path in checkpoints]
     if out is not None:
         folders = [out / name for name in distinct_names(checkpoints)]
+    for path, folder in zip(checkpoints, folders, strict=True):
+        open_both(path, data, split, fold, folder, how)  # what is refused is refused before the first is scored
     scored = [
         (path, score_checkpoint(path, data, split, fold, folder, how))
         for path, folder in zip(checkpoints, folders, strict=True)
@@ -44,6 +46,8 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
     trained_in = {path: fold_trained_in(path) for path in checkpoints} if len(checkpoints) > 1 else {}
     chosen = {fold: checkpoint_of_fold(checkpoints, fold, trained_in) for fold in folds}
     folder = out or folder_of_folds(checkpoints[0], split)
+    for fold, path in chosen.items():
+        open_both(path, data, split, fold, folder / f"fold-{fold}", how)  # likewise
     scored = {
         fold: score_checkpoint(path, data, split, fold, folder / f"fold-{fold}", how) for fold, path in chosen.items()
     }

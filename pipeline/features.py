@@ -26,9 +26,10 @@ from pipeline.feature_files import (
 )
 from pipeline.feature_table import feature_table
 from pipeline.feature_writing import write_features
-from pipeline.inference import Precision, run_over_split
+from pipeline.inference import Precision, run_over_split, undecodable_is_explained
 from pipeline.part_rows import PartRows
 from pipeline.protocols import ProtocolName, options_of
+from pipeline.result_folders import refuse_unwritable_file
 from pipeline.seen_by_network import seen_by_network, trained_on
 from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
 
@@ -130,6 +131,8 @@ def features(
     meant = SUFFIXES.get(out.suffix, format)
     if meant != format:
         raise ValueError(f"out={str(out)!r}: the name of a {meant} file; say --format {meant}, or choose another name")
+    if overwrite or not out.exists():
+        refuse_unwritable_file(out)
     preset = options_of(protocol, "features")
     if num_clips is None and clip_step is None and whole is None:
         clip_step, whole = preset.get("clip_step"), preset.get("whole")
@@ -213,7 +216,8 @@ def _export(
     parts = ExportParts(out, settings, schema, to_table, rows, finish, save_every, "features", overwrite)
     per, crops = provenance["per"], videos.hparams["num_crops"]
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
-    done = run_over_split(export, videos, parts, "predict", accelerator, devices, precision)
+    with undecodable_is_explained(videos.index, "; then the same command goes on with the others"):
+        done = run_over_split(export, videos, parts, "predict", accelerator, devices, precision)
     return None if done is None else num_rows
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from datamodules.shards import DatasetIndex
 from pipeline.judged import Judged, on_same_videos, read_judged
 from pipeline.report import FILES, write_results
+from pipeline.result_folders import refuse_unwritable_folder
 from pipeline.results import print_report
 from pipeline.scoring import Average
 from pipeline.trained import library_versions
@@ -46,6 +47,7 @@ def fuse(
     """
     if len(results) < 2:
         raise ValueError(f"results={[str(path) for path in results]}: give at least two")
+    refuse_unwritable_folder(out)
     shares = _shares(weights, len(results))
     names = [str(path) for path in results]
     many = on_same_videos([read_judged(path) for path in results], names, common)

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -12,7 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from datamodules.decoding import DecodeError
+from datamodules.shards import DatasetIndex
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -31,6 +36,27 @@ def as_rank(settings: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         _launched.clear()
+
+
+@contextlib.contextmanager
+def undecodable_is_explained(index: DatasetIndex, otherwise: str) -> Iterator[None]:
+    """Within it, the error of a video that cannot be decoded says what can be done.
+
+    Args:
+        index: of the dataset.
+        otherwise: what else there is than to leave such videos out, or what follows.
+    """
+    try:
+        yield
+    except DecodeError as error:
+        if isinstance(index.root, str):
+            leave_out = f"add their keys to {index.root}/quarantine.csv"
+        else:
+            root = shlex.quote(str(index.root))
+            leave_out = (
+                f"python -m pipeline quarantine {root} KEY ... (python -m pipeline verify {root} --full finds all)"
+            )
+        raise DecodeError(f"{error}; leave such videos out: {leave_out}{otherwise}", error.reason) from error
 
 
 def run_over_split(
@@ -58,7 +84,8 @@ def run_over_split(
         What the model logged; None on every rank but the first, which is the one to report.
 
     Raises:
-        ValueError: several processes are asked for, but this is not the command line that could be repeated.
+        ValueError: several processes are asked for, but this is not the command line that could be repeated; or there
+            is no such accelerator.
     """
     if devices < 1:
         raise ValueError(f"devices={devices}: must be at least 1")
@@ -69,16 +96,19 @@ def run_over_split(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
     alone = {"accelerator": accelerator, "devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
-    trainer = pl.Trainer(
-        **(_launched or alone),
-        precision=precision,
-        callbacks=[callback],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        use_distributed_sampler=False,  # the plan already gives every rank its share
-    )
+    try:
+        trainer = pl.Trainer(
+            **(_launched or alone),
+            precision=precision,
+            callbacks=[callback],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            use_distributed_sampler=False,  # the plan already gives every rank its share
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"accelerator={accelerator!r}, devices={devices}: {error}") from error
     try:
         if method == "test":
             trainer.test(model, data, verbose=False)

@@ -12,6 +12,7 @@ from pipeline.linear_classifiers import ClassWeight
 from pipeline.linear_folds import judge_folds
 from pipeline.linear_judging import ClassifierName, Judge, refuse_other_features
 from pipeline.protocols import ProtocolName, options_of
+from pipeline.result_folders import nearest_folder, refuse_unwritable_folder
 from pipeline.video_features import choose_split, read_videos
 
 
@@ -70,9 +71,8 @@ def linear(
     if neighbors < 1:
         raise ValueError(f"neighbors={neighbors}: must be at least 1")
     judge = Judge(classifier or preset.get("classifier", "svm"), c, class_weight, neighbors, allow_overlap, began)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out={str(out)!r}: is a file; give a folder for the results")
-    room = _nearest_folder(out)
+    refuse_unwritable_folder(out)
+    room = nearest_folder(out)
     if features is None:
         if train is None or test is None or data is not None or fold is not None:
             raise ValueError("give --train and --test, two files of features; or --features, one of all, with --data")
@@ -92,8 +92,3 @@ def linear(
         return
     known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
     judge.report(known, asked, out, index)
-
-
-def _nearest_folder(path: Path) -> Path:
-    """The folder, or the first above it that is there: on the disk where the results go."""
-    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())

@@ -5,6 +5,7 @@ and puts the parts, which are neighboring blocks of the plan, one after the othe
 of the dataset's index whatever the number of ranks. Several nodes need a folder that all of them see.
 """
 
+import contextlib
 import shutil
 import socket
 import sys
@@ -46,12 +47,14 @@ class RankTables(pl.Callback):
         self._keys = keys
         self._verb = verb
         self._folder = path
+        self._made: list[Path] = []
         self._part: pa.RecordBatchFileWriter | None = None
         self._told = time.monotonic()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Opens this rank's part, in a new folder that all ranks of this run share."""
-        token = trainer.strategy.broadcast(uuid.uuid4().hex[:12])
+        missing = [folder for folder in self.path.absolute().parents if not folder.is_dir()]
+        token, self._made = trainer.strategy.broadcast((uuid.uuid4().hex[:12], missing))
         self._folder = self.path.with_name(f".{self.path.name}.{token}.parts")
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,9 @@ class RankTables(pl.Callback):
         self._close()
         if self._folder != self.path:
             shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others have put something there
+            for folder in self._made:
+                folder.rmdir()
 
     def _add(self, outputs: Any, number: int, num_batches: Sequence[float], trainer: pl.Trainer) -> None:
         assert self._part is not None

@@ -1,6 +1,8 @@
-"""Where results go if nobody says."""
+"""Where results go: if nobody says, and whether anything can be written where somebody says."""
 
+import os
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,3 +39,37 @@ def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
         return stems
     longer = [f"{_run_folder(path)}-{path.stem}" for path in checkpoints]
     return longer if len(set(longer)) == len(longer) else [f"{n}-{name}" for n, name in enumerate(longer, 1)]
+
+
+def refuse_unwritable_folder(folder: Path, option: str = "out") -> None:
+    """ValueError where results cannot be written into a folder, there or not; tried before the work that makes them."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{option}={str(folder)!r}: is a file; give a folder for the results")
+    _try_to_write(folder, folder, option)
+
+
+def refuse_unwritable_file(path: Path, option: str = "out") -> None:
+    """ValueError where a file cannot be written, there or not; tried before the work that makes it."""
+    if path.is_dir():
+        raise ValueError(f"{option}={str(path)!r}: is a folder; give the name of a file in it")
+    _try_to_write(path, path.parent, option)
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder, or the first above it that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+
+
+def _try_to_write(path: Path, folder: Path, option: str) -> None:
+    """Writes nothing that stays; makes no folder, as the work may be refused yet."""
+    there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+    if not there.is_dir():
+        raise ValueError(f"{option}={str(path)!r}: {there} is no folder, so nothing can be in it; give another path")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        wrong = (error.strerror or str(error)).lower()
+        raise ValueError(
+            f"{option}={str(path)!r}: nothing can be written in {there} ({wrong}); give another path"
+        ) from error

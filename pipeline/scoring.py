@@ -12,13 +12,13 @@ from datamodules.decoder_choice import Decoder
 from datamodules.planar import Pixels
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
-from pipeline.held_out import find_overlap, refuse_overlap, what_was_trained_on_is_known
-from pipeline.inference import Precision, run_over_split
+from pipeline.held_out import Overlap, find_overlap, refuse_overlap, what_was_trained_on_is_known
+from pipeline.inference import Precision, run_over_split, undecodable_is_explained
 from pipeline.judged import Judged
 from pipeline.predictions import PREDICTIONS_NAME, prediction_schema, prediction_table, read_predictions
 from pipeline.rank_tables import RankTables
 from pipeline.report import FILES, write_report_of
-from pipeline.result_folders import title_of
+from pipeline.result_folders import refuse_unwritable_folder, title_of
 from pipeline.results import print_report
 from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip
 
@@ -86,14 +86,7 @@ def score_checkpoint(
         DecodeError: a video cannot be decoded, and that is not allowed; nothing is written.
     """
     began = time.monotonic()
-    trained = open_checkpoint(checkpoint, how.allow, VideoClassifier)
-    settings: dict[str, Any] = {"batch_size": how.batch_size, "num_workers": how.num_workers, "decoder": how.decoder}
-    settings |= how.views | {"allow_missing": how.allow_missing, "pixels": how.pixels}
-    videos = open_data(trained, data, split, fold, how.clips, **settings)
-    overlap = find_overlap(trained, videos)
-    if not how.allow_overlap:
-        refuse_overlap(overlap, split)
-    try_one_clip(trained, videos)
+    trained, videos, overlap = open_both(checkpoint, data, split, fold, folder, how)
     provenance = describe(trained, videos) | {
         "scores": "probability",
         "preset": how.preset,
@@ -106,6 +99,26 @@ def score_checkpoint(
     if logged is None:
         return None
     return _report(checkpoint, trained, videos, folder, provenance, how, logged, began)
+
+
+def open_both(
+    checkpoint: Path, data: Path, split: str, fold: str | None, folder: Path, how: Scoring
+) -> tuple[Trained, ShardedVideoDataModule, Overlap | None]:
+    """The checkpoint, the videos and what it has seen of them, after every check that can be made before the work.
+
+    Raises:
+        FileNotFoundError, ValueError: as `score_checkpoint`, or nothing can be written to `folder`.
+    """
+    refuse_unwritable_folder(folder)
+    trained = open_checkpoint(checkpoint, how.allow, VideoClassifier)
+    settings: dict[str, Any] = {"batch_size": how.batch_size, "num_workers": how.num_workers, "decoder": how.decoder}
+    settings |= how.views | {"allow_missing": how.allow_missing, "pixels": how.pixels}
+    videos = open_data(trained, data, split, fold, how.clips, **settings)
+    overlap = find_overlap(trained, videos)
+    if not how.allow_overlap:
+        refuse_overlap(overlap, split)
+    try_one_clip(trained, videos)
+    return trained, videos, overlap
 
 
 def _predict(
@@ -134,7 +147,8 @@ def _predict(
 
     keys = index.column("key", rows_of(videos))
     tables = RankTables(folder / PREDICTIONS_NAME, schema, to_table, list(keys), "evaluate")
-    return run_over_split(model, videos, tables, "test", how.accelerator, how.devices, how.precision)
+    with undecodable_is_explained(index, "; or say --allow-missing, which counts them as wrong"):
+        return run_over_split(model, videos, tables, "test", how.accelerator, how.devices, how.precision)
 
 
 def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:

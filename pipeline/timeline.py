@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +16,6 @@ from pipeline.looking import Looking
 _SECONDS_AT_ONCE = 16  # decoded together: memory does not grow with the video
 
 ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
-
-
-class Stretch(NamedTuple):
-    """Seconds one after the other with the same best class: [start_s, end_s), and its mean probability in them."""
-
-    start_s: float
-    end_s: float
-    name: str
-    probability: float
 
 
 def score_seconds(looking: Looking, video: bytes, score: ScoreVideos) -> tuple[NDArray[np.float32], float]:
@@ -52,17 +43,27 @@ def score_seconds(looking: Looking, video: bytes, score: ScoreVideos) -> tuple[N
     return np.concatenate(scores), info.num_frames / info.fps
 
 
-def stretches(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[Stretch]:
-    """The timeline in few words: neighbors with the same best class are one stretch."""
+def stretches(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The timeline in few words: seconds one after the other with the same best class are one stretch.
+
+    Args:
+        seconds: float (S, K), the probabilities of each second.
+        duration_s: of the video, in seconds.
+        class_names: the K names.
+
+    Returns:
+        Of each stretch: start and end in seconds, to the millisecond; class; probability, the class's mean over the
+        stretch, to six digits.
+    """
     best = seconds.argmax(axis=1)
     starts = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
     return [
-        Stretch(
-            float(first),
-            min(float(last), duration_s) if last == len(best) else float(last),
-            class_names[int(best[first])],
-            float(seconds[first:last, best[first]].mean()),
-        )
+        {
+            "start": first,
+            "end": _end_of(last - 1, duration_s),
+            "class": class_names[int(best[first])],
+            "probability": _rounded(seconds[first:last, best[first]].mean()),
+        }
         for first, last in pairwise(starts)
     ]
 
@@ -77,12 +78,21 @@ def as_clock(second: float) -> str:
 def by_second(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str], top: int) -> list[Any]:
     """Each second as plain data: start and end in seconds, and its best classes with their probabilities."""
     return [
-        {"start": number, "end": min(number + 1.0, round(duration_s, 3)), "top": best_of(scores, class_names, top)}
+        {"start": number, "end": _end_of(number, duration_s), "top": best_of(scores, class_names, top)}
         for number, scores in enumerate(seconds)
     ]
+
+
+def _end_of(second: int, duration_s: float) -> float:
+    """The last second of a video may be short."""
+    return min(second + 1.0, round(duration_s, 3))
+
+
+def _rounded(probability: Any) -> float:
+    return round(float(probability), 6)
 
 
 def best_of(scores: NDArray[Any], class_names: Sequence[str], top: int) -> list[dict[str, Any]]:
     """The most probable classes, the best first: class and probability."""
     order = np.argsort(-scores, kind="stable")[:top]
-    return [{"class": class_names[place], "probability": round(float(scores[place]), 6)} for place in order.tolist()]
+    return [{"class": class_names[place], "probability": _rounded(scores[place])} for place in order.tolist()]

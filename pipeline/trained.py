@@ -227,7 +227,7 @@ def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str | No
             if whole:
                 trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), [layer])
             return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), [layer])[layer]
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         wanted = "clips of any length, for whole videos" if whole else f"num_frames={num_frames}, crop_size={size}"
         raise ValueError(
             f"{wanted}: the {type(trained.model).__name__} of {trained.path} was built for other clips "

@@ -16,10 +16,12 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import datamodules.video  # noqa: F401 - likewise `class_path: ShardedVideoDataModule`
-from lightning_modules import VideoNetwork  # with it, configs may say `class_path: C3D`
+import lightning_modules  # with it, configs may say `class_path: C3D`
+from lightning_modules import VideoNetwork
 from pipeline.checkpoint_folder import WholeCheckpointIO
 from pipeline.checkpointing import KeepCheckpoints
 from pipeline.ending import exit_status
@@ -65,12 +67,19 @@ class TrainingCLI(LightningCLI):
         mine: list[pl.Callback] = [one for one in callbacks if isinstance(one, (KeepCheckpoints, FiniteLoss))]
         others = [one for one in callbacks if one not in mine]
         if not fitting:
-            return super()._instantiate_trainer(config, others)
+            return self._make_trainer(config, others)
         config["logger"] = choose_loggers(config)
-        trainer = super()._instantiate_trainer(config, [*others, *choose_callbacks(config, mine)])
+        trainer = self._make_trainer(config, [*others, *choose_callbacks(config, mine)])
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
+
+    def _make_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except MisconfigurationException as error:  # such as a GPU that is not there
+            asked = ", ".join(f"{name}={config[name]!r}" for name in ("accelerator", "devices") if name in config)
+            raise ValueError(f"trainer, {asked}: {error}") from error
 
     def before_fit(self) -> None:
         """Gives the run its id, that of the checkpoint it goes on from, and its record the configuration."""
@@ -128,7 +137,22 @@ def main(args: list[str], for_a_person: bool = False) -> None:
     if for_a_person:
         _keep_the_last_line_last()
     cli = type("TrainingCLI", (TrainingCLI,), {"words": args}) if for_a_person else TrainingCLI
-    _cli(args, run=True, parser_kwargs={**strict, **dict.fromkeys(TrainingCLI.subcommands(), strict)}, cli=cli)
+    of_each = {verb: strict | _help_of(verb) for verb in TrainingCLI.subcommands()}
+    _cli(args, run=True, parser_kwargs={**strict, **of_each}, cli=cli)
+
+
+def _help_of(verb: str) -> dict[str, str]:
+    """What is said around the options, which are many, and still not those of models and data."""
+    command = f"python -m pipeline {verb}"
+    networks = [name for name in lightning_modules.__all__ if name not in ("VideoNetwork", "VideoClassifier")]
+    return {
+        "usage": f"{command} --config CONFIG [options]",
+        "epilog": (
+            f"The options of a network: `{command} --model.help {networks[0]}` (or {', '.join(networks[1:])}, or an "
+            f"import path), given as --model.init_args.NAME. Those of the data: `{command} --data.help "
+            "ShardedVideoDataModule`, given as --data.init_args.NAME. A config has them under model and data."
+        ),
+    }
 
 
 def _keep_the_last_line_last() -> None:

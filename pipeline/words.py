@@ -11,6 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+_HOW_TO_TYPE = (
+    "What the usage shows without an option may be given by its option, too. Options may have hyphens or underscores; "
+    "one of type bool alone means true; one that takes a list takes words up to the next option."
+)
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
@@ -97,9 +101,29 @@ def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: st
     from jsonargparse import auto_cli
 
     options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
+    options |= {"usage": usage_of(function, prog), "epilog": _HOW_TO_TYPE}
     spelled = spell_out(function, words)
     _refuse_unknown_options(function, spelled, prog)
     return auto_cli(function, args=spelled, **options)
+
+
+def usage_of(function: Callable[..., Any], prog: str) -> str:
+    """The shortest way to type a command: what is needed, by its place where it has one.
+
+    >>> def example(data: str, lists: list[str], out: str, flag: bool = False) -> None: ...
+    >>> usage_of(example, "python -m example")
+    'python -m example DATA LISTS ... --out OUT [options]'
+    """
+    hints = typing.get_type_hints(function)
+    parts, places = [prog], True
+    for name, each in inspect.signature(function).parameters.items():
+        if each.default is not each.empty:
+            continue
+        several = _kind(hints.get(name)) is list
+        word = f"{name.upper()} ..." if several else name.upper()
+        parts.append(word if places else f"--{name} {word}")
+        places = places and not several  # a list takes all words that are left
+    return " ".join([*parts, "[options]"])
 
 
 def _refuse_unknown_options(function: Callable[..., Any], spelled: Sequence[str], prog: str) -> None:

@@ -18,6 +18,16 @@ def test_every_verb_explains_its_options(verb, capsys):
     assert "--" in printed
 
 
+@pytest.mark.parametrize(
+    ("verb", "usage"),
+    [("compare", "FIRST SECOND [options]"), ("classify", "VIDEOS ... [options]")],  # as the README types them
+)
+def test_the_help_shows_what_needs_no_option(verb, usage, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: python -m pipeline {verb} {usage}\n")
+
+
 def test_the_list_of_verbs(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out

@@ -16,6 +16,7 @@ from datamodules.shards import DatasetIndex
 from lightning_modules import VideoClassifier
 from pipeline.__main__ import main
 from pipeline.looking import look_like
+from pipeline.timeline import by_second, stretches
 from pipeline.trained import open_checkpoint
 
 
@@ -96,11 +97,20 @@ def test_a_timeline_says_what_each_second_shows(motion_checkpoint, long_video, c
         expected = model.video_scores(ClipBatch.of_video(looking.transform(frames)[0][None]))[0]
     assert seconds[3]["top"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-5)
     assert seconds[3]["top"][0]["class"] == model.class_names[int(expected.argmax())]
-    assert told["stretches"][0]["start_s"] == 0
-    assert told["stretches"][-1]["end_s"] == 6
-    assert sum(one["end_s"] - one["start_s"] for one in told["stretches"]) == 6
+    assert set(told) == {"video", "decoder", "top", "timeline", "stretches"}
+    assert told["stretches"][0]["start"] == 0
+    assert told["stretches"][-1]["end"] == 6
+    assert sum(one["end"] - one["start"] for one in told["stretches"]) == 6
     assert main(words) == 0
     assert re.search(r"^  0:00 to 0:0\d +\d+\.\d%  \w", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_stretches_in_milliseconds_and_six_digits():
+    seconds = np.array([[0.1, 0.9], [1 / 3, 2 / 3], [0.7, 0.3]], np.float32)
+    names = {"class": "b", "probability": 0.783333}, {"class": "a", "probability": 0.7}
+    first, last = {"start": 0, "end": 2.0} | names[0], {"start": 2, "end": 2.533} | names[1]
+    assert stretches(seconds, 2.53333333, ["a", "b"]) == [first, last]
+    assert by_second(seconds, 2.53333333, ["a", "b"], 1)[-1] == {"start": 2, "end": 2.533, "top": [names[1]]}
 
 
 def test_an_annotated_copy_has_the_frames_and_the_text(motion_checkpoint, long_video, tmp_path, capsys):
@@ -144,6 +154,7 @@ def test_files_in_batches_and_one_by_one_are_told_the_same(motion_checkpoint, mo
         (["x.mp4", "--weights", "i3d"], "videos=x.mp4: there is no such file or folder"),
         ([".", "--weights", "i3d"], "videos=.: no video in this folder"),
         (["x.mp4", "--weights", "i3d", "--annotate", "y.avi"], "annotate='y.avi': copies are mp4 files"),
+        (["x.mp4", "--weights", "i3d", "--annotate", "x.mp4/y"], "x.mp4 is no folder, so nothing can be in it"),
         (["x.mp4", "--weights", "i3d", "--top", "0"], "top=0: must be at least 1"),
     ],
 )

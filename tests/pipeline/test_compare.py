@@ -117,6 +117,9 @@ def test_other_videos_are_refused_or_left_out():
     [
         (["compare", "absent", "absent"], "predictions 'absent': no predictions.parquet there"),
         (["compare", __file__, __file__], "not a file that `evaluate` wrote"),
+        (["compare", "absent", "absent", "--out", f"{__file__}/out"], "test_compare.py is no folder, so nothing can"),
+        (["compare", "absent", "absent", "--out", "."], "out='.': is a folder; give the name of a file in it"),
+        (["fuse", "absent", "absent", "--out", f"{__file__}/out"], "test_compare.py is no folder, so nothing can"),
         (["fuse", "absent", "--out", "out"], "give at least two"),
         (["fuse", "a", "b", "--out", "out", "--weights", "1"], "1 for 2 results; give one for each"),
         (["fuse", "a", "b", "--out", "out", "--weights", "0", "0"], "not all 0"),

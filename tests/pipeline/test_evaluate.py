@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datamodules.decoding import DecodeError
 from datamodules.seen_videos import SeenVideos
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
@@ -22,6 +23,7 @@ from lightning_modules.checkpoints import trained_on
 from lightning_modules.classifier import read_checkpoint
 from pipeline.__main__ import main
 from pipeline.evaluate import evaluate
+from pipeline.features import features
 from pipeline.predictions import provenance_of, read_predictions
 from pipeline.presets import with_preset
 from pipeline.report import FILES
@@ -157,9 +159,12 @@ def test_folds(folded_checkpoint, folded_dataset, tmp_path):
         ({"--checkpoint": __file__}, "cannot be read, is it whole and a checkpoint? (not plain data and tensors)"),
         ({"--data": "absent"}, "absent: there is no such folder"),
         ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
+        ({"--num-frames": "8"}, "this C3D takes num_frames=16, crop_size=32"),
         ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
         ({"--preset": "tsn"}, "preset: must be one of lrcn, c3d, i3d, 10x3, not tsn"),
-        ({"--out": __file__}, "test_evaluate.py': file exists"),
+        ({"--out": __file__}, "test_evaluate.py': is a file; give a folder for the results"),
+        ({"--out": f"{__file__}/out"}, "test_evaluate.py is no folder, so nothing can be in it; give another path"),
+        ({"--accelerator": "mps"}, "accelerator='mps', devices=1: "),  # Apple's
         ({"--devices": "0"}, "devices=0: must be at least 1"),
         ({"--devices": "2"}, "devices=2: works from the command line"),
     ],
@@ -202,10 +207,23 @@ def spoil_last_test_video(dataset: Path, copy: Path) -> str:
 
 def test_a_video_that_cannot_be_decoded_is_an_error_and_nothing_is_written(motion_checkpoint, motion_dataset, tmp_path):
     key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
-    out = tmp_path / "out"
     with pytest.raises(ValueError, match=f"video {key} in .* cannot be decoded"):
-        evaluate(motion_checkpoint, tmp_path / "spoilt", num_clips=1, out=out, **QUICK)
-    assert list(out.iterdir()) == []
+        evaluate(motion_checkpoint, tmp_path / "spoilt", num_clips=1, out=tmp_path / "new" / "out", **QUICK)
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_and_features_say_alike_how_to_go_on_without_a_video(motion_checkpoint, motion_dataset, tmp_path):
+    spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    spoilt, messages = tmp_path / "spoilt", []
+    for verb, out in ((evaluate, tmp_path / "out"), (features, tmp_path / "out.parquet")):
+        with pytest.raises(DecodeError) as caught:
+            verb(motion_checkpoint, spoilt, num_clips=1, out=out, **QUICK)
+        messages.append(str(caught.value))
+    leave_out = f"leave such videos out: python -m pipeline quarantine {spoilt} KEY ... (python -m pipeline verify "
+    one, other = (message.split(leave_out) for message in messages)
+    assert one[0] == other[0]
+    assert one[1].endswith("; or say --allow-missing, which counts them as wrong")
+    assert other[1].endswith("; then the same command goes on with the others")
 
 
 def test_missing_videos_are_listed_and_count_as_wrong_where_that_is_allowed(
@@ -320,6 +338,10 @@ def test_several_checkpoints_get_a_folder_each_and_are_compared(motion_checkpoin
     assert told["second"] == str(tmp_path / "other.ckpt")
     assert told["top1"]["second"] == 1 / 8
     assert "McNemar" in capsys.readouterr().out
+    words[3] = str(tmp_path / "absent.ckpt")
+    assert main(["evaluate", *words[:-1], str(tmp_path / "refused")]) == 2
+    assert "absent.ckpt': no such file" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()  # the first is not scored before the second is looked at
 
 
 def test_names_of_folders():
@@ -391,7 +413,7 @@ def test_a_failure_of_the_last_process_ends_all(motion_checkpoint, motion_datase
     done = run("evaluate", *words, "--accelerator", "cpu", "--num-workers", 0, "--out", tmp_path / "out")
     assert done.returncode != 0
     assert f"error: video {key} in " in done.stderr
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -139,6 +139,8 @@ def test_folds_name_the_split_of_the_fold(folded_checkpoint, folded_dataset, tmp
         ({"--whole": "true"}, "clips of any length, for whole videos: the C3D of"),
         ({"--whole": "true", "--layer": "pool5", "--max-frames": "8"}, "max_frames=8: must be at least num_frames=16"),
         ({"--out": __file__}, "is there and is not a file of features"),
+        ({"--out": f"{__file__}/a.parquet", "--checkpoint": "absent"}, "test_features.py is no folder, so nothing can"),
+        ({"--out": str(Path(__file__).parent), "--overwrite": "true"}, "is a folder; give the name of a file in it"),
     ],
 )
 def test_bad_input_costs_one_line(changes, message, motion_checkpoint, motion_dataset, tmp_path, capsys):

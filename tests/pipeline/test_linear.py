@@ -205,6 +205,7 @@ def test_an_overlap_that_is_allowed_is_told(files, tmp_path, capsys):
         ({"--C": "much"}, "C"),
         ({"--classifier": "forest"}, "classifier: must be one of svm, logistic, knn, not forest"),
         ({"--out": __file__}, "test_linear.py': is a file; give a folder for the results"),
+        ({"--out": f"{__file__}/out", "--train": "absent"}, "test_linear.py is no folder, so nothing can be in it"),
     ],
 )
 def test_bad_input_costs_one_line(files, tmp_path, changes, message, capsys):

@@ -189,6 +189,21 @@ def test_a_wrong_option_is_one_sentence(config, capsys, words, message):
     assert message in error
 
 
+def test_help_says_how_the_options_of_models_and_data_are_listed(capsys):
+    with pytest.raises(SystemExit):
+        main(["validate", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("usage: python -m pipeline validate --config CONFIG [options] Perform one evaluation epoch")
+    for options, known in (
+        ("--model.help C3D", "--model.width"),
+        ("--data.help ShardedVideoDataModule", "--data.root"),
+    ):
+        assert f"`python -m pipeline validate {options}`" in text.partition("The options of a network: ")[2]
+        with pytest.raises(SystemExit):
+            main(["validate", *options.split()])
+        assert known in capsys.readouterr().out
+
+
 def test_help_lists_every_option(capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--model.help", "I3D"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.words import spell_out
+from pipeline.words import spell_out, usage_of
 
 
 def verb(
@@ -67,3 +67,15 @@ def test_bare_words_stand_for_what_has_no_default() -> None:
     words = ["folder", "a", "b=c", "--reason", "too dark"]
     assert spell_out(several, words) == ["--reason", "too dark", "--data=folder", "--keys+=a", "--keys+=b=c"]
     assert spell_out(several, ["--keys", "a", "b", "--reason=", "folder"])[-1] == "--data=folder"
+
+
+def test_the_usage_shows_which_words_need_no_option() -> None:
+    assert usage_of(several, "x") == "x DATA KEYS ... [options]"
+    assert usage_of(verb, "x") == "x ROOT [options]"
+    assert usage_of(lambda: None, "x") == "x [options]"
+
+    def led_by_a_list(results: list[Path], out: Path) -> None: ...
+
+    assert usage_of(led_by_a_list, "x") == "x RESULTS ... --out OUT [options]"
+    words = spell_out(led_by_a_list, ["a", "b", "--out", "c"])
+    assert words == ["--out", "c", "--results+=a", "--results+=b"]
