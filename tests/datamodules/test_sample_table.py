@@ -46,8 +46,8 @@ def assert_is_what_ffmpeg_finds(data: bytes) -> None:
         entries = [(entry.size, entry.pos, entry.is_keyframe) for entry in stream.index_entries]
         assert table.setup == stream.codec_context.extradata
     sizes, offsets, are_keys = zip(*entries, strict=True)
-    assert table.sizes.tolist() == list(sizes)
-    assert table.offsets.tolist() == list(offsets)
+    assert table.sizes == list(sizes)
+    assert table.offsets == list(offsets)
     assert table.keys == [number for number, is_key in enumerate(are_keys) if is_key]
 
 
@@ -90,8 +90,8 @@ def test_a_decoder_goes_from_video_to_video():
     expected = [linear(data) for data in videos]
     table = read_sample_table(videos[0])
     broken = bytearray(videos[0])
-    start = int(table.offsets[14])
-    broken[start + 8 : start + int(table.sizes[14])] = bytes(int(table.sizes[14]) - 8)
+    start = table.offsets[14]
+    broken[start + 8 : start + table.sizes[14]] = bytes(table.sizes[14] - 8)
     for numbers in ([0, 1, 2], [20], [7, 30]):
         for data, frames in zip(videos, expected, strict=True):
             assert (decode_pyav(data, numbers) == frames[numbers]).all()
