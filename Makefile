@@ -29,7 +29,7 @@ demo: venv
 	@PATH="$(abspath $(BIN)):$$PATH" bash demo.sh $(DEMO)
 
 test: venv
-	$(BIN)/python -m pytest -m "not slow" --durations=15
+	$(BIN)/python -m pytest -m "not slow" --durations=15 $(PYTEST_OPTIONS)
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow --durations=15 $(PYTEST_OPTIONS)
