@@ -140,7 +140,10 @@ def main() -> None:
             f"{ratio:.2f} ({low:.2f} to {high:.2f}) | {100 * spent.waited / spent.elapsed:.0f} % |",
             flush=True,
         )
-        print(f"\n{workers} workers: {tell_bottleneck(spent, data.hparams, 128)}\n", file=sys.stderr)
+        print(
+            f"\n{workers} workers: {tell_bottleneck(spent, data.hparams, data.index.manifest.encode)}\n",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def ffmpeg_command(video: Path, out: Path, profile: EncodeProfile) -> list[str]:
     x264 = f"keyint={interval}:min-keyint={interval}:scenecut=0:bframes=0:open-gop=0:cpu-independent=1:threads=1"
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-threads", "1", "-i", str(video), "-an", "-filter_threads"]
     command += ["1", "-vf", f"scale={width}:{height}:flags=area,format=yuv420p", "-c:v", "libx264", "-threads", "1"]
+    command += ["-tune", "fastdecode"] if profile.fast_decode else []
     return [*command, "-preset", profile.preset, "-crf", str(profile.crf), "-x264-params", x264, str(out)]
 
 
@@ -85,9 +86,11 @@ def check(folder: Path, count: int) -> None:
     for number in range(count):
         theirs, ours = (probe(str(folder / f"{number}{suffix}.mp4")) for suffix in ("", "-ours"))
         if (theirs.width, theirs.height) != (ours.width, ours.height) or theirs.num_frames != ours.num_frames:
-            print(f"video {number} differs: ffmpeg {theirs}, ours {ours}")
+            raise SystemExit(f"video {number} differs: ffmpeg {theirs}, ours {ours}")
         sizes.append([(folder / f"{number}{suffix}.mp4").stat().st_size for suffix in ("", "-ours")])
     theirs_bytes, ours_bytes = (sum(column) for column in zip(*sizes, strict=True))
+    if abs(theirs_bytes - ours_bytes) > 0.02 * theirs_bytes:
+        raise SystemExit(f"not the same encode: ffmpeg wrote {theirs_bytes} bytes, transcode {ours_bytes}")
     print(f"ffmpeg wrote {theirs_bytes / 1e6:.2f} MB, transcode {ours_bytes / 1e6:.2f} MB")
 
 

@@ -4,7 +4,7 @@ Clips/s are the least of what the GPUs compute, what the cores decode and what t
 deliver. GPUs wait for that part of the all-reduce that the backward pass does not hide. Every input is an option; the
 defaults say where they are from:
 
-    measured    2026-11-22 and 23, one core of an Intel Xeon, real Kinetics clips (../shared/reference and README.md)
+    measured    2026-11-23, one core of an Intel Xeon, 8 Kinetics clips: the rows "ours, rgb" of `benchmarks/loader.py`
     counted     by torch's FlopCounterMode in `benchmarks/model.py`
     published   data sheets, and the number of training videos of Kinetics-700-2020 that CVDF hosts
     assumed     to be replaced by what your cluster has
@@ -131,13 +131,13 @@ def main() -> None:
         ("between", 50.0, "GB/s of a node to the others, one way (assumed: 400 Gbit/s)"),
         ("hidden", 0.8, "share of the backward pass that hides the all-reduce (assumed)"),
         ("original-mb", 1.84, "of a video as it was (measured: 8 Kinetics clips)"),
-        ("packed-mb", 0.56, "packed at short side 256 (measured: the same)"),
-        ("small-mb", 0.23, "packed at short side 128 (measured: the same)"),
-        ("i3d-original", 11.0, "clips/s a core of I3D's clips from the original files (measured)"),
-        ("i3d-packed", 32.0, "of I3D's clips, packed at short side 256 (measured)"),
-        ("c3d-original", 21.0, "of C3D's clips from the original files (measured)"),
-        ("c3d-packed", 95.0, "of C3D's clips, packed at short side 256 (measured)"),
-        ("c3d-small", 168.0, "of C3D's clips, packed at short side 128 (measured)"),
+        ("packed-mb", 0.63, "packed at short side 256 (measured: the same)"),
+        ("small-mb", 0.25, "packed at short side 128 (measured: the same)"),
+        ("i3d-original", 2.9, "clips/s a core of I3D's clips from the original files (measured)"),
+        ("i3d-packed", 62.7, "of I3D's clips, packed at short side 256 (measured)"),
+        ("c3d-original", 4.6, "of C3D's clips from the original files (measured)"),
+        ("c3d-packed", 120.5, "of C3D's clips, packed at short side 256 (measured)"),
+        ("c3d-small", 409.8, "of C3D's clips, packed at short side 128 (measured)"),
         ("videos", 534_073, "of an epoch (published)"),
     )
     for name, default, text in numbers:
