@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.words import spell_out, usage_of
 
 
@@ -79,3 +80,18 @@ def test_the_usage_shows_which_words_need_no_option() -> None:
     assert usage_of(led_by_a_list, "x") == "x RESULTS ... --out OUT [options]"
     words = spell_out(led_by_a_list, ["a", "b", "--out", "c"])
     assert words == ["--out", "c", "--results+=a", "--results+=b"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--crf=abc", "crf: must be a whole number, not abc"),
+        ("--fps=abc", "fps: must be a number, not abc"),
+        ("--fast-decode=abc", "fast_decode: must be true or false, not abc"),
+    ],
+)
+def test_what_kind_a_value_must_be_is_said_in_words(
+    capsys: pytest.CaptureFixture[str], option: str, message: str
+) -> None:
+    assert main(["pack", "--out", "nowhere", option]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
