@@ -66,12 +66,14 @@ def _changes(
     rendition = _smaller_rendition(settings, short_side)
     if rendition is not None:
         changes.append(
-            f"use the {rendition} rendition (pack --short-side {short_side} {rendition}, resize={rendition}; "
-            f"videos of {short_side} are read)"
+            f"use the {rendition} rendition (pack --short-side {short_side} {rendition} into a new folder, "
+            f"resize={rendition}; videos of {short_side} are read)"
         )
     if encode and not encode.get("fast_decode", False):
         stored = "--copy stored them as they came" if encode.get("copy", False) else "it was off"
-        changes.append(f"pack the videos again, to be decoded in half of the time (pack --fast_decode true; {stored})")
+        changes.append(
+            f"pack the videos again, to be decoded in half of the time (pack --fast-decode into a new folder; {stored})"
+        )
     clips = settings.get("clips_per_video")
     if clips is not None:
         changes.append(f"take more clips per video (clips_per_video={2 * clips}; it is {clips})")

@@ -15,7 +15,7 @@ def test_the_loader_is_and_every_change_is_named():
     told = tell_bottleneck(Spent(100, 60, 190), SETTINGS, PACKED, ranks=1, processors=16)
     assert told.startswith("the loader is the bottleneck: 60 % of the time was waiting for data; ")
     assert "num_workers=5; it is 2" in told  # 190 s of loading in the 40 s that the model takes
-    assert "use the 128 rendition (pack --short-side 256 128, resize=128" in told
+    assert "use the 128 rendition (pack --short-side 256 128 into a new folder, resize=128;" in told
     assert "clips_per_video=2; it is 1" in told
     assert "pack the videos again" not in told
 
@@ -30,7 +30,10 @@ def test_no_more_workers_than_processors():
 def test_videos_that_decode_slowly():
     for encode, why in [({"short_side": 112}, "it was off"), ({"copy": True}, "--copy stored them as they came")]:
         told = tell_bottleneck(Spent(100, 60, 190), SETTINGS, encode)
-        assert f"pack the videos again, to be decoded in half of the time (pack --fast_decode true; {why})" in told
+        assert (
+            f"pack the videos again, to be decoded in half of the time (pack --fast-decode into a new folder; {why})"
+            in told
+        )
 
 
 def test_data_of_others_gets_words_alone():
