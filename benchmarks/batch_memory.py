@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
-from benchmarks.turns import load, spread
+from benchmarks.conditions import positive, print_heading
+from benchmarks.turns import spread
 from datamodules import feed
 from datamodules.video import ShardedVideoDataModule
 
@@ -69,11 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="packed at short sides 256 and 128")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batches", type=int, default=12, help="of 8 clips, a turn; five times as many of the small")
+    parser.add_argument("--rounds", type=positive, default=9)
+    parser.add_argument("--batches", type=positive, default=12, help="of 8 clips, a turn; five times that of the small")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, {load()}\n")
+    print_heading("torch", "av")
+    print()
     print(
         "| clips | worker, ms a clip: used again | fresh | fresh / used again | training process, fresh / used again |"
     )

@@ -9,12 +9,14 @@ worker, and those of cutting the crops in the main process, each the best of sev
 
 import argparse
 import dataclasses
-import importlib.metadata
-import platform
+import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import positive, print_heading
 from datamodules.batch import ClipBatch
 from datamodules.batch_requests import Request
 from datamodules.clip_reader import ClipReader, ReadFailure
@@ -45,12 +47,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--crop-size", type=int, default=112)
-    parser.add_argument("--resize", type=int, default=None)
-    parser.add_argument("--num-frames", type=int, default=16)
-    parser.add_argument("--num-clips", type=int, default=10)
-    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--crop-size", type=positive, default=112)
+    parser.add_argument("--resize", type=positive, default=None)
+    parser.add_argument("--num-frames", type=positive, default=16)
+    parser.add_argument("--num-clips", type=positive, default=10)
+    parser.add_argument("--passes", type=positive, default=3)
     options = parser.parse_args()
+    print_heading("torch", "av")
     settings: dict[str, Any] = {
         name: getattr(options, name) for name in ("crop_size", "resize", "num_frames", "num_clips")
     }
@@ -61,8 +64,7 @@ def main() -> None:
     reader = loader._loader.dataset
     fields = {field.name: getattr(reader, field.name) for field in dataclasses.fields(reader)}
     cutting = PlannedLoader(CuttingReader(**fields), loader.sampler, **worker_options(data.hparams))
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "av")}
-    print(f"Python {platform.python_version()}, {versions}, {data.index.name}, {settings}")
+    print(f"{data.index.name}, {settings}")
     list(loader), list(cutting)  # starts the workers
     sent, cut, device = [], [], []
     for _ in range(options.passes):

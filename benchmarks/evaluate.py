@@ -11,9 +11,7 @@ With `--workers N` ours is measured with N decoding processes too, by the clock 
 
 import argparse
 import contextlib
-import importlib.metadata
 import io
-import platform
 import shutil
 import statistics
 import sys
@@ -27,11 +25,13 @@ import pytorch_lightning as pl
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
-from benchmarks.turns import Spent, load, ratio, take_turns
+from benchmarks.conditions import is_packed, lacks_gpu, not_negative, positive, print_heading, sample_folder
+from benchmarks.turns import Spent, count, ratio, take_turns
 from datamodules.clips import ClipSampler, ClipShape
 from datamodules.decoding import decode_frames, resolve_decoder
 from datamodules.resize_and_crop import resize_short_side, spatial_crops
 from datamodules.shards import DatasetIndex
+from datamodules.synthetic import synthesize
 from lightning_modules import C3D, VideoClassifier
 from pipeline.evaluate import evaluate
 from pipeline.features import features, read_features
@@ -39,7 +39,6 @@ from pipeline.inference import Precision
 from pipeline.pack import pack
 from pipeline.predictions import read_predictions
 
-SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "kinetics_sample"
 SIZE, FRAMES, SPLIT = 112, 16, "val"
 NAIVE = "naive loop"
 TOLERANCES: dict[Precision, float] = {"32-true": 1e-4, "bf16-mixed": 3e-2}
@@ -54,11 +53,19 @@ class Way(NamedTuple):
     @property
     def name(self) -> str:
         """What the table calls it."""
-        return self.precision if self.workers == 0 else f"{self.precision}, {_count(self.workers)}"
+        return self.precision if self.workers == 0 else f"{self.precision}, {count(self.workers, 'worker')}"
 
 
-def _count(workers: int) -> str:
-    return f"{workers} worker{'' if workers == 1 else 's'}"
+def sample_videos(folder: Path) -> Path:
+    """The sample, or made videos where it is not there."""
+    sample, made = sample_folder(), folder / "made"
+    if (sample / "annotations.csv").exists():
+        return sample
+    print(f"{sample} is not there: made videos instead")
+    if not (made / "annotations.csv").exists():
+        synthesize(made, train=0, val=1, test=0, num_frames=150, width=456, height=256, processes=1)
+        (made / "val.csv").rename(made / "annotations.csv")
+    return made
 
 
 def prepare(folder: Path, width: int, sample: Path) -> tuple[Path, Path]:
@@ -148,22 +155,24 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "evaluate-benchmark")
-    parser.add_argument("--sample", type=Path, default=SAMPLE, help="folder with annotations.csv and videos")
-    parser.add_argument("--width", type=int, default=32, help="filters of C3D's first layer; the paper's has 64")
-    parser.add_argument("--num-clips", type=int, default=10)
+    parser.add_argument("--sample", type=Path, help="folder with annotations.csv and videos")
+    parser.add_argument("--width", type=positive, default=32, help="filters of C3D's first layer; the paper's has 64")
+    parser.add_argument("--num-clips", type=positive, default=10)
     parser.add_argument("--num-crops", type=int, default=1, choices=(1, 3))
-    parser.add_argument("--workers", type=int, default=0, help="measure ours with so many decoding processes as well")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=not_negative, default=0, help="ours with so many decoding processes too")
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("cuda: not measured: no GPU")
+    if options.sample and not (options.sample / "annotations.csv").exists():
+        parser.error(f"--sample {options.sample}: there is no annotations.csv in it")
+    print_heading("torch", "pytorch-lightning", "av")
+    if lacks_gpu(options.device):
         return
     options.folder.mkdir(parents=True, exist_ok=True)
-    data, checkpoint = prepare(options.folder, options.width, options.sample)
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "pytorch-lightning", "av"))
-    print(f"Python {platform.python_version()}, {versions}; {load()}; {resolve_decoder('auto')}")
-    print(f"{options.num_clips} clips x {options.num_crops} crops")
+    is_packed(options.folder / "packed", short_side=128)
+    sample = options.sample or sample_videos(options.folder)
+    data, checkpoint = prepare(options.folder, options.width, sample)
+    print(f"{options.num_clips} clips x {options.num_crops} crops, decoder {resolve_decoder('auto')}")
     columns = ["verb", "side", "videos/processor second", "ratio", "videos/s by the clock", "ratio"]
     print(f"| {' | '.join(columns)} |\n{'| --- ' * 6}|", flush=True)
     for verb, layer in (("evaluate", None), ("features", "fc6")):

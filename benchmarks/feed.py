@@ -9,11 +9,7 @@ workers start, are left out. The median ratio and its quartiles are printed, wit
 """
 
 import argparse
-import importlib.metadata
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,32 +20,23 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 
+from benchmarks.conditions import is_packed, lacks_gpu, not_negative, positive, print_heading
+from benchmarks.turns import count, spread
 from datamodules.batch import ClipBatch
 from datamodules.synthetic import synthesize
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules.c3d import C3D
 from pipeline.bottleneck import Spent, tell_bottleneck
+from pipeline.pack import pack
 
 
-def packed(folder: Path) -> Path:
-    """800 made videos of 176 x 128, packed as they are, once: an epoch is longer than a round of usual size."""
-    shards = folder / "shards-800"
-    if not (shards / "dataset.json").exists():
+def packed(folder: Path, a_class: int) -> Path:
+    """Made videos of 176 x 128 in 8 classes, packed as they are, once; 800 are more than a usual round takes."""
+    shards, made = folder / f"shards-{8 * a_class}", folder / f"made-{8 * a_class}"
+    if not is_packed(shards, short_side=128):
         folder.mkdir(parents=True, exist_ok=True)
-        synthesize(folder / "made-800", train=100, val=0, test=0, num_frames=36, width=176, height=128, processes=1)
-        words = ["--annotations", folder / "made-800/train.csv", "--videos", folder / "made-800", "--out", shards]
-        command = [
-            sys.executable,
-            "-m",
-            "pipeline",
-            "pack",
-            *map(str, words),
-            "--short-side",
-            "128",
-            "--processes",
-            "1",
-        ]
-        subprocess.run(command, check=True)
+        synthesize(made, train=a_class, val=0, test=0, num_frames=36, width=176, height=128, processes=1)
+        pack(shards, [made / "train.csv"], made, short_side=128, processes=1)
     return shards
 
 
@@ -99,20 +86,19 @@ def main() -> None:
     """Prints a row for each number of workers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "feed-benchmark")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--width", type=int, default=2, help="channels of C3D's first layer: how slow the model is")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--workers", type=not_negative, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--batch-size", type=positive, default=8)
+    parser.add_argument("--width", type=positive, default=2, help="channels of C3D's first layer: how slow it is")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--videos-a-class", type=positive, default=100, help="that are made, of 8 classes")
+    parser.add_argument("--steps", type=positive, default=16)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("--device cuda: not measured: there is no GPU here")
+    print_heading("torch", "av")
+    if lacks_gpu(options.device):
         return
     torch.set_num_threads(1)
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "av")}
-    print(f"Python {platform.python_version()}, {versions}, load {os.getloadavg()}, {options}")
-    root, device = packed(options.folder.resolve()), torch.device(options.device)
+    root, device = packed(options.folder.resolve(), options.videos_a_class), torch.device(options.device)
     step = Step(options.width, device)
     print("| workers | loader alone, ms | model alone, ms | step, ms | slower side / step | waiting |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -133,15 +119,14 @@ def main() -> None:
             both, waited, loading = timed(batches, options.steps, step)
             rows.append((loader, model, both, max(loader, model) / both))
             spent = spent.plus(both, waited, loading)
-        loader, model, both, ratio = (statistics.median(column) for column in zip(*rows, strict=True))
-        low, _, high = statistics.quantiles([row[3] for row in rows] * 2, n=4, method="inclusive")
+        loader, model, both, _ = (statistics.median(column) for column in zip(*rows, strict=True))
         print(
             f"| {workers} | {1000 * loader:.0f} | {1000 * model:.0f} | {1000 * both:.0f} | "
-            f"{ratio:.2f} ({low:.2f} to {high:.2f}) | {100 * spent.waited / spent.elapsed:.0f} % |",
+            f"{spread([row[3] for row in rows])} | {100 * spent.waited / spent.elapsed:.0f} % |",
             flush=True,
         )
         print(
-            f"\n{workers} workers: {tell_bottleneck(spent, data.hparams, data.index.manifest.encode)}\n",
+            f"\n{count(workers, 'worker')}: {tell_bottleneck(spent, data.hparams, data.index.manifest.encode)}\n",
             file=sys.stderr,
         )
 

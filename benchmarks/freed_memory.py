@@ -14,6 +14,11 @@ import statistics
 import subprocess
 import sys
 import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import positive, print_heading
+from benchmarks.turns import spread
 
 
 def steps(width: int, number: int, keep: bool, in_thread: bool) -> None:
@@ -55,15 +60,16 @@ def steps(width: int, number: int, keep: bool, in_thread: bool) -> None:
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--width", type=int, default=12, help="channels of C3D's first layer")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--steps", type=positive, default=20)
+    parser.add_argument("--width", type=positive, default=12, help="channels of C3D's first layer")
     parser.add_argument("--one", choices=["default", "keep"], help=argparse.SUPPRESS)
     parser.add_argument("--thread", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         steps(options.width, options.steps, options.one == "keep", options.thread)
         return
+    print_heading("torch")
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     command = [sys.executable, "-m", "benchmarks.freed_memory", "--steps", str(options.steps)]
     for where in ([], ["--thread"]):
@@ -77,8 +83,7 @@ def main() -> None:
             thread = "another" if where else "main"
             print(f"{thread} thread, {one}: {user:.4f} + {system:.4f} s, {faults:.0f} faults a step")
         ratios = [sum(keep[:2]) / sum(default[:2]) for default, keep in zip(*measured.values(), strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"  processor time, keep / default: {middle:.3f}, quartiles {low:.3f} and {high:.3f}")
+        print(f"  processor time, keep / default: {spread(ratios, 3)}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ and pyarrow too; what the data add is the difference to the same process with it
 """
 
 import argparse
-import importlib.metadata
 import itertools
 import json
 import multiprocessing
 import os
-import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import positive, print_heading
+from benchmarks.turns import count
 from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA
 from datamodules.manifest import Manifest, ShardFile, SplitCounts, write_manifest
 from datamodules.mapped_index import MAPPED_PREFIX
@@ -183,16 +185,16 @@ def main() -> None:
     """Make the table where it is not there, then measure with the index in the page cache and without."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "index")
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--hashes", type=int, default=HASHES, help="of frames, a video; they make the parquet large")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--rows", type=positive, default=10_000_000)
+    parser.add_argument("--hashes", type=positive, default=HASHES, help="of frames, a video")
+    parser.add_argument("--processes", type=positive, nargs="+", default=[1, 4])
     chosen = parser.parse_args()
+    print_heading("pyarrow", "numpy")
     if not (chosen.folder / "dataset.json").exists():
         chosen.folder.mkdir(parents=True, exist_ok=True)
         make(chosen.folder, chosen.rows, chosen.hashes)
     num_rows = sum(shard["videos"] for shard in json.loads((chosen.folder / "dataset.json").read_text())["shards"])
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("pyarrow", "numpy"))
-    print(f"{num_rows:,} rows; Python {platform.python_version()}, {versions}")
+    print(f"{num_rows:,} rows")
     if not list(chosen.folder.glob(f"{MAPPED_PREFIX}*")):
         began = time.perf_counter()
         DatasetIndex.open(chosen.folder).rows("train")
@@ -205,7 +207,7 @@ def main() -> None:
         for dropped in (True, False):
             if dropped:
                 drop_pages(chosen.folder)
-            columns[f"{processes} processes, {'not' if dropped else 'in'} the page cache"] = run(
+            columns[f"{count(processes, 'process')}, {'not' if dropped else 'in'} the page cache"] = run(
                 chosen.folder, processes
             )
     print(f"| | {' | '.join(columns)} |\n| --- {'| --- ' * len(columns)}|")

@@ -24,6 +24,10 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import positive, print_heading
+from benchmarks.turns import spread
+
 ROOT = Path(__file__).resolve().parents[1]
 RAY, TORCHRUN = "ray", "torchrun"
 
@@ -219,19 +223,19 @@ def starts(benchmark: Benchmark) -> tuple[float, float, float]:
 
 
 def report(what: str, ratios: list[float]) -> None:
-    """Median and quartiles."""
-    low, _, high = statistics.quantiles(ratios, n=4)
-    print(f"{what}: median {statistics.median(ratios):.4f}, quartiles {low:.4f} and {high:.4f}")
+    """Prints the median and the quartiles."""
+    print(f"{what}: {spread(ratios, 4)}")
 
 
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=10, help="of a block")
+    parser.add_argument("--rounds", type=positive, default=10)
+    parser.add_argument("--steps", type=positive, default=10, help="of a block")
     parser.add_argument("--only-speed", action="store_true")
     options = parser.parse_args()
+    print_heading("torch", "pytorch-lightning", "ray")
     benchmark = Benchmark(options.folder.resolve(), options.steps, options.rounds)
     benchmark.call("jobs", "up", "--num_cpus", "2")
     try:

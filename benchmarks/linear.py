@@ -8,11 +8,15 @@ Both are given the same made features, which look like those of a network: not n
 
 import argparse
 import resource
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import above_zero, not_negative, positive, print_heading
 from pipeline.feature_rows import FeatureRows
 from pipeline.linear_classifiers import Fitting, normalize_l2
 
@@ -36,9 +40,14 @@ def main() -> None:
     """Prints a line for each classifier."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("rows", 100_000), ("dimension", 1024), ("classes", 400), ("sklearn-classes", 4)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--C", type=float, default=1.0)
+        parser.add_argument(f"--{name}", type=not_negative if name == "sklearn-classes" else positive, default=default)
+    parser.add_argument("--C", type=above_zero, default=1.0)
     options = parser.parse_args()
+    if options.classes < 2 or options.rows < 10 * options.classes:
+        parser.error(f"--rows {options.rows} --classes {options.classes}: must be 10 rows a class, 2 classes or more")
+    if options.sklearn_classes > options.classes:
+        parser.error(f"--sklearn-classes {options.sklearn_classes}: must be at most --classes {options.classes}")
+    print_heading("torch", "numpy", "scikit-learn")
     x, labels = make_features(options.rows, options.dimension, options.classes)
     test, truth = make_features(options.rows // 10, options.dimension, options.classes, seed=1)
     for kind in ("svm", "logistic"):
@@ -48,12 +57,12 @@ def main() -> None:
         scores = fitted.scores(FeatureRows.of(test))
         accuracy, memory = (scores.argmax(1) == truth).mean(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(
-            f"{kind}: {seconds:.0f} s, {processor:.0f} s of processor, {fitted.passes} passes, "
+            f"{kind}: {seconds:.1f} s, {processor:.1f} s of processor, {fitted.passes} passes, "
             f"converged {fitted.converged}, top-1 {accuracy:.4f}, {memory:.1f} GB at most",
             flush=True,
         )
         if kind == "svm" and options.sklearn_classes:
-            _time_sklearn(x, labels, test, scores, options)
+            _time_sklearn(x, labels, test, scores, options, processor)
 
 
 def _time_sklearn(
@@ -62,6 +71,7 @@ def _time_sklearn(
     test: NDArray[np.float32],
     scores: NDArray[np.float32],
     options: argparse.Namespace,
+    ours: float,
 ) -> None:
     from sklearn.svm import LinearSVC
 
@@ -71,9 +81,10 @@ def _time_sklearn(
         model = LinearSVC(C=options.C, dual="auto").fit(wide, labels == label)
         worst = max(worst, float(np.abs(model.decision_function(test) - scores[:, label]).max()))
     seconds = time.process_time() - began
+    whole = seconds * options.classes / options.sklearn_classes
     print(
-        f"LinearSVC: {seconds:.0f} s of processor for {options.sklearn_classes} of {options.classes} classes, "
-        f"{seconds * options.classes / options.sklearn_classes:.0f} s in proportion; margins differ by {worst:.4f}",
+        f"LinearSVC: {seconds:.1f} s of processor for {options.sklearn_classes} of {options.classes} classes, "
+        f"{whole:.1f} s in proportion: ours is {whole / ours:.1f} times faster; margins differ by {worst:.4f}",
         flush=True,
     )
 

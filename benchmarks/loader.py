@@ -15,11 +15,9 @@ The peers are installed with pip into FOLDER/peers; what cannot be is named, and
 """
 
 import argparse
-import importlib.metadata
 import itertools
 import json
-import os
-import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -34,8 +32,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 
+from benchmarks.conditions import is_packed, lacks_gpu, positive, print_heading, sample_folder
 from benchmarks.loader_peers import answer
-from benchmarks.peer_environment import clean_environment, peer_python
+from benchmarks.peer_environment import clean_environment, installed, peer_python
+from benchmarks.turns import count, load, spread
 from datamodules.freed_memory import keep_freed_memory
 from datamodules.synthetic import synthesize
 from datamodules.video import ShardedVideoDataModule
@@ -46,9 +46,20 @@ PEERS = (
     ["webdataset==1.0.2", "numpy<2"],
     ["setuptools<81"],  # mmengine needs pkg_resources
 )
+PEER_PACKAGES = ("torch", "torchcodec", "mmaction2", "mmcv-lite", "mmengine", "decord", "webdataset", "numpy")
 CLIPS = {"64 x 224": (64, 224, 256), "16 x 112": (16, 112, 128)}  # frames, side, stored short side
 CLIPS_MORE = {"64 x 224": 1, "16 x 112": 4}  # turns of about the same length
 OWN = ("ours, rgb", "ours, i420", "ours, rgb, 4 clips a video", "ours, i420, 4 clips a video")
+OWN_MORE = ("ours, rgb, packed at 256", "ours, rgb, original files")
+BARE = "FFmpeg's bare decoding (ratio: our share of it)"
+GOALS = {  # the least ratio to `ours, rgb`, in seconds of the processor
+    "(a) mmaction2, original files": {"64 x 224": 8.0, "16 x 112": 20.0},
+    "(b) mmaction2, packed videos": dict.fromkeys(CLIPS, 3.0),
+    "(c) webdataset + decord": dict.fromkeys(CLIPS, 1.3),
+    "(d) torchcodec's sampler": dict.fromkeys(CLIPS, 1.3),
+    BARE: dict.fromkeys(CLIPS, 0.6),
+}
+NAMES = (*OWN, *OWN_MORE, *GOALS)
 
 
 class Side(NamedTuple):
@@ -145,7 +156,9 @@ def _speaks(line: str) -> bool:
 def pack(folder: Path, name: str, annotations: Path, videos: Path) -> Path:
     """Packs videos at both sizes and as they are, once; and puts the members of the tars beside them as files."""
     packed = folder / name
-    if not (packed / "dataset.json").exists():
+    if not (is_packed(packed, 256) and is_packed(packed / "short128", 128)):
+        for earlier in folder.glob(f"{name}-files-*"):
+            shutil.rmtree(earlier)  # of a pack that was removed
         words = ["--annotations", annotations, "--videos", videos, "--out", packed, "--short-side", "256", "128"]
         subprocess.run([sys.executable, "-m", "pipeline", "pack", *map(str, words)], check=True)
     copied = folder / f"{name}-copied"
@@ -176,13 +189,12 @@ def sides(options: argparse.Namespace, folder: Path, name: str, packed: Path, or
         yield Side(own, same | {"side": "ours", "pixels": "i420" if "i420" in own else "rgb", **several})
     ours = same | {"side": "ours", "pixels": "rgb"}
     if short_side == 128:
-        yield Side("ours, rgb, packed at 256", ours | {"options": same["options"] | {"rendition": 256}})
-    yield Side("ours, rgb, original files", ours | {"root": str(folder / f"{name}-copied")})
-    yield Side("(a) mmaction2, original files", same | {"side": "mmaction2", "videos": originals})
-    yield Side("(b) mmaction2, packed videos", same | {"side": "mmaction2"})
-    yield Side("(c) webdataset + decord", same | {"side": "webdataset"})
-    yield Side("(d) torchcodec's sampler", same | {"side": "torchcodec"})
-    yield Side("FFmpeg's bare decoding", same | {"side": "bare"})
+        yield Side(OWN_MORE[0], ours | {"options": same["options"] | {"rendition": 256}})
+    yield Side(OWN_MORE[1], ours | {"root": str(folder / f"{name}-copied")})
+    others = ("mmaction2", "mmaction2", "webdataset", "torchcodec", "bare")
+    for name_of_side, other in zip(GOALS, others, strict=True):
+        files = {"videos": originals} if "original" in name_of_side else {}
+        yield Side(name_of_side, same | {"side": other, **files})
 
 
 def compare(options: argparse.Namespace, compared: list[Side], peers: Path) -> None:
@@ -193,37 +205,44 @@ def compare(options: argparse.Namespace, compared: list[Side], peers: Path) -> N
         if running.problem == "ready":
             started.append(running)
         else:
-            print(f"| {side.name} | not measured: {running.problem.removeprefix('not measured: ')} | | | |")
+            print(f"| {side.name} | not measured: {running.problem.removeprefix('not measured: ')} | | | | | |")
     rounds = []
     for _ in range(options.rounds):
         rounds.append(
             [side.load(4 if "original" in side.name else options.clips * CLIPS_MORE[options.clip]) for side in started]
         )
-    ours = [side.name for side in started].index(options.against) if options.against else 0
+    against = options.against or (started[0].name if started else "")
+    divisor = next((number for number, side in enumerate(started) if side.name == against), None)
+    if divisor is None and against:
+        print(f"no ratios: {against} is not measured")
     for number, side in enumerate(started):
         wall, processor = (statistics.median(one[number][which] for one in rounds) for which in (0, 1))
-        middle, low, high = _quartiles([one[number][1] / one[ours][1] for one in rounds])
-        clock, *_ = _quartiles([one[number][0] / one[ours][0] for one in rounds])
+        cells = ["", "", ""]
+        if divisor is not None:
+            clock, ratios = ([one[number][which] / one[divisor][which] for one in rounds] for which in (0, 1))
+            cells = [spread(ratios), f"{statistics.median(clock):.2f}", ""]
+            if against == OWN[0] and (options.dataset == "kinetics" or "original" not in side.name):  # made are small
+                cells[2] = goal(side.name, options.clip, statistics.median(ratios))
         print(
-            f"| {side.name} | {1 / processor:.1f} | {1000 * processor:.2f} | {1000 * wall:.1f} | "
-            f"{middle:.2f} ({low:.2f} to {high:.2f}) | {clock:.2f} |",
+            f"| {side.name} | {1 / processor:.1f} | {1000 * processor:.2f} | {1000 * wall:.1f} | {' | '.join(cells)} |",
             flush=True,
         )
         side.close()
 
 
-def _quartiles(values: list[float]) -> tuple[float, float, float]:
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return middle, low, high
+def goal(side: str, clip: str, ratio: float) -> str:
+    """What was to be reached, and whether it was; empty where there is no goal."""
+    if side not in GOALS:
+        return ""
+    return f"{GOALS[side][clip]:g}, {'met' if ratio >= GOALS[side][clip] else 'missed'}"
 
 
 def datasets(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
     """Name, packed folder and original files of what there is to read."""
-    shared = Path(os.environ.get("SHARED_DIR", Path(__file__).resolve().parents[2] / "shared"))
-    sample = shared / "data" / "kinetics_sample"
-    if sample.is_dir() and "kinetics" in options.data:
+    sample = sample_folder()
+    if "kinetics" in options.data and not sample.is_dir():
+        print(f"kinetics: not measured: {sample} is not there")
+    elif "kinetics" in options.data:
         packed = pack(folder, "kinetics", sample / "annotations.csv", sample / "videos")
         yield "kinetics", packed, sorted(map(str, (sample / "videos").glob("*/*.mp4")))
     if "synthetic" in options.data:
@@ -234,16 +253,20 @@ def datasets(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, P
         yield "synthetic", packed, sorted(map(str, (made / "videos").glob("*/*.mp4")))
 
 
+def _clip_size(text: str) -> str:
+    return " x ".join(part.strip() for part in text.split("x"))
+
+
 def main() -> None:
     """Runs the comparison, or, in a process of its own, this project's side of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "loader-benchmark")
     parser.add_argument("--data", nargs="+", default=["kinetics", "synthetic"], choices=["kinetics", "synthetic"])
-    parser.add_argument("--clip-sizes", nargs="+", default=list(CLIPS), choices=list(CLIPS))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--clip-sizes", nargs="+", default=list(CLIPS), type=_clip_size, choices=list(CLIPS))
+    parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument(
         "--clips",
-        type=int,
+        type=positive,
         default=16,
         help="of each side in a round; four times as many of the small, 4 of the original files",
     )
@@ -257,26 +280,30 @@ def main() -> None:
         keep_freed_memory()  # as every process of `pipeline` does, and every loader worker
         answer(own_batches(json.loads(options.own_side)))
         return
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("--device cuda: not measured: there is no GPU here")
+    names = [name for name in NAMES if not options.only or name.startswith(tuple(options.only))]
+    if wrong := [word for word in options.only if not any(name.startswith(word) for name in NAMES)]:
+        parser.error(f"--only {wrong[0]}: no side begins so; there are: {'; '.join(NAMES)}")
+    if options.against and options.against not in names:
+        parser.error(f"--against {options.against}: must be one of the sides that are measured: {'; '.join(names)}")
+    print_heading("torch", "av")
+    if lacks_gpu(options.device):
         return
     options.folder.mkdir(parents=True, exist_ok=True)
-    peers, failures = peer_python(options.folder.resolve(), "peers", *PEERS)
-    for wanted, problem in failures.items():
-        print(f"{wanted}: cannot be installed: {problem}")
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "av")}
-    print(f"Python {platform.python_version()}, {versions}, peers {PEERS}, load {os.getloadavg()}")
+    peers = Path(sys.executable)
+    if any(name.startswith("(") for name in names):
+        peers, failures = peer_python(options.folder.resolve(), "peers", *PEERS)
+        for wanted, problem in failures.items():
+            print(f"{wanted}: cannot be installed: {problem}")
+        print(f"peers: {installed(peers, *PEER_PACKAGES)}", flush=True)
     for name, packed, originals in datasets(options, options.folder.resolve()):
         for clip in options.clip_sizes:
-            options.clip = clip
-            print(
-                f"\n{name}, {clip}, {options.rounds} rounds, load {os.getloadavg()[0]:.0f}, {time.strftime('%H:%M')}\n"
-            )
-            print("| side | clips/s of a core | processor, ms a clip | clock, ms a clip | times ours | by the clock |")
-            print("| --- | --- | --- | --- | --- | --- |")
-            wanted = tuple(options.only)
+            options.clip, options.dataset = clip, name
+            print(f"\n{name}, {clip}, {count(options.rounds, 'round')}, {load()}, {time.strftime('%H:%M')}\n")
+            columns = ["side", "clips/s of a core", "processor, ms a clip", "clock, ms a clip", "times ours"]
+            columns += ["by the clock", "goal"]
+            print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
             compared = sides(options, options.folder.resolve(), name, packed, originals)
-            compared = [side for side in compared if not wanted or side.name.startswith(wanted)]
+            compared = [side for side in compared if side.name in names]
             compare(options, compared, peers)
             planes = next((side for side in compared if "i420" in side.name), None)
             if planes and options.device == "cpu":

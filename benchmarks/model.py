@@ -11,13 +11,11 @@ TF32).
 
 import argparse
 import copy
-import importlib.metadata
-import platform
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +23,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import lacks_gpu, positive, print_heading
 from benchmarks.plain_networks import PlainC3D, PlainCNNLSTM, PlainI3D
-from benchmarks.turns import Spent, load, ratio, spend, take_turns
+from benchmarks.turns import Spent, ratio, spend, take_turns
 from datamodules.batch import ClipBatch
 from lightning_modules import C3D, CNNLSTM, I3D, VideoClassifier
 from lightning_modules.execution import compile_network, use_channels_last
@@ -226,20 +225,18 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--passes", nargs="+", choices=("forward", "training"), default=["forward", "training"])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--clips", type=int, default=1)
-    parser.add_argument("--frames", type=int, help="of I3D and CNN+LSTM; default: 64 and 16")
-    parser.add_argument("--size", type=int, help="height and width, of I3D and CNN+LSTM; default: 224")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clips", type=positive, default=1)
+    parser.add_argument("--frames", type=positive, help="of I3D and CNN+LSTM; default: 64 and 16")
+    parser.add_argument("--size", type=positive, help="height and width, of I3D and CNN+LSTM; default: 224")
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--compile", action="store_true", help="compile ours with torch.compile")
     options = parser.parse_args()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("cuda: not measured: no GPU")
+    print_heading("torch")
+    if lacks_gpu(options.device):
         return
     rates = {bf16: matmul_rate(torch.device(options.device), _dtype(bf16)) for bf16 in (False, True)}
-    about: dict[str, Any] = {"Python": platform.python_version(), "torch": importlib.metadata.version("torch")}
     where = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} threads"
-    print(", ".join(f"{name} {version}" for name, version in about.items()) + f"; {where}; {load()}")
-    print(f"products of matrices: {rates[False]:.2f} TFLOP/s in float32, {rates[True]:.2f} in bf16")
+    print(f"{where}; products of matrices: {rates[False]:.2f} TFLOP/s in float32, {rates[True]:.2f} in bf16")
     seconds = "seconds" if options.device == "cuda" else "processor seconds"
     columns = ["network", "side", f"clips/{seconds[:-1]}", "TFLOP/s", "of the products' rate", "peak memory, GB"]
     print(f"| {' | '.join([*columns, f'ratio of {seconds}', 'by the clock'])} |\n{'| --- ' * 8}|", flush=True)

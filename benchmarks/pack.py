@@ -10,9 +10,7 @@ second; and the whole verb, one process, with its child process, shards, index a
 
 import argparse
 import contextlib
-import importlib.metadata
 import io
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,13 +22,13 @@ from pathlib import Path
 import av
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
-from benchmarks.turns import Spent, load, ratio, take_turns
+from benchmarks.conditions import positive, print_heading, sample_folder
+from benchmarks.turns import Spent, count, ratio, take_turns
 from datamodules.encoding import EncodeProfile, target_size, transcode
 from datamodules.probing import probe
 from datamodules.synthetic import synthesize
 from pipeline.pack import pack
 
-SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "kinetics_sample" / "videos"
 FFMPEG, TRANSCODE, VERB = "ffmpeg", "transcode", "pack, 1 process"
 
 
@@ -108,13 +106,18 @@ def print_table(spent: dict[str, list[Spent]], against: str, videos: int) -> Non
 def main() -> None:
     """Prints two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, default=SAMPLE, help="folders of classes; made where not there")
-    parser.add_argument("--limit", type=int, help="take no more videos than that, the smallest files first")
-    parser.add_argument("--short-side", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--processes", type=int, nargs="*", default=[1, 2])
+    sample = sample_folder() / "videos"
+    parser.add_argument("--videos", type=Path, default=sample, help="folders of classes; made where not there")
+    parser.add_argument("--limit", type=positive, help="take no more videos than that, the smallest files first")
+    parser.add_argument("--short-side", type=positive, default=256)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--processes", type=positive, nargs="*", default=[1, 2])
     options = parser.parse_args()
-    profile = EncodeProfile(short_side=options.short_side)
+    print_heading("av")
+    try:
+        profile = EncodeProfile(short_side=options.short_side)
+    except ValueError as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if not options.videos.is_dir():
@@ -126,16 +129,18 @@ def main() -> None:
             place = folder / "videos" / "train" / video.parent.name / video.name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(video.resolve())
-        version = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True).stdout.split(" Copy")[0]
-        print(f"Python {platform.python_version()}, av {importlib.metadata.version('av')} with libavcodec", end=" ")
-        print(f"{'.'.join(map(str, av.library_versions['libavcodec']))}; {version}; {load()}; {len(videos)} videos")
+        version = ""
+        if shutil.which("ffmpeg"):
+            version = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True).stdout.split(" Copy")[0]
+        libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
+        print(f"libavcodec {libavcodec}; {version or 'no ffmpeg'}; {count(len(videos), 'video')}")
         ways = ways_to_encode(videos, folder, profile)
         spent = take_turns(ways, options.rounds)
         if FFMPEG in ways:
             check(folder, len(videos))
         print_table(spent, FFMPEG if FFMPEG in ways else TRANSCODE, len(videos))
         if len(options.processes) > 1:
-            scaling = {f"{number} processes": packer(videos, folder, profile, number) for number in options.processes}
+            scaling = {count(each, "process"): packer(videos, folder, profile, each) for each in options.processes}
             print_table(take_turns(scaling, options.rounds, warm_up=0), next(iter(scaling)), len(videos))
 
 

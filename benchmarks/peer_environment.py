@@ -21,6 +21,7 @@ def peer_python(folder: Path, name: str, *requirements: list[str]) -> tuple[Path
     place = folder / name
     python = place / "bin" / "python"
     failures: dict[str, str] = {}
+    said = False
     if not python.exists():
         venv.create(place, with_pip=True)
     for number, group in enumerate(requirements):
@@ -28,6 +29,9 @@ def peer_python(folder: Path, name: str, *requirements: list[str]) -> tuple[Path
         wanted = " ".join(group)
         if done.exists() and done.read_text(encoding="utf-8") == wanted:
             continue
+        if not said:
+            said = True
+            print(f"installing {name} into {place}", flush=True)
         command = [str(python), "-m", "pip", "install", "-q", *group]
         run = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
         if run.returncode == 0:
@@ -36,6 +40,18 @@ def peer_python(folder: Path, name: str, *requirements: list[str]) -> tuple[Path
             failures[group[0]] = (run.stderr.strip().splitlines() or ["pip failed without a word"])[-1]
             print(f"{wanted}: not installed: {failures[group[0]]}", file=sys.stderr)
     return python, failures
+
+
+def installed(python: Path, *packages: str) -> str:
+    """The versions that an interpreter's environment has of them, and its own, in one line."""
+    asks = (
+        "import importlib.metadata as m, platform, sys; "
+        "has = {one.metadata['Name'].lower(): one.version for one in m.distributions()}; "
+        "said = [f'{name} {has[name]}' if name in has else f'no {name}' for name in sys.argv[1:]]; "
+        "print(f'Python {platform.python_version()}', *said, sep=', ')"
+    )
+    run = subprocess.run([python, "-c", asks, *packages], capture_output=True, text=True, env=clean_environment())
+    return run.stdout.strip() or "their interpreter does not run"
 
 
 def clean_environment() -> dict[str, str]:

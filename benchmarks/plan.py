@@ -13,7 +13,6 @@ The index is measured for the numbers in `--index-rows`, made as in `benchmarks/
 import argparse
 import itertools
 import multiprocessing
-import platform
 import statistics
 import sys
 import tempfile
@@ -22,11 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import positive, print_heading
 from benchmarks.index import VIDEOS_PER_SHARD, make, memory_mb
-from benchmarks.turns import load
 from datamodules.batch_requests import EvaluationRequests
 from datamodules.plan import Shuffle, TrainPlan
 from datamodules.shards import DatasetIndex
@@ -110,12 +107,12 @@ def print_plans(shuffle: Shuffle, videos: list[int], ranks: list[int]) -> None:
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, nargs="+", default=[10**5, 10**6, 10**7, 10**8])
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 64, 4096])
-    parser.add_argument("--index-rows", type=int, nargs="*", default=[10**5, 10**6])
+    parser.add_argument("--videos", type=positive, nargs="+", default=[10**5, 10**6, 10**7, 10**8])
+    parser.add_argument("--ranks", type=positive, nargs="+", default=[1, 64, 4096])
+    parser.add_argument("--index-rows", type=positive, nargs="*", default=[10**5, 10**6])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "plan-benchmark")
     options = parser.parse_args()
-    print(f"Python {platform.python_version()}, numpy {np.__version__}; {load()}")
+    print_heading("numpy", "pyarrow")
     for shuffle in ("global", "shards"):
         print_plans(shuffle, options.videos, options.ranks)
     print(

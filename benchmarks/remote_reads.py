@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import from_zero, positive, print_heading
 from datamodules import read_ahead
 from datamodules.plan import TrainPlan
 from datamodules.read_ahead import Place, ReadAhead
@@ -86,12 +87,13 @@ def read(url: str, batches: list[list[Place]], reads: int, gap: int, decode_s: f
 def main() -> None:
     """Measure and print a table for each order."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--latency-ms", type=float, default=50.0)
-    parser.add_argument("--video-kb", type=int, default=300)
-    parser.add_argument("--decode-ms", type=float, default=5.0)
-    parser.add_argument("--batches", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--latency-ms", type=from_zero, default=50.0)
+    parser.add_argument("--video-kb", type=positive, default=300)
+    parser.add_argument("--decode-ms", type=from_zero, default=5.0)
+    parser.add_argument("--batches", type=positive, default=6)
+    parser.add_argument("--rounds", type=positive, default=3)
     chosen = parser.parse_args()
+    print_heading("numpy")
     usual_gap = read_ahead.MAX_GAP_BYTES
     settings = {
         "one by one": (0, -1),

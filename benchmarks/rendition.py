@@ -10,7 +10,6 @@ the same size: PSNR in dB, the mean over frames.
 
 import argparse
 import io
-import os
 import random
 import statistics
 import sys
@@ -25,7 +24,8 @@ import av
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
-from benchmarks.turns import load, ratio, take_turns
+from benchmarks.conditions import positive, print_heading, sample_folder
+from benchmarks.turns import count, load, ratio, take_turns
 from datamodules.encoding import EncodeProfile, transcode
 from datamodules.synthetic import synthesize
 
@@ -94,8 +94,7 @@ def decibels(encoded: list[bytes], lossless: list[bytes]) -> float:
 
 def sources(folder: Path) -> list[Path]:
     """The videos to encode."""
-    shared = Path(os.environ.get("SHARED_DIR", Path(__file__).resolve().parents[2] / "shared"))
-    sample = shared / "data" / "kinetics_sample" / "videos"
+    sample = sample_folder() / "videos"
     if not sample.is_dir():
         print(f"{sample} is not there: made videos instead")
         synthesize(folder, 1, 0, 0, num_frames=150, width=456, height=256, processes=1)
@@ -105,10 +104,11 @@ def sources(folder: Path) -> list[Path]:
 def main() -> None:
     """Prints a table for each size of clips."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--windows", type=int, default=4, help="of each video in a round")
-    parser.add_argument("--limit", type=int, help="take no more videos than that")
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--windows", type=positive, default=4, help="of each video in a round")
+    parser.add_argument("--limit", type=positive, help="take no more videos than that")
     options = parser.parse_args()
+    print_heading("av", "numpy")
     with tempfile.TemporaryDirectory() as folder:
         videos = [path.read_bytes() for path in sources(Path(folder))][: options.limit]
     for name, (frames, short_side) in CLIPS.items():
@@ -124,7 +124,7 @@ def main() -> None:
             for setting in SETTINGS
         }
         spent = take_turns(ways, options.rounds)
-        print(f"\n{name}, {len(videos)} videos, {options.rounds} rounds, av {av.__version__}, {load()}\n")
+        print(f"\n{name}, {count(len(videos), 'video')}, {count(options.rounds, 'round')}, {load()}\n")
         print(
             "| | ms a clip | as packed / this | MB | of as packed | PSNR, dB | packing, s a video |\n"
             + "| --- " * 7

@@ -14,7 +14,12 @@ defaults say where they are from:
 """
 
 import argparse
+import sys
+from pathlib import Path
 from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import above_zero, positive, print_heading, share, share_or_zero
 
 
 class Network(NamedTuple):
@@ -140,10 +145,13 @@ def main() -> None:
         ("c3d-small", 409.8, "of C3D's clips, packed at short side 128 (measured)"),
         ("videos", 534_073, "of an epoch (published)"),
     )
+    shares = {"used": share, "hidden": share_or_zero}
     for name, default, text in numbers:
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text}; default: {default}")
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
+        kind = shares.get(name, positive if isinstance(default, int) else above_zero)
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text}; default: {default}")
+    parser.add_argument("--nodes", type=positive, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
     options = parser.parse_args()
+    print_heading()
     cluster = Cluster(**{name: getattr(options, name) for name in Cluster._fields})
     sizes = {ORIGINAL: options.original_mb, PACKED: options.packed_mb, SMALL: options.small_mb}
     print(", ".join(f"{name} {getattr(options, name.replace('-', '_'))}" for name, _, _ in numbers))

@@ -11,13 +11,15 @@ that were not made: two scenes of random hashes may be alike for a second by cha
 
 import argparse
 import multiprocessing
-import platform
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+from benchmarks.conditions import positive, print_heading
 from datamodules.frame_hashes import HASHES_PER_SECOND, mirror_hashes
 from datamodules.split_guard import GuardedVideo, find_leaks
 
@@ -94,9 +96,9 @@ def measure(count: int, results: Any) -> None:
 def main() -> None:
     """Measure and print a line for each size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, nargs="+", default=[10_000, 100_000, 300_000])
+    parser.add_argument("--videos", type=positive, nargs="+", default=[10_000, 100_000, 300_000])
     chosen = parser.parse_args()
-    print(f"Python {platform.python_version()}, numpy {np.__version__}")
+    print_heading("numpy")
     print(
         "| videos | s | CPU s | videos alone, MB | at most, MB | found | others |\n"
         "| --- | --- | --- | --- | --- | --- | --- |"

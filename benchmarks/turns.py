@@ -65,6 +65,11 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{middle} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+def count(number: int, what: str) -> str:
+    """How many of them, in words: `1 round`, `2 rounds`, `2 processes`."""
+    return f"{number} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
+
+
 def load() -> str:
     """What else the machine does."""
     return f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"

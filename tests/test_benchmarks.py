@@ -1,15 +1,20 @@
 """Benchmarks run as files, from anywhere, and count as they say."""
 
 import argparse
+import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.conditions import above_zero, is_packed, not_negative, positive, share
 from benchmarks.evaluate import Way, naive, ours, prepare
-from benchmarks.turns import Spent, ratio
+from benchmarks.turns import Spent, count, ratio
+from datamodules.synthetic import synthesize
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -29,6 +34,57 @@ def test_ratios_are_medians_of_rounds_with_quartiles():
     slow, quick = [Spent(4, 2), Spent(9, 2), Spent(8, 2)], [Spent(2, 1), Spent(3, 1), Spent(2, 1)]
     assert ratio(slow, quick, "wall") == "3.00 (2.50 to 3.50)"
     assert ratio(slow[:1], quick[:1]) == "2.00"
+
+
+def test_counts_in_words():
+    assert [count(1, "round"), count(2, "round"), count(2, "process")] == ["1 round", "2 rounds", "2 processes"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "says"),
+    [(positive, "0", "1 or more"), (positive, "x", "1 or more"), (not_negative, "-1", "0 or more"),
+     (above_zero, "0", "above 0"), (above_zero, "inf", "above 0"), (share, "45", "at most 1")],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(kind, text, says):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: .*{says}"):
+        kind(text)
+    assert kind("1") == 1
+
+
+def test_a_pack_of_other_settings_is_not_measured(motion_dataset, tmp_path):
+    assert not is_packed(tmp_path, 48)
+    found = json.loads((motion_dataset / "dataset.json").read_text())
+    found["encode"] = {**found["encode"], "short_side": 48, "crf": 40}
+    (tmp_path / "dataset.json").write_text(json.dumps(found))
+    with pytest.raises(SystemExit, match=r"crf 40, now 23.*--folder"):
+        is_packed(tmp_path, 48)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "rows"),
+    [
+        ("feed", "--videos-a-class 1 --workers 0 --batch-size 2 --width 1 --rounds 1 --steps 2 --folder feed", 1),
+        ("pack", "--limit 1 --short-side 64 --rounds 1 --processes 1", 2),
+        ("rendition", "--limit 1 --rounds 1 --windows 1", 16),
+    ],
+)
+def test_runs_through_at_its_smallest(tmp_path, monkeypatch, capsys, name, words, rows):
+    sample = tmp_path / "data" / "kinetics_sample"
+    if name != "feed":
+        synthesize(sample, train=1, val=0, test=0, processes=1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHARED_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [name, *words.split()])
+    threads = torch.get_num_threads()
+    try:
+        importlib.import_module(f"benchmarks.{name}").main()
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert "Python" in printed.splitlines()[1]
+    assert "made videos" not in printed
+    table = [line for line in printed.splitlines() if line.startswith("| ") and "---" not in line]
+    assert len([line for line in table if any(letter.isdigit() for letter in line.split("|", 2)[2])]) >= rows
 
 
 def test_the_table_names_workers():
