@@ -34,6 +34,7 @@ def _accepted(kind: Callable[[str], Number], fits: Callable[[Number], bool], wor
 
 positive = _accepted(int, lambda value: value >= 1, "a whole number, 1 or more")
 not_negative = _accepted(int, lambda value: value >= 0, "a whole number, 0 or more")
+many = _accepted(int, lambda value: value >= 50_000, "50000 or more, enough for every split and 512 ranks")
 above_zero = _accepted(float, lambda value: 0 < value < math.inf, "a number above 0")
 from_zero = _accepted(float, lambda value: 0 <= value < math.inf, "a number, 0 or more")
 share = _accepted(float, lambda value: 0 < value <= 1, "a share, above 0 and at most 1")
@@ -46,21 +47,22 @@ def sample_folder() -> Path:
     return Path(shared) / "data" / "kinetics_sample"
 
 
-def is_packed(folder: Path, short_side: int) -> bool:
-    """Whether an earlier run packed it; ends where it did so with other settings than `pack` has today."""
+def is_packed(folder: Path, short_side: int, *smaller: int) -> bool:
+    """Whether an earlier run packed it, at these sizes; ends where it did so with other settings than today's."""
     from datamodules.encoding import EncodeProfile
     from datamodules.manifest import ShardFormatError, read_manifest
 
     if not (folder / "dataset.json").exists():
         return False
-    try:
-        found = read_manifest(folder).encode
-    except ShardFormatError as error:
-        raise SystemExit(str(error)) from error
-    wanted = EncodeProfile(short_side=short_side).as_dict()
-    other = [f"{name} {found.get(name)}, now {value}" for name, value in wanted.items() if found.get(name) != value]
-    if other:
-        raise SystemExit(f"{folder} was packed otherwise ({'; '.join(other)}): remove it, or give another --folder")
+    for side, place in ((short_side, folder), *((side, folder / f"short{side}") for side in smaller)):
+        try:
+            found = read_manifest(place).encode
+        except ShardFormatError as error:
+            raise SystemExit(f"{error}; or remove {folder}, or give another --folder") from error
+        wanted = EncodeProfile(short_side=side).as_dict()
+        other = [f"{name} {found.get(name)}, now {value}" for name, value in wanted.items() if found.get(name) != value]
+        if other:
+            raise SystemExit(f"{folder} was packed otherwise ({'; '.join(other)}): remove it, or give another --folder")
     return True
 
 

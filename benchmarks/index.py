@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
-from benchmarks.conditions import positive, print_heading
+from benchmarks.conditions import many, positive, print_heading
 from benchmarks.turns import count
 from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA
 from datamodules.manifest import Manifest, ShardFile, SplitCounts, write_manifest
@@ -185,7 +185,7 @@ def main() -> None:
     """Make the table where it is not there, then measure with the index in the page cache and without."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "index")
-    parser.add_argument("--rows", type=positive, default=10_000_000)
+    parser.add_argument("--rows", type=many, default=10_000_000)
     parser.add_argument("--hashes", type=positive, default=HASHES, help="of frames, a video")
     parser.add_argument("--processes", type=positive, nargs="+", default=[1, 4])
     chosen = parser.parse_args()

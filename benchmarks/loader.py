@@ -156,7 +156,7 @@ def _speaks(line: str) -> bool:
 def pack(folder: Path, name: str, annotations: Path, videos: Path) -> Path:
     """Packs videos at both sizes and as they are, once; and puts the members of the tars beside them as files."""
     packed = folder / name
-    if not (is_packed(packed, 256) and is_packed(packed / "short128", 128)):
+    if not is_packed(packed, 256, 128):
         for earlier in folder.glob(f"{name}-files-*"):
             shutil.rmtree(earlier)  # of a pack that was removed
         words = ["--annotations", annotations, "--videos", videos, "--out", packed, "--short-side", "256", "128"]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
-from benchmarks.conditions import positive, print_heading
+from benchmarks.conditions import many, positive, print_heading
 from benchmarks.index import VIDEOS_PER_SHARD, make, memory_mb
 from datamodules.batch_requests import EvaluationRequests
 from datamodules.plan import Shuffle, TrainPlan
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=positive, nargs="+", default=[10**5, 10**6, 10**7, 10**8])
     parser.add_argument("--ranks", type=positive, nargs="+", default=[1, 64, 4096])
-    parser.add_argument("--index-rows", type=positive, nargs="*", default=[10**5, 10**6])
+    parser.add_argument("--index-rows", type=many, nargs="*", default=[10**5, 10**6])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "plan-benchmark")
     options = parser.parse_args()
     print_heading("numpy", "pyarrow")

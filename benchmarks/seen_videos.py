@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
-from benchmarks.conditions import positive, print_heading
+from benchmarks.conditions import many, print_heading
 from benchmarks.index import make
 from datamodules.seen_videos import SeenVideos
 from datamodules.shards import DatasetIndex
@@ -23,7 +23,7 @@ def main() -> None:
     """Prints one line a question."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--rows", type=positive, default=300_000)
+    parser.add_argument("--rows", type=many, default=300_000)
     arguments = parser.parse_args()
     print_heading("torch", "pyarrow", "numpy")
     if not arguments.folder.exists():
