@@ -15,7 +15,7 @@ _HOW_TO_TYPE = (
     "What the usage shows without an option may be given by its option, too. Options may have hyphens or underscores; "
     "one of type bool alone means true; one that takes a list takes words up to the next option."
 )
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
@@ -173,7 +173,7 @@ def explain(error: BaseException) -> str:
         innermost = innermost.__cause__
     text = " ".join(str(innermost).split())
     text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _one_of, text)
-    text = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", _of_kind, text)
+    text = re.sub(r"Expected a <class '(int|float|bool)'>\. Got value: (.*)", _of_kind, text)
     option = re.match(r'Parser key "([^"]+)"', message)
     return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
 
@@ -184,4 +184,4 @@ def _one_of(match: re.Match[str]) -> str:
 
 
 def _of_kind(match: re.Match[str]) -> str:
-    return f"must be {_KINDS.get(match[1], match[1])}, not {match[2]}"
+    return f"must be {_KINDS[match[1]]}, not {match[2]}"
