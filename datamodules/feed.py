@@ -55,7 +55,9 @@ class PlannedLoader:
         self._memory: BatchMemory | None = None
         if options.get("num_workers", 0) > 0:
             board, index = WorkerBoard(options["num_workers"]), reader.index
-            self._memory = BatchMemory(options["num_workers"], options.get("prefetch_factor", 2) + _HELD)
+            # Blocks are kept as long as the workers: those of validation would lie idle for all of training.
+            blocks = options.get("prefetch_factor", 2) + _HELD if isinstance(requests, TrainRequests) else 0
+            self._memory = BatchMemory(options["num_workers"], blocks)
             reader = replace(reader, board=board, memory=self._memory)
             options["worker_init_fn"] = board.enter
             self._watch = WorkerWatch(
