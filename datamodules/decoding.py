@@ -33,6 +33,7 @@ from datamodules.probing import (
     library_errors,
     probe,
     quarter_turns,
+    read_frame_times,
 )
 from datamodules.seeking import Frames, decode_pyav, out_of_range
 
@@ -56,6 +57,7 @@ __all__ = [
     "iterate_frames",
     "probe",
     "quarter_turns",
+    "read_frame_times",
     "resolve_decoder",
 ]
 

@@ -36,6 +36,7 @@ from datamodules.probing import (
 __all__ = [
     "EncodeProfile",
     "EncodedVideo",
+    "SourceNotes",
     "encode_frames",
     "inspect",
     "target_size",
@@ -46,12 +47,33 @@ __all__ = [
 TRIM_MARGIN_S = 1.0  # a file at most this much longer than its annotated clip is that clip, cut already
 
 
+class SourceNotes(NamedTuple):
+    """What of a source video a person should be told although it was packed.
+
+    Attributes:
+        variable_rate: its frames are not evenly spaced in time.
+        clock_jumps: places where its clock restarts or jumps, which were closed.
+        other_streams: further video streams in the file, which were not packed.
+        frames_dropped: frames that the result does not show, because a lower constant rate was asked for.
+        frames_repeated: frames of the result that show the same source frame as the one before.
+        stretched_pixels: its pixels are not square.
+    """
+
+    variable_rate: bool = False
+    clock_jumps: int = 0
+    other_streams: int = 0
+    frames_dropped: int = 0
+    frames_repeated: int = 0
+    stretched_pixels: bool = False
+
+
 class EncodedVideo(NamedTuple):
     """The bytes of a video file whose frames were all decoded once, what they are, and hashes of some of them."""
 
     data: bytes
     info: VideoInfo
     frame_hashes: tuple[int, ...] = ()
+    notes: SourceNotes = SourceNotes()
 
 
 class _Rendition:

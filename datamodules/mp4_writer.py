@@ -32,6 +32,8 @@ class EncodeProfile:
         crf: x264's constant rate factor, 0 (lossless) to 51.
         preset: x264's preset, `ultrafast` to `veryslow`.
         fast_decode: x264's tune `fastdecode`: no CABAC, no deblocking filter, no weighted prediction.
+        square_pixels: scale sources whose pixels are not square, so that those of the result are; otherwise pixels are
+            kept as stored, and their shape is noted in the file and the index.
     """
 
     short_side: int = 256
@@ -40,6 +42,7 @@ class EncodeProfile:
     crf: int = 23
     preset: str = "veryfast"
     fast_decode: bool = True
+    square_pixels: bool = False
 
     def __post_init__(self) -> None:
         if self.short_side < 16:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import av
 import av.container
 import av.video
+import numpy as np
+import numpy.typing as npt
 
 UNREADABLE = "unreadable"  # not a container that FFmpeg knows, or no decoder for its codec
 ABSENT = "absent"  # no such file
@@ -60,6 +62,11 @@ class VideoInfo(NamedTuple):
         duration_s: from the first frame's start to the last one's end, in seconds.
         rotation: degrees counterclockwise that decoding turns the stored frames by: 0, 90, 180 or 270.
         codec: FFmpeg's name of the decoder, such as `h264`.
+        variable_rate: the frames are not evenly spaced, to half of a frame's time: `read_frame_times` says when each is
+            shown, and `fps` is an average.
+        pixel_aspect: width of a pixel through its height, after rotation; 1.0 is square.
+        mirrored: decoding mirrors the stored frames left to right, before it turns them.
+        other_streams: further video streams of the file, cover pictures not counted, which are not read.
     """
 
     num_frames: int
@@ -69,6 +76,10 @@ class VideoInfo(NamedTuple):
     duration_s: float
     rotation: int
     codec: str
+    variable_rate: bool = False
+    pixel_aspect: float = 1.0
+    mirrored: bool = False
+    other_streams: int = 0
 
 
 class PacketTable(NamedTuple):
@@ -172,6 +183,19 @@ def read_packet_table(source: Source) -> PacketTable:
         end = max(float(duration), float((pts[-1] + last_duration) * time_base) if pts else 0.0)
         flaw = _flaw(container, stream, seen, end, corrupt)
     return PacketTable(count, pts, time_base, Fraction(rate), Fraction(duration), flaw)
+
+
+def read_frame_times(source: Source) -> npt.NDArray[np.float64]:
+    """When each frame of a video is shown: float64 (F,), seconds from the first one, ascending, in decoding order.
+
+    Raises:
+        DecodeError: the video cannot be opened, or its packets cannot be read.
+    """
+    table = read_packet_table(source)
+    if not table.pts:
+        return np.arange(table.num_frames) / float(table.rate)
+    times = np.array(table.pts, np.float64) * float(table.time_base)
+    return times - times[:1]
 
 
 def hidden(packet: "av.Packet[Any]", codec: str) -> bool:
