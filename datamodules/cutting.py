@@ -17,9 +17,10 @@ from av.video.reformatter import VideoReformatter
 
 from datamodules.batch import Window
 from datamodules.clips import Integers
+from datamodules.orientation import UPRIGHT, orientation_of
 from datamodules.planar import color_factors, planes_of
-from datamodules.probing import DecodeError, library_errors, quarter_turns
 from datamodules.seeking import Frames, frames_by_header
+from datamodules.video_container import DecodeError, library_errors
 
 _TOGETHER = 8  # frames converted at once: their pixels stay in the processor's cache
 
@@ -99,7 +100,7 @@ def _hand_out(data: bytes, frame_numbers: Integers, window: Window, clips: Seque
 def _planes(frame: av.VideoFrame, window: Window) -> list[Frames]:
     """Views of the three planes of a frame, as they lie in memory: uint8 (rows, bytes of a row)."""
     fits = frame.format.name == "yuv420p" and (frame.height, frame.width) == (window.frame_height, window.frame_width)
-    if not fits or frame.height % 2 or frame.width % 2 or quarter_turns(frame):
+    if not fits or frame.height % 2 or frame.width % 2 or orientation_of(frame) != UPRIGHT:
         raise DecodeError("not such frames as are cut here")
     return [_view(plane) for plane in frame.planes]
 

@@ -1,7 +1,7 @@
 """Video bytes and frame indices to uint8 frames, by one of several decoders; bad input is a `DecodeError`.
 
-In every decoder index i means the i-th frame in presentation order, after the file's edit list, turned upright by the
-file's display matrix (to the nearest quarter turn; mirroring is not applied). One thread decodes: the workers of the
+In every decoder index i means the i-th frame that decoding from start to end gives, after the file's edit list, turned
+and mirrored by the file's display matrix (to the nearest quarter turn). One thread decodes: the workers of the
 DataLoader are the parallelism. PyAV is the default; decord is as fast but takes the process down on some damaged files,
 so it is for shards that we packed; torchcodec is the fastest and needs FFmpeg's shared libraries.
 """
@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from datamodules.orientation import UPRIGHT, Orientation, orientation_of
 from datamodules.plain_files import plainly_indexed
-from datamodules.probing import (
+from datamodules.probing import VideoInfo, probe, read_frame_times
+from datamodules.seeking import Frames, decode_pyav, out_of_range
+from datamodules.video_container import (
     ABSENT,
     DAMAGED,
     NO_FRAMES,
@@ -28,14 +31,9 @@ from datamodules.probing import (
     UNREADABLE,
     DecodeError,
     Source,
-    VideoInfo,
     iterate_frames,
     library_errors,
-    probe,
-    quarter_turns,
-    read_frame_times,
 )
-from datamodules.seeking import Frames, decode_pyav, out_of_range
 
 __all__ = [
     "ABSENT",
@@ -49,14 +47,16 @@ __all__ = [
     "TOO_SHORT",
     "TRUNCATED",
     "UNREADABLE",
+    "UPRIGHT",
     "DecodeError",
+    "Orientation",
     "Source",
     "VideoInfo",
     "decode_frames",
     "describe_decoder",
     "iterate_frames",
+    "orientation_of",
     "probe",
-    "quarter_turns",
     "read_frame_times",
     "resolve_decoder",
 ]

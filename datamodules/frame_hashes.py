@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from datamodules.orientation import UPRIGHT, Orientation
+
 HASHES_PER_SECOND = 8.0  # at 4, one in ten overlaps of 3 s of fast motion was missed, as the samples fall between
 MIN_HASHES = 4  # of a shorter video, as far as it has frames
 HASH_VERSION = 1
@@ -69,20 +71,20 @@ class FrameHasher:
         self._converter = VideoReformatter()
         self._hashes: list[int] = []
 
-    def offer(self, frame: av.VideoFrame, time_s: float, quarter_turns: int = 0) -> None:
+    def offer(self, frame: av.VideoFrame, time_s: float, orientation: Orientation = UPRIGHT) -> None:
         """Hash the frame if its time has come.
 
         Args:
             frame: of any size and format.
             time_s: of the frame in the video; not before that of the last one.
-            quarter_turns: counterclockwise, that show the frame upright.
+            orientation: how the frame is shown.
         """
         if time_s + 1e-6 < len(self._hashes) * self._interval:
             return
         small = self._converter.reformat(
             frame, width=_SIDE, height=_SIDE, format="gray", interpolation=Interpolation.AREA, threads=1
         )
-        self._hashes.append(hash_picture(np.rot90(small.to_ndarray(), quarter_turns)))
+        self._hashes.append(hash_picture(orientation.apply(np.asarray(small.to_ndarray(), np.uint8))))
 
     def hashes(self) -> tuple[int, ...]:
         """Hash i is of the frame at about i / n of the video's duration, for n hashes."""

@@ -1,4 +1,4 @@
-"""Frames to H.264 in mp4, as training reads it: constant frame rate, a key frame every few frames, no B-frames.
+"""Frames to H.264 in mp4, as training reads it: a key frame every few frames, no B-frames.
 
 Training reads a video many times and writes it once, so it is encoded to be decoded quickly: without arithmetic coding
 (CABAC) and without the deblocking filter it decodes in half of the time, and is an eighth larger
@@ -61,15 +61,43 @@ class EncodeProfile:
         return asdict(self)
 
 
-class Mp4Writer:
-    """Encodes yuv420p frames of one size, one after the other, into an mp4 in memory."""
+# How finely the times of frames of a variable rate are kept, in ticks a second: as MPEG does, or coarser where two
+# frames are so far apart that an mp4, which has 32 bits for their distance, could not tell it.
+_FINE_TICKS, _COARSE_TICKS = 90_000, 1_000
+_MAX_FINE_STEP_S = 2**31 // _FINE_TICKS
 
-    def __init__(self, width: int, height: int, rate: Fraction, profile: EncodeProfile) -> None:
+
+class Mp4Writer:
+    """Encodes yuv420p frames of one size, one after the other, into an mp4 in memory.
+
+    Args:
+        width: pixels, even.
+        height: pixels, even.
+        rate: frames a second; an average where each frame is written with its own time.
+        profile: how to encode.
+        pixel_aspect: width of a pixel through its height, as noted in the file.
+        longest_step: seconds from a frame to the next at most, where each is written with its own time; None where
+            frame i is shown at i / rate.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        rate: Fraction,
+        profile: EncodeProfile,
+        pixel_aspect: Fraction = Fraction(1),  # immutable
+        longest_step: Fraction | None = None,
+    ) -> None:
         self._file = io.BytesIO()
         self._container = av.open(self._file, "w", format="mp4", options={"fflags": "+bitexact"})
         self._stream = self._container.add_stream("libx264", rate=rate)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._stream.codec_context.time_base = 1 / rate
+        fine = longest_step is None or longest_step <= _MAX_FINE_STEP_S
+        ticks = Fraction(_FINE_TICKS if fine else _COARSE_TICKS)
+        self._stream.codec_context.time_base = 1 / (rate if longest_step is None else ticks)
+        if pixel_aspect != 1:
+            self._stream.codec_context.sample_aspect_ratio = pixel_aspect
         self._stream.codec_context.thread_count = 1
         interval = profile.key_frame_interval
         self._stream.options = {
@@ -82,6 +110,8 @@ class Mp4Writer:
         if profile.fast_decode:
             self._stream.options |= {"tune": "fastdecode"}
         self.num_frames = 0
+        self._last_tick = -1
+        self._held: av.Packet[Any] | None = None
 
     def take_color_from(self, frame: av.VideoFrame) -> None:
         """Tag the output with the source's color matrix, so that its pixels keep their colors."""
@@ -89,23 +119,42 @@ class Mp4Writer:
         context.colorspace, context.color_range = frame.colorspace, ColorRange.MPEG
         context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
 
-    def write(self, frame: av.VideoFrame) -> None:
-        """Append a frame."""
-        frame.pts, frame.time_base = self.num_frames, self._stream.codec_context.time_base
+    def write(self, frame: av.VideoFrame, time: Fraction | None = None) -> None:
+        """Append a frame, shown from `time` (seconds) on, or after the one before it at the constant rate."""
+        frame.time_base = self._stream.codec_context.time_base
+        tick = self.num_frames if time is None else round(time / frame.time_base)
+        frame.pts = self._last_tick = max(tick, self._last_tick + 1)  # no two frames at one time
         frame.pict_type = 0  # or x264 would repeat the source's key frames
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
         self.num_frames += 1
 
-    def finish(self) -> bytes:
-        """Close the file; gives its bytes."""
-        self._container.mux(self._stream.encode(None))
+    def finish(self, end: Fraction | None = None) -> bytes:
+        """Close the file; gives its bytes.
+
+        Args:
+            end: seconds, until when the last frame is shown; None: for as long as the rate says.
+        """
+        self._mux(self._stream.encode(None))
+        if self._held is not None:
+            if end is not None:
+                ticks = round(end / self._stream.codec_context.time_base)
+                self._held.duration = max(1, ticks - self._last_tick)
+            self._container.mux(self._held)
         self._container.close()
         return self._file.getvalue()
 
+    def _mux(self, packets: "Iterable[av.Packet[Any]]") -> None:
+        """Write packets, but the latest one, whose duration may still change."""
+        for packet in packets:
+            if self._held is not None:
+                self._container.mux(self._held)
+            self._held = packet
 
-def as_rate(fps: float) -> Fraction:
-    """A frame rate as the fraction that is meant."""
-    return Fraction(fps).limit_denominator(1001)  # 29.97... becomes 30000/1001
+
+def as_rate(fps: float | Fraction) -> Fraction:
+    """A frame rate as the fraction that is meant: 29.97... is 30000/1001; one frame an hour is 1/3600."""
+    exact = Fraction(fps)
+    return exact.limit_denominator(1001) if exact >= 1 else 1 / (1 / exact).limit_denominator(1001)
 
 
 def encode_frames(

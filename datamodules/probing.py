@@ -1,54 +1,20 @@
-"""What a video file is, by its packets: frames, rate, size; and what is wrong with it, as a `DecodeError`.
+"""What a video file is: frames, rate, size, how it is shown; `datamodules.decoding` offers these names too."""
 
-`datamodules.decoding` offers all of this too: import it from there.
-"""
+from typing import NamedTuple
 
-import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fractions import Fraction
-from typing import Any, NamedTuple
-
-import av
-import av.container
-import av.video
 import numpy as np
 import numpy.typing as npt
 
-UNREADABLE = "unreadable"  # not a container that FFmpeg knows, or no decoder for its codec
-ABSENT = "absent"  # no such file
-NO_VIDEO_STREAM = "no video stream"
-NO_FRAMES = "no frames"
-TRUNCATED = "truncated"  # the file's header promises more than the file holds
-DAMAGED = "damaged"  # packets or frames that do not decode
-TOO_SHORT = "too short"  # nothing is left after trimming
-TOO_LARGE = "too large"  # more frames than any video that this is for: a header that lies
-OUT_OF_RANGE = "out of range"  # a frame index that the video does not have
-REASONS = (UNREADABLE, ABSENT, NO_VIDEO_STREAM, NO_FRAMES, TRUNCATED, DAMAGED, TOO_SHORT, TOO_LARGE, OUT_OF_RANGE)
-
-# What a few damaged bytes claim must not be allocated.
-MAX_PIXELS = 2**26  # of a frame, twice 8K; the decoder refuses larger ones, which counts as damaged
-MAX_FRAMES = 2**22  # of a video: 19 hours at 60 a second
-
-LIMITS = {"max_pixels": str(MAX_PIXELS)}
-
-Source = bytes | str | os.PathLike[str]
-
-
-class DecodeError(ValueError):
-    """A video that cannot be decoded.
-
-    Attributes:
-        reason: one of `REASONS`, to group by; the message says the rest.
-    """
-
-    def __init__(self, message: str, reason: str = DAMAGED) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type["DecodeError"], tuple[str, str]]:  # keeps `reason` between processes
-        return type(self), (str(self), self.reason)
+from datamodules.frame_table import FrameTable, read_frame_table
+from datamodules.orientation import orientation_of
+from datamodules.video_container import (
+    NO_FRAMES,
+    DecodeError,
+    Source,
+    iterate_open,
+    library_errors,
+    open_video,
+)
 
 
 class VideoInfo(NamedTuple):
@@ -82,178 +48,47 @@ class VideoInfo(NamedTuple):
     other_streams: int = 0
 
 
-class PacketTable(NamedTuple):
-    """What the packets of a video stream say, before any decoding.
-
-    Attributes:
-        num_frames: frames to expect: packets that the edit list and the codec do not hide.
-        pts: their presentation times in presentation order, in `time_base`, or empty where the file gives none.
-        time_base: seconds.
-        rate: average frames per second.
-        duration: seconds, from the first frame's start to the last one's end.
-        flaw: empty, or why the file cannot be whole (`TRUNCATED`: the header promises more packets or time).
-    """
-
-    num_frames: int
-    pts: list[int]
-    time_base: Fraction
-    rate: Fraction
-    duration: Fraction
-    flaw: str
-
-
-@contextmanager
-def library_errors(what: str, reason: str = DAMAGED) -> Iterator[None]:
-    """Turns whatever a decoding library raises into a `DecodeError` that says `what` failed and the cause."""
-    try:
-        yield
-    except DecodeError:
-        raise
-    except Exception as error:  # the libraries raise their own types, OSError, ValueError, UnicodeDecodeError, ...
-        raise DecodeError(f"{what}: {type(error).__name__}: {error}", reason) from error
-
-
-@contextmanager
-def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
-    """Opens a video with PyAV, one decoder thread; yields the container and its video stream.
-
-    Raises:
-        DecodeError: `ABSENT`, `UNREADABLE` or `NO_VIDEO_STREAM` (cover pictures do not count).
-    """
-    if not isinstance(source, bytes) and not os.path.isfile(source):  # noqa: PTH113 (any path-like)
-        raise DecodeError(f"{os.fspath(source)}: no such file", ABSENT)
-    if (len(source) if isinstance(source, bytes) else os.path.getsize(source)) == 0:  # noqa: PTH202
-        raise DecodeError("the file is empty, 0 bytes", UNREADABLE)
-    with library_errors("the video cannot be opened", UNREADABLE):
-        file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
-        # naming the usual format spares trying all the others: 0.6 of 2 ms
-        known = "mp4" if isinstance(source, bytes) and source[4:8] == b"ftyp" else None
-        container = av.open(file, mode="r", format=known, options=LIMITS, metadata_errors="replace")
-    with container:
-        with library_errors("the streams cannot be read", UNREADABLE):
-            streams = [
-                stream
-                for stream in container.streams.video
-                if not stream.disposition & av.stream.Disposition.attached_pic
-            ]
-            if not streams:
-                raise DecodeError("the file has no video stream", NO_VIDEO_STREAM)
-            if streams[0].codec_context is None:
-                raise DecodeError("the video stream's codec is not known to FFmpeg", UNREADABLE)
-            streams[0].codec_context.options = LIMITS
-            streams[0].thread_type = "NONE"
-            streams[0].thread_count = 1
-        yield container, streams[0]
-
-
-def read_packet_table(source: Source) -> PacketTable:
-    """Counts and times the frames of a video by its packets, without decoding any.
-
-    Raises:
-        DecodeError: the file cannot be opened or its packets cannot be read.
-    """
-    with open_video(source) as (container, stream), library_errors("the packets cannot be read"):
-        count, seen, pts, last_duration, corrupt = 0, 0, [], 0, False
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            seen += 1
-            if seen > MAX_FRAMES:
-                raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
-            corrupt = corrupt or packet.is_corrupt
-            if hidden(packet, stream.codec_context.name):
-                continue
-            count += 1
-            last_duration = packet.duration or last_duration
-            if packet.pts is not None:
-                pts.append(packet.pts)
-        time_base = stream.time_base or Fraction(1, 1)
-        # AVI counts frames instead of timing them, and what FFmpeg makes of that is wrong around B-frames.
-        pts = sorted(pts) if len(pts) == count and container.format.name != "avi" else []
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        if len(pts) > 1 and pts[-1] > pts[0]:
-            duration = (pts[-1] - pts[0] + (last_duration or (pts[-1] - pts[0]) / (count - 1))) * time_base
-            duration = Fraction(duration)
-            if abs(float(rate * duration) - count) >= 1:  # the header's rate is not what the packets do
-                rate = (count / duration).limit_denominator(1001)
-            if rate <= 0:
-                raise DecodeError(f"its {count} frames claim to last {float(duration):.0f} s", DAMAGED)
-        else:
-            duration = count / rate
-        end = max(float(duration), float((pts[-1] + last_duration) * time_base) if pts else 0.0)
-        flaw = _flaw(container, stream, seen, end, corrupt)
-    return PacketTable(count, pts, time_base, Fraction(rate), Fraction(duration), flaw)
-
-
-def read_frame_times(source: Source) -> npt.NDArray[np.float64]:
-    """When each frame of a video is shown: float64 (F,), seconds from the first one, ascending, in decoding order.
-
-    Raises:
-        DecodeError: the video cannot be opened, or its packets cannot be read.
-    """
-    table = read_packet_table(source)
-    if not table.pts:
-        return np.arange(table.num_frames) / float(table.rate)
-    times = np.array(table.pts, np.float64) * float(table.time_base)
-    return times - times[:1]
-
-
-def hidden(packet: "av.Packet[Any]", codec: str) -> bool:
-    """Whether a packet gives no frame: outside the edit list, or a VP8 frame for reference only (RFC 6386, 9.1)."""
-    return packet.is_discard or (codec in ("vp8", "libvpx") and not memoryview(packet)[0] & 0x10)
-
-
-def _flaw(
-    container: av.container.InputContainer, stream: av.video.VideoStream, seen: int, end: float, corrupt: bool
-) -> str:
-    """Why the file cannot be whole, or an empty string: by sample tables (mp4, mov) or the header's duration."""
-    name = container.format.name
-    if corrupt:
-        return "its last packets are cut off"
-    if "mp4" in name and seen < len(stream.index_entries):
-        return f"its header lists {len(stream.index_entries)} packets and the file holds {seen}"
-    declared = None
-    if name == "avi" and stream.duration and stream.time_base:
-        declared = float(stream.duration * stream.time_base)
-    elif "matroska" in name and container.duration:
-        declared = container.duration / av.time_base
-    if declared is not None and declared - end > max(1.0, 0.1 * declared):
-        return f"its header promises {declared:.1f} s and the file holds {end:.1f} s"
-    return ""
-
-
-def probe(data: Source) -> VideoInfo:
-    """Reads what a video is: its packets are counted, and one frame is decoded for size and rotation.
+def probe(source: Source) -> VideoInfo:
+    """Reads what a video is: its frames are counted, by packets where they tell, and one is decoded for size and more.
 
     Args:
-        data: the bytes of a video file, or its path.
+        source: the bytes of a video file, or its path.
 
     Raises:
         DecodeError: the file cannot be opened, has no video stream or no frame.
     """
-    table = read_packet_table(data)
-    with open_video(data) as (container, stream), library_errors("the first frame does not decode"):
-        frame = next(container.decode(stream), None)
+    return describe_video(source, read_frame_table(source))
+
+
+def describe_video(source: Source, table: FrameTable) -> VideoInfo:
+    """What a video is, from the table of its frames; see `probe`."""
+    with open_video(source) as (container, stream), library_errors("the first frame does not decode"):
+        frame = next(iterate_open(container, stream), None)
         if frame is None or table.num_frames == 0:
             raise DecodeError("the video has no frames", NO_FRAMES)
-        turn, codec = quarter_turns(frame), stream.codec_context.name
-        width, height = (frame.height, frame.width) if turn % 2 else (frame.width, frame.height)
-    return VideoInfo(table.num_frames, float(table.rate), width, height, float(table.duration), 90 * turn, codec)
+        shown, codec = orientation_of(frame), stream.codec_context.name
+        width, height = (frame.height, frame.width) if shown.swaps_sides else (frame.width, frame.height)
+        aspect = float(stream.sample_aspect_ratio or 1)
+    return VideoInfo(
+        num_frames=table.num_frames,
+        fps=float(table.rate),
+        width=width,
+        height=height,
+        duration_s=float(table.duration),
+        rotation=90 * shown.quarter_turns,
+        codec=codec,
+        variable_rate=table.variable_rate,
+        pixel_aspect=1 / aspect if shown.swaps_sides else aspect,
+        mirrored=shown.mirrored,
+        other_streams=table.other_streams,
+    )
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """Quarter turns counterclockwise, 0 to 3, that show a decoded frame upright: `numpy.rot90`'s k."""
-    return round(frame.rotation / 90) % 4
-
-
-def iterate_frames(source: Source) -> Iterator[av.VideoFrame]:
-    """Decodes every frame in presentation order, one at a time, as stored (see `quarter_turns`).
+def read_frame_times(source: Source) -> npt.NDArray[np.float64]:
+    """When each frame of a video is shown: float64 (F,), seconds from the first one, never descending.
 
     Raises:
-        DecodeError: the video cannot be opened, or a packet or frame does not decode.
+        DecodeError: the video cannot be opened or read.
     """
-    with open_video(source) as (container, stream), library_errors("a frame does not decode"):
-        for frame in container.decode(stream):
-            if frame.is_corrupt:
-                raise DecodeError("a frame is damaged: the decoder marked it corrupt")
-            yield frame
+    table = read_frame_table(source)
+    return np.array(table.ticks, np.float64) * float(table.time_base)

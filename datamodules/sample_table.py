@@ -111,7 +111,7 @@ def _sample_table(table: Boxes, length: int) -> SampleTable | None:
     ascending = (times[:, 1] > 0).all() and (np.diff(keys) > 0).all()
     if setup is None or not count or times[:, 0].sum() != count or not ascending:
         return None
-    if not len(keys) or keys[0] != 0 or keys[-1] >= count or (offsets + sizes).max() > length:
+    if not (sizes > 0).all() or not len(keys) or keys[0] != 0 or keys[-1] >= count or (offsets + sizes).max() > length:
         return None
     return SampleTable(setup, offsets.tolist(), sizes.tolist(), keys.tolist())
 

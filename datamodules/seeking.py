@@ -21,18 +21,18 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
-from datamodules.probing import (
+from datamodules.orientation import orientation_of
+from datamodules.packets import facts_of, in_order
+from datamodules.sample_table import SampleTable, read_sample_table
+from datamodules.video_container import (
     LIMITS,
     MAX_FRAMES,
     OUT_OF_RANGE,
     TOO_LARGE,
     DecodeError,
-    hidden,
     iterate_frames,
     open_video,
-    quarter_turns,
 )
-from datamodules.sample_table import SampleTable, read_sample_table
 
 Frames = npt.NDArray[np.uint8]
 
@@ -96,13 +96,13 @@ def _collect(frames: Iterator[tuple[int, av.VideoFrame]], indices: list[int]) ->
         count = index + 1
         if index != indices[taken]:
             continue
-        turn = quarter_turns(frame)
+        shown = orientation_of(frame)
         if result is None:
             width, height = frame.width, frame.height
-            shape = (width, height) if turn % 2 else (height, width)
+            shape = (width, height) if shown.swaps_sides else (height, width)
             result = np.empty((len(indices), *shape, 3), np.uint8)
         pixels = _rgb(frame, width, height)  # a stream that changes its size is scaled to its first wanted frame
-        result[taken] = np.rot90(pixels, turn) if turn else pixels
+        result[taken] = shown.apply(pixels)
         taken += 1
         if taken == len(indices):
             return result
@@ -130,7 +130,10 @@ def read_index(container: av.container.InputContainer, stream: av.video.VideoStr
             packets.append(packet)
             if len(packets) > MAX_FRAMES:
                 raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
-    times = sorted(packet_time(packet) for packet in packets if not hidden(packet, stream.codec_context.name))
+    facts = [facts_of(packet, stream.codec_context.name) for packet in packets]
+    if not in_order(facts):
+        raise NotIndexedError  # the clock starts again, or pictures at the beginning are never shown
+    times = sorted(packet_time(packet) for packet, said in zip(packets, facts, strict=True) if said.shown)
     keys = [position for position, packet in enumerate(packets) if packet.is_keyframe]
     key_times = [packet_time(packets[position]) for position in keys]
     if not times or any(a >= b for a, b in pairwise(times)) or any(a >= b for a, b in pairwise(key_times)):
@@ -237,7 +240,7 @@ def _read_header(container: av.container.InputContainer, stream: av.video.VideoS
     times: list[int] = []
     keys: list[int] = []
     for entry in stream.index_entries:
-        if entry.is_discard or len(times) == MAX_FRAMES:
+        if entry.is_discard or not entry.size or len(times) == MAX_FRAMES:
             raise NotIndexedError
         if entry.is_keyframe:
             keys.append(len(times))

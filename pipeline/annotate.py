@@ -9,7 +9,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from datamodules.aside import write_aside
-from datamodules.decoding import iterate_frames, probe, quarter_turns
+from datamodules.decoding import iterate_frames, orientation_of, probe
 from datamodules.mp4_writer import as_rate
 from pipeline.bitmap_text import HEIGHT, WIDTH, draw_text, to_ascii
 
@@ -49,7 +49,7 @@ def annotate_video(video: bytes, path: Path, seconds: NDArray[np.float32], class
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """The frame as it is shown, with even sides, which H.264 wants: uint8 (H, W, 3)."""
-    turned = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns(frame))
+    turned = orientation_of(frame).apply(np.asarray(frame.to_ndarray(format="rgb24")))
     even = turned[: turned.shape[0] // 2 * 2, : turned.shape[1] // 2 * 2]
     return np.ascontiguousarray(even, dtype=np.uint8)
 

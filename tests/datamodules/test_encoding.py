@@ -21,8 +21,9 @@ from datamodules.decoding import (
     VideoInfo,
     decode_frames,
     probe,
+    read_frame_times,
 )
-from datamodules.encoding import EncodeProfile, encode_frames, inspect, target_size, transcode
+from datamodules.encoding import EncodeProfile, SourceNotes, encode_frames, inspect, target_size, transcode
 from tests.datamodules.video_kinds import sound_alone
 
 
@@ -129,17 +130,43 @@ def test_transcode_resamples_to_the_asked_rate(fps, expected):
     assert np.abs(np.array(numbers(video.data)) - expected).max() <= 1
 
 
-def test_variable_rates_become_constant():
+def test_frames_of_a_variable_rate_keep_their_times():
     """10 frames in the first second, then 5 a second; the file says 40 ms for the last one: 20 frames in 2.84 s."""
     times = [100 * i for i in range(10)] + [1000 + 200 * i for i in range(10)]
+    source = timed_video(times)
+    video = transcode(source, EncodeProfile())
+    assert numbers(video.data) == list(range(20))
+    assert 1000 * read_frame_times(video.data) == pytest.approx(times, abs=0.1)
+    assert video.info == VideoInfo(20, 20 / 2.84, 64, 48, 2.84, 0, "h264", variable_rate=True) == probe(video.data)
+    assert video.notes == SourceNotes(variable_rate=True)
+    assert probe(source)[:6] == video.info[:6]
+
+
+def test_a_variable_rate_is_made_constant_where_that_is_asked_for():
+    """At 5 a second every other frame of the first second is dropped, at 10 each later one is shown twice."""
+    source = timed_video([100 * i for i in range(10)] + [1000 + 200 * i for i in range(10)])
+    slow, fast = (transcode(source, EncodeProfile(fps=fps)) for fps in (5.0, 10.0))
+    assert numbers(slow.data) == [0, 2, 4, 6, 8, *range(10, 20)]
+    assert (slow.notes.frames_dropped, slow.notes.frames_repeated) == (5, 0)
+    assert numbers(fast.data) == [*range(10), *np.repeat(range(10, 19), 2).tolist(), 19]
+    assert (fast.notes.frames_dropped, fast.notes.frames_repeated) == (0, 9)
+    assert not slow.info.variable_rate
+
+
+@pytest.mark.parametrize("pause", [60_000, 3_600_000])
+def test_a_pause_loses_no_frame(pause):
+    times = [40 * i for i in range(20)] + [pause + 40 * i for i in range(20)]
     video = transcode(timed_video(times), EncodeProfile())
-    assert video.info.num_frames == pytest.approx(20, abs=1)
-    assert video.info.fps == pytest.approx(20 / 2.84, rel=0.01)
-    shown = numbers(video.data)
-    for number, value in enumerate(shown):
-        time = 1000 * (number + 0.5) / video.info.fps
-        assert abs(value - max(i for i, start in enumerate(times) if start <= time)) <= 1
-    assert shown == sorted(shown)
+    assert numbers(video.data) == list(range(40))
+    assert 1000 * read_frame_times(video.data) == pytest.approx(times, abs=1)
+    assert video.notes == SourceNotes(variable_rate=True)
+
+
+def test_one_frame_an_hour():
+    video = transcode(timed_video([3_600_000 * i for i in range(5)], "mp4"), EncodeProfile())
+    assert numbers(video.data) == list(range(5))
+    assert probe(video.data) == video.info
+    assert video.info.fps == pytest.approx(1 / 3600, rel=0.3)  # the file says 40 ms for the last frame
 
 
 def test_jittered_times_lose_no_frame():
@@ -211,7 +238,7 @@ def test_colors_are_kept_with_and_without_tags():
 def test_sound_is_left_out_and_real_clips_keep_their_frames(shared_dir):
     path = str(shared_dir / "data" / "kinetics_sample" / "demo_arm_wrestling.mp4")
     video = transcode(path, EncodeProfile(short_side=64), 10.0, 20.0)
-    assert video.info == VideoInfo(280, 28.0, 84, 64, 10.0, 0, "h264") == probe(video.data)
+    assert video.info == VideoInfo(280, 28.0, 84, 64, 10.0, 0, "h264", pixel_aspect=64 / 51) == probe(video.data)
     with av.open(io.BytesIO(video.data)) as container:
         assert len(container.streams) == 1
 
@@ -278,7 +305,7 @@ def test_memory_does_not_grow_with_the_length():
     """2000 frames of 320x240 are 440 MB in RGB and 220 MB as decoded; alone in a process, whose peak is its own."""
     program = """
 import resource, numpy as np
-from datamodules.encoding import EncodeProfile, encode_frames, transcode
+from datamodules.encoding import EncodeProfile, SourceNotes, encode_frames, transcode
 frame = np.zeros((240, 320, 3), np.uint8)
 source = encode_frames((frame for _ in range(2000)), 30.0, preset="ultrafast")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -317,4 +344,5 @@ def test_the_profile_is_plain_data():
         "crf": 23,
         "preset": "veryfast",
         "fast_decode": True,
+        "square_pixels": False,
     }

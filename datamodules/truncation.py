@@ -1,0 +1,99 @@
+"""Whether a file ends before what its container says must be in it; nothing is claimed where the container cannot tell.
+
+Only sizes in bytes are believed. Durations and frame counts in headers are of the longest of all streams (RFC 9559,
+Duration), of the recording that a cut was taken from, or left at zero by a recorder: intact files have any.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from typing import IO, Any
+
+import av
+import av.container
+import av.format
+import av.video
+
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067  # RFC 8794, section 11.2.1; RFC 9559, section 5.1
+
+
+def find_truncation(
+    source: bytes | str | os.PathLike[str], container: av.container.InputContainer, stream: av.video.VideoStream
+) -> str:
+    """Why a file cannot be whole, or an empty string; mp4 and its kin, Matroska and WebM, AVI.
+
+    Args:
+        source: the bytes of the file, or its path.
+        container: the file, opened; its packets were read.
+        stream: the video.
+    """
+    size = len(source) if isinstance(source, bytes) else os.path.getsize(source)  # noqa: PTH202 (any path-like)
+    name = container.format.name
+    if "mp4" in name:
+        listed = [entry for entry in stream.index_entries if entry.size]
+        held = sum(entry.pos + entry.size <= size for entry in listed)
+        return "" if held == len(listed) else f"its header lists {len(listed)} packets and the file holds {held}"
+    missing = 0
+    if "matroska" in name or name == "avi":
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:  # noqa: PTH123
+            missing = _missing_of_avi(file, size) if name == "avi" else _missing_of_matroska(file, size)
+    return f"it ends {missing} bytes before its end by its header" if missing > 0 else ""
+
+
+def _missing_of_matroska(file: IO[bytes], size: int) -> int:
+    """Bytes that the last segment lacks; 0 where its size is unknown, as in live recordings."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(12)
+        number, width = _read_vint(head, keep_marker=True)
+        length, more = _read_vint(head[width:], keep_marker=False)
+        if number not in (_EBML, _SEGMENT) or not more or length == 2 ** (7 * more) - 1:
+            return 0
+        end = position + width + more + length
+        if end > size:
+            return end - size
+        position = end
+    return 0
+
+
+def _read_vint(data: bytes, keep_marker: bool) -> tuple[int, int]:
+    """A variable-size integer (RFC 8794, section 4) and the number of its bytes, 0 where there is none."""
+    width = 9 - data[0].bit_length() if data and data[0] else 0
+    if not width or len(data) < width:
+        return 0, 0
+    value = int.from_bytes(data[:width], "big")
+    return (value if keep_marker else value & (2 ** (7 * width) - 1)), width
+
+
+def _missing_of_avi(file: IO[bytes], size: int) -> int:
+    """Bytes that the last list of frames lacks; recorders that were interrupted leave its size at 0 or all ones."""
+    for start, length in _avi_movies(file, size):
+        if 4 < length < 0xFFFFFFFF and start + length > size:
+            return start + length - size
+    return 0
+
+
+def _avi_movies(file: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
+    """Where the content of each `movi` list begins and how long it claims to be."""
+    position = 0
+    while position + 12 <= size:
+        file.seek(position)
+        head = file.read(12)
+        kind, length, content = head[:4], int.from_bytes(head[4:8], "little"), head[8:]
+        if kind == b"RIFF":
+            position += 12  # its chunks come next; the size of all of it says no more than theirs
+            continue
+        if kind == b"LIST" and content == b"movi":
+            yield position + 8, length
+        position += 8 + length + length % 2
+
+
+def is_cut_off(container: av.container.InputContainer, last_packet: "av.Packet[Any] | None") -> bool:
+    """Whether the last packet is cut off by the file's end; transport streams mark what was lost before in this way."""
+    return last_packet is not None and last_packet.is_corrupt and not clock_may_jump(container)
+
+
+def clock_may_jump(container: av.container.InputContainer) -> bool:
+    """Whether it is a transport or program stream, whose clock may jump and whose packets may be lost on the way."""
+    return bool(av.format.Flags(int(container.format.flags)) & av.format.Flags.ts_discont)

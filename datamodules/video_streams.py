@@ -1,0 +1,55 @@
+"""Which of several video streams of a file is the video: previews, cover pictures and smaller copies lie beside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import av
+import av.container
+import av.stream
+import av.video
+
+_Disposition = av.stream.Disposition
+_ENOUGH_PACKETS = 2  # a stream of a single one is a picture
+
+
+def candidate_streams(container: av.container.InputContainer) -> list[av.video.VideoStream]:
+    """The video streams that are not attached pictures (covers), in the order of the file."""
+    return [stream for stream in container.streams.video if not stream.disposition & _Disposition.attached_pic]
+
+
+def choose_stream(
+    streams: Sequence[av.video.VideoStream], count_packets: Callable[[], Mapping[int, int]]
+) -> av.video.VideoStream:
+    """The stream that FFmpeg and players take: the default one, then the largest, then the first; never one picture.
+
+    Args:
+        streams: candidates, at least one.
+        count_packets: how many packets each has, by the streams' index, up to 2; called only where the container does
+            not say and there are several.
+    """
+    readable = [stream for stream in streams if stream.codec_context is not None] or list(streams)
+    if len(readable) > 1:
+        counts: Mapping[int, int] = {stream.index: stream.frames for stream in readable}
+        if not all(counts.values()):
+            counts = count_packets()
+        moving = [stream for stream in readable if counts.get(stream.index, 0) >= _ENOUGH_PACKETS]
+        readable = moving or readable
+    return max(readable, key=_preference)
+
+
+def count_few_packets(
+    container: av.container.InputContainer, streams: Sequence[av.video.VideoStream]
+) -> dict[int, int]:
+    """Packets of each stream by its index, counted up to 2: what tells a picture from a video."""
+    counts = {stream.index: 0 for stream in streams}
+    for packet in container.demux(list(streams)):
+        if packet.size:
+            counts[packet.stream_index] += 1
+            if min(counts.values()) >= _ENOUGH_PACKETS:
+                break
+    return counts
+
+
+def _preference(stream: av.video.VideoStream) -> tuple[bool, int, int]:
+    context = stream.codec_context
+    area = 0 if context is None else context.width * context.height
+    return bool(stream.disposition & _Disposition.default), area, -stream.index
