@@ -6,7 +6,8 @@ was cut away and are never shown, and packets may hold no frame. Where nothing o
 they number the frames without any decoding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from statistics import median_low
@@ -19,13 +20,14 @@ import av.video
 import numpy as np
 
 from datamodules.mp4_writer import as_rate
-from datamodules.packets import PacketFacts, facts_of, in_order, packets_number_frames
+from datamodules.packets import PacketFacts, clock_restarts, facts_of, in_order, packets_number_frames
 from datamodules.truncation import clock_may_jump, find_truncation, is_cut_off
 from datamodules.video_container import (
     DAMAGED,
     MAX_FRAMES,
     NO_FRAMES,
     TOO_LARGE,
+    TRUNCATED,
     DecodeError,
     Source,
     iterate_frames,
@@ -90,7 +92,7 @@ def read_frame_table(source: Source, trust: Trust = "exact") -> FrameTable:
         last = None
         for packet in container.demux(stream):
             if packet.size:
-                packets.append(facts_of(packet, stream.codec_context.name))
+                packets.append(facts_of(packet, stream.codec_context))
                 last = packet
             if len(packets) > MAX_FRAMES:
                 raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
@@ -101,7 +103,12 @@ def read_frame_table(source: Source, trust: Trust = "exact") -> FrameTable:
         others = len(candidate_streams(container)) - 1
     shown = [packet for packet in packets if packet.shown]
     if trust == "nothing" or not by_packets:
-        table = _decode_table(source, packets, clock, flaw)
+        try:
+            table = _decode_table(source, packets, clock)
+        except DecodeError as error:
+            if flaw:
+                raise DecodeError(f"the video is truncated: {flaw}", TRUNCATED) from error
+            raise
     elif clock.counts_packets:
         table = clock.table([packet.dts or 0 for packet in shown], times_of_decoder=False)
     else:
@@ -133,13 +140,13 @@ class _Clock(NamedTuple):
     ) -> Self:
         """The clock of an open video."""
         latest = max(packets, key=lambda packet: (packet.shown, packet.pts or 0), default=None)
-        timed = any(packet.pts is not None for packet in packets)
+        counted = container.format.name == "avi" or all(packet.pts is None for packet in packets)
         return cls(
             stream.time_base or Fraction(1, 1),
             Fraction(stream.average_rate or stream.guessed_rate or 25),
-            0 if latest is None else latest.duration,
+            0 if latest is None or counted else latest.duration,
             NEW_CLOCK_S if clock_may_jump(container) else BROKEN_CLOCK_S,
-            container.format.name == "avi" or not timed,
+            counted,
         )
 
     def numbered(self, count: int) -> FrameTable:
@@ -180,7 +187,7 @@ def _is_variable(ticks: Sequence[int]) -> bool:
     return bool(np.abs(np.array(ticks, np.float64) - even).max() >= step / 2)
 
 
-def _decode_table(source: Source, packets: Sequence[PacketFacts], clock: _Clock, flaw: str) -> FrameTable:
+def _decode_table(source: Source, packets: Sequence[PacketFacts], clock: _Clock) -> FrameTable:
     """The table of all frames that come out.
 
     Raises:
@@ -193,7 +200,7 @@ def _decode_table(source: Source, packets: Sequence[PacketFacts], clock: _Clock,
     if not times:
         raise DecodeError("the video has no frames", NO_FRAMES)
     missing = _num_decodable(packets) - len(times)
-    if missing > 0 and messages and not flaw:
+    if missing > 0 and messages:
         raise DecodeError(
             f"only {len(times)} of {len(times) + missing} frames decode ({messages[-1][2].strip()})", DAMAGED
         )
@@ -202,7 +209,11 @@ def _decode_table(source: Source, packets: Sequence[PacketFacts], clock: _Clock,
         in_step = len(decoding) == len(times)
         return clock.table(decoding, times_of_decoder=False) if in_step else clock.numbered(len(times))
     known = [time for time in times if time is not None]
-    return clock.table(known) if len(known) == len(times) else clock.numbered(len(times))
+    if len(known) < len(times):
+        return clock.numbered(len(times))
+    if len(set(known)) == len(known) and not clock_restarts(packets):
+        known.sort()  # one clock: where times go back all the same, the file gives them in decoding order
+    return clock.table(known, times_of_decoder=False)
 
 
 def _num_decodable(packets: Sequence[PacketFacts]) -> int:
@@ -214,7 +225,13 @@ def _num_decodable(packets: Sequence[PacketFacts]) -> int:
     return sum(packet.shown for packet in packets[first:]) - sum(packet.shown for packet in leading)
 
 
-def _decoder_messages() -> av.logging.Capture:
-    """Catches what FFmpeg logs in this thread, errors alone."""
+@contextmanager
+def _decoder_messages() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg logs in this thread meanwhile, errors alone: level, who and what of each."""
+    before = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
-    return av.logging.Capture(local=True)
+    try:
+        with av.logging.Capture(local=True) as messages:
+            yield messages
+    finally:
+        av.logging.set_level(before)

@@ -25,6 +25,8 @@ class PacketFacts(NamedTuple):
         dts: decoding time, or None.
         duration: in the stream's time base; 0 where it does not say.
         key: decoding may begin here.
+        fresh: nothing that follows refers to what is before it, as far as the codec tells; H.264 also marks the
+            beginning of a gradual refresh as key.
         shown: a frame comes out: it lies within the edit list and is not for reference only.
         certain: nothing speaks against its giving just one frame, or none if it is not `shown`.
     """
@@ -33,22 +35,24 @@ class PacketFacts(NamedTuple):
     dts: int | None
     duration: int
     key: bool
+    fresh: bool
     shown: bool
     certain: bool
 
 
-def facts_of(packet: "av.Packet[Any]", codec: str) -> PacketFacts:
+def facts_of(packet: "av.Packet[Any]", decoder: av.VideoCodecContext) -> PacketFacts:
     """Reads a packet that is not empty.
 
     Args:
         packet: of a video stream.
-        codec: FFmpeg's name of the decoder.
+        decoder: of the stream.
     """
+    codec = decoder.name
     certain = codec != "mpeg4" or (packet.size > _MAX_EMPTY_VOP_BYTES and not _is_packed(packet))
+    certain = certain and not packet.is_corrupt
     shown = not packet.is_discard and not holds_no_frame(packet, codec)
-    return PacketFacts(
-        packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, shown, certain and not packet.is_corrupt
-    )
+    fresh = packet.is_keyframe and (codec != "h264" or holds_idr(packet, decoder.extradata))
+    return PacketFacts(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, fresh, shown, certain)
 
 
 def holds_no_frame(packet: "av.Packet[Any]", codec: str) -> bool:
@@ -65,6 +69,25 @@ def holds_no_frame(packet: "av.Packet[Any]", codec: str) -> bool:
     return False
 
 
+def holds_idr(packet: "av.Packet[Any]", extradata: bytes | None) -> bool:
+    """Whether an H.264 packet holds an IDR slice, as mp4 and Matroska store it (lengths before NAL units); else False.
+
+    Args:
+        packet: an access unit.
+        extradata: ISO/IEC 14496-15's configuration record; of another form, as in transport streams, nothing is said.
+    """
+    if not extradata or extradata[0] != 1 or len(extradata) < 5:
+        return False
+    prefix = (extradata[4] & 3) + 1
+    data = memoryview(packet)
+    position = 0
+    while position + prefix < len(data):
+        if data[position + prefix] & 31 == 5:
+            return True
+        position += prefix + int.from_bytes(data[position : position + prefix], "big")
+    return False
+
+
 def _is_packed(packet: "av.Packet[Any]") -> bool:
     return packet.is_keyframe and _DIVX_PACKED.search(bytes(memoryview(packet)[:512])) is not None
 
@@ -77,16 +100,19 @@ def in_order(packets: Sequence[PacketFacts]) -> bool:
     another number of frames than one.
     """
     shown = [packet for packet in packets if packet.shown]
-    if not shown or not all(packet.certain for packet in packets) or not packets[0].key:
-        return False
-    decoding = [packet.dts for packet in packets if packet.dts is not None]
-    if any(before > after for before, after in pairwise(decoding)):
+    if not shown or not all(packet.certain for packet in packets) or not packets[0].fresh or clock_restarts(packets):
         return False
     times = [packet.pts for packet in shown if packet.pts is not None]
-    if len(times) != len(shown):
-        return not times and len(decoding) == len(packets)  # no presentation times at all: decoding times number them
+    if len(times) != len(shown):  # without any presentation times, decoding times number the frames
+        return not times and all(packet.dts is not None for packet in packets)
     first = packets[0].pts
     return len(set(times)) == len(times) and (first is None or not packets[0].shown or min(times) >= first)
+
+
+def clock_restarts(packets: Sequence[PacketFacts]) -> bool:
+    """Whether decoding times go back, as in files that were joined."""
+    decoding = [packet.dts for packet in packets if packet.dts is not None]
+    return any(before > after for before, after in pairwise(decoding))
 
 
 def packets_number_frames(packets: Sequence[PacketFacts], container_format: str) -> bool:

@@ -2,11 +2,9 @@
 
 from collections.abc import Container
 from itertools import islice
-from typing import Any
-
-import av
 
 from datamodules.orientation import orientation_of
+from datamodules.packets import holds_idr
 from datamodules.sample_table import read_sample_table
 from datamodules.seeking import NotIndexedError, packet_time, read_index
 from datamodules.video_container import iterate_open, library_errors, open_video
@@ -39,7 +37,7 @@ def plainly_indexed(data: bytes, lacking: Container[str] = ()) -> bool:
         for packet in index.packets:
             if packet.is_keyframe:
                 latest_key = packet_time(packet)
-                if codec == "h264" and not _holds_idr(packet, stream.codec_context.extradata):
+                if codec == "h264" and not holds_idr(packet, stream.codec_context.extradata):
                     return False
             elif packet_time(packet) < latest_key:
                 return False
@@ -49,17 +47,3 @@ def plainly_indexed(data: bytes, lacking: Container[str] = ()) -> bool:
 def _is_mirrored(data: bytes) -> bool:
     with open_video(data) as (container, stream):
         return any(orientation_of(frame).mirrored for frame in islice(iterate_open(container, stream), 1))
-
-
-def _holds_idr(packet: "av.Packet[Any]", extradata: bytes | None) -> bool:
-    """Whether an H.264 packet, as mp4 and matroska store it (lengths before NAL units), holds an IDR slice (type 5)."""
-    if not extradata or extradata[0] != 1 or len(extradata) < 5:
-        return False  # not ISO/IEC 14496-15's configuration record
-    prefix = (extradata[4] & 3) + 1
-    data = memoryview(packet)
-    position = 0
-    while position + prefix < len(data):
-        if data[position + prefix] & 31 == 5:
-            return True
-        position += prefix + int.from_bytes(data[position : position + prefix], "big")
-    return False

@@ -130,7 +130,7 @@ def read_index(container: av.container.InputContainer, stream: av.video.VideoStr
             packets.append(packet)
             if len(packets) > MAX_FRAMES:
                 raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
-    facts = [facts_of(packet, stream.codec_context.name) for packet in packets]
+    facts = [facts_of(packet, stream.codec_context) for packet in packets]
     if not in_order(facts):
         raise NotIndexedError  # the clock starts again, or pictures at the beginning are never shown
     times = sorted(packet_time(packet) for packet, said in zip(packets, facts, strict=True) if said.shown)
