@@ -99,7 +99,7 @@ def transcode_renditions(
 def _with_whole_table(source: Source, function: Callable[[FrameTable], Result]) -> Result:
     """Calls a function that decodes all of a file with the table of its frames.
 
-    The table is made of the packets; where other frames come out, the call is repeated with that of the frames.
+    The table is made of the packets; where another number of frames comes out, the call is repeated with theirs.
 
     Raises:
         DecodeError: the file is truncated or damaged.
@@ -114,7 +114,7 @@ def _with_whole_table(source: Source, function: Callable[[FrameTable], Result]) 
 
 
 class _OtherFramesError(Exception):
-    """Other frames come out than the packets announce."""
+    """More or fewer frames come out than the packets announce."""
 
 
 def _encode_renditions(
@@ -177,11 +177,11 @@ def _timed_frames(source: str | bytes, table: FrameTable, end: float) -> Iterato
     """Every frame up to `end` with its time in seconds from the first.
 
     Raises:
-        _OtherFramesError: the frames are not those of the table.
+        _OtherFramesError: there are more or fewer frames than the table has.
     """
     count = 0
     for frame in iterate_frames(source):
-        if count == table.num_frames or (table.pts and frame.pts != table.pts[count]):
+        if count == table.num_frames:
             raise _OtherFramesError
         time = table.ticks[count] * table.time_base
         if time >= end:

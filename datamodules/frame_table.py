@@ -50,7 +50,6 @@ class FrameTable(NamedTuple):
     Attributes:
         ticks: when each is shown, in `time_base` from the first one's 0, never descending: clocks are mended.
         time_base: seconds.
-        pts: their presentation times as the decoder gives them, or empty where it gives none to rely on.
         rate: average frames a second.
         duration: seconds, from the first frame's start to the last one's end.
         variable_rate: the frames are not evenly spaced, to half of the average distance.
@@ -61,7 +60,6 @@ class FrameTable(NamedTuple):
 
     ticks: list[int]
     time_base: Fraction
-    pts: list[int]
     rate: Fraction
     duration: Fraction
     variable_rate: bool = False
@@ -82,7 +80,7 @@ def read_frame_table(source: Source, trust: Trust = "exact") -> FrameTable:
         source: the bytes of a video file, or its path.
         trust: the packets of which files number the frames: `exact`, of those where nothing speaks against it;
             `ordered`, also of containers that do not list their frames (transport streams and others), for callers
-            that decode all of it anyway and compare `pts`; `nothing`, all is decoded.
+            that decode all of it anyway and count what comes out; `nothing`, all is decoded.
 
     Raises:
         DecodeError: the file cannot be opened or read, or has to be decoded and cannot be.
@@ -110,7 +108,7 @@ def read_frame_table(source: Source, trust: Trust = "exact") -> FrameTable:
                 raise DecodeError(f"the video is truncated: {flaw}", TRUNCATED) from error
             raise
     elif clock.counts_packets:
-        table = clock.table([packet.dts or 0 for packet in shown], times_of_decoder=False)
+        table = clock.table([packet.dts or 0 for packet in shown])
     else:
         table = clock.table(sorted(packet.pts or 0 for packet in shown))
     return table._replace(other_streams=others, flaw=flaw)
@@ -151,14 +149,12 @@ class _Clock(NamedTuple):
 
     def numbered(self, count: int) -> FrameTable:
         """A table of frames that have no times: evenly spaced at the header's rate."""
-        return FrameTable(list(range(count)), 1 / self.rate, [], self.rate, count / self.rate)
+        return FrameTable(list(range(count)), 1 / self.rate, self.rate, count / self.rate)
 
-    def table(self, times: Sequence[int], times_of_decoder: bool = True) -> FrameTable:
-        """A table of frames by their times, in the order in which they are shown.
+    def table(self, times: Sequence[int]) -> FrameTable:
+        """A table of frames by their times, in `time_base` and in the order in which the frames are shown.
 
-        Args:
-            times: in `time_base`, each from anywhere; where the clock starts again or jumps, it is mended.
-            times_of_decoder: they are what the decoder's frames will say.
+        Where the clock starts again or jumps, the frame after it follows at the usual distance.
         """
         count = len(times)
         steps = [after - before for before, after in pairwise(times)]
@@ -176,8 +172,7 @@ class _Clock(NamedTuple):
         # The header's rate stands unless it is not what the frames do.
         counted = as_rate(count / duration)
         rate = counted if variable or abs(self.rate * duration - count) >= 1 else self.rate
-        pts = list(times) if times_of_decoder else []
-        return FrameTable(ticks, self.time_base, pts, rate, duration, variable, jumps)
+        return FrameTable(ticks, self.time_base, rate, duration, variable, jumps)
 
 
 def _is_variable(ticks: Sequence[int]) -> bool:
@@ -207,13 +202,13 @@ def _decode_table(source: Source, packets: Sequence[PacketFacts], clock: _Clock)
     decoding = [packet.dts for packet in packets if packet.shown and packet.dts is not None]
     if clock.counts_packets:
         in_step = len(decoding) == len(times)
-        return clock.table(decoding, times_of_decoder=False) if in_step else clock.numbered(len(times))
+        return clock.table(decoding) if in_step else clock.numbered(len(times))
     known = [time for time in times if time is not None]
     if len(known) < len(times):
         return clock.numbered(len(times))
     if len(set(known)) == len(known) and not clock_restarts(packets):
         known.sort()  # one clock: where times go back all the same, the file gives them in decoding order
-    return clock.table(known, times_of_decoder=False)
+    return clock.table(known)
 
 
 def _num_decodable(packets: Sequence[PacketFacts]) -> int:

@@ -44,7 +44,8 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """How a decoded frame is shown, by its display matrix, to the nearest quarter turn; `UPRIGHT` without one."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    beside = frame.side_data
+    matrix = beside.get("DISPLAYMATRIX") if len(beside) else None  # mostly there is nothing: that is quickly seen
     return UPRIGHT if matrix is None else orientation_of_matrix(bytes(cast(Buffer, matrix)))
 
 

@@ -107,6 +107,17 @@ def test_leading_pictures_of_a_cut_file_are_none_of_its_frames(codec, options, c
         check_everywhere(data, expected)
 
 
+def test_joined_files_whose_times_lie_between_one_another():
+    """No time comes twice, and sorted they would mix the frames of both parts."""
+    webm = {"deadline": "realtime", "cpu_used": 8, "key_every": 100}
+    parts = [
+        numbered_video("libvpx", "webm", numbers, times=[start + 40 * i for i in range(20)], **webm)
+        for numbers, start in ((range(20), 0), (range(20, 40), 13))
+    ]
+    notes = check_everywhere(b"".join(parts), list(range(40)))
+    assert notes == SourceNotes(clock_jumps=1)
+
+
 @pytest.mark.parametrize("container", ["matroska", "mp4", "mpegts"])
 def test_a_file_that_begins_in_the_middle_of_a_group(container):
     whole = numbered_video("libx264", "matroska", range(48), key_every=24, **X264)
@@ -117,6 +128,19 @@ def test_a_file_that_begins_in_the_middle_of_a_group(container):
     elif container == "mp4":
         data = cut_without_encoding(whole, "mp4", 5)
     check_everywhere(data, list(range(24, 48)))
+
+
+def test_errors_before_the_first_key_frame_are_passed_over():
+    """The first packet of a cut file is damaged: what it was part of is gone anyway. Later it is an error."""
+    whole = numbered_video("libx264", "matroska", range(48), key_every=24, **X264)
+    with av.open(io.BytesIO(whole)) as opened:
+        packets = [bytes(packet) for packet in opened.demux(video=0) if packet.size]
+    data = cut_without_encoding(whole, "matroska", 5)
+    broken = data.replace(packets[5], b"\xff" * len(packets[5]), 1)
+    assert broken != data
+    check_everywhere(broken, list(range(24, 48)))
+    with pytest.raises(DecodeError):
+        transcode(data.replace(packets[30], b"\xff" * len(packets[30])), EncodeProfile())
 
 
 def test_a_gradual_refresh_begins_where_the_picture_is_whole():
@@ -160,6 +184,13 @@ def test_empty_chunks_of_an_avi_are_pauses():
     assert shown_numbers(transcode(data, EncodeProfile()).data) == list(range(20))
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_with_b_frames_has_the_rate_of_its_places(codec):
+    """What FFmpeg says of presentation times in such a file is wrong."""
+    options = X264 if codec == "libx264" else {"b_frames": 2}
+    assert check_everywhere(numbered_video(codec, "avi", range(40), **options), list(range(40))) == SourceNotes()
+
+
 @pytest.mark.parametrize("container", ["matroska", "mp4", "mpegts", "avi", "flv"])
 def test_a_longer_sound_is_no_truncation(container):
     file = io.BytesIO()
@@ -197,10 +228,12 @@ def test_a_cut_file_is_truncated(codec, container, tmp_path):
     with av.open(str(path), "w", format=container, options={"movflags": "faststart"}) as output:
         add_numbered(output, codec, range(60), 25, 0, 12, None, "yuv420p", options)
     data = path.read_bytes()
-    for share in (0.75, 0.9):
+    with av.open(str(path)) as opened:
+        between_packets = [packet.pos for packet in opened.demux(video=0) if packet.size][50]
+    for length in (int(0.75 * len(data)), int(0.9 * len(data)), between_packets):
         for function in (lambda source: transcode(source, EncodeProfile()), inspect):
             with pytest.raises(DecodeError) as caught:
-                function(data[: int(share * len(data))])
+                function(data[:length])
             assert caught.value.reason == TRUNCATED, caught.value
 
 
