@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.convolving import convolve
 from lightning_modules.inception_layers import TimePadding
 
 Frames = Callable[[str, nn.Module], int]
@@ -181,12 +182,12 @@ class InflatedConv3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, T, H, W) to (N, D, T', H', W')."""
-        amount = cast(tuple[int, ...], self.padding)[0]
-        if self.time_padding == "zeros" or amount == 0:
-            return super().forward(input)
-        padded = torch.cat([*[input[:, :, :1]] * amount, input, *[input[:, :, -1:]] * amount], dim=2)
-        space = (0, *cast(tuple[int, ...], self.padding)[1:])
-        return nn.functional.conv3d(padded, self.weight, self.bias, self.stride, space, self.dilation, self.groups)
+        padding = cast(tuple[int, ...], self.padding)
+        amount = padding[0]
+        if self.time_padding == "replicate" and amount:
+            input = torch.cat([*[input[:, :, :1]] * amount, input, *[input[:, :, -1:]] * amount], dim=2)
+            padding = (0, *padding[1:])
+        return convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 def _inflated_norm(layer: nn.BatchNorm2d) -> nn.BatchNorm3d:
