@@ -12,6 +12,9 @@ from lightning_modules.frame_encoders import InceptionEncoder, PerFrame, make_en
 from lightning_modules.inception_layers import Padding
 from lightning_modules.network import VideoNetwork
 
+RANDOM_WEIGHTS = "none"  # what `encoder_weights` says of them
+FOREIGN_ENCODERS = ("timm:", "torchvision:")
+
 
 class FrameSequenceNetwork(VideoNetwork):
     """A 2D network reads every frame; what the subclass adds to `self.stages` reads its features in order.
@@ -21,9 +24,12 @@ class FrameSequenceNetwork(VideoNetwork):
     Args:
         encoder: the 2D network: `small`, trained from scratch (D is 16 times its last channels); `pixels:SIDE`, no
             network but the frame, gray and small (D is SIDE^2); `inception_v1` (D is 1024); `timm:NAME` or
-            `torchvision:NAME` where those are installed.
+            `torchvision:NAME` where those are installed, with random weights alone, so only with
+            `encoder_weights: none`.
         encoder_weights: what an `inception_v1` starts from: a name that `python -m pipeline weights list` prints, or a
             checkpoint, of Inception-v1 or of I3D, whose filters are summed over time. Not looked at when a run resumes.
+            `none`: the encoder starts from random weights; so it does where nothing is said, but for networks of timm
+            and torchvision, where it has to be said.
         freeze_encoder: leave the 2D network as it is, also its batch norms' statistics.
         channels: filters of the blocks of `small`, each of half the height and width of the one before.
         padding: of `inception_v1`, as its weights want: torchvision's want `symmetric`, all others `same`.
@@ -47,6 +53,14 @@ class FrameSequenceNetwork(VideoNetwork):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if encoder_weights == RANDOM_WEIGHTS:
+            encoder_weights = None
+        elif encoder.startswith(FOREIGN_ENCODERS):
+            raise ValueError(
+                f"encoder={encoder!r}, encoder_weights={encoder_weights!r}: weights of timm and torchvision cannot be "
+                f"had here yet; say encoder_weights: {RANDOM_WEIGHTS} to start from random ones, or take "
+                "encoder: inception_v1"
+            )
         if encoder_weights is not None and encoder != "inception_v1":
             raise ValueError(f"encoder_weights={encoder_weights!r}: only inception_v1 takes them, not {encoder!r}")
         network = make_encoder(encoder, channels, padding, bn_scale)
@@ -60,7 +74,7 @@ class FrameSequenceNetwork(VideoNetwork):
         if stage != TrainerFn.FITTING or self.resumes:
             return
         wanted, frames = self.hparams["encoder_weights"], cast(PerFrame, self.stages.frames)
-        if wanted is not None:
+        if wanted not in (None, RANDOM_WEIGHTS):
             self.load_encoder(wanted)
         elif frames.frozen and self.hparams["weights"] is None and any(True for _ in frames.parameters()):
             rank_zero_warn("freeze_encoder=true without weights: the 2D network stays as random as it is now")

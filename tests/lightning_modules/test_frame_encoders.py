@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import yaml
 
-from lightning_modules import CNNLSTM, I3D, InceptionV1
+from lightning_modules import CNNLSTM, I3D, InceptionV1, Video2Vec, VideoClassifier, VideoDescriber
 from lightning_modules.frame_encoders import PerFrame, SmallCNN, make_encoder
+from pipeline.training import build
 
 
 def save(model, path):
@@ -72,6 +74,41 @@ def test_encoder_weights_for_other_arguments_are_refused(tmp_path):
         CNNLSTM(num_classes=2, encoder="inception_v1").load_encoder(path)
     with pytest.raises(ValueError, match="encoder_weights='x': only inception_v1 takes them, not 'small'"):
         CNNLSTM(num_classes=2, encoder_weights="x")
+
+
+@pytest.mark.parametrize("network", [CNNLSTM, Video2Vec, VideoDescriber])
+@pytest.mark.parametrize("encoder", ["timm:resnet18", "torchvision:resnet18"])
+@pytest.mark.parametrize("weights", [None, "imagenet"])
+def test_networks_of_others_are_not_random_without_a_word(network, encoder, weights):
+    """Known before their package is looked for, which need not be installed."""
+    with pytest.raises(
+        ValueError, match=rf"encoder='{encoder}', encoder_weights={weights!r}: .* say encoder_weights: n"
+    ):
+        network(num_classes=2, encoder=encoder, encoder_weights=weights)
+
+
+def test_where_none_is_said_random_weights_are_meant(tmp_path):
+    try:
+        model = CNNLSTM(num_classes=2, encoder="timm:resnet18", encoder_weights="none")
+    except ImportError as error:
+        assert "encoder=timm:resnet18: timm cannot be imported here" in str(error)  # noqa: PT017
+    else:
+        assert model.frame_size == 512
+    small = CNNLSTM(num_classes=2, channels=(4,), encoder_weights="none")
+    loaded = VideoClassifier.load(save(small, tmp_path / "small.ckpt"))
+    assert loaded.hparams["encoder_weights"] == "none"
+
+
+@pytest.mark.parametrize("how", ["yaml", "flag"])
+def test_none_is_a_word_of_the_command_line(tmp_path, how):
+    """And not YAML's null."""
+    init_args = {"num_classes": 2, "encoder": "inception_v1"} | ({"encoder_weights": "none"} if how == "yaml" else {})
+    data = {"class_path": "pytorch_lightning.demos.boring_classes.BoringDataModule"}
+    config = {"model": {"class_path": "CNNLSTM", "init_args": init_args}, "data": data}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    words = ["--config", str(tmp_path / "c.yaml")]
+    words += ["--model.init_args.encoder_weights=none"] if how == "flag" else []
+    assert build(words).model.hparams["encoder_weights"] == "none"
 
 
 def test_unknown_encoders_say_what_there_is():
