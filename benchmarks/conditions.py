@@ -76,6 +76,16 @@ def lacks_gpu(device: str) -> bool:
     return True
 
 
+def lacks_bf16(device: str) -> bool:
+    """Whether the processor is to compute and has no bf16 units, which is said: a row in bf16 would take minutes."""
+    from pipeline.precision import has_bf16_units
+
+    if device != "cpu" or has_bf16_units() is not False:
+        return False
+    print("bf16: not measured: this processor has no units for it")
+    return True
+
+
 def print_heading(*packages: str) -> None:
     """When, with what command, and on what: two lines.
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
-from benchmarks.conditions import lacks_gpu, positive, print_heading
+from benchmarks.conditions import lacks_bf16, lacks_gpu, positive, print_heading
 from benchmarks.plain_networks import PlainC3D, PlainCNNLSTM, PlainI3D
 from benchmarks.turns import Spent, ratio, spend, take_turns
 from datamodules.batch import ClipBatch
@@ -162,14 +162,15 @@ def check_gradients(name: str, network: Network) -> None:
 
 
 def measure(name: str, training: bool, options: argparse.Namespace, rates: dict[bool, float]) -> None:
-    """Prints the rows of one network, forward or with its backward pass."""
+    """Prints the rows of one network, forward or with its backward pass; those in bf16 where `rates` has it."""
     network, device = NETWORKS[name], torch.device(options.device)
     frames, size = options.frames or network.frames, options.size or network.size
     if name == "c3d":
         frames, size = network.frames, network.size  # its linear layers know them
     clips = torch.randint(0, 256, (options.clips, frames, size, size, 3), dtype=torch.uint8, device=device)
     sides, plain = pair(network, device, options.compile, training)
-    everything: dict[str, nn.Module] = {PLAIN: plain, **sides}
+    measured = {name: side for name, side in sides.items() if (name in BF16_SIDES) in rates}
+    everything: dict[str, nn.Module] = {PLAIN: plain, **measured}
     works = {side: work_of(module, side in BF16_SIDES, clips, training) for side, module in everything.items()}
     what = f"{name}, {options.clips} x {frames} x {size} x {size}, {'forward and backward' if training else 'forward'}"
     if training:
@@ -234,9 +235,11 @@ def main() -> None:
     print_heading("torch")
     if lacks_gpu(options.device):
         return
-    rates = {bf16: matmul_rate(torch.device(options.device), _dtype(bf16)) for bf16 in (False, True)}
+    kinds = (False,) if lacks_bf16(options.device) else (False, True)
+    rates = {bf16: matmul_rate(torch.device(options.device), _dtype(bf16)) for bf16 in kinds}
     where = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"{where}; products of matrices: {rates[False]:.2f} TFLOP/s in float32, {rates[True]:.2f} in bf16")
+    told = ", ".join(f"{rate:.2f} in {'bf16' if bf16 else 'float32'}" for bf16, rate in rates.items())
+    print(f"{where}; TFLOP/s of products of matrices: {told}")
     seconds = "seconds" if options.device == "cuda" else "processor seconds"
     columns = ["network", "side", f"clips/{seconds[:-1]}", "TFLOP/s", "of the products' rate", "peak memory, GB"]
     print(f"| {' | '.join([*columns, f'ratio of {seconds}', 'by the clock'])} |\n{'| --- ' * 8}|", flush=True)

@@ -18,6 +18,7 @@ import yaml
 from pipeline.doctor_collective import check_collective, free_port
 from pipeline.doctor_findings import Finding, compare_versions, examine, print_findings
 from pipeline.doctor_machine import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
+from pipeline.doctor_precision import check_precision
 from pipeline.doctor_step import check_step
 from pipeline.doctor_storage import check_storage
 
@@ -38,6 +39,8 @@ class Plan:
         wandb: whether the configuration has a WandbLogger that is online; None where nothing is known.
         wandb_mode: of the job.
         gpu: whether the run needs GPUs; None where nothing is known.
+        precision: the Trainer's; None where nothing is known.
+        foreign: whether the network is not one of ours.
         collective_limit_s: seconds for the processes to reach each other.
         step_limit_s: seconds for two steps.
     """
@@ -50,6 +53,8 @@ class Plan:
     wandb: bool | None = None
     wandb_mode: str | None = None
     gpu: bool | None = None
+    precision: str | int | None = None
+    foreign: bool = False
     collective_limit_s: float = 60.0
     step_limit_s: float = 600.0
 
@@ -113,7 +118,7 @@ def plan_of(resolved: Mapping[str, Any], config: Sequence[str]) -> Plan:
         resolved: the whole configuration, defaults too.
         config: the options of `fit` that it comes from.
     """
-    data, trainer = resolved.get("data") or {}, resolved.get("trainer") or {}
+    data, trainer, model = (resolved.get(part) or {} for part in ("data", "trainer", "model"))
     ours = str(data.get("class_path", "")).endswith("ShardedVideoDataModule")
     init = (data.get("init_args") or {}) if ours else {}
     loggers = trainer.get("logger")
@@ -125,7 +130,9 @@ def plan_of(resolved: Mapping[str, Any], config: Sequence[str]) -> Plan:
         decoder=init.get("decoder", "auto"),
         cache=init.get("cache_dir"),
         wandb=any(not (each.get("init_args") or {}).get("offline") for each in wandb),
-        gpu=trainer.get("accelerator") in ("gpu", "cuda") or None,
+        gpu={"gpu": True, "cuda": True, "cpu": False}.get(trainer.get("accelerator")),
+        precision=trainer.get("precision"),
+        foreign=str(model.get("class_path", "lightning_modules.")).split(".")[0] != "lightning_modules",
     )
 
 
@@ -164,6 +171,7 @@ def examine_machine(plan: Plan) -> list[Finding]:
         examine("free disk", lambda: check_disk(places)),
         examine("wandb", lambda: check_wandb(plan.wandb, plan.wandb_mode)),
         examine("GPU", lambda: check_gpu(plan.gpu)),
+        examine("gradients", lambda: check_precision(plan.precision, plan.gpu, plan.foreign)),
     ]
 
 

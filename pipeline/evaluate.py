@@ -81,7 +81,7 @@ def evaluate(
         accelerator: Lightning's: auto, cpu, gpu, ...
         devices: processes or GPUs that compute; the result is the same with any number.
         precision: 32-true, or bf16-mixed, which is several times faster where the processor or GPU has bfloat16 units
-            (AMX, tensor cores) and moves scores in the third digit; recorded with them.
+            (AMX, tensor cores), slower where it has none, and moves scores in the third digit; recorded with them.
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.
         allow_overlap: score videos that the checkpoint was trained on, or of the same groups, all the same.
         allow_missing: go on where a video cannot be decoded: it is listed and counts as wrong.

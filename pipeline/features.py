@@ -107,7 +107,7 @@ def features(
         accelerator: Lightning's: auto, cpu, gpu, ...
         devices: processes or GPUs that compute; the result is the same with any number.
         precision: 32-true, or bf16-mixed, which is several times faster where the processor or GPU has bfloat16 units
-            (AMX, tensor cores) and moves features in the third digit; recorded with them.
+            (AMX, tensor cores), slower where it has none, and moves features in the third digit; recorded with them.
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.
         num_frames: frames of a clip, in place of the training's.
         frame_interval: source frames from one frame of a clip to the next, in place of the training's.

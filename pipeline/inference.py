@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import shlex
-import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,11 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 
 from datamodules.decoding import DecodeError
 from datamodules.shards import DatasetIndex
+from pipeline.precision import tell_slow_half
 
 Precision = Literal["32-true", "bf16-mixed"]
+
+_END_S = 10.0  # for a killed rank to be gone
 
 _launched: dict[str, Any] = {}  # settings of the Trainer in a process that is one of several, started by others
 
@@ -109,6 +112,7 @@ def run_over_split(
         )
     except MisconfigurationException as error:
         raise ValueError(f"accelerator={accelerator!r}, devices={devices}: {error}") from error
+    tell_slow_half(trainer)
     try:
         if method == "test":
             trainer.test(model, data, verbose=False)
@@ -117,12 +121,26 @@ def run_over_split(
     except BaseException:
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher):
-            launcher.kill(signal.SIGTERM)  # the other ranks wait in a collective that will never come
+            end_other_ranks(launcher)
         raise
     # Finished gloo processes may abort at exit where a wrapped model outlives the process group.
     trainer.strategy.model = None
     gc.collect()
     return {name: float(value) for name, value in trainer.callback_metrics.items()} if trainer.is_global_zero else None
+
+
+def end_other_ranks(launcher: _SubprocessScriptLauncher) -> None:
+    """Ends the ranks that this process has started: they wait in a collective that will never come.
+
+    By SIGKILL: a rank in a collective of NCCL never comes back to Python, where a handler of SIGTERM could run.
+    """
+    # Off the list first: for the sake of ranks that end otherwise, Lightning's observer kills this process, too.
+    ranks, launcher.procs[:] = list(launcher.procs), []
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a disk goes when that answers
+            rank.wait(_END_S)
 
 
 def _command_line_can_be_repeated() -> bool:

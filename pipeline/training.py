@@ -27,6 +27,7 @@ from pipeline.checkpointing import KeepCheckpoints
 from pipeline.ending import exit_status
 from pipeline.finite_loss import FiniteLoss
 from pipeline.last_words import add_last_words
+from pipeline.precision import tell_slow_half
 from pipeline.run_defaults import SaveConfiguration, choose_callbacks, choose_loggers
 from pipeline.run_folder import resolve_last, run_folder
 from pipeline.run_record import RunRecord
@@ -84,6 +85,7 @@ class TrainingCLI(LightningCLI):
     def before_fit(self) -> None:
         """Gives the run its id, that of the checkpoint it goes on from, and its record the configuration."""
         options = self.config["fit"]
+        tell_slow_half(self.trainer)
         if isinstance(self.model, VideoNetwork):
             self.model.resumes = options.get("ckpt_path") is not None
         run_id = continue_run(self.trainer.loggers, id_of_run(options.get("ckpt_path")))

@@ -236,6 +236,12 @@ def test_what_a_configuration_says():
     loggers = [{"class_path": "WandbLogger", "init_args": {"offline": True}}]
     told = plan_of({"data": {"class_path": "ShardedVideoDataModule", "init_args": {"root": "x"}}, "trainer": {}}, [])
     assert (told.data, told.wandb, told.gpu) == ("x", False, None)
+    assert (told.precision, told.foreign) == (None, False)
+    for accelerator, gpu in (("gpu", True), ("cuda", True), ("cpu", False), ("auto", None)):
+        trainer = {"accelerator": accelerator, "precision": "bf16-mixed"}
+        told = plan_of({"trainer": trainer, "model": {"class_path": "lightning_modules.C3D"}}, [])
+        assert (told.gpu, told.precision, told.foreign) == (gpu, "bf16-mixed", False)
+    assert plan_of({"model": {"class_path": "mine.Network"}}, []).foreign
     assert plan_of({"trainer": {"logger": loggers}}, []).wandb is False
     loggers[0]["init_args"] = {}
     assert plan_of({"trainer": {"logger": loggers, "accelerator": "gpu"}}, []).wandb is True

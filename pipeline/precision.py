@@ -1,0 +1,65 @@
+"""What a precision of the Trainer computes in, and whether the processor has units for bf16."""
+
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+_BF16_UNITS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's, and ARM's; named alike by Linux and by torch
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def half_type(precision: str | int | None, device: str) -> torch.dtype | None:
+    """The 16-bit type of a precision; None where everything is computed in 32 or 64 bits.
+
+    Args:
+        precision: the Trainer's, such as `bf16-mixed`, `16-true` or 32; None for its default.
+        device: `cpu` or `cuda`: on a processor Lightning takes bf16 for `16-mixed`.
+    """
+    words = str(precision)
+    if words.startswith(("bf16", "transformer-engine")) and words != "transformer-engine-float16":
+        return torch.bfloat16
+    if words in ("16", "16-mixed"):
+        return torch.bfloat16 if device == "cpu" else torch.float16
+    return torch.float16 if words in ("16-true", "transformer-engine-float16") else None
+
+
+def has_bf16_units(cpuinfo: Path = _CPUINFO) -> bool | None:
+    """Whether this machine's processor multiplies in bf16 (avx512_bf16 or amx_bf16, on ARM bf16); None: unknown.
+
+    Not `torch.ops.mkldnn._is_mkldnn_bf16_supported`, which is true of any processor with AVX-512.
+
+    Args:
+        cpuinfo: Linux's description; where there is none, torch is asked.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        known = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.12 on
+        return any(known.get(name) for name in _BF16_UNITS) if known else None
+    features = [line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))]
+    return not _BF16_UNITS.isdisjoint(features[0]) if features else None
+
+
+def slow_half(precision: str | int | None, device: str) -> str | None:
+    """What is to be said before a run in bf16 on a processor without units for it; None where there is nothing."""
+    if device != "cpu" or half_type(precision, device) is not torch.bfloat16 or has_bf16_units() is not False:
+        return None
+    return (
+        f"precision {precision}: this processor has no bf16 units (avx512_bf16 or amx_bf16, on ARM bf16), so bf16 will "
+        "not be quicker here than 32-true, and may be many times slower"
+    )
+
+
+def tell_slow_half(trainer: pl.Trainer) -> None:
+    """Says so on standard error, once in a process, on the first rank."""
+    told = slow_half(trainer.precision, trainer.strategy.root_device.type)
+    if told is not None and trainer.is_global_zero:
+        _tell(told)
+
+
+@cache
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
