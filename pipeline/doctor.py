@@ -130,7 +130,7 @@ def plan_of(resolved: Mapping[str, Any], config: Sequence[str]) -> Plan:
         decoder=init.get("decoder", "auto"),
         cache=init.get("cache_dir"),
         wandb=any(not (each.get("init_args") or {}).get("offline") for each in wandb),
-        gpu={"gpu": True, "cuda": True, "cpu": False}.get(trainer.get("accelerator")),
+        gpu={"gpu": True, "cuda": True, "cpu": False}.get(str(trainer.get("accelerator"))),
         precision=trainer.get("precision"),
         foreign=str(model.get("class_path", "lightning_modules.")).split(".")[0] != "lightning_modules",
     )

@@ -136,9 +136,9 @@ def judge(
         harmful.append(crash)
     if asked and harmful:
         otherwise = ", or convolve with lightning_modules.convolving.convolve" if foreign else ""
-        told = "; ".join(harmful)
         raise ValueError(
-            f"gradients of 3D convolutions are wrong in 16 bits: {told}: set trainer.precision: 32-true{otherwise}"
+            f"gradients of 3D convolutions are wrong in 16 bits: {'; '.join(harmful)}: "
+            f"set trainer.precision: 32-true{otherwise}"
         )
     told = [f"16-bit gradients of 3D convolutions are within {_largest(compared)} of float32's"]
     told += [f"wrong, so keep precision 32-true there: {each}" for each in _worst([w for w in wrong if w.ours])]

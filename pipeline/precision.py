@@ -1,8 +1,10 @@
 """What a precision of the Trainer computes in, and whether the processor has units for bf16."""
 
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -37,7 +39,7 @@ def has_bf16_units(cpuinfo: Path = _CPUINFO) -> bool | None:
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        known = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.12 on
+        known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
         return any(known.get(name) for name in _BF16_UNITS) if known else None
     features = [line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))]
     return not _BF16_UNITS.isdisjoint(features[0]) if features else None
