@@ -104,8 +104,8 @@ def test_every_layers_gradients_in_bf16_are_near_those_in_float32(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_same_with_more_channels_and_places(name):
-    """Not in full: without units for bf16 or AVX-512 that takes half an hour."""
-    errors = examine(name, channels=128, space=14)
+    """Not in full: with neither units for bf16 nor AVX-512 that takes half an hour."""
+    errors = examine(name, channels=64, space=14)
     assert {layer: error for layer, error in errors.items() if not error < TOLERANCE} == {}
 
 
