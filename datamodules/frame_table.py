@@ -189,13 +189,15 @@ def _decode_table(source: Source, packets: Sequence[PacketFacts], clock: _Clock)
         DecodeError: there is none, one does not decode, or some are missing and the decoder said why.
     """
     times: list[int | None] = []
+    about_the_beginning = 0
     with _decoder_messages() as messages:
         for frame in iterate_frames(source):
+            about_the_beginning = about_the_beginning if times else len(messages)
             times.append(frame.pts)
     if not times:
         raise DecodeError("the video has no frames", NO_FRAMES)
     missing = _num_decodable(packets) - len(times)
-    if missing > 0 and messages:
+    if missing > 0 and len(messages) > about_the_beginning:
         raise DecodeError(
             f"only {len(times)} of {len(times) + missing} frames decode ({messages[-1][2].strip()})", DAMAGED
         )
