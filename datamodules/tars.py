@@ -153,6 +153,8 @@ def iterate_members(path: Path) -> Iterator[TarMember]:
         raise ShardFormatError(f"{path}: there is no such shard; {AGAIN}") from None
     except tarfile.TarError as error:
         raise ShardFormatError(f"{path}: not a whole tar file ({error}); {AGAIN}") from None
+    except OSError as error:
+        raise ShardFormatError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
     _check_end(path, end)
 
 

@@ -150,8 +150,11 @@ def _check_shard(
             done()
         return []  # `check_files` has said so
     findings = []
-    if path.stat().st_size == shard.bytes and file_sha256(path) != shard.sha256:
-        findings.append(Finding(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
+    try:
+        if path.stat().st_size == shard.bytes and file_sha256(path) != shard.sha256:
+            findings.append(Finding(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
+    except OSError as error:
+        findings.append(Finding(shard.name, f"cannot be read ({error.strerror})", COPY))
     if "label_from" not in manifest.encode:  # others' tars hold no descriptions
         findings += _check_descriptions(root, manifest, path, rows)
     jobs = [

@@ -149,8 +149,12 @@ def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callabl
 
 
 def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, int]]) -> Iterator[Finding]:
-    with path.open("rb") as file:
-        headers = [os.pread(file.fileno(), 512, max(offset - 512, 0)) for _, offset, _ in places]
+    try:
+        with path.open("rb") as file:
+            headers = [os.pread(file.fileno(), 512, max(offset - 512, 0)) for _, offset, _ in places]
+    except OSError as error:
+        yield Finding(path.name, f"cannot be read ({error.strerror})", COPY)
+        return
     doubtful = [place for place, header in zip(places, headers, strict=True) if not is_header_of(header, *place[::2])]
     if not doubtful:
         return
