@@ -5,22 +5,38 @@ import io
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodules.annotation_columns import (
+    KINETICS_COLUMNS,
+    PLAIN_COLUMNS,
+    ColumnError,
+    Columns,
+    describe_ignored,
+    find_delimiter,
+    match_columns,
+    split_cells,
+)
+from datamodules.annotation_text import AnnotationError, read_text
 from datamodules.captions import as_captions
 
-SPLIT_NAMES = {"validate": "val", "validation": "val", "valid": "val"}  # other spellings, as in official lists
+__all__ = ["EMPTY", "SPLIT_NAMES", "AnnotationError", "Row", "Table", "read_header", "read_lines", "read_table"]
+
+# Other spellings of the three, in lower case. `eval` is not among them: it is the test split of some, val of others.
+SPLIT_NAMES = {
+    **{name: name for name in ("train", "val", "test")},
+    **dict.fromkeys(("training", "trn"), "train"),
+    **dict.fromkeys(("validate", "validation", "valid", "validating", "dev", "development"), "val"),
+    **dict.fromkeys(("testing", "tst"), "test"),
+}
+_LINE_END = re.compile(r"\r\n|\r|\n")
 EMPTY = "is empty; it needs a header and a line for each video"
-
-
-class AnnotationError(ValueError):
-    """A list of videos cannot be read as it is; the message says where and what to do."""
 
 
 class Row(NamedTuple):
@@ -82,55 +98,81 @@ def split_name(name: str, where: str = "") -> str:
     """The name of a split, "val" for its other spellings; raises AnnotationError where it cannot name shard files."""
     if re.fullmatch(r"\w+", name, re.ASCII) is None:
         raise AnnotationError(f"{where}split={name!r}: must be a word of letters, digits and _")
-    return SPLIT_NAMES.get(name, name)
+    return usual_split(name)
 
 
-def read_table(path: Path, known: Sequence[str], required: Iterable[str]) -> list[Row]:
+def usual_split(name: str) -> str:
+    """train, val or test for their other spellings, in any case; another name as it is.
+
+    >>> usual_split("Validation"), usual_split("TEST"), usual_split("Extra")
+    ('val', 'test', 'Extra')
+    """
+    return SPLIT_NAMES.get(name.lower(), name)
+
+
+class Table(NamedTuple):
+    """A list's rows, at least one.
+
+    Attributes:
+        rows: each with the known columns that the list has.
+        note: which columns are not read, a sentence; empty where all are.
+    """
+
+    rows: list[Row]
+    note: str
+
+
+def read_table(path: Path, known: Mapping[str, Sequence[str]], required: Iterable[str]) -> Table:
     """All lines of a CSV file with a header, or all rows of a Parquet file as text; at least one.
 
     Args:
-        path: UTF-8, with or without a byte order mark; empty lines are skipped. Or Parquet, named so.
-        known: the columns that there may be, in any order; upper case and blanks in the header do not matter.
+        path: UTF-8, or UTF-16 with a byte order mark; values separated by commas, semicolons, tabs or |; empty lines
+            are skipped. Or Parquet, named so.
+        known: the columns that there may be, in any order, each with its other names; further columns are not read.
         required: those that there must be.
 
     Raises:
-        AnnotationError: the file is missing, not UTF-8 or not CSV, a column is unknown, repeated or missing, a line has
-            more or fewer values than columns, or there is no line.
+        AnnotationError: the file is missing, not text or not CSV, a column is repeated, ambiguous or missing, a line
+            has more or fewer values than columns, or there is no line.
     """
     if path.suffix == ".parquet":
         return _read_parquet(path, known, required)
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    text = read_text(path)
+    head, delimiter = _header_line(text)
+    if head is None:
+        raise AnnotationError(f"{path}: {EMPTY}")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows: list[Row] = []
-    header: list[str] = []
+    columns: Columns | None = None
+    width = 0
     try:
         for cells in reader:
-            if not any(cell.strip() for cell in cells):
+            if reader.line_num < head or not any(cell.strip() for cell in cells):
                 continue
-            if not header:
-                header = [cell.strip().lower() for cell in cells]
-                _check_header(f"{path}, line {reader.line_num}", header, known, required)
-            elif len(cells) != len(header):
-                raise AnnotationError(
-                    f"{path}, line {reader.line_num}: has {len(cells)} values for {len(header)} columns; "
-                    "quote values that contain a comma"
-                )
-            else:
-                rows.append(Row(str(path), reader.line_num, dict(zip(header, cells, strict=True))))
+            where = f"{path}, line {reader.line_num}"
+            if columns is None:
+                width, columns = len(cells), _match(where, cells, known, required)
+                continue
+            if len(cells) != width:
+                cells = _fit(where, cells, width, delimiter)
+            rows.append(Row(str(path), reader.line_num, {name: cells[at] for name, at in columns.places.items()}))
     except csv.Error as error:
         raise AnnotationError(f"{path}, line {reader.line_num}: is not valid CSV ({error}); check the quotes") from None
-    if not rows:
-        raise AnnotationError(f"{path}: {'lists no video; it needs a line for each video' if header else EMPTY}")
-    return rows
+    if not rows or columns is None:
+        raise AnnotationError(f"{path}: lists no video; it needs a line for each video")
+    return Table(rows, _note(path, columns, known))
 
 
 def read_header(path: Path) -> list[str]:
-    """The names of the columns, in lower case; [] for an empty file."""
+    """The names of the columns, as they are written; [] for an empty file."""
     if path.suffix == ".parquet":
-        return [name.strip().lower() for name in _open_parquet(path).schema.names]
-    for line in _read_text(path).splitlines():
-        if line.strip():
-            return [cell.strip().lower() for cell in next(csv.reader([line]))]
-    return []
+        return list(_open_parquet(path).schema.names)
+    text = read_text(path)
+    head, delimiter = _header_line(text)
+    if head is None:
+        return []
+    line = next(islice(io.StringIO(text, newline=""), head - 1, None))
+    return [cell.strip() for cell in split_cells(line, delimiter)]
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
@@ -139,22 +181,27 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     Raises:
         AnnotationError: the file is missing, not UTF-8 or empty.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(_read_text(path).split("\n"), 1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(_LINE_END.split(read_text(path)), 1) if line.strip()]
     if not lines:
         raise AnnotationError(f"{path}: is empty; it needs a line for each entry")
     return lines
 
 
 def refuse_repeats(values: Iterable[str], rows: Sequence[Row], what: str) -> None:
-    """Raise AnnotationError, naming both lines, where two rows have the same value."""
+    """Raise AnnotationError, naming both lines and how many more there are, where two rows have the same value."""
     first: dict[str, Row] = {}
-    for value, row in zip(values, rows, strict=True):
-        before = first.setdefault(value, row)
-        if before is not row:
-            raise AnnotationError(
-                f"{row.file}, line {row.line}: {what} {value!r} is already in {before.file}, line {before.line}; "
-                "keep one of the two lines"
-            )
+    repeats = [
+        (value, row, first[value])
+        for value, row in zip(values, rows, strict=True)
+        if first.setdefault(value, row) is not row
+    ]
+    if repeats:
+        value, row, before = repeats[0]
+        more = f" (such lines: {len(repeats)})" if len(repeats) > 1 else ""
+        raise AnnotationError(
+            f"{row.file}, line {row.line}: {what} {value!r} is already in {before.file}, line {before.line}{more}; "
+            "keep one of the two lines"
+        )
 
 
 def _open_parquet(path: Path) -> pa.Table:
@@ -167,15 +214,17 @@ def _open_parquet(path: Path) -> pa.Table:
         raise AnnotationError(f"{path}: cannot be read as Parquet ({cause}); save the list again") from None
 
 
-def _read_parquet(path: Path, known: Sequence[str], required: Iterable[str]) -> list[Row]:
+def _read_parquet(path: Path, known: Mapping[str, Sequence[str]], required: Iterable[str]) -> Table:
     table = _open_parquet(path)
-    header = [name.strip().lower() for name in table.schema.names]
-    _check_header(str(path), header, known, required)
+    columns = _match(str(path), table.schema.names, known, required)
     if not table.num_rows:
         raise AnnotationError(f"{path}: lists no video; it needs a row for each video")
-    columns = [[_as_text(value) for value in column.to_pylist()] for column in table.columns]
-    rows = enumerate(zip(*columns, strict=True), 1)
-    return [Row(str(path), number, dict(zip(header, values, strict=True))) for number, values in rows]
+    values = [[_as_text(value) for value in table.column(at).to_pylist()] for at in columns.places.values()]
+    rows = [
+        Row(str(path), number, dict(zip(columns.places, cells, strict=True)))
+        for number, cells in enumerate(zip(*values, strict=True), 1)
+    ]
+    return Table(rows, _note(path, columns, known))
 
 
 def _as_text(value: object) -> str:
@@ -184,28 +233,36 @@ def _as_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such file; check the path of the list") from None
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); name a file with a list") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        value = error.object[error.start : error.start + 1]
-        raise AnnotationError(f"{path}, line {line}: {value!r} is not UTF-8; save the list as UTF-8") from None
+def _header_line(text: str) -> tuple[int | None, str]:
+    """The number of the line with the names of the columns, None where all are blank, and what separates them.
+
+    A first line `sep=;`, as spreadsheets write it, says it by itself.
+    """
+    told = ""
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if number == 1 and re.fullmatch(r"sep=.", line.strip("\r\n")):
+            told = line[4]
+        elif line.strip():
+            return number, told or find_delimiter(line, PLAIN_COLUMNS, KINETICS_COLUMNS)
+    return None, ","
 
 
-def _check_header(where: str, header: list[str], known: Sequence[str], required: Iterable[str]) -> None:
-    for column, count in Counter(header).items():
-        if column not in known:
-            raise AnnotationError(f"{where}: unknown column {column!r}; known are {', '.join(known)}")
-        if count > 1:
-            raise AnnotationError(f"{where}: column {column!r} comes {count} times; keep one")
-    missing = [column for column in required if column not in header]
-    if missing:
-        hint = "; official test lists without labels cannot be used" if missing == ["label"] else ""
-        raise AnnotationError(f"{where}: no column {', '.join(map(repr, missing))}; add it{hint}")
+def _match(where: str, header: Sequence[str], known: Mapping[str, Sequence[str]], required: Iterable[str]) -> Columns:
+    try:
+        return match_columns(header, known, required)
+    except ColumnError as error:
+        raise AnnotationError(f"{where}: {error}") from None
+
+
+def _fit(where: str, cells: list[str], width: int, delimiter: str) -> list[str]:
+    """A line's values without empty ones beyond the last column."""
+    if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
+        return cells[:width]
+    name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
+    fix = f"quote values that contain {name}" if len(cells) > width else "give it one for each"
+    raise AnnotationError(f"{where}: has {len(cells)} values for {width} columns; {fix}")
+
+
+def _note(path: Path, columns: Columns, known: Mapping[str, Sequence[str]]) -> str:
+    told = describe_ignored(columns, known)
+    return told and f"{path}: {told}"

@@ -1,9 +1,10 @@
 """Lists of labelled videos, as they are published or as people keep them, to `VideoRecord`s in the order of the list.
 
-The official Kinetics CSV files, and a plain CSV or Parquet file with the columns path, label, and optionally group,
-split or fold, and caption are read here; the text files of UCF101, HMDB51 and mmaction2 in
+A plain CSV or Parquet file with the columns path, label, and optionally group, split or fold, and caption is read here;
+the official Kinetics CSV files in `datamodules.kinetics_lists`, the text files of UCF101, HMDB51 and mmaction2 in
 `datamodules.official_lists`, folders named after classes in `datamodules.class_folders`. Whether the videos exist is
-not asked, except where the folders are the list: pack opens each file anyway, and reports those that are absent.
+not asked, except where the folders are the list, or a name does not end as a video's does: pack opens each file
+anyway, and reports those that are absent.
 """
 
 import os
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from datamodules.annotation_columns import KINETICS_COLUMNS, PLAIN_COLUMNS, has_columns
 from datamodules.annotation_tables import (
     EMPTY,
     AnnotationError,
@@ -23,9 +25,13 @@ from datamodules.annotation_tables import (
     split_name,
 )
 from datamodules.class_folders import read_class_folders
+from datamodules.kinetics_lists import read_kinetics_csv
+from datamodules.left_out import count_of, name_some
 from datamodules.official_lists import detect_official, read_hmdb51, read_mmaction, read_ucf101
-from datamodules.video_files import VIDEO_SUFFIXES, choose, existing_folder, join, list_by_stem, make_keys
+from datamodules.quarantine import ADDRESS, Refusal
+from datamodules.video_files import VIDEO_SUFFIXES, existing_folder, from_windows, has_video_suffix, join, make_keys
 from datamodules.video_records import Annotations, PathLike, VideoRecord, as_list, group_of
+from datamodules.videos_by_name import VideosByName, Wanted
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -44,8 +50,10 @@ __all__ = [
 
 AnnotationFormat = Literal["auto", "kinetics", "ucf101", "hmdb51", "mmaction", "folders", "csv"]
 
-_KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
-_CSV_COLUMNS = ("path", "label", "group", "fold", "split", "caption")
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_TIMES = ("time_start", "time_end")
+_MMACTION_LINE = re.compile(r"(.+) \d+")
 
 
 def read_annotations(
@@ -96,48 +104,15 @@ def read_annotations(
     return read_csv(lists[0], root, split)
 
 
-def read_kinetics_csv(
-    csv_paths: PathLike | Sequence[PathLike], videos_root: PathLike, split: str | None = None
-) -> Annotations:
-    """Read official Kinetics lists: label, youtube_id, time_start, time_end, split and, at will, is_cc.
-
-    A video is the file {youtube_id}_{time_start:06d}_{time_end:06d} with any of `VIDEO_SUFFIXES`, in the videos' folder
-    or up to two folders deeper ({class}/, {split}/{class}/). Where there are several, a folder named after the class
-    wins (blanks may be underscores), then the split's. One without a file gets the path {class}/{name}.mp4. The youtube
-    id is the group; the times are those of the list, which for such files, already cut, are not times in the file.
-
-    Args:
-        csv_paths: one list, or several, such as train and validation.
-        videos_root: folder of the videos.
-        split: of all videos; None: as the column says ("validate" and "validation" are read as "val").
-
-    Raises:
-        AnnotationError: a file or folder is missing, a column is unknown or missing, a value is malformed, a clip is
-            listed twice, or nothing is listed.
-    """
-    split = None if split is None else split_name(split)
-    required = ("label", "youtube_id", "time_start", "time_end", *(("split",) if split is None else ()))
-    rows = [row for path in as_list(csv_paths) for row in read_table(Path(path), _KINETICS_COLUMNS, required)]
-    root = existing_folder(videos_root)
-    files = list_by_stem(root)
-    records = []
-    for row in rows:
-        youtube_id, start, end = row.text("youtube_id"), row.seconds("time_start"), row.seconds("time_end")
-        _check_clip(row, youtube_id, start, end)
-        key, label = f"{youtube_id}_{int(start):06d}_{int(end):06d}", row.text("label")
-        name = row.split() if split is None else split
-        path = choose(files.get(key, ()), label, name) or f"{label}/{key}.mp4"
-        records.append(VideoRecord(join(root, path), key, label, name, youtube_id, start, end))
-    refuse_repeats([record.key for record in records], rows, "clip")
-    return Annotations(records)
-
-
 def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None) -> Annotations:
     """Read a plain list, CSV or Parquet: path, label, and optionally group, and split or fold.
 
-    With folds, a video is `test` in the fold that it names and `train` in all others. Without a group each video is its
-    own. Keys are made of the paths: fight/fi001.mp4 is fight_fi001. A column caption tells what is to be seen: a
-    sentence, several as a JSON list of strings (in Parquet also a column of lists), or nothing.
+    The columns may have other names (`annotation_columns.PLAIN_COLUMNS`); those that are not known are not read, and
+    named in `notes`. With folds, a video is `test` in the fold that it names and `train` in all others. Without a group
+    each video is its own. Keys are made of the paths: fight/fi001.mp4 is fight_fi001. A path without a suffix, of which
+    there is no such file, names the video of that name in the folder or up to two folders deeper. A column caption
+    tells what is to be seen: a sentence, several as a JSON list of strings (in Parquet also a column of lists), or
+    nothing.
 
     Args:
         csv_path: the list; one that ends in .parquet is read as such, its rows numbered from 1 as lines.
@@ -145,19 +120,21 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
         split: of all videos, for a list without folds; None: as the column says.
 
     Raises:
-        AnnotationError: a file or folder is missing, a column is unknown or missing, a value is empty, a path is listed
-            twice, or nothing is listed.
+        AnnotationError: a file or folder is missing, a column is missing or ambiguous, a value is empty, a path is
+            listed twice, or nothing is listed.
     """
     split = None if split is None else split_name(split)
     file = Path(csv_path)
-    rows = read_table(file, _CSV_COLUMNS, ("path", "label"))
+    rows, note = read_table(file, PLAIN_COLUMNS, ("path", "label"))
     columns = rows[0].values.keys()
     if "fold" in columns and ("split" in columns or split is not None):
         raise AnnotationError(f"{file}: has a column fold besides a split; keep only one of the two")
     if "fold" not in columns and "split" not in columns and split is None:
         raise AnnotationError(f"{file}: has neither a column split nor fold; add one, or give the split of all videos")
     root = existing_folder(file.parent if videos_root is None else videos_root)
-    paths = [join(root, row.text("path")) for row in rows]
+    rows, refused, notes = _without_addresses(rows)
+    names, found = _names(rows, root)
+    paths = [join(root, name) for name in names]
     refuse_repeats(paths, rows, "path")
     folds = sorted({row.text("fold") for row in rows}, key=_natural) if "fold" in columns else []
     if len(folds) == 1:
@@ -173,33 +150,56 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
             held_out = row.text("fold")
             record = replace(record, fold_splits=tuple("test" if fold == held_out else "train" for fold in folds))
         records.append(record)
-    return Annotations(records, tuple(folds))
+    told = tuple(sentence for sentence in (note, *notes, *found) if sentence)
+    return Annotations(records, tuple(folds), refused=tuple(refused), notes=told)
 
 
-def _check_clip(row: Row, youtube_id: str, start: float, end: float) -> None:
-    if re.fullmatch(r"[\w-]+", youtube_id, re.ASCII) is None:
-        raise row.error("youtube_id", "must consist of letters, digits, - and _")
-    for column, value in (("time_start", start), ("time_end", end)):
-        if not value.is_integer():
-            raise row.error(column, "must be whole seconds, as in the official lists")
-    if end <= start:
-        raise row.error("time_end", f"must be after time_start={row.values['time_start']}")
+def _without_addresses(rows: list[Row]) -> tuple[list[Row], list[Refusal], list[str]]:
+    """The rows whose path is one; a refusal for each of the others, and a sentence on paths of another system."""
+    paths = [row.text("path") for row in rows]
+    here = [row for row, path in zip(rows, paths, strict=True) if not _ADDRESS.match(path)]
+    addresses = [path for path in paths if _ADDRESS.match(path)]
+    if not here:
+        raise rows[0].error("path", "is an address, as all others are; download the videos and list the files")
+    told = "is an address, and is not fetched: download the video and list the file"
+    refused = [Refusal(path, key, ADDRESS, told) for path, key in zip(addresses, make_keys(addresses), strict=True)]
+    drives = [path for path in paths if _DRIVE.match(path)]
+    note = f"{count_of(len(drives), 'path')} with the drive of another system, such as {name_some(drives, 1)}"
+    return here, refused, [note] if drives else []
+
+
+def _names(rows: Sequence[Row], root: Path) -> tuple[list[str], list[str]]:
+    """The paths of the rows, with the suffix of the file where they have none; and a sentence on each choice."""
+    names = [from_windows(root, row.text("path")) for row in rows]
+    bare = [at for at, name in enumerate(names) if not has_video_suffix(name) and not (root / name).exists()]
+    if not bare:
+        return names, []
+    files = VideosByName(root)
+    parts = [os.path.split(os.path.normpath(names[at])) for at in bare]
+    wanted = [
+        Wanted(name, rows[at].values["label"].strip(), folder=folder)
+        for at, (folder, name) in zip(bare, parts, strict=True)
+    ]
+    found = files.find(wanted)
+    for at, path in zip(bare, found, strict=True):
+        names[at] = path or names[at]
+    return names, files.notes()
 
 
 def _detect(file: Path) -> AnnotationFormat:
-    official = detect_official(file)
-    if official is not None:
-        return official
+    """By the columns where there is a header, else by names and lines."""
     if file.is_dir():
-        return "folders"
+        return detect_official(file) or "folders"
     header = read_header(file)
     if not header:
         raise AnnotationError(f"{file}: {EMPTY}")
-    if "youtube_id" in header:
+    if file.suffix == ".txt" and not has_columns(header, PLAIN_COLUMNS, ("path", "label")):
+        return detect_official(file) or "csv"
+    official = [column for column in ("youtube_id", "time_start", "time_end") if column in header]
+    if "path" not in header and (official or has_columns(header, KINETICS_COLUMNS, ("youtube_id", *_TIMES))):
         return "kinetics"
-    if "path" in header:
-        return "csv"
-    raise AnnotationError(f"{file}: has neither a column youtube_id nor path, but {header}; add a header line")
+    line = _MMACTION_LINE.fullmatch(" ".join(header))
+    return "mmaction" if line is not None and has_video_suffix(line[1]) else "csv"
 
 
 def _relative(path: str, root: Path) -> str:

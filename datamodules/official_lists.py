@@ -1,17 +1,20 @@
 """Official text lists to `VideoRecord`s: UCF101 and HMDB51 with their three folds, and mmaction2's "path label" lines.
 
-The files are read as published. A video is looked for by its name, in the videos' folder and up to two folders deeper,
-with any suffix of `VIDEO_SUFFIXES`; one that is not there keeps the path that the list gives it.
+The files are read as published. A video of UCF101 and HMDB51 is looked for by its name, in the videos' folder and up to
+two folders deeper, with any suffix, that of the list before others; one that is not there keeps the path that the list
+gives it.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from datamodules.annotation_tables import AnnotationError, Row, read_lines, refuse_repeats, split_name
-from datamodules.video_files import VIDEO_SUFFIXES, choose, existing_folder, join, list_by_stem, make_keys
+from datamodules.video_files import existing_folder, from_windows, has_video_suffix, join, make_keys
 from datamodules.video_records import Annotations, PathLike, VideoRecord, as_list, group_of
+from datamodules.videos_by_name import VideosByName, Wanted
 
 _UCF101_LIST = re.compile(r"(train|test)list0*(\d+)\.txt")
 _UCF101_CLASSES = "classInd.txt"
@@ -93,7 +96,7 @@ def read_hmdb51(lists: PathLike | Sequence[PathLike], videos_root: PathLike) -> 
             for row in _rows(found[label, fold]):
                 name, _, number = row.values["line"].rpartition(" ")
                 name = name.strip()
-                if number not in _HMDB51_SPLITS or not _is_video(name) or "/" in name:
+                if number not in _HMDB51_SPLITS or not _is_name(name) or "/" in name:
                     raise row.error("line", "must be the name of a video and 0, 1 or 2")
                 path = f"{label}/{name}"
                 entries[fold].append((path, _HMDB51_SPLITS[number], row))
@@ -131,7 +134,7 @@ def read_mmaction(
             raise AnnotationError(f"{file}: its name has none of train, val and test; give the split of all its videos")
         name = split_name(split) if split is not None else told[1] if told else ""
         for row in _rows(file):
-            path, number = _mmaction_line(row)
+            path, number = _mmaction_line(row, root)
             if names is not None and number >= len(names):
                 raise row.error("line", f"label {number} is not in {label_map}, whose last is {len(names) - 1}")
             if names is None and "/" not in path:
@@ -174,8 +177,9 @@ def _rows(path: Path) -> Iterator[Row]:
         yield Row(str(path), number, {"line": re.sub(r"\s", " ", line)})
 
 
-def _is_video(path: str) -> bool:
-    return path.lower().endswith(VIDEO_SUFFIXES) and re.search(r"[\x00-\x1f\x7f]", path) is None
+def _is_name(path: str) -> bool:
+    """Whether this can be the name of a file; what it ends in does not matter."""
+    return bool(path) and re.search(r"[\x00-\x1f\x7f]", path) is None
 
 
 def _ucf101_classes(file: Path) -> dict[str, str]:
@@ -190,19 +194,29 @@ def _ucf101_classes(file: Path) -> dict[str, str]:
 
 
 def _ucf101_line(row: Row) -> tuple[str, str]:
-    match = re.fullmatch(r"([^/]+/[^/]+?)(?: +(\d+))?", row.values["line"])
-    if match is None or not _is_video(match[1]):
+    match = re.fullmatch(r"([^/]+/[^/]+?)(?: +(\d+))?", row.values["line"].replace("\\", "/"))
+    if match is None or not _is_name(match[1]):
         raise row.error("line", "must be class/video and, in a trainlist, the number of the class")
     return match[1], match[2] or ""
 
 
-def _mmaction_line(row: Row) -> tuple[str, int]:
+def _mmaction_line(row: Row, root: Path) -> tuple[str, int]:
     path, _, number = row.values["line"].rpartition(" ")
     if re.fullmatch(r"\d+", number, re.ASCII) is None:
         raise row.error("line", "must be a path and the number of its class")
-    if not _is_video(path.strip()):
-        raise row.error("line", "the path does not end as a video does; lists of frame folders cannot be packed")
-    return path.strip(), int(number)
+    path = from_windows(root, path.strip())
+    if not _is_name(path):
+        raise row.error("line", "must be a path, without control characters, and the number of its class")
+    if not has_video_suffix(path) and not (root / path).is_file():
+        frames = re.fullmatch(r"(.+) \d+", path)  # a line of a list of frames: folder, how many, class
+        if frames is not None or (root / path).is_dir():
+            raise row.error("line", "names a folder of frames, which cannot be packed; list video files")
+    return path, int(number)
+
+
+def _wanted(label: str, name: str) -> Wanted:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    return Wanted(stem, label, suffix=suffix) if has_video_suffix(name) else Wanted(name, label)
 
 
 def _folded(
@@ -217,12 +231,13 @@ def _folded(
         refuse_repeats([path for path, _, _ in listed], [row for _, _, row in listed], "video")
         for path, split, _ in listed:
             splits.setdefault(path, {})[fold] = split
-    files = list_by_stem(root)
+    files = VideosByName(root)
+    places = [path.split("/") for path in splits]
+    found = files.find([_wanted(label, name) for label, name in places])
     records = []
-    for (path, by_fold), key in zip(splits.items(), make_keys(list(splits)), strict=True):
-        label, name = path.split("/")
-        place = choose(files.get(name.rpartition(".")[0], ()), label, "") or path
+    for (path, by_fold), place, key in zip(splits.items(), found, make_keys(list(splits)), strict=True):
         group = groups.get(path) or group_of(path, key)
         fold_splits = tuple(by_fold.get(fold, "") for fold in entries)
-        records.append(VideoRecord(join(root, place), key, label, "", group, fold_splits=fold_splits))
-    return Annotations(records, tuple(entries), classes)
+        record = VideoRecord(join(root, place or path), key, path.split("/")[0], "", group, fold_splits=fold_splits)
+        records.append(record)
+    return Annotations(records, tuple(entries), classes, notes=tuple(files.notes()))

@@ -26,6 +26,9 @@ QUARANTINE_NAME = "quarantine.csv"
 HANG = "hang"  # longer than the time limit; the process was killed
 CRASH = "crash"  # the decoder took its process down
 ERROR = "error"  # anything unforeseen; the detail says what
+OUTSIDE = "outside classes"  # in a folder of videos, yet in none that names a class
+NOT_TEXT = "name"  # not UTF-8, which no table can hold
+ADDRESS = "address"  # of a file elsewhere, which is not fetched
 BY_HAND = "by hand"  # put on the list by a person who gave no reason
 
 

@@ -3,13 +3,58 @@
 import hashlib
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from datamodules.annotation_tables import SPLIT_NAMES, AnnotationError
+from datamodules.annotation_tables import AnnotationError
+from datamodules.content_sniffing import are_videos
+from datamodules.video_container import ABSENT, UNREADABLE, DecodeError
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg")  # earlier ones win where a video has several
+# Files called so are videos without a look at them; earlier ones win where a video has several.
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2"),
+    *(
+        ".3gpp",
+        ".mts",
+        ".m2ts",
+        ".m2t",
+        ".ts",
+        ".trp",
+        ".vob",
+        ".ogv",
+        ".ogm",
+        ".mxf",
+        ".rm",
+        ".rmvb",
+        ".divx",
+        ".xvid",
+    ),
+    *(".dv", ".qt", ".mpe", ".m1v", ".m2v", ".mp4v", ".mpv", ".amv", ".wtv", ".dvr-ms", ".nut", ".y4m", ".mjpeg"),
+    *(".mjpg", ".h264", ".264", ".hevc", ".h265", ".265", ".ivf", ".gxf", ".nsv", ".mk3d", ".insv", ".lrv"),
+)
+_AMBIGUOUS_SUFFIXES = (".ts", ".mts")  # TypeScript too: these are looked at
+_KNOWN_SUFFIXES = frozenset(VIDEO_SUFFIXES) - frozenset(_AMBIGUOUS_SUFFIXES)
+
+
+class FolderFiles(NamedTuple):
+    """What a folder holds at any depth; paths are relative to it, with forward slashes, sorted.
+
+    Attributes:
+        videos: by their suffixes, or where those are none of `VIDEO_SUFFIXES`, by their content.
+        others: files that are no videos.
+        hidden: files and folders whose name begins with a dot, which are not looked at.
+        unreadable: files that may be videos and cannot be looked at.
+        closed: folders that cannot be read, and why.
+    """
+
+    videos: list[str]
+    others: list[str]
+    hidden: list[str]
+    unreadable: list[str]
+    closed: dict[str, str]
 
 
 def existing_folder(folder: str | os.PathLike[str]) -> Path:
@@ -22,74 +67,89 @@ def existing_folder(folder: str | os.PathLike[str]) -> Path:
 def join(root: Path, relative: str) -> str:
     """The path of a file below a root; raises AnnotationError where its name is not text."""
     path = os.path.normpath(os.path.join(root, relative))  # noqa: PTH118, faster than Path for 300,000 videos
+    if not is_text(path):
+        raise AnnotationError(f"{os.fsencode(path)!r}: the name is not UTF-8; rename the file or folder")
+    return path
+
+
+def from_windows(root: Path, path: str) -> str:
+    """A path of a list with slashes for backslashes, unless there is a file whose name has backslashes in it."""
+    return path if "\\" not in path or (root / path).exists() else path.replace("\\", "/")
+
+
+def is_text(path: str) -> bool:
+    """Whether a path is UTF-8, as the tables that packing writes are."""
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise AnnotationError(f"{os.fsencode(path)!r}: the name is not UTF-8; rename the file or folder") from None
-    return path
+        return False
+    return True
 
 
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
     """What a folder holds, sorted by name, without hidden files; raises AnnotationError where it cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        return [entry for entry in _entries(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise AnnotationError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
 
 
-def list_by_stem(root: Path, depth: int = 2) -> dict[str, list[str]]:
-    """Name without suffix -> relative paths of the videos in a folder and `depth` levels below.
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; False where a link leads nowhere, or may not be followed."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
-    Each folder is read once, and no file is asked for: quick for hundreds of thousands of videos, on a network too.
+
+def has_video_suffix(name: str) -> bool:
+    """Whether a file of this name is a video without a look at it."""
+    return os.path.splitext(name)[1].lower() in _KNOWN_SUFFIXES  # noqa: PTH122
+
+
+def scan_folder(root: Path) -> FolderFiles:
+    """Finds all videos at any depth below a folder. Files with the suffix of a video are not opened.
+
+    Links are followed. A folder is one whatever its name ends in.
+
+    Raises:
+        AnnotationError: the folder itself cannot be read, or a link leads to a folder above itself.
     """
-    found: dict[str, list[str]] = {}
-    level = [""]
-    for _ in range(depth + 1):
-        below = []
-        for folder in level:
-            for entry in visible_entries(root / folder):
-                relative = f"{folder}/{entry.name}" if folder else entry.name
-                stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122
-                if suffix.lower() in VIDEO_SUFFIXES:
-                    found.setdefault(stem, []).append(relative)
-                elif entry.is_dir():
-                    below.append(relative)
-        level = below
-    return found
-
-
-def choose(candidates: Sequence[str], label: str, split: str) -> str | None:
-    """The candidate in the label's folder, then in the split's, then by suffix; None without candidates."""
-    if len(candidates) < 2:
-        return candidates[0] if candidates else None
-
-    def rank(path: str) -> tuple[bool, bool, int, str]:
-        *folders, name = path.replace(" ", "_").split("/")
-        suffix = VIDEO_SUFFIXES.index(Path(name).suffix.lower())
-        splits = [SPLIT_NAMES.get(folder, folder) for folder in folders]
-        return label.replace(" ", "_") not in folders, split not in splits, suffix, path
-
-    return min(candidates, key=rank)
-
-
-def walk_videos(root: Path) -> list[str]:
-    """Relative paths, with forward slashes, of all videos at any depth below a folder, sorted."""
-    found: list[str] = []
+    videos: list[str] = []
+    unsure: list[str] = []
+    hidden: list[str] = []
+    closed: dict[str, str] = {}
 
     def visit(folder: str, above: frozenset[str]) -> None:
         real = os.path.realpath(root / folder)
         if real in above:
             raise AnnotationError(f"{root / folder}: is a link to a folder above itself; remove it")
-        for entry in visible_entries(root / folder):
+        try:
+            entries = _entries(root / folder)
+        except OSError as error:
+            closed[folder] = error.strerror or str(error)
+            return
+        for entry in entries:
             relative = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
+            if entry.name.startswith("."):
+                hidden.append(relative)
+            elif is_folder(entry):
                 visit(relative, above | {real})
-            elif entry.name.lower().endswith(VIDEO_SUFFIXES):
-                found.append(relative)
+            else:
+                (videos if has_video_suffix(entry.name) else unsure).append(relative)
 
     visit("", frozenset())
-    return sorted(found)
+    if "" in closed:
+        raise AnnotationError(f"{root}: cannot be read ({closed['']}); check its permissions")
+    return _told(root, videos, unsure, hidden, closed)
+
+
+def scan_files(root: Path) -> FolderFiles:
+    """As `scan_folder`, of what is in the folder itself; the folders in it are not looked into."""
+    names = [entry.name for entry in visible_entries(root) if not is_folder(entry)]
+    unsure = [name for name in names if not has_video_suffix(name)]
+    hidden = [entry.name for entry in _entries(root) if entry.name.startswith(".")]
+    return _told(root, [name for name in names if has_video_suffix(name)], unsure, hidden, {})
 
 
 def make_keys(paths: Sequence[str]) -> list[str]:
@@ -101,6 +161,56 @@ def make_keys(paths: Sequence[str]) -> list[str]:
     plain = [re.sub(r"[^A-Za-z0-9_-]", "_", os.path.splitext(path)[0]) for path in paths]  # noqa: PTH122
     count = Counter(plain)
     return [
-        key if count[key] == 1 else f"{key}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+        key if count[key] == 1 else f"{key}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
         for key, path in zip(plain, paths, strict=True)
     ]
+
+
+def check_video_file(path: str | os.PathLike[str]) -> None:
+    """Raises DecodeError where a path is no file that can be a video: nothing, a folder, a pipe or a device."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        link = Path(path).is_symlink()
+        raise DecodeError("a link to a file that is not there" if link else "no such file", ABSENT) from None
+    except (OSError, ValueError) as error:  # a ValueError: a name with a null character
+        raise DecodeError(f"the file cannot be read: {_cause(error)}", UNREADABLE) from None
+    if stat.S_ISDIR(mode):
+        raise DecodeError("is a folder, not a video file", UNREADABLE)
+    if not stat.S_ISREG(mode):
+        raise DecodeError("is a pipe, socket or device, not a video file", UNREADABLE)
+
+
+def read_video_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a video file.
+
+    Raises:
+        DecodeError: `ABSENT`, there is no such file, or it went away; or `UNREADABLE`, it is no file or cannot be read.
+    """
+    check_video_file(path)
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise DecodeError("no such file", ABSENT) from None
+    except OSError as error:
+        raise DecodeError(f"the file cannot be read: {_cause(error)}", UNREADABLE) from None
+
+
+def _cause(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _told(
+    root: Path, videos: list[str], unsure: Sequence[str], hidden: Sequence[str], closed: dict[str, str]
+) -> FolderFiles:
+    """Look into the files that are unsure."""
+    told = are_videos([os.path.join(root, path) for path in unsure])  # noqa: PTH118
+    groups: dict[bool | None, list[str]] = {True: videos, False: [], None: []}
+    for path, kind in zip(unsure, told, strict=True):
+        groups[kind].append(path)
+    return FolderFiles(sorted(groups[True]), sorted(groups[False]), sorted(hidden), sorted(groups[None]), closed)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.quarantine import Refusal
+
 PathLike = str | os.PathLike[str]
 
 _UCF101_NAME = re.compile(r"v_(\w+_g\d+)_c\d+")  # v_ApplyEyeMakeup_g08_c01: take 1 of source video 8
@@ -47,11 +49,15 @@ class Annotations:
         records: in the order of the list; at least one.
         folds: names of the folds, sorted; () where the data has splits instead.
         classes: class names in the order of the official labels; () where the list gives no order.
+        refused: videos that the list or the folder has and that no record can stand for, for quarantine.csv.
+        notes: what a person should be told of the list: what was left out or chosen, a sentence each.
     """
 
     records: list[VideoRecord]
     folds: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def group_of(path: str, key: str) -> str:

@@ -70,7 +70,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         manifest = finish(run, results)
         for folder in (*run.settings.folders, run.settings.root / PARTS_FOLDER):
             remove_partial_files(folder)  # of attempts that died
-    print_summary(manifest, results, run.settings.root, time.monotonic() - began)
+    print_summary(manifest, results, run.settings.root, time.monotonic() - began, run.refused)
     sys.stdout.flush()
     return 0, []
 

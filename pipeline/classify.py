@@ -1,6 +1,7 @@
 """`python -m pipeline classify`: any video files, top classes with names and probabilities, of each second too."""
 
 import json as json_lines
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from datamodules.batch import ClipBatch
 from datamodules.decoder_choice import Decoder
 from datamodules.decoding import DecodeError, describe_decoder
-from datamodules.video_files import VIDEO_SUFFIXES
+from datamodules.video_files import VIDEO_SUFFIXES, read_video_bytes
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.fetching import find_published
 from pipeline.annotate import annotate_video
@@ -117,7 +118,7 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     if twice:
         raise ValueError(f"annotate={str(annotate)!r}: two of the videos are called {twice[0].stem}; rename one")
     for path, copy in zip(paths, copies, strict=True):
-        if copy.resolve() == path.resolve():
+        if os.path.realpath(copy) == os.path.realpath(path):
             raise ValueError(f"annotate={str(annotate)!r}: would replace the video itself; give another name")
         if copy.is_dir():
             raise ValueError(f"annotate={str(annotate)!r}: {copy} is a folder; give another name")
@@ -186,7 +187,7 @@ def _by_second(
     for path, copy in zip(paths, copies, strict=True):
         outcome: dict[str, Any] = {"video": str(path)}
         try:
-            video = path.read_bytes()
+            video = read_video_bytes(path)
             seconds, duration_s = score_seconds(looking, video, score)
             outcome["top"] = best_of(seconds.mean(axis=0), names, top)
             outcome["stretches"] = stretches(seconds, duration_s, names)

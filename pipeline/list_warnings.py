@@ -1,4 +1,4 @@
-"""What is allowed in lists of videos and yet looks like a mistake: said in a sentence, before hours of packing."""
+"""What is left out of lists and folders of videos, or looks like a mistake there: said before hours of packing."""
 
 import difflib
 import sys
@@ -13,8 +13,8 @@ _ALIKE = 0.75  # difflib's ratio of `tset` and `test`
 
 
 def warn_of_lists(listed: Annotations) -> None:
-    """Print a warning on standard error for each thing that looks like a mistake."""
-    for sentence in (*misspelled_splits(listed.records), *untrained_labels(listed)):
+    """Print a warning on standard error for each thing that was left out or chosen, or looks like a mistake."""
+    for sentence in (*listed.notes, *misspelled_splits(listed.records), *untrained_labels(listed)):
         print(f"warning: {sentence}", file=sys.stderr)
 
 

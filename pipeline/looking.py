@@ -1,5 +1,7 @@
 """Any video files as a network is to see them, one after the other: what `classify` and `describe` have in common."""
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +16,9 @@ from torch import Tensor
 
 from datamodules.clips import ClipSampler, ClipShape
 from datamodules.decoding import DecodeError, decode_frames, describe_decoder, probe, resolve_decoder
+from datamodules.left_out import describe_left_out
 from datamodules.transforms import EvalTransform
-from datamodules.video_files import walk_videos
+from datamodules.video_files import read_video_bytes, scan_folder
 from pipeline.trained import Trained
 
 _FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
@@ -97,7 +100,7 @@ def look_at_each(
     for path in paths:
         outcome: dict[str, Any] = {"video": str(path)}
         try:
-            outcome |= tell(path.read_bytes())
+            outcome |= tell(read_video_bytes(path))
         except DecodeError as error:
             failed.append(f"{path} ({error})")
             outcome["error"] = str(error)
@@ -130,26 +133,33 @@ def read_ahead(paths: Sequence[Path], looking: Looking, threads: int) -> Iterato
 
 
 def _look_at(path: Path, looking: Looking) -> LookedAt:
-    video = path.read_bytes()
+    video = b""
     try:
+        video = read_video_bytes(path)
         return LookedAt(path, video, read_clips(looking, video), "")
     except DecodeError as error:
         return LookedAt(path, video, None, str(error))
 
 
 def find_videos(videos: Sequence[str]) -> Iterator[Path]:
-    """The files named, and those in the folders named.
+    """The files named, and those in the folders named, which may be broken links or go away before they are read.
+
+    A folder that cannot be read or has no video is among them; what of a folder is no video is told on standard error.
 
     Raises:
-        FileNotFoundError: no such file or folder, or a folder without a video.
+        FileNotFoundError: none of the files and folders is there, or the only one is a folder without a video.
     """
+    if not any(map(os.path.exists, videos)):
+        raise FileNotFoundError(f"videos={videos[0] if videos else ''}: there is no such file or folder")
     for path in map(Path, videos):
-        if path.is_dir():
-            found = sorted(walk_videos(path))
-            if not found:
-                raise FileNotFoundError(f"videos={path}: no video in this folder")
-            yield from (path / name for name in found)
-        elif path.is_file():
+        if not os.path.isdir(path):  # noqa: PTH112, where it may not be asked it is none
             yield path
-        else:
-            raise FileNotFoundError(f"videos={path}: there is no such file or folder")
+            continue
+        files = scan_folder(path)
+        told = describe_left_out(files)
+        found = [path / name for name in (*files.videos, *files.closed)]
+        if not found and len(videos) == 1:
+            raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({told})' if told else ''}")
+        if told:
+            print(f"warning: {path}: {told}", file=sys.stderr)
+        yield from found or [path]

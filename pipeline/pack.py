@@ -111,7 +111,7 @@ def pack(
     ) as run:
         results = _run_parts(run.parts, run.settings, processes or num_processors())
         manifest = finish(run, results)
-    print_summary(manifest, results, out, time.monotonic() - began)
+    print_summary(manifest, results, out, time.monotonic() - began, run.refused)
 
 
 def _run_parts(parts: Sequence[ShardPart], settings: PackSettings, processes: int) -> list[PartResult]:

@@ -22,6 +22,7 @@ from datamodules.manifest import MANIFEST_NAME, ShardFile
 from datamodules.quarantine import CRASH, ERROR, HANG, Refusal, one_line
 from datamodules.shards import ShardRow, VideoDescription, index_shard, open_shard_writer
 from datamodules.tars import file_sha256
+from datamodules.video_files import check_video_file
 from pipeline.killable import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
 from pipeline.pack_plan import PackSettings, ShardPart, part_fingerprint, source_name
 from pipeline.pack_sizes import file_size
@@ -149,6 +150,7 @@ def _encode(record: VideoRecord, settings: PackSettings, process: KillableProces
     """The video in every rendition, or why it is in none."""
     source = source_name(record, settings)
     try:
+        check_video_file(record.path)
         if settings.profile is None:
             videos = [process.call(inspect, record.path, timeout=settings.timeout)]
         else:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from datamodules.quarantine import Refusal
 from datamodules.shards import Manifest
 from pipeline.pack_parts import Outcome, PartResult
 
@@ -102,8 +103,13 @@ def show_progress(total: int) -> Iterator[PackMeter]:
             show()
 
 
-def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float) -> None:
-    """The closing table on standard output: per split what went in and came out, then what was refused and why."""
+def print_summary(
+    manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float, unplaced: Sequence[Refusal] = ()
+) -> None:
+    """The closing table on standard output: per split what went in and came out, then what was refused and why.
+
+    `unplaced` are videos refused before, which are in no split.
+    """
     table = Table(title=f"{manifest.name}: {len(manifest.classes)} classes")
     sides = [str(rendition.short_side) for rendition in manifest.renditions]
     after = f"MB at\n{' + '.join(sides)}" if sides else "MB after"
@@ -123,7 +129,8 @@ def print_summary(manifest: Manifest, results: Sequence[PartResult], root: Path,
     for fold, splits_of in manifest.fold_counts.items():
         counts = ", ".join(f"{of.videos} {split}" for split, of in sorted(splits_of.items(), reverse=True))
         console.print(f"fold {fold}: {counts}", highlight=False)
-    reasons = Counter(refusal.reason for result in results for refusal in result.refused)
+    refused = [*unplaced, *(refusal for result in results for refusal in result.refused)]
+    reasons = Counter(refusal.reason for refusal in refused)
     if reasons:
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         console.print(f"refused: {counts}; {root / 'quarantine.csv'} lists them", soft_wrap=True, highlight=False)

@@ -14,7 +14,7 @@ from typing import Any
 from datamodules.annotations import AnnotationFormat, Annotations, VideoRecord, read_annotations
 from datamodules.aside import remove_partial_files
 from datamodules.encoding import EncodeProfile
-from datamodules.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
+from datamodules.quarantine import QUARANTINE_NAME, Refusal, read_quarantine, write_quarantine
 from datamodules.shards import Manifest, dataset_identity, write_dataset
 from pipeline.class_names import order_classes
 from pipeline.list_warnings import warn_of_lists
@@ -49,6 +49,7 @@ class PackRun:
         strict: Make no dataset where the split guard finds something.
         options: All that determines the dataset, as written down in .parts/run.json.
         parts: The shards to make; each with `pack_parts.run_part(part, settings)`.
+        refused: Videos that are in no part, because the list cannot place them.
     """
 
     settings: PackSettings
@@ -58,6 +59,7 @@ class PackRun:
     strict: bool
     options: dict[str, Any]
     parts: tuple[ShardPart, ...]
+    refused: tuple[Refusal, ...] = ()
 
 
 @contextmanager
@@ -121,7 +123,7 @@ def prepare(
             lambda: _cut(members, largest, videos_per_shard, shard_bytes),
         )
         parts = plan_parts(members, name, cut, read_quarantine(out))
-        yield PackRun(settings, name, tuple(class_names), listed.folds, strict, options, tuple(parts))
+        yield PackRun(settings, name, tuple(class_names), listed.folds, strict, options, tuple(parts), listed.refused)
 
 
 def _cut(
@@ -154,7 +156,7 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
             CSV files, and no dataset.json.
     """
     root = run.settings.root
-    refused = sorted(refusal for result in results for refusal in result.refused)
+    refused = sorted([*run.refused, *(refusal for result in results for refusal in result.refused)])
     write_quarantine(root, refused)
     rows = [row for result in results for row in result.rows]
     if not rows:

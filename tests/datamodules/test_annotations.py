@@ -106,7 +106,7 @@ class TestKinetics:
             ("youtube_id,time_start,time_end,split\na,1,2,test\n", r"line 1: no column 'label'.*official test lists"),
             (HEADER, "lists no video"),
             ("", "is empty; it needs a header and a line for each video"),
-            (HEADER.replace("split", "subset"), r"line 1: unknown column 'subset'; known are label, youtube_id"),
+            (HEADER.replace("split", "side"), r"line 1: no column 'split'; there are 'label', 'youtube_id', .*'side'"),
             (HEADER.replace("label", "split"), "column 'split' comes 2 times"),
             (
                 HEADER + "yoga,a,1,11,train\nyoga,a,x1,11,train\n",
@@ -199,8 +199,20 @@ class TestCsv:
             ("path,label,fold\na.mp4,x,0\nb.mp4,x,\n", None, "line 3: fold='': is empty"),
             ("path,label,group\na.mp4,x,\n", "train", "line 2: group='': is empty"),
             ("path,label\na.mp4,x\n./a.mp4,x\n", "train", r"line 3: path '.*a\.mp4' is already in .*line 2"),
-            ("path,class\na.mp4,x\n", "train", "unknown column 'class'"),
-            ("path\na.mp4\n", "train", "no column 'label'"),
+            ("path\na.mp4\n", "train", "line 1: no column 'label'; there are 'path'"),
+            ("what,label\na.mp4,x\n", "train", "line 1: no column 'path'; there are 'what', 'label'"),
+            ("file,Video,label\na,b,x\n", "train", "line 1: the columns 'file' and 'Video' could all be the path"),
+            ("path,class,action\na,x,y\n", "train", "line 1: the columns 'class' and 'action' could all be the label"),
+            ("path,path,label\na,b,x\n", "train", "line 1: column 'path' comes 2 times"),
+            ("a.mp4,x\nb.mp4,y\n", "train", "line 1: is no line of column names: 'a.mp4', 'x'"),
+            ("34870;Drumming Fingers\n", "train", "line 1: is no line of column names: '34870;Drumming Fingers'"),
+            ("path,label\na.mp4,x\na.mp4,x\na.mp4,x\n", "train", r"already in .*line 2 \(such lines: 2\)"),
+            ("path;label\na.mp4;x;y\n", "train", "line 2: has 3 values for 2 columns; .*contain a semicolon"),
+            ("path,label\na.mp4\n", "train", "line 2: has 1 values for 2 columns; give it one for each"),
+            ("path,label\nhttp://x/a.mp4,x\n", "train", "line 2: path='http://x/a.mp4': is an address, as all"),
+            ('[{"id": 1}]', "train", "is JSON, which is not read; write a CSV file"),
+            ('{"database": {}}', "train", "is JSON"),
+            ("PK\x03\x04", "train", "is a spreadsheet"),
             ("path,label\na.mp4,x\n", "a b", "split='a b'"),
         ],
     )
@@ -237,14 +249,55 @@ class TestClassFolders:
     def test_what_cannot_be_read(self, tmp_path: Path) -> None:
         with pytest.raises(AnnotationError, match="there is no such folder"):
             read_class_folders(tmp_path / "absent", "train")
-        with pytest.raises(AnnotationError, match="has no video"):
+        write(tmp_path / "a" / "1.txt", "words")
+        with pytest.raises(AnnotationError, match=r"has no video in any class's folder \(left out 1 file .*a/1\.txt"):
+            read_class_folders(tmp_path, "train")
+        touch(tmp_path, "2.mp4")
+        with pytest.raises(AnnotationError, match=r"2\.mp4: lies outside the classes' folders"):
             read_class_folders(tmp_path, "train")
         touch(tmp_path, "a/1.mp4")
         with pytest.raises(AnnotationError, match="no folder train, val or test"):
             read_class_folders(tmp_path)
-        touch(tmp_path, "2.mp4")
-        with pytest.raises(AnnotationError, match=r"2\.mp4: lies outside the classes' folders"):
-            read_class_folders(tmp_path, "train")
+
+    def test_every_file_is_a_video_or_named(self, tmp_path: Path) -> None:
+        touch(tmp_path, "run/1.mp4", "run/1.AVI", "run/2.wmv", "run/3.3GP", "run/4.m2ts", "run/5.flv", "run/.6.mp4")
+        touch(
+            tmp_path, "run/called.mp4/7.mov", "out.mp4", "run/8.TXT", "run/9.txt", "run/readme", ".git/x", "jump/.keep"
+        )
+        write(tmp_path / "run" / "code.ts", "export const a = 1\n")
+        annotations = read_class_folders(tmp_path, "train")
+        names = [record.path.removeprefix(f"{tmp_path}/run/") for record in annotations.records]
+        assert names == ["1.AVI", "1.mp4", "2.wmv", "3.3GP", "4.m2ts", "5.flv", "called.mp4/7.mov"]
+        assert len({record.key for record in annotations.records}) == len(names)
+        assert [(one.path, one.reason) for one in annotations.refused] == [("out.mp4", "outside classes")]
+        assert annotations.notes == (
+            "no video in the folders jump",
+            "left out 4 files that are no videos: .txt (2: run/8.TXT, run/9.txt), .ts (1: run/code.ts), no suffix (1: "
+            "run/readme); 3 hidden: .git, jump/.keep, run/.6.mp4",
+        )
+
+    def test_the_spellings_of_splits_and_what_lies_beside_them(self, tmp_path: Path) -> None:
+        touch(tmp_path, "Train/a/1.mp4", "TEST/a/1.mp4", "dev/a/1.mp4", "valid/a/2.mp4", "eval/a/1.mp4", "b/1.mp4")
+        touch(tmp_path, "loose.avi", "Train/stray.mp4")
+        write(tmp_path / "list.csv", "words")
+        annotations = read_class_folders(tmp_path)
+        splits = {record.path.removeprefix(f"{tmp_path}/"): record.split for record in annotations.records}
+        assert splits == {
+            "Train/a/1.mp4": "train",
+            "TEST/a/1.mp4": "test",
+            "dev/a/1.mp4": "val",
+            "valid/a/2.mp4": "val",
+        }
+        assert sorted(one.path for one in annotations.refused) == ["Train/stray.mp4", "loose.avi"]
+        beside, left_out = annotations.notes
+        assert beside.startswith("folders beside TEST, Train, dev, valid are not read: b, eval; ")
+        assert left_out == "left out 1 file that is no video: .csv (1: list.csv)"
+        assert {record.split for record in read_class_folders(tmp_path, "validation").records} == {"val"}
+
+    def test_a_class_may_be_called_like_a_split(self, tmp_path: Path) -> None:
+        touch(tmp_path, "Training/1.mp4", "Running/1.mp4")
+        labels = [record.label for record in read_class_folders(tmp_path, "train").records]
+        assert labels == ["Running", "Training"]
 
     def test_links_are_followed_unless_they_turn_in_circles(self, tmp_path: Path) -> None:
         touch(tmp_path / "elsewhere", "1.mp4")
@@ -263,6 +316,10 @@ class TestClassFolders:
             pytest.skip("this file system takes UTF-8 names only")
         with pytest.raises(AnnotationError, match="the name is not UTF-8"):
             read_class_folders(tmp_path, "train")
+        touch(tmp_path, "a/1.mp4")
+        annotations = read_class_folders(tmp_path, "train")
+        assert [record.key for record in annotations.records] == ["a_1"]
+        assert [(one.path, one.reason) for one in annotations.refused] == [("a/\\xff.mp4", "name")]
 
 
 class TestDispatch:
@@ -287,7 +344,7 @@ class TestDispatch:
             read_annotations("csv", [plain, plain])
         with pytest.raises(AnnotationError, match="leave annotations out"):
             read_annotations("folders", plain, tmp_path)
-        with pytest.raises(AnnotationError, match=r"neither a column youtube_id nor path"):
-            read_annotations("auto", write(tmp_path / "q.csv", "video,class\n"))
+        with pytest.raises(AnnotationError, match=r"q\.csv, line 1: no column 'path'; there are 'what', 'class'"):
+            read_annotations("auto", write(tmp_path / "q.csv", "what,class\n"))
         with pytest.raises(AnnotationError, match="format='json'"):
             read_annotations("json", plain)  # type: ignore[arg-type]

@@ -89,7 +89,7 @@ class TestUcf101:
             ("classInd.txt", None, r"classInd\.txt: there is no such file"),
             ("testlist02.txt", None, r"has no testlist02\.txt; fold 2 needs it"),
             ("testlist01.txt", "v_YoYo_g01_c01.avi\n", r"testlist01\.txt, line 1: .*must be class/video"),
-            ("testlist01.txt", "\nYoYo/read.txt\n", r"testlist01\.txt, line 2: .*must be class/video"),
+            ("testlist01.txt", "\nYoYo/a/b.avi\n", r"testlist01\.txt, line 2: .*must be class/video"),
             ("testlist01.txt", "Run/v_Run_g01_c01.avi\n", r"testlist01\.txt, line 1: .*class 'Run' does not fit"),
             ("trainlist01.txt", "YoYo/a.avi 1\n", r"trainlist01\.txt, line 1: .*number in classInd.txt is 2"),
             ("testlist01.txt", "YoYo/v_YoYo_g02_c01.avi\n", r"testlist01\.txt, line 1: video .* is already in .*train"),
@@ -137,7 +137,7 @@ class TestHmdb51:
         [
             ("wave_test_split1.txt", "a.avi 1\nb.avi 3\n", r"wave_test_split1\.txt, line 2: .*must be the name"),
             ("wave_test_split1.txt", "a.avi\n", r"line 1: .*must be the name"),
-            ("wave_test_split1.txt", "a.txt 1\n", r"line 1: .*must be the name"),
+            ("wave_test_split1.txt", "wave/a.avi 1\n", r"line 1: .*must be the name"),
             ("wave_test_split1.txt", "a.avi 1\na.avi 2\n", r"line 2: video 'wave/a.avi' is already in .*line 1"),
             ("wave_test_split2.txt", None, r"has no wave_test_split2\.txt; other classes have split 2"),
         ],
@@ -178,7 +178,8 @@ class TestMmaction:
         [
             ("a/b.mp4\n", r"train\.txt, line 1: line='a/b.mp4': must be a path and the number"),
             ("a/b.mp4 0\na/c.mp4 x\n", r"train\.txt, line 2: .*must be a path and the number"),
-            ("a/b 240 0\n", r"train\.txt, line 1: .*lists of frame folders cannot be packed"),
+            ("a/b 240 0\n", r"train\.txt, line 1: .*a folder of frames, which cannot be packed"),
+            ("frames 0\n", r"train\.txt, line 1: .*a folder of frames, which cannot be packed"),
             ("b.mp4 0\n", r"line 1: .*has no folder to name the class; give a label map"),
             ("a/b.mp4 0\nc/b.mp4 0\n", r"line 2: .*label 0 is 'a' before"),
             ("a/b.mp4 0\na/c.mp4 1\n", r"class 'a' has two labels"),
@@ -187,6 +188,7 @@ class TestMmaction:
         ],
     )
     def test_a_wrong_list_is_told_in_a_sentence(self, tmp_path: Path, text: str, message: str) -> None:
+        (tmp_path / "frames").mkdir()
         with pytest.raises(AnnotationError, match=message) as caught:
             read_mmaction(write(tmp_path / "train.txt", text), tmp_path)
         assert "\n" not in str(caught.value)
@@ -197,6 +199,33 @@ class TestMmaction:
             read_mmaction(listed, tmp_path, label_map=write(tmp_path / "map.txt", "x\ny\n"))
         with pytest.raises(AnnotationError, match=r"list\.txt: its name has none of train, val and test"):
             read_mmaction(write(tmp_path / "list.txt", "a/b.mp4 2\n"), tmp_path)
+
+
+class TestAnySuffix:
+    """What a list names is taken whatever its name ends in."""
+
+    NAMES = ("1.wmv", "2.3gp", "3.MTS", "4.bin", "5", "6 240")
+
+    def test_mmaction(self, tmp_path: Path) -> None:
+        touch(tmp_path, *(f"run/{name}" for name in self.NAMES))
+        lines = [f"run/{name} 0\n" for name in self.NAMES]
+        listed = write(tmp_path / "train.txt", "".join([*lines, "run\\7.mp4 0\n", "run/absent.wmv 0\n"]))
+        paths = [record.path for record in read_mmaction(listed, tmp_path).records]
+        assert paths == [str(tmp_path / "run" / name) for name in (*self.NAMES, "7.mp4", "absent.wmv")]
+
+    def test_hmdb51(self, tmp_path: Path) -> None:
+        touch(tmp_path, *(f"v/run/{name}" for name in self.NAMES[:3]), "v/run/8.mp4", "v/run/8.avi")
+        touch(tmp_path, "v/run/9.b_np1.avi")
+        lines = "".join(f"{name} 1\n" for name in (*self.NAMES[:5], "8.avi", "9.b_np1"))
+        write(tmp_path / "lists" / "run_test_split1.txt", lines)
+        records = read_hmdb51(tmp_path / "lists", tmp_path / "v").records
+        names = [record.path.removeprefix(f"{tmp_path}/v/run/") for record in records]
+        assert names == [*self.NAMES[:5], "8.avi", "9.b_np1.avi"]  # the suffix of the list before .mp4
+
+    def test_ucf101(self, ucf: Path, tmp_path: Path) -> None:
+        touch(tmp_path / "v", "YoYo/v_YoYo_g02_c01.wmv")
+        records = {record.key: record for record in read_ucf101(ucf, tmp_path / "v").records}
+        assert records["YoYo_v_YoYo_g02_c01"].path == str(tmp_path / "v" / "YoYo" / "v_YoYo_g02_c01.wmv")
 
 
 def test_what_is_no_official_list(tmp_path: Path) -> None:

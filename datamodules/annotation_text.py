@@ -1,0 +1,65 @@
+"""The text of a list of videos, whichever program saved it; what is no text is named for what it is."""
+
+import codecs
+from pathlib import Path
+
+_MARKS = (  # UTF-32's first bytes begin as UTF-16's
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_OTHER_FORMS = (
+    (b"PK\x03\x04", "a spreadsheet (xlsx, ods) or another zip file; save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet (xls); save it as CSV"),
+    (b"\x1f\x8b", "compressed with gzip; unpack it"),
+    (b"PAR1", "a Parquet file; end its name in .parquet"),
+    (b"\x93NUMPY", "a NumPy array; write a CSV file with the columns path, label, split"),
+    (b"SQLite", "a database; write a CSV file with the columns path, label, split"),
+    (b"%PDF", "a PDF; write a CSV file with the columns path, label, split"),
+)
+
+
+class AnnotationError(ValueError):
+    """A list of videos cannot be read as it is; the message says where and what to do."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a list, UTF-8, or UTF-16 and UTF-32 as spreadsheets and PowerShell save it.
+
+    Raises:
+        AnnotationError: the file is missing, cannot be read, is not text, or is JSON.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: there is no such file; check the path of the list") from None
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); name a file with a list") from None
+    for mark, what in _OTHER_FORMS:
+        if data.startswith(mark):
+            raise AnnotationError(f"{path}: is {what}")
+    try:
+        text = data.decode(_encoding(data))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        value = data[error.start : error.start + 1]
+        raise AnnotationError(f"{path}, line {line}: {value!r} is not UTF-8; save the list as UTF-8") from None
+    if text.lstrip().startswith(("{", "[{", "[\n", "[\r\n", '["')) or path.suffix.lower() in (".json", ".jsonl"):
+        raise AnnotationError(
+            f"{path}: is JSON, which is not read; write a CSV file with the columns path, label, split"
+        )
+    return text
+
+
+def _encoding(data: bytes) -> str:
+    """By the byte order mark, or by which byte of the first character is zero: UTF-8 has none."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding
+    if len(data) >= 4 and data[1] == 0 and data[0] != 0:
+        return "utf-16-le"
+    if len(data) >= 4 and data[0] == 0 and data[1] != 0:
+        return "utf-16-be"
+    return "utf-8"
