@@ -90,6 +90,8 @@ def _part(shards: list[ShardFile], first: int, hashes: int) -> pa.Table:
         "duration_s": np.full(count, 10.0),
         "content_sha256": [digests[start : start + 64] for start in range(0, len(digests), 64)],
         "source": [f"train/some class name/{number}_000010_000020.mp4" for number in numbers],
+        "variable_rate": np.zeros(count, dtype=bool),
+        "pixel_aspect": np.ones(count),
         "frame_hashes": pa.ListArray.from_arrays(
             np.arange(count + 1, dtype=np.int32) * hashes,
             np.frombuffer(random.bytes(8 * hashes * count), dtype=np.uint64),

@@ -10,8 +10,6 @@ import pyarrow.parquet as pq
 
 from datamodules.aside import write_aside
 from datamodules.manifest import (
-    FORMAT,
-    FORMAT_WITH_CAPTIONS,
     MANIFEST_NAME,
     Manifest,
     Rendition,
@@ -41,6 +39,8 @@ INDEX_SCHEMA = pa.schema(
         ("duration_s", pa.float64()),
         ("content_sha256", pa.string()),
         ("source", pa.string()),
+        ("variable_rate", pa.bool_()),
+        ("pixel_aspect", pa.float64()),
         ("frame_hashes", pa.list_(pa.uint64())),
     ]
 )
@@ -117,7 +117,6 @@ def write_dataset(
         fold_counts=_count_folds(rows, classes, folds),
         renditions=list(renditions),
         rendition_of=rendition_of,
-        format_version=FORMAT_WITH_CAPTIONS if any(row.description.captions for row in rows) else FORMAT,
     )
     _write_index(root, rows, labels, manifest.identity)
     write_manifest(root, manifest)
@@ -170,17 +169,8 @@ def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
         raise ShardFormatError(f"{root}: no {INDEX_NAME} beside {MANIFEST_NAME}; run pack again") from None
     except (OSError, pa.ArrowException) as error:
         raise ShardFormatError(f"{path}: damaged ({str(error).splitlines()[0]}); run pack again") from None
-    table = with_frame_hashes(table)
     check_index_schema(table.schema, manifest, str(path))
     return table
-
-
-def with_frame_hashes(table: pa.Table) -> pa.Table:
-    """The table of an index with empty frame hashes where it was packed before there were any."""
-    if "frame_hashes" in table.schema.names:
-        return table
-    empty = pa.array([[]] * table.num_rows, INDEX_SCHEMA.field("frame_hashes").type)
-    return table.add_column(min(len(INDEX_SCHEMA) - 1, table.num_columns), "frame_hashes", empty)
 
 
 def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> None:

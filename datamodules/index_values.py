@@ -16,6 +16,8 @@ from datamodules.mapped_index import MappedIndex
 from datamodules.open_shards import OpenShards
 from datamodules.remote_shards import RemoteShards
 
+_NUMBERS = (pa.int32(), pa.int64(), pa.float64(), pa.bool_())  # of the index's columns, those that become arrays
+
 
 class VideoEntry(NamedTuple):
     """A row of the index: `label` is the position in `DatasetIndex.classes`, the rest as in `VideoDescription`.
@@ -38,6 +40,8 @@ class VideoEntry(NamedTuple):
     duration_s: float
     content_sha256: str
     source: str
+    variable_rate: bool
+    pixel_aspect: float
 
 
 class IndexValues:
@@ -65,7 +69,7 @@ class IndexValues:
         column = self._frame_hashes() if name == "frame_hashes" else self._mapped.table.column(name)
         taken = column.take(pa.array(np.asarray(rows, dtype=np.int64)))
         self._mapped.release()
-        if pa.types.is_integer(taken.type) or pa.types.is_floating(taken.type):
+        if taken.type in _NUMBERS:
             numbers: np.ndarray = taken.to_numpy()
             return numbers
         values: list[Any] = taken.to_pylist()

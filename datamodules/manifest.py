@@ -9,13 +9,12 @@ from typing import Any
 from datamodules.aside import write_aside
 
 MANIFEST_NAME = "dataset.json"
-FORMAT = 1
-FORMAT_WITH_CAPTIONS = 2  # index.parquet has a column more, which code that knows 1 alone takes for damage
+FORMAT = 3  # of dataset.json, index.parquet and the videos' descriptions together
 _OPTIONAL = ("fold_counts", "renditions", "rendition_of")  # written only where there is something to say
 
 
 class ShardFormatError(ValueError):
-    """A packed dataset is missing, damaged or newer than this code; the message names the file and the fix."""
+    """A packed dataset is missing, damaged or not of this code's format; the message names the file and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Manifest:
         fold_counts: Counts by fold, then by split of that fold; empty where the dataset has fixed splits.
         renditions: All renditions of these videos, the largest, which is here, first; empty where there is one.
         rendition_of: In a smaller rendition the identity of the largest, else empty.
-        format_version: Of this file: `FORMAT`, or `FORMAT_WITH_CAPTIONS` where a video has captions.
+        format_version: `FORMAT`: datasets of another are refused.
     """
 
     name: str
@@ -116,8 +115,8 @@ def read_manifest(root: Path) -> Manifest:
     """Read and check root/dataset.json.
 
     Raises:
-        ShardFormatError: The folder or file is not there, is not JSON, lacks a field, has one of another type, or was
-            written by a newer version.
+        ShardFormatError: The folder or file is not there, is not JSON, lacks a field, has one of another type, or is of
+            a newer or an older format.
     """
     path = root / MANIFEST_NAME
     if not root.is_dir():
@@ -141,11 +140,9 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
     if not isinstance(content, dict):
         raise ShardFormatError(f"{path}: must hold a JSON object; pack the dataset again")
     version = _field(content, "format_version", int, path)
-    if version > FORMAT_WITH_CAPTIONS:
-        raise ShardFormatError(
-            f"{path}: format_version {version} is newer than this code's {FORMAT_WITH_CAPTIONS}; update "
-            "action-recognition-pipeline"
-        )
+    if version != FORMAT:
+        age, fix = ("newer", "update action-recognition-pipeline") if version > FORMAT else ("older", "pack it again")
+        raise ShardFormatError(f"{path}: format_version {version} is {age} than this code's {FORMAT}; {fix}")
     manifest = Manifest(
         name=_field(content, "name", str, path),
         classes=_names(content, "classes", path),

@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.aside import write_aside
-from datamodules.index_table import INDEX_NAME, check_index_schema, with_frame_hashes
+from datamodules.index_table import INDEX_NAME, check_index_schema
 from datamodules.manifest import Manifest, ShardFormatError
 from datamodules.mapped_rows import map_rows, release_pages
 
@@ -201,7 +201,7 @@ def _convert(parquet: Path, target: Path, manifest: Manifest, where: str) -> Non
     began = time.monotonic()
     try:
         file = pq.ParquetFile(parquet, memory_map=True)
-        schema = with_frame_hashes(file.schema_arrow.empty_table()).schema
+        schema = file.schema_arrow
         check_index_schema(schema, manifest, where)
         schema = schema.remove(schema.get_field_index(_LEFT_OUT))
         with write_aside(target) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
@@ -219,7 +219,6 @@ def _read_whole(manifest: Manifest, fetch: Callable[[Path], Path], where: str) -
             table = pq.read_table(fetch(Path(scratch)), partitioning=None)
         except (OSError, pa.ArrowException) as error:
             raise ShardFormatError(f"{where}: damaged ({str(error).splitlines()[0]}); run pack again") from None
-    table = with_frame_hashes(table)
     check_index_schema(table.schema, manifest, where)
     return table.drop_columns([_LEFT_OUT])
 

@@ -180,6 +180,8 @@ def as_row(sample: Sample, facts: VideoFacts, shard: str) -> ShardRow:
         duration_s=info.duration_s,
         content_sha256=facts.content_sha256,
         source=f"{shard}/{sample.member}",
+        variable_rate=info.variable_rate,
+        pixel_aspect=info.pixel_aspect,
         captions=sample.captions,
     )
     return ShardRow(sample.key, shard, sample.offset, sample.size, description)

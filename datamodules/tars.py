@@ -36,12 +36,15 @@ class VideoDescription(NamedTuple):
         fold_splits: The video's split in each fold, or empty.
         group: The source video; never divided between splits.
         num_frames: Frames as stored.
-        fps: Frames a second as stored.
+        fps: Frames a second as stored, on average where the rate is variable.
         width: In pixels, as stored, rotation applied.
         height: In pixels, as stored, rotation applied.
         duration_s: As stored, in seconds.
         content_sha256: Of the stored video bytes.
         source: Path of the original, relative to the folder of the videos.
+        variable_rate: The frames as stored are not evenly spaced: the video itself says when each is shown
+            (`datamodules.decoding.read_frame_times`).
+        pixel_aspect: Width of a pixel through its height, as stored; 1.0 is square.
         frame_hashes: 64 bits a frame, at even times, to find the same content again (`datamodules.frame_hashes`); ()
             where they were not computed.
         captions: Sentences that tell what is to be seen, each without leading, double or trailing blanks; in the json
@@ -59,6 +62,8 @@ class VideoDescription(NamedTuple):
     duration_s: float
     content_sha256: str
     source: str
+    variable_rate: bool = False
+    pixel_aspect: float = 1.0
     frame_hashes: tuple[int, ...] = ()
     captions: tuple[str, ...] = ()
 
@@ -242,7 +247,9 @@ def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription
             duration_s=float(content["duration_s"]),
             content_sha256=str(content["content_sha256"]),
             source=str(content["source"]),
-            frame_hashes=tuple(int(value) for value in content.get("frame_hashes", ())),
+            variable_rate=bool(content["variable_rate"]),
+            pixel_aspect=float(content["pixel_aspect"]),
+            frame_hashes=tuple(int(value) for value in content["frame_hashes"]),
             captions=as_captions(content.get("caption")),
         )
     except (ValueError, KeyError, TypeError) as error:

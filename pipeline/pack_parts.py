@@ -188,6 +188,8 @@ def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: Pa
         duration_s=video.info.duration_s,
         content_sha256=hashlib.sha256(video.data).hexdigest(),
         source=source_name(record, settings),
+        variable_rate=video.info.variable_rate,
+        pixel_aspect=video.info.pixel_aspect,
         frame_hashes=video.frame_hashes,
         captions=record.captions,
     )

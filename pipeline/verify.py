@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -250,12 +250,19 @@ def _compare(row: dict[str, Any], facts: CheckedVideo | Exception, root: Path) -
     info = facts.info
     if info is None:  # quarantined
         return "", ""
-    seen = (info.num_frames, info.width, info.height)
-    said = (row["num_frames"], row["width"], row["height"])
-    if seen != said or not math.isclose(info.fps, row["fps"], rel_tol=0.01):
-        told = "{} frames of {}x{} at {:g} fps"
-        return f"has {told.format(*seen, info.fps)}, index.parquet says {told.format(*said, row['fps'])}", reindex(root)
+    seen, said = (info._asdict(), row)
+    same = all(seen[name] == said[name] for name in ("num_frames", "width", "height", "variable_rate"))
+    if not same or not all(math.isclose(seen[name], said[name], rel_tol=0.01) for name in ("fps", "pixel_aspect")):
+        return f"has {_in_words(seen)}, index.parquet says {_in_words(said)}", reindex(root)
     return "", ""
+
+
+def _in_words(video: Mapping[str, Any]) -> str:
+    """What a video is, by the fields of `VideoInfo` or the columns of the index."""
+    text = f"{video['num_frames']} frames of {video['width']}x{video['height']} at {video['fps']:g} fps"
+    text += " on average" if video["variable_rate"] else ""
+    aspect = float(video["pixel_aspect"])
+    return text if math.isclose(aspect, 1.0, rel_tol=0.01) else f"{text}, pixel aspect {aspect:.4g}"
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

@@ -16,6 +16,7 @@ from datamodules.tars import is_header_of, is_video_of, iterate_members
 
 COPY = "copy it here again, or run the same pack command again: it packs anew what does not match"
 MANY = 5  # rows named in one finding
+_POSITIVE = ("video_size", "num_frames", "fps", "width", "height", "duration_s", "pixel_aspect")
 NO_ROWS = pa.array([], pa.int64())
 
 
@@ -64,10 +65,7 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Finding
         if found != said:
             findings.append(Finding("index.parquet", f"has {found} {what}, {MANIFEST_NAME} says {said}", reindex(root)))
 
-    numbers = {
-        name: table.column(name).to_numpy()
-        for name in ("label", "video_offset", "video_size", "num_frames", "fps", "width", "height", "duration_s")
-    }
+    numbers = {name: table.column(name).to_numpy() for name in ("label", "video_offset", *_POSITIVE)}
     keys = table.column("key").to_pylist()
     shards, splits = table.column("shard").to_pylist(), table.column("split").to_pylist()
     folds = table.column("fold_splits").to_pylist()
@@ -82,8 +80,8 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Finding
     other = [of_shard not in (split, *mixed) for of_shard, split in zip(wanted, splits, strict=True)]
     add(np.array(other, bool), "have another split than their shard")
     add(np.array([len(of) != len(manifest.folds) for of in folds], bool), f"do not have {len(manifest.folds)} folds")
-    positive = [numbers[name] > 0 for name in ("video_size", "num_frames", "fps", "width", "height", "duration_s")]
-    add(~np.logical_and.reduce(positive), "have no size, frames, rate or duration")
+    positive = [(numbers[name] > 0) & np.isfinite(numbers[name]) for name in _POSITIVE]
+    add(~np.logical_and.reduce(positive), "have no size, frames, rate, duration or pixel aspect")
     add(
         _bad_ranges(manifest, shards, numbers["video_offset"], numbers["video_size"]),
         "lie outside of their shard or overlap",

@@ -9,7 +9,7 @@ from datamodules.manifest import MANIFEST_NAME, Manifest, Rendition
 from pipeline.verify_checks import COPY, MANY, Finding
 
 # What all renditions have in common, row for row; their bytes, sizes and hashes are their own.
-_SHARED = ("key", "split", "fold_splits", "group", "label", "shard", "num_frames", "fps", "source")
+_SHARED = ("key", "split", "fold_splits", "group", "label", "shard", "num_frames", "fps", "variable_rate", "source")
 
 
 def check_rendition(

@@ -12,7 +12,7 @@ import torch
 
 from datamodules.annotations import AnnotationError, read_csv
 from datamodules.captions import as_captions
-from datamodules.manifest import FORMAT, FORMAT_WITH_CAPTIONS, read_manifest
+from datamodules.manifest import FORMAT, read_manifest
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
 from pipeline.index import index
@@ -69,7 +69,7 @@ def test_packing_keeps_captions_in_json_and_index(told: Path) -> None:
         assert described.captions(rows["walk_0"]) == ["a man walks", "somebody is walking"]
         assert described.captions(rows["walk_2"]) == ["walk"]  # the name of its class
     assert opened.column("captions", [rows["walk_2"], rows["run_1"]]) == [[], ["a dog, running"]]
-    assert read_manifest(told).format_version == FORMAT_WITH_CAPTIONS
+    assert read_manifest(told).format_version == FORMAT
     verify(told, full=True)
 
 

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from datamodules.aside import remove_partial_files, write_aside
@@ -100,20 +99,33 @@ def test_rows_come_back_from_the_tar_alone(tmp_path: Path) -> None:
         assert stored == VIDEOS[row.key]
 
 
-def test_a_dataset_packed_before_there_were_frame_hashes_opens(root: Path) -> None:
-    table = pq.read_table(root / "index.parquet")
-    pq.write_table(table.drop_columns(["frame_hashes"]), root / "index.parquet")
-    index = DatasetIndex.open(root)
-    assert index.column("frame_hashes", [0, 5]) == [[], []]
-    assert index.entry(0).key == "video-0"
-    described = describe(0, b"", "train")._asdict()
-    del described["frame_hashes"]
-    with (root / "old.tar").open("wb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, content in (("a.json", json.dumps(described).encode()), ("a.mp4", b"video")):
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    assert index_shard(root / "old.tar")[0].description.frame_hashes == ()
+def test_a_tar_of_an_older_format_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    for name in ("variable_rate", "pixel_aspect", "frame_hashes"):
+        described = describe(0, b"", "train")._asdict()
+        del described[name]
+        with tarfile.open(tmp_path / "old.tar", mode="w") as tar:
+            for member_name, content in (("a.json", json.dumps(described).encode()), ("a.mp4", b"video")):
+                member = tarfile.TarInfo(member_name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        with pytest.raises(ShardFormatError, match=f"'{name}'.*pack the dataset again"):
+            index_shard(tmp_path / "old.tar")
+
+
+def test_variable_rates_and_pixel_aspects_are_in_tar_and_index(tmp_path: Path) -> None:
+    said = describe(0, VIDEOS["video-0"], "test")._replace(variable_rate=True, pixel_aspect=16 / 11)
+    with open_shard_writer(tmp_path / "one.tar") as writer:
+        writer.write("a", VIDEOS["video-0"], said)
+        writer.write("b", VIDEOS["video-1"], describe(1, VIDEOS["video-1"], "test"))
+    rows = index_shard(tmp_path / "one.tar")
+    assert [row.description.variable_rate for row in rows] == [True, False]
+    assert [row.description.pixel_aspect for row in rows] == [16 / 11, 1.0]
+    shard = ShardFile("one.tar", "test", 2, (tmp_path / "one.tar").stat().st_size, "")
+    write_dataset(tmp_path, "tiny", rows, [shard], CLASSES, [], {}, {})
+    index = DatasetIndex.open(tmp_path)
+    assert [index.entry(row)[-2:] for row in (0, 1)] == [(True, 16 / 11), (False, 1.0)]
+    assert np.array_equal(index.column("variable_rate", [1, 0]), [False, True])
+    assert np.array_equal(index.column("pixel_aspect", [1, 0]), [1.0, 16 / 11])
 
 
 def test_frame_hashes_are_no_part_of_the_identity(tmp_path: Path) -> None:
@@ -330,7 +342,8 @@ def test_missing_and_damaged_parts_say_what_to_do(root: Path, tmp_path: Path) ->
     manifest = json.loads((root / "dataset.json").read_text())
     check(root / "dataset.json", b"{", "JSON")
     check(root / "dataset.json", b"[]", "JSON object")
-    check(root / "dataset.json", json.dumps(manifest | {"format_version": 3}).encode(), "newer")
+    check(root / "dataset.json", json.dumps(manifest | {"format_version": 4}).encode(), "newer.* 3; update")
+    check(root / "dataset.json", json.dumps(manifest | {"format_version": 2}).encode(), "older.* 3; pack it")
     for name in manifest:
         without = {key: value for key, value in manifest.items() if key != name}
         check(root / "dataset.json", json.dumps(without).encode(), f"'{name}' is missing")

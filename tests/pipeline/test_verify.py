@@ -147,7 +147,8 @@ def test_an_index_that_points_elsewhere(data: Path, look: Callable[..., str]) ->
         ("split", "val", "1 videos have another split than their shard"),
         ("fold_splits", ["test"], "1 videos do not have 3 folds"),
         ("video_size", 10**9, "videos lie outside of their shard or overlap"),
-        ("num_frames", 0, "1 videos have no size, frames, rate or duration"),
+        ("num_frames", 0, "1 videos have no size, frames, rate, duration or pixel aspect"),
+        ("pixel_aspect", float("inf"), "1 videos have no size, frames, rate, duration or pixel aspect"),
         ("content_sha256", "0" * 64, "as identity"),
     ],
 )
@@ -183,6 +184,19 @@ def test_consistent_lies_are_found_by_the_tar(data: Path, look: Callable[..., st
     text = look("--full")
     assert "its group in index.parquet is not as in the tar" in text
     assert "has 10 frames of 48x32 at 10 fps, index.parquet says 11 frames" in text
+
+
+def test_another_rate_or_pixel_shape_than_the_videos_is_found(data: Path, look: Callable[..., str]) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[0]["variable_rate"] = True
+        rows[1]["pixel_aspect"] = 16 / 11
+
+    change_index(data, change)
+    assert look() == ""
+    text = look("--full")
+    assert "its variable_rate in index.parquet is not as in the tar" in text
+    assert "has 10 frames of 48x32 at 10 fps, index.parquet says 10 frames of 48x32 at 10 fps on average\n" in text
+    assert "index.parquet says 10 frames of 48x32 at 10 fps, pixel aspect 1.455\n" in text
 
 
 def test_a_manifest_of_other_counts(data: Path, look: Callable[..., str]) -> None:
