@@ -50,7 +50,8 @@ class ClipBatch(NamedTuple):
         labels: int64 (B,), class indices in [0, K).
         keys: the B keys of the videos, unique within a dataset.
         rows: int64 (B,), the rows of the videos in the dataset's index.
-        clip_times: float64 (N, 2), start and end of each clip in its video, in seconds.
+        clip_times: float64 (N, 2), start and end of each clip in its video, in seconds: from when its earliest frame
+            begins to be shown to when its latest one ends, also where the video's rate is variable.
         num_skipped: videos planned for this batch that could not be decoded and are missing from it, in training and in
             tests that allow it.
         pixel_format: `rgb`; or `i420`, planar YUV 4:2:0 at half the bytes, where `clips` is uint8 (N, T, 3h, 2w) as

@@ -12,110 +12,116 @@ clips of 3 frames with interval 2 (span 5):
     segments:                     one of 0..2, of 3..5 and of 6..9; in tests, num_clips=1: [1 5 8]
     a video of 4 frames, loop:    [0 2 0]                        (4 is read as 4 mod 4)
                     repeat_last:  [0 2 3]
+
+Where frames are not evenly spaced and clips are taken at a rate, `times` says when each frame is shown, and the k-th
+frame of a clip is the one shown k / fps seconds after the clip's start. By hand, 5 frames shown at 0, 1, 2, 6 and 8 s,
+the last until 10 s (0.5 frames a second on average), clips of 3 frames at 0.5 a second, 2 s apart:
+
+    uniform_clips, num_clips=2:   [0 2 2]  [2 3 4]               at 0, 2, 4 s and at 4, 6, 8 s
+    dense_clips, step=2:          [0 2 2]  [2 2 3]               from frame 2 on: at 2, 4, 6 s; from frame 4: too long
+    whole_video, max_frames=9:    [0 2 2 3 4]                    at 0, 2, 4, 6, 8 s
+    random_clips                                                 from any time in [0, 6) s, each equally likely
+    without `times`, uniform:     [0 1 2]  [2 3 4]               as if all frames were 2 s long
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
-ShortVideos = Literal["loop", "repeat_last", "error"]
+from datamodules.clip_shape import ClipShape, Integers, Seconds, ShortVideos, floor_places
+
+__all__ = [
+    "ClipSampler",
+    "ClipShape",
+    "Integers",
+    "Method",
+    "Seconds",
+    "ShortVideos",
+    "clips_by_second",
+    "dense_clips",
+    "random_clips",
+    "segment_clips",
+    "uniform_clips",
+    "whole_video",
+]
+
 Method = Literal["random", "uniform", "dense", "whole"]
 
 
-@dataclass(frozen=True)
-class ClipShape:
-    """What a clip is, in source frames or in time.
-
-    Attributes:
-        num_frames: frames of a clip, T.
-        frame_interval: source frames from one frame of the clip to the next, where `fps` is None.
-        fps: frames a second of video time; the nearest earlier source frame is taken.
-        short_videos: what to do where the video is shorter than the span: `loop` starts again from its first frame,
-            `repeat_last` holds its last frame, `error` raises ValueError.
-        segments: a clip is one frame of each of `num_frames` equal parts of the video, instead of neighbors
-            (TSN, Wang et al. 2016, section 3.1, with snippets of one frame). `frame_interval` and `fps` then mean
-            nothing, and a video with fewer frames than parts shows some twice, in order.
-    """
-
-    num_frames: int
-    frame_interval: int = 1
-    fps: float | None = None
-    short_videos: ShortVideos = "loop"
-    segments: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("num_frames", "frame_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        if self.fps is not None and self.fps <= 0:
-            raise ValueError(f"fps={self.fps}: must be above 0")
-
-    def interval(self, video_fps: float) -> float:
-        """Source frames from one frame of a clip to the next."""
-        return self.frame_interval if self.fps is None else video_fps / self.fps
-
-    def offsets(self, video_fps: float) -> Integers:
-        """Frames of a clip counted from its first one: int64 (T,)."""
-        return _floor(np.arange(self.num_frames) * self.interval(video_fps))
-
-    def span(self, video_fps: float) -> int:
-        """Source frames from the first to the last frame of a clip, both counted."""
-        return int(self.offsets(video_fps)[-1]) + 1
-
-    def _at(self, starts: Integers, video_frames: int, video_fps: float) -> Integers:
-        """Frame numbers of the clips that begin at `starts`: int64 (N, T), in [0, video_frames)."""
-        indices: Integers = starts[:, None] + self.offsets(video_fps)[None, :]
-        if self.short_videos == "loop":
-            return np.mod(indices, video_frames)
-        if self.short_videos == "error" and indices.max(initial=0) >= video_frames:
-            raise ValueError(
-                f"the video has {video_frames} frames, a clip spans {self.span(video_fps)}: "
-                "use shorter clips, or short_videos='loop' or 'repeat_last'"
-            )
-        return np.minimum(indices, video_frames - 1)
-
-
 def random_clips(
-    shape: ClipShape, video_frames: int, video_fps: float, generator: np.random.Generator, num_clips: int = 1
+    shape: ClipShape,
+    video_frames: int,
+    video_fps: float,
+    generator: np.random.Generator,
+    num_clips: int = 1,
+    times: Seconds | None = None,
 ) -> Integers:
     """Clips that start anywhere they fit, each place equally likely, independent of each other (training).
+
+    Args:
+        shape: a clip.
+        video_frames: F, frames of the video.
+        video_fps: frames a second, on average.
+        generator: where the places come from.
+        num_clips: clips to take.
+        times: float64 (F,), when each frame is shown, in seconds from the first, ascending; None for evenly. Clips that
+            are taken by frame number (`fps` None) do not depend on them.
 
     Returns:
         int64 (num_clips, T) frame numbers in [0, video_frames).
     """
+    video = shape.in_time(times, video_frames, video_fps)
+    if video is not None:
+        return shape.shown(generator.random(num_clips) * max(0.0, video.end - shape.seconds), video)
     last_start = max(0, video_frames - shape.span(video_fps))
-    return shape._at(generator.integers(0, last_start + 1, size=num_clips), video_frames, video_fps)
+    return shape.at(generator.integers(0, last_start + 1, size=num_clips), video_frames, video_fps)
 
 
-def uniform_clips(shape: ClipShape, video_frames: int, video_fps: float, num_clips: int = 1) -> Integers:
+def uniform_clips(
+    shape: ClipShape, video_frames: int, video_fps: float, num_clips: int = 1, times: Seconds | None = None
+) -> Integers:
     """Clips spread evenly from the first frame to the last; one alone is taken from the middle (testing).
+
+    With `times` (see `random_clips`) they are spread evenly over the video's time.
 
     Returns:
         int64 (num_clips, T) frame numbers in [0, video_frames).
     """
     if num_clips < 1:
         raise ValueError(f"num_clips={num_clips}: must be at least 1")
-    last_start = max(0, video_frames - shape.span(video_fps))
     places = np.linspace(0, 1, num_clips) if num_clips > 1 else np.array([0.5])
-    return shape._at(_floor(places * last_start), video_frames, video_fps)
+    video = shape.in_time(times, video_frames, video_fps)
+    if video is not None:
+        assert shape.fps is not None
+        last_frame_s = min(video.mean_frame_s, 1 / shape.fps)
+        return shape.shown(places * max(0.0, video.end - shape.seconds - last_frame_s), video)
+    last_start = max(0, video_frames - shape.span(video_fps))
+    return shape.at(floor_places(places * last_start), video_frames, video_fps)
 
 
-def dense_clips(shape: ClipShape, video_frames: int, video_fps: float, step: int) -> Integers:
+def dense_clips(
+    shape: ClipShape, video_frames: int, video_fps: float, step: int, times: Seconds | None = None
+) -> Integers:
     """All clips that fit, `step` source frames apart, at least one (feature export).
 
-    C3D exports 16-frame clips with step 8 (Tran et al. 2015, section 4).
+    C3D exports 16-frame clips with step 8 (Tran et al. 2015, section 4). With `times` (see `random_clips`) a clip fits
+    where its last frame comes before the video ends.
 
     Returns:
         int64 (N, T) frame numbers in [0, video_frames).
     """
     if step < 1:
         raise ValueError(f"step={step}: must be at least 1")
+    video = shape.in_time(times, video_frames, video_fps)
+    if video is not None:
+        starts = video.starts_of(np.arange(0, video_frames, step))
+        fitting = video.fits(starts, shape.seconds)
+        fitting[0] = True
+        return shape.shown(starts[fitting], video)
     last_start = max(0, video_frames - shape.span(video_fps))
-    return shape._at(np.arange(0, last_start + 1, step), video_frames, video_fps)
+    return shape.at(np.arange(0, last_start + 1, step), video_frames, video_fps)
 
 
 def clips_by_second(shape: ClipShape, video_frames: int, video_fps: float) -> Integers:
@@ -127,30 +133,37 @@ def clips_by_second(shape: ClipShape, video_frames: int, video_fps: float) -> In
     seconds = max(1, math.ceil(video_frames / video_fps - 1e-6))
     middles = np.minimum((np.arange(seconds) + 0.5) * video_fps, video_frames)
     last_start = max(0, video_frames - shape.span(video_fps))
-    starts = np.clip(_floor(middles - shape.span(video_fps) / 2), 0, last_start)
-    return shape._at(starts, video_frames, video_fps)
+    starts = np.clip(floor_places(middles - shape.span(video_fps) / 2), 0, last_start)
+    return shape.at(starts, video_frames, video_fps)
 
 
-def whole_video(shape: ClipShape, video_frames: int, video_fps: float, max_frames: int) -> Integers:
+def whole_video(
+    shape: ClipShape, video_frames: int, video_fps: float, max_frames: int, times: Seconds | None = None
+) -> Integers:
     """All of a video as one clip, for networks that take any number of frames (tests and feature export).
 
     A video with more frames at the shape's interval or rate than `max_frames`, which bounds memory, gives the fewest
     clips of one length, spread evenly, that show all of it. A video with fewer than `num_frames` gives one clip of
-    `num_frames`, made by `short_videos`.
+    `num_frames`, made by `short_videos`. `times` are as in `random_clips`.
 
     Returns:
         int64 (N, T) frame numbers in [0, video_frames); T is the video's own, from `num_frames` to `max_frames`.
     """
     if max_frames < shape.num_frames:
         raise ValueError(f"max_frames={max_frames}: must be at least num_frames={shape.num_frames}")
-    count = math.ceil((video_frames - 1e-6) / shape.interval(video_fps))  # frames k with k * interval < video_frames
+    video = shape.in_time(times, video_frames, video_fps)
+    length_in_frames = video_frames if video is None else video.end * video_fps
+    count = math.ceil((length_in_frames - 1e-6) / shape.interval(video_fps))  # frames k with k * interval before it
     if count <= shape.num_frames:
-        return shape._at(np.zeros(1, dtype=np.int64), video_frames, video_fps)
+        first = np.zeros(1, dtype=np.int64)
+        return shape.at(first, video_frames, video_fps) if video is None else shape.shown(first, video)
     num_clips = -(-count // max_frames)
     length = max(shape.num_frames, -(-count // num_clips))
-    starts = _floor(np.linspace(0, count - length, num_clips))
+    starts = floor_places(np.linspace(0, count - length, num_clips))
     places = starts[:, None] + np.arange(length)[None, :]
-    return np.minimum(_floor(places * shape.interval(video_fps)), video_frames - 1)
+    if video is not None:
+        return video.shown(places / shape.fps)
+    return np.minimum(floor_places(places * shape.interval(video_fps)), video_frames - 1)
 
 
 def segment_clips(
@@ -178,7 +191,7 @@ def segment_clips(
     else:
         places = generator.random((num_clips, shape.num_frames))
     parts = np.arange(shape.num_frames)[None, :]
-    return np.minimum(_floor((parts + places) * (video_frames / shape.num_frames)), video_frames - 1)
+    return np.minimum(floor_places((parts + places) * (video_frames / shape.num_frames)), video_frames - 1)
 
 
 @dataclass(frozen=True)
@@ -201,28 +214,38 @@ class ClipSampler:
     still: bool = False
     max_frames: int = 512
 
-    def __call__(self, video_frames: int, video_fps: float, generator: np.random.Generator) -> Integers:
-        """Frame numbers of one video's clips: int64 (N, T) in [0, video_frames)."""
-        clips = self._clips(video_frames, video_fps, generator)
+    @property
+    def by_time(self) -> bool:
+        """Whether it matters when frames are shown, beside their order."""
+        return self.shape.fps is not None and (self.method == "whole" or not self.shape.segments)
+
+    def __call__(
+        self, video_frames: int, video_fps: float, generator: np.random.Generator, times: Seconds | None = None
+    ) -> Integers:
+        """Frame numbers of one video's clips: int64 (N, T) in [0, video_frames).
+
+        Args:
+            video_frames: F, frames of the video.
+            video_fps: frames a second, on average.
+            generator: of what is random.
+            times: float64 (F,), when each frame is shown, in seconds from the first, ascending; None for evenly.
+        """
+        clips = self._clips(video_frames, video_fps, generator, times)
         if self.still:
             middle = clips.shape[1] // 2
             clips = np.repeat(clips[:, middle : middle + 1], clips.shape[1], axis=1)
         return clips
 
-    def _clips(self, video_frames: int, video_fps: float, generator: np.random.Generator) -> Integers:
+    def _clips(
+        self, video_frames: int, video_fps: float, generator: np.random.Generator, times: Seconds | None
+    ) -> Integers:
         if self.method == "whole":
-            return whole_video(self.shape, video_frames, video_fps, self.max_frames)
+            return whole_video(self.shape, video_frames, video_fps, self.max_frames, times)
         if self.shape.segments:
             chosen = generator if self.method == "random" else None
             return segment_clips(self.shape, video_frames, chosen, self.num_clips)
         if self.method == "random":
-            return random_clips(self.shape, video_frames, video_fps, generator, self.num_clips)
+            return random_clips(self.shape, video_frames, video_fps, generator, self.num_clips, times)
         if self.method == "uniform":
-            return uniform_clips(self.shape, video_frames, video_fps, self.num_clips)
-        return dense_clips(self.shape, video_frames, video_fps, self.step)
-
-
-def _floor(places: NDArray[np.floating[Any]]) -> Integers:
-    # A hair above, so that 30 / 10 * 3 = 8.999... still means 9.
-    rounded: Integers = np.floor(places + 1e-6).astype(np.int64)
-    return rounded
+            return uniform_clips(self.shape, video_frames, video_fps, self.num_clips, times)
+        return dense_clips(self.shape, video_frames, video_fps, self.step, times)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Window
-from datamodules.clips import ClipSampler, Integers
+from datamodules.clips import ClipSampler, Integers, Seconds
 from datamodules.cutting import OtherFramesError, decode_planes, decode_windows
-from datamodules.decoding import decode_frames
+from datamodules.decoding import DecodeError, decode_frames, read_frame_times
+from datamodules.frame_times import span_of
 from datamodules.planar import Pixels, box_of
 from datamodules.shards import VideoEntry
 from datamodules.transforms import EvalTransform, TrainTransform
@@ -27,7 +28,7 @@ class View(NamedTuple):
     Attributes:
         clip: uint8 (T, H, W, C), or in planes (T, 3h, 2w).
         frame_numbers: int64 (T,).
-        times: seconds of its start and end.
+        times: seconds from when its earliest frame begins to be shown to when its latest one ends.
         window: what it shows.
         seed: of what is done to it on the device, or None.
         colors: what planes are converted with, or none.
@@ -91,7 +92,8 @@ class ViewMaker:
             OtherFramesError: planes are wanted, and it cannot be cut in planes.
         """
         generator = np.random.default_rng(key)
-        frame_numbers = self.sampler(entry.num_frames, entry.fps, generator)
+        times = times_of(entry, data)
+        frame_numbers = self.sampler(entry.num_frames, entry.fps, generator, times)
         video = _Video(data, entry, frame_numbers, generator, slots)
         if self.pixels == "i420":
             cut = self._cut_planes(video)
@@ -106,7 +108,7 @@ class ViewMaker:
             View(
                 clip,
                 numbers,
-                (numbers.min() / entry.fps, (numbers.max() + 1) / entry.fps),
+                span_of(int(numbers.min()), int(numbers.max()), entry.fps, times),
                 window,
                 _view_seed(key, view) if training else None,
                 colors,
@@ -174,6 +176,27 @@ class ViewMaker:
             if video.slots is not None:
                 video.slots[view].copy_(cut[-1].clip)
         return cut
+
+
+def times_of(entry: VideoEntry, data: bytes) -> Seconds | None:
+    """When each frame of a video is shown, where the index says that they are not evenly spaced.
+
+    Args:
+        entry: the video's row of the index.
+        data: its bytes; looked into only where the rate is variable.
+
+    Returns:
+        float64 (F,), seconds from the first frame, ascending; None for evenly spaced frames.
+
+    Raises:
+        DecodeError: the video cannot be read, or does not have the frames that the index says.
+    """
+    if not entry.variable_rate:
+        return None
+    times = read_frame_times(data)
+    if len(times) != entry.num_frames:
+        raise DecodeError(f"it says when {len(times)} frames are shown, and the index has {entry.num_frames} frames")
+    return times
 
 
 def _view_seed(key: list[int], view: int) -> int:

@@ -17,7 +17,10 @@ from pytorch_lightning.cli import LightningArgumentParser
 from datamodules.aside import write_aside
 from datamodules.batch import ClipBatch, Window
 from datamodules.batch_requests import TrainRequests
+from datamodules.clips import Seconds
+from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
+from datamodules.views import times_of
 from pipeline.show_page import ShownClip, ShownStage, ShownVideo, draw_page
 from pipeline.training import TrainingCLI, parser_settings
 from pipeline.words import spell_out
@@ -152,15 +155,24 @@ def _videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num_view
     shown = []
     for video, key in enumerate(batch.keys):
         views = (batch.video_index == video).nonzero().flatten().tolist()
-        fps = data.index.entry(int(batch.rows[video])).fps
+        times = _frame_times(data.index, int(batch.rows[video]))
         chosen = np.linspace(0, len(views) - 1, min(num_views, len(views))).round().astype(int).tolist()
-        clips = [_clip(data, batch, views[number], fps, number, crops) for number in chosen]
+        clips = [_clip(data, batch, views[number], times, number, crops) for number in chosen]
         label = data.class_names[int(batch.labels[video])]
         shown.append(ShownVideo(key, label, clips, len(views) - len(clips)))
     return shown
 
 
-def _clip(data: ShardedVideoDataModule, batch: ClipBatch, view: int, fps: float, number: int, crops: int) -> ShownClip:
+def _frame_times(index: DatasetIndex, row: int) -> Seconds:
+    """When each frame of a video is shown, in seconds: float64 (F,)."""
+    entry = index.entry(row)
+    times = times_of(entry, index.read_video(row)) if entry.variable_rate else None
+    return np.arange(entry.num_frames) / entry.fps if times is None else times
+
+
+def _clip(
+    data: ShardedVideoDataModule, batch: ClipBatch, view: int, times: Seconds, number: int, crops: int
+) -> ShownClip:
     assert batch.frame_numbers is not None, "the reader records them"
     assert batch.windows is not None, "the reader records them"
     frames = batch.clips[view].cpu().numpy()
@@ -170,7 +182,7 @@ def _clip(data: ShardedVideoDataModule, batch: ClipBatch, view: int, fps: float,
     numbers = batch.frame_numbers[view].tolist()
     start, end = batch.clip_times[view].tolist()
     name = f"clip {number // crops + 1}" + (f", crop {number % crops + 1} of {crops}" if crops > 1 else "")
-    return ShownClip(name, np.ascontiguousarray(frames), numbers, [n / fps for n in numbers], (start, end), words)
+    return ShownClip(name, np.ascontiguousarray(frames), numbers, times[numbers].tolist(), (start, end), words)
 
 
 def describe_window(window: Window, size: tuple[int, ...]) -> str:
