@@ -13,6 +13,7 @@ from datamodules.manifest import MANIFEST_NAME, Manifest
 from datamodules.quarantine import Refusal
 from datamodules.tars import ShardRow
 from pipeline.pack_folder import RUN_NAME
+from pipeline.pack_notes import describe_columns
 from pipeline.pack_parts import PARTS_FOLDER
 
 _OUR_NAME = re.compile(r"([A-Za-z0-9_-]+)-[^-]+-\d{6}\.tar")
@@ -94,6 +95,9 @@ def print_index(
         filled = sum(count > 0 for count in counts.classes.values())
         table.add_row(split, str(counts.videos), str(filled), f"{hours:.2f}")
     Console().print(table)
+    said = [row.description for row in rows]
+    for line in describe_columns((one.variable_rate for one in said), (one.pixel_aspect for one in said)):
+        print(line)
     if refused:
         reasons = Counter(refusal.reason for refusal in refused).most_common()
         print(f"left out: {', '.join(f'{reason} {count}' for reason, count in reasons)}")

@@ -29,6 +29,7 @@ def pack(
     crf: int = 23,
     key_frame_interval: int = 16,
     fast_decode: bool = True,
+    square_pixels: bool = False,
     copy: bool = False,
     min_frames: int = 1,
     videos_per_shard: int = 128,
@@ -61,12 +62,15 @@ def pack(
             them, or alphabetical. For mmaction this is the label map; without one, the folders are the classes.
         short_side: pixels of the shorter side; smaller videos keep their size. Several make as many renditions from one
             decoding: the largest in `out`, every other one, say of 128, a dataset of the same videos in out/short128.
-        fps: frames per second; default: each video's own.
+        fps: frames per second: every video shows at each time what its source shows then, which leaves frames out or
+            repeats them. Default: each video's own, and every frame; those of a variable rate at their own times.
         crf: x264's constant rate factor, 0 (lossless) to 51: 6 less double the bytes.
         key_frame_interval: frames from one key frame to the next. A random clip decodes half as many before its start;
             8 make the videos a fifth larger than 16, 4 half as large again.
         fast_decode: leave out what takes H.264 the longest to decode (CABAC, deblocking): clips load up to twice as
             fast, the videos are an eighth larger.
+        square_pixels: scale videos whose pixels are not square, so that they are; default: pixels are kept as stored,
+            with their shape in the file and, as pixel_aspect, in the index.
         copy: store the original bytes, once every frame was decoded, instead of encoding them.
         min_frames: videos with fewer frames are refused.
         videos_per_shard: at most so many videos in a shard.
@@ -100,6 +104,7 @@ def pack(
         crf,
         key_frame_interval,
         fast_decode,
+        square_pixels,
         copy,
         min_frames,
         videos_per_shard,

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from datamodules.shards import ShardRow, VideoDescription, index_shard, open_sha
 from datamodules.tars import file_sha256
 from datamodules.video_files import check_video_file
 from pipeline.killable import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
+from pipeline.pack_notes import Notes, add_notes, notes_as_json, notes_from_json, notes_of
 from pipeline.pack_plan import PackSettings, ShardPart, part_fingerprint, source_name
 from pipeline.pack_sizes import file_size
 
@@ -50,6 +51,7 @@ class PartResult:
         source_bytes: Size of the original files of the videos kept.
         reused: The shard was there already, from an earlier run.
         smaller: The further renditions, in their order; () where every video was refused.
+        notes: What is to be told of the sources of the videos kept.
     """
 
     split: str
@@ -59,6 +61,7 @@ class PartResult:
     source_bytes: int
     reused: bool = False
     smaller: tuple[SmallerShard, ...] = ()
+    notes: Notes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ def _pack(part: ShardPart, settings: PackSettings, report: Report, process: Kill
     paths = [folder / part.shard for folder in settings.folders]
     quarantined = {refusal.key: refusal for refusal in part.quarantined}
     refused: list[Refusal] = []
+    notes: list[Notes] = []
     source_bytes = kept = 0
     with ExitStack() as stack:
         for path in paths:
@@ -133,6 +137,7 @@ def _pack(part: ShardPart, settings: PackSettings, report: Report, process: Kill
                 continue
             for writer, video in zip(writers, result, strict=True):
                 writer.write(record.key, video.data, _describe(record, part.split, video, settings))
+            notes.append(notes_of(record.key, result[0].notes))
             size = file_size(record.path)
             kept, source_bytes = kept + 1, source_bytes + size
             report(Outcome(1, 0, size, stored_bytes=tuple(len(video.data) for video in result)))
@@ -143,7 +148,7 @@ def _pack(part: ShardPart, settings: PackSettings, report: Report, process: Kill
     made = [ShardFile(part.shard, part.split, kept, path.stat().st_size, file_sha256(path)) for path in paths]
     rows = [index_shard(path) for path in paths]
     smaller = tuple(SmallerShard(*one) for one in zip(made[1:], rows[1:], strict=True))
-    return PartResult(part.split, made[0], rows[0], refused, source_bytes, smaller=smaller)
+    return PartResult(part.split, made[0], rows[0], refused, source_bytes, smaller=smaller, notes=add_notes(notes))
 
 
 def _encode(record: VideoRecord, settings: PackSettings, process: KillableProcess) -> list[EncodedVideo] | Refusal:
@@ -205,6 +210,7 @@ def _write_record(part: ShardPart, settings: PackSettings, result: PartResult) -
         "shard": None if result.shard is None else asdict(result.shard),
         "refused": [refusal._asdict() for refusal in result.refused],
         "source_bytes": result.source_bytes,
+        "notes": notes_as_json(result.notes),
     }
     if result.smaller:
         content["smaller"] = [asdict(one.shard) for one in result.smaller]
@@ -220,10 +226,11 @@ def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
         content = json.loads(_record_path(part, settings).read_text(encoding="utf-8"))
         shards = [ShardFile(**shard) for shard in (content["shard"], *content.get("smaller", ())) if shard is not None]
         refused = [Refusal(**refusal) for refusal in content["refused"]]
+        source_bytes, notes = int(content["source_bytes"]), notes_from_json(content["notes"])
         if content["fingerprint"] != part_fingerprint(part, settings) or (refused and settings.retry_quarantined):
             return None
         if not shards:
-            return PartResult(part.split, None, [], refused, int(content["source_bytes"]), reused=True)
+            return PartResult(part.split, None, [], refused, source_bytes, reused=True)
         rows = []
         for folder, shard in zip(settings.folders, shards, strict=True):
             path = folder / part.shard
@@ -238,6 +245,6 @@ def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
         if kept | {refusal.key for refusal in refused} != {record.key for record in part.records}:
             return None  # two runs of this part overlapped, and each left something
         smaller = tuple(SmallerShard(*one) for one in zip(shards[1:], rows[1:], strict=True))
-        return PartResult(part.split, shards[0], rows[0], refused, int(content["source_bytes"]), True, smaller)
-    except (OSError, ValueError, KeyError, TypeError):
+        return PartResult(part.split, shards[0], rows[0], refused, source_bytes, True, smaller, notes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

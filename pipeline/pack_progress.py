@@ -15,6 +15,7 @@ from rich.table import Table
 
 from datamodules.quarantine import Refusal
 from datamodules.shards import Manifest
+from pipeline.pack_notes import add_notes, describe_notes
 from pipeline.pack_parts import Outcome, PartResult
 
 LINE_INTERVAL_S = 10.0
@@ -106,7 +107,7 @@ def show_progress(total: int) -> Iterator[PackMeter]:
 def print_summary(
     manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float, unplaced: Sequence[Refusal] = ()
 ) -> None:
-    """The closing table on standard output: per split what went in and came out, then what was refused and why.
+    """The closing table on standard output: per split what went in and came out; notes on the sources; what was refused.
 
     `unplaced` are videos refused before, which are in no split.
     """
@@ -129,6 +130,8 @@ def print_summary(
     for fold, splits_of in manifest.fold_counts.items():
         counts = ", ".join(f"{of.videos} {split}" for split, of in sorted(splits_of.items(), reverse=True))
         console.print(f"fold {fold}: {counts}", highlight=False)
+    for line in describe_notes(add_notes(result.notes for result in results), manifest.encode):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     refused = [*unplaced, *(refusal for result in results for refusal in result.refused)]
     reasons = Counter(refusal.reason for refusal in refused)
     if reasons:

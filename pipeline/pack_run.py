@@ -76,6 +76,7 @@ def prepare(
     crf: int = 23,
     key_frame_interval: int = 16,
     fast_decode: bool = True,
+    square_pixels: bool = False,
     copy: bool = False,
     min_frames: int = 1,
     videos_per_shard: int = 128,
@@ -100,7 +101,13 @@ def prepare(
     for bound, value in (("videos_per_shard", videos_per_shard), ("shard_bytes", shard_bytes)):
         if value < 1:
             raise PackError(f"{bound}={value}: must be at least 1")
-    encode = EncodeProfile(fps=fps, crf=crf, key_frame_interval=key_frame_interval, fast_decode=fast_decode)
+    encode = EncodeProfile(
+        fps=fps,
+        crf=crf,
+        key_frame_interval=key_frame_interval,
+        fast_decode=fast_decode,
+        square_pixels=square_pixels,
+    )
     profiles = _profiles(short_side, encode, copy)
     largest = profiles[0] if profiles else None
     listed = read_annotations(format, annotations, videos, split, classes)

@@ -17,6 +17,7 @@ from datamodules.aside import write_aside
 from datamodules.index_table import read_index_table
 from datamodules.manifest import Manifest, read_manifest
 from datamodules.quarantine import read_quarantine
+from pipeline.pack_notes import describe_columns
 from pipeline.stats_drawing import draw
 
 BAR = 30  # characters of the longest bar
@@ -64,6 +65,8 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     console.print(_bars("frames a second", _ends(rates.most_common(), "others")))
     sides = zip(table.column("width").to_pylist(), table.column("height").to_pylist(), strict=True)
     console.print(_bars("width x height", _ends(Counter(f"{w}x{h}" for w, h in sides).most_common(), "others")))
+    for line in describe_columns(table.column("variable_rate").to_pylist(), table.column("pixel_aspect").to_numpy()):
+        print(line)
     if out is not None:
         drawing = draw(title, totals.most_common(), edges, counts)
         text = drawing if out.suffix == ".svg" else f"<!doctype html><meta charset='utf-8'>\n{drawing}"
