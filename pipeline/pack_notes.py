@@ -85,7 +85,7 @@ def describe_notes(notes: Notes, encode: Mapping[str, Any]) -> list[str]:
     if constant := notes.get("constant_resampled"):
         lines.append(f"constant rate: {constant}, {_resampled(notes, 'constant', fps)}")
     if jumps := notes.get("clock_jumps"):
-        done = "stored as they are" if copied else "closed, no frame is lost or doubled for it"
+        done = "stored as they are" if copied else "closed: no frame is lost or doubled"
         lines.append(f"clocks that restart or jump: {jumps}, {_count(jumps.amount, 'place')}, {done}")
     if streams := notes.get("other_streams"):
         done = "stored, never read" if copied else "left out"

@@ -1,7 +1,6 @@
 """What packing tells of the sources it took: counts over all parts, those of an earlier run too."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -35,7 +34,7 @@ def test_counts_are_summed_and_the_first_keys_are_named() -> None:
     assert notes_from_json(json.loads(json.dumps(notes_as_json(notes)))) == notes
     assert describe_notes(notes, ENCODED) == [
         "variable rate: 5 videos (v0, v1, v2, ...), every frame is kept at its own time",
-        "clocks that restart or jump: 4 videos (v1, v2, v3, ...), 10 places, closed, no frame is lost or doubled for it",
+        "clocks that restart or jump: 4 videos (v1, v2, v3, ...), 10 places, closed: no frame is lost or doubled",
     ]
     assert describe_notes(notes, COPIED)[1].endswith("10 places, stored as they are")
 
@@ -49,10 +48,10 @@ def test_resampled_frames_are_counted_for_variable_and_constant_rates_apart() ->
         ]
     )
     assert describe_notes(notes, ENCODED | {"fps": 15.0}) == [
-        "variable rate: 1 video (uneven), resampled to 15 frames a second: 7 source frames not shown, 2 shown more than "
-        "once",
-        "constant rate: 2 videos (fast, slow), resampled to 15 frames a second: 30 source frames not shown, 1 shown more "
+        "variable rate: 1 video (uneven), resampled to 15 frames a second: 7 source frames not shown, 2 shown more "
         "than once",
+        "constant rate: 2 videos (fast, slow), resampled to 15 frames a second: 30 source frames not shown, 1 shown "
+        "more than once",
     ]
 
 
