@@ -54,9 +54,15 @@ class ClipShape:
         return int(self.offsets(video_fps)[-1]) + 1
 
     @property
-    def seconds(self) -> float:
-        """Time from the first to the last frame of a clip that is taken at `fps`."""
-        return 0.0 if self.fps is None else (self.num_frames - 1) / self.fps
+    def step_s(self) -> float:
+        """Seconds from one frame of a clip that is taken at `fps` to the next."""
+        assert self.fps is not None, "only clips at a rate are taken by time"
+        return 1 / self.fps
+
+    @property
+    def length_s(self) -> float:
+        """Seconds from the first frame of a clip that is taken at `fps` to the last."""
+        return (self.num_frames - 1) * self.step_s
 
     def in_time(self, times: Seconds | None, video_frames: int, video_fps: float) -> FrameTimes | None:
         """The frames in time, where that says more than their numbers."""
@@ -64,13 +70,12 @@ class ClipShape:
 
     def shown(self, starts: NDArray[np.floating[Any]], video: FrameTimes) -> Integers:
         """Frame numbers of the clips that begin at `starts`, in seconds: int64 (N, T)."""
-        assert self.fps is not None, "only clips at a rate are taken by time"
-        moments = starts[:, None] + np.arange(self.num_frames)[None, :] / self.fps
+        moments = starts[:, None] + np.arange(self.num_frames)[None, :] * self.step_s
         if self.short_videos == "loop":
             return video.shown(video.wrapped(moments))
-        if self.short_videos == "error" and not video.fits(0.0, self.seconds):
+        if self.short_videos == "error" and not video.fits(0.0, self.length_s):
             raise ValueError(
-                f"the video lasts {video.end:.3f} s, a clip {self.seconds:.3f} s: "
+                f"the video lasts {video.end:.3f} s, a clip {self.length_s:.3f} s: "
                 "use shorter clips, or short_videos='loop' or 'repeat_last'"
             )
         return video.shown(moments)

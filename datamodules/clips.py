@@ -74,7 +74,7 @@ def random_clips(
     """
     video = shape.in_time(times, video_frames, video_fps)
     if video is not None:
-        return shape.shown(generator.random(num_clips) * max(0.0, video.end - shape.seconds), video)
+        return shape.shown(generator.random(num_clips) * max(0.0, video.end - shape.length_s), video)
     last_start = max(0, video_frames - shape.span(video_fps))
     return shape.at(generator.integers(0, last_start + 1, size=num_clips), video_frames, video_fps)
 
@@ -94,9 +94,8 @@ def uniform_clips(
     places = np.linspace(0, 1, num_clips) if num_clips > 1 else np.array([0.5])
     video = shape.in_time(times, video_frames, video_fps)
     if video is not None:
-        assert shape.fps is not None
-        last_frame_s = min(video.mean_frame_s, 1 / shape.fps)
-        return shape.shown(places * max(0.0, video.end - shape.seconds - last_frame_s), video)
+        last_frame_s = min(video.mean_frame_s, shape.step_s)
+        return shape.shown(places * max(0.0, video.end - shape.length_s - last_frame_s), video)
     last_start = max(0, video_frames - shape.span(video_fps))
     return shape.at(floor_places(places * last_start), video_frames, video_fps)
 
@@ -117,7 +116,7 @@ def dense_clips(
     video = shape.in_time(times, video_frames, video_fps)
     if video is not None:
         starts = video.starts_of(np.arange(0, video_frames, step))
-        fitting = video.fits(starts, shape.seconds)
+        fitting = video.fits(starts, shape.length_s)
         fitting[0] = True
         return shape.shown(starts[fitting], video)
     last_start = max(0, video_frames - shape.span(video_fps))
@@ -155,14 +154,15 @@ def whole_video(
     length_in_frames = video_frames if video is None else video.end * video_fps
     count = math.ceil((length_in_frames - 1e-6) / shape.interval(video_fps))  # frames k with k * interval before it
     if count <= shape.num_frames:
-        first = np.zeros(1, dtype=np.int64)
-        return shape.at(first, video_frames, video_fps) if video is None else shape.shown(first, video)
+        if video is not None:
+            return shape.shown(np.zeros(1), video)
+        return shape.at(np.zeros(1, dtype=np.int64), video_frames, video_fps)
     num_clips = -(-count // max_frames)
     length = max(shape.num_frames, -(-count // num_clips))
     starts = floor_places(np.linspace(0, count - length, num_clips))
     places = starts[:, None] + np.arange(length)[None, :]
     if video is not None:
-        return video.shown(places / shape.fps)
+        return video.shown(places * shape.step_s)
     return np.minimum(floor_places(places * shape.interval(video_fps)), video_frames - 1)
 
 
