@@ -107,7 +107,7 @@ def show_progress(total: int) -> Iterator[PackMeter]:
 def print_summary(
     manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float, unplaced: Sequence[Refusal] = ()
 ) -> None:
-    """The closing table on standard output: per split what went in and came out; notes on the sources; what was refused.
+    """The closing table on standard output: what went in and came out, notes on the sources, what was refused.
 
     `unplaced` are videos refused before, which are in no split.
     """
