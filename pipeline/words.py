@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import itertools
+import json
 import re
 import types
 import typing
@@ -30,7 +31,8 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--sides 1 2` as
         `--sides=[1,2]` where `sides` is a number or a list of them, `--flag` alone as `--flag=true` where `flag` is of
         type bool, and hyphens in an option's name as underscores. Words that belong to no option stand for the
-        parameters without a default, in their order; a list takes all that are left.
+        parameters without a default, in their order; a list takes all that are left. After `--` every word is such a
+        one, also if it begins with a hyphen.
 
     >>> def example(data: str, lists: list[str], flag: bool = False, short_side: int = 1) -> None: ...
     >>> spell_out(example, ["folder", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
@@ -45,12 +47,17 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     waiting = list(words)
     while waiting:
         option, equals, value = waiting.pop(0).partition("=")
+        if option == "--" and not equals:  # after it come no options, as for other commands
+            bare += waiting
+            break
         if not option.startswith("-"):
             (bare if places else spelled).append(f"{option}{equals}{value}")
             continue
         if option.replace("-", "_").replace("__", "--", 1) in kinds:
             option = option.replace("-", "_").replace("__", "--", 1)
-        if equals or option in ("-h", "--help"):
+        if equals and kinds.get(option) is list and not _is_list(value):
+            spelled.append(_one_more(option, value))
+        elif equals or option in ("-h", "--help"):
             spelled.append(f"{option}{equals}{value}")
         elif kinds.get(option) is bool and (not waiting or waiting[0].lower() not in _TRUTHS):
             spelled.append(f"{option}=true")
@@ -69,8 +76,8 @@ def _with_values(option: str, waiting: list[str], greedy: bool) -> list[str]:
     values: list[str] = []
     while waiting and not waiting[0].startswith("--") and (greedy or not values):
         values.append(waiting.pop(0))
-    if greedy and values and not values[0].startswith("["):
-        return [f"{option}+={value}" for value in values]
+    if greedy and values and not _is_list(values[0]):
+        return [_one_more(option, value) for value in values]
     return [option, *values]
 
 
@@ -79,8 +86,18 @@ def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]
     if not bare or not places:
         return bare
     if kinds[places[0]] is list:
-        return [f"{places[0]}+={word}" for word in bare]
+        return [_one_more(places[0], word) for word in bare]
     return [f"{places[0]}={bare[0]}", *_in_places(bare[1:], places[1:], kinds)]
+
+
+def _is_list(value: str) -> bool:
+    """Whether a value is a list as jsonargparse reads it; `[Group] name.mp4` is the name of a file."""
+    return value.startswith("[") and value.endswith("]")
+
+
+def _one_more(option: str, value: str) -> str:
+    """A word for a list; one that jsonargparse would take for a list, or for a question, in quotes."""
+    return f"{option}+={json.dumps([value], ensure_ascii=False) if value[:1] in ('[', '?') else value}"
 
 
 def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.words import spell_out, usage_of
+from pipeline.words import call_with_words, spell_out, usage_of
 
 
 def verb(
@@ -22,7 +22,7 @@ def verb(
         ("--lists a b --root r", "--lists+=a --lists+=b --root r"),
         ("--lists a --lists b", "--lists+=a --lists+=b"),
         ("--lists [a,b]", "--lists [a,b]"),
-        ("--lists=a-b", "--lists=a-b"),
+        ("--lists=a-b", "--lists+=a-b"),
         ("--flag --root r", "--flag=true --root r"),
         ("--flag false --maybe", "--flag false --maybe=true"),
         ("--flag=false", "--flag=false"),
@@ -68,6 +68,39 @@ def test_bare_words_stand_for_what_has_no_default() -> None:
     words = ["folder", "a", "b=c", "--reason", "too dark"]
     assert spell_out(several, words) == ["--reason", "too dark", "--data=folder", "--keys+=a", "--keys+=b=c"]
     assert spell_out(several, ["--keys", "a", "b", "--reason=", "folder"])[-1] == "--data=folder"
+
+
+def heard(data: Path, keys: list[str]) -> list[str]:
+    """Stands for a verb that takes keys, or names of files."""
+    return keys
+
+
+ODD_WORDS = [
+    "[Group] a.mp4",
+    "[k]",
+    '["k"]',
+    "?",
+    "-abc",
+    "--abc",
+    "null",
+    "1e5",
+    "{a: b}",
+    "a: b",
+    "#",
+    "é",
+    "\t",
+    "0x1",
+]
+
+
+@pytest.mark.parametrize("word", ODD_WORDS)
+def test_a_bare_word_is_text_whatever_it_holds(word: str) -> None:
+    assert call_with_words(heard, ["folder", "--", word], "x") == [word]
+    assert call_with_words(heard, ["folder", "--", "a", word, "b"], "x") == ["a", word, "b"]
+    if not word.startswith("-"):
+        assert call_with_words(heard, ["folder", word], "x") == [word]
+    if not word.endswith("]"):  # a list may be given as one
+        assert call_with_words(heard, ["folder", f"--keys={word}"], "x") == [word]
 
 
 def test_the_usage_shows_which_words_need_no_option() -> None:
