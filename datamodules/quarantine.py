@@ -7,6 +7,7 @@ from its batch, in evaluation it is left out.
 import csv
 import hashlib
 import io
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from datamodules.aside import write_aside
 from datamodules.manifest import ShardFormatError
 from datamodules.mapped_index import MappedIndex
+from datamodules.plain_text import is_utf8, printable, read_cell, write_cell
 from datamodules.remote_errors import ShardUnavailableError
 from datamodules.remote_shards import RemoteShards
 
@@ -57,13 +59,15 @@ def write_quarantine(root: Path, refusals: Iterable[Refusal]) -> None:
     with write_aside(root / QUARANTINE_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(Refusal._fields)
-        writer.writerows(sorted(refusal._replace(detail=one_line(refusal.detail)) for refusal in refusals))
+        lines = sorted(refusal._replace(detail=one_line(refusal.detail)) for refusal in refusals)
+        writer.writerows(map(write_cell, line) for line in lines)
 
 
 def read_quarantine(root: Path) -> dict[str, Refusal]:
     """The refusals of root/quarantine.csv by key; none where there is no such file.
 
-    A line may be added by hand: only `key` must be filled in.
+    A line may be added by hand: only `key` must be filled in. An apostrophe before a text is there for spreadsheets, as
+    `datamodules.plain_text` says, and no part of it.
 
     Raises:
         QuarantineError: The file lacks a column `key`, a key is empty, or it is not text.
@@ -99,7 +103,7 @@ def parse_quarantine(content: bytes, where: str) -> dict[str, Refusal]:
             raise QuarantineError(f"{where}: its header must be {','.join(Refusal._fields)}; correct or remove it")
         refusals = {}
         for line in lines:
-            values = {name: (line.get(name) or "").strip() for name in Refusal._fields}
+            values = {name: read_cell(line.get(name) or "") for name in Refusal._fields}
             if not values["key"]:
                 raise QuarantineError(f"{where}, line {lines.line_num}: the key is empty; correct or remove the line")
             refusals[values["key"]] = Refusal(**values | {"reason": values["reason"] or BY_HAND})
@@ -113,14 +117,15 @@ def quarantined_rows(index: MappedIndex, keys: Collection[str]) -> np.ndarray:
 
     What was found is kept with the mapped index: the next process that asks with the same keys searches nothing.
     """
-    if not keys:
+    wanted = sorted(filter(is_utf8, keys))  # no index has others
+    if not wanted:
         return np.empty(0, dtype=np.int64)
-    wanted = pa.array(sorted(keys), pa.string())
-    digest = hashlib.sha256("\0".join(wanted.to_pylist()).encode()).hexdigest()
-    return index.rows(f"keys {digest}", lambda batch: pc.is_in(batch.column("key"), value_set=wanted))
+    values = pa.array(wanted, pa.string())
+    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    return index.rows(f"keys {digest}", lambda batch: pc.is_in(batch.column("key"), value_set=values))
 
 
 def one_line(text: str, length: int = 300) -> str:
-    """A text as one line of at most `length` characters."""
-    line = " ".join(text.split())
+    """A text as one line of at most `length` characters, control characters escaped."""
+    line = printable(" ".join(text.split()))
     return line if len(line) <= length else line[: length - 3] + "..."

@@ -22,6 +22,7 @@ from datamodules.mapped_index import MappedIndex
 from datamodules.mapped_rows import MappedRows
 from datamodules.open_shards import OpenShards
 from datamodules.opening import open_folder, open_url
+from datamodules.plain_text import is_utf8
 from datamodules.quarantine import quarantined_rows, read_quarantine, read_remote_quarantine
 from datamodules.read_ahead import Place, ReadAhead
 from datamodules.remote_shards import Patience, RemoteShards, split_root
@@ -164,7 +165,7 @@ class DatasetIndex:
 
     def rows_of(self, keys: Collection[str]) -> np.ndarray:
         """Rows of the videos with these keys, int64, ascending; keys that are not in the index are passed by."""
-        wanted = pa.array(sorted(keys), pa.string())
+        wanted = pa.array(sorted(filter(is_utf8, keys)), pa.string())  # no index has others
         return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=wanted).to_numpy())
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.aside import write_aside
+from datamodules.plain_text import write_cell
 from pipeline.intervals import wilson
 
 PER_CLASS_NAME = "per_class.csv"
@@ -75,12 +76,14 @@ def class_rows(matrix: NDArray[np.int64], videos: NDArray[np.int64], class_names
 
 
 def write_class_rows(path: Path, rows: Sequence[ClassRow]) -> None:
-    """Writes the rows as CSV with a heading, whole or not at all."""
+    """Writes the rows as CSV with a heading, whole or not at all; names by `datamodules.plain_text.write_cell`."""
     with write_aside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["class", *ClassRow._fields[1:]])
-        writer.writerows(["" if value is None else _round(value) for value in row] for row in rows)
+        writer.writerows(map(_as_cell, row) for row in rows)
 
 
-def _round(value: object) -> object:
-    return round(value, 6) if isinstance(value, float) else value
+def _as_cell(value: str | float | None) -> str | float:
+    if isinstance(value, str):
+        return write_cell(value)
+    return "" if value is None else round(value, 6)

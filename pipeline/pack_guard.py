@@ -7,9 +7,11 @@ from pathlib import Path
 
 from datamodules.aside import write_aside
 from datamodules.manifest import MANIFEST_NAME
+from datamodules.plain_text import write_cell
 from datamodules.shards import ShardRow
 from datamodules.split_guard import GuardedVideo, Leak, count_leaks, find_leaks
 from pipeline.pack_folder import PackError
+from pipeline.terminal import say
 
 GUARD_NAME = "split_guard.csv"
 _WORDS = {
@@ -37,7 +39,7 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
     with write_aside(root / GUARD_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(Leak._fields)
-        writer.writerows(leaks)
+        writer.writerows([write_cell(each) if isinstance(each, str) else each for each in leak] for leak in leaks)
     if not leaks:
         return leaks
     counts = ", ".join(f"{count} {_WORDS[kind]}" for kind, count in count_leaks(leaks).items())
@@ -48,7 +50,7 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
             f"out={root}: {made} the split guard found {counts}: see {root / GUARD_NAME}, correct the lists and pack "
             "into another folder, or leave --strict out"
         )
-    print(f"warning: split guard: {counts}; {root / GUARD_NAME} lists them", file=sys.stderr)
+    say(f"warning: split guard: {counts}; {root / GUARD_NAME} lists them", sys.stderr)
     return leaks
 
 
