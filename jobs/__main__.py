@@ -20,6 +20,7 @@ from jsonargparse import ArgumentError, Namespace
 
 from jobs.command_line import in_plain_words, make_parser, parse
 from jobs.spec import JobSpec
+from pipeline.terminal import say, show_all_characters
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -34,6 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     parser = make_parser(__doc__)
+    show_all_characters()
     try:
         if not own:
             parser.print_help()
@@ -47,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError, ArgumentError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        print(f"error: {in_plain_words(error)}", file=sys.stderr)
+        say(f"error: {in_plain_words(error)}", sys.stderr)
         return 2
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from datamodules.freed_memory import keep_freed_memory
 from pipeline.ending import exit_status, is_told_by_another, last_words
+from pipeline.terminal import say, show_all_characters
 from pipeline.words import call_with_words, explain
 
 LIGHTNING_VERBS = {
@@ -66,6 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {every}"
         return _complain(f"there is no verb {verb!r}; {hint}")
     keep_freed_memory()
+    show_all_characters()
     try:
         if verb in LIGHTNING_VERBS:
             _verb("training", "main")(words, for_a_person=True)
@@ -102,7 +104,7 @@ def _usage() -> str:
 
 
 def _complain(message: str, status: int = 2) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    say(f"error: {' '.join(message.split())}", sys.stderr)
     return status
 
 

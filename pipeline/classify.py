@@ -15,6 +15,7 @@ from torch import Tensor
 from datamodules.batch import ClipBatch
 from datamodules.decoder_choice import Decoder
 from datamodules.decoding import DecodeError, describe_decoder
+from datamodules.plain_text import printable
 from datamodules.video_files import VIDEO_SUFFIXES, read_video_bytes
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.fetching import find_published
@@ -23,6 +24,7 @@ from pipeline.linear_head import LinearHead, put_on_top
 from pipeline.looking import LookedAt, Looking, find_videos, look_like, read_ahead
 from pipeline.progress import count_progress
 from pipeline.result_folders import refuse_unwritable_file, refuse_unwritable_folder
+from pipeline.terminal import say
 from pipeline.timeline import ScoreVideos, as_clock, best_of, by_second, score_seconds, stretches
 from pipeline.trained import open_checkpoint
 
@@ -206,7 +208,7 @@ def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bo
     with count_progress("classify", total, "videos") if total > 1 else nullcontext(lambda: None) as count:
         for outcome in outcomes:
             outcome["decoder"] = decoder
-            print(json_lines.dumps(outcome) if json else in_words(outcome), flush=True)
+            say(json_lines.dumps(outcome) if json else in_words(outcome))
             if "error" in outcome:
                 failed.append(f"{outcome['video']} ({outcome['error']})")
             count()
@@ -223,5 +225,5 @@ def in_words(outcome: dict[str, Any]) -> str:
         span = f"{as_clock(part['start']):>{width}} to {as_clock(part['end'] + 0.999):>{width}}"
         lines.append(f"  {span}  {part['probability']:6.1%}  {part['class']}")
     if "annotated" in outcome:
-        lines.append(f"  wrote {outcome['annotated']}")
-    return "\n".join([outcome["video"], *(lines or ["  cannot be decoded"])])
+        lines.append(f"  wrote {printable(outcome['annotated'])}")
+    return "\n".join([printable(outcome["video"]), *(lines or ["  cannot be decoded"])])

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from datamodules.aside import write_aside
 from pipeline.intervals import DRAWS, LEVEL, Outcomes, difference_intervals, mcnemar
 from pipeline.judged import Judged, on_same_videos, outcomes_of, predicted_classes, read_judged
 from pipeline.result_folders import refuse_unwritable_file
+from pipeline.terminal import say
+from pipeline.text_table import TextTable, print_table
 
 COMPARISON_NAME = "compare.json"
 _PRINTED = 8
@@ -42,7 +42,7 @@ def compare(first: Path, second: Path, out: Path | None = None, common: bool = F
     comparison = {"first": names[0], "second": names[1]} | compare_judged(one, other, seed)
     write_comparison(path, comparison)
     print_comparison(comparison)
-    print(f"wrote {path}")
+    say(f"wrote {path}")
 
 
 def compare_judged(first: Judged, second: Judged, seed: int = 0) -> dict[str, Any]:
@@ -74,7 +74,11 @@ def _figures(outcomes: Outcomes) -> tuple[float, float, float]:
     """top1, top5 and mean class accuracy."""
     videos = np.bincount(outcomes.labels, minlength=outcomes.num_classes)
     right = np.bincount(outcomes.labels[outcomes.top1], minlength=outcomes.num_classes)
-    return float(outcomes.top1.mean()), float(outcomes.top5.mean()), float((right / videos)[videos > 0].mean())
+    return (
+        float(outcomes.top1.mean()),
+        float(outcomes.top5.mean()),
+        float((right[videos > 0] / videos[videos > 0]).mean()),
+    )
 
 
 def _changed_classes(judged: Judged, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
@@ -114,30 +118,31 @@ def write_comparison(path: Path, comparison: dict[str, Any]) -> None:
 
 def print_comparison(comparison: dict[str, Any]) -> None:
     """The comparison on standard output: a table, then what it means in words."""
-    table = Table(title=f"{comparison['num_videos']} videos of {comparison['num_groups']} groups", title_justify="left")
+    table = TextTable(
+        title=f"{comparison['num_videos']} videos of {comparison['num_groups']} groups", title_justify="left"
+    )
     for heading in ("", "first", "second", "difference", "95 % interval"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, word in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class")):
         row = comparison[name]
         interval = "one group" if row["interval"] is None else "{:+.1%} to {:+.1%}".format(*row["interval"])
         table.add_row(word, f"{row['first']:.1%}", f"{row['second']:.1%}", f"{row['difference']:+.1%}", interval)
-    console = Console()
-    console.print(f"first   {comparison['first']}\nsecond  {comparison['second']}", highlight=False, soft_wrap=True)
-    console.print(table)
+    say(f"first   {comparison['first']}\nsecond  {comparison['second']}")
+    print_table(table)
     test = comparison["mcnemar"]
-    print(
+    say(
         f"only the first is right on {test['only_first']} videos, only the second on {test['only_second']}: "
         f"p = {test['p_value']:.3g} (McNemar, exact)"
     )
-    print(f"so {_verdict(comparison)}")
+    say(f"so {_verdict(comparison)}")
     for which, missing in comparison["missing"].items():
         if missing:
-            print(f"videos without scores in the {which}, so counted as wrong: {missing}")
+            say(f"videos without scores in the {which}, so counted as wrong: {missing}")
     for row in comparison["classes"][:_PRINTED]:
-        print(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
+        say(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
     left = len(comparison["classes"]) - _PRINTED
     if left > 0:
-        print(f"  and {left} classes more that changed")
+        say(f"  and {left} classes more that changed")
 
 
 def _verdict(comparison: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import torch
 
 from datamodules.batch import ClipBatch
 from datamodules.decoder_choice import Decoder
+from datamodules.plain_text import printable
 from lightning_modules import VideoDescriber
 from pipeline.looking import find_videos, look_at_each, look_like, read_clips
 from pipeline.trained import open_checkpoint
@@ -55,4 +56,4 @@ def describe(
 
 
 def _in_words(outcome: dict[str, Any]) -> str:
-    return f"{outcome['video']}\n  {outcome.get('caption', 'cannot be decoded')}"
+    return f"{printable(outcome['video'])}\n  {outcome.get('caption', 'cannot be decoded')}"

@@ -1,14 +1,12 @@
 """What was examined and what came of it: findings of one machine, those of many put together, and a table of them."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pipeline.text_table import TextTable, print_table
 from pipeline.words import explain
 
 MOST_NODES_TOLD = 4
@@ -100,14 +98,14 @@ def compare_versions(of_nodes: Mapping[str, Mapping[str, str]]) -> Finding:
 
 def print_findings(title: str, findings: Sequence[Finding]) -> None:
     """A table on standard output, and a line that says how many failed."""
-    table = Table(title=title, show_lines=False)
+    table = TextTable(title=title, show_lines=False)
     table.add_column("check", no_wrap=True)
     table.add_column("result", no_wrap=True)
-    table.add_column("found, or what to do", overflow="fold")
+    table.add_column("found, or what to do")
     colors = {"passed": "green", "failed": "bold red", "skipped": "dim"}
     for finding in findings:
-        table.add_row(finding.check, Text(finding.status, colors[finding.status]), Text(finding.text))
-    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+        table.add_row(finding.check, Text(finding.status, colors[finding.status]), finding.text)
+    print_table(table, _WIDTH)
     counts = {status: sum(each.status == status for each in findings) for status in colors}
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
 

@@ -16,6 +16,7 @@ import torch
 
 from pipeline.child_process import run_child
 from pipeline.doctor_findings import SkippedCheck
+from pipeline.terminal import say
 
 # Lightning's own way to try a run: two batches of training and validation; no loggers, no checkpoints.
 _OVERRIDES = ("fast_dev_run=2", "devices=1", "num_nodes=1", "strategy=auto", "enable_progress_bar=false")
@@ -163,7 +164,7 @@ def main(words: list[str]) -> None:
     try:
         measured = take_steps(words[1:])
     except BaseException as error:
-        print(f"error: {explain(error) or type(error).__name__}", file=sys.stderr, flush=True)
+        say(f"error: {explain(error) or type(error).__name__}", sys.stderr)
         sys.exit(1)
     Path(words[0]).write_text(json.dumps(measured), encoding="utf-8")
 

@@ -14,6 +14,7 @@ from pipeline.report import FILES, write_results
 from pipeline.result_folders import default_folder, distinct_names, folder_of_folds
 from pipeline.results import write_report
 from pipeline.scoring import Scoring, open_both, score_checkpoint
+from pipeline.terminal import say
 
 
 def evaluate_many(
@@ -35,9 +36,9 @@ def evaluate_many(
             names = {"first": str(checkpoints[0]), "second": str(path)}
             comparison = names | compare_judged(first.judged, one.judged, how.seed)
             write_comparison(folder / COMPARISON_NAME, comparison)
-            print()
+            say()
             print_comparison(comparison)
-            print(f"wrote {folder / COMPARISON_NAME}")
+            say(f"wrote {folder / COMPARISON_NAME}")
 
 
 def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Path | None, how: Scoring) -> None:
@@ -68,7 +69,7 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
         write_report(folder / REPORT_NAME, report)
     print_folds(f"{dataset}, {split}, all folds", summary)
     for name in FILES if pooled is not None else (REPORT_NAME,):
-        print(f"wrote {folder / name}")
+        say(f"wrote {folder / name}")
 
 
 def pool_folds(folds: dict[str, Judged]) -> Judged | None:

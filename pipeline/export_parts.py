@@ -27,6 +27,7 @@ from datamodules.aside import PARTIAL_SUFFIX, remove_partial_files, write_aside
 from datamodules.video import ShardedVideoDataModule
 from pipeline.part_rows import ROW, PartRows, forget_parts, rows_of_part
 from pipeline.rank_tables import wait_until_seen
+from pipeline.terminal import say
 
 _SETTINGS = "settings.json"
 _PART_BYTES = 2**26
@@ -101,7 +102,7 @@ class ExportParts(pl.Callback):
         if trainer.is_global_zero and not sys.stderr.isatty() and time.monotonic() - self._told > _LINE_INTERVAL_S:
             self._told = time.monotonic()
             total = int(sum(trainer.num_predict_batches))
-            print(f"{self._verb}: batch {args[1] + 1} of {total}", file=sys.stderr, flush=True)
+            say(f"{self._verb}: batch {args[1] + 1} of {total}", sys.stderr)
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Puts the parts of all ranks together."""
@@ -155,7 +156,7 @@ class ExportParts(pl.Callback):
                 rows_of_part(path)
                 found.append(path)
             except (pa.ArrowInvalid, OSError):
-                print(f"{path}: damaged, its videos are exported again", file=sys.stderr, flush=True)
+                say(f"{path}: damaged, its videos are exported again", sys.stderr)
         return found
 
     def _save(self) -> None:

@@ -31,6 +31,7 @@ from pipeline.part_rows import PartRows
 from pipeline.protocols import ProtocolName, options_of
 from pipeline.result_folders import refuse_unwritable_file
 from pipeline.seen_by_network import seen_by_network, trained_on
+from pipeline.terminal import say
 from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip, view_settings
 
 __all__ = ["features", "read_features", "read_provenance"]  # what reads the files back, beside what writes them
@@ -171,7 +172,7 @@ def features(
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not overwrite and _is_there_already(out, provenance):
         shutil.rmtree(parts_folder(out), ignore_errors=True)  # of a run that was killed at its very end
-        print(f"{out} is there already, with the same settings")
+        say(f"{out} is there already, with the same settings")
         return
     num_rows = _export(out, trained, videos, provenance, save_every, overwrite, accelerator, devices, precision)
     if num_rows is not None:
@@ -181,7 +182,7 @@ def features(
             what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
         numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
         seconds = f"{time.monotonic() - began:.0f} s"
-        print(f"wrote {out}: {' and '.join(layers)} of {what} of {split}, {numbers} numbers each, in {seconds}")
+        say(f"wrote {out}: {' and '.join(layers)} of {what} of {split}, {numbers} numbers each, in {seconds}")
 
 
 def _export(

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+
+from pipeline.text_table import TextTable, print_table
 
 FIGURES = ("top1", "top5", "mean_class_accuracy")
 
@@ -41,7 +41,7 @@ def said_of_folds(summary: Mapping[str, Any]) -> str:
 
 def print_folds(title: str, summary: Mapping[str, Any]) -> None:
     """The folds as a small table on standard output."""
-    table = Table(title=title)
+    table = TextTable(title=title)
     for heading in ("fold", "top-1", "top-5", "mean class", "videos"):
         table.add_column(heading, justify="right")
     for fold, one in summary["folds"].items():
@@ -49,7 +49,7 @@ def print_folds(title: str, summary: Mapping[str, Any]) -> None:
     table.add_section()
     table.add_row("mean", *(f"{summary[f'{name}_mean']:.1%}" for name in FIGURES), "")
     table.add_row("spread", *(f"± {summary[f'{name}_std']:.1%}" for name in FIGURES), "")
-    Console().print(table)
+    print_table(table)
 
 
 def checkpoint_of_fold(checkpoints: Sequence[Path], fold: str, trained_folds: Mapping[Path, str | None]) -> Path:

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.plain_text import printable
 from datamodules.shards import DatasetIndex
 from pipeline.judged import Judged, on_same_videos, read_judged
 from pipeline.report import FILES, write_results
 from pipeline.result_folders import refuse_unwritable_folder
 from pipeline.results import print_report
 from pipeline.scoring import Average
+from pipeline.terminal import say
 from pipeline.trained import library_versions
 
 _TINY = 1e-30  # of a probability, before its logarithm
@@ -64,9 +66,9 @@ def fuse(
     report = write_results(out, judged, title, {"notes": _notes(many, names)}, videos, seed)
     print_report(title, report, {}, [out / name for name in FILES])
     if report["missing"]:
-        print(f"without scores in one of them, so counted as wrong: {', '.join(report['missing'])}")
+        say(f"without scores in one of them, so counted as wrong: {', '.join(map(printable, report['missing']))}")
     for share, name in zip(shares, names, strict=True):
-        print(f"{share:.0%} of {name}")
+        say(f"{share:.0%} of {name}")
 
 
 def fused_scores(

@@ -12,6 +12,7 @@ from pipeline.linear_judging import Judge, without_classes
 from pipeline.predictions import REPORT_NAME
 from pipeline.report import FILES, write_results
 from pipeline.results import write_report
+from pipeline.terminal import say
 from pipeline.trained import library_versions
 from pipeline.video_features import VideoFeatures, choose_split
 
@@ -50,10 +51,10 @@ def judge_folds(judge: Judge, every: VideoFeatures, index: DatasetIndex, out: Pa
         write_report(out / REPORT_NAME, report)
     print_folds(title, report)
     if judge.c == "auto":
-        print("C: " + ", ".join(f"{c:g} in fold {fold}" for fold, c in report["C"].items()))
+        say("C: " + ", ".join(f"{c:g} in fold {fold}" for fold, c in report["C"].items()))
     for name in FILES if pooled is not None else (REPORT_NAME,):
-        print(f"wrote {out / name}")
-    print(f"wrote all else of each fold in {out}/fold-*")
+        say(f"wrote {out / name}")
+    say(f"wrote all else of each fold in {out}/fold-*")
     return report
 
 

@@ -15,6 +15,7 @@ from pipeline.linear_classifiers import ClassWeight, Fitting, LinearClassifier
 from pipeline.nearest_neighbors import nearest_neighbor_scores
 from pipeline.report import FILES, Judged, write_results
 from pipeline.results import print_report
+from pipeline.terminal import say
 from pipeline.trained import library_versions, refuse_other_classes
 from pipeline.video_features import VideoFeatures
 
@@ -143,12 +144,12 @@ class Judge(NamedTuple):
         setting = {"neighbors": str(neighbors)} if report["C"] is None else {"C": f"{report['C']:g}"}
         print_report(title, report, setting | {"trained on": str(report["num_train_videos"])}, paths)
         if not report.get("converged", True):
-            print("the solver reached its limit before it converged: try a smaller C")
+            say("the solver reached its limit before it converged: try a smaller C")
         overlap = report["provenance"]["overlap"]
         if overlap is not None:
-            print(f"not held out: {overlap['videos']} of these videos were trained on")
+            say(f"not held out: {overlap['videos']} of these videos were trained on")
         for note in report.get("notes", ()):
-            print(f"not held out: {note}")
+            say(f"not held out: {note}")
 
 
 def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:

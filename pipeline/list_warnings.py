@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from datamodules.annotations import Annotations, VideoRecord
+from pipeline.terminal import say
 
 USUAL_SPLITS = ("train", "val", "test", "validation")
 SHOWN = 5
@@ -15,7 +16,7 @@ _ALIKE = 0.75  # difflib's ratio of `tset` and `test`
 def warn_of_lists(listed: Annotations) -> None:
     """Print a warning on standard error for each thing that was left out or chosen, or looks like a mistake."""
     for sentence in (*listed.notes, *misspelled_splits(listed.records), *untrained_labels(listed)):
-        print(f"warning: {sentence}", file=sys.stderr)
+        say(f"warning: {sentence}", sys.stderr)
 
 
 def misspelled_splits(records: Sequence[VideoRecord]) -> list[str]:

@@ -19,6 +19,7 @@ from datamodules.decoding import DecodeError, decode_frames, describe_decoder, p
 from datamodules.left_out import describe_left_out
 from datamodules.transforms import EvalTransform
 from datamodules.video_files import read_video_bytes, scan_folder
+from pipeline.terminal import say
 from pipeline.trained import Trained
 
 _FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
@@ -105,7 +106,7 @@ def look_at_each(
             failed.append(f"{path} ({error})")
             outcome["error"] = str(error)
         outcome["decoder"] = describe_decoder(looking.decoder)
-        print(in_words(outcome) if in_words else dumps(outcome), flush=True)
+        say(in_words(outcome) if in_words else dumps(outcome))
     if failed:
         raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
 

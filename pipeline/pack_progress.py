@@ -10,13 +10,14 @@ from itertools import zip_longest
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from datamodules.quarantine import Refusal
 from datamodules.shards import Manifest
 from pipeline.pack_notes import add_notes, describe_notes
 from pipeline.pack_parts import Outcome, PartResult
+from pipeline.terminal import say
+from pipeline.text_table import TextOnlyColumn, TextTable, print_table
 
 LINE_INTERVAL_S = 10.0
 _CLASSES_SHOWN = 12
@@ -74,10 +75,10 @@ def show_progress(total: int) -> Iterator[PackMeter]:
     stop = threading.Event()
     terminal = sys.stderr.isatty()
     with Progress(
-        TextColumn("pack"),
+        TextOnlyColumn("pack"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rates]}"),
+        TextOnlyColumn("{task.fields[rates]}"),
         console=Console(stderr=True),
         disable=not terminal,
     ) as progress:
@@ -111,7 +112,7 @@ def print_summary(
 
     `unplaced` are videos refused before, which are in no split.
     """
-    table = Table(title=f"{manifest.name}: {len(manifest.classes)} classes")
+    table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes")
     sides = [str(rendition.short_side) for rendition in manifest.renditions]
     after = f"MB at\n{' + '.join(sides)}" if sides else "MB after"
     for heading in ("split", "videos", "classes", "hours", "MB before", after, "shards", "refused"):
@@ -122,30 +123,29 @@ def print_summary(
     if len(splits) > 1:
         table.add_section()
         table.add_row("total", *_totals(results))
-    console = Console()
-    console.print(table)
+    print_table(table)
     for split in splits:
         counts = _class_counts([result for result in results if result.split == split])
-        console.print(f"videos a class in {split}: {counts}", soft_wrap=True, highlight=False)
+        say(f"videos a class in {split}: {counts}")
     for fold, splits_of in manifest.fold_counts.items():
         counts = ", ".join(f"{of.videos} {split}" for split, of in sorted(splits_of.items(), reverse=True))
-        console.print(f"fold {fold}: {counts}", highlight=False)
+        say(f"fold {fold}: {counts}")
     for line in describe_notes(add_notes(result.notes for result in results), manifest.encode):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        say(line)
     refused = [*unplaced, *(refusal for result in results for refusal in result.refused)]
     reasons = Counter(refusal.reason for refusal in refused)
     if reasons:
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-        console.print(f"refused: {counts}; {root / 'quarantine.csv'} lists them", soft_wrap=True, highlight=False)
-        console.print("once they are mended, run again with --retry-quarantined", highlight=False)
+        say(f"refused: {counts}; {root / 'quarantine.csv'} lists them")
+        say("once they are mended, run again with --retry-quarantined")
     empty = [name for name in manifest.classes if not any(of.classes.get(name) for of in manifest.splits.values())]
     if empty:
-        console.print(f"classes without a video: {', '.join(empty)}", soft_wrap=True, highlight=False)
+        say(f"classes without a video: {', '.join(empty)}")
     reused = sum(result.reused for result in results)
     kept = f", {reused} of {len(results)} shards from an earlier run" if reused else ""
     for rendition in manifest.renditions[1:]:
-        console.print(f"wrote {root / rendition.folder}, the same videos", soft_wrap=True, highlight=False)
-    console.print(f"wrote {root} in {_duration(seconds)}{kept}", soft_wrap=True, highlight=False)
+        say(f"wrote {root / rendition.folder}, the same videos")
+    say(f"wrote {root} in {_duration(seconds)}{kept}")
 
 
 def _class_counts(results: Sequence[PartResult]) -> str:

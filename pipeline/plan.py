@@ -1,11 +1,12 @@
 """`python -m pipeline plan`: who reads what in an epoch of training, before anything is read."""
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from datamodules.plain_text import printable
 from datamodules.plan import Shuffle, TrainPlan
 from datamodules.shards import DatasetIndex
+from pipeline.terminal import say
+from pipeline.text_table import TextTable, print_table
 
 
 def plan(
@@ -54,9 +55,7 @@ def plan(
         _print_batches(index, rows, planned, epoch, rank, consumed)
         return
     ends = np.cumsum([shard.videos for shard in index.manifest.shards])
-    table = Table("rank", "videos", "shards")
-    for column in ("first batch", "last batch"):
-        table.add_column(column, overflow="fold")
+    table = TextTable("rank", "videos", "shards", "first batch", "last batch")
     read = 0
     for each in range(ranks):
         batches = list(planned.batches(epoch, each, consumed))
@@ -65,21 +64,18 @@ def plan(
         shards = len(np.unique(np.searchsorted(ends, taken, side="right")))
         edges = [_ends(index, rows[batch]) for batch in (batches[:1] + batches[-1:])] or ["", ""]
         table.add_row(str(each), str(len(taken)), str(shards), *edges)
-    console = Console(soft_wrap=True)
-    console.print(
+    say(
         f"{index.name} {split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; epoch {epoch}, "
         f"seed {seed}, shuffle {shuffle}",
-        highlight=False,
     )
-    console.print(
+    say(
         f"{planned.num_steps(consumed)} steps of {ranks} x {batch_size} videos; {consumed} consumed before, "
         f"{read} read, {len(rows) - consumed - read} left out",
-        highlight=False,
     )
     left_out = int(np.isin(index.quarantined, rows, assume_unique=True).sum())
     if left_out:
-        console.print(f"{left_out} quarantined videos keep their places and are not read", highlight=False)
-    console.print(table)
+        say(f"{left_out} quarantined videos keep their places and are not read")
+    print_table(table)
 
 
 def _print_batches(
@@ -88,7 +84,7 @@ def _print_batches(
     if not 0 <= rank < planned.world_size:
         raise ValueError(f"rank={rank}: there are ranks 0 to {planned.world_size - 1}")
     for step, batch in enumerate(planned.batches(epoch, rank, consumed)):
-        print(step, *(index.entry(int(row)).key for row in rows[batch]))
+        say(f"{step} {' '.join(printable(index.entry(int(row)).key) for row in rows[batch])}")
 
 
 def _ends(index: DatasetIndex, rows: np.ndarray) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from pipeline.text_table import TextOnlyColumn
 
 LINE_INTERVAL_S = 10.0
 
@@ -24,7 +26,7 @@ def count_progress(verb: str, total: int, what: str) -> Iterator[Callable[[], No
         A function to call after each one, from one thread.
     """
     if sys.stderr.isatty():
-        columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
+        columns = (TextOnlyColumn(verb), BarColumn(), MofNCompleteColumn(), TextOnlyColumn(what), TimeRemainingColumn())
         # What is printed meanwhile goes above the bar on a terminal, and stays what it is in a file.
         with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
             task = progress.add_task(verb, total=total)

@@ -8,6 +8,7 @@ from datamodules.remote_shards import split_root
 from datamodules.shards import DatasetIndex
 from pipeline.pack_folder import lock_folder
 from pipeline.pack_parts import PARTS_FOLDER
+from pipeline.terminal import say
 
 _SHOWN = 5
 
@@ -51,4 +52,4 @@ def quarantine(data: Path, keys: list[str], reason: str = BY_HAND, undo: bool = 
                 refusals.setdefault(key, Refusal(entries[key].source, key, one_line(reason, 60) or BY_HAND, ""))
         write_quarantine(root, refusals.values())
     left_out = DatasetIndex.open(root).quarantined
-    print(f"{index.name}: {len(left_out)} of {len(index)} videos are quarantined now; wrote {root / QUARANTINE_NAME}")
+    say(f"{index.name}: {len(left_out)} of {len(index)} videos are quarantined now; wrote {root / QUARANTINE_NAME}")

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.plain_text import printable
+
 _SIDE, _LEFT, _TOP, _COUNTS = 280, 46, 12, 56  # of the reliability diagram and the counts below it
 _GAP = 30
 
@@ -133,5 +135,5 @@ def _cut(name: str) -> str:
 
 
 def text(value: str) -> str:
-    """The text with all that means something in HTML escaped, for attributes too."""
-    return escape(value, quote=True)
+    """The text with all that means something in HTML escaped, for attributes too, and control characters shown."""
+    return escape(printable(value), quote=True)

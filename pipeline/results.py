@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from datamodules.aside import write_aside
+from pipeline.terminal import say
+from pipeline.text_table import TextTable, print_table
 
 
 def summarize(
@@ -79,7 +79,7 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
 
 def print_report(title: str, report: Mapping[str, Any], extra: Mapping[str, str], paths: Sequence[Path]) -> None:
     """The accuracies as a small table on standard output, then the files written, one a line."""
-    table = Table(title=title)
+    table = TextTable(title=title)
     columns = {
         "top-1": f"{report['top1']:.1%}",
         "top-5": f"{report['top5']:.1%}",
@@ -91,7 +91,6 @@ def print_report(title: str, report: Mapping[str, Any], extra: Mapping[str, str]
     for heading in columns:
         table.add_column(heading, justify="right")
     table.add_row(*columns.values())
-    console = Console()
-    console.print(table)
+    print_table(table)
     for path in paths:
-        console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+        say(f"wrote {path}")

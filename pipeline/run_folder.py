@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from pipeline.checkpoint_folder import DAMAGED_SUFFIX, newest_and_damaged
 from pipeline.metrics_file import NAME
+from pipeline.terminal import say
 
 RUNS = "runs"
 CHECKPOINTS = "checkpoints"
@@ -55,7 +56,7 @@ def resolve_last(config: Any) -> str | None:
 def _set_damaged_aside(damaged: dict[Path, str], found: Path) -> None:
     """Says which are damaged and renames them, so that nothing takes them for checkpoints or removes them as such."""
     for path, damage in damaged.items():
-        print(f"warning: checkpoint {path} is damaged ({damage}); going on from {found}", file=sys.stderr, flush=True)
+        say(f"warning: checkpoint {path} is damaged ({damage}); going on from {found}", sys.stderr)
         with suppress(OSError):  # where it cannot be renamed it is passed by again
             path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from datamodules.decoder_choice import Decoder
+from datamodules.plain_text import printable
 from datamodules.planar import Pixels
 from datamodules.video import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
@@ -20,6 +21,7 @@ from pipeline.rank_tables import RankTables
 from pipeline.report import FILES, write_report_of
 from pipeline.result_folders import refuse_unwritable_folder, title_of
 from pipeline.results import print_report
+from pipeline.terminal import say
 from pipeline.trained import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip
 
 Average = Literal["probabilities", "logits"]
@@ -195,7 +197,7 @@ def _report(
         extra["quarantined, not scored"] = str(len(provenance["quarantined"]))
     print_report(title, report, extra, [folder / name for name in FILES])
     if missing:
-        print(f"not decoded, so counted as wrong: {', '.join(report['missing'])}")
+        say(f"not decoded, so counted as wrong: {', '.join(map(printable, report['missing']))}")
     overlap = provenance["overlap"]
     if overlap is not None:
         seen = overlap["videos"] + overlap["content"]

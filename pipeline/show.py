@@ -22,6 +22,7 @@ from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
 from datamodules.views import times_of
 from pipeline.show_page import ShownClip, ShownStage, ShownVideo, draw_page
+from pipeline.terminal import say
 from pipeline.training import TrainingCLI, parser_settings
 from pipeline.words import spell_out
 
@@ -103,7 +104,7 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
         except ValueError as error:
             if page.stage is not None or name == "train":
                 raise
-            print(f"{name} is not shown: {error}")
+            say(f"{name} is not shown: {error}")
             stages.append(ShownStage(name, str(error), []))
     settings = {name: str(data.hparams[name]) for name in _SETTINGS}
     title, origin = f"{data.index.name}: clips as the network gets them", data.identity | {"epoch": page.epoch}
@@ -111,7 +112,7 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
     with write_aside(page.out) as temporary:
         temporary.write_text(draw_page(title, origin, settings, stages), encoding="utf-8")
     videos = sum(len(one.videos) for one in stages)
-    print(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
+    say(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
 
 
 class _ShowCLI(TrainingCLI):

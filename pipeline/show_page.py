@@ -1,14 +1,16 @@
 """The page that `show` writes: one HTML file, its pictures inside, for a bright or dark screen of any width."""
 
 import base64
+import html
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from html import escape
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from datamodules.plain_text import printable
 
 _MOST_FRAMES = 16  # of a clip on the page
 _STYLE = """
@@ -90,6 +92,11 @@ def draw_page(title: str, origin: Mapping[str, Any], settings: Mapping[str, str]
         body += [_video(video) for video in stage.videos]
         body.append("</section>")
     return "\n".join([*body, "</body></html>"]) + "\n"
+
+
+def escape(text: str) -> str:
+    """The text with all that means something in HTML escaped, and control characters shown."""
+    return html.escape(printable(text))
 
 
 def _list(named: Mapping[str, Any]) -> str:

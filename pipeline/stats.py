@@ -10,15 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from datamodules.aside import write_aside
 from datamodules.index_table import read_index_table
 from datamodules.manifest import Manifest, read_manifest
+from datamodules.plain_text import is_utf8
 from datamodules.quarantine import read_quarantine
 from pipeline.pack_notes import describe_columns
 from pipeline.stats_drawing import draw
+from pipeline.terminal import say
+from pipeline.text_table import TextTable, print_table
 
 BAR = 30  # characters of the longest bar
 SHOWN = 10  # classes, rates or sizes listed; of classes, as many at the other end
@@ -50,30 +51,29 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     labels, seconds = table.column("label").to_numpy(), table.column("duration_s").to_numpy()
     totals = Counter(dict.fromkeys(manifest.classes, 0))
     totals.update(manifest.classes[label] for label in labels)
-    console = Console()
     for shown in _split_tables(title, manifest, table, splits):
-        console.print(shown)
-    quarantined = pc.is_in(table.column("key"), value_set=pa.array(list(read_quarantine(data)), pa.string()))
+        print_table(shown)
+    quarantined = pc.is_in(table.column("key"), value_set=pa.array(filter(is_utf8, read_quarantine(data)), pa.string()))
     if left_out := Counter(splits[quarantined.to_numpy()].tolist()):
         counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
-        console.print(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
-    console.print(_bars("videos a class", _ends(totals.most_common())))
+        say(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
+    print_table(_bars("videos a class", _ends(totals.most_common())))
     edges, counts = duration_histogram(seconds)
     ranges = [f"{low:g} to {high:g} s" for low, high in pairwise(edges)]
-    console.print(_bars("duration", list(zip(ranges, counts.tolist(), strict=True))))
+    print_table(_bars("duration", list(zip(ranges, counts.tolist(), strict=True))))
     rates = Counter(f"{fps:.4g}" for fps in table.column("fps").to_numpy())
-    console.print(_bars("frames a second", _ends(rates.most_common(), "others")))
+    print_table(_bars("frames a second", _ends(rates.most_common(), "others")))
     sides = zip(table.column("width").to_pylist(), table.column("height").to_pylist(), strict=True)
-    console.print(_bars("width x height", _ends(Counter(f"{w}x{h}" for w, h in sides).most_common(), "others")))
+    print_table(_bars("width x height", _ends(Counter(f"{w}x{h}" for w, h in sides).most_common(), "others")))
     for line in describe_columns(table.column("variable_rate").to_pylist(), table.column("pixel_aspect").to_numpy()):
-        print(line)
+        say(line)
     if out is not None:
         drawing = draw(title, totals.most_common(), edges, counts)
         text = drawing if out.suffix == ".svg" else f"<!doctype html><meta charset='utf-8'>\n{drawing}"
         out.parent.mkdir(parents=True, exist_ok=True)
         with write_aside(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        print(f"wrote {out}")
+        say(f"wrote {out}")
 
 
 def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -111,10 +111,10 @@ def _splits(manifest: Manifest, table: pa.Table, fold: str | None) -> tuple[NDAr
     return np.array(splits.to_pylist()), f"{classes}, fold {fold} of {', '.join(manifest.folds)}"
 
 
-def _split_tables(title: str, manifest: Manifest, table: pa.Table, splits: NDArray[Any]) -> list[Table]:
+def _split_tables(title: str, manifest: Manifest, table: pa.Table, splits: NDArray[Any]) -> list[TextTable]:
     """How much there is of each split, and how its videos are spread over the classes."""
-    amounts = Table(title=title, title_justify="left")
-    balance = Table()
+    amounts = TextTable(title=title, title_justify="left")
+    balance = TextTable()
     for shown, headings in [
         (amounts, ("videos", "hours", "MB", "shortest", "median", "longest")),
         (balance, ("classes", "without a video", "fewest videos", "median", "most", "most/fewest")),
@@ -148,9 +148,9 @@ def _ends(counted: Sequence[tuple[str, int]], rest: str = "") -> list[tuple[str,
     return [*counted[:SHOWN], (f"... {len(counted) - 2 * SHOWN} more ...", -1), *counted[-SHOWN:]]
 
 
-def _bars(heading: str, counted: Sequence[tuple[str, int]]) -> Table:
+def _bars(heading: str, counted: Sequence[tuple[str, int]]) -> TextTable:
     """A table with a bar beside every count; a count of -1 is a gap."""
-    shown = Table(heading, "videos", "", box=None, pad_edge=False, header_style="bold")
+    shown = TextTable(heading, "videos", "", box=None, pad_edge=False, header_style="bold")
     shown.columns[1].justify = "right"
     most = max(count for _, count in counted)
     for name, count in counted:

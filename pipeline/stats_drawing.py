@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax import saxutils
 
 from numpy.typing import NDArray
+
+from datamodules.plain_text import printable
 
 WIDTH, PLOT, LEFT, TOP = 760, 160, 56, 64
 GAP = 96  # between the two plots, for the labels of the first
@@ -84,3 +86,8 @@ def _edge_labels(bottom: int, edges: Sequence[str]) -> list[str]:
         f'<text x="{LEFT + number * step:.1f}" y="{bottom + 16}" text-anchor="middle" fill="{QUIET}">{edge}</text>'
         for number, edge in enumerate(edges)
     ]
+
+
+def escape(text: str) -> str:
+    """The text with all that means something in XML escaped, and control characters, which it may not hold, shown."""
+    return saxutils.escape(printable(text))

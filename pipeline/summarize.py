@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from pipeline.terminal import say
+from pipeline.text_table import TextTable, print_table
 
 
 def summarize(reports: list[str], paths: list[str] | None = None) -> None:
@@ -24,14 +24,14 @@ def summarize(reports: list[str], paths: list[str] | None = None) -> None:
     for name, path in places:
         if not path.exists():
             raise FileNotFoundError(f"{name}={path}: there is no such file or folder")
-    table = Table("", "top-1", "top-5", "mean class", "chance", "videos")
+    table = TextTable("", "top-1", "top-5", "mean class", "chance", "videos")
     for name, report in rows:
         shares = [f"{report[metric]:.1%}" for metric in ("top1", "top5", "mean_class_accuracy", "chance")]
         table.add_row(name, *shares, str(report["num_videos"]))
-    Console().print(table)
+    print_table(table)
     width = max((len(name) for name, _ in places), default=0)
     for name, path in places:
-        print(f"{name:<{width}}  {path}")
+        say(f"{name:<{width}}  {path}")
 
 
 def _pair(text: str) -> tuple[str, Path]:

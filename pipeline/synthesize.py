@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from datamodules import synthetic
 from datamodules.scenes import MOTIONS
+from pipeline.terminal import say
+from pipeline.text_table import TextOnlyColumn
 
 
 def synthesize(
@@ -49,7 +51,7 @@ def synthesize(
             root, seed, train, val, test, num_frames, width, height, fps, processes=processes, progress=report
         )
     splits = ", ".join(f"{split} {count}" for split, count in written.videos.items())
-    print(
+    say(
         f"wrote {sum(written.videos.values())} videos ({splits}) of {len(MOTIONS)} classes, "
         f"{written.num_bytes / 1e6:.1f} MB, to {root} in {time.monotonic() - began:.0f} s"
     )
@@ -66,7 +68,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
         yield line
         return
-    columns = (TextColumn("synthesize"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextOnlyColumn("synthesize"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("synthesize")
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -13,11 +13,13 @@ from datamodules.encoding import inspect
 from datamodules.index_table import INDEX_NAME, read_index_table
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, read_manifest
 from datamodules.other_tars import read_range
+from datamodules.plain_text import printable
 from datamodules.probing import VideoInfo
 from datamodules.quarantine import QUARANTINE_NAME, QuarantineError, one_line, read_quarantine
 from datamodules.tars import ShardRow, file_sha256, index_shard
 from pipeline.killable_pool import KillablePool
 from pipeline.progress import count_progress
+from pipeline.terminal import say
 from pipeline.verify_checks import (
     COPY,
     NO_ROWS,
@@ -91,7 +93,7 @@ def _verify(data: Path, full: bool, processes: int | None, timeout: float, began
     if findings:
         count = "1 thing is" if len(findings) == 1 else f"{len(findings)} things are"
         raise ValueError(f"{count} wrong among {what} (checked in {seconds}: {how})")
-    print(f"all is well with {what} (checked in {seconds}: {how})")
+    say(f"all is well with {what} (checked in {seconds}: {how})")
 
 
 def _check_dataset(
@@ -271,7 +273,7 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     for fix in fixes:
         same = [finding for finding in findings if finding.fix == fix]
         for finding in same[:SHOWN]:
-            print(f"{finding.place}: {finding.problem}")
+            say(printable(f"{finding.place}: {finding.problem}"))
         if len(same) > SHOWN:
-            print(f"... and {len(same) - SHOWN} more")
-        print(f"  -> {fix}")
+            say(f"... and {len(same) - SHOWN} more")
+        say(f"  -> {fix}")

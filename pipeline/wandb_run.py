@@ -14,6 +14,8 @@ import torch
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
+from pipeline.terminal import say
+
 _SECRET = re.compile(r"password|passwd|secret|token|api_?key|credential|access_key", re.IGNORECASE)
 _USER_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 _HIDDEN = "(hidden)"
@@ -116,7 +118,7 @@ def end_early(loggers: Sequence[Logger], status: int) -> None:
             try:
                 logger._experiment.finish(exit_code=status)
             except Exception as error:  # of wandb and the network; the error of the run is the one to tell
-                print(f"warning: wandb could not end its run: {error}", file=sys.stderr, flush=True)
+                say(f"warning: wandb could not end its run: {error}", sys.stderr)
     say_how_to_send(loggers)
 
 

@@ -9,6 +9,7 @@ from lightning_modules.fetching import cache_folder, fetch, find_published, sha2
 from lightning_modules.pretrained import read_weights
 from lightning_modules.published import PUBLISHED, Published
 from lightning_modules.weight_keys import C3D, I3D, INCEPTION_V1
+from pipeline.terminal import say
 
 _USUAL = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "c3d-sports1m"}
 
@@ -30,13 +31,13 @@ def weights(request: list[str], out: Path | None = None, num_classes: int | None
     """
     match request:
         case ["list"]:
-            print("\n\n".join(map(_in_words, PUBLISHED)))
-            print(f"\ncache: {cache_folder()}")
+            say("\n\n".join(map(_in_words, PUBLISHED)))
+            say(f"\ncache: {cache_folder()}")
         case ["get", name]:
             path = fetch(find_published(name))
-            print(f"{path}\nsha256 {sha256_of(path)}")
+            say(f"{path}\nsha256 {sha256_of(path)}")
         case ["convert", name]:
-            print(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes))
+            say(str(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes)))
         case _:
             raise ValueError(f"weights {' '.join(request)}: say `list`, `get NAME` or `convert NAME_OR_FILE`")
 
