@@ -1,6 +1,7 @@
 """index.parquet, one row a video: its columns, and how it and dataset.json are written from the rows of the shards."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,11 @@ def identity_of(videos: Iterable[tuple[str, str, Sequence[str], str, str]]) -> s
     """The same from (key, split, fold splits, class name, content_sha256) of each video, in any order."""
     digest = hashlib.sha256()
     for key, split, fold_splits, label, content_sha256 in sorted(videos, key=lambda video: video[0]):
-        digest.update("\t".join((key, split, *fold_splits, label, content_sha256)).encode())
-        digest.update(b"\n")
+        values = (key, split, *fold_splits, label, content_sha256)
+        line = "\t".join(values)
+        if line.count("\t") >= len(values) or "\n" in line or not key:
+            line = f"\t{json.dumps(values)}"  # as no other line begins: keys of others may hold tabs and line feeds
+        digest.update(f"{line}\n".encode())
     return digest.hexdigest()
 
 

@@ -5,32 +5,40 @@ The layout is webdataset's: members with the same key are one sample. video2data
 """
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from datamodules.annotation_tables import SPLIT_NAMES
-from datamodules.captions import as_captions
 from datamodules.manifest import ShardFormatError
+from datamodules.plain_text import is_utf8
 from datamodules.probing import VideoInfo, probe
 from datamodules.quarantine import Refusal
-from datamodules.tars import (
-    ShardRow,
-    TarMember,
-    VideoDescription,
-    is_video_of,
-    iterate_members,
-    split_member_name,
+from datamodules.sample_texts import (
+    BAD_CAPTION,
+    UnusableSampleError,
+    as_name,
+    find_captions,
+    find_text,
+    json_keys,
+    shown,
 )
+from datamodules.tar_samples import TarSample, iterate_samples
+from datamodules.tars import ShardRow, VideoDescription
 
 NO_VIDEO = "no video"  # a sample without a video among its members
-NO_LABEL = "no label"  # a sample whose label is not where it was said to be
+TWO_VIDEOS = "two videos"  # a sample with several, such as left.mp4 and right.mp4
+NO_LABEL = "no label"  # a sample whose label is not where it was said to be, or cannot be a name
+NO_GROUP = "no group"  # the same of its group
+BAD_KEY = "bad key"  # a sample whose members' name is not text
+APART = "members apart"  # a key that comes again later in the tar: several samples, as webdataset reads it
+TWICE = "member twice"  # a sample that webdataset refuses
+SPARSE = "sparse"  # a video that does not lie in the tar in one piece
+REASONS = (NO_VIDEO, TWO_VIDEOS, NO_LABEL, NO_GROUP, BAD_KEY, BAD_CAPTION, APART, TWICE, SPARSE)
 _SPLIT_IN_NAME = re.compile(r"(?:^|[^A-Za-z])(train|validation|validate|valid|val|test)(?=[^A-Za-z]|$)", re.IGNORECASE)
-_TEXTS = ("json", "cls", "txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +49,21 @@ class TarLayout:
         label_from: `json:KEY` (dots go into nested objects), `cls`, `txt`, or `folder`: the last folder of the key.
         group_from: `json:KEY` of what videos of one source have in common; None: every video is its own group.
         split: Of all videos; None: as the name of the shard says (train, val, validation, test).
+        key_prefix: `shard`: keys are `{name of the tar without .tar}/{key}`, for tars that each count from 0.
     """
 
     label_from: str
     group_from: str | None = None
     split: str | None = None
+    key_prefix: str | None = None
 
     def __post_init__(self) -> None:
         if self.label_from not in ("cls", "txt", "folder") and not self.label_from.removeprefix("json:"):
             raise ValueError(f"label_from={self.label_from!r}: name the key, as in json:label")
         if self.label_from not in ("cls", "txt", "folder") and not self.label_from.startswith("json:"):
             raise ValueError(f"label_from={self.label_from!r}: must be json:KEY, cls, txt or folder")
+        if self.key_prefix not in (None, "shard"):
+            raise ValueError(f"key_prefix={self.key_prefix!r}: must be shard, or left out")
         if self.group_from is not None and not re.fullmatch(r"json:.+", self.group_from):
             raise ValueError(f"group_from={self.group_from!r}: must be json:KEY")
 
@@ -69,6 +81,22 @@ class Sample(NamedTuple):
     captions: tuple[str, ...] = ()
 
 
+class ReadTar(NamedTuple):
+    """What `read_samples` found in a tar.
+
+    Attributes:
+        samples: The labelled videos, in the order of the tar.
+        refused: The samples left out, one refusal a key.
+        passed_over: Names of the files that belong to no sample, as webdataset sees it.
+        raw_labels: The labels as they stand in the tar, with the blanks around them, without an end of the line.
+    """
+
+    samples: list[Sample]
+    refused: list[Refusal]
+    passed_over: list[str]
+    raw_labels: set[str]
+
+
 class VideoFacts(NamedTuple):
     """What the bytes of a video say."""
 
@@ -76,49 +104,77 @@ class VideoFacts(NamedTuple):
     info: VideoInfo
 
 
-def read_samples(path: Path, layout: TarLayout) -> tuple[list[Sample], list[Refusal]]:
-    """Walk through a tar; its videos stay unread.
-
-    Returns:
-        The videos in the order of the tar, and the samples left out: those without a video or without a label.
+def read_samples(path: Path, layout: TarLayout) -> ReadTar:
+    """Walk through a tar; its videos stay unread. Its samples are those that webdataset finds there.
 
     Raises:
-        ShardFormatError: It is not a whole tar, or a sample has two videos.
+        ShardFormatError: It is not a whole tar.
         ValueError: Neither the layout nor the name of the tar says the split.
     """
     split = layout.split or split_in_name(path)
-    videos: dict[str, TarMember] = {}
-    texts: dict[str, dict[str, bytes]] = {}
-    for member in iterate_members(path):
-        key, extension = split_member_name(member.name) or ("", "")
-        if not key or key.startswith("__"):  # webdataset's notes about the tar itself
+    read = ReadTar([], [], [], set())
+    found = list(iterate_samples(path, read.passed_over))
+    counts = Counter(sample.key for sample in found)
+    for key, count in counts.items():
+        if count > 1:
+            detail = f"its members are in {count} places of the tar, so they are {count} samples; put them together"
+            read.refused.append(_refusal(path, layout, key, APART, detail))
+    for sample in found:
+        if counts[sample.key] > 1:
             continue
-        content = texts.setdefault(key, {})
-        if is_video_of(key, member.name):
-            if key in videos:
-                raise ShardFormatError(
-                    f"{path}: sample {key} has two videos, {videos[key].name} and {member.name}; keep one"
-                )
-            videos[key] = member
-        elif extension in _TEXTS:
-            content[extension] = member.read()
-    samples, refused = [], []
-    for key, content in texts.items():
         try:
-            label = _find(layout.label_from, key, content)
-            group = key if layout.group_from is None else _find(layout.group_from, key, content)
-        except ValueError as error:
-            refused.append(Refusal(f"{path.name}/{key}", key, NO_LABEL, str(error)))
-            continue
-        if key not in videos:
-            refused.append(
-                Refusal(f"{path.name}/{key}", key, NO_VIDEO, f"only {', '.join(content) or 'other'} members")
-            )
-            continue
-        member = videos[key]
-        captions = _captions(layout, content)
-        samples.append(Sample(key, member.name, member.offset, member.size, label, group, split, captions))
-    return samples, refused
+            labelled, raw = _as_sample(sample, layout, path, split)
+        except UnusableSampleError as error:
+            read.refused.append(_refusal(path, layout, sample.key, error.reason, str(error)))
+        else:
+            read.samples.append(labelled)
+            read.raw_labels.add(raw.strip("\r\n"))
+    return read
+
+
+def key_in_dataset(layout: TarLayout, shard: str, key: str) -> str:
+    """The key that a sample of a tar gets in the dataset; as it is in the tar unless a prefix was asked for."""
+    return key if layout.key_prefix is None else f"{prefix_of(shard)}{key}"
+
+
+def prefix_of(shard: str) -> str:
+    """What `key_prefix: shard` puts before the keys of a tar.
+
+    >>> prefix_of("kinetics_train_00001.tar")
+    'kinetics_train_00001/'
+    """
+    return f"{shard.removesuffix('.tar')}/"
+
+
+def _refusal(path: Path, layout: TarLayout, key: str, reason: str, detail: str) -> Refusal:
+    return Refusal(f"{path.name}/{key}", key_in_dataset(layout, path.name, key), reason, detail)
+
+
+def _as_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) -> tuple[Sample, str]:
+    """A sample with its label, group and captions, and the label as it stands in the tar."""
+    if not is_utf8(sample.key):
+        name = os.fsencode(sample.key)
+        raise UnusableSampleError(BAD_KEY, f"the key {name!r} is not UTF-8; rename the members")
+    if sample.twice:
+        raise UnusableSampleError(TWICE, f"{sample.twice} is there twice, which webdataset refuses; keep one")
+    raw = find_text(layout.label_from, sample, NO_LABEL)
+    label = as_name(raw, layout.label_from, NO_LABEL)
+    key = key_in_dataset(layout, path.name, sample.key)
+    group = key
+    if layout.group_from is not None:
+        group = as_name(find_text(layout.group_from, sample, NO_GROUP), layout.group_from, NO_GROUP)
+    if not sample.videos:
+        raise UnusableSampleError(NO_VIDEO, f"only {shown(sample.extensions)}")
+    if len(sample.videos) > 1:
+        names = " and ".join(member.name for member in sample.videos)
+        raise UnusableSampleError(TWO_VIDEOS, f"{names} have one key, which ends at the first dot; keep one")
+    [video] = sample.videos
+    if not is_utf8(video.name):
+        raise UnusableSampleError(BAD_KEY, f"the name {os.fsencode(video.name)!r} is not UTF-8; rename the member")
+    if video.sparse:
+        raise UnusableSampleError(SPARSE, f"{video.name} is stored with holes; write the tar without --sparse")
+    captions = find_captions(layout.label_from, sample)
+    return Sample(key, video.name, video.offset, video.size, label, group, split, captions), raw
 
 
 def split_in_name(path: Path) -> str:
@@ -132,16 +188,14 @@ def split_in_name(path: Path) -> str:
 
 def first_sample(path: Path) -> str:
     """What the first sample of a tar has, for a message: `.json (keys caption, url), .mp4, .txt`."""
-    first, words = "", []
-    for member in iterate_members(path):
-        key, extension = split_member_name(member.name) or ("", "")
-        first = first or key
-        if not key or key != first:
-            break
-        words.append(f".{extension}")
-        if extension == "json":
-            words[-1] += f" (keys {', '.join(_parse(member.read()))})"
-    return ", ".join(words) or "nothing"
+    sample = next(iterate_samples(path, []), None)
+    if sample is None:
+        return "nothing"
+    keys = ", ".join(json_keys(sample))
+    return ", ".join(
+        f".{extension} (keys {keys})" if keys and extension == "json" else f".{extension}"
+        for extension in sample.extensions
+    )
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:
@@ -185,44 +239,3 @@ def as_row(sample: Sample, facts: VideoFacts, shard: str) -> ShardRow:
         captions=sample.captions,
     )
     return ShardRow(sample.key, shard, sample.offset, sample.size, description)
-
-
-def _captions(layout: TarLayout, content: Mapping[str, bytes]) -> tuple[str, ...]:
-    """What video2dataset says of a video: `caption` in its json, else its txt; () where that is the label."""
-    if layout.label_from != "json:caption" and (found := as_captions(_parse(content.get("json", b"")).get("caption"))):
-        return found
-    if layout.label_from in ("txt", "json:caption"):
-        return ()
-    return as_captions(content.get("txt", b"").decode(errors="replace"))
-
-
-def _find(place: str, key: str, content: Mapping[str, bytes]) -> str:
-    """The text at a place of a sample; ValueError says what is there instead."""
-    if place == "folder":
-        folders = key.split("/")[:-1]
-        if not folders:
-            raise ValueError(f"{key} is in no folder of the tar")
-        return folders[-1]
-    kind, _, name = place.partition(":")
-    if kind not in content:
-        raise ValueError(f"there is no .{kind} member")
-    if kind != "json":
-        value: Any = content[kind].decode(errors="replace").strip()
-    else:
-        value = _parse(content["json"])
-        for step in name.split("."):
-            if not isinstance(value, dict) or step not in value:
-                keys = ", ".join(value) if isinstance(value, dict) else repr(value)
-                raise ValueError(f"its json has no {name!r}, only {keys}")
-            value = value[step]
-    if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).strip():
-        raise ValueError(f"{place} is {value!r}, not a name or a number")
-    return str(value).strip()
-
-
-def _parse(text: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}

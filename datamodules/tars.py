@@ -19,6 +19,13 @@ from datamodules.captions import as_captions
 from datamodules.manifest import ShardFormatError
 from datamodules.video_files import VIDEO_SUFFIXES
 
+# How compressed files begin; by which program, and how they are unpacked.
+COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gunzip --keep"),
+    b"BZh": ("bzip2", "bunzip2 --keep"),
+    b"\xfd7zXZ\0": ("xz", "unxz --keep"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
+}
 AGAIN = "copy the shard again or pack the dataset again"
 _MEMBER_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 
@@ -79,12 +86,21 @@ class ShardRow(NamedTuple):
 
 
 class TarMember(NamedTuple):
-    """A file in a tar: where its bytes lie, and a function that reads them while the tar is being walked through."""
+    """A file in a tar, whose bytes can be read while the tar is being walked through.
+
+    Attributes:
+        name: As Python decodes it (`os.fsdecode` where it is not UTF-8).
+        offset: Of its bytes in the tar.
+        size: In bytes.
+        read: Reads them.
+        sparse: Whether the tar leaves holes out, so that the file does not lie there in one piece.
+    """
 
     name: str
     offset: int
     size: int
     read: Callable[[], bytes]
+    sparse: bool = False
 
 
 class ShardWriter:
@@ -144,16 +160,18 @@ def iterate_members(path: Path) -> Iterator[TarMember]:
     """Every file in a tar, in order, without reading what is in them.
 
     Raises:
-        ShardFormatError: There is no such file, or it is not a whole tar (truncated, damaged header); raised at the
-            latest after the last member.
+        ShardFormatError: There is no such file, it is compressed, or it is not a whole tar (truncated, damaged header);
+            raised at the latest after the last member.
     """
     end = 0
     try:
-        with tarfile.open(path, "r:") as tar:
+        _refuse_compressed(path)
+        with tarfile.open(path, "r:", encoding="utf-8") as tar:  # the names as others read them, whatever the locale
             for member in tar:
-                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                end = tar.offset  # of the next header
                 if member.isreg():
-                    yield TarMember(member.name, member.offset_data, member.size, partial(_read_member, tar, member))
+                    read = partial(_read_member, tar, member)
+                    yield TarMember(member.name, member.offset_data, member.size, read, member.issparse())
     except FileNotFoundError:
         raise ShardFormatError(f"{path}: there is no such shard; {AGAIN}") from None
     except tarfile.TarError as error:
@@ -217,6 +235,17 @@ def file_sha256(path: Path) -> str:
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     content = tar.extractfile(member)
     return content.read() if content else b""
+
+
+def _refuse_compressed(path: Path) -> None:
+    with path.open("rb") as file:
+        begin = file.read(6)
+    for magic, (name, command) in COMPRESSED.items():
+        if begin.startswith(magic):
+            raise ShardFormatError(
+                f"{path}: is compressed with {name}, and videos are read by their place in a plain tar; unpack it: "
+                f"{command} {path.name}"
+            )
 
 
 def _check_end(path: Path, end: int) -> None:

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 from datamodules.decoding import DecodeError
 from datamodules.index_table import INDEX_NAME, write_dataset
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, read_manifest
-from datamodules.other_tars import TarLayout, as_row, first_sample, probe_range, read_samples
+from datamodules.other_tars import REASONS, TarLayout, as_row, first_sample, probe_range, read_samples
 from datamodules.quarantine import (
     CRASH,
     ERROR,
@@ -21,12 +22,13 @@ from datamodules.quarantine import (
 )
 from datamodules.tars import ShardRow, UndescribedShardError, file_sha256, index_shard
 from pipeline.class_names import name_classes
-from pipeline.index_folder import dataset_name, find_tars, folder_of, link_tars, print_index, unfinished
+from pipeline.index_folder import TarNotes, dataset_name, find_tars, folder_of, link_tars, print_index, unfinished
 from pipeline.killable import ProcessDied, ProcessHung
 from pipeline.killable_pool import KillablePool
 from pipeline.pack_folder import lock_folder
 from pipeline.pack_parts import PARTS_FOLDER
 from pipeline.progress import count_progress
+from pipeline.terminal import say
 
 
 def index(
@@ -35,6 +37,7 @@ def index(
     label_from: str | None = None,
     group_from: str | None = None,
     split: str | None = None,
+    key_prefix: Literal["shard"] | None = None,
     name: str | None = None,
     classes: Path | None = None,
     folds: list[str] | None = None,
@@ -56,6 +59,8 @@ def index(
         label_from: of others' tars: json:KEY (json:a.b for nested ones), cls, txt, or folder (of the key).
         group_from: json:KEY that videos from one source have in common; default: each video is its own group.
         split: of all videos of others' tars; default: as each tar's name says (train, val, validation or test).
+        key_prefix: `shard` for others' tars whose keys begin again in each of them, such as 000000: a key is then
+            `{name of the tar}/{key}`. Default: as in the tar.
         name: of the dataset; default: that of our shards, or the folder's.
         classes: text file of class names, one a line, in the order of the labels; numbers in the tars are positions in
             it. Default: alphabetical.
@@ -67,14 +72,15 @@ def index(
         ShardFormatError: a tar is truncated or damaged, or a key is there twice.
         ValueError: a label, split or fold cannot be found, or there is no video.
     """
-    if label_from is None and (split or group_from):
-        raise ValueError("--split and --group-from are for shards that others wrote: give --label-from too")
-    layout = None if label_from is None else TarLayout(label_from, group_from, split)
+    if label_from is None and (split or group_from or key_prefix):
+        raise ValueError("--split, --group-from and --key-prefix are for others' tars: give --label-from too")
+    layout = None if label_from is None else TarLayout(label_from, group_from, split, key_prefix)
     tars = find_tars(shards)
     root = folder_of(tars, out)
     rows: list[ShardRow] = []
     refused: list[Refusal] = []
     files: list[ShardFile] = []
+    notes = TarNotes()
     with lock_folder(root) if (root / PARTS_FOLDER).is_dir() else nullcontext():
         if unfinished(root):
             raise ValueError(
@@ -85,12 +91,12 @@ def index(
         earlier = _earlier_manifest(root, tars)
         with KillablePool(processes, timeout) as pool, count_progress("index", len(tars), "shards") as done:
             for tar in tars:
-                found, left_out = _ours(tar) if layout is None else _others(tar, layout, pool)
+                found, left_out = _ours(tar) if layout is None else _others(tar, layout, pool, notes)
                 rows += found
                 refused += left_out
                 files.append(_describe_shard(tar, found))
                 done()
-        _refuse_repeated_keys(rows)
+        _refuse_repeated_keys(rows, refused, layout)
         if not rows:
             detail = f"; first {refused[0].path}: {refused[0].reason}, {refused[0].detail}" if refused else ""
             raise ValueError(f"no video in {len(tars)} tars can be used ({len(refused)} left out{detail})")
@@ -98,6 +104,8 @@ def index(
         encode, versions = (earlier.encode, earlier.versions) if earlier else ({}, {})
         if label_from is not None:
             encode, versions = {"copy": True, "label_from": label_from}, {}
+            if key_prefix is not None:
+                encode["key_prefix"] = key_prefix
         fold_list = _fold_names(rows, folds, earlier.folds if earlier else [])
         link_tars(tars, root)
         earlier_list = read_quarantine(root)
@@ -117,9 +125,10 @@ def index(
             earlier.rendition_of if earlier else "",
         )
     print_index(manifest, earlier, rows, refused)
+    notes.tell()
     if refused:
-        print(f"wrote {root / QUARANTINE_NAME}")
-    print(f"wrote {root / INDEX_NAME} and {root / MANIFEST_NAME}")
+        say(f"wrote {root / QUARANTINE_NAME}")
+    say(f"wrote {root / INDEX_NAME} and {root / MANIFEST_NAME}")
 
 
 def _ours(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
@@ -132,11 +141,13 @@ def _ours(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
         ) from None
 
 
-def _others(tar: Path, layout: TarLayout, pool: KillablePool) -> tuple[list[ShardRow], list[Refusal]]:
-    samples, refused = read_samples(tar, layout)
-    jobs = [(str(tar.absolute()), sample.offset, sample.size) for sample in samples]
+def _others(tar: Path, layout: TarLayout, pool: KillablePool, notes: TarNotes) -> tuple[list[ShardRow], list[Refusal]]:
+    read = read_samples(tar, layout)
+    notes.add(tar, read)
+    refused = read.refused
+    jobs = [(str(tar.absolute()), sample.offset, sample.size) for sample in read.samples]
     rows = []
-    for sample, facts in zip(samples, pool.map(probe_range, jobs, lambda: None), strict=True):
+    for sample, facts in zip(read.samples, pool.map(probe_range, jobs, lambda: None), strict=True):
         if isinstance(facts, Exception):
             refused.append(Refusal(f"{tar.name}/{sample.member}", sample.key, _reason(facts), one_line(str(facts))))
         else:
@@ -169,23 +180,30 @@ def _earlier_manifest(root: Path, tars: Sequence[Path]) -> Manifest | None:
 def _merge_quarantine(
     earlier: Mapping[str, Refusal], tars: Sequence[Path], rows: Sequence[ShardRow], refused: Sequence[Refusal]
 ) -> dict[str, Refusal]:
-    """What was on the list, what the lists beside the tars say of the videos of the new index, and what is refused."""
+    """What was on the list, what the lists beside the tars say of the videos of the new index, and what is refused.
+
+    What an earlier index refused, for another `label_from` perhaps, and this one takes, is off the list.
+    """
     keys = {row.key for row in rows}
     merged = dict(earlier)
     for folder in sorted({tar.parent for tar in tars}):
         merged |= {key: refusal for key, refusal in read_quarantine(folder).items() if key in keys}
-    return merged | {refusal.key: refusal for refusal in refused}
+    kept = {key: refusal for key, refusal in merged.items() if key not in keys or refusal.reason not in REASONS}
+    return kept | {refusal.key: refusal for refusal in refused}
 
 
-def _refuse_repeated_keys(rows: Sequence[ShardRow]) -> None:
+def _refuse_repeated_keys(rows: Sequence[ShardRow], refused: Sequence[Refusal], layout: TarLayout | None) -> None:
+    """A key stands for one sample, be it used or left out: a line in quarantine.csv would hide another's video."""
+    restart = "where they begin again in each tar, index with --key-prefix shard; else " if layout else ""
     places: dict[str, str] = {}
-    for row in rows:
-        if row.key in places:
+    named = [(row.key, row.shard) for row in rows] + [(one.key, one.path.partition("/")[0]) for one in refused]
+    for key, shard in named:
+        other = places.setdefault(key, shard)
+        if other != shard:
             raise ShardFormatError(
-                f"key {row.key!r} is in {places[row.key]} and in {row.shard}: keys must be unique in a dataset; rename "
-                "the members, or leave one of the tars out"
+                f"key {key!r} is in {other} and in {shard}: keys must be unique in a dataset; {restart}rename the "
+                "members, or leave one of the tars out"
             )
-        places[row.key] = row.shard
 
 
 def _fold_names(rows: Sequence[ShardRow], folds: Sequence[str] | None, earlier: Sequence[str]) -> list[str]:
@@ -195,10 +213,10 @@ def _fold_names(rows: Sequence[ShardRow], folds: Sequence[str] | None, earlier: 
     names = list(folds if folds is not None else earlier)
     if folds is None and len(names) != counts[0]:
         numbers = [str(number) for number in range(counts[0])]
-        print(
+        say(
             f"warning: tars do not say how their {counts[0]} folds are called, so they are {', '.join(numbers)} here; "
             "those of UCF101 and HMDB51 begin with 1: say --folds 1 2 3 to keep such names",
-            file=sys.stderr,
+            sys.stderr,
         )
         return numbers
     if len(names) != counts[0] or len(set(names)) != len(names):

@@ -1,21 +1,26 @@
 """Which tars `index` is about, in which folder their dataset is made, and what it says at the end."""
 
 import glob
+import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from datamodules.manifest import MANIFEST_NAME, Manifest
+from datamodules.other_tars import ReadTar
+from datamodules.plain_text import is_utf8
 from datamodules.quarantine import Refusal
 from datamodules.tars import ShardRow
 from pipeline.pack_folder import RUN_NAME
 from pipeline.pack_notes import describe_columns
 from pipeline.pack_parts import PARTS_FOLDER
+from pipeline.terminal import say
+from pipeline.text_table import TextTable, print_table
 
+_COMPRESSED = re.compile(r".*\.(?:tar\.(?:gz|bz2|xz|zst)|tgz|tbz2?|txz)", re.IGNORECASE | re.DOTALL)
+_SHOWN = 5
 _OUR_NAME = re.compile(r"([A-Za-z0-9_-]+)-[^-]+-\d{6}\.tar")
 
 
@@ -27,19 +32,41 @@ def find_tars(shards: Sequence[str]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for text in shards:
-        if Path(text).is_dir():
-            paths = [path for path in Path(text).glob("*.tar") if not path.name.startswith(".")]
-        elif Path(text).is_file():
-            paths = [Path(text)]
-        else:
-            paths = [Path(match) for match in glob.glob(text)]  # noqa: PTH207 - the pattern may be absolute
+        paths = _named(text)
+        packed = [path for path in paths if _COMPRESSED.fullmatch(path.name)]
+        paths = [path for path in paths if path not in packed]
+        if packed and not (paths and Path(text).is_dir()):
+            raise ValueError(
+                f"shards={packed[0]}: is compressed, and videos are read by their place in a plain tar; unpack it, as "
+                "with gunzip --keep, and name the .tar"
+            )
+        if packed:
+            say(
+                f"warning: {text}: {len(packed)} compressed tars are left out, first {packed[0].name}; unpack them",
+                sys.stderr,
+            )
         if not paths:
             raise ValueError(f"shards={text}: there is no tar; name tars, a folder of them, or a pattern in quotes")
         for path in paths:
+            if not is_utf8(path.name):
+                raise ValueError(f"shards: {os.fsencode(path)!r}: the name is not UTF-8; rename the file")
             other = found.setdefault(path.name, path)
             if other.resolve() != path.resolve():
                 raise ValueError(f"shards: {other} and {path} have the same name; rename one")
     return [found[name] for name in sorted(found)]
+
+
+def _named(text: str) -> list[Path]:
+    """The tars, compressed ones too, that a word names: a folder, a file, or a pattern."""
+    if Path(text).is_dir():
+        paths = [path for path in Path(text).iterdir() if not path.name.startswith(".")]
+        return sorted(path for path in paths if path.suffix == ".tar" or _COMPRESSED.fullmatch(path.name))
+    if Path(text).is_file():
+        return [Path(text)]
+    folder, name = Path(text).parent, Path(text).name
+    if folder.is_dir():  # whose name is no pattern, though it may have brackets
+        return [folder / match for match in glob.glob(name, root_dir=folder)]  # noqa: PTH207 - without hidden files
+    return [Path(match) for match in glob.glob(text)]  # noqa: PTH207 - the pattern may be absolute
 
 
 def folder_of(tars: Sequence[Path], out: Path | None) -> Path:
@@ -87,20 +114,48 @@ def print_index(
     manifest: Manifest, earlier: Manifest | None, rows: Sequence[ShardRow], refused: Sequence[Refusal]
 ) -> None:
     """A table of what was indexed, what was left out and why, and whether it is what was there before."""
-    table = Table(title=f"{manifest.name}: {len(manifest.classes)} classes", title_justify="left")
+    table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes", title_justify="left")
     for heading in ("split", "videos", "classes", "hours"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, counts in manifest.splits.items():
         hours = sum(row.description.duration_s for row in rows if row.description.split == split) / 3600
         filled = sum(count > 0 for count in counts.classes.values())
         table.add_row(split, str(counts.videos), str(filled), f"{hours:.2f}")
-    Console().print(table)
+    print_table(table)
     said = [row.description for row in rows]
     for line in describe_columns((one.variable_rate for one in said), (one.pixel_aspect for one in said)):
-        print(line)
+        say(line)
     if refused:
         reasons = Counter(refusal.reason for refusal in refused).most_common()
-        print(f"left out: {', '.join(f'{reason} {count}' for reason, count in reasons)}")
+        say(f"left out: {', '.join(f'{reason} {count}' for reason, count in reasons)}")
     if earlier is not None:
         same = earlier.identity == manifest.identity
-        print(f"the videos and labels are {'the same as' if same else 'not those that'} {MANIFEST_NAME} had before")
+        say(f"the videos and labels are {'the same as' if same else 'not those that'} {MANIFEST_NAME} had before")
+
+
+class TarNotes:
+    """What is worth a word about others' tars, though nothing was refused for it."""
+
+    def __init__(self) -> None:
+        self._passed_over: list[str] = []
+        self._raw_labels: set[str] = set()
+
+    def add(self, tar: Path, read: ReadTar) -> None:
+        """Keep what was seen in a tar."""
+        self._passed_over += [f"{tar.name}/{name}" for name in read.passed_over]
+        self._raw_labels |= read.raw_labels
+
+    def tell(self) -> None:
+        """A line for the files that belong to no sample, one for labels that became one."""
+        if self._passed_over:
+            count = "1 file is" if len(self._passed_over) == 1 else f"{len(self._passed_over)} files are"
+            say(f"{count} in the tars and in no sample, as webdataset reads them: {_first(self._passed_over)}")
+        forms = Counter(label.strip() for label in self._raw_labels)
+        alike = [label for label in self._raw_labels if forms[label.strip()] > 1]
+        if alike:
+            say(f"labels that differ in the blanks around them alone are one class: {_first(sorted(alike))}")
+
+
+def _first(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datamodules.index_table import identity_of
 from datamodules.manifest import MANIFEST_NAME, Manifest, ShardFormatError
+from datamodules.other_tars import prefix_of
 from datamodules.tars import is_header_of, is_video_of, iterate_members
 
 COPY = "copy it here again, or run the same pack command again: it packs anew what does not match"
@@ -139,6 +140,8 @@ def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callabl
     for shard in manifest.shards:
         columns = table.select(["key", "video_offset", "video_size"]).take(rows.get(shard.name, NO_ROWS)).columns
         places = list(zip(*(column.to_pylist() for column in columns), strict=True))
+        if manifest.encode.get("key_prefix") is not None:  # which the tar does not know
+            places = [(key.removeprefix(prefix_of(shard.name)), *place) for key, *place in places]
         if (root / shard.name).is_file():
             findings += _check_shard_members(root, root / shard.name, places)
         for _ in places:

@@ -187,8 +187,12 @@ def test_keys_end_at_the_first_dot_of_the_name() -> None:
     assert split_member_name(".hidden") is None
 
 
-def test_two_videos_in_a_sample_are_an_error(tmp_path: Path) -> None:
+def test_a_sample_with_two_videos_is_left_out(tmp_path: Path) -> None:
     video = encode_frames([np.zeros((32, 48, 3), np.uint8)] * 2, fps=8)
-    write_tar(tmp_path / "a-train.tar", {"a": {"left.mp4": video, "right.mp4": video, "cls": b"0"}})
-    with pytest.raises(ShardFormatError, match=r"sample a has two videos, a\.left\.mp4 and a\.right\.mp4"):
-        index([str(tmp_path)], label_from="cls", processes=1)
+    samples = {"a": {"left.mp4": video, "right.mp4": video, "cls": b"0"}, "b": {"mp4": video, "cls": b"0"}}
+    write_tar(tmp_path / "a-train.tar", samples)
+    index([str(tmp_path)], label_from="cls", processes=1)
+    assert list(indexed(tmp_path)) == ["b"]
+    [refusal] = read_quarantine(tmp_path).values()
+    assert (refusal.key, refusal.reason) == ("a", "two videos")
+    assert "a.left.mp4 and a.right.mp4" in refusal.detail

@@ -1,0 +1,323 @@
+"""Labels, keys and names with characters that mean something to a terminal, a page or a spreadsheet come out whole."""
+
+import csv
+import html
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from webdataset import WebDataset
+
+from datamodules.index_table import identity_of
+from datamodules.manifest import read_manifest
+from datamodules.plain_text import printable, read_cell
+from datamodules.quarantine import QUARANTINE_NAME, Refusal, read_quarantine, write_quarantine
+from datamodules.shards import DatasetIndex
+from pipeline.__main__ import main
+from pipeline.compare import compare_judged, print_comparison
+from pipeline.judged import read_judged
+from pipeline.report import write_results
+from pipeline.show_page import ShownStage, ShownVideo, draw_page
+from pipeline.stats_drawing import draw
+from pipeline.text_table import TextTable, print_table
+from tests.pipeline.gray_videos import make_video
+from tests.pipeline.judging import made
+
+LABELS = [
+    "Putting [something] onto [something]",
+    "open [/close]",
+    ":fire: [b]bold[/b]",
+    "=1+1",
+    "-x",
+    "@cmd",
+    "<b>bold</b> & \"quotes\" 'n' `ticks`",
+    "a/b:c;d,e",
+    "__dunder__",
+    ".hidden",
+    "Case",
+    "case",
+    "caf\u00e9",
+    "cafe\u0301",
+    "\u05e9\u05dc\u05d5\u05dd",
+    "join\u200der",
+    "turned \u202egpj",
+    "b'x'",
+    "{fold} %s \\n",
+    "3.0",
+]
+KEYS = ["-abc", "=1", "__N_1", "a b ", "new\nline", "tab\there", "[k]", "f/\u00e9", "e\u0301", "esc\x1b[2J"]
+VIDEO = make_video(1)
+
+
+def write_odd_tar(path: Path, samples: Mapping[str, bytes], extension: str = "cls") -> Path:
+    """A video a key, and what is said of it in one more member."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for key, text in samples.items():
+            for name, content in ((f"{key}.mp4", VIDEO), (f"{key}.{extension}", text)):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def labels_of(root: Path) -> dict[str, str]:
+    opened = DatasetIndex.open(root)
+    entries = [opened.entry(row) for row in range(len(opened))]
+    return {entry.key: opened.classes[entry.label] for entry in entries}
+
+
+def test_labels_come_out_of_packing_as_they_went_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "v").mkdir()
+    for number in range(len(LABELS)):
+        (tmp_path / "v" / f"[{number}] :fire:.mp4").write_bytes(VIDEO)
+    with (tmp_path / "list.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = [(f"[{number}] :fire:.mp4", label, "train") for number, label in enumerate(LABELS)]
+        csv.writer(file).writerows([("path", "label", "split"), *rows])
+    words = ["--annotations", str(tmp_path / "list.csv"), "--videos", str(tmp_path / "v"), "--processes", "1"]
+    assert main(["pack", *words, "--out", str(tmp_path / "[out]"), "--name", "some"]) == 0
+    printed = capsys.readouterr().out
+    shown = sorted(LABELS)
+    assert all(f"{printable(label)} 1" in printed for label in (*shown[:3], *shown[-3:]))
+    assert f"wrote {tmp_path / '[out]'}" in printed
+    manifest = read_manifest(tmp_path / "[out]")
+    assert manifest.classes == shown
+    with tarfile.open(next((tmp_path / "[out]").glob("*.tar"))) as tar:
+        said = [json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")]  # type: ignore
+    assert sorted(one["label"] for one in said) == shown
+    assert main(["stats", str(tmp_path / "[out]"), "--out", str(tmp_path / "s.svg")]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{printable(label)} " in printed for label in LABELS)
+    assert "\u202e" not in printed
+    ElementTree.parse(tmp_path / "s.svg")
+    assert main(["index", str(tmp_path / "[out]" / "*.tar"), "--out", str(tmp_path / "again")]) == 0
+    assert read_manifest(tmp_path / "again").identity == manifest.identity
+
+
+def test_keys_and_labels_of_others_tars_come_out_as_they_went_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = dict(zip(KEYS, LABELS, strict=False))
+    about = {key: json.dumps({"label": label}).encode() for key, label in samples.items()}
+    tar = write_odd_tar(tmp_path / "some-train.tar", about, "json")
+    assert [sample["__key__"] for sample in WebDataset(str(tar), shardshuffle=False)] == KEYS
+    assert main(["index", str(tmp_path), "--label-from", "json:label", "--processes", "1"]) == 0
+    assert labels_of(tmp_path) == samples
+    assert main(["verify", str(tmp_path), "--full", "--processes", "1"]) == 0
+    capsys.readouterr()
+    assert main(["plan", str(tmp_path), "--rank", "0", "--batch-size", "20"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert all(printable(key) in printed for key in KEYS)
+    assert main(["plan", str(tmp_path)]) == 0
+    assert "\x1b" not in printed + capsys.readouterr().out
+    # into quarantine and out, through the file
+    for key in KEYS:
+        assert main(["quarantine", str(tmp_path), "--reason", "=odd", "--", key]) == 0
+    assert set(read_quarantine(tmp_path)) == set(KEYS)
+    assert {refusal.reason for refusal in read_quarantine(tmp_path).values()} == {"=odd"}
+    assert len(DatasetIndex.open(tmp_path).quarantined) == len(KEYS)
+    assert main(["quarantine", str(tmp_path), "--undo", "--", *KEYS]) == 0
+    assert len(DatasetIndex.open(tmp_path).quarantined) == 0
+
+
+@pytest.mark.parametrize(
+    ("extension", "texts", "cause"),
+    [
+        ("cls", [number.to_bytes(4, "little") for number in range(40)], "holds a control character"),
+        ("cls", [b"\x80\x04K\x78.", b"\x80\x04K\x79."], r".cls is not UTF-8: b'\x80\x04K"),
+        ("txt", ["à".encode("latin-1"), "é".encode("latin-1")], r".txt is not UTF-8: b'\xe"),
+        ("json", [b'{"label": "\\ud83d"}'], "is not UTF-8"),
+        ("json", [b'{"label": "a\\u0000b"}'], r"'a\x00b', which holds a control character"),
+        ("json", [b'{"label": 3.5}', b'{"label": true}', b'{"label": NaN}'], "not a name or a whole number"),
+        ("json", [b'{"label": '], "is not JSON"),
+        ("cls", [b" \n", b""], "which is empty"),
+    ],
+)
+def test_a_label_that_is_no_text_is_refused_with_its_bytes(
+    tmp_path: Path, extension: str, texts: list[bytes], cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = "json:label" if extension == "json" else extension
+    samples = {f"{number:03d}": text for number, text in enumerate(texts)}
+    write_odd_tar(tmp_path / "a-train.tar", samples, extension)
+    assert main(["index", str(tmp_path), "--label-from", place, "--processes", "1"]) == 2
+    assert f"no video in 1 tars can be used ({len(texts)} left out; first " in capsys.readouterr().err
+    good = b'{"label": 7.0}' if extension == "json" else "\ufeff7\r\n".encode()
+    write_odd_tar(tmp_path / "a-train.tar", samples | {"good": good}, extension)
+    assert main(["index", str(tmp_path), "--label-from", place, "--processes", "1"]) == 0
+    assert labels_of(tmp_path) == {"good": "7"}
+    refused = read_quarantine(tmp_path)
+    assert refused.keys() == samples.keys()
+    assert all(refusal.reason == "no label" and cause in refusal.detail for refusal in refused.values())
+
+
+def test_a_caption_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a-train.tar", "w") as tar:
+        for key, caption in (("bad", b"caf\xe9"), ("good", "café".encode())):
+            for name, content in ((f"{key}.mp4", VIDEO), (f"{key}.cls", b"1"), (f"{key}.txt", caption)):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    assert main(["index", str(tmp_path), "--label-from", "cls", "--processes", "1"]) == 0
+    assert DatasetIndex.open(tmp_path).column("captions", [0]) == [["café"]]
+    [refusal] = read_quarantine(tmp_path).values()
+    assert (refusal.key, refusal.reason) == ("bad", "bad caption")
+    assert r"b'caf\xe9'" in refusal.detail
+
+
+def test_names_that_are_not_utf8_are_listed_with_their_bytes(tmp_path: Path) -> None:
+    """Two keys, of which a careless program makes one; a member whose extension is none."""
+    samples = {f"caf{os.fsdecode(byte)}": b"1" for byte in (b"\xe9", b"\xe8")} | {"good": b"1"}
+    tar = write_odd_tar(tmp_path / "a-train.tar", samples)
+    with tarfile.open(tar, "a") as more:
+        for name, content in (("odd.\udce9.mp4", VIDEO), ("odd.cls", b"1")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            more.addfile(member, io.BytesIO(content))
+    assert main(["index", str(tmp_path), "--label-from", "cls", "--processes", "1"]) == 0
+    refused = read_quarantine(tmp_path)
+    found = {*labels_of(tmp_path), *refused}
+    assert found == {sample["__key__"] for sample in WebDataset(str(tar), shardshuffle=False)}
+    assert {key: refusal.reason for key, refusal in refused.items()} == dict.fromkeys(
+        [*[*samples][:2], "odd"], "bad key"
+    )
+    assert rb"b'caf\xe8'" in (tmp_path / QUARANTINE_NAME).read_bytes()
+    assert main(["stats", str(tmp_path)]) == main(["verify", str(tmp_path)]) == 0
+
+
+def test_files_of_no_sample_and_labels_made_one_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = {"a": b"run", "b": b"run ", "c": b"Run", "__m__/d": b"run", ".hidden": b"run"}
+    write_odd_tar(tmp_path / "a-train.tar", samples)
+    assert main(["index", str(tmp_path), "--label-from", "cls", "--processes", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "4 files are in the tars and in no sample, as webdataset reads them: 'a-train.tar/__m__/d.mp4', " in printed
+    assert "labels that differ in the blanks around them alone are one class: 'run', 'run '" in printed
+    assert labels_of(tmp_path) == {"a": "run", "b": "run", "c": "Run"}
+
+
+def test_keys_that_begin_again_in_each_tar_get_a_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        write_odd_tar(tmp_path / f"a-train-{number}.tar", {"0000": b"run", "0001": b"walk" if number else b"\xff"})
+    words = ["index", str(tmp_path), "--label-from", "cls", "--processes", "1"]
+    assert main(words) == 2
+    assert "key '0000' is in a-train-0.tar and in a-train-1.tar" in (told := capsys.readouterr().err)
+    assert "--key-prefix shard" in told
+    assert main([*words, "--key-prefix", "shard"]) == 0
+    assert labels_of(tmp_path) == {"a-train-0/0000": "run", "a-train-1/0000": "run", "a-train-1/0001": "walk"}
+    assert list(read_quarantine(tmp_path)) == ["a-train-0/0001"]
+    assert main(["verify", str(tmp_path), "--full", "--processes", "1"]) == 0
+    # a sample left out of one tar must not hide another's that is good
+    write_odd_tar(tmp_path / "a-train-0.tar", {"0001": b"\xff"})
+    write_odd_tar(tmp_path / "a-train-1.tar", {"0001": b"walk"})
+    assert main(words) == 2
+    assert "key '0001' is in" in capsys.readouterr().err
+
+
+def test_what_an_earlier_index_refused_for_another_place_of_labels_is_off_the_list(tmp_path: Path) -> None:
+    write_odd_tar(tmp_path / "a-train.tar", {"x/a": b"run", "b": b"walk"})
+    assert main(["index", str(tmp_path), "--label-from", "folder", "--processes", "1"]) == 0
+    assert list(read_quarantine(tmp_path)) == ["b"]
+    assert main(["quarantine", str(tmp_path), "x/a"]) == 0
+    assert main(["index", str(tmp_path), "--label-from", "cls", "--processes", "1"]) == 0
+    assert labels_of(tmp_path) == {"x/a": "run", "b": "walk"}
+    assert list(read_quarantine(tmp_path)) == ["x/a"]  # a person's own line stays
+
+
+def test_compressed_tars_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tar = write_odd_tar(tmp_path / "a-train.tar", {"a": b"run"})
+    subprocess.run(["gzip", "--keep", str(tar)], check=True)
+    tar.rename(tmp_path / "b-train.tar")
+    options = ["--label-from", "cls", "--processes", "1"]
+    assert main(["index", str(tmp_path / "a-train.tar.gz"), *options]) == 2
+    assert "a-train.tar.gz: is compressed" in capsys.readouterr().err
+    assert main(["index", str(tmp_path), *options]) == 0
+    assert "1 compressed tars are left out, first a-train.tar.gz" in capsys.readouterr().err
+
+
+def test_a_folder_with_brackets_is_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / "set [1]").mkdir()
+    write_odd_tar(tmp_path / "set [1]" / "a-train.tar", {"a": b"run"})
+    assert main(["index", str(tmp_path / "set [1]" / "*.tar"), "--label-from", "cls", "--processes", "1"]) == 0
+
+
+def test_tabs_in_names_are_no_limits_in_the_identity() -> None:
+    two = [[("k", "train", (), "a\tb", "h")], [("k\ttrain", "a", (), "b", "h")], [("k", "train", ("a",), "b", "h")]]
+    two += [[("a", "s", (), "l", "h"), ("b", "s", (), "l", "h")], [("a", "s", (), "l", "h\nb\ts\tl\th")]]
+    assert len({identity_of(videos) for videos in two}) == len(two)
+
+
+def test_results_with_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged = made(len(LABELS), 60, sure=1.0)
+    keys = [f"{number}{KEYS[number % len(KEYS)]}" for number in range(60)]
+    judged = judged._replace(class_names=LABELS, keys=keys, provenance=judged.provenance | {"classes": LABELS})
+    write_results(tmp_path, judged, "C3D [rgb] :fire: <i>x</i> on made")
+    with (tmp_path / "per_class.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert [read_cell(row[0]) for row in rows[1:]] == LABELS
+    assert {read_cell(row[-2]) for row in rows[1:]} <= {*LABELS, ""}
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
+    assert list(json.loads((tmp_path / "report.json").read_text())["per_class"]) == LABELS
+    assert read_judged(tmp_path).class_names == LABELS
+    page = (tmp_path / "report.html").read_text()
+    assert all(html.escape(printable(label), quote=True) in page for label in LABELS)
+    assert "<b>bold" not in page
+    assert "\u202e" not in page
+    assert "\x1b" not in page
+    other = judged._replace(scores=np.roll(judged.scores, 1, axis=1))
+    comparison = compare_judged(judged, other)
+    print_comparison({"first": "[a]", "second": ":fire:"} | comparison)
+    printed = capsys.readouterr().out
+    assert "first   [a]\nsecond  :fire:\n" in printed
+    assert all(f"  {printable(row['class'])}: " in printed for row in comparison["classes"][:8])
+    assert main(["summarize", "--reports", f"I3D [rgb] :fire:={tmp_path / 'report.json'}"]) == 0
+    assert "I3D [rgb] :fire:" in capsys.readouterr().out
+
+
+def test_pages_show_control_characters() -> None:
+    video = ShownVideo("k\x1b\u202e<i>", "<b>[l]</b>\x00", [], 0)
+    page = draw_page("t\x07", {"a": "b\x00"}, {}, [ShownStage("train", "\ufffe", [video])])
+    assert r"<h3>&lt;b&gt;[l]&lt;/b&gt;\x00</h3><small>k\x1b\u202e&lt;i&gt;</small>" in page
+    assert not {"\x00", "\x07", "\x1b", "\u202e", "\ufffe"}.intersection(page)
+    drawing = draw("t", [("a\x00\x1b\ufffe<", 1)], np.array([0.0, 1.0]), np.array([1]))
+    titles = [title.text for title in ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}title")]
+    assert r"a\x00\x1b\ufffe<: 1" in titles
+
+
+def test_quarantine_csv_is_safe_in_a_spreadsheet_and_exact_for_us(tmp_path: Path) -> None:
+    refusals = {key: Refusal(f"=x/{key}.mp4", key, "+odd", "-1\nand more \x1b") for key in [*KEYS, *LABELS, " k ", "'"]}
+    write_quarantine(tmp_path, refusals.values())
+    read = read_quarantine(tmp_path)
+    assert {key: refusal.path for key, refusal in read.items()} == {key: one.path for key, one in refusals.items()}
+    assert {refusal.detail for refusal in read.values()} == {"-1 and more \\x1b"}
+    with (tmp_path / QUARANTINE_NAME).open(newline="", encoding="utf-8") as file:
+        assert not any(cell.startswith(("=", "+", "-", "@")) for row in csv.reader(file) for cell in row)
+    (tmp_path / QUARANTINE_NAME).write_text("key,reason\n a , by me \n")
+    assert read_quarantine(tmp_path) == {"a": Refusal("", "a", "by me", "")}
+
+
+def test_a_table_shows_text_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "word " * 50
+    table = TextTable("[b]", "n", title=":x:")
+    table.add_row(long, "1\n2")
+    print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert ":x:" in lines[0]
+    assert any("[b]" in line for line in lines)
+    assert any(long in line and "1\\n2" in line for line in lines)  # in a file nothing is folded
+
+
+def test_a_label_that_the_output_cannot_encode_is_escaped(tmp_path: Path) -> None:
+    write_odd_tar(tmp_path / "a-train.tar", {"ключ": "日本".encode(), "b": b"b"})
+    command = [sys.executable, "-m", "pipeline"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    for words in (["index", str(tmp_path), "--label-from", "cls", "--processes", "1"], ["stats", str(tmp_path)]):
+        done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert r"\u65e5\u672c" in done.stdout
