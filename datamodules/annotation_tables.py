@@ -228,8 +228,10 @@ def _read_parquet(path: Path, known: Mapping[str, Sequence[str]], required: Iter
 
 
 def _as_text(value: object) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN, by which pandas says that there is none
         return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # of whole numbers, too, where some are missing
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
 
 

@@ -68,7 +68,8 @@ def order_classes(labels: Iterable[str], official: Sequence[str], listed: Path |
 def read_class_list(listed: Path) -> list[str]:
     """The names in a text file, one a line; raises ValueError where it cannot be read or repeats a name."""
     try:
-        names = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+        # Lines end with line feeds alone: a name may hold what else str.splitlines takes for an end, such as U+2028.
+        names = [line.strip() for line in listed.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"classes={listed}: cannot be read ({error}); name a text file with one class a line"

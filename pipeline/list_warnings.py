@@ -1,7 +1,9 @@
 """What is left out of lists and folders of videos, or looks like a mistake there: said before hours of packing."""
 
 import difflib
+import re
 import sys
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -15,7 +17,8 @@ _ALIKE = 0.75  # difflib's ratio of `tset` and `test`
 
 def warn_of_lists(listed: Annotations) -> None:
     """Print a warning on standard error for each thing that was left out or chosen, or looks like a mistake."""
-    for sentence in (*listed.notes, *misspelled_splits(listed.records), *untrained_labels(listed)):
+    said = (*misspelled_splits(listed.records), *untrained_labels(listed), *odd_labels(listed.records))
+    for sentence in (*listed.notes, *said):
         say(f"warning: {sentence}", sys.stderr)
 
 
@@ -59,13 +62,38 @@ def untrained_labels(listed: Annotations) -> list[str]:
         if not missing or not splits["train"]:
             continue
         where = ", ".join(split for split in sorted(held_out) if held_out[split] & set(missing))
-        first = ", ".join(map(repr, missing[:SHOWN])) + (", ..." if len(missing) > SHOWN else "")
         labels = "1 label has" if len(missing) == 1 else f"{len(missing)} labels have"
         sentences.append(
-            f"{labels} no training video{'' if fold is None else f' in fold {fold}'}, only videos of {where}: {first}; "
-            "no model can learn them, check the lists"
+            f"{labels} no training video{'' if fold is None else f' in fold {fold}'}, only videos of {where}: "
+            f"{_some(missing)}; no model can learn them, check the lists"
         )
     return sentences
+
+
+def odd_labels(records: Sequence[VideoRecord]) -> list[str]:
+    """A sentence for labels that only a program tells apart, and one for numbers written as 3.0: all are classes."""
+    labels = sorted({record.label for record in records})
+    sentences = []
+    alike = defaultdict(list)
+    for label in labels:
+        alike[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+    doubtful = [label for same in alike.values() if len(same) > 1 for label in same]
+    if doubtful:
+        sentences.append(
+            f"labels differ in case, blanks or Unicode form alone, and each is a class: {_some(doubtful)}; write them "
+            "alike if they are meant to be one"
+        )
+    points = [label for label in labels if re.fullmatch(r"[0-9]+\.0+", label)]
+    if points:
+        sentences.append(
+            f"labels are taken as they are written, so these are names: {_some(points)}; for numbers, leave the "
+            "point out"
+        )
+    return sentences
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(map(repr, labels[:SHOWN])) + (", ..." if len(labels) > SHOWN else "")
 
 
 def _videos(count: int) -> str:

@@ -256,9 +256,17 @@ class TestParquet:
             pa.table({"path": ["a.mp4", "b.mp4"], "label": ["x", "y"], "fold": [1, 2]}), tmp_path / "f.parquet"
         )
         assert read_csv(tmp_path / "f.parquet").folds == ("1", "2")
+        # pandas makes floats of whole numbers where one is missing
+        columns = {"path": ["a.mp4", "b.mp4", "c.mp4"], "label": [3.0, 10.0, 2.5]}
+        pq.write_table(pa.table(columns), tmp_path / "n.parquet")
+        assert [one.label for one in read_csv(tmp_path / "n.parquet", split="train").records] == ["3", "10", "2.5"]
 
     def test_wrong_ones(self, tmp_path: Path) -> None:
         pq.write_table(pa.table({"path": ["a.mp4", "b.mp4"], "label": ["x", None]}), tmp_path / "a.parquet")
+        with pytest.raises(AnnotationError, match=r"a\.parquet, line 2: label='': is empty"):
+            read_csv(tmp_path / "a.parquet", split="train")
+        table = pa.table({"path": ["a.mp4", "b.mp4"], "label": pa.array([1.0, float("nan")], from_pandas=False)})
+        pq.write_table(table, tmp_path / "a.parquet")
         with pytest.raises(AnnotationError, match=r"a\.parquet, line 2: label='': is empty"):
             read_csv(tmp_path / "a.parquet", split="train")
         with pytest.raises(AnnotationError, match=r"b\.parquet: cannot be read as Parquet"):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.annotations import Annotations, VideoRecord
-from pipeline.list_warnings import meant_split, misspelled_splits, untrained_labels
+from pipeline.class_names import read_class_list
+from pipeline.list_warnings import meant_split, misspelled_splits, odd_labels, untrained_labels
 from pipeline.pack import pack
 
 
@@ -45,6 +46,26 @@ def test_labels_that_are_never_trained() -> None:
     (sentence,) = untrained_labels(Annotations(folded, ("1", "2")))
     assert sentence.startswith("1 label has no training video in fold 2, only videos of test: 'b'; ")
     assert misspelled_splits(folded) == []
+
+
+def test_labels_that_only_a_program_tells_apart() -> None:
+    def sentences(*labels: str) -> list[str]:
+        return odd_labels(listed(*((label, "train") for label in labels)).records)
+
+    assert sentences("walk", "run", "3", "2.5", "v1.0") == []
+    (sentence,) = sentences("Run", "run", "caf\u00e9", "cafe\u0301", "a b", "a  b", "walk")
+    told = "'Run', 'run', 'a  b', 'a b', 'cafe\u0301', ..."
+    assert sentence == (
+        f"labels differ in case, blanks or Unicode form alone, and each is a class: {told}; write them alike if they "
+        "are meant to be one"
+    )
+    (sentence,) = sentences("3.0", "10.00", "4")
+    assert "so these are names: '10.00', '3.0'; for numbers, leave" in sentence
+
+
+def test_a_list_of_class_names_is_lines(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes("\ufeffa\r\nb\u2028c\r\n\r\n\x0bd\x0ce\n".encode())
+    assert read_class_list(tmp_path / "names.txt") == ["a", "b\u2028c", "d\x0ce"]
 
 
 def test_pack_says_it_once_in_a_sentence(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
