@@ -18,6 +18,7 @@ from datamodules.crops import lay_out
 from datamodules.cutting import OtherFramesError
 from datamodules.decoding import DecodeError
 from datamodules.manifest import ShardFormatError
+from datamodules.plain_text import printable
 from datamodules.planar import Pixels, fits_planes, lay_out_planes
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
@@ -125,7 +126,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 failed.append((row, str(error)))
                 continue
             except ShardFormatError as error:
-                return ReadFailure(f"video {self.index.entry(row).key}: {error}", ShardFormatError)
+                return ReadFailure(f"video {printable(self.index.entry(row).key)}: {error}", ShardFormatError)
             video_index += [len(rows)] * len(of_video)
             rows.append(row)
             views += of_video
@@ -173,4 +174,4 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
 def name_video(index: DatasetIndex, row: int) -> str:
     """What a video is called in a sentence: its key, and where it lies."""
     entry = index.entry(row)
-    return f"video {entry.key} in {entry.shard}"
+    return f"video {printable(entry.key)} in {printable(entry.shard)}"

@@ -18,6 +18,7 @@ from datamodules.batch_requests import EvaluationRequests, TrainRequests
 from datamodules.clip_reader import ClipReader, ReadFailure, name_video
 from datamodules.decoding import DecodeError
 from datamodules.look_ahead import LookAhead
+from datamodules.plain_text import printable
 from datamodules.shards import DatasetIndex
 from datamodules.worker_board import WorkerBoard
 from datamodules.worker_watch import WorkerWatch
@@ -104,7 +105,16 @@ class PlannedLoader:
 def _how_to_leave_out(index: DatasetIndex, row: int) -> str:
     key = index.entry(row).key
     if isinstance(index.root, str):
-        return f"if that video is to blame, add {key} to {index.root}/quarantine.csv and resume"
-    word = f"--keys+={key}" if key.startswith("-") else key  # YouTube's ids may begin so
-    command = ["python", "-m", "pipeline", "quarantine", str(index.root), word]
-    return f"if that video is to blame, leave it out and resume: {shlex.join(command)}"
+        return f"if that video is to blame, add {printable(key)} to {index.root}/quarantine.csv and resume"
+    command = ["python", "-m", "pipeline", "quarantine", str(index.root)]
+    if key.startswith("-"):  # as YouTube's ids may
+        command.append("--")
+    return f"if that video is to blame, leave it out and resume: {shlex.join(command)} {_quoted(key)}"
+
+
+def _quoted(word: str) -> str:
+    """A word for a shell; bash's $'..' where it holds what a terminal would obey."""
+    if printable(word) == word:
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{printable(escaped)}'"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.aside import write_aside
+from datamodules.plain_text import to_json
 
 MANIFEST_NAME = "dataset.json"
 FORMAT = 3  # of dataset.json, index.parquet and the videos' descriptions together
@@ -108,7 +109,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
         if not content[name]:
             del content[name]
     with write_aside(root / MANIFEST_NAME) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(root: Path) -> Manifest:

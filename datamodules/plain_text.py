@@ -5,8 +5,10 @@ opens the file. Both keep every character visible; what is in a CSV file comes b
 """
 
 import ast
+import json
 import re
 import unicodedata
+from typing import Any
 
 _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line and paragraph separators
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they turn the direction of what follows
@@ -71,6 +73,20 @@ def read_cell(cell: str) -> str:
         return cell.removeprefix(QUOTE)
     cell = cell.strip()
     return ast.literal_eval(cell).decode(errors="surrogateescape") if _BYTES.fullmatch(cell) else cell
+
+
+def to_json(value: Any, **options: Any) -> str:
+    r"""The value as JSON that can be read without a decoder, and encoded: `é` stays, only bytes of a name do not.
+
+    Args:
+        value: Plain data.
+        options: As for `json.dumps`.
+
+    >>> to_json({"path": "é/caf\udce9"})
+    '{"path": "é/caf\\udce9"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, **options)
+    return text.encode(errors="backslashreplace").decode()  # which is how JSON writes half a character, too
 
 
 def is_utf8(text: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from datamodules.aside import write_aside
 from datamodules.captions import as_captions
 from datamodules.manifest import ShardFormatError
+from datamodules.plain_text import to_json
 from datamodules.video_files import VIDEO_SUFFIXES
 
 # How compressed files begin; by which program, and how they are unpacked.
@@ -115,7 +116,7 @@ class ShardWriter:
         captions = said.pop("captions")
         if captions:
             said["caption"] = captions[0] if len(captions) == 1 else captions
-        text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+        text = to_json(said, separators=(",", ":"))
         self._tar_writer.write({"__key__": key, "json": text.encode(), "mp4": video})
 
 

@@ -1,12 +1,12 @@
 """`python -m pipeline compare`: two results on the same videos, whether one is better, and where they differ."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datamodules.aside import write_aside
+from datamodules.plain_text import to_json
 from pipeline.intervals import DRAWS, LEVEL, Outcomes, difference_intervals, mcnemar
 from pipeline.judged import Judged, on_same_videos, outcomes_of, predicted_classes, read_judged
 from pipeline.result_folders import refuse_unwritable_file
@@ -113,7 +113,7 @@ def write_comparison(path: Path, comparison: dict[str, Any]) -> None:
     """Writes compare.json, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(path) as temporary:
-        temporary.write_text(json.dumps(comparison, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(comparison, indent=2) + "\n", encoding="utf-8")
 
 
 def print_comparison(comparison: dict[str, Any]) -> None:

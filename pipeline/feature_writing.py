@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from datamodules.plain_text import to_json
 from pipeline.feature_files import PAX_KEY, Format, column_of, from_feature_column
 from pipeline.predictions import provenance_of
 
@@ -69,7 +69,7 @@ def _write_npz(path: Path, schema: pa.Schema, tables: Tables) -> None:
                 values = [-1 if value is None else value for value in values]
             kind = "U" if field.type == pa.string() else field.type.to_pandas_dtype()
             _add_array(archive, field.name, np.array(values, kind))
-        _add_array(archive, "provenance", np.array(json.dumps(about, ensure_ascii=False)))
+        _add_array(archive, "provenance", np.array(to_json(about)))
 
 
 def _add_array(archive: zipfile.ZipFile, name: str, values: NDArray[Any]) -> None:
@@ -84,12 +84,12 @@ def _write_webdataset(path: Path, schema: pa.Schema, tables: Tables) -> None:
     """
     about = provenance_of(schema, path)
     layers = {column_of(layer, list(about["layers"])): (layer, shape) for layer, shape in about["layers"].items()}
-    headers = {PAX_KEY: json.dumps(about, ensure_ascii=False)}
+    headers = {PAX_KEY: to_json(about)}
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
         for rows in _videos(tables()):
             plain = rows.drop_columns(list(layers)).to_pylist()
             first = {name: plain[0][name] for name in ("key", "label", "label_name", "split", "group")}
-            _add(tar, f"{first['key']}.json", json.dumps(first | {"rows": plain}, ensure_ascii=False).encode())
+            _add(tar, f"{first['key']}.json", to_json(first | {"rows": plain}).encode())
             of_video = np.array([row.get("clip") is None for row in plain])
             for column, (layer, shape) in layers.items():
                 values = from_feature_column(rows.column(column)).reshape(-1, *shape)

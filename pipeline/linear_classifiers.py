@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.aside import write_aside
+from datamodules.plain_text import to_json
 from pipeline.feature_rows import FeatureRows
 from pipeline.linear_losses import Multinomial, Objective, OneAgainstTheRest, TwoClasses
 from pipeline.linear_solver import SecondMoments, minimize
@@ -52,7 +53,7 @@ class LinearClassifier(NamedTuple):
         """
         from safetensors.numpy import save
 
-        text = json.dumps({"classifier": self.kind, "classes": list(class_names), **about}, ensure_ascii=False)
+        text = to_json({"classifier": self.kind, "classes": list(class_names), **about})
         # One entry: safetensors writes several in an order that differs from run to run.
         content = save({"weight": self.weight, "bias": self.bias}, {"about": text})
         with write_aside(path) as temporary:

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from datamodules.plain_text import to_json
+
 PREDICTIONS_NAME = "predictions.parquet"
 REPORT_NAME = "report.json"
 _PROVENANCE = b"provenance"
@@ -17,7 +19,7 @@ _PROVENANCE = b"provenance"
 
 def with_provenance(schema: pa.Schema, provenance: Mapping[str, Any]) -> pa.Schema:
     """The schema with plain data about where the rows come from in its metadata, as JSON."""
-    return schema.with_metadata({_PROVENANCE: json.dumps(provenance, ensure_ascii=False, sort_keys=True).encode()})
+    return schema.with_metadata({_PROVENANCE: to_json(provenance, sort_keys=True).encode()})
 
 
 def provenance_of(schema: pa.Schema, path: Path) -> dict[str, Any]:

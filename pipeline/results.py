@@ -1,6 +1,5 @@
 """How good scores are, the same for networks and for linear classifiers: accuracies, report.json, a table."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.aside import write_aside
+from datamodules.plain_text import to_json
 from pipeline.terminal import say
 from pipeline.text_table import TextTable, print_table
 
@@ -74,7 +74,7 @@ def places(
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Writes report.json, whole or not at all."""
     with write_aside(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(report, indent=2) + "\n", encoding="utf-8")
 
 
 def print_report(title: str, report: Mapping[str, Any], extra: Mapping[str, str], paths: Sequence[Path]) -> None:

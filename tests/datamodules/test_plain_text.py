@@ -2,12 +2,14 @@
 
 import csv
 import io
+import json
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from datamodules.plain_text import is_utf8, printable, read_cell, write_cell
+from datamodules.plain_text import is_utf8, printable, read_cell, to_json, write_cell
 
 ANY = st.text(st.characters(codec=None, exclude_categories=())).filter(
     lambda text: not any("\ud800" <= one <= "\udfff" and not "\udc80" <= one <= "\udcff" for one in text)
@@ -52,6 +54,13 @@ def test_plain_text_is_written_as_it_is_and_a_persons_cell_loses_its_blanks() ->
 def test_nothing_is_left_that_a_terminal_obeys(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert is_utf8(shown)
+
+
+def test_json_holds_any_text_and_reads_it_back(tmp_path: Path) -> None:
+    value = {"path": "caf\udce9/é", "half": "\ud83d", "whole": "👩", "control": "\x1b\0"}
+    (tmp_path / "a.json").write_text(to_json(value, indent=1), encoding="utf-8")
+    assert json.loads((tmp_path / "a.json").read_bytes()) == value
+    assert "é" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
 def test_what_is_to_stay_stays() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from webdataset import WebDataset
 
+from datamodules.feed import _how_to_leave_out
 from datamodules.index_table import identity_of
 from datamodules.manifest import read_manifest
 from datamodules.plain_text import printable, read_cell
@@ -118,9 +119,14 @@ def test_keys_and_labels_of_others_tars_come_out_as_they_went_in(
     assert all(printable(key) in printed for key in KEYS)
     assert main(["plan", str(tmp_path)]) == 0
     assert "\x1b" not in printed + capsys.readouterr().out
-    # into quarantine and out, through the file
-    for key in KEYS:
-        assert main(["quarantine", str(tmp_path), "--reason", "=odd", "--", key]) == 0
+    # into quarantine and out, through the file; as the command that a failed run prints says it
+    for row, key in enumerate(KEYS):
+        command = _how_to_leave_out(DatasetIndex.open(tmp_path), row).partition("python -m pipeline ")[2]
+        assert command == printable(command)
+        words = ["bash", "-c", f"printf '%s\\0' {command}"]
+        typed = subprocess.run(words, capture_output=True, check=True).stdout.decode().split("\0")[:-1]
+        assert typed[-1] == key
+        assert main([typed[0], "--reason", "=odd", *typed[1:]]) == 0
     assert set(read_quarantine(tmp_path)) == set(KEYS)
     assert {refusal.reason for refusal in read_quarantine(tmp_path).values()} == {"=odd"}
     assert len(DatasetIndex.open(tmp_path).quarantined) == len(KEYS)
