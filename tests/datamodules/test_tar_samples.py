@@ -58,6 +58,7 @@ def webdatasets_samples(path: Path) -> list[dict[str, Any]]:
 @example([("a.mp4", tarfile.REGTYPE), ("b.mp4", tarfile.REGTYPE), ("a.cls", tarfile.REGTYPE)], 1)
 @example([("a.mp4", tarfile.REGTYPE), ("nothing", tarfile.REGTYPE), ("a.cls", tarfile.REGTYPE)], 1)
 @example([("a.mp4", tarfile.REGTYPE), ("a.MP4", tarfile.REGTYPE)], 1)
+@example([("a.mp4", tarfile.REGTYPE), ("A.cls", tarfile.REGTYPE)], 1)
 def test_the_samples_are_those_that_webdataset_yields(
     tmp_path: Path, members: Sequence[tuple[str, bytes]], form: int
 ) -> None:
