@@ -28,6 +28,7 @@ from datamodules.class_folders import read_class_folders
 from datamodules.kinetics_lists import read_kinetics_csv
 from datamodules.left_out import count_of, name_some
 from datamodules.official_lists import detect_official, read_hmdb51, read_mmaction, read_ucf101
+from datamodules.plain_text import describe_trimmed
 from datamodules.quarantine import ADDRESS, Refusal
 from datamodules.video_files import VIDEO_SUFFIXES, existing_folder, from_windows, has_video_suffix, join, make_keys
 from datamodules.video_records import Annotations, PathLike, VideoRecord, as_list, group_of
@@ -150,7 +151,8 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
             held_out = row.text("fold")
             record = replace(record, fold_splits=tuple("test" if fold == held_out else "train" for fold in folds))
         records.append(record)
-    told = tuple(sentence for sentence in (note, *notes, *found) if sentence)
+    trimmed = describe_trimmed(row.values["label"] for row in rows)
+    told = tuple(sentence for sentence in (note, trimmed, *notes, *found) if sentence)
     return Annotations(records, tuple(folds), refused=tuple(refused), notes=told)
 
 

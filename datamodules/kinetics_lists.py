@@ -9,6 +9,7 @@ from typing import NamedTuple
 from datamodules.annotation_columns import KINETICS_COLUMNS
 from datamodules.annotation_tables import Row, read_table, refuse_repeats, split_name
 from datamodules.left_out import count_of, name_some
+from datamodules.plain_text import describe_trimmed
 from datamodules.video_files import existing_folder, join
 from datamodules.video_records import Annotations, PathLike, VideoRecord, as_list
 from datamodules.videos_by_name import VideosByName, Wanted
@@ -71,7 +72,8 @@ def read_kinetics_csv(
         )
         for clip, path in zip(clips, found, strict=True)
     ]
-    told = [*(table.note for table in tables), *notes, *files.notes()]
+    trimmed = describe_trimmed(row.values["label"] for table in tables for row in table.rows)
+    told = [*(table.note for table in tables), trimmed, *notes, *files.notes()]
     return Annotations(records, notes=tuple(note for note in told if note))
 
 

@@ -8,6 +8,8 @@ import ast
 import json
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line and paragraph separators
@@ -17,6 +19,7 @@ _ESCAPES = r"\\x[0-9a-f]{2}|\\[\\tnr]"
 _BYTES = re.compile(rf"""b(?:'(?:[ -&(-[\]-~]|\\'|{_ESCAPES})*'|"(?:[ !#-[\]-~]|{_ESCAPES})*")""")
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")  # noqa: RUF001 - see OWASP, CSV injection
 QUOTE = "'"
+_SHOWN = 5
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -87,6 +90,19 @@ def to_json(value: Any, **options: Any) -> str:
     """
     text = json.dumps(value, ensure_ascii=False, **options)
     return text.encode(errors="backslashreplace").decode()  # which is how JSON writes half a character, too
+
+
+def describe_trimmed(labels: Iterable[str]) -> str:
+    """A sentence where labels that differ in the blanks around them alone are read as one; empty where there are none.
+
+    >>> describe_trimmed(["run", "run ", " walk"])
+    "labels that differ in the blanks around them alone are one class: 'run', 'run '"
+    """
+    forms = sorted(set(labels))
+    counts = Counter(form.strip() for form in forms)
+    alike = [form for form in forms if counts[form.strip()] > 1]
+    told = ", ".join(map(repr, alike[:_SHOWN])) + (", ..." if len(alike) > _SHOWN else "")
+    return f"labels that differ in the blanks around them alone are one class: {told}" if alike else ""
 
 
 def is_utf8(text: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datamodules.manifest import MANIFEST_NAME, Manifest
 from datamodules.other_tars import ReadTar
-from datamodules.plain_text import is_utf8
+from datamodules.plain_text import describe_trimmed, is_utf8
 from datamodules.quarantine import Refusal
 from datamodules.tars import ShardRow
 from pipeline.pack_folder import RUN_NAME
@@ -150,10 +150,8 @@ class TarNotes:
         if self._passed_over:
             count = "1 file is" if len(self._passed_over) == 1 else f"{len(self._passed_over)} files are"
             say(f"{count} in the tars and in no sample, as webdataset reads them: {_first(self._passed_over)}")
-        forms = Counter(label.strip() for label in self._raw_labels)
-        alike = [label for label in self._raw_labels if forms[label.strip()] > 1]
-        if alike:
-            say(f"labels that differ in the blanks around them alone are one class: {_first(sorted(alike))}")
+        if told := describe_trimmed(self._raw_labels):
+            say(told)
 
 
 def _first(names: Sequence[str]) -> str:

@@ -162,5 +162,5 @@ def find_videos(videos: Sequence[str]) -> Iterator[Path]:
         if not found and len(videos) == 1:
             raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({told})' if told else ''}")
         if told:
-            print(f"warning: {path}: {told}", file=sys.stderr)
+            say(f"warning: {path}: {told}", sys.stderr)
         yield from found or [path]

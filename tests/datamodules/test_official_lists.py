@@ -234,6 +234,15 @@ def test_what_is_no_official_list(tmp_path: Path) -> None:
     assert detect_official(tmp_path / "list.csv") is None
 
 
+def test_labels_that_differ_in_blanks_alone_get_a_word(tmp_path: Path) -> None:
+    told = "labels that differ in the blanks around them alone are one class: 'run', 'run '"
+    listed = read_csv(write(tmp_path / "l.csv", "path,label\na.mp4,run\nb.mp4,run \nc.mp4, walk\n"), split="train")
+    assert ([record.label for record in listed.records], listed.notes) == (["run", "run", "walk"], (told,))
+    rows = "run,aaaaaaaaaaa,7,17,train\nrun ,bbbbbbbbbbb,0,10,train\n"
+    touch(tmp_path / "v", "aaaaaaaaaaa_000007_000017.mp4")
+    assert told in read_kinetics_csv(write(tmp_path / "k.csv", HEADER + rows), tmp_path / "v").notes
+
+
 @pytest.mark.parametrize(
     "place", ["train/{}.mp4", "train/arm wrestling/{}.mp4", "replacement/replacement_for_x/{}.mp4"]
 )
