@@ -31,6 +31,7 @@ from typing import Literal
 import numpy as np
 
 from datamodules.clip_shape import ClipShape, Integers, Seconds, ShortVideos, floor_places
+from datamodules.frame_times import FrameTimes
 
 __all__ = [
     "ClipSampler",
@@ -123,17 +124,32 @@ def dense_clips(
     return shape.at(np.arange(0, last_start + 1, step), video_frames, video_fps)
 
 
-def clips_by_second(shape: ClipShape, video_frames: int, video_fps: float) -> Integers:
+def clips_by_second(shape: ClipShape, video_frames: int, video_fps: float, times: Seconds | None = None) -> Integers:
     """A clip around the middle of each second, as far as it fits into the video; the last second may be a part of one.
+
+    With `times` (see `random_clips`) a clip at a rate shows the frames of its times, and one by frame number has as
+    many frames before the middle of its second as after.
 
     Returns:
         int64 (seconds, T) frame numbers in [0, video_frames); at least one clip.
     """
+    if times is not None:
+        return _clips_in_time(shape, FrameTimes(times, video_frames, video_fps), video_frames, video_fps)
     seconds = max(1, math.ceil(video_frames / video_fps - 1e-6))
     middles = np.minimum((np.arange(seconds) + 0.5) * video_fps, video_frames)
     last_start = max(0, video_frames - shape.span(video_fps))
     starts = np.clip(floor_places(middles - shape.span(video_fps) / 2), 0, last_start)
     return shape.at(starts, video_frames, video_fps)
+
+
+def _clips_in_time(shape: ClipShape, video: FrameTimes, video_frames: int, video_fps: float) -> Integers:
+    middles = np.minimum(np.arange(max(1, math.ceil(video.end - 1e-6))) + 0.5, video.end)
+    if shape.fps is None:
+        span = shape.span(video_fps)
+        starts = floor_places(video.places(middles) - span / 2)
+        return shape.at(np.clip(starts, 0, max(0, video_frames - span)), video_frames, video_fps)
+    length_s = shape.num_frames * shape.step_s
+    return shape.shown(np.clip(middles - length_s / 2, 0, max(0.0, video.end - length_s)), video)
 
 
 def whole_video(

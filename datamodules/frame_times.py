@@ -37,6 +37,11 @@ class FrameTimes:
         numbers = np.searchsorted(self._times, moments + _ROUNDED_S, side="right") - 1
         return np.clip(numbers, 0, len(self._times) - 1).astype(np.int64)
 
+    def places(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Between which frames each moment is: a frame's number when it begins to be shown, growing until the next."""
+        places: NDArray[np.float64] = np.interp(moments, [*self._times, self.end], np.arange(len(self._times) + 1))
+        return places
+
     def wrapped(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """The same moments where the video starts again whenever it ends."""
         return np.where(moments < self.end - _SAME_S, moments, np.mod(moments + _SAME_S, self.end))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from datamodules.clips import (
     ClipSampler,
     ClipShape,
+    clips_by_second,
     dense_clips,
     random_clips,
     segment_clips,
@@ -235,3 +236,23 @@ def test_evenly_spaced_times_are_as_no_times(method, num_frames, interval, video
     else:  # clips between the first and the last may begin between two frames, of which each takes the earlier
         assert np.abs(timed - plain).max() <= 1
         assert timed[[0, -1]].tolist() == plain[[0, -1]].tolist() or num_clips == 1
+
+
+def test_clips_by_second_at_a_variable_rate():
+    """Four frames in the first second, one in each of the next three; worked out by hand."""
+    times = np.array([0, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0])
+    neighbors = clips_by_second(ClipShape(2), 7, 1.75, times)
+    assert neighbors.tolist() == [[1, 2], [3, 4], [4, 5], [5, 6]]
+    at_rate = clips_by_second(ClipShape(2, fps=2.0), 7, 1.75, times)
+    assert at_rate.tolist() == [[0, 2], [4, 4], [5, 5], [6, 6]]  # at 0 and 0.5 s, at 1 and 1.5 s, ...
+    looped = clips_by_second(ClipShape(3, fps=0.5), 7, 1.75, times)
+    assert looped.tolist() == [[0, 5, 0]] * 4  # at 0, 2 and 4 s, which is 0 s again
+
+
+@pytest.mark.parametrize("shape", [ClipShape(4), ClipShape(4, 2), ClipShape(4, fps=5.0), ClipShape(64)])
+def test_clips_by_second_of_even_times_are_those_of_the_rate(shape: ClipShape):
+    evenly = clips_by_second(shape, 40, 10.0)
+    timed = clips_by_second(shape, 40, 10.0, np.arange(40) / 10)
+    assert (np.abs(evenly - timed) <= 1).all()  # a frame interval's half, at a rate
+    if shape.fps is None:
+        assert (evenly == timed).all()
