@@ -17,9 +17,10 @@ from av.video.reformatter import VideoReformatter
 
 from datamodules.batch import Window
 from datamodules.clips import Integers
+from datamodules.header_frames import frames_by_header
 from datamodules.orientation import UPRIGHT, orientation_of
 from datamodules.planar import color_factors, planes_of
-from datamodules.seeking import Frames, frames_by_header
+from datamodules.seeking import Frames
 from datamodules.video_container import DecodeError, library_errors
 
 _TOGETHER = 8  # frames converted at once: their pixels stay in the processor's cache

@@ -10,14 +10,15 @@ import functools
 import importlib.metadata
 import io
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from datamodules.orientation import UPRIGHT, Orientation, orientation_of
 from datamodules.plain_files import plainly_indexed
 from datamodules.probing import VideoInfo, probe, read_frame_times
-from datamodules.seeking import Frames, decode_pyav, out_of_range
+from datamodules.seeking import Frames, frames_at_once, out_of_range, pyav_chunks
 from datamodules.video_container import (
     ABSENT,
     DAMAGED,
@@ -37,6 +38,7 @@ from datamodules.video_container import (
 
 __all__ = [
     "ABSENT",
+    "CHUNK_BYTES",
     "DAMAGED",
     "DECODERS",
     "NO_FRAMES",
@@ -54,6 +56,7 @@ __all__ = [
     "VideoInfo",
     "decode_frames",
     "describe_decoder",
+    "iterate_frame_chunks",
     "iterate_frames",
     "orientation_of",
     "probe",
@@ -61,16 +64,17 @@ __all__ = [
     "resolve_decoder",
 ]
 
+CHUNK_BYTES = 2**24  # of frames that are held at once where a video is decoded piece by piece
 DECODERS = ("pyav", "decord", "torchcodec")
 
 _log = logging.getLogger(__name__)
 
 
-def decode_frames(data: bytes, indices: Sequence[int], decoder: str = "auto") -> Frames:
+def decode_frames(data: Source, indices: Sequence[int], decoder: str = "auto") -> Frames:
     """Decodes the frames at the given indices, and no more than that needs.
 
     Args:
-        data: the bytes of a video file.
+        data: the bytes of a video file, or its path.
         indices: frame numbers in presentation order, from 0; they may repeat and come in any order.
         decoder: `auto`, `pyav`, `decord` or `torchcodec`; see `resolve_decoder`.
 
@@ -82,15 +86,40 @@ def decode_frames(data: bytes, indices: Sequence[int], decoder: str = "auto") ->
         ValueError: `indices` is empty, or the decoder is unknown or not installed.
     """
     numbers = [int(index) for index in indices]
-    if not numbers:
+    unique = sorted(set(numbers))
+    [(_, frames)] = iterate_frame_chunks(data, unique, decoder, None)
+    return frames if unique == numbers else frames[np.searchsorted(unique, numbers)]
+
+
+def iterate_frame_chunks(
+    data: Source, indices: Sequence[int], decoder: str = "auto", chunk_bytes: int | None = CHUNK_BYTES
+) -> Iterator[tuple[Sequence[int], Frames]]:
+    """Decodes the frames at the given indices in one pass, and holds only some of them at once.
+
+    Args:
+        data: the bytes of a video file, or its path; of a path the file is not held either.
+        indices: frame numbers in presentation order, ascending and distinct.
+        decoder: `auto`, `pyav`, `decord` or `torchcodec`; see `resolve_decoder`.
+        chunk_bytes: what the frames of a chunk take, at most, where that is one frame or more; None: all in one chunk.
+
+    Yields:
+        The next indices and their frames, uint8 (n, H, W, 3), RGB, upright.
+
+    Raises:
+        DecodeError: the video does not decode, or an index is out of range (`reason` is `OUT_OF_RANGE`); frames before
+            that have been given.
+        ValueError: `indices` is empty, or the decoder is unknown or not installed.
+    """
+    if not len(indices):
         raise ValueError("indices is empty: ask for at least one frame")
     name = resolve_decoder(decoder)
-    if min(numbers) < 0:
-        raise out_of_range(min(numbers))
-    unique = sorted(set(numbers))
+    if indices[0] < 0:
+        raise out_of_range(indices[0])
+    done = 0
     with library_errors(f"{name} cannot decode the video"):
-        frames = _ADAPTERS[name](data, unique)
-    return frames if unique == numbers else frames[np.searchsorted(unique, numbers)]
+        for frames in _ADAPTERS[name](data, indices, chunk_bytes):
+            yield indices[done : done + len(frames)], frames
+            done += len(frames)
 
 
 @functools.cache
@@ -133,7 +162,7 @@ def _torchcodec_works() -> bool:
     from datamodules.encoding import encode_frames  # here, because encoding builds on this module
 
     try:
-        _decode_torchcodec(encode_frames([np.zeros((32, 32, 3), np.uint8)] * 2, 25.0), [0, 1])
+        list(_decode_torchcodec(encode_frames([np.zeros((32, 32, 3), np.uint8)] * 2, 25.0), [0, 1], None))
     except Exception as error:
         _log.warning("torchcodec imports but does not decode, PyAV is used: %s", error)
         return False
@@ -146,7 +175,7 @@ def _say_substitution(name: str) -> None:
     _log.warning("some of these files are read with pyav, because %s would fail or return wrong frames", name)
 
 
-_Adapter = Callable[[bytes, list[int]], Frames]
+_Adapter = Callable[[Source, Sequence[int], int | None], Iterator[Frames]]
 
 
 def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
@@ -158,11 +187,11 @@ def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
 
     def guard(adapter: _Adapter) -> _Adapter:
         @functools.wraps(adapter)
-        def guarded(data: bytes, indices: list[int]) -> Frames:
+        def guarded(data: Source, indices: Sequence[int], chunk_bytes: int | None) -> Iterator[Frames]:
             if plainly_indexed(data, lacking):
-                return adapter(data, indices)
+                return adapter(data, indices, chunk_bytes)
             _say_substitution(adapter.__name__.removeprefix("_decode_"))
-            return decode_pyav(data, indices)
+            return pyav_chunks(data, indices, chunk_bytes)
 
         return guarded
 
@@ -170,30 +199,40 @@ def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
 
 
 @_only_where_exact("av1")
-def _decode_decord(data: bytes, indices: list[int]) -> Frames:
+def _decode_decord(data: Source, indices: Sequence[int], chunk_bytes: int | None) -> Iterator[Frames]:
     import decord
 
-    reader = decord.VideoReader(io.BytesIO(data), ctx=decord.cpu(0), num_threads=1)
-    if indices[-1] >= len(reader):
-        raise out_of_range(indices[-1], len(reader))
-    frames: Frames = reader.get_batch(indices).asnumpy()
-    return frames
+    file = io.BytesIO(data) if isinstance(data, bytes) else os.fspath(data)
+    reader = decord.VideoReader(file, ctx=decord.cpu(0), num_threads=1)
+    return _in_chunks(lambda part: reader.get_batch(part).asnumpy(), len(reader), indices, chunk_bytes)
 
 
 @_only_where_exact()
-def _decode_torchcodec(data: bytes, indices: list[int]) -> Frames:
+def _decode_torchcodec(data: Source, indices: Sequence[int], chunk_bytes: int | None) -> Iterator[Frames]:
     from torchcodec.decoders import VideoDecoder
 
     # Exact: the file is scanned for its frames' times; approximate would compute them from the header's rate.
-    reader = VideoDecoder(data, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
-    if indices[-1] >= len(reader):
-        raise out_of_range(indices[-1], len(reader))
-    frames: Frames = reader.get_frames_at(indices=indices).data.numpy()
-    return frames
+    source = data if isinstance(data, bytes) else os.fspath(data)
+    reader = VideoDecoder(source, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+    return _in_chunks(lambda part: reader.get_frames_at(indices=part).data.numpy(), len(reader), indices, chunk_bytes)
 
 
-_ADAPTERS: dict[str, Callable[[bytes, list[int]], Frames]] = {
-    "pyav": decode_pyav,
+def _in_chunks(
+    read: Callable[[list[int]], Frames], count: int, indices: Sequence[int], chunk_bytes: int | None
+) -> Iterator[Frames]:
+    """The frames of a reader of `count` frames, part by part; the first of several parts, one frame, tells the size."""
+    if indices[-1] >= count:
+        raise out_of_range(indices[-1], count)
+    done, size = 0, len(indices) if chunk_bytes is None else 1
+    while done < len(indices):
+        frames = read(list(indices[done : done + size]))
+        yield frames
+        done += len(frames)
+        size = frames_at_once(frames.shape[1:3], len(indices) - done, chunk_bytes)
+
+
+_ADAPTERS: dict[str, _Adapter] = {
+    "pyav": pyav_chunks,
     "decord": _decode_decord,
     "torchcodec": _decode_torchcodec,
 }

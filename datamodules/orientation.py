@@ -13,6 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.buffer import Buffer
+from av.sidedata.sidedata import SideDataContainer
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
@@ -44,7 +45,9 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """How a decoded frame is shown, by its display matrix, to the nearest quarter turn; `UPRIGHT` without one."""
-    beside = frame.side_data
+    # Not `frame.side_data`: the frame would keep that, and that the frame, until Python's collector comes by, hundreds
+    # of frames later.
+    beside = SideDataContainer(frame)  # type: ignore[call-arg] # the stub lacks __init__
     matrix = beside.get("DISPLAYMATRIX") if len(beside) else None  # mostly there is nothing: that is quickly seen
     return UPRIGHT if matrix is None else orientation_of_matrix(bytes(cast(Buffer, matrix)))
 

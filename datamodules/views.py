@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Window
+from datamodules.clip_stream import iterate_clips
 from datamodules.clips import ClipSampler, Integers, Seconds
 from datamodules.cutting import OtherFramesError, decode_planes, decode_windows
 from datamodules.decoding import DecodeError, decode_frames, read_frame_times
@@ -164,15 +165,14 @@ class ViewMaker:
         return (window.height, window.width) == (self.crop_size, self.crop_size)
 
     def _cut_whole_frames(self, video: _Video) -> list[_Cut]:
-        """Clips and windows by way of whole frames in RGB."""
+        """Clips and windows by way of whole frames in RGB; in tests each frame is cropped as soon as it is decoded."""
         numbers, mirror = video.frame_numbers, video.entry.label not in self.unmirrored
+        if isinstance(self.transform, EvalTransform):
+            return [_Cut(*cut) for cut in iterate_clips(video.data, numbers, self.transform, self.decoder)]
         frames = torch.from_numpy(decode_frames(video.data, numbers.ravel().tolist(), self.decoder))
         cut: list[_Cut] = []
         for view, clip in enumerate(torch.split(frames, numbers.shape[1])):
-            if isinstance(self.transform, TrainTransform):
-                cut.append(_Cut(*self.transform(clip, video.generator, mirror)))
-            else:
-                cut.append(_Cut(*self.transform(clip)))
+            cut.append(_Cut(*self.transform(clip, video.generator, mirror)))
             if video.slots is not None:
                 video.slots[view].copy_(cut[-1].clip)
         return cut

@@ -8,10 +8,11 @@ import av
 import numpy as np
 import pytest
 
+from datamodules.decoding import decode_frames
 from datamodules.encoding import EncodeProfile, transcode
+from datamodules.header_frames import NotIndexedError, frames_by_header
 from datamodules.probing import open_video
 from datamodules.sample_table import read_sample_table
-from datamodules.seeking import NotIndexedError, decode_pyav, frames_by_header
 from tests.datamodules.video_kinds import encode, linear, pictures
 
 PLAIN = {
@@ -56,7 +57,7 @@ def test_says_what_ffmpeg_says(kind: str):
     data = encode(**PLAIN[kind])
     assert_is_what_ffmpeg_finds(data)
     expected, order = linear(data), [0, 3, 4, 30, 39]
-    assert (decode_pyav(data, order) == expected[order]).all()
+    assert (decode_frames(data, order, "pyav") == expected[order]).all()
 
 
 @pytest.mark.parametrize("kind", OTHER)
@@ -80,7 +81,7 @@ def test_real_clips_packed(shared_dir: Path):
         expected = linear(data)
         order = np.random.default_rng(0).choice(len(expected), 30, replace=False)
         order.sort()
-        assert (decode_pyav(data, order.tolist()) == expected[order]).all()
+        assert (decode_frames(data, order.tolist(), "pyav") == expected[order]).all()
 
 
 def test_a_decoder_goes_from_video_to_video():
@@ -94,7 +95,7 @@ def test_a_decoder_goes_from_video_to_video():
     broken[start + 8 : start + table.sizes[14]] = bytes(table.sizes[14] - 8)
     for numbers in ([0, 1, 2], [20], [7, 30]):
         for data, frames in zip(videos, expected, strict=True):
-            assert (decode_pyav(data, numbers) == frames[numbers]).all()
+            assert (decode_frames(data, numbers, "pyav") == frames[numbers]).all()
             next(frames_by_header(data, [13, 22]))
             with pytest.raises((NotIndexedError, av.FFmpegError)):
                 list(frames_by_header(bytes(broken), [23]))
@@ -103,7 +104,7 @@ def test_a_decoder_goes_from_video_to_video():
 def test_two_readers_in_turns():
     data = encode("libx264", "mp4", crf=18)
     expected = linear(data)
-    decode_pyav(data, [0])  # from here on there is a decoder that both would like
+    decode_frames(data, [0], "pyav")  # from here on there is a decoder that both would like
     readers = [frames_by_header(data, list(range(40))) for _ in range(2)]
     for pair in zip(*readers, strict=True):
         for number, frame in pair:
