@@ -84,12 +84,22 @@ class VideoClassifier(VideoNetwork):
         """Probabilities of the videos of a batch, of all their views together: float32 (B, K)."""
         if batch.num_videos == 0:
             return self.mean.new_zeros((0, self.num_classes))
+        return self.scores_of(self.view_means(batch))
+
+    def view_means(self, batch: ClipBatch) -> Tensor:
+        """Means over the views of each of B videos, float32 (B, K), of what `view_average` says is averaged.
+
+        Those of parts of a video, weighted by their views, make that of the video: `scores_of` makes scores of it.
+        """
         scores = self._view_logits(batch)
         if self.view_average == "probabilities":
             scores = scores.softmax(dim=1)
         views = torch.bincount(batch.video_index, minlength=batch.num_videos)
         sums = scores.new_zeros((batch.num_videos, self.num_classes))
-        means: Tensor = sums.index_add_(0, batch.video_index, scores) / views[:, None]
+        return sums.index_add_(0, batch.video_index, scores) / views[:, None]
+
+    def scores_of(self, means: Tensor) -> Tensor:
+        """Probabilities, float32 (B, K), of videos with such `view_means`."""
         return means.softmax(dim=1) if self.view_average == "logits" else means
 
     def _view_logits(self, batch: ClipBatch) -> Tensor:

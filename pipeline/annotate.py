@@ -1,6 +1,8 @@
 """A video with what a network makes of each second written onto it, as mp4."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -9,48 +11,72 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from datamodules.aside import write_aside
-from datamodules.decoding import iterate_frames, orientation_of, probe
+from datamodules.decoding import Source, iterate_frames, orientation_of, probe, read_frame_times
 from datamodules.mp4_writer import as_rate
 from pipeline.bitmap_text import HEIGHT, WIDTH, draw_text, to_ascii
 
 _LINES = 3
+_ENCODERS = 4  # threads of x264: each holds several frames, and there would be more than one a processor
+_TICK = Fraction(1, 90000)  # of the clock of a variable rate, in seconds
 _WHITE, _GRAY, _BAR = (255, 255, 255), (190, 196, 204), (0, 114, 178)
 
 
-def annotate_video(video: bytes, path: Path, seconds: NDArray[np.float32], class_names: Sequence[str]) -> None:
+def annotate_video(
+    source: Source,
+    path: Path,
+    seconds: NDArray[np.float32],
+    class_names: Sequence[str],
+    progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
+) -> None:
     """Writes a copy of a video with the three most probable classes of each second on it: H.264, without sound.
 
+    Every frame is shown when the video shows it, at a variable rate too.
+
     Args:
-        video: bytes of the file.
+        source: the bytes of the file, or its path.
         path: of the mp4.
         seconds: float (S, K), the probabilities of each second.
         class_names: the K names.
+        progress: given the number of frames, a context with a function to call after each one.
 
     Raises:
         DecodeError: a frame does not decode; nothing is written.
     """
-    info = probe(video)
+    info = probe(source)
+    rate = max(as_rate(info.fps), Fraction(1))
+    times = read_frame_times(source) if info.variable_rate or info.fps < rate / 2 else None
     path.parent.mkdir(parents=True, exist_ok=True)
     converter = VideoReformatter()
-    with write_aside(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=as_rate(info.fps), options={"crf": "20", "preset": "veryfast"})
+    with (
+        write_aside(path) as temporary,
+        av.open(str(temporary), "w", format="mp4") as container,
+        progress(info.num_frames) as count,
+    ):
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
         assert isinstance(stream, av.VideoStream)
         stream.pix_fmt = "yuv420p"
-        for number, frame in enumerate(iterate_frames(video)):
+        stream.codec_context.thread_count = _ENCODERS
+        stream.codec_context.time_base = 1 / rate if times is None else _TICK
+        last = -1
+        for number, frame in enumerate(iterate_frames(source)):
             picture = _upright(frame)
             if number == 0:
                 stream.height, stream.width = picture.shape[:2]
-            draw_scores(picture, seconds[min(len(seconds) - 1, int(number / info.fps))], class_names)
+            time_s = number / info.fps if times is None else float(times[min(number, len(times) - 1)])
+            draw_scores(picture, seconds[min(len(seconds) - 1, int(time_s + 1e-6))], class_names)
             drawn = converter.reformat(av.VideoFrame.from_ndarray(picture, format="rgb24"), format="yuv420p")
-            drawn.pts, drawn.time_base = number, 1 / as_rate(info.fps)
+            last = number if times is None else max(last + 1, round(time_s / _TICK))
+            drawn.pts, drawn.time_base = last, stream.codec_context.time_base
             container.mux(stream.encode(drawn))
+            count()
         container.mux(stream.encode(None))
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """The frame as it is shown, with even sides, which H.264 wants: uint8 (H, W, 3)."""
+    """The frame as it is shown, with even sides, which H.264 wants, a single row doubled: uint8 (H, W, 3)."""
     turned = orientation_of(frame).apply(np.asarray(frame.to_ndarray(format="rgb24")))
-    even = turned[: turned.shape[0] // 2 * 2, : turned.shape[1] // 2 * 2]
+    wider = np.pad(turned, [(0, turned.shape[0] == 1), (0, turned.shape[1] == 1), (0, 0)], mode="edge")
+    even = wider[: wider.shape[0] // 2 * 2, : wider.shape[1] // 2 * 2]
     return np.ascontiguousarray(even, dtype=np.uint8)
 
 

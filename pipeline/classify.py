@@ -2,33 +2,38 @@
 
 import json as json_lines
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.batch import ClipBatch
 from datamodules.decoder_choice import Decoder
 from datamodules.decoding import DecodeError, describe_decoder
 from datamodules.plain_text import printable
-from datamodules.video_files import VIDEO_SUFFIXES, read_video_bytes
+from datamodules.video_files import VIDEO_SUFFIXES
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.fetching import find_published
 from pipeline.annotate import annotate_video
 from pipeline.linear_head import LinearHead, put_on_top
-from pipeline.looking import LookedAt, Looking, find_videos, look_like, read_ahead
+from pipeline.looking import (
+    FORWARD_BYTES,
+    LookedAt,
+    Looking,
+    VideoClips,
+    find_videos,
+    look_like,
+    open_source,
+    read_ahead,
+)
 from pipeline.progress import count_progress
 from pipeline.result_folders import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.terminal import say
-from pipeline.timeline import ScoreVideos, as_clock, best_of, by_second, score_seconds, stretches
+from pipeline.timeline import as_clock, best_of, by_second, score_seconds, stretches
 from pipeline.trained import open_checkpoint
+from pipeline.video_scores import VideoScorer
 
-_FORWARD_BYTES = 2**25  # of float clips in one forward pass
 _THREADS = 2
 
 
@@ -94,7 +99,7 @@ def classify(
         model, looking = put_on_top(linear, trained, decoder)
     if (timeline or annotate is not None) and looking.shape.segments:
         raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
-    score = scorer(model, looking)
+    score = VideoScorer(model)
     if timeline or annotate is not None:
         outcomes = _by_second(paths, copies, looking, score, model.class_names, top)
     else:
@@ -128,48 +133,32 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     return list(copies)
 
 
-def scorer(model: VideoClassifier | LinearHead, looking: Looking) -> ScoreVideos:
-    """A function from the clips of V videos, each uint8 (N, T, H, W, C), to their probabilities, float32 (V, K).
-
-    Videos whose clips are of one length go through the network together. It runs on a GPU where there is one.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-
-    def score_together(videos: Sequence[Tensor]) -> NDArray[np.float32]:
-        model.views_at_once = max(1, _FORWARD_BYTES // (4 * videos[0][0].numel()))
-        batch = ClipBatch.of_videos(videos)
-        batch = batch._replace(clips=batch.clips.to(device), video_index=batch.video_index.to(device))
-        with torch.inference_mode():
-            scores: NDArray[np.float32] = model.video_scores(batch).float().cpu().numpy()
-        return scores
-
-    def score(videos: Sequence[Tensor]) -> NDArray[np.float32]:
-        if len({clips.shape[1:] for clips in videos}) == 1:
-            return score_together(videos)
-        return np.concatenate([score_together([clips]) for clips in videos])
-
-    return score
-
-
 def _by_video(
-    paths: Sequence[Path], looking: Looking, score: ScoreVideos, names: Sequence[str], top: int
+    paths: Sequence[Path], looking: Looking, score: VideoScorer, names: Sequence[str], top: int
 ) -> Iterator[dict[str, Any]]:
     for group in _groups(read_ahead(paths, looking, _THREADS)):
-        readable = [one.clips for one in group if one.clips is not None]
+        readable = [one.clips for one in group if isinstance(one.clips, Tensor)]
         scores = iter(score(readable) if readable else ())
         for one in group:
-            told = {"error": one.error} if one.clips is None else {"top": best_of(next(scores), names, top)}
+            try:
+                if isinstance(one.clips, VideoClips):
+                    with _progress(len(paths) == 1, "clips")(len(one.clips.frame_numbers)) as count:
+                        told: dict[str, Any] = {"top": best_of(score.of_pieces(one.clips.pieces(count)), names, top)}
+                else:
+                    told = {"error": one.error} if one.clips is None else {"top": best_of(next(scores), names, top)}
+            except DecodeError as error:
+                told = {"error": str(error)}
             yield {"video": str(one.path)} | told
 
 
 def _groups(files: Iterable[LookedAt]) -> Iterator[list[LookedAt]]:
-    """Files whose clips fit into one forward pass; at least one."""
+    """Files whose clips fit into one forward pass, or one, such as a long video, whose clips are not decoded yet."""
     waiting: list[LookedAt] = []
     size = 0
     for one in files:
-        bytes_of_it = 0 if one.clips is None else 4 * one.clips.numel()
-        if waiting and size + bytes_of_it > _FORWARD_BYTES:
+        long = isinstance(one.clips, VideoClips)
+        bytes_of_it = FORWARD_BYTES if long else 4 * one.clips.numel() if isinstance(one.clips, Tensor) else 0
+        if waiting and size + bytes_of_it > FORWARD_BYTES:
             yield waiting
             waiting, size = [], 0
         waiting.append(one)
@@ -182,24 +171,30 @@ def _by_second(
     paths: Sequence[Path],
     copies: Sequence[Path | None],
     looking: Looking,
-    score: ScoreVideos,
+    score: VideoScorer,
     names: Sequence[str],
     top: int,
 ) -> Iterator[dict[str, Any]]:
+    alone = len(paths) == 1
     for path, copy in zip(paths, copies, strict=True):
         outcome: dict[str, Any] = {"video": str(path)}
         try:
-            video = read_video_bytes(path)
-            seconds, duration_s = score_seconds(looking, video, score)
+            source = open_source(path)
+            seconds, duration_s = score_seconds(looking, source, score, _progress(alone, "clips"))
             outcome["top"] = best_of(seconds.mean(axis=0), names, top)
             outcome["stretches"] = stretches(seconds, duration_s, names)
             outcome["timeline"] = by_second(seconds, duration_s, names, top)
             if copy is not None:
-                annotate_video(video, copy, seconds, names)
+                annotate_video(source, copy, seconds, names, _progress(alone, "frames drawn"))
                 outcome["annotated"] = str(copy)
         except DecodeError as error:
             outcome = {"video": str(path), "error": str(error)}
         yield outcome
+
+
+def _progress(alone: bool, what: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
+    """What shows how far a single video is; of several, how many are done is shown instead."""
+    return lambda total: count_progress("classify", total, what) if alone else nullcontext(lambda: None)
 
 
 def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bool) -> None:

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from datamodules.batch import ClipBatch
 from datamodules.decoder_choice import Decoder
+from datamodules.decoding import Source
 from datamodules.plain_text import printable
 from lightning_modules import VideoDescriber
-from pipeline.looking import find_videos, look_at_each, look_like, read_clips
+from pipeline.looking import VideoClips, choose_clips, find_videos, look_at_each, look_like
 from pipeline.trained import open_checkpoint
 
 
@@ -46,13 +48,21 @@ def describe(
     trained = open_checkpoint(checkpoint, allow, VideoDescriber)
     model, looking = cast(VideoDescriber, trained.model), look_like(trained, num_clips, decoder)
 
-    def tell(video: bytes) -> dict[str, Any]:
+    def tell(source: Source) -> dict[str, Any]:
         with torch.inference_mode():
-            states = model.video_states(ClipBatch.of_video(read_clips(looking, video)))
-            [caption], scores = model.say(states, beam_size)
+            [caption], scores = model.say(_states(model, choose_clips(looking, source)), beam_size)
         return {"caption": caption, "log_probability": round(float(scores[0]), 6)}
 
     look_at_each(paths, looking, tell, None if json else _in_words)
+
+
+def _states(model: VideoDescriber, clips: VideoClips) -> tuple[Tensor, ...]:
+    """What the network makes of a video, averaged over all of its clips, of which some are held at a time."""
+    sums: list[Tensor] = []
+    for piece in clips.pieces():
+        parts = [len(piece) * part.double() for part in model.video_states(ClipBatch.of_video(piece))]
+        sums = [sum_ + part for sum_, part in zip(sums, parts, strict=True)] if sums else parts
+    return tuple((sum_ / len(clips.frame_numbers)).to(model.mean.dtype) for sum_ in sums)
 
 
 def _in_words(outcome: dict[str, Any]) -> str:

@@ -44,7 +44,15 @@ class LinearHead(nn.Module):
 
         The softmax leaves the order of the classes as the margins have it; it is no calibrated probability.
         """
-        features = normalize_l2(self._export.predict_step(batch, 0).features[self._layer].numpy())
+        return self.scores_of(self.view_means(batch))
+
+    def view_means(self, batch: ClipBatch) -> Tensor:
+        """The layer's features of B videos, averaged over their views: float32 (B, D), on the CPU."""
+        return self._export.predict_step(batch, 0).features[self._layer]
+
+    def scores_of(self, means: Tensor) -> Tensor:
+        """Probabilities, float32 (B, K), of videos with such `view_means`."""
+        features = normalize_l2(means.cpu().numpy())
         scores = torch.from_numpy(self._classifier.scores(FeatureRows.of(features)))
         return scores.softmax(1) if self._classifier.kind == "svm" else scores
 

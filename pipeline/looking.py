@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
@@ -14,15 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.clips import ClipSampler, ClipShape
-from datamodules.decoding import DecodeError, decode_frames, describe_decoder, probe, resolve_decoder
+from datamodules.clip_stream import iterate_clips
+from datamodules.clips import ClipSampler, ClipShape, Integers
+from datamodules.decoding import DecodeError, Source, describe_decoder, probe, read_frame_times, resolve_decoder
 from datamodules.left_out import describe_left_out
 from datamodules.transforms import EvalTransform
 from datamodules.video_files import read_video_bytes, scan_folder
 from pipeline.terminal import say
 from pipeline.trained import Trained
 
+FORWARD_BYTES = 2**25  # of float clips in one forward pass
 _FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
+_CLIP_BYTES = 2**27  # of a video's clips, decoded ahead together; ten of 64 frames of 224 x 224 are 92 MB
+_FILE_BYTES = 2**26  # of a file that is read whole, some of them at a time
 
 
 class Looking(NamedTuple):
@@ -68,22 +73,93 @@ def look_like(trained: Trained, num_clips: int, decoder: str, whole: bool = Fals
     return Looking(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder), shape)
 
 
-def read_clips(looking: Looking, video: bytes) -> Tensor:
+def open_source(path: Path) -> Source:
+    """What a decoder is given of a file: its bytes, read once, or the path of a large one, which is not to be held.
+
+    Raises:
+        DecodeError: the file cannot be read.
+    """
+    with suppress(OSError, ValueError):  # reading it says what is wrong with it
+        if path.is_file() and path.stat().st_size > _FILE_BYTES:
+            return path
+    return read_video_bytes(path)
+
+
+class VideoClips(NamedTuple):
+    """The clips of a video before they are decoded.
+
+    Attributes:
+        source: the bytes of the file, or its path.
+        frame_numbers: int64 (N, T), the frames of each clip.
+        looking: how they are decoded and cropped.
+    """
+
+    source: Source
+    frame_numbers: Integers
+    looking: Looking
+
+    @property
+    def num_bytes(self) -> int:
+        """What all clips take together when they are decoded, about."""
+        return 3 * self.frame_numbers.size * self.looking.transform.crop_size**2
+
+    def decode(self, count: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
+        """Clip by clip, uint8 (T, H, W, C); `count` is called after each one.
+
+        Raises:
+            DecodeError: the video cannot be decoded; clips before that have been given.
+        """
+        for clip, _ in iterate_clips(self.source, self.frame_numbers, self.looking.transform, self.looking.decoder):
+            yield clip
+            count()
+
+    def pieces(self, count: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
+        """Some clips at a time, uint8 (N, T, H, W, C), as many as go through a network together; as `decode`."""
+        piece: list[Tensor] = []
+        for clip in self.decode(count):
+            piece.append(clip)
+            if 4 * clip.numel() * (len(piece) + 1) > FORWARD_BYTES:
+                yield torch.stack(piece)
+                piece = []
+        if piece:
+            yield torch.stack(piece)
+
+    def all(self) -> Tensor:
+        """All of them: uint8 (N, T, H, W, C)."""
+        clips: Tensor | None = None
+        for number, clip in enumerate(self.decode()):
+            if clips is None:
+                clips = torch.empty((len(self.frame_numbers), *clip.shape), dtype=torch.uint8)
+            clips[number] = clip
+        assert clips is not None, "a sampler gives at least one clip"
+        return clips
+
+
+def choose_clips(looking: Looking, source: Source) -> VideoClips:
+    """The clips of a video that the network is to see.
+
+    Raises:
+        DecodeError: the source is no video that can be decoded.
+    """
+    info = probe(source)
+    times = read_frame_times(source) if info.variable_rate and looking.sampler.by_time else None
+    numbers = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0), times)  # nothing here is random
+    return VideoClips(source, numbers, looking)
+
+
+def read_clips(looking: Looking, source: Source) -> Tensor:
     """A video's clips: uint8 (N, T, H, W, C).
 
     Raises:
-        DecodeError: the bytes are no video that can be decoded.
+        DecodeError: the source is no video that can be decoded.
     """
-    info = probe(video)
-    clips = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0))  # nothing here is random
-    frames = torch.from_numpy(decode_frames(video, clips.ravel().tolist(), looking.decoder))
-    return torch.stack([looking.transform(clip)[0] for clip in torch.split(frames, clips.shape[1])])
+    return choose_clips(looking, source).all()
 
 
 def look_at_each(
     paths: Sequence[Path],
     looking: Looking,
-    tell: Callable[[bytes], dict[str, Any]],
+    tell: Callable[[Source], dict[str, Any]],
     in_words: Callable[[dict[str, Any]], str] | None,
 ) -> None:
     """Prints what is to be told of each video, and goes on after one that cannot be decoded.
@@ -91,7 +167,7 @@ def look_at_each(
     Args:
         paths: of the videos.
         looking: says which decoder reads them.
-        tell: a file's bytes to plain data.
+        tell: a file's bytes, or the path of a large one, to plain data.
         in_words: the same, with `video`, the path, and `decoder`, or with `error`, as text; None prints JSON lines.
 
     Raises:
@@ -101,7 +177,7 @@ def look_at_each(
     for path in paths:
         outcome: dict[str, Any] = {"video": str(path)}
         try:
-            outcome |= tell(read_video_bytes(path))
+            outcome |= tell(open_source(path))
         except DecodeError as error:
             failed.append(f"{path} ({error})")
             outcome["error"] = str(error)
@@ -112,16 +188,18 @@ def look_at_each(
 
 
 class LookedAt(NamedTuple):
-    """A file's bytes, and its clips, uint8 (N, T, H, W, C), or why there are none."""
+    """A file's clips, uint8 (N, T, H, W, C), or those of a long video, yet to be decoded, or why there are none."""
 
     path: Path
-    video: bytes
-    clips: Tensor | None
+    clips: Tensor | VideoClips | None
     error: str
 
 
 def read_ahead(paths: Sequence[Path], looking: Looking, threads: int) -> Iterator[LookedAt]:
-    """Reads and decodes files in threads, some ahead of where they are asked for, and gives them in order."""
+    """Reads and decodes files in threads, some ahead of where they are asked for, and gives them in order.
+
+    The clips of a long video are left to be decoded where they are used, piece by piece.
+    """
     waiting: deque[Future[LookedAt]] = deque()
     left = iter(paths)
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -134,12 +212,11 @@ def read_ahead(paths: Sequence[Path], looking: Looking, threads: int) -> Iterato
 
 
 def _look_at(path: Path, looking: Looking) -> LookedAt:
-    video = b""
     try:
-        video = read_video_bytes(path)
-        return LookedAt(path, video, read_clips(looking, video), "")
+        chosen = choose_clips(looking, open_source(path))
+        return LookedAt(path, chosen.all() if chosen.num_bytes <= _CLIP_BYTES else chosen, "")
     except DecodeError as error:
-        return LookedAt(path, video, None, str(error))
+        return LookedAt(path, None, str(error))
 
 
 def find_videos(videos: Sequence[str]) -> Iterator[Path]:

@@ -1,15 +1,15 @@
 """Short looping previews of videos: animated WebP, small enough to lie inside a page by the dozen."""
 
 import io
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
-from datamodules.decoding import decode_frames, probe
+from datamodules.decoding import iterate_frame_chunks, probe
 
 _FRAMES = 12
 _RATE = 6  # frames a second, so that a preview goes round in two seconds
@@ -45,9 +45,13 @@ def make_preview(video: bytes, decoder: str = "auto") -> Preview:
     """
     info = probe(video)
     places = np.linspace(0, info.num_frames - 1, min(_FRAMES, info.num_frames)).round().astype(int)
-    frames = decode_frames(video, places.tolist(), decoder)
-    height, width = _size(frames.shape[1], frames.shape[2])
-    return Preview(_webp(frames, height, width), _webp(frames[[len(frames) // 2]], height, width), width, height)
+    height, width = _size(info.height, info.width)
+    scaler, small = VideoReformatter(), []
+    for _, frames in iterate_frame_chunks(video, places.tolist(), decoder):
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            small.append(scaler.reformat(picture, width, height, "yuv420p", interpolation="AREA"))
+    return Preview(_webp(small, height, width), _webp([small[len(small) // 2]], height, width), width, height)
 
 
 def _size(height: int, width: int) -> tuple[int, int]:
@@ -58,19 +62,16 @@ def _size(height: int, width: int) -> tuple[int, int]:
     return min(high, 3 * _SHORT_SIDE), min(wide, 3 * _SHORT_SIDE)
 
 
-def _webp(frames: NDArray[np.uint8], height: int, width: int) -> bytes:
-    """Frames, uint8 (T, H, W, 3), as WebP of another size: one picture, or an endless loop of several."""
+def _webp(frames: Sequence[av.VideoFrame], height: int, width: int) -> bytes:
+    """Frames of this size as WebP: one picture, or an endless loop of several."""
     file = io.BytesIO()
-    scaler = VideoReformatter()
     with av.open(file, "w", format="webp", options={"loop": "0"}) as container:
         name = "libwebp_anim" if len(frames) > 1 else "libwebp"
         stream = container.add_stream(name, rate=_RATE, options={"quality": _QUALITY, "compression_level": "4"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            scaled = scaler.reformat(picture, width, height, "yuv420p", interpolation="AREA")
-            scaled.pts, scaled.time_base = number, Fraction(1, _RATE)
-            container.mux(stream.encode(scaled))
+            frame.pts, frame.time_base = number, Fraction(1, _RATE)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()

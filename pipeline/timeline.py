@@ -1,46 +1,62 @@
 """What a network makes of each second of a video, for videos of any length."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.clips import clips_by_second
-from datamodules.decoding import decode_frames, probe
-from pipeline.looking import Looking
+from datamodules.decoding import Source, probe, read_frame_times
+from pipeline.looking import Looking, VideoClips
 
-_SECONDS_AT_ONCE = 16  # decoded together: memory does not grow with the video
+_SECONDS_AT_ONCE = 16  # whose clips go through the network together
 
 ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
 
 
-def score_seconds(looking: Looking, video: bytes, score: ScoreVideos) -> tuple[NDArray[np.float32], float]:
-    """Scores a clip around each second.
+def score_seconds(
+    looking: Looking,
+    source: Source,
+    score: ScoreVideos,
+    progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
+) -> tuple[NDArray[np.float32], float]:
+    """Scores a clip around each second, in one pass over the video.
 
     Args:
         looking: how the network is to see the video; clips have the length of its training.
-        video: bytes of the file.
+        source: the bytes of the file, or its path.
         score: clips of V videos, each uint8 (N, T, H, W, C), to scores float32 (V, K).
+        progress: given the number of clips, a context with a function to call after each one.
 
     Returns:
         float32 (S, K), and the video's duration in seconds.
 
     Raises:
-        DecodeError: the bytes are no video that can be decoded.
+        DecodeError: the source is no video that can be decoded.
     """
-    info = probe(video)
-    numbers = clips_by_second(looking.shape, info.num_frames, info.fps)
-    scores = []
-    for start in range(0, len(numbers), _SECONDS_AT_ONCE):
-        part = numbers[start : start + _SECONDS_AT_ONCE]
-        frames = torch.from_numpy(decode_frames(video, part.ravel().tolist(), looking.decoder))
-        clips = [looking.transform(clip)[0][None] for clip in torch.split(frames, part.shape[1])]
-        scores.append(score(clips))
-    return np.concatenate(scores), info.num_frames / info.fps
+    info = probe(source)
+    times = read_frame_times(source) if info.variable_rate else None
+    numbers = clips_by_second(looking.shape, info.num_frames, info.fps, times)
+    distinct, which = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
+    with progress(len(distinct)) as count:
+        scores = list(_score_each(VideoClips(source, distinct, looking).decode(count), score))
+    return np.concatenate(scores)[which.reshape(-1)], info.num_frames / info.fps
+
+
+def _score_each(clips: Iterable[Tensor], score: ScoreVideos) -> Iterator[NDArray[np.float32]]:
+    """The scores of clips, each as if it were a video, some at a time."""
+    waiting: list[Tensor] = []
+    for clip in clips:
+        waiting.append(clip[None])
+        if len(waiting) == _SECONDS_AT_ONCE:
+            yield score(waiting)
+            waiting = []
+    if waiting:
+        yield score(waiting)
 
 
 def stretches(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:

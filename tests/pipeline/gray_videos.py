@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -46,6 +47,33 @@ def write_originals(root: Path) -> Path:
         path.write_bytes(make_video(number))
     write_list(root / "list.csv", list(range(NUM_VIDEOS)))
     return root
+
+
+def write_long_video(seconds: int, width: int, height: int, container: str = "mp4", codec: str = "libx264") -> bytes:
+    """A video of any length and size, quickly made: one second is encoded, 25 frames of a moving bar, and repeated."""
+    second, file = io.BytesIO(), io.BytesIO()
+    with av.open(second, "w", format="matroska") as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.max_b_frames, stream.codec_context.gop_size = 0, 25
+        if codec == "libx264":
+            stream.options = {"preset": "ultrafast", "crf": "30"}
+        for number in range(25):
+            picture = np.full((height, width, 3), 90, np.uint8)
+            picture[:, number * width // 25 :][:, : width // 25] = 200
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode(None))
+    second.seek(0)
+    with av.open(second) as source, av.open(file, "w", format=container) as output:
+        packets = [bytes(packet) for packet in source.demux(video=0) if packet.size]
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for number in range(25 * seconds):
+            packet = av.Packet(packets[number % 25])
+            packet.pts = packet.dts = number
+            packet.duration, packet.time_base, packet.stream = 1, Fraction(1, 25), stream
+            packet.is_keyframe = number % 25 == 0
+            output.mux(packet)
+    return file.getvalue()
 
 
 def make_endless(path: Path) -> None:
