@@ -14,7 +14,7 @@ from typing import TypeVar
 import av
 
 from datamodules.frame_hashes import FrameHasher
-from datamodules.frame_table import FrameTable, read_frame_table
+from datamodules.frame_table import FrameTable, count_steps, read_frame_table
 from datamodules.mp4_writer import EncodeProfile, encode_frames, target_size
 from datamodules.orientation import Orientation, orientation_of
 from datamodules.probing import describe_video
@@ -60,6 +60,7 @@ def transcode_renditions(
     profiles: Sequence[EncodeProfile],
     time_start: float | None = None,
     time_end: float | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[EncodedVideo]:
     """Decodes every frame of a video once and encodes it for training, once a profile, without its sound.
 
@@ -81,6 +82,7 @@ def transcode_renditions(
         profiles: how to encode; at least one.
         time_start: seconds, or None.
         time_end: seconds, or None.
+        progress: called with a number that grows: of packets read and frames decoded so far.
 
     Returns:
         A video a profile, in their order; each is the same as with its profile alone.
@@ -89,14 +91,15 @@ def transcode_renditions(
         DecodeError: with the `reason`; nothing partial is returned.
         ValueError: `time_start` and `time_end` are no span.
     """
+    moved = count_steps(progress)
 
     def encode(table: FrameTable) -> list[EncodedVideo]:
-        return _encode_renditions(source, table, profiles, time_start, time_end)
+        return _encode_renditions(source, table, profiles, time_start, time_end, moved)
 
-    return _with_whole_table(source, encode)
+    return _with_whole_table(source, encode, moved)
 
 
-def _with_whole_table(source: Source, function: Callable[[FrameTable], Result]) -> Result:
+def _with_whole_table(source: Source, function: Callable[[FrameTable], Result], moved: Callable[[], None]) -> Result:
     """Calls a function that decodes all of a file with the table of its frames.
 
     The table is made of the packets; where another number of frames comes out, the call is repeated with theirs.
@@ -104,13 +107,13 @@ def _with_whole_table(source: Source, function: Callable[[FrameTable], Result]) 
     Raises:
         DecodeError: the file is truncated or damaged.
     """
-    table = read_frame_table(source, trust="ordered")
+    table = read_frame_table(source, "ordered", moved)
     if table.flaw:
         raise DecodeError(f"the video is truncated: {table.flaw}", TRUNCATED)
     try:
         return function(table)
     except _OtherFramesError:
-        return function(read_frame_table(source, trust="nothing"))
+        return function(read_frame_table(source, "nothing", moved))
 
 
 class _OtherFramesError(Exception):
@@ -123,6 +126,7 @@ def _encode_renditions(
     profiles: Sequence[EncodeProfile],
     time_start: float | None,
     time_end: float | None,
+    moved: Callable[[], None],
 ) -> list[EncodedVideo]:
     start, end = _trim(table.duration, time_start, time_end)
     last = min(table.duration, Fraction(end)) if math.isfinite(end) else table.duration
@@ -133,6 +137,7 @@ def _encode_renditions(
     renditions: list[RenditionEncoder] = []
     aspect = Fraction(1)
     for frame, time in _timed_frames(source, table, end):
+        moved()
         if time < offset and not math.isclose(time, offset, abs_tol=1e-6):
             continue
         if not renditions:
@@ -194,11 +199,12 @@ def _timed_frames(source: str | bytes, table: FrameTable, end: float) -> Iterato
         raise _OtherFramesError
 
 
-def inspect(source: str | bytes) -> EncodedVideo:
+def inspect(source: str | bytes, progress: Callable[[int], None] | None = None) -> EncodedVideo:
     """Keeps a video as it is, after having decoded every frame of it.
 
     Args:
         source: the video's bytes or path.
+        progress: called with a number that grows: of packets read and frames decoded so far.
 
     Returns:
         The original bytes; `info.num_frames` is the number of frames that decoded.
@@ -206,10 +212,12 @@ def inspect(source: str | bytes) -> EncodedVideo:
     Raises:
         DecodeError: as in `transcode_renditions`.
     """
+    moved = count_steps(progress)
 
     def read(table: FrameTable) -> EncodedVideo:
         hasher = FrameHasher(float(table.duration))
         for frame, time in _timed_frames(source, table, math.inf):
+            moved()
             hasher.offer(frame, float(time), orientation_of(frame))
         info = describe_video(source, table)
         data = source if isinstance(source, bytes) else Path(os.fspath(source)).read_bytes()
@@ -217,4 +225,4 @@ def inspect(source: str | bytes) -> EncodedVideo:
         notes = SourceNotes(table.variable_rate, table.clock_jumps, table.other_streams, stretched_pixels=stretched)
         return EncodedVideo(data, info, hasher.hashes(), notes)
 
-    return _with_whole_table(source, read)
+    return _with_whole_table(source, read, moved)

@@ -6,10 +6,10 @@ was cut away and are never shown, and packets may hold no frame. Where nothing o
 they number the frames without any decoding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import pairwise
+from itertools import count, pairwise
 from statistics import median_low
 from typing import Literal, NamedTuple, Self
 
@@ -73,7 +73,13 @@ class FrameTable(NamedTuple):
         return len(self.ticks)
 
 
-def read_frame_table(source: Source, trust: Trust = "exact") -> FrameTable:
+def count_steps(progress: Callable[[int], None] | None) -> Callable[[], None]:
+    """What to call after each step of a long work, so that `progress` is told how many were done."""
+    steps = count(1)
+    return (lambda: None) if progress is None else lambda: progress(next(steps))
+
+
+def read_frame_table(source: Source, trust: Trust = "exact", moved: Callable[[], None] = lambda: None) -> FrameTable:
     """Counts and times the frames of a video.
 
     Args:
@@ -81,6 +87,7 @@ def read_frame_table(source: Source, trust: Trust = "exact") -> FrameTable:
         trust: the packets of which files number the frames: `exact`, of those where nothing speaks against it;
             `ordered`, also of containers that do not list their frames (transport streams and others), for callers
             that decode all of it anyway and count what comes out; `nothing`, all is decoded.
+        moved: called after each packet that was read and each frame that was decoded.
 
     Raises:
         DecodeError: the file cannot be opened or read, or has to be decoded and cannot be.
@@ -90,6 +97,7 @@ def read_frame_table(source: Source, trust: Trust = "exact") -> FrameTable:
         last = None
         for packet in container.demux(stream):
             if packet.size:
+                moved()
                 packets.append(facts_of(packet, stream.codec_context))
                 last = packet
             if len(packets) > MAX_FRAMES:
@@ -102,7 +110,7 @@ def read_frame_table(source: Source, trust: Trust = "exact") -> FrameTable:
     shown = [packet for packet in packets if packet.shown]
     if trust == "nothing" or not by_packets:
         try:
-            table = _decode_table(source, packets, clock)
+            table = _decode_table(source, packets, clock, moved)
         except DecodeError as error:
             if flaw:
                 raise DecodeError(f"the video is truncated: {flaw}", TRUNCATED) from error
@@ -182,7 +190,9 @@ def _is_variable(ticks: Sequence[int]) -> bool:
     return bool(np.abs(np.array(ticks, np.float64) - even).max() >= step / 2)
 
 
-def _decode_table(source: Source, packets: Sequence[PacketFacts], clock: _Clock) -> FrameTable:
+def _decode_table(
+    source: Source, packets: Sequence[PacketFacts], clock: _Clock, moved: Callable[[], None]
+) -> FrameTable:
     """The table of all frames that come out.
 
     Raises:
@@ -194,6 +204,7 @@ def _decode_table(source: Source, packets: Sequence[PacketFacts], clock: _Clock)
         for frame in iterate_frames(source):
             about_the_beginning = about_the_beginning if times else len(messages)
             times.append(frame.pts)
+            moved()
     if not times:
         raise DecodeError("the video has no frames", NO_FRAMES)
     missing = _num_decodable(packets) - len(times)

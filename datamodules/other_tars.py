@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -209,14 +210,14 @@ def read_range(path: str, offset: int, size: int) -> bytes:
     return data
 
 
-def probe_range(path: str, offset: int, size: int) -> VideoFacts:
+def probe_range(path: str, offset: int, size: int, progress: Callable[[int], None] | None = None) -> VideoFacts:
     """What a video in a tar is, by its packets and its first frame; for a process that can be killed.
 
     Raises:
         DecodeError: It cannot be opened, has no video stream or no frame.
     """
     data = read_range(path, offset, size)
-    return VideoFacts(hashlib.sha256(data).hexdigest(), probe(data))
+    return VideoFacts(hashlib.sha256(data).hexdigest(), probe(data, progress))
 
 
 def as_row(sample: Sample, facts: VideoFacts, shard: str) -> ShardRow:

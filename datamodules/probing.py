@@ -1,11 +1,12 @@
 """What a video file is: frames, rate, size, how it is shown; `datamodules.decoding` offers these names too."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.frame_table import FrameTable, read_frame_table
+from datamodules.frame_table import FrameTable, count_steps, read_frame_table
 from datamodules.orientation import orientation_of
 from datamodules.video_container import (
     NO_FRAMES,
@@ -48,16 +49,17 @@ class VideoInfo(NamedTuple):
     other_streams: int = 0
 
 
-def probe(source: Source) -> VideoInfo:
+def probe(source: Source, progress: Callable[[int], None] | None = None) -> VideoInfo:
     """Reads what a video is: its frames are counted, by packets where they tell, and one is decoded for size and more.
 
     Args:
         source: the bytes of a video file, or its path.
+        progress: called with a number that grows: of packets read and frames decoded so far.
 
     Raises:
         DecodeError: the file cannot be opened, has no video stream or no frame.
     """
-    return describe_video(source, read_frame_table(source))
+    return describe_video(source, read_frame_table(source, moved=count_steps(progress)))
 
 
 def describe_video(source: Source, table: FrameTable) -> VideoInfo:

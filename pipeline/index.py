@@ -66,7 +66,7 @@ def index(
             it. Default: alphabetical.
         folds: names of the folds, in order; default: 0, 1, ...
         processes: that probe others' videos; default: one for each processor.
-        timeout: seconds that probing one video may take.
+        timeout: seconds without progress in probing a video after which it is left out as hanging.
 
     Raises:
         ShardFormatError: a tar is truncated or damaged, or a key is there twice.
@@ -89,7 +89,10 @@ def index(
                 "remove .parts first"
             )
         earlier = _earlier_manifest(root, tars)
-        with KillablePool(processes, timeout) as pool, count_progress("index", len(tars), "shards") as done:
+        with (
+            KillablePool(processes, timeout, by_progress=True) as pool,
+            count_progress("index", len(tars), "shards") as done,
+        ):
             for tar in tars:
                 found, left_out = _ours(tar) if layout is None else _others(tar, layout, pool, notes)
                 rows += found

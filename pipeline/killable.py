@@ -1,4 +1,4 @@
-"""A child process that runs one function at a time and is killed when that takes too long or when its parent dies.
+"""A child process that runs one function at a time and is killed when that hangs or when its parent dies.
 
 For work that may hang or crash inside a C library. It is started as a fresh interpreter, not forked and not through
 multiprocessing: it inherits no thread, lock or open file, does not run the caller's main module again, and may be used
@@ -6,6 +6,7 @@ where the caller is a daemonic process itself (Ray tasks, pool workers).
 """
 
 import json
+import math
 import os
 import pickle
 import select
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -25,11 +27,13 @@ Result = TypeVar("Result")
 
 START_LIMIT_S = 120.0
 _PARENT_CHECK_S = 2.0
+_PROGRESS = "progress"  # the first word of such a message, where an answer has whether the call succeeded
+_PROGRESS_SHARE = 0.05  # of the time without progress that is allowed, between two reports
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from pipeline.killable import _serve; _serve()"
 
 
 class ProcessHung(RuntimeError):  # noqa: N818 - what happened, not an error of ours
-    """The call took longer than its limit; the process was killed."""
+    """The call took longer than its limit, or made no progress for so long; the process was killed."""
 
 
 class ProcessDied(RuntimeError):  # noqa: N818
@@ -61,13 +65,15 @@ class KillableProcess:
     ) -> None:
         self.close()
 
-    def call(self, function: Callable[..., Result], *args: Any, timeout: float) -> Result:
+    def call(self, function: Callable[..., Result], *args: Any, timeout: float, by_progress: bool = False) -> Result:
         """Call `function(*args)` in the child.
 
         Args:
             function: A function of an importable module; it, its arguments and its result are pickled.
             args: Its arguments.
             timeout: Seconds the call may take; starting the child and importing the function do not count.
+            by_progress: The function takes a keyword `progress` too, which it is to call with a number that grows, such
+                as the frames done: the call may then take as long as it likes, and `timeout` without progress.
 
         Raises:
             ProcessHung: It took longer.
@@ -79,12 +85,11 @@ class KillableProcess:
             self._bury()  # it died between two calls: this one is not to blame
         connection = self._connection or self._start()
         try:
-            connection.send((function, args))
+            connection.send((function, args, timeout * _PROGRESS_SHARE if by_progress else None))
             self._wait(connection, START_LIMIT_S)  # imports the function's module: not part of the time limit
             begun, value = connection.recv()
             if begun:
-                self._wait(connection, timeout)
-                succeeded, value = connection.recv()
+                succeeded, value = self._answer(connection, timeout, by_progress)
         except (EOFError, OSError):
             ended = self._bury()
             if self._stopped:
@@ -107,10 +112,23 @@ class KillableProcess:
         self.stop()
         self._bury()
 
-    def _wait(self, connection: Connection, seconds: float) -> None:
+    def _answer(self, connection: Connection, timeout: float, by_progress: bool) -> tuple[bool, Any]:
+        """Whether the call succeeded, and its result or error; reports of progress before that begin the time anew."""
+        said = "made no progress for" if by_progress else "took more than"
+        reached = -math.inf
+        end = time.monotonic() + timeout
+        while True:
+            self._wait(connection, max(0.0, end - time.monotonic()), f"{said} {timeout:g} s")
+            kind, value = connection.recv()
+            if kind != _PROGRESS:
+                return kind, value
+            if value > reached:
+                reached, end = value, time.monotonic() + timeout
+
+    def _wait(self, connection: Connection, seconds: float, what: str = "") -> None:
         if not connection.poll(seconds):
             self._bury(grace_s=0)
-            raise ProcessHung(f"took more than {seconds:g} s")
+            raise ProcessHung(what or f"took more than {seconds:g} s")
 
     def _start(self) -> Connection:
         try:
@@ -170,7 +188,7 @@ def _serve() -> None:
     connection.send("ready")
     while True:
         try:
-            function, args = connection.recv()
+            function, args, report_s = connection.recv()
         except EOFError:
             return
         except Exception as error:  # the function's module cannot be imported
@@ -178,10 +196,31 @@ def _serve() -> None:
             continue
         connection.send((True, None))
         try:
-            answer = (True, function(*args))
+            options = {} if report_s is None else {"progress": _Reports(connection, report_s)}
+            answer = (True, function(*args, **options))
         except Exception as error:
             answer = (False, _portable(error))
         connection.send(answer)
+
+
+class _Reports:
+    """What a function calls with how far it is: sent to the parent, now and then, as most calls follow each other fast.
+
+    Args:
+        connection: To the parent.
+        every_s: Seconds from one report to the next, at least.
+    """
+
+    def __init__(self, connection: Connection, every_s: float) -> None:
+        self._connection = connection
+        self._every_s = every_s
+        self._next = 0.0
+
+    def __call__(self, reached: int) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._every_s
+            self._connection.send((_PROGRESS, reached))
 
 
 def _exit_with_parent(connection: int, parent: int) -> None:

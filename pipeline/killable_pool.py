@@ -1,4 +1,4 @@
-"""Many calls at once, each in a child process that is killed when it takes too long."""
+"""Many calls at once, each in a child process that is killed when it hangs."""
 
 import os
 import queue
@@ -23,14 +23,17 @@ class KillablePool:
     Args:
         processes: How many, at least 1; None: one for each processor.
         timeout: Seconds that one call may take, above 0.
+        by_progress: The functions report their progress, and `timeout` is the time without any
+            (`KillableProcess.call`).
     """
 
-    def __init__(self, processes: int | None, timeout: float):
+    def __init__(self, processes: int | None, timeout: float, by_progress: bool = False):
         if processes is not None and processes < 1:
             raise ValueError(f"processes={processes}: must be at least 1")
         if not timeout > 0:
             raise ValueError(f"timeout={timeout}: must be above 0 seconds")
         self._timeout = timeout
+        self._by_progress = by_progress
         self._children = [KillableProcess() for _ in range(processes or num_processors())]
         self._free: queue.SimpleQueue[KillableProcess] = queue.SimpleQueue()
         for child in self._children:
@@ -82,6 +85,6 @@ class KillablePool:
     def _call(self, function: Callable[..., Result], job: tuple[Any, ...]) -> Result:
         child = self._free.get()
         try:
-            return child.call(function, *job, timeout=self._timeout)
+            return child.call(function, *job, timeout=self._timeout, by_progress=self._by_progress)
         finally:
             self._free.put(child)

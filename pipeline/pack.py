@@ -78,7 +78,8 @@ def pack(
             (see pipeline/pack_sizes.py). webdataset's own examples have shards of about 1 GB.
         seed: of the order of the videos in the shards.
         processes: that decode and encode; default: one for each processor.
-        timeout: seconds that one video may take, all its renditions together, before it is refused as hanging.
+        timeout: seconds without a frame read or decoded after which a video is refused as hanging; a long one
+            may take as long as it likes.
         retry_quarantined: try the videos that an earlier run refused again.
         strict: make no dataset of videos that the split guard reports: a group, the same bytes, or nearly the same
             content on both sides of a split. They are warned of and listed in out/split_guard.csv in any case.

@@ -157,15 +157,15 @@ def _encode(record: VideoRecord, settings: PackSettings, process: KillableProces
     try:
         check_video_file(record.path)
         if settings.profile is None:
-            videos = [process.call(inspect, record.path, timeout=settings.timeout)]
+            videos = [process.call(inspect, record.path, timeout=settings.timeout, by_progress=True)]
         else:
             profiles = (settings.profile, *settings.smaller)
-            times = (record.time_start, record.time_end)
-            videos = process.call(transcode_renditions, record.path, profiles, *times, timeout=settings.timeout)
+            job = record.path, profiles, record.time_start, record.time_end
+            videos = process.call(transcode_renditions, *job, timeout=settings.timeout, by_progress=True)
     except DecodeError as error:
         return Refusal(source, record.key, error.reason, one_line(str(error)))
     except ProcessHung as error:
-        return Refusal(source, record.key, HANG, f"{error}; killed")
+        return Refusal(source, record.key, HANG, f"{error} (--timeout); killed")
     except ProcessDied as error:
         return Refusal(source, record.key, CRASH, one_line(str(error)))
     except FileNotFoundError:

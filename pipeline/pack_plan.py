@@ -29,7 +29,7 @@ class PackSettings:
         videos: The folder of the videos, which `source` is relative to.
         profile: How to encode; None stores the original bytes, once all frames were decoded.
         min_frames: A video that would be stored with fewer frames is refused.
-        timeout: Seconds that one video may take.
+        timeout: Seconds without progress after which a video is refused as hanging.
         retry_quarantined: Do parts with refused videos again.
         smaller: How to encode the further renditions, from larger to smaller.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
-from datamodules.quarantine import Refusal
+from datamodules.quarantine import HANG, Refusal
 from datamodules.shards import Manifest
 from pipeline.pack_notes import add_notes, describe_notes
 from pipeline.pack_parts import Outcome, PartResult
@@ -138,6 +138,8 @@ def print_summary(
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         say(f"refused: {counts}; {root / 'quarantine.csv'} lists them")
         say("once they are mended, run again with --retry-quarantined")
+        if HANG in reasons:
+            say("where not the video but the disk or machine is at fault for a hang, with a longer --timeout too")
     empty = [name for name in manifest.classes if not any(of.classes.get(name) for of in manifest.splits.values())]
     if empty:
         say(f"classes without a video: {', '.join(empty)}")

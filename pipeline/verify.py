@@ -49,7 +49,7 @@ def verify(data: str, full: bool = False, processes: int | None = None, timeout:
         data: folder of the dataset.
         full: read and decode everything.
         processes: that decode; default: one for each processor.
-        timeout: seconds that one video may take.
+        timeout: seconds without a frame decoded after which a video counts as hanging.
 
     Raises:
         ShardFormatError: there is no dataset in the folder.
@@ -109,7 +109,7 @@ def _check_dataset(
         findings += check_members(root, manifest, table, done)
     if full:
         with (
-            KillablePool(processes, timeout) as pool,
+            KillablePool(processes, timeout, by_progress=True) as pool,
             count_progress("verify: frames", table.num_rows, "videos") as done,
         ):
             rows = rows_by_shard(table)
@@ -211,7 +211,9 @@ class CheckedVideo(NamedTuple):
     info: VideoInfo | None
 
 
-def decode_range(path: str, offset: int, size: int, decode: bool = True) -> CheckedVideo:
+def decode_range(
+    path: str, offset: int, size: int, decode: bool = True, progress: Callable[[int], None] | None = None
+) -> CheckedVideo:
     """Decodes every frame of a video in a tar, unless told not to; for a process that can be killed.
 
     Raises:
@@ -222,7 +224,7 @@ def decode_range(path: str, offset: int, size: int, decode: bool = True) -> Chec
     if not decode:
         return CheckedVideo(digest, None)
     try:
-        return CheckedVideo(digest, inspect(data).info)
+        return CheckedVideo(digest, inspect(data, progress).info)
     except ValueError as error:
         raise UndecodableError(digest, str(error)) from error
 

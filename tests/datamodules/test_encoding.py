@@ -23,8 +23,16 @@ from datamodules.decoding import (
     probe,
     read_frame_times,
 )
-from datamodules.encoding import EncodeProfile, SourceNotes, encode_frames, inspect, target_size, transcode
-from tests.datamodules.video_kinds import sound_alone
+from datamodules.encoding import (
+    EncodeProfile,
+    SourceNotes,
+    encode_frames,
+    inspect,
+    target_size,
+    transcode,
+    transcode_renditions,
+)
+from tests.datamodules.video_kinds import encode, sound_alone
 
 
 def gray_steps(count, height=48, width=64):
@@ -346,3 +354,20 @@ def test_the_profile_is_plain_data():
         "fast_decode": True,
         "square_pixels": False,
     }
+
+
+@pytest.mark.parametrize("container", ["mp4", "mpegts"])
+def test_progress_is_told_while_a_video_is_read(container):
+    """A packet or frame at a time: who watches can tell a long video from one that hangs."""
+    data = encode("libx264", container)
+    for work in (
+        lambda progress: transcode_renditions(data, (EncodeProfile(),), progress=progress),
+        lambda progress: inspect(data, progress),
+    ):
+        told = []
+        work(told.append)
+        assert told == list(range(1, len(told) + 1))
+        assert len(told) >= 80  # 40 packets, then 40 frames
+    told = []
+    probe(data, told.append)
+    assert told == list(range(1, 41 if container == "mp4" else 81))  # which frames those packets make, decoding tells

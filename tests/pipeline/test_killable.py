@@ -14,6 +14,7 @@ import pytest
 
 from datamodules.decoding import DecodeError, probe
 from pipeline.killable import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
+from tests.pipeline import steady_work
 
 
 @pytest.fixture
@@ -59,6 +60,19 @@ def test_a_hanging_call_is_killed_and_the_next_one_works(child: KillableProcess)
         child.call(time.sleep, 60, timeout=0.3)
     assert time.monotonic() - began < 3
     assert not is_alive(pid)
+    assert child.call(math.sqrt, 9, timeout=10) == 3
+
+
+def test_a_call_that_makes_progress_may_take_long(child: KillableProcess) -> None:
+    """Three seconds, of which one without progress would be too many; as a call without progress it is killed."""
+    assert child.call(steady_work.work, 15, 0.2, timeout=1.0, by_progress=True) == 15
+    assert child.call(steady_work.report_fast, 300_000, timeout=1.0, by_progress=True) == 300_000
+    with pytest.raises(ProcessHung, match=r"^took more than 0\.5 s$"):
+        child.call(time.sleep, 3, timeout=0.5)
+    began = time.monotonic()
+    with pytest.raises(ProcessHung, match=r"^made no progress for 0\.5 s$"):
+        child.call(steady_work.stand_still, timeout=0.5, by_progress=True)
+    assert time.monotonic() - began < 5
     assert child.call(math.sqrt, 9, timeout=10) == 3
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from datamodules.annotations import VideoRecord
 from datamodules.decoding import decode_frames
-from datamodules.encoding import EncodeProfile
+from datamodules.encoding import EncodeProfile, transcode
 from datamodules.manifest import SplitCounts
 from datamodules.quarantine import QuarantineError, read_quarantine
 from datamodules.shards import DatasetIndex
@@ -38,6 +38,7 @@ from tests.pipeline.gray_videos import (
     reasons,
     split_of,
     write_list,
+    write_long_video,
 )
 
 
@@ -197,13 +198,31 @@ def test_what_cannot_be_read_is_refused_with_its_reason(videos: Path, shared_dir
     assert text.startswith("path,key,reason,detail\n")
 
 
-def test_a_hanging_video_is_killed_and_the_rest_goes_on(videos: Path, tmp_path: Path) -> None:
+def test_a_hanging_video_is_killed_and_the_rest_goes_on(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_endless(videos / "run" / "5.mp4")
     began = time.monotonic()
     pack(tmp_path / "out", [videos / "list.csv"], fps=10.0, timeout=3.0)
     assert 3 < time.monotonic() - began < 100  # the endless video would take minutes
     assert reasons(tmp_path / "out") == {"run/5.mp4": "hang"}
+    assert "hang,made no progress for 3 s (--timeout); killed" in (tmp_path / "out" / "quarantine.csv").read_text()
+    assert "with a longer --timeout too" in capsys.readouterr().out
     assert len(keys(tmp_path / "out")) == NUM_VIDEOS - 1
+
+
+def test_a_video_is_not_refused_for_its_length(videos: Path, tmp_path: Path) -> None:
+    """It takes twice as long as may pass without progress, on a machine of any speed: it is made longer until it is."""
+    path = videos / "run" / "5.mp4"
+    took, seconds, timeout = 0.0, 8, 1.5
+    while took < 2 * timeout:
+        seconds *= 2
+        path.write_bytes(write_long_video(seconds, 1280, 720))
+        began = time.monotonic()
+        transcode(str(path), EncodeProfile())
+        took = time.monotonic() - began
+    pack(tmp_path / "out", [videos / "list.csv"], timeout=timeout)
+    assert reasons(tmp_path / "out") == {}
 
 
 def test_a_crashing_video_is_refused_and_the_rest_goes_on(videos: Path, tmp_path: Path) -> None:
