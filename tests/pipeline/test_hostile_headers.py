@@ -63,8 +63,9 @@ def test_little_memory_is_taken(name):
 
 def test_times_that_claim_centuries():
     far = encode("libx264", "matroska", count=20, times=lambda i: 40 * i if i < 19 else 2 * 10**9)
-    with pytest.raises(DecodeError, match="20 frames claim to last 2000000 s"):
-        transcode(far, EncodeProfile())
+    packed = transcode(far, EncodeProfile())  # more than 30 hours to the next frame are a clock that jumped
+    assert (packed.info.num_frames, packed.notes.clock_jumps) == (20, 1)
+    assert packed.info.duration_s < 1
     days = encode("libx264", "matroska", count=20, times=lambda i: 40 * i if i < 19 else 15 * 10**6)
     with pytest.raises(DecodeError, match="claims to last 15000 s, more than") as caught:
         transcode(days, EncodeProfile(fps=1000))
