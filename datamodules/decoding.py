@@ -32,6 +32,7 @@ from datamodules.video_container import (
     UNREADABLE,
     DecodeError,
     Source,
+    count_other_streams,
     iterate_frames,
     library_errors,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Orientation",
     "Source",
     "VideoInfo",
+    "count_other_streams",
     "decode_frames",
     "describe_decoder",
     "iterate_frame_chunks",

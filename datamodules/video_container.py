@@ -103,6 +103,16 @@ def _count_few_packets(source: Source) -> dict[int, int]:
         return count_few_packets(container, candidate_streams(container))
 
 
+def count_other_streams(source: Source) -> int:
+    """Video streams of a file besides the one that is read, covers not counted.
+
+    Raises:
+        DecodeError: as for `open_video`.
+    """
+    with open_video(source) as (container, _):
+        return len(candidate_streams(container)) - 1
+
+
 def iterate_frames(source: Source) -> Iterator[av.VideoFrame]:
     """Decodes every frame in the order in which they are shown, one at a time, as stored (see `orientation_of`).
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from datamodules.decoder_choice import Decoder
-from datamodules.decoding import DecodeError, describe_decoder
+from datamodules.decoding import DecodeError, count_other_streams, describe_decoder
 from datamodules.plain_text import printable
 from datamodules.video_files import VIDEO_SUFFIXES
 from lightning_modules import VideoClassifier, VideoNetwork
@@ -65,7 +65,8 @@ def classify(
             probabilities are its margins after a softmax.
         top: classes to print for a video.
         json: print one JSON object a line instead, a line a video: video, its path; top, a list of class and
-            probability, the best first; decoder, what read it; or in place of top error, why it cannot be decoded.
+            probability, the best first; decoder, what read it; other_streams, how many further video streams the file
+            has, where there are any; or in place of top error, why it cannot be decoded.
             With `timeline` also timeline, the seconds, each with start, end and top, and stretches of seconds with the
             same best class, each with start, end, class and its mean probability; with `annotate` those and annotated,
             the copy's path. Times are in seconds, to the millisecond; probabilities in [0, 1], to six digits.
@@ -203,6 +204,8 @@ def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bo
     with count_progress("classify", total, "videos") if total > 1 else nullcontext(lambda: None) as count:
         for outcome in outcomes:
             outcome["decoder"] = decoder
+            if "error" not in outcome and (others := count_other_streams(outcome["video"])):
+                outcome["other_streams"] = others
             say(json_lines.dumps(outcome) if json else in_words(outcome))
             if "error" in outcome:
                 failed.append(f"{outcome['video']} ({outcome['error']})")
@@ -219,6 +222,8 @@ def in_words(outcome: dict[str, Any]) -> str:
     for part in parts:
         span = f"{as_clock(part['start']):>{width}} to {as_clock(part['end'] + 0.999):>{width}}"
         lines.append(f"  {span}  {part['probability']:6.1%}  {part['class']}")
+    if "other_streams" in outcome:
+        lines.append(f"  of a file with {1 + outcome['other_streams']} video streams, of which one was looked at")
     if "annotated" in outcome:
         lines.append(f"  wrote {printable(outcome['annotated'])}")
-    return "\n".join([printable(outcome["video"]), *(lines or ["  cannot be decoded"])])
+    return "\n".join([printable(outcome["video"]), *(lines or [f"  cannot be decoded: {printable(outcome['error'])}"])])

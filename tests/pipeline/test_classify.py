@@ -18,6 +18,7 @@ from pipeline.__main__ import main
 from pipeline.looking import look_like
 from pipeline.timeline import by_second, stretches
 from pipeline.trained import open_checkpoint
+from tests.datamodules.test_video_streams import two_streams
 
 
 def lines(capsys):
@@ -191,3 +192,13 @@ def test_features_of_published_weights_on_other_classes(motion_dataset, tmp_path
     words += ["--layer", "Mixed_5c", "--num-frames", "8", "--crop-size", "32", "--resize", "32", "--num-clips", "1"]
     assert main(["features", *words, "--out", str(tmp_path / "val.parquet"), "--num-workers", "0"]) == 0
     assert read_features(tmp_path / "val.parquet")[0].shape == (8, 1024)
+
+
+def test_a_word_of_further_video_streams(motion_checkpoint, tmp_path, capsys):
+    video = two_streams("mp4", (range(30), (96, 72)), (range(30), (48, 32)))
+    (tmp_path / "two.mp4").write_bytes(video)
+    words = ["classify", str(tmp_path / "two.mp4"), "--checkpoint", str(motion_checkpoint), "--num-clips", "1"]
+    assert main(words) == 0
+    assert "of a file with 2 video streams, of which one was looked at" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["other_streams"] == 1
