@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lightning_modules import C3D
 
@@ -28,6 +29,61 @@ def test_shapes_of_the_endpoints():
     assert shapes["pool4"] == (16, 2, 7, 7)
     assert shapes["pool5"] == (16, 1, 4, 4)
     assert shapes["fc6"] == shapes["fc7"] == (128,)
+
+
+def written_out(model, x, batch_norm):
+    """Every endpoint by the paper's figure 3, of the weights alone: a rectifier after all that is learnt but logits."""
+    found = {}
+    for name in ("conv1a", "pool1", "conv2a", "pool2", "conv3a", "conv3b", "pool3", "conv4a", "conv4b", "pool4", "conv5a",
+                 "conv5b", "pool5"):  # fmt: skip
+        if name.startswith("pool"):
+            kernel = (1, 2, 2) if name == "pool1" else 2
+            x = F.max_pool3d(x, kernel, padding=(0, 1, 1) if name == "pool5" else 0)
+        else:
+            layers = getattr(model.stages, name)
+            x = F.conv3d(x, layers[0].weight, layers[0].bias, padding=1)
+            if batch_norm:
+                norm = layers[1]
+                x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            x = x.relu()
+        found[name] = x
+    x = x.flatten(1)
+    for name, place in (("fc6", 1), ("fc7", 0)):
+        linear = getattr(model.stages, name)[place]
+        found[name] = x = (x @ linear.weight.T + linear.bias).relu()
+    logits = model.stages.logits
+    return {**found, "logits": x @ logits.weight.T + logits.bias}
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_every_endpoint_is_the_paper_s_written_out(batch_norm):
+    torch.manual_seed(0)
+    model = C3D(num_classes=3, width=2, crop_size=32, batch_norm=batch_norm).double().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # which begin as zeros
+                parameter.uniform_(-0.5, 0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                buffer.uniform_(0.5, 2)
+        clips = torch.randn(2, 3, 16, 32, 32, dtype=torch.float64)
+        expected = written_out(model, clips, batch_norm)
+        found = model.endpoints(clips, model.endpoints_available)
+    assert tuple(found) == tuple(expected)
+    for name, feature in expected.items():
+        assert name == "logits" or feature.min() == 0, name  # the rectifiers have something to do
+        torch.testing.assert_close(found[name], feature, rtol=1e-9, atol=1e-12, msg=name)
+    torch.testing.assert_close(model.clip_logits(clips), expected["logits"], rtol=1e-9, atol=1e-12)
+
+
+def test_dropout_is_after_both_hidden_layers():
+    model = C3D(num_classes=3, width=2, crop_size=32, dropout=1.0).train()
+    with torch.no_grad():
+        model.stages.logits.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        found = model.endpoints(torch.randn(2, 3, 16, 32, 32), ["fc6", "fc7", "logits"])
+    assert not found["fc6"].any()
+    assert not found["fc7"].any()
+    assert found["logits"].tolist() == [[1.0, 2.0, 3.0]] * 2
 
 
 def test_too_small_a_clip_says_so():

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from lightning_modules import I3D, InceptionV1
-from lightning_modules.inception_layers import MaxPooling, same_padding
+from lightning_modules.inception import Logits
+from lightning_modules.inception_layers import Convolution, MaxPooling, Mixed, same_padding
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,97 @@ def test_logits_of_a_frame_network_are_the_mean_of_its_frames():
     x = torch.randn(2, 3, 3, 32, 32)
     alone = torch.stack([model.clip_logits(x[:, :, frame : frame + 1]) for frame in range(3)])
     torch.testing.assert_close(model.clip_logits(x), alone.mean(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5])
+def test_the_classifier_of_i3d_averages_neighbors_and_then_all_of_time(frames):
+    """Every pair of neighboring steps is classified, and their logits are averaged: not the last, nor the first."""
+    torch.manual_seed(0)
+    head = Logits(4, 3, dropout=0.5).double().eval()
+    torch.nn.init.normal_(head.conv.weight)
+    torch.nn.init.normal_(head.conv.bias)
+    x = torch.randn(2, 1024, frames, 2, 3, dtype=torch.float64)
+    weight = head.conv.weight.flatten(1)
+    steps = x.mean((3, 4))
+    pairs = [steps[:, :, t : t + 2].mean(2) for t in range(max(1, frames - 1))]
+    each = torch.stack([pair @ weight.T + head.conv.bias for pair in pairs])
+    torch.testing.assert_close(head(x), each.mean(0), rtol=0, atol=1e-11)
+    if frames > 2:
+        assert (each[-1] - each.mean(0)).abs().max() > 0.1
+
+
+def test_the_classifier_of_frames_averages_all_of_space():
+    head = Logits(4, 2, dropout=0.5).double().eval()
+    x = torch.randn(2, 1024, 3, 5, dtype=torch.float64)
+    expected = x.mean((2, 3)) @ head.conv.weight.flatten(1).T + head.conv.bias
+    torch.testing.assert_close(head(x), expected, rtol=0, atol=1e-11)
+
+
+def test_dropout_is_before_the_classifier():
+    head = Logits(4, 3, dropout=1.0).train()
+    torch.nn.init.normal_(head.conv.bias)
+    assert torch.equal(head(torch.randn(1, 1024, 2, 3, 3))[0], head.conv.bias)
+
+
+def normalized(x, norm):
+    mean, variance, bias = (values.view(-1, 1, 1, 1) for values in (norm.running_mean, norm.running_var, norm.bias))
+    return (x - mean) / (variance + 1e-3).sqrt() + bias
+
+
+def convolved(x, layer):
+    """A layer of I3D written out: padding so that the size is kept, filters, batch norm, rectifier."""
+    return normalized(F.conv3d(x, layer.conv.weight, padding=layer.conv.kernel_size[0] // 2), layer.bn).relu()
+
+
+def as_trained(module):
+    for norm in module.modules():
+        if isinstance(norm, torch.nn.BatchNorm3d):
+            torch.nn.init.normal_(norm.running_mean)
+            torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+            torch.nn.init.normal_(norm.bias)
+    return module.double().eval()
+
+
+def test_an_inception_module_is_its_four_branches_in_order():
+    """1x1; 1x1 and 3x3; 1x1 and 3x3 again; 3x3 pooling and 1x1: with channels in this order (Szegedy et al., figure 2b)."""
+    torch.manual_seed(0)
+    mixed = as_trained(Mixed(5, (2, 3, 4, 6, 7, 8), dimensions=3))
+    x = torch.randn(1, 5, 4, 6, 7, dtype=torch.float64)
+    branches = [
+        convolved(x, mixed.b0),
+        convolved(convolved(x, mixed.b1a), mixed.b1b),
+        convolved(convolved(x, mixed.b2a), mixed.b2b),
+        convolved(F.max_pool3d(x, 3, stride=1, padding=1), mixed.b3b),
+    ]
+    assert [branch.shape[1] for branch in branches] == [2, 4, 7, 8]
+    torch.testing.assert_close(mixed(x), torch.cat(branches, 1), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("time_padding", ["zeros", "replicate"])
+def test_a_layer_with_a_stride_pads_as_tensorflow(time_padding):
+    """7x7x7 with stride 2, as I3D's first: two places before and three after an even axis."""
+    torch.manual_seed(0)
+    layer = as_trained(Convolution(2, 3, (7, 7, 7), (2, 2, 2), time_padding=time_padding))
+    x = torch.randn(1, 2, 8, 10, 8, dtype=torch.float64)
+    padded = F.pad(x, (2, 3, 2, 3, 0, 0))
+    first, last = padded[:, :, :1], padded[:, :, -1:]
+    if time_padding == "zeros":
+        first, last = torch.zeros_like(first), torch.zeros_like(last)
+    filtered = F.conv3d(torch.cat([first, first, padded, last, last, last], dim=2), layer.conv.weight, stride=2)
+    torch.testing.assert_close(layer(x), normalized(filtered, layer.bn).relu(), rtol=0, atol=1e-11)
+
+
+def test_only_space_is_pooled_twice_before_time_is():
+    """Of 16 frames the first convolution leaves 8, the poolings 2a and 3a all of them, 4a and 5a half each."""
+    model = I3D(num_classes=2).eval()
+    with torch.inference_mode():
+        found = model.endpoints(torch.zeros(1, 3, 16, 64, 64), model.endpoints_available)
+    places = {name: tuple(feature.shape[2:]) for name, feature in found.items()}
+    assert places["Conv3d_1a_7x7"] == (8, 32, 32)
+    assert places["MaxPool3d_2a_3x3"] == places["Conv3d_2c_3x3"] == (8, 16, 16)
+    assert places["MaxPool3d_3a_3x3"] == places["Mixed_3c"] == (8, 8, 8)
+    assert places["MaxPool3d_4a_3x3"] == places["Mixed_4f"] == (4, 4, 4)
+    assert places["MaxPool3d_5a_2x2"] == places["Mixed_5c"] == (2, 2, 2)
 
 
 def test_a_batch_norm_without_scale_keeps_its_weight_of_one():

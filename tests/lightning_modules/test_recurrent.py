@@ -3,36 +3,73 @@
 import pytest
 import torch
 
+from lightning_modules import CNNLSTM
 from lightning_modules.recurrent import Readout, Recurrence
+from tests.lightning_modules.recurrence_equations import run_equations
+
+EXACT = {"rtol": 0, "atol": 1e-12}
 
 
-def test_one_lstm_step_is_the_textbook_one():
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_every_cell_layer_and_direction_is_the_textbook_s(cell, num_layers, bidirectional):
+    """Four steps from nothing, so that what a step takes from the one before it counts."""
     torch.manual_seed(0)
-    cells = Recurrence(3, 4).double()
-    x = torch.randn(1, 2, 3, dtype=torch.float64)
-    w, u = cells.cells.weight_ih_l0, cells.cells.weight_hh_l0
-    b = cells.cells.bias_ih_l0 + cells.cells.bias_hh_l0
-    h = c = torch.zeros(4, dtype=torch.float64)
-    for step in range(2):
-        i, f, g, o = (w @ x[0, step] + u @ h + b).split(4)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
-        torch.testing.assert_close(cells(x)[0, step], h, rtol=0, atol=1e-12)
+    recurrence = Recurrence(3, 5, cell, num_layers, bidirectional).double()
+    x = torch.randn(2, 4, 3, dtype=torch.float64)
+    expected = [run_equations(cell, recurrence.cells, one, num_layers, bidirectional).states for one in x]
+    assert recurrence.output_size == expected[0].shape[1]
+    torch.testing.assert_close(recurrence(x), torch.stack(expected), **EXACT)
 
 
-def test_one_vanilla_step_is_the_textbook_one():
+def test_two_steps_of_a_vanilla_network_by_hand():
+    """h_t = tanh(W_xh x_t + W_hh h_(t-1)): 1 then 0 under weights 1 and 2 and no biases."""
+    recurrence = Recurrence(1, 1, cell="rnn").double()
+    with torch.no_grad():
+        for parameter, value in zip(recurrence.parameters(), (1.0, 2.0, 0.0, 0.0), strict=True):
+            parameter.fill_(value)
+    states = recurrence(torch.tensor([[[1.0], [0.0]]], dtype=torch.float64))
+    torch.testing.assert_close(states[0, :, 0], torch.tensor([0.761594, 0.909252], dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+def test_dropout_is_between_the_layers_and_in_training_alone():
     torch.manual_seed(0)
-    cells = Recurrence(3, 4, cell="rnn").double()
-    x = torch.randn(1, 1, 3, dtype=torch.float64)
-    h = (cells.cells.weight_ih_l0 @ x[0, 0] + cells.cells.bias_ih_l0 + cells.cells.bias_hh_l0).tanh()
-    torch.testing.assert_close(cells(x)[0, 0], h, rtol=0, atol=1e-12)
+    recurrence = Recurrence(3, 4, "lstm", num_layers=2, dropout=1.0).double()
+    x = torch.randn(1, 4, 3, dtype=torch.float64)
+    torch.testing.assert_close(recurrence.eval()(x)[0], run_equations("lstm", recurrence.cells, x[0], 2).states, **EXACT)
+    second = torch.nn.LSTM(4, 4, batch_first=True, dtype=torch.float64)
+    second.load_state_dict({f"{name}_l0": value for name, value in _of_layer(recurrence.cells, 1).items()})
+    expected = second(torch.zeros(1, 4, 4, dtype=torch.float64))[0]  # all that the first layer says is dropped
+    torch.testing.assert_close(recurrence.train()(x), expected, **EXACT)
+    assert Recurrence(3, 4, dropout=0.5).cells.dropout == 0  # nothing is between the layers of one
+
+
+def _of_layer(cells, layer):
+    return {
+        name.removesuffix(f"_l{layer}"): value for name, value in cells.state_dict().items() if name.endswith(f"_l{layer}")
+    }
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("readout", ["last", "mean"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_stacked_and_both_ways(cell, bidirectional):
-    recurrence = Recurrence(3, 4, cell, num_layers=2, bidirectional=bidirectional)
-    assert recurrence(torch.randn(2, 5, 3)).shape == (2, 5, recurrence.output_size)
+def test_cnn_lstm_is_its_parts_one_after_the_other(cell, readout, bidirectional):
+    """Frames in order, the equations' states, their readout, a linear layer: whatever was asked for reaches its part."""
+    torch.manual_seed(0)
+    settings = {"cell": cell, "num_layers": 2, "bidirectional": bidirectional, "readout": readout}
+    model = CNNLSTM(num_classes=3, encoder="pixels:3", hidden_size=4, **settings).double().eval()
+    clip = torch.randn(1, 3, 5, 6, 6, dtype=torch.float64)
+    found = model.endpoints(clip, model.endpoints_available)
+    frames = clip[0].mean(0).unflatten(1, (3, 2)).unflatten(3, (3, 2)).mean((2, 4)).flatten(1)
+    torch.testing.assert_close(found["frames"][0], frames, **EXACT)
+    states = run_equations(cell, model.stages.hidden.cells, frames, 2, bidirectional).states
+    torch.testing.assert_close(found["hidden"][0], states, **EXACT)
+    read = states.mean(0) if readout == "mean" else torch.cat([states[-1, :4], states[0, 4:]])
+    torch.testing.assert_close(found["state"][0], read, **EXACT)
+    linear = model.stages.logits[1]
+    torch.testing.assert_close(found["logits"][0], linear.weight @ read + linear.bias, **EXACT)
+    torch.testing.assert_close(model.clip_logits(clip), found["logits"], **EXACT)
 
 
 def test_readouts_by_hand():

@@ -7,6 +7,7 @@ from pytorch_lightning import Trainer
 from lightning_modules import Video2Vec, VideoClassifier, VideoNetwork
 from lightning_modules.video2vec import SequenceDecoder, Standardize
 from tests.lightning_modules.clip_batches import moving_bars
+from tests.lightning_modules.recurrence_equations import run_equations
 from tests.lightning_modules.test_models import loader
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -58,6 +59,30 @@ def test_conditional_decoders_see_what_they_gave_last():
     given = decoder(state, 5)
     seen = torch.cat([torch.zeros(4, 1, 2), given[:, :4]], dim=1)
     torch.testing.assert_close(given, decoder.output(decoder.cells(seen, state)[0]))
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_stacked_decoders_go_on_from_the_encoder_s_last_states_by_equation(conditional):
+    """Two layers: what is read from the first frames, said by each decoder from both layers' hidden state and cell."""
+    torch.manual_seed(0)
+    model = Video2Vec(
+        encoder="pixels:2", hidden_size=3, num_layers=2, predicted_frames=2, conditional=conditional, standardize=False
+    ).double()
+    clip = torch.randn(1, 3, 5, 4, 4, dtype=torch.float64)
+    frames = clip[0].mean(0).unflatten(1, (2, 2)).unflatten(3, (2, 2)).mean((2, 4)).flatten(1)
+    read = run_equations("lstm", model.stages.hidden.cells, frames[:3], 2)
+    errors = model.clip_errors(clip)
+    for task, targets in (("reconstruction", frames[:3].flip(0)), ("prediction", frames[3:])):
+        decoder = model.stages.decoders[task]
+        given = [torch.zeros(4 if conditional else 1, dtype=torch.float64)]
+        for length in range(1, len(targets) + 1):
+            states = run_equations("lstm", decoder.cells, torch.stack(given), 2, begin=(read.hidden, read.cell)).states
+            said = states @ decoder.output.weight.T + decoder.output.bias
+            given.append(said[length - 1] if conditional else given[0])
+        assert errors[task].item() == pytest.approx((said - targets).square().mean().item(), abs=1e-6)
+    state = model.endpoints(clip, ["state"])["state"]
+    whole = run_equations("lstm", model.stages.hidden.cells, frames, 2)
+    torch.testing.assert_close(state[0], whole.states[-1], rtol=0, atol=1e-12)
 
 
 def test_targets_have_no_gradient_and_every_parameter_has_one():
