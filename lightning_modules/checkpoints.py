@@ -4,8 +4,6 @@ Plain data, tensors, and classes from packages that are allowed: nothing else is
 """
 
 import importlib
-import pickle
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +11,9 @@ from typing import Any, Self
 import pytorch_lightning as pl
 import torch
 
+from lightning_modules.plain_loading import load_plain
+
 _TRUSTED_PACKAGES = ("lightning_modules",)
-_URL = re.compile(r"\w\w+:/")  # `Path` makes one slash of two
 
 
 class SavedNetwork(pl.LightningModule):
@@ -97,7 +96,12 @@ class SavedNetwork(pl.LightningModule):
         klass: type[Any] = _trained_class(checkpoint["classifier"]["class_path"], path, allow, SavedNetwork)
         if not issubclass(klass, cls):
             raise ValueError(f"{path}: a checkpoint of {klass.__name__}, not of {cls.__name__}")
-        model = klass(**checkpoint["classifier"]["init_args"])
+        try:
+            model = klass(**checkpoint["classifier"]["init_args"])
+        except TypeError as error:
+            raise ValueError(
+                f"{path}: its arguments do not fit {klass.__name__} here, was it trained by another version? ({error})"
+            ) from error
         try:
             model.load_state_dict(checkpoint["state_dict"], strict=True)
         except RuntimeError as error:  # torch names every key
@@ -121,24 +125,29 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a checkpoint of a `VideoNetwork`.
+        ValueError: not a checkpoint of a `VideoNetwork`; the message says what it is and what to do.
     """
-    if not Path(path).is_file():
-        hint = "; a checkpoint at a URL has to be copied to this machine first" if _URL.match(str(path)) else ""
-        raise FileNotFoundError(f"checkpoint {str(path)!r}: no such file{hint}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds: of pickle, of zip, its own
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch advises to trust the file then
-            cause = "not plain data and tensors"
-        raise ValueError(f"checkpoint {str(path)!r} cannot be read, is it whole and a checkpoint? ({cause})") from error
-    if not isinstance(checkpoint, dict) or "classifier" not in checkpoint or "state_dict" not in checkpoint:
+    checkpoint = load_plain(path, f"checkpoint {str(path)!r}")
+    if not is_ours(checkpoint):
         raise ValueError(
             f"checkpoint {str(path)!r} was not written by `python -m pipeline fit` of a model of ours; weights of "
             "others are made into one with `python -m pipeline weights convert FILE`"
         )
-    return checkpoint
+    ours: dict[str, Any] = checkpoint
+    return ours
+
+
+def is_ours(content: object) -> bool:
+    """Whether this is what `fit` saves of a `VideoNetwork`: its class, its arguments and its weights by name."""
+    if not isinstance(content, dict) or not isinstance(content.get("classifier"), dict):
+        return False
+    told, weights = content["classifier"], content.get("state_dict")
+    return (
+        isinstance(told.get("class_path"), str)
+        and isinstance(told.get("init_args"), dict)
+        and isinstance(weights, dict)
+        and all(isinstance(value, torch.Tensor) for value in weights.values())
+    )
 
 
 def _trained_class(class_path: str, path: str, allow: Sequence[str], kind: type) -> type:

@@ -130,15 +130,17 @@ class VideoDescriber(FrameSequenceNetwork):
             ValueError: training is to go on with other words.
         """
         super().on_load_checkpoint(checkpoint)
-        known = checkpoint["classifier"]["init_args"]["vocabulary"]
-        if self._words is not None and known == self._words.known:
+        told = checkpoint["classifier"]["init_args"]
+        known, units = told["vocabulary"], told["units"]
+        if self._words is not None and (known, units) == (self._words.known, self._words.units):
             return
         if self._words is not None and self._trainer is not None and self.trainer.training:
             raise ValueError(
-                f"the checkpoint knows {len(known)} {self.words.units}, and the captions of this dataset have "
+                f"the checkpoint knows {len(known)} {units}, and the captions of this dataset have "
                 f"{len(self.words.known)}: resume on the same data"
             )
-        self._take(Vocabulary(known, self.hparams["units"]))
+        self.hparams["units"] = units
+        self._take(Vocabulary(known, units))
 
     @property
     def compiled_part(self) -> nn.Module:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from lightning_modules.array_pickles import read_arrays
-from lightning_modules.checkpoints import SavedNetwork, trained_on
+from lightning_modules.checkpoints import SavedNetwork, is_ours, trained_on
 from lightning_modules.fetching import fetch, find_published
 from lightning_modules.inflation import deflate_filters, inflate_weights
+from lightning_modules.plain_loading import load_plain, refuse_no_file
 from lightning_modules.published import Published
 from lightning_modules.weight_keys import I3D, INCEPTION_V1, naming_of, state_from_flax
 
@@ -65,17 +65,20 @@ def read_weights(name_or_path: str | Path) -> Weights:
     published = None
     path = Path(name_or_path)
     if not path.is_file():
-        if path.suffix or len(path.parts) > 1:
-            raise FileNotFoundError(f"weights {str(name_or_path)!r}: no such file")
+        if path.suffix or len(path.parts) > 1 or path.is_dir():
+            refuse_no_file(path, f"weights {str(name_or_path)!r}")
         published = find_published(str(name_or_path))
         path = fetch(published)
     content = _read(path)
-    if "classifier" in content and "state_dict" in content:
+    if is_ours(content):
         return _our_own(content, str(path))
     if "params" in content and "batch_stats" in content:
         content = state_from_flax(content, str(path))
     state = {key.removeprefix("backbone.").removeprefix("module."): value for key, value in content.items()}
     naming = naming_of(state, str(path))
+    others = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{path}: looks like {naming.name}, but {', '.join(others[:3])} are no tensors")
     renamed = naming.rename(state, str(path))
     init_args = {**naming.init_args, **(published.init_args if published else {})}
     heads = [value for key, value in renamed.items() if key.startswith(naming.head) and key.endswith(".weight")]
@@ -96,15 +99,11 @@ def read_labels(name: str) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     """Tensors by key, or what `fit` wrote, or nested arrays."""
-    try:
-        content = _load(path)
-    except Exception as error:  # torch raises many kinds: of pickle, of zip, its own
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: holds no weights that can be read without trusting the file ({cause})") from error
-    if isinstance(content, Mapping) and "classifier" not in content:
+    content = _load(path)
+    if isinstance(content, Mapping) and not is_ours(content):
         content = content.get("state_dict", content)
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{path}: holds no weights by name")
+    if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
+        raise ValueError(f"weights {str(path)!r}: holds no weights by name")
     return dict(content)
 
 
@@ -116,15 +115,17 @@ def _load(path: Path) -> Any:
             arrays = None
         if isinstance(arrays, Mapping):
             return arrays
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return load_plain(path, f"weights {str(path)!r}")
 
 
 def _our_own(checkpoint: Mapping[str, Any], path: str) -> Weights:
     told = checkpoint["classifier"]
     state = {key.removeprefix("stages."): value for key, value in checkpoint["state_dict"].items()}
     state = {key: value for key, value in state.items() if "_metrics." not in key}
+    if not state:
+        raise ValueError(f"weights {path!r}: holds no weights by name")
     head = list(state)[-1].split(".")[0] + "."
-    names = list(told["init_args"]["class_names"])
+    names = list(told["init_args"].get("class_names") or ())
     return Weights(path, told["class_path"], told["init_args"], state, head, names, trained_on=trained_on(checkpoint))
 
 

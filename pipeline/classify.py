@@ -89,6 +89,8 @@ def classify(
     paths = list(find_videos(videos))
     if (checkpoint is None) == (weights is None):
         raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
+    if weights is not None and Path(weights).exists():
+        raise ValueError(f"weights={weights}: is a file, not a published name; give it as --checkpoint {weights}")
     copies = copies_of(paths, annotate)
     kind = VideoClassifier if linear is None else VideoNetwork
     trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow, kind)

@@ -7,13 +7,11 @@ can be named in it by its import path; ours also by their bare names.
 import logging
 import os
 import warnings
-import zipfile
-from collections.abc import Sequence
-from pathlib import Path
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import yaml
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -22,6 +20,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 import datamodules.video  # noqa: F401 - likewise `class_path: ShardedVideoDataModule`
 import lightning_modules  # with it, configs may say `class_path: C3D`
 from lightning_modules import VideoNetwork
+from pipeline.checkpoint_argument import arguments_in
 from pipeline.checkpoint_folder import WholeCheckpointIO
 from pipeline.checkpointing import KeepCheckpoints
 from pipeline.ending import exit_status
@@ -32,6 +31,7 @@ from pipeline.run_defaults import SaveConfiguration, choose_callbacks, choose_lo
 from pipeline.run_folder import resolve_last, run_folder
 from pipeline.run_record import RunRecord
 from pipeline.wandb_run import continue_run, end_early, go_offline_without_key, id_of_run
+from pipeline.words import explain
 
 
 class TrainingCLI(LightningCLI):
@@ -42,6 +42,7 @@ class TrainingCLI(LightningCLI):
     """
 
     words: Sequence[str] | None = None
+    _arguments: Mapping[str, Any] = {}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what nobody should have to type twice."""
@@ -59,9 +60,25 @@ class TrainingCLI(LightningCLI):
             if options.ckpt_path == "last" and "ModelCheckpoint" not in str(options.trainer.callbacks):
                 options.ckpt_path = resolve_last(options)
             options.trainer.default_root_dir = run_folder(options)
-        path = options.get("ckpt_path")
-        if path is not None and Path(path).is_file():
-            _refuse_what_is_no_checkpoint(path)
+        if options.get("ckpt_path") is not None:
+            trusted = options.get("weights_only") is False
+            model = (options.get("model") or {}).get("class_path")
+            resumes = self.config["subcommand"] == "fit"
+            self._arguments = arguments_in(str(options.ckpt_path), model, resumes, trusted)
+            options.weights_only = not trusted  # Lightning's default for what is on this machine is to trust it
+
+    def _parse_ckpt_path(self) -> None:
+        """Takes over the model's arguments from the checkpoint, which was read before."""
+        if not self._arguments:
+            return
+        verb = self.config["subcommand"]
+        try:
+            self.config = self.parser.parse_object({verb: {"model": self._arguments}}, self.config)
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"ckpt_path={self.config[verb].ckpt_path!r}: the arguments of its model are not those of the "
+                f"configuration's, give the configuration that it was trained with ({explain(error)})"
+            ) from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         fitting = self.subcommand == "fit"
@@ -100,7 +117,7 @@ class TrainingCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            super()._run_subcommand(subcommand)
+            self._run_in_words(subcommand)
         except BaseException as error:
             if self.words is not None and any(record.began for record in self._records):
                 add_last_words(error, self.trainer, self.words)
@@ -108,15 +125,20 @@ class TrainingCLI(LightningCLI):
             raise
 
 
-def _refuse_what_is_no_checkpoint(path: str) -> None:
-    content: object = None
-    if zipfile.is_zipfile(path):
+    def _run_in_words(self, subcommand: str) -> None:
+        """Runs a subcommand; what Lightning and torch say of a wrong configuration becomes bad input."""
         try:
-            content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        except Exception:  # torch raises many kinds; a user's own module may have saved more than plain data
-            return
-    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-        raise ValueError(f"ckpt_path={path!r} is not a checkpoint of Lightning: give one that `fit` wrote")
+            super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:
+            hint = "; set trainer.max_epochs higher" if "max_epochs" in str(error) else ""
+            raise ValueError(f"trainer: {str(error).rstrip('.')}{hint}") from error
+        except RuntimeError as error:
+            if not str(error).startswith("Error(s) in loading state_dict"):  # torch names every key
+                raise
+            raise ValueError(
+                f"ckpt_path={self.config[subcommand].ckpt_path!r}: its weights do not fit the configuration's model, give "
+                f"the configuration that it was trained with ({error})"
+            ) from error
 
 
 def _class_names(data: pl.LightningDataModule) -> list[str] | None:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_modules.plain_loading import load_plain
 from pipeline.terminal import say
 
 _SECRET = re.compile(r"password|passwd|secret|token|api_?key|credential|access_key", re.IGNORECASE)
@@ -55,9 +55,9 @@ def id_in_checkpoint(path: str) -> str | None:
     if not Path(path).is_file():
         return None
     try:
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        content = load_plain(path, path, mmap=True, verify=False)
         return str(content["callbacks"]["RunRecord"]["run_id"]) or None
-    except Exception:  # torch raises many kinds; whether it is a checkpoint at all is not asked here
+    except (ValueError, OSError, LookupError, TypeError):  # whether it is a checkpoint at all is not asked here
         return None
 
 

@@ -93,6 +93,11 @@ def test_the_classifier_of_frames_averages_all_of_space():
     torch.testing.assert_close(head(x), expected, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("network", [I3D, InceptionV1])
+def test_dropout_reaches_the_classifier(network):
+    assert network(num_classes=2, dropout=0.25).stages.Logits.dropout.p == 0.25
+
+
 def test_dropout_is_before_the_classifier():
     head = Logits(4, 3, dropout=1.0).train()
     torch.nn.init.normal_(head.conv.bias)
@@ -145,6 +150,23 @@ def test_a_layer_with_a_stride_pads_as_tensorflow(time_padding):
         first, last = torch.zeros_like(first), torch.zeros_like(last)
     filtered = F.conv3d(torch.cat([first, first, padded, last, last, last], dim=2), layer.conv.weight, stride=2)
     torch.testing.assert_close(layer(x), normalized(filtered, layer.bn).relu(), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel", "stride"),
+    [
+        ("MaxPool3d_2a_3x3", (1, 3, 3), (1, 2, 2)),
+        ("MaxPool3d_3a_3x3", (1, 3, 3), (1, 2, 2)),
+        ("MaxPool3d_4a_3x3", (3, 3, 3), (2, 2, 2)),
+        ("MaxPool3d_5a_2x2", (2, 2, 2), (2, 2, 2)),
+    ],
+)
+def test_poolings_are_those_of_figure_3(name, kernel, stride):
+    x = torch.randn(1, 3, 6, 8, 10)
+    sizes = zip(x.shape[2:], kernel, stride, strict=True)
+    pads = [amount for size in reversed(list(sizes)) for amount in same_padding(*size)]
+    expected = F.max_pool3d(F.pad(x, pads, value=-torch.inf), kernel, stride)
+    assert torch.equal(getattr(I3D(num_classes=2).stages, name)(x), expected)
 
 
 def test_only_space_is_pooled_twice_before_time_is():

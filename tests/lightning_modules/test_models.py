@@ -76,6 +76,19 @@ def test_a_batch_without_videos_gives_every_parameter_a_zero_gradient(make):
     assert model.video_scores(empty).shape == (0, 2)
 
 
+def test_pixels_are_normalized_by_channel_and_stay_in_their_places():
+    """(x / 255 - mean) / std, for R, G and B; the axes become clip, channel, frame, row, column."""
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    model = SMALL["CNNLSTM"](num_classes=2, mean=mean, std=std)
+    batch = moving_bars(2, num_frames=2, size=4)
+    batch.clips.copy_(torch.arange(batch.clips.numel()).view(batch.clips.shape) % 251)
+    found = model.normalize(batch)
+    assert found.shape == (2, 3, 2, 4, 4)
+    for clip, channel, frame, row, column in [(0, 0, 0, 0, 0), (0, 1, 0, 0, 3), (0, 2, 1, 3, 1), (1, 0, 1, 2, 0)]:
+        expected = (batch.clips[clip, frame, row, column, channel].item() / 255 - mean[channel]) / std[channel]
+        assert found[clip, channel, frame, row, column].item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_scores_are_the_mean_of_the_views_probabilities(make):
     model = make(num_classes=2).eval()
     batch = moving_bars(3, clips_per_video=2)

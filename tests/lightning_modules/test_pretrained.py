@@ -226,7 +226,7 @@ def test_a_pickle_of_anything_but_arrays_is_refused(tmp_path, content, capsys):
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match=r"evil.pickle: (cannot be read as a pickle of arrays|holds)"):
         read_arrays(path)
-    with pytest.raises(ValueError, match="without trusting the file"):
+    with pytest.raises(ValueError, match="holds more than plain data and tensors.*nothing of it was executed"):
         read_weights(path)
     assert "executed" not in capsys.readouterr().out
 
@@ -243,7 +243,7 @@ def test_arrays_are_read(tmp_path):
 def test_a_truncated_file_is_one_sentence(tmp_path):
     whole = save(c3d_state("mmaction"), tmp_path / "whole.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"cut.pth: holds no weights that can be read without trusting the file"):
+    with pytest.raises(ValueError, match=r"weights '.*cut.pth': the file is cut off or damaged; copy it again"):
         read_weights(tmp_path / "cut.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds no weights by name"):

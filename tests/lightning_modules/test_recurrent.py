@@ -72,6 +72,12 @@ def test_cnn_lstm_is_its_parts_one_after_the_other(cell, readout, bidirectional)
     torch.testing.assert_close(model.clip_logits(clip), found["logits"], **EXACT)
 
 
+def test_dropout_is_before_the_classifier_of_cnn_lstm():
+    model = CNNLSTM(num_classes=3, channels=(4,), hidden_size=4, dropout=1.0).train()
+    with torch.no_grad():
+        assert torch.equal(model.clip_logits(torch.randn(1, 3, 4, 16, 16))[0], model.stages.logits[1].bias)
+
+
 def test_readouts_by_hand():
     states = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]])
     assert Readout("mean")(states).tolist() == [[3.0, 30.0]]

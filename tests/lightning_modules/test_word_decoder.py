@@ -49,6 +49,17 @@ def test_the_state_after_words_is_where_the_next_one_goes_on(decoder):
         torch.testing.assert_close(logits[:, 0], whole[:, place], **EXACT)
 
 
+def test_dropout_is_on_embeddings_and_before_words():
+    decoder = small(vocabulary=["a", "b", "c", "d"], dropout=1.0, num_layers=LAYERS, hidden_size=5).decoder.train().double()
+    state, seen = a_state()
+    logits, (hidden, cell) = decoder(torch.tensor([[0, 3, 5]]), state, seen)
+    assert torch.equal(logits[0], decoder.output.bias.expand(3, -1))
+    x = torch.cat([torch.zeros(3, decoder.embedding.embedding_dim, dtype=torch.float64), seen.expand(3, -1)], dim=1)
+    run = run_equations("lstm", decoder.cells, x, LAYERS, begin=[part[:, 0] for part in state])
+    torch.testing.assert_close(hidden[:, 0], run.hidden, **EXACT)
+    torch.testing.assert_close(cell[:, 0], run.cell, **EXACT)
+
+
 def moved(one, other):
     return float((one - other).detach().abs().max())
 
@@ -171,6 +182,10 @@ class TestCharacters:
         loaded = VideoNetwork.load(tmp_path / "letters.ckpt")
         assert loaded.words.units == "characters"
         assert loaded.predict_step(batch, 0)["captions"][:2] == ["Up!", "no, Down"]
+        other = small(training_captions=["something else"])  # of words: the checkpoint's are letters
+        trainer.test(other, loader(1), ckpt_path=str(tmp_path / "letters.ckpt"), weights_only=True, verbose=False)
+        assert other.words.units == other.hparams["units"] == "characters"
+        assert other.eval().predict_step(batch, 0)["captions"][:2] == ["Up!", "no, Down"]
 
     @pytest.mark.parametrize(("units", "expected"), [("characters", ["A", "b"]), ("words", ["ab", "ba"])])
     def test_words_given_or_learnt_from_the_data_are_of_these_units(self, units, expected, tmp_path):

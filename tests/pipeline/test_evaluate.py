@@ -156,7 +156,7 @@ def test_folds(folded_checkpoint, folded_dataset, tmp_path):
         ({"--split": "tset"}, "split='tset': shards has no video in it, only in test, train, val"),
         ({"--fold": "0"}, "fold=0: shards wants no fold"),
         ({"--checkpoint": "absent.ckpt"}, "checkpoint 'absent.ckpt': no such file"),
-        ({"--checkpoint": __file__}, "cannot be read, is it whole and a checkpoint? (not plain data and tensors)"),
+        ({"--checkpoint": __file__}, "this is no file that torch saved; give a checkpoint that `fit` wrote"),
         ({"--data": "absent"}, "absent: there is no such folder"),
         ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
         ({"--num-frames": "8"}, "this C3D takes num_frames=16, crop_size=32"),

@@ -145,18 +145,6 @@ def test_bad_input_is_one_sentence(config, capsys, words, message):
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("content", ["hello", {"a": 1}], ids=["text", "of something else"])
-def test_a_wrong_checkpoint_is_one_sentence(config, tmp_path, capsys, content):
-    path = tmp_path / "wrong.ckpt"
-    path.write_text(content) if isinstance(content, str) else torch.save(content, path)
-    for verb in ("fit", "test"):
-        assert main([verb, "--config", config(), "--ckpt_path", str(path)]) == 2
-        error = capsys.readouterr().err.splitlines()[-1]
-        assert error.startswith("error: ckpt_path=")
-        assert "is not a checkpoint of Lightning" in error
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.slow
 def test_two_processes_are_fed_each_video_once_and_step_together(config, tmp_path):
     """Lightning's own launcher, two processes, gloo: no sampler is replaced, validation counts each video once."""

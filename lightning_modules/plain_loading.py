@@ -1,0 +1,87 @@
+"""Files that torch saved, read as plain data and tensors: nothing in them is executed, and what else they are is said.
+
+torch's own refusals are pages that advise to trust the file.
+"""
+
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_URL = re.compile(r"\w\w+:/")  # `Path` makes one slash of two
+_ASKED_FOR = re.compile(r"GLOBAL (\S+) was not an allowed global")
+_ZIP, _PICKLE = b"PK", b"\x80"
+
+
+def load_plain(path: str | Path, named: str, mmap: bool = False, verify: bool = True) -> Any:
+    """Loads a file onto the CPU with `weights_only=True`, and holds it against its checksums, which torch does not.
+
+    Args:
+        path: of the file.
+        named: what the file is called in errors, such as `checkpoint 'last.ckpt'`.
+        mmap: leave the tensors in the file until they are looked at.
+        verify: read the whole file, to see that every part has the CRC-32 that it was written with.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a folder, or a file that is empty, cut off, not torch's or of more than plain data and tensors.
+    """
+    refuse_no_file(path, named)
+    archive = zipfile.is_zipfile(path)  # else a file of before 2020, without checksums
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of pickles that it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and archive)
+    except Exception as error:  # torch raises many kinds: of pickle, of zip, its own
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise ValueError(f"{named}: {_why(Path(path), error)}") from error
+    if archive and verify:
+        with zipfile.ZipFile(path) as parts:
+            broken = parts.testzip()
+        if broken is not None:
+            raise ValueError(f"{named}: the file is damaged, {broken} is not as it was written; copy it again")
+    return content
+
+
+def refuse_no_file(path: str | Path, named: str) -> None:
+    """Raises FileNotFoundError where there is no such file, and ValueError for a folder."""
+    if Path(path).is_dir():
+        inside = sorted(Path(path).glob("*.ckpt")) or sorted(Path(path).glob("*/*.ckpt"))
+        hint = f"give the file in it, such as {inside[-1]}" if inside else "give a file"
+        raise ValueError(f"{named}: is a folder; {hint}")
+    if not Path(path).is_file():
+        hint = "; a checkpoint at a URL has to be copied to this machine first" if _URL.match(str(path)) else ""
+        if Path(path).is_symlink():
+            hint = f"; it is a link to {str(Path(path).readlink())!r}, which is not there"
+        raise FileNotFoundError(f"{named}: no such file{hint}")
+
+
+def _is_an_archive_of_torch(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Why a file could not be loaded, and what to do."""
+    with path.open("rb") as file:
+        head = file.read(2)
+    if not head:
+        return "the file is empty; give a checkpoint that `fit` wrote"
+    if head == _ZIP and not zipfile.is_zipfile(path):
+        return "the file is cut off or damaged; copy it again from where it came"
+    if (head == _ZIP and not _is_an_archive_of_torch(path)) or (head != _ZIP and head[:1] != _PICKLE):
+        return "this is no file that torch saved; give a checkpoint that `fit` wrote"
+    if isinstance(error, pickle.UnpicklingError):
+        asked = _ASKED_FOR.search(str(error))
+        what = f" (it asks for {asked[1]})" if asked else ""
+        return (
+            f"holds more than plain data and tensors{what}, and nothing of it was executed; save it again without that, "
+            "on a machine where it can be trusted"
+        )
+    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"cannot be read ({cause}); is it whole, and a checkpoint?"
