@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from jobs.confidential import looks_secret, secret_in
+from pipeline.config_files import what_is_not_yaml
 
 JOB_FILE = ".submission/job.json"  # in the upload
 OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
@@ -221,15 +222,6 @@ def read_spec_file(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"spec={path}: must hold fields such as `num_workers: 2`, not a {type(content).__name__}")
     check_fields(content, f"spec={path}")
     return content
-
-
-def what_is_not_yaml(error: Exception) -> str:
-    """What YAML says of a text that it cannot read, in one line with the place."""
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return " ".join(str(error).split())
-    words = " ".join(filter(None, [error.context, error.problem]))
-    mark = error.problem_mark or error.context_mark
-    return words if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {words}"
 
 
 def kind_in_words(name: str) -> str | None:

@@ -25,8 +25,8 @@ import yaml
 from jobs.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
 from jobs.confidential import is_secret_file, refuse_secrets_in_file
 from jobs.own_modules import copy_modules
-from jobs.spec import what_is_not_yaml
 from jobs.upload import check_size
+from pipeline.config_files import what_is_not_yaml
 
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 UPLOAD_PREFIX = "upload:"

@@ -80,8 +80,8 @@ def _why(path: Path, error: Exception) -> str:
         asked = _ASKED_FOR.search(str(error))
         what = f" (it asks for {asked[1]})" if asked else ""
         return (
-            f"holds more than plain data and tensors{what}, and nothing of it was executed; save it again without that, "
-            "on a machine where it can be trusted"
+            f"holds more than plain data and tensors{what}, and nothing of it was executed; save it again without "
+            "that, on a machine where it can be trusted"
         )
     cause = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f"cannot be read ({cause}); is it whole, and a checkpoint?"

@@ -1,4 +1,4 @@
-"""What `--ckpt_path` names: read without trusting it, and held against the configuration's model, before anything starts.
+"""What `--ckpt_path` names: read without trusting it and held against the configuration's model before all else.
 
 LightningCLI reads the file by itself, for the model's arguments in it, and ends with a traceback where it cannot.
 """
@@ -50,8 +50,8 @@ def arguments_in(path: str, model: str | None, resumes: bool = False, trusted: b
     _refuse_what_is_no_checkpoint(content, named)
     if resumes and "optimizer_states" not in content:
         raise ValueError(
-            f"{named} holds weights without the optimizer's state, from which no training goes on: start a new one from "
-            f"them with --model.init_args.weights {path}"
+            f"{named} holds weights without the optimizer's state, from which no training goes on: start a new one "
+            f"from them with --model.init_args.weights {path}"
         )
     told = _class_of(content)
     if model is not None:

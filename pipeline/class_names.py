@@ -1,9 +1,25 @@
-"""Which number each class gets: by a text file of their names, by the official list, or by the alphabet."""
+"""Which number each class gets: by a text file of their names, by the official list, by its number or the alphabet."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from datamodules.tars import ShardRow
+
+_NUMBER = re.compile(r"-?[0-9]+")
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Labels, each once, in the order of their numbers: by value where all are whole numbers, else by the alphabet.
+
+    >>> sort_labels(["10", "2", "0"])
+    ['0', '2', '10']
+    >>> sort_labels(["10", "2", "run"])
+    ['10', '2', 'run']
+    """
+    found = set(labels)
+    numbers = all(_NUMBER.fullmatch(label) for label in found)
+    return sorted(found, key=(lambda label: (int(label), label)) if numbers else None)
 
 
 def name_classes(
@@ -17,8 +33,8 @@ def name_classes(
         earlier: An order that was in use before; kept where it has all labels and `listed` is None.
 
     Returns:
-        The rows, with names for numbers; and the names: those of the list, the earlier ones, or all labels in
-        alphabetical order, numbers by their value.
+        The rows, with names for numbers; and the names: those of the list, the earlier ones, or all labels as
+        `sort_labels` has them.
 
     Raises:
         ValueError: The list cannot be read, repeats a name, or lacks a label.
@@ -27,8 +43,7 @@ def name_classes(
     if listed is None:
         if labels <= set(earlier):
             return list(rows), list(earlier)
-        numbers = all(label.isascii() and label.isdigit() for label in labels)
-        return list(rows), sorted(labels, key=(lambda label: (int(label), label)) if numbers else None)
+        return list(rows), sort_labels(labels)
     names = read_class_list(listed)
     renamed = {label: _name(label, names, listed) for label in labels}
     rows = [row._replace(description=row.description._replace(label=renamed[row.description.label])) for row in rows]
@@ -54,7 +69,7 @@ def order_classes(labels: Iterable[str], official: Sequence[str], listed: Path |
     Raises:
         ValueError: The file cannot be read, repeats a name, or lacks a label.
     """
-    found = sorted(set(labels))
+    found = sort_labels(labels)
     if listed is None:
         return list(official) or found
     names = read_class_list(listed)

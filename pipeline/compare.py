@@ -88,7 +88,7 @@ def _changed_classes(judged: Judged, one: Outcomes, other: Outcomes) -> list[dic
         videos, before, after = int(of.sum()), int(one.top1[of].sum()), int(other.top1[of].sum())
         if before != after:
             rows.append({"class": name, "videos": videos, "first": before, "second": after})
-    return sorted(rows, key=lambda row: (-abs(row["second"] - row["first"]) / row["videos"], row["class"]))
+    return sorted(rows, key=lambda row: -abs(row["second"] - row["first"]) / row["videos"])  # of equals as labeled
 
 
 def _flips(first: Judged, second: Judged, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:

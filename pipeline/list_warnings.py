@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from datamodules.annotations import Annotations, VideoRecord
+from pipeline.class_names import sort_labels
 from pipeline.terminal import say
 
 USUAL_SPLITS = ("train", "val", "test", "validation")
@@ -58,7 +59,7 @@ def untrained_labels(listed: Annotations) -> list[str]:
         for record in listed.records:
             splits[record.split if fold is None else record.fold_splits[number]].add(record.label)
         held_out = {split: labels for split, labels in splits.items() if split not in ("train", "")}
-        missing = sorted(set().union(*held_out.values()) - splits["train"])
+        missing = sort_labels(set().union(*held_out.values()) - splits["train"])
         if not missing or not splits["train"]:
             continue
         where = ", ".join(split for split in sorted(held_out) if held_out[split] & set(missing))

@@ -59,7 +59,8 @@ def pack(
         split: split of all videos, in place of what the lists say.
         name: of the dataset, beginning of the shards' names; default: the name of the folder `out`.
         classes: text file of class names, one a line, in the order of the labels; default: as the official list numbers
-            them, or alphabetical. For mmaction this is the label map; without one, the folders are the classes.
+            them, or by value where all are numbers, or alphabetical. For mmaction this is the label map; without one,
+            the folders are the classes.
         short_side: pixels of the shorter side; smaller videos keep their size. Several make as many renditions from one
             decoding: the largest in `out`, every other one, say of 128, a dataset of the same videos in out/short128.
         fps: frames per second: every video shows at each time what its source shows then, which leaves frames out or

@@ -96,7 +96,7 @@ def _pairs(page: Page) -> str:
 
 def classes_section(page: Page) -> str:
     """A bar a class, the hardest first."""
-    judged = sorted((row for row in page.rows if row.videos), key=lambda row: (row.accuracy or 0.0, row.name))
+    judged = sorted((row for row in page.rows if row.videos), key=lambda row: row.accuracy or 0.0)
     empty = len(page.rows) - len(judged)
     said = "The hardest first; the line on a bar is the 95 % interval of so many videos, taken one by one."
     if empty:

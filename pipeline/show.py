@@ -21,6 +21,7 @@ from datamodules.clips import Seconds
 from datamodules.shards import DatasetIndex
 from datamodules.video import ShardedVideoDataModule
 from datamodules.views import times_of
+from pipeline.config_files import refuse_bad_configs
 from pipeline.show_page import ShownClip, ShownStage, ShownVideo, draw_page
 from pipeline.terminal import say
 from pipeline.training import TrainingCLI, parser_settings
@@ -125,6 +126,7 @@ class _ShowCLI(TrainingCLI):
             parser.add_argument(f"--{name}", default=None, help="not looked at")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        refuse_bad_configs(args)
         self.config = parser.parse_args(args)
 
     def instantiate_classes(self) -> None:

@@ -1,5 +1,6 @@
 """A trained checkpoint, and the data module that feeds it videos to judge or export as it was trained to see them."""
 
+import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,7 @@ class Trained(NamedTuple):
             empty likewise.
         seen: what the videos of the training are recognized by, then those of the trainings before it, whose weights it
             started from; None in place of what is not known.
+        published: its name, where it is a published one.
     """
 
     path: Path
@@ -49,6 +51,12 @@ class Trained(NamedTuple):
     clips: dict[str, Any]
     dataset: dict[str, Any]
     seen: tuple[SeenVideos | None, ...] = (None,)
+    published: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called on a command line: a published name, or its path."""
+        return self.published or str(self.path)
 
     @property
     def family(self) -> str | None:
@@ -94,7 +102,9 @@ def _open_published(name: str) -> Trained:
     if told.init_args.get("in_channels", 3) != 3:
         raise ValueError(f"checkpoint {name!r}: takes optical flow, and the datasets here hold RGB")
     model = VideoClassifier.from_pretrained(name)
-    return Trained(Path(told.path), file_sha256(Path(told.path)), model, told.published.clip_settings, {})
+    return Trained(
+        Path(told.path), file_sha256(Path(told.path)), model, told.published.clip_settings, {}, published=name
+    )
 
 
 def open_data(
@@ -136,8 +146,7 @@ def open_data(
     if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.hparams["fold"] = trained.dataset["fold"]
     if same_classes:
-        named = f"checkpoint {str(trained.path)!r}"
-        refuse_other_classes(trained.model.class_names, data.class_names, named, str(root))
+        _refuse_classes_unlike(trained, data.class_names, root)
     rows_of(data)
     return data
 
@@ -191,6 +200,21 @@ def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
     index = data.index
     rows = index.rows(data.hparams["test_split"], data.hparams["fold"])
     return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
+
+
+def _refuse_classes_unlike(trained: Trained, found: Sequence[str], root: Path) -> None:
+    """Like `refuse_other_classes`; of a dataset with some of the checkpoint's classes it says how to number them."""
+    named = f"checkpoint {trained.name!r}"
+    try:
+        refuse_other_classes(trained.model.class_names, found, named, str(root))
+    except ValueError as error:
+        if not set(found) <= set(trained.model.class_names):
+            raise
+        raise ValueError(
+            f"{error}; number them as the checkpoint does, without packing again: python -m pipeline weights classes "
+            f"{shlex.quote(str(trained.name))} > classes.txt && python -m pipeline index {shlex.quote(str(root))} "
+            "--classes classes.txt"
+        ) from None
 
 
 def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:

@@ -23,6 +23,7 @@ from lightning_modules import VideoNetwork
 from pipeline.checkpoint_argument import arguments_in
 from pipeline.checkpoint_folder import WholeCheckpointIO
 from pipeline.checkpointing import KeepCheckpoints
+from pipeline.config_files import refuse_bad_configs
 from pipeline.ending import exit_status
 from pipeline.finite_loss import FiniteLoss
 from pipeline.last_words import add_last_words
@@ -124,7 +125,6 @@ class TrainingCLI(LightningCLI):
                 end_early(self.trainer.loggers, exit_status(error))
             raise
 
-
     def _run_in_words(self, subcommand: str) -> None:
         """Runs a subcommand; what Lightning and torch say of a wrong configuration becomes bad input."""
         try:
@@ -136,8 +136,8 @@ class TrainingCLI(LightningCLI):
             if not str(error).startswith("Error(s) in loading state_dict"):  # torch names every key
                 raise
             raise ValueError(
-                f"ckpt_path={self.config[subcommand].ckpt_path!r}: its weights do not fit the configuration's model, give "
-                f"the configuration that it was trained with ({error})"
+                f"ckpt_path={self.config[subcommand].ckpt_path!r}: its weights do not fit the configuration's model, "
+                f"give the configuration that it was trained with ({error})"
             ) from error
 
 
@@ -226,6 +226,7 @@ def _cli(
     args: list[str], run: bool, parser_kwargs: dict[str, Any], cli: type[TrainingCLI] = TrainingCLI
 ) -> TrainingCLI:
     _leave_out_noise()
+    refuse_bad_configs(args)
     return cli(
         pl.LightningModule,
         pl.LightningDataModule,

@@ -1,12 +1,13 @@
-"""`python -m pipeline weights list|get|convert`: published checkpoints, got, verified and turned into ours."""
+"""`python -m pipeline weights list|get|convert|classes`: published checkpoints, got, verified and turned into ours."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from datamodules.aside import write_aside
 from lightning_modules import VideoClassifier
 from lightning_modules.fetching import cache_folder, fetch, find_published, sha256_of
-from lightning_modules.pretrained import read_weights
+from lightning_modules.pretrained import read_labels, read_weights
 from lightning_modules.published import PUBLISHED, Published
 from lightning_modules.weight_keys import C3D, I3D, INCEPTION_V1
 from pipeline.terminal import say
@@ -15,13 +16,15 @@ _USUAL = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "
 
 
 def weights(request: list[str], out: Path | None = None, num_classes: int | None = None) -> None:
-    """List published checkpoints, get one into the cache, or convert one to a checkpoint of ours.
+    """List published checkpoints, get one into the cache, convert one to a checkpoint of ours, or print its classes.
 
     A converted checkpoint is what `evaluate`, `features` and `classify` take. Published ones can also be named
-    directly: `classify --weights NAME`, `fit ... --model.init_args.weights NAME`.
+    directly: `classify --weights NAME`, `fit ... --model.init_args.weights NAME`. The classes, one a line in the order
+    of their labels, are what `pack` and `index` take as `--classes`: so a dataset that has some of a checkpoint's
+    classes gets its numbers, and can be evaluated.
 
     Args:
-        request: `list`, `get NAME` or `convert NAME_OR_FILE`.
+        request: `list`, `get NAME`, `convert NAME_OR_FILE` or `classes NAME_OR_FILE`.
         out: file for `convert`; default: the name with .ckpt, here.
         num_classes: for `convert`: another number than the file's gives an untrained classifier.
 
@@ -38,8 +41,13 @@ def weights(request: list[str], out: Path | None = None, num_classes: int | None
             say(f"{path}\nsha256 {sha256_of(path)}")
         case ["convert", name]:
             say(str(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes)))
+        case ["classes", name]:
+            names = "\n".join(class_names(name))
+            say(names) if sys.stdout.isatty() else print(names)  # a file gets them as they are
         case _:
-            raise ValueError(f"weights {' '.join(request)}: say `list`, `get NAME` or `convert NAME_OR_FILE`")
+            raise ValueError(
+                f"weights {' '.join(request)}: say `list`, `get NAME`, `convert NAME_OR_FILE` or `classes NAME_OR_FILE`"
+            )
 
 
 def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
@@ -71,6 +79,26 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
     with write_aside(out) as temporary:
         torch.save(checkpoint, temporary)
     return out
+
+
+def class_names(name: str) -> list[str]:
+    """The classes of a published checkpoint, or of a file, in the order of their labels.
+
+    Args:
+        name: published name or path.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint, or one that does not name its classes.
+    """
+    if not Path(name).exists() and not Path(name).suffix:
+        labels = find_published(name).labels  # nothing needs to be got
+        found = read_labels(labels) if labels else []
+    else:
+        found = read_weights(name).class_names or []
+    if not found:
+        raise ValueError(f"weights {name!r}: does not name its classes")
+    return found
 
 
 def _in_words(row: Published) -> str:

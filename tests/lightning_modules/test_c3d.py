@@ -34,8 +34,21 @@ def test_shapes_of_the_endpoints():
 def written_out(model, x, batch_norm):
     """Every endpoint by the paper's figure 3, of the weights alone: a rectifier after all that is learnt but logits."""
     found = {}
-    for name in ("conv1a", "pool1", "conv2a", "pool2", "conv3a", "conv3b", "pool3", "conv4a", "conv4b", "pool4", "conv5a",
-                 "conv5b", "pool5"):  # fmt: skip
+    for name in [
+        "conv1a",
+        "pool1",
+        "conv2a",
+        "pool2",
+        "conv3a",
+        "conv3b",
+        "pool3",
+        "conv4a",
+        "conv4b",
+        "pool4",
+        "conv5a",
+        "conv5b",
+        "pool5",
+    ]:
         if name.startswith("pool"):
             kernel = (1, 2, 2) if name == "pool1" else 2
             x = F.max_pool3d(x, kernel, padding=(0, 1, 1) if name == "pool5" else 0)

@@ -124,7 +124,7 @@ def as_trained(module):
 
 
 def test_an_inception_module_is_its_four_branches_in_order():
-    """1x1; 1x1 and 3x3; 1x1 and 3x3 again; 3x3 pooling and 1x1: with channels in this order (Szegedy et al., figure 2b)."""
+    """1x1; 1x1 and 3x3; 1x1 and 3x3 again; 3x3 pooling and 1x1: with channels in this order (Szegedy, figure 2b)."""
     torch.manual_seed(0)
     mixed = as_trained(Mixed(5, (2, 3, 4, 6, 7, 8), dimensions=3))
     x = torch.randn(1, 5, 4, 6, 7, dtype=torch.float64)

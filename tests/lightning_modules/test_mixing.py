@@ -87,6 +87,33 @@ def test_the_loss_is_that_of_the_mixed_clips_and_smoothed_soft_targets():
     torch.testing.assert_close(loss, -(soft * F.log_softmax(logits, dim=1)).sum(dim=1).mean())
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"mixup_alpha": 0.5, "cutmix_alpha": 0.0, "mix_probability": 1.0},
+        {"mixup_alpha": 0.0, "cutmix_alpha": 2.0, "mix_probability": 1.0},
+        {"mixup_alpha": 0.5, "cutmix_alpha": 2.0, "mix_probability": 0.4},
+        {"mixup_alpha": 0.5, "cutmix_alpha": 2.0, "mix_probability": 0.0},
+    ],
+)
+def test_what_is_asked_for_is_what_training_draws(chosen):
+    """Of each of eight batches: blended, patched or left alone, as `draw_mix` says of these very numbers."""
+    model, x, drawn = quiet(**chosen), torch.zeros(4, 3, 2, 8, 8), []
+    for number in range(8):
+        found = model._mix_of(x, number)
+        expected = draw_mix([0, 0, number, 0], 4, (8, 8), *(chosen[name] for name in chosen))
+        assert (found is None) == (expected is None)
+        drawn.append(found)
+        if found is not None:
+            assert (found.share, found.box, found.partners.tolist()) == (
+                expected.share,
+                expected.box,
+                expected.partners.tolist(),
+            )
+    if chosen["mix_probability"] == 0.4:
+        assert {None if mix is None else mix.box is None for mix in drawn} == {None, True, False}
+
+
 def test_metrics_of_training_count_the_dominant_label():
     model, batch = quiet(mixup_alpha=0.8), moving_bars(4)
     for number in range(9):

@@ -30,14 +30,18 @@ def test_two_steps_of_a_vanilla_network_by_hand():
         for parameter, value in zip(recurrence.parameters(), (1.0, 2.0, 0.0, 0.0), strict=True):
             parameter.fill_(value)
     states = recurrence(torch.tensor([[[1.0], [0.0]]], dtype=torch.float64))
-    torch.testing.assert_close(states[0, :, 0], torch.tensor([0.761594, 0.909252], dtype=torch.float64), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        states[0, :, 0], torch.tensor([0.761594, 0.909252], dtype=torch.float64), rtol=0, atol=1e-6
+    )
 
 
 def test_dropout_is_between_the_layers_and_in_training_alone():
     torch.manual_seed(0)
     recurrence = Recurrence(3, 4, "lstm", num_layers=2, dropout=1.0).double()
     x = torch.randn(1, 4, 3, dtype=torch.float64)
-    torch.testing.assert_close(recurrence.eval()(x)[0], run_equations("lstm", recurrence.cells, x[0], 2).states, **EXACT)
+    torch.testing.assert_close(
+        recurrence.eval()(x)[0], run_equations("lstm", recurrence.cells, x[0], 2).states, **EXACT
+    )
     second = torch.nn.LSTM(4, 4, batch_first=True, dtype=torch.float64)
     second.load_state_dict({f"{name}_l0": value for name, value in _of_layer(recurrence.cells, 1).items()})
     expected = second(torch.zeros(1, 4, 4, dtype=torch.float64))[0]  # all that the first layer says is dropped
@@ -47,7 +51,9 @@ def test_dropout_is_between_the_layers_and_in_training_alone():
 
 def _of_layer(cells, layer):
     return {
-        name.removesuffix(f"_l{layer}"): value for name, value in cells.state_dict().items() if name.endswith(f"_l{layer}")
+        name.removesuffix(f"_l{layer}"): value
+        for name, value in cells.state_dict().items()
+        if name.endswith(f"_l{layer}")
     }
 
 
@@ -55,7 +61,7 @@ def _of_layer(cells, layer):
 @pytest.mark.parametrize("readout", ["last", "mean"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_cnn_lstm_is_its_parts_one_after_the_other(cell, readout, bidirectional):
-    """Frames in order, the equations' states, their readout, a linear layer: whatever was asked for reaches its part."""
+    """Frames in order, the equations' states, their readout, a linear layer: what was asked for reaches its part."""
     torch.manual_seed(0)
     settings = {"cell": cell, "num_layers": 2, "bidirectional": bidirectional, "readout": readout}
     model = CNNLSTM(num_classes=3, encoder="pixels:3", hidden_size=4, **settings).double().eval()

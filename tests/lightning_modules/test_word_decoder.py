@@ -50,7 +50,9 @@ def test_the_state_after_words_is_where_the_next_one_goes_on(decoder):
 
 
 def test_dropout_is_on_embeddings_and_before_words():
-    decoder = small(vocabulary=["a", "b", "c", "d"], dropout=1.0, num_layers=LAYERS, hidden_size=5).decoder.train().double()
+    decoder = (
+        small(vocabulary=["a", "b", "c", "d"], dropout=1.0, num_layers=LAYERS, hidden_size=5).decoder.train().double()
+    )
     state, seen = a_state()
     logits, (hidden, cell) = decoder(torch.tensor([[0, 3, 5]]), state, seen)
     assert torch.equal(logits[0], decoder.output.bias.expand(3, -1))

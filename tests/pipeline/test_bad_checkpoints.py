@@ -1,4 +1,4 @@
-"""Whatever is given in the place of a checkpoint: one sentence that says what to do, status 2, and nothing is executed."""
+"""Whatever stands in the place of a checkpoint: one sentence that says what to do, status 2, nothing executed."""
 
 import pickle
 import shutil
@@ -99,7 +99,10 @@ def told(capsys, *words):
 @pytest.fixture
 def config(tmp_path):
     """A configuration that nothing needs to be there for: the checkpoint is looked at first."""
-    data = {"class_path": "ShardedVideoDataModule", "init_args": {"root": "nowhere", "crop_size": 32, "flip_probability": 0.0}}
+    data = {
+        "class_path": "ShardedVideoDataModule",
+        "init_args": {"root": "nowhere", "crop_size": 32, "flip_probability": 0.0},
+    }
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(TINY | {"data": data}))
     return str(path)
@@ -108,7 +111,9 @@ def config(tmp_path):
 def each(all_kinds, few_kinds):
     """Every kind with some commands; with those that share their code three of them."""
     few = ("a pickle with an object", "text", "missing")
-    pairs = [(kind, verb) for verb in all_kinds for kind in KINDS] + [(kind, verb) for verb in few_kinds for kind in few]
+    pairs = [(kind, verb) for verb in all_kinds for kind in KINDS] + [
+        (kind, verb) for verb in few_kinds for kind in few
+    ]
     return pytest.mark.parametrize(("bad", "verb"), pairs, indirect=["bad"])
 
 
@@ -218,6 +223,14 @@ def test_a_checkpoint_made_in_python_is_tested_from_the_command_line(config, tmp
     data = ShardedVideoDataModule(str(motion_dataset), batch_size=4, crop_size=32, num_workers=0, flip_probability=0.0)
     trainer.fit(model, data)
     trainer.save_checkpoint(tmp_path / "python.ckpt")
-    words = ["test", "--config", config, "--data.init_args.root", str(motion_dataset), "--data.init_args.num_workers", "0"]
+    words = [
+        "test",
+        "--config",
+        config,
+        "--data.init_args.root",
+        str(motion_dataset),
+        "--data.init_args.num_workers",
+        "0",
+    ]
     assert main([*words, "--ckpt_path", str(Path(tmp_path / "python.ckpt"))]) == 0
     assert "test/top1" in capsys.readouterr().out

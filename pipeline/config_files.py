@@ -1,0 +1,53 @@
+"""Configuration files on a command line, looked at before they are parsed: errors then name the file and the line."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+
+def refuse_bad_configs(words: Sequence[str]) -> None:
+    """Raises ValueError for a `--config` that is no file, no YAML, or YAML that is no mapping of options.
+
+    Args:
+        words: the command line. A config whose text is given in place of a path is left to the parser.
+    """
+    for given in _configs_in(words):
+        path = Path(given)
+        if "\n" in given or given.lstrip().startswith("{"):
+            continue
+        if not path.is_file():
+            raise ValueError(f"config={given}: {_what_is_no_file(path)}; name a YAML file")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"config={given}: not a YAML file: {what_is_not_yaml(error)}") from None
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            held = "nothing" if content is None else f"a {type(content).__name__}"
+            held = "keys that are no names" if isinstance(content, dict) else held
+            raise ValueError(f"config={given}: must hold options such as `model:` and `data:`, and holds {held}")
+
+
+def what_is_not_yaml(error: Exception) -> str:
+    """What YAML says of a text that it cannot read, in one line with the place."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    words = " ".join(filter(None, [error.context, error.problem]))
+    mark = error.problem_mark or error.context_mark
+    return words if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {words}"
+
+
+def _configs_in(words: Sequence[str]) -> Iterator[str]:
+    for word, following in itertools.pairwise([*words, ""]):
+        option, equals, value = word.partition("=")
+        if option in ("--config", "-c") and (equals or following):
+            yield value if equals else following
+
+
+def _what_is_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder"
+    if path.is_symlink():
+        return f"is a link to {str(path.readlink())!r}, which is not there"
+    return "there is no such file"
