@@ -125,7 +125,8 @@ class _SpecFile(ActionConfigFile):
 
     def __call__(self, parser: Any, namespace: Any, value: Any, option_string: str | None = None) -> None:
         """Called by the parser with the file's path."""
-        read_spec_file(value)
+        if not read_spec_file(value):
+            return  # an empty one changes nothing; the parser would not take it
         try:
             super().__call__(parser, namespace, value, option_string)  # type: ignore[no-untyped-call]
         except (ArgumentError, TypeError, ValueError) as error:

@@ -65,6 +65,8 @@ def stage(
     for relative in code_files(origin, exclude):
         copy(origin / relative, target / relative)
     for pattern in include:
+        if Path(pattern).is_absolute():
+            raise ValueError(f"include={pattern}: must be relative to this folder, {origin}")
         matches = [path for path in sorted(origin.glob(pattern)) if path.is_file()]
         if not matches:
             raise FileNotFoundError(f"include: {pattern!r} matches no file in {origin}")

@@ -93,6 +93,8 @@ def test_include_and_exclude(project: Path, tmp_path: Path) -> None:
 def test_an_include_without_match_is_refused(project: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"include: '\*\.onnx' matches no file"):
         stage(["fit"], project, tmp_path / "staged", include=["*.onnx"])
+    with pytest.raises(ValueError, match=r"include=/data/\*\.csv: must be relative to this folder"):
+        stage(["fit"], project, tmp_path / "staged", include=["/data/*.csv"])
 
 
 def test_configs_are_rewritten_to_the_copy(project: Path, tmp_path: Path) -> None:

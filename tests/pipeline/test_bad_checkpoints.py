@@ -234,3 +234,23 @@ def test_a_checkpoint_made_in_python_is_tested_from_the_command_line(config, tmp
     ]
     assert main([*words, "--ckpt_path", str(Path(tmp_path / "python.ckpt"))]) == 0
     assert "test/top1" in capsys.readouterr().out
+
+
+def test_a_person_can_trust_a_file(config, tmp_path, motion_dataset, motion_checkpoint):
+    """With `--weights_only false`, and only then, what else is in a checkpoint is executed."""
+    content = torch.load(motion_checkpoint, weights_only=True)
+    torch.save({**content, "mine": Mine(tmp_path / "executed")}, tmp_path / "mine.ckpt")
+    words = [
+        "test",
+        "--config",
+        config,
+        "--data.init_args.root",
+        str(motion_dataset),
+        "--data.init_args.num_workers",
+        "0",
+    ]
+    words += ["--ckpt_path", str(tmp_path / "mine.ckpt")]
+    assert main(words) == 2
+    assert not (tmp_path / "executed").exists()
+    assert main([*words, "--weights_only", "false"]) == 0
+    assert (tmp_path / "executed").exists()
