@@ -179,6 +179,11 @@ def test_the_loss_is_that_of_saying_the_words_one_by_one():
     torch.testing.assert_close(losses, torch.stack(alone))
 
 
+def test_rare_words_are_not_learnt_where_that_is_asked_for():
+    assert small(min_count=2).words.known == ["bar"]
+    assert small().words.known == ["bar", "a", "falls", "rises", "slowly", "the"]
+
+
 def test_unknown_words_are_never_said():
     model = small(vocabulary=["a"]).eval()
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Metrics against numbers checked by hand."""
 
+import pytest
 import torch
 
 from lightning_modules.metrics import MeanClassAccuracy, classification_metrics
@@ -27,6 +28,17 @@ def test_mean_class_accuracy_of_parts_is_that_of_the_whole():
 
 def test_nothing_seen_gives_zero():
     assert MeanClassAccuracy(3).compute().item() == 0
+
+
+def test_top1_counts_videos_and_top5_the_five_best():
+    """Of six classes: the labels come first, fifth, sixth and first; class 0 has three videos, class 1 has one."""
+    ranks = torch.tensor([[9, 8, 7, 6, 5, 4], [5, 9, 8, 7, 6, 4], [4, 9, 8, 7, 6, 5], [8, 9, 7, 6, 5, 4]])
+    metrics = classification_metrics(6, "test")
+    metrics.update(ranks.float().softmax(1), torch.tensor([0, 0, 0, 1]))
+    found = {name: value.item() for name, value in metrics.compute().items()}
+    assert found["test/top1"] == 0.5
+    assert found["test/top5"] == 0.75
+    assert found["test/mean_class_accuracy"] == pytest.approx(2 / 3)
 
 
 def test_names_and_fewer_than_five_classes():

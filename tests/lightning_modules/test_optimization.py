@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_modules import C3D, CNNLSTM, I3D
@@ -160,6 +160,45 @@ def test_layers_have_their_share_of_the_rate(tmp_path):
         expected = {"fc6": 1.0, "fc7": 0.2, "conv1a": 0.05}.get(name.split(".")[0], 0.1)
         large = dict(model.stages.named_parameters())[name].ndim > 1
         assert (rate, decay) == (pytest.approx(expected), 0.01 if large else 0.0), name
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kind", "expected"),
+    [
+        ({}, torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        ({"momentum": 0.7}, torch.optim.SGD, {"momentum": 0.7, "nesterov": True}),
+        ({"momentum": 0.0}, torch.optim.SGD, {"momentum": 0.0, "nesterov": False}),
+        ({"optimizer": "adamw", "learning_rate": 0.003}, torch.optim.AdamW, {"lr": 0.003}),
+    ],
+)
+def test_the_optimizer_is_the_one_asked_for(chosen, kind, expected):
+    model = small(**chosen)
+    optimizer = make_optimizer(model, model.hparams)
+    assert type(optimizer) is kind
+    assert all(group[name] == value for group in optimizer.param_groups for name, value in expected.items())
+
+
+class FourAtATime(LightningDataModule):
+    """Eight batches of four videos."""
+
+    def __init__(self, batch_size=4):
+        super().__init__()
+        self.save_hyperparameters()
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader([moving_bars(4)] * 8, batch_size=None)
+
+
+@pytest.mark.parametrize(("accumulated", "base", "expected"), [(1, None, 0.5), (1, 8, 0.25), (1, 2, 1.0), (2, 2, 2.0)])
+def test_the_rate_is_in_proportion_to_all_videos_of_a_step(tmp_path, accumulated, base, expected):
+    """Four videos a batch, of one rank: 0.5 is meant for `base` of them."""
+    rates = Rates()
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    model = small(learning_rate=0.5, lr_schedule="constant", scale_learning_rate_from=base)
+    settings = {"accelerator": "cpu", "default_root_dir": tmp_path, "max_epochs": 1, "callbacks": [rates], **quiet}
+    Trainer(**settings, accumulate_grad_batches=accumulated).fit(model, FourAtATime())
+    assert {rate for of_step in rates.seen for rate in of_step} == {expected}
+    assert len(rates.seen) == 8 // accumulated
 
 
 def test_fixed_scales_of_i3d_stay_fixed():
