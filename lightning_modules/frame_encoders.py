@@ -174,7 +174,7 @@ class PerFrame(nn.Module):
         super().__init__()
         if frames_at_once is not None and frames_at_once < 1:
             raise ValueError(f"frames_at_once={frames_at_once}: must be at least 1")
-        self.network = network.requires_grad_(not frozen)
+        self.network = network.requires_grad_(False) if frozen else network  # which may have fixed scales of its own
         self.frames_at_once = frames_at_once
         self.frozen = frozen
 

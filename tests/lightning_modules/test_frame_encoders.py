@@ -6,6 +6,7 @@ import yaml
 
 from lightning_modules import CNNLSTM, I3D, InceptionV1, Video2Vec, VideoClassifier, VideoDescriber
 from lightning_modules.frame_encoders import PerFrame, SmallCNN, make_encoder
+from lightning_modules.inception_layers import Convolution, MaxPooling
 from pipeline.training import build
 
 
@@ -109,6 +110,14 @@ def test_none_is_a_word_of_the_command_line(tmp_path, how):
     words = ["--config", str(tmp_path / "c.yaml")]
     words += ["--model.init_args.encoder_weights=none"] if how == "flag" else []
     assert build(words).model.hparams["encoder_weights"] == "none"
+
+
+@pytest.mark.parametrize(("padding", "bn_scale"), [("same", False), ("symmetric", True)])
+def test_an_inception_is_built_as_its_weights_want_it(padding, bn_scale):
+    model = CNNLSTM(num_classes=2, encoder="inception_v1", padding=padding, bn_scale=bn_scale, hidden_size=3)
+    layers = [layer for layer in model.modules() if isinstance(layer, (Convolution, MaxPooling))]
+    assert {layer.padding for layer in layers} == {padding}
+    assert {layer.bn.weight.requires_grad for layer in layers if isinstance(layer, Convolution)} == {bn_scale}
 
 
 def test_unknown_encoders_say_what_there_is():

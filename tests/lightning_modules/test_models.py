@@ -156,6 +156,33 @@ def test_a_checkpoint_gives_back_the_class_and_the_scores(make, quick_trainer, t
     assert "state_dict" in read_checkpoint(tmp_path / "last.ckpt")
 
 
+class SecondRank(CNNLSTM):
+    """A network that is told to be one of several."""
+
+    global_rank = 1
+
+
+def test_what_is_drawn_depends_on_seed_epoch_batch_and_rank(quick_trainer):
+    for kind, rank in ((CNNLSTM, 0), (SecondRank, 1)):
+        model = kind(num_classes=2, channels=(4,), hidden_size=3, seed=7)
+        model.trainer = quick_trainer()
+        model.trainer.fit_loop.epoch_progress.current.completed = 3
+        assert model.draw_key(5) == [7, 3, 5, rank]
+
+
+def test_validation_loss_is_the_mean_over_videos_of_uneven_batches(quick_trainer):
+    torch.manual_seed(0)
+    model = CNNLSTM(num_classes=2, channels=(4,), hidden_size=3).eval()
+    with torch.no_grad():
+        model.stages.logits[1].weight.mul_(9)
+    batches = [moving_bars(5, clips_per_video=2), moving_bars(2, clips_per_video=2, num_frames=4)]
+    [metrics] = quick_trainer().validate(model, torch.utils.data.DataLoader(batches, batch_size=None), verbose=False)
+    with torch.no_grad():
+        losses = [-model.video_scores(batch).log()[torch.arange(batch.num_videos), batch.labels] for batch in batches]
+    assert metrics["val/loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
+    assert metrics["val/loss"] != pytest.approx(torch.stack([one.mean() for one in losses]).mean().item(), abs=1e-3)
+
+
 def test_dropout_is_keyed_by_seed_epoch_batch_and_rank(make, quick_trainer):
     def draw(seed: int, batch: int) -> torch.Tensor:
         model = make(num_classes=2, seed=seed)
