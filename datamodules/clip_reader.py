@@ -22,7 +22,7 @@ from datamodules.plain_text import printable
 from datamodules.planar import Pixels, fits_planes, lay_out_planes
 from datamodules.shards import DatasetIndex
 from datamodules.transforms import EvalTransform, TrainTransform
-from datamodules.views import View, ViewMaker
+from datamodules.views import VideoTooLargeError, View, ViewMaker
 from datamodules.worker_board import IDLE, WorkerBoard
 
 _log = logging.getLogger(__name__)
@@ -125,6 +125,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 _log.warning("left out: %s", message)
                 failed.append((row, str(error)))
                 continue
+            except VideoTooLargeError as error:
+                return ReadFailure(f"{name_video(self.index, row)}: {error}", ValueError)
             except ShardFormatError as error:
                 return ReadFailure(f"video {printable(self.index.entry(row).key)}: {error}", ShardFormatError)
             video_index += [len(rows)] * len(of_video)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.available_memory import available_memory
 from datamodules.batch import Window
 from datamodules.clip_stream import iterate_clips
 from datamodules.clips import ClipSampler, Integers, Seconds
@@ -61,6 +62,10 @@ class _Video(NamedTuple):
     slots: Tensor | None
 
 
+class VideoTooLargeError(ValueError):
+    """The clips of one video are larger than the memory that is left."""
+
+
 @dataclass(frozen=True)
 class ViewMaker:
     """Makes the views of videos; see `datamodules.clip_reader.ClipReader` for what its attributes mean."""
@@ -91,10 +96,13 @@ class ViewMaker:
         Raises:
             DecodeError: the video does not decode.
             OtherFramesError: planes are wanted, and it cannot be cut in planes.
+            VideoTooLargeError: its clips together are larger than the memory that is left.
         """
         generator = np.random.default_rng(key)
         times = times_of(entry, data)
         frame_numbers = self.sampler(entry.num_frames, entry.fps, generator, times)
+        if slots is None:
+            _refuse_too_large(frame_numbers, self.crop_size)
         video = _Video(data, entry, frame_numbers, generator, slots)
         if self.pixels == "i420":
             cut = self._cut_planes(video)
@@ -176,6 +184,25 @@ class ViewMaker:
             if video.slots is not None:
                 video.slots[view].copy_(cut[-1].clip)
         return cut
+
+
+# A video's clips are in memory at most so often at once: as cut, laid out as one batch, and in the main process.
+_COPIES = 3
+_ALWAYS_FITS = 2**28
+
+
+def _refuse_too_large(frame_numbers: Integers, crop_size: int) -> None:
+    """Says that a video's clips, which a batch holds together, do not fit, before the system ends the process."""
+    needed = _COPIES * 3 * frame_numbers.size * crop_size**2
+    if needed < _ALWAYS_FITS:
+        return
+    left = available_memory()
+    if needed > left:
+        clips, frames = frame_numbers.shape
+        raise VideoTooLargeError(
+            f"its {clips} clips of {frames} frames take {needed / 2**30:.1f} GB and {left / 2**30:.1f} are left: take "
+            "fewer clips (num_clips), a larger clip_step or a lower rate, or pack it in parts"
+        )
 
 
 def times_of(entry: VideoEntry, data: bytes) -> Seconds | None:

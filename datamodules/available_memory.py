@@ -1,0 +1,31 @@
+"""How much memory a process may still take: what a batch would need is held against it before anything is decoded."""
+
+import math
+from pathlib import Path
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory() -> float:
+    """Bytes that can be had without swapping, by the machine and by the container's limit; infinite where unknown."""
+    return min(_of_machine(), _of_container())
+
+
+def _of_machine() -> float:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+        [kib] = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError):
+        return math.inf
+    return 1024 * float(kib)
+
+
+def _of_container() -> float:
+    """What the control group leaves (version 2); its file cache counts as taken, so this is a cautious figure."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        taken = int((_CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return math.inf
+    return math.inf if limit == "max" else max(0.0, float(limit) - taken)
