@@ -1,6 +1,5 @@
 """Folders named after classes, as a list of videos: the folders say each video's class and, at will, its split."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,8 +75,7 @@ def _annotations(root: Path, found: list[_Found], files: FolderFiles) -> Annotat
     records, refused = [], []
     for one, key in zip(found, make_keys([one.path for one in found]), strict=True):
         if not is_text(one.path):
-            name = os.fsencode(one.path).decode(errors="backslashreplace")
-            refused.append(Refusal(name, key, NOT_TEXT, "the name is not UTF-8; rename the file or folder"))
+            refused.append(Refusal(one.path, key, NOT_TEXT, "the name is not UTF-8; rename the file or folder"))
         elif not one.label:
             refused.append(Refusal(one.path, key, OUTSIDE, "lies outside the classes' folders; move it into one"))
         else:

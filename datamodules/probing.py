@@ -34,6 +34,7 @@ class VideoInfo(NamedTuple):
         pixel_aspect: width of a pixel through its height, after rotation; 1.0 is square.
         mirrored: decoding mirrors the stored frames left to right, before it turns them.
         other_streams: further video streams of the file, cover pictures not counted, which are not read.
+        clock_jumps: places where the file's clock starts again or jumps, which are closed.
     """
 
     num_frames: int
@@ -47,6 +48,7 @@ class VideoInfo(NamedTuple):
     pixel_aspect: float = 1.0
     mirrored: bool = False
     other_streams: int = 0
+    clock_jumps: int = 0
 
 
 def probe(source: Source, progress: Callable[[int], None] | None = None) -> VideoInfo:
@@ -83,6 +85,7 @@ def describe_video(source: Source, table: FrameTable) -> VideoInfo:
         pixel_aspect=1 / aspect if shown.swaps_sides else aspect,
         mirrored=shown.mirrored,
         other_streams=table.other_streams,
+        clock_jumps=table.clock_jumps,
     )
 
 

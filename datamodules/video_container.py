@@ -31,6 +31,11 @@ MAX_FRAMES = 2**22  # of a video: 19 hours at 60 a second
 
 LIMITS = {"max_pixels": str(MAX_PIXELS)}
 
+# Demuxers that read other files or addresses than the one that is opened: playlists, sessions, filters, patterns.
+_REFERRING = {"applehttp", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"}
+_REFERRING |= {"avisynth", "vapoursynth", "webm_dash_manifest"}
+_FORMATS = {"format_whitelist": ",".join(sorted(av.formats_available - _REFERRING))}
+
 Source = bytes | str | os.PathLike[str]
 
 
@@ -91,9 +96,9 @@ def _open_container(source: Source) -> av.container.InputContainer:
         if isinstance(source, bytes):
             # naming the usual format spares trying all the others: 0.6 of 2 ms
             known = "mp4" if source[4:8] == b"ftyp" else None
-            options = LIMITS | {"protocol_whitelist": "data"}  # a playlist among the videos opens nothing
+            options = LIMITS | _FORMATS | {"protocol_whitelist": "data"}
             return av.open(io.BytesIO(source), mode="r", format=known, options=options, metadata_errors="replace")
-        options = LIMITS | {"protocol_whitelist": "file"}
+        options = LIMITS | _FORMATS | {"protocol_whitelist": "file"}
         # With the protocol, or FFmpeg takes what is before a colon in a file's name for one.
         return av.open(f"file:{os.fspath(source)}", mode="r", options=options, metadata_errors="replace")
 

@@ -155,6 +155,7 @@ def _others(tar: Path, layout: TarLayout, pool: KillablePool, notes: TarNotes) -
             refused.append(Refusal(f"{tar.name}/{sample.member}", sample.key, _reason(facts), one_line(str(facts))))
         else:
             rows.append(as_row(sample, facts, tar.name))
+            notes.add_video(sample.key, facts.info)
     return rows, refused
 
 

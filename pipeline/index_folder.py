@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.encoding import SourceNotes
 from datamodules.manifest import MANIFEST_NAME, Manifest
 from datamodules.other_tars import ReadTar
 from datamodules.plain_text import describe_trimmed, is_utf8
+from datamodules.probing import VideoInfo
 from datamodules.quarantine import Refusal
 from datamodules.tars import ShardRow
 from pipeline.pack_folder import RUN_NAME
-from pipeline.pack_notes import describe_columns
+from pipeline.pack_notes import Notes, add_notes, describe_columns, describe_notes, notes_of
 from pipeline.pack_parts import PARTS_FOLDER
 from pipeline.terminal import say
 from pipeline.text_table import TextTable, print_table
@@ -37,8 +39,8 @@ def find_tars(shards: Sequence[str]) -> list[Path]:
         paths = [path for path in paths if path not in packed]
         if packed and not (paths and Path(text).is_dir()):
             raise ValueError(
-                f"shards={packed[0]}: is compressed, and videos are read by their place in a plain tar; unpack it, as "
-                "with gunzip --keep, and name the .tar"
+                f"shards={packed[0]}: is compressed, and videos are read by their place in a plain tar; unpack it "
+                "(gunzip, bunzip2, unxz, unzstd) and name the .tar"
             )
         if packed:
             say(
@@ -139,14 +141,22 @@ class TarNotes:
     def __init__(self) -> None:
         self._passed_over: list[str] = []
         self._raw_labels: set[str] = set()
+        self._sources: Notes = {}
 
     def add(self, tar: Path, read: ReadTar) -> None:
         """Keep what was seen in a tar."""
         self._passed_over += [f"{tar.name}/{name}" for name in read.passed_over]
         self._raw_labels |= read.raw_labels
 
+    def add_video(self, key: str, info: VideoInfo) -> None:
+        """Keep what is worth a word about a video, and stands in no column of the index."""
+        source = SourceNotes(clock_jumps=info.clock_jumps, other_streams=info.other_streams)
+        self._sources = add_notes([self._sources, notes_of(key, source)])
+
     def tell(self) -> None:
-        """A line for the files that belong to no sample, one for labels that became one."""
+        """A line each for files that belong to no sample, labels that became one, and odd sources."""
+        for line in describe_notes(self._sources, {"copy": True}):
+            say(line)
         if self._passed_over:
             count = "1 file is" if len(self._passed_over) == 1 else f"{len(self._passed_over)} files are"
             say(f"{count} in the tars and in no sample, as webdataset reads them: {_first(self._passed_over)}")

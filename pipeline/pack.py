@@ -63,8 +63,9 @@ def pack(
             the folders are the classes.
         short_side: pixels of the shorter side; smaller videos keep their size. Several make as many renditions from one
             decoding: the largest in `out`, every other one, say of 128, a dataset of the same videos in out/short128.
-        fps: frames per second: every video shows at each time what its source shows then, which leaves frames out or
-            repeats them. Default: each video's own, and every frame; those of a variable rate at their own times.
+        fps: frames per second: each frame is the one that the source shows in the middle of its time, which leaves
+            frames out or repeats them. Default: each video's own, and every frame; those of a variable rate at their
+            own times.
         crf: x264's constant rate factor, 0 (lossless) to 51: 6 less double the bytes.
         key_frame_interval: frames from one key frame to the next. A random clip decodes half as many before its start;
             8 make the videos a fifth larger than 16, 4 half as large again.

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
+from datamodules.plain_text import printable
 from datamodules.quarantine import HANG, Refusal
 from datamodules.shards import Manifest
 from pipeline.class_names import sort_labels
@@ -154,7 +155,7 @@ def print_summary(
 def _class_counts(results: Sequence[PartResult]) -> str:
     """All classes with their videos, the largest first; of many classes the ends alone."""
     counts = Counter(row.description.label for result in results for row in result.rows)
-    told = [f"{name} {counts[name]}" for name in sorted(sort_labels(counts), key=lambda name: -counts[name])]
+    told = [f"{printable(name)} {counts[name]}" for name in sorted(sort_labels(counts), key=lambda name: -counts[name])]
     if len(told) > _CLASSES_SHOWN:
         told = [*told[:3], f"... ({len(told) - 6} more, `python -m pipeline stats` has all)", *told[-3:]]
     return ", ".join(told) or "none"

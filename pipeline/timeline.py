@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.clips import clips_by_second
-from datamodules.decoding import Source, probe, read_frame_times
+from datamodules.decoding import TOO_LARGE, DecodeError, Source, probe, read_frame_times
 from pipeline.looking import Looking, VideoClips
 
+MAX_HOURS = 48  # of a timeline, which has an entry a second: of a time-lapse each frame would fill thousands
 _SECONDS_AT_ONCE = 16  # whose clips go through the network together
 
 ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
@@ -40,6 +41,12 @@ def score_seconds(
     """
     info = probe(source)
     times = read_frame_times(source) if info.variable_rate else None
+    if info.duration_s > MAX_HOURS * 3600:
+        raise DecodeError(
+            f"it lasts {info.duration_s / 3600:.0f} hours by its frames' times, and {MAX_HOURS} are the most for a "
+            "timeline: leave --timeline and --annotate out",
+            TOO_LARGE,
+        )
     numbers = clips_by_second(looking.shape, info.num_frames, info.fps, times)
     distinct, which = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
     with progress(len(distinct)) as count:

@@ -146,7 +146,7 @@ def open_data(
     if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.hparams["fold"] = trained.dataset["fold"]
     if same_classes:
-        _refuse_classes_unlike(trained, data.class_names, root)
+        _refuse_classes_unlike(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
     rows_of(data)
     return data
 
@@ -202,18 +202,24 @@ def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
     return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
 
 
-def _refuse_classes_unlike(trained: Trained, found: Sequence[str], root: Path) -> None:
-    """Like `refuse_other_classes`; of a dataset with some of the checkpoint's classes it says how to number them."""
+def _refuse_classes_unlike(trained: Trained, found: Sequence[str], root: Path, label_from: str | None) -> None:
+    """Like `refuse_other_classes`; of a dataset with some of the checkpoint's classes it says how to number them.
+
+    `label_from` is how others' tars were indexed, None for tars of ours.
+    """
     named = f"checkpoint {trained.name!r}"
     try:
         refuse_other_classes(trained.model.class_names, found, named, str(root))
     except ValueError as error:
         if not set(found) <= set(trained.model.class_names):
             raise
+        again = ""
+        if label_from is not None:
+            again = f" --label-from {shlex.quote(label_from)}, and the other options that it was indexed with"
         raise ValueError(
             f"{error}; number them as the checkpoint does, without packing again: python -m pipeline weights classes "
             f"{shlex.quote(str(trained.name))} > classes.txt && python -m pipeline index {shlex.quote(str(root))} "
-            "--classes classes.txt"
+            f"--classes classes.txt{again}"
         ) from None
 
 

@@ -4,6 +4,7 @@ import difflib
 import inspect
 import itertools
 import json
+import os
 import re
 import types
 import typing
@@ -11,6 +12,8 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from datamodules.plain_text import is_utf8
 
 _HOW_TO_TYPE = (
     "What the usage shows without an option may be given by its option, too. Options may have hyphens or underscores; "
@@ -120,6 +123,11 @@ def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: st
 
     options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
     options |= {"usage": usage_of(function, prog), "epilog": _HOW_TO_TYPE}
+    for word in words:
+        if not is_utf8(word):
+            raise ValueError(
+                f"{os.fsencode(word)!r} is not UTF-8; rename the file or folder, or name the folder above it"
+            )
     spelled = spell_out(function, words)
     _refuse_unknown_options(function, spelled, prog)
     return auto_cli(function, args=spelled, **options)

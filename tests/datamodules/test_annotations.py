@@ -319,7 +319,7 @@ class TestClassFolders:
         touch(tmp_path, "a/1.mp4")
         annotations = read_class_folders(tmp_path, "train")
         assert [record.key for record in annotations.records] == ["a_1"]
-        assert [(one.path, one.reason) for one in annotations.refused] == [("a/\\xff.mp4", "name")]
+        assert [(one.path, one.reason) for one in annotations.refused] == [("a/\udcff.mp4", "name")]
 
 
 class TestDispatch:

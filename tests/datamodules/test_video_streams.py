@@ -74,10 +74,18 @@ def test_names_are_no_protocols(name, tmp_path, monkeypatch):
 
 def test_a_playlist_opens_no_other_file(tmp_path):
     (tmp_path / "secret.ts").write_bytes(numbered_video("libx264", "mpegts", range(5)))
+    (tmp_path / "part.mp4").write_bytes(numbered_video("libx264", "mp4", range(5)))
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile part.mp4\nfile part.mp4\n")
+    for function in (probe, inspect, lambda path: transcode(path, EncodeProfile())):
+        with pytest.raises(DecodeError) as caught:
+            function(str(tmp_path / "list.mp4"))
+        assert caught.value.reason == UNREADABLE
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.ts\n#EXT-X-ENDLIST\n".encode()
-    with pytest.raises(DecodeError) as caught:
-        probe(playlist)
-    assert caught.value.reason == UNREADABLE
+    (tmp_path / "list.m3u8").write_bytes(playlist)
+    for source in (playlist, str(tmp_path / "list.m3u8")):
+        with pytest.raises(DecodeError) as caught:
+            probe(source)
+        assert caught.value.reason == UNREADABLE
 
 
 def stretched(aspect):

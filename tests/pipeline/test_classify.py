@@ -18,6 +18,7 @@ from pipeline.__main__ import main
 from pipeline.looking import look_like
 from pipeline.timeline import by_second, stretches
 from pipeline.trained import open_checkpoint
+from tests.datamodules.odd_files import numbered_video
 from tests.datamodules.test_video_streams import two_streams
 
 
@@ -202,3 +203,17 @@ def test_a_word_of_further_video_streams(motion_checkpoint, tmp_path, capsys):
     assert "of a file with 2 video streams, of which one was looked at" in capsys.readouterr().out
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])["other_streams"] == 1
+
+
+def test_a_time_lapse_of_weeks_has_no_timeline(motion_checkpoint, tmp_path, capsys):
+    """An entry a second would fill the memory; the other video has its timeline, without one both are classified."""
+    lapse = numbered_video("libx264", "mp4", range(30), times=[7_200_000 * i for i in range(30)])
+    (tmp_path / "lapse.mp4").write_bytes(lapse)
+    (tmp_path / "plain.mp4").write_bytes(numbered_video("libx264", "mp4", range(30)))
+    words = ["classify", str(tmp_path), "--checkpoint", str(motion_checkpoint), "--num-clips", "1", "--json"]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main([*words, "--timeline"]) == 2
+    outcomes = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert "58 hours by its frames' times, and 48 are the most" in outcomes[0]["error"]
+    assert len(outcomes[1]["timeline"]) == 2

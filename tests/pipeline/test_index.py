@@ -1,5 +1,6 @@
 """Indexing tars alone: ours come back as they were; others' get labels, groups and splits from where they have them."""
 
+import io
 import json
 import shutil
 import tarfile
@@ -21,6 +22,8 @@ from datamodules.shards import DatasetIndex
 from datamodules.tars import split_member_name
 from pipeline.__main__ import main
 from pipeline.index import index
+from tests.datamodules.odd_files import numbered_video
+from tests.datamodules.test_video_streams import two_streams
 from tests.pipeline.gray_videos import make_video
 
 
@@ -196,3 +199,21 @@ def test_a_sample_with_two_videos_is_left_out(tmp_path: Path) -> None:
     [refusal] = read_quarantine(tmp_path).values()
     assert (refusal.key, refusal.reason) == ("a", "two videos")
     assert "a.left.mp4 and a.right.mp4" in refusal.detail
+
+
+def test_a_word_of_further_streams_and_of_clocks_that_restart(tmp_path, capsys):
+    webm = {"deadline": "realtime", "cpu_used": 8}
+    files = {
+        "joined.webm": 2 * numbered_video("libvpx", "webm", range(10), **webm),
+        "two.mp4": two_streams("mp4", (range(10), (96, 72)), (range(10), (48, 32))),
+    }
+    with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
+        for name, data in files.items():
+            for member, content in ((name, data), (f"{Path(name).stem}.cls", b"run")):
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    assert main(["index", str(tmp_path), "--label-from", "cls"]) == 0
+    printed = capsys.readouterr().out
+    assert "clocks that restart or jump: 1 video (joined), 1 place" in printed
+    assert "further video streams: 1 video (two), 1 stream" in printed

@@ -128,3 +128,10 @@ def test_what_kind_a_value_must_be_is_said_in_words(
 ) -> None:
     assert main(["pack", "--out", "nowhere", option]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
+
+
+def test_a_word_that_is_not_utf8_is_named_with_its_bytes():
+    def example(videos: list[str]) -> None: ...
+
+    with pytest.raises(ValueError, match=r"b'caf\\xe9.mp4' is not UTF-8; rename the file"):
+        call_with_words(example, ["good.mp4", "caf\udce9.mp4"], "example")
