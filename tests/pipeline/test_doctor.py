@@ -265,9 +265,9 @@ def test_the_command(motion_dataset, tmp_path):
 
     well = doctor("--config", config, "--storage-path", "runs")
     assert well.returncode == 0, well.stdout + well.stderr
-    assert well.stdout.strip().splitlines()[-1] == "8 passed, 0 failed, 2 skipped"
+    assert well.stdout.strip().splitlines()[-1] == "9 passed, 0 failed, 2 skipped"
     (tmp_path / "file").write_text("")
     ill = doctor("--data", tmp_path / "absent", "--storage-path", "file")
     assert ill.returncode == 1
-    assert ill.stdout.strip().splitlines()[-1].startswith("5 passed, 2 failed")
+    assert ill.stdout.strip().splitlines()[-1].startswith("6 passed, 2 failed")
     assert "Traceback" not in ill.stdout + ill.stderr
