@@ -156,8 +156,12 @@ class _Clock(NamedTuple):
         )
 
     def numbered(self, count: int) -> FrameTable:
-        """A table of frames that have no times: evenly spaced at the header's rate."""
-        return FrameTable(list(range(count)), 1 / self.rate, self.rate, count / self.rate)
+        """A table of frames that have no times: evenly spaced at the header's rate, which no time confirms.
+
+        So a rate of less than one a second is not believed: a single frame would last for hours.
+        """
+        rate = max(self.rate, Fraction(1))
+        return FrameTable(list(range(count)), 1 / rate, rate, count / rate)
 
     def table(self, times: Sequence[int]) -> FrameTable:
         """A table of frames by their times, in `time_base` and in the order in which the frames are shown.

@@ -277,3 +277,12 @@ def test_a_constant_rate_needs_no_decoding(monkeypatch):
     for codec, container in (("libx264", "mp4"), ("libx264", "matroska"), ("mpeg4", "avi")):
         table = read_frame_table(numbered_video(codec, container, range(20), b_frames=2))
         assert (table.num_frames, table.variable_rate) == (20, False)
+
+
+def test_a_single_frame_does_not_last_for_hours():
+    """A header of one frame in six hours, and nothing beside it to tell: at 30 a second that were 648,000 frames."""
+    data = numbered_video("mpeg4", "mp4", range(1), times=[0])
+    place = data.index(b"stts") + 12
+    long = data[:place] + struct.pack(">I", 6 * 3600 * 1000 * 16) + data[place + 4 :]
+    assert probe(long).duration_s <= 1
+    assert transcode(long, EncodeProfile(fps=30)).info.num_frames <= 30
