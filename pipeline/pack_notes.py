@@ -28,7 +28,7 @@ class NoteCount(NamedTuple):
         return f"{_count(self.videos, 'video')} ({', '.join(self.keys)}{more})"
 
 
-# By what is told: the fields of SourceNotes, those of frames apart for variable and for constant rates.
+# Counts by the name of a field of SourceNotes; dropped and repeated frames are counted apart by kind of rate.
 Notes = dict[str, NoteCount]
 
 
