@@ -49,8 +49,8 @@ def sample_folder() -> Path:
 
 def is_packed(folder: Path, short_side: int, *smaller: int) -> bool:
     """Whether an earlier run packed it, at these sizes; ends where it did so with other settings than today's."""
-    from datamodules.encoding import EncodeProfile
-    from datamodules.manifest import ShardFormatError, read_manifest
+    from datamodules.dataset.manifest import ShardFormatError, read_manifest
+    from datamodules.encoding.transcoding import EncodeProfile
 
     if not (folder / "dataset.json").exists():
         return False
@@ -78,7 +78,7 @@ def lacks_gpu(device: str) -> bool:
 
 def lacks_bf16(device: str) -> bool:
     """Whether the processor is to compute and has no bf16 units, which is said: a row in bf16 would take minutes."""
-    from pipeline.precision import has_bf16_units
+    from pipeline.processes.precision import has_bf16_units
 
     if device != "cpu" or has_bf16_units() is not False:
         return False

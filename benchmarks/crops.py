@@ -18,12 +18,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
 from datamodules.batch import ClipBatch
-from datamodules.batch_requests import Request
-from datamodules.clip_reader import ClipReader, ReadFailure
-from datamodules.crops import cut_crops
-from datamodules.feed import PlannedLoader
-from datamodules.video import ShardedVideoDataModule
-from datamodules.worker_options import worker_options
+from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.loading.clip_reader import ClipReader, ReadFailure
+from datamodules.loading.planned_loader import PlannedLoader
+from datamodules.loading.worker_options import worker_options
+from datamodules.sampling.batch_sampler import Request
+from datamodules.transforms.three_crops import cut_crops
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,17 +28,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import is_packed, lacks_bf16, lacks_gpu, not_negative, positive, print_heading, sample_folder
 from benchmarks.turns import Spent, count, ratio, take_turns
-from datamodules.clips import ClipSampler, ClipShape
-from datamodules.decoding import decode_frames, resolve_decoder
-from datamodules.resize_and_crop import resize_short_side, spatial_crops
-from datamodules.shards import DatasetIndex
-from datamodules.synthetic import synthesize
-from lightning_modules import C3D, VideoClassifier, convolving
-from pipeline.evaluate import evaluate
-from pipeline.features import features, read_features
-from pipeline.inference import Precision
-from pipeline.pack import pack
-from pipeline.predictions import read_predictions
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.encoding.synthetic_dataset import synthesize
+from datamodules.sampling.clip_sampling import ClipSampler, ClipShape
+from datamodules.transforms.resize_and_crop import resize_short_side, spatial_crops
+from datamodules.video.decoding import decode_frames, resolve_decoder
+from lightning_modules import C3D, VideoClassifier
+from lightning_modules.layers import onednn_convolution
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.features.features import features, read_features
+from pipeline.inference.split_runner import Precision
+from pipeline.metrics.predictions import read_predictions
+from pipeline.packing.pack import pack
 
 SIZE, FRAMES, SPLIT = 112, 16, "val"
 NAIVE, NAIVE_WITH_OURS = "naive loop", "naive loop, our convolutions"
@@ -85,12 +86,12 @@ def prepare(folder: Path, width: int, sample: Path) -> tuple[Path, Path]:
 
 @contextlib.contextmanager
 def torchs_convolutions() -> Iterator[None]:
-    """Within it, networks convolve as torch does by itself, not as `lightning_modules.convolving` would."""
-    ours, convolving._HAS_AVX = convolving._HAS_AVX, False
+    """Within it, networks convolve as torch does by itself, not by `lightning_modules.layers.onednn_convolution`."""
+    ours, onednn_convolution._HAS_AVX = onednn_convolution._HAS_AVX, False
     try:
         yield
     finally:
-        convolving._HAS_AVX = ours
+        onednn_convolution._HAS_AVX = ours
 
 
 def naive(data: Path, checkpoint: Path, options: argparse.Namespace, layer: str | None) -> np.ndarray:

@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is ru
 from benchmarks.conditions import is_packed, lacks_gpu, not_negative, positive, print_heading
 from benchmarks.turns import count, spread
 from datamodules.batch import ClipBatch
-from datamodules.synthetic import synthesize
-from datamodules.video import ShardedVideoDataModule
-from lightning_modules.c3d import C3D
-from pipeline.bottleneck import Spent, tell_bottleneck
-from pipeline.pack import pack
+from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.encoding.synthetic_dataset import synthesize
+from lightning_modules.networks.c3d import C3D
+from pipeline.packing.pack import pack
+from pipeline.training.loader_bottleneck import Spent, tell_bottleneck
 
 
 def packed(folder: Path, a_class: int) -> Path:

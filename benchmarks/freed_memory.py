@@ -26,7 +26,7 @@ def steps(width: int, number: int, keep: bool, in_thread: bool) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from datamodules.freed_memory import keep_freed_memory
+    from datamodules.loading.malloc_tuning import keep_freed_memory
     from lightning_modules import C3D
 
     if keep and not keep_freed_memory():

@@ -27,11 +27,11 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import many, positive, print_heading
 from benchmarks.turns import count
-from datamodules.index_table import INDEX_NAME, INDEX_SCHEMA
-from datamodules.manifest import Manifest, ShardFile, SplitCounts, write_manifest
-from datamodules.mapped_index import MAPPED_PREFIX
-from datamodules.plan import TrainPlan
-from datamodules.shards import DatasetIndex
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.index_table import INDEX_NAME, INDEX_SCHEMA
+from datamodules.dataset.manifest import Manifest, ShardFile, SplitCounts, write_manifest
+from datamodules.dataset.mapped_index import MAPPED_PREFIX
+from datamodules.sampling.epoch_plan import TrainPlan
 
 IDENTITY = "0" * 64
 VIDEOS_PER_SHARD = 1000

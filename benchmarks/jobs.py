@@ -146,8 +146,8 @@ class Benchmark:
 
     def others_cpu_s(self) -> float:
         """Processor time so far of the cluster's processes, the job's driver too, without its train workers."""
-        from jobs.cluster import processes, psutil  # here: this file is a module of both runs too
-        from jobs.state import LocalCluster
+        from jobs.client.local_cluster import processes, psutil  # here: this file is a module of both runs too
+        from jobs.client.local_state import LocalCluster
 
         recorded = LocalCluster(**json.loads((self.folder / "state" / "cluster.json").read_text()))
         spent = 0.0

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import above_zero, not_negative, positive, print_heading
-from pipeline.feature_rows import FeatureRows
-from pipeline.linear_classifiers import Fitting, normalize_l2
+from pipeline.linear.classifiers import Fitting, normalize_l2
+from pipeline.linear.feature_blocks import FeatureRows
 
 
 def make_features(

@@ -36,9 +36,9 @@ from benchmarks.conditions import is_packed, lacks_gpu, positive, print_heading,
 from benchmarks.loader_peers import answer
 from benchmarks.peer_environment import clean_environment, installed, peer_python
 from benchmarks.turns import count, load, spread
-from datamodules.freed_memory import keep_freed_memory
-from datamodules.synthetic import synthesize
-from datamodules.video import ShardedVideoDataModule
+from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.encoding.synthetic_dataset import synthesize
+from datamodules.loading.malloc_tuning import keep_freed_memory
 
 PEERS = (
     ["torch==2.13.0", "numpy<2", "torchcodec==0.13.0"],

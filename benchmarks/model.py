@@ -28,8 +28,8 @@ from benchmarks.plain_networks import PlainC3D, PlainCNNLSTM, PlainI3D
 from benchmarks.turns import Spent, ratio, spend, take_turns
 from datamodules.batch import ClipBatch
 from lightning_modules import C3D, CNNLSTM, I3D, VideoClassifier
-from lightning_modules.execution import compile_network, use_channels_last
-from lightning_modules.norm_folding import fold_batch_norms
+from lightning_modules.layers.batch_norm_folding import fold_batch_norms
+from lightning_modules.layers.execution_options import compile_network, use_channels_last
 
 CLASSES = 400
 PLAIN, OURS, BF16 = "plain float32", "ours, float32", "ours, bf16-mixed"

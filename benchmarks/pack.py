@@ -24,10 +24,10 @@ import av
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import Spent, count, ratio, take_turns
-from datamodules.encoding import EncodeProfile, target_size, transcode
-from datamodules.probing import probe
-from datamodules.synthetic import synthesize
-from pipeline.pack import pack
+from datamodules.encoding.synthetic_dataset import synthesize
+from datamodules.encoding.transcoding import EncodeProfile, target_size, transcode
+from datamodules.video.probing import probe
+from pipeline.packing.pack import pack
 
 FFMPEG, TRANSCODE, VERB = "ffmpeg", "transcode", "pack, 1 process"
 

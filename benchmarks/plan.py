@@ -24,9 +24,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import many, positive, print_heading
 from benchmarks.index import VIDEOS_PER_SHARD, make, memory_mb
-from datamodules.batch_requests import EvaluationRequests
-from datamodules.plan import Shuffle, TrainPlan
-from datamodules.shards import DatasetIndex
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.sampling.batch_sampler import EvaluationRequests
+from datamodules.sampling.epoch_plan import Shuffle, TrainPlan
 
 SHARES = (0.0, 0.1, 0.5, 0.9, 0.999)
 BATCH = 8

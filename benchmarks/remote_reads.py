@@ -21,11 +21,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import from_zero, positive, print_heading
-from datamodules import read_ahead
-from datamodules.plan import TrainPlan
-from datamodules.read_ahead import Place, ReadAhead
-from datamodules.remote_shards import RemoteShards
-from tests.datamodules.flaky_server import FlakyServer
+from datamodules.sampling.epoch_plan import TrainPlan
+from datamodules.storage import prefetch
+from datamodules.storage.prefetch import Place, ReadAhead
+from datamodules.storage.remote_files import RemoteShards
+from tests.datamodules.storage.flaky_server import FlakyServer
 
 SHARDS, VIDEOS_PER_SHARD, HEADERS = 32, 64, 1024  # HEADERS: bytes of tar between two videos
 BATCH = 8
@@ -60,7 +60,7 @@ def serve(folder: Path, latency_s: float, address: Any) -> None:
 
 def read(url: str, batches: list[list[Place]], reads: int, gap: int, decode_s: float) -> tuple[float, int]:
     """Seconds to read the batches, and the GETs that took; `reads` 0 is one by one, as asked for."""
-    read_ahead.MAX_GAP_BYTES = gap
+    prefetch.MAX_GAP_BYTES = gap
     files = RemoteShards(url)
     gets = 0
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, default=3)
     chosen = parser.parse_args()
     print_heading("numpy")
-    usual_gap = read_ahead.MAX_GAP_BYTES
+    usual_gap = prefetch.MAX_GAP_BYTES
     settings = {
         "one by one": (0, -1),
         "1 thread": (1, -1),

@@ -26,8 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import count, load, ratio, take_turns
-from datamodules.encoding import EncodeProfile, transcode
-from datamodules.synthetic import synthesize
+from datamodules.encoding.synthetic_dataset import synthesize
+from datamodules.encoding.transcoding import EncodeProfile, transcode
 
 CLIPS = {"64 frames of short side 256": (64, 256), "16 frames of short side 128": (16, 128)}
 SETTINGS: dict[str, dict[str, Any]] = {

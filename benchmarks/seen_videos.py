@@ -15,8 +15,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import many, print_heading
 from benchmarks.index import make
-from datamodules.seen_videos import SeenVideos
-from datamodules.shards import DatasetIndex
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.leakage.training_fingerprint import SeenVideos
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
-from datamodules.frame_hashes import HASHES_PER_SECOND, mirror_hashes
-from datamodules.split_guard import GuardedVideo, find_leaks
+from datamodules.leakage.perceptual_hash import HASHES_PER_SECOND, mirror_hashes
+from datamodules.leakage.split_leakage import GuardedVideo, find_leaks
 
 FRAMES, SCENES = 80, 5
 OVERLAP = 24  # frames

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from datamodules.batch_memory import Loan
+from datamodules.loading.shared_memory import Loan
 
 
 class Window(NamedTuple):
@@ -55,7 +55,7 @@ class ClipBatch(NamedTuple):
         num_skipped: videos planned for this batch that could not be decoded and are missing from it, in training and in
             tests that allow it.
         pixel_format: `rgb`; or `i420`, planar YUV 4:2:0 at half the bytes, where `clips` is uint8 (N, T, 3h, 2w) as
-            `datamodules.planar` tells, and nothing but `datamodules.planar.to_rgb` can read it.
+            `datamodules.transforms.yuv420` tells, and nothing but `datamodules.transforms.yuv420.to_rgb` can read it.
         frame_numbers: int64 (N, T), which frames of its video each clip has, from 0.
         windows: N, which part of the frames each clip shows.
         seeds: N keys of the augmentation on the device, each of (seed, epoch, sample, view); None in evaluation, which
@@ -66,9 +66,11 @@ class ClipBatch(NamedTuple):
         num_quarantined: videos planned for this batch that are quarantined and missing from it (training only).
         load_seconds: what reading, decoding and cutting this batch took where it was done.
         crops_to_cut: crops that each clip still holds; above 1, `clips` is wider than high, clips are padded on the
-            right, those of upright videos lie on their side, and nothing but `datamodules.crops.cut_crops` can read it.
-        colors: int32 (N, 6), what each clip is converted to RGB with (`datamodules.planar.color_factors`); None in RGB.
-        loan: of the memory of `clips`, from a worker to its loader, which takes it off; None everywhere else.
+            right, those of upright videos lie on their side, and nothing but
+            `datamodules.transforms.three_crops.cut_crops` can read it.
+        colors: int32 (N, 6), what each clip is converted to RGB with (`datamodules.transforms.yuv420.color_factors`);
+            None in RGB. loan: of the memory of `clips`, from a worker to its loader, which takes it off; None
+            everywhere else.
 
     What the program itself looks at, `windows` and `seeds`, are lists and stay on the host: asking the device for a
     tensor's values would wait for all that it has to do.

@@ -18,9 +18,9 @@ from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
 
-from jobs.command_line import in_plain_words, make_parser, parse
-from jobs.spec import JobSpec
-from pipeline.terminal import say, show_all_characters
+from jobs.cli import in_plain_words, make_parser, parse
+from jobs.spec.job_spec import JobSpec
+from pipeline.cli.terminal import say, show_all_characters
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _submit(options: Namespace, command: list[str]) -> int:
-    from jobs.finished import FinishedError
+    from jobs.storage.finished_run import FinishedError
 
     try:
         return _submit_unfinished(options, command)
@@ -64,11 +64,11 @@ def _submit(options: Namespace, command: list[str]) -> int:
 
 
 def _submit_unfinished(options: Namespace, command: list[str]) -> int:
-    from jobs.submit import prepare, submit
+    from jobs.submission.submit import prepare, submit
 
     spec = JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})
     if options.dry_run:
-        from jobs.dry_run import describe_job
+        from jobs.submission.dry_run import describe_job
 
         with prepare(spec, command, read=not options.no_check, check=options.check) as (job, staged):
             print("\n".join(describe_job(job, staged)))
@@ -79,7 +79,7 @@ def _submit_unfinished(options: Namespace, command: list[str]) -> int:
 
 def _follow(client: Any, job_id: str, lines: Sequence[str], wait: bool) -> int:
     """Say that a job was submitted; follow it, or say how to."""
-    from jobs.follow import follow
+    from jobs.client.job_log import follow
 
     try:
         print("\n".join(lines), flush=True)
@@ -94,7 +94,7 @@ def _follow(client: Any, job_id: str, lines: Sequence[str], wait: bool) -> int:
 
 
 def _resume(options: Namespace, command: list[str]) -> int:
-    from jobs.resume import resume
+    from jobs.submission.resume import resume
 
     resumed = resume(options.id, storage_path=options.storage_path, address=options.address)
     if resumed.job_id is None:
@@ -104,7 +104,7 @@ def _resume(options: Namespace, command: list[str]) -> int:
 
 
 def _list(options: Namespace, command: list[str]) -> int:
-    from jobs.client import connect, list_jobs
+    from jobs.client.job_server import connect, list_jobs
 
     client, address = connect(options.address)
     found = list_jobs(client)
@@ -120,8 +120,8 @@ def _list(options: Namespace, command: list[str]) -> int:
 
 
 def _status(options: Namespace, command: list[str]) -> int:
-    from jobs.client import connect, find_job, last_words
-    from jobs.progress import how_far
+    from jobs.client.job_server import connect, find_job, last_words
+    from jobs.client.run_status import how_far
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
@@ -145,8 +145,8 @@ def _status(options: Namespace, command: list[str]) -> int:
 
 
 def _logs(options: Namespace, command: list[str]) -> int:
-    from jobs.client import connect, find_job
-    from jobs.follow import follow
+    from jobs.client.job_log import follow
+    from jobs.client.job_server import connect, find_job
 
     client, _ = connect(options.address)
     job_id = str(find_job(client, options.id).submission_id)
@@ -157,8 +157,8 @@ def _logs(options: Namespace, command: list[str]) -> int:
 
 
 def _stop(options: Namespace, command: list[str]) -> int:
-    from jobs.client import connect, find_job, stop
-    from jobs.results import go_on_lines
+    from jobs.client.job_server import connect, find_job, stop
+    from jobs.storage.run_folder import go_on_lines
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
@@ -173,7 +173,7 @@ def _stop(options: Namespace, command: list[str]) -> int:
 
 
 def _up(options: Namespace, command: list[str]) -> int:
-    from jobs.cluster import check_resources, up
+    from jobs.client.local_cluster import check_resources, up
 
     ports = (options.port, options.ray_port)
     cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus, host=options.host, ports=ports)
@@ -185,7 +185,7 @@ def _up(options: Namespace, command: list[str]) -> int:
 
 
 def _down(options: Namespace, command: list[str]) -> int:
-    from jobs.cluster import down
+    from jobs.client.local_cluster import down
 
     stopped = down()
     print(f"stopped the cluster at {stopped.address}" if stopped else "no cluster was started here")

@@ -1,8 +1,8 @@
 """The job itself, on the cluster: `python -m jobs.driver JOB_FILE -- ARGS`, started by Ray's job server.
 
-`fit`, `validate`, `test` and `predict` run on all train workers under Ray Train (`jobs.attempts`). `evaluate` and
-`features` share the videos out over all workers (`jobs.ranks`). `pack` is mapped over tasks, a shard each
-(`jobs.pack`). Every other verb runs once, as a task.
+`fit`, `validate`, `test` and `predict` run on all train workers under Ray Train (`jobs.training.attempts`). `evaluate`
+and `features` share the videos out over all workers (`jobs.verbs.evaluate`). `pack` is mapped over tasks, a shard each
+(`jobs.verbs.pack`). Every other verb runs once, as a task.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import ray
 
-from jobs.attempts import is_local_cluster, loopback_variables, train
-from jobs.finished import FinishedError
-from jobs.ranks import RANKED_VERBS, run_on_ranks
-from jobs.spec import JOB_FILE, Job, JobSpec
-from jobs.submission import Submission
-from jobs.worker import run_verb, upload_root
-from pipeline.__main__ import LIGHTNING_VERBS
-from pipeline.words import explain
+from jobs.spec.job_spec import JOB_FILE, Job, JobSpec
+from jobs.storage.finished_run import FinishedError
+from jobs.storage.job_record import Submission
+from jobs.training.attempts import is_local_cluster, loopback_variables, train
+from jobs.training.worker import run_verb, upload_root
+from jobs.verbs.evaluate import run_on_ranks
+from pipeline.cli.arguments import explain
+from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
 
 LOG_DELAY_S = 0.5  # what the workers printed last is on its way here
 
@@ -74,7 +74,7 @@ def _record(job: Job, job_file: Path) -> Submission | None:
 def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     """Run a verb in its way; returns the exit status and the last lines of the log."""
     if job.check or args[0] == "doctor":
-        from jobs.check_nodes import check_nodes  # here: it imports what reads videos
+        from jobs.verbs.doctor import check_nodes  # here: it imports what reads videos
 
         _wait_for_room(job.spec, 1 if args[0] in ("doctor", "pack") else job.spec.fewest_workers)
         status, last_lines = check_nodes(job, args, loopback_variables())
@@ -84,7 +84,7 @@ def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         _wait_for_room(job.spec, job.spec.fewest_workers)
         return train(job, args)
     if args[0] == "pack":
-        from jobs.pack import pack_on_cluster  # here: no other job has a use for what it imports
+        from jobs.verbs.pack import pack_on_cluster  # here: no other job has a use for what it imports
 
         _wait_for_room(dataclasses.replace(job.spec, cpus_per_worker=1, gpus_per_worker=0), 1)
         return pack_on_cluster(job, args)

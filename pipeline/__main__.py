@@ -5,46 +5,16 @@ input ends with one line and exit status 2; set PIPELINE_DEBUG=1 to see where it
 """
 
 import difflib
-import importlib
 import os
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from datamodules.freed_memory import keep_freed_memory
-from pipeline.ending import exit_status, is_told_by_another, last_words
-from pipeline.terminal import say, show_all_characters
-from pipeline.words import call_with_words, explain
-
-LIGHTNING_VERBS = {
-    "fit": "train a model from a YAML config",
-    "validate": "run a checkpoint on the validation split",
-    "test": "run a checkpoint on the test split",
-    "predict": "run a checkpoint and keep what it says of every video",
-}
-CONFIG_VERBS = {
-    "show": "write a page of clips exactly as training, test and export see them",
-    "doctor": "test whether this machine is ready for a run: versions, decoder, data, disk, GPU, one real step",
-}
-VERBS = {
-    "synthesize": "make a Kinetics-style dataset of real video files whose class is their motion",
-    "pack": "turn annotations and videos into WebDataset shards with an index",
-    "plan": "show who reads what in an epoch, on any number of ranks",
-    "evaluate": "score checkpoints on a held-out split, several views a video, and report",
-    "compare": "say whether one result is better than another on the same videos, and where",
-    "fuse": "average the scores of several results, such as two streams, and judge the whole",
-    "features": "export a named layer's features of every video",
-    "classify": "say what is done in video files, with a checkpoint or published weights",
-    "describe": "say in a sentence what is to be seen in video files",
-    "weights": "list, get and convert published checkpoints",
-    "linear": "train a linear classifier on exported features and test it",
-    "verify": "check a packed dataset: shards, index and manifest; with --full every frame",
-    "index": "rebuild index and manifest from shards alone, ours or others'",
-    "quarantine": "leave videos of a packed dataset out of training and evaluation",
-    "stats": "show the class balance, durations, rates and sizes of a dataset",
-    "summarize": "print several reports side by side",
-}
+from datamodules.loading.malloc_tuning import keep_freed_memory
+from pipeline.cli.arguments import call_with_words, explain
+from pipeline.cli.errors import exit_status, is_told_by_another, last_words
+from pipeline.cli.terminal import say, show_all_characters
+from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS, load_verb
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -70,11 +40,11 @@ def main(args: Sequence[str] | None = None) -> int:
     show_all_characters()
     try:
         if verb in LIGHTNING_VERBS:
-            _verb("training", "main")(words, for_a_person=True)
+            load_verb(verb)(words, for_a_person=True)
         elif verb in CONFIG_VERBS:
-            return int(_verb(verb, "main")(words[1:]) or 0)
+            return int(load_verb(verb)(words[1:]) or 0)
         else:
-            _run(verb, words[1:])
+            call_with_words(load_verb(verb), words[1:], f"python -m pipeline {verb}")
     except (ArgumentError, ValueError, OSError, ImportError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
@@ -85,15 +55,6 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         return exit_status(stop) if is_told_by_another(stop) else _complain(told, exit_status(stop))
     return 0
-
-
-def _run(verb: str, words: list[str]) -> None:
-    call_with_words(_verb(verb, verb), words, f"python -m pipeline {verb}")
-
-
-def _verb(module: str, function: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = getattr(importlib.import_module(f"pipeline.{module}"), function)
-    return found
 
 
 def _usage() -> str:

@@ -47,8 +47,8 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Made once a session by the verbs that a person uses. Read-only.
     """
-    from pipeline.pack import pack
-    from pipeline.synthesize import synthesize
+    from pipeline.dataset_tools.synthesize import synthesize
+    from pipeline.packing.pack import pack
 
     folder = tmp_path_factory.mktemp("motion")
     synthesize(folder / "videos", train=5, val=1, test=2, num_frames=24, width=64, height=48, processes=1)
@@ -60,7 +60,7 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def packed_anew(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The videos of the motion dataset packed smaller, in other shards, under another name. Read-only."""
-    from pipeline.pack import pack
+    from pipeline.packing.pack import pack
 
     folder, videos = tmp_path_factory.mktemp("anew"), motion_dataset.parent / "videos"
     lists = [videos / f"{split}.csv" for split in ("train", "val", "test")]
@@ -71,6 +71,6 @@ def packed_anew(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def i3d_weights() -> Path:
     """The file of the published I3D: from the user's cache, else got with pip."""
-    from lightning_modules.fetching import fetch, find_published
+    from lightning_modules.weights.download import fetch, find_published
 
     return fetch(find_published("i3d-kinetics400-rgb"))

@@ -14,7 +14,7 @@ import torch
 from benchmarks.conditions import above_zero, is_packed, not_negative, positive, share
 from benchmarks.evaluate import Way, naive, ours, prepare
 from benchmarks.turns import Spent, count, ratio
-from datamodules.synthetic import synthesize
+from datamodules.encoding.synthetic_dataset import synthesize
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

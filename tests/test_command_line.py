@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from pipeline.__main__ import VERBS, main
+from pipeline.__main__ import main
+from pipeline.cli.verbs import VERBS
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

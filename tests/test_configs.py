@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from lightning_modules import VideoClassifier
-from pipeline.training import build
+from pipeline.training.lightning_cli import build
 from tests.conftest import REPOSITORY
 
 CONFIGS = sorted((REPOSITORY / "pipeline" / "configs").glob("*.yaml"))

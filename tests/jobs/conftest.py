@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import cluster, state
+from jobs.client import local_cluster, local_state
 from tests.jobs.own_module import write_project
 from tests.pipeline.gray_videos import write_originals
 
@@ -70,21 +70,21 @@ def run_jobs(folder: Path) -> Iterator[Run]:
     yield run
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
-        recorded = state.read_cluster()
-        cluster.down()
+        recorded = local_state.read_cluster()
+        local_cluster.down()
     if recorded is not None:
-        assert not cluster.processes(recorded)
+        assert not local_cluster.processes(recorded)
 
 
 @pytest.fixture(scope="module")
-def local(folder: Path, run_jobs: Run) -> state.LocalCluster:
+def local(folder: Path, run_jobs: Run) -> local_state.LocalCluster:
     """A cluster that `up` started."""
     write_project(folder)
     finished = run_jobs("up", "--num_cpus", "2")
     assert finished.returncode == 0, finished.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
-        recorded = state.read_cluster()
+        recorded = local_state.read_cluster()
     assert recorded is not None
     assert recorded.address in finished.stdout
     return recorded

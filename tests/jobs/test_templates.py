@@ -13,7 +13,7 @@ import ray.autoscaler
 import yaml
 from jsonschema import Draft7Validator
 
-from jobs.command_line import make_parser, parse
+from jobs.cli import make_parser, parse
 from tests.conftest import REPOSITORY
 
 TEMPLATES = REPOSITORY / "jobs" / "templates"

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from jobs.spec import JobSpec
-from jobs.submit import environment
+from jobs.spec.job_spec import JobSpec
+from jobs.submission.submit import environment
 from tests.jobs.conftest import REPOSITORY
 from tests.pipeline.gray_videos import wait_for
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import training
-from pipeline.pack import pack
+from pipeline.packing.pack import pack
+from pipeline.training import lightning_cli
 from tests.pipeline.gray_videos import NUM_VIDEOS, write_originals
 
 
@@ -59,6 +59,6 @@ def fit(dataset: Path, folder: Path, *more: str) -> Path:
         "--trainer.max_epochs=1",
     ]
     words += [f"--trainer.default_root_dir={folder}", *(f"--trainer.{setting}" for setting in quiet), *more]
-    training.main(["fit", *words])
+    lightning_cli.main(["fit", *words])
     [checkpoint] = folder.rglob("step-*.ckpt")
     return checkpoint

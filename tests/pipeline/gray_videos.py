@@ -12,9 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from datamodules.encoding import encode_frames
-from datamodules.quarantine import read_quarantine
-from datamodules.shards import DatasetIndex
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.quarantine import read_quarantine
+from datamodules.encoding.transcoding import encode_frames
 
 NUM_VIDEOS = 12
 

@@ -16,21 +16,21 @@ import numpy as np
 import pytest
 from webdataset import WebDataset
 
-from datamodules.feed import _how_to_leave_out
-from datamodules.index_table import identity_of
-from datamodules.manifest import read_manifest
-from datamodules.plain_text import printable, read_cell
-from datamodules.quarantine import QUARANTINE_NAME, Refusal, read_quarantine, write_quarantine
-from datamodules.shards import DatasetIndex
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.index_table import identity_of
+from datamodules.dataset.manifest import read_manifest
+from datamodules.dataset.quarantine import QUARANTINE_NAME, Refusal, read_quarantine, write_quarantine
+from datamodules.loading.planned_loader import _how_to_leave_out
+from datamodules.storage.plain_text import printable, read_cell
 from pipeline.__main__ import main
-from pipeline.compare import compare_judged, print_comparison
-from pipeline.judged import read_judged
-from pipeline.report import write_results
-from pipeline.show_page import ShownStage, ShownVideo, draw_page
-from pipeline.stats_drawing import draw
-from pipeline.text_table import TextTable, print_table
+from pipeline.cli.text_table import TextTable, print_table
+from pipeline.dataset_tools.show_page import ShownStage, ShownVideo, draw_page
+from pipeline.dataset_tools.stats_chart import draw
+from pipeline.evaluation.compare import compare_judged, print_comparison
+from pipeline.metrics.scored_videos import read_judged
+from pipeline.report.write_results import write_results
 from tests.pipeline.gray_videos import make_video
-from tests.pipeline.judging import made
+from tests.pipeline.metrics.made_results import made
 
 LABELS = [
     "Putting [something] onto [something]",

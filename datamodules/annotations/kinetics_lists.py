@@ -1,0 +1,144 @@
+"""The official Kinetics CSV files to `VideoRecord`s; their clips are found under the names of several downloaders."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from datamodules.annotations.columns import KINETICS_COLUMNS
+from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list
+from datamodules.annotations.skipped_files import count_of, name_some
+from datamodules.annotations.tables import Row, read_table, refuse_repeats, split_name
+from datamodules.annotations.video_files import existing_folder, join
+from datamodules.annotations.video_lookup import VideosByName, Wanted
+from datamodules.storage.plain_text import describe_trimmed
+
+_TIMED_NAME = re.compile(r"(?:v_)?([\w-]+?)[_-](\d+(?:\.\d+)?)[_-](\d+(?:\.\d+)?)", re.ASCII)
+
+
+class _Clip(NamedTuple):
+    row: Row
+    youtube_id: str
+    start: int
+    end: int
+    label: str
+    split: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.youtube_id}_{self.start:06d}_{self.end:06d}"
+
+
+def read_kinetics_csv(
+    csv_paths: PathLike | Sequence[PathLike], videos_root: PathLike, split: str | None = None
+) -> Annotations:
+    """Read official Kinetics lists: label, youtube_id, time_start, time_end, split and, at will, is_cc.
+
+    A video is the file {youtube_id}_{time_start:06d}_{time_end:06d} with any suffix, in the videos' folder or up to two
+    folders deeper ({class}/, {split}/{class}/). Where there are several, a folder named after the class wins (blanks
+    may be underscores), then the split's. Without one, a file with the same times written otherwise is taken
+    ({youtube_id}_7_17, {youtube_id}_7.0_17.0), or {youtube_id} where the list has one clip of that source. A clip
+    without a file gets the path {class}/{name}.mp4. The youtube id is the group; the times are those of the list, which
+    for files that are cut already are not times in the file.
+
+    Args:
+        csv_paths: one list, or several, such as train and validation.
+        videos_root: folder of the videos.
+        split: of all videos; None: as the column says ("validate" and "validation" are read as "val").
+
+    Raises:
+        AnnotationError: a file or folder is missing, a column is missing, a value is malformed, a clip is listed twice,
+            or nothing is listed.
+    """
+    split = None if split is None else split_name(split)
+    required = ("label", "youtube_id", "time_start", "time_end", *(("split",) if split is None else ()))
+    tables = [read_table(Path(path), KINETICS_COLUMNS, required) for path in as_list(csv_paths)]
+    root = existing_folder(videos_root)
+    clips = [_read_clip(row, split) for table in tables for row in table.rows]
+    refuse_repeats([clip.key for clip in clips], [clip.row for clip in clips], "clip")
+    files = VideosByName(root)
+    found = files.find([Wanted(clip.key, clip.label, clip.split) for clip in clips])
+    notes = _find_otherwise(clips, found, files)
+    records = [
+        VideoRecord(
+            join(root, path or f"{clip.label}/{clip.key}.mp4"),
+            clip.key,
+            clip.label,
+            clip.split,
+            clip.youtube_id,
+            float(clip.start),
+            float(clip.end),
+        )
+        for clip, path in zip(clips, found, strict=True)
+    ]
+    trimmed = describe_trimmed(row.values["label"] for table in tables for row in table.rows)
+    told = [*(table.note for table in tables), trimmed, *notes, *files.notes()]
+    return Annotations(records, notes=tuple(note for note in told if note))
+
+
+def _read_clip(row: Row, split: str | None) -> _Clip:
+    youtube_id, start, end = row.text("youtube_id"), row.seconds("time_start"), row.seconds("time_end")
+    if re.fullmatch(r"[\w-]+", youtube_id, re.ASCII) is None:
+        raise row.error("youtube_id", "must consist of letters, digits, - and _")
+    for column, value in (("time_start", start), ("time_end", end)):
+        if not value.is_integer():
+            raise row.error(column, "must be whole seconds, as in the official lists")
+    if end <= start:
+        raise row.error("time_end", f"must be after time_start={row.values['time_start']}")
+    name = row.split() if split is None else split
+    return _Clip(row, youtube_id, int(start), int(end), row.text("label"), name)
+
+
+def _find_otherwise(clips: Sequence[_Clip], found: list[str | None], files: VideosByName) -> list[str]:
+    """Fill in what has no file of the official name, and say by which names it was found, or could not be."""
+    missing = [number for number, path in enumerate(found) if path is None]
+    if not missing:
+        return []
+    stems = set(files.stems)
+    timed: defaultdict[tuple[str, float, float], list[str]] = defaultdict(list)
+    of_source: dict[str, str] = {}
+    for stem in sorted(stems):
+        match = _TIMED_NAME.fullmatch(stem)
+        if match is not None:
+            timed[match[1], float(match[2]), float(match[3])].append(stem)
+            of_source[match[1]] = stem
+    sources = Counter(clip.youtube_id for clip in clips)
+    names: dict[int, str] = {}
+    ambiguous = []
+    for number in missing:
+        clip = clips[number]
+        same_times = timed.get((clip.youtube_id, clip.start, clip.end), [])
+        whole = next((stem for stem in (clip.youtube_id, f"v_{clip.youtube_id}") if stem in stems), "")
+        other = whole or of_source.get(clip.youtube_id, "")
+        if len(same_times) == 1:
+            names[number] = same_times[0]
+        elif whole and sources[clip.youtube_id] == 1:
+            names[number] = whole
+        elif other:
+            ambiguous.append((clip.key, other))
+    wanted = [Wanted(name, clips[number].label, clips[number].split) for number, name in names.items()]
+    for number, path in zip(names, files.find(wanted), strict=True):
+        found[number] = path
+    return [*_in_words(names, clips), *_hint(ambiguous)]
+
+
+def _in_words(names: dict[int, str], clips: Sequence[_Clip]) -> list[str]:
+    if not names:
+        return []
+    number, name = next(iter(names.items()))
+    return [
+        f"{count_of(len(names), 'clip')} found under other names than the official lists' "
+        f"{{youtube_id}}_{{time_start:06d}}_{{time_end:06d}}, such as {name_some([name])} for {clips[number].key}; "
+        "what is longer than its clip is cut to the times of the list"
+    ]
+
+
+def _hint(ambiguous: Sequence[tuple[str, str]]) -> list[str]:
+    if not ambiguous:
+        return []
+    key, stem = ambiguous[0]
+    return [
+        f"{count_of(len(ambiguous), 'clip')} not found while files of the same youtube id are there: {key} is not, "
+        f"{name_some([stem])} is; call each {{youtube_id}}_{{time_start:06d}}_{{time_end:06d}}"
+    ]

@@ -1,0 +1,226 @@
+"""Lists of labelled videos, as they are published or as people keep them, to `VideoRecord`s in the order of the list.
+
+A plain CSV or Parquet file with the columns path, label, and optionally group, split or fold, and caption is read here;
+the official Kinetics CSV files in `datamodules.annotations.kinetics_lists`, the text files of UCF101, HMDB51 and
+mmaction2 in `datamodules.annotations.official_lists`, folders named after classes in
+`datamodules.annotations.class_folders`. Whether the videos exist is not asked, except where the folders are the list,
+or a name does not end as a video's does: pack opens each file anyway, and reports those that are absent.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from datamodules.annotations.class_folders import read_class_folders
+from datamodules.annotations.columns import KINETICS_COLUMNS, PLAIN_COLUMNS, has_columns
+from datamodules.annotations.kinetics_lists import read_kinetics_csv
+from datamodules.annotations.official_lists import detect_official, read_hmdb51, read_mmaction, read_ucf101
+from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, group_of
+from datamodules.annotations.skipped_files import count_of, name_some
+from datamodules.annotations.tables import (
+    EMPTY,
+    AnnotationError,
+    Row,
+    read_header,
+    read_table,
+    refuse_repeats,
+    split_name,
+)
+from datamodules.annotations.video_files import (
+    VIDEO_SUFFIXES,
+    existing_folder,
+    from_windows,
+    has_video_suffix,
+    join,
+    make_keys,
+)
+from datamodules.annotations.video_lookup import VideosByName, Wanted
+from datamodules.dataset.quarantine import ADDRESS, Refusal
+from datamodules.storage.plain_text import describe_trimmed
+
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "AnnotationError",
+    "AnnotationFormat",
+    "Annotations",
+    "VideoRecord",
+    "read_annotations",
+    "read_class_folders",
+    "read_csv",
+    "read_hmdb51",
+    "read_kinetics_csv",
+    "read_mmaction",
+    "read_ucf101",
+]
+
+AnnotationFormat = Literal["auto", "kinetics", "ucf101", "hmdb51", "mmaction", "folders", "csv"]
+
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_TIMES = ("time_start", "time_end")
+_MMACTION_LINE = re.compile(r"(.+) \d+")
+
+
+def read_annotations(
+    format: AnnotationFormat,
+    annotations: PathLike | Sequence[PathLike] | None = None,
+    videos: PathLike | None = None,
+    split: str | None = None,
+    classes: PathLike | None = None,
+) -> Annotations:
+    """Read a list of videos in any of the forms.
+
+    Args:
+        format: `kinetics`, `ucf101`, `hmdb51`, `mmaction`, `folders`, `csv`, or `auto`: `folders` without a list, else
+            by the first list's columns or name.
+        annotations: file or files, for `ucf101` and `hmdb51` also their folder; for `folders` None.
+        videos: folder that holds the videos; None: the folder of the (first) list.
+        split: of all videos, in place of what the list says.
+        classes: label map of `mmaction`: a class name a line; the other forms do not read it.
+
+    Raises:
+        AnnotationError: as the readers, or the arguments do not fit the format.
+    """
+    lists = [] if annotations is None else as_list(annotations)
+    if format == "auto":
+        format = _detect(Path(lists[0])) if lists else "folders"
+    if format == "folders":
+        if lists and videos is not None:
+            raise AnnotationError(f"annotations={_shown(lists)}: folders are their own list; leave annotations out")
+        if not lists and videos is None:
+            raise AnnotationError("annotations and videos are both missing: name a list, a folder of videos, or both")
+        return read_class_folders(videos if videos is not None else lists[0], split)
+    if format not in get_args(AnnotationFormat):
+        raise AnnotationError(f"format={format!r}: must be {', '.join(get_args(AnnotationFormat))}")
+    if not lists:
+        raise AnnotationError(f"annotations is missing: format {format} needs the list's file")
+    first = Path(lists[0])
+    root = (first if first.is_dir() else first.parent) if videos is None else videos
+    if format == "kinetics":
+        return read_kinetics_csv(lists, root, split)
+    if format == "mmaction":
+        return read_mmaction(lists, root, split, classes)
+    if format in ("ucf101", "hmdb51"):
+        if split is not None:
+            raise AnnotationError(f"split={split!r}: the folds of {format} say each video's split; leave split out")
+        return (read_ucf101 if format == "ucf101" else read_hmdb51)(lists, root)
+    if len(lists) > 1:
+        raise AnnotationError(f"annotations={_shown(lists)}: format csv takes one file; join them into one")
+    return read_csv(lists[0], root, split)
+
+
+def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None) -> Annotations:
+    """Read a plain list, CSV or Parquet: path, label, and optionally group, and split or fold.
+
+    The columns may have other names (`annotation_columns.PLAIN_COLUMNS`); those that are not known are not read, and
+    named in `notes`. With folds, a video is `test` in the fold that it names and `train` in all others. Without a group
+    each video is its own. Keys are made of the paths: fight/fi001.mp4 is fight_fi001. A path without a suffix, of which
+    there is no such file, names the video of that name in the folder or up to two folders deeper. A column caption
+    tells what is to be seen: a sentence, several as a JSON list of strings (in Parquet also a column of lists), or
+    nothing.
+
+    Args:
+        csv_path: the list; one that ends in .parquet is read as such, its rows numbered from 1 as lines.
+        videos_root: folder that the paths start from; None: the folder of the list.
+        split: of all videos, for a list without folds; None: as the column says.
+
+    Raises:
+        AnnotationError: a file or folder is missing, a column is missing or ambiguous, a value is empty, a path is
+            listed twice, or nothing is listed.
+    """
+    split = None if split is None else split_name(split)
+    file = Path(csv_path)
+    rows, note = read_table(file, PLAIN_COLUMNS, ("path", "label"))
+    columns = rows[0].values.keys()
+    if "fold" in columns and ("split" in columns or split is not None):
+        raise AnnotationError(f"{file}: has a column fold besides a split; keep only one of the two")
+    if "fold" not in columns and "split" not in columns and split is None:
+        raise AnnotationError(f"{file}: has neither a column split nor fold; add one, or give the split of all videos")
+    root = existing_folder(file.parent if videos_root is None else videos_root)
+    rows, refused, notes = _without_addresses(rows)
+    names, found = _names(rows, root)
+    paths = [join(root, name) for name in names]
+    refuse_repeats(paths, rows, "path")
+    folds = sorted({row.text("fold") for row in rows}, key=_natural) if "fold" in columns else []
+    if len(folds) == 1:
+        raise AnnotationError(f"{file}: all videos are of fold {folds[0]!r}; folds need at least two, or use a split")
+    keys = make_keys([_relative(path, root) for path in paths])
+    records = []
+    for row, path, key in zip(rows, paths, keys, strict=True):
+        group = row.text("group") if "group" in columns else group_of(path, key)
+        name = "" if folds else row.split() if split is None else split
+        captions = row.captions("caption") if "caption" in columns else ()
+        record = VideoRecord(path, key, row.text("label"), name, group, captions=captions)
+        if folds:
+            held_out = row.text("fold")
+            record = replace(record, fold_splits=tuple("test" if fold == held_out else "train" for fold in folds))
+        records.append(record)
+    trimmed = describe_trimmed(row.values["label"] for row in rows)
+    told = tuple(sentence for sentence in (note, trimmed, *notes, *found) if sentence)
+    return Annotations(records, tuple(folds), refused=tuple(refused), notes=told)
+
+
+def _without_addresses(rows: list[Row]) -> tuple[list[Row], list[Refusal], list[str]]:
+    """The rows whose path is one; a refusal for each of the others, and a sentence on paths of another system."""
+    paths = [row.text("path") for row in rows]
+    here = [row for row, path in zip(rows, paths, strict=True) if not _ADDRESS.match(path)]
+    addresses = [path for path in paths if _ADDRESS.match(path)]
+    if not here:
+        raise rows[0].error("path", "is an address, as all others are; download the videos and list the files")
+    told = "is an address, and is not fetched: download the video and list the file"
+    refused = [Refusal(path, key, ADDRESS, told) for path, key in zip(addresses, make_keys(addresses), strict=True)]
+    drives = [path for path in paths if _DRIVE.match(path)]
+    note = f"{count_of(len(drives), 'path')} with the drive of another system, such as {name_some(drives, 1)}"
+    return here, refused, [note] if drives else []
+
+
+def _names(rows: Sequence[Row], root: Path) -> tuple[list[str], list[str]]:
+    """The paths of the rows, with the suffix of the file where they have none; and a sentence on each choice."""
+    names = [from_windows(root, row.text("path")) for row in rows]
+    bare = [at for at, name in enumerate(names) if not has_video_suffix(name) and not (root / name).exists()]
+    if not bare:
+        return names, []
+    files = VideosByName(root)
+    parts = [os.path.split(os.path.normpath(names[at])) for at in bare]
+    wanted = [
+        Wanted(name, rows[at].values["label"].strip(), folder=folder)
+        for at, (folder, name) in zip(bare, parts, strict=True)
+    ]
+    found = files.find(wanted)
+    for at, path in zip(bare, found, strict=True):
+        names[at] = path or names[at]
+    return names, files.notes()
+
+
+def _detect(file: Path) -> AnnotationFormat:
+    """By the columns where there is a header, else by names and lines."""
+    if file.is_dir():
+        return detect_official(file) or "folders"
+    header = read_header(file)
+    if not header:
+        raise AnnotationError(f"{file}: {EMPTY}")
+    if file.suffix == ".txt" and not has_columns(header, PLAIN_COLUMNS, ("path", "label")):
+        return detect_official(file) or "csv"
+    official = [column for column in ("youtube_id", "time_start", "time_end") if column in header]
+    if "path" not in header and (official or has_columns(header, KINETICS_COLUMNS, ("youtube_id", *_TIMES))):
+        return "kinetics"
+    line = _MMACTION_LINE.fullmatch(" ".join(header))
+    return "mmaction" if line is not None and has_video_suffix(line[1]) else "csv"
+
+
+def _relative(path: str, root: Path) -> str:
+    """A path below the root relative to it, any other one as it is; with forward slashes."""
+    prefix = f"{os.path.normpath(root)}{os.sep}"
+    return path.removeprefix(prefix).replace(os.sep, "/").lstrip("/")
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Sorts numbers by value, before all else."""
+    return (False, int(name), name) if name.isdecimal() else (True, 0, name)
+
+
+def _shown(paths: Iterable[PathLike]) -> str:
+    return ", ".join(os.fspath(path) for path in paths)

@@ -1,0 +1,1 @@
+"""The packed dataset: tars, index.parquet, dataset.json and quarantine.csv."""

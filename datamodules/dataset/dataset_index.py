@@ -1,0 +1,249 @@
+"""A packed dataset: a folder of tars, index.parquet with one row a video, dataset.json.
+
+`DatasetIndex` reads single videos by byte range; nothing ever scans a tar. A shard itself is written and recovered by
+`datamodules.dataset.shard_tar`, the index by `datamodules.dataset.index_table` (what it says is read by
+`datamodules.dataset.index_reader`, which rows are a split's by `datamodules.dataset.split_rows`), dataset.json by
+`datamodules.dataset.manifest`; the names that others need are here too.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datamodules.dataset.index_reader import IndexValues, VideoEntry
+from datamodules.dataset.index_table import INDEX_NAME, dataset_identity, write_dataset
+from datamodules.dataset.manifest import Manifest, ShardFile, ShardFormatError, read_manifest
+from datamodules.dataset.mapped_index import MappedIndex
+from datamodules.dataset.mapped_rows import MappedRows
+from datamodules.dataset.open_dataset import open_folder, open_url
+from datamodules.dataset.quarantine import quarantined_rows, read_quarantine, read_remote_quarantine
+from datamodules.dataset.shard_tar import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
+from datamodules.dataset.split_rows import SplitRows
+from datamodules.storage.disk_cache import ByteCache
+from datamodules.storage.local_files import OpenShards
+from datamodules.storage.plain_text import is_utf8
+from datamodules.storage.prefetch import Place, ReadAhead
+from datamodules.storage.remote_files import Patience, RemoteShards, split_root
+
+__all__ = [
+    "DatasetIndex",
+    "Manifest",
+    "ShardFile",
+    "ShardFormatError",
+    "ShardRow",
+    "ShardWriter",
+    "VideoDescription",
+    "VideoEntry",
+    "dataset_identity",
+    "index_shard",
+    "open_shard_writer",
+    "read_manifest",
+    "write_dataset",
+]
+
+CACHE_BYTES = 50 * 2**30
+REMOTE_READS = 8
+REMOTE_READ_BYTES = 2**26
+
+
+class DatasetIndex:
+    """What is in a packed dataset and where, with the bytes of any video by row number.
+
+    Rows are numbered from 0 in the order of index.parquet: by shard, then by position in the shard. An index may be
+    pickled and may be used after a fork: the other process opens its own files. Reading is safe from many threads. The
+    table is mapped into memory, once for all processes of a node: see `datamodules.dataset.mapped_index`. `quarantined`
+    has the rows, int64, ascending, of the videos that quarantine.csv names: they are in `rows`, and the feed never
+    reads them.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        manifest: Manifest,
+        mapped: MappedIndex,
+        files: OpenShards | RemoteShards,
+        options: dict[str, Any],
+        quarantined: np.ndarray,
+    ):
+        self.root = root
+        self.manifest = manifest
+        self.name = manifest.name
+        self.classes = manifest.classes
+        self.folds = manifest.folds
+        self.identity = manifest.identity
+        self._mapped = mapped
+        self._table = mapped.table
+        self._files = files
+        self._options = options
+        self.quarantined = quarantined
+        self._split_rows = SplitRows(manifest, mapped, quarantined)
+        self._values = IndexValues(manifest, mapped, files)
+        self._ahead: ReadAhead | None = None
+        if isinstance(files, RemoteShards):
+            threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
+            self._ahead = ReadAhead(files.read_place, files.read_together, threads, max_bytes)
+
+    @classmethod
+    def open(
+        cls,
+        root: str | Path,
+        max_open_files: int = 64,
+        cache_dir: str | Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        patience: Patience = Patience(),  # noqa: B008 # immutable
+        remote_reads: int = REMOTE_READS,
+        remote_read_bytes: int = REMOTE_READ_BYTES,
+        quarantine_of: str | Path | None = None,
+    ) -> Self:
+        """Open the dataset in a folder or at a URL; quick, because no shard is read.
+
+        Args:
+            root: The folder with dataset.json, index.parquet and the tars, or its URL (see `remote_shards`).
+            max_open_files: How many shards of a folder this process keeps open.
+            cache_dir: Where videos read from a URL are kept; None keeps none.
+            cache_bytes: Bound on that folder.
+            patience: How long reads from a URL are tried.
+            remote_reads: How many reads from a URL this process has under way at a time: see `expect`.
+            remote_read_bytes: Bound on the bytes of videos that are read ahead of being asked for.
+            quarantine_of: Folder or URL whose quarantine.csv counts; default: `root`.
+
+        Raises:
+            ValueError: A bound that is less than 1.
+            ShardFormatError: Folder, dataset.json, index.parquet or a shard is missing, damaged, or they do not belong
+                together; of a URL, shards are looked for when they are read.
+        """
+        root = split_root(root)
+        options: dict[str, Any] = {
+            "max_open_files": max_open_files,
+            "cache_dir": cache_dir,
+            "cache_bytes": cache_bytes,
+            "patience": patience,
+            "remote_reads": remote_reads,
+            "remote_read_bytes": remote_read_bytes,
+        }
+        if isinstance(root, Path):
+            local = open_folder(root, max_open_files)
+            refused = read_quarantine(Path(quarantine_of or root))
+            return cls(root, *local, options, quarantined_rows(local[1], refused))
+        cache = ByteCache(Path(cache_dir).expanduser().absolute(), cache_bytes) if cache_dir is not None else None
+        remote = open_url(RemoteShards(root, patience, cache))
+        home = remote[2] if quarantine_of is None else RemoteShards(str(quarantine_of), patience, None)
+        return cls(root, *remote, options, quarantined_rows(remote[1], read_remote_quarantine(home)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if isinstance(self.root, Path):
+            # With the quarantine as it was read here: all processes of a run leave out the same videos.
+            return _reopen, (type(self), self.root.absolute(), self._options, self.identity, self.quarantined)
+        # A worker that starts asks the server nothing: every read is held against the digest in the index anyway.
+        return type(self), (self.root, self.manifest, self._mapped, self._files, self._options, self.quarantined)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
+        """Row numbers of a split, int64, ascending, read-only.
+
+        Args:
+            split: Name of a split; `all` gives every row, whatever the fold, unless a split has that name.
+            fold: Name of the fold for datasets with folds, else None.
+
+        Raises:
+            ValueError: There is no such split or fold; the message lists those there are.
+        """
+        return self._split_rows.of(split, fold)
+
+    def readable_rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
+        """Those of `rows` that are not quarantined: what evaluation and export read."""
+        return self._split_rows.readable(split, fold)
+
+    def is_quarantined(self, row: int) -> bool:
+        """Whether this video is never to be read, because its key is in quarantine.csv."""
+        return self._split_rows.is_quarantined(row)
+
+    def rows_of(self, keys: Collection[str]) -> np.ndarray:
+        """Rows of the videos with these keys, int64, ascending; keys that are not in the index are passed by."""
+        wanted = pa.array(sorted(filter(is_utf8, keys)), pa.string())  # no index has others
+        return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=wanted).to_numpy())
+
+    def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
+        """The values of an index column for some rows: numpy for numbers, a list for strings and lists of strings."""
+        return self._values.column(name, rows)
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether any video has a caption."""
+        return self._values.has_captions
+
+    def captions(self, row: int) -> list[str]:
+        """What is to be seen in a video: its captions, or the name of its class where it has none."""
+        entry = self.entry(row)
+        return self._values.captions(row) or [self.classes[entry.label]]
+
+    def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The hashes of the frames of some videos, as arrays: what `column` gives as lists.
+
+        Returns:
+            All hashes, uint64 (F,), and where each video's begin and the last one's end, int64 (M + 1,).
+        """
+        return self._values.frame_hashes(rows)
+
+    def shard_sizes(self, rows: np.ndarray | Sequence[int]) -> tuple[int, ...]:
+        """How many of these rows, which are ascending, lie in each shard that has any, in order."""
+        ends = np.cumsum([shard.videos for shard in self.manifest.shards], dtype=np.int64)
+        if int(ends[-1] if len(ends) else 0) != len(self):
+            raise ShardFormatError(f"{self.root}: {INDEX_NAME} has {len(self)} rows, dataset.json says otherwise")
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # one run of rows, as splits are where none is a fold
+            places = np.clip(ends - rows[0], 0, len(rows))
+        else:
+            places = np.searchsorted(rows, ends)
+        sizes = np.diff(places, prepend=0)
+        if isinstance(rows, MappedRows):
+            rows.release()
+        return tuple(sizes[sizes > 0].tolist())
+
+    def entry(self, row: int) -> VideoEntry:
+        """Everything the index says about one video.
+
+        Raises:
+            IndexError: `row` is not in [0, len(self)).
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row}: {self.name} has rows 0 to {len(self) - 1}")
+        return self._values.entry(row)
+
+    def expect(self, rows: Sequence[int]) -> None:
+        """Announce the rows that `read_video` will be asked for, in order: those at a URL are read at once, in threads.
+
+        Rows that were announced before and are not among these are let go. Files of a folder are read when asked for.
+        """
+        if self._ahead is not None:
+            self._ahead.expect([self._place(row) for row in rows])
+
+    def read_video(self, row: int) -> bytes:
+        """The stored bytes of one video.
+
+        Raises:
+            IndexError: `row` is not in [0, len(self)).
+            ShardFormatError: The shard is missing, or shorter than the index says.
+        """
+        place = self._place(row)
+        if self._ahead is not None:
+            return self._ahead.take(place)
+        return self._files.read(place.shard, place.offset, place.size)  # type: ignore[call-arg]
+
+    def _place(self, row: int) -> Place:
+        entry = self.entry(row)
+        return Place(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
+
+
+def _reopen(
+    cls: type[DatasetIndex], root: Path, options: dict[str, Any], identity: str, quarantined: np.ndarray
+) -> DatasetIndex:
+    index = cls(root, *open_folder(root, options["max_open_files"]), options, quarantined)
+    if index.identity != identity:
+        raise ShardFormatError(f"{root}: was packed anew while in use; start the run again")
+    return index

@@ -1,0 +1,105 @@
+"""What an index says about videos: a row of it, or a column for some rows."""
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datamodules.dataset.index_table import CAPTIONS, INDEX_NAME, INDEX_SCHEMA, read_index_table
+from datamodules.dataset.manifest import Manifest
+from datamodules.dataset.mapped_index import MappedIndex
+from datamodules.storage.local_files import OpenShards
+from datamodules.storage.remote_files import RemoteShards
+
+_NUMBERS = (pa.int32(), pa.int64(), pa.float64(), pa.bool_())  # of the index's columns, those that become arrays
+
+
+class VideoEntry(NamedTuple):
+    """A row of the index: `label` is the position in `DatasetIndex.classes`, the rest as in `VideoDescription`.
+
+    Its frame hashes, which training has no use for, are in `DatasetIndex.column`, its captions in `captions`.
+    """
+
+    key: str
+    split: str
+    fold_splits: tuple[str, ...]
+    group: str
+    label: int
+    shard: str
+    video_offset: int
+    video_size: int
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    duration_s: float
+    content_sha256: str
+    source: str
+    variable_rate: bool
+    pixel_aspect: float
+
+
+class IndexValues:
+    """Reads them: from the table that is mapped into memory, frame hashes from index.parquet.
+
+    Args:
+        manifest: What dataset.json says.
+        mapped: The index.
+        files: Where index.parquet is.
+    """
+
+    def __init__(self, manifest: Manifest, mapped: MappedIndex, files: OpenShards | RemoteShards) -> None:
+        self._manifest = manifest
+        self._mapped = mapped
+        self._files = files
+        # A video's row is asked for when it is announced, read, decoded and put into its batch.
+        self.entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
+
+    def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
+        """See `DatasetIndex.column`."""
+        if name not in (*INDEX_SCHEMA.names, CAPTIONS.name):
+            raise ValueError(f"column {name!r}: the index has {', '.join(INDEX_SCHEMA.names)}, {CAPTIONS.name}")
+        if name == CAPTIONS.name and not self.has_captions:
+            return [[] for _ in rows]
+        column = self._frame_hashes() if name == "frame_hashes" else self._mapped.table.column(name)
+        taken = column.take(pa.array(np.asarray(rows, dtype=np.int64)))
+        self._mapped.release()
+        if taken.type in _NUMBERS:
+            numbers: np.ndarray = taken.to_numpy()
+            return numbers
+        values: list[Any] = taken.to_pylist()
+        return values
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether any video has a caption."""
+        return CAPTIONS.name in self._mapped.table.schema.names
+
+    def captions(self, row: int) -> list[str] | None:
+        """Of a video; None or none where it has none."""
+        return self._mapped.row(row, [CAPTIONS.name])[CAPTIONS.name] if self.has_captions else None
+
+    def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `DatasetIndex.frame_hashes`."""
+        taken = self._frame_hashes().take(pa.array(np.asarray(rows, dtype=np.int64))).combine_chunks()
+        counts = pc.fill_null(pc.list_value_length(taken), 0).to_numpy().astype(np.int64)
+        return taken.flatten().to_numpy(), np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+    def _frame_hashes(self) -> Any:
+        """From index.parquet: no process keeps them."""
+        if isinstance(self._files, OpenShards):
+            return read_index_table(self._files.root, self._manifest).column("frame_hashes")
+        with TemporaryDirectory() as scratch:
+            self._files.fetch(INDEX_NAME, Path(scratch))
+            return read_index_table(Path(scratch), self._manifest).column("frame_hashes")
+
+
+def _read_entry(mapped: MappedIndex, row: int) -> VideoEntry:
+    values = mapped.row(row, VideoEntry._fields)
+    values["fold_splits"] = tuple(values["fold_splits"])
+    return VideoEntry(**values)

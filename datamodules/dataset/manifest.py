@@ -1,0 +1,213 @@
+"""dataset.json, the manifest of a packed dataset: classes in order, splits, shards with checksums, the encoding."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.plain_text import to_json
+
+MANIFEST_NAME = "dataset.json"
+FORMAT = 3  # of dataset.json, index.parquet and the videos' descriptions together
+_OPTIONAL = ("fold_counts", "renditions", "rendition_of")  # written only where there is something to say
+
+
+class ShardFormatError(ValueError):
+    """A packed dataset is missing, damaged or not of this code's format; the message names the file and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """One tar of a dataset.
+
+    Attributes:
+        name: File name, `{dataset}-{split}-{i:06d}.tar`.
+        split: The split of all its videos; `all` in a dataset with folds.
+        videos: How many videos it holds.
+        bytes: Size of the file.
+        sha256: Of the whole file, hexadecimal.
+    """
+
+    name: str
+    split: str
+    videos: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """Videos of a split, in all and by class name (every class is named, also with 0 videos)."""
+
+    videos: int
+    classes: dict[str, int]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Rendition:
+    """The same videos at one size: a whole dataset in a folder of its own.
+
+    Attributes:
+        short_side: Pixels of the shorter side; videos that were smaller kept their size.
+        folder: Its place in the folder of dataset.json; `.` for that folder itself.
+    """
+
+    short_side: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What dataset.json says.
+
+    Attributes:
+        name: Name of the dataset, the beginning of its shards' names.
+        classes: Class names; the position is the label.
+        folds: Names of the folds, in the order of `fold_splits`; empty where the dataset has fixed splits.
+        splits: Counts by split name.
+        shards: The tars, in the order of the index.
+        encode: How the videos were encoded, plain values.
+        versions: Versions of the libraries that packed them.
+        identity: sha256 over (key, split, fold splits, class name, content_sha256) of all videos, sorted by key. The
+            same videos with the same labels give the same identity however they lie in shards.
+        fold_counts: Counts by fold, then by split of that fold; empty where the dataset has fixed splits.
+        renditions: All renditions of these videos, the largest, which is here, first; empty where there is one.
+        rendition_of: In a smaller rendition the identity of the largest, else empty.
+        format_version: `FORMAT`: datasets of another are refused.
+    """
+
+    name: str
+    classes: list[str]
+    folds: list[str]
+    splits: dict[str, SplitCounts]
+    shards: list[ShardFile]
+    encode: dict[str, Any]
+    versions: dict[str, str]
+    identity: str
+    fold_counts: dict[str, dict[str, SplitCounts]] = field(default_factory=dict)
+    renditions: list[Rendition] = field(default_factory=list)
+    rendition_of: str = ""
+    format_version: int = field(default=FORMAT)
+
+    @property
+    def encoded_by_us(self) -> bool:
+        """Whether `pack` encoded the videos; those of `--copy` and of others' tars are as somebody else made them."""
+        return bool(self.encode) and not self.encode.get("copy", False)
+
+    @property
+    def family(self) -> str:
+        """What all renditions have in common: same keys, labels, splits and groups, row for row."""
+        return self.rendition_of or self.identity
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write root/dataset.json, whole or not at all."""
+    content = {"format_version": manifest.format_version} | asdict(manifest)
+    for name in _OPTIONAL:
+        if not content[name]:
+            del content[name]
+    with write_aside(root / MANIFEST_NAME) as temporary:
+        temporary.write_text(to_json(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and check root/dataset.json.
+
+    Raises:
+        ShardFormatError: The folder or file is not there, is not JSON, lacks a field, has one of another type, or is of
+            a newer or an older format.
+    """
+    path = root / MANIFEST_NAME
+    if not root.is_dir():
+        raise ShardFormatError(
+            f"{root}: there is no such folder; `python -m pipeline pack --out {root}` makes a dataset"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ShardFormatError(
+            f"{root}: no {MANIFEST_NAME} in it, so this is not a finished dataset; give the folder that `python -m "
+            "pipeline pack` wrote, or run pack again to finish it"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ShardFormatError(f"{path}: cannot be read as JSON ({error}); pack the dataset again") from None
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: object, path: Path | str) -> Manifest:
+    """Check what was read from `path` (named in errors) and give it its types."""
+    if not isinstance(content, dict):
+        raise ShardFormatError(f"{path}: must hold a JSON object; pack the dataset again")
+    version = _field(content, "format_version", int, path)
+    if version != FORMAT:
+        age, fix = ("newer", "update action-recognition-pipeline") if version > FORMAT else ("older", "pack it again")
+        raise ShardFormatError(f"{path}: format_version {version} is {age} than this code's {FORMAT}; {fix}")
+    manifest = Manifest(
+        name=_field(content, "name", str, path),
+        classes=_names(content, "classes", path),
+        folds=_names(content, "folds", path),
+        splits=_split_counts(content, "splits", path),
+        shards=[
+            ShardFile(
+                _field(shard, "name", str, path),
+                _field(shard, "split", str, path),
+                _field(shard, "videos", int, path),
+                _field(shard, "bytes", int, path),
+                _field(shard, "sha256", str, path),
+            )
+            for shard in _field(content, "shards", list, path)
+        ],
+        encode=_field(content, "encode", dict, path),
+        versions=_field(content, "versions", dict, path),
+        identity=_field(content, "identity", str, path),
+        fold_counts={
+            fold: _split_counts(content["fold_counts"], fold, path)
+            for fold in _optional(content, "fold_counts", {}, path)
+        },
+        renditions=[
+            Rendition(_field(one, "short_side", int, path), _field(one, "folder", str, path))
+            for one in _optional(content, "renditions", [], path)
+        ],
+        rendition_of=_optional(content, "rendition_of", "", path),
+        format_version=version,
+    )
+    elsewhere = [one.folder for one in manifest.renditions if one.folder != "." and not _is_name(one.folder)]
+    if elsewhere:
+        raise ShardFormatError(
+            f"{path}: rendition {elsewhere[0]!r} must be a plain folder name; pack the dataset again"
+        )
+    outside = [shard.name for shard in manifest.shards if not _is_name(shard.name)]
+    if outside:
+        raise ShardFormatError(f"{path}: shard {outside[0]!r} must be a plain file name; pack the dataset again")
+    return manifest
+
+
+def _is_name(name: str) -> bool:
+    return Path(name).name == name and name != ".."
+
+
+def _split_counts(content: Mapping[str, Any], name: str, path: Path | str) -> dict[str, SplitCounts]:
+    return {
+        split: SplitCounts(_field(counts, "videos", int, path), dict(_field(counts, "classes", dict, path)))
+        for split, counts in _field(content, name, dict, path).items()
+    }
+
+
+def _optional(content: Mapping[str, Any], name: str, default: Any, path: Path | str) -> Any:
+    return _field(content, name, type(default), path) if name in content else default
+
+
+def _field(content: Mapping[str, Any], name: str, kind: type, path: Path | str) -> Any:
+    value = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ShardFormatError(f"{path}: {name!r} is missing or not of type {kind.__name__}; pack the dataset again")
+    return value
+
+
+def _names(content: Mapping[str, Any], name: str, path: Path | str) -> list[str]:
+    names = _field(content, name, list, path)
+    if not all(isinstance(item, str) for item in names) or len(set(names)) != len(names):
+        raise ShardFormatError(f"{path}: {name!r} must be a list of different names; pack the dataset again")
+    return list(names)

@@ -1,0 +1,241 @@
+"""The index mapped into memory: an uncompressed Arrow copy of index.parquet, whose pages all processes of a node share.
+
+The first process that opens a dataset makes the copy, under a lock, beside index.parquet; where that folder cannot be
+written, or is remote, in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache). The rows of every split that is
+asked for lie beside it as plain int64. Opening either decodes nothing and reads only the pages that are used; those are
+let go again, so that a process which has looked a million rows up has no more of them mapped than one that begins.
+Frame hashes, which are longer than all the rest and of no use to training, stay in index.parquet.
+
+    .mapped-{key}/index.arrow         the table, in batches of `BATCH_ROWS`
+    .mapped-{key}/rows-{name}.int64   the row numbers of one split
+    .mapped-{key}/lock                held by the process that makes one of them
+
+The key is a digest of what dataset.json says of identity, classes and shards, and of the footer of index.parquet: a
+dataset that is packed anew gets another copy.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import mmap
+import os
+import shutil
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodules.dataset.index_table import INDEX_NAME, check_index_schema
+from datamodules.dataset.manifest import Manifest, ShardFormatError
+from datamodules.dataset.mapped_rows import map_rows, release_pages
+from datamodules.storage.atomic_write import write_aside
+
+BATCH_ROWS = 2**18
+MAPPED_PREFIX = ".mapped-"
+_LAYOUT = 2  # of the copy; another number makes all copies anew
+_TABLE_NAME = "index.arrow"
+_LEFT_OUT = "frame_hashes"
+_UNUSED_S = 30 * 24 * 3600  # a copy in the cache folder that nobody opened for so long is removed
+
+_log = logging.getLogger(__name__)
+
+
+class MappedIndex:
+    """The table of an index and the rows of its splits.
+
+    Args:
+        table: Of `INDEX_SCHEMA` without frame hashes.
+        folder: Where the rows of splits are kept; None keeps them in this process.
+        mapping: Of the table's file; None where the table is in this process.
+    """
+
+    def __init__(self, table: pa.Table, folder: Path | None, mapping: mmap.mmap | None = None):
+        self.table = table
+        self.folder = folder
+        self._mapping = mapping
+        self._batches = table.to_batches()
+        self._starts = [0, *np.cumsum([len(batch) for batch in self._batches]).tolist()]
+
+    def __reduce__(self) -> Any:
+        """As the folder's name where there is one: another process of the node maps the same pages."""
+        return (_open, (self.folder,)) if self.folder is not None else (MappedIndex, (self.table, None))
+
+    def row(self, row: int, names: Sequence[str]) -> dict[str, Any]:
+        """The named columns of one row in [0, num_rows)."""
+        number = bisect_right(self._starts, row) - 1
+        batch = self._batches[number].slice(row - self._starts[number], 1).select(list(names))
+        values: dict[str, Any] = batch.to_pylist()[0]
+        self.release()
+        return values
+
+    def release(self) -> None:
+        """Let the pages of the table go: they stay in the page cache and come back when they are used."""
+        if self._mapping is not None:
+            release_pages(self._mapping)
+
+    def rows(self, name: str, matches: Callable[[pa.RecordBatch], Any]) -> np.ndarray:
+        """Numbers of the rows that match, int64, ascending, read-only.
+
+        Args:
+            name: Under which they are kept.
+            matches: A batch of rows to a boolean array of Arrow; called only where nobody has asked before.
+        """
+        if self.folder is not None:
+            path = self.folder / f"rows-{hashlib.sha256(name.encode()).hexdigest()[:16]}.int64"
+            with suppress(OSError):
+                if not path.exists():
+                    with _alone(self.folder):
+                        if not path.exists():
+                            self._write_rows(path, matches)
+                if path.stat().st_size:  # an empty file cannot be mapped
+                    return map_rows(path)
+        found = np.concatenate([np.empty(0, dtype=np.int64), *self._find(matches)])
+        found.setflags(write=False)
+        return found
+
+    def _write_rows(self, path: Path, matches: Callable[[pa.RecordBatch], Any]) -> None:
+        with write_aside(path) as temporary, temporary.open("wb") as file:
+            for found in self._find(matches):
+                file.write(found.tobytes())
+
+    def _find(self, matches: Callable[[pa.RecordBatch], Any]) -> Iterator[np.ndarray]:
+        for start, batch in zip(self._starts, self._batches, strict=False):
+            yield start + np.flatnonzero(matches(batch).to_numpy(zero_copy_only=False)).astype(np.int64)
+            self.release()
+
+
+def parquet_footer(where: str, size: int, read: Callable[[int, int], bytes]) -> bytes:
+    """The end of index.parquet, which says what is in it.
+
+    Args:
+        where: The file, for the error.
+        size: Of the file, in bytes.
+        read: Offset and size to bytes.
+
+    Raises:
+        ShardFormatError: It is no Parquet file.
+    """
+    ending = read(max(0, size - 8), min(size, 8))
+    length = int.from_bytes(ending[:4], "little") + 8
+    if ending[4:] != b"PAR1" or length > size:
+        raise ShardFormatError(f"{where}: damaged (no Parquet footer); run pack again")
+    return read(size - length, length)
+
+
+def map_index(
+    manifest: Manifest, footer: bytes, fetch: Callable[[Path], Path], root: Path | None, where: str
+) -> MappedIndex:
+    """Open the mapped copy of an index; make it where there is none.
+
+    Args:
+        manifest: What dataset.json says.
+        footer: As `parquet_footer` gives it.
+        fetch: A folder for scratch to the path of index.parquet on this machine.
+        root: The folder of the dataset, None for a remote one.
+        where: The name of index.parquet, for errors.
+
+    Raises:
+        ShardFormatError: index.parquet is damaged, has other columns, or belongs to another dataset.json.
+    """
+    shards = [(shard.name, shard.videos, shard.bytes, shard.sha256) for shard in manifest.shards]
+    said = json.dumps([_LAYOUT, manifest.identity, manifest.classes, manifest.folds, shards])
+    name = MAPPED_PREFIX + hashlib.sha256(said.encode() + footer).hexdigest()[:32]
+    parents = [cache_home()] if root is None else [root, cache_home()]
+    for parent in parents:
+        if (parent / name / _TABLE_NAME).exists():
+            with suppress(OSError, ValueError, pa.ArrowException):
+                return _open(parent / name)
+    for parent in parents:
+        try:
+            return _make(parent / name, manifest, fetch, where)
+        except OSError as error:
+            _log.info("no mapped index in %s: %s", parent, error)
+    _log.warning("%s: no place for a mapped copy, nor in %s: each process keeps its own", where, parents[-1])
+    return MappedIndex(_read_whole(manifest, fetch, where), None)
+
+
+def cache_home() -> Path:
+    """The user's folder for copies of indexes: $XDG_CACHE_HOME/action-recognition-pipeline, else under ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 # Path.home may raise
+    return Path(home) / "action-recognition-pipeline"
+
+
+def _open(folder: Path) -> MappedIndex:
+    with suppress(OSError):
+        os.utime(folder)  # says that it is in use
+    with (folder / _TABLE_NAME).open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    # Rows are looked up at random: huge pages and reading ahead would map megabytes for each of them.
+    for advice in ("MADV_NOHUGEPAGE", "MADV_RANDOM"):
+        with suppress(OSError, AttributeError):
+            mapping.madvise(getattr(mmap, advice))
+    return MappedIndex(pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping))).read_all(), folder, mapping)
+
+
+def _make(folder: Path, manifest: Manifest, fetch: Callable[[Path], Path], where: str) -> MappedIndex:
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        with suppress(OSError, ValueError, pa.ArrowException):
+            return _open(folder)  # another process was first
+        try:
+            path = fetch(folder)
+            _convert(path, folder / _TABLE_NAME, manifest, where)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if path.parent == folder:
+            path.unlink(missing_ok=True)
+    _remove_stale(folder)
+    return _open(folder)
+
+
+def _convert(parquet: Path, target: Path, manifest: Manifest, where: str) -> None:
+    began = time.monotonic()
+    try:
+        file = pq.ParquetFile(parquet, memory_map=True)
+        schema = file.schema_arrow
+        check_index_schema(schema, manifest, where)
+        schema = schema.remove(schema.get_field_index(_LEFT_OUT))
+        with write_aside(target) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+            for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
+                writer.write_batch(batch)
+    except pa.ArrowException as error:
+        raise ShardFormatError(f"{where}: damaged ({str(error).splitlines()[0]}); run pack again") from None
+    pa.default_memory_pool().release_unused()
+    _log.info("mapped %s to %s in %.1f s", where, target, time.monotonic() - began)
+
+
+def _read_whole(manifest: Manifest, fetch: Callable[[Path], Path], where: str) -> pa.Table:
+    with TemporaryDirectory() as scratch:
+        try:
+            table = pq.read_table(fetch(Path(scratch)), partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise ShardFormatError(f"{where}: damaged ({str(error).splitlines()[0]}); run pack again") from None
+    check_index_schema(table.schema, manifest, where)
+    return table.drop_columns([_LEFT_OUT])
+
+
+def _remove_stale(folder: Path) -> None:
+    """Beside a dataset all other copies, in the cache folder those long unused. Who has them open keeps them."""
+    others = [other for other in folder.parent.glob(f"{MAPPED_PREFIX}*") if other != folder]
+    for other in others:
+        with suppress(OSError):
+            if (folder.parent / INDEX_NAME).exists() or time.time() - other.stat().st_mtime > _UNUSED_S:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Lets one process of the node at a time in; where the file system has no locks all do the same work, unharmed."""
+    with (folder / "lock").open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,69 @@
+"""Opens a packed dataset in a folder or at a URL: manifest, mapped index, and what reads its shards."""
+
+import json
+import os
+from pathlib import Path
+
+from datamodules.dataset.index_table import INDEX_NAME
+from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFormatError, parse_manifest, read_manifest
+from datamodules.dataset.mapped_index import MappedIndex, map_index, parquet_footer
+from datamodules.storage.local_files import OpenShards
+from datamodules.storage.remote_files import Patience, RemoteShards, split_root
+
+
+def open_folder(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex, OpenShards]:
+    """The dataset in a folder.
+
+    Raises:
+        ShardFormatError: A file of it is missing or damaged, or they do not belong together.
+    """
+    manifest = read_manifest(root)
+    path = root / INDEX_NAME
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            footer = parquet_footer(str(path), size, lambda offset, length: (file.seek(offset), file.read(length))[1])
+    except FileNotFoundError:
+        raise ShardFormatError(f"{root}: no {INDEX_NAME} beside {MANIFEST_NAME}; run pack again") from None
+    except OSError as error:
+        raise ShardFormatError(f"{path}: cannot be read ({error.strerror}); check the disk") from None
+    mapped = map_index(manifest, footer, lambda _: path, root, str(path))
+    present = set(os.listdir(root))  # noqa: PTH208 # names alone: a Path for each of 10,000 shards takes megabytes
+    missing = [shard.name for shard in manifest.shards if shard.name not in present]
+    if missing:
+        raise ShardFormatError(
+            f"{root}: {len(missing)} of {len(manifest.shards)} shards are missing, first {missing[0]}; copy them "
+            "here or run pack again"
+        )
+    return manifest, mapped, OpenShards(root, {shard.name: shard.bytes for shard in manifest.shards}, max_open_files)
+
+
+def open_url(files: RemoteShards) -> tuple[Manifest, MappedIndex, RemoteShards]:
+    """The dataset at a URL; no shard is looked for.
+
+    Raises:
+        ShardFormatError: A file of it is missing, damaged or cannot be reached, or they do not belong together.
+    """
+    manifest = _remote_manifest(files)
+    where = f"{files.root}/{INDEX_NAME}"
+    footer = parquet_footer(where, files.size(INDEX_NAME), lambda *place: files.read_range(INDEX_NAME, *place))
+    return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
+
+
+def open_manifest(root: str | Path, patience: Patience = Patience()) -> Manifest:  # noqa: B008 # immutable
+    """Read the dataset.json of a folder or URL, and nothing else.
+
+    Raises:
+        ShardFormatError: There is none, or it is damaged.
+    """
+    root = split_root(root)
+    return read_manifest(root) if isinstance(root, Path) else _remote_manifest(RemoteShards(root, patience, None))
+
+
+def _remote_manifest(files: RemoteShards) -> Manifest:
+    where = f"{files.root}/{MANIFEST_NAME}"
+    try:
+        content = json.loads(files.read_file(MANIFEST_NAME))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ShardFormatError(f"{where}: cannot be read as JSON ({error}); copy the dataset again") from None
+    return parse_manifest(content, where)

@@ -1,0 +1,131 @@
+"""quarantine.csv: the videos that packing, or a person, left out, with the reason of each; later runs honor it.
+
+A video of the index whose key is in the list is never read: in training it keeps its place in the plan and is missing
+from its batch, in evaluation it is left out.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datamodules.dataset.manifest import ShardFormatError
+from datamodules.dataset.mapped_index import MappedIndex
+from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.errors import ShardUnavailableError
+from datamodules.storage.plain_text import is_utf8, printable, read_cell, write_cell
+from datamodules.storage.remote_files import RemoteShards
+
+QUARANTINE_NAME = "quarantine.csv"
+
+HANG = "hang"  # longer than the time limit; the process was killed
+CRASH = "crash"  # the decoder took its process down
+ERROR = "error"  # anything unforeseen; the detail says what
+OUTSIDE = "outside classes"  # in a folder of videos, yet in none that names a class
+NOT_TEXT = "name"  # not UTF-8, which no table can hold
+ADDRESS = "address"  # of a file elsewhere, which is not fetched
+BY_HAND = "by hand"  # put on the list by a person who gave no reason
+
+
+class Refusal(NamedTuple):
+    """A video left out.
+
+    Attributes:
+        path: The file, relative to the folder of the videos.
+        key: Key of the video in the dataset.
+        reason: One of a few words to count by: those of `DecodeError`, `hang`, `crash`, `error`, or a person's own.
+        detail: What was seen, one line.
+    """
+
+    path: str
+    key: str
+    reason: str
+    detail: str
+
+
+class QuarantineError(ValueError):
+    """quarantine.csv cannot be understood."""
+
+
+def write_quarantine(root: Path, refusals: Iterable[Refusal]) -> None:
+    """Write root/quarantine.csv, sorted by path, whole or not at all; the header alone where nothing was refused."""
+    with write_aside(root / QUARANTINE_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(Refusal._fields)
+        lines = sorted(refusal._replace(detail=one_line(refusal.detail)) for refusal in refusals)
+        writer.writerows(map(write_cell, line) for line in lines)
+
+
+def read_quarantine(root: Path) -> dict[str, Refusal]:
+    """The refusals of root/quarantine.csv by key; none where there is no such file.
+
+    A line may be added by hand: only `key` must be filled in. An apostrophe before a text is there for spreadsheets, as
+    `datamodules.storage.plain_text` says, and no part of it.
+
+    Raises:
+        QuarantineError: The file lacks a column `key`, a key is empty, or it is not text.
+    """
+    path = root / QUARANTINE_NAME
+    try:
+        return parse_quarantine(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise QuarantineError(f"{path}: cannot be read ({error}); correct or remove it") from None
+
+
+def read_remote_quarantine(files: RemoteShards) -> dict[str, Refusal]:
+    """As `read_quarantine`, of a dataset at a URL."""
+    try:
+        content = files.read_file(QUARANTINE_NAME)
+    except ShardUnavailableError as error:
+        # Object stores say so too of a file that is not there, to those who may not list the folder.
+        if not isinstance(error.__cause__, PermissionError) and getattr(error.__cause__, "status", None) != 403:
+            raise
+        return {}
+    except ShardFormatError:
+        return {}
+    return parse_quarantine(content, f"{files.root}/{QUARANTINE_NAME}")
+
+
+def parse_quarantine(content: bytes, where: str) -> dict[str, Refusal]:
+    """The refusals that a file named `where` in errors holds; as `read_quarantine`."""
+    try:
+        lines = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        if "key" not in (lines.fieldnames or ()):
+            raise QuarantineError(f"{where}: its header must be {','.join(Refusal._fields)}; correct or remove it")
+        refusals = {}
+        for line in lines:
+            values = {name: read_cell(line.get(name) or "") for name in Refusal._fields}
+            if not values["key"]:
+                raise QuarantineError(f"{where}, line {lines.line_num}: the key is empty; correct or remove the line")
+            refusals[values["key"]] = Refusal(**values | {"reason": values["reason"] or BY_HAND})
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise QuarantineError(f"{where}: cannot be read ({error}); correct or remove it") from None
+    return refusals
+
+
+def quarantined_rows(index: MappedIndex, keys: Collection[str]) -> np.ndarray:
+    """Rows of the videos with these keys, int64, ascending, read-only; keys that the index does not have are passed by.
+
+    What was found is kept with the mapped index: the next process that asks with the same keys searches nothing.
+    """
+    wanted = sorted(filter(is_utf8, keys))  # no index has others
+    if not wanted:
+        return np.empty(0, dtype=np.int64)
+    values = pa.array(wanted, pa.string())
+    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    return index.rows(f"keys {digest}", lambda batch: pc.is_in(batch.column("key"), value_set=values))
+
+
+def one_line(text: str, length: int = 300) -> str:
+    """A text as one line of at most `length` characters, control characters escaped."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= length else line[: length - 3] + "..."

@@ -1,0 +1,76 @@
+"""Which rendition of a packed dataset is read: the same videos, packed at several sizes in one run.
+
+Every rendition is a whole dataset in a folder of its own, with an identity of its own, because its videos have other
+bytes; what all of them have in common is the identity of the largest, their `Manifest.family`. So a run resumes only
+on the rendition that it was trained on (`identity`), while what a checkpoint has seen is known in all of them
+(`family`): their rows are the same videos, row for row.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.manifest import Manifest, Rendition, ShardFormatError
+from datamodules.dataset.open_dataset import open_manifest
+
+WantedRendition = Literal["auto"] | int
+
+
+def choose_rendition(
+    manifest: Manifest, wanted: WantedRendition, resize: int | Sequence[int] | None, where: str
+) -> Rendition:
+    """The rendition to read.
+
+    Args:
+        manifest: Of the largest rendition, or of a dataset that has one alone.
+        wanted: `auto`, or the short side in pixels.
+        resize: What frames are resized to before they are cropped, the short side or both. `auto` takes the smallest
+            rendition that is at least as large as the smaller of them; the largest where there is none so large, or
+            where `resize` is None and the crop is cut out of the frame as it is stored.
+        where: The dataset, for errors.
+
+    Raises:
+        ValueError: `wanted` is neither `auto` nor the short side of a rendition; the message lists those there are.
+    """
+    here = Rendition(int(manifest.encode.get("short_side") or 0), ".")
+    there_are = manifest.renditions or [here]
+    if wanted == "auto":
+        asked = None if resize is None else resize if isinstance(resize, int) else min(resize)
+        large_enough = [one for one in there_are if asked is not None and one.short_side >= asked]
+        return min(large_enough or [max(there_are)])
+    for one in there_are:
+        if one.short_side == wanted:
+            return one
+    sides = ", ".join(str(one.short_side) for one in there_are if one.short_side)
+    if not sides:
+        raise ValueError(f"rendition={wanted}: {where} holds its videos as they came, in one size; say auto")
+    raise ValueError(f"rendition={wanted}: {where} has {sides}; name one of these, or auto")
+
+
+def open_rendition(
+    root: Path | str, wanted: WantedRendition, resize: int | Sequence[int] | None, **options: Any
+) -> DatasetIndex:
+    """Open the rendition to read, see `choose_rendition`; the index of no other one is read.
+
+    Args:
+        root: Folder or URL of the dataset.
+        wanted: `auto`, or the short side in pixels.
+        resize: What frames are resized to.
+        **options: Of `DatasetIndex.open`.
+
+    Raises:
+        ValueError: There is no such rendition.
+        ShardFormatError: There is no whole dataset, or the rendition is missing or one of other videos.
+    """
+    manifest = open_manifest(root)
+    folder = choose_rendition(manifest, wanted, resize, str(root)).folder
+    if folder == ".":
+        return DatasetIndex.open(root, **options)
+    place = root / folder if isinstance(root, Path) else f"{root}/{folder}"
+    index = DatasetIndex.open(place, quarantine_of=root, **options)
+    if index.manifest.family != manifest.family:
+        raise ShardFormatError(
+            f"{index.root}: is no rendition of the dataset in {root}; run the same pack command again"
+        )
+    return index

@@ -1,0 +1,127 @@
+"""What the texts of a sample say: its label, its group, its captions, or why they cannot be used.
+
+A text that cannot be represented as it is (bytes that are not UTF-8, control characters in a name) is refused with the
+bytes: put in order by us, videos of different classes would get one label.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from datamodules.annotations.captions import as_captions
+from datamodules.dataset.tar_samples import TarSample
+from datamodules.storage.plain_text import is_utf8
+
+BAD_CAPTION = "bad caption"  # a sample whose txt or json is not text
+_BLANKS = " \t\r\n"
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class UnusableSampleError(ValueError):
+    """A sample that cannot be used; `reason` is a few words to count by."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason = reason
+
+
+def find_captions(label_from: str, sample: TarSample) -> tuple[str, ...]:
+    """What video2dataset says of a video: `caption` in its json, else its txt; () where that is the label.
+
+    Raises:
+        UnusableSampleError: The json or the txt that is asked for is not text, or a caption cannot be written.
+    """
+    about = _load(sample, "json", BAD_CAPTION) if "json" in sample.texts else {}
+    found = as_captions(about.get("caption")) if label_from != "json:caption" else ()
+    if not found and label_from not in ("txt", "json:caption") and "txt" in sample.texts:
+        found = as_captions(_decode(sample, "txt", BAD_CAPTION))
+    for caption in found:
+        if not is_utf8(caption):
+            raise UnusableSampleError(BAD_CAPTION, f"its caption {caption!a} holds half a character; correct it")
+    return found
+
+
+def find_text(place: str, sample: TarSample, reason: str) -> str:
+    """The text at a place of a sample.
+
+    Args:
+        place: `json:KEY`, `cls`, `txt` or `folder`, as in `TarLayout`.
+        sample: Where to look.
+        reason: Of the refusal, where there is none.
+
+    Raises:
+        UnusableSampleError: There is no such place, or no text; says what is there instead.
+    """
+    if place == "folder":
+        folders = sample.key.split("/")[:-1]
+        if not folders:
+            raise UnusableSampleError(reason, f"{sample.key} is in no folder of the tar")
+        return folders[-1]
+    kind, _, name = place.partition(":")
+    if kind not in sample.texts:
+        raise UnusableSampleError(reason, f"there is no .{kind} member, only {shown(sample.extensions)}")
+    if kind != "json":
+        return _decode(sample, kind, reason)
+    value: Any = _load(sample, kind, reason)
+    for step in [name] if name in value else name.split("."):
+        if not isinstance(value, dict) or step not in value:
+            keys = ", ".join(value) if isinstance(value, dict) else repr(value)
+            raise UnusableSampleError(reason, f"its json has no {name!r}, only {keys or 'an empty object'}")
+        value = value[step]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 3.0 is the number 3: pandas makes floats of whole numbers where some are missing
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise UnusableSampleError(reason, f"{place} is {value!r}, not a name or a whole number")
+    return str(value)
+
+
+def as_name(text: str, place: str, reason: str) -> str:
+    """The text without blanks around it.
+
+    Args:
+        text: From `find_text`.
+        place: Where it was found, for the message.
+        reason: Of the refusal.
+
+    Raises:
+        UnusableSampleError: Nothing is left, or there is in it what no name has.
+    """
+    name = text.strip(_BLANKS)
+    if not name.strip():
+        raise UnusableSampleError(reason, f"{place} is {text!r}, which is empty; give every video one")
+    if _CONTROLS.search(name):
+        raise UnusableSampleError(reason, f"{place} is {text!r}, which holds a control character; write it as text")
+    if not is_utf8(name):
+        raise UnusableSampleError(reason, f"{place} is {text!a}, which is not UTF-8; write it as text")
+    return name
+
+
+def _decode(sample: TarSample, kind: str, reason: str) -> str:
+    data = sample.texts[kind]
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnusableSampleError(reason, f"its .{kind} is not UTF-8: {data[:40]!r}; write it as text") from None
+
+
+def _load(sample: TarSample, kind: str, reason: str) -> dict[str, Any]:
+    """The object in a json; {} where there is something else than an object."""
+    try:
+        content = json.loads(sample.texts[kind])
+    except (ValueError, RecursionError) as error:
+        raise UnusableSampleError(reason, f"its .{kind} is not JSON ({error}); correct it") from None
+    return content if isinstance(content, dict) else {}
+
+
+def json_keys(sample: TarSample) -> list[str]:
+    """The keys of the object in a sample's json, for a message; [] where there is no such object."""
+    try:
+        return list(_load(sample, "json", "")) if "json" in sample.texts else []
+    except UnusableSampleError:
+        return []
+
+
+def shown(extensions: Sequence[str]) -> str:
+    """The extensions of a sample's members, for a message."""
+    return ", ".join(f".{extension}" for extension in extensions) or "nothing"

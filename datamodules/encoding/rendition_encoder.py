@@ -1,0 +1,156 @@
+"""One encoding of a video for training: its frames scaled, timed, hashed and written as they go by."""
+
+from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+
+from datamodules.encoding.mp4_writer import EncodeProfile, Mp4Writer, as_rate, target_size
+from datamodules.leakage.perceptual_hash import FrameHasher
+from datamodules.video.frame_table import FrameTable
+from datamodules.video.orientation import UPRIGHT, Orientation, orientation_of
+from datamodules.video.probing import VideoInfo, probe
+
+
+class SourceNotes(NamedTuple):
+    """What of a source video a person should be told although it was packed.
+
+    Attributes:
+        variable_rate: its frames are not evenly spaced in time.
+        clock_jumps: places where its clock restarts or jumps, which were closed.
+        other_streams: further video streams in the file, which were not packed.
+        frames_dropped: frames that the result does not show, because a lower constant rate was asked for.
+        frames_repeated: frames of the result that show the same source frame as the one before.
+        stretched_pixels: its pixels are not square.
+    """
+
+    variable_rate: bool = False
+    clock_jumps: int = 0
+    other_streams: int = 0
+    frames_dropped: int = 0
+    frames_repeated: int = 0
+    stretched_pixels: bool = False
+
+
+class EncodedVideo(NamedTuple):
+    """The bytes of a video file whose frames were all decoded once, what they are, and hashes of some of them."""
+
+    data: bytes
+    info: VideoInfo
+    frame_hashes: tuple[int, ...] = ()
+    notes: SourceNotes = SourceNotes()
+
+
+class RenditionEncoder:
+    """One encoding of a video whose frames go by: scaled, timed, hashed.
+
+    Without `profile.fps` every frame is written once: evenly spaced where the source's are, else each at its own time.
+    With it, frame i is the one that the source shows in the middle of [i / fps, (i + 1) / fps).
+
+    Args:
+        first: the first frame that is shown, at time 0.
+        table: the frames of the source.
+        pixel_aspect: width of a pixel of the source through its height, after rotation.
+        duration_s: of what is shown, as far as known.
+        profile: how to encode.
+    """
+
+    def __init__(
+        self, first: av.VideoFrame, table: FrameTable, pixel_aspect: Fraction, duration_s: float, profile: EncodeProfile
+    ) -> None:
+        shown = orientation_of(first)
+        width, height = (first.height, first.width) if shown.swaps_sides else (first.width, first.height)
+        if profile.square_pixels:
+            width, pixel_aspect = max(1, round(width * pixel_aspect)), Fraction(1)
+        self._width, self._height = target_size(width, height, profile.short_side)
+        self._rate = encoded_rate(table.rate, profile)
+        self._resampled = profile.fps is not None
+        self._own_times = table.variable_rate and not self._resampled
+        self._converter = VideoReformatter()
+        self._hasher = FrameHasher(duration_s)
+        longest = _longest_step(table) if self._own_times else None
+        self._writer = Mp4Writer(self._width, self._height, self._rate, profile, pixel_aspect, longest)
+        self._writer.take_color_from(first)
+        self._pixel_aspect = float(pixel_aspect)
+        self._pending: av.VideoFrame | None = None
+        self._showings = 0  # of the pending frame
+        self._last_time = Fraction(0)
+        self.frames_dropped = self.frames_repeated = 0
+
+    def take(self, frame: av.VideoFrame, time: Fraction) -> None:
+        """The next frame, shown from `time` (seconds) until the one after it."""
+        if self._resampled:
+            self._show_until(time)
+            self.frames_dropped += self._pending is not None and not self._showings
+        self._last_time = time
+        scaled = _scale(self._converter, frame, self._width, self._height, orientation_of(frame))
+        if self._resampled:
+            self._pending, self._showings = scaled, 0
+        else:
+            self._write(scaled, float(time), time if self._own_times else None)
+
+    def finish(self, end: Fraction) -> EncodedVideo:
+        """The video, whose last frame is shown until `end` (seconds)."""
+        if self._resampled:
+            self._show_until(max(end, self._last_time + Fraction(1, 2) / self._rate))
+            if self._writer.num_frames == 0 and self._pending is not None:  # one frame, asked for at a low rate
+                self._write(self._pending, 0.0)
+            self.frames_dropped += not self._showings and self._writer.num_frames > 1
+        data = self._writer.finish(end if self._own_times else None)
+        return EncodedVideo(data, self._describe(data), self._hasher.hashes())
+
+    def _describe(self, data: bytes) -> VideoInfo:
+        if self._own_times:
+            return probe(data)
+        count, aspect = self._writer.num_frames, self._pixel_aspect
+        seconds, rate = float(count / self._rate), float(self._rate)
+        return VideoInfo(count, rate, self._width, self._height, seconds, 0, "h264", pixel_aspect=aspect)
+
+    def _show_until(self, time: Fraction) -> None:
+        """Show the pending frame for every output time whose middle comes before `time`."""
+        while self._pending is not None and (self._writer.num_frames + Fraction(1, 2)) / self._rate <= time:
+            self.frames_repeated += self._showings > 0
+            self._showings += 1
+            self._write(self._pending, float(self._writer.num_frames / self._rate))
+
+    def _write(self, frame: av.VideoFrame, time_s: float, time: Fraction | None = None) -> None:
+        self._hasher.offer(frame, time_s)
+        self._writer.write(frame, time)
+
+
+def encoded_rate(rate: Fraction, profile: EncodeProfile) -> Fraction:
+    """Frames per second that a video of `rate` is encoded at."""
+    return as_rate(rate if profile.fps is None else profile.fps)
+
+
+def _longest_step(table: FrameTable) -> Fraction:
+    steps = [after - before for before, after in pairwise(table.ticks)]
+    return max(max(steps) * table.time_base, table.duration - table.ticks[-1] * table.time_base)
+
+
+def _scale(
+    converter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, shown: Orientation
+) -> av.VideoFrame:
+    """A frame as yuv420p of the given size as it is shown."""
+    stored = (height, width) if shown.swaps_sides else (width, height)
+    scaled = converter.reformat(
+        frame,
+        width=stored[0],
+        height=stored[1],
+        format="yuv420p",
+        interpolation=Interpolation.AREA if stored != (frame.width, frame.height) else Interpolation.BILINEAR,
+        dst_color_range=ColorRange.MPEG,
+        threads=1,
+    )
+    if shown == UPRIGHT:
+        return scaled
+    packed = scaled.to_ndarray()  # (1.5 * H, W): Y, then U and V at half the size
+    luma, chroma = packed[: stored[1]], packed[stored[1] :].reshape(2, stored[1] // 2, stored[0] // 2)
+    planes = [shown.apply(plane) for plane in (luma, *chroma)]
+    return av.VideoFrame.from_ndarray(
+        np.concatenate([np.ascontiguousarray(plane).reshape(-1) for plane in planes]).reshape(-1, width),
+        format="yuv420p",
+    )

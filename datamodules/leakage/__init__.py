@@ -1,0 +1,1 @@
+"""Leakage: the same video on both sides of a split, found by its content."""

@@ -1,0 +1,197 @@
+"""Which videos have frames alike, of hundreds of thousands: a search by buckets, in time that grows nearly linearly.
+
+Frames are put into buckets by some bits of their hashes, several times with other bits; frames that meet in a bucket
+are compared, and then their neighbors in time. The arrays of all frames take about 30 bytes a frame; what comes on top
+is done in blocks.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.leakage.perceptual_hash import FLAT, MIRROR_MASK
+
+MAX_DISTANCE = 12  # bits of 64 in which matching frames may differ
+MIN_MATCHES = 8  # matching frames at one time offset (a second), or all of a video with fewer
+_TABLES = 16
+_MIN_BITS = 16
+_MAX_NEIGHBORS = 64  # entries of a bucket that one entry is compared with
+_BLOCK = 2**18
+_NEARBY = range(1, 9)  # frames before and after two that are alike, one pair of which must be alike too
+
+Hashes = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+class FrameTable(NamedTuple):
+    """The hashes of all frames of all videos.
+
+    Attributes:
+        hashes: uint64 (F,), video after video.
+        starts: int64 (V + 1,): those of video v are `hashes[starts[v]:starts[v + 1]]`.
+        steps_s: float64 (V,), seconds from one to the next.
+    """
+
+    hashes: Hashes
+    starts: Numbers
+    steps_s: npt.NDArray[np.float64]
+
+    def of(self, video: int) -> Hashes:
+        """The hashes of one video."""
+        return self.hashes[self.starts[video] : self.starts[video + 1]]
+
+
+class _Entries(NamedTuple):
+    """What is put into buckets: first frames as they are, then mirror images; `owners` is of all frames."""
+
+    frames: npt.NDArray[np.uint32]
+    num_plain: int
+    owners: npt.NDArray[np.int32]
+
+
+def frame_table(hashes: Sequence[Sequence[int]], durations_s: Sequence[float]) -> FrameTable:
+    """The table of videos, from the hashes of each, evenly spread over its duration."""
+    counts = np.array([len(of) for of in hashes], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    flat = np.fromiter(chain.from_iterable(hashes), dtype=np.uint64, count=int(starts[-1]))
+    return FrameTable(flat, starts, np.asarray(durations_s, dtype=np.float64) / np.maximum(counts, 1))
+
+
+def distance(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
+    """Bits that differ, by adding them up in parallel (numpy 1 cannot count them)."""
+    x = np.bitwise_xor(first, second)
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    bits: npt.NDArray[np.uint8] = ((x * np.uint64(0x0101010101010101)) >> np.uint64(56)).astype(np.uint8)
+    return bits
+
+
+def find_candidates(table: FrameTable, sides: Numbers, conflicts: Flags) -> list[tuple[int, int, bool]]:
+    """Pairs of videos on different sides that have two frames alike, close to each other in time.
+
+    Args:
+        table: the videos.
+        sides: int64 (V,), the side of each.
+        conflicts: bool (sides, sides), which of them are to be compared.
+
+    Returns:
+        (first, second, whether the second is to be mirrored), first < second.
+    """
+    entries = _entries(table, sides, conflicts)
+    if not len(entries.frames):
+        return []
+    bits = int(min(31, max(_MIN_BITS, np.ceil(np.log2(len(entries.frames))))))
+    random = np.random.default_rng(0)
+    codes = np.zeros(0, np.int64)
+    for _ in range(_TABLES):
+        ordered = _by_bucket(table, entries, random.permutation(64)[:bits])
+        found = [_meetings(block, entries, table, sides, conflicts) for block in _blocks(ordered)]
+        codes = np.unique(np.concatenate([codes, *found]))
+    count = len(sides)
+    return [(int(code // 2 // count), int(code // 2 % count), bool(code % 2)) for code in codes]
+
+
+def _entries(table: FrameTable, sides: Numbers, conflicts: Flags) -> _Entries:
+    """All frames that may be alike others; mirrored on all sides but the largest, as one of two is enough."""
+    counts = np.diff(table.starts)
+    owners = np.repeat(np.arange(len(sides), dtype=np.int32), counts)
+    largest = int(np.argmax(np.bincount(sides, weights=counts)))
+    compared: Flags = np.asarray(conflicts.any(axis=1))
+    all_frames = np.arange(len(owners), dtype=np.uint32)
+    plain = all_frames[np.repeat(compared[sides], counts) & (table.hashes != FLAT)]
+    mirrored = plain[(sides != largest)[owners[plain]]]
+    return _Entries(np.concatenate([plain, mirrored]), len(plain), owners)
+
+
+def _hashes(table: FrameTable, entries: _Entries, numbers: Numbers) -> Hashes:
+    mask = np.where(numbers >= entries.num_plain, MIRROR_MASK, np.uint64(0))
+    hashes: Hashes = table.hashes[entries.frames[numbers]] ^ mask
+    return hashes
+
+
+def _by_bucket(table: FrameTable, entries: _Entries, chosen: Numbers) -> Hashes:
+    """Bucket << 32 | number of the entry, sorted; the bucket of a hash are its bits at the chosen places."""
+    parts = np.zeros((8, 256), np.uint64)  # what each value of each byte contributes
+    for place, bit in enumerate(chosen):
+        values = np.arange(256, dtype=np.uint64)
+        parts[bit // 8] |= ((values >> np.uint64(bit % 8)) & np.uint64(1)) << np.uint64(32 + place)
+    ordered = np.arange(len(entries.frames), dtype=np.uint64)
+    for start in range(0, len(ordered), _BLOCK):
+        block = _hashes(table, entries, np.arange(start, min(start + _BLOCK, len(ordered))))
+        for byte in range(8):
+            ordered[start : start + _BLOCK] |= parts[byte][(block >> np.uint64(8 * byte)) & np.uint64(255)]
+    ordered.sort()
+    return ordered
+
+
+def _blocks(ordered: Hashes) -> Iterator[Hashes]:
+    """Parts of bounded size that end where a bucket ends."""
+    start = 0
+    while start < len(ordered):
+        end = min(start + _BLOCK, len(ordered))
+        next_bucket = ((ordered[end - 1] >> np.uint64(32)) + np.uint64(1)) << np.uint64(32)
+        end = int(np.searchsorted(ordered, next_bucket))
+        yield ordered[start:end]
+        start = end
+
+
+def _meetings(ordered: Hashes, entries: _Entries, table: FrameTable, sides: Numbers, conflicts: Flags) -> Numbers:
+    """Videos with entries of one bucket that are alike, and two others nearby: (first * V + second) * 2 + mirrored."""
+    buckets = ordered >> np.uint64(32)
+    numbers = (ordered & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    shared = np.zeros(len(buckets), bool)
+    shared[1:] = buckets[1:] == buckets[:-1]
+    shared[:-1] |= shared[1:]
+    buckets, numbers = buckets[shared], numbers[shared]
+    mirrored = numbers >= entries.num_plain
+    owners = entries.owners[entries.frames[numbers]].astype(np.int64)
+    fresh = np.ones(len(numbers), bool)  # a video's frames that fall into one bucket count once
+    fresh[1:] = (buckets[1:] != buckets[:-1]) | (owners[1:] != owners[:-1]) | (mirrored[1:] != mirrored[:-1])
+    buckets, numbers, mirrored, owners = buckets[fresh], numbers[fresh], mirrored[fresh], owners[fresh]
+    hashes, their_sides = _hashes(table, entries, numbers), sides[owners]
+    found = [np.zeros(0, np.int64)]
+    left = np.arange(len(numbers))
+    for step in range(1, _MAX_NEIGHBORS + 1):
+        left = left[left + step < len(numbers)]
+        left = left[buckets[left] == buckets[left + step]]
+        if not len(left):
+            break
+        right = left + step
+        useful = conflicts[their_sides[left], their_sides[right]] & ~(mirrored[left] & mirrored[right])
+        useful &= distance(hashes[left], hashes[right]) <= MAX_DISTANCE
+        one, other = left[useful], right[useful]
+        swapped = owners[one] > owners[other]
+        one, other = np.where(swapped, other, one), np.where(swapped, one, other)
+        either = mirrored[one] | mirrored[other]
+        frames = entries.frames[numbers[one]].astype(np.int64), entries.frames[numbers[other]].astype(np.int64)
+        keep = _goes_on(table, (owners[one], owners[other]), frames, either)
+        found.append(((owners[one] * len(sides) + owners[other]) * 2 + either)[keep])
+    return np.unique(np.concatenate(found))
+
+
+def _goes_on(
+    table: FrameTable, videos: tuple[Numbers, Numbers], frames: tuple[Numbers, Numbers], mirrored: Flags
+) -> Flags:
+    """Whether next to two frames that are alike there are two others: by chance a frame in 50 of a bucket is alike."""
+    (first, second), (one, other) = videos, frames
+    mask = np.where(mirrored, MIRROR_MASK, np.uint64(0))
+    ratio = table.steps_s[first] / np.maximum(table.steps_s[second], 1e-9)
+    lengths = np.minimum(*(table.starts[of + 1] - table.starts[of] for of in videos))
+    alike: Flags = np.asarray(lengths < MIN_MATCHES)
+    last = len(table.hashes) - 1
+    for away in (*_NEARBY, *(-number for number in _NEARBY)):
+        left = one + away
+        inside = (left >= table.starts[first]) & (left < table.starts[first + 1])
+        ours = table.hashes[np.clip(left, 0, last)]
+        for drift in (-1, 0, 1):  # the samples of the two fall between each other
+            right = other + np.rint(away * ratio).astype(np.int64) + drift
+            theirs = table.hashes[np.clip(right, 0, last)]
+            valid = inside & (right >= table.starts[second]) & (right < table.starts[second + 1]) & (right != other)
+            valid &= (ours != FLAT) & (theirs != FLAT)
+            alike |= valid & (distance(ours, theirs ^ mask) <= MAX_DISTANCE)
+    return alike

@@ -1,0 +1,1 @@
+"""Loading: DataLoader workers that turn requests into `ClipBatch`es; resume, watchdog, shared memory."""

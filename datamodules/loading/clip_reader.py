@@ -1,0 +1,179 @@
+"""What a DataLoader worker does with a request: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch."""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.batch import ClipBatch
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.manifest import ShardFormatError
+from datamodules.loading.shared_memory import BatchMemory, Room
+from datamodules.loading.view_maker import VideoTooLargeError, View, ViewMaker
+from datamodules.loading.worker_heartbeat import IDLE, WorkerBoard
+from datamodules.sampling.batch_sampler import Request
+from datamodules.sampling.clip_sampling import ClipSampler, Integers
+from datamodules.storage.plain_text import printable
+from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
+from datamodules.transforms.crop_while_decoding import OtherFramesError
+from datamodules.transforms.three_crops import lay_out
+from datamodules.transforms.yuv420 import Pixels, fits_planes, lay_out_planes
+from datamodules.video.decoding import DecodeError
+
+_log = logging.getLogger(__name__)
+
+
+class ReadFailure(NamedTuple):
+    """What a worker returns for a batch it could not read: the sentence to show, without a worker's traceback."""
+
+    message: str
+    error: type[ValueError] = DecodeError
+
+
+@dataclass(frozen=True)
+class ClipReader(Dataset[ClipBatch | ReadFailure]):
+    """Reads a planned batch: plain data and an index, so that it travels to workers under fork, forkserver and spawn.
+
+    Attributes:
+        index: the dataset.
+        rows: int64, the rows of the split's videos, by sample number.
+        sampler: which clips a video gives.
+        transform: uint8 (T, H, W, C) to a random crop, or to a window that holds fixed crops, of height or width S.
+        decoder: name of the decoder, resolved.
+        seed: key of the augmentation, together with epoch and sample.
+        skip_errors: leave out videos that cannot be decoded, name and count them (training, and tests that allow it),
+            instead of failing.
+        crop_size: S, for the shape of a batch without videos.
+        board: where a DataLoader worker notes what it reads, or None.
+        memory: that workers write batches into, or None where there are none.
+        unmirrored: labels of the classes whose clips are never mirrored.
+        captions: put the videos' captions into the batches.
+        pixels: `rgb`; or `i420`, planes, where all videos of a batch can be cut in planes: others are in RGB, whole.
+    """
+
+    index: DatasetIndex
+    rows: Integers
+    sampler: ClipSampler
+    transform: TrainTransform | EvalTransform
+    decoder: str
+    seed: int
+    skip_errors: bool
+    crop_size: int
+    board: WorkerBoard | None = None
+    memory: BatchMemory | None = None
+    unmirrored: frozenset[int] = frozenset()
+    captions: bool = False
+    pixels: Pixels = "rgb"
+
+    def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
+        """Reads, decodes and crops the videos of one batch."""
+        began = time.perf_counter()
+        announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
+        self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
+        try:
+            batch = self._read(request, self._pixels_of(request))
+        except OtherFramesError:  # found while decoding; it is read once more
+            batch = self._read(request, "rgb")
+        self._note(IDLE)
+        if isinstance(batch, ReadFailure):
+            return batch
+        return batch._replace(load_seconds=time.perf_counter() - began)
+
+    def _pixels_of(self, request: Request) -> Pixels:
+        """How the clips of a batch travel, as far as the index tells."""
+        if self.pixels == "rgb":
+            return "rgb"
+        entries = [self.index.entry(int(self.rows[sample])) for sample in request.samples]
+        fit = all(fits_planes(self.transform, entry.height, entry.width) for entry in entries)
+        return self.pixels if fit else "rgb"
+
+    def _read(self, request: Request, pixels: Pixels) -> ClipBatch | ReadFailure:
+        maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
+        with Room(self.memory) as room:
+            batch = self._read_into(room, request, maker)
+            if isinstance(batch, ReadFailure) or not len(batch.clips):
+                return batch
+            return batch._replace(loan=room.send())
+
+    def _read_into(self, room: Room, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
+        shape = maker.slots_shape(len(request.samples))
+        slots = None if shape is None else room(shape)
+        views: list[View] = []
+        video_index: list[int] = []
+        rows: list[int] = []
+        failed: list[tuple[int, str]] = []
+        num_quarantined = 0
+        for sample in request.samples.tolist():
+            row = int(self.rows[sample])
+            if self.index.is_quarantined(row):  # it keeps its place in the plan, so that runs resume exactly
+                num_quarantined += 1
+                continue
+            self._note(row)
+            try:
+                free = None if slots is None else slots[len(views) :]
+                data, key = self.index.read_video(row), [self.seed, request.epoch, sample]
+                of_video = maker.views(data, self.index.entry(row), key, free)
+            except DecodeError as error:
+                message = f"{name_video(self.index, row)} cannot be decoded by {self.decoder}: {error}"
+                if not self.skip_errors:
+                    return ReadFailure(message)
+                _log.warning("left out: %s", message)
+                failed.append((row, str(error)))
+                continue
+            except VideoTooLargeError as error:
+                return ReadFailure(f"{name_video(self.index, row)}: {error}", ValueError)
+            except ShardFormatError as error:
+                return ReadFailure(f"video {printable(self.index.entry(row).key)}: {error}", ShardFormatError)
+            video_index += [len(rows)] * len(of_video)
+            rows.append(row)
+            views += of_video
+        num_skipped = len(request.samples) - num_quarantined - len(rows)
+        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, maker.pixels, room)
+        batch = self._batch(clips, views, video_index, rows, num_skipped)
+        if views and maker.pixels == "i420":
+            colors = torch.tensor([view.colors for view in views], dtype=torch.int32)
+            batch = batch._replace(pixel_format=maker.pixels, colors=colors)
+        return batch._replace(failed=failed, num_quarantined=num_quarantined)
+
+    def _note(self, row: int) -> None:
+        if self.board is not None:
+            self.board.note(row)
+
+    def _laid_out(self, views: list[View], pixels: Pixels, room: Room) -> Tensor:
+        clips = [view.clip for view in views]
+        if clips:
+            windows = [view.window for view in views]
+            return lay_out(clips, room) if pixels == "rgb" else lay_out_planes(clips, windows, room)
+        return torch.empty((0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3), dtype=torch.uint8)
+
+    def _batch(
+        self, clips: Tensor, views: list[View], video_index: list[int], rows: list[int], num_skipped: int
+    ) -> ClipBatch:
+        num_frames = self.sampler.shape.num_frames
+        entries = [self.index.entry(row) for row in rows]
+        numbers = np.stack([view.frame_numbers for view in views]) if views else np.empty((0, num_frames), np.int64)
+        return ClipBatch(
+            clips=clips,
+            video_index=torch.tensor(video_index, dtype=torch.int64),
+            labels=torch.tensor([entry.label for entry in entries], dtype=torch.int64),
+            keys=[entry.key for entry in entries],
+            rows=torch.tensor(rows, dtype=torch.int64),
+            clip_times=torch.tensor([view.times for view in views], dtype=torch.float64).reshape(len(views), 2),
+            num_skipped=num_skipped,
+            frame_numbers=torch.from_numpy(numbers),
+            windows=[view.window for view in views],
+            seeds=[view.seed for view in views if view.seed is not None] or None,
+            crops_to_cut=1 if isinstance(self.transform, TrainTransform) else self.transform.num_crops,
+            captions=[self.index.captions(row) for row in rows] if self.captions else None,
+        )
+
+
+def name_video(index: DatasetIndex, row: int) -> str:
+    """What a video is called in a sentence: its key, and where it lies."""
+    entry = index.entry(row)
+    return f"video {printable(entry.key)} in {printable(entry.shard)}"

@@ -1,0 +1,229 @@
+"""Looks after the DataLoader workers, in the training process: one that dies or sticks becomes a sentence.
+
+torch says of a worker that is gone that it "exited unexpectedly", and waits for one that is stuck. Here every worker
+notes on a board (`datamodules.loading.worker_heartbeat`) which video it reads; a thread of the training process looks
+at the board, and kills a worker whose video takes too long, because one that is stuck in C code or stopped would hold
+up the end of the run.
+"""
+
+import multiprocessing
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from datamodules.loading.worker_heartbeat import IDLE, PID, ROW, WorkerBoard
+
+Answer = TypeVar("Answer")
+
+_HINTS = {
+    "SIGKILL": "as the system does when memory runs out",
+    "SIGBUS": "as happens when /dev/shm is full",
+    "SIGSEGV": "a crash inside a library, such as the decoder",
+    "SIGABRT": "a crash inside a library, such as the decoder",
+}
+_watches: "weakref.WeakSet[WorkerWatch]" = weakref.WeakSet()
+
+
+class WorkerFailedError(ChildProcessError):
+    """A DataLoader worker died or stuck; the message names the worker, the video it was reading, and what to do."""
+
+
+class WorkerWatch:
+    """Looks after the workers of one DataLoader, in the process that takes its batches.
+
+    Args:
+        board: the one that the workers note on.
+        timeout_s: seconds that reading one video may take; 0 for no limit.
+        describe: what a video is called in the sentence, by its row.
+        advice: what to do, by the row of the video.
+    """
+
+    def __init__(
+        self, board: WorkerBoard, timeout_s: float, describe: Callable[[int], str], advice: Callable[[int], str]
+    ) -> None:
+        self._board = board
+        self._timeout_s = timeout_s
+        self._describe = describe
+        self._advice = advice
+        self._workers: dict[int, BaseProcess] = {}
+        self._waiting = 0  # number of the batch that is waited for; 0 while none is
+        self._stuck: dict[int, str] = {}  # by process id: how those were that the watch killed
+        self._failure: WorkerFailedError | None = None
+
+    def batches(self, loader: "DataLoader[Any]") -> Iterator[Any]:
+        """What the loader gives.
+
+        Raises:
+            WorkerFailedError: a worker died, or was killed because it was stuck.
+        """
+        over = threading.Event()
+        looking = threading.Thread(target=self._look_until, args=(over,), daemon=True, name="worker watch")
+        try:
+            number = self._waiting = 1
+            if self._workers and self._timeout_s > 0:
+                looking.start()
+            batches = self._ask(lambda: self._begin(loader))
+            if looking.ident is None and self._timeout_s > 0:
+                looking.start()  # not before: workers that are forked beside a thread may inherit its locks
+            while True:
+                try:
+                    batch = self._ask(lambda: next(batches))
+                except StopIteration:
+                    return
+                self._waiting = 0
+                yield batch
+                number += 1
+                self._waiting = number
+        finally:
+            over.set()
+
+    def _begin(self, loader: "DataLoader[Any]") -> Iterator[Any]:
+        others = set(multiprocessing.active_children())
+        started = self._workers and loader.persistent_workers
+        method = (loader.multiprocessing_context or multiprocessing).get_start_method()
+        with nullcontext() if started else _interrupts_waiting(method):
+            batches = iter(loader)
+        # Those of a first epoch stay for the next: there are new ones once.
+        self._workers |= {p.pid: p for p in multiprocessing.active_children() if p not in others and p.pid is not None}
+        _watches.add(self)
+        _name_the_dead_at_once()
+        return batches
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        """What the loader answers, or the failure where that is why it does not."""
+        try:
+            return question()
+        except WorkerFailedError:
+            raise
+        except (RuntimeError, OSError, EOFError):  # the last two: a message was cut off
+            failure = self.failure()
+            if failure is None:
+                raise
+            raise failure from None
+
+    def failure(self, wait_s: float = 1.0, ended_well_too: bool = True) -> WorkerFailedError | None:
+        """The error for a worker that is gone, or None; the others are killed then, as no batch can follow.
+
+        Args:
+            wait_s: the news of an end may come before the end: how long to wait for it.
+            ended_well_too: also for one that ended with status 0, which it should not while batches are missing.
+        """
+        if self._failure is not None:
+            return self._failure  # the others are gone by now too, and not to blame
+        deadline = time.monotonic() + wait_s
+        while not (dead := [pid for pid, one in self._workers.items() if _is_gone(one, ended_well_too)]):
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.02)
+        board = self._board.look()
+        notes = {int(pid): (number, int(row)) for number, (pid, row, _) in enumerate(board) if pid}
+        dead.sort(key=lambda pid: (pid not in self._stuck, notes.get(pid, (0, IDLE))[1] == IDLE))
+        self._failure = WorkerFailedError(self._sentence(dead[0], *notes.get(dead[0], (None, IDLE))))
+        for worker in self._workers.values():
+            worker.kill()  # one that is stopped would never follow a request to end
+        return self._failure
+
+    @property
+    def ending(self) -> bool:
+        """Whether a failure was met."""
+        return self._failure is not None
+
+    def _sentence(self, pid: int, number: int | None, row: int) -> str:
+        name = f"DataLoader worker {'' if number is None else f'{number} '}(process {pid})"
+        how = self._stuck.get(pid) or f"was lost: {_cause(self._workers[pid].exitcode)}"
+        if row == IDLE:
+            return (
+                f"{name} {how}; it was reading no video; if this comes again, lower num_workers, prefetch_factor or "
+                "batch_size, or see the log of the system"
+            )
+        return f"{name} {how}; it was reading {self._describe(row)}; {self._advice(row)}"
+
+    def _look_until(self, over: threading.Event) -> None:
+        """Kills workers that make no progress. Time counts as it passes for this thread: a run may be suspended."""
+        interval = min(1.0, self._timeout_s / 10)
+        seen, waiting = self._board.look(), self._waiting
+        still, waited, last = np.zeros(len(seen)), 0.0, time.monotonic()
+        while not over.wait(interval) and not self.ending:
+            passed, last = min(time.monotonic() - last, 2 * interval), time.monotonic()
+            now, waiting_now = self._board.look(), self._waiting
+            still = np.where((now == seen).all(axis=1), still + passed, 0.0)
+            waited = waited + passed if waiting_now == waiting != 0 else 0.0
+            seen, waiting = now, waiting_now
+            slow = (still > self._timeout_s) & (now[:, ROW] != IDLE)
+            how = f"was stuck for {self._timeout_s:g} s (worker_timeout_s) and was killed"
+            if not slow.any() and waited > self._timeout_s and (still > self._timeout_s).all():
+                slow = now[:, PID] > 0  # nobody reads, and the batch does not come
+                how = f"gave no batch for {self._timeout_s:g} s (worker_timeout_s) and was killed"
+            pids = now[slow, PID].tolist()
+            if waited > self._timeout_s and not pids and not now[:, PID].any():
+                pids = list(self._workers)  # they did not even begin
+                how = f"did not start within {self._timeout_s:g} s (worker_timeout_s) and was killed"
+            for pid in pids:
+                self._stuck.setdefault(pid, how)
+                if pid in self._workers:
+                    self._workers[pid].kill()
+
+
+@contextmanager
+def _interrupts_waiting(start_method: str) -> Iterator[None]:
+    """Ctrl-C reaches this process when the block ends, and never the processes that are started in it.
+
+    A worker takes seconds to start, and until it is in Python code of ours nothing else keeps the signal from it.
+    """
+    if start_method != "fork":
+        # Started within the block, as it is with the first such worker, it would have Python let the signal through.
+        resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_gone(worker: BaseProcess, ended_well_too: bool) -> bool:
+    return not worker.is_alive() and (ended_well_too or worker.exitcode != 0)
+
+
+def _cause(code: int | None) -> str:
+    if code is None or code >= 0:
+        return "it ended by itself" if code is None else f"it ended with status {code}"
+    name = signal.Signals(-code).name
+    return f"killed by {name}, {_HINTS[name]}" if name in _HINTS else f"killed by {name}"
+
+
+def _name_the_dead_at_once() -> None:
+    """Where torch raises from its handler of SIGCHLD, wherever the main thread is, it raises our error instead."""
+    raise_of_torch = signal.getsignal(signal.SIGCHLD)
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or not callable(raise_of_torch)
+        or getattr(raise_of_torch, "names_the_dead", False)
+    ):
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        try:
+            raise_of_torch(number, frame)
+        except RuntimeError:
+            deadline = time.monotonic() + 1.0
+            while time.monotonic() < deadline:
+                for watch in list(_watches):
+                    if watch.ending:
+                        return  # it has been said; these are the others, killed by the watch
+                    failure = watch.failure(0.0, ended_well_too=False)
+                    if failure is not None:
+                        raise failure from None
+                time.sleep(0.02)
+            raise
+
+    handler.names_the_dead = True  # type: ignore[attr-defined]
+    signal.signal(signal.SIGCHLD, handler)

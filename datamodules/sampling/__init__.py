@@ -1,0 +1,1 @@
+"""Sampling as pure arithmetic: which rank reads which video, which frames, which window."""

@@ -1,0 +1,80 @@
+"""What is asked of the workers: a rank's batches, one `Request` each, in training and in evaluation.
+
+The unit that travels to a worker is a whole batch, so the order of batches never depends on the number of workers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch.utils.data import Sampler
+
+from datamodules.sampling.clip_sampling import Integers
+from datamodules.sampling.epoch_plan import EvaluationBatches, TrainPlan
+
+
+class Request(NamedTuple):
+    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation.
+
+    `ahead` are the samples of the next batch that the same worker will read, as far as that is known.
+    """
+
+    samples: Integers
+    epoch: int
+    ahead: Integers | tuple[()] = ()
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where an epoch was left: positions consumed by all ranks together, and the steps that took."""
+
+    epoch: int = 0
+    consumed: int = 0
+    steps: int = 0
+
+
+class TrainRequests(Sampler[Request]):
+    """A rank's training batches of the current epoch, from the point of resumption on.
+
+    Its length is steps done plus steps left: Lightning ends a resumed epoch early otherwise.
+    """
+
+    def __init__(self, plan: TrainPlan, rank: int, resume: ResumePoint) -> None:
+        self.plan = plan
+        self.rank = rank
+        self.resume = resume
+        self.epoch = resume.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of every epoch."""
+        self.epoch = epoch
+
+    @property
+    def _start(self) -> ResumePoint:
+        return self.resume if self.epoch == self.resume.epoch else ResumePoint(self.epoch)
+
+    def __len__(self) -> int:
+        return self._start.steps + self.plan.num_steps(self._start.consumed)
+
+    def __iter__(self) -> Iterator[Request]:
+        for samples in self.plan.batches(self.epoch, self.rank, self._start.consumed):
+            yield Request(samples, self.epoch)
+
+    def point_after(self, steps: int) -> ResumePoint:
+        """Where the current epoch stands once `steps` of its steps (done before and since) have been trained on."""
+        consumed = self.plan.consumed_after(steps - self._start.steps, self._start.consumed)
+        return ResumePoint(self.epoch, consumed, steps)
+
+
+class EvaluationRequests(Sampler[Request]):
+    """A rank's evaluation batches; see `EvaluationBatches`."""
+
+    def __init__(self, num_samples: int, batch_size: int, rank: int, world_size: int) -> None:
+        self._batches = EvaluationBatches(num_samples, batch_size, rank, world_size)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Request]:
+        for samples in self._batches:
+            yield Request(samples, 0)

@@ -1,0 +1,150 @@
+"""What a clip goes through in a DataLoader worker: `TrainTransform` or `EvalTransform`.
+
+They put together the functions of `datamodules.transforms.resize_and_crop`; colors and the three crops of a test wait
+until the batch is on the device (`datamodules.transforms.device_augmentation`, `datamodules.transforms.three_crops`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from datamodules.batch import Window
+from datamodules.sampling.crop_windows import Size, crop_windows, random_resized_window, random_window, window_around
+from datamodules.transforms.resize_and_crop import (
+    check_clip,
+    cut_out,
+    frame_size,
+    horizontal_flip,
+    resize,
+    resize_short_side,
+    resize_to_fit,
+)
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Resize, random crop, random flip: what a training clip goes through.
+
+    C3D (Tran et al. 2015, section 3.1): `TrainTransform(112, (128, 171))`; I3D (Carreira and Zisserman 2017,
+    section 2.5): `TrainTransform(224, 256)`.
+
+    Attributes:
+        crop_size: side of the square crop in pixels.
+        resize: before the crop, the shorter side in pixels, or (height, width), or None to keep the size.
+        random_resized: crops a random area and proportions, and resizes that to `crop_size`.
+        flip_probability: share of clips that are mirrored; 0 where left and right are part of the class.
+        scale: least and greatest share of the area, with `random_resized`.
+        ratio: least and greatest width / height, with `random_resized`.
+    """
+
+    crop_size: int
+    resize: int | tuple[int, int] | None = None
+    random_resized: bool = False
+    flip_probability: float = 0.5
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.crop_size, self.resize)
+        _check_ranges(self.scale, self.ratio)
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"flip_probability={self.flip_probability}: must be from 0 to 1")
+
+    def __call__(self, clip: Tensor, generator: np.random.Generator, mirror: bool = True) -> tuple[Tensor, Window]:
+        """Maps uint8 (T, H, W, C) to uint8 (T, crop_size, crop_size, C), and says which window that is.
+
+        Args:
+            clip: uint8 (T, H, W, C).
+            generator: where the randomness comes from; as much is drawn from it with `mirror` as without.
+            mirror: whether this clip may be mirrored at all.
+        """
+        clip = _resize(clip, self.resize)
+        if not self.random_resized:
+            clip = resize_to_fit(clip, self.crop_size, self.crop_size)
+        check_clip(clip)
+        window = self.window(frame_size(clip), generator, mirror)
+        return self.finish(cut_out(clip, window), window), window
+
+    def keeps(self, frame: Size) -> bool:
+        """Whether frames of this (height, width) are cut as they are, without being resized before."""
+        return _keeps(frame, self.resize) and (self.random_resized or min(frame) >= self.crop_size)
+
+    def window(self, frame: Size, generator: np.random.Generator, mirror: bool = True) -> Window:
+        """What is cut out of frames of this (height, width), resized already where they have to be."""
+        if self.random_resized:
+            window = random_resized_window(frame, generator, self.scale, self.ratio)
+        else:
+            window = random_window(frame, (self.crop_size, self.crop_size), generator)
+        return window._replace(mirrored=generator.random() < self.flip_probability and mirror)
+
+    def finish(self, cut: Tensor, window: Window) -> Tensor:
+        """The window's part of a clip, uint8 (T, H, W, C), resized to the crop and mirrored where it is to be."""
+        clip = resize(cut, (self.crop_size, self.crop_size))
+        return horizontal_flip(clip) if window.mirrored else clip
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """Resize, and the smallest window that holds all crops: what a clip goes through in validation and tests.
+
+    One crop is that window itself; three are cut out of it on the device, where less has been sent than three crops.
+    Nothing is random.
+
+    Attributes:
+        crop_size: side of the square crops in pixels.
+        resize: before the crops, the shorter side in pixels, or (height, width), or None to keep the size.
+        num_crops: 1 (center) or 3 (along the longer side).
+    """
+
+    crop_size: int
+    resize: int | tuple[int, int] | None = None
+    num_crops: int = 1
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.crop_size, self.resize)
+        if self.num_crops not in (1, 3):
+            raise ValueError(f"num_crops={self.num_crops}: must be 1 (center) or 3 (along the longer side)")
+
+    def __call__(self, clip: Tensor) -> tuple[Tensor, Window]:
+        """Maps uint8 (T, H, W, C) to uint8 (T, H', W', C), which is the window with all of `spatial_crops`.
+
+        The shorter of H' and W' is `crop_size`; both are with one crop.
+        """
+        clip = resize_to_fit(_resize(clip, self.resize), self.crop_size, self.crop_size)
+        window = self.window(frame_size(clip))
+        return cut_out(clip, window), window
+
+    def keeps(self, frame: Size) -> bool:
+        """Whether frames of this (height, width) are cut as they are, without being resized before."""
+        return _keeps(frame, self.resize) and min(frame) >= self.crop_size
+
+    def window(self, frame: Size) -> Window:
+        """What is cut out of frames of this (height, width), resized already where they have to be."""
+        return window_around(crop_windows(frame, self.crop_size, self.num_crops))
+
+
+def _resize(clip: Tensor, size: int | tuple[int, int] | None) -> Tensor:
+    if size is None:
+        return clip
+    return resize_short_side(clip, size) if isinstance(size, int) else resize(clip, size)
+
+
+def _keeps(frame: Size, size: int | Size | None) -> bool:
+    """Whether `_resize` would give frames of this (height, width) back as they are."""
+    return size is None or (min(frame) == size if isinstance(size, int) else frame == tuple(size))
+
+
+def _check_sizes(crop_size: int, size: int | tuple[int, int] | None) -> None:
+    if crop_size < 1:
+        raise ValueError(f"crop_size={crop_size}: must be at least 1 pixel")
+    if size is not None and (size if isinstance(size, int) else min(size)) < 1:
+        raise ValueError(f"resize={size}: must be at least 1 pixel")
+
+
+def _check_ranges(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    """Be sure that `datamodules.sampling.crop_windows.random_resized_window` can draw a window with these."""
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"scale={scale}: must be two ascending shares of the area in (0, 1]")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"ratio={ratio}: must be two ascending positive numbers, width / height")

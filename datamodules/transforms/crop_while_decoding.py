@@ -1,0 +1,237 @@
+"""Windows cut out of the frames of a video while they are decoded: nothing else is converted, and nothing copied twice.
+
+The result is bit for bit that of converting whole frames and cutting them: FFmpeg's conversion of planar YUV 4:2:0 to
+RGB at the same size takes one chroma sample for each 2 x 2 pixels and mixes no neighbors. So whole pairs of rows and
+columns are cut out of the planes, several frames one below the other, and are converted together; or they are given as
+they are (`decode_planes`), to be converted on the device.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from datamodules.batch import Window
+from datamodules.sampling.clip_sampling import Integers
+from datamodules.transforms.yuv420 import color_factors, planes_of
+from datamodules.video.header_frames import frames_by_header
+from datamodules.video.orientation import UPRIGHT, orientation_of
+from datamodules.video.pyav_decoder import Frames
+from datamodules.video.video_container import DecodeError, library_errors
+
+_TOGETHER = 8  # frames converted at once: their pixels stay in the processor's cache
+
+_kept = threading.local()  # a thread's converters and the frames that they read, by size
+
+
+class OtherFramesError(Exception):
+    """The frames are not such as can be cut here; `datamodules.video.decoding` can decode them."""
+
+
+def decode_windows(data: bytes, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]) -> None:
+    """Decodes the frames of clips and writes each clip's window.
+
+    Args:
+        data: the bytes of a video file.
+        frame_numbers: int64 (N, T), not negative.
+        windows: N, mirrored where they say so.
+        out: N arrays uint8 (T, height, width, 3) of the window's size, to write to; RGB.
+
+    Raises:
+        OtherFramesError: not planar YUV 4:2:0 as large as the windows say, upright, with a header that tells one frame
+            from the other, and whole. Some of `out` may be written.
+    """
+    strips = [_Strip(window, place, number) for number, (window, place) in enumerate(zip(windows, out, strict=True))]
+    _hand_out(data, frame_numbers, windows[0], strips)
+    for strip in strips:
+        strip.convert()
+
+
+def decode_planes(
+    data: bytes, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]
+) -> list[tuple[int, ...]]:
+    """Decodes the frames of clips and writes the planes of each clip's window: whole pairs, not mirrored.
+
+    Args:
+        data: the bytes of a video file.
+        frame_numbers: int64 (N, T), not negative.
+        windows: N.
+        out: N arrays uint8 (T, 3h, 2w) to write to, as `datamodules.transforms.yuv420` tells, of `box_of` the window's
+            height and width; 0 where the frame does not reach.
+
+    Returns:
+        For each clip, what it is to be converted with: `datamodules.transforms.yuv420.color_factors`.
+
+    Raises:
+        OtherFramesError: as in `decode_windows`; or the color matrix is not known, or not the same for all of a clip.
+    """
+    boxes = [_Box(window, place) for window, place in zip(windows, out, strict=True)]
+    _hand_out(data, frame_numbers, windows[0], boxes)
+    return [box.factors() for box in boxes]
+
+
+class _Taker(Protocol):
+    """One clip, given its frames one by one."""
+
+    def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None: ...
+
+
+def _hand_out(data: bytes, frame_numbers: Integers, window: Window, clips: Sequence[_Taker]) -> None:
+    """Decodes the frames of clips, int64 (N, T), in order, and gives each clip its own."""
+    if frame_numbers.min(initial=0) < 0:
+        raise OtherFramesError
+    wanted: dict[int, list[tuple[_Taker, int]]] = defaultdict(list)
+    for clip, numbers in zip(clips, frame_numbers.tolist(), strict=True):
+        for position, number in enumerate(numbers):
+            wanted[number].append((clip, position))
+    try:
+        with library_errors("pyav cannot decode the video"):
+            for number, frame in frames_by_header(data, sorted(wanted)):
+                planes = _planes(frame, window)
+                for clip, position in wanted[number]:
+                    clip.take(frame, planes, position)
+    except DecodeError as error:
+        raise OtherFramesError from error
+
+
+def _planes(frame: av.VideoFrame, window: Window) -> list[Frames]:
+    """Views of the three planes of a frame, as they lie in memory: uint8 (rows, bytes of a row)."""
+    fits = frame.format.name == "yuv420p" and (frame.height, frame.width) == (window.frame_height, window.frame_width)
+    if not fits or frame.height % 2 or frame.width % 2 or orientation_of(frame) != UPRIGHT:
+        raise DecodeError("not such frames as are cut here")
+    return [_view(plane) for plane in frame.planes]
+
+
+def _view(plane: "av.video.plane.VideoPlane") -> Frames:
+    view: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # rows are padded
+    return view
+
+
+class _Box:
+    """One clip in planes: the pairs of rows and columns that hold its window, written where they are to be.
+
+    Args:
+        window: where in the frame.
+        out: where the planes go, uint8 (T, 3h, 2w).
+    """
+
+    def __init__(self, window: Window, out: Frames) -> None:
+        self._places = planes_of(out)
+        _, rows, columns = self._places[1].shape
+        self._top, self._left = window.top // 2, window.left // 2
+        self._height = min(rows, window.frame_height // 2 - self._top)
+        self._width = min(columns, window.frame_width // 2 - self._left)
+        self._colors: set[tuple[int, int]] = set()
+        for place, pair in zip(self._places, (2, 1, 1), strict=True):
+            place[:, pair * self._height :] = 0
+            place[:, :, pair * self._width :] = 0
+
+    def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
+        """Copies the pairs of a frame, which is the clip's at `position`."""
+        self._colors.add((int(frame.colorspace), int(frame.color_range)))
+        for place, plane, pair in zip(self._places, planes, (2, 1, 1), strict=True):
+            top, left, height, width = (pair * n for n in (self._top, self._left, self._height, self._width))
+            place[position, :height, :width] = plane[top : top + height, left : left + width]
+
+    def factors(self) -> tuple[int, ...]:
+        """What the clip is to be converted with."""
+        factors = color_factors(*self._colors.pop()) if len(self._colors) == 1 else None
+        if factors is None:
+            raise OtherFramesError
+        return factors
+
+
+class _Strip:
+    """One clip: the windows of several frames below each other, converted when there are enough.
+
+    Args:
+        window: where in the frame.
+        out: where the pixels go, uint8 (T, height, width, 3).
+        number: of the clip among those decoded together.
+    """
+
+    def __init__(self, window: Window, out: Frames, number: int) -> None:
+        self._out = out
+        self._inside = (window.top % 2, window.left % 2)  # whole pairs are cut: at most one row, one column too many
+        self._top, self._left = window.top // 2, window.left // 2
+        self._height = (window.top + window.height + 1) // 2 - self._top  # all in pairs
+        self._width = (window.left + window.width + 1) // 2 - self._left
+        if window.mirrored:  # the strip is, from its own right end
+            self._inside = (window.top % 2, _words(self._width) * 2 - window.left % 2 - window.width)
+        self._mirrored = window.mirrored
+        self._positions: list[int] = []
+        self._cuts = [_cut(pair, self._top, self._left, self._height, self._width) for pair in (2, 1, 1)]
+        self._kept = _kept_for(self._height, self._width, number)
+
+    def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
+        """Copies the window of a frame, which is the clip's at `position`."""
+        if not self._positions:
+            self._kept.source.colorspace, self._kept.source.color_range = frame.colorspace, frame.color_range
+        for room, plane, cut in zip(self._kept.rooms[len(self._positions)], planes, self._cuts, strict=True):
+            room[...] = plane[cut]
+        self._positions.append(position)
+        if len(self._positions) == _TOGETHER:
+            self.convert()
+
+    def convert(self) -> None:
+        """Converts what was copied since the last time, if anything, and writes it."""
+        if not self._positions:
+            return
+        if self._mirrored:
+            for place in self._kept.planes:
+                words = place.view(np.uint64)
+                words[...] = words[:, ::-1].byteswap()
+        plane = self._kept.converter.reformat(self._kept.source, format="rgb24", threads=1).planes[0]
+        rows, columns = 2 * self._height, 2 * _words(self._width)
+        pixels = _view(plane)[:, : 3 * columns].reshape(_TOGETHER, rows, columns, 3)
+        top, left = self._inside
+        _, height, width, _ = self._out.shape
+        for number, position in enumerate(self._positions):
+            self._out[position] = pixels[number, top : top + height, left : left + width]
+        self._positions.clear()
+
+
+def _words(width: int) -> int:
+    """The next multiple of 8 bytes: rows are mirrored by words."""
+    return -(-width // 8) * 8
+
+
+class _Kept(NamedTuple):
+    """What windows of a size are converted with: setting it up costs as much as using it.
+
+    Attributes:
+        source: the frame to collect them in.
+        planes: its planes, uint8 (rows, bytes of a row), as wide as whole words.
+        rooms: the planes' parts for each of the frames that are collected, as large as the window.
+        converter: of such frames.
+    """
+
+    source: av.VideoFrame
+    planes: list[Frames]
+    rooms: list[list[Frames]]
+    converter: VideoReformatter
+
+
+def _kept_for(height: int, width: int, number: int) -> _Kept:
+    """For windows of so many pairs of rows and columns, of the clip of that number."""
+    kept: dict[tuple[int, int, int], _Kept] = _kept.__dict__.setdefault("strips", {})
+    if len(kept) > 64:  # windows of random sizes
+        kept.clear()
+    if (height, width, number) not in kept:
+        frame = av.VideoFrame(2 * _words(width), 2 * height * _TOGETHER, "yuv420p")
+        planes = [_view(plane)[:, : pair * _words(width)] for plane, pair in zip(frame.planes, (2, 1, 1), strict=True)]
+        rooms = [
+            [plane[_cut(pair, at * height, 0, height, width)] for plane, pair in zip(planes, (2, 1, 1), strict=True)]
+            for at in range(_TOGETHER)
+        ]
+        kept[height, width, number] = _Kept(frame, planes, rooms, VideoReformatter())
+    return kept[height, width, number]
+
+
+def _cut(pair: int, top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns of a plane that has `pair` of them for each of the pairs that are given."""
+    return slice(pair * top, pair * (top + height)), slice(pair * left, pair * (left + width))

@@ -1,0 +1,112 @@
+"""RandAugment on clips (Cubuk et al. 2020): a few of fourteen operations, all at one magnitude."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from datamodules.transforms import pixel_operations as pixels
+
+_MOST = 10  # the paper's scale of magnitudes, section 3
+
+
+class Step(NamedTuple):
+    """One operation and how strongly, in the operation's own unit; 0 where it has none."""
+
+    operation: str
+    value: float
+
+
+class Operation(NamedTuple):
+    """What an operation does, and its value at the greatest magnitude.
+
+    Attributes:
+        apply: the clip and the value to the clip.
+        words: the value in a format string, for people.
+        least: value at magnitude 0, which changes nothing.
+        most: value at magnitude 10.
+        signed: the value's distance from `least` goes either way, by chance.
+        whole: the value is an integer.
+    """
+
+    apply: Callable[[Tensor, float], Tensor]
+    words: str
+    least: float = 0.0
+    most: float = 0.0
+    signed: bool = False
+    whole: bool = False
+
+
+def _shift(clip: Tensor, across: float, down: float) -> Tensor:
+    height, width = clip.shape[1:3]
+    return pixels.affine(clip, (1, 0, 0, 1), (-round(across * width), -round(down * height)))
+
+
+# The paper's K = 14, section 3; their ranges are AutoAugment's (Cubuk et al. 2019, table 6), where a shift is of 150
+# pixels of an image of 331.
+OPERATIONS = {
+    "identity": Operation(lambda clip, _: clip, ""),
+    "autocontrast": Operation(lambda clip, _: pixels.autocontrast(clip), ""),
+    "equalize": Operation(lambda clip, _: pixels.equalize(clip), ""),
+    "rotate": Operation(pixels.rotate, " by {:.1f} degrees", 0, 30, signed=True),
+    "solarize": Operation(lambda clip, value: pixels.solarize(clip, int(value)), " from {:.0f}", 256, 0, whole=True),
+    "color": Operation(pixels.color, " x {:.2f}", 1, 1.9, signed=True),
+    "posterize": Operation(lambda clip, value: pixels.posterize(clip, int(value)), " to {:.0f} bits", 8, 4, whole=True),
+    "contrast": Operation(pixels.contrast, " x {:.2f}", 1, 1.9, signed=True),
+    "brightness": Operation(pixels.brightness, " x {:.2f}", 1, 1.9, signed=True),
+    "sharpness": Operation(pixels.sharpness, " x {:.2f}", 1, 1.9, signed=True),
+    "shear x": Operation(lambda clip, value: pixels.affine(clip, (1, value, 0, 1)), " by {:.2f}", 0, 0.3, signed=True),
+    "shear y": Operation(lambda clip, value: pixels.affine(clip, (1, 0, value, 1)), " by {:.2f}", 0, 0.3, signed=True),
+    "translate x": Operation(lambda clip, value: _shift(clip, value, 0), " by {:.0%}", 0, 150 / 331, signed=True),
+    "translate y": Operation(lambda clip, value: _shift(clip, 0, value), " by {:.0%}", 0, 150 / 331, signed=True),
+}
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """Takes `num_ops` of `OPERATIONS`, with repetition, each equally likely, and does them one after the other.
+
+    Different from the paper: what an operation measures, it measures over the clip; rotations, shears and shifts take
+    the nearest pixel and fill with gray.
+
+    Attributes:
+        num_ops: operations a clip, N in the paper.
+        magnitude: of all of them, M in the paper, from 0, which leaves the clip as it is but for autocontrast and
+            equalize, to 10.
+    """
+
+    num_ops: int = 2
+    magnitude: float = 9.0
+
+    def __post_init__(self) -> None:
+        if self.num_ops < 1:
+            raise ValueError(f"rand_augment.num_ops={self.num_ops}: must be at least 1")
+        if not 0 <= self.magnitude <= _MOST:
+            raise ValueError(f"rand_augment.magnitude={self.magnitude}: must be from 0 to {_MOST}")
+
+    def draw(self, generator: np.random.Generator) -> list[Step]:
+        """What to do to one clip."""
+        names = list(OPERATIONS)
+        steps = []
+        for _ in range(self.num_ops):
+            name = names[int(generator.integers(len(names)))]
+            sign = -1 if generator.random() < 0.5 else 1  # drawn for every operation: each takes as much
+            operation = OPERATIONS[name]
+            distance = (operation.most - operation.least) * self.magnitude / _MOST
+            value = operation.least + (sign if operation.signed else 1) * distance
+            steps.append(Step(name, round(value) if operation.whole else value))
+        return steps
+
+    @staticmethod
+    def apply(clip: Tensor, steps: list[Step]) -> Tensor:
+        """Does it: uint8 (T, H, W, C) to the same shape, all frames alike."""
+        for step in steps:
+            clip = OPERATIONS[step.operation].apply(clip, step.value)
+        return clip
+
+    @staticmethod
+    def describe(steps: list[Step]) -> list[str]:
+        """The steps in words, such as `rotate by -27.0 degrees`."""
+        return [step.operation + OPERATIONS[step.operation].words.format(step.value) for step in steps]

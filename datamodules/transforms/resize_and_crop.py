@@ -1,0 +1,122 @@
+"""Resize, crop and flip clips: pure functions on uint8 tensors (T, H, W, C), the same for all frames of a clip.
+
+Values stay in [0, 255]; results are contiguous and never share memory with the input where they differ from it. A clip
+that is too small for a crop is resized up until it fits, its proportions kept: a small video never ends a training run.
+Which part of a clip is cut out, also at random, is decided in `datamodules.sampling.crop_windows`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules.batch import Window
+from datamodules.sampling.crop_windows import Size, crop_windows
+
+
+def resize(clip: Tensor, size: Size) -> Tensor:
+    """Resizes every frame: bilinear, with antialiasing where it shrinks.
+
+    torch computes uint8 in fixed point and rounds to the nearest level; bilinear weights cannot leave [0, 255].
+
+    Args:
+        clip: uint8 (T, H, W, C).
+        size: (height, width) of the result, each at least 1.
+
+    Returns:
+        uint8 (T, height, width, C).
+
+    Raises:
+        ValueError: `clip` is not uint8 (T, H, W, C), or a side is below 1.
+    """
+    check_clip(clip)
+    if min(size) < 1:
+        raise ValueError(f"size={tuple(size)}: (height, width) must be at least 1")
+    if clip.shape[1:3] == tuple(size):
+        return clip.contiguous()
+    channels_last = clip.contiguous().permute(0, 3, 1, 2)  # (T, C, H, W) whose memory is (T, H, W, C): the fast path
+    resized = F.interpolate(channels_last, size=tuple(size), mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1).contiguous()
+
+
+def resize_short_side(clip: Tensor, size: int) -> Tensor:
+    """Resizes so that the shorter side is `size` pixels; the longer one keeps the proportions, rounded down.
+
+    Args:
+        clip: uint8 (T, H, W, C).
+        size: pixels, at least 1.
+
+    Returns:
+        uint8 (T, H', W', C) with min(H', W') = size.
+    """
+    check_clip(clip)
+    height, width = clip.shape[1:3]
+    if height <= width:
+        return resize(clip, (size, max(size, width * size // height)))
+    return resize(clip, (max(size, height * size // width), size))
+
+
+def horizontal_flip(clip: Tensor) -> Tensor:
+    """Mirrors left and right; wrong for classes that differ by direction, such as "moving left".
+
+    Args:
+        clip: uint8 (T, H, W, C).
+
+    Returns:
+        uint8 (T, H, W, C).
+    """
+    check_clip(clip)
+    # (T, C, H, W) whose memory is (T, H, W, C): the fast path
+    return clip.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
+
+
+def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:
+    """Cuts squares along the longer side: the center one, or the first, center and last one.
+
+    Three squares whose side is the shorter side of the clip see all of it up to proportions of 3 : 1.
+
+    Args:
+        clip: uint8 (T, H, W, C); resized up first where it is smaller than the crop.
+        size: side of the squares in pixels.
+        num_crops: 1 or 3.
+
+    Returns:
+        `num_crops` clips uint8 (T, size, size, C), from left to right, or from top to bottom of an upright video.
+
+    Raises:
+        ValueError: `num_crops` is neither 1 nor 3.
+    """
+    if num_crops not in (1, 3):
+        raise ValueError(f"num_crops={num_crops}: must be 1 (center) or 3 (along the longer side)")
+    clip = resize_to_fit(clip, size, size)
+    return [cut_out(clip, window) for window in crop_windows(frame_size(clip), size, num_crops)]
+
+
+def resize_to_fit(clip: Tensor, height: int, width: int) -> Tensor:
+    """The clip itself where it covers (height, width), else the smallest enlargement, proportions kept, that does."""
+    check_clip(clip)
+    have_height, have_width = clip.shape[1:3]
+    if have_height >= height and have_width >= width:
+        return clip
+    factor = max(height / have_height, width / have_width)
+    return resize(clip, (max(height, round(have_height * factor)), max(width, round(have_width * factor))))
+
+
+def frame_size(clip: Tensor) -> Size:
+    """(height, width) of a clip."""
+    return clip.shape[1], clip.shape[2]
+
+
+def cut_out(clip: Tensor, window: Window) -> Tensor:
+    """The window's part of a clip, not copied where it is in one piece; mirroring is the caller's."""
+    rows = slice(window.top, window.top + window.height)
+    return clip[:, rows, window.left : window.left + window.width].contiguous()
+
+
+def check_clip(clip: Tensor) -> None:
+    """Be sure that it is uint8 (T, H, W, C) and not empty.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if clip.dtype != torch.uint8 or clip.ndim != 4 or 0 in clip.shape:
+        raise ValueError(f"clip must be uint8 (T, H, W, C) and not empty, not {clip.dtype} {tuple(clip.shape)}")

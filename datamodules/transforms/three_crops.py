@@ -1,0 +1,76 @@
+"""The three crops of a test: what a worker sends of them, and how they are cut once the batch is on the device.
+
+Three squares along the longer side of a clip overlap unless it is longer than 3 : 1. A worker therefore sends the
+window that holds them all, and the squares are cut where copying is cheap. All windows have the crops' side S in
+common; they are laid so that this is their height, upright ones on their side, and are padded to the longest:
+
+    clip 0, 112 x 149   ─▶  |            149|........|      \
+    clip 1, 199 x 112   ─▶  |    lies on its side 199|       }  uint8 (N, T, 112, 199, C)
+    clip 2, 112 x 112   ─▶  |      112|..............|      /
+"""
+
+import torch
+from torch import Tensor
+
+from datamodules.batch import ClipBatch, Window
+from datamodules.loading.shared_memory import Room
+from datamodules.sampling.crop_windows import crop_places
+
+
+def lay_out(clips: list[Tensor], room: Room) -> Tensor:
+    """Windows of one height or width S, as one tensor.
+
+    Args:
+        clips: at least one uint8 (T, S, L, C) or, upright, (T, L, S, C), with L >= S its own.
+        room: where they are written.
+
+    Returns:
+        uint8 (N, T, S, longest L, C); what pads the others is 0.
+    """
+    lying = [clip.transpose(1, 2) if _is_upright(clip) else clip for clip in clips]
+    longest = max(clip.shape[2] for clip in lying)
+    frames, side, _, channels = lying[0].shape
+    together = room((len(lying), frames, side, longest, channels))
+    for place, clip in zip(together, lying, strict=True):
+        place[:, :, : clip.shape[2]] = clip
+        place[:, :, clip.shape[2] :] = 0
+    return together
+
+
+def _is_upright(clip: Tensor) -> bool:
+    return clip.shape[1] > clip.shape[2]
+
+
+def cut_crops(batch: ClipBatch) -> ClipBatch:
+    """Cuts the crops that the clips of a batch hold; a batch without any to cut is given back as it is.
+
+    Bit for bit those of `datamodules.transforms.resize_and_crop.spatial_crops`, on whatever device the batch is.
+
+    Returns:
+        The batch with clips uint8 (N * crops, T, S, S, C), all crops of a clip next to each other, from left to right
+        or from top to bottom; `video_index`, `clip_times`, `frame_numbers` and `windows` likewise.
+    """
+    count = batch.crops_to_cut
+    if count == 1:
+        return batch
+    crops: list[Tensor] = []
+    windows: list[Window] = []
+    for clip, window in zip(batch.clips, batch.windows or [], strict=True):
+        side = min(window.height, window.width)
+        for place in crop_places(max(window.height, window.width) - side):
+            crop = clip[:, :, place : place + side]
+            if window.height > window.width:
+                crops.append(crop.transpose(1, 2))
+                windows.append(window._replace(top=window.top + place, height=side))
+            else:
+                crops.append(crop)
+                windows.append(window._replace(left=window.left + place, width=side))
+    numbers = batch.frame_numbers
+    return batch._replace(
+        clips=torch.stack(crops) if crops else batch.clips,
+        video_index=batch.video_index.repeat_interleave(count),
+        clip_times=batch.clip_times.repeat_interleave(count, dim=0),
+        frame_numbers=None if numbers is None else numbers.repeat_interleave(count, dim=0),
+        windows=windows,
+        crops_to_cut=1,
+    )

@@ -1,0 +1,195 @@
+"""Clips as planar YUV 4:2:0 (`i420`): how the planes lie in a batch, and what turns them into RGB on the device.
+
+A frame takes 1.5 bytes a pixel, half of RGB's, and is not converted in the loader. It is laid as FFmpeg and OpenCV lay
+an I420 picture, in 3h rows of 2w bytes for h x w pairs of rows and columns:
+
+    2h rows    Y, one byte a pixel
+    h rows     U, then V: h x w bytes each, one for each 2 x 2 pixels
+
+Windows may begin at odd rows and columns. So whole pairs are sent, with room for one pair more than a window of even
+size has, and the window is cut out, and mirrored, after the conversion. That is FFmpeg's own on x86, in whole numbers;
+one chroma sample serves its 2 x 2 pixels, nothing is interpolated. Measured with FFmpeg 8 on x86-64, over random bytes,
+five matrices and both ranges: mean and greatest difference from `pixels: rgb` are 0. Elsewhere FFmpeg may round by a
+level or two otherwise.
+"""
+
+from functools import cache
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.batch import ClipBatch, Window
+from datamodules.loading.shared_memory import Room
+from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
+from datamodules.video.pyav_decoder import Frames
+
+Pixels = Literal["rgb", "i420"]
+_Planes = TypeVar("_Planes", Tensor, Frames)
+
+# Shares of red and blue in luma: Rec. ITU-T H.273, table 4, by `MatrixCoefficients`. Unspecified is read as BT.601, as
+# FFmpeg does.
+_BT601 = (0.299, 0.114)
+_SHARES = {1: (0.2126, 0.0722), 2: _BT601, 4: (0.30, 0.11), 5: _BT601, 6: _BT601, 7: (0.212, 0.087)}
+_FULL_RANGE = 2
+_PIXELS_AT_ONCE = 2**24  # on a GPU: what is computed on the way takes some 15 bytes a pixel
+_PIXELS_IN_CACHE = 2**17  # on a CPU
+
+
+@cache
+def color_factors(matrix: int, color_range: int) -> tuple[int, ...] | None:
+    """What frames of a color matrix and range are converted with; None for a matrix that is not known here.
+
+    Args:
+        matrix: of H.273, as `av.VideoFrame.colorspace` has it.
+        color_range: 2 for full range; others are limited range (Y from 16 to 235).
+
+    Returns:
+        Six integers: the offset of Y in eighths, then the factors of Y, V to red, U to blue, U to green and V to green,
+        of 8192: those that FFmpeg multiplies eighths of levels with, and takes the high 16 bits.
+    """
+    if matrix not in _SHARES:
+        return None
+    red, blue = _SHARES[matrix]
+    green = 1 - red - blue
+    shares = (2 * (1 - red), 2 * (1 - blue), -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green)
+    chroma = [round(share * 65536 * 255 / 224) for share in shares]
+    if color_range == _FULL_RANGE:
+        luma, offset, chroma = 65536, 0, [int(factor * 224 / 255) for factor in chroma]  # toward 0
+    else:
+        luma, offset = 65536 * 255 // 219, 16 * 8
+    return offset, *((factor * 8192 + 32768) >> 16 for factor in (luma, *chroma))
+
+
+def box_of(size: int) -> int:
+    """Pairs of rows, or columns, that hold `size` of them, wherever they begin."""
+    return size // 2 + 1
+
+
+def planes_of(clips: _Planes) -> tuple[_Planes, _Planes, _Planes]:
+    """Views of the planes: (..., 3h, 2w) to Y (..., 2h, 2w), U (..., h, w) and V (..., h, w)."""
+    height, width = clips.shape[-2] // 3, clips.shape[-1] // 2
+    chroma = clips[..., 2 * height :, :].reshape(*clips.shape[:-2], 2, height, width)
+    return clips[..., : 2 * height, :], chroma[..., 0, :, :], chroma[..., 1, :, :]
+
+
+def lay_out_planes(clips: list[Tensor], windows: list[Window], room: Room) -> Tensor:
+    """Like `datamodules.transforms.three_crops.lay_out`, for windows in planes.
+
+    Args:
+        clips: at least one uint8 (T, 3h, 2w).
+        windows: of each, what it shows; those that are higher than wide are laid on their side.
+        room: where they are written.
+
+    Returns:
+        uint8 (N, T, 3h, 2 * longest w); what pads the others is 0.
+    """
+    lying = [
+        [plane.transpose(1, 2) if window.height > window.width else plane for plane in planes_of(clip)]
+        for clip, window in zip(clips, windows, strict=True)
+    ]
+    frames, height, _ = lying[0][1].shape
+    longest = max(luma.shape[2] for luma, _, _ in lying)
+    together = room((len(lying), frames, 3 * height, longest))
+    for *places, planes in zip(*planes_of(together), lying, strict=True):
+        for place, plane in zip(places, planes, strict=True):
+            place[:, :, : plane.shape[2]] = plane
+            place[:, :, plane.shape[2] :] = 0
+    return together
+
+
+def to_rgb(batch: ClipBatch) -> ClipBatch:
+    """The batch with clips in RGB, cut and mirrored as `windows` say, on the device where it is.
+
+    Returns:
+        The batch as the loader makes it with `pixels: rgb`: clips uint8 (N, T, H, W, C). One in RGB, as it is.
+    """
+    if batch.pixel_format != "i420":
+        return batch
+    assert batch.windows is not None, "the reader records them"
+    assert batch.colors is not None, "the reader records them"
+    num_clips, num_frames, rows, columns = batch.clips.shape
+    height = min(batch.windows[0].height, batch.windows[0].width)
+    width = max(max(window.height, window.width) for window in batch.windows)
+    clips = batch.clips.new_zeros((num_clips, num_frames, height, width, 3))
+    factors = batch.colors.to(clips.device, non_blocking=True)[:, :, None, None, None]
+    at_once = _PIXELS_AT_ONCE if clips.is_cuda else _PIXELS_IN_CACHE
+    few_clips = max(1, at_once // (num_frames * rows * columns))
+    few_frames = max(1, at_once // (rows * columns))
+    for first in range(0, num_clips, few_clips):
+        some = slice(first, first + few_clips)
+        for start in range(0, num_frames, few_frames):
+            frames = slice(start, start + few_frames)
+            boxes = _convert(batch.clips[some, frames], factors[some])
+            for clip, box, window in zip(clips[some, frames], boxes, batch.windows[some], strict=True):
+                _take(clip, box, window)
+    return batch._replace(clips=clips, pixel_format="rgb", colors=None)
+
+
+def _take(clip: Tensor, box: Tensor, window: Window) -> None:
+    """Copies a window, mirrored where it is to be, out of the pairs that hold it, (C, T, 2h, 2w), to (T, H, W, C)."""
+    inside, size = (window.top % 2, window.left % 2), (window.height, window.width)
+    if window.height > window.width:  # it lies on its side
+        inside, size = inside[::-1], size[::-1]
+    cut = box[:, :, inside[0] : inside[0] + size[0], inside[1] : inside[1] + size[1]].permute(1, 2, 3, 0)
+    clip[:, :, : size[1]] = cut.flip(2) if window.mirrored else cut
+
+
+def _convert(clips: Tensor, factors: Tensor) -> Tensor:
+    """uint8 (N, T, 3h, 2w) and int32 (N, 6, 1, 1, 1) to RGB, channels first: uint8 (N, C, T, 2h, 2w)."""
+    luma, u, v = (plane.to(torch.int32) for plane in planes_of(clips))
+    offset, of_luma, v_red, u_blue, u_green, v_green = factors.unbind(1)
+    level = luma.mul_(8 * of_luma).sub_(offset * of_luma).bitwise_right_shift_(16).to(torch.int16)
+    level = level.view(*u.shape[:3], 2, -1)  # (N, T, h, 2, 2w)
+    u, v = u.sub_(128).mul_(8), v.sub_(128).mul_(8)
+    red, blue = (v * v_red) >> 16, (u * u_blue) >> 16
+    green = ((u * u_green) >> 16) + ((v * v_green) >> 16)
+    rgb = clips.new_empty((len(clips), 3, *luma.shape[1:]))
+    for channel, chroma in enumerate((red, green, blue)):
+        twice = torch.add(chroma & 0xFFFF, chroma, alpha=0x10000).view(torch.int16)  # each beside itself: (N, T, h, 2w)
+        rgb[:, channel] = (level + twice[:, :, :, None]).clamp_(0, 255).flatten(2, 3)
+    return rgb
+
+
+def refuse_unlike_pixels(pixels: str, decoder: str, random_resized_crop: bool) -> None:
+    """Says what does not go together with `pixels: i420`.
+
+    Raises:
+        ValueError: another decoder than PyAV, or crops that are resized.
+    """
+    if pixels not in ("rgb", "i420"):
+        raise ValueError(f"pixels={pixels!r}: must be rgb or i420")
+    if pixels == "i420" and decoder not in ("auto", "pyav"):
+        raise ValueError(f"pixels='i420', decoder={decoder!r}: only PyAV gives planes; use decoder='pyav'")
+    if pixels == "i420" and random_resized_crop:
+        raise ValueError("pixels='i420', random_resized_crop=true: crops are resized in RGB; give one of them")
+
+
+def fits_planes(transform: TrainTransform | EvalTransform, height: int, width: int) -> bool:
+    """Whether frames of that size are cut out of their planes: of even sides, and nothing is resized."""
+    resized = isinstance(transform, TrainTransform) and transform.random_resized
+    return not resized and transform.keeps((height, width)) and height % 2 == 0 and width % 2 == 0
+
+
+def refuse_resized(transform: TrainTransform | EvalTransform, heights: np.ndarray, widths: np.ndarray) -> int:
+    """How many of the videos of these sizes, int64 (M,), cannot be cut out of planes.
+
+    Raises:
+        ValueError: none of them can.
+    """
+    sizes, counts = np.unique(np.stack([heights, widths], axis=1), axis=0, return_counts=True)
+    unfit = [
+        (tuple(size), count)
+        for size, count in zip(sizes.tolist(), counts.tolist(), strict=True)
+        if not fits_planes(transform, *size)
+    ]
+    left_out = sum(int(count) for _, count in unfit)
+    if unfit and left_out == len(heights):
+        height, width = unfit[0][0]
+        raise ValueError(
+            f"pixels='i420': frames of {height} x {width} would be resized or are of an odd size (resize="
+            f"{transform.resize}, crop_size={transform.crop_size}), and planes are cut as they are stored; pack at a "
+            "size that needs no resizing, or use pixels='rgb'"
+        )
+    return left_out

@@ -1,0 +1,130 @@
+"""Frames of an mp4 by what its header lists: no packet is read that is not decoded.
+
+An mp4 of H.264 without B-frames, which is what we pack, lists all frames and the key frames in its header, and the
+plainest are not even opened by FFmpeg (`datamodules.video.mp4_sample_table`). Every time that comes out is held against
+the listed ones.
+"""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import av
+import av.container
+import av.video
+
+from datamodules.video.mp4_sample_table import SampleTable, read_sample_table
+from datamodules.video.video_container import LIMITS, MAX_FRAMES, Source, open_video
+
+# A thread's decoders: setting one up costs as much as decoding several frames.
+_kept = threading.local()
+_KEPT_DECODERS = 8
+
+
+class NotIndexedError(Exception):
+    """The packets' times do not say which frame is which."""
+
+
+def frames_by_header(source: Source, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes from the key frame before each wanted frame; yields (index, frame), ascending, of the wanted ones.
+
+    Args:
+        source: the bytes of a video file, or its path.
+        indices: ascending, distinct and not negative.
+
+    Raises:
+        NotIndexedError: the header does not say which frame is which, or what comes out differs from what it says.
+    """
+    table = read_sample_table(source) if isinstance(source, bytes) else None
+    if isinstance(source, bytes) and table is not None:
+        yield from _frames_by_table(source, table, indices)
+        return
+    with open_video(source) as (container, stream):
+        times, keys = _read_header(container, stream)
+        if indices[-1] >= len(times):
+            raise NotIndexedError  # the packets will tell how many there are
+        decoder, expected = stream.codec_context, 0
+        packets: Iterator[av.Packet[Any]] = iter(())
+        for index in indices:
+            key = keys[bisect_right(keys, index) - 1]
+            if key >= expected:
+                container.seek(times[key], stream=stream)  # forgets what the decoder holds, too
+                packets, expected = container.demux(stream), key
+            while expected <= index:
+                packet = next(packets, None)
+                if packet is None:
+                    raise NotIndexedError  # the file holds less than its header lists
+                for frame in decoder.decode(packet):
+                    if frame.pts != times[expected] or frame.is_corrupt:
+                        raise NotIndexedError
+                    if expected == index:
+                        yield index, frame
+                    expected += 1
+
+
+def _frames_by_table(data: bytes, table: SampleTable, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    if indices[-1] >= len(table.sizes):
+        raise NotIndexedError
+    with _decoder(table.setup) as decoder:
+        expected = 0
+        for index in indices:
+            key = table.keys[bisect_right(table.keys, index) - 1]
+            if key >= expected:
+                decoder.flush_buffers()
+                expected = key
+            while expected <= index:
+                frames = decoder.decode(_packet(data, table, expected))
+                if [frame.pts for frame in frames] != [expected] or frames[0].is_corrupt:
+                    raise NotIndexedError
+                if expected == index:
+                    yield index, frames[0]
+                expected += 1
+
+
+def _packet(data: bytes, table: SampleTable, number: int) -> "av.Packet[Any]":
+    """The bytes of a frame, of which its number is the time."""
+    start = table.offsets[number]
+    packet: av.Packet[Any] = av.Packet(data[start : start + table.sizes[number]])
+    packet.pts = packet.dts = number
+    return packet
+
+
+@contextmanager
+def _decoder(setup: bytes) -> "Iterator[av.VideoCodecContext]":
+    """A decoder for videos of such a configuration, of this thread; nobody else has it meanwhile.
+
+    What a flush leaves of the video before is the configuration, which in `avc1` is in the header alone.
+    """
+    kept: dict[bytes, av.VideoCodecContext] = _kept.__dict__.setdefault("decoders", {})
+    decoder = kept.pop(setup, None)
+    if decoder is None:
+        decoder = av.CodecContext.create("h264", "r")
+        decoder.extradata = setup
+        decoder.options = LIMITS
+        decoder.thread_type, decoder.thread_count = "NONE", 1
+    try:
+        yield decoder
+    finally:
+        kept[setup] = decoder
+        if len(kept) > _KEPT_DECODERS:
+            kept.pop(next(iter(kept)))
+
+
+def _read_header(container: av.container.InputContainer, stream: av.video.VideoStream) -> tuple[list[int], list[int]]:
+    """Times of all frames, ascending, and the positions of the key frames, of which the first frame is one."""
+    if stream.codec_context.name != "h264" or stream.codec_context.has_b_frames or "mp4" not in container.format.name:
+        raise NotIndexedError
+    times: list[int] = []
+    keys: list[int] = []
+    for entry in stream.index_entries:
+        if entry.is_discard or not entry.size or len(times) == MAX_FRAMES:
+            raise NotIndexedError
+        if entry.is_keyframe:
+            keys.append(len(times))
+        times.append(entry.timestamp)
+    if not keys or keys[0] != 0 or len(times) != stream.frames or any(a >= b for a, b in pairwise(times)):
+        raise NotIndexedError
+    return times, keys

@@ -1,0 +1,219 @@
+"""PyAV: only the frames that are asked for, exactly; `datamodules.video.decoding` is the way in.
+
+What we pack lists its frames in its header (`datamodules.video.header_frames`); of others the packets are read once.
+For each run of wanted frames decoding starts at the key frame before it. Every time that comes out is held against the
+listed ones; where they disagree, or a frame is damaged, the packets are read, and where those disagree too, frames are
+counted from the start of the file. Frames come in one pass, in chunks: those of a long video need not be held together.
+"""
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice, pairwise
+from typing import Any, NamedTuple
+
+import av
+import av.container
+import av.video
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
+
+from datamodules.video.header_frames import NotIndexedError, frames_by_header
+from datamodules.video.orientation import orientation_of
+from datamodules.video.packets import PacketFacts, facts_of, in_order
+from datamodules.video.video_container import (
+    MAX_FRAMES,
+    OUT_OF_RANGE,
+    TOO_LARGE,
+    DecodeError,
+    Source,
+    iterate_frames,
+    open_video,
+)
+
+Frames = npt.NDArray[np.uint8]
+
+# A thread's converter: setting one up costs as much as converting several frames.
+_kept = threading.local()
+
+
+class PacketIndex(NamedTuple):
+    """The packets of a video and what they say about its frames.
+
+    Attributes:
+        packets: what was kept of all packets, in the order in which they are decoded.
+        times: presentation times of the frames that are shown, ascending; index i of a video is `times[i]`.
+        keys: positions of the key frames in `packets`, ascending.
+        key_times: their presentation times, ascending.
+    """
+
+    packets: list[Any]
+    times: list[int]
+    keys: list[int]
+    key_times: list[int]
+
+
+def pyav_chunks(source: Source, indices: Sequence[int], chunk_bytes: int | None = None) -> Iterator[Frames]:
+    """Decodes frames with PyAV in one pass over the file, a bounded number at a time.
+
+    Args:
+        source: the bytes of a video file, or its path, of which little is held.
+        indices: ascending, distinct and not negative.
+        chunk_bytes: of the frames of a chunk, at most, or one frame; None gives all frames in one.
+
+    Yields:
+        uint8 (n, H, W, 3), RGB, upright: the next n frames.
+
+    Raises:
+        DecodeError: the video does not decode, or has too few frames.
+    """
+    chunk: Frames | None = None
+    shape: tuple[int, ...] = ()
+    taken, left = 0, len(indices)
+    for frame in _wanted_frames(source, indices):
+        shown = orientation_of(frame)
+        if not shape:
+            width, height = frame.width, frame.height
+            shape = (width, height) if shown.swaps_sides else (height, width)
+        if chunk is None:
+            chunk = np.empty((frames_at_once(shape, left, chunk_bytes), *shape, 3), np.uint8)
+        pixels = _rgb(frame, width, height)  # a stream that changes its size is scaled to its first wanted frame
+        chunk[taken] = shown.apply(pixels)
+        taken += 1
+        if taken == len(chunk):
+            yield chunk
+            chunk, taken, left = None, 0, left - taken
+
+
+def frames_at_once(shape: Sequence[int], left: int, chunk_bytes: int | None) -> int:
+    """How many of the `left` frames of this (height, width) make the next chunk: at least one."""
+    return left if chunk_bytes is None else max(1, min(left, chunk_bytes // (3 * shape[0] * shape[1])))
+
+
+def _wanted_frames(source: Source, indices: Sequence[int]) -> Iterator[av.VideoFrame]:
+    """The frames at ascending indices; where one way to find them fails, the next goes on with those that are left."""
+    done = count = 0
+    for frames_of in (frames_by_header, _frames_by_index, _frames_by_counting):
+        with suppress(NotIndexedError, av.FFmpegError):
+            for index, frame in frames_of(source, indices[done:]):
+                count = index + 1
+                if index == indices[done]:
+                    yield frame
+                    done += 1
+                    if done == len(indices):
+                        return
+    raise out_of_range(indices[done], count)
+
+
+def _frames_by_counting(source: Source, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Every frame from the first one on; `indices` do not matter."""
+    yield from enumerate(iterate_frames(source))
+
+
+def out_of_range(index: int, count: int | None = None) -> DecodeError:
+    """The error for a frame that a video of `count` frames does not have."""
+    has = "" if count is None else f": the video has {count} frames"
+    return DecodeError(f"frame {index} is out of range{has}", OUT_OF_RANGE)
+
+
+def _rgb(frame: av.VideoFrame, width: int, height: int) -> Frames:
+    """A view of the frame's pixels in RGB, uint8 (H, W, 3), as stored (not turned)."""
+    converter: VideoReformatter | None = getattr(_kept, "converter", None)
+    if converter is None:
+        converter = _kept.converter = VideoReformatter()
+    rgb = converter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+    plane = rgb.planes[0]
+    rows: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # rows are padded
+    return rows[:height, : 3 * width].reshape(height, width, 3)
+
+
+def read_index(
+    container: av.container.InputContainer,
+    stream: av.video.VideoStream,
+    keep: "Callable[[av.Packet[Any]], Any]" = lambda packet: packet,
+) -> PacketIndex:
+    """Reads all packets; raises NotIndexedError where their times do not number the frames.
+
+    Args:
+        container: of the video.
+        stream: of the video.
+        keep: what to keep of a packet: their bytes together are as many as those of the file.
+    """
+    if not any(kind in container.format.name for kind in ("mp4", "matroska")):
+        raise NotIndexedError  # AVI has no presentation times, and the key frame marks of MPEG-TS are not to lean on
+    packets: list[Any] = []
+    facts: list[PacketFacts] = []
+    for packet in container.demux(stream):
+        if packet.size:
+            packets.append(keep(packet))
+            facts.append(facts_of(packet, stream.codec_context))
+            if len(packets) > MAX_FRAMES:
+                raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
+    if not in_order(facts):
+        raise NotIndexedError  # the clock starts again, or pictures at the beginning are never shown
+    times = sorted(_time(said) for said in facts if said.shown)
+    keys = [position for position, said in enumerate(facts) if said.key]
+    key_times = [_time(facts[position]) for position in keys]
+    if not times or any(a >= b for a, b in pairwise(times)) or any(a >= b for a, b in pairwise(key_times)):
+        raise NotIndexedError
+    return PacketIndex(packets, times, keys, key_times)
+
+
+def _time(packet: PacketFacts) -> int:
+    """When a packet's frame is shown; raises NotIndexedError where it does not say."""
+    if packet.pts is None:
+        raise NotIndexedError
+    return packet.pts
+
+
+def _frames_by_index(source: Source, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes from the key frame before each wanted frame; yields (index, frame), ascending, with gaps.
+
+    Raises:
+        NotIndexedError: times are missing, doubled or not what comes out, or a frame is damaged: count from the start.
+    """
+    with _indexed(source) as (found, packets, decoder):
+        if indices[-1] >= len(found.times):
+            raise out_of_range(indices[-1], len(found.times))
+        position = expected = start_time = 0  # next packet to decode, number of the next frame to come out
+        ready: list[av.VideoFrame] = []
+        for index in indices:
+            nearest = bisect_right(found.key_times, found.times[index]) - 1
+            if nearest < 0:
+                raise NotIndexedError
+            if found.keys[nearest] >= position:
+                if position > 0:
+                    decoder.flush_buffers()
+                deque(islice(packets, found.keys[nearest] - position), maxlen=0)  # skipped
+                position, start_time, ready = found.keys[nearest], found.key_times[nearest], []
+                expected = bisect_left(found.times, start_time)
+            while expected <= index:
+                while not ready:
+                    if position > len(found.packets):
+                        raise NotIndexedError
+                    ready = list(decoder.decode(next(packets, None)))
+                    position += 1
+                frame = ready.pop(0)
+                if frame.pts is not None and frame.pts < start_time:
+                    continue  # open groups of pictures: frames after the key frame that are shown before it
+                if frame.pts != found.times[expected] or frame.is_corrupt:
+                    raise NotIndexedError
+                yield expected, frame
+                expected += 1
+
+
+@contextmanager
+def _indexed(source: Source) -> "Iterator[tuple[PacketIndex, Iterator[av.Packet[Any]], av.VideoCodecContext]]":
+    """The index of a video, all of its packets, and a decoder; those of a path are read a second time, not held."""
+    with ExitStack() as stack:
+        container, stream = stack.enter_context(open_video(source))
+        if isinstance(source, bytes):
+            index = read_index(container, stream)
+            yield index, iter(index.packets), stream.codec_context
+            return
+        index = read_index(container, stream, lambda packet: None)
+        container, stream = stack.enter_context(open_video(source))
+        yield index, (packet for packet in container.demux(stream) if packet.size), stream.codec_context

@@ -1,0 +1,133 @@
+"""The words after `python -m jobs`: verbs, their options, and what is said of those that cannot be."""
+
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+)
+
+from jobs.spec.job_spec import JobSpec, kind_in_words, read_spec_file
+from pipeline.cli.arguments import explain, spell_out
+
+VERBS = {
+    "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",
+    "list": "list the cluster's jobs, the newest first",
+    "status": "tell what is known of a job",
+    "logs": "print a job's log; --follow prints on to its end",
+    "stop": "end a job",
+    "resume": "take a stopped or failed job up again: the command, spec and code that were submitted",
+    "up": "start a local cluster, which submit does by itself where there is none, or with --host a head node",
+    "down": "stop the cluster that was started here, its jobs too",
+}
+
+
+def parse(parser: ArgumentParser, words: Sequence[str], *, has_command: bool) -> Namespace:
+    """Read the words before `--`.
+
+    Args:
+        parser: From `make_parser`.
+        words: The verb and its options, hyphens in their names or underscores.
+        has_command: Whether there was a `--`.
+
+    Raises:
+        ArgumentError: An option is not known, or its value is none.
+        ValueError: A command is not behind `--`, or the spec file is wrong.
+        SystemExit: The words asked for help, which is printed.
+    """
+    try:
+        return parser.parse_args(spell_out(JobSpec, [_with_underscores(word) for word in words]))
+    except ArgumentError as error:
+        _, unrecognized, rest = str(error).partition("nrecognized arguments: ")
+        if words[0] == "submit" and not has_command and unrecognized and not rest.startswith("-"):
+            from jobs.submission.preflight import NOTHING_TO_RUN  # here: it imports what reads datasets
+
+            raise ValueError(NOTHING_TO_RUN) from None
+        raise
+
+
+def in_plain_words(error: BaseException) -> str:
+    """What `explain` says; of a field of the wrong type, in other words than Python's."""
+    said = explain(error)
+    name, _, rest = said.partition(": Expected a ")
+    kind = kind_in_words(name)
+    if kind is None or not rest:
+        return said
+    value = rest.partition("Got value: ")[2]
+    shown = f", not {value}" if value and name != "env" else ""  # whose values may be secrets
+    return f"{name}: must be {kind}{shown}"
+
+
+def _with_underscores(word: str) -> str:
+    """`--storage-path=x-y` as `--storage_path=x-y`: both spellings of an option are taken."""
+    option, equals, value = word.partition("=")
+    return f"--{option[2:].replace('-', '_')}{equals}{value}" if option.startswith("--") else word
+
+
+def make_parser(description: str | None = None) -> ArgumentParser:
+    """The parser of all verbs.
+
+    Args:
+        description: What stands above the help of them all.
+    """
+    parser = ArgumentParser(
+        prog="python -m jobs",
+        description=description,
+        formatter_class=_LinesKept,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subcommands(dest="verb")
+    for verb, text in VERBS.items():
+        each = ArgumentParser(description=text, exit_on_error=False, allow_abbrev=False)
+        if verb == "submit":
+            each.add_argument("--spec", action=_SpecFile, help="a YAML file of the fields below")
+            each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
+            each.add_argument("--check", action="store_true", help="examine every node first, as `doctor` does")
+            each.add_argument("--no_check", action="store_true", help="do not read the configuration here first")
+            each.add_argument("--dry_run", action="store_true", help="say what would run, and start nothing")
+            each.add_class_arguments(JobSpec)
+        elif verb == "up":
+            each.add_argument("--num_cpus", type=int | None, default=None, help="CPUs to share out; default: all")
+            each.add_argument("--num_gpus", type=int | None, default=None, help="GPUs to share out; default: all")
+            listens = "the address of this machine to listen on, such as 10.0.0.5, so that other nodes can join"
+            each.add_argument("--host", type=str, default="127.0.0.1", help=listens)
+            each.add_argument(
+                "--port", type=int, default=0, help="of the job server; default: 8265, on loopback a free one"
+            )
+            each.add_argument("--ray_port", type=int, default=0, help="where other nodes join; default: 6379")
+        elif verb != "down":
+            each.add_argument("--address", type=str | None, default=None, help="the job server; default: as for submit")
+        if verb in ("status", "logs", "stop", "resume"):
+            each.add_argument(
+                "id", nargs="?", default=None, help="the job's id, or its run's name; default: the newest"
+            )
+        if verb == "logs":
+            each.add_argument("--follow", action="store_true", help="print on to the job's end")
+        if verb == "resume":
+            each.add_argument("--storage_path", type=str | None, default=None, help="where the run of that name is")
+            each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
+        verbs.add_subcommand(verb, each, help=text)
+    return parser
+
+
+class _LinesKept(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help whose examples keep to a line each."""
+
+
+class _SpecFile(ActionConfigFile):
+    """A config file whose names are checked first, and whose file is named in what is said of its values."""
+
+    def __call__(self, parser: Any, namespace: Any, value: Any, option_string: str | None = None) -> None:
+        """Called by the parser with the file's path."""
+        if not read_spec_file(value):
+            return  # an empty one changes nothing; the parser would not take it
+        try:
+            super().__call__(parser, namespace, value, option_string)  # type: ignore[no-untyped-call]
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise ValueError(f"spec={value}: {in_plain_words(error)}") from None

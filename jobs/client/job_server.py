@@ -1,0 +1,212 @@
+"""Finding a cluster's job server and talking to it, with one clear sentence for each way in which that fails."""
+
+import contextlib
+import ipaddress
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import requests
+from ray.dashboard.modules.job.pydantic_models import JobDetails
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
+from jobs.client.local_cluster import is_alive, up
+from jobs.client.local_resources import cores, cpus_in_words
+from jobs.client.local_state import LocalCluster, read_cluster
+
+ANSWER_S = 10.0  # seconds to wait for a server before calling it unreachable
+ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+for _module in ("dashboard_sdk", "job.sdk"):  # they set their own level, to say that they upload and hang up
+    logging.getLogger(f"ray.dashboard.modules.{_module}").setLevel(logging.WARNING)
+logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
+TOKEN_ADVICE = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's token file"
+
+
+def connect(address: str | None = None, *, start_with_cpus: int | None = None) -> tuple[JobSubmissionClient, str]:
+    """A client of the job server at `address`, else at RAY_ADDRESS, else of the local cluster that was started here.
+
+    Args:
+        address: Such as http://head:8265; host:port and Ray's own forms ("auto", host:6379) work too. ValueError where
+            it has none of these forms.
+        start_with_cpus: Where there is no cluster at all, start a local one that shares out at least so many CPUs;
+            None: raise.
+
+    Returns:
+        The client, and the address that it talks to.
+
+    Raises:
+        ConnectionError: no cluster, or nothing answers there, or it refuses the token.
+    """
+    check_address(address)
+    given, local = _given(address), read_cluster()
+    if given is not None and not is_local(address):
+        return _remote(given), given
+    if local is None or not is_alive(local):
+        if start_with_cpus is None:
+            raise ConnectionError(
+                "there is no Ray cluster to talk to: give --address or RAY_ADDRESS, or start one on this machine with "
+                "`python -m jobs up`"
+            )
+        local = up(num_cpus=max(start_with_cpus, cores()))
+        shared = cpus_in_words(local.num_cpus or cores())
+        print(f"started a local Ray cluster at {local.address} {shared}; `python -m jobs down` stops it", flush=True)
+    return _client(local.address, local), local.address
+
+
+def check_address(address: str | None) -> None:
+    """ValueError for an address, given or of RAY_ADDRESS, that cannot be one; nothing is asked of the network."""
+    given = _given(address)
+    if given is None or given == "auto" or ("://" in given and urlsplit(given).netloc):
+        return
+    host, _, port = given.rpartition(":")
+    if not (host and port.isdecimal() and "/" not in host):
+        shown = given.rpartition("@")[2]
+        bare = shown.partition("://")[2] if "://" in shown else shown
+        host = bare.strip("/").partition(":")[0] or "head"
+        raise ValueError(f"address={shown}: not a job server's address; give http://{host}:8265, or the port it has")
+
+
+def is_local(address: str | None) -> bool:
+    """Whether `connect(address)` means a cluster that was, or would be, started on this machine."""
+    given, local = _given(address), read_cluster()
+    return given is None or (local is not None and given.rstrip("/") == local.address)
+
+
+def would_start(address: str | None) -> bool:
+    """Whether `connect(address)` means a local cluster that is not there yet."""
+    local = read_cluster()
+    return is_local(address) and (local is None or not is_alive(local))
+
+
+def describe_address(address: str | None, num_cpus: int) -> str:
+    """Which cluster `connect(address, start_with_cpus=num_cpus)` means, in words, without talking to it."""
+    if not is_local(address):
+        return str(_given(address))
+    local = read_cluster()
+    if local is None or would_start(address):
+        return f"a local one, which would be started {cpus_in_words(max(num_cpus, cores()))}"
+    return f"the one at {local.address} that was started here"
+
+
+def last_words(job: JobDetails) -> tuple[str, str]:
+    """What Ray says of a job's end, less the log that it adds, and the last error in that log, else its last line."""
+    said, _, log = (job.message or "").strip().partition(", last available logs")
+    lines = [line for line in log.splitlines()[1:] if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return _first_line(said), next(iter([*errors[-1:], *lines[-1:]]), "")
+
+
+def find_job(client: JobSubmissionClient, job: str | None) -> JobDetails:
+    """The job of that id, or the newest of that run name; the newest of all for None.
+
+    Raises:
+        ValueError: there is none; the message lists the newest ids.
+    """
+    found = list_jobs(client)
+    if not found:
+        raise ValueError("there are no jobs on this cluster; `python -m jobs submit` makes one")
+    if job is None:
+        return found[0]
+    for each in found:
+        if job == each.submission_id or job == (each.metadata or {}).get("name"):
+            return each
+    newest = ", ".join(str(each.submission_id) for each in found[:5])
+    raise ValueError(f"job={job}: there is no such job on this cluster; the newest are: {newest}")
+
+
+def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
+    """All jobs that were submitted to the cluster, the newest first."""
+    submitted = [each for each in client.list_jobs() if each.submission_id]
+    return sorted(submitted, key=lambda each: each.start_time or 0, reverse=True)
+
+
+def stop(client: JobSubmissionClient, job_id: str, *, timeout_s: float) -> JobDetails:
+    """Ask a job to end, and wait until it has.
+
+    Raises:
+        TimeoutError: it has not within `timeout_s` seconds.
+    """
+    client.stop_job(job_id)
+    deadline = time.monotonic() + timeout_s
+    while not (info := client.get_job_info(job_id)).status.is_terminal():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{job_id} was told to stop, but is still {info.status} after {timeout_s:g} s")
+        time.sleep(0.3)
+    return info
+
+
+def _given(address: str | None) -> str | None:
+    return address or next((os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name)), None)
+
+
+def _remote(address: str) -> JobSubmissionClient:
+    """A client of a cluster that was not started here."""
+    url = address if "://" in address else f"http://{address}"
+    if urlsplit(url).scheme in ("http", "https"):
+        try:
+            answer = requests.get(f"{url.rstrip('/')}/api/version", timeout=ANSWER_S)
+        except requests.exceptions.InvalidURL:
+            raise ValueError(f"address={address}: not an address; give one like http://head:8265") from None
+        except requests.exceptions.RequestException as error:
+            if address == url:
+                raise ConnectionError(f"address={address}: no Ray job server answers there ({cause(error)})") from None
+            url = address  # host:port may be Ray's own port rather than its job server's
+        else:
+            if answer.status_code not in (200, 401, 403):
+                raise ConnectionError(f"address={address}: what answers there is no Ray job server: {answer.reason}")
+            if answer.status_code == 200 and not _is_loopback(url):
+                print(
+                    f"warning: the cluster at {address} asks for no token: anyone who reaches it can run code on it "
+                    "and read what it sees; start Ray there with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH",
+                    file=sys.stderr,
+                )
+    return _client(url, None)
+
+
+def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
+    """Connect, with the token of the local cluster or with what Ray's own variables say."""
+    headers = {"Authorization": f"Bearer {local.token()}"} if local else None
+    if local:  # never by way of a proxy
+        own = urlsplit(local.address).hostname
+        os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", own]))
+    try:
+        with _without(ADDRESS_VARIABLES):  # Ray lets them override the address it is given
+            return JobSubmissionClient(url, headers=headers)
+    except AuthenticationError:
+        raise ConnectionError(f"address={url}: the cluster refuses us, it asks for its token: {TOKEN_ADVICE}") from None
+    except (RuntimeError, ConnectionError, requests.exceptions.RequestException) as error:
+        raise ConnectionError(f"address={url}: no Ray job server answers there ({cause(error)})") from None
+
+
+@contextlib.contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def cause(error: BaseException) -> str:
+    """Why a server was not reached, in a few words."""
+    reason = _first_line(str(error))
+    for sign in ("Connection refused", "timed out", "Name or service not known", "No route to host"):
+        if sign in reason:
+            return sign
+    return reason[:200]
+
+
+def _first_line(text: str | None) -> str:
+    return next(iter((text or "").strip().splitlines()), "")

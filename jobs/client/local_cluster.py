@@ -1,0 +1,228 @@
+"""A Ray cluster on this machine: started when a job has none, reachable from here alone, stopped without a trace.
+
+Every process listens on loopback, unless another address was asked for, so that other nodes can join; the cluster asks
+for a token in either case. `down` ends the processes that descend from the
+one we started or carry its mark in their environment, and no other: `ray stop` would end every cluster of the machine.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import ray  # its import makes the psutil that it brings importable
+
+from jobs.client.local_state import (
+    CLUSTER_MARK,
+    LocalCluster,
+    forget_cluster,
+    one_at_a_time,
+    read_cluster,
+    write_cluster,
+    write_token,
+)
+from jobs.client.ray_head import HEAD_PORTS, LOOPBACK, check_host, free_ports, ray_command, ray_environment
+
+# isort: split
+import psutil  # type: ignore[import-untyped] # its stubs are a package of their own
+
+ATTEMPTS = 3  # a port that was free may be taken before Ray binds it
+LONGEST_TEMPORARY = 30  # characters: Ray's socket paths below it must stay under the 107 of AF_UNIX
+
+
+def up(
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    host: str = LOOPBACK,
+    ports: tuple[int, int] = (0, 0),
+    timeout_s: float = 120.0,
+) -> LocalCluster:
+    """Start a local cluster, or the head of a larger one, or return the one that is already running.
+
+    Args:
+        num_cpus: CPUs that Ray shares out, which may be more than there are. Default: those of this machine.
+        num_gpus: GPUs that Ray shares out. Default: those it finds.
+        host: The address of this machine that it listens on; other than loopback, other nodes can join.
+        ports: Of the job server and, for other nodes, of Ray itself; 0: 8265 and 6379, or free ones on loopback.
+        timeout_s: Seconds to wait until it takes jobs.
+
+    Returns:
+        The cluster, taking jobs.
+
+    Raises:
+        ValueError: `host` is no address of this machine, or another cluster runs already.
+        RuntimeError: it did not start; the message holds the end of Ray's own log.
+    """
+    check_host(host)
+    with one_at_a_time():
+        recorded = read_cluster()
+        if recorded is not None:
+            if is_alive(recorded):
+                if urlsplit(recorded.address).hostname != host and host != LOOPBACK:
+                    raise ValueError(
+                        f"host={host}: a cluster is running at {recorded.address}; end it with `python -m jobs down`"
+                    )
+                _wait_for_answer(recorded, timeout_s)
+                return recorded  # num_cpus of a running cluster cannot change
+            print(f"the cluster recorded at {recorded.address} has died; clearing up after it", file=sys.stderr)
+            _end(recorded)
+        failure = ""
+        for _ in range(ATTEMPTS):
+            started = _start(num_cpus, num_gpus, host, ports, timeout_s)
+            if isinstance(started, LocalCluster):
+                return started
+            failure = started
+            if "port" not in failure.lower():
+                break
+        raise RuntimeError(f"Ray did not start on this machine: {failure}")
+
+
+def down() -> LocalCluster | None:
+    """Stop the cluster that was started here, its jobs too, and remove its files.
+
+    Returns:
+        The cluster that was stopped; None where there was none.
+
+    Raises:
+        RuntimeError: processes of it are still there after SIGKILL.
+    """
+    with one_at_a_time():
+        recorded = read_cluster()
+        if recorded is None:
+            return None
+        _end(recorded)
+        return recorded
+
+
+def check_resources(cluster: LocalCluster, num_cpus: int | None, num_gpus: int | None) -> None:
+    """ValueError where the cluster shares out another number of CPUs or GPUs; None asks for none in particular."""
+    for asked, has, what in ((num_cpus, cluster.num_cpus, "CPUs"), (num_gpus, cluster.num_gpus, "GPUs")):
+        if asked is not None and asked != has:
+            how_many = f"all {what} of this machine" if has is None else f"{has} {what}"
+            raise ValueError(
+                f"num_{what.lower()}={asked}: the cluster at {cluster.address} runs already, with {how_many}; end it "
+                "and its jobs with `python -m jobs down` first"
+            )
+
+
+def is_alive(cluster: LocalCluster) -> bool:
+    """Whether its first process is there; it may be too busy to answer."""
+    return _first_process(cluster) is not None
+
+
+def processes(cluster: LocalCluster) -> list[Any]:
+    """Its psutil processes: the first one, all that descend from it, and any of this user with the cluster's mark."""
+    found = {}
+    first = _first_process(cluster)
+    if first is not None:
+        found = {each.pid: each for each in [first, *first.children(recursive=True)]}
+    for each in psutil.process_iter():
+        try:
+            if each.pid != os.getpid() and each.environ().get(CLUSTER_MARK) == cluster.mark:
+                found[each.pid] = each
+        except psutil.Error:
+            continue  # another user's, or gone
+    return list(found.values())
+
+
+def _start(
+    num_cpus: int | None, num_gpus: int | None, host: str, ports: tuple[int, int], timeout_s: float
+) -> LocalCluster | str:
+    """One attempt; a string says why it failed."""
+    mark = secrets.token_hex(4)
+    temporary = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="arp-", dir=temporary))  # mode 0700: Ray makes what is inside 0777
+    token_path = write_token(mark)
+    port, client_port = free_ports(host, 2)
+    port, own_port = (port, 0) if host == LOOPBACK else HEAD_PORTS
+    port, own_port = ports[0] or port, ports[1] or own_port
+    command = ray_command(folder, host, own_port=own_port, port=port, client_port=client_port)
+    command += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]
+    command += [] if num_gpus is None else [f"--num-gpus={num_gpus}"]
+    log = folder / "start.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=ray_environment(mark, token_path, f"http://{host}:{port}", host == LOOPBACK),
+            start_new_session=True,  # Ctrl-C in this terminal is not for the cluster
+        )
+    started = psutil.Process(process.pid).create_time()
+    joins_at = "" if host == LOOPBACK else f"{host}:{own_port}"
+    address = f"http://{host}:{port}"
+    cluster = LocalCluster(
+        address, process.pid, started, mark, str(folder), str(token_path), joins_at, num_cpus, num_gpus
+    )
+    write_cluster(cluster)  # from here on `down` finds it, also if this process is killed
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and process.poll() is None:
+        if "Ray runtime started" in log.read_text(errors="replace") and _answers(cluster, cluster.token()):
+            if not _answers(cluster, "none"):
+                return cluster
+            _end(cluster)
+            return f"Ray {ray.__version__} asks for no token: 2.52 is the first that does"
+        time.sleep(0.2)
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    reason = "; ".join(lines[-3:]) if process.poll() is not None else f"it did not answer within {timeout_s:g} s"
+    _end(cluster)
+    return reason
+
+
+def _first_process(cluster: LocalCluster) -> Any | None:
+    try:
+        process = psutil.Process(cluster.pid)
+        same = abs(process.create_time() - cluster.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return None
+    return process if same else None
+
+
+def _wait_for_answer(cluster: LocalCluster, timeout_s: float) -> None:
+    """RuntimeError if it does not answer in time: it may have jobs that run, so it is not for us to end it."""
+    deadline = time.monotonic() + timeout_s
+    while not _answers(cluster, cluster.token()):
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"the local cluster at {cluster.address} does not answer within {timeout_s:g} s; "
+                "end it, and its jobs, with `python -m jobs down`"
+            )
+        time.sleep(0.5)
+
+
+def _answers(cluster: LocalCluster, token: str) -> bool:
+    """Whether the job server takes this token."""
+    try:
+        request = urllib.request.Request(f"{cluster.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:  # refused, timed out, 401
+        return False
+
+
+def _end(cluster: LocalCluster) -> None:
+    """SIGTERM, then SIGKILL, to all its processes; then remove its folder, token and record."""
+    for how, patience_s in (("terminate", 3), ("kill", 5)):  # Ray's own shutdown in order takes its raylet 30 s
+        members = processes(cluster)
+        for member in members:
+            with contextlib.suppress(psutil.Error):  # gone meanwhile
+                getattr(member, how)()
+        psutil.wait_procs(members, timeout=patience_s)
+    if remaining := [each.pid for each in processes(cluster) if each.status() != psutil.STATUS_ZOMBIE]:
+        raise RuntimeError(f"processes of the cluster are still there after SIGKILL: {remaining}")
+    if Path(cluster.folder).name.startswith("arp-"):  # a record that was tampered with removes nothing else
+        shutil.rmtree(cluster.folder, ignore_errors=True)
+    forget_cluster()

@@ -1,0 +1,48 @@
+"""What this machine has for a local cluster, before one is started for a job."""
+
+import os
+
+from ray._private.accelerators import get_accelerator_manager_for_resource
+
+from jobs.spec.job_spec import JobSpec
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> int:
+    """The GPUs that Ray would find here."""
+    manager = get_accelerator_manager_for_resource("GPU")
+    assert manager is not None, "Ray knows GPUs"
+    visible = manager.get_current_process_visible_accelerator_ids()  # CUDA_VISIBLE_DEVICES; None: all
+    there = int(manager.get_current_node_num_accelerators())
+    return there if visible is None else min(there, len(visible))
+
+
+def check_gpus(spec: JobSpec) -> None:
+    """ValueError for a job whose GPUs a local cluster would not have: Ray can share out no more than there are.
+
+    Args:
+        spec: The job's.
+    """
+    needed, there = spec.fewest_workers * spec.gpus_per_worker, gpus()
+    if needed > there:
+        raise ValueError(
+            f"num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker}: take {needed} GPUs, and a "
+            f"local cluster on this machine would have {there}; give the cluster's --address (or RAY_ADDRESS), or ask "
+            "for less"
+        )
+
+
+def cpus_in_words(num_cpus: int) -> str:
+    """How many CPUs a local cluster shares out, and where that is more than there are, that they are shared.
+
+    Args:
+        num_cpus: As Ray is told.
+    """
+    there = cores()
+    if num_cpus <= there:
+        return f"with {num_cpus} CPUs"
+    return f"with {num_cpus} CPUs, of which this machine has {there}: its workers share them, and are slower for it"

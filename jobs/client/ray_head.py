@@ -1,0 +1,75 @@
+"""How Ray's first process is started: its words, its environment, its addresses."""
+
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+
+from jobs.client.local_state import CLUSTER_MARK
+
+LOOPBACK = "127.0.0.1"
+HEAD_PORTS = (8265, 6379)  # of the job server and of Ray itself, where other nodes can join: Ray's own defaults
+OBJECT_STORE_BYTES = 256 * 2**20  # nothing of ours travels through the object store
+
+
+def ray_command(folder: Path, host: str, *, own_port: int, port: int, client_port: int) -> list[str]:
+    """The command that starts a head node and stays.
+
+    Args:
+        folder: For Ray's sessions, sockets and logs.
+        host: The address that everything listens on.
+        own_port: Where other nodes join; 0: any.
+        port: Of the job server.
+        client_port: Of Ray's client server.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--node-ip-address={host}"]
+    command += [f"--port={own_port}", f"--dashboard-host={host}", f"--dashboard-port={port}"]
+    command += ["--dashboard-agent-listen-port=0"]
+    command += [f"--ray-client-server-port={client_port}", "--min-worker-port=0", "--max-worker-port=0"]
+    command += [f"--temp-dir={folder / 'r'}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"]
+    return [*command, "--log-style=record", "--log-color=false"]
+
+
+def ray_environment(mark: str, token_path: Path, address: str, keeps_to_loopback: bool) -> dict[str, str]:
+    """The environment of all processes of the cluster: this one's, without what would mislead them."""
+    dropped = ("PYTHONPATH", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
+    environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    binaries = str(Path(sys.executable).parent)
+    environment |= {
+        CLUSTER_MARK: mark,
+        "PATH": os.pathsep.join([binaries, environment.get("PATH", os.defpath)]),  # jobs say `python`
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_path),
+        "RAY_API_SERVER_ADDRESS": address,  # else Ray's own parts look for a cluster, and may find another one
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    if keeps_to_loopback:
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the switch, on Linux too
+    return environment
+
+
+def check_host(host: str) -> None:
+    """ValueError unless it is one address of this machine."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"host={host}: give an IP address of this machine, such as 10.0.0.5") from None
+    if address.is_unspecified:
+        raise ValueError(f"host={host}: give the one address by which the other nodes reach this machine")
+    try:
+        free_ports(host, 1)
+    except OSError as error:
+        raise ValueError(f"host={host}: not an address of this machine ({error.strerror})") from None
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Ports of an address of this machine on which nothing listens."""
+    sockets = [socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((host, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

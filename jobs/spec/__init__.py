@@ -1,0 +1,1 @@
+"""What a job is: JobSpec, Job, upload paths, secrets. Imports nothing else of jobs."""

@@ -1,0 +1,238 @@
+"""JobSpec: what a cluster job needs besides its command line. One YAML file, or flags of `python -m jobs submit`.
+
+    storage_path: /shared/runs
+    num_workers: 32
+    cpus_per_worker: 12
+    gpus_per_worker: 1
+
+A field that is not known, or a value of the wrong type, is refused before anything is started.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+
+from jobs.spec.secret_scan import looks_secret, secret_in
+from pipeline.cli.config_files import what_is_not_yaml
+
+JOB_FILE = ".submission/job.json"  # in the upload
+OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
+RESOLVED_FILE = ".submission/config.yaml"  # in the upload: the whole configuration, defaults too
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A cluster job: how many workers, with what, writing where.
+
+    Args:
+        name: The run's name: its folder under `storage_path`. The same name again continues the run. Default: the
+            config's file name and the time.
+        address: The cluster's job server, such as http://head:8265. Default: RAY_ADDRESS, else the local cluster that
+            `python -m jobs up` or an earlier submit started, else a new local one.
+        num_workers: Train workers, the ranks of DDP: one process each. `pack` makes num_workers x cpus_per_worker
+            shards at once, on a CPU each.
+        min_workers: With how many train workers to begin, or to go on after nodes are lost; the run grows again, up to
+            num_workers, when there is room. Default: num_workers, never fewer.
+        grow_check_s: With min_workers: seconds between two looks for room to grow.
+        cpus_per_worker: CPU cores of each train worker; count its DataLoader workers too.
+        gpus_per_worker: GPUs of each train worker: 0 (gloo on the CPU) or 1 (nccl).
+        placement: Where the workers go: PACK (on as few nodes as possible), SPREAD (over as many), STRICT_PACK (all on
+            one node, or not at all), STRICT_SPREAD (each on a node of its own, or not at all).
+        threads_per_worker: OMP_NUM_THREADS of each train worker, the same on every node, because sums depend on it in
+            their last bits. Default: `cpus_per_worker`.
+        storage_path: Folder, or URI such as s3://bucket/runs, for checkpoints and results: every node must see it. A
+            relative path is taken from the folder where submit is called.
+        max_failures: How often training is taken up again, from the newest checkpoint, after workers die; -1: always.
+            For `pack`, how often each shard is.
+        checkpoint_every_n_steps: A checkpoint every so many optimizer steps, besides those at the ends of epochs;
+            0: not for the number of steps.
+        checkpoint_every_minutes: A checkpoint whenever the last one is so many minutes old; 0: not for the time.
+        keep_checkpoints: How many checkpoints are kept: so many of the newest, and so many of the best by `monitor`.
+        monitor: The metric that says which checkpoint is best; where it is not reported, the newest is.
+        monitor_mode: Whether more (max) or less (min) of `monitor` is better.
+        env: Environment variables of the job's processes. Secrets are refused: they belong in the nodes' environment.
+        py_modules: Your own modules and packages from elsewhere that travel too: names that can be imported here, such
+            as an editable install, or paths of a package's folder or a .py file. Those in the folder of submit travel
+            anyway.
+        include: Patterns, relative to the folder of submit, of files that travel though they are not code-like.
+        exclude: Patterns, relative to the folder of submit, of files and folders that do not travel.
+        wandb_mode: WANDB_MODE on the workers. auto: online where the node has a key, else offline.
+        start_timeout_s: Seconds to wait until the cluster has room for all workers.
+        collective_timeout_s: Seconds after which a collective operation that some rank does not join ends the attempt.
+        hang_timeout_s: Seconds after which a run in which no rank makes progress is ended and taken up again, and the
+            rank that the others wait for is named; more than the longest step, the first one included; 0: never.
+        stop_timeout_s: Seconds that a stopped job gets between SIGTERM and SIGKILL.
+    """
+
+    name: str | None = None
+    address: str | None = None
+    num_workers: int = 1
+    min_workers: int | None = None
+    grow_check_s: float = 60.0
+    cpus_per_worker: int = 1
+    gpus_per_worker: int = 0
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    threads_per_worker: int | None = None
+    storage_path: str = "runs"
+    max_failures: int = 3
+    checkpoint_every_n_steps: int = 1000
+    checkpoint_every_minutes: float = 15.0
+    keep_checkpoints: int = 3
+    monitor: str = "val/top1"
+    monitor_mode: Literal["max", "min"] = "max"
+    env: dict[str, str] = field(default_factory=dict)
+    py_modules: list[str] = field(default_factory=list)
+    include: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
+    wandb_mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    start_timeout_s: float = 300.0
+    collective_timeout_s: float = 1800.0
+    hang_timeout_s: float = 1200.0
+    stop_timeout_s: int = 30
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work; ValueError names the field, its value and the fix."""
+        lowest = {"num_workers": 1, "cpus_per_worker": 1, "max_failures": -1, "checkpoint_every_n_steps": 0}
+        lowest |= {"keep_checkpoints": 1, "stop_timeout_s": 1}
+        for name, least in lowest.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
+            raise ValueError(
+                f"min_workers={self.min_workers}: must be at least 1 and at most num_workers={self.num_workers}"
+            )
+        for name in ("checkpoint_every_minutes", "hang_timeout_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
+        if self.gpus_per_worker not in (0, 1):
+            raise ValueError(f"gpus_per_worker={self.gpus_per_worker}: must be 0 or 1; raise num_workers for more GPUs")
+        if self.threads_per_worker is not None and self.threads_per_worker < 1:
+            raise ValueError(f"threads_per_worker={self.threads_per_worker}: must be at least 1")
+        for name in ("start_timeout_s", "collective_timeout_s", "grow_check_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be more than 0 seconds")
+        if self.name is not None and (not self.name or self.name[0] in "-." or not _is_plain(self.name)):
+            raise ValueError(f"name={self.name!r}: use letters, digits, '-', '_' and '.', beginning with none of '-.'")
+        for name in ("storage_path", "address"):
+            if urlsplit(getattr(self, name) or "").password:
+                raise ValueError(
+                    f"{name}: holds a password, and a job's spec is shown in the dashboard; set credentials in the "
+                    "environment of the cluster's nodes instead"
+                )
+        for variable, value in self.env.items():
+            if said := "looks like a secret" if looks_secret(variable) else secret_in(str(value), variable):
+                raise ValueError(
+                    f"env: {variable} {said}, and a job's env is shown in the dashboard; set it in the "
+                    "environment of the cluster's nodes instead (for a local cluster: before `python -m jobs up`)"
+                )
+
+    @property
+    def fewest_workers(self) -> int:
+        """With how many train workers a run begins or goes on."""
+        return self.num_workers if self.min_workers is None else self.min_workers
+
+    @property
+    def threads(self) -> int:
+        """OMP_NUM_THREADS of a worker."""
+        return self.threads_per_worker or self.cpus_per_worker
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """From plain data, as `dataclasses.asdict` wrote it."""
+        check_fields(fields, "the job's spec")
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the cluster needs to know besides the command line; JOB_FILE in the upload.
+
+    Args:
+        spec: The spec, with `name` and an absolute `storage_path`.
+        origin: The folder of submit.
+        args: The command line from the verb on, as the cluster gets it: `upload:` paths for configs.
+        command: The same as it was typed.
+        check: Whether every node is examined first, and the command run only where nothing is wrong.
+    """
+
+    spec: JobSpec
+    origin: str
+    args: tuple[str, ...] = ()
+    command: str = ""
+    check: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Write it into the upload."""
+        path = folder / JOB_FILE
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read it from its file."""
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """From plain data, as `dataclasses.asdict` wrote it."""
+        return cls(**{**fields, "spec": JobSpec.from_dict(fields["spec"]), "args": tuple(fields.get("args", ()))})
+
+
+def check_fields(fields: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError, with the nearest name there is, for a field that JobSpec does not have.
+
+    Args:
+        fields: What the YAML file holds.
+        where: What the message calls it.
+    """
+    known = [each.name for each in dataclasses.fields(JobSpec)]
+    for name in fields:
+        if name not in known:
+            nearest = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the fields are: {', '.join(known)}"
+            raise ValueError(f"{where}: there is no field {name!r}; {hint}")
+
+
+def read_spec_file(path: str | Path) -> dict[str, Any]:
+    """A spec file's fields, names checked, types not yet.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not YAML, not a mapping, or has a field that is not known.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"spec={path}: there is no such file; jobs/configs has examples")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"spec={path}: not a YAML file: {what_is_not_yaml(error)}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"spec={path}: must hold fields such as `num_workers: 2`, not a {type(content).__name__}")
+    check_fields(content, f"spec={path}")
+    return content
+
+
+def kind_in_words(name: str) -> str | None:
+    """What the value of a field must be, for people; None for no field, and for a choice, which says so itself."""
+    hint = typing.get_type_hints(JobSpec).get(name)
+    kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
+    words: dict[Any, str] = {int: "a whole number", float: "a number", str: "text (a number in quotes)"}
+    words |= {dict[str, str]: "names with texts, such as {NAME: text} (numbers in quotes)"}
+    words |= {list[str]: "a list of texts, such as [a, b]"}
+    return words.get(kind)
+
+
+def _is_plain(name: str) -> bool:
+    return all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in name)

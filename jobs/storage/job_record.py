@@ -1,0 +1,120 @@
+"""What a run's folder holds of the job that made it, so that it can be taken up again: job.json and code.zip.
+
+The driver writes them when it begins, where the storage is seen; `python -m jobs resume` reads them. So a resumed job
+runs the very command, spec, configs and code that were submitted, whatever became of the files and of the cluster.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from jobs.spec.job_spec import Job, JobSpec
+from jobs.storage.finished_run import check_unfinished
+from jobs.storage.run_folder import RunFolder
+
+RECORD_FILE = "job.json"
+CODE_FILE = "code.zip"
+
+
+class Submission:
+    """The record of a job in its run's folder.
+
+    Args:
+        storage_path: An absolute folder, or a URI.
+        name: The run's name.
+    """
+
+    def __init__(self, storage_path: str, name: str) -> None:
+        self.run = RunFolder(storage_path, name)
+
+    def begin(self, job: Job, upload: Path) -> None:
+        """Record a job that begins.
+
+        Args:
+            job: With its command line.
+            upload: The folder with what travelled.
+
+        Raises:
+            FinishedError: the run has finished, and its record stays as it is.
+            ValueError: it is of another verb, or has finished with another command; likewise.
+        """
+        self.check(job, upload)
+        self.run.write(CODE_FILE, _zip(upload))
+        self._write({"job": dataclasses.asdict(job), "began": time.time(), "status": None, "ray": ray.__version__})
+
+    def check(self, job: Job, upload: Path) -> None:
+        """See that the run of this name can be this job's; writes nothing.
+
+        Args:
+            job: As for `begin`, and so is `upload`.
+            upload: Likewise.
+
+        Raises:
+            FinishedError: the run has finished.
+            ValueError: it is of another verb, or has finished with another command.
+        """
+        recorded = self.read()
+        verb = job.args[0]
+        if recorded is not None and recorded["job"]["args"][0] != verb:
+            raise ValueError(
+                f"name={job.spec.name}: this is a run of `{recorded['job']['args'][0]}`, in {self.run.address}; give "
+                f"`{verb}` another --name"
+            )
+        check_unfinished(self.run, job.args, upload)
+
+    def end(self, status: int) -> None:
+        """Record that the job ended by itself, with this exit status."""
+        recorded = self.read()
+        if recorded is not None:
+            self._write(recorded | {"status": status, "ended": time.time()})
+
+    def read(self) -> dict[str, Any] | None:
+        """The record; None where there is none."""
+        content = self.run.read_file(RECORD_FILE)
+        try:
+            recorded: dict[str, Any] | None = None if content is None else json.loads(content)
+        except ValueError:
+            raise ValueError(f"{self.run.address}/{RECORD_FILE} cannot be read: it is damaged") from None
+        return recorded
+
+    def unpack(self, folder: Path) -> Job:
+        """Put what travelled into an empty folder again.
+
+        Returns:
+            The job.
+
+        Raises:
+            ValueError: nothing is recorded, or it is damaged.
+        """
+        recorded, code = self.read(), self.run.read_file(CODE_FILE)
+        if recorded is None or code is None:
+            raise ValueError(f"{self.run.address} holds no {RECORD_FILE} and {CODE_FILE} to take up again")
+        try:
+            with zipfile.ZipFile(io.BytesIO(code)) as archive:
+                archive.extractall(folder)
+        except zipfile.BadZipFile:
+            raise ValueError(f"{self.run.address}/{CODE_FILE} cannot be read: it is damaged") from None
+        job = recorded["job"]
+        return Job.from_dict(job | {"spec": dataclasses.asdict(JobSpec.from_dict(job["spec"]))})
+
+    def _write(self, content: dict[str, Any]) -> None:
+        self.run.write(RECORD_FILE, json.dumps(content, indent=1).encode())
+
+
+def _zip(folder: Path) -> bytes:
+    """The files in a folder, byte code left out; the same files are the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for place, names, files in os.walk(folder):
+            names[:] = sorted(name for name in names if name != "__pycache__")
+            for name in sorted(files):
+                path = Path(place) / name
+                archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""Which files of a folder are code: those travel with a job, and nothing else does."""
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jobs.spec.secret_scan import is_secret_file
+
+PACKAGES = ("jobs", "pipeline", "lightning_modules", "datamodules")
+CODE_SUFFIXES = frozenset({".py", ".yaml", ".yml", ".json", ".toml", ".txt", ".csv"})
+LARGEST_CODE_FILE = 2**20  # bytes; a longer list of videos is data
+MOST_ENTRIES = 100_000  # files and folders looked at before giving up: someone submits from their home folder
+SKIPPED_FOLDERS = frozenset(
+    {"__pycache__", "build", "checkpoints", "data", "datasets", "demo", "dist", "lightning_logs", "logs"}
+    | {"node_modules", "outputs", "runs", "shards", "site-packages", "venv", "videos", "wandb"}
+)
+
+
+def code_files(origin: Path, exclude: Sequence[str]) -> Iterator[Path]:
+    """The relative paths of the code-like files in a folder that travel.
+
+    Args:
+        origin: The folder.
+        exclude: Patterns of files and folders that stay behind, relative to it.
+
+    Raises:
+        ValueError: there is too much to look through.
+    """
+    seen = 0
+    for folder, names, files in os.walk(origin):
+        relative = Path(folder).relative_to(origin)
+        names[:] = sorted(name for name in names if _is_entered(relative / name, origin, exclude))
+        seen += len(names) + len(files)
+        if seen > MOST_ENTRIES:
+            raise ValueError(
+                f"{origin} has more than {MOST_ENTRIES:,} files to look through for code: submit from the folder "
+                "of your project, or name the folders of data under `exclude`"
+            )
+        for name in sorted(files):
+            if _travels(relative / name, origin, exclude):
+                yield relative / name
+
+
+def _is_entered(relative: Path, origin: Path, exclude: Sequence[str]) -> bool:
+    """Whether a folder is looked into."""
+    folder = origin / relative
+    if relative.name.startswith(".") or folder.is_symlink() or is_excluded(relative, exclude):
+        return False
+    if relative.as_posix() in PACKAGES or (folder / "pyvenv.cfg").exists() or (folder / "index.parquet").exists():
+        return False  # ours are copied from where they are imported
+    return relative.name not in SKIPPED_FOLDERS or (folder / "__init__.py").exists()
+
+
+def _travels(relative: Path, origin: Path, exclude: Sequence[str]) -> bool:
+    name = relative.name.lower()
+    if name.startswith(".") or relative.suffix.lower() not in CODE_SUFFIXES or is_excluded(relative, exclude):
+        return False
+    if is_secret_file(relative):
+        return False
+    path = origin / relative
+    return path.is_file() and path.stat().st_size <= LARGEST_CODE_FILE
+
+
+def is_excluded(relative: Path, exclude: Sequence[str]) -> bool:
+    """Whether a pattern names the path itself, a folder above it, or its bare name."""
+    places = [relative.as_posix(), *(parent.as_posix() for parent in relative.parents), relative.name]
+    return any(fnmatch.fnmatchcase(place, pattern.rstrip("/")) for pattern in exclude for place in places)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file without its times and mode: the same content is the same upload."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)

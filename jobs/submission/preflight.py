@@ -1,0 +1,124 @@
+"""What is checked on this machine before a job reaches a cluster: verb, configuration, dataset, settings."""
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from datamodules.dataset.manifest import read_manifest
+from jobs.spec.job_spec import JobSpec
+from jobs.submission.upload import resolve
+from pipeline.cli.verbs import LIGHTNING_VERBS, VERBS
+from pipeline.processes.child_command import run_child
+
+CHECK_S = 300.0
+NOTHING_TO_RUN = "nothing to run: put the command behind `--`, as in `submit --spec S.yaml -- fit --config C.yaml`"
+_STAYS = "MODULE-STAYS "
+# Prints, after the command's own words, the modules at the top that came neither from the upload nor from an installed
+# distribution: an editable install, say.
+_READ_AND_TELL = f"""
+import sys, sysconfig
+from pathlib import Path
+from pipeline.__main__ import main
+try:
+    status = main()
+except SystemExit as stop:  # --print_config ends this way
+    status = stop.code or 0
+kept = [sys.path[0], sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
+kept = [Path(place).resolve() for place in kept]
+for name, module in sorted(sys.modules.items()):
+    place = getattr(module, "__file__", None)
+    if "." not in name and name != "__main__" and place:
+        if not any(Path(place).resolve().is_relative_to(each) for each in kept):
+            print("{_STAYS}" + name, place, file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def check_verb(args: Sequence[str]) -> None:
+    """ValueError for a verb that `python -m pipeline` does not have, with the nearest that it has."""
+    verbs = [*LIGHTNING_VERBS, *VERBS, "doctor"]
+    if not args:
+        raise ValueError(NOTHING_TO_RUN)
+    if args[0] not in verbs:
+        nearest = difflib.get_close_matches(args[0], verbs, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"the verbs are: {', '.join(verbs)}"
+        raise ValueError(f"there is no verb {args[0]!r}; {hint}")
+
+
+def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
+    """Read the configuration with nothing but the staged code, as a train worker will.
+
+    Returns:
+        The whole configuration, defaults too, as YAML.
+
+    Raises:
+        ValueError: it cannot be read; the message is the command's own.
+    """
+    command = [sys.executable, "-P", "-c", _READ_AND_TELL, *resolve(args, staged), "--print_config"]
+    try:
+        status, printed, lines = run_child(command, os.environ | {"PYTHONPATH": str(staged)}, CHECK_S, origin)
+    except TimeoutError as error:
+        raise ValueError(
+            f"the configuration cannot be read: {error}; does a module of yours do work when it is imported?"
+        ) from None
+    if status != 0:
+        errors = [number for number, line in enumerate(lines) if line.lower().startswith("error:")]
+        said = " ".join(lines[errors[-1] :] if errors else lines[-1:]).replace(str(staged), "UPLOAD")
+        hint = (
+            "; modules of yours from outside this folder travel with `py_modules`" if "No module named" in said else ""
+        )
+        raise ValueError(f"the configuration cannot be read: {said.removeprefix('error: ')}{hint}")
+    for line in lines:
+        if line.startswith(_STAYS):
+            name, _, place = line.removeprefix(_STAYS).partition(" ")
+            print(
+                f"note: the module {name} is read from {place} here and does not travel; unless the nodes have it, "
+                "name it under `py_modules`",
+                file=sys.stderr,
+            )
+    return printed
+
+
+def check_data(resolved: str) -> None:
+    """See that the dataset of a job on this machine is there; of others' data modules nothing is known.
+
+    Args:
+        resolved: The whole configuration, as YAML.
+
+    Raises:
+        ShardFormatError: There is no finished dataset in the folder.
+    """
+    data = yaml.safe_load(resolved).get("data") or {}
+    root = (data.get("init_args") or {}).get("root")
+    if data.get("class_path") == "datamodules.datamodule.ShardedVideoDataModule" and root and "://" not in str(root):
+        read_manifest(Path(root))
+
+
+def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:
+    """What the configuration says of devices and ranks, which under Ray the spec says.
+
+    Args:
+        resolved: The whole configuration, as YAML.
+        spec: The job's spec.
+
+    Returns:
+        A sentence for each setting of the Trainer that will not hold.
+    """
+    trainer = yaml.safe_load(resolved).get("trainer") or {}
+    accelerator = "gpu" if spec.gpus_per_worker else "cpu"
+    held = {"strategy": ("auto", "ddp"), "devices": ("auto", 1, "1"), "num_nodes": (1,)}
+    held["accelerator"] = ("auto", accelerator, *(("cuda",) if spec.gpus_per_worker else ()))
+    by = f"the spec's num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker} hold in its place"
+    return [
+        f"trainer.{name}={_shown(trainer[name])} is for runs without Ray; {by}"
+        for name, values in held.items()
+        if trainer.get(name, values[0]) not in values
+    ]
+
+
+def _shown(setting: object) -> object:
+    return setting.get("class_path", setting) if isinstance(setting, dict) else setting

@@ -1,0 +1,72 @@
+"""The user's own modules from elsewhere: an editable install, a folder beside the project. The spec's `py_modules`.
+
+They are copied to the top of the upload, which is on the workers' path, so that `import NAME` finds them there. Their
+code travels, not what it needs: packages from an index belong into the image of the cluster's nodes.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.submission.code_files import PACKAGES, code_files, copy
+
+
+def copy_modules(names: Sequence[str], origin: Path, target: Path, exclude: Sequence[str] = ()) -> None:
+    """Copy modules and packages into an upload.
+
+    Args:
+        names: Each a name that can be imported here, or the path of a .py file or of a package's folder.
+        origin: What relative paths start from.
+        target: The upload.
+        exclude: Patterns of files that stay behind; for a package relative to its folder.
+
+    Raises:
+        FileNotFoundError: there is no such module.
+        ValueError: what was found is not Python code, would take the place of ours, or comes with a compiled part.
+    """
+    for name in names:
+        path = _find(name, origin)
+        if path.stem in PACKAGES:
+            raise ValueError(f"py_modules: {name!r} is one of the packages that travel anyway; leave it out")
+        if path.is_file():
+            copy(path, target / path.name)
+            continue
+        _refuse_compiled(path)
+        for relative in code_files(path, exclude):
+            copy(path / relative, target / path.name / relative)
+
+
+def _refuse_compiled(package: Path) -> None:
+    for path in package.rglob("*"):
+        if path.suffix in (".so", ".pyd", ".dylib"):
+            raise ValueError(
+                f"py_modules: {package.name} has a compiled part ({path.relative_to(package)}), which may not run on "
+                "other machines; install it on the cluster's nodes instead"
+            )
+
+
+def _find(name: str, origin: Path) -> Path:
+    """The .py file or the package's folder."""
+    if os.sep in name or name.endswith(".py") or (origin / name).exists():
+        path = Path(os.path.normpath(origin / Path(name).expanduser()))
+        if not path.exists():
+            raise FileNotFoundError(f"py_modules: {name!r}: there is no such file or folder (looked in {origin})")
+        if path.is_file() and path.suffix != ".py":
+            raise ValueError(f"py_modules: {name!r}: must be a .py file or a package's folder")
+        if path.is_dir() and not any(path.rglob("*.py")):
+            raise ValueError(f"py_modules: {name!r}: there are no .py files in that folder")
+        return path
+    importlib.invalidate_caches()
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    if found is None:
+        raise FileNotFoundError(
+            f"py_modules: {name!r} can neither be imported by {sys.executable} nor is it a path in {origin}"
+        )
+    if found.submodule_search_locations:
+        return Path(next(iter(found.submodule_search_locations)))
+    if found.origin is None or not found.origin.endswith(".py"):
+        raise ValueError(f"py_modules: {name!r} is not Python code that could travel ({found.origin or 'no file'})")
+    return Path(found.origin)

@@ -1,0 +1,104 @@
+"""Taking up a stopped or failed job again, with the command, spec and code that were submitted.
+
+All that is needed lies in the run's folder (`jobs.storage.job_record`). Where that is, says the cluster, or this
+machine's own record of what was submitted when the cluster has been restarted, or the caller.
+"""
+
+import dataclasses
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ray.job_submission import JobSubmissionClient
+
+from jobs.client.job_server import connect, list_jobs
+from jobs.client.local_state import Submitted, read_submissions
+from jobs.storage.job_record import Submission
+from jobs.submission.submit import send
+
+
+@dataclasses.dataclass(frozen=True)
+class Resumed:
+    """What came of it.
+
+    Attributes:
+        client: Of the cluster; None where there was nothing to do.
+        job_id: Of the new job; None likewise.
+        lines: What to tell.
+    """
+
+    client: JobSubmissionClient | None
+    job_id: str | None
+    lines: Sequence[str]
+
+
+def resume(which: str | None, *, storage_path: str | None = None, address: str | None = None) -> Resumed:
+    """Submit a job that was stopped, or failed, again.
+
+    Args:
+        which: The job's id, or its run's name; None: the newest one.
+        storage_path: Where its run is, if neither the cluster nor this machine remembers it.
+        address: The cluster; default: as for submit.
+
+    Returns:
+        The new job; or the last lines of the one that has finished.
+
+    Raises:
+        ValueError: no such job, or it is running, or nothing of it was recorded.
+        ConnectionError: the cluster cannot be reached.
+    """
+    name, storage = _find(which, storage_path, address)
+    submission = Submission(storage, name)
+    recorded = submission.read()
+    if recorded is None:
+        raise ValueError(
+            f"{submission.run.address} holds no record of a job: it ended before it began, or this machine does not "
+            f"see that folder; submit the same command again with --name {name}, which continues the run"
+        )
+    if recorded["status"] == 0:
+        lines = submission.run.last_lines() if submission.run.read_result() else []
+        return Resumed(None, None, [f"{name} has finished already; there is nothing to do", *lines])
+    with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:
+        job = submission.unpack(Path(folder))
+        client, job_id = send(job, Path(folder), address=address or job.spec.address)
+    return Resumed(client, job_id, [f"resumed {name}: {job.command}", f"submitted {job_id}"])
+
+
+def _find(which: str | None, storage_path: str | None, address: str | None) -> tuple[str, str]:
+    """The run's name and storage path."""
+    if storage_path is not None:
+        if which is None:
+            raise ValueError("storage_path: say which run in it is to be resumed, by its name")
+        absolute = storage_path if "://" in storage_path else str(Path(storage_path).expanduser().absolute())
+        return which, absolute
+    known = [*_on_cluster(address), *reversed(read_submissions())]  # the newest first
+    for each in sorted(known, key=lambda each: -each.time):
+        if which in (None, each.job_id, each.name):
+            return each.name, each.storage_path
+    if not known:
+        raise ValueError("no job is known, on the cluster or on this machine: give its name and --storage-path")
+    names = ", ".join(dict.fromkeys(each.name for each in known[:5]))
+    hint = "; its run's name and --storage-path find it" if re.search(r"-[0-9a-f]{4}$", which or "") else ""
+    raise ValueError(f"job={which}: neither the cluster nor this machine knows it; known are: {names}{hint}")
+
+
+def _on_cluster(address: str | None) -> list[Submitted]:
+    """What the cluster knows of; nothing where there is none, or it was restarted."""
+    try:
+        client, reached = connect(address)
+    except ConnectionError:
+        if address is not None:
+            raise
+        return []
+    return [
+        Submitted(
+            str(each.submission_id),
+            each.metadata["name"],
+            each.metadata["storage_path"],
+            reached,
+            (each.start_time or 0) / 1000,
+        )
+        for each in list_jobs(client)
+        if each.metadata and {"name", "storage_path"} <= each.metadata.keys()
+    ]

@@ -1,0 +1,214 @@
+"""From a JobSpec and a command line to a running Ray job.
+
+Checked before anything reaches the cluster: the spec, the verb, that every config is there, that the staged copy alone
+is enough to read the configuration (a module of the user's that did not travel is missed here, in seconds, and not on
+the cluster), that the dataset is there where the cluster is this machine, the size of the upload, that no job of the
+same name is running and that its run, where this machine sees the folder, has not finished.
+"""
+
+import contextlib
+import dataclasses
+import importlib.resources
+import itertools
+import os
+import secrets
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+from ray.job_submission import JobSubmissionClient
+
+from jobs.client.job_server import check_address, connect, is_local, list_jobs, would_start
+from jobs.client.local_resources import check_gpus
+from jobs.client.local_state import Submitted, remember_submission
+from jobs.spec.job_spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job, JobSpec
+from jobs.spec.secret_scan import refuse_secrets
+from jobs.storage.job_record import Submission
+from jobs.submission.preflight import check_configuration, check_data, check_verb, replaced_settings
+from jobs.submission.upload import CONFIG_FLAGS, stage
+from pipeline.cli.verbs import LIGHTNING_VERBS
+
+
+def submit(
+    spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
+) -> tuple[JobSubmissionClient, str]:
+    """Submit `python -m pipeline ARGS` to the cluster; where there is none, start a local one.
+
+    Args:
+        spec: What the job needs.
+        args: The command line from the verb on, such as ["fit", "--config", "pipeline/configs/demo.yaml"].
+        read: Read the configuration here first, which takes some seconds.
+        check: Examine every node before the command is run there.
+
+    Returns:
+        The client of the cluster and the id of the job.
+
+    Raises:
+        FinishedError: the run of that name has finished with this command.
+        ValueError: the verb, an argument or the upload is wrong, or the run has finished with another command.
+        FileNotFoundError: a config is missing.
+        ConnectionError: the cluster cannot be reached.
+    """
+    check_words(args)
+    reached = None if is_local(spec.address) else connect(spec.address)  # before the configuration is read for seconds
+    with prepare(spec, args, read=read, check=check) as (job, staged):
+        return send(job, staged, address=spec.address, reached=reached)
+
+
+@contextlib.contextmanager
+def prepare(
+    spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
+) -> Iterator[tuple[Job, Path]]:
+    """All that comes before the cluster: a job, and the folder with its upload, which goes at the end.
+
+    Args:
+        spec: As for `submit`, and so are the others.
+        args: Likewise.
+        read: Likewise.
+        check: Likewise.
+    """
+    check_words(args)
+    check_address(spec.address)
+    if would_start(spec.address):
+        check_gpus(spec)
+    origin = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:
+        staged = Path(folder)
+        travels = {"include": spec.include, "exclude": spec.exclude, "py_modules": spec.py_modules}
+        uploaded = stage(args, origin, staged, **travels)
+        job = Job(_completed(spec, args, origin), str(origin), tuple(uploaded), shlex.join(args), check)
+        _check_unfinished(job, staged)
+        job.write(staged)
+        (staged / OVERLAY_FILE).write_text(overlay(spec), encoding="utf-8")
+        if read and args[0] in LIGHTNING_VERBS:
+            resolved = check_configuration(uploaded, staged, origin)
+            refuse_secrets(yaml.safe_load(resolved))
+            (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
+            for note in replaced_settings(resolved, spec):
+                print(f"note: {note}", file=sys.stderr)
+            if is_local(spec.address):
+                check_data(resolved)
+        elif read and args[0] == "pack":
+            from jobs.verbs.pack import pack_options  # here: it imports what reads videos
+
+            pack_options(args[1:])
+        yield job, staged
+
+
+def check_words(args: Sequence[str]) -> None:
+    """ValueError for a command line with another verb than those there are, or with a secret."""
+    check_verb(args)
+    refuse_secrets({}, args)
+
+
+def send(
+    job: Job, staged: Path, *, address: str | None, reached: tuple[JobSubmissionClient, str] | None = None
+) -> tuple[JobSubmissionClient, str]:
+    """Hand a job and its upload to the cluster at `address`; where there is none, to a local one, started here.
+
+    Args:
+        job: As `prepare` made it, and so is `staged`.
+        staged: Likewise.
+        address: The cluster; None: as for `connect`.
+        reached: What `connect` returned, where that was asked before.
+
+    Returns:
+        The client of the cluster and the id of the job.
+
+    Raises:
+        ValueError: a job of that name is running, or a local cluster would not have its GPUs.
+        ConnectionError: the cluster cannot be reached.
+    """
+    spec = job.spec
+    if reached is None and would_start(address):
+        check_gpus(spec)
+    client, server = reached or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
+    _check_name_is_free(client, spec)
+    job_id = client.submit_job(
+        entrypoint=entrypoint(job),
+        submission_id=f"{spec.name}-{secrets.token_hex(2)}",
+        runtime_env={"working_dir": str(staged), "env_vars": environment(spec)},
+        metadata={
+            "name": str(spec.name),
+            "storage_path": spec.storage_path,
+            "command": job.command,
+            "stop_timeout_s": str(spec.stop_timeout_s),
+        },
+    )
+    remember_submission(Submitted(job_id, str(spec.name), spec.storage_path, server, time.time()))
+    return client, job_id
+
+
+def entrypoint(job: Job) -> str:
+    """What the cluster runs in a copy of the upload."""
+    return shlex.join(["python", "-m", "jobs.driver", JOB_FILE, "--", *job.args])
+
+
+def overlay(spec: JobSpec) -> str:
+    """`configs/ray.yaml` with the spec's values filled in."""
+    content = yaml.safe_load((importlib.resources.files("jobs") / "configs" / "ray.yaml").read_text(encoding="utf-8"))
+    report = content["trainer"]["callbacks+"][0]["init_args"]
+    report |= {"every_n_steps": spec.checkpoint_every_n_steps, "every_minutes": spec.checkpoint_every_minutes}
+    report |= {"monitor": spec.monitor, "monitor_mode": spec.monitor_mode}
+    content["trainer"]["accelerator"] = "gpu" if spec.gpus_per_worker else "cpu"
+    return str(yaml.safe_dump(content))
+
+
+def environment(spec: JobSpec) -> dict[str, str]:
+    """The environment variables of the driver and of every train worker."""
+    threads = str(spec.threads)
+    variables = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # 2 s, the default, loses a checkpoint reported before a crash
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(spec.start_timeout_s),
+        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # with it every line printed by a rank appears twice
+        "RAY_COLOR_PREFIX": "0",  # the log is a file
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(spec.stop_timeout_s),
+    }
+    if spec.wandb_mode != "auto":
+        variables["WANDB_MODE"] = spec.wandb_mode
+    return variables | spec.env
+
+
+def _completed(spec: JobSpec, args: Sequence[str], origin: Path) -> JobSpec:
+    """With a name, and a storage path that means the same everywhere."""
+    storage = spec.storage_path
+    if "://" not in storage:
+        storage = os.path.normpath(origin / Path(storage).expanduser())
+    return dataclasses.replace(spec, name=spec.name or _name(args), storage_path=storage)
+
+
+def _name(args: Sequence[str]) -> str:
+    """The last config's file name, else the verb, and the time."""
+    configs = [arg.partition("=")[2] for arg in args if arg.partition("=")[0] in CONFIG_FLAGS and "=" in arg]
+    configs += [value for flag, value in itertools.pairwise(args) if flag in CONFIG_FLAGS]
+    stem = Path(configs[-1]).stem if configs else args[0]
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
+    return f"{plain or 'job'}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _check_unfinished(job: Job, staged: Path) -> None:
+    """As `Submission.check`, where this machine sees the run's folder; elsewhere the driver sees to it.
+
+    A URI is left to the driver too: the credentials for it are the nodes'.
+    """
+    if "://" not in job.spec.storage_path:
+        with contextlib.suppress(OSError):
+            Submission(job.spec.storage_path, str(job.spec.name)).check(job, staged)
+
+
+def _check_name_is_free(client: JobSubmissionClient, spec: JobSpec) -> None:
+    for each in list_jobs(client):
+        metadata = each.metadata or {}
+        same = (metadata.get("name"), metadata.get("storage_path")) == (spec.name, spec.storage_path)
+        if same and not each.status.is_terminal():
+            raise ValueError(
+                f"name={spec.name}: the job {each.submission_id} is writing to {spec.storage_path}/{spec.name}; "
+                f"give another --name, or end it with `python -m jobs stop {each.submission_id}`"
+            )

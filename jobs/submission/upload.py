@@ -1,0 +1,185 @@
+"""What travels with a job: a folder of code and configs that becomes Ray's working directory.
+
+The rule, in full:
+
+- From the folder where submit is called: code-like files (CODE_SUFFIXES, at most LARGEST_CODE_FILE each), with their
+  relative paths, so that the user's own modules can be imported. Left out: hidden files and folders, virtual
+  environments, SKIPPED_FOLDERS unless they are Python packages, packed shards, names that look like secrets, and what
+  the spec's `exclude` matches. The spec's `include` adds files of any kind, but for those that look like secrets.
+- Our four packages, from wherever they are imported, and the user's own ones that the spec's `py_modules` names.
+- Every config named on the command line (`--config PATH`, `-c PATH`, `--data PATH.yaml`, ...), from anywhere, and the
+  YAML files that it names itself. In the arguments its path becomes `upload:RELATIVE`: editing the file after submit
+  does not change the job.
+- All other relative paths, of data or of outputs, mean what they mean in the folder of submit: workers change to that
+  folder where the node has it (the same machine, a shared file system), and stay in their copy otherwise.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from jobs.spec.secret_scan import is_secret_file, refuse_secrets_in_file
+from jobs.submission.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
+from jobs.submission.py_modules import copy_modules
+from jobs.submission.upload_size import check_size
+from pipeline.cli.config_files import what_is_not_yaml
+
+CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+UPLOAD_PREFIX = "upload:"
+CONFIG_FLAGS = ("--config", "-c", "--confi", "--conf", "--con", "--co")  # argparse takes its beginnings too
+
+
+def stage(
+    args: Sequence[str],
+    origin: Path,
+    target: Path,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    py_modules: Sequence[str] = (),
+) -> list[str]:
+    """Fill a folder with what travels.
+
+    Args:
+        args: The command line of the job, such as ["fit", "--config", "my.yaml"].
+        origin: The folder of submit.
+        target: The folder to fill; empty.
+        include: Patterns of further files, relative to `origin`; `**` crosses folders.
+        exclude: Patterns of files and folders that stay behind, relative to `origin`.
+        py_modules: Names or paths of modules and packages from elsewhere.
+
+    Returns:
+        The arguments, with `upload:RELATIVE` in place of each config.
+
+    Raises:
+        FileNotFoundError: a config or a module is missing, or a pattern of `include` matches nothing.
+        ValueError: there is too much to look through or to upload; the message names the biggest. Or a config holds a
+            secret.
+    """
+    configs = _Configs(origin, target)
+    rewritten = configs.rewrite(args)  # first: a missing config is the commonest mistake
+    for relative in code_files(origin, exclude):
+        copy(origin / relative, target / relative)
+    for pattern in include:
+        if Path(pattern).is_absolute():
+            raise ValueError(f"include={pattern}: must be relative to this folder, {origin}")
+        matches = [path for path in sorted(origin.glob(pattern)) if path.is_file()]
+        if not matches:
+            raise FileNotFoundError(f"include: {pattern!r} matches no file in {origin}")
+        for path in matches:
+            relative = path.relative_to(origin)
+            if is_secret_file(relative):
+                print(f"note: {relative} stays behind: its name looks like that of a secret", file=sys.stderr)
+            elif not is_excluded(relative, exclude):
+                copy(path, target / relative)
+    copy_modules(py_modules, origin, target, exclude)
+    for package in PACKAGES:
+        _copy_package(package, target)
+    configs.copy()
+    check_size(target)
+    return rewritten
+
+
+def resolve(args: Sequence[str], root: Path) -> list[str]:
+    """The arguments on a node where the upload lies at `root`: `upload:RELATIVE` becomes a path."""
+    resolved = []
+    for arg in args:
+        flag, equals, value = arg.partition("=")
+        if arg.startswith(UPLOAD_PREFIX):
+            arg = str(root / arg.removeprefix(UPLOAD_PREFIX))
+        elif equals and value.startswith(UPLOAD_PREFIX):
+            arg = f"{flag}={root / value.removeprefix(UPLOAD_PREFIX)}"
+        resolved.append(arg)
+    return resolved
+
+
+class _Configs:
+    """The config files of a command line, and where each lies in the upload."""
+
+    def __init__(self, origin: Path, target: Path) -> None:
+        self._origin = origin
+        self._target = target
+        self._places: dict[Path, str] = {}
+
+    def rewrite(self, args: Sequence[str]) -> list[str]:
+        """The arguments with `upload:RELATIVE` for each config file."""
+        rewritten: list[str] = []
+        flag = ""  # the flag whose value comes next
+        for arg in args:
+            name, equals, value = arg.partition("=")
+            if equals and name.startswith("-") and self._is_config(name, value):
+                rewritten.append(f"{name}={self._place(value, name)}")
+            elif flag and not arg.startswith("-") and self._is_config(flag, arg):
+                rewritten.append(self._place(arg, flag))
+            else:
+                rewritten.append(arg)
+            flag = arg if arg.startswith("-") and not equals else ""
+        return rewritten
+
+    def copy(self) -> None:
+        """Copy them all into the target; ValueError for one with a secret in it."""
+        for source, relative in self._places.items():
+            copy(source, self._target / relative)
+            refuse_secrets_in_file((self._target / relative).read_text(encoding="utf-8"), f"config={source}")
+
+    def _is_config(self, flag: str, value: str) -> bool:
+        """Whether it must be one (`--config X`), or is by its looks (`--data X.yaml`, a file that is there)."""
+        if flag in CONFIG_FLAGS:
+            return not value.lstrip().startswith("{")  # YAML in place of a path is jsonargparse's right
+        return Path(value).suffix in (".yaml", ".yml") and (self._origin / value).is_file()
+
+    def _place(self, value: str, flag: str) -> str:
+        path = Path(os.path.normpath(self._origin / Path(value).expanduser()))
+        if not path.is_file():
+            raise FileNotFoundError(f"{flag} {value}: there is no such file (looked in {self._origin})")
+        if path not in self._places:
+            self._add(path, self._folder_of(path))
+        return UPLOAD_PREFIX + self._places[path]
+
+    def _folder_of(self, path: Path) -> str:
+        """Where the folder of a config lies in the upload: the same place, or one of its own if it is from outside."""
+        if path.is_relative_to(self._origin):
+            return path.parent.relative_to(self._origin).as_posix()
+        return f"configs_from_outside/{len(self._places)}"
+
+    def _add(self, path: Path, folder: str) -> None:
+        """A config, and those that it names relative to itself, which keep their places beside it."""
+        self._places[path] = os.path.normpath(f"{folder}/{path.name}")
+        for name in _named_configs(path):
+            further = Path(os.path.normpath(path.parent / name))
+            if Path(name).is_absolute() or further in self._places or not further.is_file():
+                continue
+            if further.stat().st_size <= LARGEST_CODE_FILE:
+                relative = os.path.normpath(f"{folder}/{name}")
+                if not relative.startswith(".."):
+                    self._add(further, Path(relative).parent.as_posix())
+
+
+def _named_configs(path: Path) -> Iterator[str]:
+    """The strings in a YAML file that look like paths of further ones."""
+    try:
+        waiting = [yaml.safe_load(path.read_text(encoding="utf-8"))]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"config={path}: not a YAML file: {what_is_not_yaml(error)}") from None
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+        elif isinstance(each, str) and Path(each).suffix in CONFIG_SUFFIXES:
+            yield each
+
+
+def _copy_package(name: str, target: Path) -> None:
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(f"the package {name} is not installed here, so it cannot travel with the job")
+    source = Path(next(iter(found.submodule_search_locations)))
+    for path in source.rglob("*"):
+        if path.is_file() and (path.suffix in CODE_SUFFIXES or path.name == "py.typed"):
+            copy(path, target / name / path.relative_to(source))

@@ -1,0 +1,176 @@
+"""A run under Ray Train, in as many attempts as it takes.
+
+Within an attempt of fixed size Ray Train places the workers and starts them again after failures. A new attempt begins
+where the ranks have saved and left (preemption, room to grow), and for an elastic run after each failure, with as many
+workers as there is room for. Each goes on from the newest whole checkpoint.
+"""
+
+import dataclasses
+import ipaddress
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from datamodules.loading import malloc_tuning
+from jobs.spec.job_spec import RESOLVED_FILE, Job
+from jobs.storage.finished_run import check_unfinished, command_fingerprint
+from jobs.storage.run_folder import RunFolder, one_line
+from jobs.training.backend import SigtermTorchConfig
+from jobs.training.cluster_capacity import workers_to_start
+from jobs.training.failure_callback import RecordFailures
+from jobs.training.heartbeat import Board
+from jobs.training.stop_signal import STOPPED_STATUS, StoppedError, stop_on_sigterm
+from jobs.training.watchdog import Overseer
+from jobs.training.worker import run_store, train_worker, upload_root
+
+_ELASTIC_START_S = 20  # a group that gets no place within this time is tried again with what is there by then
+
+
+def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+    """Run one of Lightning's verbs on all train workers, and leave the run's folder in order.
+
+    Returns:
+        The exit status, 1 where the run failed for good, and the last lines of the log.
+
+    Raises:
+        FinishedError: a run of this name has finished.
+        ValueError: it has, with another command.
+        TimeoutError: there is no room for `min_workers`.
+    """
+    spec, started = job.spec, time.time()
+    run, store = RunFolder(spec.storage_path, str(spec.name)), run_store(spec)
+    check_unfinished(run, args, upload_root())
+    store.create()
+    configuration = upload_root() / RESOLVED_FILE
+    if args[0] == "fit" and configuration.is_file():
+        run.write_config(configuration.read_text(encoding="utf-8"))
+    try:
+        sizes = _attempts(job, args, started)
+    except (ray.train.TrainingFailedError, StoppedError, OSError) as error:
+        stopped = isinstance(error, StoppedError)
+        newest = _newest(job) if args[0] == "fit" else None
+        if stopped:
+            said = str(error) if newest is not None or args[0] != "fit" else "stopped before the first step"
+            return STOPPED_STATUS, [said, *run.how_to_go_on(newest)]
+        reason = str(error) if isinstance(error, OSError) else one_line(error)
+        return 1, run.failure_lines(reason, newest, since=started)
+    if args[0] != "fit":
+        return 0, []
+    run.finish(
+        {label: (store.path(each), each.metrics) for label, each in store.best_and_last()},
+        facts={
+            "command": f"python -m pipeline {job.command or shlex.join(args)}",
+            "fingerprint": command_fingerprint(args, upload_root()),
+            "seconds": round(time.time() - started, 1),
+            "num_workers": sizes[-1],
+            "versions": {"ray": ray.__version__},
+        },
+    )
+    return 0, run.last_lines()
+
+
+def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
+    """Attempt after attempt, until the ranks come to the end; returns the sizes of those that came to something.
+
+    Raises:
+        TrainingFailedError: more than `max_failures` failures.
+        StoppedError: the job was stopped.
+        TimeoutError: there is no room for `min_workers`.
+    """
+    spec, failures = job.spec, 0
+    sizes: list[int] = []
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, max_restarts=-1)(Board).options(scheduling_strategy=here).remote()
+    with Overseer(spec, board) as overseer, stop_on_sigterm(overseer):
+        while True:
+            if overseer.stopping:
+                raise StoppedError("stopped")
+            workers = spec.num_workers
+            if spec.min_workers is not None:
+                workers = workers_to_start(spec, lambda: overseer.stopping)
+            overseer.begin()
+            if sizes or failures:
+                print(f"going on with {workers} workers", flush=True)
+            try:
+                result = _trainer(job, args, workers, board, failures).fit()
+            except ray.train.TrainingFailedError as error:
+                if overseer.stopping:
+                    raise StoppedError("stopped") from error
+                if spec.min_workers is None or _is_refused(error):
+                    raise
+                failures += not isinstance(error, ray.train.ControllerError)  # that is: no room for the group
+                if -1 < spec.max_failures < failures:
+                    raise
+                continue
+            sizes.append(workers)
+            ended: Mapping[str, Any] = result.return_value  # type: ignore[attr-defined] # mypy takes it for the one of V1
+            if not ended["left"]:
+                return sizes
+            print(f"the ranks saved step {ended['step']} and left: {ended['left']}", flush=True)
+            if overseer.stopping:
+                raise StoppedError(f"stopped after step {ended['step']}")
+
+
+def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: int) -> ray.train.torch.TorchTrainer:
+    spec = job.spec
+    elastic = spec.min_workers is not None
+    if elastic:
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(min(_ELASTIC_START_S, spec.start_timeout_s))
+    return ray.train.torch.TorchTrainer(
+        train_worker,  # type: ignore[arg-type] # V2 hands on what rank 0 returns
+        train_loop_config={"args": list(args), "job": dataclasses.asdict(job), "board": board},
+        torch_config=SigtermTorchConfig(
+            backend="nccl" if spec.gpus_per_worker else "gloo", timeout_s=int(spec.collective_timeout_s)
+        ),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=bool(spec.gpus_per_worker),
+            resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
+            placement_strategy=spec.placement,
+        ),
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the one of V1
+            name=spec.name,
+            storage_path=spec.storage_path,
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # likewise
+                max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
+            ),
+            callbacks=[RecordFailures(spec, board, before=failures)],  # type: ignore[list-item] # likewise
+            worker_runtime_env={"env_vars": {**malloc_tuning.environment(), **loopback_variables()}},
+        ),
+    )
+
+
+def _newest(job: Job) -> str | None:
+    store = run_store(job.spec)
+    try:
+        saved = store.saved()
+    except OSError:
+        return None
+    return store.address(saved[-1]) if saved else None
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether `RecordFailures` ended the run because another attempt would fail alike."""
+    cause = getattr(error, "controller_failure", None)
+    return isinstance(cause, RuntimeError)
+
+
+def is_local_cluster() -> bool:
+    """Whether all nodes keep to loopback, as those of `python -m jobs up` do."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return all(ipaddress.ip_address(node["NodeManagerAddress"]).is_loopback for node in nodes if node["Alive"])
+
+
+def loopback_variables() -> dict[str, str]:
+    """On a cluster that keeps to loopback, gloo must too: it takes the host name's address, which may not resolve."""
+    if not is_local_cluster() or "GLOO_SOCKET_IFNAME" in os.environ:  # the job's own env holds
+        return {}
+    return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}

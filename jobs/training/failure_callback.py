@@ -1,0 +1,111 @@
+"""RecordFailures: what Ray Train's controller is told to do when a rank fails."""
+
+import contextlib
+import logging
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+import ray.train
+
+from jobs.spec.job_spec import JobSpec
+from jobs.storage.run_folder import RunFolder, one_line
+from jobs.training.worker import run_store
+
+REFUSED = "RefusedError: "  # how `one_line` begins for a jobs.training.worker.RefusedError
+_REPEATERS = ("execution.failure_handling.default", "callbacks.backend_setup")  # they say at length what is said here
+
+
+class RecordFailures(ray.train.UserCallback):
+    """Writes each failure to the run's folder, and ends the run where another attempt would fail alike.
+
+    Args:
+        spec: The job's.
+        board: Handle of the `jobs.training.heartbeat.Board`, which knows why a rank that hung was ended; None where
+            nobody looks. work: What was interrupted, in a word. before: How many failures the job has had already, in
+            other attempts.
+    """
+
+    def __init__(self, spec: JobSpec, board: Any = None, work: str = "training", before: int = 0) -> None:
+        self._spec = spec
+        self._board = board
+        self._work = work
+        self._failures = before
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Called in the controller with the exceptions of the ranks that failed.
+
+        Raises:
+            RuntimeError: the input was refused; Ray Train takes this for an error that is not to be retried.
+        """
+        for name in _REPEATERS:
+            logging.getLogger(f"ray.train.v2._internal.{name}").addFilter(_says_more)
+        reasons = {str(rank): one_line(error) for rank, error in worker_exceptions.items()}
+        refused = [reason.removeprefix(REFUSED) for reason in reasons.values() if reason.startswith(REFUSED)]
+        reason = refused[0] if refused else why(worker_exceptions)
+        if self._board is not None:
+            with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and the board with it
+                reason = ray.get(self._board.verdict.remote(), timeout=10) or reason
+                self._board.forget.remote()
+        try:
+            run = RunFolder(self._spec.storage_path, str(self._spec.name))
+            run.add_failure({"time": time.time(), "reason": reason, "ranks": reasons})
+        except OSError as error:
+            where = self._spec.storage_path
+            print(f"warning: what failed cannot be noted in {where}: {error}", file=sys.stderr, flush=True)
+        if refused:
+            logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # the driver says it in one line
+            raise RuntimeError(refused[0])
+        preempted = any(_is_preempted(error) for error in worker_exceptions.values())
+        self._failures += not preempted
+        what_next = self._what_next("" if preempted else f"failure {self._failures}")
+        print(f"{self._work} was interrupted: {reason}; {what_next}", file=sys.stderr, flush=True)
+
+    def _what_next(self, failure: str) -> str:
+        most = self._spec.max_failures
+        if failure and -1 < most < self._failures:
+            return f"this was {failure}, and max_failures={most}"
+        count = "" if not failure else f" ({failure})" if most == -1 else f" ({failure} of {most})"
+        saved = None
+        if self._work == "training":
+            with contextlib.suppress(OSError):  # the storage is gone; the next attempt says so
+                saved = run_store(self._spec).saved()
+        return (f"going on from step {saved[-1].step}" if saved else "beginning again") + count
+
+
+def why(worker_exceptions: Mapping[int, Exception]) -> str:
+    """What happened to the ranks: those that were lost, for the others only miss them; else the errors of all."""
+    lost = {rank: how for rank, error in worker_exceptions.items() if (how := _how_lost(error))}
+    if lost:
+        return "; ".join(f"rank {rank}{how}" for rank, how in lost.items())
+    return "; ".join(f"rank {rank}: {one_line(error)}" for rank, error in worker_exceptions.items())
+
+
+def _how_lost(error: Exception) -> str:
+    """Of a rank whose process is no more: which that was, and what Ray knows of its end. Empty for others."""
+    failure = getattr(error, "health_check_failure", None)
+    if not isinstance(failure, ray.exceptions.RayActorError):
+        return ""
+    said = str(failure)
+    ends = {"node has died": "was lost with its node", "low on memory": "was killed: its node ran low on memory"}
+    ends["SYSTEM_ERROR"] = "was killed, or crashed"
+    how = next((words for sign, words in ends.items() if sign in said), "")
+    found = {name: re.search(rf"^\t{name}: (\S+)$", said, re.MULTILINE) for name in ("pid", "ip")}
+    words = {"pid": "process", "ip": "on node"}
+    place = " ".join(f"{words[name]} {match[1]}" for name, match in found.items() if match)
+    return f"{place and f' ({place})'} {how}" if how else ""
+
+
+def _is_preempted(error: Exception) -> bool:
+    """Whether Ray does not count it, for its node was taken away."""
+    return bool(getattr(getattr(error, "health_check_failure", None), "preempted", False))
+
+
+def _says_more(record: logging.LogRecord) -> bool:
+    """Whether a message of Ray's is not about ranks that failed, of which all is said."""
+    error = record.exc_info[1] if record.exc_info else None
+    known = (ray.train.WorkerGroupError, ray.exceptions.RayActorError, ray.exceptions.RayTaskError)
+    return not isinstance(error, known)

@@ -1,0 +1,188 @@
+"""Overseer: a thread of the driver that looks after the ranks while they train.
+
+It asks them to save and leave when the job is stopped, when one of their nodes goes away, and when an elastic run may
+grow. It ends an attempt in which nothing moves any more, and says which rank is to blame: the one that the others wait
+for, not those that wait.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from jobs.spec.job_spec import JobSpec
+from jobs.training.cluster_capacity import free_workers, nodes_going_away, workers_that_fit
+from jobs.training.heartbeat import ENDED, Asked, Beat
+
+POLL_S = 1.0
+STACK_WAIT_S = 5.0
+_SILENT_S = 15.0  # a rank that has not told anything for so long does not answer
+_KILL_S = 60.0
+
+
+class Overseer:
+    """Looks after the ranks of a job, from `with` to its end.
+
+    Args:
+        spec: The job's.
+        board: Handle of the `jobs.training.heartbeat.Board` that its ranks tell their beats to.
+    """
+
+    def __init__(self, spec: JobSpec, board: Any) -> None:
+        self._spec = spec
+        self._board = board
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look_on, daemon=True, name="overseer")
+        self._stopping = threading.Event()
+        self._may_grow_at = float("inf")
+        self._seen: tuple[str, tuple[int, ...]] = ("", ())
+        self._moved = time.monotonic()
+        self._ended: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job is being stopped."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """The ranks are to save and leave, for good; safe in signal handlers."""
+        self._stopping.set()
+
+    def trains(self) -> bool:
+        """Whether some rank has trained a step that it could save."""
+        return any(beat.trains for beat, _ in self._beats())
+
+    def begin(self) -> None:
+        """An attempt begins: what was told of the one before counts no more."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self._board.forget.remote(), timeout=30)
+        self._may_grow_at = time.monotonic() + self._spec.grow_check_s
+
+    def _look_on(self) -> None:
+        while not self._over.wait(POLL_S):
+            try:
+                self._look()
+            except Exception as error:  # the cluster is slow or in trouble: a later look may do
+                print(f"note: the job's watch could not look at the ranks: {error!r:.200}", file=sys.stderr, flush=True)
+
+    def _beats(self) -> list[tuple[Beat, float]]:
+        beats: list[tuple[Beat, float]] = ray.get(self._board.look.remote(), timeout=30)
+        return beats
+
+    def _look(self) -> None:
+        beats = self._beats()
+        if not beats or any(beat.place == ENDED for beat, _ in beats):
+            return
+        group = beats[0][0].group
+        seen = (group, tuple(beat.passed for beat, _ in beats))
+        if seen != self._seen:
+            self._seen, self._moved = seen, time.monotonic()
+        limit = self._spec.hang_timeout_s
+        if limit and group not in self._ended and time.monotonic() - self._moved > limit:
+            self._ended.add(group)
+            self._end_hung(group)
+        elif reason := self._why_to_leave([beat for beat, _ in beats]):
+            self._ask(group, Asked(leave=reason))
+
+    def _why_to_leave(self, beats: list[Beat]) -> str:
+        if self.stopping:
+            return "the job was stopped"
+        leaving = nodes_going_away()
+        ranks = [str(beat.rank) for beat in beats if beat.node in leaving]
+        if ranks:
+            return f"the node of rank {', '.join(ranks)} is going away"
+        now, of = time.monotonic(), beats[0].of
+        if self._spec.min_workers is None or of >= self._spec.num_workers or now < self._may_grow_at:
+            return ""
+        if not all(beat.trains for beat in beats):
+            return ""
+        if workers_that_fit(self._spec) > of and free_workers(self._spec) > 0:
+            return "there is room for more workers"
+        self._may_grow_at = now + self._spec.grow_check_s
+        return ""
+
+    def _ask(self, group: str, asked: Asked) -> None:
+        ray.get(self._board.ask.remote(group, asked), timeout=30)
+
+    def _end_hung(self, group: str) -> None:
+        self._ask(group, Asked(stacks=True))
+        deadline = time.monotonic() + STACK_WAIT_S
+        blamed = blame(self._beats())
+        while time.monotonic() < deadline and not all(beat.stack for beat, _ in blamed):
+            time.sleep(POLL_S / 2)
+            blamed = blame(self._beats())
+        reason = sentence(blamed, self._spec.hang_timeout_s)
+        print(f"error: {reason}; ending this attempt", file=sys.stderr, flush=True)
+        for beat, _ in blamed:
+            if beat.stack:
+                print(f"rank {beat.rank} was at:\n{beat.stack}", file=sys.stderr, flush=True)
+        ray.get(self._board.set_verdict.remote(reason), timeout=30)
+        for beat, _ in blamed:
+            _kill(beat)
+
+
+def blame(beats: list[tuple[Beat, float]]) -> list[tuple[Beat, float]]:
+    """Those that the others wait for: of the fewest places passed and, of these, any that do not answer."""
+    fewest = min(beat.passed for beat, _ in beats)
+    behind = [each for each in beats if each[0].passed == fewest]
+    silent = [each for each in behind if each[1] > _SILENT_S]
+    return silent or behind
+
+
+def sentence(blamed: list[tuple[Beat, float]], limit_s: float) -> str:
+    """Which rank hung, and where.
+
+    Args:
+        blamed: Beats, and seconds since each came.
+        limit_s: What was waited for.
+    """
+    parts = []
+    for beat, age in blamed:
+        where = _innermost(beat.stack)
+        how = "its process does not answer: it is stopped, or native code keeps Python from running"
+        known = f"in {where}" if where else how if age > _SILENT_S else "its stack is not known"
+        parts.append(f"rank {beat.rank} of {beat.of} (process {beat.pid}, {beat.place}; {known})")
+    return f"hung: no progress for {limit_s:g} s (hang_timeout_s) of {', '.join(parts)}"
+
+
+def _innermost(stack: str) -> str:
+    """`file, line N, function` of the innermost frame that is not of an installed library, else of the innermost."""
+    frames = [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")]
+    own = [frame for frame in frames if "site-packages" not in frame and "/lib/python" not in frame]
+    found = (own or frames)[-1:]
+    if not found:
+        return ""
+    place = found[0].removeprefix("File ").replace('"', "").replace(" in ", " ")
+    return re.sub(r".*/_ray_pkg_\w+/", "", place)  # the upload's folder on that node
+
+
+def _kill(beat: Beat) -> None:
+    """SIGKILL, from a task on its node; its train worker's end is for Ray Train to find."""
+    there = NodeAffinitySchedulingStrategy(beat.node, soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0)(_kill_here).options(scheduling_strategy=there)
+    with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # the node is gone, the rank with it
+        ray.get(task.remote(beat.pid, beat.started), timeout=_KILL_S)
+
+
+def _kill_here(pid: int, started: float) -> None:
+    import psutil  # type: ignore[import-untyped] # its stubs are a package of their own
+
+    with contextlib.suppress(psutil.Error):
+        if abs(psutil.Process(pid).create_time() - started) < 1.0:  # and not a later process of that number
+            os.kill(pid, 9)

@@ -1,0 +1,232 @@
+"""What runs on every train worker: the command line that a person would type, with the Ray overlay behind it."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import logging
+import os
+import sys
+import uuid
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray.train.collective import broadcast_from_rank_zero
+
+import jobs
+from jobs.spec.job_spec import OVERLAY_FILE, Job, JobSpec
+from jobs.storage.checkpoint_store import CheckpointStore, NoCheckpointLeftError, SavedCheckpoint
+from jobs.storage.metrics_copy import MetricsCopy
+from jobs.storage.run_folder import RunFolder
+from jobs.submission.upload import resolve
+from jobs.training import heartbeat
+
+_ERROR = "error: "
+
+
+class RefusedError(ValueError):
+    """Bad input that was met before the first training step: another attempt would meet it again."""
+
+
+def upload_root() -> Path:
+    """The uploaded copy on this node: where this module was imported from."""
+    return Path(jobs.__file__).resolve().parent.parent
+
+
+def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Run `pipeline.training.lightning_cli.main` as one rank; Ray Train calls it on every worker.
+
+    Args:
+        settings: `args`, the command line with its `upload:` paths; `job`, the content of job.json; `board`, the handle
+            of a `jobs.training.heartbeat.Board`, or None.
+
+    Returns:
+        `left`: why the ranks saved and left before the end, empty where they came to it; `step`: how far they came.
+    """
+    job = Job(JobSpec.from_dict(settings["job"]["spec"]), settings["job"]["origin"])
+    enter(job)
+    import torch  # here: the driver imports this module too, and has no use for them
+
+    from jobs.training import checkpoint_callback
+    from pipeline.cli.arguments import explain
+    from pipeline.training.lightning_cli import main
+    from pipeline.training.nan_guard import BadLossError
+
+    torch.set_num_threads(job.spec.threads)
+    os.environ.setdefault("WANDB_RUN_ID", run_id(job.spec))
+    _quieten_ray()
+    warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
+    checkpoint, mine = _begin(job, settings["args"][0], settings.get("board"))
+    try:
+        main(worker_args(settings["args"], job.spec, checkpoint))
+    except checkpoint_callback.LeaveError as leave:
+        leave.drop_wrapper()
+        return {"left": leave.reason, "step": leave.step}
+    except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
+        if stop.code not in (0, None):
+            raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
+    except BadLossError as error:  # the same videos would give it again
+        raise refused(explain(error)) from None
+    except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
+        if os.environ.get("PIPELINE_DEBUG") or mine.trains or checkpoint is not None:
+            raise
+        raise refused(explain(error)) from None
+    finally:
+        mine.stop()
+    return {"left": "", "step": 0}
+
+
+def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, heartbeat.Pulse]:
+    """Let the watch know of this rank, and find the checkpoint to go on from, the same for all ranks.
+
+    Raises:
+        RefusedError: There are checkpoints, but none that can be read.
+    """
+    from jobs.training import checkpoint_callback
+
+    context, spec = ray.train.get_context(), job.spec
+    store = run_store(spec)
+    found: dict[str, Any] = {}
+    if context.get_world_rank() == 0:
+        found = {"group": uuid.uuid4().hex, **(_find_checkpoint(store) if verb == "fit" else {})}
+    found = broadcast_from_rank_zero(found)
+    heartbeat.current = heartbeat.Pulse(
+        context.get_world_rank(), context.get_world_size(), found["group"], board, spec.hang_timeout_s
+    )
+    heartbeat.current.start()
+    if "refused" in found:
+        raise refused(found["refused"])
+    if "lost" in found:
+        raise OSError(found["lost"])
+    newest = SavedCheckpoint(**found["newest"]) if found.get("newest") else None
+    if verb == "fit":
+        checkpoint_callback.store = store
+        checkpoint_callback.metrics_copy = MetricsCopy(RunFolder(spec.storage_path, str(spec.name)), newest is not None)
+    return (store.fetch(newest) if newest is not None else None), heartbeat.current
+
+
+def _find_checkpoint(store: CheckpointStore) -> dict[str, Any]:
+    """On rank 0: what an earlier attempt left, in order."""
+    try:
+        orphans = store.remove_orphans()
+        if orphans:
+            print(f"removed what an earlier attempt left unfinished: {', '.join(orphans)}", flush=True)
+        newest = store.newest_whole(lambda line: print(f"warning: {line}", flush=True))
+    except NoCheckpointLeftError as error:
+        return {"refused": str(error)}
+    except OSError as error:
+        return {"lost": f"the storage cannot be read: {error}"}
+    # Without its metrics: what is broadcast must be small.
+    return {"newest": None if newest is None else dataclasses.asdict(dataclasses.replace(newest, metrics={}))}
+
+
+def refused(message: str) -> RefusedError:
+    """What a rank raises: no word of it here, for other ranks meet it too; it is the last line of the job."""
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback
+    return RefusedError(message)
+
+
+def run_store(spec: JobSpec) -> CheckpointStore:
+    """The checkpoints of a job's run."""
+    run = RunFolder(spec.storage_path, str(spec.name))
+    return CheckpointStore(run, spec.keep_checkpoints, spec.monitor, spec.monitor_mode)
+
+
+def run_verb(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+    """Run `python -m pipeline ARGS` in this process.
+
+    Returns:
+        Its exit status and, where that is not 0, its error, which is left to the driver to print: a task that ends may
+        not get it printed, and ranks would all print it.
+    """
+    enter(job)
+    return run_here(args)
+
+
+def run_here(args: Sequence[str]) -> tuple[int, list[str]]:
+    """The same where this process has entered the job already."""
+    from pipeline.__main__ import main
+
+    kept = _Kept()
+    with contextlib.redirect_stderr(kept):
+        try:
+            status = main(resolve(args, upload_root()))
+        except SystemExit as stop:  # Ray would take it for a crash
+            status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    return status, kept.finish(failed=bool(status))
+
+
+def enter(job: Job) -> None:
+    """Change to the folder of submit where this node has it, and to the uploaded copy otherwise."""
+    root = upload_root()
+    origin = Path(job.origin)
+    os.chdir(origin if origin.is_dir() else root)
+
+
+def run_id(spec: JobSpec) -> str:
+    """The id of a job's run in wandb, the same for all that is submitted under its name: eight letters and digits."""
+    return hashlib.sha256(f"{spec.storage_path}/{spec.name}".encode()).hexdigest()[:8]
+
+
+def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> list[str]:
+    """The whole command line of this worker.
+
+    In front, so that the user's own settings win: the run's folder as default_root_dir; where that is a URI, one on
+    this node for a fit's metrics.csv, which is copied from there. Behind, so that they win over the user's: the
+    overlay, the accelerator, and the checkpoint to go on from, if the run has one.
+    """
+    verb, *rest = resolve(args, upload_root())
+    whole = [verb]
+    run = RunFolder(spec.storage_path, str(spec.name))
+    if run.is_local or verb == "fit":
+        whole.append(f"--trainer.default_root_dir={run.on_this_node()}")
+    whole += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
+    return whole if checkpoint is None else [*whole, f"--ckpt_path={checkpoint}"]
+
+
+class _Kept(io.TextIOBase):
+    """A stderr that prints on, but for lines that begin with `error: `, and knows its last line."""
+
+    def __init__(self) -> None:
+        self._begun = ""  # of a line that may be an error
+        self._errors: list[str] = []
+        self._last = ""
+
+    def write(self, text: str) -> int:
+        """Print, or keep."""
+        *lines, begun = (self._begun + text).split("\n")
+        for line in lines:
+            if line.startswith(_ERROR):
+                self._errors.append(line)
+            else:
+                self._print(f"{line}\n")
+        may_be_error = begun.startswith(_ERROR) or _ERROR.startswith(begun)
+        self._begun = begun if may_be_error else ""
+        if not may_be_error:
+            self._print(begun)
+        return len(text)
+
+    def finish(self, *, failed: bool) -> list[str]:
+        """Print what was kept, but for the reason where it failed: the last error, else the last line, is returned."""
+        kept = [*self._errors, *filter(None, [self._begun])]
+        reason = kept[-1:] if failed else []
+        for line in kept[: len(kept) - len(reason)]:
+            self._print(f"{line}\n")
+        return reason or [self._last] if failed else []
+
+    def _print(self, text: str) -> None:
+        self._last = text.strip() or self._last
+        if sys.__stderr__ is not None:
+            sys.__stderr__.write(text)
+            sys.__stderr__.flush()
+
+
+def _quieten_ray() -> None:
+    """Ray Train says of every report of every rank that it was made; ours says so once."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:  # that one message comes from a logger with a file's name
+        handler.addFilter(lambda record: not record.getMessage().startswith("Reporting training result"))

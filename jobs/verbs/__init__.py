@@ -1,0 +1,1 @@
+"""On the cluster: pack, evaluate, features and doctor on many nodes."""

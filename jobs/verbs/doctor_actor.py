@@ -1,0 +1,82 @@
+"""NodeDoctor: the actor on one node that `jobs.verbs.doctor` asks."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import ray
+
+from jobs.spec.job_spec import Job
+from jobs.submission.upload import resolve
+from jobs.training.worker import enter, upload_root
+from pipeline.doctor.collective_check import check_collective, free_port
+from pipeline.doctor.doctor import Plan, examine_machine, read_plan
+from pipeline.doctor.findings import Finding, examine
+from pipeline.doctor.machine_checks import versions
+from pipeline.doctor.step_check import check_step
+from pipeline.doctor.storage_check import missing_probes, remove_probe, write_probe
+
+CONFIG_VERBS = ("doctor", "fit", "validate", "test", "predict")  # whose options say what a run is
+
+
+class NodeDoctor:
+    """Examines the node that it runs on.
+
+    Args:
+        job: Its folder of submit is what relative paths start from, as for workers.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._spec = job.spec
+        enter(job)
+
+    def plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
+        """What a command line asks to examine, and a finding about its configuration, if it has one."""
+        words = resolve(args, upload_root())
+        plan, findings = read_plan(words[1:] if words[0] in CONFIG_VERBS else data_of(words))
+        whole = dataclasses.replace(
+            plan,
+            storage_path=plan.storage_path or self._spec.storage_path,
+            gpu=bool(self._spec.gpus_per_worker),
+            wandb_mode=self._spec.wandb_mode,
+        )
+        return whole, findings
+
+    def look(self, plan: Plan, token: str, name: str) -> tuple[dict[str, str], list[Finding]]:
+        """Its versions, and what it finds about itself; leaves its name in the storage."""
+
+        def write() -> str:
+            write_probe(str(plan.storage_path), token, name)
+            return str(plan.storage_path)
+
+        return versions(), [*examine_machine(plan), examine("storage written", write)]
+
+    def missing(self, storage_path: str, token: str, of: Sequence[str]) -> list[str]:
+        """Those whose names it does not see in the storage."""
+        return missing_probes(storage_path, token, of)
+
+    def leave(self, storage_path: str, token: str, name: str) -> None:
+        """Takes its name away."""
+        remove_probe(storage_path, token, name)
+
+    def address(self) -> str:
+        """Its address, with a port on which nothing listens."""
+        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        return f"{host}:{free_port(host)}"
+
+    def take_part(self, rank: int, world_size: int, address: str, backend: str, limit_s: float) -> Finding:
+        """One rank of the collective."""
+        return examine("collective", lambda: check_collective(rank, world_size, address, backend, limit_s))
+
+    def step(self, plan: Plan) -> Finding:
+        """Two real steps."""
+        accelerator = "gpu" if self._spec.gpus_per_worker else "cpu"
+        return examine("one real step", lambda: check_step(plan.config, plan.step_limit_s, accelerator))
+
+
+def data_of(words: Sequence[str]) -> list[str]:
+    """Of the options of a verb without a configuration, the dataset: `evaluate --data FOLDER`."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--data" and (equals or place + 1 < len(words)):
+            return [name, value if equals else words[place + 1]]
+    return []

@@ -1,0 +1,100 @@
+"""`evaluate` and `features` as a job: one process per worker, over any number of nodes, that share the videos out.
+
+The same words run in each, as with `--devices N` on one machine; Ray Train makes the process group. Every video is seen
+once, and the tables come out as from one process. Their `--out` must be a folder that all nodes see.
+"""
+
+import contextlib
+import dataclasses
+import io
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+
+from datamodules.loading import malloc_tuning
+from jobs.spec.job_spec import Job
+from jobs.storage.run_folder import RunFolder, one_line
+from jobs.training.failure_callback import RecordFailures
+from jobs.training.worker import enter, refused, run_here
+
+RAY_FOLDER = ".ray"  # in the run's folder: what Ray Train keeps for itself, where `fit` has its checkpoints
+
+
+def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> tuple[int, list[str]]:
+    """Run a verb on all workers.
+
+    Args:
+        job: With the spec.
+        args: The command line from the verb on.
+        variables: Of the workers' environment, besides the job's.
+
+    Returns:
+        The exit status, and the reason where it failed.
+    """
+    spec = job.spec
+    for option in ("--devices", "--accelerator"):
+        if any(arg.partition("=")[0] == option for arg in args):
+            print(
+                f"note: {option} is for one machine; the spec's num_workers={spec.num_workers} holds here", flush=True
+            )
+    run, started = RunFolder(spec.storage_path, str(spec.name)), time.time()
+    trainer = ray.train.torch.TorchTrainer(
+        rank_worker,
+        train_loop_config={"args": list(args), "job": dataclasses.asdict(job)},
+        torch_config=ray.train.torch.TorchConfig(
+            backend="nccl" if spec.gpus_per_worker else "gloo", timeout_s=int(spec.collective_timeout_s)
+        ),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=spec.num_workers,
+            use_gpu=bool(spec.gpus_per_worker),
+            resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
+            placement_strategy=spec.placement,
+        ),
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the one of V1
+            name=RAY_FOLDER,
+            storage_path=run.address,
+            failure_config=ray.train.FailureConfig(max_failures=spec.max_failures),
+            callbacks=[RecordFailures(spec, work=args[0])],  # type: ignore[list-item]
+            worker_runtime_env={"env_vars": {**malloc_tuning.environment(), **variables}},
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        return 1, run.failure_lines(one_line(error), None, since=started)
+    return 0, []
+
+
+def rank_worker(settings: dict[str, Any]) -> None:
+    """Run the verb as one rank; Ray Train calls it on every worker, again after each failure.
+
+    Args:
+        settings: `args`, the command line with its `upload:` paths, and `job`, plain data.
+
+    Raises:
+        RefusedError: the command refused its input; another attempt would meet it again.
+    """
+    job = Job.from_dict(settings["job"])
+    enter(job)
+    import torch  # here: the driver imports this module too, and has no use for them
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
+    from pipeline.inference.split_runner import as_rank
+
+    torch.set_num_threads(job.spec.threads)
+    trainer = {
+        "strategy": RayDDPStrategy(),  # type: ignore[no-untyped-call]
+        "plugins": [RayLightningEnvironment()],  # type: ignore[no-untyped-call]
+        "accelerator": "gpu" if job.spec.gpus_per_worker else "cpu",
+        "devices": "auto",
+    }
+    silenced = io.StringIO() if ray.train.get_context().get_world_rank() else sys.stdout
+    with as_rank(trainer), contextlib.redirect_stdout(silenced):  # a rank has nothing to say that the first has not
+        status, lines = run_here(settings["args"])
+    if status:
+        raise refused(lines[-1].removeprefix("error: ") if any(lines) else f"exit status {status}")

@@ -1,0 +1,246 @@
+"""`pack` as a job: the driver reads the lists once, Ray tasks make a shard each, the driver makes the dataset of them.
+
+At most num_workers x cpus_per_worker tasks are under way, with one CPU and one decoding process each: the CPUs that the
+same spec gives to training, which keeps every video in one thread and so the bytes those of one machine. They are
+spread over the nodes; those for which the cluster has no room wait, and nodes that join later take from them. A part
+whose process or node dies begins again elsewhere, at most max_failures times; its half-written shard has a name of its
+own and is never looked at.
+"""
+
+import functools
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from datamodules.storage.atomic_write import remove_partial_files
+from jobs.spec.job_spec import Job
+from jobs.storage.run_folder import one_line
+from jobs.submission.upload import resolve
+from jobs.training.worker import enter, upload_root
+from jobs.verbs.pack_progress import Tally, add_outcomes, outcome_of
+from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
+from pipeline.cli.arguments import call_with_words
+from pipeline.packing.output_folder import PackError
+from pipeline.packing.pack import pack
+from pipeline.packing.pack_run import PackRun, finish, prepare
+from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
+from pipeline.packing.shard_bounds import CUT_NAME
+from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult
+from pipeline.packing.shard_plan import ShardPart, library_versions
+
+POLL_S = 1.0
+TOKEN_PREFIX = "job-"
+MOST_LOOKED_FOR = 10_000  # videos of which one must be there
+
+
+def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+    """Run `python -m pipeline pack ...` over the cluster; called by the driver.
+
+    Args:
+        job: The spec, and the folder of submit, where relative paths start.
+        args: The command line from the verb on, with its `upload:` paths.
+
+    Returns:
+        Exit status 0, and no last lines: all was printed.
+
+    Raises:
+        ValueError: as `pipeline.packing.pack.pack`; or a part failed for a reason that another attempt would meet
+            again.
+    """
+    began = time.monotonic()
+    enter(job)
+    options = pack_options(resolve(args, upload_root())[1:])
+    check_folders(job, options)
+    slots = job.spec.num_workers * job.spec.cpus_per_worker
+    if options.pop("processes") is not None:
+        print(f"note: --processes is for one machine; num_workers x cpus_per_worker = {slots} holds here", flush=True)
+    with prepare(**options) as run, _shared_view(job, run) as view:
+        have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        at_once = f"at most {slots} at once; the cluster has {have.get('CPU', 0):g} CPUs"
+        print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
+        with show_progress(sum(len(part.records) for part in run.parts)) as meter:
+            results = _Parts(run.parts, view, slots, meter).run()
+        manifest = finish(run, results)
+        for folder in (*run.settings.folders, run.settings.root / PARTS_FOLDER):
+            remove_partial_files(folder)  # of attempts that died
+    print_summary(manifest, results, run.settings.root, time.monotonic() - began, run.refused)
+    sys.stdout.flush()
+    return 0, []
+
+
+def pack_options(words: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `pipeline.packing.pack.pack` that the words behind the verb say, defaults too.
+
+    Raises:
+        ArgumentError: An option is not known, missing, or of the wrong type.
+    """
+
+    @functools.wraps(pack)
+    def collect(**options: Any) -> dict[str, Any]:
+        return options
+
+    options: dict[str, Any] = call_with_words(collect, words, "python -m pipeline pack")
+    return options
+
+
+class _Parts:
+    """The parts of a run, on their way over the cluster.
+
+    Args:
+        parts: All of them.
+        view: What every node must see.
+        slots: How many tasks may be under way.
+        meter: Shows how far it is.
+    """
+
+    def __init__(self, parts: Sequence[ShardPart], view: SharedView, slots: int, meter: PackMeter) -> None:
+        self._parts = parts
+        self._view = view
+        self._slots = slots
+        self._meter = meter
+        self._counted: dict[int, Outcome] = {}
+        self._asked: Any = None
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._tally: Any = ray.remote(Tally).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._task = ray.remote(pack_part).options(
+            num_cpus=1, max_retries=view.job.spec.max_failures, scheduling_strategy="SPREAD"
+        )
+
+    def run(self) -> list[PartResult]:
+        """Make all parts.
+
+        Returns:
+            Their results, in order.
+
+        Raises:
+            PackError: One cannot be made.
+        """
+        results: dict[int, PartResult] = {}
+        while missing := [number for number in range(len(self._parts)) if number not in results]:
+            results |= self._run(missing)
+            # Two attempts overlap where a node was given up that still worked. They write the same bytes, except where
+            # only one of them refused a video: then the shard may be the one's and the result the other's.
+            for number in missing:
+                if not agrees(self._parts[number], results[number], self._view.settings.folders):
+                    del results[number]
+                    self._count(number, Outcome(0, 0, 0))
+        return [results[number] for number in range(len(self._parts))]
+
+    def _run(self, numbers: Sequence[int]) -> dict[int, PartResult]:
+        results = {}
+        waiting = list(reversed(numbers))
+        under_way: dict[Any, int] = {}
+        while waiting or under_way:
+            while waiting and len(under_way) < self._slots:
+                number = waiting.pop()
+                under_way[self._task.remote(number, self._parts[number], self._view, self._tally)] = number
+            ended, _ = ray.wait(list(under_way), timeout=POLL_S)
+            self._take_news(set(under_way.values()))
+            for reference in ended:
+                number = under_way.pop(reference)
+                results[number] = result = self._fetch(reference, number)
+                self._count(number, outcome_of(result))
+        for _ in range(2):  # what was asked for before, and since
+            self._take_news(set(), wait_s=POLL_S)
+        return results
+
+    def _fetch(self, reference: Any, number: int) -> PartResult:
+        try:
+            result: PartResult | PartFailure = ray.get(reference)
+        except RayTaskError:
+            raise  # what nobody foresaw: with its traceback
+        except RayError as error:
+            tried = "" if self._view.job.spec.max_failures < 0 else f" {self._view.job.spec.max_failures + 1} times"
+            raise PackError(
+                f"{self._parts[number].shard} was given up: the process or the node that made it died{tried} "
+                f"({one_line(error)}); the same submit again keeps the finished shards"
+            ) from None
+        if isinstance(result, PartFailure):
+            raise PackError(result.message)
+        return result
+
+    def _take_news(self, numbers: Set[int], wait_s: float = 0) -> None:
+        """Count what the tasks have told; without a tally, parts are counted when they end."""
+        self._asked = self._asked or self._tally.take.remote()
+        if not ray.wait([self._asked], timeout=wait_s)[0]:
+            return
+        asked, self._asked = self._asked, None
+        with suppress(RayError):
+            news, again = ray.get(asked)
+            for number in news.keys() & numbers:  # others told before they ended, and are heard after
+                self._count(number, news[number])
+            for number in again:
+                print(f"pack: {self._parts[number].shard} was begun again: its process or node was lost", flush=True)
+
+    def _count(self, number: int, so_far: Outcome) -> None:
+        self._meter.add(add_outcomes(so_far, self._counted.get(number, Outcome(0, 0, 0)), -1))
+        self._counted[number] = so_far
+
+
+@contextmanager
+def _shared_view(job: Job, run: PackRun) -> Iterator[SharedView]:
+    """Leave a token in the folder, by which the tasks' nodes know it."""
+    witness = _find_witness(run)
+    folder = run.settings.root / PARTS_FOLDER
+    for left in folder.glob(f"{TOKEN_PREFIX}*"):  # by a driver that was killed
+        left.unlink(missing_ok=True)
+    name = TOKEN_PREFIX + secrets.token_hex(8)
+    (folder / name).write_text(name, encoding="utf-8")
+    try:
+        yield SharedView(job, run.settings, name, witness, library_versions())
+    finally:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _find_witness(run: PackRun) -> str:
+    """The first video that this node sees; PackError where it sees none."""
+    records = [record for part in run.parts for record in part.records][:MOST_LOOKED_FOR]
+    for record in records:
+        if Path(record.path).is_file():
+            return record.path
+    folder = run.settings.root / PARTS_FOLDER
+    if not list(folder.glob("*.tar.json")):
+        (folder / CUT_NAME).unlink(missing_ok=True)  # it was made without knowing how large the videos are
+    raise PackError(
+        f"videos={run.settings.videos}: node {node_name()} sees none of the {len(records)} videos that it looked for "
+        f"(the first: {records[0].path}); correct --videos or the lists, or give a folder that all nodes share"
+    )
+
+
+def check_folders(job: Job, options: dict[str, Any]) -> None:
+    """PackError for a relative path where this node does not have the folder of submit."""
+    if Path(job.origin).is_dir():
+        return
+    lists = options["annotations"]
+    videos = options["videos"] or (lists[0].parent if lists else None)
+    for name, path in (("out", options["out"]), ("videos", videos)):
+        if path is not None and not path.is_absolute():
+            raise PackError(
+                f"{name}={path}: node {node_name()} has no folder {job.origin} to take a relative path from; give "
+                f"--{name} as a whole path on a file system that all nodes share"
+            )
+
+
+def agrees(part: ShardPart, result: PartResult, folders: Sequence[Path]) -> bool:
+    """Whether a result accounts for every video of its part, and its shards are there in their sizes."""
+    refused = {refusal.key for refusal in result.refused}
+    kept = {record.key for record in part.records} - refused
+    shards = [] if result.shard is None else [result.shard, *(one.shard for one in result.smaller)]
+    renditions = [result.rows, *(one.rows for one in result.smaller)]
+    if any({row.key for row in rows} != kept or len(rows) != len(kept) for rows in renditions):
+        return False
+    if len(kept) + len(result.refused) != len(part.records):
+        return False
+    try:
+        sizes = [(folder / shard.name).stat().st_size for folder, shard in zip(folders, shards, strict=bool(shards))]
+    except (OSError, ValueError):
+        return False
+    return sizes == [shard.bytes for shard in shards]

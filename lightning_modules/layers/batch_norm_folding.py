@@ -1,0 +1,86 @@
+"""Batch norms folded into the convolutions before them: the same network for inference, with fewer passes over memory.
+
+In evaluation mode a batch norm multiplies and shifts every channel by numbers that do not change, which the filters and
+the bias of the convolution before it can do as well (Jacob et al.: "Quantization and Training of Neural Networks for
+Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2, equation 14).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from lightning_modules.layers.inception_layers import Convolution
+from lightning_modules.layers.layer_selection import layer_name
+from lightning_modules.layers.onednn_convolution import Conv3d
+
+if TYPE_CHECKING:
+    from lightning_modules.tasks.video_network import VideoNetwork
+
+_NORM_AFTER: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+    Conv3d: nn.BatchNorm3d,
+}
+
+
+def fold_batch_norms(network: "VideoNetwork") -> int:
+    """Folds, in place, what batch norms do in evaluation mode into the convolutions right before them.
+
+    All endpoints give what they gave, but for rounding: a convolution that is an endpoint itself stays as it is, and so
+    does one that has hooks, parametrizations or a second use, or whose batch norm has, or goes by its batch. Found are
+    the pairs in our Inception's convolutions and in every `nn.Sequential`; others stay as they are.
+
+    The network is for inference from then on: it can no longer be trained as it was, and its state dict is no longer
+    that of its checkpoint.
+
+    Args:
+        network: in evaluation mode.
+
+    Returns:
+        How many batch norms are gone.
+
+    Raises:
+        ValueError: the network is in training mode, in which batch norms go by their batch.
+    """
+    if network.training:
+        raise ValueError(f"{type(network).__name__} is in training mode: call eval() before its batch norms are folded")
+    pairs = list(_pairs(network))
+    for owner, first, second in pairs:
+        convolution, norm = owner.get_submodule(first), owner.get_submodule(second)
+        assert isinstance(convolution, (nn.Conv2d, nn.Conv3d))
+        assert isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d))
+        setattr(owner, first, fuse_conv_bn_eval(convolution, norm))
+        setattr(owner, second, nn.Identity())
+    return len(pairs)
+
+
+def _pairs(network: "VideoNetwork") -> Iterator[tuple[nn.Module, str, str]]:
+    """A module, and the names of two of its children: a convolution and the batch norm that alone takes its output."""
+    uses = Counter(module for _, module in network.named_modules(remove_duplicate=False))
+    for path, owner in network.named_modules():
+        for first, second in _neighbors(owner):
+            convolution, norm = owner.get_submodule(first), owner.get_submodule(second)
+            endpoint = layer_name(f"{path}.{first}") in network.endpoints_available
+            if not endpoint and uses[convolution] == uses[norm] == 1 and _can_be_folded(convolution, norm):
+                yield owner, first, second
+
+
+def _neighbors(owner: nn.Module) -> Iterable[tuple[str, str]]:
+    """Names of children of which the second runs right after the first."""
+    if type(owner).forward is Convolution.forward:
+        return [("conv", "bn")]
+    if type(owner).forward is nn.Sequential.forward:
+        # Not `named_children`: what runs twice is there once, so that others would seem to be neighbors.
+        return pairwise(owner._modules)
+    return []
+
+
+def _can_be_folded(convolution: nn.Module, norm: nn.Module) -> bool:
+    wanted = _NORM_AFTER.get(type(convolution))  # a parametrized one has a type of its own
+    if wanted is None or type(norm) is not wanted or norm.training or norm.running_mean is None:
+        return False
+    return not any(module._forward_hooks or module._forward_pre_hooks for module in (convolution, norm))

@@ -1,0 +1,164 @@
+"""What Inception-v1 is made of, in two and in three dimensions: convolution with batch norm, pooling, Inception module.
+
+One code for both: a layer's number of dimensions is the length of its `kernel`. Two ways of padding are there, because
+published weights were trained with either:
+
+    same:       TensorFlow's SAME: the output has ceil(size / stride) places, and where the padding cannot be shared out
+                evenly, the end gets one more than the beginning (I3D, TF-slim)
+    symmetric:  (kernel - 1) // 2 on both sides; poolings with a stride are not padded, but round up (torchvision)
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.layers.onednn_convolution import convolve
+
+Padding = Literal["same", "symmetric"]
+TimePadding = Literal["zeros", "replicate"]
+
+EPSILON = 1e-3  # of the batch norms, in TF-slim, Sonnet and torchvision's GoogLeNet alike
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """What TensorFlow's SAME adds before and after an axis of `size` places.
+
+    >>> same_padding(224, 7, 2)
+    (2, 3)
+    """
+    total = max(0, (math.ceil(size / stride) - 1) * stride + kernel - size)
+    return total // 2, total - total // 2
+
+
+class Convolution(nn.Module):
+    """Convolution without bias, batch norm, rectifier: (N, C, [T,] H, W) to (N, D, [T',] H', W').
+
+    Args:
+        inputs: C.
+        outputs: D.
+        kernel: its size along each axis; three numbers for clips, two for images.
+        stride: likewise.
+        padding: see above.
+        bn_scale: whether the batch norm has a scale besides its bias; without, the weight is 1 and stays so.
+        time_padding: `replicate` repeats the first and last frame instead of adding black ones.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Padding = "same",
+        bn_scale: bool = False,
+        time_padding: TimePadding = "zeros",
+    ) -> None:
+        super().__init__()
+        convolution, norm = (nn.Conv3d, nn.BatchNorm3d) if len(kernel) == 3 else (nn.Conv2d, nn.BatchNorm2d)
+        self.padding: Padding = padding
+        self.time_padding: TimePadding = time_padding
+        sizes: tuple[Any, Any] = tuple(kernel), tuple(stride)
+        self.conv = convolution(inputs, outputs, *sizes, bias=False)
+        self.bn = norm(outputs, eps=EPSILON)
+        # A fixed weight of 1, not none: synchronized batch norm and fusing with the convolution both want a weight.
+        self.bn.weight.requires_grad_(bn_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class. The convolution gets a bias where the batch norm was folded into it, see `norm_folding`."""
+        x, padding = self._padded(x)
+        x = convolve(x, self.conv.weight, self.conv.bias, self.conv.stride, padding)
+        return F.relu(self.bn(x), inplace=True)
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, list[int]]:
+        """The input with what the convolution itself cannot add, and what it can: the same on both sides."""
+        kernel, stride = self.conv.kernel_size, self.conv.stride
+        if self.padding == "same":
+            axes = zip(x.shape[2:], kernel, stride, strict=True)
+            pads = [same_padding(*axis) for axis in axes]
+        else:
+            pads = [((size - 1) // 2, (size - 1) // 2) for size in kernel]
+        if x.ndim == 5 and self.time_padding == "replicate" and any(pads[0]):
+            x = torch.cat([*[x[:, :, :1]] * pads[0][0], x, *[x[:, :, -1:]] * pads[0][1]], dim=2)
+            pads[0] = (0, 0)
+        if all(before == after for before, after in pads):
+            return x, [before for before, _ in pads]
+        return F.pad(x, [amount for pair in reversed(pads) for amount in pair]), [0] * len(pads)
+
+
+class MaxPooling(nn.Module):
+    """The largest value of every window: (N, D, [T,] H, W) to (N, D, [T',] H', W'). What is padded never wins.
+
+    Args:
+        kernel: the window along each axis; three numbers for clips, two for images.
+        stride: from window to window.
+        padding: see above.
+    """
+
+    def __init__(self, kernel: Sequence[int], stride: Sequence[int], padding: Padding = "same") -> None:
+        super().__init__()
+        self.kernel, self.stride = tuple(kernel), tuple(stride)
+        self.padding: Padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        if self.padding == "same":
+            axes = zip(x.shape[2:], self.kernel, self.stride, strict=True)
+            before = [same_padding(*axis)[0] for axis in axes]
+        else:
+            before = [(size - 1) // 2 if step == 1 else 0 for size, step in zip(self.kernel, self.stride, strict=True)]
+        sizes = zip(x.shape[2:], before, self.kernel, self.stride, strict=True)
+        if any(size + 2 * pad + step <= kernel for size, pad, kernel, step in sizes):
+            raise ValueError(
+                f"nothing is left of {tuple(x.shape[2:])} places by a pooling over {self.kernel}: give longer clips "
+                "(num_frames) or larger crops (crop_size)"
+            )
+        # Rounding up adds the one place more that SAME has at the end.
+        pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d
+        return pool(x, self.kernel, self.stride, before, ceil_mode=True)
+
+
+class Mixed(nn.Module):
+    """An Inception module: four branches side by side (Szegedy et al. 2015, figure 2b; I3D: figure 3, right).
+
+    Its branches are named as in the usual ports of I3D to PyTorch: b0 is 1x1; b1a, b1b and b2a, b2b are 1x1 and 3x3;
+    b3b is 1x1 after a 3x3 pooling. The paper's 5x5 is a 3x3 in TF-slim, I3D and torchvision alike.
+
+    Args:
+        inputs: channels that come in.
+        channels: of b0, b1a, b1b, b2a, b2b, b3b.
+        dimensions: 2 for images, 3 for clips.
+        padding: see above.
+        bn_scale: see `Convolution`.
+        time_padding: see `Convolution`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: Sequence[int],
+        dimensions: int,
+        padding: Padding = "same",
+        bn_scale: bool = False,
+        time_padding: TimePadding = "zeros",
+    ) -> None:
+        super().__init__()
+        one, three = (1,) * dimensions, (3,) * dimensions
+
+        def convolution(inputs: int, outputs: int, kernel: Sequence[int]) -> Convolution:
+            return Convolution(inputs, outputs, kernel, one, padding, bn_scale, time_padding)
+
+        self.b0 = convolution(inputs, channels[0], one)
+        self.b1a = convolution(inputs, channels[1], one)
+        self.b1b = convolution(channels[1], channels[2], three)
+        self.b2a = convolution(inputs, channels[3], one)
+        self.b2b = convolution(channels[3], channels[4], three)
+        self.b3a = MaxPooling(three, one, padding)
+        self.b3b = convolution(inputs, channels[5], one)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1)

@@ -1,0 +1,124 @@
+"""Batch norms' statistics: computed anew from the latest training batches, and shared between ranks."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from datamodules.batch import ClipBatch
+
+if TYPE_CHECKING:
+    from lightning_modules.tasks.video_network import VideoNetwork
+
+
+def training_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The batch norms that normalize by their batch and keep running statistics, as things are now."""
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+    ]
+
+
+def synchronizes(network: nn.Module) -> bool:
+    """Whether batch norms wait for those of the other ranks."""
+    return any(isinstance(norm, nn.SyncBatchNorm) for norm in training_norms(network))
+
+
+class PreciseStatistics:
+    """The latest training batches, and batch norms' statistics computed from them before evaluation.
+
+    Wu and Johnson: "Rethinking 'Batch' in BatchNorm", 2021, section 3: moving averages lag behind the weights. With the
+    weights as they are now, every batch is normalized by itself, and evaluation takes the mean and variance of all that
+    passed. Every batch counts by its size, those of other ranks too. Nothing else changes: no weights, no random
+    numbers, and training itself does not look at these statistics.
+
+    Args:
+        num_batches: to keep; 0 does nothing.
+    """
+
+    def __init__(self, num_batches: int) -> None:
+        if num_batches < 0:
+            raise ValueError(f"precise_bn_batches={num_batches}: must be at least 0")
+        self._batches: deque[ClipBatch] = deque(maxlen=num_batches)
+        self._norms: list[str] = []
+        self._step = -1
+
+    def keep(self, batch: ClipBatch, network: pl.LightningModule) -> None:
+        """Keeps a batch that was trained on, and notes which batch norms are not frozen."""
+        if self._batches.maxlen:
+            # A copy: the batch may lie in memory that it shares with a worker.
+            self._batches.append(batch._replace(clips=batch.clips.clone()))
+            training = set(training_norms(network))
+            self._norms = [name for name, module in network.named_modules() if module in training]
+
+    @torch.no_grad()
+    def compute(self, network: "VideoNetwork") -> None:
+        """Gives the batch norms their statistics, once a training step; all ranks must call it."""
+        if not self._batches or not self._norms or self._step == network.global_step:
+            return
+        self._step = network.global_step
+        norms = [cast(_BatchNorm, network.get_submodule(name)) for name in self._norms]
+        sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=network.device) for norm in norms}
+        kept = [(_given(norm.running_mean).clone(), _given(norm.running_var).clone()) for norm in norms]
+        strategy = network.trainer.strategy
+        with strategy.precision_plugin.val_step_context(), _evaluating(network), _normalizing_by_batch(sums):
+            for batch in self._batches:
+                if batch.num_videos > 0:
+                    network.endpoints(network.normalize(batch), network.endpoints_available[-1:])
+        together = cast(Tensor, strategy.reduce(torch.cat(list(sums.values()), dim=1), reduce_op="sum"))
+        parts = torch.split(together, [norm.num_features for norm in norms], dim=1)
+        for norm, (count, total, squares), (mean, variance) in zip(norms, parts, kept, strict=True):
+            if count[0] > 1:
+                mean = total / count
+                variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
+            _given(norm.running_mean).copy_(mean)
+            _given(norm.running_var).copy_(variance)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Every module is in evaluation mode within, and in its own again after."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def _normalizing_by_batch(sums: dict[_BatchNorm, Tensor]) -> Iterator[None]:
+    """Batch norms in evaluation mode take every input's own statistics within, and add up count, sum, sum of squares.
+
+    Evaluation mode, since synchronized batch norms would wait in training mode for ranks that may have no batch.
+    """
+
+    def take(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(norm, _BatchNorm)
+        x = inputs[0].float()
+        if x.numel() == 0:
+            return
+        variance, mean = torch.var_mean(x, [axis for axis in range(x.ndim) if axis != 1], correction=0)
+        _given(norm.running_mean).copy_(mean)
+        _given(norm.running_var).copy_(variance)
+        mean, variance, count = mean.double(), variance.double(), x.numel() // x.shape[1]
+        sums[norm] += torch.stack([torch.ones_like(mean), mean, variance + mean.square()]) * count
+
+    handles = [norm.register_forward_pre_hook(take) for norm in sums]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _given(buffer: Tensor | None) -> Tensor:
+    assert buffer is not None  # these norms track their statistics
+    return buffer

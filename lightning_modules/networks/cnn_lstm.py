@@ -1,0 +1,49 @@
+"""CNN+LSTM: a 2D network a frame, then recurrence.
+
+After LRCN: Donahue, Hendricks, Rohrbach, Venugopalan, Guadarrama, Saenko, Darrell: "Long-term Recurrent Convolutional
+Networks for Visual Recognition and Description", CVPR 2015, section 4.
+"""
+
+from typing import Any, Literal
+
+from torch import nn
+
+from lightning_modules.layers.recurrent import Cell, Readout, Recurrence
+from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
+from lightning_modules.tasks.classifier import VideoClassifier
+
+
+class CNNLSTM(FrameSequenceNetwork, VideoClassifier):
+    """A 2D network reads every frame; a recurrent network reads its features in order.
+
+    Endpoints: frames (N, T, D), the 2D network's features of every frame; hidden (N, T, H), the recurrent state after
+    every frame; state (N, H), the clip's vector; logits (N, K).
+
+    Args:
+        hidden_size: of the recurrent layers. LRCN takes 256 for RGB (section 4).
+        cell: `rnn`, `lstm` or `gru`.
+        num_layers: stacked recurrent layers.
+        bidirectional: also read the clip backward.
+        readout: `last` state (many-to-one) or `mean` over frames (many-to-many: LRCN's average of the predictions).
+        dropout: before the classifier. LRCN takes 0.9 after the LSTM.
+        **kwargs: of `FrameSequenceNetwork` and `VideoClassifier`.
+    """
+
+    feature_layer = "state"
+
+    def __init__(
+        self,
+        hidden_size: int = 256,
+        cell: Cell = "lstm",
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        readout: Literal["last", "mean"] = "mean",
+        dropout: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        recurrence = Recurrence(self.frame_size, hidden_size, cell, num_layers, bidirectional)
+        self.stages.add_module("hidden", recurrence)
+        self.stages.add_module("state", Readout(readout, bidirectional))
+        head = nn.Sequential(nn.Dropout(dropout), nn.Linear(recurrence.output_size, self.num_classes))
+        self.stages.add_module("logits", head)

@@ -1,0 +1,194 @@
+"""2D networks that turn a frame into a vector, and what runs them on every frame of a clip."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.layers.inception_layers import Padding
+from lightning_modules.networks.inception_i3d import FEATURE_SIZE, inception_stages
+
+
+def make_encoder(
+    name: str, channels: Sequence[int] = (32, 64, 128, 256), padding: Padding = "same", bn_scale: bool = False
+) -> "FrameEncoder":
+    """A 2D network by name.
+
+    Args:
+        name: `small`; `pixels:SIDE`; `inception_v1`; `timm:NAME` or `torchvision:NAME`, where those packages are
+            installed.
+        channels: of `small`.
+        padding: of `inception_v1`.
+        bn_scale: of `inception_v1`.
+
+    Raises:
+        ValueError: no such network.
+        ImportError: its package is not installed.
+    """
+    if name == "small":
+        return SmallCNN(channels)
+    if name == "inception_v1":
+        return InceptionEncoder(padding, bn_scale)
+    package, colon, network = name.partition(":")
+    if package == "pixels" and network.isdecimal() and int(network):
+        return PixelPatch(int(network))
+    if not colon or package not in ("timm", "torchvision"):
+        raise ValueError(f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, timm:NAME or torchvision:NAME")
+    return ForeignEncoder(package, network)
+
+
+class FrameEncoder(nn.Module):
+    """Frames float (M, 3, H, W) to features (M, D).
+
+    Attributes:
+        output_size: D.
+    """
+
+    output_size: int
+
+
+class SmallCNN(FrameEncoder):
+    """Blocks of convolution, batch norm and rectifier with stride 2, averaged over a grid: (M, 3, H, W) to (M, D).
+
+    A grid, not the whole frame: a mean over all places would hide where things are, and with that their motion.
+    D is the last block's filters times `grid` squared.
+
+    Args:
+        channels: filters of the blocks.
+        grid: cells in height and in width.
+    """
+
+    def __init__(self, channels: Sequence[int], grid: int = 4) -> None:
+        super().__init__()
+        if not channels:
+            raise ValueError("channels=[]: give at least one block")
+        blocks: list[nn.Module] = []
+        for inputs, outputs in zip((3, *channels), channels, strict=False):
+            blocks += [
+                nn.Conv2d(inputs, outputs, kernel_size=3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+        self.blocks = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(grid), nn.Flatten())
+        self.output_size = channels[-1] * grid**2
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames (M, 3, H, W) to features (M, D)."""
+        features: Tensor = self.blocks(frames)
+        return features
+
+
+class PixelPatch(FrameEncoder):
+    """The frame itself, gray and small: (M, 3, H, W) to (M, side^2), means over the cells of a grid. Nothing is learnt.
+
+    One of the two inputs of Srivastava et al. 2015, section 3 ("patches of image pixels").
+
+    Args:
+        side: cells in height and in width.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.output_size = side**2
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames (M, 3, H, W) to features (M, D)."""
+        return F.adaptive_avg_pool2d(frames.mean(dim=1, keepdim=True), self.side).flatten(1)
+
+
+class InceptionEncoder(FrameEncoder):
+    """Inception-v1 up to its last module, averaged over space: D is 1024.
+
+    Args:
+        padding: `same`, or `symmetric` as torchvision's weights want.
+        bn_scale: whether batch norms have a scale, as torchvision's weights want.
+    """
+
+    def __init__(self, padding: Padding = "same", bn_scale: bool = False) -> None:
+        super().__init__()
+        self.stages = inception_stages(2, 3, padding, bn_scale)
+        self.output_size = FEATURE_SIZE
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames (M, 3, H, W) to features (M, 1024)."""
+        features: Tensor = self.stages(frames)
+        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+
+
+class ForeignEncoder(FrameEncoder):
+    """A network of timm or torchvision without its classifier, its weights random until some are loaded.
+
+    Args:
+        package: `timm` or `torchvision`.
+        name: as the package lists it.
+    """
+
+    def __init__(self, package: str, name: str) -> None:
+        super().__init__()
+        try:
+            library: Any = importlib.import_module(package if package == "timm" else "torchvision.models")
+        except Exception as error:  # a build for another torch fails in its own ways
+            raise ImportError(f"encoder={package}:{name}: {package} cannot be imported here: {error}") from error
+        try:
+            if package == "timm":
+                self.network = library.create_model(name, pretrained=False, num_classes=0)
+            else:
+                self.network = _without_classifier(library.get_model(name, weights=None))
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(f"encoder={package}:{name}: {package} has no such network ({error})") from error
+        with torch.no_grad():
+            self.output_size = int(self.network.eval()(torch.zeros(1, 3, 224, 224)).flatten(1).shape[1])
+        self.network.train()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames (M, 3, H, W) to features (M, D)."""
+        features = self.network(frames)
+        return (features if isinstance(features, Tensor) else features[0]).flatten(1)
+
+
+def _without_classifier(network: nn.Module) -> nn.Module:
+    """The network with its last linear layer taken out, wherever torchvision keeps it."""
+    name = next(name for name in ("fc", "classifier", "head", "heads") if hasattr(network, name))
+    head = getattr(network, name)
+    if isinstance(head, nn.Sequential):
+        head[-1] = nn.Identity()
+    else:
+        setattr(network, name, nn.Identity())
+    return network
+
+
+class PerFrame(nn.Module):
+    """Runs a 2D network on every frame of clips: (N, C, T, H, W) to (N, T, D).
+
+    Args:
+        network: (M, C, H, W) to (M, D).
+        frames_at_once: bound on M; default: N * T.
+        frozen: leave the network as it is: no gradients, batch norms with their running statistics also in training.
+    """
+
+    def __init__(self, network: nn.Module, frames_at_once: int | None = None, frozen: bool = False) -> None:
+        super().__init__()
+        if frames_at_once is not None and frames_at_once < 1:
+            raise ValueError(f"frames_at_once={frames_at_once}: must be at least 1")
+        self.network = network.requires_grad_(False) if frozen else network  # which may have fixed scales of its own
+        self.frames_at_once = frames_at_once
+        self.frozen = frozen
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode; that of a frozen network stays evaluation."""
+        super().train(mode)
+        if self.frozen:
+            self.network.eval()
+        return self
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Clips (N, C, T, H, W) to frame features (N, T, D)."""
+        num_clips, num_frames = clips.shape[0], clips.shape[2]
+        frames = clips.transpose(1, 2).flatten(0, 1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features = [self.network(chunk) for chunk in torch.split(frames, self.frames_at_once or len(frames))]
+        return torch.cat(features).view(num_clips, num_frames, -1)

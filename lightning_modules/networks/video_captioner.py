@@ -1,0 +1,281 @@
+"""From a video to a sentence: an LSTM reads its frames, another says what is to be seen.
+
+After LRCN (Donahue et al.: "Long-term Recurrent Convolutional Networks for Visual Recognition and Description", CVPR
+2015, section 5) and S2VT (Venugopalan, Rohrbach, Donahue, Mooney, Darrell, Saenko: "Sequence to Sequence - Video to
+Text", ICCV 2015). Otherwise than in S2VT, which has one stack of LSTMs for both, frames and words have LSTMs of their
+own: that of the words begins with the last state of that of the frames, and sees a vector of the video at every step.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.text import BLEUScore
+
+from datamodules.batch import ClipBatch
+from lightning_modules.layers.recurrent import Readout, Recurrence
+from lightning_modules.networks.beam_search import State, beam_search
+from lightning_modules.networks.caption_decoder import WordDecoder
+from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
+from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary, plain_caption
+from lightning_modules.tasks.video_network import seed_of
+
+_NOTHING = -1  # in the place of a word: none is wanted
+
+
+class VideoDescriber(FrameSequenceNetwork):
+    """Learns to say the captions of videos, word by word, each from the words before it (teacher forcing).
+
+    A clip is trained on one of its video's captions, another in each epoch where there are several; a video without
+    captions has the name of its class. For validation, test and prediction the states of a video's views are averaged,
+    and beam search says the most probable caption. Logged: `{split}/loss`, mean cross entropy of a word;
+    `{split}/bleu4`, of the corpus, against all captions of a video (0 where no caption has four words);
+    `{split}/exact_match`, the share of videos with a caption said word for word. Both take captions as the vocabulary
+    writes them, so that words are in small letters and without punctuation.
+
+    Endpoints: frames (N, T, D), the 2D network's features of every frame; hidden (N, T, H), the encoder's state after
+    every frame; state (N, H), the clip's vector.
+
+    Args:
+        vocabulary: the words, or characters, that can be said; kept in checkpoints. Default: those of the captions that
+            training has, which the trainer's data module knows.
+        training_captions: what words are learnt from, where there is no such data module.
+        units: `words`, in small letters, or `characters`.
+        min_count: times that a word must be there to be known; others are trained on as one unknown word, which is
+            never said.
+        max_length: words, or characters, of a caption, at most; longer ones are cut in training.
+        beam_size: beginnings that beam search keeps; 1 is greedy.
+        hidden_size: H, of the encoder and of the decoder. S2VT takes 1000.
+        embedding_size: of a word. S2VT takes 500.
+        num_layers: stacked, in the encoder and in the decoder.
+        readout: what the decoder sees of the video at every step: the encoder's `last` state, or the `mean` of those
+            after every frame. It begins with the last one either way.
+        dropout: on embeddings and before words.
+        **kwargs: of `FrameSequenceNetwork`.
+
+    Raises:
+        ValueError: a vocabulary with nothing in it or a word twice, or a number out of range.
+    """
+
+    feature_layer = "state"
+
+    def __init__(
+        self,
+        vocabulary: list[str] | None = None,
+        training_captions: list[str] | None = None,
+        units: Units = "words",
+        min_count: int = 1,
+        max_length: int = 20,
+        beam_size: int = 3,
+        hidden_size: int = 256,
+        embedding_size: int = 128,
+        num_layers: int = 1,
+        readout: Literal["last", "mean"] = "mean",
+        dropout: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value in (("max_length", max_length), ("beam_size", beam_size)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        self.max_length = max_length
+        self.beam_size = beam_size
+        self.stages.add_module("hidden", Recurrence(self.frame_size, hidden_size, "lstm", num_layers))
+        self.stages.add_module("state", Readout(readout))
+        self.stages.add_module("words", nn.Identity())
+        self._words: Vocabulary | None = None
+        if vocabulary is not None:
+            self._take(Vocabulary(vocabulary, units))
+        elif training_captions is not None:
+            self._take(Vocabulary.learn(training_captions, units, min_count))
+        self.metrics = nn.ModuleDict(
+            {
+                f"{split}_metrics": nn.ModuleDict(
+                    {"loss": MeanMetric(), "bleu4": BLEUScore(n_gram=4), "exact_match": MeanMetric()}
+                )
+                for split in ("val", "test")
+            }
+        )
+
+    @property
+    def words(self) -> Vocabulary:
+        """What can be said; raises ValueError before it is known."""
+        if self._words is None:
+            raise ValueError("vocabulary=None: give it, or training_captions, or train on data that has captions")
+        return self._words
+
+    def _take(self, words: Vocabulary) -> None:
+        """Makes the decoder one of these words, with weights yet to be learnt or loaded."""
+        hp = self.hparams
+        self._words = words
+        hp["vocabulary"], hp["training_captions"] = words.known, None
+        sizes = (hp["embedding_size"], hp["hidden_size"], hp["num_layers"])
+        self.stages.words = WordDecoder(len(words), *sizes, hp["dropout"])
+
+    def setup(self, stage: str) -> None:
+        """Learns the words from the captions of the training split, where nobody said them."""
+        captions = getattr(getattr(self.trainer, "datamodule", None), "training_captions", None)
+        if self._words is None and captions is not None:
+            self._take(Vocabulary.learn(captions, self.hparams["units"], self.hparams["min_count"]))
+        super().setup(stage)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the words of the checkpoint, whatever those of the dataset at hand are; a run that resumes keeps them.
+
+        Raises:
+            ValueError: training is to go on with other words.
+        """
+        super().on_load_checkpoint(checkpoint)
+        told = checkpoint["classifier"]["init_args"]
+        known, units = told["vocabulary"], told["units"]
+        if self._words is not None and (known, units) == (self._words.known, self._words.units):
+            return
+        if self._words is not None and self._trainer is not None and self.trainer.training:
+            raise ValueError(
+                f"the checkpoint knows {len(known)} {units}, and the captions of this dataset have "
+                f"{len(self.words.known)}: resume on the same data"
+            )
+        self.hparams["units"] = units
+        self._take(Vocabulary(known, units))
+
+    @property
+    def compiled_part(self) -> nn.Module:
+        """The 2D network; LSTMs have kernels of their own."""
+        return cast(nn.Module, self.stages.frames)
+
+    @property
+    def endpoints_available(self) -> tuple[str, ...]:
+        """Names of the stages up to the state."""
+        return tuple(name for name in super().endpoints_available if name != "words")
+
+    @property
+    def decoder(self) -> WordDecoder:
+        """Says the words."""
+        return cast(WordDecoder, self.stages.words)
+
+    # From clips to captions.
+
+    def clip_states(self, x: Tensor) -> State:
+        """What the decoder is told of clips, float (N, C, T, H, W).
+
+        Returns:
+            The encoder's last hidden state and cell, each (layers, N, H), and the clips' vectors, (1, N, H).
+        """
+        hidden, (last, cell) = cast(Recurrence, self.stages.hidden).cells(self.stages[0](x))
+        seen: Tensor = cast(Readout, self.stages.state)(hidden)
+        return last, cell, seen[None]
+
+    def video_states(self, batch: ClipBatch) -> State:
+        """The same of the videos of a batch, averaged over their views: B in place of N."""
+        views = torch.bincount(batch.video_index, minlength=batch.num_videos)
+
+        def average(part: Tensor) -> Tensor:
+            sums = part.new_zeros((part.shape[0], batch.num_videos, part.shape[2]))
+            return sums.index_add_(1, batch.video_index, part) / views[:, None]
+
+        return tuple(average(part) for part in self.clip_states(self.normalize(batch)))
+
+    def say(self, states: State, beam_size: int | None = None) -> tuple[list[str], Tensor]:
+        """The most probable captions, as far as the beam sees.
+
+        Args:
+            states: of B videos, as `video_states` gives them.
+            beam_size: default: that of the network.
+
+        Returns:
+            The B captions, and their log-probabilities, float32 (B,).
+        """
+        count = states[0].shape[1]
+        if count == 0:
+            return [], self.mean.new_zeros(0)
+
+        def step(last: Tensor, state: State) -> tuple[Tensor, State]:
+            logits, after = self.decoder(last[:, None], state[:-1], state[-1][0])
+            never = torch.tensor([BEGIN, UNKNOWN], device=last.device)
+            return logits[:, 0].float().log_softmax(dim=1).index_fill(1, never, -torch.inf), (*after, state[-1])
+
+        size = self.beam_size if beam_size is None else beam_size
+        found = beam_search(step, states, count, BEGIN, END, size, self.max_length)
+        return [self.words.decode(numbers) for numbers in found.words.tolist()], found.scores
+
+    def word_losses(self, states: State, captions: Sequence[str]) -> Tensor:
+        """Cross entropy of every word of captions, and of their end, given the right words before: float32 (words,).
+
+        Args:
+            states: of as many videos or clips as there are captions.
+            captions: one for each of them.
+        """
+        given, wanted = self.targets(captions)
+        logits, _ = self.decoder(given, states[:-1], states[-1][0])
+        wanted = wanted.flatten()
+        asked = wanted != _NOTHING
+        return F.cross_entropy(logits.flatten(0, 1)[asked].float(), wanted[asked], reduction="none")
+
+    def targets(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """What the decoder is given, and what it is to say then: each int64 (M, L), L the longest caption and its end.
+
+        Given is the beginning, then word after word; wanted the same, one earlier, then the end. After the end the
+        given is the end, and nothing is wanted.
+        """
+        encoded = [self.words.encode(caption)[: self.max_length - 1] for caption in captions]
+        length = max(map(len, encoded)) + 1
+        given = torch.full((len(encoded), length), END, device=self.mean.device)
+        wanted = torch.full_like(given, _NOTHING)
+        for row, numbers in enumerate(encoded):
+            given[row, : len(numbers) + 1] = torch.tensor([BEGIN, *numbers])
+            wanted[row, : len(numbers) + 1] = torch.tensor([*numbers, END])
+        return given, wanted
+
+    # Learning and being judged.
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Mean cross entropy of the words of one caption a clip."""
+        if batch.num_videos == 0:
+            return self.learn_nothing(batch, lambda x: self.word_losses(self.clip_states(x), [""]))
+        captions = _captions_of(batch)
+        draw = random.Random(seed_of(self.draw_key(batch_idx)))
+        chosen = [draw.choice(captions[video]) for video in batch.video_index.tolist()]
+        loss = self.word_losses(self.clip_states(self.normalize(batch)), chosen).mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(chosen))
+        return loss
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Updates the metrics of the validation split."""
+        self._judge(batch, "val")
+
+    def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
+        """Updates the metrics of the test split; returns what was said of each video."""
+        return self._judge(batch, "test")
+
+    def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
+        """The keys of a batch's videos, what is said of each, and its log-probability."""
+        captions, scores = self.say(self.video_states(batch)) if batch.num_videos else ([], self.mean.new_zeros(0))
+        return {"keys": batch.keys, "rows": batch.rows, "captions": captions, "scores": scores}
+
+    def _judge(self, batch: ClipBatch, split: Literal["val", "test"]) -> dict[str, Any]:
+        metrics: Any = self.metrics[f"{split}_metrics"]
+        said: list[str] = []
+        if batch.num_videos > 0:
+            references = _captions_of(batch)
+            states = self.video_states(batch)
+            said, _ = self.say(states)
+            videos = [video for video, of in enumerate(references) for _ in of]
+            chosen = torch.tensor(videos, device=self.mean.device)
+            every = [caption for of in references for caption in of]
+            metrics["loss"].update(self.word_losses(tuple(part.index_select(1, chosen) for part in states), every))
+            plain = [[plain_caption(one, self.words.units) for one in of] for of in references]
+            metrics["bleu4"].update(said, plain)
+            metrics["exact_match"].update(torch.tensor([float(one in of) for one, of in zip(said, plain, strict=True)]))
+        for name, metric in metrics.items():
+            self.log(f"{split}/{name}", metric, prog_bar=True, batch_size=batch.num_videos)
+        return {"keys": batch.keys, "rows": batch.rows, "captions": said}
+
+
+def _captions_of(batch: ClipBatch) -> list[list[str]]:
+    if batch.captions is None:
+        raise ValueError("data.init_args.captions=false: a VideoDescriber needs captions; set it to true")
+    return batch.captions

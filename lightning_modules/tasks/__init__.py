@@ -1,0 +1,1 @@
+"""The LightningModules around the networks: loss, metrics, optimizer, checkpoint hooks."""

@@ -1,0 +1,189 @@
+"""Checkpoints: what is saved besides weights, and reading it back, trusting nothing in it.
+
+Plain data, tensors, and classes from packages that are allowed: nothing else is read, and nothing is executed.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pytorch_lightning as pl
+import torch
+
+from lightning_modules.weights.safe_load import load_plain
+
+_TRUSTED_PACKAGES = ("lightning_modules",)
+
+
+class SavedNetwork(pl.LightningModule):
+    """A network whose checkpoints say what it is, so that they give it back.
+
+    Attributes:
+        class_names: in label order; empty where there are no classes.
+        num_classes: K.
+        trained_before: of the weights that training started from: what their training videos are recognized by, one
+            for each training before this one; None in place of what is not known.
+    """
+
+    class_names: list[str]
+    num_classes: int
+    trained_before: Sequence[dict[str, torch.Tensor] | None] = ()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the class and its arguments, as plain data: what `load` needs to give the same model back."""
+        arguments = {name: value for name, value in self.hparams.items() if not name.startswith("_")}
+        arguments |= {"class_names": self.class_names, "num_classes": self.num_classes}
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["classifier"] = {"class_path": path, "init_args": _plain(arguments)}
+        checkpoint["trained_before"] = list(self.trained_before)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes up, in a run that resumes, what its weights were trained on before it."""
+        self.trained_before = checkpoint.get("trained_before", [])
+
+    @classmethod
+    def load(cls, path: str | Path, allow: Sequence[str] = ()) -> Self:
+        """Loads a checkpoint as the class that was trained, in evaluation mode on the CPU.
+
+        Nothing is unpickled but plain data and tensors, and no class is imported but ours and those allowed.
+
+        Args:
+            path: of a checkpoint that `fit` wrote.
+            allow: packages or modules that model classes may come from, besides `lightning_modules`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: no checkpoint of a network of ours, of a class that is not allowed or not `cls`, or weights that
+                do not match, every one of them named.
+        """
+        return cls.from_checkpoint(read_checkpoint(path), str(path), allow)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, num_classes: int | None = None, allow: Sequence[str] = (), **init_args: Any
+    ) -> Self:
+        """A network with the weights of a published checkpoint, or of a file: of ours or in a known naming.
+
+        I3D takes the weights of a 2D Inception too, and inflates them.
+
+        Args:
+            name_or_path: a name that `python -m pipeline weights list` prints, or a file.
+            num_classes: another number than the checkpoint's gives a new classifier on top; None keeps the one it has.
+            allow: packages or modules that model classes may come from, besides `lightning_modules`.
+            **init_args: of the class, in place of what the checkpoint says.
+
+        Raises:
+            FileNotFoundError: no such file.
+            OSError: a published file cannot be got.
+            ValueError: weights of another network, or keys that do not match, every one of them named.
+        """
+        from lightning_modules.weights.pretrained import (  # they know the networks
+            arguments_for,
+            read_weights,
+            start_from,
+        )
+
+        weights = read_weights(name_or_path)
+        klass: type[Any] = _trained_class(weights.class_path, weights.path, allow, SavedNetwork)
+        if not issubclass(klass, cls):
+            klass = cls
+        arguments, keep_head = arguments_for(weights, klass, num_classes)
+        model = klass(**arguments | init_args)
+        start_from(model, weights, keep_head)
+        trained: Self = model.eval()
+        return trained
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict[str, Any], path: str, allow: Sequence[str] = ()) -> Self:
+        """Like `load`, from what `read_checkpoint` gave; `path` is for the messages."""
+        klass: type[Any] = _trained_class(checkpoint["classifier"]["class_path"], path, allow, SavedNetwork)
+        if not issubclass(klass, cls):
+            raise ValueError(f"{path}: a checkpoint of {klass.__name__}, not of {cls.__name__}")
+        try:
+            model = klass(**checkpoint["classifier"]["init_args"])
+        except TypeError as error:
+            raise ValueError(
+                f"{path}: its arguments do not fit {klass.__name__} here, was it trained by another version? ({error})"
+            ) from error
+        try:
+            model.load_state_dict(checkpoint["state_dict"], strict=True)
+        except RuntimeError as error:  # torch names every key
+            raise ValueError(f"{path}: the weights do not fit {klass.__name__}: {error}") from error
+        trained: Self = model.eval()
+        return trained
+
+
+def trained_on(checkpoint: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor] | None, ...]:
+    """What the training videos of a checkpoint are recognized by, then those of the trainings before it.
+
+    Returns:
+        For each training what the data module put there (`seen`), None where it did not.
+    """
+    told = [state["seen"] for state in checkpoint.values() if isinstance(state, dict) and "seen" in state]
+    return (told[0] if told else None, *checkpoint.get("trained_before", ()))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint that `fit` wrote, trusting nothing in it: plain data and tensors only.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of a `VideoNetwork`; the message says what it is and what to do.
+    """
+    checkpoint = load_plain(path, f"checkpoint {str(path)!r}")
+    if not is_ours(checkpoint):
+        raise ValueError(
+            f"checkpoint {str(path)!r} was not written by `python -m pipeline fit` of a model of ours; weights of "
+            "others are made into one with `python -m pipeline weights convert FILE`"
+        )
+    ours: dict[str, Any] = checkpoint
+    return ours
+
+
+def is_ours(content: object) -> bool:
+    """Whether this is what `fit` saves of a `VideoNetwork`: its class, its arguments and its weights by name."""
+    if not isinstance(content, dict) or not isinstance(content.get("classifier"), dict):
+        return False
+    told, weights = content["classifier"], content.get("state_dict")
+    return (
+        isinstance(told.get("class_path"), str)
+        and isinstance(told.get("init_args"), dict)
+        and isinstance(weights, dict)
+        and all(isinstance(value, torch.Tensor) for value in weights.values())
+    )
+
+
+def _trained_class(class_path: str, path: str, allow: Sequence[str], kind: type) -> type:
+    """The class that a checkpoint names.
+
+    Args:
+        class_path: module and name.
+        path: of the checkpoint, for messages.
+        allow: packages or modules that it may come from, besides `lightning_modules`.
+        kind: what it must be a subclass of.
+
+    Raises:
+        ValueError: not allowed, cannot be imported, or not of that kind.
+    """
+    module, _, name = class_path.rpartition(".")
+    if not any(module == trusted or module.startswith(f"{trusted}.") for trusted in (*_TRUSTED_PACKAGES, *allow)):
+        raise ValueError(f"{path}: trained as {class_path}; to import it, allow its module {module!r} by name")
+    try:
+        klass = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{path}: trained as {class_path}, which cannot be imported here: {error}") from error
+    if not (isinstance(klass, type) and issubclass(klass, kind)):
+        raise ValueError(f"{path}: {class_path} is not a {kind.__name__}")
+    return klass
+
+
+def _plain(value: Any) -> Any:
+    """The value as lists, dicts and scalars, which load with `weights_only=True`."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)

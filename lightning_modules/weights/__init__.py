@@ -1,0 +1,1 @@
+"""Published and saved weights: downloaded, read without trust, renamed, inflated."""

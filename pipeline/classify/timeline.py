@@ -1,0 +1,121 @@
+"""What a network makes of each second of a video, for videos of any length."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.sampling.clip_sampling import clips_by_second
+from datamodules.video.decoding import TOO_LARGE, DecodeError, Source, probe, read_frame_times
+from pipeline.classify.video_input import Looking, VideoClips
+
+MAX_HOURS = 48  # of a timeline, which has an entry a second: of a time-lapse each frame would fill thousands
+_SECONDS_AT_ONCE = 16  # whose clips go through the network together
+
+ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
+
+
+def score_seconds(
+    looking: Looking,
+    source: Source,
+    score: ScoreVideos,
+    progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
+) -> tuple[NDArray[np.float32], float]:
+    """Scores a clip around each second, in one pass over the video.
+
+    Args:
+        looking: how the network is to see the video; clips have the length of its training.
+        source: the bytes of the file, or its path.
+        score: clips of V videos, each uint8 (N, T, H, W, C), to scores float32 (V, K).
+        progress: given the number of clips, a context with a function to call after each one.
+
+    Returns:
+        float32 (S, K), and the video's duration in seconds.
+
+    Raises:
+        DecodeError: the source is no video that can be decoded.
+    """
+    info = probe(source)
+    times = read_frame_times(source) if info.variable_rate else None
+    if info.duration_s > MAX_HOURS * 3600:
+        raise DecodeError(
+            f"it lasts {info.duration_s / 3600:.0f} hours by its frames' times, and {MAX_HOURS} are the most for a "
+            "timeline: leave --timeline and --annotate out",
+            TOO_LARGE,
+        )
+    numbers = clips_by_second(looking.shape, info.num_frames, info.fps, times)
+    distinct, which = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
+    with progress(len(distinct)) as count:
+        scores = list(_score_each(VideoClips(source, distinct, looking).decode(count), score))
+    return np.concatenate(scores)[which.reshape(-1)], info.num_frames / info.fps
+
+
+def _score_each(clips: Iterable[Tensor], score: ScoreVideos) -> Iterator[NDArray[np.float32]]:
+    """The scores of clips, each as if it were a video, some at a time."""
+    waiting: list[Tensor] = []
+    for clip in clips:
+        waiting.append(clip[None])
+        if len(waiting) == _SECONDS_AT_ONCE:
+            yield score(waiting)
+            waiting = []
+    if waiting:
+        yield score(waiting)
+
+
+def stretches(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The timeline in few words: seconds one after the other with the same best class are one stretch.
+
+    Args:
+        seconds: float (S, K), the probabilities of each second.
+        duration_s: of the video, in seconds.
+        class_names: the K names.
+
+    Returns:
+        Of each stretch: start and end in seconds, to the millisecond; class; probability, the class's mean over the
+        stretch, to six digits.
+    """
+    best = seconds.argmax(axis=1)
+    starts = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
+    return [
+        {
+            "start": first,
+            "end": _end_of(last - 1, duration_s),
+            "class": class_names[int(best[first])],
+            "probability": _rounded(seconds[first:last, best[first]].mean()),
+        }
+        for first, last in pairwise(starts)
+    ]
+
+
+def as_clock(second: float) -> str:
+    """Seconds as m:ss, or h:mm:ss from an hour on; what is left of a second is dropped."""
+    minutes, rest = divmod(int(second), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def by_second(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str], top: int) -> list[Any]:
+    """Each second as plain data: start and end in seconds, and its best classes with their probabilities."""
+    return [
+        {"start": number, "end": _end_of(number, duration_s), "top": best_of(scores, class_names, top)}
+        for number, scores in enumerate(seconds)
+    ]
+
+
+def _end_of(second: int, duration_s: float) -> float:
+    """The last second of a video may be short."""
+    return min(second + 1.0, round(duration_s, 3))
+
+
+def _rounded(probability: Any) -> float:
+    return round(float(probability), 6)
+
+
+def best_of(scores: NDArray[Any], class_names: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """The most probable classes, the best first: class and probability."""
+    order = np.argsort(-scores, kind="stable")[:top]
+    return [{"class": class_names[place], "probability": _rounded(scores[place])} for place in order.tolist()]

@@ -1,0 +1,243 @@
+"""Any video files as a network is to see them, one after the other: what `classify` and `describe` have in common."""
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from json import dumps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.annotations.skipped_files import describe_left_out
+from datamodules.annotations.video_files import read_video_bytes, scan_folder
+from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
+from datamodules.transforms.clip_stream import iterate_clips
+from datamodules.transforms.clip_transforms import EvalTransform
+from datamodules.video.decoding import DecodeError, Source, describe_decoder, probe, read_frame_times, resolve_decoder
+from pipeline.cli.terminal import say
+from pipeline.inference.trained_checkpoint import Trained
+
+FORWARD_BYTES = 2**25  # of float clips in one forward pass
+_FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
+_CLIP_BYTES = 2**27  # of a video's clips, decoded ahead together; ten of 64 frames of 224 x 224 are 92 MB
+_FILE_BYTES = 2**26  # of a file that is read whole, some of them at a time
+
+
+class Looking(NamedTuple):
+    """How a network is to see videos.
+
+    Attributes:
+        sampler: which frames make the clips of a video.
+        transform: uint8 frames to the crop that the network takes.
+        decoder: name, resolved.
+        shape: a clip as in training, also where the sampler takes whole videos.
+    """
+
+    sampler: ClipSampler
+    transform: EvalTransform
+    decoder: str
+    shape: ClipShape
+
+
+def look_like(trained: Trained, num_clips: int, decoder: str, whole: bool = False) -> Looking:
+    """As in training: `num_clips` clips spread over a video, or all of it.
+
+    Args:
+        trained: the checkpoint.
+        num_clips: clips a video.
+        decoder: auto, pyav, decord or torchcodec.
+        whole: all of the video at the network's rate, in pieces, for networks that take any number of frames.
+
+    Raises:
+        ValueError: a number out of range, or the checkpoint does not say what its clips were like.
+    """
+    if num_clips < 1:
+        raise ValueError(f"num_clips={num_clips}: must be at least 1")
+    clips: dict[str, Any] = {"resize": None, "frame_interval": 1, "fps": None, "short_videos": "loop"} | trained.clips
+    if not {"num_frames", "crop_size"} <= clips.keys():
+        raise ValueError(
+            f"checkpoint {str(trained.path)!r} does not say what its clips were like; convert it again with "
+            "`python -m pipeline weights convert`"
+        )
+    sizes = (clips["num_frames"], clips["frame_interval"], clips["fps"], clips["short_videos"])
+    shape = ClipShape(*sizes, clips.get("segments", False))
+    taken = replace(shape, num_frames=1) if whole else shape
+    sampler = ClipSampler(taken, "whole" if whole else "uniform", num_clips, max_frames=_FRAMES_AT_ONCE)
+    return Looking(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder), shape)
+
+
+def open_source(path: Path) -> Source:
+    """What a decoder is given of a file: its bytes, read once, or the path of a large one, which is not to be held.
+
+    Raises:
+        DecodeError: the file cannot be read.
+    """
+    with suppress(OSError, ValueError):  # reading it says what is wrong with it
+        if path.is_file() and path.stat().st_size > _FILE_BYTES:
+            return path
+    return read_video_bytes(path)
+
+
+class VideoClips(NamedTuple):
+    """The clips of a video before they are decoded.
+
+    Attributes:
+        source: the bytes of the file, or its path.
+        frame_numbers: int64 (N, T), the frames of each clip.
+        looking: how they are decoded and cropped.
+    """
+
+    source: Source
+    frame_numbers: Integers
+    looking: Looking
+
+    @property
+    def num_bytes(self) -> int:
+        """What all clips take together when they are decoded, about."""
+        return 3 * self.frame_numbers.size * self.looking.transform.crop_size**2
+
+    def decode(self, count: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
+        """Clip by clip, uint8 (T, H, W, C); `count` is called after each one.
+
+        Raises:
+            DecodeError: the video cannot be decoded; clips before that have been given.
+        """
+        for clip, _ in iterate_clips(self.source, self.frame_numbers, self.looking.transform, self.looking.decoder):
+            yield clip
+            count()
+
+    def pieces(self, count: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
+        """Some clips at a time, uint8 (N, T, H, W, C), as many as go through a network together; as `decode`."""
+        piece: list[Tensor] = []
+        for clip in self.decode(count):
+            piece.append(clip)
+            if 4 * clip.numel() * (len(piece) + 1) > FORWARD_BYTES:
+                yield torch.stack(piece)
+                piece = []
+        if piece:
+            yield torch.stack(piece)
+
+    def all(self) -> Tensor:
+        """All of them: uint8 (N, T, H, W, C)."""
+        clips: Tensor | None = None
+        for number, clip in enumerate(self.decode()):
+            if clips is None:
+                clips = torch.empty((len(self.frame_numbers), *clip.shape), dtype=torch.uint8)
+            clips[number] = clip
+        assert clips is not None, "a sampler gives at least one clip"
+        return clips
+
+
+def choose_clips(looking: Looking, source: Source) -> VideoClips:
+    """The clips of a video that the network is to see.
+
+    Raises:
+        DecodeError: the source is no video that can be decoded.
+    """
+    info = probe(source)
+    times = read_frame_times(source) if info.variable_rate and looking.sampler.by_time else None
+    numbers = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0), times)  # nothing here is random
+    return VideoClips(source, numbers, looking)
+
+
+def read_clips(looking: Looking, source: Source) -> Tensor:
+    """A video's clips: uint8 (N, T, H, W, C).
+
+    Raises:
+        DecodeError: the source is no video that can be decoded.
+    """
+    return choose_clips(looking, source).all()
+
+
+def look_at_each(
+    paths: Sequence[Path],
+    looking: Looking,
+    tell: Callable[[Source], dict[str, Any]],
+    in_words: Callable[[dict[str, Any]], str] | None,
+) -> None:
+    """Prints what is to be told of each video, and goes on after one that cannot be decoded.
+
+    Args:
+        paths: of the videos.
+        looking: says which decoder reads them.
+        tell: a file's bytes, or the path of a large one, to plain data.
+        in_words: the same, with `video`, the path, and `decoder`, or with `error`, as text; None prints JSON lines.
+
+    Raises:
+        ValueError: some could not be decoded; each is named.
+    """
+    failed = []
+    for path in paths:
+        outcome: dict[str, Any] = {"video": str(path)}
+        try:
+            outcome |= tell(open_source(path))
+        except DecodeError as error:
+            failed.append(f"{path} ({error})")
+            outcome["error"] = str(error)
+        outcome["decoder"] = describe_decoder(looking.decoder)
+        say(in_words(outcome) if in_words else dumps(outcome))
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
+
+
+class LookedAt(NamedTuple):
+    """A file's clips, uint8 (N, T, H, W, C), or those of a long video, yet to be decoded, or why there are none."""
+
+    path: Path
+    clips: Tensor | VideoClips | None
+    error: str
+
+
+def read_ahead(paths: Sequence[Path], looking: Looking, threads: int) -> Iterator[LookedAt]:
+    """Reads and decodes files in threads, some ahead of where they are asked for, and gives them in order.
+
+    The clips of a long video are left to be decoded where they are used, piece by piece.
+    """
+    waiting: deque[Future[LookedAt]] = deque()
+    left = iter(paths)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for path in left:
+            waiting.append(pool.submit(_look_at, path, looking))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _look_at(path: Path, looking: Looking) -> LookedAt:
+    try:
+        chosen = choose_clips(looking, open_source(path))
+        return LookedAt(path, chosen.all() if chosen.num_bytes <= _CLIP_BYTES else chosen, "")
+    except DecodeError as error:
+        return LookedAt(path, None, str(error))
+
+
+def find_videos(videos: Sequence[str]) -> Iterator[Path]:
+    """The files named, and those in the folders named, which may be broken links or go away before they are read.
+
+    A folder that cannot be read or has no video is among them; what of a folder is no video is told on standard error.
+
+    Raises:
+        FileNotFoundError: none of the files and folders is there, or the only one is a folder without a video.
+    """
+    if not any(map(os.path.exists, videos)):
+        raise FileNotFoundError(f"videos={videos[0] if videos else ''}: there is no such file or folder")
+    for path in map(Path, videos):
+        if not os.path.isdir(path):  # noqa: PTH112, where it may not be asked it is none
+            yield path
+            continue
+        files = scan_folder(path)
+        told = describe_left_out(files)
+        found = [path / name for name in (*files.videos, *files.closed)]
+        if not found and len(videos) == 1:
+            raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({told})' if told else ''}")
+        if told:
+            say(f"warning: {path}: {told}", sys.stderr)
+        yield from found or [path]

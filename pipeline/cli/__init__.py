@@ -1,0 +1,1 @@
+"""The command line: arguments, errors in one line, progress, tables, and the verbs."""

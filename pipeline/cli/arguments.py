@@ -1,0 +1,212 @@
+"""Command lines as people type them, for jsonargparse: `--lists a b`, `--flag` alone, `--short-side` with a hyphen."""
+
+import difflib
+import inspect
+import itertools
+import json
+import os
+import re
+import types
+import typing
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from datamodules.storage.plain_text import is_utf8
+
+_HOW_TO_TYPE = (
+    "What the usage shows without an option may be given by its option, too. Options may have hyphens or underscores; "
+    "one of type bool alone means true; one that takes a list takes words up to the next option."
+)
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+_TRUTHS = ("true", "false", "yes", "no", "null", "none")
+
+
+def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
+    """Write the words of a command so that jsonargparse takes them.
+
+    Args:
+        function: The typed function that the words are for; its parameters say which options are lists or flags.
+        words: What was typed after the verb.
+
+    Returns:
+        The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--sides 1 2` as
+        `--sides=[1,2]` where `sides` is a number or a list of them, `--flag` alone as `--flag=true` where `flag` is of
+        type bool, and hyphens in an option's name as underscores. Words that belong to no option stand for the
+        parameters without a default, in their order; a list takes all that are left. After `--` every word is such a
+        one, also if it begins with a hyphen.
+
+    >>> def example(data: str, lists: list[str], flag: bool = False, short_side: int = 1) -> None: ...
+    >>> spell_out(example, ["folder", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
+    ['--flag=true', '--short_side', '128', '--other-word=c', '--data=folder', '--lists+=a', '--lists+=b']
+    """
+    hints = typing.get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    kinds = {f"--{name}": _kind(hints.get(name)) for name in parameters}
+    places = [f"--{name}" for name, each in parameters.items() if each.default is each.empty]
+    spelled: list[str] = []
+    bare: list[str] = []
+    waiting = list(words)
+    while waiting:
+        option, equals, value = waiting.pop(0).partition("=")
+        if option == "--" and not equals:  # after it come no options, as for other commands
+            bare += waiting
+            break
+        if not option.startswith("-"):
+            (bare if places else spelled).append(f"{option}{equals}{value}")
+            continue
+        if option.replace("-", "_").replace("__", "--", 1) in kinds:
+            option = option.replace("-", "_").replace("__", "--", 1)
+        if equals and kinds.get(option) is list and not _is_list(value):
+            spelled.append(_one_more(option, value))
+        elif equals or option in ("-h", "--help"):
+            spelled.append(f"{option}{equals}{value}")
+        elif kinds.get(option) is bool and (not waiting or waiting[0].lower() not in _TRUTHS):
+            spelled.append(f"{option}=true")
+        elif kinds.get(option) is int and len(waiting) > 1 and waiting[0].isdigit() and waiting[1].isdigit():
+            numbers = list(itertools.takewhile(str.isdigit, waiting))
+            del waiting[: len(numbers)]
+            spelled.append(f"{option}=[{','.join(numbers)}]")
+        else:
+            spelled += _with_values(option, waiting, greedy=kinds.get(option) is list)
+    given = {word.partition("=")[0].rstrip("+") for word in spelled}
+    return spelled + _in_places(bare, [place for place in places if place not in given], kinds)
+
+
+def _with_values(option: str, waiting: list[str], greedy: bool) -> list[str]:
+    """The option with its value, or where `greedy` with all values until the next option; takes them off `waiting`."""
+    values: list[str] = []
+    while waiting and not waiting[0].startswith("--") and (greedy or not values):
+        values.append(waiting.pop(0))
+    if greedy and values and not _is_list(values[0]):
+        return [_one_more(option, value) for value in values]
+    return [option, *values]
+
+
+def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]) -> list[str]:
+    """Bare words as options; those for which there is no place as they are, for jsonargparse to complain of."""
+    if not bare or not places:
+        return bare
+    if kinds[places[0]] is list:
+        return [_one_more(places[0], word) for word in bare]
+    return [f"{places[0]}={bare[0]}", *_in_places(bare[1:], places[1:], kinds)]
+
+
+def _is_list(value: str) -> bool:
+    """Whether a value is a list as jsonargparse reads it; `[Group] name.mp4` is the name of a file."""
+    return value.startswith("[") and value.endswith("]")
+
+
+def _one_more(option: str, value: str) -> str:
+    """A word for a list; one that jsonargparse would take for a list, or for a question, in quotes."""
+    return f"{option}+={json.dumps([value], ensure_ascii=False) if value[:1] in ('[', '?') else value}"
+
+
+def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
+    """Call a typed function with what was typed on a command line.
+
+    Args:
+        function: Its parameters are the options.
+        words: What was typed after the verb.
+        prog: What the help calls the command.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        ArgumentError: An option is missing, or of the wrong type.
+        ValueError: An option is not known; the message names the nearest.
+        SystemExit: The words asked for help, which is printed.
+    """
+    from jsonargparse import auto_cli
+
+    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
+    options |= {"usage": usage_of(function, prog), "epilog": _HOW_TO_TYPE}
+    for word in words:
+        if not is_utf8(word):
+            raise ValueError(
+                f"{os.fsencode(word)!r} is not UTF-8; rename the file or folder, or name the folder above it"
+            )
+    spelled = spell_out(function, words)
+    _refuse_unknown_options(function, spelled, prog)
+    return auto_cli(function, args=spelled, **options)
+
+
+def usage_of(function: Callable[..., Any], prog: str) -> str:
+    """The shortest way to type a command: what is needed, by its place where it has one.
+
+    >>> def example(data: str, lists: list[str], out: str, flag: bool = False) -> None: ...
+    >>> usage_of(example, "python -m example")
+    'python -m example DATA LISTS ... --out OUT [options]'
+    """
+    hints = typing.get_type_hints(function)
+    parts, places = [prog], True
+    for name, each in inspect.signature(function).parameters.items():
+        if each.default is not each.empty:
+            continue
+        several = _kind(hints.get(name)) is list
+        word = f"{name.upper()} ..." if several else name.upper()
+        parts.append(word if places else f"--{name} {word}")
+        places = places and not several  # a list takes all words that are left
+    return " ".join([*parts, "[options]"])
+
+
+def _refuse_unknown_options(function: Callable[..., Any], spelled: Sequence[str], prog: str) -> None:
+    known = [*inspect.signature(function).parameters, "help", "config", "print_config"]
+    for word in spelled:
+        name = word.partition("=")[0].rstrip("+").removeprefix("--").partition(".")[0]
+        if word.startswith("--") and name not in known:
+            near = difflib.get_close_matches(name.replace("-", "_"), known, 1)
+            hint = f"did you mean --{near[0].replace('_', '-')}?" if near else f"`{prog} --help` lists them"
+            raise ValueError(f"there is no option --{name}; {hint}")
+
+
+def _kind(hint: Any) -> type | None:
+    """`list` or `bool` where a parameter of that type, or None, is meant, `int` for one or several; else None."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    members = typing.get_args(hint) if union else (hint,)
+    if int in members and list[int] in members:
+        return int
+    for member in members:
+        if member is bool or typing.get_origin(member) is list:
+            return bool if member is bool else list
+    return None
+
+
+def explain(error: BaseException) -> str:
+    """One line that says what was wrong with a command.
+
+    jsonargparse wraps what went wrong in the types it tried; the sentence that helps is that of the innermost error.
+
+    Args:
+        error: what the command raised.
+
+    Returns:
+        The error's own message; of one that jsonargparse wrapped, the option and the innermost message; of one of the
+        system's, the file and what is wrong with it.
+
+    >>> explain(FileExistsError(17, "File exists", "out"))
+    "'out': file exists"
+    """
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, Path)):
+        return f"{str(error.filename)!r}: {error.strerror.lower()}"  # without [Errno 2]
+    wrapped = isinstance(error, ArgumentError) or "Union subtypes" in message or "Call to compute_fn" in message
+    innermost = error
+    while wrapped and innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    text = " ".join(str(innermost).split())
+    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _one_of, text)
+    text = re.sub(r"Expected a <class '(int|float|bool)'>\. Got value: (.*)", _of_kind, text)
+    option = re.match(r'Parser key "([^"]+)"', message)
+    return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
+
+
+def _one_of(match: re.Match[str]) -> str:
+    names = match[1].replace("'", "")
+    return f"must be one of {names}, not {match[2]}"
+
+
+def _of_kind(match: re.Match[str]) -> str:
+    return f"must be {_KINDS[match[1]]}, not {match[2]}"

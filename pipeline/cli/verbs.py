@@ -1,0 +1,72 @@
+"""The verbs of `python -m pipeline`: where each is defined, and its line of help.
+
+A verb X is the function X of the module that is named here, but for those that parse their own command line: these are
+the function `main` there. Nothing is imported until a verb is called.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+LIGHTNING_VERBS = {
+    "fit": "train a model from a YAML config",
+    "validate": "run a checkpoint on the validation split",
+    "test": "run a checkpoint on the test split",
+    "predict": "run a checkpoint and keep what it says of every video",
+}
+CONFIG_VERBS = {
+    "show": "write a page of clips exactly as training, test and export see them",
+    "doctor": "test whether this machine is ready for a run: versions, decoder, data, disk, GPU, one real step",
+}
+VERBS = {
+    "synthesize": "make a Kinetics-style dataset of real video files whose class is their motion",
+    "pack": "turn annotations and videos into WebDataset shards with an index",
+    "plan": "show who reads what in an epoch, on any number of ranks",
+    "evaluate": "score checkpoints on a held-out split, several views a video, and report",
+    "compare": "say whether one result is better than another on the same videos, and where",
+    "fuse": "average the scores of several results, such as two streams, and judge the whole",
+    "features": "export a named layer's features of every video",
+    "classify": "say what is done in video files, with a checkpoint or published weights",
+    "describe": "say in a sentence what is to be seen in video files",
+    "weights": "list, get and convert published checkpoints",
+    "linear": "train a linear classifier on exported features and test it",
+    "verify": "check a packed dataset: shards, index and manifest; with --full every frame",
+    "index": "rebuild index and manifest from shards alone, ours or others'",
+    "quarantine": "leave videos of a packed dataset out of training and evaluation",
+    "stats": "show the class balance, durations, rates and sizes of a dataset",
+    "summarize": "print several reports side by side",
+}
+RANKED_VERBS = ("evaluate", "features")  # a job runs these on all its workers, which share the videos
+
+_MODULES = {
+    "synthesize": "pipeline.dataset_tools.synthesize",
+    "pack": "pipeline.packing.pack",
+    "plan": "pipeline.dataset_tools.plan",
+    "evaluate": "pipeline.evaluation.evaluate",
+    "compare": "pipeline.evaluation.compare",
+    "fuse": "pipeline.evaluation.fuse",
+    "features": "pipeline.features.features",
+    "classify": "pipeline.classify.classify",
+    "describe": "pipeline.classify.describe",
+    "weights": "pipeline.inference.weights",
+    "linear": "pipeline.linear.linear",
+    "verify": "pipeline.dataset_tools.verify",
+    "index": "pipeline.dataset_tools.index",
+    "quarantine": "pipeline.dataset_tools.quarantine",
+    "stats": "pipeline.dataset_tools.stats",
+    "summarize": "pipeline.evaluation.summarize",
+    "show": "pipeline.dataset_tools.show",
+    "doctor": "pipeline.doctor.doctor",
+    **dict.fromkeys(LIGHTNING_VERBS, "pipeline.training.lightning_cli"),
+}
+
+
+def load_verb(verb: str) -> Callable[..., Any]:
+    """The function of a verb: the one of its name for those in `VERBS`, else the `main` of its module.
+
+    Args:
+        verb: One of `VERBS`, `CONFIG_VERBS` or `LIGHTNING_VERBS`.
+    """
+    module = importlib.import_module(_MODULES[verb])
+    found: Callable[..., Any] = getattr(module, verb if verb in VERBS else "main")
+    return found

@@ -1,0 +1,1 @@
+"""Verbs on packed datasets: verify, index, quarantine, stats, plan, show; and synthesize."""

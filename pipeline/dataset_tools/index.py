@@ -1,0 +1,236 @@
+"""`python -m pipeline index`: index.parquet and dataset.json from tars alone, ours or others'."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Literal
+
+from datamodules.dataset.foreign_tar import REASONS, TarLayout, as_row, first_sample, probe_range, read_samples
+from datamodules.dataset.index_table import INDEX_NAME, write_dataset
+from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, read_manifest
+from datamodules.dataset.quarantine import (
+    CRASH,
+    ERROR,
+    HANG,
+    QUARANTINE_NAME,
+    Refusal,
+    one_line,
+    read_quarantine,
+    write_quarantine,
+)
+from datamodules.dataset.shard_tar import ShardRow, UndescribedShardError, file_sha256, index_shard
+from datamodules.video.decoding import DecodeError
+from pipeline.cli.progress import count_progress
+from pipeline.cli.terminal import say
+from pipeline.dataset_tools.index_sources import (
+    TarNotes,
+    dataset_name,
+    find_tars,
+    folder_of,
+    link_tars,
+    print_index,
+    unfinished,
+)
+from pipeline.packing.class_order import name_classes
+from pipeline.packing.output_folder import lock_folder
+from pipeline.packing.shard_builder import PARTS_FOLDER
+from pipeline.processes.killable_pool import KillablePool
+from pipeline.processes.killable_process import ProcessDied, ProcessHung
+
+
+def index(
+    shards: list[str],
+    out: Path | None = None,
+    label_from: str | None = None,
+    group_from: str | None = None,
+    split: str | None = None,
+    key_prefix: Literal["shard"] | None = None,
+    name: str | None = None,
+    classes: Path | None = None,
+    folds: list[str] | None = None,
+    processes: int | None = None,
+    timeout: float = 60.0,
+) -> None:
+    """Make tars a dataset: write index.parquet and dataset.json from what is in them.
+
+    Shards that `pack` wrote say everything themselves. For others', such as video2dataset's, say where the labels are;
+    each video is then probed (frames, rate, size), in a process that is killed when it hangs, and what cannot be used
+    goes to quarantine.csv with the reason. Nothing is decoded in full: `verify --full` does that.
+
+    What tars cannot say (the order of the classes, the names of the folds, how the videos were encoded, in which other
+    sizes there are) is taken from a dataset.json of the same shards where there is one, and else from the options.
+
+    Args:
+        shards: tars, a folder of them, or a pattern such as 'data/*.tar'.
+        out: folder of the dataset; in another than the tars', they are linked. Default: the folder of the tars.
+        label_from: of others' tars: json:KEY (json:a.b for nested ones), cls, txt, or folder (of the key).
+        group_from: json:KEY that videos from one source have in common; default: each video is its own group.
+        split: of all videos of others' tars; default: as each tar's name says (train, val, validation or test).
+        key_prefix: `shard` for others' tars whose keys begin again in each of them, such as 000000: a key is then
+            `{name of the tar}/{key}`. Default: as in the tar.
+        name: of the dataset; default: that of our shards, or the folder's.
+        classes: text file of class names, one a line, in the order of the labels; numbers in the tars are positions in
+            it. Default: alphabetical.
+        folds: names of the folds, in order; default: 0, 1, ...
+        processes: that probe others' videos; default: one for each processor.
+        timeout: seconds without progress in probing a video after which it is left out as hanging.
+
+    Raises:
+        ShardFormatError: a tar is truncated or damaged, or a key is there twice.
+        ValueError: a label, split or fold cannot be found, or there is no video.
+    """
+    if label_from is None and (split or group_from or key_prefix):
+        raise ValueError("--split, --group-from and --key-prefix are for others' tars: give --label-from too")
+    layout = None if label_from is None else TarLayout(label_from, group_from, split, key_prefix)
+    tars = find_tars(shards)
+    root = folder_of(tars, out)
+    rows: list[ShardRow] = []
+    refused: list[Refusal] = []
+    files: list[ShardFile] = []
+    notes = TarNotes()
+    with lock_folder(root) if (root / PARTS_FOLDER).is_dir() else nullcontext():
+        if unfinished(root):
+            raise ValueError(
+                f"out={root}: packing has not finished there; run the same pack command again, it keeps finished "
+                f"shards. If it had finished, and only {MANIFEST_NAME} is lost: index into another folder (--out), or "
+                "remove .parts first"
+            )
+        earlier = _earlier_manifest(root, tars)
+        with (
+            KillablePool(processes, timeout, by_progress=True) as pool,
+            count_progress("index", len(tars), "shards") as done,
+        ):
+            for tar in tars:
+                found, left_out = _ours(tar) if layout is None else _others(tar, layout, pool, notes)
+                rows += found
+                refused += left_out
+                files.append(_describe_shard(tar, found))
+                done()
+        _refuse_repeated_keys(rows, refused, layout)
+        if not rows:
+            detail = f"; first {refused[0].path}: {refused[0].reason}, {refused[0].detail}" if refused else ""
+            raise ValueError(f"no video in {len(tars)} tars can be used ({len(refused)} left out{detail})")
+        rows, class_list = name_classes(rows, classes, earlier.classes if earlier else [])
+        encode, versions = (earlier.encode, earlier.versions) if earlier else ({}, {})
+        if label_from is not None:
+            encode, versions = {"copy": True, "label_from": label_from}, {}
+            if key_prefix is not None:
+                encode["key_prefix"] = key_prefix
+        fold_list = _fold_names(rows, folds, earlier.folds if earlier else [])
+        link_tars(tars, root)
+        earlier_list = read_quarantine(root)
+        quarantine = _merge_quarantine(earlier_list, tars, rows, refused)
+        if quarantine != earlier_list:
+            write_quarantine(root, quarantine.values())
+        manifest = write_dataset(
+            root,
+            name or (earlier.name if earlier else dataset_name(tars, root)),
+            rows,
+            files,
+            class_list,
+            fold_list,
+            encode,
+            versions,
+            earlier.renditions if earlier else (),
+            earlier.rendition_of if earlier else "",
+        )
+    print_index(manifest, earlier, rows, refused)
+    notes.tell()
+    if refused:
+        say(f"wrote {root / QUARANTINE_NAME}")
+    say(f"wrote {root / INDEX_NAME} and {root / MANIFEST_NAME}")
+
+
+def _ours(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
+    try:
+        return index_shard(tar), []
+    except UndescribedShardError as error:
+        raise ValueError(
+            f"{str(error).rpartition(';')[0]}; where others wrote it, say where the labels are with --label-from "
+            f"json:KEY, cls, txt or folder: its first sample has {first_sample(tar)}"
+        ) from None
+
+
+def _others(tar: Path, layout: TarLayout, pool: KillablePool, notes: TarNotes) -> tuple[list[ShardRow], list[Refusal]]:
+    read = read_samples(tar, layout)
+    notes.add(tar, read)
+    refused = read.refused
+    jobs = [(str(tar.absolute()), sample.offset, sample.size) for sample in read.samples]
+    rows = []
+    for sample, facts in zip(read.samples, pool.map(probe_range, jobs, lambda: None), strict=True):
+        if isinstance(facts, Exception):
+            refused.append(Refusal(f"{tar.name}/{sample.member}", sample.key, _reason(facts), one_line(str(facts))))
+        else:
+            rows.append(as_row(sample, facts, tar.name))
+            notes.add_video(sample.key, facts.info)
+    return rows, refused
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DecodeError):
+        return error.reason
+    return HANG if isinstance(error, ProcessHung) else CRASH if isinstance(error, ProcessDied) else ERROR
+
+
+def _describe_shard(tar: Path, rows: Sequence[ShardRow]) -> ShardFile:
+    splits = {row.description.split for row in rows}
+    split = splits.pop() if len(splits) == 1 else "all"
+    return ShardFile(tar.name, split, len(rows), tar.stat().st_size, file_sha256(tar))
+
+
+def _earlier_manifest(root: Path, tars: Sequence[Path]) -> Manifest | None:
+    """The dataset.json that is there already, where it is whole and of the same shards."""
+    try:
+        manifest = read_manifest(root)
+    except ShardFormatError:
+        return None
+    same = {shard.name for shard in manifest.shards} == {tar.name for tar in tars}
+    return manifest if same else None
+
+
+def _merge_quarantine(
+    earlier: Mapping[str, Refusal], tars: Sequence[Path], rows: Sequence[ShardRow], refused: Sequence[Refusal]
+) -> dict[str, Refusal]:
+    """What was on the list, what the lists beside the tars say of the videos of the new index, and what is refused.
+
+    What an earlier index refused, for another `label_from` perhaps, and this one takes, is off the list.
+    """
+    keys = {row.key for row in rows}
+    merged = dict(earlier)
+    for folder in sorted({tar.parent for tar in tars}):
+        merged |= {key: refusal for key, refusal in read_quarantine(folder).items() if key in keys}
+    kept = {key: refusal for key, refusal in merged.items() if key not in keys or refusal.reason not in REASONS}
+    return kept | {refusal.key: refusal for refusal in refused}
+
+
+def _refuse_repeated_keys(rows: Sequence[ShardRow], refused: Sequence[Refusal], layout: TarLayout | None) -> None:
+    """A key stands for one sample, be it used or left out: a line in quarantine.csv would hide another's video."""
+    restart = "where they begin again in each tar, index with --key-prefix shard; else " if layout else ""
+    places: dict[str, str] = {}
+    named = [(row.key, row.shard) for row in rows] + [(one.key, one.path.partition("/")[0]) for one in refused]
+    for key, shard in named:
+        other = places.setdefault(key, shard)
+        if other != shard:
+            raise ShardFormatError(
+                f"key {key!r} is in {other} and in {shard}: keys must be unique in a dataset; {restart}rename the "
+                "members, or leave one of the tars out"
+            )
+
+
+def _fold_names(rows: Sequence[ShardRow], folds: Sequence[str] | None, earlier: Sequence[str]) -> list[str]:
+    counts = sorted({len(row.description.fold_splits) for row in rows})
+    if len(counts) > 1:
+        raise ShardFormatError(f"videos with {counts[0]} and with {counts[1]} folds: these tars are of two datasets")
+    names = list(folds if folds is not None else earlier)
+    if folds is None and len(names) != counts[0]:
+        numbers = [str(number) for number in range(counts[0])]
+        say(
+            f"warning: tars do not say how their {counts[0]} folds are called, so they are {', '.join(numbers)} here; "
+            "those of UCF101 and HMDB51 begin with 1: say --folds 1 2 3 to keep such names",
+            sys.stderr,
+        )
+        return numbers
+    if len(names) != counts[0] or len(set(names)) != len(names):
+        raise ValueError(f"folds={names}: the tars have {counts[0]} folds; give as many different names")
+    return names

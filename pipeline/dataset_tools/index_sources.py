@@ -1,0 +1,169 @@
+"""Which tars `index` is about, in which folder their dataset is made, and what it says at the end."""
+
+import glob
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.dataset.foreign_tar import ReadTar
+from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
+from datamodules.dataset.quarantine import Refusal
+from datamodules.dataset.shard_tar import ShardRow
+from datamodules.encoding.transcoding import SourceNotes
+from datamodules.storage.plain_text import describe_trimmed, is_utf8
+from datamodules.video.probing import VideoInfo
+from pipeline.cli.terminal import say
+from pipeline.cli.text_table import TextTable, print_table
+from pipeline.packing.output_folder import RUN_NAME
+from pipeline.packing.shard_builder import PARTS_FOLDER
+from pipeline.packing.source_notes import Notes, add_notes, describe_columns, describe_notes, notes_of
+
+_COMPRESSED = re.compile(r".*\.(?:tar\.(?:gz|bz2|xz|zst)|tgz|tbz2?|txz)", re.IGNORECASE | re.DOTALL)
+_SHOWN = 5
+_OUR_NAME = re.compile(r"([A-Za-z0-9_-]+)-[^-]+-\d{6}\.tar")
+
+
+def find_tars(shards: Sequence[str]) -> list[Path]:
+    """The tars that files, folders and patterns name, by name.
+
+    Raises:
+        ValueError: One of them names nothing, or two tars have the same name.
+    """
+    found: dict[str, Path] = {}
+    for text in shards:
+        paths = _named(text)
+        packed = [path for path in paths if _COMPRESSED.fullmatch(path.name)]
+        paths = [path for path in paths if path not in packed]
+        if packed and not (paths and Path(text).is_dir()):
+            raise ValueError(
+                f"shards={packed[0]}: is compressed, and videos are read by their place in a plain tar; unpack it "
+                "(gunzip, bunzip2, unxz, unzstd) and name the .tar"
+            )
+        if packed:
+            say(
+                f"warning: {text}: {len(packed)} compressed tars are left out, first {packed[0].name}; unpack them",
+                sys.stderr,
+            )
+        if not paths:
+            raise ValueError(f"shards={text}: there is no tar; name tars, a folder of them, or a pattern in quotes")
+        for path in paths:
+            if not is_utf8(path.name):
+                raise ValueError(f"shards: {os.fsencode(path)!r}: the name is not UTF-8; rename the file")
+            other = found.setdefault(path.name, path)
+            if other.resolve() != path.resolve():
+                raise ValueError(f"shards: {other} and {path} have the same name; rename one")
+    return [found[name] for name in sorted(found)]
+
+
+def _named(text: str) -> list[Path]:
+    """The tars, compressed ones too, that a word names: a folder, a file, or a pattern."""
+    if Path(text).is_dir():
+        paths = [path for path in Path(text).iterdir() if not path.name.startswith(".")]
+        return sorted(path for path in paths if path.suffix == ".tar" or _COMPRESSED.fullmatch(path.name))
+    if Path(text).is_file():
+        return [Path(text)]
+    folder, name = Path(text).parent, Path(text).name
+    if folder.is_dir():  # whose name is no pattern, though it may have brackets
+        return [folder / match for match in glob.glob(name, root_dir=folder)]  # noqa: PTH207 - without hidden files
+    return [Path(match) for match in glob.glob(text)]  # noqa: PTH207 - the pattern may be absolute
+
+
+def folder_of(tars: Sequence[Path], out: Path | None) -> Path:
+    """The folder to make the dataset in; it is there afterwards."""
+    folders = {tar.parent for tar in tars}
+    if out is None:
+        if len(folders) > 1:
+            raise ValueError(f"the tars are in {len(folders)} folders: say with --out where to make the dataset")
+        return folders.pop()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"out={out}: is not a folder; choose another name") from None
+    strange = sorted({path.name for path in out.glob("*.tar")} - {tar.name for tar in tars})
+    if strange:
+        raise ValueError(f"out={out}: holds {strange[0]} too, which is not among the tars; choose another folder")
+    return out
+
+
+def unfinished(root: Path) -> bool:
+    """Whether `pack` began in a folder and has not come to its end."""
+    return (root / PARTS_FOLDER / RUN_NAME).exists() and not (root / MANIFEST_NAME).exists()
+
+
+def link_tars(tars: Sequence[Path], root: Path) -> None:
+    """Link to the tars that are not in the folder of the dataset; raises ValueError where the name is taken."""
+    for tar in tars:
+        link = root / tar.name
+        if not link.exists():
+            link.unlink(missing_ok=True)  # a link to what is no more
+            link.symlink_to(tar.resolve())
+        elif link.resolve() != tar.resolve():
+            raise ValueError(f"out={root}: has another {tar.name}; choose another folder")
+
+
+def dataset_name(tars: Sequence[Path], root: Path) -> str:
+    """The name that our shards bear, or the folder's."""
+    names = {found[1] for tar in tars if (found := _OUR_NAME.fullmatch(tar.name))}
+    if len(names) == 1:
+        return names.pop()
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", root.absolute().name) or "dataset"
+
+
+def print_index(
+    manifest: Manifest, earlier: Manifest | None, rows: Sequence[ShardRow], refused: Sequence[Refusal]
+) -> None:
+    """A table of what was indexed, what was left out and why, and whether it is what was there before."""
+    table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes", title_justify="left")
+    for heading in ("split", "videos", "classes", "hours"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, counts in manifest.splits.items():
+        hours = sum(row.description.duration_s for row in rows if row.description.split == split) / 3600
+        filled = sum(count > 0 for count in counts.classes.values())
+        table.add_row(split, str(counts.videos), str(filled), f"{hours:.2f}")
+    print_table(table)
+    said = [row.description for row in rows]
+    for line in describe_columns((one.variable_rate for one in said), (one.pixel_aspect for one in said)):
+        say(line)
+    if refused:
+        reasons = Counter(refusal.reason for refusal in refused).most_common()
+        say(f"left out: {', '.join(f'{reason} {count}' for reason, count in reasons)}")
+    if earlier is not None:
+        same = earlier.identity == manifest.identity
+        say(f"the videos and labels are {'the same as' if same else 'not those that'} {MANIFEST_NAME} had before")
+
+
+class TarNotes:
+    """What is worth a word about others' tars, though nothing was refused for it."""
+
+    def __init__(self) -> None:
+        self._passed_over: list[str] = []
+        self._raw_labels: set[str] = set()
+        self._sources: Notes = {}
+
+    def add(self, tar: Path, read: ReadTar) -> None:
+        """Keep what was seen in a tar."""
+        self._passed_over += [f"{tar.name}/{name}" for name in read.passed_over]
+        self._raw_labels |= read.raw_labels
+
+    def add_video(self, key: str, info: VideoInfo) -> None:
+        """Keep what is worth a word about a video, and stands in no column of the index."""
+        source = SourceNotes(clock_jumps=info.clock_jumps, other_streams=info.other_streams)
+        self._sources = add_notes([self._sources, notes_of(key, source)])
+
+    def tell(self) -> None:
+        """A line each for files that belong to no sample, labels that became one, and odd sources."""
+        for line in describe_notes(self._sources, {"copy": True}):
+            say(line)
+        if self._passed_over:
+            count = "1 file is" if len(self._passed_over) == 1 else f"{len(self._passed_over)} files are"
+            say(f"{count} in the tars and in no sample, as webdataset reads them: {_first(self._passed_over)}")
+        if told := describe_trimmed(self._raw_labels):
+            say(told)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more

@@ -1,0 +1,62 @@
+"""`python -m pipeline quarantine`: take videos of a packed dataset out of use, or back into it, without packing."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.quarantine import (
+    BY_HAND,
+    QUARANTINE_NAME,
+    Refusal,
+    one_line,
+    read_quarantine,
+    write_quarantine,
+)
+from datamodules.storage.remote_files import split_root
+from pipeline.cli.terminal import say
+from pipeline.packing.output_folder import lock_folder
+from pipeline.packing.shard_builder import PARTS_FOLDER
+
+_SHOWN = 5
+
+
+def quarantine(data: Path, keys: list[str], reason: str = BY_HAND, undo: bool = False) -> None:
+    """Leave videos out of training, evaluation and export, by a line each in the dataset's quarantine.csv.
+
+    Shards and index stay as they are, and so does the identity of the dataset: an interrupted run resumes exactly, less
+    these videos. Runs that are in progress do not notice. Packing again leaves them out of the shards too.
+
+    Args:
+        data: folder of the packed dataset.
+        keys: of the videos, as in index.parquet and in the messages of a run.
+        reason: why, in a few words.
+        undo: read these videos again.
+
+    Raises:
+        ShardFormatError: there is no dataset in the folder.
+        ValueError: a key is not in the dataset or, to undo, not in quarantine; nothing is changed then.
+    """
+    root = split_root(data)
+    if not isinstance(root, Path):
+        raise ValueError(f"data={root}: give the folder of the dataset, and copy its {QUARANTINE_NAME} there")
+    index = DatasetIndex.open(root)
+    with lock_folder(root) if (root / PARTS_FOLDER).is_dir() else nullcontext():
+        refusals = read_quarantine(root)
+        entries = {entry.key: entry for entry in map(index.entry, index.rows_of(keys).tolist())}
+        strange = [key for key in keys if key not in entries or (undo and key not in refusals)]
+        if strange:
+            more = ", ..." if len(strange) > _SHOWN else ""
+            where = (
+                f"{root / QUARANTINE_NAME}, or left out when packing (pack --retry-quarantined)"
+                if undo
+                else f"the index of {index.name}"
+            )
+            raise ValueError(f"keys={', '.join(strange[:_SHOWN])}{more}: not in {where}; see the keys in index.parquet")
+        for key in keys:
+            if undo:
+                refusals.pop(key, None)
+            else:
+                refusals.setdefault(key, Refusal(entries[key].source, key, one_line(reason, 60) or BY_HAND, ""))
+        write_quarantine(root, refusals.values())
+    left_out = DatasetIndex.open(root).quarantined
+    say(f"{index.name}: {len(left_out)} of {len(index)} videos are quarantined now; wrote {root / QUARANTINE_NAME}")

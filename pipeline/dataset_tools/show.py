@@ -1,0 +1,198 @@
+"""`python -m pipeline show`: clips exactly as training, test and export see them, on one page to look at.
+
+They come from the data module of the configuration, through its own loaders and its own work on the device, so that
+nothing can differ from what a run would see, but for the normalization and the mixing, which are the network's.
+"""
+
+import warnings
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+from jsonargparse import Namespace
+from pytorch_lightning.cli import LightningArgumentParser
+
+from datamodules.batch import ClipBatch, Window
+from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.loading.view_maker import times_of
+from datamodules.sampling.batch_sampler import TrainRequests
+from datamodules.sampling.clip_sampling import Seconds
+from datamodules.storage.atomic_write import write_aside
+from pipeline.cli.arguments import spell_out
+from pipeline.cli.config_files import refuse_bad_configs
+from pipeline.cli.terminal import say
+from pipeline.dataset_tools.show_page import ShownClip, ShownStage, ShownVideo, draw_page
+from pipeline.training.lightning_cli import TrainingCLI, parser_settings
+
+Stage = Literal["train", "val", "test", "predict"]
+STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
+# What the page says of the settings that made its clips.
+_SETTINGS = (
+    *("num_frames", "frame_interval", "fps", "segments", "short_videos", "still", "resize", "crop_size"),
+    *("random_resized_crop", "flip_probability", "sided_classes", "rand_augment", "color_jitter", "clips_per_video"),
+    *("val_num_clips", "test_sampling", "num_clips", "num_crops", "clip_step", "seed", "fold"),
+)
+
+
+def main(words: list[str]) -> None:
+    """Runs the verb: the options of `fit` make the data module, those of `show` the page.
+
+    Args:
+        words: the command line after `show`, such as `["--config", "pipeline/configs/demo.yaml", "--out", "a.html"]`.
+
+    Raises:
+        ValueError: the configuration, the dataset or an option is wrong.
+    """
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    cli = _ShowCLI(
+        pl.LightningModule,
+        pl.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        parser_kwargs=parser_settings() | {"prog": "python -m pipeline show"},
+        args=spell_out(PageOptions, words),
+        run=False,
+    )
+    if not isinstance(cli.datamodule, ShardedVideoDataModule):
+        raise ValueError(f"data={type(cli.datamodule).__name__}: `show` knows ShardedVideoDataModule, or one from it")
+    show(cli.datamodule, PageOptions(**{field.name: cli.config[field.name] for field in fields(PageOptions)}))
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """What of the clips is on the page.
+
+    Attributes:
+        out: the HTML file to write; it holds its pictures and needs nothing else.
+        stage: of train, val, test and predict (feature export), those to show; default: all that the dataset has.
+        num_videos: videos of each stage: the first ones of the epoch, of a run of one process.
+        num_views: clips, or crops of clips, shown of each video, evenly chosen.
+        epoch: of training: which one, from 0; its order and augmentation.
+    """
+
+    out: Path
+    stage: Stage | list[Stage] | None = None
+    num_videos: int = 4
+    num_views: int = 3
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_videos", 1), ("num_views", 1), ("epoch", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+
+
+def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
+    """Writes a page of clips as a data module feeds them to a network.
+
+    Args:
+        data: makes the clips; its batches become as small as the page needs, which changes no clip.
+        page: what to show, and where.
+
+    Raises:
+        ValueError: the dataset is not there or lacks a stage that was asked for.
+    """
+    data.hparams["num_workers"] = 0
+    data.hparams["batch_size"] = min(page.num_videos, data.hparams["batch_size"])
+    stages = []
+    for name in [page.stage] if isinstance(page.stage, str) else page.stage or STAGES:
+        try:
+            stages.append(_stage(data, name, page))
+        except ValueError as error:
+            if page.stage is not None or name == "train":
+                raise
+            say(f"{name} is not shown: {error}")
+            stages.append(ShownStage(name, str(error), []))
+    settings = {name: str(data.hparams[name]) for name in _SETTINGS}
+    title, origin = f"{data.index.name}: clips as the network gets them", data.identity | {"epoch": page.epoch}
+    page.out.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(page.out) as temporary:
+        temporary.write_text(draw_page(title, origin, settings, stages), encoding="utf-8")
+    videos = sum(len(one.videos) for one in stages)
+    say(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
+
+
+class _ShowCLI(TrainingCLI):
+    """The configuration language of `fit`, with the options of `show`; only the data module is made."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_class_arguments(PageOptions, as_group=False)
+        for name in ("ckpt_path", "weights_only"):  # which a configuration that `fit` saved has too
+            parser.add_argument(f"--{name}", default=None, help="not looked at")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        refuse_bad_configs(args)
+        self.config = parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        only = Namespace(data=self.config.data)  # type: ignore[no-untyped-call]
+        self.datamodule = self.parser.instantiate_classes(only).data
+
+
+def _stage(data: ShardedVideoDataModule, stage: Stage, page: PageOptions) -> ShownStage:
+    """The first videos of a stage, read as a run would."""
+    hp = data.hparams
+    if stage == "train":
+        data.setup("fit")
+    loader = getattr(data, f"{stage}_dataloader")()
+    if not loader:  # `val_split: null`
+        raise ValueError(f"{stage}_split=null: there is nothing to show")
+    if isinstance(loader.sampler, TrainRequests):
+        loader.sampler.set_epoch(page.epoch)
+    videos: list[ShownVideo] = []
+    for loaded in loader:
+        crops = loaded.crops_to_cut
+        videos += _videos(data, data.on_after_batch_transfer(loaded, 0), crops, page.num_views)
+        if len(videos) >= page.num_videos:
+            break
+    of = f"split {hp[f'{stage}_split']}" + (f", epoch {page.epoch}" if stage == "train" else "")
+    return ShownStage(stage, of, videos[: page.num_videos])
+
+
+def _videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num_views: int) -> list[ShownVideo]:
+    shown = []
+    for video, key in enumerate(batch.keys):
+        views = (batch.video_index == video).nonzero().flatten().tolist()
+        times = _frame_times(data.index, int(batch.rows[video]))
+        chosen = np.linspace(0, len(views) - 1, min(num_views, len(views))).round().astype(int).tolist()
+        clips = [_clip(data, batch, views[number], times, number, crops) for number in chosen]
+        label = data.class_names[int(batch.labels[video])]
+        shown.append(ShownVideo(key, label, clips, len(views) - len(clips)))
+    return shown
+
+
+def _frame_times(index: DatasetIndex, row: int) -> Seconds:
+    """When each frame of a video is shown, in seconds: float64 (F,)."""
+    entry = index.entry(row)
+    times = times_of(entry, index.read_video(row)) if entry.variable_rate else None
+    return np.arange(entry.num_frames) / entry.fps if times is None else times
+
+
+def _clip(
+    data: ShardedVideoDataModule, batch: ClipBatch, view: int, times: Seconds, number: int, crops: int
+) -> ShownClip:
+    assert batch.frame_numbers is not None, "the reader records them"
+    assert batch.windows is not None, "the reader records them"
+    frames = batch.clips[view].cpu().numpy()
+    words = [describe_window(batch.windows[view], frames.shape[1:3])]
+    if batch.seeds:
+        words += data.augmentation.describe(batch.seeds[view])
+    numbers = batch.frame_numbers[view].tolist()
+    start, end = batch.clip_times[view].tolist()
+    name = f"clip {number // crops + 1}" + (f", crop {number % crops + 1} of {crops}" if crops > 1 else "")
+    return ShownClip(name, np.ascontiguousarray(frames), numbers, times[numbers].tolist(), (start, end), words)
+
+
+def describe_window(window: Window, size: tuple[int, ...]) -> str:
+    """Which part of the frames a clip shows, in words: `112 x 112 at row 8, column 20 of 128 x 171, mirrored`."""
+    part = f"{window.height} x {window.width} at row {window.top}, column {window.left}"
+    if (window.height, window.width) == (window.frame_height, window.frame_width):
+        part = "all"
+    resized = f", resized to {size[0]} x {size[1]}" if tuple(size) != (window.height, window.width) else ""
+    mirrored = ", mirrored" if window.mirrored else ""
+    return f"{part} of {window.frame_height} x {window.frame_width}{resized}{mirrored}"

@@ -1,0 +1,160 @@
+"""`python -m pipeline stats`: what a dataset consists of, in tables and, on demand, a drawing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from datamodules.dataset.index_table import read_index_table
+from datamodules.dataset.manifest import Manifest, read_manifest
+from datamodules.dataset.quarantine import read_quarantine
+from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.plain_text import is_utf8
+from pipeline.cli.terminal import say
+from pipeline.cli.text_table import TextTable, print_table
+from pipeline.dataset_tools.stats_chart import draw
+from pipeline.packing.source_notes import describe_columns
+
+BAR = 30  # characters of the longest bar
+SHOWN = 10  # classes, rates or sizes listed; of classes, as many at the other end
+NICE_STEPS = (1, 2, 2.5, 5, 10)
+NUM_BINS = 10
+
+
+def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
+    """Print how many videos and hours each split and class has, and how long, fast and large they are.
+
+    Reads the index alone, no shard.
+
+    Args:
+        data: folder of the dataset.
+        out: also draw the class balance and the durations: a file that ends in .svg or .html.
+        fold: for data with folds: the fold whose splits are shown; default: the first.
+
+    Raises:
+        ShardFormatError: there is no dataset in the folder.
+        ValueError: there is no such fold, or `out` ends in something else.
+    """
+    if out is not None and out.suffix not in (".svg", ".html"):
+        raise ValueError(f"out={out}: must end in .svg or .html")
+    manifest = read_manifest(data)
+    table = read_index_table(data, manifest)
+    if table.num_rows == 0:
+        raise ValueError(f"data={data}: holds no video; pack again")
+    splits, title = _splits(manifest, table, fold)
+    labels, seconds = table.column("label").to_numpy(), table.column("duration_s").to_numpy()
+    totals = Counter(dict.fromkeys(manifest.classes, 0))
+    totals.update(manifest.classes[label] for label in labels)
+    for shown in _split_tables(title, manifest, table, splits):
+        print_table(shown)
+    quarantined = pc.is_in(table.column("key"), value_set=pa.array(filter(is_utf8, read_quarantine(data)), pa.string()))
+    if left_out := Counter(splits[quarantined.to_numpy()].tolist()):
+        counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
+        say(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
+    print_table(_bars("videos a class", _ends(totals.most_common())))
+    edges, counts = duration_histogram(seconds)
+    ranges = [f"{low:g} to {high:g} s" for low, high in pairwise(edges)]
+    print_table(_bars("duration", list(zip(ranges, counts.tolist(), strict=True))))
+    rates = Counter(f"{fps:.4g}" for fps in table.column("fps").to_numpy())
+    print_table(_bars("frames a second", _ends(rates.most_common(), "others")))
+    sides = zip(table.column("width").to_pylist(), table.column("height").to_pylist(), strict=True)
+    print_table(_bars("width x height", _ends(Counter(f"{w}x{h}" for w, h in sides).most_common(), "others")))
+    for line in describe_columns(table.column("variable_rate").to_pylist(), table.column("pixel_aspect").to_numpy()):
+        say(line)
+    if out is not None:
+        drawing = draw(title, totals.most_common(), edges, counts)
+        text = drawing if out.suffix == ".svg" else f"<!doctype html><meta charset='utf-8'>\n{drawing}"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with write_aside(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        say(f"wrote {out}")
+
+
+def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """At most ten bins of a round width from the shortest to the longest video.
+
+    Args:
+        seconds: float64 (M,), M >= 1, above 0.
+
+    Returns:
+        The edges, float64 (bins + 1,), in seconds, and how many videos are in [edge, next edge): int64 (bins,).
+    """
+    low, high = float(seconds.min()), float(seconds.max())
+    wanted = max((high - low) / (NUM_BINS - 1), high / 20, 1e-3)
+    power = 10.0 ** np.floor(np.log10(wanted))
+    step = next(power * nice for nice in NICE_STEPS if power * nice >= wanted * (1 - 1e-9))
+    first = np.floor(low / step)
+    numbers = np.arange(first, np.floor(high / step) + 2)
+    edges = numbers * step
+    place = np.clip(np.searchsorted(edges, seconds, side="right") - 1, 0, len(edges) - 2)
+    counts = np.bincount(place, minlength=len(edges) - 1).astype(np.int64)
+    return edges, counts
+
+
+def _splits(manifest: Manifest, table: pa.Table, fold: str | None) -> tuple[NDArray[Any], str]:
+    """The split of every row, and a title."""
+    classes = f"{manifest.name}: {table.num_rows} videos of {len(manifest.classes)} classes"
+    if not manifest.folds:
+        if fold is not None:
+            raise ValueError(f"fold={fold}: {manifest.name} has no folds, its splits are fixed")
+        return np.array(table.column("split").to_pylist()), classes
+    fold = manifest.folds[0] if fold is None else fold
+    if fold not in manifest.folds:
+        raise ValueError(f"fold={fold}: {manifest.name} has the folds {', '.join(manifest.folds)}")
+    splits = pc.list_element(table.column("fold_splits"), manifest.folds.index(fold))
+    return np.array(splits.to_pylist()), f"{classes}, fold {fold} of {', '.join(manifest.folds)}"
+
+
+def _split_tables(title: str, manifest: Manifest, table: pa.Table, splits: NDArray[Any]) -> list[TextTable]:
+    """How much there is of each split, and how its videos are spread over the classes."""
+    amounts = TextTable(title=title, title_justify="left")
+    balance = TextTable()
+    for shown, headings in [
+        (amounts, ("videos", "hours", "MB", "shortest", "median", "longest")),
+        (balance, ("classes", "without a video", "fewest videos", "median", "most", "most/fewest")),
+    ]:
+        shown.add_column("split")
+        for heading in headings:
+            shown.add_column(heading, justify="right")
+    labels, seconds, sizes = (table.column(name).to_numpy() for name in ("label", "duration_s", "video_size"))
+    names = sorted(set(splits.tolist()))
+    for name in [*names, "total"] if len(names) > 1 else names:
+        chosen = splits == name if name in names else np.ones(len(splits), bool)
+        times = seconds[chosen]
+        lengths = [f"{length:.1f} s" for length in (times.min(), np.median(times), times.max())]
+        amounts.add_row(
+            name, str(len(times)), f"{times.sum() / 3600:.2f}", f"{sizes[chosen].sum() / 1e6:.1f}", *lengths
+        )
+        counts = np.bincount(labels[chosen], minlength=len(manifest.classes))
+        filled = counts[counts > 0]
+        of_classes = [len(filled), len(counts) - len(filled), filled.min(), np.median(filled), filled.max()]
+        balance.add_row(name, *(f"{number:g}" for number in of_classes), f"{filled.max() / filled.min():.1f}")
+    return [amounts, balance]
+
+
+def _ends(counted: Sequence[tuple[str, int]], rest: str = "") -> list[tuple[str, int]]:
+    """The most frequent, and the least frequent too; where `rest` is given, the sum of all the others by that name."""
+    if len(counted) <= 2 * SHOWN:
+        return list(counted)
+    if rest:
+        others = counted[2 * SHOWN - 1 :]
+        return [*counted[: 2 * SHOWN - 1], (f"{len(others)} {rest}", sum(count for _, count in others))]
+    return [*counted[:SHOWN], (f"... {len(counted) - 2 * SHOWN} more ...", -1), *counted[-SHOWN:]]
+
+
+def _bars(heading: str, counted: Sequence[tuple[str, int]]) -> TextTable:
+    """A table with a bar beside every count; a count of -1 is a gap."""
+    shown = TextTable(heading, "videos", "", box=None, pad_edge=False, header_style="bold")
+    shown.columns[1].justify = "right"
+    most = max(count for _, count in counted)
+    for name, count in counted:
+        bar = "█" * max(round(BAR * count / most), count > 0)
+        shown.add_row(name, "" if count < 0 else str(count), bar)
+    shown.add_row("", "", "")
+    return shown

@@ -1,0 +1,1 @@
+"""Verb `doctor`: whether this machine is ready for a run."""

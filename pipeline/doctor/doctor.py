@@ -1,0 +1,217 @@
+"""`python -m pipeline doctor`: is this machine ready for a run? `python -m jobs submit --check` asks it of a cluster.
+
+python -m pipeline doctor --config pipeline/configs/demo.yaml --storage-path runs
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.doctor.collective_check import check_collective, free_port
+from pipeline.doctor.findings import Finding, compare_versions, examine, print_findings
+from pipeline.doctor.machine_checks import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
+from pipeline.doctor.precision_check import check_precision
+from pipeline.doctor.step_check import check_step
+from pipeline.doctor.storage_check import check_storage
+
+_CONFIG_S = 300.0
+_LOCAL_RANKS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to examine; plain data.
+
+    Attributes:
+        config: options of `fit`, such as ("--config", "pipeline/configs/demo.yaml"); empty for none.
+        data: folder or URL of a packed dataset.
+        storage_path: folder or URI for checkpoints and results.
+        decoder: that is to read the videos.
+        cache: folder for videos that come from a URL.
+        wandb: whether the configuration has a WandbLogger that is online; None where nothing is known.
+        wandb_mode: of the job.
+        gpu: whether the run needs GPUs; None where nothing is known.
+        precision: the Trainer's; None where nothing is known.
+        foreign: whether the network is not one of ours.
+        collective_limit_s: seconds for the processes to reach each other.
+        step_limit_s: seconds for two steps.
+    """
+
+    config: tuple[str, ...] = ()
+    data: str | None = None
+    storage_path: str | None = None
+    decoder: str = "auto"
+    cache: str | None = None
+    wandb: bool | None = None
+    wandb_mode: str | None = None
+    gpu: bool | None = None
+    precision: str | int | None = None
+    foreign: bool = False
+    collective_limit_s: float = 60.0
+    step_limit_s: float = 600.0
+
+
+def main(words: list[str]) -> int:
+    """Runs the verb.
+
+    Args:
+        words: the command line after `doctor`.
+
+    Returns:
+        0 where nothing failed, else 1.
+    """
+    plan, found = read_plan(words)
+    findings = [compare_versions({"here": versions()}), *found, *examine_machine(plan)]
+    if plan.storage_path is not None:
+        storage = plan.storage_path
+        findings.append(examine("storage", lambda: check_storage(storage)))
+    else:
+        findings.append(Finding("storage", "skipped", "no --storage-path was given"))
+    findings.append(examine("collective", lambda: _collective_here(plan)))
+    findings.append(examine("one real step", lambda: check_step(plan.config, plan.step_limit_s)))
+    print_findings(f"doctor on {os.uname().nodename}", findings)
+    return int(any(finding.status == "failed" for finding in findings))
+
+
+def read_plan(words: Sequence[str]) -> tuple[Plan, list[Finding]]:
+    """What a command line asks for.
+
+    Args:
+        words: own options, and any of `fit`: `--config X.yaml`, dotted flags.
+
+    Returns:
+        The plan, and where there is a configuration a finding that says whether it can be read. One that cannot is not
+        looked at any further.
+
+    Raises:
+        ArgumentError: an option is wrong.
+    """
+    given, config = _parser().parse_known_args(list(words))
+    limits = {"collective_limit_s": given.collective_limit_s, "step_limit_s": given.step_limit_s}
+    plan = Plan(data=given.data, storage_path=given.storage_path, **limits)
+    if not config:
+        return plan, []
+    if given.data:
+        is_place = "://" in given.data or Path(given.data).is_dir()
+        config.append(f"--data{'.init_args.root' if is_place else ''}={given.data}")
+    try:
+        resolved = resolve_config(config)
+    except ValueError as error:
+        return plan, [Finding("configuration", "failed", str(error))]
+    told = plan_of(resolved, config)
+    read = Plan(**{**vars(told), **limits, "storage_path": given.storage_path})
+    return read, [Finding("configuration", "passed", f"read: {' '.join(config)}")]
+
+
+def plan_of(resolved: Mapping[str, Any], config: Sequence[str]) -> Plan:
+    """What a configuration says that is to be examined.
+
+    Args:
+        resolved: the whole configuration, defaults too.
+        config: the options of `fit` that it comes from.
+    """
+    data, trainer, model = (resolved.get(part) or {} for part in ("data", "trainer", "model"))
+    ours = str(data.get("class_path", "")).endswith("ShardedVideoDataModule")
+    init = (data.get("init_args") or {}) if ours else {}
+    loggers = trainer.get("logger")
+    named = [each for each in (loggers if isinstance(loggers, list) else [loggers]) if isinstance(each, dict)]
+    wandb = [each for each in named if str(each.get("class_path", "")).endswith("WandbLogger")]
+    return Plan(
+        config=tuple(config),
+        data=init.get("root"),
+        decoder=init.get("decoder", "auto"),
+        cache=init.get("cache_dir"),
+        wandb=any(not (each.get("init_args") or {}).get("offline") for each in wandb),
+        gpu={"gpu": True, "cuda": True, "cpu": False}.get(str(trainer.get("accelerator"))),
+        precision=trainer.get("precision"),
+        foreign=str(model.get("class_path", "lightning_modules.")).split(".")[0] != "lightning_modules",
+    )
+
+
+def resolve_config(config: Sequence[str]) -> dict[str, Any]:
+    """The whole configuration of options of `fit`, read in a child: what it imports stays there.
+
+    Raises:
+        ValueError: it cannot be read; the message is the command's own.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "fit", *config, "--print_config"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_CONFIG_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        raise ValueError((errors or done.stderr.strip().splitlines() or ["it cannot be read"])[-1])
+    resolved: dict[str, Any] = yaml.safe_load(done.stdout)
+    return resolved
+
+
+def examine_machine(plan: Plan) -> list[Finding]:
+    """Everything that a machine can be asked by itself; the same checks in the same order everywhere."""
+    places = {}
+    if plan.storage_path is not None and "://" not in plan.storage_path:
+        places["storage"] = plan.storage_path
+    if plan.cache is not None:
+        places["cache"] = plan.cache
+    return [
+        examine("decoder", lambda: check_decoder(plan.decoder)),
+        examine("data", lambda: check_data(plan.data, plan.decoder)),
+        examine("free disk", lambda: check_disk(places)),
+        examine("wandb", lambda: check_wandb(plan.wandb, plan.wandb_mode)),
+        examine("GPU", lambda: check_gpu(plan.gpu)),
+        examine("gradients", lambda: check_precision(plan.precision, plan.gpu, plan.foreign)),
+    ]
+
+
+def _collective_here(plan: Plan) -> str:
+    """Two ranks on this machine."""
+    import torch
+
+    backend = "nccl" if torch.cuda.device_count() >= _LOCAL_RANKS and plan.gpu is not False else "gloo"
+    address = f"127.0.0.1:{free_port('127.0.0.1')}"
+    outcomes: dict[int, Finding] = {}
+
+    def take_part(rank: int) -> None:
+        words = (rank, _LOCAL_RANKS, address, backend, plan.collective_limit_s)
+        outcomes[rank] = examine("collective", lambda: check_collective(*words))
+
+    threads = [threading.Thread(target=take_part, args=(rank,)) for rank in range(_LOCAL_RANKS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failed = [outcome.text for outcome in outcomes.values() if outcome.status == "failed"]
+    if failed:
+        raise ValueError(failed[0])
+    return f"{outcomes[0].text}, on this machine"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline doctor",
+        description="Tests what a run needs, and says what to do about what it finds wrong. All other options are "
+        "those of `fit`: with --config FILE and dotted flags, two real steps of that run are taken.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--data", help="folder or URL of a packed dataset; default: the configuration's")
+    parser.add_argument("--storage-path", "--storage_path", help="where checkpoints and results will go")
+    for name, seconds, what in (
+        ("collective", Plan.collective_limit_s, "the processes to reach each other"),
+        ("step", Plan.step_limit_s, "two steps of the configuration"),
+    ):
+        words = (f"--{name}-limit-s", f"--{name}_limit_s")
+        parser.add_argument(*words, type=float, default=seconds, help=f"seconds for {what}; default: %(default)s")
+    return parser

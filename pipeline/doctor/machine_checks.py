@@ -1,0 +1,174 @@
+"""What `doctor` looks at on each machine: decoder, dataset, disk, wandb, GPU. Nothing here waits for another one."""
+
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.encoding.transcoding import encode_frames
+from datamodules.video.decoding import decode_frames, describe_decoder
+from pipeline.doctor.findings import SkippedCheck
+from pipeline.training.wandb_run import has_key
+
+LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "ray", "numpy", "pyarrow", "av", "decord", "torchcodec")
+LEAST_FREE = {"temporary files": 2 * 2**30, "storage": 10 * 2**30, "cache": 2**30}  # bytes
+_WANDB_S = 10.0
+
+
+def versions() -> dict[str, str]:
+    """Python's and the libraries' versions; empty for one that is not installed."""
+    found = {"Python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = ""
+    return found
+
+
+def check_decoder(name: str) -> str:
+    """Encodes a few frames and reads them back.
+
+    Raises:
+        ValueError: the decoder is not there, or gives other frames.
+    """
+    levels = [40 * step for step in range(6)]
+    video = encode_frames([np.full((64, 64, 3), level, np.uint8) for level in levels], 25.0)
+    frames = decode_frames(video, [0, 5], name)
+    off = np.abs(frames.reshape(2, -1).mean(1) - [levels[0], levels[5]]).max()
+    if off > 10:
+        raise ValueError(f"{describe_decoder(name)} reads frames that are off by {off:.0f} of 255; use decoder: pyav")
+    return describe_decoder(name)
+
+
+def check_data(root: str | None, decoder: str) -> str:
+    """Opens the index and reads the first, a middle and the last video of every split, and their first frames.
+
+    Args:
+        root: folder or URL of a packed dataset; None where there is none to look at.
+        decoder: which is to read the frames.
+
+    Raises:
+        ValueError: the dataset is not whole, or a video cannot be read.
+    """
+    if root is None:
+        raise SkippedCheck("no --data and no configuration with ShardedVideoDataModule was given")
+    began, index = time.monotonic(), DatasetIndex.open(root)
+    folds: list[str | None] = [*index.folds] or [None]
+    counts, seen = index.manifest.fold_counts.get(str(folds[0])) or index.manifest.splits, set()
+    for split in counts:
+        rows = index.readable_rows(split, folds[0])
+        for row in {int(rows[place]) for place in (0, len(rows) // 2, len(rows) - 1)} if len(rows) else ():
+            entry = index.entry(row)
+            try:
+                video = index.read_video(row)
+                if hashlib.sha256(video).hexdigest() != entry.content_sha256:
+                    raise ValueError("its bytes are not those that were packed")
+                decode_frames(video, [0], decoder)
+            except (ValueError, OSError) as error:
+                raise ValueError(
+                    f"{split}: video {entry.key} of {entry.shard} in {root} cannot be read: {error}; "
+                    f"`python -m pipeline verify {root}` finds all such"
+                ) from None
+            seen.add(row)
+    told = ", ".join(f"{split} {each.videos}" for split, each in counts.items())
+    return f"{index.name}: {told}; {len(seen)} videos read in {time.monotonic() - began:.1f} s"
+
+
+def check_disk(places: Mapping[str, str], least: Mapping[str, int] | None = None) -> str:
+    """Holds the free space against what a run needs at least.
+
+    Args:
+        places: local folders by what they are for, such as `temporary files`; they need not be there yet.
+        least: bytes by what they are for; default: `LEAST_FREE`.
+
+    Raises:
+        ValueError: too little.
+    """
+    told = []
+    for purpose, place in {"temporary files": tempfile.gettempdir(), **places}.items():
+        folder = Path(place)
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        free, needed = shutil.disk_usage(folder).free, (least or LEAST_FREE).get(purpose, 0)
+        if free < needed:
+            raise ValueError(
+                f"{purpose}: {free / 2**30:.1f} GiB are free at {folder}, fewer than {needed / 2**30:.1f}; make room, "
+                f"or choose another place{' (TMPDIR)' if purpose == 'temporary files' else ''}"
+            )
+        told.append(f"{purpose} {free / 2**30:.0f} GiB at {folder}")
+    return ", ".join(told)
+
+
+def check_wandb(logs: bool | None, mode: str | None) -> str:
+    """Whether wandb's server answers where it will be asked.
+
+    Args:
+        logs: whether the configuration has a WandbLogger that is online; None where nothing is known of it.
+        mode: of the job: auto, online, offline or disabled; None: as the environment says.
+
+    Raises:
+        ValueError: it does not answer, or there is no key for it.
+    """
+    if logs is False:
+        raise SkippedCheck("the configuration has no WandbLogger, or one that is offline")
+    mode = os.environ.get("WANDB_MODE", "auto") if mode in (None, "auto") else mode
+    if mode in ("offline", "disabled", "dryrun"):
+        return f"mode {mode}: no server is needed"
+    if not has_key():
+        if mode == "online":
+            raise ValueError("wandb is to be online and has no key: set WANDB_API_KEY on the nodes, or mode offline")
+        return "no key is set, so it is offline; `wandb sync` uploads afterwards"
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
+    try:
+        urllib.request.urlopen(f"{url}/healthz", timeout=_WANDB_S).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ValueError(
+            f"{url} does not answer ({reason}): open the way there, set WANDB_BASE_URL, or wandb_mode: offline"
+        ) from None
+    return f"{url} answers"
+
+
+def check_gpu(wanted: bool | None) -> str:
+    """Memory and bf16 of the GPUs that this process sees.
+
+    Args:
+        wanted: whether the run needs one; None where nothing is known of it.
+
+    Raises:
+        ValueError: one is needed and there is none, or most of its memory is taken.
+    """
+    if not torch.cuda.is_available():
+        if wanted:
+            raise ValueError(
+                f"torch {torch.__version__} sees no GPU: install its CUDA build and the driver, or set "
+                "gpus_per_worker: 0"
+            )
+        raise SkippedCheck("torch sees no GPU, and none was asked for")
+    told = []
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        name = torch.cuda.get_device_name(number)
+        if free < total / 2:
+            raise ValueError(
+                f"GPU {number} ({name}): {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free: end what uses the "
+                "rest (nvidia-smi names it)"
+            )
+        with torch.cuda.device(number):
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        told.append(f"{name}, {total / 2**30:.0f} GiB, {'bf16' if bf16 else 'no bf16: use 16-mixed or 32-true'}")
+    return "; ".join(f"{told.count(each)} x {each}" for each in dict.fromkeys(told))

@@ -1,0 +1,1 @@
+"""Verbs evaluate, compare, fuse and summarize."""

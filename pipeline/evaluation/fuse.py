@@ -1,0 +1,136 @@
+"""`python -m pipeline fuse`: late fusion, the weighted mean of several results' scores, judged like one result."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.storage.plain_text import printable
+from pipeline.cli.terminal import say
+from pipeline.evaluation.score_checkpoint import Average
+from pipeline.inference.output_paths import refuse_unwritable_folder
+from pipeline.inference.trained_checkpoint import library_versions
+from pipeline.metrics.accuracy import print_report
+from pipeline.metrics.scored_videos import Judged, on_same_videos, read_judged
+from pipeline.report.write_results import FILES, write_results
+
+_TINY = 1e-30  # of a probability, before its logarithm
+
+
+def fuse(
+    results: list[Path],
+    out: Path,
+    weights: list[float] | None = None,
+    average: Average = "probabilities",
+    common: bool = False,
+    data: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Fuse the scores of several results on the same videos, such as those of two streams, and judge the whole.
+
+    Written to `out` as by `evaluate`: predictions.parquet, report.json, per_class.csv and report.html.
+
+    Args:
+        results: folders that `evaluate`, `linear` or `fuse` wrote, or their predictions.parquet.
+        out: folder for the results.
+        weights: one for each; default: 1 for all.
+        average: probabilities; or logits, the weighted sum of the logarithms, as in I3D's two streams.
+        common: fuse the videos that all have, and leave out others.
+        data: the packed dataset, for previews of mistakes on the page.
+        seed: of the bootstrap's samples.
+
+    Raises:
+        FileNotFoundError: there are no such predictions.
+        ValueError: fewer than two results, weights that do not fit, scores of unlike scales, or different videos,
+            labels or classes.
+    """
+    if len(results) < 2:
+        raise ValueError(f"results={[str(path) for path in results]}: give at least two")
+    refuse_unwritable_folder(out)
+    shares = _shares(weights, len(results))
+    names = [str(path) for path in results]
+    many = on_same_videos([read_judged(path) for path in results], names, common)
+    scale = _one_scale(many, names, average)
+    first = many[0]
+    scores = fused_scores(
+        [np.asarray(judged.scores) for judged in many], shares, average if scale == "probability" else None
+    )
+    provenance = _provenance(many, names, shares) | {"scores": scale, "average": average}
+    judged = Judged(scores, first.labels, first.class_names, first.keys, first.groups, provenance)
+    about = first.provenance
+    title = f"{len(many)} fused on {about.get('dataset', 'the same videos')}, {about.get('split', '')}".rstrip(", ")
+    videos = None if data is None else DatasetIndex.open(data)
+    report = write_results(out, judged, title, {"notes": _notes(many, names)}, videos, seed)
+    print_report(title, report, {}, [out / name for name in FILES])
+    if report["missing"]:
+        say(f"without scores in one of them, so counted as wrong: {', '.join(map(printable, report['missing']))}")
+    for share, name in zip(shares, names, strict=True):
+        say(f"{share:.0%} of {name}")
+
+
+def fused_scores(
+    scores: Sequence[NDArray[Any]], shares: Sequence[float], average: Average | None
+) -> NDArray[np.float32]:
+    """The weighted mean of scores.
+
+    Args:
+        scores: of each result, float (M, K), of the same videos; a video that is NaN in one is NaN in the whole.
+        shares: of each, adding up to 1.
+        average: `probabilities`; `logits` for the softmax of the mean of logarithms; None for scores of another scale.
+
+    Returns:
+        float32 (M, K).
+    """
+    if average != "logits":
+        return np.asarray(sum(share * one for share, one in zip(shares, scores, strict=True)), dtype=np.float32)
+    logits = sum(share * np.log(np.maximum(one, _TINY)) for share, one in zip(shares, scores, strict=True))
+    powers = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _shares(weights: list[float] | None, count: int) -> list[float]:
+    given = [1.0] * count if weights is None else weights
+    if len(given) != count:
+        raise ValueError(f"weights={given}: {len(given)} for {count} results; give one for each")
+    if min(given) < 0 or not 0 < sum(given) < float("inf"):
+        raise ValueError(f"weights={given}: must be at least 0, and not all 0")
+    return [weight / sum(given) for weight in given]
+
+
+def _one_scale(many: Sequence[Judged], names: Sequence[str], average: Average) -> str:
+    scales = [str(judged.provenance.get("scores")) for judged in many]
+    if len(set(scales)) > 1:
+        told = ", ".join(f"{name} has {scale}" for name, scale in zip(names, scales, strict=True))
+        raise ValueError(f"scores of different scales cannot be averaged: {told}; use `linear --classifier logistic`")
+    if average == "logits" and scales[0] != "probability":
+        raise ValueError(f"average='logits': the scores are of the scale {scales[0]!r}, not probabilities")
+    return scales[0]
+
+
+def _provenance(many: Sequence[Judged], names: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
+    about = many[0].provenance
+    kept = {name: about.get(name) for name in ("dataset", "dataset_identity", "split", "fold", "decoder")}
+    parts = [
+        {
+            "results": name,
+            "share": share,
+            **{one: judged.provenance.get(one) for one in ("checkpoint", "checkpoint_sha256", "model")},
+        }
+        for judged, name, share in zip(many, names, shares, strict=True)
+    ]
+    overlaps = [judged.provenance["overlap"] for judged in many if judged.provenance.get("overlap")]
+    worst = max(overlaps, key=lambda overlap: (overlap["videos"], overlap["groups"]), default=None)
+    more = {"fused": parts, "overlap": worst, "classes": list(many[0].class_names), "versions": library_versions()}
+    return kept | more
+
+
+def _notes(many: Sequence[Judged], names: Sequence[str]) -> list[str]:
+    unknown = [
+        name
+        for judged, name in zip(many, names, strict=True)
+        if not judged.provenance.get("training_videos_known", True)
+    ]
+    return [f"What was trained on is not known for {', '.join(unknown)}."] if unknown else []

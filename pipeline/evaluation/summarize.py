@@ -1,0 +1,56 @@
+"""`python -m pipeline summarize`: reports side by side, and where things are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli.terminal import say
+from pipeline.cli.text_table import TextTable, print_table
+
+
+def summarize(reports: list[str], paths: list[str] | None = None) -> None:
+    """Print the accuracies of several reports in one table, beside chance.
+
+    Args:
+        reports: NAME=FILE for each row, files that `evaluate` or `linear` wrote.
+        paths: NAME=PATH, printed below the table; each must be there.
+
+    Raises:
+        FileNotFoundError: a report or a path is not there.
+        ValueError: not of the form NAME=FILE, or not a report.
+    """
+    rows = [(name, _read(path)) for name, path in map(_pair, reports)]
+    places = [_pair(each) for each in paths or []]
+    for name, path in places:
+        if not path.exists():
+            raise FileNotFoundError(f"{name}={path}: there is no such file or folder")
+    table = TextTable("", "top-1", "top-5", "mean class", "chance", "videos")
+    for name, report in rows:
+        shares = [f"{report[metric]:.1%}" for metric in ("top1", "top5", "mean_class_accuracy", "chance")]
+        table.add_row(name, *shares, str(report["num_videos"]))
+    print_table(table)
+    width = max((len(name) for name, _ in places), default=0)
+    for name, path in places:
+        say(f"{name:<{width}}  {path}")
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise ValueError(f"{text!r}: write NAME=FILE")
+    return name, Path(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"report {str(path)!r}: there is no such file")
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"report {str(path)!r} is not JSON: {error}") from error
+    missing = {"top1", "top5", "mean_class_accuracy", "chance", "num_videos"} - set(report)
+    if missing:
+        raise ValueError(
+            f"report {str(path)!r} has no {', '.join(sorted(missing))}: `evaluate` and `linear` write them"
+        )
+    return dict(report)

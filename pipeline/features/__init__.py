@@ -1,0 +1,1 @@
+"""Verb `features`: the output of any layer, resumable, to Parquet, npz or WebDataset."""

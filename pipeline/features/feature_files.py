@@ -1,0 +1,225 @@
+"""Files of features: what is in them, and one function that reads them back, whatever their format."""
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.features.layer_features import Per
+from pipeline.metrics.predictions import provenance_of, with_provenance
+
+Format = Literal["parquet", "npz", "webdataset"]
+Dtype = Literal["float32", "float16"]
+SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".npz": "npz", ".tar": "webdataset"}
+PAX_KEY = "provenance"  # the tar's own header that holds it: readers of samples do not see it
+
+_ARROW = {"float32": pa.float32(), "float16": pa.float16()}
+_COLUMN = "feature"
+
+
+def column_of(layer: str, layers: Sequence[str]) -> str:
+    """The column that holds a layer's features: `feature`, or `feature_{layer}` where there are several."""
+    return _COLUMN if len(layers) == 1 else f"{_COLUMN}_{layer}"
+
+
+def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
+    """The columns of a file: key, label (int32), label_name, split, group, seen (bool), then the features.
+
+    Between them, for rows of clips: clip (int32, from 0 in each video; null in the row of a whole video), clip_start
+    and clip_end (float64, seconds). `seen` says that the network was trained on the video or on one of its group.
+
+    Args:
+        provenance: plain data for the file's metadata; of it, `layers` gives the shape of each layer's features,
+            `dtype` their type and `per` the rows.
+    """
+    per: Per = provenance["per"]
+    clip = [("clip", pa.int32()), ("clip_start", pa.float64()), ("clip_end", pa.float64())] if per != "video" else []
+    names = ("label_name", "split", "group")
+    features = [
+        (column_of(layer, list(provenance["layers"])), pa.list_(_ARROW[provenance["dtype"]], int(np.prod(shape))))
+        for layer, shape in provenance["layers"].items()
+    ]
+    plain = [
+        ("key", pa.string()),
+        ("label", pa.int32()),
+        *((name, pa.string()) for name in names),
+        ("seen", pa.bool_()),
+    ]
+    return with_provenance(pa.schema([*plain, *clip, *features]), provenance)
+
+
+def feature_column(values: NDArray[np.float32], dtype: Dtype) -> pa.FixedSizeListArray:
+    """Rows (M, D) as an Arrow column of M lists of D numbers.
+
+    Raises:
+        ValueError: numbers that float16 cannot hold.
+    """
+    with np.errstate(over="ignore"):
+        flat = np.ascontiguousarray(values).ravel().astype(dtype)
+    if dtype == "float16" and not np.isfinite(flat[np.isfinite(values).ravel()]).all():
+        raise ValueError(f"dtype='float16': features up to {np.nanmax(np.abs(values)):g} do not fit; use float32")
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, _ARROW[dtype]), values.shape[1])
+
+
+def from_feature_column(column: pa.ChunkedArray | pa.Array) -> NDArray[np.floating]:
+    """An Arrow column of M lists of D numbers as an array (M, D), of the column's type."""
+    size = column.type.list_size
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    empty = np.empty((0, size), np.dtype(column.type.value_type.to_pandas_dtype()))
+    return np.concatenate([empty, *(one.flatten().to_numpy(zero_copy_only=False).reshape(-1, size) for one in chunks)])
+
+
+def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[np.floating], pa.Table]:
+    """Reads a file that `features` wrote: Parquet, npz or a tar in WebDataset's form.
+
+    Args:
+        path: of the file.
+        layer: whose features, in a file of several layers.
+
+    Returns:
+        The features, float32 or float16 (M, D), or (M, ...) where places were kept; and a table with the other columns
+        of the M rows: key, label, label_name, split, group, seen, and for rows of clips clip, clip_start and clip_end
+        (seconds). `read_provenance` gives the metadata.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a file of features, damaged, or not of this layer.
+    """
+    path = Path(path)
+    about = read_provenance(path)
+    column, shape = find_layer(about, layer, path)
+    kind = _format_of(path)
+    if kind == "parquet":
+        with damage_named(path):
+            table = open_parquet(path).read()
+        values = from_feature_column(table.column(column))
+        others = table.select([name for name in table.column_names if not name.startswith(_COLUMN)])
+        return values.reshape(-1, *shape), others.replace_schema_metadata(None)
+    schema = feature_schema(about | {"layers": about["layers"]}).remove_metadata()
+    plain = pa.schema([field for field in schema if not field.name.startswith(_COLUMN)])
+    if kind == "npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            values = arrays[column]
+            columns = [_from_array(arrays[field.name], field) for field in plain]
+        return values, pa.table(columns, schema=plain)
+    pieces, rows = [np.empty((0, *shape), about["dtype"])], list[dict[str, Any]]()
+    for sample in _samples(path):
+        rows += json.loads(sample["json"])["rows"]
+        pieces += _arrays_of(sample, column.removeprefix(_COLUMN).lstrip("_"), shape)
+    return np.concatenate(pieces), pa.Table.from_pylist(rows, plain)
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """Where the features in a file come from: checkpoint, checkpoint_sha256, layers, sampling, decoder, classes, ...
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a file of features.
+    """
+    path = Path(path)
+    kind = _format_of(path)
+    if kind == "parquet":
+        return provenance_of(open_parquet(path).schema_arrow, path)
+    try:
+        if kind == "npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(json.loads(str(arrays["provenance"])))
+        with tarfile.open(path) as tar:
+            return dict(json.loads(tar.pax_headers[PAX_KEY]))
+    except (KeyError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise ValueError(f"features {str(path)!r}: not a file that `features` wrote ({error})") from None
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """A Parquet file of features.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a whole Parquet file, or not of features.
+    """
+    if _format_of(path) != "parquet":
+        raise ValueError(f"features {str(path)!r}: not a Parquet file; export with --format parquet")
+    with damage_named(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    if not any(name.startswith(_COLUMN) for name in file.schema_arrow.names):
+        raise ValueError(f"features {str(path)!r}: has no column 'feature'; give a file that `features` wrote")
+    return file
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turns what Arrow says of damaged bytes, which names no file, into a ValueError that does."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        cause = " ".join(str(error).split())
+        raise ValueError(f"features {str(path)!r}: cannot be read, export them again ({cause})") from error
+
+
+def find_layer(about: Mapping[str, Any], layer: str | None, path: Path) -> tuple[str, list[int]]:
+    """The column of a layer and the shape of its features.
+
+    Raises:
+        ValueError: the file has not this layer, or several, and none is named.
+    """
+    layers = about.get("layers") or {about["layer"]: [about["dimension"]]}
+    if layer is None and len(layers) > 1:
+        raise ValueError(f"{path}: has {', '.join(layers)}; say which with --layer")
+    if layer is not None and layer not in layers:
+        raise ValueError(f"layer={layer!r}: {path} has {', '.join(layers)}")
+    name = layer or next(iter(layers))
+    return column_of(name, list(layers)), list(layers[name])
+
+
+def _format_of(path: Path) -> Format:
+    if not path.is_file():
+        raise FileNotFoundError(f"features {str(path)!r}: no such file; `python -m pipeline features` writes them")
+    with path.open("rb") as file:
+        first = file.read(4)
+    if first == b"PAR1":
+        return "parquet"
+    if first[:2] == b"PK":
+        return "npz"
+    if tarfile.is_tarfile(path):
+        return "webdataset"
+    raise ValueError(f"features {str(path)!r}: not a Parquet file, nor one of the other formats of `features`")
+
+
+def _from_array(values: NDArray[Any], field: pa.Field) -> pa.Array:
+    if field.name == "clip":
+        return pa.array(values, field.type, mask=values < 0)
+    return pa.array(values.tolist() if field.type == pa.string() else values, field.type)
+
+
+def _samples(path: Path) -> Iterator[dict[str, bytes]]:
+    """The members of each sample of a tar, by what follows the key."""
+    sample: dict[str, bytes] = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            assert content is not None
+            kind = member.name.partition(".")[2]
+            if kind == "json" and sample:
+                yield sample
+                sample = {}
+            sample[kind] = content.read()
+    if sample:
+        yield sample
+
+
+def _arrays_of(sample: Mapping[str, bytes], layer: str, shape: Sequence[int]) -> list[NDArray[np.floating]]:
+    """Those of a video's clips, then that of the video, as far as they are there: each (rows, ...)."""
+    of = f"{layer}." if layer else ""
+    names = [f"{of}clips.npy", f"{of}npy"]
+    return [
+        np.load(io.BytesIO(sample[name]), allow_pickle=False).reshape(-1, *shape) for name in names if name in sample
+    ]

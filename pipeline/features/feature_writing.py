@@ -1,0 +1,126 @@
+"""Writing files of features: Parquet, npz, or a tar in WebDataset's form; a bounded number of rows in memory."""
+
+import io
+import itertools
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from datamodules.storage.plain_text import to_json
+from pipeline.features.feature_files import PAX_KEY, Format, column_of, from_feature_column
+from pipeline.metrics.predictions import provenance_of
+
+Tables = Callable[[], Iterator[pa.Table]]
+
+
+def write_features(path: Path, form: Format, schema: pa.Schema, tables: Tables) -> None:
+    """Writes a file of features; it is not written aside.
+
+    Args:
+        path: of the file.
+        form: its format.
+        schema: of the rows, of `feature_schema`, with its metadata.
+        tables: gives all rows, in their order, as tables of a bounded size; anew at each call.
+    """
+    {"parquet": _write_parquet, "npz": _write_npz, "webdataset": _write_webdataset}[form](path, schema, tables)
+
+
+def _write_parquet(path: Path, schema: pa.Schema, tables: Tables) -> None:
+    about = provenance_of(schema, path)
+    features = {column_of(layer, list(about["layers"])) for layer in about["layers"]}
+    split = [f"{name}.list.element" for name in features]  # bytes of the same place side by side: a little smaller
+    others = [name for name in schema.names if name not in features]
+    options = {"compression": "zstd", "use_dictionary": others, "use_byte_stream_split": split}
+    # Without checksums a flipped bit makes other numbers.
+    with pq.ParquetWriter(path, schema, write_page_checksum=True, **options) as writer:
+        for table in tables():
+            writer.write_table(table)
+
+
+def _write_npz(path: Path, schema: pa.Schema, tables: Tables) -> None:
+    """An array a column, of M rows; strings as numpy's, so that no pickle is needed; a video's clip is -1."""
+    about = provenance_of(schema, path)
+    features = {column_of(layer, list(about["layers"])): shape for layer, shape in about["layers"].items()}
+    num_rows = sum(table.num_rows for table in tables())
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, shape in features.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                head = {
+                    "descr": npy.dtype_to_descr(np.dtype(about["dtype"])),
+                    "fortran_order": False,
+                    "shape": (num_rows, *shape),
+                }
+                npy.write_array_header_2_0(file, head)
+                for table in tables():
+                    file.write(np.ascontiguousarray(from_feature_column(table.column(name))).data)
+        plain = [table.drop_columns(list(features)) for table in tables()]
+        for field in (field for field in schema if field.name not in features):
+            chunks = [table.column(field.name) for table in plain]
+            values = [value for chunk in chunks for value in chunk.to_pylist()]
+            if field.name == "clip":
+                values = [-1 if value is None else value for value in values]
+            kind = "U" if field.type == pa.string() else field.type.to_pandas_dtype()
+            _add_array(archive, field.name, np.array(values, kind))
+        _add_array(archive, "provenance", np.array(to_json(about)))
+
+
+def _add_array(archive: zipfile.ZipFile, name: str, values: NDArray[Any]) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        npy.write_array(file, values, allow_pickle=False)
+
+
+def _write_webdataset(path: Path, schema: pa.Schema, tables: Tables) -> None:
+    """A sample a video: KEY.json, the other columns of its rows; KEY.npy, its feature; KEY.clips.npy, its clips'.
+
+    With several layers, KEY.LAYER.npy and KEY.LAYER.clips.npy. The metadata are in the tar's own header.
+    """
+    about = provenance_of(schema, path)
+    layers = {column_of(layer, list(about["layers"])): (layer, shape) for layer, shape in about["layers"].items()}
+    headers = {PAX_KEY: to_json(about)}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
+        for rows in _videos(tables()):
+            plain = rows.drop_columns(list(layers)).to_pylist()
+            first = {name: plain[0][name] for name in ("key", "label", "label_name", "split", "group")}
+            _add(tar, f"{first['key']}.json", to_json(first | {"rows": plain}).encode())
+            of_video = np.array([row.get("clip") is None for row in plain])
+            for column, (layer, shape) in layers.items():
+                values = from_feature_column(rows.column(column)).reshape(-1, *shape)
+                of = "" if len(layers) == 1 else f"{layer}."
+                if not of_video.all():
+                    _add(tar, f"{first['key']}.{of}clips.npy", _npy(values[~of_video]))
+                if of_video.any():
+                    _add(tar, f"{first['key']}.{of}npy", _npy(values[of_video][0]))
+
+
+def _videos(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of each video, which are neighbors."""
+    rest: pa.Table | None = None
+    for table in tables:
+        waiting = table if rest is None else pa.concat_tables([rest, table])
+        keys = np.asarray(waiting.column("key").to_pylist(), dtype=object)
+        edges = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist()]
+        for first, last in itertools.pairwise(edges):
+            yield waiting.slice(first, last - first)
+        rest = waiting.slice(edges[-1])
+    if rest is not None and rest.num_rows:
+        yield rest
+
+
+def _npy(values: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    npy.write_array(buffer, np.ascontiguousarray(values), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # its time is 0: the same features make the same bytes
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

@@ -1,0 +1,1 @@
+"""A checkpoint over a split on many processes, each video once; verb `weights`."""

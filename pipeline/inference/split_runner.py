@@ -1,0 +1,150 @@
+"""One pass of a network over a split, in one process or several, without anything that training needs."""
+
+import contextlib
+import gc
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.video.decoding import DecodeError
+from pipeline.processes.precision import tell_slow_half
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+_END_S = 10.0  # for a killed rank to be gone
+
+_launched: dict[str, Any] = {}  # settings of the Trainer in a process that is one of several, started by others
+
+
+@contextlib.contextmanager
+def as_rank(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Within it, `run_over_split` is one rank of processes that others started, on any number of nodes.
+
+    Args:
+        settings: of the Trainer: strategy, plugins, accelerator, devices. They hold in place of what callers ask for.
+    """
+    _launched.update(settings)
+    try:
+        yield
+    finally:
+        _launched.clear()
+
+
+@contextlib.contextmanager
+def undecodable_is_explained(index: DatasetIndex, otherwise: str) -> Iterator[None]:
+    """Within it, the error of a video that cannot be decoded says what can be done.
+
+    Args:
+        index: of the dataset.
+        otherwise: what else there is than to leave such videos out, or what follows.
+    """
+    try:
+        yield
+    except DecodeError as error:
+        if isinstance(index.root, str):
+            leave_out = f"add their keys to {index.root}/quarantine.csv"
+        else:
+            root = shlex.quote(str(index.root))
+            leave_out = (
+                f"python -m pipeline quarantine {root} KEY ... (python -m pipeline verify {root} --full finds all)"
+            )
+        raise DecodeError(f"{error}; leave such videos out: {leave_out}{otherwise}", error.reason) from error
+
+
+def run_over_split(
+    model: pl.LightningModule,
+    data: pl.LightningDataModule,
+    callback: pl.Callback,
+    method: Literal["test", "predict"],
+    accelerator: str,
+    devices: int,
+    precision: Precision = "32-true",
+) -> dict[str, float] | None:
+    """Runs `trainer.test` or `trainer.predict`; what comes of it is the callback's business.
+
+    Args:
+        model: in evaluation mode.
+        data: gives the loader.
+        callback: takes the steps' outputs.
+        method: `test` or `predict`.
+        accelerator: Lightning's: `auto`, `cpu`, `gpu`, ...
+        devices: processes; more than one are started by repeating this process's command line. Within `as_rank` there
+            are as many as were started.
+        precision: Lightning's: float32, or products of matrices and convolutions in bfloat16.
+
+    Returns:
+        What the model logged; None on every rank but the first, which is the one to report.
+
+    Raises:
+        ValueError: several processes are asked for, but this is not the command line that could be repeated; or there
+            is no such accelerator.
+    """
+    if devices < 1:
+        raise ValueError(f"devices={devices}: must be at least 1")
+    if devices > 1 and not _launched and not _command_line_can_be_repeated():
+        raise ValueError(
+            f"devices={devices}: works from the command line, `python -m pipeline ...`; here use devices=1"
+        )
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
+    alone = {"accelerator": accelerator, "devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
+    try:
+        trainer = pl.Trainer(
+            **(_launched or alone),
+            precision=precision,
+            callbacks=[callback],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            use_distributed_sampler=False,  # the plan already gives every rank its share
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"accelerator={accelerator!r}, devices={devices}: {error}") from error
+    tell_slow_half(trainer)
+    try:
+        if method == "test":
+            trainer.test(model, data, verbose=False)
+        else:
+            trainer.predict(model, data, return_predictions=False)
+    except BaseException:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            end_other_ranks(launcher)
+        raise
+    # Finished gloo processes may abort at exit where a wrapped model outlives the process group.
+    trainer.strategy.model = None
+    gc.collect()
+    return {name: float(value) for name, value in trainer.callback_metrics.items()} if trainer.is_global_zero else None
+
+
+def end_other_ranks(launcher: _SubprocessScriptLauncher) -> None:
+    """Ends the ranks that this process has started: they wait in a collective that will never come.
+
+    By SIGKILL: a rank in a collective of NCCL never comes back to Python, where a handler of SIGTERM could run.
+    """
+    # Off the list first: for the sake of ranks that end otherwise, Lightning's observer kills this process, too.
+    ranks, launcher.procs[:] = list(launcher.procs), []
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a disk goes when that answers
+            rank.wait(_END_S)
+
+
+def _command_line_can_be_repeated() -> bool:
+    """Whether `sys.argv` is ours, or the processes were all started by somebody else (torchrun, SLURM)."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    ours = spec is not None and spec.name.split(".")[0] == "pipeline"
+    return ours or Path(sys.argv[0]).name.startswith("action-pipeline") or "LOCAL_RANK" in os.environ

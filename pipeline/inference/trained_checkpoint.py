@@ -1,0 +1,297 @@
+"""A trained checkpoint, and the data module that feeds it videos to judge or export as it was trained to see them."""
+
+import shlex
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.dataset.open_dataset import open_manifest
+from datamodules.dataset.renditions import WantedRendition
+from datamodules.dataset.shard_tar import file_sha256
+from datamodules.leakage.training_fingerprint import SeenVideos
+from datamodules.video.decoding import describe_decoder
+from lightning_modules import VideoClassifier, VideoNetwork
+from lightning_modules.layers.batch_norm_folding import fold_batch_norms
+from lightning_modules.tasks.classifier import read_checkpoint
+from lightning_modules.tasks.saved_network import trained_on
+from lightning_modules.weights.pretrained import read_weights
+from lightning_modules.weights.published_checkpoints import PUBLISHED
+
+# What a clip is: taken from the checkpoint where nobody says otherwise.
+CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
+_BATCH_BYTES = 2**23  # of uint8 clips: a video of ten of C3D's, whose first layer then takes 0.5 GB
+_LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
+
+
+class Trained(NamedTuple):
+    """A checkpoint that `fit` wrote.
+
+    Attributes:
+        path: of the file.
+        sha256: of the file's bytes, hexadecimal.
+        model: the network, on the CPU, in evaluation mode, its batch norms folded into its convolutions: for inference,
+            not to be trained or saved.
+        clips: `CLIP_SETTINGS` as they were in training; empty where it was not trained by `ShardedVideoDataModule`.
+        dataset: what the data module said of itself in training: name, identity, rendition, train_split, fold, decoder;
+            empty likewise.
+        seen: what the videos of the training are recognized by, then those of the trainings before it, whose weights it
+            started from; None in place of what is not known.
+        published: its name, where it is a published one.
+    """
+
+    path: Path
+    sha256: str
+    model: VideoNetwork
+    clips: dict[str, Any]
+    dataset: dict[str, Any]
+    seen: tuple[SeenVideos | None, ...] = (None,)
+    published: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called on a command line: a published name, or its path."""
+        return self.published or str(self.path)
+
+    @property
+    def family(self) -> str | None:
+        """What all renditions of the dataset have in common; None where it is not known."""
+        return self.dataset.get("family", self.dataset.get("identity"))
+
+
+def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[VideoNetwork] = VideoNetwork) -> Trained:
+    """Loads a checkpoint, ours or a published one; nothing in it is trusted, see `VideoNetwork.load`.
+
+    Args:
+        path: of the file; or a name that `python -m pipeline weights list` prints.
+        allow: modules that model classes may come from, besides ours.
+        kind: what the network must be, such as `VideoClassifier`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of a VideoNetwork of this kind, or of a class that is not allowed.
+    """
+    named = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
+    published = named and issubclass(VideoClassifier, kind)
+    trained = _open_published(path.name) if published else _open_trained(path, allow, kind)
+    fold_batch_norms(trained.model)
+    return trained
+
+
+def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwork]) -> Trained:
+    checkpoint = read_checkpoint(path)
+    model = kind.from_checkpoint(checkpoint, str(path), allow or ())
+    settings = checkpoint.get("datamodule_hyper_parameters", {})
+    clips = {name: settings[name] for name in CLIP_SETTINGS if name in settings}
+    states = [
+        state for state in checkpoint.values() if isinstance(state, dict) and isinstance(state.get("dataset"), dict)
+    ]
+    state = states[0] if states else {"dataset": {}}
+    seen = tuple(None if one is None else SeenVideos.from_state(one) for one in trained_on(checkpoint))
+    return Trained(path, file_sha256(path), model, clips, state["dataset"], seen)
+
+
+def _open_published(name: str) -> Trained:
+    told = read_weights(name)
+    assert told.published is not None
+    if told.init_args.get("in_channels", 3) != 3:
+        raise ValueError(f"checkpoint {name!r}: takes optical flow, and the datasets here hold RGB")
+    model = VideoClassifier.from_pretrained(name)
+    return Trained(
+        Path(told.path), file_sha256(Path(told.path)), model, told.published.clip_settings, {}, published=name
+    )
+
+
+def open_data(
+    trained: Trained,
+    root: Path,
+    split: str,
+    fold: str | None,
+    clips: dict[str, Any],
+    same_classes: bool = True,
+    **settings: Any,
+) -> ShardedVideoDataModule:
+    """The data module for one split of a packed dataset, and every check that can be made before the first batch.
+
+    Args:
+        trained: the checkpoint.
+        root: folder of the packed dataset.
+        split: what `test_dataloader` and `predict_dataloader` will read.
+        fold: for datasets with folds; None takes the one trained on, if it is the same dataset.
+        clips: of `CLIP_SETTINGS` and `rendition`, those that differ from training; None means as in training.
+        same_classes: whether the dataset's classes must be the checkpoint's; features need no such thing.
+        **settings: other arguments of `ShardedVideoDataModule`.
+
+    Raises:
+        ValueError: the classes are not those of the checkpoint, there is no such split, fold or rendition, the
+            checkpoint does not say what a clip is, or the network cannot take such clips.
+        ShardFormatError: the folder holds no whole dataset.
+    """
+    chosen = {name: value for name, value in clips.items() if value is not None}
+    if "frame_interval" in chosen:
+        chosen.setdefault("fps", None)  # which would otherwise win
+    shape = trained.clips | chosen
+    if not {"num_frames", "crop_size"} <= shape.keys():
+        raise ValueError(
+            f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
+            "ShardedVideoDataModule): give --num-frames and --crop-size"
+        )
+    settings |= {"test_split": split, "predict_split": split, "fold": fold, "eval_batch_bytes": _BATCH_BYTES}
+    data = ShardedVideoDataModule(str(root), **{"rendition": _rendition(trained, root, chosen)} | shape, **settings)
+    if fold is None and data.index.folds and data.index.manifest.family == trained.family:
+        data.hparams["fold"] = trained.dataset["fold"]
+    if same_classes:
+        _refuse_classes_unlike(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
+    rows_of(data)
+    return data
+
+
+def view_settings(
+    num_clips: int | None, clip_step: int | None, whole: bool, max_frames: int, num_crops: int
+) -> dict[str, Any]:
+    """The views of a video as arguments of `ShardedVideoDataModule`.
+
+    Args:
+        num_clips: clips spread evenly; None is 10.
+        clip_step: clips this many source frames apart instead.
+        whole: all of the video as one clip instead.
+        max_frames: of a clip of a whole video.
+        num_crops: crops a clip.
+
+    Raises:
+        ValueError: more than one way to take clips, or a number out of range.
+    """
+    ways = {"num_clips": num_clips, "clip_step": clip_step, "whole": whole or None}
+    given = [f"{name}={value}" for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{', '.join(given)}: give one of them")
+    if clip_step is not None and clip_step < 1:
+        raise ValueError(f"clip_step={clip_step}: must be at least 1")
+    sampling = "whole" if whole else "uniform" if clip_step is None else "dense"
+    return {
+        "test_sampling": sampling,
+        "num_clips": 10 if num_clips is None else num_clips,
+        "clip_step": clip_step,
+        "max_frames": max_frames,
+        "num_crops": num_crops,
+    }
+
+
+def _rendition(trained: Trained, root: Path, chosen: dict[str, Any]) -> WantedRendition:
+    """The one trained on, where these are the same videos in the same sizes; else by what frames are resized to."""
+    manifest = open_manifest(root)
+    trained_on = trained.dataset.get("rendition")
+    same = manifest.family == trained.family and "resize" not in chosen
+    return trained_on if same and trained_on in [one.short_side for one in manifest.renditions] else "auto"
+
+
+def rows_of(data: ShardedVideoDataModule) -> np.ndarray:
+    """Row numbers of the videos that the data module will read, int64, in the order of the index."""
+    return data.index.readable_rows(data.hparams["test_split"], data.hparams["fold"])
+
+
+def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
+    """Keys of the videos of the split that are quarantined, so not read; in the order of the index."""
+    index = data.index
+    rows = index.rows(data.hparams["test_split"], data.hparams["fold"])
+    return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
+
+
+def _refuse_classes_unlike(trained: Trained, found: Sequence[str], root: Path, label_from: str | None) -> None:
+    """Like `refuse_other_classes`; of a dataset with some of the checkpoint's classes it says how to number them.
+
+    `label_from` is how others' tars were indexed, None for tars of ours.
+    """
+    named = f"checkpoint {trained.name!r}"
+    try:
+        refuse_other_classes(trained.model.class_names, found, named, str(root))
+    except ValueError as error:
+        if not set(found) <= set(trained.model.class_names):
+            raise
+        again = ""
+        if label_from is not None:
+            again = f" --label-from {shlex.quote(label_from)}, and the other options that it was indexed with"
+        raise ValueError(
+            f"{error}; number them as the checkpoint does, without packing again: python -m pipeline weights classes "
+            f"{shlex.quote(str(trained.name))} > classes.txt && python -m pipeline index {shlex.quote(str(root))} "
+            f"--classes classes.txt{again}"
+        ) from None
+
+
+def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
+    """Raises ValueError unless both name the same classes in the same order; the message says how they differ."""
+    if list(expected) == list(found):
+        return
+    differences = []
+    for names, others, where in ((expected, found, expected_in), (found, expected, found_in)):
+        only = [name for name in names if name not in others]
+        if only:
+            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
+            differences.append(f"only {where} has {', '.join(map(repr, only[:3]))}{more}")
+    if not differences:
+        place = next(i for i, (one, other) in enumerate(zip(expected, found, strict=True)) if one != other)
+        differences.append(f"their order differs, class {place} is {expected[place]!r} and {found[place]!r}")
+    raise ValueError(f"{expected_in} and {found_in} have different classes: {'; '.join(differences)}")
+
+
+def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str | None = None) -> Tensor:
+    """What a layer, by default the last one, gives for one black clip, on the CPU: float (1, ...).
+
+    For whole videos, two lengths are tried.
+
+    Raises:
+        ValueError: no such layer, or the network was built for clips of another shape.
+    """
+    num_frames, size = data.hparams["num_frames"], data.hparams["crop_size"]
+    layer = layer or trained.model.endpoints_available[-1]
+    whole = data.hparams["test_sampling"] == "whole"
+    if layer not in trained.model.endpoints_available:
+        trained.model.endpoints(torch.empty(0), [layer])  # raises, and lists the layers
+    try:
+        with torch.inference_mode():
+            if whole:
+                trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), [layer])
+            return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), [layer])[layer]
+    except (RuntimeError, ValueError) as error:
+        wanted = "clips of any length, for whole videos" if whole else f"num_frames={num_frames}, crop_size={size}"
+        raise ValueError(
+            f"{wanted}: the {type(trained.model).__name__} of {trained.path} was built for other clips "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+def describe(trained: Trained, data: ShardedVideoDataModule) -> dict[str, Any]:
+    """Where predictions or features come from, as plain data for the files' metadata."""
+    hp = data.hparams
+    spread = hp["clip_step"] is None and hp["test_sampling"] == "uniform"
+    return {
+        "checkpoint": str(trained.path),
+        "checkpoint_sha256": trained.sha256,
+        "model": f"{type(trained.model).__module__}.{type(trained.model).__qualname__}",
+        "dataset": data.index.name,
+        "dataset_identity": data.index.identity,
+        "rendition": data.identity["rendition"],
+        "split": hp["test_split"],
+        "fold": None if hp["fold"] is None else str(hp["fold"]),
+        "quarantined": quarantined_keys(data),
+        "sampling": {name: _plain(hp[name]) for name in CLIP_SETTINGS}
+        | {"num_clips": hp["num_clips"] if spread else None, "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]}
+        | ({"max_frames": hp["max_frames"]} if hp["test_sampling"] == "whole" else {}),
+        "decoder": describe_decoder(data.decoder),
+        "classes": list(data.class_names),
+        "versions": library_versions(),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that numbers may depend on."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

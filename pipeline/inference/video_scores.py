@@ -1,0 +1,58 @@
+"""The scores of videos from their clips: several short videos together, a long one piece by piece."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.batch import ClipBatch
+from lightning_modules import VideoClassifier
+from pipeline.classify.linear_head import LinearHead
+from pipeline.classify.video_input import FORWARD_BYTES
+
+
+class VideoScorer:
+    """Gives the probabilities of videos; on a GPU where there is one.
+
+    Args:
+        model: the network, or a linear classifier on one.
+    """
+
+    def __init__(self, model: VideoClassifier | LinearHead) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = model.to(self._device)
+
+    def __call__(self, videos: Sequence[Tensor]) -> NDArray[np.float32]:
+        """Of the clips of V videos, each uint8 (N, T, H, W, C): float32 (V, K).
+
+        Videos whose clips are of one length go through the network together.
+        """
+        if len({clips.shape[1:] for clips in videos}) == 1:
+            return self._together(videos)
+        return np.concatenate([self._together([clips]) for clips in videos])
+
+    def of_pieces(self, pieces: Iterable[Tensor]) -> NDArray[np.float32]:
+        """Of one video whose clips come some at a time, each piece uint8 (N, T, H, W, C): float32 (K,).
+
+        The same as of all of them together, of which only one piece is held.
+        """
+        total, views = torch.zeros(1, dtype=torch.float64), 0
+        with torch.inference_mode():
+            for clips in pieces:
+                total = total + len(clips) * self._model.view_means(self._batch([clips]))[0].double().cpu()
+                views += len(clips)
+            means = (total / views).float()[None].to(self._device)
+            scores: NDArray[np.float32] = self._model.scores_of(means)[0].float().cpu().numpy()
+        return scores
+
+    def _together(self, videos: Sequence[Tensor]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self._model.video_scores(self._batch(videos)).float().cpu().numpy()
+        return scores
+
+    def _batch(self, videos: Sequence[Tensor]) -> ClipBatch:
+        self._model.views_at_once = max(1, FORWARD_BYTES // (4 * videos[0][0].numel()))
+        batch = ClipBatch.of_videos(videos)
+        return batch._replace(clips=batch.clips.to(self._device), video_index=batch.video_index.to(self._device))

@@ -1,0 +1,113 @@
+"""`python -m pipeline weights list|get|convert|classes`: published checkpoints, got, verified and turned into ours."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from datamodules.storage.atomic_write import write_aside
+from lightning_modules import VideoClassifier
+from lightning_modules.weights.download import cache_folder, fetch, find_published, sha256_of
+from lightning_modules.weights.key_mapping import C3D, I3D, INCEPTION_V1
+from lightning_modules.weights.pretrained import read_labels, read_weights
+from lightning_modules.weights.published_checkpoints import PUBLISHED, Published
+from pipeline.cli.terminal import say
+
+_USUAL = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "c3d-sports1m"}
+
+
+def weights(request: list[str], out: Path | None = None, num_classes: int | None = None) -> None:
+    """List published checkpoints, get one into the cache, convert one to a checkpoint of ours, or print its classes.
+
+    A converted checkpoint is what `evaluate`, `features` and `classify` take. Published ones can also be named
+    directly: `classify --weights NAME`, `fit ... --model.init_args.weights NAME`. The classes, one a line in the order
+    of their labels, are what `pack` and `index` take as `--classes`: so a dataset that has some of a checkpoint's
+    classes gets its numbers, and can be evaluated.
+
+    Args:
+        request: `list`, `get NAME`, `convert NAME_OR_FILE` or `classes NAME_OR_FILE`.
+        out: file for `convert`; default: the name with .ckpt, here.
+        num_classes: for `convert`: another number than the file's gives an untrained classifier.
+
+    Raises:
+        ValueError: no such checkpoint, or its checksum or keys are wrong.
+        OSError: it cannot be got or written.
+    """
+    match request:
+        case ["list"]:
+            say("\n\n".join(map(_in_words, PUBLISHED)))
+            say(f"\ncache: {cache_folder()}")
+        case ["get", name]:
+            path = fetch(find_published(name))
+            say(f"{path}\nsha256 {sha256_of(path)}")
+        case ["convert", name]:
+            say(str(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes)))
+        case ["classes", name]:
+            names = "\n".join(class_names(name))
+            say(names) if sys.stdout.isatty() else print(names)  # a file gets them as they are
+        case _:
+            raise ValueError(
+                f"weights {' '.join(request)}: say `list`, `get NAME`, `convert NAME_OR_FILE` or `classes NAME_OR_FILE`"
+            )
+
+
+def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
+    """Write a published checkpoint, or a file in a known naming, as a checkpoint of ours.
+
+    Args:
+        name: published name or path.
+        out: file to write.
+        num_classes: another number than the file's gives an untrained classifier.
+
+    Returns:
+        `out`.
+    """
+    import torch
+
+    told = read_weights(name)
+    model = VideoClassifier.from_pretrained(name, num_classes)
+    checkpoint: dict[str, Any] = {
+        "state_dict": model.state_dict(),
+        "source": {"name": name, "sha256": sha256_of(Path(told.path))},
+    }
+    model.on_save_checkpoint(checkpoint)
+    usual = told.published
+    if usual is None and told.class_names is None:  # a file of others: its pixels as for the published one of its kind
+        usual = find_published(_USUAL[told.class_path])
+    if usual is not None:
+        checkpoint["datamodule_hyper_parameters"] = usual.clip_settings
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(out) as temporary:
+        torch.save(checkpoint, temporary)
+    return out
+
+
+def class_names(name: str) -> list[str]:
+    """The classes of a published checkpoint, or of a file, in the order of their labels.
+
+    Args:
+        name: published name or path.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint, or one that does not name its classes.
+    """
+    if not Path(name).exists() and not Path(name).suffix:
+        labels = find_published(name).labels  # nothing needs to be got
+        found = read_labels(labels) if labels else []
+    else:
+        found = read_weights(name).class_names or []
+    if not found:
+        raise ValueError(f"weights {name!r}: does not name its classes")
+    return found
+
+
+def _in_words(row: Published) -> str:
+    facts = {
+        "trained on": row.trained_on,
+        "accuracy": row.accuracy,
+        "licence": row.licence,
+        "from": row.source,
+        "sha256": row.sha256 or "stated by nobody: compare the one that `get` prints with somebody else's",
+        "here": str(cache_folder() / row.file) if (cache_folder() / row.file).is_file() else "not in the cache",
+    }
+    return "\n".join([row.name, *(f"  {name:<10}  {text}" for name, text in facts.items())])

@@ -1,0 +1,1 @@
+"""Verb `linear`: SVM, logistic regression and nearest neighbors on exported features."""

@@ -1,0 +1,147 @@
+"""Linear classifiers on L2-normalized features: fitting them, and their weights as open data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.plain_text import to_json
+from pipeline.linear.feature_blocks import FeatureRows
+from pipeline.linear.lbfgs import SecondMoments, minimize
+from pipeline.linear.losses import Multinomial, Objective, OneAgainstTheRest, TwoClasses
+
+LinearName = Literal["svm", "logistic"]
+ClassWeight = Literal["balanced"]
+_NEVER = -1e3  # bias of a class without a training video: below any score of the others
+
+
+class LinearClassifier(NamedTuple):
+    """Weights of K classes: scores = normalized features @ weight.T + bias, for `logistic` then softmax.
+
+    Attributes:
+        kind: `svm` (margins, one class against the rest) or `logistic` (probabilities).
+        weight: float32 (K, D).
+        bias: float32 (K,).
+        converged: whether the solver ended before its limit.
+        passes: how often it read the features.
+    """
+
+    kind: LinearName
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    converged: bool = True
+    passes: int = 0
+
+    def scores(self, features: FeatureRows) -> NDArray[np.float32]:
+        """Margins or probabilities of M rows of normalized features: float32 (M, K)."""
+        weight, bias = torch.from_numpy(self.weight).double(), torch.from_numpy(self.bias).double()
+        pieces = []
+        for _, block in features.blocks():
+            scores = torch.addmm(bias, block.double(), weight.T)
+            pieces.append((scores.softmax(1) if self.kind == "logistic" else scores).float())
+        return torch.cat([torch.empty(0, len(bias)), *pieces]).numpy()
+
+    def save(self, path: Path, class_names: Sequence[str], about: Mapping[str, Any]) -> None:
+        """Writes weight and bias as safetensors, with class names and what is in `about` as JSON in its metadata.
+
+        `safetensors.safe_open(path, "np")` reads it: `.get_tensor("weight")`, `json.loads(.metadata()["about"])`.
+        """
+        from safetensors.numpy import save
+
+        text = to_json({"classifier": self.kind, "classes": list(class_names), **about})
+        # One entry: safetensors writes several in an order that differs from run to run.
+        content = save({"weight": self.weight, "bias": self.bias}, {"about": text})
+        with write_aside(path) as temporary:
+            temporary.write_bytes(content)
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
+        """What `save` wrote: the classifier, and what was said about it, with `classes` and `classifier`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a file of weights that `linear` wrote.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise FileNotFoundError(f"linear={str(path)!r}: no such file; `python -m pipeline linear` writes them")
+        try:
+            with safe_open(path, "np") as file:
+                about = json.loads((file.metadata() or {})["about"])
+                weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"linear={str(path)!r}: not weights that `linear` wrote ({error})") from None
+        return cls(about["classifier"], weight, bias), about
+
+
+class Fitting:
+    """Fits classifiers of one kind to the same features, for one C after the other; each starts from the one before.
+
+    Where the search starts changes how long it takes and, within 1e-10 of the minimum, nothing else.
+
+    Args:
+        kind: `svm` is that of sklearn's LinearSVC (squared hinge loss, one against the rest), `logistic` that of its
+            LogisticRegression (multinomial), both with its L2 penalty.
+        features: M rows, normalized.
+        labels: (M,) in [0, K), of two classes at least.
+        num_classes: K; a class without a row always comes last.
+        class_weight: `balanced` weights classes as sklearn does: by M / (classes with rows x rows of the class).
+
+    Raises:
+        ValueError: fewer than two classes have rows.
+    """
+
+    def __init__(
+        self,
+        kind: LinearName,
+        features: FeatureRows,
+        labels: NDArray[np.int64],
+        num_classes: int,
+        class_weight: ClassWeight | None = None,
+    ) -> None:
+        self._found, places = np.unique(labels, return_inverse=True)
+        if len(self._found) < 2:
+            raise ValueError(f"the training features are of {len(self._found)} class: at least 2 are needed")
+        self._kind, self._features, self._num_classes = kind, features, num_classes
+        self._labels = torch.from_numpy(places.astype(np.int64))
+        counts = torch.bincount(self._labels).double()
+        self._weights = len(labels) / (len(counts) * counts) if class_weight else torch.ones_like(counts)
+        self._moments = SecondMoments(features)
+        self._last: torch.Tensor | None = None
+
+    def fit(self, c: float) -> LinearClassifier:
+        """The classifier for a C, the inverse of the strength of the penalty, above 0."""
+        objective = self._objective(c)
+        size = objective.num_classes * (self._features.dimension + 1)
+        start = torch.zeros(objective.num_functions, size, dtype=torch.float64) if self._last is None else self._last
+        found = minimize(objective, start, self._moments)
+        self._last = found.point
+        rows = found.point.reshape(-1, self._features.dimension + 1).numpy()
+        if len(self._found) == 2 and len(rows) == 1:  # one function tells both classes
+            rows = np.concatenate([(-1.0 if self._kind == "svm" else 0.0) * rows, rows])
+        weight = np.zeros((self._num_classes, self._features.dimension), np.float32)
+        bias = np.full(self._num_classes, _NEVER, np.float32)
+        weight[self._found], bias[self._found] = rows[:, :-1], rows[:, -1]
+        return LinearClassifier(self._kind, weight, bias, found.converged, found.passes)
+
+    def _objective(self, c: float) -> Objective:
+        two, weights = len(self._found) == 2, self._weights
+        if self._kind == "logistic":
+            return (TwoClasses if two else Multinomial)(self._features, self._labels, c, weights)
+        if two:  # the second class against the first, which has a weight of its own
+            second = (self._labels == 0).long()
+            return OneAgainstTheRest(self._features, second, c, weights[1:], weights[:1])
+        return OneAgainstTheRest(self._features, self._labels, c, weights, torch.ones_like(weights))
+
+
+def normalize_l2(features: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows divided by their length, float32 (M, D); a row of zeros stays as it is."""
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    normalized: NDArray[np.float32] = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return normalized

@@ -1,0 +1,181 @@
+"""Minimizing convex functions of many classes at once, each evaluation being one pass over the features.
+
+L-BFGS (Nocedal and Wright 2006, algorithm 7.4) that starts from second moments of the features instead of a multiple
+of the identity: all Hessians that occur here are about I + a X'X, with a number `a` for each class, and X'X is
+accumulated in one pass. What is minimized are sums over rows, so a pass needs one block of rows at a time, and features
+larger than memory give the same result as others.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.linear.feature_blocks import FeatureRows
+
+_MEMORY = 10  # pairs of steps and changes of the gradient that are remembered
+_TOLERANCE = 1e-10  # of the function: a class is done when a Newton step could lower it by no larger share
+_SUFFICIENT = 1e-4  # share of the decrease promised by the slope that a step must bring
+_MAX_RANK = 2048  # of the second moments: their decomposition takes seconds
+
+
+class Value(NamedTuple):
+    """What an evaluation gives of G functions of P numbers.
+
+    Attributes:
+        value: float64 (G,).
+        gradient: float64 (G, P).
+        curvature: float64, of one class each: `a` in I + a X'X, about the Hessian there.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    curvature: Tensor
+
+
+class Minimum(NamedTuple):
+    """Where the search ended.
+
+    Attributes:
+        point: float64 (G, P).
+        converged: whether all functions are at their minimum, to a share of 1e-10 of their value.
+        passes: evaluations that it took, each a pass over the features.
+    """
+
+    point: Tensor
+    converged: bool
+    passes: int
+
+
+class SecondMoments:
+    """X'X of the features with a 1 appended, decomposed, so that (I + a X'X) is inverted for any a.
+
+    Of more than 2048 dimensions, it is that of 2048 rows, evenly chosen, in proportion: the solver needs no more than
+    an estimate.
+
+    Args:
+        rows: the features, M rows of D numbers.
+    """
+
+    def __init__(self, rows: FeatureRows) -> None:
+        if rows.dimension < _MAX_RANK and len(rows) > rows.dimension:
+            moments = torch.zeros(rows.dimension + 1, rows.dimension + 1, dtype=torch.float64)
+            for _, block in rows.blocks():
+                extended = _with_one(block)
+                moments += extended.T @ extended
+            values, self._vectors = torch.linalg.eigh(moments)
+            self._values = values.clamp(min=0)
+            return
+        sample = rows.sample(_MAX_RANK)
+        extended = _with_one(sample)
+        values, vectors = torch.linalg.eigh(extended @ extended.T)
+        kept = values > values[-1] * 1e-10
+        self._vectors = extended.T @ vectors[:, kept] / values[kept].sqrt()
+        self._values = values[kept] * (len(rows) / len(sample))
+
+    def solve(self, gradient: Tensor, curvature: Tensor) -> Tensor:
+        """(I + a X'X)^-1 of each row (K, D + 1), a being `curvature` (K,)."""
+        scaled = curvature[:, None] * self._values
+        solved: Tensor = gradient - ((gradient @ self._vectors) * (scaled / (1 + scaled))) @ self._vectors.T
+        return solved
+
+
+def minimize(
+    evaluate: Callable[[Tensor, Tensor], Value],
+    start: Tensor,
+    moments: SecondMoments,
+    max_passes: int = 500,
+) -> Minimum:
+    """Minimizes G convex functions of P numbers at once; they share the passes and nothing else.
+
+    Args:
+        evaluate: points (g, P) and the numbers of their functions, int64 (g,), to their values; one pass.
+        start: float64 (G, P); P is a multiple of D + 1, a class each.
+        moments: of the features.
+        max_passes: evaluations at most.
+    """
+    search = _Search(evaluate, start.clone(), moments)
+    passes = 1
+    while len(search.active) and passes < max_passes:
+        search.step()
+        passes += 1
+    return Minimum(search.point, not len(search.active), passes)
+
+
+class _Search:
+    """The state of all searches; those of `active` go on, each with a direction and the length of step to try."""
+
+    def __init__(self, evaluate: Callable[[Tensor, Tensor], Value], point: Tensor, moments: SecondMoments) -> None:
+        count, size = point.shape
+        self._evaluate, self._moments = evaluate, moments
+        self.point = point
+        self.active = torch.arange(count)
+        self._value, self._gradient, self._curvature = evaluate(point, self.active)
+        self._curvature = self._curvature.reshape(count, -1)
+        self._steps = torch.zeros(_MEMORY, count, size, dtype=torch.float64)
+        self._changes = torch.zeros_like(self._steps)
+        self._rho = torch.zeros(_MEMORY, count, dtype=torch.float64)  # 0 where nothing is remembered yet
+        self._direction = torch.zeros_like(point)
+        self._slope = torch.zeros(count, dtype=torch.float64)
+        self._length = torch.ones(count, dtype=torch.float64)
+        self._turn(self.active)
+        self.active = self.active[~torch.isin(self.active, self._finished)]
+
+    def step(self) -> None:
+        """One pass: every active search tries a step, and takes it or tries a shorter one in the next pass."""
+        active = self.active
+        length = self._length[active]
+        trial = self.point[active] + length[:, None] * self._direction[active]
+        found = self._evaluate(trial, active)
+        rise = found.value - self._value[active]
+        promised = length * self._slope[active]
+        # Close to the minimum the decrease is lost in rounding: the slope at the new point tells the same.
+        flat = rise.abs() <= 1e-13 * self._value[active].abs()
+        falling = (found.gradient * self._direction[active]).sum(1).abs() <= 0.9 * self._slope[active].abs()
+        taken = (rise <= _SUFFICIENT * promised) | (flat & falling)
+        self._remember(active[taken], trial[taken], found, taken)
+        # The minimum of the parabola through what is known, within bounds (Nocedal and Wright 2006, section 3.5).
+        shorter = (-promised / (2 * (rise - promised)).clamp(min=1e-300)).clamp(0.1, 0.5)
+        self._length[active[~taken]] = (length * shorter)[~taken]
+        stuck = self._length[active] < 1e-12
+        self._turn(active[taken])
+        done = torch.isin(active, self._finished) | (stuck & ~taken)
+        self.active = active[~done]
+
+    def _remember(self, which: Tensor, point: Tensor, found: Value, taken: Tensor) -> None:
+        gradient = found.gradient[taken]
+        step, change = point - self.point[which], gradient - self._gradient[which]
+        for memory, newest in ((self._steps, step), (self._changes, change)):
+            memory[:-1, which] = memory[1:, which].clone()
+            memory[-1, which] = newest
+        self._rho[:-1, which] = self._rho[1:, which].clone()
+        product = (step * change).sum(1)
+        self._rho[-1, which] = torch.where(product > 0, 1 / product, torch.zeros_like(product))
+        self.point[which], self._gradient[which], self._value[which] = point, gradient, found.value[taken]
+        self._curvature[which] = found.curvature.reshape(len(taken), -1)[taken]
+
+    def _turn(self, which: Tensor) -> None:
+        """New directions (the two-loop recursion) and whole steps; `_finished` are those with nothing left to gain."""
+        gradient = self._gradient[which]
+        q = gradient.clone()
+        weights = []
+        for steps, changes, rho in zip(self._steps.flip(0), self._changes.flip(0), self._rho.flip(0), strict=True):
+            weight = rho[which] * (steps[which] * q).sum(1)
+            q -= weight[:, None] * changes[which]
+            weights.append(weight)
+        classes = self._curvature.shape[1]
+        shape = (len(which) * classes, q.shape[1] // classes)
+        r = self._moments.solve(q.reshape(shape), self._curvature[which].reshape(-1)).reshape(q.shape)
+        for steps, changes, rho in zip(self._steps, self._changes, self._rho, strict=True):
+            weight = weights.pop() - rho[which] * (changes[which] * r).sum(1)
+            r += weight[:, None] * steps[which]
+        self._direction[which] = -r
+        self._slope[which] = -(gradient * r).sum(1)
+        self._length[which] = 1.0
+        self._finished = which[-self._slope[which] <= 2 * _TOLERANCE * self._value[which].clamp(min=1e-12)]
+
+
+def _with_one(block: Tensor) -> Tensor:
+    """Rows with a 1 appended, float64 (B, D + 1)."""
+    return torch.cat([block.double(), torch.ones(len(block), 1, dtype=torch.float64)], dim=1)

@@ -1,0 +1,94 @@
+"""`python -m pipeline linear`: a linear classifier on exported features, C3D's way of judging them.
+
+Tran et al. 2015, section 4: a video's feature is the mean over its clips, L2-normalized, and goes to a linear SVM.
+"""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from pipeline.inference.output_paths import nearest_folder, refuse_unwritable_folder
+from pipeline.inference.protocols import ProtocolName, options_of
+from pipeline.linear.all_folds import judge_folds
+from pipeline.linear.classifiers import ClassWeight
+from pipeline.linear.linear_probe import ClassifierName, Judge, refuse_other_features
+from pipeline.linear.video_features import choose_split, read_videos
+
+
+def linear(
+    out: Path,
+    train: Path | None = None,
+    test: Path | None = None,
+    features: Path | None = None,
+    data: Path | None = None,
+    fold: str | None = None,
+    layer: str | None = None,
+    protocol: ProtocolName | None = None,
+    classifier: ClassifierName | None = None,
+    C: float | Literal["auto"] | None = None,  # noqa: N803 - the name that everybody knows
+    class_weight: ClassWeight | None = None,
+    neighbors: int = 20,
+    max_memory_gb: float = 4.0,
+    allow_overlap: bool = False,
+) -> None:
+    """Train a linear classifier on the features of some videos and test it on those of others.
+
+    The features of a video's clips are averaged, then L2-normalized. Which videos are learned from: those of `train`,
+    tested on those of `test`; or, of one file with the features of all videos, those that the splits of `data` say, of
+    one fold or, with `--fold all`, of each in turn. Written to `out`: report.html, report.json, per_class.csv and
+    predictions.parquet as by `evaluate`, and weights.safetensors, which `classify --linear` takes.
+
+    Args:
+        out: folder for the results; with `--fold all`, with a folder for each fold.
+        train: features to learn from, a Parquet file that `features` wrote.
+        test: features to test on, of the same checkpoint and layer.
+        features: instead of both: features of all videos, as `features --split all` writes them.
+        data: the packed dataset that `features` are of, whose splits are taken.
+        fold: which fold is held out; or all, each in turn: mean and spread over folds.
+        layer: whose features, where the files have several layers.
+        protocol: sets classifier and C as a paper had them, where no option says otherwise.
+        classifier: svm (one class against the rest, the default), logistic (regression, multinomial) or knn (the
+            nearest neighbors by cosine, a quick look: nothing is fitted, no weights are written).
+        C: inverse of the penalty's strength, default 1; auto: by cross-validation on the training videos that divides
+            no group.
+        class_weight: balanced: classes count alike, whatever the number of their videos; default: videos count alike.
+        neighbors: of knn.
+        max_memory_gb: features that take more are put into a temporary file in `out` and read block by block: the
+            result is the same.
+        allow_overlap: test on videos or groups that are trained on, by the classifier or by the network, all the same.
+
+    Raises:
+        FileNotFoundError: there is no such file of features.
+        ShardFormatError: there is no dataset.
+        ValueError: the files do not go together, share videos or groups, or cannot be learned from.
+    """
+    began = time.monotonic()
+    preset = options_of(protocol, "linear")
+    c = preset.get("C", 1.0) if C is None else C
+    if c != "auto" and not 0 < c < float("inf"):
+        raise ValueError(f"C={C}: must be above 0, or 'auto'")
+    if neighbors < 1:
+        raise ValueError(f"neighbors={neighbors}: must be at least 1")
+    judge = Judge(classifier or preset.get("classifier", "svm"), c, class_weight, neighbors, allow_overlap, began)
+    refuse_unwritable_folder(out)
+    room = nearest_folder(out)
+    if features is None:
+        if train is None or test is None or data is not None or fold is not None:
+            raise ValueError("give --train and --test, two files of features; or --features, one of all, with --data")
+        known, asked = (read_videos(path, layer, max_memory_gb, room) for path in (train, test))
+        refuse_other_features(known, asked)
+        judge.report(known, asked, out)
+        return
+    if train is not None or test is not None or data is None:
+        raise ValueError("--features holds all videos: give --data, the dataset that says which to learn from, alone")
+    every, index = read_videos(features, layer, max_memory_gb, room), DatasetIndex.open(data)
+    if every.provenance["dataset_identity"] != index.identity:
+        raise ValueError(f"features={features}: are of another dataset than {data}; export them again")
+    if fold == "all":
+        if not index.folds:
+            raise ValueError(f"data={data}: has no folds; leave --fold out")
+        judge_folds(judge, every, index, out)
+        return
+    known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
+    judge.report(known, asked, out, index)

@@ -1,0 +1,204 @@
+"""`Judge`: fits a classifier to the features of some videos, tests it on others, writes report and weights."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from pipeline.cli.terminal import say
+from pipeline.inference.trained_checkpoint import library_versions, refuse_other_classes
+from pipeline.linear.classifiers import ClassWeight, Fitting, LinearClassifier
+from pipeline.linear.cross_validation import choose_c
+from pipeline.linear.feature_blocks import FeatureRows
+from pipeline.linear.nearest_neighbors import nearest_neighbor_scores
+from pipeline.linear.video_features import VideoFeatures
+from pipeline.metrics.accuracy import print_report
+from pipeline.report.write_results import FILES, Judged, write_results
+
+ClassifierName = Literal["svm", "logistic", "knn"]
+WEIGHTS_NAME = "weights.safetensors"
+_VIEWS = ("num_clips", "clip_step", "num_crops")
+SCALES = {"svm": "margin", "logistic": "probability", "knn": "share of neighbors"}
+
+
+class Fitted(NamedTuple):
+    """A classifier that learned from features.
+
+    Attributes:
+        scores: of M rows of features, float32 (M, K).
+        linear: its weights; None for knn.
+        c: its C; None for knn.
+        cross_validation: accuracy by C, where C was chosen.
+    """
+
+    scores: Callable[[FeatureRows], NDArray[np.float32]]
+    linear: LinearClassifier | None = None
+    c: float | None = None
+    cross_validation: dict[str, float] | None = None
+
+
+class Judge(NamedTuple):
+    """How features are judged.
+
+    Attributes:
+        classifier: svm, logistic or knn.
+        c: C, or `auto`.
+        class_weight: see `Fitting`.
+        neighbors: of knn.
+        allow_overlap: test on what was trained on, all the same.
+        began: when the work began, by `time.monotonic`.
+    """
+
+    classifier: ClassifierName
+    c: float | Literal["auto"]
+    class_weight: ClassWeight | None
+    neighbors: int
+    allow_overlap: bool
+    began: float
+
+    def fit(self, known: VideoFeatures) -> Fitted:
+        """Learns from videos.
+
+        Raises:
+            ValueError: they are of one class, or C cannot be chosen.
+        """
+        count = len(known.provenance["classes"])
+        if self.classifier == "knn":
+
+            def vote(features: FeatureRows) -> NDArray[np.float32]:
+                return nearest_neighbor_scores(known.features, known.labels, features, count, self.neighbors)
+
+            return Fitted(vote)
+        accuracies = None
+        c = self.c
+        if c == "auto":
+            c, accuracies = choose_c(self.classifier, known.features, known.labels, known.groups, self.class_weight)
+        fitted = Fitting(self.classifier, known.features, known.labels, count, self.class_weight).fit(c)
+        return Fitted(fitted.scores, fitted, c, accuracies)
+
+    def report(
+        self,
+        known: VideoFeatures,
+        asked: VideoFeatures,
+        out: Path,
+        videos: DatasetIndex | None = None,
+        shown: bool = True,
+    ) -> dict[str, Any]:
+        """Learns, tests, writes all files; gives what report.json says.
+
+        Args:
+            known: videos to learn from.
+            asked: videos to test on.
+            out: folder for the files.
+            videos: their dataset, for pictures in the report.
+            shown: print the accuracies.
+
+        Raises:
+            ValueError: what is tested was trained on, or cannot be learned from.
+        """
+        overlap, seen = find_overlap(known, asked), int(asked.seen.sum())
+        if not self.allow_overlap:
+            refuse_overlap(known, asked)
+        fitted = self.fit(known)
+        scores = fitted.scores(asked.features)
+        names, source = known.provenance["classes"], known.provenance
+        about: dict[str, Any] = {"classifier": self.classifier, "C": fitted.c, "class_weight": self.class_weight}
+        about |= {"neighbors": min(self.neighbors, len(known.keys))} if self.classifier == "knn" else {}
+        about |= {"normalize": "l2", "pool": source.get("pool", "mean"), "train": without_classes(source)}
+        about |= {name: source[name] for name in ("checkpoint", "checkpoint_sha256", "model", "layer")}
+        provenance = about | {
+            "test": without_classes(asked.provenance),
+            "scores": SCALES[self.classifier],
+            "classes": names,
+            "overlap": overlap,
+            "seen_by_network": seen,
+            "decoder": asked.provenance.get("decoder"),
+            "versions": library_versions(),
+        }
+        more: dict[str, Any] = {"C": fitted.c, "classifier": self.classifier, "num_train_videos": len(known.keys)}
+        more |= {"converged": fitted.linear.converged, "passes": fitted.linear.passes} if fitted.linear else {}
+        more |= {"cross_validation": fitted.cross_validation, "seconds": round(time.monotonic() - self.began, 1)}
+        if seen:
+            more["notes"] = [
+                f"The network was trained on {seen} of these {len(asked.keys)} videos, or on their groups."
+            ]
+        judged = Judged(scores, asked.labels, names, asked.keys, asked.groups, provenance)
+        held_out = [asked.provenance[name] for name in ("dataset", "split")]
+        held_out += [f"of fold {asked.provenance['fold']}"] if asked.provenance.get("fold") is not None else []
+        title = f"{self.classifier} on {source['layer']}, {' '.join(held_out)}"
+        report = write_results(out, judged, title, more, videos)
+        paths = [out / name for name in FILES]
+        if fitted.linear is not None:
+            paths.append(out / WEIGHTS_NAME)
+            fitted.linear.save(paths[-1], names, about)
+        if shown:
+            self._print(title, report, paths)
+        return report
+
+    def _print(self, title: str, report: dict[str, Any], paths: list[Path]) -> None:
+        neighbors = report["provenance"].get("neighbors")
+        setting = {"neighbors": str(neighbors)} if report["C"] is None else {"C": f"{report['C']:g}"}
+        print_report(title, report, setting | {"trained on": str(report["num_train_videos"])}, paths)
+        if not report.get("converged", True):
+            say("the solver reached its limit before it converged: try a smaller C")
+        overlap = report["provenance"]["overlap"]
+        if overlap is not None:
+            say(f"not held out: {overlap['videos']} of these videos were trained on")
+        for note in report.get("notes", ()):
+            say(f"not held out: {note}")
+
+
+def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
+    """Raises ValueError unless both files hold the same features of the same classes."""
+    for name, word in (("checkpoint_sha256", "checkpoints"), ("layer", "layers"), ("pool", "poolings")):
+        if train.provenance.get(name) != test.provenance.get(name):
+            shown = [of.provenance.get("checkpoint" if name == "checkpoint_sha256" else name) for of in (train, test)]
+            raise ValueError(
+                f"{train.path} and {test.path} are of different {word} ({shown[0]}, {shown[1]}): export both alike"
+            )
+    clips = [_clip_settings(of.provenance) for of in (train, test)]
+    for name in sorted((set(clips[0]) & set(clips[1])) | {"max_frames"}):  # of whole videos alone; others came later
+        values = [of.get(name) for of in clips]
+        if values[0] != values[1]:
+            raise ValueError(
+                f"{train.path} and {test.path} are of different clips ({name} {values[0]}, {values[1]}): "
+                "export both alike"
+            )
+    refuse_other_classes(train.provenance["classes"], test.provenance["classes"], str(train.path), str(test.path))
+
+
+def _clip_settings(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a clip is; how many a video has, and where, may differ."""
+    sampling: dict[str, Any] = provenance.get("sampling") or {}
+    return {name: value for name, value in sampling.items() if name not in _VIEWS}
+
+
+def find_overlap(train: VideoFeatures, test: VideoFeatures) -> dict[str, int] | None:
+    """How many test videos, and groups, the classifier is trained on; None where none."""
+    videos = len(set(train.keys) & set(test.keys))
+    groups = len(set(train.groups) & set(test.groups))
+    return {"videos": videos, "groups": groups, "of": len(test.keys)} if videos or groups else None
+
+
+def refuse_overlap(train: VideoFeatures, test: VideoFeatures) -> None:
+    """Raises ValueError where the classifier, or the network, is trained on what is tested; with the counts."""
+    overlap, seen = find_overlap(train, test), int(test.seen.sum())
+    if overlap is not None:
+        raise ValueError(
+            f"train={str(train.path)!r} and test={str(test.path)!r} share {overlap['videos']} of the {overlap['of']} "
+            f"test videos and {overlap['groups']} groups: export other splits, or say --allow-overlap"
+        )
+    if seen:
+        raise ValueError(
+            f"the network {train.provenance['checkpoint']} was trained on {seen} of the {len(test.keys)} test videos, "
+            "or on their groups: test on what it has not seen, such as the fold it held out, or say --allow-overlap"
+        )
+
+
+def without_classes(provenance: dict[str, Any]) -> dict[str, Any]:
+    """A file's metadata without the names of the classes, which may be many."""
+    return {name: value for name, value in provenance.items() if name != "classes"}

@@ -1,0 +1,163 @@
+"""What linear classifiers minimize, and its gradient, in one pass over the features: the penalty plus C times losses.
+
+A point is the weights of a class and its bias, D + 1 numbers. Features are in blocks; see `FeatureRows`.
+"""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.linear.feature_blocks import FeatureRows
+from pipeline.linear.lbfgs import Value
+
+
+class Objective(Protocol):
+    """A sum over rows to minimize, of G functions.
+
+    Attributes:
+        num_functions: G.
+        num_classes: classes that a function has weights for.
+    """
+
+    num_functions: int
+    num_classes: int
+
+    def __call__(self, points: Tensor, which: Tensor) -> Value:
+        """Values at points (g, P) of the functions `which`, int64 (g,)."""
+        ...
+
+
+class OneAgainstTheRest:
+    """K functions, one a class: |w|^2 / 2 + C sum of c_i max(0, 1 - y_i (w x_i + b))^2, y_i = 1 in the class, else -1.
+
+    sklearn's LinearSVC in its primal form: the bias is part of w in the penalty.
+
+    Args:
+        rows: M rows of features.
+        labels: int64 (M,); the rows of labels from K on are in no class.
+        c: C.
+        class_weights: float64 (K,).
+        rest_weights: float64 (K,): what the other rows count.
+    """
+
+    num_classes = 1
+
+    def __init__(
+        self, rows: FeatureRows, labels: Tensor, c: float, class_weights: Tensor, rest_weights: Tensor
+    ) -> None:
+        self._rows, self._labels, self._c = rows, labels, c
+        self._class_weights, self._rest_weights = class_weights, rest_weights
+        self.num_functions = len(class_weights)
+        self._num_labels = int(labels.max()) + 1
+
+    def __call__(self, points: Tensor, which: Tensor) -> Value:
+        """See `Objective`."""
+        own, rest = self._class_weights[which], self._rest_weights[which]
+        column = torch.full((self._num_labels,), -1)
+        column[which] = torch.arange(len(which))
+        loss, support = torch.zeros(len(which), dtype=torch.float64), torch.zeros(len(which), dtype=torch.float64)
+        gradient = torch.zeros_like(points)
+        for first, block in self._rows.blocks():
+            x = block.double()
+            slack = torch.addmm(points[:, -1] + 1, x, points[:, :-1].T)  # of rows outside of the class
+            columns = column[self._labels[first : first + len(x)]]
+            inside = torch.nonzero(columns >= 0)[:, 0]
+            mine = columns[inside]
+            short = (2 - slack[inside, mine]).clamp_(min=0)  # of the class's own rows: 1 - (w x + b)
+            slack[inside, mine] = 0
+            slack.clamp_(min=0)
+            loss += rest * torch.linalg.vector_norm(slack, dim=0).square()
+            loss.index_add_(0, mine, own[mine] * short.square())
+            support += rest * (slack > 0).sum(0)
+            support.index_add_(0, mine, own[mine] * (short > 0))
+            slack *= rest
+            slack[inside, mine] = -own[mine] * short
+            gradient[:, :-1].addmm_(slack.T, x)
+            gradient[:, -1] += slack.sum(0)
+        share = support / len(self._labels)  # X'X of the rows within the margin is about this share of all X'X
+        value = points.square().sum(1) / 2 + self._c * loss
+        return Value(value, gradient.mul_(2 * self._c).add_(points), 2 * self._c * share)
+
+
+class TwoClasses:
+    """One function: |w|^2 / 2 + C sum of c_i log(1 + exp(-y_i (w x_i + b))); the bias is not penalized.
+
+    sklearn's LogisticRegression of two classes.
+
+    Args:
+        rows: M rows of features.
+        labels: int64 (M,), 0 or 1.
+        c: C.
+        class_weights: float64 (2,).
+    """
+
+    num_classes = num_functions = 1
+
+    def __init__(self, rows: FeatureRows, labels: Tensor, c: float, class_weights: Tensor) -> None:
+        self._rows, self._c = rows, c
+        self._signs = labels.double() * 2 - 1
+        self._weights = class_weights[labels]
+
+    def __call__(self, points: Tensor, which: Tensor) -> Value:
+        """See `Objective`."""
+        loss, curvature = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        gradient = torch.zeros_like(points)
+        for first, block in self._rows.blocks():
+            x, here = block.double(), slice(first, first + len(block))
+            weights, signs = self._weights[here], self._signs[here]
+            margins = signs * (x @ points[0, :-1] + points[0, -1])
+            wrong = torch.sigmoid(-margins)
+            loss += (weights * F.softplus(-margins)).sum()
+            curvature += (weights * wrong * (1 - wrong)).sum()
+            pull = -weights * signs * wrong
+            gradient[0, :-1] += pull @ x
+            gradient[0, -1] += pull.sum()
+        value = points[:, :-1].square().sum(1) / 2 + self._c * loss
+        gradient *= self._c
+        gradient[:, :-1] += points[:, :-1]
+        return Value(value, gradient, self._c * curvature / len(self._signs))
+
+
+class Multinomial:
+    """One function of all K classes: |W|^2 / 2 + C sum of -c_i log softmax(W x_i + b); biases are not penalized.
+
+    sklearn's LogisticRegression of more than two classes.
+
+    Args:
+        rows: M rows of features.
+        labels: int64 (M,) in [0, K).
+        c: C.
+        class_weights: float64 (K,).
+    """
+
+    num_functions = 1
+
+    def __init__(self, rows: FeatureRows, labels: Tensor, c: float, class_weights: Tensor) -> None:
+        self._rows, self._labels, self._c = rows, labels, c
+        self._weights = class_weights[labels]
+        self.num_classes = len(class_weights)
+
+    def __call__(self, points: Tensor, which: Tensor) -> Value:
+        """See `Objective`."""
+        weights = points.reshape(self.num_classes, -1)
+        loss = torch.zeros(1, dtype=torch.float64)
+        curvature = torch.zeros(self.num_classes, dtype=torch.float64)
+        gradient = torch.zeros_like(weights)
+        for first, block in self._rows.blocks():
+            x, labels = block.double(), self._labels[first : first + len(block)]
+            counts = self._weights[first : first + len(block)]
+            logs = torch.log_softmax(torch.addmm(weights[:, -1], x, weights[:, :-1].T), dim=1)
+            places = torch.arange(len(x))
+            loss -= (counts * logs[places, labels]).sum()
+            pull = logs.exp_()
+            curvature += counts @ pull - (counts[:, None] * pull).mul_(pull).sum(0)
+            pull[places, labels] -= 1
+            pull *= counts[:, None]
+            gradient[:, :-1].addmm_(pull.T, x)
+            gradient[:, -1] += pull.sum(0)
+        value = weights[:, :-1].square().sum() / 2 + self._c * loss
+        gradient *= self._c
+        gradient[:, :-1] += weights[:, :-1]
+        return Value(value, gradient.reshape(1, -1), self._c * curvature / len(self._labels))

@@ -1,0 +1,1 @@
+"""Accuracies, confidence intervals, calibration, confusion, and predictions.parquet."""

@@ -1,0 +1,96 @@
+"""How good scores are, the same for networks and for linear classifiers: accuracies, report.json, a table."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.plain_text import to_json
+from pipeline.cli.terminal import say
+from pipeline.cli.text_table import TextTable, print_table
+
+
+def summarize(
+    scores: NDArray[Any],
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    missing: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """What a report says about scores.
+
+    The accuracies are those of `lightning_modules.tasks.metrics.classification_metrics`: among equal scores the first
+    class wins; a class without a video does not count in the mean; with fewer than five classes top5 is 1.
+
+    Args:
+        scores: float (M, K), higher is likelier; of any scale.
+        labels: integers (M,) in [0, K).
+        class_names: the K names.
+        missing: bool (M,), videos without scores, which count as wrong; default: none.
+
+    Returns:
+        top1, top5 and mean_class_accuracy (fractions in [0, 1]), num_videos, chance (1 / K), and per_class by name:
+        videos, correct, accuracy (None for a class without a video).
+
+    Raises:
+        ValueError: no videos; shapes that do not belong together; scores that are not finite.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    if not len(labels) or scores.shape != (len(labels), len(class_names)):
+        raise ValueError(f"scores {scores.shape}, {len(labels)} labels, {len(class_names)} classes: want (M, K), M > 0")
+    absent = np.zeros(len(labels), dtype=bool) if missing is None else missing
+    broken = int((~np.isfinite(scores).all(axis=1) & ~absent).sum())
+    if broken:
+        raise ValueError(f"the scores of {broken} of {len(labels)} videos are not finite: did the training diverge?")
+    place = places(scores, labels, absent)
+    videos = np.bincount(labels, minlength=len(class_names))
+    correct = np.bincount(labels[place == 0], minlength=len(class_names))
+    seen = videos > 0
+    return {
+        "top1": float((place == 0).mean()),
+        "top5": float((place < 5).mean()),
+        "mean_class_accuracy": float((correct[seen] / videos[seen]).mean()),
+        "num_videos": len(labels),
+        "chance": 1 / len(class_names),
+        "per_class": {
+            name: {"videos": int(of), "correct": int(right), "accuracy": float(right / of) if of else None}
+            for name, of, right in zip(class_names, videos, correct, strict=True)
+        },
+    }
+
+
+def places(
+    scores: NDArray[Any], labels: NDArray[np.int64], missing: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """How many classes come before the right one: int64 (M,), 0 where it is first; more than K for missing scores."""
+    right = scores[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]
+    found: NDArray[np.int64] = ((scores > right) | ((scores == right) & earlier)).sum(axis=1)
+    return found if missing is None else np.where(missing, scores.shape[1] + 5, found)
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Writes report.json, whole or not at all."""
+    with write_aside(path) as temporary:
+        temporary.write_text(to_json(report, indent=2) + "\n", encoding="utf-8")
+
+
+def print_report(title: str, report: Mapping[str, Any], extra: Mapping[str, str], paths: Sequence[Path]) -> None:
+    """The accuracies as a small table on standard output, then the files written, one a line."""
+    table = TextTable(title=title)
+    columns = {
+        "top-1": f"{report['top1']:.1%}",
+        "top-5": f"{report['top5']:.1%}",
+        "mean class": f"{report['mean_class_accuracy']:.1%}",
+        "chance": f"{report['chance']:.1%}",
+        "videos": str(report["num_videos"]),
+        **extra,
+    }
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    table.add_row(*columns.values())
+    print_table(table)
+    for path in paths:
+        say(f"wrote {path}")

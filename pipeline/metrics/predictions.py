@@ -1,0 +1,116 @@
+"""predictions.parquet: a row a video, the same form for networks and for linear classifiers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from datamodules.storage.plain_text import to_json
+
+PREDICTIONS_NAME = "predictions.parquet"
+REPORT_NAME = "report.json"
+_PROVENANCE = b"provenance"
+
+
+def with_provenance(schema: pa.Schema, provenance: Mapping[str, Any]) -> pa.Schema:
+    """The schema with plain data about where the rows come from in its metadata, as JSON."""
+    return schema.with_metadata({_PROVENANCE: to_json(provenance, sort_keys=True).encode()})
+
+
+def provenance_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
+    """What `with_provenance` put there.
+
+    Raises:
+        ValueError: nothing is there: `path`, named in the message, was not written by this pipeline.
+    """
+    text = (schema.metadata or {}).get(_PROVENANCE)
+    if text is None:
+        raise ValueError(f"{path}: a Parquet file, but not one that this pipeline wrote")
+    provenance: dict[str, Any] = json.loads(text)
+    return provenance
+
+
+def prediction_schema(num_classes: int, provenance: Mapping[str, Any]) -> pa.Schema:
+    """Columns: key, label (int32), label_name, group, top1 to top5 (fewer where K < 5), correct, scores (K float32).
+
+    A video that could not be decoded, where that is allowed, has NaN scores and no top1.
+    """
+    best = [(f"top{place}", pa.string()) for place in range(1, min(5, num_classes) + 1)]
+    schema = pa.schema(
+        [
+            ("key", pa.string()),
+            ("label", pa.int32()),
+            ("label_name", pa.string()),
+            ("group", pa.string()),
+            *best,
+            ("correct", pa.bool_()),
+            ("scores", pa.list_(pa.float32(), num_classes)),
+        ]
+    )
+    return with_provenance(schema, provenance)
+
+
+def prediction_table(
+    schema: pa.Schema,
+    keys: Sequence[str],
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    class_names: Sequence[str],
+    groups: Sequence[str] | None = None,
+    missing: bool = False,
+) -> pa.Table:
+    """Rows of `schema`.
+
+    Args:
+        schema: of `prediction_schema`.
+        keys: of the B videos, B may be 0.
+        labels: integers (B,).
+        scores: float (B, K), higher is likelier; among equal ones the first class comes first.
+        class_names: the K names.
+        groups: of the B videos, the source that each was cut from; default: "", of none.
+        missing: whether a row of NaN is a video without scores: it is not correct, and has no top1 to top5.
+
+    Raises:
+        ValueError: scores that are not finite; the message names the first video.
+    """
+    absent = np.isnan(scores).all(axis=1) & missing
+    broken = ~np.isfinite(scores).all(axis=1) & ~absent
+    if broken.any():
+        raise ValueError(f"the scores of {keys[int(broken.argmax())]} are not finite: did the training diverge?")
+    names = np.asarray(class_names, dtype=object)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    columns: dict[str, Any] = {
+        "key": list(keys),
+        "label": np.asarray(labels, dtype=np.int32),
+        "label_name": names[labels].tolist(),
+        "group": [""] * len(keys) if groups is None else list(groups),
+        "correct": (order[:, 0] == labels) & ~absent,
+        "scores": fixed_size_lists(scores),
+    }
+    for place in range(min(5, len(names))):
+        columns[f"top{place + 1}"] = np.where(absent, np.array(None), names[order[:, place]]).tolist()
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def read_predictions(path: Path) -> tuple[NDArray[np.float32], pa.Table]:
+    """The scores, float32 (M, K), and the whole table, of a predictions.parquet."""
+    table = pq.read_table(path, page_checksum_verification=True)
+    return from_fixed_size_lists(table.column("scores")), table
+
+
+def fixed_size_lists(rows: NDArray[Any]) -> pa.FixedSizeListArray:
+    """Rows (M, D) as an Arrow column of M lists of D float32."""
+    flat = np.ascontiguousarray(rows, dtype=np.float32).ravel()
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), rows.shape[1])
+
+
+def from_fixed_size_lists(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """An Arrow column of M lists of D float32 as an array (M, D)."""
+    size = column.type.list_size
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, size) for chunk in column.chunks]
+    return np.concatenate([np.empty((0, size), np.float32), *chunks])

@@ -1,0 +1,141 @@
+"""`Judged`: scores of videos and what is known of the videos, from memory or from predictions.parquet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.inference.trained_checkpoint import refuse_other_classes
+from pipeline.metrics.accuracy import places
+from pipeline.metrics.confidence_intervals import Outcomes, number_groups
+from pipeline.metrics.predictions import PREDICTIONS_NAME, provenance_of, read_predictions
+
+
+class Judged(NamedTuple):
+    """Scores of M videos, and what is known of the videos.
+
+    Attributes:
+        scores: float (M, K), higher is likelier; a row of NaN is a video that could not be decoded,
+            and counts as wrong.
+        labels: integers (M,), in [0, K).
+        class_names: the K names.
+        keys: of the M videos, unique.
+        groups: of the M videos, the source that each was cut from; "" where it has none.
+        provenance: where the scores come from: plain data. `scores` says `probability` or another scale, `classes` is
+            the class names, `overlap`, where it is not None, what was not held out: videos, of, groups.
+    """
+
+    scores: NDArray[Any]
+    labels: NDArray[Any]
+    class_names: Sequence[str]
+    keys: Sequence[str]
+    groups: Sequence[str]
+    provenance: Mapping[str, Any]
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Videos without scores: bool (M,)."""
+        found: NDArray[np.bool_] = np.isnan(np.asarray(self.scores)).all(axis=1)
+        return found
+
+
+def outcomes_of(judged: Judged) -> Outcomes:
+    """What came of the videos: right or wrong, and their groups."""
+    labels = np.asarray(judged.labels, dtype=np.int64)
+    place = places(np.asarray(judged.scores), labels, judged.missing)
+    groups = number_groups(judged.groups, judged.keys)
+    return Outcomes(labels, place == 0, place < 5, groups, len(judged.class_names))
+
+
+def predicted_classes(judged: Judged) -> NDArray[np.int64]:
+    """The class that each video was given: int64 (M,), -1 for a video without scores."""
+    missing = judged.missing
+    best = np.where(missing[:, None], 0, np.asarray(judged.scores)).argmax(axis=1)
+    return np.where(missing, -1, best).astype(np.int64)
+
+
+def read_judged(path: Path) -> Judged:
+    """What `evaluate`, `linear` or `fuse` wrote.
+
+    Args:
+        path: the folder, or its predictions.parquet.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a file of predictions, or a damaged one.
+    """
+    file = path / PREDICTIONS_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"predictions {str(path)!r}: no {PREDICTIONS_NAME} there; `evaluate` writes it")
+    try:
+        scores, table = read_predictions(file)
+        provenance = provenance_of(table.schema, file)
+        keys, labels = table.column("key").to_pylist(), table.column("label").to_numpy().astype(np.int64)
+        groups = table.column("group").to_pylist() if "group" in table.schema.names else [""] * len(keys)
+        return Judged(scores, labels, provenance["classes"], keys, groups, provenance)
+    except (pa.ArrowException, KeyError, OSError) as error:  # OSError: of damaged pages
+        cause = str(error).splitlines()[0]
+        raise ValueError(f"predictions {str(file)!r}: not a file that `evaluate` wrote, or damaged ({cause})") from None
+
+
+def joined(many: Sequence[Judged], provenance: Mapping[str, Any]) -> Judged | None:
+    """The videos of several results as one; None where two of them share a video."""
+    keys = [key for judged in many for key in judged.keys]
+    if len(set(keys)) < len(keys):
+        return None
+    return Judged(
+        scores=np.concatenate([np.asarray(judged.scores) for judged in many]),
+        labels=np.concatenate([np.asarray(judged.labels) for judged in many]),
+        class_names=many[0].class_names,
+        keys=keys,
+        groups=[group for judged in many for group in judged.groups],
+        provenance=provenance,
+    )
+
+
+def on_same_videos(many: Sequence[Judged], names: Sequence[str], common: bool = False) -> list[Judged]:
+    """The same videos of each, in the order of the first, with the groups of the first that has any.
+
+    Args:
+        many: at least one.
+        names: of each, for messages.
+        common: take the videos that all have, and leave out others.
+
+    Raises:
+        ValueError: classes differ; labels differ; or videos differ, and not `common`.
+    """
+    first = many[0]
+    shared = set(first.keys).intersection(*(other.keys for other in many[1:]))
+    if not shared:
+        raise ValueError(f"{' and '.join(names)} have no video in common")
+    aligned = []
+    for judged, name in zip(many, names, strict=True):
+        refuse_other_classes(first.class_names, judged.class_names, names[0], name)
+        others = len(set(judged.keys) - shared)
+        if others and not common:
+            raise ValueError(
+                f"{name} has {others} videos that not all others have, and {len(shared)} that all have: evaluate the "
+                "same split, or say --common to take only those"
+            )
+        place = {key: number for number, key in enumerate(judged.keys)}
+        rows = [place[key] for key in first.keys if key in shared]
+        aligned.append(_take(judged, rows))
+    for judged, name in zip(aligned, names, strict=True):
+        differ = np.flatnonzero(judged.labels != aligned[0].labels)
+        if len(differ):
+            key = judged.keys[int(differ[0])]
+            raise ValueError(f"{names[0]} and {name}: {len(differ)} videos have different labels, first {key}")
+    groups = next((judged.groups for judged in aligned if any(judged.groups)), aligned[0].groups)
+    return [judged._replace(groups=groups) for judged in aligned]
+
+
+def _take(judged: Judged, rows: Sequence[int]) -> Judged:
+    return judged._replace(
+        scores=np.asarray(judged.scores)[rows],
+        labels=np.asarray(judged.labels)[rows],
+        keys=[judged.keys[row] for row in rows],
+        groups=[judged.groups[row] for row in rows],
+    )

@@ -1,0 +1,1 @@
+"""Verb `pack`: lists of videos to shards."""

@@ -1,0 +1,95 @@
+"""Which number each class gets: by a text file of their names, by the official list, by its number or the alphabet."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from datamodules.dataset.shard_tar import ShardRow
+
+_NUMBER = re.compile(r"-?[0-9]+")
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Labels, each once, in the order of their numbers: by value where all are whole numbers, else by the alphabet.
+
+    >>> sort_labels(["10", "2", "0"])
+    ['0', '2', '10']
+    >>> sort_labels(["10", "2", "run"])
+    ['10', '2', 'run']
+    """
+    found = set(labels)
+    numbers = all(_NUMBER.fullmatch(label) for label in found)
+    return sorted(found, key=(lambda label: (int(label), label)) if numbers else None)
+
+
+def name_classes(
+    rows: Sequence[ShardRow], listed: Path | None, earlier: Sequence[str]
+) -> tuple[list[ShardRow], list[str]]:
+    """Class names in the order of the labels.
+
+    Args:
+        rows: The videos; a label that is no name in the list but a number is a position in it, from 0.
+        listed: Text file of class names, one a line; None: there is no list.
+        earlier: An order that was in use before; kept where it has all labels and `listed` is None.
+
+    Returns:
+        The rows, with names for numbers; and the names: those of the list, the earlier ones, or all labels as
+        `sort_labels` has them.
+
+    Raises:
+        ValueError: The list cannot be read, repeats a name, or lacks a label.
+    """
+    labels = {row.description.label for row in rows}
+    if listed is None:
+        if labels <= set(earlier):
+            return list(rows), list(earlier)
+        return list(rows), sort_labels(labels)
+    names = read_class_list(listed)
+    renamed = {label: _name(label, names, listed) for label in labels}
+    rows = [row._replace(description=row.description._replace(label=renamed[row.description.label])) for row in rows]
+    return rows, names
+
+
+def _name(label: str, names: Sequence[str], listed: Path) -> str:
+    if label in names:
+        return label
+    if label.isascii() and label.isdigit() and int(label) < len(names):
+        return names[int(label)]
+    raise ValueError(f"label {label!r} of the tars is not among the {len(names)} names in {listed}; add it")
+
+
+def order_classes(labels: Iterable[str], official: Sequence[str], listed: Path | None) -> list[str]:
+    """Class names in the order of the labels, for lists of videos.
+
+    Args:
+        labels: Of the videos.
+        official: All names as the list of videos orders them; empty where it gives no order.
+        listed: Text file of class names, one a line, which goes before all else; None: there is none.
+
+    Raises:
+        ValueError: The file cannot be read, repeats a name, or lacks a label.
+    """
+    found = sort_labels(labels)
+    if listed is None:
+        return list(official) or found
+    names = read_class_list(listed)
+    known = set(names)
+    unknown = [label for label in found if label not in known]
+    if unknown:
+        raise ValueError(f"label {unknown[0]!r} of the annotations is not in {listed}; add it or correct the list")
+    return names
+
+
+def read_class_list(listed: Path) -> list[str]:
+    """The names in a text file, one a line; raises ValueError where it cannot be read or repeats a name."""
+    try:
+        # Lines end with line feeds alone: a name may hold what else str.splitlines takes for an end, such as U+2028.
+        names = [line.strip() for line in listed.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"classes={listed}: cannot be read ({error}); name a text file with one class a line"
+        ) from None
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"classes={listed}: {repeated[0]!r} is there twice; keep one")
+    return names

@@ -1,0 +1,62 @@
+"""The split guard at the end of packing: what it found goes to split_guard.csv and, in numbers, to the person."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.dataset.dataset_index import ShardRow
+from datamodules.dataset.manifest import MANIFEST_NAME
+from datamodules.leakage.split_leakage import GuardedVideo, Leak, count_leaks, find_leaks
+from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.plain_text import write_cell
+from pipeline.cli.terminal import say
+from pipeline.packing.output_folder import PackError
+
+GUARD_NAME = "split_guard.csv"
+_WORDS = {
+    "group": "whose group is on both sides of a split",
+    "bytes": "stored twice, on both sides of a split",
+    "content": "pairs that show nearly the same on both sides of a split",
+}
+
+
+def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Leak]:
+    """Look for what is on both sides of a split, list it in root/split_guard.csv, and warn or refuse.
+
+    Args:
+        root: Folder of the dataset, before dataset.json is written.
+        rows: All its videos.
+        strict: Refuse.
+
+    Returns:
+        The findings, also those of the file; the file has a header alone where there are none.
+
+    Raises:
+        PackError: `strict`, and there are findings.
+    """
+    leaks = sorted(find_leaks([guarded(row) for row in sorted(rows, key=lambda row: row.key)]))
+    with write_aside(root / GUARD_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(Leak._fields)
+        writer.writerows([write_cell(each) if isinstance(each, str) else each for each in leak] for leak in leaks)
+    if not leaks:
+        return leaks
+    counts = ", ".join(f"{count} {_WORDS[kind]}" for kind, count in count_leaks(leaks).items())
+    if strict:
+        there = (root / MANIFEST_NAME).exists()
+        made = "the dataset of an earlier run stays as it is, but" if there else "no dataset was made,"
+        raise PackError(
+            f"out={root}: {made} the split guard found {counts}: see {root / GUARD_NAME}, correct the lists and pack "
+            "into another folder, or leave --strict out"
+        )
+    say(f"warning: split guard: {counts}; {root / GUARD_NAME} lists them", sys.stderr)
+    return leaks
+
+
+def guarded(row: ShardRow) -> GuardedVideo:
+    """What the guard has to know about a packed video."""
+    said = row.description
+    return GuardedVideo(
+        row.key, said.split, said.fold_splits, said.group, said.content_sha256, said.frame_hashes, said.duration_s
+    )

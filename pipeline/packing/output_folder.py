@@ -1,0 +1,85 @@
+"""The folder that packing writes to: one run at a time, always with the same options, one sentence when it is full."""
+
+import errno
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datamodules.dataset.manifest import MANIFEST_NAME
+from datamodules.storage.atomic_write import write_aside
+from pipeline.packing.shard_builder import PARTS_FOLDER
+
+RUN_NAME = "run.json"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class PackError(ValueError):
+    """Packing cannot begin or end; the message says why and what to do."""
+
+
+def agree_with_earlier_run(root: Path, options: dict[str, Any], folders: Sequence[Path] = ()) -> None:
+    """Write down the options of the first run in a folder; hold those of a later run against them.
+
+    Args:
+        root: The folder of the dataset, locked.
+        options: All that determines the dataset, plain values.
+        folders: Of its renditions, which may be there or not.
+
+    Raises:
+        PackError: The options differ, or the folder holds shards that no run accounts for.
+    """
+    path = root / PARTS_FOLDER / RUN_NAME
+    if not path.exists():
+        for folder in dict.fromkeys((root, *folders)):
+            strange = sorted(item.name for item in folder.glob("*") if item.suffix == ".tar")
+            if strange or (folder / MANIFEST_NAME).exists():
+                raise PackError(
+                    f"out={root}: {folder} holds {(strange or [MANIFEST_NAME])[0]}, and there is no record of the run "
+                    "that made it; choose another folder"
+                )
+        with write_aside(path) as temporary:
+            temporary.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
+        return
+    try:
+        earlier = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise PackError(f"out={root}: {PARTS_FOLDER}/{RUN_NAME} is damaged; remove the folder") from None
+    changed = sorted(key for key in options.keys() | earlier.keys() if options.get(key) != earlier.get(key))
+    if changed:
+        differences = ", ".join(f"{key} {earlier.get(key)!r} there, {options.get(key)!r} now" for key in changed)
+        raise PackError(
+            f"out={root}: was packed otherwise ({differences}); give the same options and lists, another "
+            "folder, or remove this one"
+        )
+
+
+@contextmanager
+def lock_folder(out: Path) -> Iterator[None]:
+    """Keep a second run out of the folder; the lock ends with this process, however it ends."""
+    try:
+        (out / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise PackError(f"out={out}: is not a folder; choose another name") from None
+    with (out / PARTS_FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PackError(f"out={out}: another run of pack works in it; wait for its end or stop it") from None
+        yield
+
+
+@contextmanager
+def report_full_disk(out: Path) -> Iterator[None]:
+    """Turn a write that failed for lack of room into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise PackError(
+            f"out={out}: no room left to write ({error.strerror}); make room and run the same command again, finished "
+            "shards are kept"
+        ) from None

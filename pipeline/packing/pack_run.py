@@ -1,0 +1,258 @@
+"""A run of packing from its arguments to its dataset: `prepare`, then every part in any way and order, then `finish`.
+
+`pipeline.packing.pack` does the parts in processes of this machine, `jobs` on a cluster.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datamodules.annotations.readers import AnnotationFormat, Annotations, VideoRecord, read_annotations
+from datamodules.dataset.dataset_index import Manifest, dataset_identity, write_dataset
+from datamodules.dataset.quarantine import QUARANTINE_NAME, Refusal, read_quarantine, write_quarantine
+from datamodules.encoding.transcoding import EncodeProfile
+from datamodules.storage.atomic_write import remove_partial_files
+from pipeline.packing.class_order import order_classes
+from pipeline.packing.leakage_report import guard_splits
+from pipeline.packing.list_warnings import warn_of_lists
+from pipeline.packing.output_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
+from pipeline.packing.shard_bounds import Cut, cut_by_size, keep_cut
+from pipeline.packing.shard_builder import PARTS_FOLDER, PartResult, remove_manifests
+from pipeline.packing.shard_plan import (
+    PackSettings,
+    ShardPart,
+    described_records,
+    fingerprint,
+    library_versions,
+    order_records,
+    plan_parts,
+)
+from pipeline.packing.size_estimates import estimate_bytes, file_sizes
+
+SHARD_BYTES = 2**30
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class PackRun:
+    """What a run does; plain data, which may be pickled.
+
+    Attributes:
+        settings: What every part has to know.
+        name: Of the dataset.
+        classes: Class names in the order of the labels.
+        folds: Names of the folds; () where the dataset has fixed splits.
+        strict: Make no dataset where the split guard finds something.
+        options: All that determines the dataset, as written down in .parts/run.json.
+        parts: The shards to make; each with `pack_parts.run_part(part, settings)`.
+        refused: Videos that are in no part, because the list cannot place them.
+    """
+
+    settings: PackSettings
+    name: str
+    classes: tuple[str, ...]
+    folds: tuple[str, ...]
+    strict: bool
+    options: dict[str, Any]
+    parts: tuple[ShardPart, ...]
+    refused: tuple[Refusal, ...] = ()
+
+
+@contextmanager
+def prepare(
+    out: Path,
+    annotations: list[Path] | None = None,
+    videos: Path | None = None,
+    format: AnnotationFormat = "auto",
+    split: str | None = None,
+    name: str | None = None,
+    classes: Path | None = None,
+    short_side: int | list[int] = 256,
+    fps: float | None = None,
+    crf: int = 23,
+    key_frame_interval: int = 16,
+    fast_decode: bool = True,
+    square_pixels: bool = False,
+    copy: bool = False,
+    min_frames: int = 1,
+    videos_per_shard: int = 128,
+    shard_bytes: int = SHARD_BYTES,
+    seed: int = 0,
+    timeout: float = 300.0,
+    retry_quarantined: bool = False,
+    strict: bool = False,
+) -> Iterator[PackRun]:
+    """Read the lists and decide what goes where; while the context lasts, no other run may work in `out`.
+
+    The arguments are those of `pipeline.packing.pack.pack`. A write within the context that fails for lack of room
+    becomes a PackError too.
+
+    Raises:
+        AnnotationError: The lists are missing or malformed.
+        PackError: An argument is out of range, a label is unknown, `out` holds something else, is in use or has no room
+            left.
+    """
+    if not timeout > 0:
+        raise PackError(f"timeout={timeout}: must be above 0 seconds")
+    for bound, value in (("videos_per_shard", videos_per_shard), ("shard_bytes", shard_bytes)):
+        if value < 1:
+            raise PackError(f"{bound}={value}: must be at least 1")
+    encode = EncodeProfile(
+        fps=fps,
+        crf=crf,
+        key_frame_interval=key_frame_interval,
+        fast_decode=fast_decode,
+        square_pixels=square_pixels,
+    )
+    profiles = _profiles(short_side, encode, copy)
+    largest = profiles[0] if profiles else None
+    listed = read_annotations(format, annotations, videos, split, classes)
+    class_names = order_classes((record.label for record in listed.records), listed.classes, classes)
+    name = _dataset_name(out, name)
+    folder = Path(os.path.normpath(videos or _folder_of(annotations)))  # as the paths of its videos are
+    settings = PackSettings(out, folder, largest, min_frames, timeout, retry_quarantined, tuple(profiles[1:]))
+    options = _options(name, listed, class_names, settings, videos_per_shard, shard_bytes, seed)
+    warn_of_lists(listed)
+    with report_full_disk(out), lock_folder(out):
+        for place in (*settings.folders, out / PARTS_FOLDER):
+            remove_partial_files(place)
+        agree_with_earlier_run(out, options, settings.folders)
+        if retry_quarantined:
+            (out / QUARANTINE_NAME).unlink(missing_ok=True)  # the parts' records still have them until they are done
+        members = order_records(listed.records, seed)
+        cut = keep_cut(
+            out,
+            {split: len(records) for split, records in members.items()},
+            lambda: _cut(members, largest, videos_per_shard, shard_bytes),
+        )
+        parts = plan_parts(members, name, cut, read_quarantine(out))
+        yield PackRun(settings, name, tuple(class_names), listed.folds, strict, options, tuple(parts), listed.refused)
+
+
+def _cut(
+    members: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, videos_per_shard: int, shard_bytes: int
+) -> Cut:
+    """How many videos go into each shard of each split, by what the largest rendition will take up."""
+    cut = {}
+    for split, records in members.items():
+        sizes = file_sizes([record.path for record in records])
+        guessed = [estimate_bytes(record, size, profile) for record, size in zip(records, sizes, strict=True)]
+        cut[split] = cut_by_size(guessed, videos_per_shard, shard_bytes)
+    return cut
+
+
+def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
+    """Make a dataset of the finished parts: quarantine.csv, split_guard.csv, index.parquet, and dataset.json last.
+
+    Smaller renditions are made datasets before; what is refused and what the split guard finds is the same for all, and
+    in `out` alone.
+
+    Args:
+        run: As `prepare` gives it; its context still lasts.
+        results: Of all its parts, in their order.
+
+    Returns:
+        What dataset.json of the largest rendition says.
+
+    Raises:
+        PackError: Every video was refused, or `run.strict` and the split guard found something; then there are the two
+            CSV files, and no dataset.json.
+    """
+    root = run.settings.root
+    refused = sorted([*run.refused, *(refusal for result in results for refusal in result.refused)])
+    write_quarantine(root, refused)
+    rows = [row for result in results for row in result.rows]
+    if not rows:
+        remove_manifests(run.settings)
+        reasons = ", ".join(sorted({refusal.reason for refusal in refused}))
+        raise PackError(
+            f"all {len(refused)} videos were refused ({reasons}; first {refused[0].path}: {refused[0].detail}): see "
+            f"{root / QUARANTINE_NAME}, correct --videos or the lists, remove the folder, and run again"
+        )
+    guard_splits(root, rows, run.strict)  # a dataset that an earlier run made without `strict` stays as it is
+    identity = dataset_identity(rows)
+    for number, encode in enumerate(run.settings.smaller_encodes):
+        further = [result.smaller[number] for result in results if result.smaller]
+        write_dataset(
+            run.settings.folders[number + 1],
+            run.name,
+            [row for one in further for row in one.rows],
+            [one.shard for one in further],
+            run.classes,
+            run.folds,
+            encode,
+            library_versions(),
+            rendition_of=identity,
+        )
+    shards = [result.shard for result in results if result.shard is not None]
+    return write_dataset(
+        root,
+        run.name,
+        rows,
+        shards,
+        run.classes,
+        run.folds,
+        run.settings.encode,
+        library_versions(),
+        run.settings.renditions,
+    )
+
+
+def _folder_of(annotations: Sequence[Path] | None) -> Path:
+    """Where the videos are if nobody says: in the folder named as the list, or beside the first list."""
+    first = annotations[0] if annotations else Path()
+    return first if first.is_dir() else first.parent
+
+
+def _profiles(short_side: int | Sequence[int], encode: EncodeProfile, copy: bool) -> list[EncodeProfile]:
+    """One profile a rendition, from larger to smaller; none where nothing is encoded."""
+    sides = [short_side] if isinstance(short_side, int) else list(short_side)
+    shown = " ".join(map(str, sides))
+    if not sides:
+        raise PackError("short_side is empty: give the pixels of the shorter side")
+    if len(set(sides)) < len(sides):
+        raise PackError(f"short_side={shown}: give each size once")
+    profiles = [replace(encode, short_side=side) for side in sorted(sides, reverse=True)]
+    if not copy:
+        return profiles
+    asked = {**profiles[0].as_dict(), "short_side": shown}
+    plain = {**EncodeProfile().as_dict(), "short_side": str(EncodeProfile.short_side)}
+    for setting in asked:
+        if asked[setting] != plain[setting]:
+            raise PackError(f"{setting}={asked[setting]}: --copy stores videos as they are; leave one of the two out")
+    return []
+
+
+def _options(
+    name: str,
+    listed: Annotations,
+    classes: Sequence[str],
+    settings: PackSettings,
+    videos_per_shard: int,
+    shard_bytes: int,
+    seed: int,
+) -> dict[str, Any]:
+    """All that determines the dataset, as plain values to hold another run against."""
+    options = {
+        "name": name,
+        **settings.encode,
+        "videos_per_shard": videos_per_shard,
+        "shard_bytes": shard_bytes,
+        "seed": seed,
+        **library_versions(),
+        "classes": fingerprint(list(classes)),
+        "annotations": fingerprint(described_records(listed.records, settings)),
+    }
+    if settings.renditions:
+        options["short_side"] = [rendition.short_side for rendition in settings.renditions]
+    return options
+
+
+def _dataset_name(out: Path, name: str | None) -> str:
+    if name is not None and not _NAME.fullmatch(name):
+        raise PackError(f"name={name!r}: must consist of letters, digits, - and _, because the shards are called so")
+    return name or re.sub(r"[^A-Za-z0-9_-]+", "_", out.absolute().name) or "dataset"

@@ -1,0 +1,183 @@
+"""How far packing is, while it runs, and what it did, at the end."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
+
+from datamodules.dataset.dataset_index import Manifest
+from datamodules.dataset.quarantine import HANG, Refusal
+from datamodules.storage.plain_text import printable
+from pipeline.cli.terminal import say
+from pipeline.cli.text_table import TextOnlyColumn, TextTable, print_table
+from pipeline.packing.class_order import sort_labels
+from pipeline.packing.shard_builder import Outcome, PartResult
+from pipeline.packing.source_notes import add_notes, describe_notes
+
+LINE_INTERVAL_S = 10.0
+_CLASSES_SHOWN = 12
+
+
+class PackMeter:
+    """Counts outcomes from all threads; gives the rates of this run, what earlier runs had done left aside.
+
+    Args:
+        total: Videos in the lists.
+        began: When the run began, by `time.monotonic`.
+    """
+
+    def __init__(self, total: int, began: float):
+        self.total = total
+        self.done = 0
+        self.refused = 0
+        self.reused = 0
+        self.source_bytes = 0
+        self.stored_bytes: list[int] = []  # of each rendition
+        self._began = began
+        self._lock = threading.Lock()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a video, or a part that was there already."""
+        with self._lock:
+            self.done += outcome.videos
+            self.refused += outcome.refused
+            if outcome.reused:
+                self.reused += outcome.videos
+            else:
+                self.source_bytes += outcome.source_bytes
+                sums = zip_longest(self.stored_bytes, outcome.stored_bytes, fillvalue=0)
+                self.stored_bytes = [before + new for before, new in sums]
+
+    def text(self, now: float) -> str:
+        """Rates, refusals and time left, as one phrase."""
+        seconds = max(now - self._began, 1e-3)
+        fresh = self.done - self.reused
+        words = [f"{fresh / seconds:.1f} videos/s", f"{self.source_bytes / seconds / 1e6:.1f} MB/s"]
+        if self.stored_bytes:
+            words.append(f"{' + '.join(f'{size / 1e6:.1f}' for size in self.stored_bytes)} MB written")
+        words.append(f"{self.refused} refused")
+        if self.reused:
+            words.append(f"{self.reused} from an earlier run")
+        if fresh and self.done < self.total:
+            words.append(f"{_duration((self.total - self.done) * seconds / fresh)} left")
+        return ", ".join(words)
+
+
+@contextmanager
+def show_progress(total: int) -> Iterator[PackMeter]:
+    """A bar on a terminal, else a line every ten seconds and at the end; both on standard error."""
+    meter = PackMeter(total, time.monotonic())
+    stop = threading.Event()
+    terminal = sys.stderr.isatty()
+    with Progress(
+        TextOnlyColumn("pack"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextOnlyColumn("{task.fields[rates]}"),
+        console=Console(stderr=True),
+        disable=not terminal,
+    ) as progress:
+        task = progress.add_task("pack", total=total, rates="")
+
+        def show() -> None:
+            if terminal:
+                progress.update(task, completed=meter.done, rates=meter.text(time.monotonic()))
+            else:
+                words = f"pack: {meter.done} of {total} videos, {meter.text(time.monotonic())}"
+                print(words, file=sys.stderr, flush=True)
+
+        def keep_showing() -> None:
+            while not stop.wait(0.5 if terminal else LINE_INTERVAL_S):
+                show()
+
+        thread = threading.Thread(target=keep_showing, daemon=True)
+        thread.start()
+        try:
+            yield meter
+        finally:
+            stop.set()
+            thread.join()
+            show()
+
+
+def print_summary(
+    manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float, unplaced: Sequence[Refusal] = ()
+) -> None:
+    """The closing table on standard output: what went in and came out, notes on the sources, what was refused.
+
+    `unplaced` are videos refused before, which are in no split.
+    """
+    table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes")
+    sides = [str(rendition.short_side) for rendition in manifest.renditions]
+    after = f"MB at\n{' + '.join(sides)}" if sides else "MB after"
+    for heading in ("split", "videos", "classes", "hours", "MB before", after, "shards", "refused"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    splits = sorted({result.split for result in results})
+    for split in splits:
+        table.add_row(split, *_totals([result for result in results if result.split == split]))
+    if len(splits) > 1:
+        table.add_section()
+        table.add_row("total", *_totals(results))
+    print_table(table)
+    for split in splits:
+        counts = _class_counts([result for result in results if result.split == split])
+        say(f"videos a class in {split}: {counts}")
+    for fold, splits_of in manifest.fold_counts.items():
+        counts = ", ".join(f"{of.videos} {split}" for split, of in sorted(splits_of.items(), reverse=True))
+        say(f"fold {fold}: {counts}")
+    for line in describe_notes(add_notes(result.notes for result in results), manifest.encode):
+        say(line)
+    refused = [*unplaced, *(refusal for result in results for refusal in result.refused)]
+    reasons = Counter(refusal.reason for refusal in refused)
+    if reasons:
+        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        say(f"refused: {counts}; {root / 'quarantine.csv'} lists them")
+        say("once they are mended, run again with --retry-quarantined")
+        if HANG in reasons:
+            say("where not the video but the disk or machine is at fault for a hang, with a longer --timeout too")
+    empty = [name for name in manifest.classes if not any(of.classes.get(name) for of in manifest.splits.values())]
+    if empty:
+        say(f"classes without a video: {', '.join(empty)}")
+    reused = sum(result.reused for result in results)
+    kept = f", {reused} of {len(results)} shards from an earlier run" if reused else ""
+    for rendition in manifest.renditions[1:]:
+        say(f"wrote {root / rendition.folder}, the same videos")
+    say(f"wrote {root} in {_duration(seconds)}{kept}")
+
+
+def _class_counts(results: Sequence[PartResult]) -> str:
+    """All classes with their videos, the largest first; of many classes the ends alone."""
+    counts = Counter(row.description.label for result in results for row in result.rows)
+    told = [f"{printable(name)} {counts[name]}" for name in sorted(sort_labels(counts), key=lambda name: -counts[name])]
+    if len(told) > _CLASSES_SHOWN:
+        told = [*told[:3], f"... ({len(told) - 6} more, `python -m pipeline stats` has all)", *told[-3:]]
+    return ", ".join(told) or "none"
+
+
+def _totals(results: Sequence[PartResult]) -> list[str]:
+    rows = [row for result in results for row in result.rows]
+    shards = [[result.shard, *(one.shard for one in result.smaller)] for result in results if result.shard is not None]
+    after = [sum(shard.bytes for shard in rendition) for rendition in zip(*shards, strict=True)] or [0]
+    return [
+        str(len(rows)),
+        str(len({row.description.label for row in rows})),
+        f"{sum(row.description.duration_s for row in rows) / 3600:.2f}",
+        f"{sum(result.source_bytes for result in results) / 1e6:.1f}",
+        " + ".join(f"{size / 1e6:.1f}" for size in after),
+        str(len(shards)),
+        str(sum(len(result.refused) for result in results)),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

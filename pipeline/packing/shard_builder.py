@@ -1,0 +1,250 @@
+"""Packing in parts: one part makes one shard, on its own, and leaves a record by which a later run takes it for done.
+
+Where there are several renditions, the part makes the shard of each: a video is in all of them or in none.
+
+`run_part` does one part of `pack_plan.plan_parts`, in any process of any machine that sees the folders; parts share
+nothing. `pipeline.packing.pack` maps it over processes, `jobs` over a cluster.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.video_files import check_video_file
+from datamodules.dataset.dataset_index import ShardRow, VideoDescription, index_shard, open_shard_writer
+from datamodules.dataset.manifest import MANIFEST_NAME, ShardFile
+from datamodules.dataset.quarantine import CRASH, ERROR, HANG, Refusal, one_line
+from datamodules.dataset.shard_tar import file_sha256
+from datamodules.encoding.transcoding import EncodedVideo, inspect, transcode_renditions
+from datamodules.storage.atomic_write import write_aside
+from datamodules.video.decoding import ABSENT, TOO_SHORT, DecodeError
+from pipeline.packing.shard_plan import PackSettings, ShardPart, part_fingerprint, source_name
+from pipeline.packing.size_estimates import file_size
+from pipeline.packing.source_notes import Notes, add_notes, notes_as_json, notes_from_json, notes_of
+from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
+
+PARTS_FOLDER = ".parts"
+
+
+@dataclass(frozen=True, slots=True)
+class SmallerShard:
+    """The same videos in a smaller rendition: the tar, and the videos in it."""
+
+    shard: ShardFile
+    rows: list[ShardRow]
+
+
+@dataclass(frozen=True, slots=True)
+class PartResult:
+    """What became of a part.
+
+    Attributes:
+        split: As in the part.
+        shard: The tar, or None where every video was refused.
+        rows: The videos in it.
+        refused: The others.
+        source_bytes: Size of the original files of the videos kept.
+        reused: The shard was there already, from an earlier run.
+        smaller: The further renditions, in their order; () where every video was refused.
+        notes: What is to be told of the sources of the videos kept.
+    """
+
+    split: str
+    shard: ShardFile | None
+    rows: list[ShardRow]
+    refused: list[Refusal]
+    source_bytes: int
+    reused: bool = False
+    smaller: tuple[SmallerShard, ...] = ()
+    notes: Notes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Reported after each video (`videos` = 1), and after a part found done (all of its videos).
+
+    `stored_bytes` are those of the videos written, a number for each rendition.
+    """
+
+    videos: int
+    refused: int
+    source_bytes: int
+    reused: bool = False
+    stored_bytes: tuple[int, ...] = ()
+
+
+Report = Callable[[Outcome], None]
+
+
+def run_part(
+    part: ShardPart, settings: PackSettings, report: Report | None = None, process: KillableProcess | None = None
+) -> PartResult:
+    """Make one shard, or take the one that an earlier run made from the same videos in the same way.
+
+    Args:
+        part: The shard to make.
+        settings: How.
+        report: Called after every video; what it raises ends the part, and nothing of it is left.
+        process: Decodes and encodes; by default one of its own.
+
+    Raises:
+        OSError: The shard cannot be written.
+        ProcessUnavailable: The process that decodes cannot be started, or was stopped.
+    """
+    report = report or (lambda outcome: None)
+    reused = _recover(part, settings)
+    if reused is not None:
+        report(Outcome(len(part.records), len(reused.refused), reused.source_bytes, reused=True))
+        return reused
+    # From here on the folder is no whole dataset, until `finish` says so again.
+    remove_manifests(settings)
+    _record_path(part, settings).unlink(missing_ok=True)
+    if process is not None:
+        result = _pack(part, settings, report, process)
+    else:
+        with KillableProcess() as own:
+            result = _pack(part, settings, report, own)
+    _write_record(part, settings, result)
+    return result
+
+
+def remove_manifests(settings: PackSettings) -> None:
+    """Make the folder, and those of its renditions, no dataset."""
+    for folder in settings.folders:
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+
+
+def _pack(part: ShardPart, settings: PackSettings, report: Report, process: KillableProcess) -> PartResult:
+    paths = [folder / part.shard for folder in settings.folders]
+    quarantined = {refusal.key: refusal for refusal in part.quarantined}
+    refused: list[Refusal] = []
+    notes: list[Notes] = []
+    source_bytes = kept = 0
+    with ExitStack() as stack:
+        for path in paths:
+            path.parent.mkdir(exist_ok=True)
+        writers = [stack.enter_context(open_shard_writer(path)) for path in paths]
+        for record in part.records:
+            result = quarantined.get(record.key) or _encode(record, settings, process)
+            if isinstance(result, Refusal):
+                refused.append(result)
+                report(Outcome(1, 1, 0))
+                continue
+            for writer, video in zip(writers, result, strict=True):
+                writer.write(record.key, video.data, _describe(record, part.split, video, settings))
+            notes.append(notes_of(record.key, result[0].notes))
+            size = file_size(record.path)
+            kept, source_bytes = kept + 1, source_bytes + size
+            report(Outcome(1, 0, size, stored_bytes=tuple(len(video.data) for video in result)))
+    if not kept:
+        for path in paths:
+            path.unlink()
+        return PartResult(part.split, None, [], refused, 0)
+    made = [ShardFile(part.shard, part.split, kept, path.stat().st_size, file_sha256(path)) for path in paths]
+    rows = [index_shard(path) for path in paths]
+    smaller = tuple(SmallerShard(*one) for one in zip(made[1:], rows[1:], strict=True))
+    return PartResult(part.split, made[0], rows[0], refused, source_bytes, smaller=smaller, notes=add_notes(notes))
+
+
+def _encode(record: VideoRecord, settings: PackSettings, process: KillableProcess) -> list[EncodedVideo] | Refusal:
+    """The video in every rendition, or why it is in none."""
+    source = source_name(record, settings)
+    try:
+        check_video_file(record.path)
+        if settings.profile is None:
+            videos = [process.call(inspect, record.path, timeout=settings.timeout, by_progress=True)]
+        else:
+            profiles = (settings.profile, *settings.smaller)
+            job = record.path, profiles, record.time_start, record.time_end
+            videos = process.call(transcode_renditions, *job, timeout=settings.timeout, by_progress=True)
+    except DecodeError as error:
+        return Refusal(source, record.key, error.reason, one_line(str(error)))
+    except ProcessHung as error:
+        return Refusal(source, record.key, HANG, f"{error} (--timeout); killed")
+    except ProcessDied as error:
+        return Refusal(source, record.key, CRASH, one_line(str(error)))
+    except FileNotFoundError:
+        return Refusal(source, record.key, ABSENT, "no such file")
+    except (ProcessUnavailable, ImportError):
+        raise
+    except Exception as error:
+        return Refusal(source, record.key, ERROR, one_line(f"{type(error).__name__}: {error}"))
+    num_frames = videos[0].info.num_frames
+    if num_frames < settings.min_frames:
+        return Refusal(source, record.key, TOO_SHORT, f"{num_frames} frames, min_frames is {settings.min_frames}")
+    return videos
+
+
+def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: PackSettings) -> VideoDescription:
+    return VideoDescription(
+        label=record.label,
+        split=split,
+        fold_splits=record.fold_splits,
+        group=record.group,
+        num_frames=video.info.num_frames,
+        fps=video.info.fps,
+        width=video.info.width,
+        height=video.info.height,
+        duration_s=video.info.duration_s,
+        content_sha256=hashlib.sha256(video.data).hexdigest(),
+        source=source_name(record, settings),
+        variable_rate=video.info.variable_rate,
+        pixel_aspect=video.info.pixel_aspect,
+        frame_hashes=video.frame_hashes,
+        captions=record.captions,
+    )
+
+
+def _record_path(part: ShardPart, settings: PackSettings) -> Path:
+    return settings.root / PARTS_FOLDER / f"{part.shard}.json"
+
+
+def _write_record(part: ShardPart, settings: PackSettings, result: PartResult) -> None:
+    content: dict[str, Any] = {
+        "fingerprint": part_fingerprint(part, settings),
+        "shard": None if result.shard is None else asdict(result.shard),
+        "refused": [refusal._asdict() for refusal in result.refused],
+        "source_bytes": result.source_bytes,
+        "notes": notes_as_json(result.notes),
+    }
+    if result.smaller:
+        content["smaller"] = [asdict(one.shard) for one in result.smaller]
+    path = _record_path(part, settings)
+    path.parent.mkdir(exist_ok=True)
+    with write_aside(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
+    """The result of an earlier run: only if its record, the tars' sizes and checksums and their rows all agree."""
+    try:
+        content = json.loads(_record_path(part, settings).read_text(encoding="utf-8"))
+        shards = [ShardFile(**shard) for shard in (content["shard"], *content.get("smaller", ())) if shard is not None]
+        refused = [Refusal(**refusal) for refusal in content["refused"]]
+        source_bytes, notes = int(content["source_bytes"]), notes_from_json(content["notes"])
+        if content["fingerprint"] != part_fingerprint(part, settings) or (refused and settings.retry_quarantined):
+            return None
+        if not shards:
+            return PartResult(part.split, None, [], refused, source_bytes, reused=True)
+        rows = []
+        for folder, shard in zip(settings.folders, shards, strict=True):
+            path = folder / part.shard
+            if path.stat().st_size != shard.bytes or file_sha256(path) != shard.sha256:
+                return None
+            rows.append(index_shard(path))
+        kept = {row.key for row in rows[0]}
+        if kept & {refusal.key for refusal in part.quarantined}:
+            return None
+        if any([row.key for row in of] != [row.key for row in rows[0]] for of in rows):
+            return None
+        if kept | {refusal.key for refusal in refused} != {record.key for record in part.records}:
+            return None  # two runs of this part overlapped, and each left something
+        smaller = tuple(SmallerShard(*one) for one in zip(shards[1:], rows[1:], strict=True))
+        return PartResult(part.split, shards[0], rows[0], refused, source_bytes, True, smaller, notes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,160 @@
+"""What packing will do, before any video is opened: who goes into which shard, how, and a fingerprint of each part."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import av
+
+from datamodules.annotations.readers import VideoRecord
+from datamodules.dataset.manifest import Rendition
+from datamodules.dataset.quarantine import Refusal
+from datamodules.encoding.transcoding import EncodeProfile
+from datamodules.leakage.perceptual_hash import HASH_VERSION
+
+FOLDED_SPLIT = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class PackSettings:
+    """What every part has to know; plain data.
+
+    Attributes:
+        root: The folder of the dataset to make.
+        videos: The folder of the videos, which `source` is relative to.
+        profile: How to encode; None stores the original bytes, once all frames were decoded.
+        min_frames: A video that would be stored with fewer frames is refused.
+        timeout: Seconds without progress after which a video is refused as hanging.
+        retry_quarantined: Do parts with refused videos again.
+        smaller: How to encode the further renditions, from larger to smaller.
+    """
+
+    root: Path
+    videos: Path
+    profile: EncodeProfile | None
+    min_frames: int = 1
+    timeout: float = 300.0
+    retry_quarantined: bool = False
+    smaller: tuple[EncodeProfile, ...] = ()
+
+    @property
+    def encode(self) -> dict[str, Any]:
+        """How the videos in `root` are stored, for dataset.json."""
+        return self._describe(self.profile)
+
+    @property
+    def smaller_encodes(self) -> list[dict[str, Any]]:
+        """The same of the further renditions."""
+        return [self._describe(profile) for profile in self.smaller]
+
+    @property
+    def renditions(self) -> list[Rendition]:
+        """All renditions and their folders, as dataset.json lists them; none where there is one alone."""
+        if self.profile is None or not self.smaller:
+            return []
+        sides = [profile.short_side for profile in self.smaller]
+        return [Rendition(self.profile.short_side, "."), *(Rendition(side, f"short{side}") for side in sides)]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where each rendition goes; the first is `root`."""
+        return [self.root, *(self.root / rendition.folder for rendition in self.renditions[1:])]
+
+    def _describe(self, profile: EncodeProfile | None) -> dict[str, Any]:
+        stored = {"copy": True} if profile is None else {"copy": False, **profile.as_dict()}
+        return stored | {"min_frames": self.min_frames}
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPart:
+    """One shard to make.
+
+    Attributes:
+        shard: File name.
+        split: Of all its videos; `all` in a dataset with folds.
+        records: The videos in the order of the shard.
+        quarantined: Those of them that an earlier run refused, or a person.
+    """
+
+    shard: str
+    split: str
+    records: tuple[VideoRecord, ...]
+    quarantined: tuple[Refusal, ...] = ()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what determines the bytes of a shard."""
+    codec = ".".join(str(number) for number in av.library_versions["libavcodec"])
+    return {"av": version("av"), "libavcodec": codec, "webdataset": version("webdataset")}
+
+
+def order_records(records: Sequence[VideoRecord], seed: int = 0) -> dict[str, list[VideoRecord]]:
+    """The videos of each split, splits by name, in the order in which they fill the shards.
+
+    A split's videos are put in the order of sha256(seed, key), which scatters classes and groups and does not depend on
+    the order of the lists. With `fold_splits` all of them go to the split `all`.
+    """
+    by_split: defaultdict[str, list[VideoRecord]] = defaultdict(list)
+    for record in records:
+        by_split[FOLDED_SPLIT if record.fold_splits else record.split].append(record)
+    for members in by_split.values():
+        members.sort(key=lambda record: hashlib.sha256(f"{seed}/{record.key}".encode()).digest())
+    return dict(sorted(by_split.items()))
+
+
+def plan_parts(
+    members: Mapping[str, Sequence[VideoRecord]],
+    name: str,
+    cut: Mapping[str, Sequence[int]],
+    quarantined: Mapping[str, Refusal] | None = None,
+) -> list[ShardPart]:
+    """The shards to make: which video goes into which, before any of them is opened.
+
+    Args:
+        members: The videos of each split, as `order_records` gives them.
+        name: Of the dataset; shards are called {name}-{split}-{i:06d}.tar.
+        cut: The number of videos in each shard of each split (`pipeline.packing.shard_bounds`).
+        quarantined: Refused before, by key.
+
+    Returns:
+        The parts, by split and number.
+    """
+    known = quarantined or {}
+    parts = []
+    for split, records in members.items():
+        start = 0
+        for i, count in enumerate(cut[split]):
+            mine = tuple(records[start : start + count])
+            refused = tuple(known[record.key] for record in mine if record.key in known)
+            parts.append(ShardPart(f"{name}-{split}-{i:06d}.tar", split, mine, refused))
+            start += count
+    return parts
+
+
+def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
+    """Of all that determines a shard: its videos as listed, how they are encoded, by which versions."""
+    records = described_records(part.records, settings)
+    content = [part.shard, part.split, records, settings.encode, library_versions(), HASH_VERSION]
+    return fingerprint(content + settings.smaller_encodes)
+
+
+def described_records(records: Sequence[VideoRecord], settings: PackSettings) -> list[dict[str, Any]]:
+    """The records as plain values, with paths that do not depend on where the videos lie; captions if there are any."""
+    described = [asdict(record) | {"path": source_name(record, settings)} for record in records]
+    return [{name: value for name, value in one.items() if name != "captions" or value} for one in described]
+
+
+def fingerprint(content: Any) -> str:
+    """The first half of the sha256 of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def source_name(record: VideoRecord, settings: PackSettings) -> str:
+    """Path of a video relative to the folder of the videos, with forward slashes; as it is where it lies elsewhere."""
+    path = Path(record.path)
+    return (path.relative_to(settings.videos) if path.is_relative_to(settings.videos) else path).as_posix()

@@ -1,0 +1,123 @@
+"""What of its sources packing tells although it took them: summed up in each part, told at the end of the run."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from datamodules.encoding.transcoding import SourceNotes
+
+KEYS_NAMED = 3
+
+
+class NoteCount(NamedTuple):
+    """Of how many videos something is to be told.
+
+    Attributes:
+        videos: their number.
+        amount: how often in all of them: places, streams or frames.
+        keys: the first ones, `KEYS_NAMED` at most.
+    """
+
+    videos: int = 0
+    amount: int = 0
+    keys: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        more = ", ..." if self.videos > len(self.keys) else ""
+        return f"{_count(self.videos, 'video')} ({', '.join(self.keys)}{more})"
+
+
+# Counts by the name of a field of SourceNotes; dropped and repeated frames are counted apart by kind of rate.
+Notes = dict[str, NoteCount]
+
+
+def notes_of(key: str, source: SourceNotes) -> Notes:
+    """What is to be told of one video."""
+    told: dict[str, int] = source._asdict()
+    dropped, repeated = told.pop("frames_dropped"), told.pop("frames_repeated")
+    kind = "variable" if source.variable_rate else "constant"
+    told |= {f"{kind}_dropped": dropped, f"{kind}_repeated": repeated, f"{kind}_resampled": dropped + repeated}
+    return {name: NoteCount(1, int(amount), (key,)) for name, amount in told.items() if amount}
+
+
+def add_notes(notes: Iterable[Notes]) -> Notes:
+    """The sum, in which the first keys are named."""
+    total: Notes = {}
+    for one in notes:
+        for name, count in one.items():
+            before = total.get(name, NoteCount())
+            keys = (*before.keys, *count.keys)[:KEYS_NAMED]
+            total[name] = NoteCount(before.videos + count.videos, before.amount + count.amount, keys)
+    return total
+
+
+def notes_as_json(notes: Notes) -> dict[str, Any]:
+    """Plain values for a part's record."""
+    return {name: count._asdict() for name, count in notes.items()}
+
+
+def notes_from_json(content: Mapping[str, Any]) -> Notes:
+    """What `notes_as_json` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: it did not.
+    """
+    return {
+        name: NoteCount(int(one["videos"]), int(one["amount"]), tuple(map(str, one["keys"])))
+        for name, one in content.items()
+    }
+
+
+def describe_notes(notes: Notes, encode: Mapping[str, Any]) -> list[str]:
+    """A line for each thing that is to be told.
+
+    Args:
+        notes: of all videos.
+        encode: as dataset.json has it: `copy`, and where that is false `fps` and `square_pixels`.
+    """
+    copied, fps = encode["copy"], encode.get("fps")
+    lines = []
+    if variable := notes.get("variable_rate"):
+        resampled = fps is not None or "variable_resampled" in notes
+        done = _resampled(notes, "variable", fps) if resampled else "every frame is kept at its own time"
+        lines.append(f"variable rate: {variable}, {done}")
+    if constant := notes.get("constant_resampled"):
+        lines.append(f"constant rate: {constant}, {_resampled(notes, 'constant', fps)}")
+    if jumps := notes.get("clock_jumps"):
+        done = "stored as they are" if copied else "closed: no frame is lost or doubled"
+        lines.append(f"clocks that restart or jump: {jumps}, {_count(jumps.amount, 'place')}, {done}")
+    if streams := notes.get("other_streams"):
+        done = "stored, never read" if copied else "left out"
+        lines.append(f"further video streams: {streams}, {_count(streams.amount, 'stream')}, {done}")
+    if stretched := notes.get("stretched_pixels"):
+        done = "kept as stored: the index has their pixel_aspect"
+        done += "" if copied else ", --square-pixels makes them square"
+        done = "made square" if encode.get("square_pixels") else done
+        lines.append(f"pixels that are not square: {stretched}, {done}")
+    return lines
+
+
+def describe_columns(variable_rates: Iterable[bool], pixel_aspects: Iterable[float]) -> list[str]:
+    """The same of an index, by its columns: how many videos have a variable rate, or pixels that are not square."""
+    lines = []
+    if variable := sum(map(bool, variable_rates)):
+        lines.append(f"variable rate: {_count(variable, 'video')}, whose frames a second are an average")
+    stretched = Counter(f"{aspect:.4g}" for aspect in pixel_aspects if not math.isclose(aspect, 1.0, rel_tol=1e-3))
+    if stretched:
+        told = ", ".join(f"{aspect} in {count}" for aspect, count in stretched.most_common(KEYS_NAMED))
+        told += ", ..." if len(stretched) > KEYS_NAMED else ""
+        number = _count(stretched.total(), "video")
+        lines.append(f"pixels that are not square: {number} (width through height {told})")
+    return lines
+
+
+def _resampled(notes: Notes, kind: str, fps: float | None) -> str:
+    """How many frames of videos that were resampled are not those of the source, one for one."""
+    dropped, repeated = (notes.get(f"{kind}_{what}", NoteCount()).amount for what in ("dropped", "repeated"))
+    to = "their average rate" if fps is None else f"{fps:g} frames a second"
+    return f"resampled to {to}: {_count(dropped, 'source frame')} not shown, {repeated} shown more than once"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,1 @@
+"""Child processes that end when they hang, and what this machine has."""

@@ -1,0 +1,90 @@
+"""Many calls at once, each in a child process that is killed when it hangs."""
+
+import os
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pipeline.processes.killable_process import KillableProcess, ProcessUnavailable
+
+Result = TypeVar("Result")
+
+
+def num_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class KillablePool:
+    """Some `KillableProcess`es, each driven by a thread; they start when there is work for them.
+
+    Args:
+        processes: How many, at least 1; None: one for each processor.
+        timeout: Seconds that one call may take, above 0.
+        by_progress: The functions report their progress, and `timeout` is the time without any
+            (`KillableProcess.call`).
+    """
+
+    def __init__(self, processes: int | None, timeout: float, by_progress: bool = False):
+        if processes is not None and processes < 1:
+            raise ValueError(f"processes={processes}: must be at least 1")
+        if not timeout > 0:
+            raise ValueError(f"timeout={timeout}: must be above 0 seconds")
+        self._timeout = timeout
+        self._by_progress = by_progress
+        self._children = [KillableProcess() for _ in range(processes or num_processors())]
+        self._free: queue.SimpleQueue[KillableProcess] = queue.SimpleQueue()
+        for child in self._children:
+            self._free.put(child)
+        self._threads = ThreadPoolExecutor(len(self._children))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for child in self._children:
+            child.stop()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for child in self._children:
+            child.close()
+
+    def map(
+        self, function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], done: Callable[[], None]
+    ) -> list[Result | Exception]:
+        """Call `function(*job)` for every job.
+
+        Args:
+            function: Of an importable module.
+            jobs: Its arguments; they and the results are pickled.
+            done: Called after every job, in this thread.
+
+        Returns:
+            In the order of the jobs, the result or what the call raised, `ProcessHung` and `ProcessDied` included.
+
+        Raises:
+            ValueError: No process can be started.
+        """
+        futures = [self._threads.submit(self._call, function, job) for job in jobs]
+        for future in as_completed(futures):
+            failure = future.exception()
+            if isinstance(failure, ProcessUnavailable | ImportError):
+                raise ValueError(f"decoding processes do not run: {failure}") from None
+            if failure is not None and not isinstance(failure, Exception):
+                raise failure
+            done()
+        failures = [future.exception() for future in futures]
+        return [
+            failure if isinstance(failure, Exception) else future.result()
+            for future, failure in zip(futures, failures, strict=True)
+        ]
+
+    def _call(self, function: Callable[..., Result], job: tuple[Any, ...]) -> Result:
+        child = self._free.get()
+        try:
+            return child.call(function, *job, timeout=self._timeout, by_progress=self._by_progress)
+        finally:
+            self._free.put(child)

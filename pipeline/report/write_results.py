@@ -1,0 +1,142 @@
+"""What an evaluation leaves: predictions.parquet, report.json, per_class.csv and report.html, for whatever gave scores.
+
+Networks, linear classifiers and fused scores are all reported by `write_results`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.shard_tar import file_sha256
+from datamodules.storage.atomic_write import write_aside
+from datamodules.video.decoding import DecodeError
+from pipeline.metrics.accuracy import summarize, write_report
+from pipeline.metrics.calibration import calibrate
+from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, accuracy_intervals
+from pipeline.metrics.confusion import confusion_matrix, hardest_pairs
+from pipeline.metrics.per_class import PER_CLASS_NAME, class_rows, write_class_rows
+from pipeline.metrics.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table
+from pipeline.metrics.scored_videos import Judged, outcomes_of, predicted_classes
+from pipeline.report.page import draw_page
+from pipeline.report.previews import Preview, make_preview
+from pipeline.report.sections import Mistake, Page
+
+__all__ = ["FILES", "PAGE_NAME", "Judged", "write_report_of", "write_results"]
+
+PAGE_NAME = "report.html"
+FILES = (PREDICTIONS_NAME, REPORT_NAME, PER_CLASS_NAME, PAGE_NAME)
+_PAIRS = 10
+_GALLERY = 12
+
+
+def write_results(
+    folder: Path,
+    judged: Judged,
+    title: str,
+    more: Mapping[str, Any] | None = None,
+    videos: DatasetIndex | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Writes predictions.parquet, report.json, per_class.csv and report.html, each whole or not at all.
+
+    Args:
+        folder: for the four files; made where it is not there.
+        judged: the scores.
+        title: of the page: what was judged, on what.
+        more: plain data to add to report.json; where it has `notes`, a list of sentences, the page has them on top.
+        videos: the dataset, for previews of the most confident mistakes; None shows them without pictures.
+        seed: of the samples that intervals come from.
+
+    Returns:
+        What report.json says.
+
+    Raises:
+        ValueError: no videos; shapes that do not belong together; scores that are not finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    schema = prediction_schema(len(judged.class_names), judged.provenance)
+    labels, scores = np.asarray(judged.labels), np.asarray(judged.scores)
+    table = prediction_table(
+        schema, judged.keys, labels, scores, judged.class_names, groups=judged.groups, missing=True
+    )
+    with write_aside(folder / PREDICTIONS_NAME) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    return write_report_of(folder, judged, title, more, videos, seed)
+
+
+def write_report_of(
+    folder: Path,
+    judged: Judged,
+    title: str,
+    more: Mapping[str, Any] | None = None,
+    videos: DatasetIndex | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Like `write_results`, where predictions.parquet is there already."""
+    scores, labels = np.asarray(judged.scores, dtype=np.float64), np.asarray(judged.labels, dtype=np.int64)
+    names, missing = list(judged.class_names), judged.missing
+    report = summarize(scores, labels, names, missing)
+    outcomes, predicted = outcomes_of(judged), predicted_classes(judged)
+    matrix = confusion_matrix(labels, predicted, len(names))
+    rows = class_rows(matrix, np.bincount(labels, minlength=len(names)), names)
+    per_class = report.pop("per_class")
+    report |= {
+        "intervals": accuracy_intervals(outcomes, seed),
+        "interval": {"level": LEVEL, "of": "groups", "groups": outcomes.num_groups, "draws": DRAWS, "seed": seed},
+        "calibration": _calibration(judged, scores, outcomes.top1, missing),
+        "hardest_pairs": hardest_pairs(matrix, names, _PAIRS),
+        "missing": [judged.keys[number] for number in np.flatnonzero(missing).tolist()],
+        "per_class": per_class,
+        **(more or {}),
+        "predictions_sha256": file_sha256(folder / PREDICTIONS_NAME),
+        "provenance": dict(judged.provenance),
+    }
+    write_class_rows(folder / PER_CLASS_NAME, rows)
+    mistakes = _mistakes(judged, scores, predicted, videos)
+    page = draw_page(Page(title, report, matrix, rows, mistakes))
+    with write_aside(folder / PAGE_NAME) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    write_report(folder / REPORT_NAME, report)
+    return report
+
+
+def _calibration(
+    judged: Judged, scores: NDArray[Any], correct: NDArray[np.bool_], missing: NDArray[np.bool_]
+) -> dict[str, Any] | None:
+    if judged.provenance.get("scores") != "probability" or missing.all():
+        return None
+    return calibrate(scores[~missing].max(axis=1), correct[~missing])
+
+
+def _mistakes(
+    judged: Judged, scores: NDArray[Any], predicted: NDArray[np.int64], videos: DatasetIndex | None
+) -> list[Mistake]:
+    """The most confident ones, the worst first."""
+    labels = np.asarray(judged.labels)
+    wrong = np.flatnonzero((predicted != labels) & (predicted >= 0))
+    order = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:_GALLERY]
+    return [
+        Mistake(
+            key=judged.keys[number],
+            label=judged.class_names[labels[number]],
+            predicted=judged.class_names[predicted[number]],
+            score=float(scores[number, predicted[number]]),
+            label_score=float(scores[number, labels[number]]),
+            preview=None if videos is None else _preview(videos, judged.keys[number], judged.provenance),
+        )
+        for number in order.tolist()
+    ]
+
+
+def _preview(videos: DatasetIndex, key: str, provenance: Mapping[str, Any]) -> Preview | None:
+    rows = videos.rows_of([key])
+    decoder = str(provenance.get("decoder") or "auto").split()[0]
+    try:
+        return make_preview(videos.read_video(int(rows[0])), decoder) if len(rows) else None
+    except DecodeError:
+        return None

@@ -1,0 +1,1 @@
+"""Verbs fit, validate, test and predict: LightningCLI, callbacks and loggers."""

@@ -1,0 +1,77 @@
+"""The logger behind metrics.csv (`pipeline.training.metrics_csv`), beside whichever loggers a config names."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+
+from pipeline.training.metrics_csv import NAME, MetricsFile
+
+
+class MetricsCSV(Logger):
+    """Lightning's logged metrics in metrics.csv; a file that cannot be written does not end the run.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._folder = folder
+        self._file: MetricsFile | None = None
+        self._trainer: pl.Trainer | None = None
+
+    @property
+    def name(self) -> str:
+        """None: the run's folder is its own."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """None, likewise."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return self._folder
+
+    def begin(self, trainer: pl.Trainer) -> None:
+        """Opens the file at the step that the run starts from."""
+        self._trainer = trainer
+        if trainer.is_global_zero:
+            path = Path(self._folder) / NAME
+            try:
+                self._file = MetricsFile(path, after=trainer.global_step)
+            except OSError as error:
+                self._give_up(error)
+                return
+            if self._file.dropped:
+                told = (
+                    f"{path}: {self._file.dropped} rows of steps after {trainer.global_step} dropped; they come again"
+                )
+                rank_zero_info(told)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Adds to the row of the optimizer steps done; `step`, Lightning's count from 0, is not looked at."""
+        if self._file is None or self._trainer is None:
+            return
+        try:
+            self._file.add(
+                self._trainer.global_step, {name: value for name, value in metrics.items() if name != "step"}
+            )
+        except OSError as error:
+            self._give_up(error)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """They are in config.yaml."""
+
+    def _give_up(self, error: OSError) -> None:
+        self._file = None
+        rank_zero_warn(f"{self._folder}/{NAME} cannot be written ({error}); training goes on without it")

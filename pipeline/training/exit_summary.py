@@ -1,0 +1,70 @@
+"""The last line of a run that ends before its time: what happened, where its newest checkpoint is, how to go on."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from pipeline.checkpoints.checkpoint_folder import newest_whole
+from pipeline.checkpoints.preemption import Preempted, SaveOnSigterm
+from pipeline.cli.arguments import explain
+from pipeline.cli.errors import PREFIX, was_interrupted
+
+
+def add_last_words(error: BaseException, trainer: pl.Trainer, words: Sequence[str]) -> None:
+    """Adds a note to an error that ended training; it is the last line of a traceback, too.
+
+    Args:
+        error: that is on its way.
+        trainer: of the run.
+        words: the command line, from `fit` on.
+    """
+    checkpoint = newest_checkpoint(trainer)
+    standing = f"{_what(error)}; stopped at step {trainer.global_step} in epoch {trainer.current_epoch}; "
+    if checkpoint is None:
+        error.add_note(f"{PREFIX}{standing}there is no checkpoint yet")
+        return
+    error.add_note(f"{PREFIX}{standing}the newest checkpoint is {checkpoint}; go on with: {command(words, checkpoint)}")
+
+
+def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
+    """The newest checkpoint that this run's callbacks have left and that is whole."""
+    found = []
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, SaveOnSigterm) and callback.dirpath:
+            found.append(newest_whole(Path(callback.dirpath)))
+        elif isinstance(callback, ModelCheckpoint) and callback._last_checkpoint_saved:
+            found.append(Path(callback._last_checkpoint_saved))
+    there = [path for path in found if path is not None and path.is_file()]
+    return max(there, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def command(words: Sequence[str], checkpoint: Path) -> str:
+    """The command line that goes on from a checkpoint, as it was typed but for that."""
+    kept, drop = [], False
+    for word in words:
+        if not drop and not word.startswith("--ckpt_path="):
+            drop = word == "--ckpt_path"
+            kept += [] if drop else [word]
+        else:
+            drop = False
+    launcher = ["python"]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        launcher = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"]]
+        nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
+        launcher += ["--nnodes", nodes] if nodes != "1" else []
+    return shlex.join([*launcher, "-m", "pipeline", *kept, "--ckpt_path", str(checkpoint)])
+
+
+def _what(error: BaseException) -> str:
+    if was_interrupted(error):
+        return "interrupted"
+    if isinstance(error, Preempted):
+        return "SIGTERM: the run was asked to leave"
+    if isinstance(error, (ValueError, OSError, ImportError)):
+        return explain(error)
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first.strip()}"

@@ -1,0 +1,242 @@
+"""`python -m pipeline fit|validate|test|predict`: Lightning's own command line on our models and data.
+
+A run is one YAML file plus dotted flags. Any LightningModule, LightningDataModule, callback, logger and Trainer setting
+can be named in it by its import path; ours also by their bare names.
+"""
+
+import logging
+import os
+import warnings
+from argparse import ArgumentError
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+import datamodules.datamodule  # noqa: F401 - likewise `class_path: ShardedVideoDataModule`
+import lightning_modules  # with it, configs may say `class_path: C3D`
+from lightning_modules import VideoNetwork
+from pipeline.checkpoints.checkpoint_folder import WholeCheckpointIO
+from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
+from pipeline.cli.arguments import explain
+from pipeline.cli.config_files import refuse_bad_configs
+from pipeline.cli.errors import exit_status
+from pipeline.processes.precision import tell_slow_half
+from pipeline.training.checkpoint_argument import arguments_in
+from pipeline.training.default_callbacks import SaveConfiguration, choose_callbacks, choose_loggers
+from pipeline.training.exit_summary import add_last_words
+from pipeline.training.nan_guard import FiniteLoss
+from pipeline.training.run_folder import resolve_last, run_folder
+from pipeline.training.run_monitor import RunRecord
+from pipeline.training.wandb_run import continue_run, end_early, go_offline_without_key, id_of_run
+
+
+class TrainingCLI(LightningCLI):
+    """LightningCLI that hands the class names from the data to the model, one seed to both, and a fit its record.
+
+    Attributes:
+        words: the command line, where a person is to be told how a run that ends before its time goes on.
+    """
+
+    words: Sequence[str] | None = None
+    _arguments: Mapping[str, Any] = {}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Links what nobody should have to type twice."""
+        parser.link_arguments("data", "model.init_args.class_names", compute_fn=_class_names, apply_on="instantiate")
+        for target in ("data.init_args.seed", "model.init_args.seed"):
+            parser.link_arguments("seed_everything", target, compute_fn=_seed)
+        parser.add_lightning_class_args(KeepCheckpoints, "checkpoints")
+        parser.add_lightning_class_args(FiniteLoss, "bad_loss")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Also refuses what is no checkpoint, before anything is started or written."""
+        super().parse_arguments(parser, args)
+        options: Any = self.config[self.config["subcommand"]] if "subcommand" in self.config else {}
+        if self.config.get("subcommand") == "fit":
+            if options.ckpt_path == "last" and "ModelCheckpoint" not in str(options.trainer.callbacks):
+                options.ckpt_path = resolve_last(options)
+            options.trainer.default_root_dir = run_folder(options)
+        if options.get("ckpt_path") is not None:
+            trusted = options.get("weights_only") is False
+            model = (options.get("model") or {}).get("class_path")
+            resumes = self.config["subcommand"] == "fit"
+            self._arguments = arguments_in(str(options.ckpt_path), model, resumes, trusted)
+            options.weights_only = not trusted  # Lightning's default for what is on this machine is to trust it
+
+    def _parse_ckpt_path(self) -> None:
+        """Takes over the model's arguments from the checkpoint, which was read before."""
+        if not self._arguments:
+            return
+        verb = self.config["subcommand"]
+        try:
+            self.config = self.parser.parse_object({verb: {"model": self._arguments}}, self.config)
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"ckpt_path={self.config[verb].ckpt_path!r}: the arguments of its model are not those of the "
+                f"configuration's, give the configuration that it was trained with ({explain(error)})"
+            ) from error
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        fitting = self.subcommand == "fit"
+        mine: list[pl.Callback] = [one for one in callbacks if isinstance(one, (KeepCheckpoints, FiniteLoss))]
+        others = [one for one in callbacks if one not in mine]
+        if not fitting:
+            return self._make_trainer(config, others)
+        config["logger"] = choose_loggers(config)
+        trainer = self._make_trainer(config, [*others, *choose_callbacks(config, mine)])
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
+
+    def _make_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except MisconfigurationException as error:  # such as a GPU that is not there
+            asked = ", ".join(f"{name}={config[name]!r}" for name in ("accelerator", "devices") if name in config)
+            raise ValueError(f"trainer, {asked}: {error}") from error
+
+    def before_fit(self) -> None:
+        """Gives the run its id, that of the checkpoint it goes on from, and its record the configuration."""
+        options = self.config["fit"]
+        tell_slow_half(self.trainer)
+        if isinstance(self.model, VideoNetwork):
+            self.model.resumes = options.get("ckpt_path") is not None
+        run_id = continue_run(self.trainer.loggers, id_of_run(options.get("ckpt_path")))
+        whole = yaml.safe_load(self._parser("fit").dump(options, skip_none=False, skip_check=True))
+        for record in self._records:
+            record.identify(run_id, whole, resumes=options.get("ckpt_path") is not None)
+
+    @property
+    def _records(self) -> list[RunRecord]:
+        callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])  # undeclared in the Trainer
+        return [callback for callback in callbacks if isinstance(callback, RunRecord)]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            self._run_in_words(subcommand)
+        except BaseException as error:
+            if self.words is not None and any(record.began for record in self._records):
+                add_last_words(error, self.trainer, self.words)
+                end_early(self.trainer.loggers, exit_status(error))
+            raise
+
+    def _run_in_words(self, subcommand: str) -> None:
+        """Runs a subcommand; what Lightning and torch say of a wrong configuration becomes bad input."""
+        try:
+            super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:
+            hint = "; set trainer.max_epochs higher" if "max_epochs" in str(error) else ""
+            raise ValueError(f"trainer: {str(error).rstrip('.')}{hint}") from error
+        except RuntimeError as error:
+            if not str(error).startswith("Error(s) in loading state_dict"):  # torch names every key
+                raise
+            raise ValueError(
+                f"ckpt_path={self.config[subcommand].ckpt_path!r}: its weights do not fit the configuration's model, "
+                f"give the configuration that it was trained with ({error})"
+            ) from error
+
+
+def _class_names(data: pl.LightningDataModule) -> list[str] | None:
+    return getattr(data, "class_names", None)
+
+
+def _seed(seed_everything: bool | int) -> int:
+    return int(seed_everything)
+
+
+def main(args: list[str], for_a_person: bool = False) -> None:
+    """Runs a Lightning subcommand.
+
+    Args:
+        args: the command line from the subcommand on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
+        for_a_person: add to what ends training before its time how to go on (`pipeline.training.exit_summary`).
+    """
+    strict = parser_settings()
+    go_offline_without_key()
+    if for_a_person:
+        _keep_the_last_line_last()
+    cli = type("TrainingCLI", (TrainingCLI,), {"words": args}) if for_a_person else TrainingCLI
+    of_each = {verb: strict | _help_of(verb) for verb in TrainingCLI.subcommands()}
+    _cli(args, run=True, parser_kwargs={**strict, **of_each}, cli=cli)
+
+
+def _help_of(verb: str) -> dict[str, str]:
+    """What is said around the options, which are many, and still not those of models and data."""
+    command = f"python -m pipeline {verb}"
+    networks = [name for name in lightning_modules.__all__ if name not in ("VideoNetwork", "VideoClassifier")]
+    return {
+        "usage": f"{command} --config CONFIG [options]",
+        "epilog": (
+            f"The options of a network: `{command} --model.help {networks[0]}` (or {', '.join(networks[1:])}, or an "
+            f"import path), given as --model.init_args.NAME. Those of the data: `{command} --data.help "
+            "ShardedVideoDataModule`, given as --data.init_args.NAME. A config has them under model and data."
+        ),
+    }
+
+
+def _keep_the_last_line_last() -> None:
+    """At Ctrl-C Lightning kills the ranks that it started; what Python says of their semaphores would come after."""
+    known = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (known, "ignore:resource_tracker")))
+
+
+def build(args: list[str]) -> TrainingCLI:
+    """Makes the trainer, the model and the data module of a config, and runs nothing.
+
+    Args:
+        args: the options, without a subcommand, such as `["--config", "pipeline/configs/demo.yaml"]`.
+
+    Returns:
+        Something with the attributes `trainer`, `model` and `datamodule`.
+    """
+    return _cli(args, run=False, parser_kwargs=parser_settings())
+
+
+def parser_settings() -> dict[str, Any]:
+    """Raise what `pipeline.__main__` turns into one line, not a page of usage; know no option by its first letters."""
+    return {"exit_on_error": False, "allow_abbrev": False}
+
+
+_NOISE = (
+    "LightningCLI's args parameter",  # they are this process's own words, less the program's name: none is given twice
+    ".*treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
+    r".*distributed\.nn\.functional\.all_gather is deprecated",  # likewise
+    "The number of training batches .* is smaller than the logging interval",  # the end of an epoch is logged, too
+)
+_NO_NEWS = ("TPU available: False", "💡 Tip: ")
+
+
+def _leave_out_noise() -> None:
+    """What others say at every start, in every rank, and what nobody can do anything about."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)  # once, however often it is called
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NO_NEWS)
+
+
+def _cli(
+    args: list[str], run: bool, parser_kwargs: dict[str, Any], cli: type[TrainingCLI] = TrainingCLI
+) -> TrainingCLI:
+    _leave_out_noise()
+    refuse_bad_configs(args)
+    return cli(
+        pl.LightningModule,
+        pl.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=None if cli.words is None else SaveConfiguration,  # a cluster's job keeps its own
+        save_config_kwargs={"save_to_log_dir": False},
+        seed_everything_default=0,
+        trainer_defaults={"log_every_n_steps": 10},
+        parser_kwargs=parser_kwargs,
+        args=args,
+        run=run,
+    )

@@ -1,0 +1,64 @@
+"""The guarantees of the feed over layouts: ranks x DataLoader workers, with real loaders, workers and decoding."""
+
+import pytest
+
+from datamodules.loading.planned_loader import PlannedLoader
+from datamodules.loading.worker_options import worker_options
+from datamodules.sampling.batch_sampler import EvaluationRequests, ResumePoint, TrainRequests
+from datamodules.sampling.epoch_plan import TrainPlan
+from tests.datamodules.loading.test_planned_loader import module, same
+
+RANKS = (1, 2, 3, 5, 8)
+
+
+def loaders_of_ranks(data, make_requests, ranks, workers):
+    """What each rank's data module would build, in one process: only the requests know the rank."""
+    options = worker_options(data.hparams) | {"persistent_workers": False} if workers else {"num_workers": 0}
+    reader = data.test_dataloader()._loader.dataset
+    return [PlannedLoader(reader, make_requests(rank, ranks), **options) for rank in range(ranks)]
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(ranks, 0) for ranks in (*RANKS, 20)] + [(3, 1), (5, 2), (2, 4)])
+def test_evaluation_reads_every_video_once_in_equal_steps(motion_dataset, ranks, workers):
+    """16 test videos; 20 ranks are more than there are videos."""
+    data = module(motion_dataset, num_clips=1, num_workers=workers, worker_start="fork")
+    make = lambda rank, world: EvaluationRequests(16, 3, rank, world)  # noqa: E731
+    batches = [list(loader) for loader in loaders_of_ranks(data, make, ranks, workers)]
+    keys = [key for batches_of_rank in batches for batch in batches_of_rank for key in batch.keys]
+    assert len(keys) == len(set(keys)) == 16
+    assert len({len(batches_of_rank) for batches_of_rank in batches}) == 1
+
+
+@pytest.mark.parametrize("shuffle", ["global", "shards"])
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 2), (3, 0), (2, 1)])
+def test_a_resumed_epoch_reads_the_rest_whatever_the_layout(motion_dataset, shuffle, ranks, workers):
+    """Stopped after 4 steps of 2 ranks x 3 videos; taken up by other ranks, workers and another batch size."""
+    data = module(motion_dataset, test_split="train", num_workers=workers, worker_start="fork")
+    rows = data.index.rows("train")
+    sizes = data.index.shard_sizes(rows) if shuffle == "shards" else ()
+
+    def requests(rank, world, batch_size, resume):
+        return TrainRequests(TrainPlan(len(rows), batch_size, world, 0, shuffle, sizes, 1), rank, resume)
+
+    first = [list(requests(rank, 2, 3, ResumePoint(1)))[:4] for rank in range(2)]
+    consumed = {int(sample) for steps in first for request in steps for sample in request.samples}
+    point = requests(0, 2, 3, ResumePoint(1)).point_after(4)
+    assert point.consumed == len(consumed) == 24
+    loaders = loaders_of_ranks(data, lambda rank, world: requests(rank, world, 2, point), ranks, workers)
+    batches = [list(loader) for loader in loaders]
+    seen = [key for batches_of_rank in batches for batch in batches_of_rank for key in batch.keys]
+    left = {data.index.entry(int(rows[sample])).key for sample in range(len(rows)) if sample not in consumed}
+    assert len(seen) == len(set(seen)) == 16 - 16 % ranks  # the last step has the same size on every rank
+    assert set(seen) <= left
+    assert len({len(batches_of_rank) for batches_of_rank in batches}) == 1
+
+
+def test_the_same_layout_gives_the_same_batches_after_a_stop(motion_dataset):
+    data = module(motion_dataset)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(2)
+    whole = list(loader)
+    resumed = module(motion_dataset, num_workers=2)
+    resumed._progress.resume = loader.sampler.point_after(5)
+    assert resumed._progress.resume == ResumePoint(2, 15, 5)
+    assert same(list(resumed.train_dataloader()), whole[5:])

@@ -1,0 +1,140 @@
+"""Memory of batches that is used again: never while something holds it, always once nothing does."""
+
+import gc
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.loading.shared_memory import BatchMemory, Loan, Room, give_back_when_dropped
+
+
+def loader(root, epoch=0, **options):
+    settings = {"batch_size": 2, "num_frames": 8, "crop_size": 32, "clips_per_video": 2, **options}
+    made = ShardedVideoDataModule(str(root), **settings).train_dataloader()
+    made.sampler.set_epoch(epoch)
+    return made
+
+
+def file_of(batch):
+    """Which file in shared memory holds the clips: its inode."""
+    descriptor, _ = batch.clips.untyped_storage()._share_fd_cpu_()  # the storage's own
+    return os.fstat(descriptor).st_ino
+
+
+@pytest.mark.parametrize(("start", "pixels"), [("fork", "rgb"), ("fork", "i420"), ("spawn", "rgb")])
+def test_batches_that_are_let_go_share_blocks_and_stay_right(motion_dataset, start, pixels):
+    """20 batches, each held until the next has come, as training does."""
+    right = list(loader(motion_dataset, pixels=pixels))
+    data = loader(motion_dataset, pixels=pixels, num_workers=1, worker_start=start, prefetch_factor=1)
+    files, held = [], None
+    for number, batch in enumerate(data):
+        before = right[number - 1].clips
+        assert held is None or torch.equal(held.clips, before)
+        assert torch.equal(batch.clips, right[number].clips)
+        assert batch.loan is None
+        files.append(file_of(batch))
+        held = batch
+    assert len(files) == len(right) == 20
+    assert len(set(files)) <= 4  # one in the making, one ready, two held
+    del batch, held
+    gc.collect()
+    assert data._memory.num_lent == 0
+
+
+def test_whatever_holds_a_batch_keeps_it(motion_dataset):
+    """Tensors, views and arrays of them, more than there are blocks: nothing is written to them again."""
+    right = list(loader(motion_dataset))
+    held = []
+    for number, batch in enumerate(loader(motion_dataset, num_workers=2, prefetch_factor=1)):
+        held.append([batch.clips, batch.clips[1:].permute(0, 4, 1, 2, 3), batch.clips.numpy()[:1]][number % 3])
+    for number, (mine, expected) in enumerate(zip(held, right, strict=True)):
+        clips = expected.clips
+        assert np.array_equal(mine, [clips, clips[1:].permute(0, 4, 1, 2, 3), clips[:1]][number % 3])
+
+
+class Lending(Dataset):
+    """A worker that lends, and tells."""
+
+    def __init__(self, memory):
+        self.memory = memory
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, number):
+        block, loan = self.memory.lend(100 - number)
+        return torch.empty(0, dtype=torch.uint8).set_(block)[: 100 - number].fill_(number), loan
+
+
+def lent(memory):
+    return list(DataLoader(Lending(memory), batch_size=None, num_workers=1))
+
+
+def test_where_all_are_lent_a_batch_has_memory_of_its_own():
+    memory = BatchMemory(num_workers=1, blocks=2)
+    loans = [loan for _, loan in lent(memory)]
+    assert [loan and loan.block for loan in loans] == [0, 1, None]
+    assert memory.num_lent == 2
+    loans[1].pin_memory()  # torch calls it once it has copied what came
+    assert memory.num_lent == 1
+
+
+def test_a_block_of_a_worker_that_is_gone_cannot_free_its_successors():
+    memory = BatchMemory(num_workers=1, blocks=2)
+    [(old, old_loan), *_] = lent(memory)
+    give_back_when_dropped(old.untyped_storage(), old_loan)
+    [(new, new_loan), *_] = lent(memory)  # another worker, whose blocks are others
+    assert (new_loan.worker, new_loan.block) == (old_loan.worker, old_loan.block)
+    give_back_when_dropped(new.untyped_storage(), new_loan)
+    assert memory.num_lent == 2
+    del old
+    gc.collect()
+    assert memory.num_lent == 2
+    del new
+    gc.collect()
+    assert memory.num_lent == 1
+
+
+def test_a_loan_outlives_its_memory():
+    memory = BatchMemory(num_workers=1, blocks=1)
+    [(_, loan), *_] = lent(memory)
+    del memory
+    gc.collect()
+    loan.give_back()
+    Loan((0, 0), 0, 0, 1).give_back()  # of another process
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_batches_of_tests_are_written_where_they_are_read_and_kept_by_nobody(motion_dataset, pixels):
+    options = {"batch_size": 2, "num_frames": 8, "crop_size": 32, "num_clips": 2, "num_crops": 3, "pixels": pixels}
+    right = list(ShardedVideoDataModule(str(motion_dataset), **options).test_dataloader())
+    options |= {"num_workers": 1, "prefetch_factor": 1}
+    loader = ShardedVideoDataModule(str(motion_dataset), **options).test_dataloader()
+    for batch, expected in zip(loader, right, strict=True):
+        assert torch.equal(batch.clips, expected.clips)
+        assert batch.clips.is_shared()
+        assert loader._memory.num_lent == 0
+
+
+def test_memory_for_a_batch_that_is_not_sent_is_free_again():
+    memory = BatchMemory(num_workers=1, blocks=1)
+    loader = DataLoader(Unsent(memory), batch_size=None, num_workers=1)
+    assert list(loader) == [1, 0] * 2
+
+
+class Unsent(Lending):
+    """A worker that uses a room and then does not send it; the blocks lent during, and after."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        if number % 2:
+            return self.memory.num_lent
+        with Room(self.memory) as room:
+            room((3, 2)).fill_(1)
+            return self.memory.num_lent

@@ -1,0 +1,136 @@
+"""The plan: numbers checked by hand, then properties over all layouts."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodules.sampling.epoch_plan import EvaluationBatches, KeyedPermutation, ShardPermutation, TrainPlan
+
+
+def as_lists(batches):
+    return [batch.tolist() for batch in batches]
+
+
+def test_batches_in_order_are_those_of_the_docstring():
+    plan = TrainPlan(num_samples=10, batch_size=2, world_size=2, shuffle="none")
+    assert as_lists(plan.batches(epoch=0, rank=0)) == [[0, 1], [4, 5], [8]]
+    assert as_lists(plan.batches(epoch=0, rank=1)) == [[2, 3], [6, 7], [9]]
+
+
+def test_drop_last_leaves_the_tail_out():
+    plan = TrainPlan(num_samples=10, batch_size=2, world_size=2, shuffle="none", drop_last=True)
+    assert as_lists(plan.batches(epoch=0, rank=1)) == [[2, 3], [6, 7]]
+
+
+def test_resuming_with_other_ranks_takes_what_is_left():
+    two = TrainPlan(num_samples=12, batch_size=2, world_size=2, shuffle="none")
+    three = TrainPlan(num_samples=12, batch_size=1, world_size=3, shuffle="none")
+    consumed = two.consumed_after(steps=1)
+    assert consumed == 4
+    assert as_lists(three.batches(0, rank=2, consumed=consumed)) == [[6], [9]]
+
+
+def test_too_few_videos_say_what_to_change():
+    with pytest.raises(ValueError, match="1 training videos are too few for one step of 2: use fewer ranks"):
+        TrainPlan(num_samples=1, batch_size=4, world_size=2)
+
+
+@given(size=st.integers(0, 3000), key=st.integers(0, 2**40))
+def test_keyed_permutation_is_a_permutation(size, key):
+    numbers = KeyedPermutation(size, key)(np.arange(size))
+    assert sorted(numbers.tolist()) == list(range(size))
+
+
+def test_keyed_permutation_of_a_huge_range_needs_no_array():
+    size = 10**15
+    permutation = KeyedPermutation(size, 7)
+    some = permutation(np.array([0, 1, size - 1]))
+    assert len(set(some.tolist())) == 3
+    assert (some >= 0).all()
+    assert (some < size).all()
+
+
+def test_every_number_comes_to_every_place_about_equally_often():
+    counts = np.zeros((5, 5))
+    for key in range(5000):
+        counts[np.arange(5), KeyedPermutation(5, key)(np.arange(5))] += 1
+    # 5000 draws of probability 1/5: standard deviation 28; six of them.
+    assert np.abs(counts - 1000).max() < 170
+
+
+def test_neighbors_of_an_epoch_are_not_neighbors_of_the_next():
+    first, second = (KeyedPermutation(1000, 0, epoch)(np.arange(1000)) for epoch in (0, 1))
+    assert np.mean(first == second) < 0.02
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
+    assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 0.15
+
+
+@given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=12), window=st.integers(1, 5), key=st.integers(0, 99))
+def test_shard_permutation_keeps_windows_together(sizes, window, key):
+    numbers = ShardPermutation(sizes, window, key)(np.arange(sum(sizes)))
+    assert sorted(numbers.tolist()) == list(range(sum(sizes)))
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)[numbers]
+    # Read through the epoch: at most `window` shards are open at any place, and a closed one stays closed.
+    first = {shard: int(np.flatnonzero(shard_of == shard)[0]) for shard in range(len(sizes))}
+    last = {shard: int(np.flatnonzero(shard_of == shard)[-1]) for shard in range(len(sizes))}
+    for place in range(len(numbers)):
+        assert sum(first[shard] <= place <= last[shard] for shard in first) <= window
+
+
+layouts = {
+    "num_samples": st.integers(1, 200),
+    "batch_size": st.integers(1, 9),
+    "world_size": st.integers(1, 9),
+    "seed": st.integers(0, 5),
+    "epoch": st.integers(0, 3),
+    "shuffle": st.sampled_from(["global", "shards", "none"]),
+}
+
+
+@given(**layouts)
+def test_training_takes_equal_steps_and_no_video_twice(num_samples, batch_size, world_size, seed, epoch, shuffle):
+    if num_samples < world_size:
+        return
+    plan = TrainPlan(num_samples, batch_size, world_size, seed, shuffle, shard_sizes=(num_samples,))
+    ranks = [as_lists(plan.batches(epoch, rank)) for rank in range(world_size)]
+    for step in zip(*ranks, strict=True):
+        assert len({len(batch) for batch in step}) == 1
+    seen = Counter(sample for batches in ranks for batch in batches for sample in batch)
+    assert set(seen.values()) <= {1}
+    assert num_samples - len(seen) < world_size
+    assert len(ranks[0]) == plan.num_steps()
+
+
+@given(**layouts, stop=st.integers(0, 30), other_world_size=st.integers(1, 9))
+def test_resuming_sees_the_remaining_videos_whatever_the_layout(
+    num_samples, batch_size, world_size, seed, epoch, shuffle, stop, other_world_size
+):
+    if num_samples < max(world_size, other_world_size):
+        return
+    before = TrainPlan(num_samples, batch_size, world_size, seed, shuffle, shard_sizes=(num_samples,))
+    after = TrainPlan(num_samples, batch_size, other_world_size, seed, shuffle, shard_sizes=(num_samples,))
+    stop = min(stop, before.num_steps())
+    whole = [as_lists(before.batches(epoch, rank)) for rank in range(world_size)]
+    done = {sample for batches in whole for batch in batches[:stop] for sample in batch}
+    consumed = before.consumed_after(stop)
+    rest = [as_lists(after.batches(epoch, rank, consumed)) for rank in range(other_world_size)]
+    seen = [sample for batches in rest for batch in batches for sample in batch]
+    assert len(seen) == len(set(seen))
+    assert not done & set(seen)
+    if stop < before.num_steps():  # the tail's smaller step ends the epoch, whoever took it
+        assert num_samples - len(done) - len(seen) < other_world_size
+    if other_world_size == world_size:
+        assert rest == [batches[stop:] for batches in whole]
+
+
+@given(num_samples=st.integers(0, 100), batch_size=st.integers(1, 9), world_size=st.integers(1, 9))
+def test_evaluation_sees_every_video_exactly_once_in_equal_steps(num_samples, batch_size, world_size):
+    ranks = [EvaluationBatches(num_samples, batch_size, rank, world_size) for rank in range(world_size)]
+    assert len({len(batches) for batches in ranks}) == 1
+    assert len(ranks[0]) >= 1
+    assert all(len(batch) <= batch_size for batches in ranks for batch in batches)
+    seen = sorted(int(sample) for batches in ranks for batch in batches for sample in batch)
+    assert seen == list(range(num_samples))

@@ -1,0 +1,137 @@
+"""What travels with a job, on real folders."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.submission.upload import resolve, stage
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A user's folder: code, configs, data, runs, secrets."""
+    folder = tmp_path / "project"
+    files = {
+        "my_model.py": "x = 1",
+        "package/__init__.py": "",
+        "package/blocks.py": "",
+        "configs/run.yaml": "data: data.yaml\ntrainer: {max_epochs: 1}",
+        "configs/data.yaml": "class_path: X",
+        "lists/train.csv": "path,label",
+        "data/list.csv": "big",
+        "data/readme.txt": "",
+        "datasets/__init__.py": "",
+        "datasets/mine.py": "",
+        "packed/index.parquet": "",
+        "packed/dataset.json": "{}",
+        "runs/a/config.yaml": "",
+        "wandb/x.json": "{}",
+        ".git/config.txt": "",
+        ".env": "",
+        "env/pyvenv.cfg": "",
+        "env/lib/thing.py": "",
+        "api_key.txt": "secret",
+        "my-credentials.json": "{}",
+        "tokens.py": "",
+        "weights.safetensors": "w",
+        "clip.mp4": "v",
+        "notes/todo.txt": "",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "huge.csv").write_bytes(b"x" * (2**20 + 1))
+    (folder / "link").symlink_to(folder / "data")
+    return folder
+
+
+def staged_files(folder: Path) -> set[str]:
+    """The relative paths, without our own packages."""
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    ours = ("jobs/", "pipeline/", "lightning_modules/", "datamodules/")
+    return {name for name in found if not name.startswith(ours)}
+
+
+def test_code_and_configs_travel_and_nothing_else(project: Path, tmp_path: Path) -> None:
+    target = tmp_path / "staged"
+    stage(["fit"], project, target)
+    assert staged_files(target) == {
+        "my_model.py",
+        "package/__init__.py",
+        "package/blocks.py",
+        "configs/run.yaml",
+        "configs/data.yaml",
+        "lists/train.csv",
+        "datasets/__init__.py",
+        "datasets/mine.py",
+        "tokens.py",
+        "notes/todo.txt",
+    }
+
+
+def test_our_packages_travel_from_where_they_are_imported(project: Path, tmp_path: Path) -> None:
+    target = tmp_path / "staged"
+    (project / "pipeline").mkdir()
+    (project / "pipeline" / "stray.py").write_text("")
+    stage(["fit"], project, target)
+    for name in (
+        "jobs/driver.py",
+        "jobs/configs/ray.yaml",
+        "pipeline/training/lightning_cli.py",
+        "datamodules/batch.py",
+    ):
+        assert (target / name).is_file()
+    assert not (target / "pipeline" / "stray.py").exists()
+    assert not list(target.rglob("__pycache__"))
+
+
+def test_include_and_exclude(project: Path, tmp_path: Path) -> None:
+    target = tmp_path / "staged"
+    stage(
+        ["fit"], project, target, include=["*.safetensors", "data/**/*.csv"], exclude=["notes/", "*.toml", "tokens.py"]
+    )
+    found = staged_files(target)
+    assert {"weights.safetensors", "data/list.csv"} <= found
+    assert not {"notes/todo.txt", "tokens.py", "data/readme.txt"} & found
+
+
+def test_an_include_without_match_is_refused(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"include: '\*\.onnx' matches no file"):
+        stage(["fit"], project, tmp_path / "staged", include=["*.onnx"])
+    with pytest.raises(ValueError, match=r"include=/data/\*\.csv: must be relative to this folder"):
+        stage(["fit"], project, tmp_path / "staged", include=["/data/*.csv"])
+
+
+def test_configs_are_rewritten_to_the_copy(project: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere" / "over.yaml"
+    outside.parent.mkdir()
+    outside.write_text("model: ../absent.yaml\ndata: sub/part.yaml")
+    (outside.parent / "sub").mkdir()
+    (outside.parent / "sub" / "part.yaml").write_text("a: 1")
+    (project / "configs" / "run.yaml").rename(project / "runs" / "kept.yaml")  # from a folder that is left out
+    args = ["fit", "--config", "runs/kept.yaml", f"--config={outside}", "-c", "configs/data.yaml"]
+    args += ["--data", "configs/data.yaml", "--data.root", "data", "--ckpt_path", "runs/last.ckpt"]
+    target = tmp_path / "staged"
+    rewritten = stage(args, project, target)
+    place = "configs_from_outside/1"
+    assert rewritten == [
+        "fit",
+        *("--config", "upload:runs/kept.yaml", f"--config=upload:{place}/over.yaml", "-c", "upload:configs/data.yaml"),
+        *("--data", "upload:configs/data.yaml", "--data.root", "data", "--ckpt_path", "runs/last.ckpt"),
+    ]
+    assert (target / "runs/kept.yaml").is_file()
+    assert (target / place / "sub/part.yaml").read_text() == "a: 1", "a config that a config names comes along"
+    assert resolve(rewritten, Path("/node"))[2:4] == ["/node/runs/kept.yaml", f"--config=/node/{place}/over.yaml"]
+
+
+def test_the_copy_does_not_change_with_the_file(project: Path, tmp_path: Path) -> None:
+    target = tmp_path / "staged"
+    stage(["fit", "--config", "configs/run.yaml"], project, target)
+    (project / "configs" / "run.yaml").write_text("trainer: {max_epochs: 100}")
+    assert "max_epochs: 1}" in (target / "configs" / "run.yaml").read_text()
+
+
+@pytest.mark.parametrize("flag", ["--config", "-c", "--conf"])
+def test_a_missing_config_is_named(project: Path, tmp_path: Path, flag: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{flag} nothere.yaml: there is no such file"):
+        stage(["fit", flag, "nothere.yaml"], project, tmp_path / "staged")

@@ -1,0 +1,147 @@
+"""Evaluation and export as jobs on two ranks: the same as from one process. Jobs taken up again. Ray's own limit."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+from jobs.client import local_state
+from jobs.submission.upload_size import LARGEST_UPLOAD
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.features.features import features, read_features
+from pipeline.metrics.predictions import read_predictions
+from tests.jobs.conftest import SPEC, Run, environment_in, wait_for_log
+from tests.pipeline.conftest import fit
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(motion_dataset, tmp_path_factory.mktemp("fit"))
+
+
+def words_of(**options: object) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def test_evaluate_on_two_ranks_is_as_in_one_process(
+    local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path, checkpoint: Path
+) -> None:
+    options = {"num_clips": 2, "num_crops": 3, "batch_size": 3, "num_workers": 0}
+    evaluate(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", **options)  # type: ignore[arg-type]
+    words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together", devices=3, **options)
+    done = run_jobs("submit", "--spec", SPEC, "--name", "eval", "--check", "--wait", "--", "evaluate", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "doctor on 1 node" in done.stdout
+    assert re.search(r"[789] passed, 0 failed, [23] skipped", done.stdout), done.stdout
+    assert "note: --devices is for one machine; the spec's num_workers=2 holds here" in done.stdout
+    assert done.stdout.count("top-1") == 1
+    alone, one = read_predictions(folder / "alone" / "predictions.parquet")
+    together, two = read_predictions(folder / "together" / "predictions.parquet")
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert two.drop_columns("scores").equals(one.drop_columns("scores"))
+    reports = [json.loads((folder / name / "report.json").read_text()) for name in ("alone", "together")]
+    for name in ("top1", "top5", "mean_class_accuracy", "per_class", "logged", "num_videos"):
+        assert reports[0][name] == reports[1][name]
+    written = [sorted(path.name for path in (folder / name).iterdir()) for name in ("alone", "together")]
+    assert written[0] == written[1] == ["per_class.csv", "predictions.parquet", "report.html", "report.json"]
+
+
+def test_features_on_two_ranks_are_as_in_one_process(
+    local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path, checkpoint: Path
+) -> None:
+    options = {"num_clips": 3, "batch_size": 3, "num_workers": 0}
+    features(checkpoint, motion_dataset, folder / "alone.parquet", accelerator="cpu", **options)  # type: ignore[arg-type]
+    words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together.parquet", **options)
+    done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone, one = read_features(folder / "alone.parquet")
+    together, two = read_features(folder / "together.parquet")
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert two.equals(one)
+    refused = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *words, "--layer", "nope")
+    assert refused.returncode == 1
+    assert refused.stdout.strip().splitlines()[-1].startswith("error: layer 'nope': ")
+    assert refused.stdout.count("layer 'nope': ") == 1, "of all ranks and who looks after them"
+    assert "Traceback" not in refused.stdout
+
+
+def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(
+    local: local_state.LocalCluster, run_jobs: Run, folder: Path
+) -> None:
+    """Its client is interrupted, which ends nothing; then cluster, configuration and module are gone."""
+    config = folder / "mine.yaml"
+    words = [
+        "--spec",
+        SPEC,
+        "--name",
+        "stopped",
+        "--checkpoint_every_n_steps",
+        "3",
+        "--no_check",
+        "--wait",
+        "--",
+        "fit",
+    ]
+    words += ["--config", "mine.yaml", "--model.delay", "3", "--trainer.max_epochs", "3"]
+    client = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "submit", *words],
+        cwd=folder,
+        env=environment_in(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdout is not None
+    job = client.stdout.readline().split()[1]
+    client.send_signal(signal.SIGINT)
+    _, said = client.communicate(timeout=60)
+    assert client.returncode == 130
+    assert f"{job} runs on; follow it with: python -m jobs logs {job} --follow" in said
+    wait_for_log(run_jobs, job, r"checkpoint reported: .*step 6")
+    running = run_jobs("resume", "stopped")
+    assert running.returncode == 2
+    assert f"the job {job} is writing to {folder}/runs/stopped" in running.stderr
+    assert "STOPPED" in run_jobs("stop", job).stdout
+    for name in (config, folder / "own_module.py"):
+        shutil.move(name, name.with_suffix(".aside"))
+    run_jobs("down")
+    (folder / "hurry").touch()  # the steps before had to last for as long as all that was asked of the job
+    resumed = run_jobs("resume", "stopped", "--wait")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    lines = resumed.stdout.splitlines()
+    assert "started a local Ray cluster" in resumed.stdout
+    assert "resumed stopped: fit --config mine.yaml --model.delay 3 --trainer.max_epochs 3" in lines
+    assert int(re.search(r"TRAINS from step (\d+)", resumed.stdout)[1]) >= 6  # type: ignore[index]
+    assert json.loads((folder / "runs" / "stopped" / "result.json").read_text())["metrics"]["last"]["step"] == 24
+    for which in ([], ["stopped", "--storage-path", str(folder / "runs")]):
+        again = run_jobs("resume", *which)
+        assert again.returncode == 0, again.stderr
+        assert "stopped has finished already; there is nothing to do" in again.stdout
+        assert f"last checkpoint: {folder}/runs/stopped/last.ckpt" in again.stdout
+    unknown = run_jobs("resume", "nobody")
+    assert "error: job=nobody: neither the cluster nor this machine knows it; known are: stopped, " in unknown.stderr
+
+
+def test_the_limit_is_that_of_the_job_server(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> None:
+    assert run_jobs("up").returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
+        cluster = local_state.read_cluster()
+    assert cluster is not None
+    for size, status in ((LARGEST_UPLOAD, 200), (LARGEST_UPLOAD + 1, 413)):
+        answer = requests.put(
+            f"{cluster.address}/api/packages/gcs/_ray_pkg_{size}.zip",
+            data=bytes(size),
+            headers={"Authorization": f"Bearer {cluster.token()}"},
+            timeout=100,
+        )
+        assert answer.status_code == status

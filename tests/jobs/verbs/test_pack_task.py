@@ -1,0 +1,176 @@
+"""One part of a packing job as a plain function: what a node that lacks something answers, without a cluster."""
+
+import dataclasses
+import os
+import resource
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from datamodules.annotations.readers import VideoRecord
+from datamodules.encoding.transcoding import EncodeProfile
+from jobs.spec.job_spec import Job, JobSpec
+from jobs.verbs import pack_progress, pack_task
+from jobs.verbs.pack import agrees, check_folders, pack_options
+from jobs.verbs.pack_task import PartFailure, SharedView, pack_part
+from pipeline.packing.output_folder import PackError
+from pipeline.packing.shard_builder import Outcome, PartResult
+from pipeline.packing.shard_plan import PackSettings, ShardPart, library_versions
+from tests.pipeline.gray_videos import noisy_videos
+
+TOKEN = "job-0123456789abcdef"
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> ShardPart:
+    """Two videos and one that is not there."""
+    noisy_videos(tmp_path / "videos")
+    names = ("0", "1", "absent")
+    records = [VideoRecord(str(tmp_path / "videos" / f"{name}.mp4"), name, "a", "train", name) for name in names]
+    return ShardPart("x-train-000000.tar", "train", tuple(records))
+
+
+@pytest.fixture
+def view(tmp_path: Path, part: ShardPart, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedView]:
+    """As the driver makes it, in a folder that has its token."""
+    settings = PackSettings(tmp_path / "out", tmp_path / "videos", EncodeProfile(short_side=64))
+    (tmp_path / "out" / ".parts").mkdir(parents=True)
+    (tmp_path / "out" / ".parts" / TOKEN).write_text(TOKEN)
+    monkeypatch.chdir(tmp_path)
+    job = Job(JobSpec(name="x"), str(tmp_path))
+    yield SharedView(job, settings, TOKEN, part.records[0].path, library_versions(), patience_s=0.2)
+    if pack_task._process is not None:
+        pack_task._process.close()
+        pack_task._process = None
+
+
+def failure(part: ShardPart, view: SharedView) -> str:
+    result = pack_part(0, part, view)
+    assert isinstance(result, PartFailure)
+    assert not [path for path in Path("out").iterdir() if path.name != ".parts"], "no shard, and no part of one"
+    return result.message
+
+
+def test_a_part_is_made(part: ShardPart, view: SharedView) -> None:
+    result = pack_part(0, part, view)
+    assert isinstance(result, PartResult)
+    assert [row.key for row in result.rows] == ["0", "1"]
+    assert [(refusal.key, refusal.reason) for refusal in result.refused] == [("absent", "absent")]
+
+
+def test_what_two_attempts_left_is_seen(part: ShardPart, view: SharedView) -> None:
+    result = pack_part(0, part, view)
+    assert isinstance(result, PartResult)
+    folders = view.settings.folders
+    assert agrees(part, result, folders)
+    assert not agrees(part, dataclasses.replace(result, refused=[]), folders), "a video is neither kept nor refused"
+    assert not agrees(part, dataclasses.replace(result, rows=result.rows[:1]), folders)
+    other = dataclasses.replace(result, refused=[*result.refused, result.refused[0]._replace(key="0")])
+    assert not agrees(part, other, folders), "it is both"
+    os.truncate(view.settings.root / part.shard, 1000)
+    assert not agrees(part, result, folders)
+    (view.settings.root / part.shard).unlink()
+    assert not agrees(part, result, folders)
+    assert agrees(
+        dataclasses.replace(part, records=part.records[2:]), PartResult("train", None, [], result.refused, 0), folders
+    )
+
+
+def test_counts_of_an_attempt_that_was_lost() -> None:
+    tally = pack_progress.Tally()
+    lost, again = Outcome(3, 1, 100, False, (10, 5)), Outcome(1, 0, 40, False, (4, 2))
+    tally.tell(7, "first", lost)
+    assert tally.take() == ({7: lost}, [])
+    tally.tell(7, "second", again)
+    tally.tell(7, "second", again)
+    assert tally.take() == ({7: again}, [7])
+    assert tally.take() == ({}, [])
+    assert pack_progress.add_outcomes(again, lost, -1) == Outcome(-2, -1, -60, False, (-6, -3))
+    assert pack_progress.add_outcomes(Outcome(0, 0, 0), lost) == lost
+
+
+def test_another_folder_of_the_same_name(part: ShardPart, view: SharedView) -> None:
+    """A node whose `out` is a disk of its own, with what an earlier job left there."""
+    (view.settings.root / ".parts" / TOKEN).rename(view.settings.root / ".parts" / "job-fedcba9876543210")
+    message = failure(part, view)
+    assert message.startswith(f"node {socket.gethostname()} (")
+    assert f"does not see the folder out={view.settings.root} that the others see; give a folder of" in message
+
+
+def test_a_token_that_appears_late(part: ShardPart, view: SharedView) -> None:
+    token = view.settings.root / ".parts" / TOKEN
+    token.unlink()
+    patient = dataclasses.replace(view, patience_s=30.0)
+    timer = threading.Timer(0.5, lambda: token.write_text(TOKEN))
+    timer.start()
+    assert isinstance(pack_part(0, part, patient), PartResult)
+    timer.join()
+
+
+def test_videos_that_are_not_seen(part: ShardPart, view: SharedView, tmp_path: Path) -> None:
+    """An empty mount point has the folder, and not one of the videos: they would all be refused as absent."""
+    (tmp_path / "videos").rename(tmp_path / "elsewhere")
+    (tmp_path / "videos").mkdir()
+    assert f"does not see the videos in {tmp_path}/videos that the others see (such as" in failure(part, view)
+
+
+def test_videos_that_go_away_in_the_middle(
+    part: ShardPart, view: SharedView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_progress, "TELL_INTERVAL_S", 0.0)
+    told = []
+
+    def unmount(number: int, attempt: str, so_far: Outcome) -> None:
+        told.append(so_far.videos)
+        if so_far.videos == 1:
+            (tmp_path / "videos").rename(tmp_path / "elsewhere")
+
+    handle = SimpleNamespace(tell=SimpleNamespace(remote=unmount))
+    result = pack_part(0, part, view, handle)
+    assert isinstance(result, PartFailure)
+    assert f"does not see the videos in {tmp_path}/videos" in result.message
+    assert told == [0, 1], "it ended at the first video that seemed absent"
+    assert not list(view.settings.root.glob("*x-train*"))
+
+
+def test_a_folder_of_submit_that_the_node_lacks(part: ShardPart, view: SharedView, tmp_path: Path) -> None:
+    settings = dataclasses.replace(view.settings, root=Path("relative"))
+    elsewhere = Job(view.job.spec, str(tmp_path / "nowhere"))
+    result = pack_part(0, part, dataclasses.replace(view, settings=settings, job=elsewhere))
+    assert isinstance(result, PartFailure)
+    assert f"because it has no folder {tmp_path}/nowhere to take that path from" in result.message
+
+
+def test_relative_paths_where_the_driver_lacks_the_folder_of_submit(tmp_path: Path) -> None:
+    """The lists may have travelled; what is written, and the videos, cannot lie in the copy that did."""
+    elsewhere = Job(JobSpec(name="x"), str(tmp_path / "nowhere"))
+
+    def check(*words: str, job: Job = elsewhere) -> None:
+        check_folders(job, pack_options(["--annotations", "list.csv", *words]))
+
+    with pytest.raises(PackError, match=r"out=shards: node .* has no folder .*/nowhere to take a relative path from"):
+        check("--out", "shards", "--videos", "/shared/videos")
+    with pytest.raises(PackError, match=r"videos=\.: node .* give --videos as a whole path"):
+        check("--out", "/shared/shards")
+    check("--out", "/shared/shards", "--videos", "/shared/videos")
+    check("--out", "shards", job=Job(JobSpec(name="x"), str(tmp_path)))
+
+
+def test_other_libraries(part: ShardPart, view: SharedView) -> None:
+    other = dataclasses.replace(view, versions=view.versions | {"av": "1.0"})
+    assert f"(av {view.versions['av']}, not 1.0); install the same everywhere" in failure(part, other)
+
+
+def test_no_room(part: ShardPart, view: SharedView) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        message = failure(part, view)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert message.startswith(f"node {socket.gethostname()} (")
+    assert f"out={view.settings.root}: no room left to write (File too large)" in message

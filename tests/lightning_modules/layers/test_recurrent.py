@@ -1,0 +1,96 @@
+"""Recurrence against the textbook's equations, written out."""
+
+import pytest
+import torch
+
+from lightning_modules import CNNLSTM
+from lightning_modules.layers.recurrent import Readout, Recurrence
+from tests.lightning_modules.layers.recurrence_equations import run_equations
+
+EXACT = {"rtol": 0, "atol": 1e-12}
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_every_cell_layer_and_direction_is_the_textbook_s(cell, num_layers, bidirectional):
+    """Four steps from nothing, so that what a step takes from the one before it counts."""
+    torch.manual_seed(0)
+    recurrence = Recurrence(3, 5, cell, num_layers, bidirectional).double()
+    x = torch.randn(2, 4, 3, dtype=torch.float64)
+    expected = [run_equations(cell, recurrence.cells, one, num_layers, bidirectional).states for one in x]
+    assert recurrence.output_size == expected[0].shape[1]
+    torch.testing.assert_close(recurrence(x), torch.stack(expected), **EXACT)
+
+
+def test_two_steps_of_a_vanilla_network_by_hand():
+    """h_t = tanh(W_xh x_t + W_hh h_(t-1)): 1 then 0 under weights 1 and 2 and no biases."""
+    recurrence = Recurrence(1, 1, cell="rnn").double()
+    with torch.no_grad():
+        for parameter, value in zip(recurrence.parameters(), (1.0, 2.0, 0.0, 0.0), strict=True):
+            parameter.fill_(value)
+    states = recurrence(torch.tensor([[[1.0], [0.0]]], dtype=torch.float64))
+    torch.testing.assert_close(
+        states[0, :, 0], torch.tensor([0.761594, 0.909252], dtype=torch.float64), rtol=0, atol=1e-6
+    )
+
+
+def test_dropout_is_between_the_layers_and_in_training_alone():
+    torch.manual_seed(0)
+    recurrence = Recurrence(3, 4, "lstm", num_layers=2, dropout=1.0).double()
+    x = torch.randn(1, 4, 3, dtype=torch.float64)
+    torch.testing.assert_close(
+        recurrence.eval()(x)[0], run_equations("lstm", recurrence.cells, x[0], 2).states, **EXACT
+    )
+    second = torch.nn.LSTM(4, 4, batch_first=True, dtype=torch.float64)
+    second.load_state_dict({f"{name}_l0": value for name, value in _of_layer(recurrence.cells, 1).items()})
+    expected = second(torch.zeros(1, 4, 4, dtype=torch.float64))[0]  # all that the first layer says is dropped
+    torch.testing.assert_close(recurrence.train()(x), expected, **EXACT)
+    assert Recurrence(3, 4, dropout=0.5).cells.dropout == 0  # nothing is between the layers of one
+
+
+def _of_layer(cells, layer):
+    return {
+        name.removesuffix(f"_l{layer}"): value
+        for name, value in cells.state_dict().items()
+        if name.endswith(f"_l{layer}")
+    }
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("readout", ["last", "mean"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_cnn_lstm_is_its_parts_one_after_the_other(cell, readout, bidirectional):
+    """Frames in order, the equations' states, their readout, a linear layer: what was asked for reaches its part."""
+    torch.manual_seed(0)
+    settings = {"cell": cell, "num_layers": 2, "bidirectional": bidirectional, "readout": readout}
+    model = CNNLSTM(num_classes=3, encoder="pixels:3", hidden_size=4, **settings).double().eval()
+    clip = torch.randn(1, 3, 5, 6, 6, dtype=torch.float64)
+    found = model.endpoints(clip, model.endpoints_available)
+    frames = clip[0].mean(0).unflatten(1, (3, 2)).unflatten(3, (3, 2)).mean((2, 4)).flatten(1)
+    torch.testing.assert_close(found["frames"][0], frames, **EXACT)
+    states = run_equations(cell, model.stages.hidden.cells, frames, 2, bidirectional).states
+    torch.testing.assert_close(found["hidden"][0], states, **EXACT)
+    read = states.mean(0) if readout == "mean" else torch.cat([states[-1, :4], states[0, 4:]])
+    torch.testing.assert_close(found["state"][0], read, **EXACT)
+    linear = model.stages.logits[1]
+    torch.testing.assert_close(found["logits"][0], linear.weight @ read + linear.bias, **EXACT)
+    torch.testing.assert_close(model.clip_logits(clip), found["logits"], **EXACT)
+
+
+def test_dropout_is_before_the_classifier_of_cnn_lstm():
+    model = CNNLSTM(num_classes=3, channels=(4,), hidden_size=4, dropout=1.0).train()
+    with torch.no_grad():
+        assert torch.equal(model.clip_logits(torch.randn(1, 3, 4, 16, 16))[0], model.stages.logits[1].bias)
+
+
+def test_readouts_by_hand():
+    states = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]])
+    assert Readout("mean")(states).tolist() == [[3.0, 30.0]]
+    assert Readout("last")(states).tolist() == [[6.0, 60.0]]
+    assert Readout("last", bidirectional=True)(states).tolist() == [[6.0, 10.0]]
+
+
+def test_unknown_cell_lists_those_there_are():
+    with pytest.raises(ValueError, match="cell='transformer': must be one of rnn, lstm, gru"):
+        Recurrence(3, 4, cell="transformer")

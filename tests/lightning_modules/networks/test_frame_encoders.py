@@ -1,0 +1,138 @@
+"""2D networks a frame: chunks, freezing, and an Inception that comes out of an I3D."""
+
+import pytest
+import torch
+import yaml
+
+from lightning_modules import CNNLSTM, I3D, InceptionV1, Video2Vec, VideoClassifier, VideoDescriber
+from lightning_modules.layers.inception_layers import Convolution, MaxPooling
+from lightning_modules.networks.frame_encoders import PerFrame, SmallCNN, make_encoder
+from pipeline.training.lightning_cli import build
+
+
+def save(model, path):
+    checkpoint = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return path
+
+
+def test_chunks_change_nothing():
+    network = SmallCNN((4, 8)).eval()
+    clips = torch.randn(2, 3, 5, 16, 16)
+    whole = PerFrame(network)(clips)
+    assert whole.shape == (2, 5, 128)
+    torch.testing.assert_close(PerFrame(network, frames_at_once=3)(clips), whole)
+    torch.testing.assert_close(whole[1, 4], network(clips[1, :, 4][None])[0])
+
+
+def test_a_patch_of_pixels_is_the_frame_made_small():
+    network = make_encoder("pixels:2")
+    frame = torch.arange(3 * 4 * 4.0).view(1, 3, 4, 4)
+    cells = [frame[0, :, y : y + 2, x : x + 2].mean() for y in (0, 2) for x in (0, 2)]
+    assert network.output_size == 4
+    torch.testing.assert_close(network(frame)[0], torch.stack(cells))
+    for name in ("pixels", "pixels:0", "pixels:-4"):
+        with pytest.raises(ValueError, match=f"encoder='{name}': must be"):
+            make_encoder(name)
+
+
+def test_a_frozen_encoder_stays_as_it_is():
+    model = CNNLSTM(num_classes=2, channels=(4,), hidden_size=3, freeze_encoder=True, dropout=0.0).train()
+    encoder = model.stages.frames
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.clip_logits(torch.randn(2, 3, 4, 16, 16)).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    assert model.stages.hidden.cells.weight_ih_l0.grad is not None
+    assert not encoder.network.training
+
+
+def test_an_encoder_from_a_2d_inception(tmp_path):
+    flat = InceptionV1(num_classes=3).eval()
+    model = CNNLSTM(num_classes=2, encoder="inception_v1", hidden_size=3).eval()
+    model.load_encoder(save(flat, tmp_path / "flat.ckpt"))
+    clips = torch.randn(1, 3, 2, 48, 48)
+    features = model.endpoints(clips, ["frames"])["frames"]
+    torch.testing.assert_close(features, flat.endpoints(clips, ["Mixed_5c"])["Mixed_5c"].mean((3, 4)).transpose(1, 2))
+
+
+def test_an_encoder_from_an_i3d_sees_a_still_video_as_it_does(tmp_path):
+    deep = I3D(num_classes=3, time_padding="replicate").eval()
+    model = CNNLSTM(num_classes=2, encoder="inception_v1", hidden_size=3).eval()
+    model.load_encoder(save(deep, tmp_path / "deep.ckpt"))
+    clips = torch.randn(1, 3, 1, 48, 48).expand(-1, -1, 8, -1, -1)
+    features = model.endpoints(clips, ["frames"])["frames"]
+    expected = deep.endpoints(clips, ["Mixed_5c"])["Mixed_5c"].mean((2, 3, 4))
+    torch.testing.assert_close(features[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_encoder_weights_for_other_arguments_are_refused(tmp_path):
+    path = save(InceptionV1(num_classes=3, bn_scale=True), tmp_path / "scaled.ckpt")
+    with pytest.raises(ValueError, match=r"the weights want bn_scale=True \(here False\)"):
+        CNNLSTM(num_classes=2, encoder="inception_v1").load_encoder(path)
+    with pytest.raises(ValueError, match="encoder_weights='x': only inception_v1 takes them, not 'small'"):
+        CNNLSTM(num_classes=2, encoder_weights="x")
+
+
+@pytest.mark.parametrize("network", [CNNLSTM, Video2Vec, VideoDescriber])
+@pytest.mark.parametrize("encoder", ["timm:resnet18", "torchvision:resnet18"])
+@pytest.mark.parametrize("weights", [None, "imagenet"])
+def test_networks_of_others_are_not_random_without_a_word(network, encoder, weights):
+    """Known before their package is looked for, which need not be installed."""
+    with pytest.raises(
+        ValueError, match=rf"encoder='{encoder}', encoder_weights={weights!r}: .* say encoder_weights: n"
+    ):
+        network(num_classes=2, encoder=encoder, encoder_weights=weights)
+
+
+def test_where_none_is_said_random_weights_are_meant(tmp_path):
+    try:
+        model = CNNLSTM(num_classes=2, encoder="timm:resnet18", encoder_weights="none")
+    except ImportError as error:
+        assert "encoder=timm:resnet18: timm cannot be imported here" in str(error)  # noqa: PT017
+    else:
+        assert model.frame_size == 512
+    small = CNNLSTM(num_classes=2, channels=(4,), encoder_weights="none")
+    loaded = VideoClassifier.load(save(small, tmp_path / "small.ckpt"))
+    assert loaded.hparams["encoder_weights"] == "none"
+
+
+@pytest.mark.parametrize("how", ["yaml", "flag"])
+def test_none_is_a_word_of_the_command_line(tmp_path, how):
+    """And not YAML's null."""
+    init_args = {"num_classes": 2, "encoder": "inception_v1"} | ({"encoder_weights": "none"} if how == "yaml" else {})
+    data = {"class_path": "pytorch_lightning.demos.boring_classes.BoringDataModule"}
+    config = {"model": {"class_path": "CNNLSTM", "init_args": init_args}, "data": data}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    words = ["--config", str(tmp_path / "c.yaml")]
+    words += ["--model.init_args.encoder_weights=none"] if how == "flag" else []
+    assert build(words).model.hparams["encoder_weights"] == "none"
+
+
+@pytest.mark.parametrize(("padding", "bn_scale"), [("same", False), ("symmetric", True)])
+def test_an_inception_is_built_as_its_weights_want_it(padding, bn_scale):
+    model = CNNLSTM(num_classes=2, encoder="inception_v1", padding=padding, bn_scale=bn_scale, hidden_size=3)
+    layers = [layer for layer in model.modules() if isinstance(layer, (Convolution, MaxPooling))]
+    assert {layer.padding for layer in layers} == {padding}
+    assert {layer.bn.weight.requires_grad for layer in layers if isinstance(layer, Convolution)} == {bn_scale}
+
+
+def test_unknown_encoders_say_what_there_is():
+    with pytest.raises(
+        ValueError, match="encoder='resnet18': must be small, pixels:SIDE, inception_v1, timm:NAME or torchvision:NAME"
+    ):
+        make_encoder("resnet18")
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet18"])
+def test_other_packages_networks_where_they_import(name):
+    try:
+        encoder = make_encoder(name)
+    except ImportError as error:
+        assert f"encoder={name}: {name.partition(':')[0]} cannot be imported here" in str(error)  # noqa: PT017
+        return
+    assert encoder.output_size == 512
+    assert encoder(torch.randn(2, 3, 64, 64)).shape == (2, 512)

@@ -1,0 +1,51 @@
+"""Metrics against numbers checked by hand."""
+
+import pytest
+import torch
+
+from lightning_modules.tasks.metrics import MeanClassAccuracy, classification_metrics
+
+
+def one_hot(classes, num_classes=3):
+    return torch.nn.functional.one_hot(torch.tensor(classes), num_classes).float()
+
+
+def test_mean_class_accuracy_by_hand():
+    metric = MeanClassAccuracy(3)
+    # Class 0: 3 of 4 right. Class 1: 0 of 1. Class 2 has no video, though one is taken for it.
+    metric.update(one_hot([0, 0, 0, 2, 0]), torch.tensor([0, 0, 0, 0, 1]))
+    assert metric.compute().item() == 0.375
+
+
+def test_mean_class_accuracy_of_parts_is_that_of_the_whole():
+    scores, labels = torch.rand(50, 3), torch.randint(3, (50,))
+    whole, parts = MeanClassAccuracy(3), MeanClassAccuracy(3)
+    whole.update(scores, labels)
+    for start in range(0, 50, 7):
+        parts.update(scores[start : start + 7], labels[start : start + 7])
+    torch.testing.assert_close(whole.compute(), parts.compute())
+
+
+def test_nothing_seen_gives_zero():
+    assert MeanClassAccuracy(3).compute().item() == 0
+
+
+def test_top1_counts_videos_and_top5_the_five_best():
+    """Of six classes: the labels come first, fifth, sixth and first; class 0 has three videos, class 1 has one."""
+    ranks = torch.tensor([[9, 8, 7, 6, 5, 4], [5, 9, 8, 7, 6, 4], [4, 9, 8, 7, 6, 5], [8, 9, 7, 6, 5, 4]])
+    metrics = classification_metrics(6, "test")
+    metrics.update(ranks.float().softmax(1), torch.tensor([0, 0, 0, 1]))
+    found = {name: value.item() for name, value in metrics.compute().items()}
+    assert found["test/top1"] == 0.5
+    assert found["test/top5"] == 0.75
+    assert found["test/mean_class_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_names_and_fewer_than_five_classes():
+    metrics = classification_metrics(3, "val")
+    metrics.update(one_hot([0, 1, 1, 2]), torch.tensor([0, 1, 2, 1]))
+    assert {name: value.item() for name, value in metrics.compute().items()} == {
+        "val/top1": 0.5,
+        "val/top5": 1.0,
+        "val/mean_class_accuracy": 0.5,
+    }

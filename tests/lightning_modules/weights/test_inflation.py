@@ -1,0 +1,160 @@
+"""Inflation: on a video that repeats one frame the 3D network answers as the 2D network does on the frame."""
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_modules import I3D, InceptionV1
+from lightning_modules.weights.inflation import InflatedConv3d, inflate_filters, inflate_network, inflate_weights
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+class Small(nn.Module):
+    """A 2D network with every kind of layer that inflation knows, and a branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.left = nn.Conv2d(8, 4, 1, bias=False)
+        self.right = nn.Conv2d(8, 4, (1, 5), padding="same", groups=2)
+        self.mean = nn.AvgPool2d(2)
+        self.last = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.pool(self.stem(x))
+        x = self.mean(torch.cat([self.left(x), self.right(x)], 1))
+        return self.head(torch.flatten(self.last(x), 1))
+
+
+def unlike_ones(network):
+    """Batch norms as after training, so that forgetting one of their parts shows."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.normal_(module.bias, std=0.1)
+            if module.weight.requires_grad:
+                nn.init.uniform_(module.weight, 0.5, 2)
+    return network.eval()
+
+
+def repeated(frame, frames):
+    return frame[:, :, None].expand(-1, -1, frames, -1, -1)
+
+
+def test_filters_are_repeated_and_divided():
+    weight = torch.tensor([[[[3.0]]]])
+    assert inflate_filters(weight, 3).tolist() == [[[[[1.0]], [[1.0]], [[1.0]]]]]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.Conv2d(4, 6, 5, stride=2, padding=2, bias=False),
+        nn.Conv2d(4, 6, 3, dilation=2, padding="valid", groups=2),
+        nn.BatchNorm2d(4),
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_equals_its_2d_self_away_from_the_borders_of_time(layer, dtype):
+    layer = unlike_ones(nn.Sequential(layer)).to(dtype)
+    inflated = inflate_network(layer)
+    frame = torch.randn(2, 4, 11, 12, dtype=dtype)
+    flat, deep = layer(frame), inflated(repeated(frame, 9))
+    assert deep.shape[2] == 9
+    assert (deep[:, :, 4] - flat).abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_a_whole_network_equals_its_2d_self_with_repeated_borders(dtype):
+    network = unlike_ones(Small()).to(dtype)
+    frame = torch.randn(2, 3, 32, 40, dtype=dtype)
+    with torch.inference_mode():
+        deep = inflate_network(network, time_padding="replicate")(repeated(frame, 7))
+        assert (deep - network(frame)).abs().max() < TOLERANCE[dtype]
+        black = inflate_network(network)(repeated(frame, 7))
+    assert (black - network(frame)).abs().max() > 1e-3  # black borders do differ
+
+
+def test_an_inflated_network_trains_and_keeps_its_names():
+    network = Small()
+    inflated = inflate_network(network, filter_frames=lambda name, layer: 1 if name == "stem.0" else 3)
+    assert list(inflated.state_dict()) == list(network.state_dict())
+    assert inflated.stem[0].kernel_size == (1, 3, 3)
+    assert isinstance(inflated.left, InflatedConv3d)
+    inflated(torch.randn(2, 3, 5, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in inflated.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.ConvTranspose2d(3, 3, 2), "layer '0': a ConvTranspose2d cannot be inflated"),
+        (nn.ReflectionPad2d(1), "layer '0': a ReflectionPad2d cannot be inflated"),
+        (nn.Conv2d(3, 3, 2), "layer '0': filters of 2 frames have no middle"),
+        (nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), "layer '0': padding_mode='reflect' cannot be inflated"),
+    ],
+)
+def test_what_cannot_be_inflated_is_named(layer, message):
+    with pytest.raises(ValueError, match=message):
+        inflate_network(nn.Sequential(layer))
+
+
+def in_3d(key):
+    return key.replace("Conv2d_", "Conv3d_")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_i3d_equals_the_inception_it_came_from(dtype):
+    flat = unlike_ones(InceptionV1(num_classes=7)).to(dtype)
+    deep = I3D(num_classes=7, time_padding="replicate").to(dtype).eval()
+    deep.stages.load_state_dict(inflate_weights(flat.stages.state_dict(), deep.stages, in_3d))
+    frame = torch.randn(1, 3, 64, 64, dtype=dtype)
+    with torch.inference_mode():
+        of_frame = flat.endpoints(frame[:, :, None], flat.endpoints_available)
+        of_video = deep.endpoints(repeated(frame, 9), deep.endpoints_available)
+    for one, other in zip(of_frame.values(), of_video.values(), strict=True):
+        scale = 1 + float(one.abs().max())
+        assert float((one - other).abs().max()) < TOLERANCE[dtype] * scale
+
+
+def test_every_2d_key_is_used_once():
+    flat, deep = InceptionV1(num_classes=3), I3D(num_classes=3)
+    state = flat.stages.state_dict()
+    inflated = inflate_weights(state, deep.stages, in_3d)
+    assert set(inflated) == set(deep.stages.state_dict()) == {in_3d(key) for key in state}
+    assert len(inflated) == len(state)
+
+
+def test_keys_that_do_not_match_are_all_named():
+    state = InceptionV1(num_classes=3).stages.state_dict()
+    state["extra"] = state.pop("Mixed_5c.b0.conv.weight")
+    state["Logits.conv.weight"] = torch.zeros(4, 1024, 1, 1)
+    named = "Logits.conv.weight, extra, Mixed_5c.b0.conv.weight"
+    with pytest.raises(ValueError, match=f"cannot be inflated into Sequential: {named} do not match"):
+        inflate_weights(state, I3D(num_classes=3).stages, in_3d)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.AvgPool2d(2, divisor_override=1),
+        torch.nn.MaxPool2d(2, return_indices=True),
+        torch.nn.InstanceNorm2d(3),
+        torch.nn.PixelShuffle(2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_that_knows_two_dimensions_only_is_refused(layer):
+    with pytest.raises(ValueError, match=f"layer '0': a {type(layer).__name__}"):
+        inflate_network(torch.nn.Sequential(layer))

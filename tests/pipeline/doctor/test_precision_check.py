@@ -1,0 +1,76 @@
+"""`doctor` holds 16-bit gradients against those in float32, and judges by what the run would get."""
+
+import math
+
+import pytest
+import torch
+
+from pipeline.doctor.precision_check import TOLERANCE, Compared, Layer, check_precision, compare, gradients, judge
+
+SHORT = Layer(8, 8, 2, 5, 3, 1)
+
+
+def compared(ours=0.003, by_itself=0.003, device="processor", run=True):
+    layers = (("conv3", 0.002, 0.002), ("conv5", ours, by_itself))
+    return [
+        Compared(device, run, whose, layer, error)
+        for whose in (True, False)
+        for layer, one, other in layers
+        for error in ([one] if whose else [other])
+    ]
+
+
+def test_what_is_right_is_told_with_its_error():
+    told = judge(compared(), asked=True, foreign=False, crash="", ours_crash=False, slow="slow.")
+    assert told == "16-bit gradients of 3D convolutions are within 3.0e-03 (processor) of float32's; slow."
+
+
+@pytest.mark.parametrize("error", [1.0, math.inf, TOLERANCE])
+def test_wrong_gradients_fail_where_the_precision_asks_for_them(error):
+    with pytest.raises(
+        ValueError, match=r"are wrong in 16 bits: .* for conv5, 1 of 8 layers, on the processor: set tr"
+    ):
+        judge(compared(ours=error), asked=True, foreign=False, crash="", ours_crash=False, slow=None)
+    told = judge(compared(ours=error), asked=False, foreign=False, crash="", ours_crash=False, slow=None)
+    assert "wrong, so keep precision 32-true there: " in told
+
+
+def test_torchs_own_wrong_gradients_fail_networks_of_others_alone():
+    found = compared(by_itself=1.1)
+    told = judge(found, asked=True, foreign=False, crash="", ours_crash=False, slow=None)
+    assert "torch's own way is wrong, ours avoids it: 1.1e+00 off for conv5, 1 of 8 layers, on the processor" in told
+    with pytest.raises(ValueError, match=r"32-true, or convolve with lightning_modules\.convolving\.convolve"):
+        judge(found, asked=True, foreign=True, crash="", ours_crash=False, slow=None)
+
+
+def test_a_device_that_the_run_does_not_take_fails_nothing():
+    found = compared(device="GPU 0 (X)") + compared(ours=1.0, run=False)
+    told = judge(found, asked=True, foreign=False, crash="", ours_crash=False, slow=None)
+    assert "within 3.0e-03 (GPU 0 (X)), 2.0e-03 (processor) of float32's" in told
+    assert "keep precision 32-true there: 1.0e+00 off for conv5, 1 of 8 layers, on the processor" in told
+
+
+def test_a_crash_fails_whom_it_would_take_down():
+    told = judge(compared(), asked=True, foreign=False, crash="down", ours_crash=False, slow=None)
+    assert told.endswith("; down")
+    for foreign, ours_crash in ((True, False), (False, True)):
+        with pytest.raises(ValueError, match="in 16 bits: down: set"):
+            judge(compared(), asked=True, foreign=foreign, crash="down", ours_crash=ours_crash, slow=None)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_is_compared_is_computed_in_bf16(ours):
+    """Rounded to 8 bits: neither the same as in float32, nor (by ours, on any processor) far from it."""
+    error = compare(SHORT, "cpu", torch.bfloat16, ours)
+    assert error > 5e-4
+    assert not ours or error < TOLERANCE
+    shapes = [tuple(each.shape) for each in gradients(SHORT, "cpu", torch.bfloat16, ours)]
+    assert shapes == [(8, 8, 3, 3, 3), (8,), (1, 8, 2, 5, 5)]
+
+
+@pytest.mark.slow
+def test_this_machine():
+    told = check_precision("bf16-mixed", None, foreign=False)
+    assert told.startswith("16-bit gradients of 3D convolutions are within ")
+    assert "processor" in told
+    assert "keep precision 32-true" not in told

@@ -1,0 +1,442 @@
+"""Evaluating a checkpoint: every video once, the scores of the model, the same from one process and from two."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.leakage.training_fingerprint import SeenVideos
+from datamodules.video.decoding import DecodeError
+from lightning_modules import VideoClassifier
+from lightning_modules.tasks.classifier import read_checkpoint
+from lightning_modules.tasks.saved_network import trained_on
+from pipeline.__main__ import main
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.features.features import features
+from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds, title_of
+from pipeline.inference.presets import with_preset
+from pipeline.metrics.predictions import provenance_of, read_predictions
+from pipeline.report.write_results import FILES
+from tests.pipeline.conftest import fit
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+QUICK = {"num_workers": 0, "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def evaluated(motion_checkpoint, motion_dataset, tmp_path_factory):
+    """The folder of one evaluation with six views a video."""
+    out = tmp_path_factory.mktemp("evaluated") / "six"
+    evaluate(motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=out, **QUICK)
+    return out
+
+
+def test_every_video_once_with_the_scores_of_the_model(evaluated, motion_checkpoint, motion_dataset):
+    scores, table = read_predictions(evaluated / "predictions.parquet")
+    index = DatasetIndex.open(motion_dataset)
+    rows = index.rows("test")
+    assert table.column("key").to_pylist() == index.column("key", rows)
+    assert table.column("label").to_pylist() == list(index.column("label", rows))
+    model = VideoClassifier.load(motion_checkpoint)
+    data = ShardedVideoDataModule(
+        str(motion_dataset), batch_size=1, crop_size=32, num_clips=2, num_crops=3, num_workers=0
+    )
+    with torch.inference_mode():
+        batches = [data.on_after_batch_transfer(batch, 0) for batch in data.test_dataloader()]
+        expected = torch.cat([model.video_scores(batch) for batch in batches])
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+
+
+def test_predictions_read_with_pandas(evaluated, motion_dataset):
+    frame = pd.read_parquet(evaluated / "predictions.parquet")
+    best = ["top1", "top2", "top3", "top4", "top5"]
+    assert list(frame.columns) == ["key", "label", "label_name", "group", *best, "correct", "scores"]
+    classes = DatasetIndex.open(motion_dataset).classes
+    assert (frame.label_name == [classes[label] for label in frame.label]).all()
+    assert (frame.top1 == [classes[scores.argmax()] for scores in frame.scores]).all()
+    assert (frame.correct == (frame.top1 == frame.label_name)).all()
+    for scores, names in zip(frame.scores, frame[best].to_numpy().tolist(), strict=True):
+        assert names == [classes[number] for number in np.argsort(-scores, kind="stable")[:5]]
+        assert scores.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_report_agrees_with_torchmetrics_and_with_the_predictions(evaluated):
+    report = json.loads((evaluated / "report.json").read_text())
+    frame = pd.read_parquet(evaluated / "predictions.parquet")
+    assert report["num_videos"] == 16
+    assert report["chance"] == 1 / 8
+    assert report["views"] == 6
+    assert report["top1"] == frame.correct.mean()
+    assert report["mean_class_accuracy"] == frame.groupby("label").correct.mean().mean()
+    for name, value in report["logged"].items():
+        assert report[name.removeprefix("test/")] == pytest.approx(value, abs=1e-6)
+    assert sum(of["videos"] for of in report["per_class"].values()) == 16
+    content = (evaluated / "predictions.parquet").read_bytes()
+    assert report["predictions_sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_predictions_say_where_they_come_from(evaluated, motion_checkpoint, motion_dataset):
+    path = evaluated / "predictions.parquet"
+    about = provenance_of(pq.read_schema(path), path)
+    assert about["checkpoint"] == str(motion_checkpoint)
+    assert about["checkpoint_sha256"] == hashlib.sha256(motion_checkpoint.read_bytes()).hexdigest()
+    assert about["dataset_identity"] == DatasetIndex.open(motion_dataset).identity
+    assert (about["split"], about["fold"], about["overlap"]) == ("test", None, None)
+    assert about["decoder"].split()[0] in ("pyav", "torchcodec")
+    assert about["sampling"]["crop_size"] == 32  # as in training, not the data module's default
+    assert (about["sampling"]["num_clips"], about["sampling"]["num_crops"]) == (2, 3)
+    assert about["versions"]["torch"] == torch.__version__
+
+
+def test_clips_differ_from_training_where_flags_say_so(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    words = ["evaluate", "--checkpoint", str(motion_checkpoint), "--data", str(motion_dataset), "--out", str(tmp_path)]
+    flags = ["--num-clips", "1", "--num-workers", "0", "--frame-interval", "2", "--still", "--short-videos", "loop"]
+    assert main([*words, *flags, "--resize", "40"]) == 0
+    sampling = json.loads((tmp_path / "report.json").read_text())["provenance"]["sampling"]
+    assert (sampling["frame_interval"], sampling["still"], sampling["resize"]) == (2, True, 40)
+    printed = capsys.readouterr().out
+    assert "top-1" in printed
+    assert f"wrote {tmp_path / 'report.json'}" in printed
+
+
+def test_dense_clips_and_segments(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    evaluate(motion_checkpoint, motion_dataset, clip_step=4, out=tmp_path, **QUICK)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["views"] is None
+    assert report["provenance"]["sampling"]["clip_step"] == 4
+    assert report["provenance"]["sampling"]["segments"] is False
+    assert "4 frames apart" in capsys.readouterr().out
+    scores, _ = read_predictions(tmp_path / "predictions.parquet")
+    model = VideoClassifier.load(motion_checkpoint)
+    settings = {"crop_size": 32, "num_workers": 0, "clip_step": 4, "test_sampling": "dense", "batch_size": 16}
+    data = ShardedVideoDataModule(str(motion_dataset), **settings)
+    with torch.inference_mode():
+        [expected] = [model.video_scores(data.on_after_batch_transfer(batch, 0)) for batch in data.test_dataloader()]
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+
+
+def test_results_lie_beside_the_checkpoint_if_nobody_says():
+    assert default_folder(Path("run/epoch=1.5.ckpt"), "test", None) == Path("run/epoch=1.5-test")
+    assert default_folder(Path("run/last.ckpt"), "val", "0") == Path("run/last-val-fold0")
+
+
+def test_videos_that_were_trained_on_are_refused(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    with pytest.raises(ValueError, match="trained on 40 of its 40 videos, and 40 of its groups"):
+        evaluate(motion_checkpoint, motion_dataset, "train", out=tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out").exists()
+    evaluate(motion_checkpoint, motion_dataset, "train", num_clips=1, out=tmp_path / "out", allow_overlap=True, **QUICK)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["provenance"]["overlap"] == {"videos": 40, "content": 0, "of": 40, "groups": 40}
+    assert "not held out" in capsys.readouterr().out
+
+
+def test_folds(folded_checkpoint, folded_dataset, tmp_path):
+    evaluate(folded_checkpoint, folded_dataset, num_clips=1, out=tmp_path / "own", **QUICK)
+    report = json.loads((tmp_path / "own" / "report.json").read_text())
+    assert report["provenance"]["fold"] == "1"  # the one it was trained in
+    assert report["num_videos"] == 4
+    with pytest.raises(ValueError, match="trained on 4 of its 4 videos, and 1 of its groups"):
+        evaluate(folded_checkpoint, folded_dataset, fold="0", out=tmp_path / "other", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--split": "tset"}, "split='tset': shards has no video in it, only in test, train, val"),
+        ({"--fold": "0"}, "fold=0: shards wants no fold"),
+        ({"--checkpoint": "absent.ckpt"}, "checkpoint 'absent.ckpt': no such file"),
+        ({"--checkpoint": __file__}, "this is no file that torch saved; give a checkpoint that `fit` wrote"),
+        ({"--data": "absent"}, "absent: there is no such folder"),
+        ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
+        ({"--num-frames": "8"}, "this C3D takes num_frames=16, crop_size=32"),
+        ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
+        ({"--preset": "tsn"}, "preset: must be one of lrcn, c3d, i3d, 10x3, not tsn"),
+        ({"--out": __file__}, "test_evaluate.py': is a file; give a folder for the results"),
+        ({"--out": f"{__file__}/out"}, "test_evaluate.py is no folder, so nothing can be in it; give another path"),
+        ({"--accelerator": "mps"}, "accelerator='mps', devices=1: "),  # Apple's
+        ({"--devices": "0"}, "devices=0: must be at least 1"),
+        ({"--devices": "2"}, "devices=2: works from the command line"),
+    ],
+)
+def test_bad_input_costs_one_line(changes, message, motion_checkpoint, motion_dataset, tmp_path, capsys):
+    options = {"--checkpoint": str(motion_checkpoint), "--data": str(motion_dataset), "--out": str(tmp_path / "out")}
+    options |= {"--num-workers": "0"} | changes
+    assert main(["evaluate", *(word for pair in options.items() for word in pair)]) == 2
+    complaint = capsys.readouterr().err.strip().splitlines()[-1]
+    assert complaint.startswith("error: ")
+    assert message in complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_classes_are_refused_by_name(motion_checkpoint, folded_dataset):
+    with pytest.raises(ValueError, match=r"different classes: only checkpoint .* has 'growing', .* and 5 more; only "):
+        evaluate(motion_checkpoint, folded_dataset, fold="0", **QUICK)
+
+
+def test_a_checkpoint_without_clips_needs_flags(motion_checkpoint, motion_dataset, tmp_path):
+    checkpoint = read_checkpoint(motion_checkpoint)
+    del checkpoint["datamodule_hyper_parameters"]
+    torch.save(checkpoint, tmp_path / "bare.ckpt")
+    with pytest.raises(ValueError, match="give --num-frames and --crop-size"):
+        evaluate(tmp_path / "bare.ckpt", motion_dataset, **QUICK)
+    evaluate(tmp_path / "bare.ckpt", motion_dataset, num_clips=1, num_frames=16, crop_size=32, **QUICK)
+    assert (tmp_path / "bare-test" / "report.json").is_file()
+
+
+def spoil_last_test_video(dataset: Path, copy: Path) -> str:
+    """Copies a dataset and overwrites a video's bytes; gives its key."""
+    shutil.copytree(dataset, copy)
+    index = DatasetIndex.open(copy)
+    entry = index.entry(int(index.rows("test")[-1]))
+    with (copy / entry.shard).open("r+b") as file:
+        file.seek(entry.video_offset)
+        file.write(b"\0" * entry.video_size)
+    return entry.key
+
+
+def test_a_video_that_cannot_be_decoded_is_an_error_and_nothing_is_written(motion_checkpoint, motion_dataset, tmp_path):
+    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    with pytest.raises(ValueError, match=f"video {key} in .* cannot be decoded"):
+        evaluate(motion_checkpoint, tmp_path / "spoilt", num_clips=1, out=tmp_path / "new" / "out", **QUICK)
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_and_features_say_alike_how_to_go_on_without_a_video(motion_checkpoint, motion_dataset, tmp_path):
+    spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    spoilt, messages = tmp_path / "spoilt", []
+    for verb, out in ((evaluate, tmp_path / "out"), (features, tmp_path / "out.parquet")):
+        with pytest.raises(DecodeError) as caught:
+            verb(motion_checkpoint, spoilt, num_clips=1, out=out, **QUICK)
+        messages.append(str(caught.value))
+    leave_out = f"leave such videos out: python -m pipeline quarantine {spoilt} KEY ... (python -m pipeline verify "
+    one, other = (message.split(leave_out) for message in messages)
+    assert one[0] == other[0]
+    assert one[1].endswith("; or say --allow-missing, which counts them as wrong")
+    assert other[1].endswith("; then the same command goes on with the others")
+
+
+def test_missing_videos_are_listed_and_count_as_wrong_where_that_is_allowed(
+    evaluated, motion_checkpoint, motion_dataset, tmp_path, capsys
+):
+    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    out = tmp_path / "out"
+    settings = QUICK | {"num_clips": 2, "num_crops": 3, "allow_missing": True, "out": out}
+    evaluate(motion_checkpoint, tmp_path / "spoilt", **settings)
+    scores, table = read_predictions(out / "predictions.parquet")
+    whole, before = read_predictions(evaluated / "predictions.parquet")
+    assert table.column("key").to_pylist() == before.column("key").to_pylist()
+    assert table.column("group").to_pylist() == before.column("group").to_pylist()
+    lost = table.column("key").to_pylist().index(key)
+    assert np.isnan(scores[lost]).all()
+    np.testing.assert_allclose(np.delete(scores, lost, 0), np.delete(whole, lost, 0), atol=1e-5)
+    report = json.loads((out / "report.json").read_text())
+    assert report["missing"] == [key]
+    right = before.column("correct").to_numpy(zero_copy_only=False)
+    assert report["top1"] == (right.sum() - right[lost]) / 16
+    assert report["num_videos"] == 16
+    assert "logged" not in report
+    assert f"not decoded, so counted as wrong: {key}" in capsys.readouterr().out
+    assert key in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_same_videos_in_another_dataset_are_refused(motion_checkpoint, packed_anew, motion_dataset, tmp_path):
+    with pytest.raises(ValueError, match="trained on 0 of its 40 videos, on 40 more that show the same, and 40 of its"):
+        evaluate(motion_checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK)
+    settings = QUICK | {"num_clips": 1, "crop_size": 32, "out": tmp_path / "out"}
+    evaluate(motion_checkpoint, packed_anew, **settings)  # nobody has seen its test split
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["overlap"] is None
+    evaluate(motion_checkpoint, packed_anew, "train", allow_overlap=True, **settings)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.index("Not held out") < page.index("Top-1 accuracy")
+
+
+def test_what_the_weights_were_trained_on_before_is_known_too(motion_checkpoint, motion_dataset, packed_anew, tmp_path):
+    """Trained on one split, then from there on another, with a run that stopped and resumed: both are refused."""
+    tuned = fit(packed_anew, tmp_path, "--data.train_split=val", f"--model.weights={motion_checkpoint}")
+    seen = trained_on(read_checkpoint(tuned))
+    assert [len(one["digests"]) for one in seen] == [8, 40]
+    resumed = fit(
+        packed_anew, tmp_path / "more", "--data.train_split=val", f"--ckpt_path={tuned}", "--trainer.max_epochs=2"
+    )
+    assert len(trained_on(read_checkpoint(resumed))) == 2
+    for checkpoint in (tuned, resumed):
+        with pytest.raises(ValueError, match="on 40 more that show the same"):
+            evaluate(checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK)
+        with pytest.raises(ValueError, match="trained on 8 of its 8 videos"):
+            evaluate(checkpoint, packed_anew, "val", out=tmp_path / "out", **QUICK)
+
+
+def test_what_weights_were_trained_on_is_not_known(motion_checkpoint, motion_dataset, tmp_path):
+    checkpoint = read_checkpoint(motion_checkpoint)
+    del checkpoint["ShardedVideoDataModule"]
+    torch.save(checkpoint, tmp_path / "bare.ckpt")
+    evaluate(tmp_path / "bare.ckpt", motion_dataset, "val", num_clips=1, **QUICK)
+    assert "is not known here" in (tmp_path / "bare-val" / "report.html").read_text(encoding="utf-8")
+
+
+def test_logits_are_averaged_where_asked_and_pieces_change_nothing(motion_checkpoint, motion_dataset, tmp_path):
+    settings = QUICK | {"num_clips": 3, "average": "logits"}
+    evaluate(motion_checkpoint, motion_dataset, out=tmp_path / "whole", views_at_once=100, **settings)
+    evaluate(motion_checkpoint, motion_dataset, out=tmp_path / "pieces", views_at_once=2, **settings)
+    one, other = (read_predictions(tmp_path / name / "predictions.parquet")[0] for name in ("whole", "pieces"))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    model = VideoClassifier.load(motion_checkpoint)
+    data = ShardedVideoDataModule(str(motion_dataset), batch_size=16, crop_size=32, num_clips=3, num_workers=0)
+    with torch.inference_mode():
+        expected = torch.cat(
+            [model(batch).unflatten(0, (-1, 3)).mean(1).softmax(1) for batch in data.test_dataloader()]
+        )
+    np.testing.assert_allclose(one, expected.numpy(), atol=1e-5)
+
+
+def test_bfloat16_moves_scores_a_little_and_is_recorded(evaluated, motion_checkpoint, motion_dataset, tmp_path):
+    evaluate(motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=tmp_path, precision="bf16-mixed", **QUICK)
+    paths = evaluated / "predictions.parquet", tmp_path / "predictions.parquet"
+    (exact, _), (near, _) = map(read_predictions, paths)
+    assert 0 < np.abs(near - exact).max() < 0.03
+    recorded = [provenance_of(pq.read_schema(path), path)["precision"] for path in paths]
+    assert recorded == ["32-true", "bf16-mixed"]
+
+
+def test_presets_are_papers_ways_and_what_is_said_wins(motion_checkpoint, motion_dataset, tmp_path):
+    def sampling(*words):
+        base = ["evaluate", "--checkpoint", str(motion_checkpoint), "--data", str(motion_dataset), "--split", "val"]
+        assert main([*base, "--out", str(tmp_path), "--num-workers", "0", *words]) == 0
+        about = json.loads((tmp_path / "report.json").read_text())["provenance"]
+        return about["preset"], {name: about["sampling"][name] for name in ("num_clips", "clip_step", "num_crops")}
+
+    assert sampling("--preset", "10x3") == ("10x3", {"num_clips": 10, "clip_step": None, "num_crops": 3})
+    assert sampling("--preset", "lrcn") == ("lrcn", {"num_clips": None, "clip_step": 8, "num_crops": 1})
+    assert sampling("--preset", "lrcn", "--num-clips", "2")[1] == {"num_clips": 2, "clip_step": None, "num_crops": 1}
+    assert sampling("--preset", "10x3", "--num-crops", "1")[1]["num_crops"] == 1
+    assert with_preset("i3d", {"num_clips": None, "fps": None, "whole": None})["fps"] == 25
+    assert with_preset("i3d", {"fps": 12.5})["fps"] == 12.5
+    assert with_preset("i3d", {"num_clips": 3}).get("whole") is None
+
+
+def test_several_checkpoints_get_a_folder_each_and_are_compared(motion_checkpoint, motion_dataset, tmp_path, capsys):
+    checkpoint = read_checkpoint(motion_checkpoint)
+    name = next(name for name in reversed(checkpoint["state_dict"]) if name.endswith("bias"))
+    checkpoint["state_dict"][name][0] += 100  # always says the first class
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    words = ["--checkpoint", str(motion_checkpoint), "--checkpoint", str(tmp_path / "other.ckpt")]
+    words += ["--data", str(motion_dataset), "--num-clips", "1", "--num-workers", "0", "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *words]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {motion_checkpoint.stem, "other"}
+    told = json.loads((tmp_path / "out" / "other" / "compare.json").read_text())
+    assert told["second"] == str(tmp_path / "other.ckpt")
+    assert told["top1"]["second"] == 1 / 8
+    assert "McNemar" in capsys.readouterr().out
+    words[3] = str(tmp_path / "absent.ckpt")
+    assert main(["evaluate", *words[:-1], str(tmp_path / "refused")]) == 2
+    assert "absent.ckpt': no such file" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()  # the first is not scored before the second is looked at
+
+
+def test_names_of_folders():
+    assert distinct_names([Path("a/x.ckpt"), Path("b/y.ckpt")]) == ["x", "y"]
+    assert distinct_names([Path("a/x.ckpt"), Path("b/x.ckpt")]) == ["a-x", "b-x"]
+    assert distinct_names([Path("a/checkpoints/x.ckpt"), Path("b/checkpoints/x.ckpt")]) == ["a-x", "b-x"]
+    names = {"a/checkpoints/last.ckpt": "a/last.ckpt", "a/best.ckpt": "a/best.ckpt", "a/i3d.ckpt": "i3d.ckpt"}
+    assert {path: title_of(Path(path)) for path in names} == names
+    assert distinct_names([Path("a/x.ckpt"), Path("a/x.ckpt")]) == ["1-a-x", "2-a-x"]
+    assert folder_of_folds(Path("runs/fold{fold}/best.ckpt"), "test") == Path("runs/best-test-folds")
+    assert folder_of_folds(Path("runs/fold{fold}.ckpt"), "test") == Path("runs/fold-test-folds")
+    assert folder_of_folds(Path("i3d-kinetics400-rgb"), "test") == Path("i3d-kinetics400-rgb-test-folds")
+
+
+def test_all_folds_with_a_checkpoint_each(folded_checkpoint, folded_dataset, tmp_path, capsys):
+    """The same weights stand in for those of the other folds; what each was trained on is what it says."""
+    for fold in "012":
+        checkpoint = read_checkpoint(folded_checkpoint)
+        state = checkpoint["ShardedVideoDataModule"]
+        state["dataset"]["fold"] = fold
+        index = DatasetIndex.open(folded_dataset)
+        state["seen"] = SeenVideos.of(index, index.rows("train", fold)).state()
+        torch.save(checkpoint, tmp_path / f"{fold}.ckpt")
+    words = ["--data", str(folded_dataset), "--fold", "all", "--num-clips", "1", "--num-workers", "0"]
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "{fold}.ckpt"), *words, "--out", str(tmp_path / "a")]) == 0
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    folds = [json.loads((tmp_path / "a" / f"fold-{fold}" / "report.json").read_text()) for fold in "012"]
+    assert [one["provenance"]["fold"] for one in folds] == ["0", "1", "2"]
+    assert report["top1_mean"] == pytest.approx(np.mean([one["top1"] for one in folds]))
+    assert report["top1_std"] == pytest.approx(np.std([one["top1"] for one in folds], ddof=1))
+    assert report["num_videos"] == 12  # each once, in the fold that holds it out
+    assert f"± {report['top1_std']:.1%}" in printed
+    files = [str(tmp_path / f"{fold}.ckpt") for fold in "201"]  # in any order: each says its fold
+    assert main(["evaluate", "--checkpoint", *files, *words, "--out", str(tmp_path / "b")]) == 0
+    again = json.loads((tmp_path / "b" / "report.json").read_text())
+    assert again["folds"] == report["folds"]
+    assert main(["evaluate", "--checkpoint", *files[:2], *words, "--out", str(tmp_path / "c")]) == 2
+    assert "0 checkpoints were trained in fold 1" in capsys.readouterr().err
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipeline", *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same(evaluated, motion_checkpoint, motion_dataset, tmp_path):
+    words = ["--checkpoint", motion_checkpoint, "--data", motion_dataset, "--num-clips", 2, "--num-crops", 3]
+    words += ["--devices", 2, "--accelerator", "cpu", "--num-workers", 1, "--batch-size", 3, "--out", tmp_path / "out"]
+    done = run("evaluate", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == len(FILES)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    alone, one = read_predictions(evaluated / "predictions.parquet")
+    together, two = read_predictions(tmp_path / "out" / "predictions.parquet")
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert two.drop_columns("scores").equals(one.drop_columns("scores"))
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (evaluated, tmp_path / "out")]
+    for name in ("top1", "top5", "mean_class_accuracy", "per_class", "logged", "num_videos"):
+        assert reports[0][name] == reports[1][name]
+
+
+@pytest.mark.slow
+def test_a_failure_of_the_last_process_ends_all(motion_checkpoint, motion_dataset, tmp_path):
+    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    words = ["--checkpoint", motion_checkpoint, "--data", tmp_path / "spoilt", "--num-clips", 1, "--devices", 2]
+    done = run("evaluate", *words, "--accelerator", "cpu", "--num-workers", 0, "--out", tmp_path / "out")
+    assert done.returncode != 0
+    assert f"error: video {key} in " in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_score_two_checkpoints_and_list_what_is_missing(motion_checkpoint, motion_dataset, tmp_path):
+    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
+    shutil.copy(motion_checkpoint, tmp_path / "again.ckpt")
+    words = [
+        "--checkpoint",
+        motion_checkpoint,
+        tmp_path / "again.ckpt",
+        "--data",
+        tmp_path / "spoilt",
+        "--num-clips",
+        1,
+    ]
+    words += ["--accelerator", "cpu", "--num-workers", 0, "--allow-missing", "--batch-size", 3]
+    done = run("evaluate", *words, "--devices", 2, "--out", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == 2 * len(FILES) + 1  # by one rank alone
+    results = [
+        read_predictions(tmp_path / "two" / name / "predictions.parquet") for name in (motion_checkpoint.stem, "again")
+    ]
+    for scores, table in results:
+        assert table.column("key").to_pylist()[int(np.flatnonzero(np.isnan(scores).all(axis=1)).item())] == key
+        np.testing.assert_array_equal(scores, results[0][0])
+    assert json.loads((tmp_path / "two" / "again" / "compare.json").read_text())["flips"] == []

@@ -1,0 +1,63 @@
+"""Confusion, calibration and the table of classes, by hand."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from pipeline.metrics.calibration import calibrate
+from pipeline.metrics.confusion import confusion_matrix, hardest_classes, hardest_pairs
+from pipeline.metrics.per_class import class_rows, write_class_rows
+
+LABELS = np.array([0, 0, 0, 1, 1, 2, 2])
+ANSWERS = np.array([0, 1, 1, 1, 0, 2, -1])  # the last one has none
+
+
+def test_the_matrix_and_its_pairs():
+    matrix = confusion_matrix(LABELS, ANSWERS, 3)
+    assert matrix.tolist() == [[1, 2, 0], [1, 1, 0], [0, 0, 1]]
+    [pair] = hardest_pairs(matrix, ["a", "b", "c"], 5)
+    assert pair == {
+        "first": "a",
+        "second": "b",
+        "first_as_second": 2,
+        "second_as_first": 1,
+        "first_videos": 3,
+        "second_videos": 2,
+    }
+    assert hardest_pairs(matrix.T.copy(), ["a", "b", "c"], 5)[0]["first"] == "b"
+
+
+def test_the_hardest_part_keeps_confused_classes_side_by_side():
+    matrix = np.diag(np.full(10, 50))
+    matrix[1, 8], matrix[8, 1], matrix[4, 6], matrix[2, 3] = 9, 3, 7, 1
+    assert hardest_classes(matrix, 4).tolist() == [1, 8, 4, 6]
+    assert hardest_classes(matrix, 10).tolist() == list(range(10))
+
+
+def test_calibration_by_hand():
+    """Two bins: (0, 0.5] with 0.4 and 0.5, both wrong; (0.5, 1] with 0.9 right, 0.8 wrong, 1.0 right."""
+    told = calibrate(np.array([0.4, 0.5, 0.9, 0.8, 1.0]), np.array([False, False, True, False, True]), 2)
+    assert [of["videos"] for of in told["bins"]] == [2, 3]
+    assert told["bins"][0]["confidence"] == pytest.approx(0.45)
+    assert told["bins"][1]["accuracy"] == pytest.approx(2 / 3)
+    assert told["ece"] == pytest.approx((2 * 0.45 + 3 * (0.9 - 2 / 3)) / 5)
+    assert calibrate(np.array([1.0]), np.array([True]), 4)["bins"][0]["accuracy"] is None
+
+
+def test_the_table_of_classes(tmp_path):
+    rows = class_rows(confusion_matrix(LABELS, ANSWERS, 4), np.bincount(LABELS, minlength=4), ["a", "b", "c, d", "e"])
+    assert [(row.videos, row.correct, row.taken_for, row.taken_for_videos) for row in rows] == [
+        (3, 1, "b", 2),
+        (2, 1, "a", 1),
+        (2, 1, "", 0),
+        (0, 0, "", 0),
+    ]
+    assert rows[1].precision == pytest.approx(1 / 3)
+    assert rows[2].accuracy == 0.5  # the video without an answer counts
+    assert rows[3].accuracy is rows[3].low is rows[3].precision is None
+    write_class_rows(tmp_path / "per_class.csv", rows)
+    with (tmp_path / "per_class.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [row["class"] for row in read] == ["a", "b", "c, d", "e"]
+    assert (read[0]["accuracy"], read[3]["accuracy"]) == ("0.333333", "")

@@ -1,0 +1,113 @@
+"""The page of results in a real browser: no network, a phone's width, dark and bright, readable, moving pictures."""
+
+import pytest
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from pipeline.report.write_results import write_results
+from tests.pipeline.metrics.made_results import made
+from tests.pipeline.report.browser import NAMES, browser, find_browser
+
+pytestmark = pytest.mark.skipif(find_browser() is None, reason=f"no browser on this system: none of {', '.join(NAMES)}")
+
+# The least contrast of all text with what is behind it (WCAG 2.1, 1.4.3), colors as the browser computes them.
+_CONTRAST = """(() => {
+  const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = (color, under) => {
+    paint.fillStyle = under ? `rgb(${under})` : '#fff'; paint.fillRect(0, 0, 1, 1);
+    paint.fillStyle = color; paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b; };
+  const behind = e => { const above = []; for (; e; e = e.parentElement) above.unshift(e);
+    return above.reduce((under, one) => rgba(getComputedStyle(one).backgroundColor, under), null); };
+  let least = [99, ''];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || e.closest('svg, style') || !e.getClientRects().length) continue;
+    const under = behind(e), ink = rgba(getComputedStyle(e).color, under);
+    const [a, b] = [light(ink), light(under)].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < least[0]) least = [ratio, walker.currentNode.data.trim().slice(0, 40)];
+  }
+  return least;
+})()"""
+# The width that is needed, and what needs more than there is, tables that scroll by themselves left out.
+_WIDTH = """[document.documentElement.scrollWidth, [...document.querySelectorAll('body *')].filter(
+  e => !e.closest('.scroll > *, svg') && e.getBoundingClientRect().right > innerWidth + 1
+).map(e => e.outerHTML.slice(0, 80))]"""
+_LOADED = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).length"
+
+
+@pytest.fixture(scope="module")
+def page(motion_dataset, tmp_path_factory):
+    """The page of a made result on real videos: with pictures, a warning, long names."""
+    index = DatasetIndex.open(motion_dataset)
+    judged = made(24, 96)
+    keys = index.column("key", index.rows("all"))
+    names = [
+        f"{name} {'and a long name that has to be cut ' * (n % 5 == 0)}" for n, name in enumerate(judged.class_names)
+    ]
+    overlap = {"videos": 3, "content": 2, "groups": 4, "of": 64}
+    judged = judged._replace(
+        scores=judged.scores[: len(keys)],
+        labels=judged.labels[: len(keys)],
+        groups=judged.groups[: len(keys)],
+        keys=list(keys),
+        class_names=names,
+        provenance=judged.provenance | {"overlap": overlap, "checkpoint": "/a/long/path/" * 9},
+    )
+    folder = tmp_path_factory.mktemp("page")
+    write_results(folder, judged, "epoch=99-step=123456789012.ckpt on made, test", {"views": 30}, index)
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def window():
+    with browser() as one:
+        yield one
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1200])
+def test_it_reads_well(page, window, width, dark):
+    window.open(page, width, dark=dark)
+    assert window.requests == [page.as_uri()]
+    assert window.run(_WIDTH) == [width, []]
+    ratio, text = window.run(_CONTRAST)
+    assert ratio >= 4.5, text
+    assert window.run(_LOADED) == 12
+    corner = "getComputedStyle(document.querySelector('.confusion thead td')).backgroundColor"
+    assert window.run(corner) == "rgba(0, 0, 0, 0)", "the corner counts nothing"
+    background = window.run("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(18, 22, 28)" if dark else "rgb(251, 250, 247)")
+
+
+def test_who_wants_no_motion_gets_stills(page, window):
+    window.open(page, 390)
+    moving = window.run("document.images[0].currentSrc.length")
+    window.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
+    window.call("Page.reload")
+    window.wait("document.images.length && document.images[0].complete && document.readyState === 'complete'")
+    assert window.run("matchMedia('(prefers-reduced-motion: reduce)').matches")
+    assert 0 < window.run("document.images[0].currentSrc.length") < moving / 3
+
+
+def test_pictures_and_drawings_are_told_in_words(page, window):
+    window.open(page, 1200)
+    assert window.run("[...document.images].every(i => i.alt.includes('taken for'))")
+    assert window.run("[...document.querySelectorAll('svg')].every(s => s.getAttribute('aria-label'))")
+    assert "Not held out" in window.run("document.querySelector('[role=note]').innerText")
+    assert window.run("document.documentElement.lang") == "en"
+    # Scrollable tables can be reached by the keyboard.
+    assert window.run("[...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0)")
+
+
+def test_a_page_that_asks_for_anything_would_be_noticed(page, window, tmp_path):
+    """The test of the test: with the policy taken out, a picture from elsewhere is a request; with it, it is none."""
+    html = page.read_text(encoding="utf-8")
+    leak = html.replace("<main>", '<main><img alt="x" src="http://127.0.0.1:9/x.png">')
+    (tmp_path / "leak.html").write_text(leak.replace("Content-Security-Policy", "none"), encoding="utf-8")
+    window.open(tmp_path / "leak.html", 390)
+    assert "http://127.0.0.1:9/x.png" in window.requests
