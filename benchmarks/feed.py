@@ -27,7 +27,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.encoding.synthetic_dataset import synthesize
 from lightning_modules.networks.c3d import C3D
 from pipeline.packing.pack import pack
-from pipeline.training.loader_bottleneck import Spent, tell_bottleneck
+from pipeline.training.loader_bottleneck import TimeBreakdown, report_bottleneck
 
 
 def packed(folder: Path, a_class: int) -> Path:
@@ -111,7 +111,7 @@ def main() -> None:
         kept = next(batches)
         step(kept)
         rows: list[tuple[float, float, float, float]] = []
-        spent = Spent()
+        spent = TimeBreakdown()
         for _ in range(options.rounds):
             loader, *_ = timed(batches, options.steps, lambda batch: None)
             model, *_ = timed(iter([kept] * options.steps), options.steps, step)
@@ -126,7 +126,7 @@ def main() -> None:
             flush=True,
         )
         print(
-            f"\n{count(workers, 'worker')}: {tell_bottleneck(spent, data.hparams, data.index.manifest.encode)}\n",
+            f"\n{count(workers, 'worker')}: {report_bottleneck(spent, data.hparams, data.index.manifest.encode)}\n",
             file=sys.stderr,
         )
 

@@ -1,4 +1,4 @@
-"""What do page faults cost a training step? With the C library's own ways, and with `keep_freed_memory`.
+"""What do page faults cost a training step? With the C library's own ways, and with `raise_malloc_trim_threshold`.
 
 Each measurement is a process of its own, the two sides taking turns: steps of a C3D on made clips, in the main thread
 or, as under Ray, in another. Processor time is compared, so that other work on the machine matters little.
@@ -26,10 +26,10 @@ def steps(width: int, number: int, keep: bool, in_thread: bool) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from datamodules.loading.malloc_tuning import keep_freed_memory
+    from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
     from lightning_modules import C3D
 
-    if keep and not keep_freed_memory():
+    if keep and not raise_malloc_trim_threshold():
         raise SystemExit("this C library cannot be told to keep freed memory")
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is ru
 from benchmarks.conditions import from_zero, positive, print_heading
 from datamodules.sampling.epoch_plan import TrainPlan
 from datamodules.storage import prefetch
-from datamodules.storage.prefetch import Place, ReadAhead
-from datamodules.storage.remote_files import RemoteShards
+from datamodules.storage.prefetch import ByteRange, ReadAhead
+from datamodules.storage.remote_files import RemoteFiles
 from tests.datamodules.storage.flaky_server import FlakyServer
 
 SHARDS, VIDEOS_PER_SHARD, HEADERS = 32, 64, 1024  # HEADERS: bytes of tar between two videos
@@ -37,7 +37,7 @@ ORDERS: dict[str, dict[str, Any]] = {
 }
 
 
-def make(folder: Path, video_bytes: int) -> list[Place]:
+def make(folder: Path, video_bytes: int) -> list[ByteRange]:
     """Shards of random bytes, and where each video is."""
     places = []
     for shard in range(SHARDS):
@@ -46,7 +46,7 @@ def make(folder: Path, video_bytes: int) -> list[Place]:
                 data = np.random.default_rng(len(places)).bytes(video_bytes)
                 digest = hashlib.sha256(data).hexdigest()
                 file.write(bytes(HEADERS))
-                places.append(Place(len(places), f"{shard}.tar", file.tell(), len(data), digest))
+                places.append(ByteRange(len(places), f"{shard}.tar", file.tell(), len(data), digest))
                 file.write(data)
     return places
 
@@ -58,10 +58,10 @@ def serve(folder: Path, latency_s: float, address: Any) -> None:
         server.serve_forever()
 
 
-def read(url: str, batches: list[list[Place]], reads: int, gap: int, decode_s: float) -> tuple[float, int]:
+def read(url: str, batches: list[list[ByteRange]], reads: int, gap: int, decode_s: float) -> tuple[float, int]:
     """Seconds to read the batches, and the GETs that took; `reads` 0 is one by one, as asked for."""
     prefetch.MAX_GAP_BYTES = gap
-    files = RemoteShards(url)
+    files = RemoteFiles(url)
     gets = 0
 
     def counted(call: Any) -> Any:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is ru
 from benchmarks.conditions import many, print_heading
 from benchmarks.index import make
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.leakage.training_fingerprint import SeenVideos
+from datamodules.leakage.training_fingerprint import TrainingFingerprint
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     rows = index.rows("train")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
-    seen = SeenVideos.of(index, rows)
+    seen = TrainingFingerprint.of(index, rows)
     print(f"making it of {len(rows)} videos: {time.monotonic() - began:.1f} s")
     print(f"memory meanwhile: {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000:.0f} MB")
     file = io.BytesIO()

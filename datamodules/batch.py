@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from datamodules.loading.shared_memory import Loan
+from datamodules.loading.shared_memory import BufferLease
 
 
 class Window(NamedTuple):
@@ -69,8 +69,8 @@ class ClipBatch(NamedTuple):
             right, those of upright videos lie on their side, and nothing but
             `datamodules.transforms.three_crops.cut_crops` can read it.
         colors: int32 (N, 6), what each clip is converted to RGB with (`datamodules.transforms.yuv420.color_factors`);
-            None in RGB. loan: of the memory of `clips`, from a worker to its loader, which takes it off; None
-            everywhere else.
+            None in RGB.
+        loan: of the memory of `clips`, from a worker to its loader, which takes it off; None everywhere else.
 
     What the program itself looks at, `windows` and `seeds`, are lists and stay on the host: asking the device for a
     tensor's values would wait for all that it has to do.
@@ -93,7 +93,7 @@ class ClipBatch(NamedTuple):
     num_quarantined: int = 0
     load_seconds: float = 0.0
     colors: Tensor | None = None
-    loan: Loan | None = None
+    loan: BufferLease | None = None
 
     @classmethod
     def of_video(cls, clips: Tensor) -> Self:

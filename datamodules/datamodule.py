@@ -12,9 +12,9 @@ from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.renditions import WantedRendition, open_rendition
 from datamodules.loading.decoder_choice import Decoder, choose_decoder, warn_of_decord
-from datamodules.loading.option_checks import refuse_impossible
+from datamodules.loading.option_checks import check_options
 from datamodules.loading.planned_loader import PlannedLoader
-from datamodules.loading.resume import identity_of, order_of, resume_point
+from datamodules.loading.resume import identity_of, resume_point, sampling_options
 from datamodules.loading.split_loaders import SplitLoaders, TestSampling
 from datamodules.loading.training_progress import TrainingProgress
 from datamodules.loading.worker_options import WorkerStart
@@ -159,7 +159,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        refuse_impossible(self.hparams)
+        check_options(self.hparams)
         self.root = split_root(root)
         self.shape = ClipShape(num_frames, frame_interval, fps, short_videos, segments)
         self.augmentation = Augmentation(rand_augment, color_jitter)
@@ -235,7 +235,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, for all ranks together: what a checkpoint says."""
-        data = {"dataset": self.identity, "order": order_of(self.hparams)}
+        data = {"dataset": self.identity, "order": sampling_options(self.hparams)}
         return data | self._progress.state(self._loaders, self.trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
 
-from jobs.cli import in_plain_words, make_parser, parse
+from jobs.cli import explain_parser_error, make_parser, parse
 from jobs.spec.job_spec import JobSpec
 from pipeline.cli.terminal import say, show_all_characters
 
@@ -49,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError, ArgumentError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        say(f"error: {in_plain_words(error)}", sys.stderr)
+        say(f"error: {explain_parser_error(error)}", sys.stderr)
         return 2
 
 
@@ -120,19 +120,19 @@ def _list(options: Namespace, command: list[str]) -> int:
 
 
 def _status(options: Namespace, command: list[str]) -> int:
-    from jobs.client.job_server import connect, find_job, last_words
-    from jobs.client.run_status import how_far
+    from jobs.client.job_server import connect, find_job, last_error_line
+    from jobs.client.run_status import run_progress
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
     metadata = job.metadata or {}
-    message, reason = last_words(job)
+    message, reason = last_error_line(job)
     lines = {
         "job": job.submission_id,
         "status": job.status,
         "reason": reason or None,
         "message": message or None,
-        **how_far(metadata.get("storage_path"), metadata.get("name")),
+        **run_progress(metadata.get("storage_path"), metadata.get("name")),
         "command": metadata.get("command", job.entrypoint),
         "started": _time(job.start_time),
         "lasted": _duration(job),
@@ -158,7 +158,7 @@ def _logs(options: Namespace, command: list[str]) -> int:
 
 def _stop(options: Namespace, command: list[str]) -> int:
     from jobs.client.job_server import connect, find_job, stop
-    from jobs.storage.run_folder import go_on_lines
+    from jobs.storage.run_folder import resume_hints
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
@@ -167,7 +167,7 @@ def _stop(options: Namespace, command: list[str]) -> int:
         return 0
     grace = float((job.metadata or {}).get("stop_timeout_s", 30))
     print(f"{job.submission_id}: {stop(client, str(job.submission_id), timeout_s=grace + 30).status}")
-    for line in go_on_lines(client.get_job_logs(str(job.submission_id))):
+    for line in resume_hints(client.get_job_logs(str(job.submission_id))):
         print(line)
     return 0
 

@@ -12,8 +12,8 @@ from jsonargparse import (  # type: ignore[attr-defined]
     Namespace,
 )
 
-from jobs.spec.job_spec import JobSpec, kind_in_words, read_spec_file
-from pipeline.cli.arguments import explain, spell_out
+from jobs.spec.job_spec import JobSpec, describe_type, read_spec_file
+from pipeline.cli.arguments import expand_option_names, explain
 
 VERBS = {
     "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",
@@ -41,7 +41,7 @@ def parse(parser: ArgumentParser, words: Sequence[str], *, has_command: bool) ->
         SystemExit: The words asked for help, which is printed.
     """
     try:
-        return parser.parse_args(spell_out(JobSpec, [_with_underscores(word) for word in words]))
+        return parser.parse_args(expand_option_names(JobSpec, [_with_underscores(word) for word in words]))
     except ArgumentError as error:
         _, unrecognized, rest = str(error).partition("nrecognized arguments: ")
         if words[0] == "submit" and not has_command and unrecognized and not rest.startswith("-"):
@@ -51,11 +51,11 @@ def parse(parser: ArgumentParser, words: Sequence[str], *, has_command: bool) ->
         raise
 
 
-def in_plain_words(error: BaseException) -> str:
+def explain_parser_error(error: BaseException) -> str:
     """What `explain` says; of a field of the wrong type, in other words than Python's."""
     said = explain(error)
     name, _, rest = said.partition(": Expected a ")
-    kind = kind_in_words(name)
+    kind = describe_type(name)
     if kind is None or not rest:
         return said
     value = rest.partition("Got value: ")[2]
@@ -130,4 +130,4 @@ class _SpecFile(ActionConfigFile):
         try:
             super().__call__(parser, namespace, value, option_string)  # type: ignore[no-untyped-call]
         except (ArgumentError, TypeError, ValueError) as error:
-            raise ValueError(f"spec={value}: {in_plain_words(error)}") from None
+            raise ValueError(f"spec={value}: {explain_parser_error(error)}") from None

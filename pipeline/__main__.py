@@ -10,9 +10,9 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 
-from datamodules.loading.malloc_tuning import keep_freed_memory
-from pipeline.cli.arguments import call_with_words, explain
-from pipeline.cli.errors import exit_status, is_told_by_another, last_words
+from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
+from pipeline.cli.arguments import call_from_command_line, explain
+from pipeline.cli.errors import error_message, exit_status, is_reported_elsewhere
 from pipeline.cli.terminal import say, show_all_characters
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS, load_verb
 
@@ -36,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {every}"
         return _complain(f"there is no verb {verb!r}; {hint}")
-    keep_freed_memory()
+    raise_malloc_trim_threshold()
     show_all_characters()
     try:
         if verb in LIGHTNING_VERBS:
@@ -44,16 +44,16 @@ def main(args: Sequence[str] | None = None) -> int:
         elif verb in CONFIG_VERBS:
             return int(load_verb(verb)(words[1:]) or 0)
         else:
-            call_with_words(load_verb(verb), words[1:], f"python -m pipeline {verb}")
+            call_from_command_line(load_verb(verb), words[1:], f"python -m pipeline {verb}")
     except (ArgumentError, ValueError, OSError, ImportError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        return _complain(last_words(error) or explain(error))
+        return _complain(error_message(error) or explain(error))
     except (KeyboardInterrupt, SystemExit) as stop:
-        told = last_words(stop) or ("interrupted" if isinstance(stop, KeyboardInterrupt) else None)
+        told = error_message(stop) or ("interrupted" if isinstance(stop, KeyboardInterrupt) else None)
         if told is None:
             raise
-        return exit_status(stop) if is_told_by_another(stop) else _complain(told, exit_status(stop))
+        return exit_status(stop) if is_reported_elsewhere(stop) else _complain(told, exit_status(stop))
     return 0
 
 

@@ -26,8 +26,8 @@ from datamodules.dataset.split_rows import SplitRows
 from datamodules.storage.disk_cache import ByteCache
 from datamodules.storage.local_files import OpenShards
 from datamodules.storage.plain_text import is_utf8
-from datamodules.storage.prefetch import Place, ReadAhead
-from datamodules.storage.remote_files import Patience, RemoteShards, split_root
+from datamodules.storage.prefetch import ByteRange, ReadAhead
+from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
 
 __all__ = [
     "DatasetIndex",
@@ -65,7 +65,7 @@ class DatasetIndex:
         root: Path | str,
         manifest: Manifest,
         mapped: MappedIndex,
-        files: OpenShards | RemoteShards,
+        files: OpenShards | RemoteFiles,
         options: dict[str, Any],
         quarantined: np.ndarray,
     ):
@@ -83,7 +83,7 @@ class DatasetIndex:
         self._split_rows = SplitRows(manifest, mapped, quarantined)
         self._values = IndexValues(manifest, mapped, files)
         self._ahead: ReadAhead | None = None
-        if isinstance(files, RemoteShards):
+        if isinstance(files, RemoteFiles):
             threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
             self._ahead = ReadAhead(files.read_place, files.read_together, threads, max_bytes)
 
@@ -94,7 +94,7 @@ class DatasetIndex:
         max_open_files: int = 64,
         cache_dir: str | Path | None = None,
         cache_bytes: int = CACHE_BYTES,
-        patience: Patience = Patience(),  # noqa: B008 # immutable
+        patience: RetryPolicy = RetryPolicy(),  # noqa: B008 # immutable
         remote_reads: int = REMOTE_READS,
         remote_read_bytes: int = REMOTE_READ_BYTES,
         quarantine_of: str | Path | None = None,
@@ -130,8 +130,8 @@ class DatasetIndex:
             refused = read_quarantine(Path(quarantine_of or root))
             return cls(root, *local, options, quarantined_rows(local[1], refused))
         cache = ByteCache(Path(cache_dir).expanduser().absolute(), cache_bytes) if cache_dir is not None else None
-        remote = open_url(RemoteShards(root, patience, cache))
-        home = remote[2] if quarantine_of is None else RemoteShards(str(quarantine_of), patience, None)
+        remote = open_url(RemoteFiles(root, patience, cache))
+        home = remote[2] if quarantine_of is None else RemoteFiles(str(quarantine_of), patience, None)
         return cls(root, *remote, options, quarantined_rows(remote[1], read_remote_quarantine(home)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -235,9 +235,9 @@ class DatasetIndex:
             return self._ahead.take(place)
         return self._files.read(place.shard, place.offset, place.size)  # type: ignore[call-arg]
 
-    def _place(self, row: int) -> Place:
+    def _place(self, row: int) -> ByteRange:
         entry = self.entry(row)
-        return Place(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
+        return ByteRange(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
 
 
 def _reopen(

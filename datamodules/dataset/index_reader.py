@@ -14,7 +14,7 @@ from datamodules.dataset.index_table import CAPTIONS, INDEX_NAME, INDEX_SCHEMA, 
 from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.storage.local_files import OpenShards
-from datamodules.storage.remote_files import RemoteShards
+from datamodules.storage.remote_files import RemoteFiles
 
 _NUMBERS = (pa.int32(), pa.int64(), pa.float64(), pa.bool_())  # of the index's columns, those that become arrays
 
@@ -53,7 +53,7 @@ class IndexValues:
         files: Where index.parquet is.
     """
 
-    def __init__(self, manifest: Manifest, mapped: MappedIndex, files: OpenShards | RemoteShards) -> None:
+    def __init__(self, manifest: Manifest, mapped: MappedIndex, files: OpenShards | RemoteFiles) -> None:
         self._manifest = manifest
         self._mapped = mapped
         self._files = files

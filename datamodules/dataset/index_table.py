@@ -19,7 +19,7 @@ from datamodules.dataset.manifest import (
     write_manifest,
 )
 from datamodules.dataset.shard_tar import ShardRow
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 
 INDEX_NAME = "index.parquet"
 _IDENTITY = b"identity"
@@ -156,7 +156,7 @@ def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], i
         for name, column in columns.items():
             column.append(values[name])
     table = pa.table(columns, schema=schema.with_metadata({_IDENTITY: identity.encode()}))
-    with write_aside(root / INDEX_NAME) as temporary:
+    with write_atomically(root / INDEX_NAME) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
 
 MANIFEST_NAME = "dataset.json"
@@ -108,7 +108,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     for name in _OPTIONAL:
         if not content[name]:
             del content[name]
-    with write_aside(root / MANIFEST_NAME) as temporary:
+    with write_atomically(root / MANIFEST_NAME) as temporary:
         temporary.write_text(to_json(content, indent=2) + "\n", encoding="utf-8")
 
 

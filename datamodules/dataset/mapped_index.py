@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from datamodules.dataset.index_table import INDEX_NAME, check_index_schema
 from datamodules.dataset.manifest import Manifest, ShardFormatError
 from datamodules.dataset.mapped_rows import map_rows, release_pages
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 
 BATCH_ROWS = 2**18
 MAPPED_PREFIX = ".mapped-"
@@ -102,7 +102,7 @@ class MappedIndex:
         return found
 
     def _write_rows(self, path: Path, matches: Callable[[pa.RecordBatch], Any]) -> None:
-        with write_aside(path) as temporary, temporary.open("wb") as file:
+        with write_atomically(path) as temporary, temporary.open("wb") as file:
             for found in self._find(matches):
                 file.write(found.tobytes())
 
@@ -204,7 +204,7 @@ def _convert(parquet: Path, target: Path, manifest: Manifest, where: str) -> Non
         schema = file.schema_arrow
         check_index_schema(schema, manifest, where)
         schema = schema.remove(schema.get_field_index(_LEFT_OUT))
-        with write_aside(target) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        with write_atomically(target) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
             for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
                 writer.write_batch(batch)
     except pa.ArrowException as error:

@@ -8,7 +8,7 @@ from datamodules.dataset.index_table import INDEX_NAME
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFormatError, parse_manifest, read_manifest
 from datamodules.dataset.mapped_index import MappedIndex, map_index, parquet_footer
 from datamodules.storage.local_files import OpenShards
-from datamodules.storage.remote_files import Patience, RemoteShards, split_root
+from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
 
 
 def open_folder(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex, OpenShards]:
@@ -38,7 +38,7 @@ def open_folder(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex,
     return manifest, mapped, OpenShards(root, {shard.name: shard.bytes for shard in manifest.shards}, max_open_files)
 
 
-def open_url(files: RemoteShards) -> tuple[Manifest, MappedIndex, RemoteShards]:
+def open_url(files: RemoteFiles) -> tuple[Manifest, MappedIndex, RemoteFiles]:
     """The dataset at a URL; no shard is looked for.
 
     Raises:
@@ -50,17 +50,17 @@ def open_url(files: RemoteShards) -> tuple[Manifest, MappedIndex, RemoteShards]:
     return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
 
 
-def open_manifest(root: str | Path, patience: Patience = Patience()) -> Manifest:  # noqa: B008 # immutable
+def open_manifest(root: str | Path, patience: RetryPolicy = RetryPolicy()) -> Manifest:  # noqa: B008 # immutable
     """Read the dataset.json of a folder or URL, and nothing else.
 
     Raises:
         ShardFormatError: There is none, or it is damaged.
     """
     root = split_root(root)
-    return read_manifest(root) if isinstance(root, Path) else _remote_manifest(RemoteShards(root, patience, None))
+    return read_manifest(root) if isinstance(root, Path) else _remote_manifest(RemoteFiles(root, patience, None))
 
 
-def _remote_manifest(files: RemoteShards) -> Manifest:
+def _remote_manifest(files: RemoteFiles) -> Manifest:
     where = f"{files.root}/{MANIFEST_NAME}"
     try:
         content = json.loads(files.read_file(MANIFEST_NAME))

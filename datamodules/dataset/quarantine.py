@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 
 from datamodules.dataset.manifest import ShardFormatError
 from datamodules.dataset.mapped_index import MappedIndex
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardUnavailableError
 from datamodules.storage.plain_text import is_utf8, printable, read_cell, write_cell
-from datamodules.storage.remote_files import RemoteShards
+from datamodules.storage.remote_files import RemoteFiles
 
 QUARANTINE_NAME = "quarantine.csv"
 
@@ -56,7 +56,10 @@ class QuarantineError(ValueError):
 
 def write_quarantine(root: Path, refusals: Iterable[Refusal]) -> None:
     """Write root/quarantine.csv, sorted by path, whole or not at all; the header alone where nothing was refused."""
-    with write_aside(root / QUARANTINE_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        write_atomically(root / QUARANTINE_NAME) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(Refusal._fields)
         lines = sorted(refusal._replace(detail=one_line(refusal.detail)) for refusal in refusals)
@@ -81,7 +84,7 @@ def read_quarantine(root: Path) -> dict[str, Refusal]:
         raise QuarantineError(f"{path}: cannot be read ({error}); correct or remove it") from None
 
 
-def read_remote_quarantine(files: RemoteShards) -> dict[str, Refusal]:
+def read_remote_quarantine(files: RemoteFiles) -> dict[str, Refusal]:
     """As `read_quarantine`, of a dataset at a URL."""
     try:
         content = files.read_file(QUARANTINE_NAME)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from datamodules.annotations.captions import as_captions
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
 from datamodules.dataset.manifest import ShardFormatError
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
 
 # How compressed files begin; by which program, and how they are unpacked.
@@ -129,7 +129,7 @@ def open_shard_writer(path: Path) -> Iterator[ShardWriter]:
     """
     from webdataset import TarWriter  # here, because it imports torch, and readers of shards do without
 
-    with write_aside(path) as temporary, temporary.open("wb") as stream:
+    with write_atomically(path) as temporary, temporary.open("wb") as stream:
         # PAX, by name: TarWriter cannot take the number tarfile.PAX_FORMAT, and USTAR ends at 100 characters a name.
         tar_writer = TarWriter(
             stream, user="root", group="root", mode=0o644, mtime=0.0, compress=False, encoder=False, format="PAX_FORMAT"

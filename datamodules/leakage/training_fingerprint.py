@@ -40,7 +40,7 @@ class Found(NamedTuple):
     groups: Flags
 
 
-class SeenVideos(NamedTuple):
+class TrainingFingerprint(NamedTuple):
     """The training videos of a checkpoint.
 
     Attributes:
@@ -59,7 +59,7 @@ class SeenVideos(NamedTuple):
         """Those in these rows of a dataset."""
         known = groups_of(index, rows)
         few = rows if len(rows) <= MAX_SKETCHED else rows[:0]
-        return cls(np.sort(digests_of(index, rows)), np.unique(known[known != 0]), sketches_of(index, few))
+        return cls(np.sort(digests_of(index, rows)), np.unique(known[known != 0]), frame_hash_sketches(index, few))
 
     def state(self) -> dict[str, torch.Tensor]:
         """As tensors, for a checkpoint."""
@@ -77,7 +77,7 @@ class SeenVideos(NamedTuple):
     def find(self, index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Found:
         """Which of the videos in these rows of any dataset were trained on."""
         content = _is_in(digests_of(index, rows), self.digests)
-        content |= find_alike(sketches_of(index, rows), self.sketches)
+        content |= find_alike(frame_hash_sketches(index, rows), self.sketches)
         groups = groups_of(index, rows)
         return Found(content, _is_in(groups, self.groups) & (groups != 0))
 
@@ -96,7 +96,7 @@ def groups_of(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
     )
 
 
-def sketches_of(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
+def frame_hash_sketches(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
     """Of each video `SKETCH` of its frame hashes, evenly spread; uint64 (M, SKETCH), all `FLAT` where it has none."""
     hashes, starts = index.frame_hashes(rows)
     counts = np.diff(starts)

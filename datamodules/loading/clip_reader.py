@@ -13,16 +13,16 @@ from torch.utils.data import Dataset
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import ShardFormatError
-from datamodules.loading.shared_memory import BatchMemory, Room
+from datamodules.loading.shared_memory import BatchBuffer, SharedMemoryPool
 from datamodules.loading.view_maker import VideoTooLargeError, View, ViewMaker
-from datamodules.loading.worker_heartbeat import IDLE, WorkerBoard
+from datamodules.loading.worker_heartbeat import IDLE, WorkerHeartbeats
 from datamodules.sampling.batch_sampler import Request
 from datamodules.sampling.clip_sampling import ClipSampler, Integers
 from datamodules.storage.plain_text import printable
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.transforms.crop_while_decoding import OtherFramesError
-from datamodules.transforms.three_crops import lay_out
-from datamodules.transforms.yuv420 import Pixels, fits_planes, lay_out_planes
+from datamodules.transforms.three_crops import pad_and_stack
+from datamodules.transforms.yuv420 import Pixels, lay_out_planes, supports_yuv420
 from datamodules.video.decoding import DecodeError
 
 _log = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     seed: int
     skip_errors: bool
     crop_size: int
-    board: WorkerBoard | None = None
-    memory: BatchMemory | None = None
+    board: WorkerHeartbeats | None = None
+    memory: SharedMemoryPool | None = None
     unmirrored: frozenset[int] = frozenset()
     captions: bool = False
     pixels: Pixels = "rgb"
@@ -89,18 +89,18 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         if self.pixels == "rgb":
             return "rgb"
         entries = [self.index.entry(int(self.rows[sample])) for sample in request.samples]
-        fit = all(fits_planes(self.transform, entry.height, entry.width) for entry in entries)
+        fit = all(supports_yuv420(self.transform, entry.height, entry.width) for entry in entries)
         return self.pixels if fit else "rgb"
 
     def _read(self, request: Request, pixels: Pixels) -> ClipBatch | ReadFailure:
         maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
-        with Room(self.memory) as room:
+        with BatchBuffer(self.memory) as room:
             batch = self._read_into(room, request, maker)
             if isinstance(batch, ReadFailure) or not len(batch.clips):
                 return batch
             return batch._replace(loan=room.send())
 
-    def _read_into(self, room: Room, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
+    def _read_into(self, room: BatchBuffer, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
         shape = maker.slots_shape(len(request.samples))
         slots = None if shape is None else room(shape)
         views: list[View] = []
@@ -144,11 +144,11 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         if self.board is not None:
             self.board.note(row)
 
-    def _laid_out(self, views: list[View], pixels: Pixels, room: Room) -> Tensor:
+    def _laid_out(self, views: list[View], pixels: Pixels, room: BatchBuffer) -> Tensor:
         clips = [view.clip for view in views]
         if clips:
             windows = [view.window for view in views]
-            return lay_out(clips, room) if pixels == "rgb" else lay_out_planes(clips, windows, room)
+            return pad_and_stack(clips, room) if pixels == "rgb" else lay_out_planes(clips, windows, room)
         return torch.empty((0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3), dtype=torch.uint8)
 
     def _batch(

@@ -5,7 +5,7 @@ from typing import Literal
 from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.loading.say_once import say_once
+from datamodules.loading.say_once import log_once
 from datamodules.transforms.yuv420 import Pixels
 from datamodules.video.decoding import describe_decoder, resolve_decoder
 
@@ -20,7 +20,7 @@ def choose_decoder(wanted: Decoder, pixels: Pixels) -> str:
     """
     chosen = resolve_decoder("pyav" if pixels == "i420" else wanted)
     if wanted == "auto":
-        say_once(f"decoder auto: {describe_decoder(chosen)}")
+        log_once(f"decoder auto: {describe_decoder(chosen)}")
     return chosen
 
 

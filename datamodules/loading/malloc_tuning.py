@@ -24,7 +24,7 @@ def environment() -> dict[str, str]:
     return {name: str(value) for _, name, value in _OPTIONS if name not in os.environ}
 
 
-def keep_freed_memory() -> bool:
+def raise_malloc_trim_threshold() -> bool:
     """From now on this process, and those forked from it, keep up to 1 GiB of what they free.
 
     Threads that have a heap of their own already keep what fits into it. What the environment says goes first.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from datamodules.transforms.yuv420 import refuse_unlike_pixels
+from datamodules.transforms.yuv420 import check_yuv420_options
 
 _LEAST = {
     **dict.fromkeys(("batch_size", "clips_per_video", "val_num_clips", "num_clips", "crop_size"), 1),
@@ -12,7 +12,7 @@ _LEAST = {
 }
 
 
-def refuse_impossible(hparams: Mapping[str, Any]) -> None:
+def check_options(hparams: Mapping[str, Any]) -> None:
     """Holds the options of `ShardedVideoDataModule`, by name, against their ranges and against each other.
 
     Raises:
@@ -25,7 +25,7 @@ def refuse_impossible(hparams: Mapping[str, Any]) -> None:
         raise ValueError(f"clip_step={hparams['clip_step']}: must be at least 1, or null")
     names = ("test_sampling", "clip_step", "segments", "num_frames", "max_frames")
     _refuse_unlike_samplings(**{name: hparams[name] for name in names})
-    refuse_unlike_pixels(hparams["pixels"], hparams["decoder"], hparams["random_resized_crop"])
+    check_yuv420_options(hparams["pixels"], hparams["decoder"], hparams["random_resized_crop"])
 
 
 def _refuse_unlike_samplings(

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.clip_reader import ClipReader, ReadFailure, name_video
-from datamodules.loading.shared_memory import BatchMemory, give_back_when_dropped
-from datamodules.loading.worker_heartbeat import WorkerBoard
-from datamodules.loading.worker_watchdog import WorkerWatch
+from datamodules.loading.shared_memory import SharedMemoryPool, give_back_when_dropped
+from datamodules.loading.worker_heartbeat import WorkerHeartbeats
+from datamodules.loading.worker_watchdog import WorkerWatchdog
 from datamodules.sampling.batch_sampler import EvaluationRequests, TrainRequests
 from datamodules.sampling.look_ahead import LookAhead
 from datamodules.storage.plain_text import printable
@@ -52,16 +52,16 @@ class PlannedLoader:
         self.sampler = requests  # the names under which Lightning looks for `set_epoch`
         self.batch_sampler = None
         self._max_skipped = max_skipped
-        self._watch: WorkerWatch | None = None
-        self._memory: BatchMemory | None = None
+        self._watch: WorkerWatchdog | None = None
+        self._memory: SharedMemoryPool | None = None
         if options.get("num_workers", 0) > 0:
-            board, index = WorkerBoard(options["num_workers"]), reader.index
+            board, index = WorkerHeartbeats(options["num_workers"]), reader.index
             # Blocks are kept as long as the workers: those of validation would lie idle for all of training.
             blocks = options.get("prefetch_factor", 2) + _HELD if isinstance(requests, TrainRequests) else 0
-            self._memory = BatchMemory(options["num_workers"], blocks)
+            self._memory = SharedMemoryPool(options["num_workers"], blocks)
             reader = replace(reader, board=board, memory=self._memory)
             options["worker_init_fn"] = board.enter
-            self._watch = WorkerWatch(
+            self._watch = WorkerWatchdog(
                 board, timeout_s, lambda row: name_video(index, row), lambda row: _how_to_leave_out(index, row)
             )
         self._loader: DataLoader[Any] = DataLoader(

@@ -35,7 +35,7 @@ def identity_of(index: DatasetIndex, root: object, hparams: Mapping[str, Any], d
     }
 
 
-def order_of(hparams: Mapping[str, Any]) -> dict[str, Any]:
+def sampling_options(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """What the order of videos and the augmentation follow from; `scheme` changes when the arithmetic does."""
     window = hparams["shard_window"] if hparams["shuffle"] == "shards" else None
     return {"scheme": 1, "seed": hparams["seed"], "shuffle": hparams["shuffle"], "shard_window": window}
@@ -53,7 +53,7 @@ def resume_point(state: Mapping[str, Any], identity: Mapping[str, Any], hparams:
         ValueError: the data are others, or in another order, and nobody allowed that.
     """
     if not hparams["resume_on_other_data"]:
-        _refuse_other_data(state, identity, order_of(hparams), hparams["rendition"])
+        _refuse_other_data(state, identity, sampling_options(hparams), hparams["rendition"])
     elif state["dataset"]["identity"] != identity["identity"]:  # nothing of these has been seen
         return ResumePoint(state["epoch"], 0, state["steps"])
     return ResumePoint(state["epoch"], state["consumed"], state["steps"])

@@ -6,6 +6,6 @@ from pytorch_lightning.utilities import rank_zero_info
 
 
 @cache
-def say_once(message: str) -> None:
+def log_once(message: str) -> None:
     """Once in each process, and only on the first rank."""
     rank_zero_info(message)

@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 _numbers = itertools.count()
-_made_here: "weakref.WeakValueDictionary[tuple[int, int], BatchMemory]" = weakref.WeakValueDictionary()
+_made_here: "weakref.WeakValueDictionary[tuple[int, int], SharedMemoryPool]" = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
-class Loan:
+class BufferLease:
     """That a block is in use; it travels with the batch, and means something in the training process alone.
 
     Attributes:
-        memory: which `BatchMemory`.
+        memory: which `SharedMemoryPool`.
         worker: whose block.
         block: its number.
         ticket: of this loan and no other: a block of a worker that is gone cannot free that of its successor.
@@ -50,7 +50,7 @@ class Loan:
         self.give_back()
 
 
-class BatchMemory:
+class SharedMemoryPool:
     """The blocks of all workers of a loader, and which are lent; travels to them under fork, forkserver and spawn.
 
     Args:
@@ -65,7 +65,7 @@ class BatchMemory:
         self._blocks: dict[int, torch.UntypedStorage] | None = None  # a worker's own
         _made_here[self._name] = self
 
-    def lend(self, num_bytes: int) -> tuple[torch.UntypedStorage, Loan | None]:
+    def lend(self, num_bytes: int) -> tuple[torch.UntypedStorage, BufferLease | None]:
         """Called in a worker: shared memory of at least so many bytes, whatever they hold, and the loan to send along.
 
         Args:
@@ -83,10 +83,10 @@ class BatchMemory:
                 storage = self._blocks[block] = _fresh(num_bytes)
             ticket = secrets.randbits(62) + 1
             mine[block] = ticket
-            return storage, Loan(self._name, worker.id, block, ticket)
+            return storage, BufferLease(self._name, worker.id, block, ticket)
         return _fresh(num_bytes), None
 
-    def take_back(self, loan: Loan) -> None:
+    def take_back(self, loan: BufferLease) -> None:
         """Its worker may write to the block again."""
         mine = self._lent.numpy()[loan.worker]
         if mine[loan.block] == loan.ticket:
@@ -98,16 +98,16 @@ class BatchMemory:
         return int(torch.count_nonzero(self._lent))
 
 
-class Room:
+class BatchBuffer:
     """Where one batch is written, and whether it is sent: a block that is not is given back when the context ends.
 
     Args:
         memory: of the worker, which the training process reads without a copy; None gives ordinary memory.
     """
 
-    def __init__(self, memory: BatchMemory | None) -> None:
+    def __init__(self, memory: SharedMemoryPool | None) -> None:
         self._memory = memory
-        self._loan: Loan | None = None
+        self._loan: BufferLease | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -123,13 +123,13 @@ class Room:
         block, self._loan = self._memory.lend(math.prod(shape))
         return torch.empty(0, dtype=torch.uint8).set_(block)[: math.prod(shape)].view(shape)
 
-    def send(self) -> Loan | None:
+    def send(self) -> BufferLease | None:
         """What is to travel with the batch, which is the training process's now."""
         loan, self._loan = self._loan, None
         return loan
 
 
-def give_back_when_dropped(block: torch.UntypedStorage, loan: Loan) -> None:
+def give_back_when_dropped(block: torch.UntypedStorage, loan: BufferLease) -> None:
     """Called in the training process, for a batch that has come.
 
     Args:

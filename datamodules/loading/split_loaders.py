@@ -9,7 +9,7 @@ import numpy as np
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.clip_reader import ClipReader
 from datamodules.loading.planned_loader import PlannedLoader
-from datamodules.loading.say_once import say_once
+from datamodules.loading.say_once import log_once
 from datamodules.loading.worker_options import worker_options
 from datamodules.sampling.batch_sampler import EvaluationRequests, TrainRequests
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Method
@@ -127,7 +127,7 @@ class SplitLoaders:
         if hp["pixels"] == "i420" and len(rows):
             sizes = (np.asarray(self.index.column(name, rows)) for name in ("height", "width"))
             if count := refuse_resized(transform, *sizes):
-                say_once(f"pixels='i420': {count} of {len(rows)} videos are resized; batches with them travel in RGB")
+                log_once(f"pixels='i420': {count} of {len(rows)} videos are resized; batches with them travel in RGB")
         return ClipReader(
             self.index,
             rows,
@@ -146,4 +146,4 @@ class SplitLoaders:
         quarantined = self.index.quarantined
         count = int(np.isin(quarantined, rows, assume_unique=True).sum()) if len(quarantined) else 0
         if count:
-            say_once(f"{self.index.name}: {count} of {len(rows)} videos of {split} are quarantined and not read")
+            log_once(f"{self.index.name}: {count} of {len(rows)} videos of {split} are quarantined and not read")

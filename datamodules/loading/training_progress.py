@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from datamodules.leakage.training_fingerprint import SeenVideos
+from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.loading.split_loaders import SplitLoaders
 from datamodules.sampling.batch_sampler import ResumePoint, TrainRequests
 
@@ -21,7 +21,7 @@ class TrainingProgress:
     def __init__(self) -> None:
         self.resume = ResumePoint()
         self.requests: TrainRequests | None = None
-        self._seen: SeenVideos | None = None
+        self._seen: TrainingFingerprint | None = None
         self._usual_reload: int | None = None
 
     def begin(self, loaders: SplitLoaders, trainer: pl.Trainer | None) -> TrainRequests:
@@ -71,6 +71,6 @@ class TrainingProgress:
         state = asdict(self.requests.point_after(steps))
         if loaders.rank == 0:  # the one that writes
             if self._seen is None:  # so that `evaluate` knows in other datasets too what was trained on
-                self._seen = SeenVideos.of(loaders.index, loaders.training_rows)
+                self._seen = TrainingFingerprint.of(loaders.index, loaders.training_rows)
             state["seen"] = self._seen.state()
         return state

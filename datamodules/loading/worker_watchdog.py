@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch.utils.data import DataLoader
 
-from datamodules.loading.worker_heartbeat import IDLE, PID, ROW, WorkerBoard
+from datamodules.loading.worker_heartbeat import IDLE, PID, ROW, WorkerHeartbeats
 
 Answer = TypeVar("Answer")
 
@@ -30,14 +30,14 @@ _HINTS = {
     "SIGSEGV": "a crash inside a library, such as the decoder",
     "SIGABRT": "a crash inside a library, such as the decoder",
 }
-_watches: "weakref.WeakSet[WorkerWatch]" = weakref.WeakSet()
+_watches: "weakref.WeakSet[WorkerWatchdog]" = weakref.WeakSet()
 
 
 class WorkerFailedError(ChildProcessError):
     """A DataLoader worker died or stuck; the message names the worker, the video it was reading, and what to do."""
 
 
-class WorkerWatch:
+class WorkerWatchdog:
     """Looks after the workers of one DataLoader, in the process that takes its batches.
 
     Args:
@@ -48,7 +48,7 @@ class WorkerWatch:
     """
 
     def __init__(
-        self, board: WorkerBoard, timeout_s: float, describe: Callable[[int], str], advice: Callable[[int], str]
+        self, board: WorkerHeartbeats, timeout_s: float, describe: Callable[[int], str], advice: Callable[[int], str]
     ) -> None:
         self._board = board
         self._timeout_s = timeout_s

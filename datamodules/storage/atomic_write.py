@@ -10,7 +10,7 @@ PARTIAL_SUFFIX = ".partial"
 
 
 @contextmanager
-def write_aside(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; at the end it is synced to the disk and takes the place of `path`.
 
     The temporary name is unique, so two writers of one file never mix their bytes: the last to finish wins. When the

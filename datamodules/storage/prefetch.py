@@ -16,7 +16,7 @@ MAX_TOGETHER_BYTES = 2**22  # of one read: larger ones gain nothing and cost con
 _IDLE_S = 10.0  # after which a thread ends: the next batch starts another
 
 
-class Place(NamedTuple):
+class ByteRange(NamedTuple):
     """Where a video lies."""
 
     row: int
@@ -26,14 +26,14 @@ class Place(NamedTuple):
     sha256: str
 
 
-Job = tuple[Place, ...]  # neighbors, read together
+Job = tuple[ByteRange, ...]  # neighbors, read together
 Answers = list[bytes | None]
 
 
-def group_neighbors(places: Sequence[Place]) -> list[Job]:
+def group_neighbors(places: Sequence[ByteRange]) -> list[Job]:
     """Places that follow each other closely in a shard, together; the groups in the order of their first place."""
     order = {place.row: number for number, place in enumerate(places)}
-    groups: list[list[Place]] = []
+    groups: list[list[ByteRange]] = []
     for place in sorted(places, key=lambda place: (place.shard, place.offset)):
         if groups and _fits(groups[-1], place):
             groups[-1].append(place)
@@ -42,7 +42,7 @@ def group_neighbors(places: Sequence[Place]) -> list[Job]:
     return sorted(map(tuple, groups), key=lambda group: min(order[place.row] for place in group))
 
 
-def _fits(group: list[Place], place: Place) -> bool:
+def _fits(group: list[ByteRange], place: ByteRange) -> bool:
     last = group[-1]
     gap = place.offset - last.offset - last.size
     total = place.offset + place.size - group[0].offset
@@ -61,7 +61,7 @@ class ReadAhead:
 
     def __init__(
         self,
-        read: Callable[[Place], bytes],
+        read: Callable[[ByteRange], bytes],
         read_together: Callable[[Job], Answers],
         threads: int,
         max_bytes: int,
@@ -80,11 +80,11 @@ class ReadAhead:
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._waiting: deque[Job] = deque()
-        self._begun: dict[int, tuple[Place, Future[bytes | None]]] = {}
+        self._begun: dict[int, tuple[ByteRange, Future[bytes | None]]] = {}
         self.held_bytes = 0  # of what is in `_begun` or still being read
         self.most_bytes = 0  # that were ever held
 
-    def expect(self, places: Sequence[Place]) -> None:
+    def expect(self, places: Sequence[ByteRange]) -> None:
         """Announce the places that will be asked for, in order; what was announced before, but not now, is let go."""
         if self._process != os.getpid():
             self._forget()
@@ -100,7 +100,7 @@ class ReadAhead:
                 thread.start()
             self._changed.notify_all()
 
-    def take(self, place: Place) -> bytes:
+    def take(self, place: ByteRange) -> bytes:
         """The bytes of one place, announced or not; raises what reading it raised."""
         found: bytes | None = None
         if self._process == os.getpid():

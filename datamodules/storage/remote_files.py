@@ -31,7 +31,7 @@ from datamodules.storage.errors import (
     is_final,
     is_missing,
 )
-from datamodules.storage.prefetch import Answers, Job, Place
+from datamodules.storage.prefetch import Answers, ByteRange, Job
 
 _CHUNK_BYTES = 2**24
 _inherited: list[Any] = []  # file systems of the parent process: kept, because closing them would wait for its threads
@@ -39,7 +39,7 @@ _inherited: list[Any] = []  # file systems of the parent process: kept, because 
 Result = TypeVar("Result")
 
 
-class Patience(NamedTuple):
+class RetryPolicy(NamedTuple):
     """How long a remote read is tried.
 
     Attributes:
@@ -72,7 +72,7 @@ def split_root(root: str | Path) -> str | Path:
 
 
 @dataclass
-class RemoteShards:
+class RemoteFiles:
     """The files of one remote dataset. Picklable; safe in threads and after a fork: each process connects anew.
 
     Attributes:
@@ -82,7 +82,7 @@ class RemoteShards:
     """
 
     root: str
-    patience: Patience = field(default_factory=Patience)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
     cache: ByteCache | None = None
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class RemoteShards:
                 self.cache.put(sha256, data)
         return data
 
-    def read_place(self, place: Place) -> bytes:
+    def read_place(self, place: ByteRange) -> bytes:
         """The bytes of one video; raises as `read`."""
         return self.read(place.shard, place.offset, place.size, place.sha256)
 

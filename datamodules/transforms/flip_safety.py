@@ -10,10 +10,11 @@ _SIDES = re.compile(r"left|right|leftwards?|rightwards?|(anti|counter)?clockwise
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
-def is_sided(name: str) -> bool:
+def mentions_left_or_right(name: str) -> bool:
     """Whether a class name says left or right, or a sense of rotation, as a word of its own.
 
-    >>> [is_sided(name) for name in ("turning left", "Right_Hook", "TurnRight", "counter-clockwise", "bright light")]
+    >>> names = ("turning left", "Right_Hook", "TurnRight", "counter-clockwise", "bright light")
+    >>> [mentions_left_or_right(name) for name in names]
     [True, True, True, True, False]
     """
     return any(_SIDES.fullmatch(word.lower()) for word in _WORDS.findall(name))
@@ -36,7 +37,7 @@ def unmirrored_labels(class_names: Sequence[str], flip_probability: float, sided
         if unknown:
             raise ValueError(f"sided_classes: the dataset has no class {unknown[0]!r}; `stats` lists those it has")
         return frozenset(class_names.index(name) for name in sided)
-    found = [name for name in class_names if is_sided(name)]
+    found = [name for name in class_names if mentions_left_or_right(name)]
     if sided == "refuse" and found and flip_probability > 0:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise ValueError(

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import ClipBatch, Window
-from datamodules.loading.shared_memory import Room
+from datamodules.loading.shared_memory import BatchBuffer
 from datamodules.sampling.crop_windows import crop_places
 
 
-def lay_out(clips: list[Tensor], room: Room) -> Tensor:
+def pad_and_stack(clips: list[Tensor], room: BatchBuffer) -> Tensor:
     """Windows of one height or width S, as one tensor.
 
     Args:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import ClipBatch, Window
-from datamodules.loading.shared_memory import Room
+from datamodules.loading.shared_memory import BatchBuffer
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.video.pyav_decoder import Frames
 
@@ -74,8 +74,8 @@ def planes_of(clips: _Planes) -> tuple[_Planes, _Planes, _Planes]:
     return clips[..., : 2 * height, :], chroma[..., 0, :, :], chroma[..., 1, :, :]
 
 
-def lay_out_planes(clips: list[Tensor], windows: list[Window], room: Room) -> Tensor:
-    """Like `datamodules.transforms.three_crops.lay_out`, for windows in planes.
+def lay_out_planes(clips: list[Tensor], windows: list[Window], room: BatchBuffer) -> Tensor:
+    """Like `datamodules.transforms.three_crops.pad_and_stack`, for windows in planes.
 
     Args:
         clips: at least one uint8 (T, 3h, 2w).
@@ -152,7 +152,7 @@ def _convert(clips: Tensor, factors: Tensor) -> Tensor:
     return rgb
 
 
-def refuse_unlike_pixels(pixels: str, decoder: str, random_resized_crop: bool) -> None:
+def check_yuv420_options(pixels: str, decoder: str, random_resized_crop: bool) -> None:
     """Says what does not go together with `pixels: i420`.
 
     Raises:
@@ -166,7 +166,7 @@ def refuse_unlike_pixels(pixels: str, decoder: str, random_resized_crop: bool) -
         raise ValueError("pixels='i420', random_resized_crop=true: crops are resized in RGB; give one of them")
 
 
-def fits_planes(transform: TrainTransform | EvalTransform, height: int, width: int) -> bool:
+def supports_yuv420(transform: TrainTransform | EvalTransform, height: int, width: int) -> bool:
     """Whether frames of that size are cut out of their planes: of even sides, and nothing is resized."""
     resized = isinstance(transform, TrainTransform) and transform.random_resized
     return not resized and transform.keeps((height, width)) and height % 2 == 0 and width % 2 == 0
@@ -182,7 +182,7 @@ def refuse_resized(transform: TrainTransform | EvalTransform, heights: np.ndarra
     unfit = [
         (tuple(size), count)
         for size, count in zip(sizes.tolist(), counts.tolist(), strict=True)
-        if not fits_planes(transform, *size)
+        if not supports_yuv420(transform, *size)
     ]
     left_out = sum(int(count) for _, count in unfit)
     if unfit and left_out == len(heights):

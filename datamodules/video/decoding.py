@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from datamodules.video.exact_seeking import plainly_indexed
+from datamodules.video.exact_seeking import seeks_exactly
 from datamodules.video.orientation import UPRIGHT, Orientation, orientation_of
 from datamodules.video.probing import VideoInfo, probe, read_frame_times
 from datamodules.video.pyav_decoder import Frames, frames_at_once, out_of_range, pyav_chunks
@@ -190,7 +190,7 @@ def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
     def guard(adapter: _Adapter) -> _Adapter:
         @functools.wraps(adapter)
         def guarded(data: Source, indices: Sequence[int], chunk_bytes: int | None) -> Iterator[Frames]:
-            if plainly_indexed(data, lacking):
+            if seeks_exactly(data, lacking):
                 return adapter(data, indices, chunk_bytes)
             _say_substitution(adapter.__name__.removeprefix("_decode_"))
             return pyav_chunks(data, indices, chunk_bytes)

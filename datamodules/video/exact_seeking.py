@@ -23,7 +23,7 @@ class _Seen(NamedTuple):
     is_fresh: bool
 
 
-def plainly_indexed(source: Source, lacking: Container[str] = ()) -> bool:
+def seeks_exactly(source: Source, lacking: Container[str] = ()) -> bool:
     """Whether any decoder finds frame i: every frame is shown, and every key frame is a fresh start.
 
     Not where its codec is among those that the decoder is `lacking`.

@@ -14,7 +14,7 @@ import requests
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from jobs.client.job_server import cause, last_words
+from jobs.client.job_server import connection_error_reason, last_error_line
 
 PATIENCE = 5  # times that a cluster which stops answering is asked, a second apart
 
@@ -40,7 +40,7 @@ def follow(client: JobSubmissionClient, job_id: str) -> int:
             info = _ask(client, job_id)
             if info.status.is_terminal():
                 if info.status != JobStatus.SUCCEEDED:
-                    print(f"{job_id}: {info.status}: {last_words(info)[0]}", file=sys.stderr)
+                    print(f"{job_id}: {info.status}: {last_error_line(info)[0]}", file=sys.stderr)
                 return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
             time.sleep(0.5)
 
@@ -55,7 +55,11 @@ def _ask(client: JobSubmissionClient, job_id: str) -> JobDetails:
             if left and not unknown:
                 time.sleep(1.0)
                 continue
-            what = "was started anew and does not know the job" if unknown else f"has gone ({cause(error)})"
+            what = (
+                "was started anew and does not know the job"
+                if unknown
+                else f"has gone ({connection_error_reason(error)})"
+            )
             break
     raise ConnectionError(
         f"the cluster at {client.get_address()} {what}; when one is there again, `python -m jobs resume {job_id}` "

@@ -15,7 +15,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from jobs.client.local_cluster import is_alive, up
-from jobs.client.local_resources import cores, cpus_in_words
+from jobs.client.local_resources import cores, describe_cpus
 from jobs.client.local_state import LocalCluster, read_cluster
 
 ANSWER_S = 10.0  # seconds to wait for a server before calling it unreachable
@@ -52,7 +52,7 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
                 "`python -m jobs up`"
             )
         local = up(num_cpus=max(start_with_cpus, cores()))
-        shared = cpus_in_words(local.num_cpus or cores())
+        shared = describe_cpus(local.num_cpus or cores())
         print(f"started a local Ray cluster at {local.address} {shared}; `python -m jobs down` stops it", flush=True)
     return _client(local.address, local), local.address
 
@@ -88,11 +88,11 @@ def describe_address(address: str | None, num_cpus: int) -> str:
         return str(_given(address))
     local = read_cluster()
     if local is None or would_start(address):
-        return f"a local one, which would be started {cpus_in_words(max(num_cpus, cores()))}"
+        return f"a local one, which would be started {describe_cpus(max(num_cpus, cores()))}"
     return f"the one at {local.address} that was started here"
 
 
-def last_words(job: JobDetails) -> tuple[str, str]:
+def last_error_line(job: JobDetails) -> tuple[str, str]:
     """What Ray says of a job's end, less the log that it adds, and the last error in that log, else its last line."""
     said, _, log = (job.message or "").strip().partition(", last available logs")
     lines = [line for line in log.splitlines()[1:] if line.strip()]
@@ -153,7 +153,9 @@ def _remote(address: str) -> JobSubmissionClient:
             raise ValueError(f"address={address}: not an address; give one like http://head:8265") from None
         except requests.exceptions.RequestException as error:
             if address == url:
-                raise ConnectionError(f"address={address}: no Ray job server answers there ({cause(error)})") from None
+                raise ConnectionError(
+                    f"address={address}: no Ray job server answers there ({connection_error_reason(error)})"
+                ) from None
             url = address  # host:port may be Ray's own port rather than its job server's
         else:
             if answer.status_code not in (200, 401, 403):
@@ -179,7 +181,9 @@ def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
     except AuthenticationError:
         raise ConnectionError(f"address={url}: the cluster refuses us, it asks for its token: {TOKEN_ADVICE}") from None
     except (RuntimeError, ConnectionError, requests.exceptions.RequestException) as error:
-        raise ConnectionError(f"address={url}: no Ray job server answers there ({cause(error)})") from None
+        raise ConnectionError(
+            f"address={url}: no Ray job server answers there ({connection_error_reason(error)})"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -199,7 +203,7 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def cause(error: BaseException) -> str:
+def connection_error_reason(error: BaseException) -> str:
     """Why a server was not reached, in a few words."""
     reason = _first_line(str(error))
     for sign in ("Connection refused", "timed out", "Name or service not known", "No route to host"):

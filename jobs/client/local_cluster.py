@@ -25,7 +25,7 @@ from jobs.client.local_state import (
     CLUSTER_MARK,
     LocalCluster,
     forget_cluster,
-    one_at_a_time,
+    lock_state,
     read_cluster,
     write_cluster,
     write_token,
@@ -64,7 +64,7 @@ def up(
         RuntimeError: it did not start; the message holds the end of Ray's own log.
     """
     check_host(host)
-    with one_at_a_time():
+    with lock_state():
         recorded = read_cluster()
         if recorded is not None:
             if is_alive(recorded):
@@ -96,7 +96,7 @@ def down() -> LocalCluster | None:
     Raises:
         RuntimeError: processes of it are still there after SIGKILL.
     """
-    with one_at_a_time():
+    with lock_state():
         recorded = read_cluster()
         if recorded is None:
             return None

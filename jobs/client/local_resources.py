@@ -36,7 +36,7 @@ def check_gpus(spec: JobSpec) -> None:
         )
 
 
-def cpus_in_words(num_cpus: int) -> str:
+def describe_cpus(num_cpus: int) -> str:
     """How many CPUs a local cluster shares out, and where that is more than there are, that they are shared.
 
     Args:

@@ -128,7 +128,7 @@ def write_token(mark: str) -> Path:
 
 def remember_submission(submitted: Submitted) -> None:
     """Add a job to those that were submitted from here."""
-    with one_at_a_time("submissions.lock"):
+    with lock_state("submissions.lock"):
         lines = [json.dumps(dataclasses.asdict(each)) for each in [*read_submissions(), submitted]]
         path = state_folder() / "submissions.jsonl"
         aside = path.with_name(f".submissions-{os.getpid()}.jsonl")
@@ -150,7 +150,7 @@ def read_submissions() -> list[Submitted]:
 
 
 @contextlib.contextmanager
-def one_at_a_time(name: str = "lock") -> Iterator[None]:
+def lock_state(name: str = "lock") -> Iterator[None]:
     """Held while a cluster is started or stopped, so that two commands at once do not start two.
 
     Args:

@@ -9,7 +9,7 @@ from jobs.storage.checkpoint_store import RECORD_FILE
 from pipeline.training.metrics_csv import NAME, read_metrics
 
 
-def how_far(storage_path: str | None, name: str | None) -> dict[str, str]:
+def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
     """Look into a run's folder.
 
     Args:

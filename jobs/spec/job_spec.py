@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from jobs.spec.secret_scan import looks_secret, secret_in
-from pipeline.cli.config_files import what_is_not_yaml
+from pipeline.cli.config_files import describe_yaml_error
 
 JOB_FILE = ".submission/job.json"  # in the upload
 OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
@@ -215,7 +215,7 @@ def read_spec_file(path: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"spec={path}: not a YAML file: {what_is_not_yaml(error)}") from None
+        raise ValueError(f"spec={path}: not a YAML file: {describe_yaml_error(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -224,7 +224,7 @@ def read_spec_file(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def kind_in_words(name: str) -> str | None:
+def describe_type(name: str) -> str | None:
     """What the value of a field must be, for people; None for no field, and for a choice, which says so itself."""
     hint = typing.get_type_hints(JobSpec).get(name)
     kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.fs
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from jobs.storage.run_folder import RunFolder
 
 FOLDER = "checkpoints"
@@ -62,7 +62,7 @@ class CheckpointFiles:
             OSError: It could not be written.
         """
         if self._run.is_local:
-            with write_aside(Path(self.path(name))) as aside:
+            with write_atomically(Path(self.path(name))) as aside:
                 write(aside)
                 size = aside.stat().st_size
             return size
@@ -94,7 +94,7 @@ class CheckpointFiles:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.is_file() or target.stat().st_size != size:
                 with (
-                    write_aside(target) as aside,
+                    write_atomically(target) as aside,
                     self._run.filesystem.open_input_stream(self.path(name)) as stream,
                     aside.open("wb") as file,
                 ):

@@ -31,7 +31,7 @@ def command_fingerprint(args: Sequence[str], upload: Path) -> str:
     return fingerprint(args, [upload / path for path in configs])
 
 
-def check_unfinished(run: RunFolder, args: Sequence[str], upload: Path) -> None:
+def refuse_finished_run(run: RunFolder, args: Sequence[str], upload: Path) -> None:
     """See that a `fit` has something to do in a run's folder; of other verbs nothing is asked.
 
     Args:

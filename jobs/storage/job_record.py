@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from jobs.spec.job_spec import Job, JobSpec
-from jobs.storage.finished_run import check_unfinished
+from jobs.storage.finished_run import refuse_finished_run
 from jobs.storage.run_folder import RunFolder
 
 RECORD_FILE = "job.json"
@@ -67,7 +67,7 @@ class Submission:
                 f"name={job.spec.name}: this is a run of `{recorded['job']['args'][0]}`, in {self.run.address}; give "
                 f"`{verb}` another --name"
             )
-        check_unfinished(self.run, job.args, upload)
+        refuse_finished_run(self.run, job.args, upload)
 
     def end(self, status: int) -> None:
         """Record that the job ended by itself, with this exit status."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from jobs.storage.run_folder import RunFolder
 from pipeline.training.metrics_csv import NAME
 
@@ -39,7 +39,7 @@ class MetricsCopy:
         content = self._run.read_file(NAME) if self._goes_on else None
         if content is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            with write_aside(self._file) as aside:
+            with write_atomically(self._file) as aside:
                 aside.write_bytes(content)
 
     def store(self) -> None:

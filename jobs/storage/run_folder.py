@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.fs
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 
 CONFIG_FILE = "config.yaml"  # the whole configuration of the run
 RESULT_FILE = "result.json"
@@ -158,14 +158,14 @@ class RunFolder:
         if make_folder:
             self.filesystem.create_dir(self.path)
         if self.is_local:
-            with write_aside(Path(self.path) / name) as aside:
+            with write_atomically(Path(self.path) / name) as aside:
                 aside.write_bytes(content)
             return
         with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
             stream.write(content)
 
 
-def go_on_lines(log: str) -> list[str]:
+def resume_hints(log: str) -> list[str]:
     """The lines of `RunFolder.how_to_go_on` at the end of a job's log, if it ends with them."""
     return [line for line in log.splitlines()[-3:] if line.startswith((_NEWEST, _GO_ON))]
 

@@ -9,7 +9,7 @@ import yaml
 from jobs.client.job_server import describe_address
 from jobs.spec.job_spec import Job
 from jobs.submission.submit import entrypoint, environment
-from jobs.submission.upload_size import LARGEST_UPLOAD, archive_bytes, biggest, upload_sizes
+from jobs.submission.upload_size import LARGEST_UPLOAD, archive_bytes, largest_files, upload_sizes
 from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
 
 
@@ -32,7 +32,7 @@ def describe_job(job: Job, staged: Path) -> list[str]:
         f"{spec.num_workers * spec.cpus_per_worker} CPU and {spec.num_workers * spec.gpus_per_worker} GPU in all; "
         f"placement {spec.placement}",
         "upload": f"{len(sizes)} files, {archive_bytes(sizes) / 2**20:.2f} MiB of the {LARGEST_UPLOAD / 2**20:g} MiB "
-        f"that Ray takes; the biggest: {biggest(sizes)}",
+        f"that Ray takes; the biggest: {largest_files(sizes)}",
     }
     told = [f"{name + ':':<12} {text}" for name, text in lines.items() if text is not None]
     variables = [f"  {name}={shlex.quote(value)}" for name, value in sorted(environment(spec).items())]

@@ -26,7 +26,7 @@ from jobs.spec.secret_scan import is_secret_file, refuse_secrets_in_file
 from jobs.submission.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
 from jobs.submission.py_modules import copy_modules
 from jobs.submission.upload_size import check_size
-from pipeline.cli.config_files import what_is_not_yaml
+from pipeline.cli.config_files import describe_yaml_error
 
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 UPLOAD_PREFIX = "upload:"
@@ -164,7 +164,7 @@ def _named_configs(path: Path) -> Iterator[str]:
     try:
         waiting = [yaml.safe_load(path.read_text(encoding="utf-8"))]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config={path}: not a YAML file: {what_is_not_yaml(error)}") from None
+        raise ValueError(f"config={path}: not a YAML file: {describe_yaml_error(error)}") from None
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict):

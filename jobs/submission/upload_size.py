@@ -32,11 +32,11 @@ def check_size(folder: Path, limit: int = LARGEST_UPLOAD) -> int:
     if total > limit:
         raise ValueError(
             f"the upload has {total / 2**20:.1f} MiB, more than the {limit / 2**20:g} MiB that Ray takes; "
-            f"name what is not code under `exclude`; the biggest: {biggest(sizes)}"
+            f"name what is not code under `exclude`; the biggest: {largest_files(sizes)}"
         )
     return total
 
 
-def biggest(sizes: dict[str, int], count: int = 5) -> str:
+def largest_files(sizes: dict[str, int], count: int = 5) -> str:
     """The biggest files of an upload in words."""
     return ", ".join(f"{name} ({size / 2**20:.2f} MiB)" for name, size in list(sizes.items())[:count])

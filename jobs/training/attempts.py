@@ -21,14 +21,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from datamodules.loading import malloc_tuning
 from jobs.spec.job_spec import RESOLVED_FILE, Job
-from jobs.storage.finished_run import check_unfinished, command_fingerprint
+from jobs.storage.finished_run import command_fingerprint, refuse_finished_run
 from jobs.storage.run_folder import RunFolder, one_line
 from jobs.training.backend import SigtermTorchConfig
 from jobs.training.cluster_capacity import workers_to_start
-from jobs.training.failure_callback import RecordFailures
-from jobs.training.heartbeat import Board
+from jobs.training.failure_callback import FailureCallback
+from jobs.training.heartbeat import HeartbeatBoard
 from jobs.training.stop_signal import STOPPED_STATUS, StoppedError, stop_on_sigterm
-from jobs.training.watchdog import Overseer
+from jobs.training.watchdog import Watchdog
 from jobs.training.worker import run_store, train_worker, upload_root
 
 _ELASTIC_START_S = 20  # a group that gets no place within this time is tried again with what is there by then
@@ -47,7 +47,7 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     """
     spec, started = job.spec, time.time()
     run, store = RunFolder(spec.storage_path, str(spec.name)), run_store(spec)
-    check_unfinished(run, args, upload_root())
+    refuse_finished_run(run, args, upload_root())
     store.create()
     configuration = upload_root() / RESOLVED_FILE
     if args[0] == "fit" and configuration.is_file():
@@ -88,8 +88,8 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
     spec, failures = job.spec, 0
     sizes: list[int] = []
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, max_restarts=-1)(Board).options(scheduling_strategy=here).remote()
-    with Overseer(spec, board) as overseer, stop_on_sigterm(overseer):
+    board = ray.remote(num_cpus=0, max_restarts=-1)(HeartbeatBoard).options(scheduling_strategy=here).remote()
+    with Watchdog(spec, board) as overseer, stop_on_sigterm(overseer):
         while True:
             if overseer.stopping:
                 raise StoppedError("stopped")
@@ -142,7 +142,7 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # likewise
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
-            callbacks=[RecordFailures(spec, board, before=failures)],  # type: ignore[list-item] # likewise
+            callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # likewise
             worker_runtime_env={"env_vars": {**malloc_tuning.environment(), **loopback_variables()}},
         ),
     )
@@ -158,7 +158,7 @@ def _newest(job: Job) -> str | None:
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Whether `RecordFailures` ended the run because another attempt would fail alike."""
+    """Whether `FailureCallback` ended the run because another attempt would fail alike."""
     cause = getattr(error, "controller_failure", None)
     return isinstance(cause, RuntimeError)
 

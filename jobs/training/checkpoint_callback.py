@@ -1,4 +1,4 @@
-"""ReportCheckpoints: when a job's checkpoints are saved, and how its ranks leave together."""
+"""CheckpointCallback: when a job's checkpoints are saved, and how its ranks leave together."""
 
 import gc
 import math
@@ -20,7 +20,7 @@ store: CheckpointStore | None = None
 metrics_copy: MetricsCopy | None = None
 
 
-class LeaveError(Exception):
+class RestartRequestedError(Exception):
     """Raised on all ranks, at the same step, after its checkpoint was saved: the run goes on in another attempt.
 
     Attributes:
@@ -35,7 +35,7 @@ class LeaveError(Exception):
         self._trainer = trainer
 
     def drop_wrapper(self) -> None:
-        """As `ReportCheckpoints.teardown`, which Lightning does not call after an exception."""
+        """As `CheckpointCallback.teardown`, which Lightning does not call after an exception."""
         drop_ddp_wrapper(self._trainer)
 
 
@@ -49,7 +49,7 @@ class LastCheckpointError(OSError):
     """Training is done, and its last checkpoint cannot be written."""
 
 
-class ReportCheckpoints(Checkpoint):
+class CheckpointCallback(Checkpoint):
     """Saves a full checkpoint every N optimizer steps, every M minutes and at the ends of epochs.
 
     All ranks take part; rank 0 writes. One that cannot be written costs a line, and training goes on: the next may go
@@ -80,7 +80,7 @@ class ReportCheckpoints(Checkpoint):
         self._failure: OSError | None = None
         self._to_leave = LateAgreement()
         self._to_save = LateAgreement()
-        self._pulse = heartbeat.current or heartbeat.Pulse(0, 1, "")
+        self._pulse = heartbeat.current or heartbeat.HeartbeatSender(0, 1, "")
         self._copy_is_old = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -126,7 +126,7 @@ class ReportCheckpoints(Checkpoint):
             self._save(trainer)
         if leave:
             self._finish_agreements()
-            raise LeaveError(heartbeat.reasons_of_all(self._pulse.leave, trainer.world_size), trainer)
+            raise RestartRequestedError(heartbeat.all_stop_reasons(self._pulse.leave, trainer.world_size), trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """For the watch."""

@@ -13,16 +13,16 @@ _SETTLE_S = 15.0  # what a worker group held comes free some seconds after its e
 _POLL_S = 0.5
 
 
-def nodes_going_away() -> set[str]:
+def draining_nodes() -> set[str]:
     """The ids of nodes that are being drained: preempted spot machines, nodes that got SIGTERM."""
     import ray._private.state as state  # the one place where Ray tells it outside of its own autoscaler
 
     return set(state.state.get_draining_nodes())
 
 
-def workers_that_fit(spec: JobSpec) -> int:
+def max_workers(spec: JobSpec) -> int:
     """For how many workers, `num_workers` at most, the nodes are large enough, whatever else they do now."""
-    leaving = nodes_going_away()
+    leaving = draining_nodes()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     staying = [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in leaving]
     return min(spec.num_workers, sum(_held(spec, resources) for resources in staying))
@@ -45,7 +45,7 @@ def workers_to_start(spec: JobSpec, stopping: Callable[[], bool]) -> int:
     """
     begun = time.monotonic()
     while True:
-        fit, free = workers_that_fit(spec), free_workers(spec)
+        fit, free = max_workers(spec), free_workers(spec)
         waited = time.monotonic() - begun
         if free >= fit >= spec.fewest_workers:
             return fit

@@ -1,4 +1,4 @@
-"""RecordFailures: what Ray Train's controller is told to do when a rank fails."""
+"""FailureCallback: what Ray Train's controller is told to do when a rank fails."""
 
 import contextlib
 import logging
@@ -19,14 +19,15 @@ REFUSED = "RefusedError: "  # how `one_line` begins for a jobs.training.worker.R
 _REPEATERS = ("execution.failure_handling.default", "callbacks.backend_setup")  # they say at length what is said here
 
 
-class RecordFailures(ray.train.UserCallback):
+class FailureCallback(ray.train.UserCallback):
     """Writes each failure to the run's folder, and ends the run where another attempt would fail alike.
 
     Args:
         spec: The job's.
-        board: Handle of the `jobs.training.heartbeat.Board`, which knows why a rank that hung was ended; None where
-            nobody looks. work: What was interrupted, in a word. before: How many failures the job has had already, in
-            other attempts.
+        board: Handle of the `jobs.training.heartbeat.HeartbeatBoard`, which knows why a rank that hung was ended; None
+            where there is no watchdog.
+        work: What was interrupted, in a word.
+        before: How many failures the job has had already, in other attempts.
     """
 
     def __init__(self, spec: JobSpec, board: Any = None, work: str = "training", before: int = 0) -> None:
@@ -45,7 +46,7 @@ class RecordFailures(ray.train.UserCallback):
             logging.getLogger(f"ray.train.v2._internal.{name}").addFilter(_says_more)
         reasons = {str(rank): one_line(error) for rank, error in worker_exceptions.items()}
         refused = [reason.removeprefix(REFUSED) for reason in reasons.values() if reason.startswith(REFUSED)]
-        reason = refused[0] if refused else why(worker_exceptions)
+        reason = refused[0] if refused else describe_failures(worker_exceptions)
         if self._board is not None:
             with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and the board with it
                 reason = ray.get(self._board.verdict.remote(), timeout=10) or reason
@@ -76,7 +77,7 @@ class RecordFailures(ray.train.UserCallback):
         return (f"going on from step {saved[-1].step}" if saved else "beginning again") + count
 
 
-def why(worker_exceptions: Mapping[int, Exception]) -> str:
+def describe_failures(worker_exceptions: Mapping[int, Exception]) -> str:
     """What happened to the ranks: those that were lost, for the others only miss them; else the errors of all."""
     lost = {rank: how for rank, error in worker_exceptions.items() if (how := _how_lost(error))}
     if lost:

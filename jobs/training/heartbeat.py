@@ -25,7 +25,7 @@ ENDED = "ended"
 _DEEPEST = 40  # frames of a stack that are told
 
 
-class Beat(NamedTuple):
+class RankHeartbeat(NamedTuple):
     """What a rank tells."""
 
     group: str  # the attempt, the same for all its ranks
@@ -40,34 +40,34 @@ class Beat(NamedTuple):
     stack: str  # where it was asked for
 
 
-class Asked(NamedTuple):
+class DriverRequest(NamedTuple):
     """What the driver asks of a group of ranks."""
 
     leave: str = ""  # why to save and leave; empty: stay
     stacks: bool = False  # tell where the training thread is
 
 
-class Board:
+class HeartbeatBoard:
     """The actor in between: keeps the last beat of each rank of the newest group, and what is asked of that group."""
 
     def __init__(self) -> None:
         self._group = ""
         self._past: set[str] = set()
-        self._beats: dict[int, tuple[Beat, float]] = {}
-        self._asked = Asked()
+        self._beats: dict[int, tuple[RankHeartbeat, float]] = {}
+        self._asked = DriverRequest()
         self._verdict = ""
 
-    def beat(self, beat: Beat) -> Asked:
+    def beat(self, beat: RankHeartbeat) -> DriverRequest:
         """Called by a rank."""
         if beat.group in self._past:
-            return Asked()
+            return DriverRequest()
         if beat.group != self._group:
             self._past.add(self._group)
-            self._group, self._beats, self._asked = beat.group, {}, Asked()
+            self._group, self._beats, self._asked = beat.group, {}, DriverRequest()
         self._beats[beat.rank] = (beat, time.monotonic())
         return self._asked
 
-    def look(self) -> list[tuple[Beat, float]]:
+    def look(self) -> list[tuple[RankHeartbeat, float]]:
         """The last beat of each rank of the newest group, and the seconds since it came."""
         now = time.monotonic()
         return [(beat, now - came) for _, (beat, came) in sorted(self._beats.items())]
@@ -85,21 +85,21 @@ class Board:
         """Why it was, if it was."""
         return self._verdict
 
-    def ask(self, group: str, asked: Asked) -> None:
+    def ask(self, group: str, asked: DriverRequest) -> None:
         """Ask something of a group, if it is still the newest."""
         if group == self._group:
             self._asked = asked
 
 
 @dataclass
-class Pulse:
+class HeartbeatSender:
     """Of this process, one of the ranks.
 
     Args:
         rank: Of this process.
         of: How many ranks there are.
         group: The attempt.
-        board: Handle of the `Board`; None where nobody looks.
+        board: Handle of the `HeartbeatBoard`; None where nobody looks.
         hang_timeout_s: After so many seconds without a beat, as when native code keeps Python from running,
             faulthandler writes the stacks to stderr; 0 for never.
     """
@@ -144,12 +144,12 @@ class Pulse:
             over = self._over.wait(BEAT_S)
             if self.hang_timeout_s and not over:
                 faulthandler.dump_traceback_later(self.hang_timeout_s)
-            beat = Beat(
+            beat = RankHeartbeat(
                 *(self.group, self.rank, self.of, os.getpid(), started, node),
                 *(self.passed, self.place, self.trains, stack),
             )
             try:
-                asked: Asked = ray.get(self.board.beat.remote(beat), timeout=10 * BEAT_S)
+                asked: DriverRequest = ray.get(self.board.beat.remote(beat), timeout=10 * BEAT_S)
             except Exception:  # the driver or its node is gone, or slow: training does not depend on it
                 continue
             self.leave = self.leave or asked.leave
@@ -157,7 +157,7 @@ class Pulse:
         faulthandler.cancel_dump_traceback_later()
 
 
-def reasons_of_all(mine: str, ranks: int) -> str:
+def all_stop_reasons(mine: str, ranks: int) -> str:
     """A collective: why the ranks leave, as those say that know.
 
     Args:
@@ -175,7 +175,7 @@ def reasons_of_all(mine: str, ranks: int) -> str:
     return "; ".join(dict.fromkeys(filter(None, told)))
 
 
-current: Pulse | None = None  # of this process
+current: HeartbeatSender | None = None  # of this process
 terminated = threading.Event()  # SIGTERM came
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from jobs.training.watchdog import POLL_S, Overseer
+from jobs.training.watchdog import POLL_S, Watchdog
 
 STOPPED_STATUS = 128 + signal.SIGTERM
 _TELLS_WITHIN_S = 4.0  # a rank tells every second what it has done, and hears as often that it is to leave
@@ -20,7 +20,7 @@ class StoppedError(Exception):
 
 
 @contextlib.contextmanager
-def stop_on_sigterm(overseer: Overseer) -> Iterator[None]:
+def stop_on_sigterm(overseer: Watchdog) -> Iterator[None]:
     """At SIGTERM the ranks are asked to save and leave; where they have nothing to save, the job ends at once.
 
     Raises:
@@ -64,7 +64,7 @@ def stop_on_sigterm(overseer: Overseer) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _trains(overseer: Overseer, over: threading.Event) -> bool:
+def _trains(overseer: Watchdog, over: threading.Event) -> bool:
     """Whether some rank trains, or ended while that was asked: what it did last is told some time later."""
     deadline = time.monotonic() + _TELLS_WITHIN_S
     while True:

@@ -18,8 +18,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.spec.job_spec import JobSpec
-from jobs.training.cluster_capacity import free_workers, nodes_going_away, workers_that_fit
-from jobs.training.heartbeat import ENDED, Asked, Beat
+from jobs.training.cluster_capacity import draining_nodes, free_workers, max_workers
+from jobs.training.heartbeat import ENDED, DriverRequest, RankHeartbeat
 
 POLL_S = 1.0
 STACK_WAIT_S = 5.0
@@ -27,12 +27,12 @@ _SILENT_S = 15.0  # a rank that has not told anything for so long does not answe
 _KILL_S = 60.0
 
 
-class Overseer:
+class Watchdog:
     """Looks after the ranks of a job, from `with` to its end.
 
     Args:
         spec: The job's.
-        board: Handle of the `jobs.training.heartbeat.Board` that its ranks tell their beats to.
+        board: Handle of the `jobs.training.heartbeat.HeartbeatBoard` that its ranks tell their beats to.
     """
 
     def __init__(self, spec: JobSpec, board: Any) -> None:
@@ -81,8 +81,8 @@ class Overseer:
             except Exception as error:  # the cluster is slow or in trouble: a later look may do
                 print(f"note: the job's watch could not look at the ranks: {error!r:.200}", file=sys.stderr, flush=True)
 
-    def _beats(self) -> list[tuple[Beat, float]]:
-        beats: list[tuple[Beat, float]] = ray.get(self._board.look.remote(), timeout=30)
+    def _beats(self) -> list[tuple[RankHeartbeat, float]]:
+        beats: list[tuple[RankHeartbeat, float]] = ray.get(self._board.look.remote(), timeout=30)
         return beats
 
     def _look(self) -> None:
@@ -98,12 +98,12 @@ class Overseer:
             self._ended.add(group)
             self._end_hung(group)
         elif reason := self._why_to_leave([beat for beat, _ in beats]):
-            self._ask(group, Asked(leave=reason))
+            self._ask(group, DriverRequest(leave=reason))
 
-    def _why_to_leave(self, beats: list[Beat]) -> str:
+    def _why_to_leave(self, beats: list[RankHeartbeat]) -> str:
         if self.stopping:
             return "the job was stopped"
-        leaving = nodes_going_away()
+        leaving = draining_nodes()
         ranks = [str(beat.rank) for beat in beats if beat.node in leaving]
         if ranks:
             return f"the node of rank {', '.join(ranks)} is going away"
@@ -112,22 +112,22 @@ class Overseer:
             return ""
         if not all(beat.trains for beat in beats):
             return ""
-        if workers_that_fit(self._spec) > of and free_workers(self._spec) > 0:
+        if max_workers(self._spec) > of and free_workers(self._spec) > 0:
             return "there is room for more workers"
         self._may_grow_at = now + self._spec.grow_check_s
         return ""
 
-    def _ask(self, group: str, asked: Asked) -> None:
+    def _ask(self, group: str, asked: DriverRequest) -> None:
         ray.get(self._board.ask.remote(group, asked), timeout=30)
 
     def _end_hung(self, group: str) -> None:
-        self._ask(group, Asked(stacks=True))
+        self._ask(group, DriverRequest(stacks=True))
         deadline = time.monotonic() + STACK_WAIT_S
-        blamed = blame(self._beats())
+        blamed = lagging_ranks(self._beats())
         while time.monotonic() < deadline and not all(beat.stack for beat, _ in blamed):
             time.sleep(POLL_S / 2)
-            blamed = blame(self._beats())
-        reason = sentence(blamed, self._spec.hang_timeout_s)
+            blamed = lagging_ranks(self._beats())
+        reason = describe_hang(blamed, self._spec.hang_timeout_s)
         print(f"error: {reason}; ending this attempt", file=sys.stderr, flush=True)
         for beat, _ in blamed:
             if beat.stack:
@@ -137,7 +137,7 @@ class Overseer:
             _kill(beat)
 
 
-def blame(beats: list[tuple[Beat, float]]) -> list[tuple[Beat, float]]:
+def lagging_ranks(beats: list[tuple[RankHeartbeat, float]]) -> list[tuple[RankHeartbeat, float]]:
     """Those that the others wait for: of the fewest places passed and, of these, any that do not answer."""
     fewest = min(beat.passed for beat, _ in beats)
     behind = [each for each in beats if each[0].passed == fewest]
@@ -145,7 +145,7 @@ def blame(beats: list[tuple[Beat, float]]) -> list[tuple[Beat, float]]:
     return silent or behind
 
 
-def sentence(blamed: list[tuple[Beat, float]], limit_s: float) -> str:
+def describe_hang(blamed: list[tuple[RankHeartbeat, float]], limit_s: float) -> str:
     """Which rank hung, and where.
 
     Args:
@@ -172,7 +172,7 @@ def _innermost(stack: str) -> str:
     return re.sub(r".*/_ray_pkg_\w+/", "", place)  # the upload's folder on that node
 
 
-def _kill(beat: Beat) -> None:
+def _kill(beat: RankHeartbeat) -> None:
     """SIGKILL, from a task on its node; its train worker's end is for Ray Train to find."""
     there = NodeAffinitySchedulingStrategy(beat.node, soft=False)
     task = ray.remote(num_cpus=0, max_retries=0)(_kill_here).options(scheduling_strategy=there)

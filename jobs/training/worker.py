@@ -42,13 +42,13 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         settings: `args`, the command line with its `upload:` paths; `job`, the content of job.json; `board`, the handle
-            of a `jobs.training.heartbeat.Board`, or None.
+            of a `jobs.training.heartbeat.HeartbeatBoard`, or None.
 
     Returns:
         `left`: why the ranks saved and left before the end, empty where they came to it; `step`: how far they came.
     """
     job = Job(JobSpec.from_dict(settings["job"]["spec"]), settings["job"]["origin"])
-    enter(job)
+    enter_working_directory(job)
     import torch  # here: the driver imports this module too, and has no use for them
 
     from jobs.training import checkpoint_callback
@@ -63,24 +63,24 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     checkpoint, mine = _begin(job, settings["args"][0], settings.get("board"))
     try:
         main(worker_args(settings["args"], job.spec, checkpoint))
-    except checkpoint_callback.LeaveError as leave:
+    except checkpoint_callback.RestartRequestedError as leave:
         leave.drop_wrapper()
         return {"left": leave.reason, "step": leave.step}
     except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
         if stop.code not in (0, None):
             raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
     except BadLossError as error:  # the same videos would give it again
-        raise refused(explain(error)) from None
+        raise quiet_refusal(explain(error)) from None
     except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
         if os.environ.get("PIPELINE_DEBUG") or mine.trains or checkpoint is not None:
             raise
-        raise refused(explain(error)) from None
+        raise quiet_refusal(explain(error)) from None
     finally:
         mine.stop()
     return {"left": "", "step": 0}
 
 
-def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, heartbeat.Pulse]:
+def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, heartbeat.HeartbeatSender]:
     """Let the watch know of this rank, and find the checkpoint to go on from, the same for all ranks.
 
     Raises:
@@ -94,12 +94,12 @@ def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, heartbeat.Puls
     if context.get_world_rank() == 0:
         found = {"group": uuid.uuid4().hex, **(_find_checkpoint(store) if verb == "fit" else {})}
     found = broadcast_from_rank_zero(found)
-    heartbeat.current = heartbeat.Pulse(
+    heartbeat.current = heartbeat.HeartbeatSender(
         context.get_world_rank(), context.get_world_size(), found["group"], board, spec.hang_timeout_s
     )
     heartbeat.current.start()
     if "refused" in found:
-        raise refused(found["refused"])
+        raise quiet_refusal(found["refused"])
     if "lost" in found:
         raise OSError(found["lost"])
     newest = SavedCheckpoint(**found["newest"]) if found.get("newest") else None
@@ -124,7 +124,7 @@ def _find_checkpoint(store: CheckpointStore) -> dict[str, Any]:
     return {"newest": None if newest is None else dataclasses.asdict(dataclasses.replace(newest, metrics={}))}
 
 
-def refused(message: str) -> RefusedError:
+def quiet_refusal(message: str) -> RefusedError:
     """What a rank raises: no word of it here, for other ranks meet it too; it is the last line of the job."""
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback
     return RefusedError(message)
@@ -143,7 +143,7 @@ def run_verb(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         Its exit status and, where that is not 0, its error, which is left to the driver to print: a task that ends may
         not get it printed, and ranks would all print it.
     """
-    enter(job)
+    enter_working_directory(job)
     return run_here(args)
 
 
@@ -160,7 +160,7 @@ def run_here(args: Sequence[str]) -> tuple[int, list[str]]:
     return status, kept.finish(failed=bool(status))
 
 
-def enter(job: Job) -> None:
+def enter_working_directory(job: Job) -> None:
     """Change to the folder of submit where this node has it, and to the uploaded copy otherwise."""
     root = upload_root()
     origin = Path(job.origin)

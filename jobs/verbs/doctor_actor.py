@@ -7,7 +7,7 @@ import ray
 
 from jobs.spec.job_spec import Job
 from jobs.submission.upload import resolve
-from jobs.training.worker import enter, upload_root
+from jobs.training.worker import enter_working_directory, upload_root
 from pipeline.doctor.collective_check import check_collective, free_port
 from pipeline.doctor.doctor import Plan, examine_machine, read_plan
 from pipeline.doctor.findings import Finding, examine
@@ -27,7 +27,7 @@ class NodeDoctor:
 
     def __init__(self, job: Job) -> None:
         self._spec = job.spec
-        enter(job)
+        enter_working_directory(job)
 
     def plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
         """What a command line asks to examine, and a finding about its configuration, if it has one."""

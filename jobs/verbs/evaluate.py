@@ -19,8 +19,8 @@ import ray.train.torch
 from datamodules.loading import malloc_tuning
 from jobs.spec.job_spec import Job
 from jobs.storage.run_folder import RunFolder, one_line
-from jobs.training.failure_callback import RecordFailures
-from jobs.training.worker import enter, refused, run_here
+from jobs.training.failure_callback import FailureCallback
+from jobs.training.worker import enter_working_directory, quiet_refusal, run_here
 
 RAY_FOLDER = ".ray"  # in the run's folder: what Ray Train keeps for itself, where `fit` has its checkpoints
 
@@ -59,7 +59,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> tu
             name=RAY_FOLDER,
             storage_path=run.address,
             failure_config=ray.train.FailureConfig(max_failures=spec.max_failures),
-            callbacks=[RecordFailures(spec, work=args[0])],  # type: ignore[list-item]
+            callbacks=[FailureCallback(spec, work=args[0])],  # type: ignore[list-item]
             worker_runtime_env={"env_vars": {**malloc_tuning.environment(), **variables}},
         ),
     )
@@ -80,11 +80,11 @@ def rank_worker(settings: dict[str, Any]) -> None:
         RefusedError: the command refused its input; another attempt would meet it again.
     """
     job = Job.from_dict(settings["job"])
-    enter(job)
+    enter_working_directory(job)
     import torch  # here: the driver imports this module too, and has no use for them
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
-    from pipeline.inference.split_runner import as_rank
+    from pipeline.inference.split_runner import distributed_inference
 
     torch.set_num_threads(job.spec.threads)
     trainer = {
@@ -94,7 +94,10 @@ def rank_worker(settings: dict[str, Any]) -> None:
         "devices": "auto",
     }
     silenced = io.StringIO() if ray.train.get_context().get_world_rank() else sys.stdout
-    with as_rank(trainer), contextlib.redirect_stdout(silenced):  # a rank has nothing to say that the first has not
+    with (
+        distributed_inference(trainer),
+        contextlib.redirect_stdout(silenced),
+    ):  # a rank has nothing to say that the first has not
         status, lines = run_here(settings["args"])
     if status:
-        raise refused(lines[-1].removeprefix("error: ") if any(lines) else f"exit status {status}")
+        raise quiet_refusal(lines[-1].removeprefix("error: ") if any(lines) else f"exit status {status}")

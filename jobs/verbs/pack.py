@@ -24,10 +24,10 @@ from datamodules.storage.atomic_write import remove_partial_files
 from jobs.spec.job_spec import Job
 from jobs.storage.run_folder import one_line
 from jobs.submission.upload import resolve
-from jobs.training.worker import enter, upload_root
-from jobs.verbs.pack_progress import Tally, add_outcomes, outcome_of
+from jobs.training.worker import enter_working_directory, upload_root
+from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
-from pipeline.cli.arguments import call_with_words
+from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_run import PackRun, finish, prepare
@@ -56,7 +56,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
             again.
     """
     began = time.monotonic()
-    enter(job)
+    enter_working_directory(job)
     options = pack_options(resolve(args, upload_root())[1:])
     check_folders(job, options)
     slots = job.spec.num_workers * job.spec.cpus_per_worker
@@ -87,7 +87,7 @@ def pack_options(words: Sequence[str]) -> dict[str, Any]:
     def collect(**options: Any) -> dict[str, Any]:
         return options
 
-    options: dict[str, Any] = call_with_words(collect, words, "python -m pipeline pack")
+    options: dict[str, Any] = call_from_command_line(collect, words, "python -m pipeline pack")
     return options
 
 
@@ -109,7 +109,7 @@ class _Parts:
         self._counted: dict[int, Outcome] = {}
         self._asked: Any = None
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._tally: Any = ray.remote(Tally).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._tally: Any = ray.remote(PackProgressActor).options(num_cpus=0, scheduling_strategy=here).remote()
         self._task = ray.remote(pack_part).options(
             num_cpus=1, max_retries=view.job.spec.max_failures, scheduling_strategy="SPREAD"
         )
@@ -129,7 +129,7 @@ class _Parts:
             # Two attempts overlap where a node was given up that still worked. They write the same bytes, except where
             # only one of them refused a video: then the shard may be the one's and the result the other's.
             for number in missing:
-                if not agrees(self._parts[number], results[number], self._view.settings.folders):
+                if not is_complete(self._parts[number], results[number], self._view.settings.folders):
                     del results[number]
                     self._count(number, Outcome(0, 0, 0))
         return [results[number] for number in range(len(self._parts))]
@@ -229,7 +229,7 @@ def check_folders(job: Job, options: dict[str, Any]) -> None:
             )
 
 
-def agrees(part: ShardPart, result: PartResult, folders: Sequence[Path]) -> bool:
+def is_complete(part: ShardPart, result: PartResult, folders: Sequence[Path]) -> bool:
     """Whether a result accounts for every video of its part, and its shards are there in their sizes."""
     refused = {refusal.key for refusal in result.refused}
     kept = {record.key for record in part.records} - refused

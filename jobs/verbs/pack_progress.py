@@ -11,7 +11,7 @@ from pipeline.packing.shard_builder import Outcome, PartResult
 TELL_INTERVAL_S = 1.0
 
 
-class Tally:
+class PackProgressActor:
     """An actor beside the driver, to which the tasks tell how far they are."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Tally:
         return told
 
 
-def make_teller(number: int, tally: Any) -> Callable[[Outcome], None]:
+def make_progress_reporter(number: int, tally: Any) -> Callable[[Outcome], None]:
     """A function that adds outcomes up and tells them, once in a while."""
     attempt = os.urandom(8).hex()
     so_far = Outcome(0, 0, 0)

@@ -10,8 +10,8 @@ from typing import Any
 import ray
 
 from jobs.spec.job_spec import Job
-from jobs.training.worker import enter
-from jobs.verbs.pack_progress import make_teller
+from jobs.training.worker import enter_working_directory
+from jobs.verbs.pack_progress import make_progress_reporter
 from pipeline.packing.output_folder import PackError, report_full_disk
 from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult, run_part
 from pipeline.packing.shard_plan import PackSettings, ShardPart, library_versions
@@ -59,15 +59,15 @@ def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None)
         number: Of the part, for `tally`.
         part: The shard to make.
         view: What this node must see.
-        tally: Handle of a `Tally` actor.
+        tally: Handle of a `PackProgressActor` actor.
 
     Returns:
         The result, or why no attempt can succeed here: a folder that is not seen, a full disk, other versions.
     """
     global _process
     _process = _process or KillableProcess()
-    enter(view.job)
-    tell = make_teller(number, tally)
+    enter_working_directory(view.job)
+    tell = make_progress_reporter(number, tally)
     tell(Outcome(0, 0, 0))
 
     def report(outcome: Outcome) -> None:

@@ -54,7 +54,7 @@ class Recurrence(nn.Module):
         return states
 
 
-class Readout(nn.Module):
+class TemporalPooling(nn.Module):
     """One vector of a sequence of states: (N, T, H) to (N, H).
 
     `last` is the state after the whole clip was read (many-to-one): the last step of the forward direction, the first

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from lightning_modules.layers.recurrent import Cell, Readout, Recurrence
+from lightning_modules.layers.recurrent import Cell, Recurrence, TemporalPooling
 from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
 from lightning_modules.tasks.classifier import VideoClassifier
 
@@ -44,6 +44,6 @@ class CNNLSTM(FrameSequenceNetwork, VideoClassifier):
         super().__init__(**kwargs)
         recurrence = Recurrence(self.frame_size, hidden_size, cell, num_layers, bidirectional)
         self.stages.add_module("hidden", recurrence)
-        self.stages.add_module("state", Readout(readout, bidirectional))
+        self.stages.add_module("state", TemporalPooling(readout, bidirectional))
         head = nn.Sequential(nn.Dropout(dropout), nn.Linear(recurrence.output_size, self.num_classes))
         self.stages.add_module("logits", head)

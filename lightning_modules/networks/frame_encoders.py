@@ -37,7 +37,7 @@ def make_encoder(
         return PixelPatch(int(network))
     if not colon or package not in ("timm", "torchvision"):
         raise ValueError(f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, timm:NAME or torchvision:NAME")
-    return ForeignEncoder(package, network)
+    return LibraryEncoder(package, network)
 
 
 class FrameEncoder(nn.Module):
@@ -119,7 +119,7 @@ class InceptionEncoder(FrameEncoder):
         return F.adaptive_avg_pool2d(features, 1).flatten(1)
 
 
-class ForeignEncoder(FrameEncoder):
+class LibraryEncoder(FrameEncoder):
     """A network of timm or torchvision without its classifier, its weights random until some are loaded.
 
     Args:

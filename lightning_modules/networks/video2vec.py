@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from datamodules.batch import ClipBatch
-from lightning_modules.layers.recurrent import Readout, Recurrence
+from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
 from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
 
 State = tuple[Tensor, Tensor]
@@ -71,7 +71,7 @@ class Video2Vec(FrameSequenceNetwork):
         if standardize:
             self.stages.add_module("standardized", Standardize(self.frame_size))
         self.stages.add_module("hidden", Recurrence(self.frame_size, hidden_size, "lstm", num_layers))
-        self.stages.add_module("state", Readout("last"))
+        self.stages.add_module("state", TemporalPooling("last"))
         tasks = ["reconstruction"] * reconstruct + ["prediction"] * (predicted_frames > 0)
         decoders = {task: SequenceDecoder(self.frame_size, hidden_size, num_layers, conditional) for task in tasks}
         self.stages.add_module("decoders", nn.ModuleDict(decoders))

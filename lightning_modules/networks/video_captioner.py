@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.text import BLEUScore
 
 from datamodules.batch import ClipBatch
-from lightning_modules.layers.recurrent import Readout, Recurrence
+from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
 from lightning_modules.networks.beam_search import State, beam_search
 from lightning_modules.networks.caption_decoder import WordDecoder
 from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
@@ -85,7 +85,7 @@ class VideoDescriber(FrameSequenceNetwork):
         self.max_length = max_length
         self.beam_size = beam_size
         self.stages.add_module("hidden", Recurrence(self.frame_size, hidden_size, "lstm", num_layers))
-        self.stages.add_module("state", Readout(readout))
+        self.stages.add_module("state", TemporalPooling(readout))
         self.stages.add_module("words", nn.Identity())
         self._words: Vocabulary | None = None
         if vocabulary is not None:
@@ -166,7 +166,7 @@ class VideoDescriber(FrameSequenceNetwork):
             The encoder's last hidden state and cell, each (layers, N, H), and the clips' vectors, (1, N, H).
         """
         hidden, (last, cell) = cast(Recurrence, self.stages.hidden).cells(self.stages[0](x))
-        seen: Tensor = cast(Readout, self.stages.state)(hidden)
+        seen: Tensor = cast(TemporalPooling, self.stages.state)(hidden)
         return last, cell, seen[None]
 
     def video_states(self, batch: ClipBatch) -> State:

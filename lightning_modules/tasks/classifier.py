@@ -9,7 +9,7 @@ from torchmetrics import MeanMetric
 
 from datamodules.batch import ClipBatch
 from lightning_modules.tasks.metrics import classification_metrics
-from lightning_modules.tasks.mixup_cutmix import Mix, draw_mix
+from lightning_modules.tasks.mixup_cutmix import MixUpCutMix, draw_mix
 from lightning_modules.tasks.saved_network import read_checkpoint
 from lightning_modules.tasks.video_network import VideoNetwork
 
@@ -129,7 +129,7 @@ class VideoClassifier(VideoNetwork):
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
 
-    def _mix_of(self, x: Tensor, batch_idx: int) -> Mix | None:
+    def _mix_of(self, x: Tensor, batch_idx: int) -> MixUpCutMix | None:
         mix = draw_mix(self.draw_key(batch_idx), len(x), (x.shape[3], x.shape[4]), *self.mixing)
         return None if mix is None else mix._replace(partners=mix.partners.to(x.device))
 

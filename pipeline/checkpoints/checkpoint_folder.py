@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from datamodules.storage.atomic_write import remove_partial_files, write_aside
+from datamodules.storage.atomic_write import remove_partial_files, write_atomically
 from pipeline.checkpoints.retention import best_first, damage_of, to_keep
 
 SCORES = "scores.json"
@@ -38,7 +38,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             return
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            with write_aside(Path(path)) as temporary:
+            with write_atomically(Path(path)) as temporary:
                 torch.save(checkpoint, temporary)
         except RuntimeError as error:
             free = shutil.disk_usage(Path(path).parent).free
@@ -158,7 +158,7 @@ class CheckpointFolder:
 
     def _write_scores(self, scores: dict[str, float]) -> None:
         there = {name: score for name, score in scores.items() if (self.path / name).exists()}
-        with write_aside(self.path / SCORES) as temporary:
+        with write_atomically(self.path / SCORES) as temporary:
             temporary.write_text(json.dumps(there, indent=1) + "\n", encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from datamodules.encoding.mp4_writer import as_rate
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.video.decoding import Source, iterate_frames, orientation_of, probe, read_frame_times
 from pipeline.classify.bitmap_font import HEIGHT, WIDTH, draw_text, to_ascii
 
@@ -48,7 +48,7 @@ def annotate_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     converter = VideoReformatter()
     with (
-        write_aside(path) as temporary,
+        write_atomically(path) as temporary,
         av.open(str(temporary), "w", format="mp4") as container,
         progress(info.num_frames) as count,
     ):

@@ -16,16 +16,16 @@ from datamodules.video.decoding import DecodeError, count_other_streams, describ
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
-from pipeline.classify.linear_head import LinearHead, put_on_top
-from pipeline.classify.timeline import as_clock, best_of, by_second, score_seconds, stretches
+from pipeline.classify.linear_head import LinearHead, attach_head
+from pipeline.classify.timeline import as_clock, by_second, score_seconds, segments, top_classes
 from pipeline.classify.video_input import (
     FORWARD_BYTES,
-    LookedAt,
-    Looking,
+    DecodedVideo,
+    Preprocessing,
     VideoClips,
     find_videos,
-    look_like,
     open_source,
+    preprocessing_of,
     read_ahead,
 )
 from pipeline.cli.progress import count_progress
@@ -97,9 +97,9 @@ def classify(
     if linear is None:
         model: VideoClassifier | LinearHead = cast(VideoClassifier, trained.model)
         whole = weights is not None and trained.clips.get("fps") is not None
-        looking = look_like(trained, num_clips, decoder, whole)
+        looking = preprocessing_of(trained, num_clips, decoder, whole)
     else:
-        model, looking = put_on_top(linear, trained, decoder)
+        model, looking = attach_head(linear, trained, decoder)
     if (timeline or annotate is not None) and looking.shape.segments:
         raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
     score = VideoScorer(model)
@@ -137,7 +137,7 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
 
 
 def _by_video(
-    paths: Sequence[Path], looking: Looking, score: VideoScorer, names: Sequence[str], top: int
+    paths: Sequence[Path], looking: Preprocessing, score: VideoScorer, names: Sequence[str], top: int
 ) -> Iterator[dict[str, Any]]:
     for group in _groups(read_ahead(paths, looking, _THREADS)):
         readable = [one.clips for one in group if isinstance(one.clips, Tensor)]
@@ -146,17 +146,19 @@ def _by_video(
             try:
                 if isinstance(one.clips, VideoClips):
                     with _progress(len(paths) == 1, "clips")(len(one.clips.frame_numbers)) as count:
-                        told: dict[str, Any] = {"top": best_of(score.of_pieces(one.clips.pieces(count)), names, top)}
+                        told: dict[str, Any] = {
+                            "top": top_classes(score.of_pieces(one.clips.pieces(count)), names, top)
+                        }
                 else:
-                    told = {"error": one.error} if one.clips is None else {"top": best_of(next(scores), names, top)}
+                    told = {"error": one.error} if one.clips is None else {"top": top_classes(next(scores), names, top)}
             except DecodeError as error:
                 told = {"error": str(error)}
             yield {"video": str(one.path)} | told
 
 
-def _groups(files: Iterable[LookedAt]) -> Iterator[list[LookedAt]]:
+def _groups(files: Iterable[DecodedVideo]) -> Iterator[list[DecodedVideo]]:
     """Files whose clips fit into one forward pass, or one, such as a long video, whose clips are not decoded yet."""
-    waiting: list[LookedAt] = []
+    waiting: list[DecodedVideo] = []
     size = 0
     for one in files:
         long = isinstance(one.clips, VideoClips)
@@ -173,7 +175,7 @@ def _groups(files: Iterable[LookedAt]) -> Iterator[list[LookedAt]]:
 def _by_second(
     paths: Sequence[Path],
     copies: Sequence[Path | None],
-    looking: Looking,
+    looking: Preprocessing,
     score: VideoScorer,
     names: Sequence[str],
     top: int,
@@ -184,8 +186,8 @@ def _by_second(
         try:
             source = open_source(path)
             seconds, duration_s = score_seconds(looking, source, score, _progress(alone, "clips"))
-            outcome["top"] = best_of(seconds.mean(axis=0), names, top)
-            outcome["stretches"] = stretches(seconds, duration_s, names)
+            outcome["top"] = top_classes(seconds.mean(axis=0), names, top)
+            outcome["stretches"] = segments(seconds, duration_s, names)
             outcome["timeline"] = by_second(seconds, duration_s, names, top)
             if copy is not None:
                 annotate_video(source, copy, seconds, names, _progress(alone, "frames drawn"))

@@ -11,7 +11,7 @@ from datamodules.loading.decoder_choice import Decoder
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import Source
 from lightning_modules import VideoDescriber
-from pipeline.classify.video_input import VideoClips, choose_clips, find_videos, look_at_each, look_like
+from pipeline.classify.video_input import VideoClips, choose_clips, find_videos, preprocessing_of, process_videos
 from pipeline.inference.trained_checkpoint import open_checkpoint
 
 
@@ -46,14 +46,14 @@ def describe(
         raise ValueError(f"beam_size={beam_size}: must be at least 1")
     paths = list(find_videos(videos))
     trained = open_checkpoint(checkpoint, allow, VideoDescriber)
-    model, looking = cast(VideoDescriber, trained.model), look_like(trained, num_clips, decoder)
+    model, looking = cast(VideoDescriber, trained.model), preprocessing_of(trained, num_clips, decoder)
 
     def tell(source: Source) -> dict[str, Any]:
         with torch.inference_mode():
             [caption], scores = model.say(_states(model, choose_clips(looking, source)), beam_size)
         return {"caption": caption, "log_probability": round(float(scores[0]), 6)}
 
-    look_at_each(paths, looking, tell, None if json else _in_words)
+    process_videos(paths, looking, tell, None if json else _in_words)
 
 
 def _states(model: VideoDescriber, clips: VideoClips) -> tuple[Tensor, ...]:

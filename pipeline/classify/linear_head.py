@@ -11,9 +11,9 @@ from datamodules.sampling.clip_sampling import ClipSampler, ClipShape
 from datamodules.transforms.clip_transforms import EvalTransform
 from datamodules.video.decoding import resolve_decoder
 from lightning_modules import VideoNetwork
-from pipeline.classify.video_input import Looking
+from pipeline.classify.video_input import Preprocessing
 from pipeline.features.layer_features import FeatureExport
-from pipeline.inference.trained_checkpoint import Trained
+from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 from pipeline.linear.classifiers import LinearClassifier, normalize_l2
 from pipeline.linear.feature_blocks import FeatureRows
 
@@ -57,7 +57,7 @@ class LinearHead(nn.Module):
         return scores.softmax(1) if self._classifier.kind == "svm" else scores
 
 
-def put_on_top(weights: Path, trained: Trained, decoder: str) -> tuple[LinearHead, Looking]:
+def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tuple[LinearHead, Preprocessing]:
     """The classifier of a file that `linear` wrote, on its network, and how it is to see videos: as they were exported.
 
     Of the crops of a clip, it sees the center one.
@@ -89,5 +89,5 @@ def put_on_top(weights: Path, trained: Trained, decoder: str) -> tuple[LinearHea
         taken.get("max_frames", 512),
     )
     resize = tuple(taken["resize"]) if isinstance(taken["resize"], list) else taken["resize"]
-    looking = Looking(sampler, EvalTransform(taken["crop_size"], resize), resolve_decoder(decoder), shape)
+    looking = Preprocessing(sampler, EvalTransform(taken["crop_size"], resize), resolve_decoder(decoder), shape)
     return LinearHead(trained.model, classifier, about), looking

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.sampling.clip_sampling import clips_by_second
 from datamodules.video.decoding import TOO_LARGE, DecodeError, Source, probe, read_frame_times
-from pipeline.classify.video_input import Looking, VideoClips
+from pipeline.classify.video_input import Preprocessing, VideoClips
 
 MAX_HOURS = 48  # of a timeline, which has an entry a second: of a time-lapse each frame would fill thousands
 _SECONDS_AT_ONCE = 16  # whose clips go through the network together
@@ -20,7 +20,7 @@ ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
 
 
 def score_seconds(
-    looking: Looking,
+    looking: Preprocessing,
     source: Source,
     score: ScoreVideos,
     progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
@@ -66,7 +66,7 @@ def _score_each(clips: Iterable[Tensor], score: ScoreVideos) -> Iterator[NDArray
         yield score(waiting)
 
 
-def stretches(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:
+def segments(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """The timeline in few words: seconds one after the other with the same best class are one stretch.
 
     Args:
@@ -101,7 +101,7 @@ def as_clock(second: float) -> str:
 def by_second(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str], top: int) -> list[Any]:
     """Each second as plain data: start and end in seconds, and its best classes with their probabilities."""
     return [
-        {"start": number, "end": _end_of(number, duration_s), "top": best_of(scores, class_names, top)}
+        {"start": number, "end": _end_of(number, duration_s), "top": top_classes(scores, class_names, top)}
         for number, scores in enumerate(seconds)
     ]
 
@@ -115,7 +115,7 @@ def _rounded(probability: Any) -> float:
     return round(float(probability), 6)
 
 
-def best_of(scores: NDArray[Any], class_names: Sequence[str], top: int) -> list[dict[str, Any]]:
+def top_classes(scores: NDArray[Any], class_names: Sequence[str], top: int) -> list[dict[str, Any]]:
     """The most probable classes, the best first: class and probability."""
     order = np.argsort(-scores, kind="stable")[:top]
     return [{"class": class_names[place], "probability": _rounded(scores[place])} for place in order.tolist()]

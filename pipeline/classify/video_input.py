@@ -22,7 +22,7 @@ from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform
 from datamodules.video.decoding import DecodeError, Source, describe_decoder, probe, read_frame_times, resolve_decoder
 from pipeline.cli.terminal import say
-from pipeline.inference.trained_checkpoint import Trained
+from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 
 FORWARD_BYTES = 2**25  # of float clips in one forward pass
 _FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
@@ -30,7 +30,7 @@ _CLIP_BYTES = 2**27  # of a video's clips, decoded ahead together; ten of 64 fra
 _FILE_BYTES = 2**26  # of a file that is read whole, some of them at a time
 
 
-class Looking(NamedTuple):
+class Preprocessing(NamedTuple):
     """How a network is to see videos.
 
     Attributes:
@@ -46,7 +46,7 @@ class Looking(NamedTuple):
     shape: ClipShape
 
 
-def look_like(trained: Trained, num_clips: int, decoder: str, whole: bool = False) -> Looking:
+def preprocessing_of(trained: TrainedCheckpoint, num_clips: int, decoder: str, whole: bool = False) -> Preprocessing:
     """As in training: `num_clips` clips spread over a video, or all of it.
 
     Args:
@@ -70,7 +70,7 @@ def look_like(trained: Trained, num_clips: int, decoder: str, whole: bool = Fals
     shape = ClipShape(*sizes, clips.get("segments", False))
     taken = replace(shape, num_frames=1) if whole else shape
     sampler = ClipSampler(taken, "whole" if whole else "uniform", num_clips, max_frames=_FRAMES_AT_ONCE)
-    return Looking(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder), shape)
+    return Preprocessing(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder), shape)
 
 
 def open_source(path: Path) -> Source:
@@ -96,7 +96,7 @@ class VideoClips(NamedTuple):
 
     source: Source
     frame_numbers: Integers
-    looking: Looking
+    looking: Preprocessing
 
     @property
     def num_bytes(self) -> int:
@@ -135,7 +135,7 @@ class VideoClips(NamedTuple):
         return clips
 
 
-def choose_clips(looking: Looking, source: Source) -> VideoClips:
+def choose_clips(looking: Preprocessing, source: Source) -> VideoClips:
     """The clips of a video that the network is to see.
 
     Raises:
@@ -147,7 +147,7 @@ def choose_clips(looking: Looking, source: Source) -> VideoClips:
     return VideoClips(source, numbers, looking)
 
 
-def read_clips(looking: Looking, source: Source) -> Tensor:
+def read_clips(looking: Preprocessing, source: Source) -> Tensor:
     """A video's clips: uint8 (N, T, H, W, C).
 
     Raises:
@@ -156,9 +156,9 @@ def read_clips(looking: Looking, source: Source) -> Tensor:
     return choose_clips(looking, source).all()
 
 
-def look_at_each(
+def process_videos(
     paths: Sequence[Path],
-    looking: Looking,
+    looking: Preprocessing,
     tell: Callable[[Source], dict[str, Any]],
     in_words: Callable[[dict[str, Any]], str] | None,
 ) -> None:
@@ -187,7 +187,7 @@ def look_at_each(
         raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
 
 
-class LookedAt(NamedTuple):
+class DecodedVideo(NamedTuple):
     """A file's clips, uint8 (N, T, H, W, C), or those of a long video, yet to be decoded, or why there are none."""
 
     path: Path
@@ -195,12 +195,12 @@ class LookedAt(NamedTuple):
     error: str
 
 
-def read_ahead(paths: Sequence[Path], looking: Looking, threads: int) -> Iterator[LookedAt]:
+def read_ahead(paths: Sequence[Path], looking: Preprocessing, threads: int) -> Iterator[DecodedVideo]:
     """Reads and decodes files in threads, some ahead of where they are asked for, and gives them in order.
 
     The clips of a long video are left to be decoded where they are used, piece by piece.
     """
-    waiting: deque[Future[LookedAt]] = deque()
+    waiting: deque[Future[DecodedVideo]] = deque()
     left = iter(paths)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for path in left:
@@ -211,12 +211,12 @@ def read_ahead(paths: Sequence[Path], looking: Looking, threads: int) -> Iterato
             yield waiting.popleft().result()
 
 
-def _look_at(path: Path, looking: Looking) -> LookedAt:
+def _look_at(path: Path, looking: Preprocessing) -> DecodedVideo:
     try:
         chosen = choose_clips(looking, open_source(path))
-        return LookedAt(path, chosen.all() if chosen.num_bytes <= _CLIP_BYTES else chosen, "")
+        return DecodedVideo(path, chosen.all() if chosen.num_bytes <= _CLIP_BYTES else chosen, "")
     except DecodeError as error:
-        return LookedAt(path, None, str(error))
+        return DecodedVideo(path, None, str(error))
 
 
 def find_videos(videos: Sequence[str]) -> Iterator[Path]:

@@ -23,7 +23,7 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
-def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
+def expand_option_names(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     """Write the words of a command so that jsonargparse takes them.
 
     Args:
@@ -38,7 +38,7 @@ def spell_out(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         one, also if it begins with a hyphen.
 
     >>> def example(data: str, lists: list[str], flag: bool = False, short_side: int = 1) -> None: ...
-    >>> spell_out(example, ["folder", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
+    >>> expand_option_names(example, ["folder", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
     ['--flag=true', '--short_side', '128', '--other-word=c', '--data=folder', '--lists+=a', '--lists+=b']
     """
     hints = typing.get_type_hints(function)
@@ -103,7 +103,7 @@ def _one_more(option: str, value: str) -> str:
     return f"{option}+={json.dumps([value], ensure_ascii=False) if value[:1] in ('[', '?') else value}"
 
 
-def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
+def call_from_command_line(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
     """Call a typed function with what was typed on a command line.
 
     Args:
@@ -128,7 +128,7 @@ def call_with_words(function: Callable[..., Any], words: Sequence[str], prog: st
             raise ValueError(
                 f"{os.fsencode(word)!r} is not UTF-8; rename the file or folder, or name the folder above it"
             )
-    spelled = spell_out(function, words)
+    spelled = expand_option_names(function, words)
     _refuse_unknown_options(function, spelled, prog)
     return auto_cli(function, args=spelled, **options)
 

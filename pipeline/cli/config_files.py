@@ -22,14 +22,14 @@ def refuse_bad_configs(words: Sequence[str]) -> None:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"config={given}: not a YAML file: {what_is_not_yaml(error)}") from None
+            raise ValueError(f"config={given}: not a YAML file: {describe_yaml_error(error)}") from None
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
             held = "nothing" if content is None else f"a {type(content).__name__}"
             held = "keys that are no names" if isinstance(content, dict) else held
             raise ValueError(f"config={given}: must hold options such as `model:` and `data:`, and holds {held}")
 
 
-def what_is_not_yaml(error: Exception) -> str:
+def describe_yaml_error(error: Exception) -> str:
     """What YAML says of a text that it cannot read, in one line with the place."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())

@@ -5,7 +5,7 @@ import os
 PREFIX = "error: "
 
 
-def last_words(error: BaseException) -> str | None:
+def error_message(error: BaseException) -> str | None:
     """The note that was added, without its prefix; None where training had not begun."""
     notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(PREFIX)]
     return notes[-1].removeprefix(PREFIX) if notes else None
@@ -27,6 +27,6 @@ def was_interrupted(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 
-def is_told_by_another(error: BaseException) -> bool:
+def is_reported_elsewhere(error: BaseException) -> bool:
     """Whether a lower rank on this machine tells the same: Ctrl-C goes to all processes of a terminal."""
     return was_interrupted(error) and os.environ.get("LOCAL_RANK", "0") != "0"

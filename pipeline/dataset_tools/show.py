@@ -20,8 +20,8 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.view_maker import times_of
 from datamodules.sampling.batch_sampler import TrainRequests
 from datamodules.sampling.clip_sampling import Seconds
-from datamodules.storage.atomic_write import write_aside
-from pipeline.cli.arguments import spell_out
+from datamodules.storage.atomic_write import write_atomically
+from pipeline.cli.arguments import expand_option_names
 from pipeline.cli.config_files import refuse_bad_configs
 from pipeline.cli.terminal import say
 from pipeline.dataset_tools.show_page import ShownClip, ShownStage, ShownVideo, draw_page
@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
         subclass_mode_data=True,
         seed_everything_default=0,
         parser_kwargs=parser_settings() | {"prog": "python -m pipeline show"},
-        args=spell_out(PageOptions, words),
+        args=expand_option_names(PageOptions, words),
         run=False,
     )
     if not isinstance(cli.datamodule, ShardedVideoDataModule):
@@ -110,7 +110,7 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
     settings = {name: str(data.hparams[name]) for name in _SETTINGS}
     title, origin = f"{data.index.name}: clips as the network gets them", data.identity | {"epoch": page.epoch}
     page.out.parent.mkdir(parents=True, exist_ok=True)
-    with write_aside(page.out) as temporary:
+    with write_atomically(page.out) as temporary:
         temporary.write_text(draw_page(title, origin, settings, stages), encoding="utf-8")
     videos = sum(len(one.videos) for one in stages)
     say(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")

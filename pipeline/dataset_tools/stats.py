@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datamodules.dataset.index_table import read_index_table
 from datamodules.dataset.manifest import Manifest, read_manifest
 from datamodules.dataset.quarantine import read_quarantine
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import is_utf8
 from pipeline.cli.terminal import say
 from pipeline.cli.text_table import TextTable, print_table
@@ -71,7 +71,7 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
         drawing = draw(title, totals.most_common(), edges, counts)
         text = drawing if out.suffix == ".svg" else f"<!doctype html><meta charset='utf-8'>\n{drawing}"
         out.parent.mkdir(parents=True, exist_ok=True)
-        with write_aside(out) as temporary:
+        with write_atomically(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         say(f"wrote {out}")
 

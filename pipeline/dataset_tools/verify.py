@@ -29,7 +29,7 @@ from pipeline.dataset_tools.verify_checks import (
     reindex,
     rows_by_shard,
 )
-from pipeline.dataset_tools.verify_renditions import below, check_rendition
+from pipeline.dataset_tools.verify_renditions import check_rendition, in_subfolder
 from pipeline.processes.killable_pool import KillablePool
 
 SHOWN = 50
@@ -77,7 +77,7 @@ def _verify(data: Path, full: bool, processes: int | None, timeout: float, began
             findings.append(Finding(rendition.folder, problem, COPY))
             continue
         its_findings, its_table = _check_dataset(folder, found, full, quarantined, processes, timeout)
-        findings += [below(folder, finding) for finding in its_findings]
+        findings += [in_subfolder(folder, finding) for finding in its_findings]
         findings += check_rendition(manifest, table, rendition, found, its_table)
         num_shards += len(found.shards)
     findings = list(dict.fromkeys(findings))

@@ -56,6 +56,6 @@ def _compare_rows(rendition: Rendition, table: pa.Table, its_table: pa.Table) ->
     return findings
 
 
-def below(folder: Path, finding: Finding) -> Finding:
+def in_subfolder(folder: Path, finding: Finding) -> Finding:
     """A finding in a rendition, placed from the dataset's folder."""
     return finding._replace(place=f"{folder.name}/{finding.place}")

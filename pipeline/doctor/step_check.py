@@ -60,11 +60,11 @@ def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = 
                 f"two steps took longer than {limit_s:g} s: make the batch smaller, or allow more with --step-limit-s"
             ) from None
         if not out.is_file():
-            raise ValueError(what_went_wrong(status, lines))
+            raise ValueError(child_error(status, lines))
         return _in_words(json.loads(out.read_text(encoding="utf-8")))
 
 
-def what_went_wrong(status: int, lines: list[str]) -> str:
+def child_error(status: int, lines: list[str]) -> str:
     """Why the child took no steps, and what to do where memory ran out.
 
     Args:

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
 from pipeline.cli.terminal import say
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, Outcomes, difference_intervals, mcnemar
-from pipeline.metrics.scored_videos import Judged, on_same_videos, outcomes_of, predicted_classes, read_judged
+from pipeline.metrics.scored_videos import ScoredVideos, align, outcomes_of, predicted_classes, read_scored_videos
 
 COMPARISON_NAME = "compare.json"
 _PRINTED = 8
@@ -38,14 +38,14 @@ def compare(first: Path, second: Path, out: Path | None = None, common: bool = F
     path = out or (second if second.is_dir() else second.parent) / COMPARISON_NAME
     refuse_unwritable_file(path)
     names = [str(first), str(second)]
-    one, other = on_same_videos([read_judged(first), read_judged(second)], names, common)
+    one, other = align([read_scored_videos(first), read_scored_videos(second)], names, common)
     comparison = {"first": names[0], "second": names[1]} | compare_judged(one, other, seed)
     write_comparison(path, comparison)
     print_comparison(comparison)
     say(f"wrote {path}")
 
 
-def compare_judged(first: Judged, second: Judged, seed: int = 0) -> dict[str, Any]:
+def compare_judged(first: ScoredVideos, second: ScoredVideos, seed: int = 0) -> dict[str, Any]:
     """The comparison of two results on the same videos in the same order, as plain data.
 
     Returns:
@@ -81,7 +81,7 @@ def _figures(outcomes: Outcomes) -> tuple[float, float, float]:
     )
 
 
-def _changed_classes(judged: Judged, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
+def _changed_classes(judged: ScoredVideos, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
     rows = []
     for label, name in enumerate(judged.class_names):
         of = one.labels == label
@@ -91,7 +91,7 @@ def _changed_classes(judged: Judged, one: Outcomes, other: Outcomes) -> list[dic
     return sorted(rows, key=lambda row: -abs(row["second"] - row["first"]) / row["videos"])  # of equals as labeled
 
 
-def _flips(first: Judged, second: Judged, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
+def _flips(first: ScoredVideos, second: ScoredVideos, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
     answers = predicted_classes(first), predicted_classes(second)
     return [
         {
@@ -105,14 +105,14 @@ def _flips(first: Judged, second: Judged, one: Outcomes, other: Outcomes) -> lis
     ]
 
 
-def _name(judged: Judged, number: int) -> str | None:
+def _name(judged: ScoredVideos, number: int) -> str | None:
     return None if number < 0 else judged.class_names[number]
 
 
 def write_comparison(path: Path, comparison: dict[str, Any]) -> None:
     """Writes compare.json, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with write_aside(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(to_json(comparison, indent=2) + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from pipeline.evaluation.score_checkpoint import Average
 from pipeline.inference.output_paths import refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import library_versions
 from pipeline.metrics.accuracy import print_report
-from pipeline.metrics.scored_videos import Judged, on_same_videos, read_judged
+from pipeline.metrics.scored_videos import ScoredVideos, align, read_scored_videos
 from pipeline.report.write_results import FILES, write_results
 
 _TINY = 1e-30  # of a probability, before its logarithm
@@ -52,14 +52,14 @@ def fuse(
     refuse_unwritable_folder(out)
     shares = _shares(weights, len(results))
     names = [str(path) for path in results]
-    many = on_same_videos([read_judged(path) for path in results], names, common)
+    many = align([read_scored_videos(path) for path in results], names, common)
     scale = _one_scale(many, names, average)
     first = many[0]
     scores = fused_scores(
         [np.asarray(judged.scores) for judged in many], shares, average if scale == "probability" else None
     )
     provenance = _provenance(many, names, shares) | {"scores": scale, "average": average}
-    judged = Judged(scores, first.labels, first.class_names, first.keys, first.groups, provenance)
+    judged = ScoredVideos(scores, first.labels, first.class_names, first.keys, first.groups, provenance)
     about = first.provenance
     title = f"{len(many)} fused on {about.get('dataset', 'the same videos')}, {about.get('split', '')}".rstrip(", ")
     videos = None if data is None else DatasetIndex.open(data)
@@ -100,7 +100,7 @@ def _shares(weights: list[float] | None, count: int) -> list[float]:
     return [weight / sum(given) for weight in given]
 
 
-def _one_scale(many: Sequence[Judged], names: Sequence[str], average: Average) -> str:
+def _one_scale(many: Sequence[ScoredVideos], names: Sequence[str], average: Average) -> str:
     scales = [str(judged.provenance.get("scores")) for judged in many]
     if len(set(scales)) > 1:
         told = ", ".join(f"{name} has {scale}" for name, scale in zip(names, scales, strict=True))
@@ -110,7 +110,7 @@ def _one_scale(many: Sequence[Judged], names: Sequence[str], average: Average) -
     return scales[0]
 
 
-def _provenance(many: Sequence[Judged], names: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
+def _provenance(many: Sequence[ScoredVideos], names: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
     about = many[0].provenance
     kept = {name: about.get(name) for name in ("dataset", "dataset_identity", "split", "fold", "decoder")}
     parts = [
@@ -127,7 +127,7 @@ def _provenance(many: Sequence[Judged], names: Sequence[str], shares: Sequence[f
     return kept | more
 
 
-def _notes(many: Sequence[Judged], names: Sequence[str]) -> list[str]:
+def _notes(many: Sequence[ScoredVideos], names: Sequence[str]) -> list[str]:
     unknown = [
         name
         for judged, name in zip(many, names, strict=True)

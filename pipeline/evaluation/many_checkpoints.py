@@ -8,12 +8,12 @@ from datamodules.dataset.open_dataset import open_manifest
 from lightning_modules.tasks.saved_network import read_checkpoint
 from pipeline.cli.terminal import say
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_judged, print_comparison, write_comparison
-from pipeline.evaluation.score_checkpoint import Scoring, open_both, score_checkpoint
+from pipeline.evaluation.score_checkpoint import Scoring, open_checkpoint_and_data, score_checkpoint
 from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds
 from pipeline.metrics.accuracy import write_report
-from pipeline.metrics.folds import checkpoint_of_fold, over_folds, print_folds, said_of_folds
+from pipeline.metrics.folds import checkpoint_of_fold, fold_summary_lines, over_folds, print_folds
 from pipeline.metrics.predictions import REPORT_NAME
-from pipeline.metrics.scored_videos import Judged, joined
+from pipeline.metrics.scored_videos import ScoredVideos, concatenate
 from pipeline.report.write_results import FILES, write_results
 
 
@@ -25,7 +25,9 @@ def evaluate_many(
     if out is not None:
         folders = [out / name for name in distinct_names(checkpoints)]
     for path, folder in zip(checkpoints, folders, strict=True):
-        open_both(path, data, split, fold, folder, how)  # what is refused is refused before the first is scored
+        open_checkpoint_and_data(
+            path, data, split, fold, folder, how
+        )  # what is refused is refused before the first is scored
     scored = [
         (path, score_checkpoint(path, data, split, fold, folder, how))
         for path, folder in zip(checkpoints, folders, strict=True)
@@ -48,7 +50,7 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
     chosen = {fold: checkpoint_of_fold(checkpoints, fold, trained_in) for fold in folds}
     folder = out or folder_of_folds(checkpoints[0], split)
     for fold, path in chosen.items():
-        open_both(path, data, split, fold, folder / f"fold-{fold}", how)  # likewise
+        open_checkpoint_and_data(path, data, split, fold, folder / f"fold-{fold}", how)  # likewise
     scored = {
         fold: score_checkpoint(path, data, split, fold, folder / f"fold-{fold}", how) for fold, path in chosen.items()
     }
@@ -60,7 +62,7 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
     dataset = first.judged.provenance["dataset"]
     pooled = pool_folds({fold: one.judged for fold, one in done.items()})
     if pooled is not None:
-        more = {"notes": [said_of_folds(summary)], "views": first.report["views"], **summary}
+        more = {"notes": [fold_summary_lines(summary)], "views": first.report["views"], **summary}
         report = write_results(
             folder, pooled, f"{len(done)} folds on {dataset}, {split}", more, first.videos.index, how.seed
         )
@@ -72,7 +74,7 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
         say(f"wrote {folder / name}")
 
 
-def pool_folds(folds: dict[str, Judged]) -> Judged | None:
+def pool_folds(folds: dict[str, ScoredVideos]) -> ScoredVideos | None:
     """The videos of all folds as one result; None where two folds share a video."""
     many = list(folds.values())
     about = many[0].provenance
@@ -86,7 +88,7 @@ def pool_folds(folds: dict[str, Judged]) -> Judged | None:
     )  # fmt: skip
     provenance: dict[str, Any] = {name: about[name] for name in same}
     provenance |= {"checkpoints_sha256": checkpoints, "overlap": counts | {"of": total} if overlaps else None}
-    return joined(many, provenance)
+    return concatenate(many, provenance)
 
 
 def fold_trained_in(path: Path) -> str | None:

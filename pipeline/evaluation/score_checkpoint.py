@@ -16,12 +16,24 @@ from lightning_modules import VideoClassifier
 from pipeline.cli.terminal import say
 from pipeline.inference.output_paths import refuse_unwritable_folder, title_of
 from pipeline.inference.rank_tables import RankTables
-from pipeline.inference.split_runner import Precision, run_over_split, undecodable_is_explained
-from pipeline.inference.trained_checkpoint import Trained, describe, open_checkpoint, open_data, rows_of, try_one_clip
-from pipeline.inference.training_overlap import Overlap, find_overlap, refuse_overlap, what_was_trained_on_is_known
+from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
+from pipeline.inference.trained_checkpoint import (
+    TrainedCheckpoint,
+    describe,
+    open_checkpoint,
+    open_data,
+    split_row_numbers,
+    try_one_clip,
+)
+from pipeline.inference.training_overlap import (
+    Overlap,
+    find_training_overlap,
+    refuse_overlap,
+    what_was_trained_on_is_known,
+)
 from pipeline.metrics.accuracy import print_report
 from pipeline.metrics.predictions import PREDICTIONS_NAME, prediction_schema, prediction_table, read_predictions
-from pipeline.metrics.scored_videos import Judged
+from pipeline.metrics.scored_videos import ScoredVideos
 from pipeline.report.write_results import FILES, write_report_of
 
 Average = Literal["probabilities", "logits"]
@@ -73,7 +85,7 @@ class Scored(NamedTuple):
     """What came of it: report.json's content, and what was judged."""
 
     report: dict[str, Any]
-    judged: Judged
+    judged: ScoredVideos
     videos: ShardedVideoDataModule
 
 
@@ -88,7 +100,7 @@ def score_checkpoint(
         DecodeError: a video cannot be decoded, and that is not allowed; nothing is written.
     """
     began = time.monotonic()
-    trained, videos, overlap = open_both(checkpoint, data, split, fold, folder, how)
+    trained, videos, overlap = open_checkpoint_and_data(checkpoint, data, split, fold, folder, how)
     provenance = describe(trained, videos) | {
         "scores": "probability",
         "preset": how.preset,
@@ -103,9 +115,9 @@ def score_checkpoint(
     return _report(checkpoint, trained, videos, folder, provenance, how, logged, began)
 
 
-def open_both(
+def open_checkpoint_and_data(
     checkpoint: Path, data: Path, split: str, fold: str | None, folder: Path, how: Scoring
-) -> tuple[Trained, ShardedVideoDataModule, Overlap | None]:
+) -> tuple[TrainedCheckpoint, ShardedVideoDataModule, Overlap | None]:
     """The checkpoint, the videos and what it has seen of them, after every check that can be made before the work.
 
     Raises:
@@ -116,7 +128,7 @@ def open_both(
     settings: dict[str, Any] = {"batch_size": how.batch_size, "num_workers": how.num_workers, "decoder": how.decoder}
     settings |= how.views | {"allow_missing": how.allow_missing, "pixels": how.pixels}
     videos = open_data(trained, data, split, fold, how.clips, **settings)
-    overlap = find_overlap(trained, videos)
+    overlap = find_training_overlap(trained, videos)
     if not how.allow_overlap:
         refuse_overlap(overlap, split)
     try_one_clip(trained, videos)
@@ -124,7 +136,7 @@ def open_both(
 
 
 def _predict(
-    trained: Trained, videos: ShardedVideoDataModule, folder: Path, provenance: dict[str, Any], how: Scoring
+    trained: TrainedCheckpoint, videos: ShardedVideoDataModule, folder: Path, provenance: dict[str, Any], how: Scoring
 ) -> dict[str, float] | None:
     """Writes predictions.parquet; gives what the model's own metrics say, on the first rank."""
     model = cast(VideoClassifier, trained.model)
@@ -147,9 +159,9 @@ def _predict(
         sorted_labels = np.asarray(labels, np.int64)[order]
         return prediction_table(schema, sorted_keys, sorted_labels, scores[order], names, groups, how.allow_missing)
 
-    keys = index.column("key", rows_of(videos))
+    keys = index.column("key", split_row_numbers(videos))
     tables = RankTables(folder / PREDICTIONS_NAME, schema, to_table, list(keys), "evaluate")
-    with undecodable_is_explained(index, "; or say --allow-missing, which counts them as wrong"):
+    with explain_decode_failure(index, "; or say --allow-missing, which counts them as wrong"):
         return run_over_split(model, videos, tables, "test", how.accelerator, how.devices, how.precision)
 
 
@@ -165,7 +177,7 @@ def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:
 
 def _report(
     checkpoint: Path,
-    trained: Trained,
+    trained: TrainedCheckpoint,
     videos: ShardedVideoDataModule,
     folder: Path,
     provenance: dict[str, Any],
@@ -176,7 +188,7 @@ def _report(
     scores, table = read_predictions(folder / PREDICTIONS_NAME)
     labels, keys = table.column("label").to_numpy().astype(np.int64), table.column("key").to_pylist()
     groups = table.column("group").to_pylist()
-    judged = Judged(scores, labels, trained.model.class_names, keys, groups, provenance)
+    judged = ScoredVideos(scores, labels, trained.model.class_names, keys, groups, provenance)
     views, num_crops = how.views, how.views["num_crops"]
     of_each = views["num_clips"] * num_crops if views["test_sampling"] == "uniform" else None
     missing = int(np.isnan(scores).all(axis=1).sum())

@@ -31,13 +31,13 @@ from pipeline.features.resumable_export import ExportParts, parts_folder
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.protocols import ProtocolName, options_of
 from pipeline.inference.seen_by_network import seen_by_network, trained_on
-from pipeline.inference.split_runner import Precision, run_over_split, undecodable_is_explained
+from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
-    Trained,
+    TrainedCheckpoint,
     describe,
     open_checkpoint,
     open_data,
-    rows_of,
+    split_row_numbers,
     try_one_clip,
     view_settings,
 )
@@ -184,7 +184,7 @@ def features(
         return
     num_rows = _export(out, trained, videos, provenance, save_every, overwrite, accelerator, devices, precision)
     if num_rows is not None:
-        what = f"{len(rows_of(videos))} videos"
+        what = f"{len(split_row_numbers(videos))} videos"
         what = what if per == "video" else f"{num_rows} rows of {what}"
         if provenance["quarantined"]:
             what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
@@ -195,7 +195,7 @@ def features(
 
 def _export(
     out: Path,
-    trained: Trained,
+    trained: TrainedCheckpoint,
     videos: ShardedVideoDataModule,
     provenance: dict[str, Any],
     save_every: int,
@@ -205,7 +205,7 @@ def _export(
     precision: Precision,
 ) -> int | None:
     """Runs the network and writes the file; the number of its rows, None on every rank but the first."""
-    schema, rows = feature_schema(provenance), rows_of(videos)
+    schema, rows = feature_schema(provenance), split_row_numbers(videos)
     seen = rows[seen_by_network(trained, videos.index, rows)]
 
     def to_table(exported: ExportedFeatures) -> tuple[pa.Table, NDArray[np.int64]]:
@@ -225,12 +225,14 @@ def _export(
     parts = ExportParts(out, settings, schema, to_table, rows, finish, save_every, "features", overwrite)
     per, crops = provenance["per"], videos.hparams["num_crops"]
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
-    with undecodable_is_explained(videos.index, "; then the same command goes on with the others"):
+    with explain_decode_failure(videos.index, "; then the same command goes on with the others"):
         done = run_over_split(export, videos, parts, "predict", accelerator, devices, precision)
     return None if done is None else num_rows
 
 
-def _shape_of(trained: Trained, videos: ShardedVideoDataModule, layer: str, how: Pool, whole: bool) -> list[int]:
+def _shape_of(
+    trained: TrainedCheckpoint, videos: ShardedVideoDataModule, layer: str, how: Pool, whole: bool
+) -> list[int]:
     """The shape of a layer's feature of one clip.
 
     Raises:

@@ -24,7 +24,7 @@ import torch.distributed
 from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.storage.atomic_write import PARTIAL_SUFFIX, remove_partial_files, write_aside
+from datamodules.storage.atomic_write import PARTIAL_SUFFIX, remove_partial_files, write_atomically
 from pipeline.cli.terminal import say
 from pipeline.features.part_rows import ROW, PartRows, forget_parts, rows_of_part
 from pipeline.inference.rank_tables import wait_until_seen
@@ -113,7 +113,7 @@ class ExportParts(pl.Callback):
             torch.distributed.all_gather_object(names, self._saved)
         if trainer.is_global_zero:
             parts = PartRows(self._parts(name for of_rank in names for name in of_rank), self._schema)
-            with write_aside(self.path) as temporary:
+            with write_atomically(self.path) as temporary:
                 self._finish(temporary, parts.only(self._rows, self.path))
             forget_parts()
             shutil.rmtree(self.folder)
@@ -141,7 +141,7 @@ class ExportParts(pl.Callback):
             leftover.unlink()  # of a run that was killed while it put the parts together
         refuse_other_settings(self.folder, self._settings)
         if not (self.folder / _SETTINGS).exists():
-            with write_aside(self.folder / _SETTINGS) as temporary:
+            with write_atomically(self.folder / _SETTINGS) as temporary:
                 temporary.write_text(json.dumps(self._settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def _parts(self, known: Iterable[str] = ()) -> list[Path]:
@@ -163,7 +163,7 @@ class ExportParts(pl.Callback):
         if self._waiting:
             table = pa.concat_tables(self._waiting).cast(self._schema)
             path = self.folder / f"part-{table.column(ROW)[0].as_py():010d}-{uuid.uuid4().hex[:8]}.arrow"
-            with write_aside(path) as temporary, pa.ipc.new_file(temporary, self._schema) as writer:
+            with write_atomically(path) as temporary, pa.ipc.new_file(temporary, self._schema) as writer:
                 writer.write_table(table)
             self._saved.append(path.name)
         self._waiting, self._num_waiting = [], 0

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytorch_lightning as pl
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 
 _ROW_GROUP_BYTES = 2**26
 _LINE_INTERVAL_S = 10.0
@@ -137,7 +137,7 @@ def merge_parts(parts: Sequence[Path], path: Path, schema: pa.Schema, keys: Sequ
         ValueError: videos are missing, double, or others; then no file is written.
     """
     seen: list[tuple[str, int]] = []
-    with write_aside(path) as temporary:
+    with write_atomically(path) as temporary:
         with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
             for table in _tables(parts, schema):
                 clips = table.column("clip").to_pylist() if "clip" in schema.names else [0] * len(table)

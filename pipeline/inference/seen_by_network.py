@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from pipeline.inference.trained_checkpoint import Trained
+from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 
 
-def seen_by_network(trained: Trained, index: DatasetIndex, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+def seen_by_network(trained: TrainedCheckpoint, index: DatasetIndex, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """For videos, whether the network was trained on them, on what shows the same, or on others of their group.
 
     Known are the rows of the dataset that it was trained on, in any rendition; in any other dataset, what the
@@ -35,7 +35,7 @@ def seen_by_network(trained: Trained, index: DatasetIndex, rows: NDArray[np.int6
     return seen
 
 
-def trained_on(trained: Trained) -> dict[str, Any] | None:
+def trained_on(trained: TrainedCheckpoint) -> dict[str, Any] | None:
     """Name, split and fold of what it was trained on, for metadata; None where it is not known."""
     if trained.family is None:
         return None

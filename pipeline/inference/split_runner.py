@@ -28,7 +28,7 @@ _launched: dict[str, Any] = {}  # settings of the Trainer in a process that is o
 
 
 @contextlib.contextmanager
-def as_rank(settings: Mapping[str, Any]) -> Iterator[None]:
+def distributed_inference(settings: Mapping[str, Any]) -> Iterator[None]:
     """Within it, `run_over_split` is one rank of processes that others started, on any number of nodes.
 
     Args:
@@ -42,7 +42,7 @@ def as_rank(settings: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undecodable_is_explained(index: DatasetIndex, otherwise: str) -> Iterator[None]:
+def explain_decode_failure(index: DatasetIndex, otherwise: str) -> Iterator[None]:
     """Within it, the error of a video that cannot be decoded says what can be done.
 
     Args:
@@ -79,8 +79,8 @@ def run_over_split(
         callback: takes the steps' outputs.
         method: `test` or `predict`.
         accelerator: Lightning's: `auto`, `cpu`, `gpu`, ...
-        devices: processes; more than one are started by repeating this process's command line. Within `as_rank` there
-            are as many as were started.
+        devices: processes; more than one are started by repeating this process's command line. Within
+            `distributed_inference` there are as many as were started.
         precision: Lightning's: float32, or products of matrices and convolutions in bfloat16.
 
     Returns:

@@ -14,7 +14,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.dataset.renditions import WantedRendition
 from datamodules.dataset.shard_tar import file_sha256
-from datamodules.leakage.training_fingerprint import SeenVideos
+from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.video.decoding import describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
@@ -29,7 +29,7 @@ _BATCH_BYTES = 2**23  # of uint8 clips: a video of ten of C3D's, whose first lay
 _LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
 
 
-class Trained(NamedTuple):
+class TrainedCheckpoint(NamedTuple):
     """A checkpoint that `fit` wrote.
 
     Attributes:
@@ -50,7 +50,7 @@ class Trained(NamedTuple):
     model: VideoNetwork
     clips: dict[str, Any]
     dataset: dict[str, Any]
-    seen: tuple[SeenVideos | None, ...] = (None,)
+    seen: tuple[TrainingFingerprint | None, ...] = (None,)
     published: str | None = None
 
     @property
@@ -64,7 +64,9 @@ class Trained(NamedTuple):
         return self.dataset.get("family", self.dataset.get("identity"))
 
 
-def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[VideoNetwork] = VideoNetwork) -> Trained:
+def open_checkpoint(
+    path: Path, allow: Sequence[str] | None = None, kind: type[VideoNetwork] = VideoNetwork
+) -> TrainedCheckpoint:
     """Loads a checkpoint, ours or a published one; nothing in it is trusted, see `VideoNetwork.load`.
 
     Args:
@@ -83,7 +85,7 @@ def open_checkpoint(path: Path, allow: Sequence[str] | None = None, kind: type[V
     return trained
 
 
-def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwork]) -> Trained:
+def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwork]) -> TrainedCheckpoint:
     checkpoint = read_checkpoint(path)
     model = kind.from_checkpoint(checkpoint, str(path), allow or ())
     settings = checkpoint.get("datamodule_hyper_parameters", {})
@@ -92,23 +94,23 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
         state for state in checkpoint.values() if isinstance(state, dict) and isinstance(state.get("dataset"), dict)
     ]
     state = states[0] if states else {"dataset": {}}
-    seen = tuple(None if one is None else SeenVideos.from_state(one) for one in trained_on(checkpoint))
-    return Trained(path, file_sha256(path), model, clips, state["dataset"], seen)
+    seen = tuple(None if one is None else TrainingFingerprint.from_state(one) for one in trained_on(checkpoint))
+    return TrainedCheckpoint(path, file_sha256(path), model, clips, state["dataset"], seen)
 
 
-def _open_published(name: str) -> Trained:
+def _open_published(name: str) -> TrainedCheckpoint:
     told = read_weights(name)
     assert told.published is not None
     if told.init_args.get("in_channels", 3) != 3:
         raise ValueError(f"checkpoint {name!r}: takes optical flow, and the datasets here hold RGB")
     model = VideoClassifier.from_pretrained(name)
-    return Trained(
+    return TrainedCheckpoint(
         Path(told.path), file_sha256(Path(told.path)), model, told.published.clip_settings, {}, published=name
     )
 
 
 def open_data(
-    trained: Trained,
+    trained: TrainedCheckpoint,
     root: Path,
     split: str,
     fold: str | None,
@@ -147,7 +149,7 @@ def open_data(
         data.hparams["fold"] = trained.dataset["fold"]
     if same_classes:
         _refuse_classes_unlike(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
-    rows_of(data)
+    split_row_numbers(data)
     return data
 
 
@@ -182,7 +184,7 @@ def view_settings(
     }
 
 
-def _rendition(trained: Trained, root: Path, chosen: dict[str, Any]) -> WantedRendition:
+def _rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -> WantedRendition:
     """The one trained on, where these are the same videos in the same sizes; else by what frames are resized to."""
     manifest = open_manifest(root)
     trained_on = trained.dataset.get("rendition")
@@ -190,7 +192,7 @@ def _rendition(trained: Trained, root: Path, chosen: dict[str, Any]) -> WantedRe
     return trained_on if same and trained_on in [one.short_side for one in manifest.renditions] else "auto"
 
 
-def rows_of(data: ShardedVideoDataModule) -> np.ndarray:
+def split_row_numbers(data: ShardedVideoDataModule) -> np.ndarray:
     """Row numbers of the videos that the data module will read, int64, in the order of the index."""
     return data.index.readable_rows(data.hparams["test_split"], data.hparams["fold"])
 
@@ -202,7 +204,9 @@ def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
     return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
 
 
-def _refuse_classes_unlike(trained: Trained, found: Sequence[str], root: Path, label_from: str | None) -> None:
+def _refuse_classes_unlike(
+    trained: TrainedCheckpoint, found: Sequence[str], root: Path, label_from: str | None
+) -> None:
     """Like `refuse_other_classes`; of a dataset with some of the checkpoint's classes it says how to number them.
 
     `label_from` is how others' tars were indexed, None for tars of ours.
@@ -239,7 +243,7 @@ def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected
     raise ValueError(f"{expected_in} and {found_in} have different classes: {'; '.join(differences)}")
 
 
-def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str | None = None) -> Tensor:
+def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer: str | None = None) -> Tensor:
     """What a layer, by default the last one, gives for one black clip, on the CPU: float (1, ...).
 
     For whole videos, two lengths are tried.
@@ -265,7 +269,7 @@ def try_one_clip(trained: Trained, data: ShardedVideoDataModule, layer: str | No
         ) from error
 
 
-def describe(trained: Trained, data: ShardedVideoDataModule) -> dict[str, Any]:
+def describe(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[str, Any]:
     """Where predictions or features come from, as plain data for the files' metadata."""
     hp = data.hparams
     spread = hp["clip_step"] is None and hp["test_sampling"] == "uniform"

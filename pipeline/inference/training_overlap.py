@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from datamodules.datamodule import ShardedVideoDataModule
-from pipeline.inference.trained_checkpoint import Trained, rows_of
+from pipeline.inference.trained_checkpoint import TrainedCheckpoint, split_row_numbers
 
 Overlap = dict[str, int]
 
 
-def find_overlap(trained: Trained, videos: ShardedVideoDataModule) -> Overlap | None:
+def find_training_overlap(trained: TrainedCheckpoint, videos: ShardedVideoDataModule) -> Overlap | None:
     """How much of a split a checkpoint was trained on; None where nothing, as far as is known.
 
     In the dataset that it was trained on, in any rendition, by rows and groups. In any dataset by what the checkpoint
@@ -21,7 +21,7 @@ def find_overlap(trained: Trained, videos: ShardedVideoDataModule) -> Overlap | 
         videos: of the split that were trained on; content: others that show the same as a video that was; groups: of
         the split that were; of: all videos of the split.
     """
-    index, asked = videos.index, rows_of(videos)
+    index, asked = videos.index, split_row_numbers(videos)
     same = np.zeros(len(asked), dtype=bool)
     names = np.asarray(index.column("group", asked), dtype=object)
     groups: set[Any] = set()
@@ -51,7 +51,7 @@ def refuse_overlap(overlap: Overlap | None, split: str) -> None:
     )
 
 
-def what_was_trained_on_is_known(trained: Trained) -> bool:
+def what_was_trained_on_is_known(trained: TrainedCheckpoint) -> bool:
     """Whether `find_overlap` can find all: not for published weights, what started from them, others' checkpoints."""
     own, *before = trained.seen
     return (own is not None or trained.family is not None) and all(one is not None for one in before)

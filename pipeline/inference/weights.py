@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from lightning_modules import VideoClassifier
 from lightning_modules.weights.download import cache_folder, fetch, find_published, sha256_of
 from lightning_modules.weights.key_mapping import C3D, I3D, INCEPTION_V1
 from lightning_modules.weights.pretrained import read_labels, read_weights
-from lightning_modules.weights.published_checkpoints import PUBLISHED, Published
+from lightning_modules.weights.published_checkpoints import PUBLISHED, PublishedWeights
 from pipeline.cli.terminal import say
 
 _USUAL = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "c3d-sports1m"}
@@ -76,7 +76,7 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
     if usual is not None:
         checkpoint["datamodule_hyper_parameters"] = usual.clip_settings
     out.parent.mkdir(parents=True, exist_ok=True)
-    with write_aside(out) as temporary:
+    with write_atomically(out) as temporary:
         torch.save(checkpoint, temporary)
     return out
 
@@ -101,7 +101,7 @@ def class_names(name: str) -> list[str]:
     return found
 
 
-def _in_words(row: Published) -> str:
+def _in_words(row: PublishedWeights) -> str:
     facts = {
         "trained on": row.trained_on,
         "accuracy": row.accuracy,

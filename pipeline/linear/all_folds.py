@@ -8,16 +8,16 @@ from typing import Any
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.cli.terminal import say
 from pipeline.inference.trained_checkpoint import library_versions
-from pipeline.linear.linear_probe import Judge, without_classes
+from pipeline.linear.linear_probe import ProbeSettings, without_classes
 from pipeline.linear.video_features import VideoFeatures, choose_split
 from pipeline.metrics.accuracy import write_report
-from pipeline.metrics.folds import over_folds, print_folds, said_of_folds
+from pipeline.metrics.folds import fold_summary_lines, over_folds, print_folds
 from pipeline.metrics.predictions import REPORT_NAME
-from pipeline.metrics.scored_videos import Judged, joined, read_judged
+from pipeline.metrics.scored_videos import ScoredVideos, concatenate, read_scored_videos
 from pipeline.report.write_results import FILES, write_results
 
 
-def judge_folds(judge: Judge, every: VideoFeatures, index: DatasetIndex, out: Path) -> dict[str, Any]:
+def evaluate_folds(judge: ProbeSettings, every: VideoFeatures, index: DatasetIndex, out: Path) -> dict[str, Any]:
     """For each fold, learns from what it trains on and tests on what it holds out, into `out`/fold-NAME.
 
     Args:
@@ -45,7 +45,7 @@ def judge_folds(judge: Judge, every: VideoFeatures, index: DatasetIndex, out: Pa
     pooled = _pooled(reports, out, report["provenance"])
     if pooled is not None:
         told = [f"Fold {fold}: {note}" for fold, one in reports.items() for note in one.get("notes", ())]
-        notes = [said_of_folds(summary), *told]
+        notes = [fold_summary_lines(summary), *told]
         write_results(out, pooled, f"{title}, {len(reports)} folds", report | {"notes": notes}, index)
     else:
         write_report(out / REPORT_NAME, report)
@@ -58,11 +58,11 @@ def judge_folds(judge: Judge, every: VideoFeatures, index: DatasetIndex, out: Pa
     return report
 
 
-def _pooled(reports: Mapping[str, Mapping[str, Any]], out: Path, about: dict[str, Any]) -> Judged | None:
+def _pooled(reports: Mapping[str, Mapping[str, Any]], out: Path, about: dict[str, Any]) -> ScoredVideos | None:
     """What the classifiers of all folds said, each of what its fold held out; None where two folds share a video."""
-    many = [read_judged(out / f"fold-{fold}") for fold in reports]
+    many = [read_scored_videos(out / f"fold-{fold}") for fold in reports]
     about = about | {name: value for name, value in many[0].provenance.items() if name not in ("train", "test", "C")}
     overlaps = [judged.provenance["overlap"] for judged in many if judged.provenance["overlap"]]
     counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "groups", "of")}
     seen = sum(judged.provenance["seen_by_network"] for judged in many)
-    return joined(many, about | {"overlap": counts if overlaps else None, "seen_by_network": seen})
+    return concatenate(many, about | {"overlap": counts if overlaps else None, "seen_by_network": seen})

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.lbfgs import SecondMoments, minimize
@@ -56,7 +56,7 @@ class LinearClassifier(NamedTuple):
         text = to_json({"classifier": self.kind, "classes": list(class_names), **about})
         # One entry: safetensors writes several in an order that differs from run to run.
         content = save({"weight": self.weight, "bias": self.bias}, {"about": text})
-        with write_aside(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_bytes(content)
 
     @classmethod

@@ -10,9 +10,9 @@ from typing import Literal
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.inference.output_paths import nearest_folder, refuse_unwritable_folder
 from pipeline.inference.protocols import ProtocolName, options_of
-from pipeline.linear.all_folds import judge_folds
+from pipeline.linear.all_folds import evaluate_folds
 from pipeline.linear.classifiers import ClassWeight
-from pipeline.linear.linear_probe import ClassifierName, Judge, refuse_other_features
+from pipeline.linear.linear_probe import ClassifierName, ProbeSettings, refuse_other_features
 from pipeline.linear.video_features import choose_split, read_videos
 
 
@@ -70,7 +70,9 @@ def linear(
         raise ValueError(f"C={C}: must be above 0, or 'auto'")
     if neighbors < 1:
         raise ValueError(f"neighbors={neighbors}: must be at least 1")
-    judge = Judge(classifier or preset.get("classifier", "svm"), c, class_weight, neighbors, allow_overlap, began)
+    judge = ProbeSettings(
+        classifier or preset.get("classifier", "svm"), c, class_weight, neighbors, allow_overlap, began
+    )
     refuse_unwritable_folder(out)
     room = nearest_folder(out)
     if features is None:
@@ -88,7 +90,7 @@ def linear(
     if fold == "all":
         if not index.folds:
             raise ValueError(f"data={data}: has no folds; leave --fold out")
-        judge_folds(judge, every, index, out)
+        evaluate_folds(judge, every, index, out)
         return
     known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
     judge.report(known, asked, out, index)

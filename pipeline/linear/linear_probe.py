@@ -1,4 +1,4 @@
-"""`Judge`: fits a classifier to the features of some videos, tests it on others, writes report and weights."""
+"""`ProbeSettings`: fits a classifier to the features of some videos, tests it on others, writes report and weights."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.nearest_neighbors import nearest_neighbor_scores
 from pipeline.linear.video_features import VideoFeatures
 from pipeline.metrics.accuracy import print_report
-from pipeline.report.write_results import FILES, Judged, write_results
+from pipeline.report.write_results import FILES, ScoredVideos, write_results
 
 ClassifierName = Literal["svm", "logistic", "knn"]
 WEIGHTS_NAME = "weights.safetensors"
@@ -41,7 +41,7 @@ class Fitted(NamedTuple):
     cross_validation: dict[str, float] | None = None
 
 
-class Judge(NamedTuple):
+class ProbeSettings(NamedTuple):
     """How features are judged.
 
     Attributes:
@@ -126,7 +126,7 @@ class Judge(NamedTuple):
             more["notes"] = [
                 f"The network was trained on {seen} of these {len(asked.keys)} videos, or on their groups."
             ]
-        judged = Judged(scores, asked.labels, names, asked.keys, asked.groups, provenance)
+        judged = ScoredVideos(scores, asked.labels, names, asked.keys, asked.groups, provenance)
         held_out = [asked.provenance[name] for name in ("dataset", "split")]
         held_out += [f"of fold {asked.provenance['fold']}"] if asked.provenance.get("fold") is not None else []
         title = f"{self.classifier} on {source['layer']}, {' '.join(held_out)}"

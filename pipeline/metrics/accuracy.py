@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
 from pipeline.cli.terminal import say
 from pipeline.cli.text_table import TextTable, print_table
@@ -44,7 +44,7 @@ def summarize(
     broken = int((~np.isfinite(scores).all(axis=1) & ~absent).sum())
     if broken:
         raise ValueError(f"the scores of {broken} of {len(labels)} videos are not finite: did the training diverge?")
-    place = places(scores, labels, absent)
+    place = rank_of_label(scores, labels, absent)
     videos = np.bincount(labels, minlength=len(class_names))
     correct = np.bincount(labels[place == 0], minlength=len(class_names))
     seen = videos > 0
@@ -61,7 +61,7 @@ def summarize(
     }
 
 
-def places(
+def rank_of_label(
     scores: NDArray[Any], labels: NDArray[np.int64], missing: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
     """How many classes come before the right one: int64 (M,), 0 where it is first; more than K for missing scores."""
@@ -73,7 +73,7 @@ def places(
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Writes report.json, whole or not at all."""
-    with write_aside(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(to_json(report, indent=2) + "\n", encoding="utf-8")
 
 

@@ -32,7 +32,7 @@ def over_folds(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def said_of_folds(summary: Mapping[str, Any]) -> str:
+def fold_summary_lines(summary: Mapping[str, Any]) -> str:
     """Mean and spread as a sentence, for the page of all videos."""
     mean, spread = (100 * summary[f"top1_{name}"] for name in ("mean", "std"))
     count = len(summary["folds"])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import write_cell
 from pipeline.metrics.confidence_intervals import wilson
 
@@ -77,7 +77,7 @@ def class_rows(matrix: NDArray[np.int64], videos: NDArray[np.int64], class_names
 
 def write_class_rows(path: Path, rows: Sequence[ClassRow]) -> None:
     """Writes the rows as CSV with a heading, atomically; names by `datamodules.storage.plain_text.write_cell`."""
-    with write_aside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["class", *ClassRow._fields[1:]])
         writer.writerows(map(_as_cell, row) for row in rows)

@@ -1,4 +1,4 @@
-"""`Judged`: scores of videos and what is known of the videos, from memory or from predictions.parquet."""
+"""`ScoredVideos`: scores of videos and what is known of the videos, from memory or from predictions.parquet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.inference.trained_checkpoint import refuse_other_classes
-from pipeline.metrics.accuracy import places
+from pipeline.metrics.accuracy import rank_of_label
 from pipeline.metrics.confidence_intervals import Outcomes, number_groups
 from pipeline.metrics.predictions import PREDICTIONS_NAME, provenance_of, read_predictions
 
 
-class Judged(NamedTuple):
+class ScoredVideos(NamedTuple):
     """Scores of M videos, and what is known of the videos.
 
     Attributes:
@@ -42,22 +42,22 @@ class Judged(NamedTuple):
         return found
 
 
-def outcomes_of(judged: Judged) -> Outcomes:
+def outcomes_of(judged: ScoredVideos) -> Outcomes:
     """What came of the videos: right or wrong, and their groups."""
     labels = np.asarray(judged.labels, dtype=np.int64)
-    place = places(np.asarray(judged.scores), labels, judged.missing)
+    place = rank_of_label(np.asarray(judged.scores), labels, judged.missing)
     groups = number_groups(judged.groups, judged.keys)
     return Outcomes(labels, place == 0, place < 5, groups, len(judged.class_names))
 
 
-def predicted_classes(judged: Judged) -> NDArray[np.int64]:
+def predicted_classes(judged: ScoredVideos) -> NDArray[np.int64]:
     """The class that each video was given: int64 (M,), -1 for a video without scores."""
     missing = judged.missing
     best = np.where(missing[:, None], 0, np.asarray(judged.scores)).argmax(axis=1)
     return np.where(missing, -1, best).astype(np.int64)
 
 
-def read_judged(path: Path) -> Judged:
+def read_scored_videos(path: Path) -> ScoredVideos:
     """What `evaluate`, `linear` or `fuse` wrote.
 
     Args:
@@ -75,18 +75,18 @@ def read_judged(path: Path) -> Judged:
         provenance = provenance_of(table.schema, file)
         keys, labels = table.column("key").to_pylist(), table.column("label").to_numpy().astype(np.int64)
         groups = table.column("group").to_pylist() if "group" in table.schema.names else [""] * len(keys)
-        return Judged(scores, labels, provenance["classes"], keys, groups, provenance)
+        return ScoredVideos(scores, labels, provenance["classes"], keys, groups, provenance)
     except (pa.ArrowException, KeyError, OSError) as error:  # OSError: of damaged pages
         cause = str(error).splitlines()[0]
         raise ValueError(f"predictions {str(file)!r}: not a file that `evaluate` wrote, or damaged ({cause})") from None
 
 
-def joined(many: Sequence[Judged], provenance: Mapping[str, Any]) -> Judged | None:
+def concatenate(many: Sequence[ScoredVideos], provenance: Mapping[str, Any]) -> ScoredVideos | None:
     """The videos of several results as one; None where two of them share a video."""
     keys = [key for judged in many for key in judged.keys]
     if len(set(keys)) < len(keys):
         return None
-    return Judged(
+    return ScoredVideos(
         scores=np.concatenate([np.asarray(judged.scores) for judged in many]),
         labels=np.concatenate([np.asarray(judged.labels) for judged in many]),
         class_names=many[0].class_names,
@@ -96,7 +96,7 @@ def joined(many: Sequence[Judged], provenance: Mapping[str, Any]) -> Judged | No
     )
 
 
-def on_same_videos(many: Sequence[Judged], names: Sequence[str], common: bool = False) -> list[Judged]:
+def align(many: Sequence[ScoredVideos], names: Sequence[str], common: bool = False) -> list[ScoredVideos]:
     """The same videos of each, in the order of the first, with the groups of the first that has any.
 
     Args:
@@ -132,7 +132,7 @@ def on_same_videos(many: Sequence[Judged], names: Sequence[str], common: bool = 
     return [judged._replace(groups=groups) for judged in aligned]
 
 
-def _take(judged: Judged, rows: Sequence[int]) -> Judged:
+def _take(judged: ScoredVideos, rows: Sequence[int]) -> ScoredVideos:
     return judged._replace(
         scores=np.asarray(judged.scores)[rows],
         labels=np.asarray(judged.labels)[rows],

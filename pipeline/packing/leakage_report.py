@@ -8,7 +8,7 @@ from pathlib import Path
 from datamodules.dataset.dataset_index import ShardRow
 from datamodules.dataset.manifest import MANIFEST_NAME
 from datamodules.leakage.split_leakage import GuardedVideo, Leak, count_leaks, find_leaks
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import write_cell
 from pipeline.cli.terminal import say
 from pipeline.packing.output_folder import PackError
@@ -36,7 +36,7 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
         PackError: `strict`, and there are findings.
     """
     leaks = sorted(find_leaks([guarded(row) for row in sorted(rows, key=lambda row: row.key)]))
-    with write_aside(root / GUARD_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with write_atomically(root / GUARD_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(Leak._fields)
         writer.writerows([write_cell(each) if isinstance(each, str) else each for each in leak] for leak in leaks)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.dataset.manifest import MANIFEST_NAME
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from pipeline.packing.shard_builder import PARTS_FOLDER
 
 RUN_NAME = "run.json"
@@ -40,7 +40,7 @@ def agree_with_earlier_run(root: Path, options: dict[str, Any], folders: Sequenc
                     f"out={root}: {folder} holds {(strange or [MANIFEST_NAME])[0]}, and there is no record of the run "
                     "that made it; choose another folder"
                 )
-        with write_aside(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
         return
     try:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.shard_builder import PARTS_FOLDER
 
@@ -83,7 +83,7 @@ def keep_cut(root: Path, counts: Mapping[str, int], decide: Callable[[], Cut]) -
     path = root / PARTS_FOLDER / CUT_NAME
     if not path.exists():
         cut = decide()
-        with write_aside(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_text(json.dumps(cut) + "\n", encoding="utf-8")
         return cut
     try:

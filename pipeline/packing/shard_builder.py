@@ -21,7 +21,7 @@ from datamodules.dataset.manifest import MANIFEST_NAME, ShardFile
 from datamodules.dataset.quarantine import CRASH, ERROR, HANG, Refusal, one_line
 from datamodules.dataset.shard_tar import file_sha256
 from datamodules.encoding.transcoding import EncodedVideo, inspect, transcode_renditions
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.video.decoding import ABSENT, TOO_SHORT, DecodeError
 from pipeline.packing.shard_plan import PackSettings, ShardPart, part_fingerprint, source_name
 from pipeline.packing.size_estimates import file_size
@@ -216,7 +216,7 @@ def _write_record(part: ShardPart, settings: PackSettings, result: PartResult) -
         content["smaller"] = [asdict(one.shard) for one in result.smaller]
     path = _record_path(part, settings)
     path.parent.mkdir(exist_ok=True)
-    with write_aside(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

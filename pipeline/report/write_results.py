@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.shard_tar import file_sha256
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from datamodules.video.decoding import DecodeError
 from pipeline.metrics.accuracy import summarize, write_report
 from pipeline.metrics.calibration import calibrate
@@ -21,12 +21,12 @@ from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, accuracy_interva
 from pipeline.metrics.confusion import confusion_matrix, hardest_pairs
 from pipeline.metrics.per_class import PER_CLASS_NAME, class_rows, write_class_rows
 from pipeline.metrics.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table
-from pipeline.metrics.scored_videos import Judged, outcomes_of, predicted_classes
+from pipeline.metrics.scored_videos import ScoredVideos, outcomes_of, predicted_classes
 from pipeline.report.page import draw_page
 from pipeline.report.previews import Preview, make_preview
 from pipeline.report.sections import Mistake, Page
 
-__all__ = ["FILES", "PAGE_NAME", "Judged", "write_report_of", "write_results"]
+__all__ = ["FILES", "PAGE_NAME", "ScoredVideos", "write_report_of", "write_results"]
 
 PAGE_NAME = "report.html"
 FILES = (PREDICTIONS_NAME, REPORT_NAME, PER_CLASS_NAME, PAGE_NAME)
@@ -36,7 +36,7 @@ _GALLERY = 12
 
 def write_results(
     folder: Path,
-    judged: Judged,
+    judged: ScoredVideos,
     title: str,
     more: Mapping[str, Any] | None = None,
     videos: DatasetIndex | None = None,
@@ -64,14 +64,14 @@ def write_results(
     table = prediction_table(
         schema, judged.keys, labels, scores, judged.class_names, groups=judged.groups, missing=True
     )
-    with write_aside(folder / PREDICTIONS_NAME) as temporary:
+    with write_atomically(folder / PREDICTIONS_NAME) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     return write_report_of(folder, judged, title, more, videos, seed)
 
 
 def write_report_of(
     folder: Path,
-    judged: Judged,
+    judged: ScoredVideos,
     title: str,
     more: Mapping[str, Any] | None = None,
     videos: DatasetIndex | None = None,
@@ -99,14 +99,14 @@ def write_report_of(
     write_class_rows(folder / PER_CLASS_NAME, rows)
     mistakes = _mistakes(judged, scores, predicted, videos)
     page = draw_page(Page(title, report, matrix, rows, mistakes))
-    with write_aside(folder / PAGE_NAME) as temporary:
+    with write_atomically(folder / PAGE_NAME) as temporary:
         temporary.write_text(page, encoding="utf-8")
     write_report(folder / REPORT_NAME, report)
     return report
 
 
 def _calibration(
-    judged: Judged, scores: NDArray[Any], correct: NDArray[np.bool_], missing: NDArray[np.bool_]
+    judged: ScoredVideos, scores: NDArray[Any], correct: NDArray[np.bool_], missing: NDArray[np.bool_]
 ) -> dict[str, Any] | None:
     if judged.provenance.get("scores") != "probability" or missing.all():
         return None
@@ -114,7 +114,7 @@ def _calibration(
 
 
 def _mistakes(
-    judged: Judged, scores: NDArray[Any], predicted: NDArray[np.int64], videos: DatasetIndex | None
+    judged: ScoredVideos, scores: NDArray[Any], predicted: NDArray[np.int64], videos: DatasetIndex | None
 ) -> list[Mistake]:
     """The most confident ones, the worst first."""
     labels = np.asarray(judged.labels)

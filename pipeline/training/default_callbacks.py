@@ -7,13 +7,13 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.cli import SaveConfigCallback
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
 from pipeline.checkpoints.preemption import SaveOnSigterm
 from pipeline.training.csv_logger import MetricsCSV
-from pipeline.training.nan_guard import FiniteLoss
+from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_folder import CHECKPOINTS
-from pipeline.training.run_monitor import RunRecord
+from pipeline.training.run_monitor import RunMonitor
 
 
 class SaveConfiguration(SaveConfigCallback):
@@ -27,7 +27,7 @@ class SaveConfiguration(SaveConfigCallback):
         if stage != "fit" or "://" in str(trainer.default_root_dir) or path.resolve() in given:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with write_aside(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_text(self.parser.dump(self.config, skip_none=False, skip_check=True), encoding="utf-8")
 
 
@@ -36,7 +36,7 @@ def choose_callbacks(settings: dict[str, Any], ours: list[pl.Callback]) -> list[
 
     Args:
         settings: of the Trainer, instantiated.
-        ours: those that the command line makes: KeepCheckpoints and FiniteLoss.
+        ours: those that the command line makes: KeepCheckpoints and NanGuard.
 
     Returns:
         Without KeepCheckpoints where the config has a callback for checkpoints, or wants none; SaveOnSigterm is in its
@@ -44,8 +44,8 @@ def choose_callbacks(settings: dict[str, Any], ours: list[pl.Callback]) -> list[
     """
     theirs = settings.get("callbacks") or []
     theirs = theirs if isinstance(theirs, list) else [theirs]
-    chosen: list[pl.Callback] = [RunRecord(owns_checkpoints=not any(_is_of_a_job(one) for one in theirs))]
-    chosen += [one for one in ours if isinstance(one, FiniteLoss) and not _has(theirs, FiniteLoss)]
+    chosen: list[pl.Callback] = [RunMonitor(owns_checkpoints=not any(_is_of_a_job(one) for one in theirs))]
+    chosen += [one for one in ours if isinstance(one, NanGuard) and not _has(theirs, NanGuard)]
     if settings.get("enable_checkpointing") is False or settings.get("fast_dev_run"):
         return chosen
     others = [one for one in theirs if isinstance(one, Checkpoint)]

@@ -14,7 +14,7 @@ from pipeline.cli.arguments import explain
 from pipeline.cli.errors import PREFIX, was_interrupted
 
 
-def add_last_words(error: BaseException, trainer: pl.Trainer, words: Sequence[str]) -> None:
+def add_resume_hint(error: BaseException, trainer: pl.Trainer, words: Sequence[str]) -> None:
     """Adds a note to an error that ended training; it is the last line of a traceback, too.
 
     Args:

@@ -28,10 +28,10 @@ from pipeline.cli.errors import exit_status
 from pipeline.processes.precision import tell_slow_half
 from pipeline.training.checkpoint_argument import arguments_in
 from pipeline.training.default_callbacks import SaveConfiguration, choose_callbacks, choose_loggers
-from pipeline.training.exit_summary import add_last_words
-from pipeline.training.nan_guard import FiniteLoss
+from pipeline.training.exit_summary import add_resume_hint
+from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_folder import resolve_last, run_folder
-from pipeline.training.run_monitor import RunRecord
+from pipeline.training.run_monitor import RunMonitor
 from pipeline.training.wandb_run import continue_run, end_early, go_offline_without_key, id_of_run
 
 
@@ -51,7 +51,7 @@ class TrainingCLI(LightningCLI):
         for target in ("data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
         parser.add_lightning_class_args(KeepCheckpoints, "checkpoints")
-        parser.add_lightning_class_args(FiniteLoss, "bad_loss")
+        parser.add_lightning_class_args(NanGuard, "bad_loss")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Also refuses what is no checkpoint, before anything is started or written."""
@@ -83,7 +83,7 @@ class TrainingCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         fitting = self.subcommand == "fit"
-        mine: list[pl.Callback] = [one for one in callbacks if isinstance(one, (KeepCheckpoints, FiniteLoss))]
+        mine: list[pl.Callback] = [one for one in callbacks if isinstance(one, (KeepCheckpoints, NanGuard))]
         others = [one for one in callbacks if one not in mine]
         if not fitting:
             return self._make_trainer(config, others)
@@ -112,16 +112,16 @@ class TrainingCLI(LightningCLI):
             record.identify(run_id, whole, resumes=options.get("ckpt_path") is not None)
 
     @property
-    def _records(self) -> list[RunRecord]:
+    def _records(self) -> list[RunMonitor]:
         callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])  # undeclared in the Trainer
-        return [callback for callback in callbacks if isinstance(callback, RunRecord)]
+        return [callback for callback in callbacks if isinstance(callback, RunMonitor)]
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             self._run_in_words(subcommand)
         except BaseException as error:
             if self.words is not None and any(record.began for record in self._records):
-                add_last_words(error, self.trainer, self.words)
+                add_resume_hint(error, self.trainer, self.words)
                 end_early(self.trainer.loggers, exit_status(error))
             raise
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 _WAITING = 0.05  # with less than this share of waiting, a faster loader would gain nothing to speak of
 
 
-class Spent(NamedTuple):
+class TimeBreakdown(NamedTuple):
     """Seconds of a rank's training, added up.
 
     Attributes:
@@ -21,13 +21,13 @@ class Spent(NamedTuple):
     waited: float = 0.0
     loading: float = 0.0
 
-    def plus(self, *seconds: float) -> "Spent":
+    def plus(self, *seconds: float) -> "TimeBreakdown":
         """With more of each."""
-        return Spent(*(mine + more for mine, more in zip(self, seconds, strict=True)))
+        return TimeBreakdown(*(mine + more for mine, more in zip(self, seconds, strict=True)))
 
 
-def tell_bottleneck(
-    spent: Spent,
+def report_bottleneck(
+    spent: TimeBreakdown,
     settings: Mapping[str, Any],
     encode: Mapping[str, Any],
     ranks: int = 1,
@@ -51,7 +51,7 @@ def tell_bottleneck(
 
 
 def _changes(
-    spent: Spent, settings: Mapping[str, Any], encode: Mapping[str, Any], ranks: int, processors: int | None
+    spent: TimeBreakdown, settings: Mapping[str, Any], encode: Mapping[str, Any], ranks: int, processors: int | None
 ) -> list[str]:
     changes: list[str] = []
     workers = settings.get("num_workers")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.storage.atomic_write import write_aside
+from datamodules.storage.atomic_write import write_atomically
 
 NAME = "metrics.csv"
 FIRST_COLUMNS = ("step", "epoch", "samples", "seconds", "attempt")
@@ -96,7 +96,7 @@ class MetricsFile:
             os.close(descriptor)
 
     def _write_whole(self, rows: list[Row]) -> None:
-        with write_aside(self.path) as temporary:
+        with write_atomically(self.path) as temporary:
             lines = [self._line(dict(zip(self._header, self._header, strict=True))), *map(self._line, rows)]
             temporary.write_bytes(b"".join(lines))
             self._start = sum(map(len, lines[:-1]))  # where the last row begins

@@ -17,7 +17,7 @@ class BadLossError(ValueError):
     """The loss is not a number; the message, the same on all ranks, says where."""
 
 
-class FiniteLoss(pl.Callback):
+class NanGuard(pl.Callback):
     """Looks at every loss before the optimizer takes its step.
 
     Args:

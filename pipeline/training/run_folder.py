@@ -61,7 +61,7 @@ def _set_damaged_aside(damaged: dict[Path, str], found: Path) -> None:
             path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
 
 
-def set_aside(folder: Path, checkpoints: bool) -> Path | None:
+def move_old_run(folder: Path, checkpoints: bool) -> Path | None:
     """Moves what another run left in a folder into a folder of its own below it, before a new run begins there.
 
     Its configuration is copied: the file may be the one that the new run was started with; else that writes over it.

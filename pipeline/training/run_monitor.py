@@ -13,15 +13,15 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from datamodules.datamodule import ShardedVideoDataModule
 from pipeline.training.csv_logger import MetricsCSV
-from pipeline.training.loader_bottleneck import Spent, tell_bottleneck
-from pipeline.training.run_folder import set_aside
-from pipeline.training.step_times import StepTimes
+from pipeline.training.loader_bottleneck import TimeBreakdown, report_bottleneck
+from pipeline.training.run_folder import move_old_run
+from pipeline.training.step_times import StepTimer
 from pipeline.training.wandb_run import log_configuration, say_how_to_send
 
 _GIB = 2**30
 
 
-class RunRecord(pl.Callback):
+class RunMonitor(pl.Callback):
     """Measures what a run does and logs it, every `log_every_n_steps` and at the ends of epochs, to all loggers.
 
     samples: videos of the plan that all ranks have had, of all epochs. seconds: of training, of all attempts. attempt:
@@ -47,8 +47,8 @@ class RunRecord(pl.Callback):
         self._resumes = False
         self._seconds = 0.0
         self._totals = {"skipped": 0, "quarantined": 0}
-        self._times = StepTimes()
-        self._spent = Spent()  # but for the first batch, which waits for workers to start
+        self._times = StepTimer()
+        self._spent = TimeBreakdown()  # but for the first batch, which waits for workers to start
         self._first: tuple[float, float, float] | None = None
         self._began = 0.0
         self._kept: tuple[float, float] = (0.0, 0.0)  # seconds that validation has interrupted
@@ -75,7 +75,7 @@ class RunRecord(pl.Callback):
             vars(trainer)["profiler"] = self._times
         if trainer.is_global_zero:
             if not self._resumes and not getattr(trainer, "fast_dev_run", False):
-                place = set_aside(Path(trainer.default_root_dir), self._owns_checkpoints)
+                place = move_old_run(Path(trainer.default_root_dir), self._owns_checkpoints)
                 if place is not None:
                     rank_zero_info(f"{trainer.default_root_dir} held another run; what it left is in {place} now")
             log_configuration(trainer.loggers, self._configuration)
@@ -83,7 +83,7 @@ class RunRecord(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The checkpoint has been read by now."""
         self._began = time.monotonic()
-        self._spent, self._first = Spent(), None
+        self._spent, self._first = TimeBreakdown(), None
         self._logged_step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):
@@ -129,7 +129,7 @@ class RunRecord(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Says which side was the bottleneck and what to change, and how an offline wandb run is sent."""
         if self._spent.elapsed > 0 and _profiler(trainer) is self._times:
-            rank_zero_info(tell_bottleneck(self._spent, *_feed_of(trainer)))
+            rank_zero_info(report_bottleneck(self._spent, *_feed_of(trainer)))
         say_how_to_send(trainer.loggers)
 
     def _log(self, trainer: pl.Trainer) -> None:

@@ -9,7 +9,7 @@ _WAIT = "[_TrainingEpochLoop].train_dataloader_next"
 _TRANSFER = ".batch_to_device"
 
 
-class StepTimes(PassThroughProfiler):
+class StepTimer(PassThroughProfiler):
     """Adds up two of the spans that Lightning tells its profiler of; takes the place of one that does nothing.
 
     Attributes:

@@ -56,7 +56,7 @@ def id_in_checkpoint(path: str) -> str | None:
         return None
     try:
         content = load_plain(path, path, mmap=True, verify=False)
-        return str(content["callbacks"]["RunRecord"]["run_id"]) or None
+        return str(content["callbacks"]["RunMonitor"]["run_id"]) or None
     except (ValueError, OSError, LookupError, TypeError):  # whether it is a checkpoint at all is not asked here
         return None
 

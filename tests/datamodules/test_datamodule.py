@@ -9,7 +9,7 @@ import pytest
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.manifest import ShardFormatError
-from datamodules.loading.say_once import say_once
+from datamodules.loading.say_once import log_once
 from datamodules.video.decoding import describe_decoder
 
 
@@ -75,7 +75,7 @@ def test_clips_of_sided_classes_are_never_mirrored(motion_dataset, sided):
 
 
 def test_auto_says_once_which_decoder_it_took(motion_dataset, caplog):
-    say_once.cache_clear()  # another test may have had it said
+    log_once.cache_clear()  # another test may have had it said
     with caplog.at_level("INFO", logger="pytorch_lightning"):  # which `evaluate` quietens in this process
         for _ in range(3):
             data = ShardedVideoDataModule(str(motion_dataset), decoder="auto")

@@ -27,7 +27,7 @@ from pipeline.cli.text_table import TextTable, print_table
 from pipeline.dataset_tools.show_page import ShownStage, ShownVideo, draw_page
 from pipeline.dataset_tools.stats_chart import draw
 from pipeline.evaluation.compare import compare_judged, print_comparison
-from pipeline.metrics.scored_videos import read_judged
+from pipeline.metrics.scored_videos import read_scored_videos
 from pipeline.report.write_results import write_results
 from tests.pipeline.gray_videos import make_video
 from tests.pipeline.metrics.made_results import made
@@ -270,7 +270,7 @@ def test_results_with_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {read_cell(row[-2]) for row in rows[1:]} <= {*LABELS, ""}
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
     assert list(json.loads((tmp_path / "report.json").read_text())["per_class"]) == LABELS
-    assert read_judged(tmp_path).class_names == LABELS
+    assert read_scored_videos(tmp_path).class_names == LABELS
     page = (tmp_path / "report.html").read_text()
     assert all(html.escape(printable(label), quote=True) in page for label in LABELS)
     assert "<b>bold" not in page

@@ -29,7 +29,7 @@ from datamodules.dataset.dataset_index import (
 )
 from datamodules.dataset.shard_tar import file_sha256
 from datamodules.encoding.transcoding import encode_frames
-from datamodules.storage.atomic_write import remove_partial_files, write_aside
+from datamodules.storage.atomic_write import remove_partial_files, write_atomically
 
 CLASSES = ["jump", "run"]
 SPLITS = ("test", "train")
@@ -239,7 +239,7 @@ def test_write_aside_keeps_the_old_file_and_clears_leftovers(tmp_path: Path) -> 
     path.write_text("old")
 
     def write(text: str, fails: bool) -> None:
-        with write_aside(path) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_text(text)
             if fails:
                 raise KeyError(text)

@@ -4,12 +4,18 @@ import numpy as np
 import torch
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.leakage.training_fingerprint import SKETCH, SeenVideos, find_alike, groups_of, sketches_of
+from datamodules.leakage.training_fingerprint import (
+    SKETCH,
+    TrainingFingerprint,
+    find_alike,
+    frame_hash_sketches,
+    groups_of,
+)
 
 
 def test_videos_packed_anew_are_recognized_and_no_others(motion_dataset, packed_anew):
     one, other = DatasetIndex.open(motion_dataset), DatasetIndex.open(packed_anew)
-    seen = SeenVideos.of(one, one.rows("train"))
+    seen = TrainingFingerprint.of(one, one.rows("train"))
     rows = other.rows("all")
     digests = [index.column("content_sha256", index.rows("all")) for index in (one, other)]
     assert not set(digests[0]) & set(digests[1])
@@ -22,17 +28,17 @@ def test_videos_packed_anew_are_recognized_and_no_others(motion_dataset, packed_
 
 def test_they_travel_in_a_checkpoint(motion_dataset, tmp_path):
     index = DatasetIndex.open(motion_dataset)
-    seen = SeenVideos.of(index, index.rows("train"))
+    seen = TrainingFingerprint.of(index, index.rows("train"))
     torch.save(seen.state(), tmp_path / "state.pt")
-    back = SeenVideos.from_state(torch.load(tmp_path / "state.pt", weights_only=True))
-    for name in SeenVideos._fields:
+    back = TrainingFingerprint.from_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    for name in TrainingFingerprint._fields:
         np.testing.assert_array_equal(getattr(back, name), getattr(seen, name))
     assert sum(value.nbytes for value in seen) <= 80 * len(index.rows("train"))
 
 
 def test_groups_are_known_by_name_unless_they_are_a_video_alone(motion_dataset, monkeypatch):
     index = DatasetIndex.open(motion_dataset)
-    seen = SeenVideos.of(index, index.rows("train"))
+    seen = TrainingFingerprint.of(index, index.rows("train"))
     assert len(seen.groups) == 40
     found = seen.find(index, index.rows("all"))
     assert np.flatnonzero(found.groups).tolist() == index.rows("train").tolist()
@@ -70,11 +76,11 @@ def test_a_search_in_blocks_finds_the_same(monkeypatch):
 def test_sketches_are_of_the_frames_spread_over_a_video(motion_dataset, monkeypatch):
     index = DatasetIndex.open(motion_dataset)
     rows = index.rows("val")
-    for sketch, hashes in zip(sketches_of(index, rows), index.column("frame_hashes", rows), strict=True):
+    for sketch, hashes in zip(frame_hash_sketches(index, rows), index.column("frame_hashes", rows), strict=True):
         assert sketch.tolist() == [hashes[int((place + 0.5) / SKETCH * len(hashes))] for place in range(SKETCH)]
     made = np.arange(1, 23, dtype=np.uint64), np.array([0, 3, 3, 7, 22])
     monkeypatch.setattr(index, "frame_hashes", lambda rows: made)
-    sketches = sketches_of(index, np.arange(4))
+    sketches = frame_hash_sketches(index, np.arange(4))
     assert not sketches[:2].any()  # three frames are too few, and none
     assert sketches[2].tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
     assert sketches[3].tolist() == [8, 10, 12, 14, 16, 18, 20, 22]

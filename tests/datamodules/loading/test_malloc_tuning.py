@@ -10,8 +10,8 @@ import pytest
 _PROGRAM = """
 import resource, threading
 import torch
-from datamodules.loading.malloc_tuning import keep_freed_memory
-assert not KEEP or keep_freed_memory()
+from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
+assert not KEEP or raise_malloc_trim_threshold()
 def step():
     blocks = [torch.ones(size) for size in (2_000_000, 10_000_000)]
     del blocks

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.loading.shared_memory import BatchMemory, Loan, Room, give_back_when_dropped
+from datamodules.loading.shared_memory import BatchBuffer, BufferLease, SharedMemoryPool, give_back_when_dropped
 
 
 def loader(root, epoch=0, **options):
@@ -75,7 +75,7 @@ def lent(memory):
 
 
 def test_where_all_are_lent_a_batch_has_memory_of_its_own():
-    memory = BatchMemory(num_workers=1, blocks=2)
+    memory = SharedMemoryPool(num_workers=1, blocks=2)
     loans = [loan for _, loan in lent(memory)]
     assert [loan and loan.block for loan in loans] == [0, 1, None]
     assert memory.num_lent == 2
@@ -84,7 +84,7 @@ def test_where_all_are_lent_a_batch_has_memory_of_its_own():
 
 
 def test_a_block_of_a_worker_that_is_gone_cannot_free_its_successors():
-    memory = BatchMemory(num_workers=1, blocks=2)
+    memory = SharedMemoryPool(num_workers=1, blocks=2)
     [(old, old_loan), *_] = lent(memory)
     give_back_when_dropped(old.untyped_storage(), old_loan)
     [(new, new_loan), *_] = lent(memory)  # another worker, whose blocks are others
@@ -100,12 +100,12 @@ def test_a_block_of_a_worker_that_is_gone_cannot_free_its_successors():
 
 
 def test_a_loan_outlives_its_memory():
-    memory = BatchMemory(num_workers=1, blocks=1)
+    memory = SharedMemoryPool(num_workers=1, blocks=1)
     [(_, loan), *_] = lent(memory)
     del memory
     gc.collect()
     loan.give_back()
-    Loan((0, 0), 0, 0, 1).give_back()  # of another process
+    BufferLease((0, 0), 0, 0, 1).give_back()  # of another process
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
@@ -121,7 +121,7 @@ def test_batches_of_tests_are_written_where_they_are_read_and_kept_by_nobody(mot
 
 
 def test_memory_for_a_batch_that_is_not_sent_is_free_again():
-    memory = BatchMemory(num_workers=1, blocks=1)
+    memory = SharedMemoryPool(num_workers=1, blocks=1)
     loader = DataLoader(Unsent(memory), batch_size=None, num_workers=1)
     assert list(loader) == [1, 0] * 2
 
@@ -135,6 +135,6 @@ class Unsent(Lending):
     def __getitem__(self, number):
         if number % 2:
             return self.memory.num_lent
-        with Room(self.memory) as room:
+        with BatchBuffer(self.memory) as room:
             room((3, 2)).fill_(1)
             return self.memory.num_lent

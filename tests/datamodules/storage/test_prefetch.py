@@ -12,11 +12,11 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import ShardFormatError
 from datamodules.storage import prefetch
 from datamodules.storage.errors import ShardUnavailableError
-from datamodules.storage.prefetch import Place, group_neighbors
-from datamodules.storage.remote_files import Patience
+from datamodules.storage.prefetch import ByteRange, group_neighbors
+from datamodules.storage.remote_files import RetryPolicy
 from tests.datamodules.storage.flaky_server import FAULTS, serving
 
-QUICK = Patience(tries=8, first_wait_s=0.01, longest_wait_s=0.05, timeout_s=0.4)
+QUICK = RetryPolicy(tries=8, first_wait_s=0.01, longest_wait_s=0.05, timeout_s=0.4)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_with_every_fault_nothing_is_lost_and_nothing_doubled(motion_dataset, tm
 def test_an_error_is_that_of_the_video_asked_for(motion_dataset, tmp_path):
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset) as server:
-        index = DatasetIndex.open(server.url, patience=Patience(tries=2, first_wait_s=0.01, timeout_s=0.3))
+        index = DatasetIndex.open(server.url, patience=RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3))
         folder = tmp_path / "some"
         folder.mkdir()
         lost = local.entry(0).shard
@@ -187,7 +187,7 @@ def test_threads_start_when_there_is_something_to_read(motion_dataset):
 
 def test_neighbors_are_grouped(monkeypatch):
     def place(row, offset, size=100, shard="a"):
-        return Place(row, shard, offset, size, "")
+        return ByteRange(row, shard, offset, size, "")
 
     monkeypatch.setattr(prefetch, "MAX_GAP_BYTES", 50)
     monkeypatch.setattr(prefetch, "MAX_TOGETHER_BYTES", 400)

@@ -19,10 +19,10 @@ from datamodules.sampling.epoch_plan import TrainPlan
 from datamodules.sampling.look_ahead import LookAhead
 from datamodules.storage import prefetch
 from datamodules.storage.errors import ShardUnavailableError
-from datamodules.storage.remote_files import Patience, RemoteShards, split_root
+from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
 from tests.datamodules.storage.flaky_server import FAULTS, serving
 
-QUICK = Patience(tries=8, first_wait_s=0.01, longest_wait_s=0.05, timeout_s=0.4)
+QUICK = RetryPolicy(tries=8, first_wait_s=0.01, longest_wait_s=0.05, timeout_s=0.4)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_an_epoch_from_a_flaky_server_is_that_of_the_folder(motion_dataset, tmp_
 @pytest.mark.parametrize("fault", ["500", "reset", "cut", "stall", "wrong"])
 def test_a_server_that_stays_down_costs_bounded_time_and_one_sentence(motion_dataset, fault):
     with serving(motion_dataset, stall_s=0.5) as server:
-        patience = Patience(tries=3, first_wait_s=0.01, timeout_s=0.2)
+        patience = RetryPolicy(tries=3, first_wait_s=0.01, timeout_s=0.2)
         index = DatasetIndex.open(server.url, patience=patience)
         entry = index.entry(7)
         server.faults, server.every = (fault,), 1
@@ -118,7 +118,7 @@ def test_a_server_that_stays_down_costs_bounded_time_and_one_sentence(motion_dat
 
 def test_a_server_that_is_gone(motion_dataset):
     with serving(motion_dataset) as server:
-        patience = Patience(tries=3, first_wait_s=0.01, timeout_s=1)
+        patience = RetryPolicy(tries=3, first_wait_s=0.01, timeout_s=1)
         index = DatasetIndex.open(server.url, patience=patience)
     for call in (lambda: index.read_video(0), lambda: DatasetIndex.open(server.url, patience=patience)):
         with pytest.raises(ShardUnavailableError, match=r"in 3 tries over \d s, the last ended with .*127\.0\.0\.1"):
@@ -150,7 +150,7 @@ def test_what_waiting_does_not_mend_is_said_at_once(motion_dataset, tmp_path):
         with pytest.raises(ShardFormatError, match=r"dataset\.json: .*there is no such file"):
             DatasetIndex.open(server.url, patience=QUICK)
     with pytest.raises(ValueError, match="tries=0"):
-        RemoteShards("http://127.0.0.1", Patience(tries=0))
+        RemoteFiles("http://127.0.0.1", RetryPolicy(tries=0))
 
 
 def read_in_child(index, results):
@@ -220,7 +220,7 @@ def test_training_reads_a_batch_and_the_next_one_ahead(motion_dataset, monkeypat
         ranges = [served for served in server.served if served[0].endswith(".tar")]
         assert len(ranges) == len(set(ranges)) == sum(len(keys) for keys, _ in found)
         data = ShardedVideoDataModule(server.url, batch_size=6, num_frames=4, crop_size=32, num_workers=0)
-        data.index._files.patience = Patience(tries=2, first_wait_s=0.01, timeout_s=0.3)
+        data.index._files.patience = RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3)
         first = data.index.entry(int(data.index.rows("train")[next(TrainPlan(40, 6).batches(0, 0))[0]]))
         server.faults, server.every = ("500",), 1
         with pytest.raises(ShardFormatError, match=f"^video {first.key}: {server.url}/{first.shard}: "):

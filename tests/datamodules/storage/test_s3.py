@@ -13,10 +13,10 @@ import pytest
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import ShardFormatError
 from datamodules.storage.errors import ShardUnavailableError
-from datamodules.storage.remote_files import Patience
+from datamodules.storage.remote_files import RetryPolicy
 from tests.s3_server import environment_for
 
-QUICK = Patience(tries=8, first_wait_s=0.05, longest_wait_s=0.2, timeout_s=0.5)
+QUICK = RetryPolicy(tries=8, first_wait_s=0.05, longest_wait_s=0.2, timeout_s=0.5)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def bucket(s3_server, motion_dataset, tmp_path, monkeypatch):
 
 def test_videos_come_by_range_one_by_one_and_ahead(bucket, motion_dataset):
     local = DatasetIndex.open(motion_dataset)
-    index = DatasetIndex.open("s3://bucket/data", patience=Patience(tries=3, first_wait_s=0.05))
+    index = DatasetIndex.open("s3://bucket/data", patience=RetryPolicy(tries=3, first_wait_s=0.05))
     expected = [local.read_video(row) for row in range(len(local))]
     assert [index.read_video(row) for row in range(len(index))] == expected
     index.expect(range(len(index)))
@@ -59,7 +59,7 @@ def test_a_server_that_stalls_is_asked_again(bucket, s3_server, motion_dataset):
     timer.join()
     process.send_signal(signal.SIGSTOP)
     try:
-        index._files.patience = Patience(tries=2, first_wait_s=0.01, timeout_s=0.3)
+        index._files.patience = RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3)
         with pytest.raises(
             ShardUnavailableError, match=r"could not be read in 2 tries .*, the network and your access"
         ):
@@ -69,7 +69,7 @@ def test_a_server_that_stalls_is_asked_again(bucket, s3_server, motion_dataset):
 
 
 def test_what_is_not_there_and_what_is_short(bucket):
-    patience = Patience(tries=3, first_wait_s=0.05)
+    patience = RetryPolicy(tries=3, first_wait_s=0.05)
     index = DatasetIndex.open("s3://bucket/data", patience=patience)
     for root in ("s3://bucket/nothing", "s3://no-bucket/data"):
         with pytest.raises(ShardFormatError, match=r"dataset\.json: its size: there is no such file"):
@@ -107,5 +107,5 @@ def test_gs_without_credentials_ends_in_one_sentence(monkeypatch, tmp_path):
     pytest.importorskip("gcsfs", reason="pip install gcsfs")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", os.devnull)
     with pytest.raises(ShardUnavailableError, match=r"^gs://b/data/dataset\.json: .*your access") as caught:
-        DatasetIndex.open("gs://b/data", patience=Patience(tries=2, first_wait_s=0.05, timeout_s=5))
+        DatasetIndex.open("gs://b/data", patience=RetryPolicy(tries=2, first_wait_s=0.05, timeout_s=5))
     assert "\n" not in str(caught.value)

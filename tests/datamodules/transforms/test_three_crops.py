@@ -9,11 +9,11 @@ import torch
 from datamodules.batch import ClipBatch
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.encoding.transcoding import encode_frames
-from datamodules.loading.shared_memory import Room
+from datamodules.loading.shared_memory import BatchBuffer
 from datamodules.transforms.clip_transforms import EvalTransform
 from datamodules.transforms.resize_and_crop import resize as stretch
 from datamodules.transforms.resize_and_crop import resize_short_side, spatial_crops
-from datamodules.transforms.three_crops import cut_crops, lay_out
+from datamodules.transforms.three_crops import cut_crops, pad_and_stack
 from datamodules.video.decoding import decode_frames
 from pipeline.packing.pack import pack
 
@@ -28,7 +28,7 @@ def batch_of(clips, transform):
     views = [transform(clip) for clip in clips]
     count = len(clips)
     return ClipBatch(
-        clips=lay_out([clip for clip, _ in views], Room(None)),
+        clips=pad_and_stack([clip for clip, _ in views], BatchBuffer(None)),
         video_index=torch.arange(count),
         labels=torch.zeros(count, dtype=torch.int64),
         keys=[str(number) for number in range(count)],

@@ -11,9 +11,9 @@ from av.video.reformatter import VideoReformatter
 from datamodules.batch import ClipBatch, Window
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.encoding.mp4_writer import encode_frames
-from datamodules.loading.shared_memory import Room
+from datamodules.loading.shared_memory import BatchBuffer
 from datamodules.transforms.crop_while_decoding import OtherFramesError, decode_planes, decode_windows
-from datamodules.transforms.three_crops import lay_out
+from datamodules.transforms.three_crops import pad_and_stack
 from datamodules.transforms.yuv420 import box_of, color_factors, lay_out_planes, to_rgb
 from pipeline.packing.pack import pack
 from tests.datamodules.video.video_kinds import encode
@@ -71,10 +71,10 @@ def read(data: bytes, windows: list[Window], planar: bool) -> torch.Tensor:
     if not planar:
         out = [np.full((12, window.height, window.width, 3), 99, np.uint8) for window in windows]
         decode_windows(data, numbers, windows, out)
-        return lay_out([torch.from_numpy(clip) for clip in out], Room(None))
+        return pad_and_stack([torch.from_numpy(clip) for clip in out], BatchBuffer(None))
     out = [np.full((12, 3 * box_of(one.height), 2 * box_of(one.width)), 99, np.uint8) for one in windows]
     factors = torch.tensor(decode_planes(data, numbers, windows, out), dtype=torch.int32)
-    batch = ClipBatch.of_video(lay_out_planes([torch.from_numpy(clip) for clip in out], windows, Room(None)))
+    batch = ClipBatch.of_video(lay_out_planes([torch.from_numpy(clip) for clip in out], windows, BatchBuffer(None)))
     return to_rgb(batch._replace(pixel_format="i420", colors=factors, windows=windows)).clips
 
 

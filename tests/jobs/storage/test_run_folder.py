@@ -8,10 +8,10 @@ import pytest
 from ray.dashboard.modules.job.pydantic_models import JobDetails, JobType
 from ray.job_submission import JobStatus
 
-from jobs.client.job_server import last_words
-from jobs.client.run_status import how_far
+from jobs.client.job_server import last_error_line
+from jobs.client.run_status import run_progress
 from jobs.storage.checkpoint_store import CheckpointStore
-from jobs.storage.run_folder import RunFolder, fingerprint, go_on_lines, one_line
+from jobs.storage.run_folder import RunFolder, fingerprint, one_line, resume_hints
 from jobs.training.worker import _Kept
 from pipeline.training.metrics_csv import MetricsFile
 
@@ -49,7 +49,7 @@ def test_a_run_that_saved_nothing(tmp_path: Path) -> None:
 def test_failure_lines_name_the_newest_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path), "a")
     assert folder.failure_lines("Lost", None, since=0) == ["error: Lost"]
-    assert go_on_lines("TRAINS from step 0\nstopped\n") == []
+    assert resume_hints("TRAINS from step 0\nstopped\n") == []
     folder.add_failure({"time": 5.0, "reason": "Old"})
     folder.add_failure({"time": 9.0, "reason": "New"})
     lines = folder.failure_lines("Lost", f"{tmp_path}/a/checkpoints/step-2.ckpt", since=8)
@@ -58,7 +58,7 @@ def test_failure_lines_name_the_newest_checkpoint(tmp_path: Path) -> None:
         f"newest checkpoint: {tmp_path}/a/checkpoints/step-2.ckpt",
         "to go on from it: python -m jobs resume a",
     ]
-    assert go_on_lines("\n".join(["step 1", *lines, ""])) == lines[1:], "what `stop` finds at the end of the log"
+    assert resume_hints("\n".join(["step 1", *lines, ""])) == lines[1:], "what `stop` finds at the end of the log"
 
 
 def test_a_fingerprint_changes_with_the_config(tmp_path: Path) -> None:
@@ -94,17 +94,17 @@ def test_where_there_is_no_error_the_last_line_is_the_reason() -> None:
 
 
 def test_how_far_a_run_is(tmp_path: Path) -> None:
-    assert how_far(None, None) == {}
-    assert how_far("s3://bucket/runs", "a") == {"run folder": "s3://bucket/runs/a"}
+    assert run_progress(None, None) == {}
+    assert run_progress("s3://bucket/runs", "a") == {"run folder": "s3://bucket/runs/a"}
     store = CheckpointStore(RunFolder(str(tmp_path), "a"), 2, "val/top1", "max")
     store.create()
     for step in (20, 28):
         store.save(lambda path: path.write_bytes(b"x"), step, {})
     checkpoint = f"step 28, {tmp_path}/a/checkpoints/step-0000000028.ckpt"
     known = {"run folder": f"{tmp_path}/a", "checkpoint": checkpoint}
-    assert how_far(str(tmp_path), "a") == known | {"step": "28"}
+    assert run_progress(str(tmp_path), "a") == known | {"step": "28"}
     MetricsFile(tmp_path / "a" / "metrics.csv").add(33, {"train/loss": 0.5})
-    assert how_far(str(tmp_path), "a") == known | {"step": "33"}
+    assert run_progress(str(tmp_path), "a") == known | {"step": "33"}
 
 
 @pytest.mark.parametrize(
@@ -119,4 +119,4 @@ def test_the_reason_is_found_in_what_ray_says(log: list[str], reason: str) -> No
     said = "Job entrypoint command failed with exit code 1"
     message = f"{said}, last available logs (truncated to 20,000 chars):\n" + "\n".join(log)
     job = JobDetails(type=JobType.SUBMISSION, entrypoint="x", status=JobStatus.FAILED, message=message)
-    assert last_words(job) == (said, reason)
+    assert last_error_line(job) == (said, reason)

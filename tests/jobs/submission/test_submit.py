@@ -13,7 +13,7 @@ from jobs.client import local_state
 from jobs.client.job_log import follow
 from jobs.client.job_server import is_local
 from jobs.client.local_cluster import check_resources
-from jobs.client.local_resources import check_gpus, cores, cpus_in_words
+from jobs.client.local_resources import check_gpus, cores, describe_cpus
 from jobs.spec.job_spec import JobSpec
 from jobs.submission.preflight import check_configuration, check_data, check_verb, replaced_settings
 from jobs.submission.submit import environment, overlay, prepare
@@ -126,8 +126,8 @@ def test_a_local_cluster_that_would_not_have_the_gpus(tmp_path: Path, monkeypatc
 
 
 def test_cpus_that_are_shared_are_said() -> None:
-    assert cpus_in_words(cores()) == f"with {cores()} CPUs"
-    assert f"of which this machine has {cores()}: its workers share them" in cpus_in_words(cores() + 2)
+    assert describe_cpus(cores()) == f"with {cores()} CPUs"
+    assert f"of which this machine has {cores()}: its workers share them" in describe_cpus(cores() + 2)
 
 
 class NewCluster(BaseHTTPRequestHandler):
@@ -185,7 +185,7 @@ def test_the_overlay_holds_what_the_spec_says() -> None:
     assert trainer["accelerator"] == "gpu"
     assert trainer["callbacks+"] == [
         {
-            "class_path": "jobs.training.checkpoint_callback.ReportCheckpoints",
+            "class_path": "jobs.training.checkpoint_callback.CheckpointCallback",
             "init_args": {"every_n_steps": 7, "every_minutes": 15.0, "monitor": "val/loss", "monitor_mode": "min"},
         }
     ]

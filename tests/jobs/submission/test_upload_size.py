@@ -9,7 +9,7 @@ import pytest
 from ray._private.runtime_env.packaging import create_package
 
 from jobs.__main__ import main
-from jobs.client.local_resources import cores, cpus_in_words
+from jobs.client.local_resources import cores, describe_cpus
 from jobs.submission.preflight import check_configuration
 from jobs.submission.py_modules import copy_modules
 from jobs.submission.upload import stage
@@ -120,7 +120,7 @@ def test_a_dry_run_says_what_would_run_and_starts_nothing(
     for said in (
         "command:     python -m pipeline fit --config mine.yaml",
         "entrypoint:  python -m jobs.driver .submission/job.json -- fit --config upload:mine.yaml",
-        f"cluster:     a local one, which would be started {cpus_in_words(max(6, cores()))}",
+        f"cluster:     a local one, which would be started {describe_cpus(max(6, cores()))}",
         f"run folder:  {submit_folder}/runs/a",
         "workers:     2, each with 3 CPU and 0 GPU; 6 CPU and 0 GPU in all; placement SPREAD",
         "  A='b c'",

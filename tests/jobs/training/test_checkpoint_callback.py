@@ -64,7 +64,7 @@ def fit(folder: Path, *callbacks: pl.Callback, epochs: int = 2, accumulate: int 
     points = torch.randn(STEPS * 4, 4, generator=torch.Generator().manual_seed(0))
     loader = DataLoader(TensorDataset(points, (points.sum(1) > 0).long()), batch_size=4)
     quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    report = checkpoint_callback.ReportCheckpoints(**when)  # type: ignore[arg-type]
+    report = checkpoint_callback.CheckpointCallback(**when)  # type: ignore[arg-type]
     trainer = pl.Trainer(
         max_epochs=epochs,
         accumulate_grad_batches=accumulate,
@@ -127,14 +127,14 @@ def test_the_last_checkpoint_must_be_written(small_disk: Path, unmount: bool) ->
 
 
 def test_asked_to_leave_it_saves_and_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    heartbeat.current = heartbeat.Pulse(0, 1, "group")
+    heartbeat.current = heartbeat.HeartbeatSender(0, 1, "group")
 
     class Asks(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 2:
                 heartbeat.current.leave = "the job was stopped"  # type: ignore[union-attr]
 
-    with pytest.raises(checkpoint_callback.LeaveError, match="the job was stopped") as left:
+    with pytest.raises(checkpoint_callback.RestartRequestedError, match="the job was stopped") as left:
         fit(tmp_path, Asks(), every_n_steps=100)
     assert left.value.step == 3
     assert reported(capsys) == [3]

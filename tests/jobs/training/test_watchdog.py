@@ -21,34 +21,36 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from jobs.spec.job_spec import JobSpec
 from jobs.storage.run_folder import RunFolder
 from jobs.training import heartbeat, stop_signal
-from jobs.training.failure_callback import RecordFailures
-from jobs.training.heartbeat import Asked, Beat, Board, Pulse
+from jobs.training.failure_callback import FailureCallback
+from jobs.training.heartbeat import DriverRequest, HeartbeatBoard, HeartbeatSender, RankHeartbeat
 from jobs.training.stop_signal import StoppedError, stop_on_sigterm
-from jobs.training.watchdog import blame, sentence
+from jobs.training.watchdog import describe_hang, lagging_ranks
 from jobs.training.worker import run_store
 
 
-def beat(rank: int, passed: int, place: str, stack: str = "", group: str = "g") -> Beat:
-    return Beat(group, rank, 3, 100 + rank, 0.0, "node", passed, place, True, stack)
+def beat(rank: int, passed: int, place: str, stack: str = "", group: str = "g") -> RankHeartbeat:
+    return RankHeartbeat(group, rank, 3, 100 + rank, 0.0, "node", passed, place, True, stack)
 
 
 def test_the_one_that_the_others_wait_for_is_blamed() -> None:
     beats = [(beat(0, 9, "step 3, backward"), 0.5), (beat(1, 7, "data"), 0.5), (beat(2, 9, "step 3, backward"), 0.5)]
-    assert [one.rank for one, _ in blame(beats)] == [1]
+    assert [one.rank for one, _ in lagging_ranks(beats)] == [1]
 
 
 def test_of_those_at_the_same_place_the_silent_one_is_blamed() -> None:
     """As after SIGSTOP, in the midst of a collective."""
     beats = [(beat(rank, 9, "step 3, backward"), 40.0 if rank == 2 else 0.5) for rank in range(3)]
-    blamed = blame(beats)
+    blamed = lagging_ranks(beats)
     assert [one.rank for one, _ in blamed] == [2]
-    assert sentence(blamed, 30).startswith("hung: no progress for 30 s (hang_timeout_s) of rank 2 of 3 (process 102, ")
-    assert "its process does not answer" in sentence(blamed, 30)
+    assert describe_hang(blamed, 30).startswith(
+        "hung: no progress for 30 s (hang_timeout_s) of rank 2 of 3 (process 102, "
+    )
+    assert "its process does not answer" in describe_hang(blamed, 30)
 
 
 def test_all_are_named_where_none_stands_out() -> None:
     beats = [(beat(rank, 9, "step 3, backward"), 0.5) for rank in range(3)]
-    assert sentence(blame(beats), 30).count("step 3, backward") == 3
+    assert describe_hang(lagging_ranks(beats), 30).count("step 3, backward") == 3
 
 
 def test_the_innermost_line_of_ones_own_is_told() -> None:
@@ -56,18 +58,18 @@ def test_the_innermost_line_of_ones_own_is_told() -> None:
         '  File "/r/_ray_pkg_0a1/my/model.py", line 30, in training_step\n    x\n'
         '  File "/venv/lib/python3.11/site-packages/torch/x.py", line 3, in f\n    y\n'
     )
-    assert "in my/model.py, line 30, training_step)" in sentence([(beat(1, 7, "data", stack), 0.5)], 30)
+    assert "in my/model.py, line 30, training_step)" in describe_hang([(beat(1, 7, "data", stack), 0.5)], 30)
 
 
 def test_the_board_knows_the_newest_group_alone() -> None:
-    board = Board()
+    board = HeartbeatBoard()
     board.beat(beat(0, 1, "a"))
-    board.ask("g", Asked(leave="stop"))
+    board.ask("g", DriverRequest(leave="stop"))
     assert board.beat(beat(1, 1, "a")).leave == "stop"
     assert not board.beat(beat(0, 1, "a", group="h")).leave, "a new attempt is not asked what the old one was"
     board.beat(beat(1, 5, "late"))
     assert [(one.group, one.rank) for one, _ in board.look()] == [("h", 0)], "one that is late does not come back"
-    board.ask("g", Asked(leave="stop"))
+    board.ask("g", DriverRequest(leave="stop"))
     assert not board.beat(beat(0, 2, "b", group="h")).leave
     board.set_verdict("rank 0 hung")
     board.forget()
@@ -75,7 +77,7 @@ def test_the_board_knows_the_newest_group_alone() -> None:
 
 
 def test_the_stack_is_that_of_the_training_thread() -> None:
-    mine = Pulse(0, 1, "g")
+    mine = HeartbeatSender(0, 1, "g")
     told: list[str] = []
     other = threading.Thread(target=lambda: told.append(heartbeat._stack_of(mine._thread)))
     other.start()
@@ -159,7 +161,7 @@ KILLED = (
 
 def test_a_rank_that_was_killed_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = JobSpec(name="run", storage_path=str(tmp_path), max_failures=3)
-    watch, store = RecordFailures(spec, before=1), run_store(spec)
+    watch, store = FailureCallback(spec, before=1), run_store(spec)
     store.create()
     watch.after_exception(None, {1: lost(123, KILLED), 0: ConnectionError("closed by peer")})
     store.save(lambda path: path.write_bytes(b"x"), 28, {})
@@ -178,7 +180,7 @@ def test_a_rank_that_was_killed_is_one_line(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_ray_does_not_say_it_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    RecordFailures(JobSpec(name="run", storage_path=str(tmp_path))).after_exception(None, {1: lost(123, KILLED)})
+    FailureCallback(JobSpec(name="run", storage_path=str(tmp_path))).after_exception(None, {1: lost(123, KILLED)})
     log = logging.getLogger("ray.train.v2._internal.execution.failure_handling.default")
     with caplog.at_level(logging.INFO):
         for error in (ray.train.WorkerGroupError("lost", {}), ray.train.ControllerError(OSError("no room"))):
@@ -189,7 +191,7 @@ def test_ray_does_not_say_it_again(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 def tell(rank: int, reason: str, meeting: str, heard: "Queue[str]") -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=3)
-    heard.put(heartbeat.reasons_of_all(reason, 3))
+    heard.put(heartbeat.all_stop_reasons(reason, 3))
     dist.destroy_process_group()
 
 
@@ -205,4 +207,4 @@ def test_every_rank_knows_which_one_was_told_to_end(tmp_path: Path) -> None:
     assert [heard.get(timeout=100) for _ in ranks] == [reason] * 3
     for rank in ranks:
         rank.join()
-    assert heartbeat.reasons_of_all("the job was stopped", 1) == "the job was stopped"
+    assert heartbeat.all_stop_reasons("the job was stopped", 1) == "the job was stopped"

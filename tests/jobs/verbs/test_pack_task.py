@@ -15,7 +15,7 @@ from datamodules.annotations.readers import VideoRecord
 from datamodules.encoding.transcoding import EncodeProfile
 from jobs.spec.job_spec import Job, JobSpec
 from jobs.verbs import pack_progress, pack_task
-from jobs.verbs.pack import agrees, check_folders, pack_options
+from jobs.verbs.pack import check_folders, is_complete, pack_options
 from jobs.verbs.pack_task import PartFailure, SharedView, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.shard_builder import Outcome, PartResult
@@ -66,22 +66,24 @@ def test_what_two_attempts_left_is_seen(part: ShardPart, view: SharedView) -> No
     result = pack_part(0, part, view)
     assert isinstance(result, PartResult)
     folders = view.settings.folders
-    assert agrees(part, result, folders)
-    assert not agrees(part, dataclasses.replace(result, refused=[]), folders), "a video is neither kept nor refused"
-    assert not agrees(part, dataclasses.replace(result, rows=result.rows[:1]), folders)
+    assert is_complete(part, result, folders)
+    assert not is_complete(part, dataclasses.replace(result, refused=[]), folders), (
+        "a video is neither kept nor refused"
+    )
+    assert not is_complete(part, dataclasses.replace(result, rows=result.rows[:1]), folders)
     other = dataclasses.replace(result, refused=[*result.refused, result.refused[0]._replace(key="0")])
-    assert not agrees(part, other, folders), "it is both"
+    assert not is_complete(part, other, folders), "it is both"
     os.truncate(view.settings.root / part.shard, 1000)
-    assert not agrees(part, result, folders)
+    assert not is_complete(part, result, folders)
     (view.settings.root / part.shard).unlink()
-    assert not agrees(part, result, folders)
-    assert agrees(
+    assert not is_complete(part, result, folders)
+    assert is_complete(
         dataclasses.replace(part, records=part.records[2:]), PartResult("train", None, [], result.refused, 0), folders
     )
 
 
 def test_counts_of_an_attempt_that_was_lost() -> None:
-    tally = pack_progress.Tally()
+    tally = pack_progress.PackProgressActor()
     lost, again = Outcome(3, 1, 100, False, (10, 5)), Outcome(1, 0, 40, False, (4, 2))
     tally.tell(7, "first", lost)
     assert tally.take() == ({7: lost}, [])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_modules import CNNLSTM
-from lightning_modules.layers.recurrent import Readout, Recurrence
+from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
 from tests.lightning_modules.layers.recurrence_equations import run_equations
 
 EXACT = {"rtol": 0, "atol": 1e-12}
@@ -86,9 +86,9 @@ def test_dropout_is_before_the_classifier_of_cnn_lstm():
 
 def test_readouts_by_hand():
     states = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]])
-    assert Readout("mean")(states).tolist() == [[3.0, 30.0]]
-    assert Readout("last")(states).tolist() == [[6.0, 60.0]]
-    assert Readout("last", bidirectional=True)(states).tolist() == [[6.0, 10.0]]
+    assert TemporalPooling("mean")(states).tolist() == [[3.0, 30.0]]
+    assert TemporalPooling("last")(states).tolist() == [[6.0, 60.0]]
+    assert TemporalPooling("last", bidirectional=True)(states).tolist() == [[6.0, 10.0]]
 
 
 def test_unknown_cell_lists_those_there_are():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from lightning_modules import CNNLSTM
-from lightning_modules.tasks.mixup_cutmix import Mix, draw_mix
+from lightning_modules.tasks.mixup_cutmix import MixUpCutMix, draw_mix
 from tests.lightning_modules.clip_batches import moving_bars
 
 
@@ -16,7 +16,7 @@ def clips(*values: float) -> torch.Tensor:
 
 
 def test_mixup_blends_clips_and_labels():
-    mix = Mix(torch.tensor([1, 2, 0]), share=0.75)
+    mix = MixUpCutMix(torch.tensor([1, 2, 0]), share=0.75)
     mixed = mix.clips(clips(0, 4, 8))
     assert mixed[:, 0, :, 0, 0].tolist() == [[1, 1], [5, 5], [6, 6]]
     assert mix.targets(torch.tensor([0, 1, 1]), 3).tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0.25, 0.75, 0]]
@@ -26,7 +26,7 @@ def test_mixup_blends_clips_and_labels():
 
 def test_cutmix_pastes_the_same_patch_into_all_frames():
     x = clips(0, 1)
-    mixed = Mix(torch.tensor([1, 0]), share=1 - 2 * 3 / 16, box=(1, 3, 0, 3)).clips(x)
+    mixed = MixUpCutMix(torch.tensor([1, 0]), share=1 - 2 * 3 / 16, box=(1, 3, 0, 3)).clips(x)
     patch = [[0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
     assert mixed[0, 0].tolist() == [patch, patch]
     assert torch.equal(mixed[1], 1 - mixed[0])

@@ -15,8 +15,8 @@ from datamodules.encoding.transcoding import encode_frames
 from datamodules.video.decoding import decode_frames, probe
 from lightning_modules import VideoClassifier
 from pipeline.__main__ import main
-from pipeline.classify.timeline import by_second, stretches
-from pipeline.classify.video_input import look_like
+from pipeline.classify.timeline import by_second, segments
+from pipeline.classify.video_input import preprocessing_of
 from pipeline.inference.trained_checkpoint import open_checkpoint
 from tests.datamodules.video.odd_files import numbered_video
 from tests.datamodules.video.test_video_streams import two_streams
@@ -93,7 +93,7 @@ def test_a_timeline_says_what_each_second_shows(motion_checkpoint, long_video, c
     assert [(one["start"], one["end"]) for one in seconds] == [(n, n + 1.0) for n in range(6)]
     # The fourth second by hand: frames 28 and 8 before and after are around its middle, 3.5 s, so clip 20 to 35.
     model = VideoClassifier.load(motion_checkpoint)
-    looking = look_like(open_checkpoint(motion_checkpoint), 1, "auto")
+    looking = preprocessing_of(open_checkpoint(motion_checkpoint), 1, "auto")
     frames = torch.from_numpy(decode_frames(long_video.read_bytes(), range(20, 36)))
     with torch.inference_mode():
         expected = model.video_scores(ClipBatch.of_video(looking.transform(frames)[0][None]))[0]
@@ -111,7 +111,7 @@ def test_stretches_in_milliseconds_and_six_digits():
     seconds = np.array([[0.1, 0.9], [1 / 3, 2 / 3], [0.7, 0.3]], np.float32)
     names = {"class": "b", "probability": 0.783333}, {"class": "a", "probability": 0.7}
     first, last = {"start": 0, "end": 2.0} | names[0], {"start": 2, "end": 2.533} | names[1]
-    assert stretches(seconds, 2.53333333, ["a", "b"]) == [first, last]
+    assert segments(seconds, 2.53333333, ["a", "b"]) == [first, last]
     assert by_second(seconds, 2.53333333, ["a", "b"], 1)[-1] == {"start": 2, "end": 2.533, "top": [names[1]]}
 
 

@@ -17,8 +17,8 @@ from datamodules.sampling.clip_sampling import ClipSampler, ClipShape
 from datamodules.video.decoding import iterate_frames, probe, read_frame_times
 from pipeline.__main__ import main
 from pipeline.classify import video_input as looking_module
-from pipeline.classify.timeline import score_seconds, stretches
-from pipeline.classify.video_input import Looking, choose_clips, look_like, read_clips
+from pipeline.classify.timeline import score_seconds, segments
+from pipeline.classify.video_input import Preprocessing, choose_clips, preprocessing_of, read_clips
 from pipeline.inference.trained_checkpoint import open_checkpoint
 from pipeline.inference.video_scores import VideoScorer
 from tests.pipeline.gray_videos import write_long_video
@@ -63,13 +63,13 @@ def test_a_folder_of_4k_files_takes_less_than_2_gb(motion_checkpoint: Path, tmp_
 
 
 @pytest.fixture
-def seen(motion_checkpoint: Path) -> Looking:
+def seen(motion_checkpoint: Path) -> Preprocessing:
     """As the small C3D sees videos: clips of 16 neighboring frames."""
-    return look_like(open_checkpoint(motion_checkpoint), 10, "pyav")
+    return preprocessing_of(open_checkpoint(motion_checkpoint), 10, "pyav")
 
 
 @pytest.mark.parametrize(("codec", "container"), [("mpeg4", "avi"), ("libx264", "mpegts")])
-def test_the_time_of_a_timeline_grows_as_the_video(seen: Looking, codec: str, container: str) -> None:
+def test_the_time_of_a_timeline_grows_as_the_video(seen: Preprocessing, codec: str, container: str) -> None:
     """Four times as long: 16 times the processor where each piece is decoded from the start."""
 
     def seconds_of(length: int) -> float:
@@ -111,16 +111,18 @@ def brightness(clips: list[torch.Tensor]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("times", "change", "duration"), [(VARIABLE, 1.44, 15.84), (CONSTANT, 2.0, 4.0)], ids=["variable", "constant"]
 )
-def test_a_timeline_is_right_in_seconds(seen: Looking, times: list[float], change: float, duration: float) -> None:
+def test_a_timeline_is_right_in_seconds(
+    seen: Preprocessing, times: list[float], change: float, duration: float
+) -> None:
     data = timed_video(times, change)
     seconds, duration_s = score_seconds(seen, data, brightness)
     assert duration_s == pytest.approx(duration, abs=0.05)
-    first, second = stretches(seconds, duration_s, ["dark", "bright"])
+    first, second = segments(seconds, duration_s, ["dark", "bright"])
     assert (first["class"], second["class"]) == ("dark", "bright")
     assert abs(first["end"] - change) < 1
 
 
-def test_clips_at_a_rate_are_true_in_time(seen: Looking) -> None:
+def test_clips_at_a_rate_are_true_in_time(seen: Preprocessing) -> None:
     """A second apart, to the 0.4 s that a frame is shown; by the average rate they would be 0.2 or 1.8 s apart."""
     at_rate = seen._replace(sampler=ClipSampler(ClipShape(4, fps=1.0), "uniform", 3))
     numbers = choose_clips(at_rate, timed_video(VARIABLE, 1.44)).frame_numbers
@@ -168,7 +170,7 @@ def test_frames_of_any_size_are_seen_and_drawn(
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_a_video_in_pieces_has_the_scores_of_the_whole(
     motion_checkpoint: Path,
-    seen: Looking,
+    seen: Preprocessing,
     monkeypatch: pytest.MonkeyPatch,
     average: str,
     tmp_path: Path,

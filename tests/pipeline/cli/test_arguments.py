@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.cli.arguments import call_with_words, spell_out, usage_of
+from pipeline.cli.arguments import call_from_command_line, expand_option_names, usage_of
 
 
 def verb(
@@ -38,7 +38,7 @@ def verb(
     ],
 )
 def test_words_are_spelled_out(typed: str, spelled: str) -> None:
-    assert spell_out(verb, typed.split()) == spelled.split()
+    assert expand_option_names(verb, typed.split()) == spelled.split()
 
 
 def sized(data: Path, sides: int | list[int] = 1) -> None:
@@ -57,7 +57,7 @@ def sized(data: Path, sides: int | list[int] = 1) -> None:
     ],
 )
 def test_one_number_or_several(typed: str, spelled: str) -> None:
-    assert spell_out(sized, typed.split()) == spelled.split()
+    assert expand_option_names(sized, typed.split()) == spelled.split()
 
 
 def several(data: Path, keys: list[str], reason: str = "") -> None:
@@ -66,8 +66,8 @@ def several(data: Path, keys: list[str], reason: str = "") -> None:
 
 def test_bare_words_stand_for_what_has_no_default() -> None:
     words = ["folder", "a", "b=c", "--reason", "too dark"]
-    assert spell_out(several, words) == ["--reason", "too dark", "--data=folder", "--keys+=a", "--keys+=b=c"]
-    assert spell_out(several, ["--keys", "a", "b", "--reason=", "folder"])[-1] == "--data=folder"
+    assert expand_option_names(several, words) == ["--reason", "too dark", "--data=folder", "--keys+=a", "--keys+=b=c"]
+    assert expand_option_names(several, ["--keys", "a", "b", "--reason=", "folder"])[-1] == "--data=folder"
 
 
 def heard(data: Path, keys: list[str]) -> list[str]:
@@ -95,12 +95,12 @@ ODD_WORDS = [
 
 @pytest.mark.parametrize("word", ODD_WORDS)
 def test_a_bare_word_is_text_whatever_it_holds(word: str) -> None:
-    assert call_with_words(heard, ["folder", "--", word], "x") == [word]
-    assert call_with_words(heard, ["folder", "--", "a", word, "b"], "x") == ["a", word, "b"]
+    assert call_from_command_line(heard, ["folder", "--", word], "x") == [word]
+    assert call_from_command_line(heard, ["folder", "--", "a", word, "b"], "x") == ["a", word, "b"]
     if not word.startswith("-"):
-        assert call_with_words(heard, ["folder", word], "x") == [word]
+        assert call_from_command_line(heard, ["folder", word], "x") == [word]
     if not word.endswith("]"):  # a list may be given as one
-        assert call_with_words(heard, ["folder", f"--keys={word}"], "x") == [word]
+        assert call_from_command_line(heard, ["folder", f"--keys={word}"], "x") == [word]
 
 
 def test_the_usage_shows_which_words_need_no_option() -> None:
@@ -111,7 +111,7 @@ def test_the_usage_shows_which_words_need_no_option() -> None:
     def led_by_a_list(results: list[Path], out: Path) -> None: ...
 
     assert usage_of(led_by_a_list, "x") == "x RESULTS ... --out OUT [options]"
-    words = spell_out(led_by_a_list, ["a", "b", "--out", "c"])
+    words = expand_option_names(led_by_a_list, ["a", "b", "--out", "c"])
     assert words == ["--out", "c", "--results+=a", "--results+=b"]
 
 
@@ -134,4 +134,4 @@ def test_a_word_that_is_not_utf8_is_named_with_its_bytes():
     def example(videos: list[str]) -> None: ...
 
     with pytest.raises(ValueError, match=r"b'caf\\xe9.mp4' is not UTF-8; rename the file"):
-        call_with_words(example, ["good.mp4", "caf\udce9.mp4"], "example")
+        call_from_command_line(example, ["good.mp4", "caf\udce9.mp4"], "example")

@@ -13,7 +13,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.quarantine import QuarantineError, read_quarantine
 from datamodules.loading.planned_loader import _how_to_leave_out
-from datamodules.loading.say_once import say_once
+from datamodules.loading.say_once import log_once
 from datamodules.video.decoding import DecodeError
 from pipeline.__main__ import main
 from tests.datamodules.storage.flaky_server import serving
@@ -71,7 +71,7 @@ def test_evaluation_leaves_them_out_and_says_so(data, caplog):
     with pytest.raises(DecodeError, match=keys[3]):
         list(module.test_dataloader())
     assert main(["quarantine", "--data", str(data), "--keys", *keys[3:5]]) == 0
-    say_once.cache_clear()
+    log_once.cache_clear()
     with caplog.at_level("INFO", logger="pytorch_lightning"):  # `evaluate` quietens it in this process
         module = ShardedVideoDataModule(str(data), **SETTINGS, num_workers=0)
         read = [key for batch in module.test_dataloader() for key in batch.keys]

@@ -9,7 +9,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.evaluation.compare import compare_judged
 from pipeline.evaluation.fuse import fused_scores
-from pipeline.metrics.scored_videos import Judged, on_same_videos, read_judged
+from pipeline.metrics.scored_videos import ScoredVideos, align, read_scored_videos
 from pipeline.report.write_results import FILES, write_results
 from tests.pipeline.metrics.made_results import made
 
@@ -20,7 +20,7 @@ def answers(given, labels=(0, 0, 1, 1), **changes):
     scores[np.arange(len(given)), given] = 0.8
     about = {"scores": "probability", "classes": ["x", "y"], "overlap": None}
     keys = list("abcd")[: len(given)]
-    return Judged(scores, np.array(labels[: len(given)]), ["x", "y"], keys, keys, about)._replace(**changes)
+    return ScoredVideos(scores, np.array(labels[: len(given)]), ["x", "y"], keys, keys, about)._replace(**changes)
 
 
 def test_a_comparison_by_hand():
@@ -82,7 +82,7 @@ def test_fuse_is_the_weighted_mean_by_key(two, tmp_path, capsys):
     first, second, poor, good = two
     assert main(["fuse", str(first), str(second), "--weights", "1", "3", "--out", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
-    fused = read_judged(tmp_path / "out")
+    fused = read_scored_videos(tmp_path / "out")
     assert fused.keys == poor.keys
     np.testing.assert_allclose(fused.scores, 0.25 * poor.scores + 0.75 * good.scores, atol=1e-6)
     assert [part["share"] for part in fused.provenance["fused"]] == [0.25, 0.75]
@@ -100,16 +100,16 @@ def test_logits_are_fused_as_the_geometric_mean():
 def test_other_videos_are_refused_or_left_out():
     first, second = answers([0, 0, 1, 1]), answers([0, 0, 1])
     with pytest.raises(ValueError, match="first has 1 videos that not all others have, and 3 that all have"):
-        on_same_videos([first, second], ["first", "second"])
-    assert [one.keys for one in on_same_videos([first, second], ["first", "second"], common=True)] == [list("abc")] * 2
+        align([first, second], ["first", "second"])
+    assert [one.keys for one in align([first, second], ["first", "second"], common=True)] == [list("abc")] * 2
     old = answers([0, 0, 1, 1], groups=[""] * 4)  # written before predictions had groups
-    assert [one.groups for one in on_same_videos([old, first], ["old", "first"])] == [list("abcd")] * 2
+    assert [one.groups for one in align([old, first], ["old", "first"])] == [list("abcd")] * 2
     with pytest.raises(ValueError, match="1 videos have different labels, first b"):
-        on_same_videos([first, answers([0, 0, 1, 1], (0, 1, 1, 1))], ["first", "second"])
+        align([first, answers([0, 0, 1, 1], (0, 1, 1, 1))], ["first", "second"])
     with pytest.raises(ValueError, match="have no video in common"):
-        on_same_videos([first, answers([0], keys=["z"])], ["first", "second"], common=True)
+        align([first, answers([0], keys=["z"])], ["first", "second"], common=True)
     with pytest.raises(ValueError, match="different classes: their order differs"):
-        on_same_videos([first, answers([0, 0, 1, 1], class_names=["y", "x"])], ["first", "second"])
+        align([first, answers([0, 0, 1, 1], class_names=["y", "x"])], ["first", "second"])
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_named(two, tmp_path):
     place = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size // 2
     damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(ValueError, match=r"predictions\.parquet': not a file that `evaluate` wrote, or damaged"):
-        read_judged(tmp_path)
+        read_scored_videos(tmp_path)
 
 
 def test_margins_and_probabilities_are_not_mixed(two, tmp_path):

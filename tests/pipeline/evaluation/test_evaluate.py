@@ -16,7 +16,7 @@ import torch
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.leakage.training_fingerprint import SeenVideos
+from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.video.decoding import DecodeError
 from lightning_modules import VideoClassifier
 from lightning_modules.tasks.classifier import read_checkpoint
@@ -363,7 +363,7 @@ def test_all_folds_with_a_checkpoint_each(folded_checkpoint, folded_dataset, tmp
         state = checkpoint["ShardedVideoDataModule"]
         state["dataset"]["fold"] = fold
         index = DatasetIndex.open(folded_dataset)
-        state["seen"] = SeenVideos.of(index, index.rows("train", fold)).state()
+        state["seen"] = TrainingFingerprint.of(index, index.rows("train", fold)).state()
         torch.save(checkpoint, tmp_path / f"{fold}.ckpt")
     words = ["--data", str(folded_dataset), "--fold", "all", "--num-clips", "1", "--num-workers", "0"]
     assert main(["evaluate", "--checkpoint", str(tmp_path / "{fold}.ckpt"), *words, "--out", str(tmp_path / "a")]) == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.metrics.scored_videos import read_judged
+from pipeline.metrics.scored_videos import read_scored_videos
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def test_each_fold_is_what_linear_says(exported, folded_checkpoint, folded_datas
     by_fold = {fold: one["top1"] for fold, one in report["folds"].items()}
     assert report["top1_mean"] == pytest.approx(np.mean(list(by_fold.values())))
     assert report["top1_std"] == pytest.approx(np.std(list(by_fold.values()), ddof=1))
-    together = read_judged(tmp_path / "folds")
-    apart = [read_judged(tmp_path / "folds" / f"fold-{fold}") for fold in by_fold]
+    together = read_scored_videos(tmp_path / "folds")
+    apart = [read_scored_videos(tmp_path / "folds" / f"fold-{fold}") for fold in by_fold]
     assert list(together.keys) == [key for one in apart for key in one.keys]
     np.testing.assert_array_equal(together.scores, np.concatenate([one.scores for one in apart]))
     assert report["num_videos"] == len(together.keys)

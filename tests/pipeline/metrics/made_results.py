@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics.scored_videos import Judged
+from pipeline.metrics.scored_videos import ScoredVideos
 
 
-def made(num_classes: int, num_videos: int, seed: int = 0, sure: float = 2.0, **changes: Any) -> Judged:
+def made(num_classes: int, num_videos: int, seed: int = 0, sure: float = 2.0, **changes: Any) -> ScoredVideos:
     """Probabilities of videos whose classes are confused in pairs; four videos a group."""
     generator = np.random.default_rng(seed)
     labels = np.random.default_rng(0).integers(0, num_classes, num_videos)
@@ -18,7 +18,7 @@ def made(num_classes: int, num_videos: int, seed: int = 0, sure: float = 2.0, **
     names = [f"class {number}" for number in range(num_classes)]
     about = {"scores": "probability", "dataset": "made", "split": "test", "classes": names, "overlap": None}
     about |= {"checkpoint": f"{seed}.ckpt", "checkpoint_sha256": f"{seed:064d}", "model": "made.Model"}
-    return Judged(
+    return ScoredVideos(
         scores=(powers / powers.sum(axis=1, keepdims=True)).astype(np.float32),
         labels=labels,
         class_names=names,

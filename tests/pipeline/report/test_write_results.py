@@ -11,7 +11,7 @@ import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.metrics.confidence_intervals import accuracy_intervals
-from pipeline.metrics.scored_videos import outcomes_of, read_judged
+from pipeline.metrics.scored_videos import outcomes_of, read_scored_videos
 from pipeline.report.previews import make_preview
 from pipeline.report.write_results import FILES, write_results
 from tests.pipeline.metrics.made_results import made
@@ -51,7 +51,7 @@ def test_four_files_that_agree(written):
     folder, report = written
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
-    judged = read_judged(folder)
+    judged = read_scored_videos(folder)
     assert judged.groups[:5] == ["group_0"] * 4 + ["group_1"]
     assert report["intervals"] == accuracy_intervals(outcomes_of(judged))
     assert report["interval"]["groups"] == 20

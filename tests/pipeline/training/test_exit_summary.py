@@ -10,7 +10,7 @@ import traceback
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.cli.errors import is_told_by_another, last_words
+from pipeline.cli.errors import error_message, is_reported_elsewhere
 from tests.pipeline.checkpoints.test_preemption import end, start, wait_for
 from tests.pipeline.training.test_run import config  # noqa: F401 # a fixture
 
@@ -20,7 +20,7 @@ def test_an_error_of_others_carries_the_command_that_goes_on(config, tmp_path): 
     path = config(trainer={"callbacks": [fail]}, checkpoints={"every_n_steps": 4})
     with pytest.raises(RuntimeError, match="the machine is on fire") as caught:
         main(["fit", "--config", path, "--trainer.log_every_n_steps", "1", "--ckpt_path=last"])
-    last = last_words(caught.value)
+    last = error_message(caught.value)
     assert last.startswith("RuntimeError: the machine is on fire; stopped at step 13 in epoch 1; the newest checkpoint")
     newest = tmp_path / "run" / "checkpoints" / "step-00000012.ckpt"
     words = shlex.split(last.split("go on with: ")[1])
@@ -34,7 +34,7 @@ def test_a_run_without_a_checkpoint_says_so(config):  # noqa: F811
     fail = {"class_path": "tests.pipeline.training.fault_injection.FailAt", "init_args": {"step": 1}}
     with pytest.raises(RuntimeError) as caught:
         main(["fit", "--config", config(trainer={"callbacks": [fail], "enable_checkpointing": False})])
-    assert last_words(caught.value).endswith("stopped at step 1 in epoch 0; there is no checkpoint yet")
+    assert error_message(caught.value).endswith("stopped at step 1 in epoch 0; there is no checkpoint yet")
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(config, tmp_path, capsys):  # noqa: F811
@@ -59,8 +59,8 @@ def test_of_the_ranks_of_a_terminal_one_says_that_it_was_interrupted(monkeypatch
     monkeypatch.setenv("LOCAL_RANK", rank)
     stop = SystemExit(1)
     stop.__context__ = KeyboardInterrupt()  # as Lightning does
-    assert is_told_by_another(stop) is quiet
-    assert not is_told_by_another(ValueError("of this rank alone"))
+    assert is_reported_elsewhere(stop) is quiet
+    assert not is_reported_elsewhere(ValueError("of this rank alone"))
 
 
 @pytest.mark.slow

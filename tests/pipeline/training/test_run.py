@@ -68,7 +68,7 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
     assert (state["epoch"], state["consumed"], state["steps"]) == (1, 8, 2)
     assert state["order"] == {"scheme": 1, "seed": 7, "shuffle": "global", "shard_window": None}
     assert state["dataset"]["decoder"]
-    run_id = content["callbacks"]["RunRecord"]["run_id"]
+    run_id = content["callbacks"]["RunMonitor"]["run_id"]
 
     (folder / ".step-00000009.ckpt.0123.partial").write_bytes(b"half")  # what a kill leaves
     (folder / "step-00000013.ckpt").write_bytes((folder / names[2]).read_bytes()[:5000])
@@ -95,7 +95,7 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)
 
-    assert read_checkpoint(folder / "step-00000020.ckpt")["callbacks"]["RunRecord"]["run_id"] == run_id
+    assert read_checkpoint(folder / "step-00000020.ckpt")["callbacks"]["RunMonitor"]["run_id"] == run_id
     attempts = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(attempts) == 2
     for attempt, first_step, last_step in zip(attempts, (2, 14), (13, 20), strict=True):
