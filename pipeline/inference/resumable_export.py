@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.storage.atomic_write import PARTIAL_SUFFIX, remove_partial_files, write_atomically
 from pipeline.cli.terminal import say
-from pipeline.features.part_rows import ROW, PartRows, forget_parts, rows_of_part
+from pipeline.inference.part_rows import ROW, PartRows, forget_parts, rows_of_part
 from pipeline.inference.rank_tables import wait_until_seen
 
 _SETTINGS = "settings.json"
