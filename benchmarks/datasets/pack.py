@@ -5,7 +5,7 @@ which is what `pack` does to a video, and which also counts and checks its frame
 second; and the whole verb, one process, with its child process, shards, index and split guard. Then the verb with 1 and
 2 processes.
 
-    python benchmarks/pack.py --rounds 5
+    python benchmarks/datasets/pack.py --rounds 5
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import av
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import Spent, count, ratio, take_turns
 from datamodules.encoding.synthetic_dataset import synthesize

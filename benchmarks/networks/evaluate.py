@@ -5,7 +5,7 @@ apart in memory, scores (or fc6) averaged. It decodes with our own decoder and c
 same loop with our convolutions shows what of the difference is theirs. All take the same views of the same packed
 videos with the same untrained C3D, and must give the same scores and features.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluate.py --folder /tmp/evaluate-benchmark --num-clips 10 --num-crops 3
+    OMP_NUM_THREADS=1 python benchmarks/networks/evaluate.py --folder /tmp/evaluate --num-clips 10 --num-crops 3
 
 With `--workers N` ours is measured with N decoding processes too, by the clock alone: they are not this process's own.
 """
@@ -25,7 +25,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import is_packed, lacks_bf16, lacks_gpu, not_negative, positive, print_heading, sample_folder
 from benchmarks.turns import Spent, count, ratio, take_turns
 from datamodules.dataset.dataset_index import DatasetIndex

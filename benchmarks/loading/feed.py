@@ -1,6 +1,6 @@
 """Does training wait for data: the time of a step against that of its slower side, with 0 to N workers.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.feed --folder /tmp/feed-benchmark --workers 0 1 2
+    OMP_NUM_THREADS=1 python -m benchmarks.loading.feed --folder /tmp/feed-benchmark --workers 0 1 2
 
 Makes videos, packs them, and times, taking turns over the rounds: an epoch of the loader alone, the same steps of the
 model alone on a batch that is there, and both together as in training. Both sides overlap perfectly where a step takes
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 
 from benchmarks.conditions import is_packed, lacks_gpu, not_negative, positive, print_heading
 from benchmarks.turns import count, spread
