@@ -1,6 +1,6 @@
 """Training overlap: which of some videos a network or a classifier was trained on, by key, by content and by group."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +47,7 @@ class TrainingOverlap(NamedTuple):
 
 
 def overlap_with_keys(
-    trained_keys: Collection[str], trained_groups: Collection[str], keys: Sequence[str], groups: Sequence[str]
+    trained_keys: Iterable[str], trained_groups: Iterable[str], keys: Sequence[str], groups: Sequence[str]
 ) -> TrainingOverlap:
     """The overlap of videos with training videos that are known by their keys and groups.
 
@@ -80,9 +80,8 @@ def overlap_with_checkpoint(
     known = np.empty(0, np.int64)
     if trained.family == index.manifest.family:
         known = index.rows(trained.dataset["train_split"], trained.dataset["fold"])
-    overlap = overlap_with_keys(
-        index.column("key", known), index.column("group", known), index.column("key", rows), index.column("group", rows)
-    )
+    keys, groups = (list(index.column(name, rows)) for name in ("key", "group"))
+    overlap = overlap_with_keys(index.column("key", known), index.column("group", known), keys, groups)
     for fingerprint in filter(None, trained.seen):
         found = fingerprint.find(index, rows)
         overlap = overlap._replace(content=overlap.content | found.content, groups=overlap.groups | found.groups)
