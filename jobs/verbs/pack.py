@@ -7,7 +7,6 @@ whose process or node dies begins again elsewhere, at most max_failures times; i
 own and is never looked at.
 """
 
-import functools
 import secrets
 import sys
 import time
@@ -21,15 +20,13 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from datamodules.storage.atomic_write import remove_partial_files
-from jobs.spec.job_spec import Job
+from jobs.spec.job import Job
+from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
 from jobs.storage.run_folder import one_line
-from jobs.submission.upload import resolve
-from jobs.training.worker import enter_working_directory, upload_root
 from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
-from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
-from pipeline.packing.pack import pack
+from pipeline.packing.pack import pack_options
 from pipeline.packing.pack_run import PackRun, finish, prepare
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
 from pipeline.packing.shard_bounds import CUT_NAME
@@ -74,21 +71,6 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     print_summary(manifest, results, run.settings.root, time.monotonic() - began, run.refused)
     sys.stdout.flush()
     return 0, []
-
-
-def pack_options(words: Sequence[str]) -> dict[str, Any]:
-    """The arguments of `pipeline.packing.pack.pack` that the words behind the verb say, defaults too.
-
-    Raises:
-        ArgumentError: An option is not known, missing, or of the wrong type.
-    """
-
-    @functools.wraps(pack)
-    def collect(**options: Any) -> dict[str, Any]:
-        return options
-
-    options: dict[str, Any] = call_from_command_line(collect, words, "python -m pipeline pack")
-    return options
 
 
 class _Parts:

@@ -1,12 +1,15 @@
 """`python -m pipeline pack`: labelled videos to shards, index and manifest; refused ones to a quarantine list."""
 
+import functools
 import queue
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from datamodules.annotations.readers import AnnotationFormat
+from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_run import SHARD_BYTES, finish, prepare
 from pipeline.packing.pack_summary import print_summary, show_progress
@@ -158,3 +161,18 @@ def _run_parts(parts: Sequence[ShardPart], settings: PackSettings, processes: in
                 for child in children:
                     child.close()
         return [future.result() for future in futures]
+
+
+def pack_options(words: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `pipeline.packing.pack.pack` that the words behind the verb say, defaults too.
+
+    Raises:
+        ArgumentError: An option is not known, missing, or of the wrong type.
+    """
+
+    @functools.wraps(pack)
+    def collect(**options: Any) -> dict[str, Any]:
+        return options
+
+    options: dict[str, Any] = call_from_command_line(collect, words, "python -m pipeline pack")
+    return options

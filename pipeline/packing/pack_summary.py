@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
+from datamodules.annotations.refusals import HANG, Refusal
 from datamodules.dataset.dataset_index import Manifest
-from datamodules.dataset.quarantine import HANG, Refusal
 from datamodules.storage.plain_text import printable
 from pipeline.cli.terminal import say
 from pipeline.cli.text_table import TextOnlyColumn, TextTable, print_table
