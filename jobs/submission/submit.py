@@ -94,9 +94,9 @@ def prepare(
             if is_local(spec.address):
                 check_data(resolved)
         elif read and args[0] == "pack":
-            from pipeline.packing.pack import pack_options
+            from pipeline.packing.pack_options import parse_pack_options
 
-            pack_options(args[1:])
+            parse_pack_options(args[1:])
         yield job, staged
 
 

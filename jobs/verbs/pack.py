@@ -26,7 +26,7 @@ from jobs.storage.run_folder import one_line
 from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
 from pipeline.packing.output_folder import PackError
-from pipeline.packing.pack import pack_options
+from pipeline.packing.pack_options import PackOptions, parse_pack_options
 from pipeline.packing.pack_run import PackRun, finish, prepare
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
 from pipeline.packing.shard_bounds import CUT_NAME
@@ -54,12 +54,12 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     """
     began = time.monotonic()
     enter_working_directory(job)
-    options = pack_options(resolve(args, upload_root())[1:])
+    options = parse_pack_options(resolve(args, upload_root())[1:])
     check_folders(job, options)
     slots = job.spec.num_workers * job.spec.cpus_per_worker
-    if options.pop("processes") is not None:
+    if options.processes is not None:
         print(f"note: --processes is for one machine; num_workers x cpus_per_worker = {slots} holds here", flush=True)
-    with prepare(**options) as run, _shared_view(job, run) as view:
+    with prepare(options) as run, _shared_view(job, run) as view:
         have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         at_once = f"at most {slots} at once; the cluster has {have.get('CPU', 0):g} CPUs"
         print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
@@ -197,13 +197,13 @@ def _find_witness(run: PackRun) -> str:
     )
 
 
-def check_folders(job: Job, options: dict[str, Any]) -> None:
+def check_folders(job: Job, options: PackOptions) -> None:
     """PackError for a relative path where this node does not have the folder of submit."""
     if Path(job.origin).is_dir():
         return
-    lists = options["annotations"]
-    videos = options["videos"] or (lists[0].parent if lists else None)
-    for name, path in (("out", options["out"]), ("videos", videos)):
+    lists = options.annotations
+    videos = options.videos or (lists[0].parent if lists else None)
+    for name, path in (("out", options.out), ("videos", videos)):
         if path is not None and not path.is_absolute():
             raise PackError(
                 f"{name}={path}: node {node_name()} has no folder {job.origin} to take a relative path from; give "
