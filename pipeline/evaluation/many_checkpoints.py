@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datamodules.dataset.open_dataset import open_manifest
-from lightning_modules.tasks.saved_network import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.cli.terminal import say
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_judged, print_comparison, write_comparison
 from pipeline.evaluation.score_checkpoint import Scoring, open_checkpoint_and_data, score_checkpoint

@@ -9,9 +9,9 @@ import pyarrow as pa
 import torch
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.storage.plain_text import printable
 from datamodules.transforms.yuv420 import Pixels
+from datamodules.video.decoding import Decoder
 from lightning_modules import VideoClassifier
 from pipeline.cli.terminal import say
 from pipeline.inference.output_paths import refuse_unwritable_folder, title_of

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.renditions import WantedRendition
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.sampling.clip_sampling import ShortVideos
 from datamodules.transforms.yuv420 import Pixels
+from datamodules.video.decoding import Decoder
 from pipeline.cli.terminal import say
 from pipeline.features.feature_files import (
     SUFFIXES,
@@ -23,8 +23,7 @@ from pipeline.features.feature_files import (
     read_features,
     read_provenance,
 )
-from pipeline.features.feature_table import feature_table
-from pipeline.features.feature_writing import write_features
+from pipeline.features.feature_writing import feature_table, write_features
 from pipeline.features.layer_features import ExportedFeatures, FeatureExport, Per, Pool, pool
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_rows import PartRows
