@@ -9,6 +9,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
@@ -29,10 +30,10 @@ demo: venv
 	@PATH="$(abspath $(BIN)):$$PATH" bash demo.sh $(DEMO)
 
 test: venv
-	$(BIN)/python -m pytest -m "not slow" --durations=15 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadgroup --durations=15 $(PYTEST_OPTIONS)
 
 test-slow: venv
-	$(BIN)/python -m pytest -m slow --durations=15 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m slow -n $(TEST_PROCESSES) --dist loadgroup --durations=15 $(PYTEST_OPTIONS)
 
 lint: venv
 	$(BIN)/ruff check .
