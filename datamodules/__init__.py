@@ -1,1 +1,1 @@
-"""From videos to batches: annotations, shards, the plan of who reads what, clips, decoding, transforms."""
+"""From videos to batches: lists, packed datasets, epoch plan, decoding, clips. No networks, no ray."""
