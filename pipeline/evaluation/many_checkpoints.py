@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.dataset.open_dataset import open_manifest
-from lightning_modules.tasks.saved_network import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.cli.terminal import say
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_judged, print_comparison, write_comparison
 from pipeline.evaluation.score_checkpoint import Scoring, open_checkpoint_and_data, score_checkpoint
@@ -83,7 +83,7 @@ def pool_folds(folds: dict[str, ScoredVideos]) -> ScoredVideos | None:
     overlaps = [judged.provenance["overlap"] for judged in many if judged.provenance["overlap"]]
     counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "content", "groups")}
     same = (
-        "model", "dataset", "dataset_identity", "rendition", "split", "sampling", "decoder", "scores", "preset",
+        "model", "dataset", "dataset_identity", "rendition", "split", "sampling", "decoder", "scores", "protocol",
         "average", "training_videos_known", "classes", "versions",
     )  # fmt: skip
     provenance: dict[str, Any] = {name: about[name] for name in same}

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.cli.terminal import say
-from pipeline.inference.trained_checkpoint import library_versions, refuse_other_classes
+from pipeline.inference.trained_checkpoint import library_versions
 from pipeline.linear.classifiers import ClassWeight, Fitting, LinearClassifier
 from pipeline.linear.cross_validation import choose_c
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.nearest_neighbors import nearest_neighbor_scores
 from pipeline.linear.video_features import VideoFeatures
 from pipeline.metrics.accuracy import print_report
+from pipeline.metrics.scored_videos import refuse_other_classes
 from pipeline.report.write_results import FILES, ScoredVideos, write_results
 
 ClassifierName = Literal["svm", "logistic", "knn"]
