@@ -29,7 +29,6 @@ from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_rows import PartRows
 from pipeline.inference.protocols import TransferProtocolName, with_protocol
 from pipeline.inference.resumable_export import ExportParts, parts_folder
-from pipeline.inference.seen_by_network import seen_by_network, trained_on
 from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
@@ -40,6 +39,7 @@ from pipeline.inference.trained_checkpoint import (
     try_one_clip,
     view_settings,
 )
+from pipeline.inference.training_overlap import overlap_with_checkpoint, training_split
 
 __all__ = ["features", "read_features", "read_provenance"]  # what reads the files back, beside what writes them
 
@@ -172,7 +172,7 @@ def features(
     layers = list(dict.fromkeys(chosen["layer"] or [trained.model.feature_layer]))
     shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}
     provenance = describe(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
-    provenance |= {"format": format, "precision": precision, "trained_on": trained_on(trained)}
+    provenance |= {"format": format, "precision": precision, "trained_on": training_split(trained)}
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not overwrite and _is_there_already(out, provenance):
@@ -203,7 +203,7 @@ def _export(
 ) -> int | None:
     """Runs the network and writes the file; the number of its rows, None on every rank but the first."""
     schema, rows = feature_schema(provenance), split_row_numbers(videos)
-    seen = rows[seen_by_network(trained, videos.index, rows)]
+    seen = rows[overlap_with_checkpoint(trained, videos.index, rows).any]
 
     def to_table(exported: ExportedFeatures) -> tuple[pa.Table, NDArray[np.int64]]:
         return feature_table(schema, exported, videos, seen, provenance["dtype"]), exported.rows.numpy()
