@@ -1,4 +1,4 @@
-"""From videos to batches: annotation lists, packed datasets, the plan of who reads what, clips, decoding, transforms.
+"""From videos to batches: lists, packed datasets, epoch plan, decoding, clips. No networks, no ray.
 
 `datamodules.ShardedVideoDataModule` is imported when it is asked for: a process that needs one sub-package, such as a
 worker of the DataLoader or a child that decodes, must not load all of them.
