@@ -21,7 +21,9 @@ import pytest
 
 from datamodules.dataset.index_table import CAPTIONS, INDEX_SCHEMA
 from datamodules.dataset.manifest import Manifest
-from datamodules.dataset.quarantine import Refusal
+from datamodules.dataset.quarantine import ADDRESS, BY_HAND, CRASH, ERROR, HANG, NOT_TEXT, OUTSIDE, Refusal
+from datamodules.leakage.split_leakage import Leak
+from datamodules.video.video_container import REASONS
 from jobs.cli import VERBS as JOBS_VERBS
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS
 from tests.conftest import REPOSITORY
@@ -214,6 +216,9 @@ def test_the_columns_of_the_format_are_those_of_the_code():
     assert rows("index.parquet") == types
     assert set(rows("dataset.json")) == {field.name for field in fields(Manifest)}
     assert tuple(rows("quarantine.csv")) == Refusal._fields
+    assert tuple(rows("split_guard.csv")) == Leak._fields
+    text = section("docs/datasets/format.md", "quarantine.csv")
+    assert all(f"`{reason}`" in text for reason in (*REASONS, HANG, CRASH, ERROR, OUTSIDE, NOT_TEXT, ADDRESS, BY_HAND))
 
 
 WORDS = (
