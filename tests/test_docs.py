@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.annotations.refusals import ADDRESS, BY_HAND, CRASH, ERROR, HANG, NOT_TEXT, OUTSIDE, Refusal
 from datamodules.dataset.index_table import CAPTIONS, INDEX_SCHEMA
 from datamodules.dataset.manifest import Manifest
-from datamodules.dataset.quarantine import ADDRESS, BY_HAND, CRASH, ERROR, HANG, NOT_TEXT, OUTSIDE, Refusal
 from datamodules.leakage.split_leakage import Leak
 from datamodules.video.video_container import REASONS
 from jobs.cli import VERBS as JOBS_VERBS
