@@ -170,6 +170,22 @@ def test_a_folder_has_at_most_16_files():
         assert max(counts.values()) <= 16, max(counts, key=counts.get)
 
 
+OTHERS_NAMES = {"save_last", "feature_fc6", "your_module", "my_models"}  # Lightning's; examples
+
+
+def test_names_in_code_spans_are_in_the_code():
+    """Names with an underscore, such as those of options and columns: a rename must reach the docs."""
+    sources = [
+        path for package in PACKAGES for path in (REPOSITORY / package).rglob("*") if path.suffix in (".py", ".yaml")
+    ]
+    known = {word for path in sources for word in re.findall(r"\w+", path.read_text())} | OTHERS_NAMES
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for span in re.findall(r"`([^`\n]+)`", text):
+            names = re.findall(r"(?<![\w/.{*-])(?:[\w.]+\.)?([a-z]+(?:_[a-z0-9]+)+)\b(?![./])", span)
+            assert known >= set(names), f"{name_of(page)}: `{span}`"
+
+
 def find(name: str) -> bool:
     """Whether there is such a module, or such a name in a module or package."""
     path, member = REPOSITORY / name.replace(".", "/"), name.rpartition(".")[2]
