@@ -106,7 +106,7 @@ def synthesize(
     width: int = 128,
     height: int = 96,
     fps: float = 25.0,
-    processes: int | None = None,
+    processes: int = 1,
     progress: Callable[[], object] | None = None,
 ) -> Synthesized:
     """Write root/videos/<class>/<id>_<start>_<end>.mp4 and root/{train,val,test}.csv, in the official Kinetics form.
@@ -124,7 +124,7 @@ def synthesize(
         width: pixels, even, at least 32.
         height: pixels, even, at least 32.
         fps: frames per second.
-        processes: number of processes that draw and encode; None: one for each available processor.
+        processes: the most processes that draw and encode; few videos take fewer.
         progress: called in this process after each video.
 
     Returns:
@@ -158,7 +158,7 @@ def synthesize(
     return Synthesized(Path(root), {split: count * len(MOTIONS) for split, count in counts.items()}, num_bytes)
 
 
-def _check(settings: Settings, counts: dict[str, int], processes: int | None) -> None:
+def _check(settings: Settings, counts: dict[str, int], processes: int) -> None:
     for name, value in counts.items():
         if value < 0:
             raise ValueError(f"{name}={value}: give the number of videos per class, 0 or more")
@@ -174,7 +174,7 @@ def _check(settings: Settings, counts: dict[str, int], processes: int | None) ->
         raise ValueError(f"num_frames={settings.num_frames}: must be at least 2, or nothing moves")
     if not (math.isfinite(settings.fps) and settings.fps > 0):
         raise ValueError(f"fps={settings.fps}: must be a positive number of frames per second")
-    if processes is not None and processes < 1:
+    if processes < 1:
         raise ValueError(f"processes={processes}: must be at least 1")
 
 
@@ -208,13 +208,11 @@ def _write_videos(
     folder: Path,
     clips: list[Clip],
     settings: Settings,
-    processes: int | None,
+    processes: int,
     progress: Callable[[], object] | None,
 ) -> int:
     """Writes all videos and returns their total size in bytes; the number of processes does not affect the output."""
-    if processes is None:
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        processes = min(available, 1 + len(clips) // 32)  # starting a process costs as much as a few videos
+    processes = min(processes, 1 + len(clips) // 32)  # starting a process costs as much as a few videos
     num_bytes = 0
     if processes == 1:
         for clip in clips:
