@@ -2,6 +2,7 @@
 
 import json as json_lines
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from datamodules.video.decoding import DecodeError, count_other_streams, describ
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
+from pipeline.classify.frame_text import describe_missing, drawable_texts
 from pipeline.classify.linear_head import LinearHead, attach_head
 from pipeline.classify.timeline import as_clock, by_second, score_seconds, segments, top_classes
 from pipeline.classify.video_input import (
@@ -181,6 +183,9 @@ def _by_second(
     top: int,
 ) -> Iterator[dict[str, Any]]:
     alone = len(paths) == 1
+    labels = drawable_texts(names) if any(copies) else []
+    if note := describe_missing(labels):
+        say(f"annotate: {note}", file=sys.stderr)
     for path, copy in zip(paths, copies, strict=True):
         outcome: dict[str, Any] = {"video": str(path)}
         try:
@@ -190,7 +195,7 @@ def _by_second(
             outcome["stretches"] = segments(seconds, duration_s, names)
             outcome["timeline"] = by_second(seconds, duration_s, names, top)
             if copy is not None:
-                annotate_video(source, copy, seconds, names, _progress(alone, "frames drawn"))
+                annotate_video(source, copy, seconds, labels, _progress(alone, "frames drawn"))
                 outcome["annotated"] = str(copy)
         except DecodeError as error:
             outcome = {"video": str(path), "error": str(error)}
