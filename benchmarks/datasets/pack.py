@@ -28,6 +28,7 @@ from datamodules.encoding.synthetic_dataset import synthesize
 from datamodules.encoding.transcoding import EncodeProfile, target_size, transcode
 from datamodules.video.probing import probe
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 
 FFMPEG, TRANSCODE, VERB = "ffmpeg", "transcode", "pack, 1 process"
 
@@ -67,12 +68,14 @@ def packer(videos: list[Path], folder: Path, profile: EncodeProfile, processes: 
         shutil.rmtree(out, ignore_errors=True)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             pack(
-                out,
-                videos=folder / "videos",
-                split="train",
-                short_side=profile.short_side,
-                videos_per_shard=max(1, len(videos) // 4),
-                processes=processes,
+                PackOptions(
+                    out,
+                    videos=folder / "videos",
+                    split="train",
+                    short_side=profile.short_side,
+                    videos_per_shard=max(1, len(videos) // 4),
+                    processes=processes,
+                )
             )
 
     return run

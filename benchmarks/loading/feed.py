@@ -27,6 +27,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.encoding.synthetic_dataset import synthesize
 from lightning_modules.networks.c3d import C3D
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from pipeline.training.loader_bottleneck import TimeBreakdown, report_bottleneck
 
 
@@ -36,7 +37,7 @@ def packed(folder: Path, a_class: int) -> Path:
     if not is_packed(shards, short_side=128):
         folder.mkdir(parents=True, exist_ok=True)
         synthesize(made, train=a_class, val=0, test=0, num_frames=36, width=176, height=128, processes=1)
-        pack(shards, [made / "train.csv"], made, short_side=128, processes=1)
+        pack(PackOptions(shards, [made / "train.csv"], made, short_side=128, processes=1))
     return shards
 
 

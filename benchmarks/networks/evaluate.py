@@ -40,6 +40,7 @@ from pipeline.features.features import features, read_features
 from pipeline.inference.split_runner import Precision
 from pipeline.metrics.predictions import read_predictions
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 
 SIZE, FRAMES, SPLIT = 112, 16, "val"
 NAIVE, NAIVE_WITH_OURS = "naive loop", "naive loop, our convolutions"
@@ -74,7 +75,9 @@ def prepare(folder: Path, width: int, sample: Path) -> tuple[Path, Path]:
     """The packed videos and the checkpoint, made where they are not there."""
     data, checkpoint = folder / "packed", folder / f"c3d-{width}.ckpt"
     if not (data / "dataset.json").exists():
-        pack(data, [sample / "annotations.csv"], sample / "videos", split=SPLIT, short_side=128, processes=1)
+        pack(
+            PackOptions(data, [sample / "annotations.csv"], sample / "videos", split=SPLIT, short_side=128, processes=1)
+        )
     if not checkpoint.exists():
         torch.manual_seed(0)
         model = C3D(width=width, batch_norm=True, class_names=DatasetIndex.open(data).classes)

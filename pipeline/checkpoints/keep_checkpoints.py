@@ -11,10 +11,9 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
-from pipeline.checkpoints.checkpoint_folder import CheckpointFolder
+from pipeline.checkpoints.checkpoint_folder import CHECKPOINTS, CheckpointFolder
 from pipeline.checkpoints.preemption import LateAgreement, SaveOnSigterm
 from pipeline.checkpoints.retention import checkpoint_name
-from pipeline.training.run_folder import CHECKPOINTS
 
 
 class KeepCheckpoints(SaveOnSigterm):

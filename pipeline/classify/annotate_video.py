@@ -11,9 +11,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from datamodules.encoding.mp4_writer import as_rate
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.video.decoding import Source, iterate_frames, orientation_of, probe, read_frame_times
+from datamodules.video.mp4_writer import as_rate
 from pipeline.classify.frame_text import DrawableText, open_font
 
 _LINES = 3

@@ -11,9 +11,8 @@ from typing import Any, cast
 from torch import Tensor
 
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.storage.plain_text import printable
-from datamodules.video.decoding import DecodeError, count_other_streams, describe_decoder
+from datamodules.video.decoding import DecodeError, Decoder, count_other_streams, describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
@@ -30,11 +29,11 @@ from pipeline.classify.video_input import (
     preprocessing_of,
     read_ahead,
 )
+from pipeline.classify.video_scores import VideoScorer
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import open_checkpoint
-from pipeline.inference.video_scores import VideoScorer
 
 _THREADS = 2
 
@@ -202,15 +201,15 @@ def _by_second(
         yield outcome
 
 
-def _progress(alone: bool, what: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
-    """What shows how far a single video is; of several, how many are done is shown instead."""
-    return lambda total: count_progress("classify", total, what) if alone else nullcontext(lambda: None)
+def _progress(shown: bool, what: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
+    """How far a single video is, or how many of several videos are done: only one of the two is shown."""
+    return lambda total: count_progress("classify", total, what) if shown else nullcontext(lambda: None)
 
 
 def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bool) -> None:
     """Prints what is known of each video as soon as it is known; at the end, ValueError for those that failed."""
     failed = []
-    with count_progress("classify", total, "videos") if total > 1 else nullcontext(lambda: None) as count:
+    with _progress(total > 1, "videos")(total) as count:
         for outcome in outcomes:
             outcome["decoder"] = decoder
             if "error" not in outcome and (others := count_other_streams(outcome["video"])):

@@ -5,12 +5,9 @@ import inspect
 import itertools
 import json
 import os
-import re
 import types
 import typing
-from argparse import ArgumentError
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from datamodules.storage.plain_text import is_utf8
@@ -19,7 +16,6 @@ _HOW_TO_TYPE = (
     "What the usage shows without an option may be given by its option, too. Options may have hyphens or underscores; "
     "one of type bool alone means true; one that takes a list takes words up to the next option."
 )
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
@@ -27,7 +23,8 @@ def expand_option_names(function: Callable[..., Any], words: Sequence[str]) -> l
     """Write the words of a command so that jsonargparse takes them.
 
     Args:
-        function: The typed function that the words are for; its parameters say which options are lists or flags.
+        function: The typed function or dataclass that the words are for; its parameters say which options are lists
+            or flags.
         words: What was typed after the verb.
 
     Returns:
@@ -107,12 +104,13 @@ def call_from_command_line(function: Callable[..., Any], words: Sequence[str], p
     """Call a typed function with what was typed on a command line.
 
     Args:
-        function: Its parameters are the options.
+        function: Its parameters are the options; or the fields of the dataclass that is its only parameter. A dataclass
+            may be given itself.
         words: What was typed after the verb.
         prog: What the help calls the command.
 
     Returns:
-        What the function returns.
+        What the function returns; an instance of the dataclass.
 
     Raises:
         ArgumentError: An option is missing, or of the wrong type.
@@ -121,16 +119,23 @@ def call_from_command_line(function: Callable[..., Any], words: Sequence[str], p
     """
     from jsonargparse import auto_cli
 
-    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
-    options |= {"usage": usage_of(function, prog), "epilog": _HOW_TO_TYPE}
+    from pipeline.cli.option_groups import GroupedParser, options_class
+
     for word in words:
         if not is_utf8(word):
             raise ValueError(
                 f"{os.fsencode(word)!r} is not UTF-8; rename the file or folder, or name the folder above it"
             )
-    spelled = expand_option_names(function, words)
-    _refuse_unknown_options(function, spelled, prog)
-    return auto_cli(function, args=spelled, **options)
+    options = options_class(function)
+    component = options or function
+    spelled = expand_option_names(component, words)
+    _refuse_unknown_options(component, spelled, prog)
+    settings: dict[str, Any] = {"as_positional": False, "exit_on_error": False, "allow_abbrev": False}
+    settings |= {"prog": prog, "usage": usage_of(component, prog), "epilog": _HOW_TO_TYPE}
+    if options is not None:
+        settings["description"] = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    made = auto_cli(component, args=spelled, parser_class=GroupedParser, return_instance=True, **settings)
+    return made if options in (None, function) else function(made)
 
 
 def usage_of(function: Callable[..., Any], prog: str) -> str:
@@ -172,41 +177,3 @@ def _kind(hint: Any) -> type | None:
         if member is bool or typing.get_origin(member) is list:
             return bool if member is bool else list
     return None
-
-
-def explain(error: BaseException) -> str:
-    """One line that says what was wrong with a command.
-
-    jsonargparse wraps what went wrong in the types it tried; the sentence that helps is that of the innermost error.
-
-    Args:
-        error: what the command raised.
-
-    Returns:
-        The error's own message; of one that jsonargparse wrapped, the option and the innermost message; of one of the
-        system's, the file and what is wrong with it.
-
-    >>> explain(FileExistsError(17, "File exists", "out"))
-    "'out': file exists"
-    """
-    message = str(error)
-    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, Path)):
-        return f"{str(error.filename)!r}: {error.strerror.lower()}"  # without [Errno 2]
-    wrapped = isinstance(error, ArgumentError) or "Union subtypes" in message or "Call to compute_fn" in message
-    innermost = error
-    while wrapped and innermost.__cause__ is not None:
-        innermost = innermost.__cause__
-    text = " ".join(str(innermost).split())
-    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _one_of, text)
-    text = re.sub(r"Expected a <class '(int|float|bool)'>\. Got value: (.*)", _of_kind, text)
-    option = re.match(r'Parser key "([^"]+)"', message)
-    return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
-
-
-def _one_of(match: re.Match[str]) -> str:
-    names = match[1].replace("'", "")
-    return f"must be one of {names}, not {match[2]}"
-
-
-def _of_kind(match: re.Match[str]) -> str:
-    return f"must be {_KINDS[match[1]]}, not {match[2]}"

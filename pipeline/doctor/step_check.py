@@ -159,7 +159,7 @@ def take_steps(config: Sequence[str]) -> dict[str, Any]:
 
 def main(words: list[str]) -> None:
     """Takes the steps and writes what was measured: OUT CONFIG-OPTIONS."""
-    from pipeline.cli.arguments import explain
+    from pipeline.cli.errors import explain
 
     try:
         measured = take_steps(words[1:])

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.renditions import WantedRendition
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.sampling.clip_sampling import ShortVideos
 from datamodules.transforms.yuv420 import Pixels
+from datamodules.video.decoding import Decoder
 from pipeline.cli.terminal import say
 from pipeline.features.feature_files import (
     SUFFIXES,
@@ -23,14 +23,12 @@ from pipeline.features.feature_files import (
     read_features,
     read_provenance,
 )
-from pipeline.features.feature_table import feature_table
-from pipeline.features.feature_writing import write_features
+from pipeline.features.feature_writing import feature_table, write_features
 from pipeline.features.layer_features import ExportedFeatures, FeatureExport, Per, Pool, pool
-from pipeline.features.part_rows import PartRows
-from pipeline.features.resumable_export import ExportParts, parts_folder
 from pipeline.inference.output_paths import refuse_unwritable_file
-from pipeline.inference.protocols import ProtocolName, options_of
-from pipeline.inference.seen_by_network import seen_by_network, trained_on
+from pipeline.inference.part_rows import PartRows
+from pipeline.inference.protocols import TransferProtocolName, with_protocol
+from pipeline.inference.resumable_export import ExportParts, parts_folder
 from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
@@ -41,6 +39,7 @@ from pipeline.inference.trained_checkpoint import (
     try_one_clip,
     view_settings,
 )
+from pipeline.inference.training_overlap import overlap_with_checkpoint, training_split
 
 __all__ = ["features", "read_features", "read_provenance"]  # what reads the files back, beside what writes them
 
@@ -54,7 +53,7 @@ def features(
     layer: list[str] | None = None,
     pool: Pool = "mean",
     per: Per = "video",
-    protocol: ProtocolName | None = None,
+    protocol: TransferProtocolName | None = None,
     num_clips: int | None = None,
     clip_step: int | None = None,
     whole: bool | None = None,
@@ -99,7 +98,7 @@ def features(
         pool: mean or max over time and space; time keeps the time steps (mean over space); none keeps all. The shape
             of what is kept is in the metadata.
         per: a row a video, the mean over its views; a row a clip, with its start and end in seconds; or both.
-        protocol: sets layer and clips as a paper had them, where no option says otherwise.
+        protocol: take the layer and clips of a paper: lrcn, c3d or i3d; options given beside it win.
         num_clips: clips a video, spread evenly; default: 10.
         clip_step: take clips this many source frames apart instead. C3D's paper has 8, for clips of 16 frames.
         whole: take all of a video as one clip instead, for networks that take any number of frames.
@@ -142,12 +141,6 @@ def features(
         raise ValueError(f"out={str(out)!r}: the name of a {meant} file; say --format {meant}, or choose another name")
     if overwrite or not out.exists():
         refuse_unwritable_file(out)
-    preset = options_of(protocol, "features")
-    if num_clips is None and clip_step is None and whole is None:
-        clip_step, whole = preset.get("clip_step"), preset.get("whole")
-    whole = bool(whole)
-    views = view_settings(num_clips, clip_step, whole, max_frames, num_crops)
-    trained = open_checkpoint(checkpoint, allow)
     clips = {
         "num_frames": num_frames,
         "frame_interval": frame_interval,
@@ -158,13 +151,17 @@ def features(
         "short_videos": short_videos,
         "still": still,
     }
-    clips = {name: preset.get(name) if value is None else value for name, value in clips.items()}
+    given = {"layer": layer, "num_clips": num_clips, "clip_step": clip_step, "whole": whole}
+    chosen = with_protocol(protocol, "features", given | clips)
+    whole = bool(chosen["whole"])
+    views = view_settings(chosen["num_clips"], chosen["clip_step"], whole, max_frames, num_crops)
+    trained = open_checkpoint(checkpoint, allow)
     videos = open_data(
         trained,
         data,
         split,
         fold,
-        clips,
+        {name: chosen[name] for name in clips},
         same_classes=False,
         **views,
         batch_size=batch_size,
@@ -172,10 +169,10 @@ def features(
         decoder=decoder,
         pixels=pixels,
     )
-    layers = list(dict.fromkeys(layer or [preset.get("layer", trained.model.feature_layer)]))
+    layers = list(dict.fromkeys(chosen["layer"] or [trained.model.feature_layer]))
     shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}
     provenance = describe(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
-    provenance |= {"format": format, "precision": precision, "trained_on": trained_on(trained)}
+    provenance |= {"format": format, "precision": precision, "trained_on": training_split(trained)}
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not overwrite and _is_there_already(out, provenance):
@@ -206,7 +203,7 @@ def _export(
 ) -> int | None:
     """Runs the network and writes the file; the number of its rows, None on every rank but the first."""
     schema, rows = feature_schema(provenance), split_row_numbers(videos)
-    seen = rows[seen_by_network(trained, videos.index, rows)]
+    seen = rows[overlap_with_checkpoint(trained, videos.index, rows).any]
 
     def to_table(exported: ExportedFeatures) -> tuple[pa.Table, NDArray[np.int64]]:
         return feature_table(schema, exported, videos, seen, provenance["dtype"]), exported.rows.numpy()

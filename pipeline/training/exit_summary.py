@@ -10,8 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from pipeline.checkpoints.checkpoint_folder import newest_whole
 from pipeline.checkpoints.preemption import Preempted, SaveOnSigterm
-from pipeline.cli.arguments import explain
-from pipeline.cli.errors import PREFIX, was_interrupted
+from pipeline.cli.errors import PREFIX, explain, was_interrupted
 
 
 def add_resume_hint(error: BaseException, trainer: pl.Trainer, words: Sequence[str]) -> None:

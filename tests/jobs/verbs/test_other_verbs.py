@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from jobs.client import local_state
-from jobs.submission.upload_size import LARGEST_UPLOAD
+from jobs.submission.upload import LARGEST_UPLOAD
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.features.features import features, read_features
 from pipeline.metrics.predictions import read_predictions

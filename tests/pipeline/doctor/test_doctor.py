@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from pipeline.cli.arguments import explain
+from pipeline.cli.errors import explain
 from pipeline.doctor.collective_check import check_collective, free_port, interfaces
 from pipeline.doctor.doctor import plan_of, read_plan
 from pipeline.doctor.findings import Finding, SkippedCheck, combine, compare_versions, examine
