@@ -74,7 +74,8 @@ def classify(
         timeline: look at a clip around each second, for videos of any length, and say what is done when; the video's
             probabilities are the mean over its seconds.
         annotate: mp4 to write, a copy of the video with the best classes of each second on it, without sound; for
-            several videos a folder. Looks at each second, as `timeline`.
+            several videos a folder. Looks at each second, as `timeline`. Names are drawn in fonts of this machine that
+            have their letters; a note says which letters none of them has.
         num_clips: clips a video, for networks that take clips of one length.
         decoder: auto, pyav, decord or torchcodec.
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.
