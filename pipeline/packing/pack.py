@@ -11,8 +11,8 @@ from pipeline.packing.pack_run import finish, prepare
 from pipeline.packing.pack_summary import print_summary, show_progress
 from pipeline.packing.shard_builder import Outcome, PartResult, run_part
 from pipeline.packing.shard_plan import PackSettings, ShardPart
-from pipeline.processes.killable_pool import num_processors
 from pipeline.processes.killable_process import KillableProcess, ProcessUnavailable
+from pipeline.processes.machine import num_processors
 
 
 def pack(options: PackOptions) -> None:
