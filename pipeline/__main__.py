@@ -9,7 +9,6 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 
-from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
 from pipeline.cli.arguments import call_from_command_line
 from pipeline.cli.errors import error_message, exit_status, explain, is_reported_elsewhere, suggest
 from pipeline.cli.terminal import say, show_all_characters
@@ -34,7 +33,6 @@ def main(args: Sequence[str] | None = None) -> int:
         every = ", ".join(LIGHTNING_VERBS | CONFIG_VERBS | VERBS)
         hint = suggest(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, f"choose one of {every}")
         return _complain(f"there is no verb {verb!r}; {hint}")
-    raise_malloc_trim_threshold()
     show_all_characters()
     try:
         if verb in LIGHTNING_VERBS:
