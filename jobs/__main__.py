@@ -120,17 +120,19 @@ def _list(options: Namespace, command: list[str]) -> int:
 
 
 def _status(options: Namespace, command: list[str]) -> int:
-    from jobs.client.job_server import connect, find_job, last_error_line
-    from jobs.client.run_status import run_progress
+    from jobs.client.job_server import connect, find_job, split_message
+    from jobs.client.run_status import job_outcome, run_progress
+    from jobs.storage.job_outcome import describe_outcome
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
     metadata = job.metadata or {}
-    message, reason = last_error_line(job)
+    message, log = split_message(job)
+    outcome = job_outcome(job, log)
     lines = {
         "job": job.submission_id,
         "status": job.status,
-        "reason": reason or None,
+        "reason": describe_outcome(outcome)[0] if outcome is not None and outcome.kind != "finished" else None,
         "message": message or None,
         **run_progress(metadata.get("storage_path"), metadata.get("name")),
         "command": metadata.get("command", job.entrypoint),
@@ -158,7 +160,8 @@ def _logs(options: Namespace, command: list[str]) -> int:
 
 def _stop(options: Namespace, command: list[str]) -> int:
     from jobs.client.job_server import connect, find_job, stop
-    from jobs.storage.run_folder import resume_hints
+    from jobs.client.run_status import job_outcome
+    from jobs.storage.job_outcome import resume_lines
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
@@ -166,9 +169,10 @@ def _stop(options: Namespace, command: list[str]) -> int:
         print(f"{job.submission_id} has ended already: {job.status}")
         return 0
     grace = float((job.metadata or {}).get("stop_timeout_s", 30))
-    print(f"{job.submission_id}: {stop(client, str(job.submission_id), timeout_s=grace + 30).status}")
-    for line in resume_hints(client.get_job_logs(str(job.submission_id))):
-        print(line)
+    stopped = stop(client, str(job.submission_id), timeout_s=grace + 30)
+    print(f"{job.submission_id}: {stopped.status}")
+    outcome = job_outcome(stopped, client.get_job_logs(str(job.submission_id)))
+    print("".join(f"{line}\n" for line in resume_lines(outcome)) if outcome is not None else "", end="")
     return 0
 
 

@@ -92,12 +92,10 @@ def describe_address(address: str | None, num_cpus: int) -> str:
     return f"the one at {local.address} that was started here"
 
 
-def last_error_line(job: JobDetails) -> tuple[str, str]:
-    """What Ray says of a job's end, less the log that it adds, and the last error in that log, else its last line."""
+def split_message(job: JobDetails) -> tuple[str, str]:
+    """What Ray says of a job's state in one line, and the end of the job's log, which Ray adds where the job failed."""
     said, _, log = (job.message or "").strip().partition(", last available logs")
-    lines = [line for line in log.splitlines()[1:] if line.strip()]
-    errors = [line for line in lines if line.startswith("error: ")]
-    return _first_line(said), next(iter([*errors[-1:], *lines[-1:]]), "")
+    return _first_line(said), log.partition("\n")[2]
 
 
 def find_job(client: JobSubmissionClient, job: str | None) -> JobDetails:

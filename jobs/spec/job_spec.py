@@ -25,6 +25,7 @@ from jobs.spec.secret_scan import looks_secret, secret_in
 from pipeline.cli.config_files import describe_yaml_error
 
 JOB_FILE = ".submission/job.json"  # in the upload
+SUBMISSION_VARIABLE = "JOBS_SUBMISSION_ID"  # in the environment of a job: its id on the cluster
 OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
 RESOLVED_FILE = ".submission/config.yaml"  # in the upload: the whole configuration, defaults too
 

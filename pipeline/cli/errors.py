@@ -1,14 +1,6 @@
-"""What a person is told last when training ends before its time; imports nothing heavy."""
+"""The exit status of an exception, and whether Ctrl-C caused it; imports nothing heavy."""
 
 import os
-
-PREFIX = "error: "
-
-
-def error_message(error: BaseException) -> str | None:
-    """The note that was added, without its prefix; None where training had not begun."""
-    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(PREFIX)]
-    return notes[-1].removeprefix(PREFIX) if notes else None
 
 
 def exit_status(error: BaseException) -> int:
