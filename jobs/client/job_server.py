@@ -17,12 +17,12 @@ from ray.job_submission import JobSubmissionClient
 from jobs.client.local_cluster import is_alive, up
 from jobs.client.local_resources import cores, describe_cpus
 from jobs.client.local_state import LocalCluster, read_cluster
+from jobs.ray_internals import CLIENT_LOGGERS
 
 ANSWER_S = 10.0  # seconds to wait for a server before calling it unreachable
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-for _module in ("dashboard_sdk", "job.sdk"):  # they set their own level, to say that they upload and hang up
-    logging.getLogger(f"ray.dashboard.modules.{_module}").setLevel(logging.WARNING)
-logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
+for _name in CLIENT_LOGGERS:  # they set their own level
+    logging.getLogger(_name).setLevel(logging.WARNING)
 TOKEN_ADVICE = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's token file"
 
 

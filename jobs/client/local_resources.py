@@ -2,8 +2,7 @@
 
 import os
 
-from ray._private.accelerators import get_accelerator_manager_for_resource
-
+from jobs.ray_internals import local_gpus
 from jobs.spec.job_spec import JobSpec
 
 
@@ -12,22 +11,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def gpus() -> int:
-    """The GPUs that Ray would find here."""
-    manager = get_accelerator_manager_for_resource("GPU")
-    assert manager is not None, "Ray knows GPUs"
-    visible = manager.get_current_process_visible_accelerator_ids()  # CUDA_VISIBLE_DEVICES; None: all
-    there = int(manager.get_current_node_num_accelerators())
-    return there if visible is None else min(there, len(visible))
-
-
 def check_gpus(spec: JobSpec) -> None:
     """ValueError for a job whose GPUs a local cluster would not have: Ray can share out no more than there are.
 
     Args:
         spec: The job's.
     """
-    needed, there = spec.fewest_workers * spec.gpus_per_worker, gpus()
+    needed, there = spec.fewest_workers * spec.gpus_per_worker, local_gpus()
     if needed > there:
         raise ValueError(
             f"num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker}: take {needed} GPUs, and a "

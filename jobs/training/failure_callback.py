@@ -11,12 +11,10 @@ from typing import Any
 import ray
 import ray.train
 
+from jobs.ray_internals import FAILURE_LOGGERS, user_exception
 from jobs.spec.job_spec import JobSpec
 from jobs.storage.run_folder import RunFolder, one_line
-from jobs.training.ray_internals import user_exception
 from jobs.training.worker import RefusedError, run_store
-
-_REPEATERS = ("execution.failure_handling.default", "callbacks.backend_setup")  # they say at length what is said here
 
 
 class FailureCallback(ray.train.UserCallback):
@@ -42,8 +40,8 @@ class FailureCallback(ray.train.UserCallback):
         Raises:
             RuntimeError: the input was refused; Ray Train takes this for an error that is not to be retried.
         """
-        for name in _REPEATERS:
-            logging.getLogger(f"ray.train.v2._internal.{name}").addFilter(_says_more)
+        for name in FAILURE_LOGGERS:
+            logging.getLogger(name).addFilter(_says_more)
         reasons = {str(rank): one_line(error) for rank, error in worker_exceptions.items()}
         raised = [user_exception(error) for error in worker_exceptions.values()]
         refused = [str(error) for error in raised if isinstance(error, RefusedError)]

@@ -15,6 +15,7 @@ import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
 import jobs
+from jobs.ray_internals import quieten_reports
 from jobs.spec.job_spec import OVERLAY_FILE, Job, JobSpec
 from jobs.storage.checkpoint_store import CheckpointStore, NoCheckpointLeftError, SavedCheckpoint
 from jobs.storage.metrics_copy import MetricsCopy
@@ -54,7 +55,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(job.spec.threads)
     os.environ.setdefault("WANDB_RUN_ID", run_id(job.spec))
-    _quieten_ray()
+    quieten_reports()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     checkpoint, mine = _begin(job, settings["args"][0], settings.get("board"))
     try:
@@ -180,10 +181,3 @@ def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> 
         whole.append(f"--trainer.default_root_dir={run.on_this_node()}")
     whole += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
     return whole if checkpoint is None else [*whole, f"--ckpt_path={checkpoint}"]
-
-
-def _quieten_ray() -> None:
-    """Ray Train says of every report of every rank that it was made; ours says so once."""
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
-    for handler in logging.getLogger().handlers:  # that one message comes from a logger with a file's name
-        handler.addFilter(lambda record: not record.getMessage().startswith("Reporting training result"))

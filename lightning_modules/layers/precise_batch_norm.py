@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from datamodules.batch import ClipBatch
+from lightning_modules.layers.torch_internals import BatchNorm
 
 if TYPE_CHECKING:
     from lightning_modules.tasks.video_network import VideoNetwork
 
 
-def training_norms(network: nn.Module) -> list[_BatchNorm]:
+def training_norms(network: nn.Module) -> list[BatchNorm]:
     """The batch norms that normalize by their batch and keep running statistics, as things are now."""
     return [
         module
         for module in network.modules()
-        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+        if isinstance(module, BatchNorm) and module.training and module.track_running_stats
     ]
 
 
@@ -63,7 +63,7 @@ class PreciseStatistics:
         if not self._batches or not self._norms or self._step == network.global_step:
             return
         self._step = network.global_step
-        norms = [cast(_BatchNorm, network.get_submodule(name)) for name in self._norms]
+        norms = [cast(BatchNorm, network.get_submodule(name)) for name in self._norms]
         sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=network.device) for norm in norms}
         kept = [(_given(norm.running_mean).clone(), _given(norm.running_var).clone()) for norm in norms]
         strategy = network.trainer.strategy
@@ -94,14 +94,14 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _normalizing_by_batch(sums: dict[_BatchNorm, Tensor]) -> Iterator[None]:
+def _normalizing_by_batch(sums: dict[BatchNorm, Tensor]) -> Iterator[None]:
     """Batch norms in evaluation mode take every input's own statistics within, and add up count, sum, sum of squares.
 
     Evaluation mode, since synchronized batch norms would wait in training mode for ranks that may have no batch.
     """
 
     def take(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        assert isinstance(norm, _BatchNorm)
+        assert isinstance(norm, BatchNorm)
         x = inputs[0].float()
         if x.numel() == 0:
             return

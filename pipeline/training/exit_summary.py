@@ -8,6 +8,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from lightning_modules.tasks.lightning_internals import last_saved
 from pipeline.checkpoints.checkpoint_folder import newest_whole
 from pipeline.checkpoints.preemption import Preempted, SaveOnSigterm
 from pipeline.cli.arguments import explain
@@ -39,8 +40,8 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, SaveOnSigterm) and callback.dirpath:
             found.append(newest_whole(Path(callback.dirpath)))
-        elif isinstance(callback, ModelCheckpoint) and callback._last_checkpoint_saved:
-            found.append(Path(callback._last_checkpoint_saved))
+        elif isinstance(callback, ModelCheckpoint):
+            found.append(last_saved(callback))
     there = [path for path in found if path is not None and path.is_file()]
     return max(there, key=lambda path: path.stat().st_mtime, default=None)
 

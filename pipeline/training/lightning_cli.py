@@ -32,6 +32,7 @@ from pipeline.training.exit_summary import add_resume_hint
 from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_folder import resolve_last, run_folder
 from pipeline.training.run_monitor import RunMonitor
+from pipeline.training.step_times import StepTimer
 from pipeline.training.wandb_run import continue_run, end_early, go_offline_without_key, id_of_run
 
 
@@ -88,6 +89,7 @@ class TrainingCLI(LightningCLI):
         if not fitting:
             return self._make_trainer(config, others)
         config["logger"] = choose_loggers(config)
+        config["profiler"] = config["profiler"] or StepTimer()
         trainer = self._make_trainer(config, [*others, *choose_callbacks(config, mine)])
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
