@@ -49,11 +49,12 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     from pipeline.dataset_tools.synthesize import synthesize
     from pipeline.packing.pack import pack
+    from pipeline.packing.pack_options import PackOptions
 
     folder = tmp_path_factory.mktemp("motion")
     synthesize(folder / "videos", train=5, val=1, test=2, num_frames=24, width=64, height=48, processes=1)
     lists = [folder / "videos" / f"{split}.csv" for split in ("train", "val", "test")]
-    pack(folder / "shards", lists, folder / "videos", videos_per_shard=16, processes=1)
+    pack(PackOptions(folder / "shards", lists, folder / "videos", videos_per_shard=16, processes=1))
     return folder / "shards"
 
 
@@ -61,10 +62,11 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed_anew(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The videos of the motion dataset packed smaller, in other shards, under another name. Read-only."""
     from pipeline.packing.pack import pack
+    from pipeline.packing.pack_options import PackOptions
 
     folder, videos = tmp_path_factory.mktemp("anew"), motion_dataset.parent / "videos"
     lists = [videos / f"{split}.csv" for split in ("train", "val", "test")]
-    pack(folder / "smaller", lists, videos, short_side=32, processes=1)
+    pack(PackOptions(folder / "smaller", lists, videos, short_side=32, processes=1))
     return folder / "smaller"
 
 

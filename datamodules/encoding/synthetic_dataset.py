@@ -107,7 +107,7 @@ def synthesize(
     height: int = 96,
     fps: float = 25.0,
     processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[], object] | None = None,
 ) -> Synthesized:
     """Write root/videos/<class>/<id>_<start>_<end>.mp4 and root/{train,val,test}.csv, in the official Kinetics form.
 
@@ -125,7 +125,7 @@ def synthesize(
         height: pixels, even, at least 32.
         fps: frames per second.
         processes: how many processes draw and encode; None: one for each processor that this process may use.
-        progress: called in this process after each video with (videos done, videos in all).
+        progress: called in this process after each video.
 
     Returns:
         What was written.
@@ -209,7 +209,7 @@ def _write_videos(
     clips: list[Clip],
     settings: Settings,
     processes: int | None,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[], object] | None,
 ) -> int:
     """Write all videos, return their bytes in all. Which process makes which video changes nothing."""
     if processes is None:
@@ -217,20 +217,20 @@ def _write_videos(
         processes = min(available, 1 + len(clips) // 32)  # starting a process costs as much as a few videos
     num_bytes = 0
     if processes == 1:
-        for done, clip in enumerate(clips, start=1):
+        for clip in clips:
             num_bytes += _write_video(folder, clip, settings)
             if progress is not None:
-                progress(done, len(clips))
+                progress()
         return num_bytes
     spawn: Any = multiprocessing.get_context("spawn")  # fork is unsafe once a library has started threads
     quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; this one ends the others
     with ProcessPoolExecutor(processes, mp_context=spawn, initializer=signal.signal, initargs=quiet) as pool:
         futures = [pool.submit(_write_video, folder, clip, settings) for clip in clips]
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
+            for future in as_completed(futures):
                 num_bytes += future.result()
                 if progress is not None:
-                    progress(done, len(clips))
+                    progress()
         except BrokenProcessPool:
             raise OSError("a process that makes videos was killed; is there memory enough? try processes=1") from None
         except BaseException:

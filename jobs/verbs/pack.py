@@ -7,7 +7,6 @@ whose process or node dies begins again elsewhere, at most max_failures times; i
 own and is never looked at.
 """
 
-import functools
 import secrets
 import sys
 import time
@@ -29,7 +28,7 @@ from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
 from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
-from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from pipeline.packing.pack_run import PackRun, finish, prepare
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
 from pipeline.packing.shard_bounds import CUT_NAME
@@ -61,9 +60,9 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     options = pack_options(resolve(args, upload_root())[1:])
     check_folders(job, options)
     slots = job.spec.num_workers * job.spec.cpus_per_worker
-    if options.pop("processes") is not None:
+    if options.processes is not None:
         print(f"note: --processes is for one machine; num_workers x cpus_per_worker = {slots} holds here", flush=True)
-    with prepare(**options) as run, _shared_view(job, run) as view:
+    with prepare(options) as run, _shared_view(job, run) as view:
         have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         at_once = f"at most {slots} at once; the cluster has {have.get('CPU', 0):g} CPUs"
         print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
@@ -77,18 +76,14 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     return ProcessOutcome("finished")
 
 
-def pack_options(words: Sequence[str]) -> dict[str, Any]:
-    """The arguments of `pipeline.packing.pack.pack` that the words behind the verb say, defaults too.
+def pack_options(words: Sequence[str]) -> PackOptions:
+    """The options that the words behind the verb say, defaults too.
 
     Raises:
-        ArgumentError: An option is not known, missing, or of the wrong type.
+        ArgumentError: An option is missing, or of the wrong type.
+        ValueError: An option is not known, or out of range.
     """
-
-    @functools.wraps(pack)
-    def collect(**options: Any) -> dict[str, Any]:
-        return options
-
-    options: dict[str, Any] = call_from_command_line(collect, words, "python -m pipeline pack")
+    options: PackOptions = call_from_command_line(PackOptions, words, "python -m pipeline pack")
     return options
 
 
@@ -216,13 +211,13 @@ def _find_witness(run: PackRun) -> str:
     )
 
 
-def check_folders(job: Job, options: dict[str, Any]) -> None:
+def check_folders(job: Job, options: PackOptions) -> None:
     """PackError for a relative path where this node does not have the folder of submit."""
     if Path(job.origin).is_dir():
         return
-    lists = options["annotations"]
-    videos = options["videos"] or (lists[0].parent if lists else None)
-    for name, path in (("out", options["out"]), ("videos", videos)):
+    lists = options.annotations
+    videos = options.videos or (lists[0].parent if lists else None)
+    for name, path in (("out", options.out), ("videos", videos)):
         if path is not None and not path.is_absolute():
             raise PackError(
                 f"{name}={path}: node {node_name()} has no folder {job.origin} to take a relative path from; give "

@@ -197,15 +197,15 @@ def _by_second(
         yield outcome
 
 
-def _progress(alone: bool, what: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
-    """What shows how far a single video is; of several, how many are done is shown instead."""
-    return lambda total: count_progress("classify", total, what) if alone else nullcontext(lambda: None)
+def _progress(shown: bool, what: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
+    """How far a single video is, or how many of several videos are done: only one of the two is shown."""
+    return lambda total: count_progress("classify", total, what) if shown else nullcontext(lambda: None)
 
 
 def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bool) -> None:
     """Prints what is known of each video as soon as it is known; at the end, ValueError for those that failed."""
     failed = []
-    with count_progress("classify", total, "videos") if total > 1 else nullcontext(lambda: None) as count:
+    with _progress(total > 1, "videos")(total) as count:
         for outcome in outcomes:
             outcome["decoder"] = decoder
             if "error" not in outcome and (others := count_other_streams(outcome["video"])):

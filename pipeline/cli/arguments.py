@@ -27,7 +27,8 @@ def expand_option_names(function: Callable[..., Any], words: Sequence[str]) -> l
     """Write the words of a command so that jsonargparse takes them.
 
     Args:
-        function: The typed function that the words are for; its parameters say which options are lists or flags.
+        function: The typed function or dataclass that the words are for; its parameters say which options are lists
+            or flags.
         words: What was typed after the verb.
 
     Returns:
@@ -107,12 +108,13 @@ def call_from_command_line(function: Callable[..., Any], words: Sequence[str], p
     """Call a typed function with what was typed on a command line.
 
     Args:
-        function: Its parameters are the options.
+        function: Its parameters are the options; or the fields of the dataclass that is its only parameter. A dataclass
+            may be given itself.
         words: What was typed after the verb.
         prog: What the help calls the command.
 
     Returns:
-        What the function returns.
+        What the function returns; an instance of the dataclass.
 
     Raises:
         ArgumentError: An option is missing, or of the wrong type.
@@ -121,16 +123,23 @@ def call_from_command_line(function: Callable[..., Any], words: Sequence[str], p
     """
     from jsonargparse import auto_cli
 
-    options: dict[str, Any] = {"prog": prog, "as_positional": False, "exit_on_error": False, "allow_abbrev": False}
-    options |= {"usage": usage_of(function, prog), "epilog": _HOW_TO_TYPE}
+    from pipeline.cli.option_groups import GroupedParser, options_class
+
     for word in words:
         if not is_utf8(word):
             raise ValueError(
                 f"{os.fsencode(word)!r} is not UTF-8; rename the file or folder, or name the folder above it"
             )
-    spelled = expand_option_names(function, words)
-    _refuse_unknown_options(function, spelled, prog)
-    return auto_cli(function, args=spelled, **options)
+    options = options_class(function)
+    component = options or function
+    spelled = expand_option_names(component, words)
+    _refuse_unknown_options(component, spelled, prog)
+    settings: dict[str, Any] = {"as_positional": False, "exit_on_error": False, "allow_abbrev": False}
+    settings |= {"prog": prog, "usage": usage_of(component, prog), "epilog": _HOW_TO_TYPE}
+    if options is not None:
+        settings["description"] = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    made = auto_cli(component, args=spelled, parser_class=GroupedParser, return_instance=True, **settings)
+    return made if options in (None, function) else function(made)
 
 
 def usage_of(function: Callable[..., Any], prog: str) -> str:

@@ -1,48 +1,112 @@
 """How far a long step is: a bar on a terminal, else a line every ten seconds; on standard error."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
 
-from pipeline.cli.text_table import TextOnlyColumn
+from pipeline.cli.terminal import say
+from pipeline.cli.text_table import TextOnlyColumn, as_text
 
 LINE_INTERVAL_S = 10.0
+_LOOK_S = 0.5  # between two looks at whether a line is due
+
+
+class ProgressLines:
+    """Lines that say how far a step is, at most one every ten seconds; any thread may call.
+
+    Args:
+        verb: What is going on.
+        total: Number of items.
+        what: What the items are, such as `videos`.
+        details: Gives a phrase for the end of a line; default: the seconds left, at the end those taken.
+    """
+
+    def __init__(self, verb: str, total: int, what: str, details: Callable[[], str] | None = None):
+        self._verb, self._total, self._what, self._details = verb, total, what, details
+        self._done = 0
+        self._began = self._shown = time.monotonic()
+        self._lock = threading.Lock()
+
+    def advance(self, items: int = 1) -> None:
+        """Count items that are done; prints a line where one is due."""
+        with self._lock:
+            self._done += items
+        self.show()
+
+    def show(self) -> None:
+        """Print a line where the last one is ten seconds old."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._shown < LINE_INTERVAL_S or self._done >= self._total:
+                return
+            self._shown = now
+            left = f", {(now - self._began) * (self._total - self._done) / self._done:.0f} s left" if self._done else ""
+            self._print(left)
+
+    def finish(self) -> None:
+        """Print the last line, due or not."""
+        with self._lock:
+            self._print(f" in {time.monotonic() - self._began:.0f} s")
+
+    def _print(self, ending: str) -> None:
+        ending = f", {self._details()}" if self._details else ending
+        say(f"{self._verb}: {self._done} of {self._total} {self._what}{ending}", sys.stderr)
 
 
 @contextmanager
-def count_progress(verb: str, total: int, what: str) -> Iterator[Callable[[], None]]:
+def count_progress(
+    verb: str, total: int, what: str, details: Callable[[], str] | None = None
+) -> Iterator[Callable[..., None]]:
     """Show how much of `total` is done.
 
     Args:
         verb: What is going on.
-        total: How many there are.
-        what: Of what: `videos`.
+        total: Number of items.
+        what: What the items are, such as `videos`.
+        details: Gives a phrase that stands behind the count; default: the time that is left.
 
     Yields:
-        A function to call after each one, from one thread.
+        A function to call with the number of items that were done since its last call (default 1), from any thread.
     """
     if sys.stderr.isatty():
-        columns = (TextOnlyColumn(verb), BarColumn(), MofNCompleteColumn(), TextOnlyColumn(what), TimeRemainingColumn())
+        rest = TimeRemainingColumn() if details is None else _Details(details)
+        columns = (TextOnlyColumn(verb), BarColumn(), MofNCompleteColumn(), TextOnlyColumn(what), rest)
         # What is printed meanwhile goes above the bar on a terminal, and stays what it is in a file.
         with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
             task = progress.add_task(verb, total=total)
-            yield lambda: progress.advance(task)
+            yield lambda items=1: progress.advance(task, items)
         return
-    done, began = 0, time.monotonic()
-    shown = began
+    lines = ProgressLines(verb, total, what, details)
+    stop = threading.Event()
 
-    def count() -> None:
-        nonlocal done, shown
-        done += 1
-        now = time.monotonic()
-        if now - shown >= LINE_INTERVAL_S and done < total:
-            shown = now
-            left = (now - began) * (total - done) / done
-            print(f"{verb}: {done} of {total} {what}, {left:.0f} s left", file=sys.stderr, flush=True)
+    def keep_showing() -> None:  # also while a single item takes long
+        while not stop.wait(_LOOK_S):
+            lines.show()
 
-    yield count
-    print(f"{verb}: {done} of {total} {what} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    thread = threading.Thread(target=keep_showing, daemon=True)
+    thread.start()
+    try:
+        yield lines.advance
+    finally:
+        stop.set()
+        thread.join()
+    lines.finish()
+
+
+class _Details(ProgressColumn):
+    """The phrase that a function gives, asked twice a second."""
+
+    max_refresh = 0.5
+
+    def __init__(self, details: Callable[[], str]):
+        super().__init__()
+        self._details = details
+
+    def render(self, task: Task) -> Text:
+        return as_text(self._details())

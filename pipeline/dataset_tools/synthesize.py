@@ -1,18 +1,12 @@
 """`python -m pipeline synthesize`: make the embedded default data."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from datamodules.encoding import synthetic_dataset
 from datamodules.encoding.synthetic_scenes import MOTIONS
+from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say
-from pipeline.cli.text_table import TextOnlyColumn
 
 
 def synthesize(
@@ -46,29 +40,12 @@ def synthesize(
         processes: processes that draw and encode; by default one for each processor. The result does not depend on it.
     """
     began = time.monotonic()
-    with _progress() as report:
+    with count_progress("synthesize", (train + val + test) * len(MOTIONS), "videos") as count:
         written = synthetic_dataset.synthesize(
-            root, seed, train, val, test, num_frames, width, height, fps, processes=processes, progress=report
+            root, seed, train, val, test, num_frames, width, height, fps, processes=processes, progress=count
         )
     splits = ", ".join(f"{split} {count}" for split, count in written.videos.items())
     say(
         f"wrote {sum(written.videos.values())} videos ({splits}) of {len(MOTIONS)} classes, "
         f"{written.num_bytes / 1e6:.1f} MB, to {root} in {time.monotonic() - began:.0f} s"
     )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, else a line for each tenth of the work; both on standard error."""
-    if not sys.stderr.isatty():
-
-        def line(done: int, total: int) -> None:
-            if done * 10 // total > (done - 1) * 10 // total:
-                print(f"synthesize: {done} of {total} videos", file=sys.stderr, flush=True)
-
-        yield line
-        return
-    columns = (TextOnlyColumn("synthesize"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("synthesize")
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,7 +1,7 @@
 """`python -m pipeline evaluate`: checkpoints on a split they have not seen, several views a video, every video once."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.dataset.renditions import WantedRendition
@@ -11,7 +11,7 @@ from datamodules.transforms.yuv420 import Pixels
 from pipeline.evaluation.many_checkpoints import evaluate_folds, evaluate_many
 from pipeline.evaluation.score_checkpoint import Average, Scoring, score_checkpoint
 from pipeline.inference.output_paths import default_folder
-from pipeline.inference.presets import Preset, with_preset
+from pipeline.inference.protocols import ProtocolName, with_protocol
 from pipeline.inference.split_runner import Precision
 from pipeline.inference.trained_checkpoint import view_settings
 
@@ -23,7 +23,7 @@ def evaluate(
     data: Path,
     split: str = "test",
     fold: str | None = None,
-    preset: Preset | None = None,
+    protocol: ProtocolName | None = None,
     num_clips: int | None = None,
     clip_step: int | None = None,
     whole: bool | None = None,
@@ -64,7 +64,7 @@ def evaluate(
         data: folder of the packed dataset; its classes must be the checkpoint's.
         split: videos to score.
         fold: for datasets with folds; default: the fold the checkpoint was trained in; all: every one.
-        preset: look at videos as a paper did: lrcn, c3d, i3d or 10x3; what is said besides wins.
+        protocol: take the views of a paper: lrcn, c3d, i3d or 10x3; options given beside it win.
         num_clips: clips a video, spread evenly; default: 10.
         clip_step: take clips this many source frames apart instead.
         whole: take all of a video as one clip instead, for networks that take any number of frames.
@@ -104,8 +104,9 @@ def evaluate(
     """
     if views_at_once is not None and views_at_once < 1:
         raise ValueError(f"views_at_once={views_at_once}: must be at least 1")
-    given = {"num_clips": num_clips, "clip_step": clip_step, "whole": whole, "num_crops": num_crops}
-    chosen = with_preset(preset, given | {"average": average, "fps": fps, "frame_interval": frame_interval})
+    given: dict[str, Any] = {"num_clips": num_clips, "clip_step": clip_step, "whole": whole, "num_crops": num_crops}
+    given |= {"average": average, "fps": fps, "frame_interval": frame_interval}
+    chosen = with_protocol(protocol, "evaluate", given)
     clips = {
         "num_frames": num_frames,
         "frame_interval": chosen["frame_interval"],
@@ -121,7 +122,7 @@ def evaluate(
             chosen["num_clips"], chosen["clip_step"], bool(chosen["whole"]), max_frames, chosen["num_crops"] or 1
         ),
         clips=clips,
-        preset=preset,
+        protocol=protocol,
         average=chosen["average"] or "probabilities",
         views_at_once=views_at_once,
         batch_size=batch_size,

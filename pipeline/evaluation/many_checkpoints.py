@@ -83,7 +83,7 @@ def pool_folds(folds: dict[str, ScoredVideos]) -> ScoredVideos | None:
     overlaps = [judged.provenance["overlap"] for judged in many if judged.provenance["overlap"]]
     counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "content", "groups")}
     same = (
-        "model", "dataset", "dataset_identity", "rendition", "split", "sampling", "decoder", "scores", "preset",
+        "model", "dataset", "dataset_identity", "rendition", "split", "sampling", "decoder", "scores", "protocol",
         "average", "training_videos_known", "classes", "versions",
     )  # fmt: skip
     provenance: dict[str, Any] = {name: about[name] for name in same}

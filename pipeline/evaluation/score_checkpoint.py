@@ -47,7 +47,7 @@ class Scoring(NamedTuple):
     Attributes:
         views: the views of a video, as arguments of `ShardedVideoDataModule`.
         clips: what a clip is, where it is not as in training.
-        preset: name of the protocol that these come from, or None.
+        protocol: name of the protocol that these come from, or None.
         average: what is averaged over a video's views.
         views_at_once: views in a forward pass; None: as many as fit in some memory.
         batch_size: videos in a step of one process, at most.
@@ -65,7 +65,7 @@ class Scoring(NamedTuple):
 
     views: dict[str, Any]
     clips: dict[str, Any]
-    preset: str | None
+    protocol: str | None
     average: Average
     views_at_once: int | None
     batch_size: int
@@ -103,7 +103,7 @@ def score_checkpoint(
     trained, videos, overlap = open_checkpoint_and_data(checkpoint, data, split, fold, folder, how)
     provenance = describe(trained, videos) | {
         "scores": "probability",
-        "preset": how.preset,
+        "protocol": how.protocol,
         "average": how.average,
         "precision": how.precision,
         "overlap": overlap,

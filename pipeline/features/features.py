@@ -26,10 +26,10 @@ from pipeline.features.feature_files import (
 from pipeline.features.feature_table import feature_table
 from pipeline.features.feature_writing import write_features
 from pipeline.features.layer_features import ExportedFeatures, FeatureExport, Per, Pool, pool
-from pipeline.features.part_rows import PartRows
-from pipeline.features.resumable_export import ExportParts, parts_folder
 from pipeline.inference.output_paths import refuse_unwritable_file
-from pipeline.inference.protocols import ProtocolName, options_of
+from pipeline.inference.part_rows import PartRows
+from pipeline.inference.protocols import TransferProtocolName, with_protocol
+from pipeline.inference.resumable_export import ExportParts, parts_folder
 from pipeline.inference.seen_by_network import seen_by_network, trained_on
 from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
@@ -54,7 +54,7 @@ def features(
     layer: list[str] | None = None,
     pool: Pool = "mean",
     per: Per = "video",
-    protocol: ProtocolName | None = None,
+    protocol: TransferProtocolName | None = None,
     num_clips: int | None = None,
     clip_step: int | None = None,
     whole: bool | None = None,
@@ -99,7 +99,7 @@ def features(
         pool: mean or max over time and space; time keeps the time steps (mean over space); none keeps all. The shape
             of what is kept is in the metadata.
         per: a row a video, the mean over its views; a row a clip, with its start and end in seconds; or both.
-        protocol: sets layer and clips as a paper had them, where no option says otherwise.
+        protocol: take the layer and clips of a paper: lrcn, c3d or i3d; options given beside it win.
         num_clips: clips a video, spread evenly; default: 10.
         clip_step: take clips this many source frames apart instead. C3D's paper has 8, for clips of 16 frames.
         whole: take all of a video as one clip instead, for networks that take any number of frames.
@@ -142,12 +142,6 @@ def features(
         raise ValueError(f"out={str(out)!r}: the name of a {meant} file; say --format {meant}, or choose another name")
     if overwrite or not out.exists():
         refuse_unwritable_file(out)
-    preset = options_of(protocol, "features")
-    if num_clips is None and clip_step is None and whole is None:
-        clip_step, whole = preset.get("clip_step"), preset.get("whole")
-    whole = bool(whole)
-    views = view_settings(num_clips, clip_step, whole, max_frames, num_crops)
-    trained = open_checkpoint(checkpoint, allow)
     clips = {
         "num_frames": num_frames,
         "frame_interval": frame_interval,
@@ -158,13 +152,17 @@ def features(
         "short_videos": short_videos,
         "still": still,
     }
-    clips = {name: preset.get(name) if value is None else value for name, value in clips.items()}
+    given = {"layer": layer, "num_clips": num_clips, "clip_step": clip_step, "whole": whole}
+    chosen = with_protocol(protocol, "features", given | clips)
+    whole = bool(chosen["whole"])
+    views = view_settings(chosen["num_clips"], chosen["clip_step"], whole, max_frames, num_crops)
+    trained = open_checkpoint(checkpoint, allow)
     videos = open_data(
         trained,
         data,
         split,
         fold,
-        clips,
+        {name: chosen[name] for name in clips},
         same_classes=False,
         **views,
         batch_size=batch_size,
@@ -172,7 +170,7 @@ def features(
         decoder=decoder,
         pixels=pixels,
     )
-    layers = list(dict.fromkeys(layer or [preset.get("layer", trained.model.feature_layer)]))
+    layers = list(dict.fromkeys(chosen["layer"] or [trained.model.feature_layer]))
     shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}
     provenance = describe(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
     provenance |= {"format": format, "precision": precision, "trained_on": trained_on(trained)}

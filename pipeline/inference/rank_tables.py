@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import pytorch_lightning as pl
 
 from datamodules.storage.atomic_write import write_atomically
+from pipeline.cli.progress import ProgressLines
 
 _ROW_GROUP_BYTES = 2**26
-_LINE_INTERVAL_S = 10.0
 _PATIENCE_S = 30.0  # that a folder which another node has just made may take to appear on a network file system
 
 
@@ -49,7 +49,7 @@ class RankTables(pl.Callback):
         self._folder = path
         self._made: list[Path] = []
         self._part: pa.RecordBatchFileWriter | None = None
-        self._told = time.monotonic()
+        self._lines: ProgressLines | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Opens this rank's part, in a new folder that all ranks of this run share."""
@@ -67,11 +67,11 @@ class RankTables(pl.Callback):
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Adds the rows of a step."""
-        self._add(outputs, args[1], trainer.num_test_batches, trainer)
+        self._add(outputs, trainer.num_test_batches, trainer)
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Adds the rows of a step."""
-        self._add(outputs, args[1], trainer.num_predict_batches, trainer)
+        self._add(outputs, trainer.num_predict_batches, trainer)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Puts the parts together."""
@@ -90,13 +90,13 @@ class RankTables(pl.Callback):
             for folder in self._made:
                 folder.rmdir()
 
-    def _add(self, outputs: Any, number: int, num_batches: Sequence[float], trainer: pl.Trainer) -> None:
+    def _add(self, outputs: Any, num_batches: Sequence[float], trainer: pl.Trainer) -> None:
         assert self._part is not None
         self._part.write_table(self._to_table(outputs))
-        # A terminal has Lightning's bar; a log gets a line now and then.
-        if trainer.is_global_zero and not sys.stderr.isatty() and time.monotonic() - self._told > _LINE_INTERVAL_S:
-            self._told = time.monotonic()
-            print(f"{self._verb}: batch {number + 1} of {int(sum(num_batches))}", file=sys.stderr, flush=True)
+        if trainer.is_global_zero and not sys.stderr.isatty():  # a terminal has Lightning's bar
+            if self._lines is None:
+                self._lines = ProgressLines(self._verb, int(sum(num_batches)), "batches")
+            self._lines.advance()
 
     def _finish(self, trainer: pl.Trainer) -> None:
         self._close()

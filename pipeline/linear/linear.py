@@ -9,7 +9,7 @@ from typing import Literal
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.inference.output_paths import nearest_folder, refuse_unwritable_folder
-from pipeline.inference.protocols import ProtocolName, options_of
+from pipeline.inference.protocols import TransferProtocolName, with_protocol
 from pipeline.linear.all_folds import evaluate_folds
 from pipeline.linear.classifiers import ClassWeight
 from pipeline.linear.linear_probe import ClassifierName, ProbeSettings, refuse_other_features
@@ -24,7 +24,7 @@ def linear(
     data: Path | None = None,
     fold: str | None = None,
     layer: str | None = None,
-    protocol: ProtocolName | None = None,
+    protocol: TransferProtocolName | None = None,
     classifier: ClassifierName | None = None,
     C: float | Literal["auto"] | None = None,  # noqa: N803 - the name that everybody knows
     class_weight: ClassWeight | None = None,
@@ -47,7 +47,7 @@ def linear(
         data: the packed dataset that `features` are of, whose splits are taken.
         fold: which fold is held out; or all, each in turn: mean and spread over folds.
         layer: whose features, where the files have several layers.
-        protocol: sets classifier and C as a paper had them, where no option says otherwise.
+        protocol: take the classifier and C of a paper: lrcn, c3d or i3d; options given beside it win.
         classifier: svm (one class against the rest, the default), logistic (regression, multinomial) or knn (the
             nearest neighbors by cosine, a quick look: nothing is fitted, no weights are written).
         C: inverse of the penalty's strength, default 1; auto: by cross-validation on the training videos that divides
@@ -64,15 +64,13 @@ def linear(
         ValueError: the files do not go together, share videos or groups, or cannot be learned from.
     """
     began = time.monotonic()
-    preset = options_of(protocol, "linear")
-    c = preset.get("C", 1.0) if C is None else C
+    chosen = with_protocol(protocol, "linear", {"classifier": classifier, "C": C})
+    c = 1.0 if chosen["C"] is None else chosen["C"]
     if c != "auto" and not 0 < c < float("inf"):
         raise ValueError(f"C={C}: must be above 0, or 'auto'")
     if neighbors < 1:
         raise ValueError(f"neighbors={neighbors}: must be at least 1")
-    judge = ProbeSettings(
-        classifier or preset.get("classifier", "svm"), c, class_weight, neighbors, allow_overlap, began
-    )
+    judge = ProbeSettings(chosen["classifier"] or "svm", c, class_weight, neighbors, allow_overlap, began)
     refuse_unwritable_folder(out)
     room = nearest_folder(out)
     if features is None:

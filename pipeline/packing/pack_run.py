@@ -7,11 +7,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from datamodules.annotations.readers import AnnotationFormat, Annotations, VideoRecord, read_annotations
+from datamodules.annotations.readers import Annotations, VideoRecord, read_annotations
 from datamodules.dataset.dataset_index import Manifest, dataset_identity, write_dataset
 from datamodules.dataset.quarantine import QUARANTINE_NAME, Refusal, read_quarantine, write_quarantine
 from datamodules.encoding.transcoding import EncodeProfile
@@ -20,6 +20,7 @@ from pipeline.packing.class_order import order_classes
 from pipeline.packing.leakage_report import guard_splits
 from pipeline.packing.list_warnings import warn_of_lists
 from pipeline.packing.output_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
+from pipeline.packing.pack_options import PackOptions, ShardOptions
 from pipeline.packing.shard_bounds import Cut, cut_by_size, keep_cut
 from pipeline.packing.shard_builder import PARTS_FOLDER, PartResult, remove_manifests
 from pipeline.packing.shard_plan import (
@@ -33,7 +34,6 @@ from pipeline.packing.shard_plan import (
 )
 from pipeline.packing.size_estimates import estimate_bytes, file_sizes
 
-SHARD_BYTES = 2**30
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -63,85 +63,54 @@ class PackRun:
 
 
 @contextmanager
-def prepare(
-    out: Path,
-    annotations: list[Path] | None = None,
-    videos: Path | None = None,
-    format: AnnotationFormat = "auto",
-    split: str | None = None,
-    name: str | None = None,
-    classes: Path | None = None,
-    short_side: int | list[int] = 256,
-    fps: float | None = None,
-    crf: int = 23,
-    key_frame_interval: int = 16,
-    fast_decode: bool = True,
-    square_pixels: bool = False,
-    copy: bool = False,
-    min_frames: int = 1,
-    videos_per_shard: int = 128,
-    shard_bytes: int = SHARD_BYTES,
-    seed: int = 0,
-    timeout: float = 300.0,
-    retry_quarantined: bool = False,
-    strict: bool = False,
-) -> Iterator[PackRun]:
+def prepare(options: PackOptions) -> Iterator[PackRun]:
     """Read the lists and decide what goes where; while the context lasts, no other run may work in `out`.
 
-    The arguments are those of `pipeline.packing.pack.pack`. A write within the context that fails for lack of room
-    becomes a PackError too.
+    A write within the context that fails for lack of room becomes a PackError too.
 
     Raises:
         AnnotationError: The lists are missing or malformed.
-        PackError: An argument is out of range, a label is unknown, `out` holds something else, is in use or has no room
+        PackError: An option is out of range, a label is unknown, `out` holds something else, is in use or has no room
             left.
     """
-    if not timeout > 0:
-        raise PackError(f"timeout={timeout}: must be above 0 seconds")
-    for bound, value in (("videos_per_shard", videos_per_shard), ("shard_bytes", shard_bytes)):
-        if value < 1:
-            raise PackError(f"{bound}={value}: must be at least 1")
-    encode = EncodeProfile(
-        fps=fps,
-        crf=crf,
-        key_frame_interval=key_frame_interval,
-        fast_decode=fast_decode,
-        square_pixels=square_pixels,
+    profiles = options.profiles()
+    listed = read_annotations(options.format, options.annotations, options.videos, options.split, options.classes)
+    class_names = order_classes((record.label for record in listed.records), listed.classes, options.classes)
+    name, out = _dataset_name(options.out, options.name), options.out
+    settings = PackSettings(
+        out,
+        Path(os.path.normpath(options.videos or _folder_of(options.annotations))),  # as the paths of its videos are
+        profiles[0] if profiles else None,
+        options.min_frames,
+        options.timeout,
+        options.retry_quarantined,
+        tuple(profiles[1:]),
     )
-    profiles = _profiles(short_side, encode, copy)
-    largest = profiles[0] if profiles else None
-    listed = read_annotations(format, annotations, videos, split, classes)
-    class_names = order_classes((record.label for record in listed.records), listed.classes, classes)
-    name = _dataset_name(out, name)
-    folder = Path(os.path.normpath(videos or _folder_of(annotations)))  # as the paths of its videos are
-    settings = PackSettings(out, folder, largest, min_frames, timeout, retry_quarantined, tuple(profiles[1:]))
-    options = _options(name, listed, class_names, settings, videos_per_shard, shard_bytes, seed)
+    recorded = _recorded_options(name, listed, class_names, settings, options)
     warn_of_lists(listed)
     with report_full_disk(out), lock_folder(out):
         for place in (*settings.folders, out / PARTS_FOLDER):
             remove_partial_files(place)
-        agree_with_earlier_run(out, options, settings.folders)
-        if retry_quarantined:
+        agree_with_earlier_run(out, recorded, settings.folders)
+        if options.retry_quarantined:
             (out / QUARANTINE_NAME).unlink(missing_ok=True)  # the parts' records still have them until they are done
-        members = order_records(listed.records, seed)
+        members = order_records(listed.records, options.seed)
         cut = keep_cut(
             out,
             {split: len(records) for split, records in members.items()},
-            lambda: _cut(members, largest, videos_per_shard, shard_bytes),
+            lambda: _cut(members, settings.profile, options),
         )
-        parts = plan_parts(members, name, cut, read_quarantine(out))
-        yield PackRun(settings, name, tuple(class_names), listed.folds, strict, options, tuple(parts), listed.refused)
+        parts = tuple(plan_parts(members, name, cut, read_quarantine(out)))
+        yield PackRun(settings, name, tuple(class_names), listed.folds, options.strict, recorded, parts, listed.refused)
 
 
-def _cut(
-    members: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, videos_per_shard: int, shard_bytes: int
-) -> Cut:
+def _cut(members: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, bounds: ShardOptions) -> Cut:
     """How many videos go into each shard of each split, by what the largest rendition will take up."""
     cut = {}
     for split, records in members.items():
         sizes = file_sizes([record.path for record in records])
         guessed = [estimate_bytes(record, size, profile) for record, size in zip(records, sizes, strict=True)]
-        cut[split] = cut_by_size(guessed, videos_per_shard, shard_bytes)
+        cut[split] = cut_by_size(guessed, bounds.videos_per_shard, bounds.shard_bytes)
     return cut
 
 
@@ -208,41 +177,14 @@ def _folder_of(annotations: Sequence[Path] | None) -> Path:
     return first if first.is_dir() else first.parent
 
 
-def _profiles(short_side: int | Sequence[int], encode: EncodeProfile, copy: bool) -> list[EncodeProfile]:
-    """One profile a rendition, from larger to smaller; none where nothing is encoded."""
-    sides = [short_side] if isinstance(short_side, int) else list(short_side)
-    shown = " ".join(map(str, sides))
-    if not sides:
-        raise PackError("short_side is empty: give the pixels of the shorter side")
-    if len(set(sides)) < len(sides):
-        raise PackError(f"short_side={shown}: give each size once")
-    profiles = [replace(encode, short_side=side) for side in sorted(sides, reverse=True)]
-    if not copy:
-        return profiles
-    asked = {**profiles[0].as_dict(), "short_side": shown}
-    plain = {**EncodeProfile().as_dict(), "short_side": str(EncodeProfile.short_side)}
-    for setting in asked:
-        if asked[setting] != plain[setting]:
-            raise PackError(f"{setting}={asked[setting]}: --copy stores videos as they are; leave one of the two out")
-    return []
-
-
-def _options(
-    name: str,
-    listed: Annotations,
-    classes: Sequence[str],
-    settings: PackSettings,
-    videos_per_shard: int,
-    shard_bytes: int,
-    seed: int,
+def _recorded_options(
+    name: str, listed: Annotations, classes: Sequence[str], settings: PackSettings, shards: ShardOptions
 ) -> dict[str, Any]:
     """All that determines the dataset, as plain values to hold another run against."""
-    options = {
+    options: dict[str, Any] = {
         "name": name,
         **settings.encode,
-        "videos_per_shard": videos_per_shard,
-        "shard_bytes": shard_bytes,
-        "seed": seed,
+        **{field.name: getattr(shards, field.name) for field in fields(ShardOptions)},
         **library_versions(),
         "classes": fingerprint(list(classes)),
         "annotations": fingerprint(described_records(listed.records, settings)),

@@ -1,27 +1,23 @@
 """How far packing is, while it runs, and what it did, at the end."""
 
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress
-
 from datamodules.dataset.dataset_index import Manifest
 from datamodules.dataset.quarantine import HANG, Refusal
 from datamodules.storage.plain_text import printable
+from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say
-from pipeline.cli.text_table import TextOnlyColumn, TextTable, print_table
+from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.class_order import sort_labels
 from pipeline.packing.shard_builder import Outcome, PartResult
 from pipeline.packing.source_notes import add_notes, describe_notes
 
-LINE_INTERVAL_S = 10.0
 _CLASSES_SHOWN = 12
 
 
@@ -40,6 +36,7 @@ class PackMeter:
         self.reused = 0
         self.source_bytes = 0
         self.stored_bytes: list[int] = []  # of each rendition
+        self.count: Callable[[int], None] = lambda videos: None  # also called with the videos of each outcome
         self._began = began
         self._lock = threading.Lock()
 
@@ -54,6 +51,7 @@ class PackMeter:
                 self.source_bytes += outcome.source_bytes
                 sums = zip_longest(self.stored_bytes, outcome.stored_bytes, fillvalue=0)
                 self.stored_bytes = [before + new for before, new in sums]
+        self.count(outcome.videos)
 
     def text(self, now: float) -> str:
         """Rates, refusals and time left, as one phrase."""
@@ -72,39 +70,10 @@ class PackMeter:
 
 @contextmanager
 def show_progress(total: int) -> Iterator[PackMeter]:
-    """A bar on a terminal, else a line every ten seconds and at the end; both on standard error."""
+    """Show on standard error how far a run over `total` videos is, with the rates of the meter that it yields."""
     meter = PackMeter(total, time.monotonic())
-    stop = threading.Event()
-    terminal = sys.stderr.isatty()
-    with Progress(
-        TextOnlyColumn("pack"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextOnlyColumn("{task.fields[rates]}"),
-        console=Console(stderr=True),
-        disable=not terminal,
-    ) as progress:
-        task = progress.add_task("pack", total=total, rates="")
-
-        def show() -> None:
-            if terminal:
-                progress.update(task, completed=meter.done, rates=meter.text(time.monotonic()))
-            else:
-                words = f"pack: {meter.done} of {total} videos, {meter.text(time.monotonic())}"
-                print(words, file=sys.stderr, flush=True)
-
-        def keep_showing() -> None:
-            while not stop.wait(0.5 if terminal else LINE_INTERVAL_S):
-                show()
-
-        thread = threading.Thread(target=keep_showing, daemon=True)
-        thread.start()
-        try:
-            yield meter
-        finally:
-            stop.set()
-            thread.join()
-            show()
+    with count_progress("pack", total, "videos", lambda: meter.text(time.monotonic())) as meter.count:
+        yield meter
 
 
 def print_summary(

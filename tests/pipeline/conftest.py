@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from pipeline.training import lightning_cli
 from tests.pipeline.gray_videos import NUM_VIDEOS, write_originals
 
@@ -37,7 +38,7 @@ def folded_dataset(originals: Path, tmp_path_factory: pytest.TempPathFactory) ->
         label = ("walk", "run")[number % 2]
         lines.append(f"{originals}/{label}/{number}.mp4,{label},g{number % 3},{number % 3}")
     (folder / "list.csv").write_text("\n".join(lines))
-    pack(folder / "shards", [folder / "list.csv"], originals, processes=1)
+    pack(PackOptions(folder / "shards", [folder / "list.csv"], originals, processes=1))
     return folder / "shards"
 
 

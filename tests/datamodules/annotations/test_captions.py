@@ -18,6 +18,7 @@ from datamodules.dataset.manifest import FORMAT, read_manifest
 from pipeline.dataset_tools.index import index
 from pipeline.dataset_tools.verify import verify
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from tests.pipeline.dataset_tools.test_index import video2dataset_sample, write_tar
 from tests.pipeline.gray_videos import make_video
 
@@ -39,7 +40,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cell = json.dumps(captions) if len(captions) > 1 else "".join(captions)
         lines.append(f'{key}.mp4,{key.partition("_")[0]},{"val" if number == 3 else "train"},"{_quoted(cell)}"')
     (folder / "list.csv").write_text("\n".join(lines))
-    pack(folder / "shards", [folder / "list.csv"], folder, processes=1)
+    pack(PackOptions(folder / "shards", [folder / "list.csv"], folder, processes=1))
     return folder / "shards"
 
 

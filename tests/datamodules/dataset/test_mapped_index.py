@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.index import make
+from benchmarks.datasets.index import make
 from datamodules.dataset.dataset_index import DatasetIndex, ShardFormatError, VideoEntry
 from datamodules.dataset.mapped_index import MAPPED_PREFIX
 from tests.datamodules.storage.flaky_server import serving

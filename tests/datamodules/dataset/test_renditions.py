@@ -10,6 +10,7 @@ from datamodules.dataset.manifest import Manifest, Rendition, ShardFormatError
 from datamodules.dataset.renditions import choose_rendition, open_rendition
 from pipeline.dataset_tools.synthesize import synthesize
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from tests.datamodules.storage.flaky_server import serving
 
 
@@ -19,7 +20,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sizes")
     synthesize(folder / "videos", train=2, val=1, test=1, num_frames=16, width=64, height=48, processes=1)
     lists = [folder / "videos" / f"{split}.csv" for split in ("train", "val", "test")]
-    pack(folder / "shards", lists, folder / "videos", short_side=[48, 32, 24], processes=1)
+    pack(PackOptions(folder / "shards", lists, folder / "videos", short_side=[48, 32, 24], processes=1))
     return folder / "shards"
 
 

@@ -16,6 +16,7 @@ from datamodules.transforms.resize_and_crop import resize_short_side, spatial_cr
 from datamodules.transforms.three_crops import cut_crops, pad_and_stack
 from datamodules.video.decoding import decode_frames
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 
 SIZES = [(48, 64), (64, 48), (40, 40), (36, 90), (30, 24), (50, 33)]  # (height, width)
 
@@ -95,7 +96,7 @@ def unlike_sizes(tmp_path_factory):
         (folder / f"{number}.mp4").write_bytes(encode_frames(list(frames), fps=10.0))
         lines.append(f"{number}.mp4,{'ab'[number % 2]},test")
     (folder / "list.csv").write_text("\n".join(lines))
-    pack(folder / "shards", [folder / "list.csv"], folder, copy=True, processes=1)
+    pack(PackOptions(folder / "shards", [folder / "list.csv"], folder, copy=True, processes=1))
     yield folder / "shards"
     shutil.rmtree(folder)
 

@@ -16,6 +16,7 @@ from datamodules.transforms.crop_while_decoding import OtherFramesError, decode_
 from datamodules.transforms.three_crops import pad_and_stack
 from datamodules.transforms.yuv420 import box_of, color_factors, lay_out_planes, to_rgb
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from tests.datamodules.video.video_kinds import encode
 
 LEVELS = 2  # FFmpeg rounds so much otherwise without x86's instructions; with them nothing differs
@@ -100,7 +101,7 @@ def test_windows_of_different_length_lie_on_their_side(noise):
 def test_a_real_clip(shared_dir, tmp_path):
     video = sorted((shared_dir / "data" / "kinetics_sample" / "videos").glob("*/*.mp4"))[0]
     (tmp_path / "list.csv").write_text(f"path,label\n{video},one\n")
-    pack(tmp_path / "shards", [tmp_path / "list.csv"], split="train", short_side=128, processes=1)
+    pack(PackOptions(tmp_path / "shards", [tmp_path / "list.csv"], split="train", short_side=128, processes=1))
     clips = {}
     for pixels in ("rgb", "i420"):
         data = ShardedVideoDataModule(
@@ -143,7 +144,7 @@ def mixed(tmp_path):
         (tmp_path / f"{name}.mp4").write_bytes(encode("libx264", "mp4", **options))
     lines = ["path,label", *(f"{tmp_path}/{name}.mp4,one" for name in kinds)]
     (tmp_path / "list.csv").write_text("\n".join(lines))
-    pack(tmp_path / "shards", [tmp_path / "list.csv"], split="train", copy=True, processes=1)
+    pack(PackOptions(tmp_path / "shards", [tmp_path / "list.csv"], split="train", copy=True, processes=1))
     return tmp_path / "shards"
 
 

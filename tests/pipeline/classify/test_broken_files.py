@@ -13,6 +13,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import DecodeError
 from pipeline.__main__ import main
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from tests.pipeline.classify.test_describe import describer  # noqa: F401 # a fixture
 
 BAD = ("link.mp4", "loop.mp4", "pipe.mp4", "fails.mp4")
@@ -89,7 +90,7 @@ def test_pack_folders_and_lists(originals: Path, tmp_path: Path, capsys) -> None
     spoil(videos)
     (tmp_path / "v" / "outside.mp4").symlink_to(videos / "0.mp4")
     (videos / "notes.txt").write_text("words")
-    pack(tmp_path / "out", videos=tmp_path / "v", split="train", processes=1)
+    pack(PackOptions(tmp_path / "out", videos=tmp_path / "v", split="train", processes=1))
     captured = capsys.readouterr()
     assert "warning: left out 1 file that is no video: .txt (1: walk/notes.txt)" in captured.err
     reasons = quarantine(tmp_path / "out")
@@ -105,7 +106,7 @@ def test_pack_folders_and_lists(originals: Path, tmp_path: Path, capsys) -> None
 
     rows = ["walk/0.mp4,walk", "walk,walk", "gone.mp4,walk", "https://example.org/x.mp4,walk"]
     (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(rows))
-    pack(tmp_path / "listed", [tmp_path / "list.csv"], tmp_path / "v", split="train", processes=1)
+    pack(PackOptions(tmp_path / "listed", [tmp_path / "list.csv"], tmp_path / "v", split="train", processes=1))
     assert quarantine(tmp_path / "listed") == {
         "walk": "unreadable",
         "gone.mp4": "absent",

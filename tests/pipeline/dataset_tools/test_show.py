@@ -15,6 +15,7 @@ from datamodules.encoding.transcoding import encode_frames
 from pipeline.__main__ import main
 from pipeline.dataset_tools.show import describe_window
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from pipeline.training.lightning_cli import build
 
 
@@ -130,7 +131,7 @@ def test_names_from_the_data_cannot_break_the_page(tmp_path, capsys):
     for name in ("one", "two"):
         (tmp_path / f"{name}.mp4").write_bytes(video)
     (tmp_path / "list.csv").write_text(f"path,label,split\none.mp4,{label},train\ntwo.mp4,{label},train\n")
-    pack(tmp_path / "shards", [tmp_path / "list.csv"], tmp_path, processes=1)
+    pack(PackOptions(tmp_path / "shards", [tmp_path / "list.csv"], tmp_path, processes=1))
     out = tmp_path / "page.html"
     config = write_config(tmp_path, tmp_path / "shards", segments=True)
     assert main(["show", "--config", config, "--out", str(out)]) == 0

@@ -25,7 +25,6 @@ from pipeline.__main__ import main
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.features.features import features
 from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds, title_of
-from pipeline.inference.presets import with_preset
 from pipeline.metrics.predictions import provenance_of, read_predictions
 from pipeline.report.write_results import FILES
 from tests.pipeline.conftest import fit
@@ -161,7 +160,7 @@ def test_folds(folded_checkpoint, folded_dataset, tmp_path):
         ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
         ({"--num-frames": "8"}, "this C3D takes num_frames=16, crop_size=32"),
         ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
-        ({"--preset": "tsn"}, "preset: must be one of lrcn, c3d, i3d, 10x3, not tsn"),
+        ({"--protocol": "tsn"}, "protocol: must be one of lrcn, c3d, i3d, 10x3, not tsn"),
         ({"--out": __file__}, "test_evaluate.py': is a file; give a folder for the results"),
         ({"--out": f"{__file__}/out"}, "test_evaluate.py is no folder, so nothing can be in it; give another path"),
         ({"--accelerator": "mps"}, "accelerator='mps', devices=1: "),  # Apple's
@@ -309,20 +308,17 @@ def test_bfloat16_moves_scores_a_little_and_is_recorded(evaluated, motion_checkp
     assert recorded == ["32-true", "bf16-mixed"]
 
 
-def test_presets_are_papers_ways_and_what_is_said_wins(motion_checkpoint, motion_dataset, tmp_path):
+def test_protocols_are_papers_views_and_given_options_win(motion_checkpoint, motion_dataset, tmp_path):
     def sampling(*words):
         base = ["evaluate", "--checkpoint", str(motion_checkpoint), "--data", str(motion_dataset), "--split", "val"]
         assert main([*base, "--out", str(tmp_path), "--num-workers", "0", *words]) == 0
         about = json.loads((tmp_path / "report.json").read_text())["provenance"]
-        return about["preset"], {name: about["sampling"][name] for name in ("num_clips", "clip_step", "num_crops")}
+        return about["protocol"], {name: about["sampling"][name] for name in ("num_clips", "clip_step", "num_crops")}
 
-    assert sampling("--preset", "10x3") == ("10x3", {"num_clips": 10, "clip_step": None, "num_crops": 3})
-    assert sampling("--preset", "lrcn") == ("lrcn", {"num_clips": None, "clip_step": 8, "num_crops": 1})
-    assert sampling("--preset", "lrcn", "--num-clips", "2")[1] == {"num_clips": 2, "clip_step": None, "num_crops": 1}
-    assert sampling("--preset", "10x3", "--num-crops", "1")[1]["num_crops"] == 1
-    assert with_preset("i3d", {"num_clips": None, "fps": None, "whole": None})["fps"] == 25
-    assert with_preset("i3d", {"fps": 12.5})["fps"] == 12.5
-    assert with_preset("i3d", {"num_clips": 3}).get("whole") is None
+    assert sampling("--protocol", "10x3") == ("10x3", {"num_clips": 10, "clip_step": None, "num_crops": 3})
+    assert sampling("--protocol", "lrcn") == ("lrcn", {"num_clips": None, "clip_step": 8, "num_crops": 1})
+    assert sampling("--protocol", "lrcn", "--num-clips", "2")[1] == {"num_clips": 2, "clip_step": None, "num_crops": 1}
+    assert sampling("--protocol", "10x3", "--num-crops", "1")[1]["num_crops"] == 1
 
 
 def test_several_checkpoints_get_a_folder_each_and_are_compared(motion_checkpoint, motion_dataset, tmp_path, capsys):

@@ -109,7 +109,7 @@ def test_what_the_network_was_trained_on_is_marked(export, folded_checkpoint, fo
 
 def test_protocols_set_what_nobody_else_does(motion_checkpoint, motion_dataset, tmp_path, capsys):
     words = ["features", "--checkpoint", str(motion_checkpoint), "--data", str(motion_dataset), "--num-workers", "0"]
-    words += ["--out", str(tmp_path / "f"), "--protocol", "c3d-ucf101"]
+    words += ["--out", str(tmp_path / "f"), "--protocol", "c3d"]
     assert main(words) == 2  # the paper's clips are not those of this small network
     assert "num_frames=16, crop_size=112: the C3D of" in capsys.readouterr().err
     assert main([*words, "--crop-size", "32", "--resize", "48", "--clip-step", "6"]) == 0

@@ -253,7 +253,7 @@ def test_nearest_neighbors_need_no_weights(files, tmp_path, capsys):
 
 
 def test_protocols_set_what_nobody_else_does(files, tmp_path):
-    words = ["linear", "--train", str(files[0]), "--test", str(files[1]), "--protocol", "i3d-kinetics-transfer"]
+    words = ["linear", "--train", str(files[0]), "--test", str(files[1]), "--protocol", "i3d"]
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
     assert main([*words, "--out", str(tmp_path / "two"), "--C", "10", "--class-weight", "balanced"]) == 0
     one, two = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two"))

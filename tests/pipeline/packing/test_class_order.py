@@ -13,6 +13,7 @@ from pipeline.__main__ import main
 from pipeline.dataset_tools.index import index
 from pipeline.packing.class_order import order_classes, sort_labels
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from tests.pipeline.gray_videos import make_video
 
 
@@ -44,7 +45,7 @@ def test_pack_and_index_number_alike(tmp_path: Path, capsys) -> None:
         (tmp_path / f"{number}.mp4").write_bytes(make_video(number, 8))
         lines.append(f"{number}.mp4,{number},train")
     (tmp_path / "list.csv").write_text("\n".join(lines))
-    pack(tmp_path / "shards", [tmp_path / "list.csv"], tmp_path, processes=1)
+    pack(PackOptions(tmp_path / "shards", [tmp_path / "list.csv"], tmp_path, processes=1))
     assert "videos a class in train: 0 1, 1 1, 2 1, 3 1, " in capsys.readouterr().out
     (tmp_path / "alone").mkdir()
     for tar in (tmp_path / "shards").glob("*.tar"):
@@ -62,7 +63,7 @@ def two_of_eight(folder: Path) -> Path:
     for number in range(2):
         (folder / f"{number}.mp4").write_bytes(make_video(number, 24))
     (folder / "list.csv").write_text("path,label,split\n0.mp4,moving up,test\n1.mp4,growing,test")
-    pack(folder / "shards", [folder / "list.csv"], folder, processes=1)
+    pack(PackOptions(folder / "shards", [folder / "list.csv"], folder, processes=1))
     return folder / "shards"
 
 

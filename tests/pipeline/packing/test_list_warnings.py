@@ -8,6 +8,7 @@ from datamodules.annotations.readers import Annotations, VideoRecord
 from pipeline.packing.class_order import read_class_list
 from pipeline.packing.list_warnings import meant_split, misspelled_splits, odd_labels, untrained_labels
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 
 
 @pytest.mark.parametrize(
@@ -69,11 +70,11 @@ def test_a_list_of_class_names_is_lines(tmp_path: Path) -> None:
 
 
 def test_pack_says_it_once_in_a_sentence(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pack(tmp_path / "clean", [videos / "list.csv"])
+    pack(PackOptions(tmp_path / "clean", [videos / "list.csv"]))
     assert "warning" not in capsys.readouterr().err
     text = (videos / "list.csv").read_text().replace(",test", ",tset").replace("walk/0.mp4,walk", "walk/0.mp4,wlak")
     (videos / "list.csv").write_text(text)
-    pack(tmp_path / "out", [videos / "list.csv"])
+    pack(PackOptions(tmp_path / "out", [videos / "list.csv"]))
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert warnings == [
         "warning: split 'tset' of 4 videos looks like 'test' misspelled: training and evaluation look for train, val "

@@ -25,6 +25,7 @@ from datamodules.video.decoding import decode_frames
 from pipeline.__main__ import main
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from pipeline.packing.shard_builder import run_part
 from pipeline.packing.shard_plan import PackSettings, ShardPart, order_records, plan_parts
 from pipeline.processes.killable_process import KillableProcess
@@ -43,7 +44,7 @@ from tests.pipeline.gray_videos import (
 
 
 def test_every_video_arrives_with_its_label_and_frames(originals: Path, tmp_path: Path) -> None:
-    pack(tmp_path / "out", [originals / "list.csv"], name="gray", videos_per_shard=5)
+    pack(PackOptions(tmp_path / "out", [originals / "list.csv"], name="gray", videos_per_shard=5))
     index = DatasetIndex.open(tmp_path / "out")
     assert (index.name, index.classes, index.folds, len(index)) == ("gray", ["run", "walk"], [], NUM_VIDEOS)
     assert [shard.name for shard in index.manifest.shards] == [
@@ -68,7 +69,7 @@ def test_every_video_arrives_with_its_label_and_frames(originals: Path, tmp_path
 def test_webdataset_reads_what_was_packed(originals: Path, tmp_path: Path) -> None:
     import webdataset
 
-    pack(tmp_path / "out", [originals / "list.csv"], videos_per_shard=5)
+    pack(PackOptions(tmp_path / "out", [originals / "list.csv"], videos_per_shard=5))
     index = DatasetIndex.open(tmp_path / "out")
     ours = {index.entry(row).key: index.read_video(row) for row in range(len(index))}
     tars = [str(tmp_path / "out" / shard.name) for shard in index.manifest.shards]
@@ -76,11 +77,11 @@ def test_webdataset_reads_what_was_packed(originals: Path, tmp_path: Path) -> No
 
 
 def test_the_same_bytes_for_any_number_of_processes_and_order_of_the_list(originals: Path, tmp_path: Path) -> None:
-    pack(tmp_path / "a" / "d", [originals / "list.csv"], videos_per_shard=3, processes=1)
+    pack(PackOptions(tmp_path / "a" / "d", [originals / "list.csv"], videos_per_shard=3, processes=1))
     backwards = write_list(tmp_path / "backwards.csv", list(reversed(range(NUM_VIDEOS))))
-    pack(tmp_path / "b" / "d", [backwards], originals, videos_per_shard=3, processes=2)
+    pack(PackOptions(tmp_path / "b" / "d", [backwards], originals, videos_per_shard=3, processes=2))
     assert digests(tmp_path / "a" / "d") == digests(tmp_path / "b" / "d")
-    pack(tmp_path / "c" / "d", [originals / "list.csv"], videos_per_shard=3, seed=1)
+    pack(PackOptions(tmp_path / "c" / "d", [originals / "list.csv"], videos_per_shard=3, seed=1))
     assert digests(tmp_path / "a" / "d") != digests(tmp_path / "c" / "d")
     identities = {DatasetIndex.open(tmp_path / name / "d").identity for name in "ac"}
     assert len(identities) == 1
@@ -107,13 +108,13 @@ def test_plan_puts_every_video_into_one_shard() -> None:
 
 
 def test_sources_do_not_depend_on_how_the_folder_is_spelled(originals: Path, tmp_path: Path) -> None:
-    pack(tmp_path / "out", [originals / "list.csv"], originals / "walk" / "..", copy=True)
+    pack(PackOptions(tmp_path / "out", [originals / "list.csv"], originals / "walk" / "..", copy=True))
     index = DatasetIndex.open(tmp_path / "out")
     assert {index.entry(row).source.split("/")[0] for row in range(len(index))} == {"run", "walk"}
 
 
 def test_copy_keeps_the_original_bytes(originals: Path, tmp_path: Path) -> None:
-    pack(tmp_path / "out", [originals / "list.csv"], copy=True)
+    pack(PackOptions(tmp_path / "out", [originals / "list.csv"], copy=True))
     index = DatasetIndex.open(tmp_path / "out")
     for row in range(len(index)):
         assert index.read_video(row) == (originals / index.entry(row).source).read_bytes()
@@ -121,7 +122,7 @@ def test_copy_keeps_the_original_bytes(originals: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_said_of_the_encoding_is_done_and_recorded(originals: Path, tmp_path: Path) -> None:
-    pack(tmp_path / "out", [originals / "list.csv"], crf=40, key_frame_interval=4, fast_decode=False)
+    pack(PackOptions(tmp_path / "out", [originals / "list.csv"], crf=40, key_frame_interval=4, fast_decode=False))
     index = DatasetIndex.open(tmp_path / "out")
     asked = {"crf": 40, "key_frame_interval": 4, "fast_decode": False}
     assert {name: index.manifest.encode[name] for name in asked} == asked
@@ -138,7 +139,7 @@ def test_folds(originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         for number in range(NUM_VIDEOS):
             label = ("walk", "run")[number % 2]
             file.write(f"{label}/{number}.mp4,{label},g{number % 3},{number % 3 + 1}\n")
-    pack(tmp_path / "out", [tmp_path / "folds.csv"], originals, name="f")
+    pack(PackOptions(tmp_path / "out", [tmp_path / "folds.csv"], originals, name="f"))
     index = DatasetIndex.open(tmp_path / "out")
     assert index.folds == ["1", "2", "3"]
     assert [shard.name for shard in index.manifest.shards] == ["f-all-000000.tar"]
@@ -179,7 +180,7 @@ def test_what_cannot_be_read_is_refused_with_its_reason(videos: Path, shared_dir
     (videos / "walk" / "6.mp4").write_bytes(b"")
     (videos / "run" / "7.mp4").unlink()
     (videos / "run" / "7.mp4").mkdir()
-    pack(tmp_path / "out", [videos / "list.csv"], min_frames=5)
+    pack(PackOptions(tmp_path / "out", [videos / "list.csv"], min_frames=5))
     found = reasons(tmp_path / "out")
     assert found.keys() == {f"{('walk', 'run')[number % 2]}/{number}.mp4" for number in range(1, 8)}
     assert found["walk/2.mp4"] == "absent"
@@ -203,7 +204,7 @@ def test_a_hanging_video_is_killed_and_the_rest_goes_on(
 ) -> None:
     make_endless(videos / "run" / "5.mp4")
     began = time.monotonic()
-    pack(tmp_path / "out", [videos / "list.csv"], fps=10.0, timeout=3.0)
+    pack(PackOptions(tmp_path / "out", [videos / "list.csv"], fps=10.0, timeout=3.0))
     assert 3 < time.monotonic() - began < 100  # the endless video would take minutes
     assert reasons(tmp_path / "out") == {"run/5.mp4": "hang"}
     assert "hang,made no progress for 3 s (--timeout); killed" in (tmp_path / "out" / "quarantine.csv").read_text()
@@ -221,7 +222,7 @@ def test_a_video_is_not_refused_for_its_length(videos: Path, tmp_path: Path) -> 
         began = time.monotonic()
         transcode(str(path), EncodeProfile())
         took = time.monotonic() - began
-    pack(tmp_path / "out", [videos / "list.csv"], timeout=timeout)
+    pack(PackOptions(tmp_path / "out", [videos / "list.csv"], timeout=timeout))
     assert reasons(tmp_path / "out") == {}
 
 
@@ -258,30 +259,30 @@ def test_quarantine_is_honoured_until_asked_otherwise(videos: Path, tmp_path: Pa
     spoiled = videos / "run" / "5.mp4"
     good = spoiled.read_bytes()
     spoiled.write_bytes(b"")
-    pack(out, [videos / "list.csv"], videos_per_shard=3)
+    pack(PackOptions(out, [videos / "list.csv"], videos_per_shard=3))
     first = digests(out)
     spoiled.write_bytes(good)
-    pack(out, [videos / "list.csv"], videos_per_shard=3)
+    pack(PackOptions(out, [videos / "list.csv"], videos_per_shard=3))
     assert digests(out) == first
-    pack(out, [videos / "list.csv"], videos_per_shard=3, retry_quarantined=True)
+    pack(PackOptions(out, [videos / "list.csv"], videos_per_shard=3, retry_quarantined=True))
     assert reasons(out) == {}
-    pack(tmp_path / "clean" / "out", [videos / "list.csv"], videos_per_shard=3)
+    pack(PackOptions(tmp_path / "clean" / "out", [videos / "list.csv"], videos_per_shard=3))
     assert digests(out) == digests(tmp_path / "clean" / "out")
     # a line added by hand takes a video out again, though it is packed
     with (out / "quarantine.csv").open("a") as file:
         file.write(",run_7,,\n")
-    pack(out, [videos / "list.csv"], videos_per_shard=3)
+    pack(PackOptions(out, [videos / "list.csv"], videos_per_shard=3))
     assert "run_7" not in keys(out)
     assert read_quarantine(out)["run_7"].reason == "by hand"
     (out / "quarantine.csv").write_text("video\nx\n")
     with pytest.raises(QuarantineError, match="header must be"):
-        pack(out, [videos / "list.csv"], videos_per_shard=3)
+        pack(PackOptions(out, [videos / "list.csv"], videos_per_shard=3))
 
 
 def test_a_folder_of_something_else_is_refused(originals: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     lists = [originals / "list.csv"]
-    pack(out, lists, videos_per_shard=6)
+    pack(PackOptions(out, lists, videos_per_shard=6))
     before = digests(out)
     for options, message in [
         ({"short_side": 16}, "short_side 256 there, 16 now"),
@@ -291,14 +292,14 @@ def test_a_folder_of_something_else_is_refused(originals: Path, tmp_path: Path) 
         ({"split": "train"}, "annotations '"),
     ]:
         with pytest.raises(PackError, match=message):
-            pack(out, lists, videos_per_shard=6, **options)  # type: ignore[arg-type]
+            pack(PackOptions(out, lists, videos_per_shard=6, **options))  # type: ignore[arg-type]
     assert digests(out) == before
     shutil.rmtree(out / ".parts")
     with pytest.raises(PackError, match="no record of the run"):
-        pack(out, lists, videos_per_shard=6)
+        pack(PackOptions(out, lists, videos_per_shard=6))
     (tmp_path / "file").touch()
     with pytest.raises(PackError, match="is not a folder"):
-        pack(tmp_path / "file", lists)
+        pack(PackOptions(tmp_path / "file", lists))
     for options, message in [
         ({"processes": 0}, "processes=0"),
         ({"videos_per_shard": 0}, "videos_per_shard=0: must be at least 1"),
@@ -309,7 +310,7 @@ def test_a_folder_of_something_else_is_refused(originals: Path, tmp_path: Path) 
         ({"classes": tmp_path / "absent.txt"}, "absent.txt: cannot be read"),
     ]:
         with pytest.raises(ValueError, match=message):
-            pack(tmp_path / "fresh", lists, **options)  # type: ignore[arg-type]
+            pack(PackOptions(tmp_path / "fresh", lists, **options))  # type: ignore[arg-type]
     assert not (tmp_path / "fresh").exists()
 
 
@@ -327,7 +328,7 @@ def test_all_refused_is_an_error(videos: Path, tmp_path: Path, capsys: pytest.Ca
 def test_classes_from_a_file(originals: Path, tmp_path: Path) -> None:
     names = tmp_path / "classes.txt"
     names.write_text("walk\nswim\nrun\n")
-    pack(tmp_path / "out", [originals / "list.csv"], classes=names)
+    pack(PackOptions(tmp_path / "out", [originals / "list.csv"], classes=names))
     index = DatasetIndex.open(tmp_path / "out")
     assert index.classes == ["walk", "swim", "run"]
     assert [index.entry(row).label for row in range(12)] == [
@@ -337,7 +338,7 @@ def test_classes_from_a_file(originals: Path, tmp_path: Path) -> None:
     for text, message in [("walk\n", "label 'run' of the annotations"), ("walk\nrun\nwalk\n", "'walk' is there twice")]:
         names.write_text(text)
         with pytest.raises(ValueError, match=message):
-            pack(tmp_path / "other", [originals / "list.csv"], classes=names)
+            pack(PackOptions(tmp_path / "other", [originals / "list.csv"], classes=names))
 
 
 def test_the_command_shows_progress_and_a_table(originals: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from datamodules.annotations.readers import VideoRecord
 from datamodules.dataset.dataset_index import DatasetIndex, ShardFormatError
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from pipeline.packing.shard_plan import order_records, plan_parts
 from tests.pipeline.gray_videos import (
     NUM_VIDEOS,
@@ -31,7 +32,7 @@ from tests.pipeline.gray_videos import (
 @pytest.fixture
 def uninterrupted(originals: Path, tmp_path: Path) -> dict[str, str]:
     """Digests of what the command makes of the originals."""
-    pack(tmp_path / "whole" / "out", [originals / "list.csv"], videos_per_shard=3, fps=10.0)
+    pack(PackOptions(tmp_path / "whole" / "out", [originals / "list.csv"], videos_per_shard=3, fps=10.0))
     return digests(tmp_path / "whole" / "out")
 
 
@@ -89,13 +90,13 @@ def test_a_finished_shard_that_was_damaged_is_made_again(
     os.truncate(tars[1], 5000)
     tars[2].unlink()
     (out / ".parts" / f"{tars[3].name}.json").write_text("{")
-    pack(out, [originals / "list.csv"], videos_per_shard=3, fps=10.0)
+    pack(PackOptions(out, [originals / "list.csv"], videos_per_shard=3, fps=10.0))
     assert digests(out) == uninterrupted
 
 
 def test_a_dataset_is_no_dataset_while_a_shard_is_made_again(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    pack(out, [videos / "list.csv"], videos_per_shard=3, fps=10.0)
+    pack(PackOptions(out, [videos / "list.csv"], videos_per_shard=3, fps=10.0))
     index = DatasetIndex.open(out)
     shard = next(index.entry(row).shard for row in range(len(index)) if index.entry(row).key == "run_5")
     os.truncate(out / shard, 5000)
@@ -113,7 +114,7 @@ def test_two_runs_in_one_folder(videos: Path, tmp_path: Path) -> None:
     run = subprocess.Popen(command(tmp_path / "out", videos), stderr=subprocess.DEVNULL)
     wait_for((tmp_path / "out" / ".parts" / "run.json").exists)
     with pytest.raises(PackError, match="another run of pack works in it"):
-        pack(tmp_path / "out", [videos / "list.csv"], videos_per_shard=3, fps=10.0)
+        pack(PackOptions(tmp_path / "out", [videos / "list.csv"], videos_per_shard=3, fps=10.0))
     run.kill()
     run.wait()
 

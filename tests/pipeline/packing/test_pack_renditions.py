@@ -20,6 +20,7 @@ from pipeline.inference.trained_checkpoint import open_checkpoint
 from pipeline.metrics.predictions import provenance_of
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from tests.pipeline.conftest import fit
 from tests.pipeline.gray_videos import (
     NUM_VIDEOS,
@@ -44,14 +45,14 @@ def all_digests(root: Path) -> dict[str, dict[str, str]]:
 def packed(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The gray videos at short sides 24 and 16. Read-only."""
     out = tmp_path_factory.mktemp("packed") / "out"
-    pack(out, [originals / "list.csv"], short_side=[16, 24], videos_per_shard=3, fps=10.0, processes=2)
+    pack(PackOptions(out, [originals / "list.csv"], short_side=[16, 24], videos_per_shard=3, fps=10.0, processes=2))
     return out
 
 
 def test_each_rendition_is_what_a_run_with_its_size_alone_makes(originals: Path, packed: Path, tmp_path: Path) -> None:
     for side, folder in ((24, packed), (16, packed / SMALLER)):
         alone = tmp_path / str(side) / "out"
-        pack(alone, [originals / "list.csv"], short_side=side, videos_per_shard=3, fps=10.0, processes=1)
+        pack(PackOptions(alone, [originals / "list.csv"], short_side=side, videos_per_shard=3, fps=10.0, processes=1))
         expected, found = digests(alone), digests(folder)
         assert {name for name in expected if found.get(name) != expected[name]} <= {
             "dataset.json",  # which names the other rendition
@@ -101,11 +102,11 @@ def test_finished_renditions_are_kept_and_damaged_ones_made_again(
     (out / SMALLER / tars[1].name).unlink()
     os.truncate(tars[2], 5000)
     before = tars[3].stat().st_ino
-    pack(out, [originals / "list.csv"], short_side=[24, 16], videos_per_shard=3, fps=10.0)
+    pack(PackOptions(out, [originals / "list.csv"], short_side=[24, 16], videos_per_shard=3, fps=10.0))
     assert all_digests(out) == all_digests(packed)
     assert tars[3].stat().st_ino == before
     with pytest.raises(PackError, match=r"short_side \[24, 16\] there, 24 now"):
-        pack(out, [originals / "list.csv"], short_side=24, videos_per_shard=3, fps=10.0)
+        pack(PackOptions(out, [originals / "list.csv"], short_side=24, videos_per_shard=3, fps=10.0))
 
 
 def test_killed_in_the_middle_neither_rendition_is_a_dataset(videos: Path, packed: Path, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_full_disk_leaves_no_half_rendition(originals: Path, packed: Path, tmp
 )
 def test_sizes_that_cannot_be(originals: Path, tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        pack(tmp_path / "out", [originals / "list.csv"], **options)  # type: ignore[arg-type]
+        pack(PackOptions(tmp_path / "out", [originals / "list.csv"], **options))  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
@@ -177,7 +178,7 @@ def test_a_folder_of_something_else_in_the_place_of_a_rendition(originals: Path,
     (tmp_path / "out" / SMALLER).mkdir(parents=True)
     (tmp_path / "out" / SMALLER / "mine.tar").touch()
     with pytest.raises(PackError, match=r"short16 holds mine.tar, and there is no record of the run"):
-        pack(tmp_path / "out", [originals / "list.csv"], short_side=[24, 16])
+        pack(PackOptions(tmp_path / "out", [originals / "list.csv"], short_side=[24, 16]))
 
 
 def test_strict_makes_no_dataset_of_any_size(packed: Path, originals: Path, tmp_path: Path) -> None:
@@ -186,9 +187,9 @@ def test_strict_makes_no_dataset_of_any_size(packed: Path, originals: Path, tmp_
     (tmp_path / "list.csv").write_text("\n".join([lines[0], *(line.replace(",g1,", ",g0,") for line in lines[1:])]))
     for expected in (0, 2):
         with pytest.raises(PackError, match="the split guard found"):
-            pack(tmp_path / "out", [tmp_path / "list.csv"], originals, short_side=[24, 16], strict=True)
+            pack(PackOptions(tmp_path / "out", [tmp_path / "list.csv"], originals, short_side=[24, 16], strict=True))
         assert len(list((tmp_path / "out").rglob("dataset.json"))) == expected
-        pack(tmp_path / "out", [tmp_path / "list.csv"], originals, short_side=[24, 16])
+        pack(PackOptions(tmp_path / "out", [tmp_path / "list.csv"], originals, short_side=[24, 16]))
 
 
 def test_verify_holds_the_renditions_against_each_other(packed: Path, originals: Path, tmp_path: Path) -> None:
@@ -201,9 +202,9 @@ def test_verify_holds_the_renditions_against_each_other(packed: Path, originals:
             next(small.glob("*.tar")).unlink()
         elif spoil == "other":
             shutil.rmtree(small)
-            pack(small, [originals / "list.csv"], name="out", short_side=16, fps=10.0, min_frames=2)
+            pack(PackOptions(small, [originals / "list.csv"], name="out", short_side=16, fps=10.0, min_frames=2))
         elif spoil == "fewer":
-            pack(tmp_path / "fewer16", [originals / "list.csv"], name="out", short_side=16, fps=5.0)
+            pack(PackOptions(tmp_path / "fewer16", [originals / "list.csv"], name="out", short_side=16, fps=5.0))
             shutil.rmtree(small)
             shutil.move(tmp_path / "fewer16", small)
         done = subprocess.run(
@@ -230,7 +231,7 @@ def test_a_checkpoint_goes_on_with_its_rendition_and_is_judged_on_any(tmp_path: 
     synthesize(tmp_path / "videos", train=1, val=1, test=1, num_frames=16, width=64, height=48, processes=1)
     lists = [tmp_path / "videos" / f"{split}.csv" for split in ("train", "val", "test")]
     data = tmp_path / "data"
-    pack(data, lists, tmp_path / "videos", short_side=[48, 32], processes=1)
+    pack(PackOptions(data, lists, tmp_path / "videos", short_side=[48, 32], processes=1))
     checkpoint = fit(data, tmp_path / "run", "--data.resize=32")
     trained = open_checkpoint(checkpoint)
     small = DatasetIndex.open(data / "short32")

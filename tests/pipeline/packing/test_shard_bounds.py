@@ -14,6 +14,7 @@ from datamodules.dataset.manifest import ShardFile
 from datamodules.encoding.transcoding import EncodeProfile, transcode
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from pipeline.packing.shard_bounds import cut_by_size, cut_evenly
 from pipeline.packing.size_estimates import estimate_bytes, file_sizes
 from tests.pipeline.gray_videos import digests, noisy_videos, reasons
@@ -80,7 +81,7 @@ def test_shards_are_cut_by_bytes_and_keep_their_cut(tmp_path: Path) -> None:
     bound = 2 * (max(path.stat().st_size for path in videos.glob("*.mp4")) + 4096)
 
     def run(**options: bool) -> list[ShardFile]:
-        pack(out, [videos / "list.csv"], copy=True, shard_bytes=bound, processes=1, **options)
+        pack(PackOptions(out, [videos / "list.csv"], copy=True, shard_bytes=bound, processes=1, **options))
         return DatasetIndex.open(out).manifest.shards
 
     first = run()
@@ -95,15 +96,17 @@ def test_shards_are_cut_by_bytes_and_keep_their_cut(tmp_path: Path) -> None:
     after = {path.name: path.stat().st_ino for path in out.glob("*.tar")}
     assert sum(after[name] == before[name] for name in before) == 2  # one took the late video in
     with pytest.raises(PackError, match=f"shard_bytes {bound} there, {2**30} now"):
-        pack(out, [videos / "list.csv"], copy=True)
+        pack(PackOptions(out, [videos / "list.csv"], copy=True))
     (out / ".parts" / "cut.json").write_text('{"train": [1]}')
     with pytest.raises(PackError, match=r"cut.json is damaged; remove the folder"):
         run()
 
 
 def test_a_bound_that_does_not_bind_changes_nothing(originals: Path, tmp_path: Path) -> None:
-    pack(tmp_path / "a" / "d", [originals / "list.csv"], videos_per_shard=5, processes=1)
-    pack(tmp_path / "b" / "d", [originals / "list.csv"], videos_per_shard=5, shard_bytes=10**6, processes=1)
+    pack(PackOptions(tmp_path / "a" / "d", [originals / "list.csv"], videos_per_shard=5, processes=1))
+    pack(
+        PackOptions(tmp_path / "b" / "d", [originals / "list.csv"], videos_per_shard=5, shard_bytes=10**6, processes=1)
+    )
     assert digests(tmp_path / "a" / "d") == digests(tmp_path / "b" / "d")
 
 

@@ -4,7 +4,7 @@ A server on loopback, in a process of its own, answers every GET after `--latenc
 a sleep. One worker reads batches of 8 in four orders. All settings take turns, round by round; the medians over the
 rounds are printed, and the ratio to reading one by one.
 
-    python -m benchmarks.remote_reads --latency-ms 50
+    python -m benchmarks.loading.remote_reads --latency-ms 50
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import from_zero, positive, print_heading
 from datamodules.sampling.epoch_plan import TrainPlan
 from datamodules.storage import prefetch

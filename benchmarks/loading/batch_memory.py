@@ -1,6 +1,6 @@
 """What a loader worker spends on a clip: batches in shared memory that is used again, or in fresh memory each time.
 
-    OMP_NUM_THREADS=1 python benchmarks/batch_memory.py --data /tmp/loader-benchmark/kinetics
+    OMP_NUM_THREADS=1 python benchmarks/loading/batch_memory.py --data /tmp/loader-benchmark/kinetics
 
 Two loaders of one worker, side by side in this process, which reads what comes and lets it go, as training does; they
 take turns. Seconds of the processor of the worker, and of this process, from /proc (Linux).
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
 from benchmarks.turns import spread
 from datamodules.datamodule import ShardedVideoDataModule

@@ -5,7 +5,7 @@ apart in memory, scores (or fc6) averaged. It decodes with our own decoder and c
 same loop with our convolutions shows what of the difference is theirs. All take the same views of the same packed
 videos with the same untrained C3D, and must give the same scores and features.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluate.py --folder /tmp/evaluate-benchmark --num-clips 10 --num-crops 3
+    OMP_NUM_THREADS=1 python benchmarks/networks/evaluate.py --folder /tmp/evaluate --num-clips 10 --num-crops 3
 
 With `--workers N` ours is measured with N decoding processes too, by the clock alone: they are not this process's own.
 """
@@ -25,7 +25,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import is_packed, lacks_bf16, lacks_gpu, not_negative, positive, print_heading, sample_folder
 from benchmarks.turns import Spent, count, ratio, take_turns
 from datamodules.dataset.dataset_index import DatasetIndex
@@ -40,6 +40,7 @@ from pipeline.features.features import features, read_features
 from pipeline.inference.split_runner import Precision
 from pipeline.metrics.predictions import read_predictions
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 
 SIZE, FRAMES, SPLIT = 112, 16, "val"
 NAIVE, NAIVE_WITH_OURS = "naive loop", "naive loop, our convolutions"
@@ -74,7 +75,9 @@ def prepare(folder: Path, width: int, sample: Path) -> tuple[Path, Path]:
     """The packed videos and the checkpoint, made where they are not there."""
     data, checkpoint = folder / "packed", folder / f"c3d-{width}.ckpt"
     if not (data / "dataset.json").exists():
-        pack(data, [sample / "annotations.csv"], sample / "videos", split=SPLIT, short_side=128, processes=1)
+        pack(
+            PackOptions(data, [sample / "annotations.csv"], sample / "videos", split=SPLIT, short_side=128, processes=1)
+        )
     if not checkpoint.exists():
         torch.manual_seed(0)
         model = C3D(width=width, batch_norm=True, class_names=DatasetIndex.open(data).classes)

@@ -3,7 +3,7 @@
 Each measurement is a process of its own, the two sides taking turns: steps of a C3D on made clips, in the main thread
 or, as under Ray, in another. Processor time is compared, so that other work on the machine matters little.
 
-    python -m benchmarks.freed_memory --rounds 5
+    python -m benchmarks.networks.freed_memory --rounds 5
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
 from benchmarks.turns import spread
 
@@ -71,7 +71,7 @@ def main() -> None:
         return
     print_heading("torch")
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-m", "benchmarks.freed_memory", "--steps", str(options.steps)]
+    command = [sys.executable, "-m", "benchmarks.networks.freed_memory", "--steps", str(options.steps)]
     for where in ([], ["--thread"]):
         measured: dict[str, list[list[float]]] = {"default": [], "keep": []}
         for _ in range(options.rounds):

@@ -1,6 +1,6 @@
 """How many clips a second one core loads, beside other loaders and beside FFmpeg's bare decoding of the same frames.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.loader --folder /tmp/loader-benchmark
+    OMP_NUM_THREADS=1 python -m benchmarks.loading.loader --folder /tmp/loader-benchmark
 
 Packs the sample of Kinetics (`$SHARED_DIR/data/kinetics_sample`, else `../shared/data/kinetics_sample`) and made videos
 at short sides 256 and 128, and loads batches of uint8 clips: 64 frames of 224 x 224 from the first, 16 of 112 x 112
@@ -30,11 +30,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 
 from benchmarks.conditions import is_packed, lacks_gpu, positive, print_heading, sample_folder
-from benchmarks.loader_peers import answer
-from benchmarks.peer_environment import clean_environment, installed, peer_python
+from benchmarks.loading.loader_peers import answer
+from benchmarks.loading.peer_environment import clean_environment, installed, peer_python
 from benchmarks.turns import count, load, spread
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.encoding.synthetic_dataset import synthesize
@@ -119,7 +119,7 @@ class Running:
     def __init__(self, side: Side, peers: Path) -> None:
         job, here = json.dumps(side.job), Path(__file__)
         if side.job["side"] == "ours":
-            command = [sys.executable, "-m", "benchmarks.loader", "--own-side", job]
+            command = [sys.executable, "-m", "benchmarks.loading.loader", "--own-side", job]
         else:
             python = sys.executable if side.job["side"] == "bare" else str(peers)
             command = [python, str(here.with_name("loader_peers.py")), job]

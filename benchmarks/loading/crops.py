@@ -4,7 +4,7 @@ Reads a split of a packed dataset twice: with the windows that hold the crops, a
 crops cut in the worker. Prints the bytes of the clips of all batches, the seconds of one pass of the loader with one
 worker, and those of cutting the crops in the main process, each the best of several passes.
 
-    python -m benchmarks.crops --data shards --crop-size 112 --resize 128
+    python -m benchmarks.loading.crops --data shards --crop-size 112 --resize 128
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
 from datamodules.batch import ClipBatch
 from datamodules.datamodule import ShardedVideoDataModule

@@ -4,13 +4,13 @@ Clips/s are the least of what the GPUs compute, what the cores decode and what t
 deliver. GPUs wait for that part of the all-reduce that the backward pass does not hide. Every input is an option; the
 defaults say where they are from:
 
-    measured    2026-11-23, one core of an Intel Xeon, 8 Kinetics clips: the rows "ours, rgb" of `benchmarks/loader.py`
-    counted     by torch's FlopCounterMode in `benchmarks/model.py`
+    measured    2026-11-23, an Intel Xeon core, 8 Kinetics clips: rows "ours, rgb" of benchmarks/loading/loader.py
+    counted     by torch's FlopCounterMode in `benchmarks/networks/model.py`
     published   data sheets, and the number of training videos of Kinetics-700-2020 that CVDF hosts
     assumed     to be replaced by what your cluster has
 
-    python benchmarks/scale.py
-    python benchmarks/scale.py --cores 192 --used 0.3 --store 20
+    python benchmarks/cluster/scale.py
+    python benchmarks/cluster/scale.py --cores 192 --used 0.3 --store 20
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import above_zero, positive, print_heading, share, share_or_zero
 
 

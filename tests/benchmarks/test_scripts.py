@@ -5,24 +5,26 @@ import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.conditions import above_zero, is_packed, not_negative, positive, share
-from benchmarks.evaluate import Way, naive, ours, prepare
+from benchmarks.networks.evaluate import Way, naive, ours, prepare
 from benchmarks.turns import Spent, count, ratio
 from datamodules.encoding.synthetic_dataset import synthesize
-
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+from tests.conftest import REPOSITORY
 
 
 def test_the_cluster_on_paper_names_what_saturates_first(tmp_path):
     words = ["--nodes", "1", "64", "--cores", "1", "--store", "0.005"]
     run = subprocess.run(
-        [sys.executable, BENCHMARKS / "scale.py", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, REPOSITORY / "benchmarks/cluster/scale.py", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     rows = [line for line in run.stdout.splitlines() if line.startswith(("| 1 | 8 |", "| 64 | 512 |"))]
     one_node, many_nodes = rows[:2]
@@ -63,14 +65,18 @@ def test_a_pack_of_other_settings_is_not_measured(motion_dataset, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words", "rows"),
     [
-        ("feed", "--videos-a-class 1 --workers 0 --batch-size 2 --width 1 --rounds 1 --steps 2 --folder feed", 1),
-        ("pack", "--limit 1 --short-side 64 --rounds 1 --processes 1", 2),
-        ("rendition", "--limit 1 --rounds 1 --windows 1", 16),
+        (
+            "loading.feed",
+            "--videos-a-class 1 --workers 0 --batch-size 2 --width 1 --rounds 1 --steps 2 --folder feed",
+            1,
+        ),
+        ("datasets.pack", "--limit 1 --short-side 64 --rounds 1 --processes 1", 2),
+        ("datasets.rendition", "--limit 1 --rounds 1 --windows 1", 16),
     ],
 )
 def test_runs_through_at_its_smallest(tmp_path, monkeypatch, capsys, name, words, rows):
     sample = tmp_path / "data" / "kinetics_sample"
-    if name != "feed":
+    if name != "loading.feed":
         synthesize(sample, train=1, val=0, test=0, processes=1)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHARED_DIR", str(tmp_path))

@@ -1,6 +1,6 @@
 """How long linear classifiers take on features of many videos and classes, beside scikit-learn's.
 
-    OMP_NUM_THREADS=2 python -m benchmarks.linear --rows 100000 --dimension 1024 --classes 400 --sklearn-classes 4
+    OMP_NUM_THREADS=2 python -m benchmarks.networks.linear --rows 100000 --classes 400 --sklearn-classes 4
 
 LinearSVC fits its classes one after the other: its time for all is that for `--sklearn-classes` of them, in proportion.
 Both are given the same made features, which look like those of a network: not negative, around a center for each class.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import above_zero, not_negative, positive, print_heading
 from pipeline.linear.classifiers import Fitting, normalize_l2
 from pipeline.linear.feature_blocks import FeatureRows

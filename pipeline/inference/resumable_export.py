@@ -11,7 +11,6 @@ import glob
 import json
 import shutil
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -25,13 +24,13 @@ from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.storage.atomic_write import PARTIAL_SUFFIX, remove_partial_files, write_atomically
+from pipeline.cli.progress import ProgressLines
 from pipeline.cli.terminal import say
-from pipeline.features.part_rows import ROW, PartRows, forget_parts, rows_of_part
+from pipeline.inference.part_rows import ROW, PartRows, forget_parts, rows_of_part
 from pipeline.inference.rank_tables import wait_until_seen
 
 _SETTINGS = "settings.json"
 _PART_BYTES = 2**26
-_LINE_INTERVAL_S = 10.0
 
 
 class ExportParts(pl.Callback):
@@ -70,7 +69,7 @@ class ExportParts(pl.Callback):
         self._num_waiting = 0
         self._saved: list[str] = []
         self._lock: IO[str] | None = None
-        self._told = time.monotonic()
+        self._lines: ProgressLines | None = None
         if not overwrite:
             refuse_other_settings(self.folder, self._settings)
 
@@ -98,11 +97,10 @@ class ExportParts(pl.Callback):
         size = sum(waiting.nbytes for waiting in self._waiting)
         if self._num_waiting >= self._save_every or size >= _PART_BYTES:
             self._save()
-        # A terminal has Lightning's bar; a log gets a line now and then.
-        if trainer.is_global_zero and not sys.stderr.isatty() and time.monotonic() - self._told > _LINE_INTERVAL_S:
-            self._told = time.monotonic()
-            total = int(sum(trainer.num_predict_batches))
-            say(f"{self._verb}: batch {args[1] + 1} of {total}", sys.stderr)
+        if trainer.is_global_zero and not sys.stderr.isatty():  # a terminal has Lightning's bar
+            if self._lines is None:
+                self._lines = ProgressLines(self._verb, int(sum(trainer.num_predict_batches)), "batches")
+            self._lines.advance()
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Puts the parts of all ranks together."""

@@ -17,8 +17,8 @@ from datamodules.video.decoding import DecodeError
 from pipeline.dataset_tools.quarantine import quarantine
 from pipeline.features.feature_files import read_features, read_provenance
 from pipeline.features.features import features
-from pipeline.features.part_rows import ROW, PartRows
-from pipeline.features.resumable_export import parts_folder
+from pipeline.inference.part_rows import ROW, PartRows
+from pipeline.inference.resumable_export import parts_folder
 from tests.conftest import REPOSITORY
 
 QUICK = {"num_workers": 0, "accelerator": "cpu", "num_clips": 1, "batch_size": 2, "save_every": 2}

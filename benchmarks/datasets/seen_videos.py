@@ -1,6 +1,6 @@
 """What it costs to carry what was trained on: making it, its bytes, and finding 20,000 videos among it.
 
-python -m benchmarks.seen_videos --folder /tmp/seen-300k --rows 300000
+python -m benchmarks.datasets.seen_videos --folder /tmp/seen-300k --rows 300000
 """
 
 import argparse
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import many, print_heading
-from benchmarks.index import make
+from benchmarks.datasets.index import make
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
 

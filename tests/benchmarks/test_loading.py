@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from benchmarks.loader import converting, own_batches
+from benchmarks.loading.loader import converting, own_batches
 
 
 @pytest.mark.parametrize("name", ["loader", "feed"])
 def test_says_what_it_takes(name):
-    run = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--help"], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-m", f"benchmarks.loading.{name}", "--help"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "--rounds" in run.stdout
 

@@ -4,7 +4,7 @@ One C3D on made videos, the same command line both ways. The two runs live side 
 block of steps while the other waits, then the other does, so that whatever else the machine does meets both alike. The
 ratio of each two blocks that follow each other is what is compared.
 
-    python -m benchmarks.jobs --folder /tmp/jobs-benchmark --rounds 10 --steps 10
+    python -m benchmarks.cluster.jobs --folder /tmp/jobs-benchmark --rounds 10 --steps 10
 """
 
 import argparse
@@ -24,11 +24,11 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
 from benchmarks.turns import spread
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RAY, TORCHRUN = "ray", "torchrun"
 
 

@@ -6,7 +6,7 @@ an epoch of 512 ranks, and looks its first batch up: all this before anything el
 Private_Clean + Private_Dirty of /proc/self/smaps_rollup (Linux), and counts all of the process: the interpreter, numpy
 and pyarrow too; what the data add is the difference to the same process with its imports alone.
 
-    python -m benchmarks.index --folder /tmp/index --rows 10000000
+    python -m benchmarks.datasets.index --folder /tmp/index --rows 10000000
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import many, positive, print_heading
 from benchmarks.turns import count
 from datamodules.dataset.dataset_index import DatasetIndex

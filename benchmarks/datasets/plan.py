@@ -2,12 +2,13 @@
 
 For each number of videos and ranks a fresh process makes the plan of training, takes the first batch of the last rank,
 the first one after shares of the epoch are done (a resume), and 200 batches in a row; then makes the batches of an
-evaluation. Memory is what the process alone has (`benchmarks/index.py`), less the same after its imports. Times are
-medians of several repetitions in that process, in seconds of the processor.
+evaluation. Memory is what the process alone has (`benchmarks/datasets/index.py`), less the same after its imports.
+Times are medians of several repetitions in that process, in seconds of the processor.
 
-The index is measured for the numbers in `--index-rows`, made as in `benchmarks/index.py`, which does 10 million.
+The index is measured for the numbers in `--index-rows`, made as in `benchmarks/datasets/index.py`, which does 10
+million.
 
-    OMP_NUM_THREADS=1 python benchmarks/plan.py
+    OMP_NUM_THREADS=1 python benchmarks/datasets/plan.py
 """
 
 import argparse
@@ -21,9 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import many, positive, print_heading
-from benchmarks.index import VIDEOS_PER_SHARD, make, memory_mb
+from benchmarks.datasets.index import VIDEOS_PER_SHARD, make, memory_mb
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.sampling.batch_sampler import EvaluationRequests
 from datamodules.sampling.epoch_plan import Shuffle, TrainPlan

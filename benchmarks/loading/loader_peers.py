@@ -1,6 +1,6 @@
-"""Sides of `benchmarks.loader` that need nothing of this project; run by the interpreter that has their packages.
+"""Sides of `benchmarks.loading.loader` that need nothing of this project, run by an interpreter with their packages.
 
-    python benchmarks/loader_peers.py '{"side": "decord", "videos": [...], "tar": ..., "frames": 16, ...}'
+    python benchmarks/loading/loader_peers.py '{"side": "decord", "videos": [...], "tar": ..., "frames": 16, ...}'
 
 Says `ready` (or why not), then reads a number of clips from each line of standard input, loads batches until it has at
 least so many, and answers with a line: clips, seconds of the clock, seconds of the processor.

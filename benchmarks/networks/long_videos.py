@@ -2,7 +2,7 @@
 
 Each row is `classify` in a process of its own, on a made video; with --timeline a clip is looked at around each second.
 
-    python benchmarks/long_videos.py --checkpoint demo/runs/demo/last.ckpt --folder /tmp/long-videos
+    python benchmarks/networks/long_videos.py --checkpoint demo/runs/demo/last.ckpt --folder /tmp/long-videos
 """
 
 import argparse
@@ -16,10 +16,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 _RATE = 25
 # Container, encoder and size: of AVI no frame can be found without reading from the start.
 _KINDS = {"avi": ("mpeg4", 320, 240), "mp4": ("libx264", 1280, 720)}

@@ -1,6 +1,6 @@
 """How videos are encoded when they are packed: what decoding a random clip takes, the bytes, and what is lost.
 
-    OMP_NUM_THREADS=1 python benchmarks/rendition.py
+    OMP_NUM_THREADS=1 python benchmarks/datasets/rendition.py
 
 Encodes the sample of Kinetics (`$SHARED_DIR/data/kinetics_sample`, else `../shared/data/kinetics_sample`; made videos
 where it is not there) with each of some settings, and lets FFmpeg decode random windows of all videos, from the key
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import count, load, ratio, take_turns
 from datamodules.encoding.synthetic_dataset import synthesize

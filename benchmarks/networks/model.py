@@ -1,12 +1,12 @@
-"""How fast are the networks, beside plain eager float32 ones with the same weights (`benchmarks/plain_networks.py`)?
+"""How fast are the networks, beside plain eager float32 ones with the same weights (`plain_networks.py`)?
 
 Both sides begin with the same uint8 clips (N, T, H, W, C), as batches bring them: the plain one makes float clips of
 them with every channel's frames apart, ours is normalized by `VideoNetwork.normalize` and stays channels last. Outputs
 are compared before anything is timed. Torch's own defaults hold for the plain side (on a GPU, cuDNN's convolutions in
 TF32).
 
-    OMP_NUM_THREADS=1 python benchmarks/model.py
-    python benchmarks/model.py --device cuda --clips 8 --compile
+    OMP_NUM_THREADS=1 python benchmarks/networks/model.py
+    python benchmarks/networks/model.py --device cuda --clips 8 --compile
 """
 
 import argparse
@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import lacks_bf16, lacks_gpu, positive, print_heading
-from benchmarks.plain_networks import PlainC3D, PlainCNNLSTM, PlainI3D
+from benchmarks.networks.plain_networks import PlainC3D, PlainCNNLSTM, PlainI3D
 from benchmarks.turns import Spent, ratio, spend, take_turns
 from datamodules.batch import ClipBatch
 from lightning_modules import C3D, CNNLSTM, I3D, VideoClassifier

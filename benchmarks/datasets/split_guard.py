@@ -6,7 +6,7 @@ with 3 to 9 bits of each frame flipped. Each size runs in a process of its own; 
 set (VmHWM), of which the videos, as packing holds them, take the part that is printed first. Others are pairs found
 that were not made: two scenes of random hashes may be alike for a second by chance.
 
-    python -m benchmarks.split_guard --videos 10000 100000 300000
+    python -m benchmarks.datasets.split_guard --videos 10000 100000 300000
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
 from datamodules.leakage.perceptual_hash import HASHES_PER_SECOND, mirror_hashes
 from datamodules.leakage.split_leakage import GuardedVideo, find_leaks

@@ -1,6 +1,6 @@
 """Does training wait for data: the time of a step against that of its slower side, with 0 to N workers.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.feed --folder /tmp/feed-benchmark --workers 0 1 2
+    OMP_NUM_THREADS=1 python -m benchmarks.loading.feed --folder /tmp/feed-benchmark --workers 0 1 2
 
 Makes videos, packs them, and times, taking turns over the rounds: an epoch of the loader alone, the same steps of the
 model alone on a batch that is there, and both together as in training. Both sides overlap perfectly where a step takes
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 
 from benchmarks.conditions import is_packed, lacks_gpu, not_negative, positive, print_heading
 from benchmarks.turns import count, spread
@@ -27,6 +27,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.encoding.synthetic_dataset import synthesize
 from lightning_modules.networks.c3d import C3D
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 from pipeline.training.loader_bottleneck import TimeBreakdown, report_bottleneck
 
 
@@ -36,7 +37,7 @@ def packed(folder: Path, a_class: int) -> Path:
     if not is_packed(shards, short_side=128):
         folder.mkdir(parents=True, exist_ok=True)
         synthesize(made, train=a_class, val=0, test=0, num_frames=36, width=176, height=128, processes=1)
-        pack(shards, [made / "train.csv"], made, short_side=128, processes=1)
+        pack(PackOptions(shards, [made / "train.csv"], made, short_side=128, processes=1))
     return shards
 
 

@@ -1,4 +1,4 @@
-"""C3D, I3D and CNN+LSTM written down as plainly as can be: what `benchmarks/model.py` holds ours against.
+"""C3D, I3D and CNN+LSTM written down as plainly as can be: what `benchmarks/networks/model.py` holds ours against.
 
 Eager float32, clips (N, C, T, H, W) with every channel's frames apart, as the usual ports to PyTorch are used. Layers
 are made in the order of ours, so that parameters and buffers correspond one to one; sizes are those of the papers that

@@ -5,7 +5,7 @@ which is what `pack` does to a video, and which also counts and checks its frame
 second; and the whole verb, one process, with its child process, shards, index and split guard. Then the verb with 1 and
 2 processes.
 
-    python benchmarks/pack.py --rounds 5
+    python benchmarks/datasets/pack.py --rounds 5
 """
 
 import argparse
@@ -21,13 +21,14 @@ from pathlib import Path
 
 import av
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import Spent, count, ratio, take_turns
 from datamodules.encoding.synthetic_dataset import synthesize
 from datamodules.encoding.transcoding import EncodeProfile, target_size, transcode
 from datamodules.video.probing import probe
 from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
 
 FFMPEG, TRANSCODE, VERB = "ffmpeg", "transcode", "pack, 1 process"
 
@@ -67,12 +68,14 @@ def packer(videos: list[Path], folder: Path, profile: EncodeProfile, processes: 
         shutil.rmtree(out, ignore_errors=True)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             pack(
-                out,
-                videos=folder / "videos",
-                split="train",
-                short_side=profile.short_side,
-                videos_per_shard=max(1, len(videos) // 4),
-                processes=processes,
+                PackOptions(
+                    out,
+                    videos=folder / "videos",
+                    split="train",
+                    short_side=profile.short_side,
+                    videos_per_shard=max(1, len(videos) // 4),
+                    processes=processes,
+                )
             )
 
     return run

@@ -1,0 +1,150 @@
+"""Options of `pack`, each documented once: for its command line, its runs on a cluster, and its callers."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datamodules.annotations.readers import AnnotationFormat
+from datamodules.encoding.transcoding import EncodeProfile
+from pipeline.packing.output_folder import PackError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOptions:
+    """How videos are stored.
+
+    Attributes:
+        short_side: pixels of the shorter side; smaller videos keep their size. Several make as many renditions from one
+            decoding: the largest in `out`, every other one, say of 128, a dataset of the same videos in out/short128.
+        fps: frames per second: each frame is the one that the source shows in the middle of its time, which leaves
+            frames out or repeats them. Default: each video's own, and every frame; those of a variable rate at their
+            own times.
+        crf: x264's constant rate factor, 0 (lossless) to 51: 6 less double the bytes.
+        key_frame_interval: frames from one key frame to the next. A random clip decodes half as many before its start;
+            8 make the videos a fifth larger than 16, 4 half as large again.
+        fast_decode: leave out what takes H.264 the longest to decode (CABAC, deblocking): clips load up to twice as
+            fast, the videos are an eighth larger.
+        square_pixels: scale videos whose pixels are not square, so that they are; default: pixels are kept as stored,
+            with their shape in the file and, as pixel_aspect, in the index.
+        copy: store the original bytes, once every frame was decoded, instead of encoding them.
+    """
+
+    short_side: int | list[int] = 256
+    fps: float | None = None
+    crf: int = 23
+    key_frame_interval: int = 16
+    fast_decode: bool = True
+    square_pixels: bool = False
+    copy: bool = False
+
+    def profiles(self) -> list[EncodeProfile]:
+        """One profile a rendition, from larger to smaller; none where nothing is encoded.
+
+        Raises:
+            PackError: no size, a size twice, or an option of encoding beside `copy`.
+            ValueError: an option out of range.
+        """
+        sides = [self.short_side] if isinstance(self.short_side, int) else list(self.short_side)
+        shown = " ".join(map(str, sides))
+        if not sides:
+            raise PackError("short_side is empty: give the pixels of the shorter side")
+        if len(set(sides)) < len(sides):
+            raise PackError(f"short_side={shown}: give each size once")
+        encode = EncodeProfile(
+            fps=self.fps,
+            crf=self.crf,
+            key_frame_interval=self.key_frame_interval,
+            fast_decode=self.fast_decode,
+            square_pixels=self.square_pixels,
+        )
+        profiles = [replace(encode, short_side=side) for side in sorted(sides, reverse=True)]
+        if not self.copy:
+            return profiles
+        asked = {**profiles[0].as_dict(), "short_side": shown}
+        plain = {**EncodeProfile().as_dict(), "short_side": str(EncodeProfile.short_side)}
+        for setting in asked:
+            if asked[setting] != plain[setting]:
+                raise PackError(
+                    f"{setting}={asked[setting]}: --copy stores videos as they are; leave one of the two out"
+                )
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """How videos are divided into shards.
+
+    Attributes:
+        videos_per_shard: videos in a shard, at most.
+        shard_bytes: bytes in a shard, at most, as guessed from the sizes of the files before any is opened
+            (see pipeline/packing/size_estimates.py). webdataset's own examples have shards of about 1 GB.
+        seed: key of the order of the videos in the shards.
+    """
+
+    videos_per_shard: int = 128
+    shard_bytes: int = 2**30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("videos_per_shard", self.videos_per_shard), ("shard_bytes", self.shard_bytes)):
+            if value < 1:
+                raise PackError(f"{name}={value}: must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusalOptions:
+    """Which videos are refused.
+
+    Attributes:
+        min_frames: videos that would be stored with fewer frames are refused.
+        timeout: seconds without a frame read or decoded after which a video is refused as hanging; a long one
+            may take as long as it likes.
+        retry_quarantined: try the videos that an earlier run refused again.
+    """
+
+    min_frames: int = 1
+    timeout: float = 300.0
+    retry_quarantined: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.timeout > 0:
+            raise PackError(f"timeout={self.timeout}: must be above 0 seconds")
+
+
+@dataclass(frozen=True)
+class PackOptions(EncodingOptions, ShardOptions, RefusalOptions):
+    """Options of `pack`.
+
+    Attributes:
+        out: folder to make: shards, index.parquet, dataset.json, quarantine.csv.
+        annotations: file or files of the list, or the folder of the official lists of UCF101 or HMDB51; leave it out
+            for folders named after classes.
+        videos: folder of the videos; default: the folder of the first list.
+        format: format of the lists: kinetics (label, youtube_id, time_start, time_end, split), ucf101 (classInd,
+            trainlist and testlist), hmdb51 ({class}_test_split{1,2,3}.txt), mmaction (lines of path and number of the
+            class), csv (CSV or Parquet: path, label, group, and fold or split), folders (split/class/video), or auto:
+            by the columns or names.
+        split: split of all videos, in place of what the lists say.
+        name: name of the dataset, with which the names of its shards begin; default: that of the folder `out`.
+        classes: text file of class names, one a line, in the order of the labels; default: as the official list numbers
+            them, or by value where all are numbers, or alphabetical. For mmaction this is the label map; without one,
+            the folders are the classes.
+        strict: make no dataset of videos that the split guard reports: a group, the same bytes, or nearly the same
+            content on both sides of a split. They are warned of and listed in out/split_guard.csv in any case.
+        processes: processes of this machine that decode and encode; default: one for each processor.
+    """
+
+    out: Path
+    annotations: list[Path] | None = None
+    videos: Path | None = None
+    format: AnnotationFormat = "auto"
+    split: str | None = None
+    name: str | None = None
+    classes: Path | None = None
+    strict: bool = False
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        ShardOptions.__post_init__(self)
+        RefusalOptions.__post_init__(self)
+        if self.processes is not None and self.processes < 1:
+            raise PackError(f"processes={self.processes}: must be at least 1")
