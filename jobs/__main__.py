@@ -41,8 +41,7 @@ def main(args: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 2
         options = parse(parser, own, has_command="--" in words)
-        run: Callable[[Namespace, list[str]], int] = globals()[f"_{options.verb}"]
-        return run(options[options.verb], command)
+        return _VERBS[options.verb](options[options.verb], command)
     except KeyboardInterrupt:
         print("interrupted; a job that was submitted runs on: `python -m jobs list`", file=sys.stderr)
         return 130
@@ -207,6 +206,18 @@ def _duration(job: Any) -> str:
         return "-"
     end = job.end_time or datetime.datetime.now().timestamp() * 1000
     return str(datetime.timedelta(seconds=round((end - job.start_time) / 1000)))
+
+
+_VERBS: dict[str, Callable[[Namespace, list[str]], int]] = {
+    "submit": _submit,
+    "list": _list,
+    "status": _status,
+    "logs": _logs,
+    "stop": _stop,
+    "resume": _resume,
+    "up": _up,
+    "down": _down,
+}
 
 
 if __name__ == "__main__":
