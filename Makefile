@@ -3,16 +3,22 @@
 #   make demo        the main job from nothing, on data that it makes: about 5 minutes on 2 cores after the installation
 #   make test        the test suite
 #   make test-slow   the long proofs: clusters, kills, real clips
-#   make lint        ruff, mypy --strict, import-linter
+#   make lint        ruff, mypy --strict, import-linter, the docs built strictly
+#   make format      ruff's fixes and formatting; the layout in README.md, made anew
+#   make docs        the site of the docs, in build/site
 #   make wheel       the distribution
+#   make venv        the virtual environment alone
+#   make clean       removes what these made, but not the environment
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
 BIN := $(VENV)/bin
+# Dead links and documented arguments that do not exist are errors. The variable hides an advertisement for a successor.
+BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint wheel venv clean
+.PHONY: demo test test-slow lint format docs wheel venv clean
 
 venv: $(VENV)/installed
 
@@ -22,7 +28,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
 
 demo: venv
@@ -39,6 +45,15 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BUILD_DOCS)
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python docs/layout.py --write
+
+docs: venv
+	$(BUILD_DOCS)
 
 wheel: venv
 	$(BIN)/python -m build --wheel --outdir dist

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job from nothing, step by step, with the commands of the README. `make demo` calls it: demo.sh FOLDER
+# The main job from nothing, step by step, with the commands of docs/get-started.md. `make demo` calls it: demo.sh FOLDER
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -49,8 +49,9 @@ def sample_folder() -> Path:
 
 def is_packed(folder: Path, short_side: int, *smaller: int) -> bool:
     """Whether an earlier run packed it, at these sizes; ends where it did so with other settings than today's."""
-    from datamodules.dataset.manifest import ShardFormatError, read_manifest
+    from datamodules.dataset.manifest import read_manifest
     from datamodules.encoding.transcoding import EncodeProfile
+    from datamodules.storage.errors import ShardFormatError
 
     if not (folder / "dataset.json").exists():
         return False

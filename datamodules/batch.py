@@ -4,13 +4,24 @@ Axis letters, used everywhere in this repository: B videos in a batch, N clips i
 H height, W width, C channels (3, RGB), D features, K classes.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from datamodules.loading.shared_memory import BufferLease
+# From a shape to a uint8 tensor, of any content, that a batch is written to.
+Allocate = Callable[[tuple[int, ...]], Tensor]
+
+
+class BufferLease(Protocol):
+    """The use of a block of memory that is shared with the worker that wrote a batch into it."""
+
+    def give_back(self) -> None:
+        """Nothing holds the block any more: its worker may write to it."""
+
+    def pin_memory(self) -> None:
+        """Called by torch, which pins a batch field by field, this one after the clips: they have been copied."""
 
 
 class Window(NamedTuple):

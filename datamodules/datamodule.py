@@ -11,13 +11,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.renditions import WantedRendition, open_rendition
-from datamodules.loading.decoder_choice import Decoder, choose_decoder, warn_of_decord
-from datamodules.loading.option_checks import check_options
+from datamodules.loading.loader_options import WorkerStart, check_options, choose_decoder, warn_of_decord
 from datamodules.loading.planned_loader import PlannedLoader
 from datamodules.loading.resume import identity_of, resume_point, sampling_options
 from datamodules.loading.split_loaders import SplitLoaders, TestSampling
 from datamodules.loading.training_progress import TrainingProgress
-from datamodules.loading.worker_options import WorkerStart
 from datamodules.sampling.clip_sampling import ClipShape, ShortVideos
 from datamodules.sampling.epoch_plan import Shuffle
 from datamodules.storage.remote_files import split_root
@@ -27,6 +25,7 @@ from datamodules.transforms.flip_safety import SidedClasses, unmirrored_labels
 from datamodules.transforms.rand_augment import RandAugment
 from datamodules.transforms.three_crops import cut_crops
 from datamodules.transforms.yuv420 import Pixels, to_rgb
+from datamodules.video.decoding import Decoder
 
 
 class ShardedVideoDataModule(pl.LightningDataModule):

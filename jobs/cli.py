@@ -13,7 +13,8 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 
 from jobs.spec.job_spec import JobSpec, describe_type, read_spec_file
-from pipeline.cli.arguments import expand_option_names, explain
+from pipeline.cli.arguments import expand_option_names
+from pipeline.cli.errors import explain
 
 VERBS = {
     "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",

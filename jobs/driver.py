@@ -17,15 +17,17 @@ from pathlib import Path
 
 import ray
 
-from jobs.spec.job_spec import JOB_FILE, SUBMISSION_VARIABLE, Job, JobSpec
+from jobs.spec.job import JOB_FILE, SUBMISSION_VARIABLE, Job
+from jobs.spec.job_spec import JobSpec
+from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import FinishedError
 from jobs.storage.job_outcome import describe_outcome
 from jobs.storage.job_record import Submission
 from jobs.storage.run_folder import one_line
 from jobs.training.attempts import is_local_cluster, loopback_variables, train
-from jobs.training.worker import run_verb, upload_root
+from jobs.training.worker import run_verb
 from jobs.verbs.evaluate import run_on_ranks
-from pipeline.cli.arguments import explain
+from pipeline.cli.errors import explain
 from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
 from pipeline.processes.outcome import ProcessOutcome
 

@@ -1,4 +1,4 @@
-"""Networks and how they learn."""
+"""Networks, how they learn, and their weights. No datasets, no ray."""
 
 from lightning_modules.networks.c3d import C3D
 from lightning_modules.networks.cnn_lstm import CNNLSTM

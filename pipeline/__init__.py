@@ -1,1 +1,1 @@
-"""The steps a person runs: `python -m pipeline VERB`."""
+"""The steps a person runs, `python -m pipeline VERB`: puts data and networks together. No ray."""

@@ -11,8 +11,8 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 
 from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
-from pipeline.cli.arguments import call_from_command_line, explain
-from pipeline.cli.errors import exit_status, is_reported_elsewhere
+from pipeline.cli.arguments import call_from_command_line
+from pipeline.cli.errors import exit_status, explain, is_reported_elsewhere
 from pipeline.cli.terminal import say, show_all_characters
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS, load_verb
 from pipeline.processes.outcome import ProcessOutcome, attached_outcome

@@ -1,5 +1,8 @@
 """The verbs as a person types them: help for all, one sentence for a wrong one."""
 
+import contextlib
+import functools
+import io
 import subprocess
 import sys
 
@@ -9,24 +12,28 @@ from pipeline.__main__ import main
 from pipeline.cli.verbs import VERBS
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_every_verb_explains_its_options(verb, capsys):
-    with pytest.raises(SystemExit) as end:
+@functools.cache
+def help_of(verb: str) -> str:
+    """What `python -m pipeline VERB --help` prints; tests/test_docs.py takes it too."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as end:
         main([verb, "--help"])
     assert end.value.code == 0
-    printed = capsys.readouterr().out
-    assert f"python -m pipeline {verb}" in printed
-    assert "--" in printed
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_explains_its_options(verb):
+    assert f"python -m pipeline {verb}" in help_of(verb)
+    assert "--" in help_of(verb)
 
 
 @pytest.mark.parametrize(
     ("verb", "usage"),
-    [("compare", "FIRST SECOND [options]"), ("classify", "VIDEOS ... [options]")],  # as the README types them
+    [("compare", "FIRST SECOND [options]"), ("classify", "VIDEOS ... [options]")],  # as the docs type them
 )
-def test_the_help_shows_what_needs_no_option(verb, usage, capsys):
-    with pytest.raises(SystemExit):
-        main([verb, "--help"])
-    assert capsys.readouterr().out.startswith(f"usage: python -m pipeline {verb} {usage}\n")
+def test_the_help_shows_what_needs_no_option(verb, usage):
+    assert help_of(verb).startswith(f"usage: python -m pipeline {verb} {usage}\n")
 
 
 def test_the_list_of_verbs(capsys):

@@ -20,8 +20,8 @@ from benchmarks.conditions import positive, print_heading
 from datamodules.batch import ClipBatch
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.loading.clip_reader import ClipReader, ReadFailure
+from datamodules.loading.loader_options import worker_options
 from datamodules.loading.planned_loader import PlannedLoader
-from datamodules.loading.worker_options import worker_options
 from datamodules.sampling.batch_sampler import Request
 from datamodules.transforms.three_crops import cut_crops
 

@@ -1,1 +1,1 @@
-"""Annotation lists: any list of labelled videos, read into `VideoRecord`s and checked."""
+"""Any list of labelled videos, read into `VideoRecord`s and checked."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.annotations.records import Annotations, PathLike, VideoRecord, group_of
+from datamodules.annotations.refusals import NOT_TEXT, OUTSIDE, Refusal
 from datamodules.annotations.skipped_files import describe_left_out, merge, name_some
 from datamodules.annotations.tables import AnnotationError, split_name, usual_split
 from datamodules.annotations.video_files import (
@@ -17,7 +18,6 @@ from datamodules.annotations.video_files import (
     scan_folder,
     visible_entries,
 )
-from datamodules.dataset.quarantine import NOT_TEXT, OUTSIDE, Refusal
 
 _SHOWN = 8
 

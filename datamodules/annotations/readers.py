@@ -19,6 +19,7 @@ from datamodules.annotations.columns import KINETICS_COLUMNS, PLAIN_COLUMNS, has
 from datamodules.annotations.kinetics_lists import read_kinetics_csv
 from datamodules.annotations.official_lists import detect_official, read_hmdb51, read_mmaction, read_ucf101
 from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, group_of
+from datamodules.annotations.refusals import ADDRESS, Refusal
 from datamodules.annotations.skipped_files import count_of, name_some
 from datamodules.annotations.tables import (
     EMPTY,
@@ -38,7 +39,6 @@ from datamodules.annotations.video_files import (
     make_keys,
 )
 from datamodules.annotations.video_lookup import VideosByName, Wanted
-from datamodules.dataset.quarantine import ADDRESS, Refusal
 from datamodules.storage.plain_text import describe_trimmed
 
 __all__ = [

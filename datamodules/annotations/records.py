@@ -1,4 +1,4 @@
-"""What every list of videos is read into: a record a video, and the folds and classes that the list names."""
+"""`VideoRecord` and `Annotations`: what every list of videos is read into, with its folds, classes and captions."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.dataset.quarantine import Refusal
+from datamodules.annotations.refusals import Refusal
 
 PathLike = str | os.PathLike[str]
 
@@ -70,3 +70,13 @@ def group_of(path: str, key: str) -> str:
 def as_list(paths: PathLike | Sequence[PathLike]) -> list[PathLike]:
     """One path or several, as a list."""
     return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+
+
+def as_captions(value: object) -> tuple[str, ...]:
+    """The captions in what a json or a list says: one or several, their blanks made single; others are no captions.
+
+    >>> as_captions([" a man  runs", "", "running"])
+    ('a man runs', 'running')
+    """
+    several = value if isinstance(value, list | tuple) else [value]
+    return tuple(text for one in several if isinstance(one, str) and (text := " ".join(one.split())))

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.annotations.captions import as_captions
 from datamodules.annotations.columns import (
     KINETICS_COLUMNS,
     PLAIN_COLUMNS,
@@ -25,6 +24,7 @@ from datamodules.annotations.columns import (
     split_cells,
 )
 from datamodules.annotations.list_text import AnnotationError, read_text
+from datamodules.annotations.records import as_captions
 
 __all__ = ["EMPTY", "SPLIT_NAMES", "AnnotationError", "Row", "Table", "read_header", "read_lines", "read_table"]
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from datamodules.dataset.index_reader import IndexValues, VideoEntry
 from datamodules.dataset.index_table import INDEX_NAME, dataset_identity, write_dataset
-from datamodules.dataset.manifest import Manifest, ShardFile, ShardFormatError, read_manifest
+from datamodules.dataset.manifest import Manifest, ShardFile, read_manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.dataset.mapped_rows import MappedRows
 from datamodules.dataset.open_dataset import open_folder, open_url
@@ -24,6 +24,7 @@ from datamodules.dataset.quarantine import quarantined_rows, read_quarantine, re
 from datamodules.dataset.shard_tar import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.split_rows import SplitRows
 from datamodules.storage.disk_cache import ByteCache
+from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.local_files import OpenShards
 from datamodules.storage.plain_text import is_utf8
 from datamodules.storage.prefetch import ByteRange, ReadAhead

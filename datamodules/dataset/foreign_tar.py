@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.annotations.refusals import Refusal
 from datamodules.annotations.tables import SPLIT_NAMES
-from datamodules.dataset.manifest import ShardFormatError
-from datamodules.dataset.quarantine import Refusal
 from datamodules.dataset.sample_texts import (
     BAD_CAPTION,
     UnusableSampleError,
@@ -27,6 +26,7 @@ from datamodules.dataset.sample_texts import (
 )
 from datamodules.dataset.shard_tar import ShardRow, VideoDescription
 from datamodules.dataset.tar_samples import TarSample, iterate_samples
+from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import is_utf8
 from datamodules.video.probing import VideoInfo, probe
 

@@ -9,17 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.dataset.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    Rendition,
-    ShardFile,
-    ShardFormatError,
-    SplitCounts,
-    write_manifest,
-)
+from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, Rendition, ShardFile, SplitCounts, write_manifest
 from datamodules.dataset.shard_tar import ShardRow
 from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.errors import ShardFormatError
 
 INDEX_NAME = "index.parquet"
 _IDENTITY = b"identity"

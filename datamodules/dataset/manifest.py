@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
 
 MANIFEST_NAME = "dataset.json"
 FORMAT = 3  # of dataset.json, index.parquet and the videos' descriptions together
 _OPTIONAL = ("fold_counts", "renditions", "rendition_of")  # written only where there is something to say
-
-
-class ShardFormatError(ValueError):
-    """A packed dataset is missing, damaged or not of this code's format; the message names the file and the fix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.dataset.index_table import INDEX_NAME, check_index_schema
-from datamodules.dataset.manifest import Manifest, ShardFormatError
+from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_rows import map_rows, release_pages
 from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.errors import ShardFormatError
 
 BATCH_ROWS = 2**18
 MAPPED_PREFIX = ".mapped-"

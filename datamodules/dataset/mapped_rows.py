@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.dataset.manifest import ShardFormatError
+from datamodules.storage.errors import ShardFormatError
 
 _LOOK_UPS = 16  # between two times that the pages are let go: at most 1 MB
 

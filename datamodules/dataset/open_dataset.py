@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from datamodules.dataset.index_table import INDEX_NAME
-from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFormatError, parse_manifest, read_manifest
+from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
 from datamodules.dataset.mapped_index import MappedIndex, map_index, parquet_footer
+from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.local_files import OpenShards
 from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
 

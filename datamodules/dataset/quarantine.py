@@ -10,44 +10,19 @@ import io
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.dataset.manifest import ShardFormatError
+from datamodules.annotations.refusals import BY_HAND, Refusal
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.storage.atomic_write import write_atomically
-from datamodules.storage.errors import ShardUnavailableError
+from datamodules.storage.errors import ShardFormatError, ShardUnavailableError
 from datamodules.storage.plain_text import is_utf8, printable, read_cell, write_cell
 from datamodules.storage.remote_files import RemoteFiles
 
 QUARANTINE_NAME = "quarantine.csv"
-
-HANG = "hang"  # longer than the time limit; the process was killed
-CRASH = "crash"  # the decoder took its process down
-ERROR = "error"  # anything unforeseen; the detail says what
-OUTSIDE = "outside classes"  # in a folder of videos, yet in none that names a class
-NOT_TEXT = "name"  # not UTF-8, which no table can hold
-ADDRESS = "address"  # of a file elsewhere, which is not fetched
-BY_HAND = "by hand"  # put on the list by a person who gave no reason
-
-
-class Refusal(NamedTuple):
-    """A video left out.
-
-    Attributes:
-        path: The file, relative to the folder of the videos.
-        key: Key of the video in the dataset.
-        reason: One of a few words to count by: those of `DecodeError`, `hang`, `crash`, `error`, or a person's own.
-        detail: What was seen, one line.
-    """
-
-    path: str
-    key: str
-    reason: str
-    detail: str
 
 
 class QuarantineError(ValueError):

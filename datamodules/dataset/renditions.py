@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.manifest import Manifest, Rendition, ShardFormatError
+from datamodules.dataset.manifest import Manifest, Rendition
 from datamodules.dataset.open_dataset import open_manifest
+from datamodules.storage.errors import ShardFormatError
 
 WantedRendition = Literal["auto"] | int
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from datamodules.annotations.captions import as_captions
+from datamodules.annotations.records import as_captions
 from datamodules.dataset.tar_samples import TarSample
 from datamodules.storage.plain_text import is_utf8
 

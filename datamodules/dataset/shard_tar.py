@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.annotations.captions import as_captions
+from datamodules.annotations.records import as_captions
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
-from datamodules.dataset.manifest import ShardFormatError
 from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
 
 # How compressed files begin; by which program, and how they are unpacked.

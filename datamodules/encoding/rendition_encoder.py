@@ -8,9 +8,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from datamodules.encoding.mp4_writer import EncodeProfile, Mp4Writer, as_rate, target_size
 from datamodules.leakage.perceptual_hash import FrameHasher
 from datamodules.video.frame_table import FrameTable
+from datamodules.video.mp4_writer import EncodeProfile, Mp4Writer, as_rate, target_size
 from datamodules.video.orientation import UPRIGHT, Orientation, orientation_of
 from datamodules.video.probing import VideoInfo, probe
 

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.encoding.mp4_writer import encode_frames
 from datamodules.encoding.synthetic_scenes import MOTIONS, draw_scene, render
+from datamodules.video.mp4_writer import encode_frames
 
 SPLITS = ("train", "val", "test")
 MARKER = "synthetic.json"  # says that a folder is our own output, and with which settings it was made

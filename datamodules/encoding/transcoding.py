@@ -1,7 +1,7 @@
 """Videos encoded for training: every frame decoded once, scaled, encoded once a rendition, with its own time.
 
 Random clips of such files decode several times faster than those of videos encoded for the web, at about the same
-size. How the frames are encoded is in `datamodules.encoding.mp4_writer`, whose names are here too.
+size. How the frames are encoded is in `datamodules.video.mp4_writer`, whose names are here too.
 """
 
 import math
@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import av
 
-from datamodules.encoding.mp4_writer import EncodeProfile, encode_frames, target_size
 from datamodules.encoding.rendition_encoder import EncodedVideo, RenditionEncoder, SourceNotes, encoded_rate
 from datamodules.leakage.perceptual_hash import FrameHasher
 from datamodules.video.frame_table import FrameTable, count_steps, read_frame_table
+from datamodules.video.mp4_writer import EncodeProfile, encode_frames, target_size
 from datamodules.video.orientation import Orientation, orientation_of
 from datamodules.video.probing import describe_video
 from datamodules.video.video_container import (

@@ -1,1 +1,1 @@
-"""Leakage: the same video on both sides of a split, found by its content."""
+"""The same video on both sides of a split, found by its content."""

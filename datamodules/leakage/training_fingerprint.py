@@ -6,13 +6,12 @@ digest and nearly the same sketch. 72 bytes a video: 22 MB for the 300,000 of Ki
 """
 
 import hashlib
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.leakage.near_duplicates import distance
 from datamodules.leakage.perceptual_hash import FLAT
 
@@ -26,6 +25,16 @@ _BLOCK = 2**20
 
 Hashes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
+
+
+class VideoIndex(Protocol):
+    """What is asked of the index of a dataset: `datamodules.dataset.dataset_index.DatasetIndex` has it."""
+
+    def column(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any] | list[Any]:
+        """The values of a column in these rows."""
+
+    def frame_hashes(self, rows: npt.NDArray[np.int64]) -> tuple[Hashes, npt.NDArray[np.int64]]:
+        """The frame hashes of these rows, one after the other, and where those of each begin: int64 (M + 1,)."""
 
 
 class Found(NamedTuple):
@@ -55,7 +64,7 @@ class TrainingFingerprint(NamedTuple):
     sketches: Hashes
 
     @classmethod
-    def of(cls, index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Self:
+    def of(cls, index: VideoIndex, rows: npt.NDArray[np.int64]) -> Self:
         """Those in these rows of a dataset."""
         known = groups_of(index, rows)
         few = rows if len(rows) <= MAX_SKETCHED else rows[:0]
@@ -74,7 +83,7 @@ class TrainingFingerprint(NamedTuple):
         """
         return cls(*(state[name].numpy().view(np.uint64) for name in cls._fields))
 
-    def find(self, index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Found:
+    def find(self, index: VideoIndex, rows: npt.NDArray[np.int64]) -> Found:
         """Which of the videos in these rows of any dataset were trained on."""
         content = _is_in(digests_of(index, rows), self.digests)
         content |= find_alike(frame_hash_sketches(index, rows), self.sketches)
@@ -82,12 +91,12 @@ class TrainingFingerprint(NamedTuple):
         return Found(content, _is_in(groups, self.groups) & (groups != 0))
 
 
-def digests_of(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
+def digests_of(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
     """The first eight bytes of the digests of videos: uint64 (M,)."""
     return np.array([int(digest[:16], 16) for digest in index.column("content_sha256", rows)], dtype=np.uint64)
 
 
-def groups_of(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
+def groups_of(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
     """The groups' names as numbers: uint64 (M,), 0 for a video without a group, or whose group is its key."""
     keys, groups = index.column("key", rows), index.column("group", rows)
     return np.array(
@@ -96,7 +105,7 @@ def groups_of(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
     )
 
 
-def frame_hash_sketches(index: DatasetIndex, rows: npt.NDArray[np.int64]) -> Hashes:
+def frame_hash_sketches(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
     """Of each video `SKETCH` of its frame hashes, evenly spread; uint64 (M, SKETCH), all `FLAT` where it has none."""
     hashes, starts = index.frame_hashes(rows)
     counts = np.diff(starts)

@@ -1,1 +1,1 @@
-"""Loading: DataLoader workers that turn requests into `ClipBatch`es; resume, watchdog, shared memory."""
+"""DataLoader workers that turn requests into `ClipBatch`es; resume, watchdog, shared memory."""

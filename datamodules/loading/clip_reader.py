@@ -12,12 +12,12 @@ from torch.utils.data import Dataset
 
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.manifest import ShardFormatError
 from datamodules.loading.shared_memory import BatchBuffer, SharedMemoryPool
 from datamodules.loading.view_maker import VideoTooLargeError, View, ViewMaker
 from datamodules.loading.worker_heartbeat import IDLE, WorkerHeartbeats
 from datamodules.sampling.batch_sampler import Request
 from datamodules.sampling.clip_sampling import ClipSampler, Integers
+from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import printable
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.transforms.crop_while_decoding import OtherFramesError

@@ -18,8 +18,7 @@ from datamodules.loading.clip_reader import ClipReader, ReadFailure, name_video
 from datamodules.loading.shared_memory import SharedMemoryPool, give_back_when_dropped
 from datamodules.loading.worker_heartbeat import WorkerHeartbeats
 from datamodules.loading.worker_watchdog import WorkerWatchdog
-from datamodules.sampling.batch_sampler import EvaluationRequests, TrainRequests
-from datamodules.sampling.look_ahead import LookAhead
+from datamodules.sampling.batch_sampler import EvaluationRequests, LookAhead, TrainRequests
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import DecodeError
 

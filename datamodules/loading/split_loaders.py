@@ -8,9 +8,8 @@ import numpy as np
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.clip_reader import ClipReader
+from datamodules.loading.loader_options import log_once, worker_options
 from datamodules.loading.planned_loader import PlannedLoader
-from datamodules.loading.say_once import log_once
-from datamodules.loading.worker_options import worker_options
 from datamodules.sampling.batch_sampler import EvaluationRequests, TrainRequests
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Method
 from datamodules.sampling.epoch_plan import TrainPlan

@@ -1,1 +1,1 @@
-"""Sampling as pure arithmetic: which rank reads which video, which frames, which window."""
+"""Pure arithmetic: which rank reads which video, which frames, which window."""

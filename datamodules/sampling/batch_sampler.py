@@ -3,6 +3,7 @@
 The unit that travels to a worker is a whole batch, so the order of batches never depends on the number of workers.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -78,3 +79,25 @@ class EvaluationRequests(Sampler[Request]):
     def __iter__(self) -> Iterator[Request]:
         for samples in self._batches:
             yield Request(samples, 0)
+
+
+class LookAhead(Sampler[Request]):
+    """The same requests, each with the samples of the one `distance` later.
+
+    A DataLoader deals requests to its workers in turn, so with `distance` workers that one goes to the same worker.
+    """
+
+    def __init__(self, requests: TrainRequests | EvaluationRequests, distance: int) -> None:
+        self.requests = requests
+        self.distance = distance
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        known: deque[Request] = deque()
+        for later in self.requests:
+            known.append(later)
+            if len(known) > self.distance:
+                yield known.popleft()._replace(ahead=later.samples)
+        yield from known

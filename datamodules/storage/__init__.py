@@ -1,1 +1,1 @@
-"""Bytes: files written atomically, ranges of local and remote files, prefetch and a disk cache."""
+"""Bytes: atomic writes, ranges of local and remote files, prefetch, a disk cache."""

@@ -6,14 +6,16 @@ Each file system of fsspec raises its own: aiohttp's errors have a `status`, gcs
 import errno
 from typing import Any
 
-from datamodules.dataset.manifest import ShardFormatError
-
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _RETRIED_STATUS = (408, 425, 429)  # of the client errors 400 to 499, those that pass
 _ACCESS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws; AWS_ENDPOINT_URL for a server of your own",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
 }
+
+
+class ShardFormatError(ValueError):
+    """A packed dataset is missing, damaged or not of this code's format; the message names the file and the fix."""
 
 
 class ShardUnavailableError(ShardFormatError):

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-from datamodules.dataset.manifest import ShardFormatError
+from datamodules.storage.errors import ShardFormatError
 
 
 class _OpenFile:

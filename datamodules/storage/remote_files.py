@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
-from datamodules.dataset.manifest import ShardFormatError
 from datamodules.storage.disk_cache import ByteCache
 from datamodules.storage.errors import (
+    ShardFormatError,
     ShardUnavailableError,
     ShortReadError,
     absent_package,

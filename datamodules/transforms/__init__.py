@@ -1,1 +1,1 @@
-"""Transforms: from decoded frames to the pixels that a network takes, on the CPU and on the device."""
+"""From decoded frames to the pixels that a network takes, on the CPU and on the device."""

@@ -13,9 +13,10 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 def mentions_left_or_right(name: str) -> bool:
     """Whether a class name says left or right, or a sense of rotation, as a word of its own.
 
-    >>> names = ("turning left", "Right_Hook", "TurnRight", "counter-clockwise", "bright light")
-    >>> [mentions_left_or_right(name) for name in names]
-    [True, True, True, True, False]
+    Examples:
+        >>> names = ("turning left", "Right_Hook", "TurnRight", "counter-clockwise", "bright light")
+        >>> [mentions_left_or_right(name) for name in names]
+        [True, True, True, True, False]
     """
     return any(_SIDES.fullmatch(word.lower()) for word in _WORDS.findall(name))
 

@@ -12,17 +12,16 @@ common; they are laid so that this is their height, upright ones on their side, 
 import torch
 from torch import Tensor
 
-from datamodules.batch import ClipBatch, Window
-from datamodules.loading.shared_memory import BatchBuffer
+from datamodules.batch import Allocate, ClipBatch, Window
 from datamodules.sampling.crop_windows import crop_places
 
 
-def pad_and_stack(clips: list[Tensor], room: BatchBuffer) -> Tensor:
+def pad_and_stack(clips: list[Tensor], allocate: Allocate) -> Tensor:
     """Windows of one height or width S, as one tensor.
 
     Args:
         clips: at least one uint8 (T, S, L, C) or, upright, (T, L, S, C), with L >= S its own.
-        room: where they are written.
+        allocate: Gives the tensor that they are written to.
 
     Returns:
         uint8 (N, T, S, longest L, C); what pads the others is 0.
@@ -30,7 +29,7 @@ def pad_and_stack(clips: list[Tensor], room: BatchBuffer) -> Tensor:
     lying = [clip.transpose(1, 2) if _is_upright(clip) else clip for clip in clips]
     longest = max(clip.shape[2] for clip in lying)
     frames, side, _, channels = lying[0].shape
-    together = room((len(lying), frames, side, longest, channels))
+    together = allocate((len(lying), frames, side, longest, channels))
     for place, clip in zip(together, lying, strict=True):
         place[:, :, : clip.shape[2]] = clip
         place[:, :, clip.shape[2] :] = 0

@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.batch import ClipBatch, Window
-from datamodules.loading.shared_memory import BatchBuffer
+from datamodules.batch import Allocate, ClipBatch, Window
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.video.pyav_decoder import Frames
 
@@ -74,13 +73,13 @@ def planes_of(clips: _Planes) -> tuple[_Planes, _Planes, _Planes]:
     return clips[..., : 2 * height, :], chroma[..., 0, :, :], chroma[..., 1, :, :]
 
 
-def lay_out_planes(clips: list[Tensor], windows: list[Window], room: BatchBuffer) -> Tensor:
+def lay_out_planes(clips: list[Tensor], windows: list[Window], allocate: Allocate) -> Tensor:
     """Like `datamodules.transforms.three_crops.pad_and_stack`, for windows in planes.
 
     Args:
         clips: at least one uint8 (T, 3h, 2w).
         windows: of each, what it shows; those that are higher than wide are laid on their side.
-        room: where they are written.
+        allocate: Gives the tensor that they are written to.
 
     Returns:
         uint8 (N, T, 3h, 2 * longest w); what pads the others is 0.
@@ -91,7 +90,7 @@ def lay_out_planes(clips: list[Tensor], windows: list[Window], room: BatchBuffer
     ]
     frames, height, _ = lying[0][1].shape
     longest = max(luma.shape[2] for luma, _, _ in lying)
-    together = room((len(lying), frames, 3 * height, longest))
+    together = allocate((len(lying), frames, 3 * height, longest))
     for *places, planes in zip(*planes_of(together), lying, strict=True):
         for place, plane in zip(places, planes, strict=True):
             place[:, :, : plane.shape[2]] = plane

@@ -1,1 +1,1 @@
-"""One video file: what it is, which frames it has, and decoding them exactly."""
+"""One video file read: what it is, which frames it has, and decoding them exactly."""

@@ -12,10 +12,12 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
 from datamodules.video.exact_seeking import seeks_exactly
+from datamodules.video.mp4_writer import encode_frames
 from datamodules.video.orientation import UPRIGHT, Orientation, orientation_of
 from datamodules.video.probing import VideoInfo, probe, read_frame_times
 from datamodules.video.pyav_decoder import Frames, frames_at_once, out_of_range, pyav_chunks
@@ -36,6 +38,8 @@ from datamodules.video.video_container import (
     iterate_frames,
     library_errors,
 )
+
+Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
 
 __all__ = [
     "ABSENT",
@@ -161,8 +165,6 @@ def _missing(name: str) -> str | None:
 
 def _torchcodec_works() -> bool:
     """Whether torchcodec decodes two frames that were just encoded: it may import and lack a codec."""
-    from datamodules.encoding.transcoding import encode_frames  # here, because encoding builds on this module
-
     try:
         list(_decode_torchcodec(encode_frames([np.zeros((32, 32, 3), np.uint8)] * 2, 25.0), [0, 1], None))
     except Exception as error:

@@ -19,7 +19,7 @@ import av.logging
 import av.video
 import numpy as np
 
-from datamodules.encoding.mp4_writer import as_rate
+from datamodules.video.mp4_writer import as_rate
 from datamodules.video.packets import PacketFacts, clock_restarts, facts_of, in_order, packets_number_frames
 from datamodules.video.truncation import clock_may_jump, find_truncation, is_cut_off
 from datamodules.video.video_container import (

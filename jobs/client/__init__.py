@@ -1,1 +1,1 @@
-"""On the submitting side: the job server, logs, status, and the local cluster."""
+"""Submitting side: the job server, logs, status, the local cluster."""

@@ -1,1 +1,1 @@
-"""On both sides: a run's folder on a disk or in an object store."""
+"""Both sides: a run's folder on a disk or in an object store."""

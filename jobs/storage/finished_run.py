@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.spec.upload_paths import UPLOAD_PREFIX
 from jobs.storage.run_folder import RunFolder, fingerprint
-from jobs.submission.upload import UPLOAD_PREFIX
 
 
 class FinishedError(Exception):

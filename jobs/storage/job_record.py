@@ -15,7 +15,8 @@ from typing import Any
 
 import ray
 
-from jobs.spec.job_spec import Job, JobSpec
+from jobs.spec.job import Job
+from jobs.spec.job_spec import JobSpec
 from jobs.storage.finished_run import refuse_finished_run
 from jobs.storage.run_folder import RunFolder
 from pipeline.processes.outcome import ProcessOutcome

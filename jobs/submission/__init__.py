@@ -1,1 +1,1 @@
-"""On the submitting side: a job checked, collected, uploaded, resumed."""
+"""Submitting side: a job checked, collected, uploaded, resumed."""

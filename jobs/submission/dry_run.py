@@ -8,9 +8,9 @@ import yaml
 
 from jobs.client.job_server import describe_address
 from jobs.ray_internals import largest_upload
-from jobs.spec.job_spec import Job
+from jobs.spec.job import Job
 from jobs.submission.submit import entrypoint, environment
-from jobs.submission.upload_size import archive_bytes, largest_files, upload_sizes
+from jobs.submission.upload import archive_bytes, largest_files, upload_sizes
 from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from datamodules.dataset.manifest import read_manifest
 from jobs.spec.job_spec import JobSpec
-from jobs.submission.upload import resolve
+from jobs.spec.upload_paths import resolve
 from pipeline.cli.verbs import LIGHTNING_VERBS, VERBS
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 from pipeline.training.resolved_configuration import resolve_in_upload
@@ -75,7 +75,7 @@ def check_data(resolved: str) -> None:
     """
     data = yaml.safe_load(resolved).get("data") or {}
     root = (data.get("init_args") or {}).get("root")
-    if data.get("class_path") == "datamodules.datamodule.ShardedVideoDataModule" and root and "://" not in str(root):
+    if data.get("class_path") == "datamodules.ShardedVideoDataModule" and root and "://" not in str(root):
         read_manifest(Path(root))
 
 

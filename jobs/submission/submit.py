@@ -25,7 +25,8 @@ from ray.job_submission import JobSubmissionClient
 from jobs.client.job_server import check_address, connect, is_local, list_jobs, would_start
 from jobs.client.local_resources import check_gpus
 from jobs.client.local_state import Submitted, remember_submission
-from jobs.spec.job_spec import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SUBMISSION_VARIABLE, Job, JobSpec
+from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SUBMISSION_VARIABLE, Job
+from jobs.spec.job_spec import JobSpec
 from jobs.spec.secret_scan import refuse_secrets
 from jobs.storage.job_record import Submission
 from jobs.submission.preflight import check_configuration, check_data, check_verb, replaced_settings
@@ -93,9 +94,9 @@ def prepare(
             if is_local(spec.address):
                 check_data(resolved)
         elif read and args[0] == "pack":
-            from jobs.verbs.pack import pack_options  # here: it imports what reads videos
+            from pipeline.packing.pack_options import parse_pack_options
 
-            pack_options(args[1:])
+            parse_pack_options(args[1:])
         yield job, staged
 
 

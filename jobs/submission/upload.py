@@ -22,14 +22,17 @@ from pathlib import Path
 
 import yaml
 
+from jobs.ray_internals import largest_upload
 from jobs.spec.secret_scan import is_secret_file, refuse_secrets_in_file
+from jobs.spec.upload_paths import UPLOAD_PREFIX
 from jobs.submission.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
 from jobs.submission.py_modules import copy_modules
-from jobs.submission.upload_size import check_size
 from pipeline.cli.config_files import describe_yaml_error
 
+_ENTRY_BYTES = 30 + 46  # a zip's two headers of each file, besides its name in both
+_END_BYTES = 22
+
 CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
-UPLOAD_PREFIX = "upload:"
 CONFIG_FLAGS = ("--config", "-c", "--confi", "--conf", "--con", "--co")  # argparse takes its beginnings too
 
 
@@ -82,19 +85,6 @@ def stage(
     configs.copy()
     check_size(target)
     return rewritten
-
-
-def resolve(args: Sequence[str], root: Path) -> list[str]:
-    """The arguments on a node where the upload lies at `root`: `upload:RELATIVE` becomes a path."""
-    resolved = []
-    for arg in args:
-        flag, equals, value = arg.partition("=")
-        if arg.startswith(UPLOAD_PREFIX):
-            arg = str(root / arg.removeprefix(UPLOAD_PREFIX))
-        elif equals and value.startswith(UPLOAD_PREFIX):
-            arg = f"{flag}={root / value.removeprefix(UPLOAD_PREFIX)}"
-        resolved.append(arg)
-    return resolved
 
 
 class _Configs:
@@ -183,3 +173,41 @@ def _copy_package(name: str, target: Path) -> None:
     for path in source.rglob("*"):
         if path.is_file() and (path.suffix in CODE_SUFFIXES or path.name == "py.typed"):
             copy(path, target / name / path.relative_to(source))
+
+
+def upload_sizes(folder: Path) -> dict[str, int]:
+    """The bytes of each file in a folder by its relative path, the biggest first."""
+    sizes = [(path.stat().st_size, path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file()]
+    return {name: size for size, name in sorted(sizes, key=lambda each: (-each[0], each[1]))}
+
+
+def archive_bytes(sizes: dict[str, int]) -> int:
+    """The size of the archive that Ray makes of files, which is not compressed.
+
+    Args:
+        sizes: Bytes by relative path.
+    """
+    return _END_BYTES + sum(_ENTRY_BYTES + 2 * len(name.encode()) + size for name, size in sizes.items())
+
+
+def check_size(folder: Path, limit: int | None = None) -> int:
+    """The bytes of a folder's archive; ValueError, naming the five biggest files, if they are too many.
+
+    Args:
+        folder: The upload.
+        limit: Bytes that are taken; None: those that Ray's job server takes.
+    """
+    limit = largest_upload() if limit is None else limit
+    sizes = upload_sizes(folder)
+    total = archive_bytes(sizes)
+    if total > limit:
+        raise ValueError(
+            f"the upload has {total / 2**20:.1f} MiB, more than the {limit / 2**20:g} MiB that Ray takes; "
+            f"name what is not code under `exclude`; the biggest: {largest_files(sizes)}"
+        )
+    return total
+
+
+def largest_files(sizes: dict[str, int], count: int = 5) -> str:
+    """The biggest files of an upload in words."""
+    return ", ".join(f"{name} ({size / 2**20:.2f} MiB)" for name, size in list(sizes.items())[:count])

@@ -1,1 +1,1 @@
-"""On the cluster: `fit` under Ray Train, with attempts, checkpoints, heartbeat and watchdog."""
+"""Cluster side: `fit` under Ray Train, with attempts, checkpoints, heartbeat and watchdog."""

@@ -20,7 +20,8 @@ import ray.train.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from datamodules.loading import malloc_tuning
-from jobs.spec.job_spec import RESOLVED_FILE, Job
+from jobs.spec.job import RESOLVED_FILE, Job
+from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import command_fingerprint, refuse_finished_run
 from jobs.storage.run_folder import RunFolder, one_line
 from jobs.training.backend import SigtermTorchConfig
@@ -29,7 +30,7 @@ from jobs.training.failure_callback import FailureCallback
 from jobs.training.heartbeat import HeartbeatBoard
 from jobs.training.stop_signal import STOPPED_STATUS, StoppedError, stop_on_sigterm
 from jobs.training.watchdog import Watchdog
-from jobs.training.worker import run_store, train_worker, upload_root
+from jobs.training.worker import run_store, train_worker
 from pipeline.processes.outcome import ProcessOutcome
 
 _ELASTIC_START_S = 20  # a group that gets no place within this time is tried again with what is there by then

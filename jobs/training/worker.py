@@ -14,24 +14,19 @@ from typing import Any
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
-import jobs
 from jobs.ray_internals import quieten_reports
-from jobs.spec.job_spec import OVERLAY_FILE, Job, JobSpec
+from jobs.spec.job import OVERLAY_FILE, Job
+from jobs.spec.job_spec import JobSpec
+from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
 from jobs.storage.checkpoint_store import CheckpointStore, NoCheckpointLeftError, SavedCheckpoint
 from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
-from jobs.submission.upload import resolve
 from jobs.training import heartbeat
 from pipeline.processes.outcome import ProcessOutcome
 
 
 class RefusedError(ValueError):
     """Bad input that was met before the first training step: another attempt would meet it again."""
-
-
-def upload_root() -> Path:
-    """The uploaded copy on this node: where this module was imported from."""
-    return Path(jobs.__file__).resolve().parent.parent
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +44,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     import torch  # here: the driver imports this module too, and has no use for them
 
     from jobs.training import checkpoint_callback
-    from pipeline.cli.arguments import explain
+    from pipeline.cli.errors import explain
     from pipeline.training.lightning_cli import main
     from pipeline.training.nan_guard import BadLossError
 
@@ -153,13 +148,6 @@ def run_here(args: Sequence[str]) -> ProcessOutcome:
     except SystemExit as stop:  # Ray would take it for a crash
         status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         return ProcessOutcome("failed" if status else "finished", exit_status=status)
-
-
-def enter_working_directory(job: Job) -> None:
-    """Change to the folder of submit where this node has it, and to the uploaded copy otherwise."""
-    root = upload_root()
-    origin = Path(job.origin)
-    os.chdir(origin if origin.is_dir() else root)
 
 
 def run_id(spec: JobSpec) -> str:

@@ -1,1 +1,1 @@
-"""On the cluster: pack, evaluate, features and doctor on many nodes."""
+"""Cluster side: pack, evaluate, features and doctor on many nodes."""

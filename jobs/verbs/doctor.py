@@ -11,9 +11,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from jobs.spec.job_spec import Job
+from jobs.spec.job import Job
 from jobs.verbs.doctor_actor import NodeDoctor
-from pipeline.cli.arguments import explain
+from pipeline.cli.errors import explain
 from pipeline.doctor.doctor import Plan
 from pipeline.doctor.findings import Finding, combine, compare_versions, print_findings
 from pipeline.doctor.machine_checks import versions

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import ray
 
-from jobs.spec.job_spec import Job
-from jobs.submission.upload import resolve
-from jobs.training.worker import enter_working_directory, upload_root
+from jobs.spec.job import Job
+from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
 from pipeline.doctor.collective_check import check_collective, free_port
 from pipeline.doctor.doctor import Plan, examine_machine, read_plan
 from pipeline.doctor.findings import Finding, examine

@@ -17,10 +17,11 @@ import ray.train
 import ray.train.torch
 
 from datamodules.loading import malloc_tuning
-from jobs.spec.job_spec import Job
+from jobs.spec.job import Job
+from jobs.spec.upload_paths import enter_working_directory
 from jobs.storage.run_folder import RunFolder, one_line
 from jobs.training.failure_callback import FailureCallback
-from jobs.training.worker import enter_working_directory, quiet_refusal, run_here
+from jobs.training.worker import quiet_refusal, run_here
 from pipeline.processes.outcome import ProcessOutcome
 
 RAY_FOLDER = ".ray"  # in the run's folder: what Ray Train keeps for itself, where `fit` has its checkpoints

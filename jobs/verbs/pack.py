@@ -20,15 +20,13 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from datamodules.storage.atomic_write import remove_partial_files
-from jobs.spec.job_spec import Job
+from jobs.spec.job import Job
+from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
 from jobs.storage.run_folder import one_line
-from jobs.submission.upload import resolve
-from jobs.training.worker import enter_working_directory, upload_root
 from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
-from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
-from pipeline.packing.pack_options import PackOptions
+from pipeline.packing.pack_options import PackOptions, parse_pack_options
 from pipeline.packing.pack_run import PackRun, finish, prepare
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
 from pipeline.packing.shard_bounds import CUT_NAME
@@ -57,7 +55,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     """
     began = time.monotonic()
     enter_working_directory(job)
-    options = pack_options(resolve(args, upload_root())[1:])
+    options = parse_pack_options(resolve(args, upload_root())[1:])
     check_folders(job, options)
     slots = job.spec.num_workers * job.spec.cpus_per_worker
     if options.processes is not None:
@@ -74,17 +72,6 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     print_summary(manifest, results, run.settings.root, time.monotonic() - began, run.refused)
     sys.stdout.flush()
     return ProcessOutcome("finished")
-
-
-def pack_options(words: Sequence[str]) -> PackOptions:
-    """The options that the words behind the verb say, defaults too.
-
-    Raises:
-        ArgumentError: An option is missing, or of the wrong type.
-        ValueError: An option is not known, or out of range.
-    """
-    options: PackOptions = call_from_command_line(PackOptions, words, "python -m pipeline pack")
-    return options
 
 
 class _Parts:

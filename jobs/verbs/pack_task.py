@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
-from jobs.spec.job_spec import Job
-from jobs.training.worker import enter_working_directory
+from jobs.spec.job import Job
+from jobs.spec.upload_paths import enter_working_directory
 from jobs.verbs.pack_progress import make_progress_reporter
 from pipeline.packing.output_folder import PackError, report_full_disk
 from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult, run_part

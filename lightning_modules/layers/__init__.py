@@ -1,1 +1,1 @@
-"""Layers that the networks are built of, and what is done to them for training and inference."""
+"""Building blocks of the networks, and changes to them for training and inference."""

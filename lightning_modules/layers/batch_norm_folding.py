@@ -8,7 +8,7 @@ Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2, equation 1
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -18,8 +18,15 @@ from lightning_modules.layers.layer_selection import layer_name
 from lightning_modules.layers.onednn_convolution import Conv3d
 from lightning_modules.layers.torch_internals import child_names, has_forward_hooks
 
-if TYPE_CHECKING:
-    from lightning_modules.tasks.video_network import VideoNetwork
+
+@runtime_checkable
+class HasEndpoints(Protocol):
+    """A network whose intermediate outputs can be asked for by name."""
+
+    @property
+    def endpoints_available(self) -> list[str]:
+        """Names of the layers whose outputs can be asked for, in the order of the forward pass."""
+
 
 _NORM_AFTER: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: nn.BatchNorm2d,
@@ -28,7 +35,7 @@ _NORM_AFTER: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def fold_batch_norms(network: "VideoNetwork") -> int:
+def fold_batch_norms(network: nn.Module) -> int:
     """Folds, in place, what batch norms do in evaluation mode into the convolutions right before them.
 
     All endpoints give what they gave, but for rounding: a convolution that is an endpoint itself stays as it is, and so
@@ -39,7 +46,7 @@ def fold_batch_norms(network: "VideoNetwork") -> int:
     that of its checkpoint.
 
     Args:
-        network: in evaluation mode.
+        network: in evaluation mode; with `endpoints_available` where outputs of inner layers are asked for by name.
 
     Returns:
         How many batch norms are gone.
@@ -59,13 +66,14 @@ def fold_batch_norms(network: "VideoNetwork") -> int:
     return len(pairs)
 
 
-def _pairs(network: "VideoNetwork") -> Iterator[tuple[nn.Module, str, str]]:
+def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
     """A module, and the names of two of its children: a convolution and the batch norm that alone takes its output."""
     uses = Counter(module for _, module in network.named_modules(remove_duplicate=False))
+    endpoints = network.endpoints_available if isinstance(network, HasEndpoints) else []
     for path, owner in network.named_modules():
         for first, second in _neighbors(owner):
             convolution, norm = owner.get_submodule(first), owner.get_submodule(second)
-            endpoint = layer_name(f"{path}.{first}") in network.endpoints_available
+            endpoint = layer_name(f"{path}.{first}") in endpoints
             if not endpoint and uses[convolution] == uses[norm] == 1 and _can_be_folded(convolution, norm):
                 yield owner, first, second
 

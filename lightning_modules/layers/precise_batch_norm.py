@@ -1,9 +1,9 @@
 """Batch norms' statistics: computed anew from the latest training batches, and shared between ranks."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -11,9 +11,6 @@ from torch import Tensor, nn
 
 from datamodules.batch import ClipBatch
 from lightning_modules.layers.torch_internals import BatchNorm
-
-if TYPE_CHECKING:
-    from lightning_modules.tasks.video_network import VideoNetwork
 
 
 def training_norms(network: nn.Module) -> list[BatchNorm]:
@@ -58,8 +55,13 @@ class PreciseStatistics:
             self._norms = [name for name, module in network.named_modules() if module in training]
 
     @torch.no_grad()
-    def compute(self, network: "VideoNetwork") -> None:
-        """Gives the batch norms their statistics, once a training step; all ranks must call it."""
+    def compute(self, network: pl.LightningModule, forward: Callable[[ClipBatch], object]) -> None:
+        """Gives the batch norms their statistics, once a training step; all ranks must call it.
+
+        Args:
+            network: Whose batch norms they are.
+            forward: Runs the network on a batch, up to its last layer.
+        """
         if not self._batches or not self._norms or self._step == network.global_step:
             return
         self._step = network.global_step
@@ -70,7 +72,7 @@ class PreciseStatistics:
         with strategy.precision_plugin.val_step_context(), _evaluating(network), _normalizing_by_batch(sums):
             for batch in self._batches:
                 if batch.num_videos > 0:
-                    network.endpoints(network.normalize(batch), network.endpoints_available[-1:])
+                    forward(batch)
         together = cast(Tensor, strategy.reduce(torch.cat(list(sums.values()), dim=1), reduce_op="sum"))
         parts = torch.split(together, [norm.num_features for norm in norms], dim=1)
         for norm, (count, total, squares), (mean, variance) in zip(norms, parts, kept, strict=True):

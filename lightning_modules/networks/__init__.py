@@ -1,1 +1,1 @@
-"""The networks: C3D, I3D, CNN+LSTM, Video2Vec and the video captioner."""
+"""C3D, I3D, CNN+LSTM, Video2Vec and the video captioner."""

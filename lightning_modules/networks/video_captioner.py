@@ -18,8 +18,7 @@ from torchmetrics.text import BLEUScore
 
 from datamodules.batch import ClipBatch
 from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
-from lightning_modules.networks.beam_search import State, beam_search
-from lightning_modules.networks.caption_decoder import WordDecoder
+from lightning_modules.networks.caption_decoder import State, WordDecoder, beam_search
 from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
 from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary, plain_caption
 from lightning_modules.tasks.video_network import seed_of

@@ -1,1 +1,1 @@
-"""The LightningModules around the networks: loss, metrics, optimizer, checkpoint hooks."""
+"""LightningModules around the networks: loss, metrics, optimizer, checkpoint hooks."""

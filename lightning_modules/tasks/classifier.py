@@ -10,10 +10,7 @@ from torchmetrics import MeanMetric
 from datamodules.batch import ClipBatch
 from lightning_modules.tasks.metrics import classification_metrics
 from lightning_modules.tasks.mixup_cutmix import MixUpCutMix, draw_mix
-from lightning_modules.tasks.saved_network import read_checkpoint
 from lightning_modules.tasks.video_network import VideoNetwork
-
-__all__ = ["VideoClassifier", "read_checkpoint"]
 
 
 class VideoClassifier(VideoNetwork):

@@ -4,14 +4,15 @@ Plain data, tensors, and classes from packages that are allowed: nothing else is
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 
-from lightning_modules.weights.safe_load import load_plain
+from lightning_modules.weights.checkpoint_file import public_class_path, read_checkpoint
+from lightning_modules.weights.pretrained import constructor_arguments, load_pretrained, read_weights
 
 _TRUSTED_PACKAGES = ("lightning_modules",)
 
@@ -34,8 +35,7 @@ class CheckpointHooks(pl.LightningModule):
         """Adds the class and its arguments, as plain data: what `load` needs to give the same model back."""
         arguments = {name: value for name, value in self.hparams.items() if not name.startswith("_")}
         arguments |= {"class_names": self.class_names, "num_classes": self.num_classes}
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        checkpoint["classifier"] = {"class_path": path, "init_args": _plain(arguments)}
+        checkpoint["classifier"] = {"class_path": public_class_path(type(self)), "init_args": _plain(arguments)}
         checkpoint["trained_before"] = list(self.trained_before)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -78,19 +78,13 @@ class CheckpointHooks(pl.LightningModule):
             OSError: a published file cannot be got.
             ValueError: weights of another network, or keys that do not match, every one of them named.
         """
-        from lightning_modules.weights.pretrained import (  # they know the networks
-            constructor_arguments,
-            load_pretrained,
-            read_weights,
-        )
-
         weights = read_weights(name_or_path)
         klass: type[Any] = _trained_class(weights.class_path, weights.path, allow, CheckpointHooks)
         if not issubclass(klass, cls):
             klass = cls
         arguments, keep_head = constructor_arguments(weights, klass, num_classes)
         model = klass(**arguments | init_args)
-        load_pretrained(model, weights, keep_head)
+        model.trained_before = load_pretrained(model, weights, keep_head)
         trained: Self = model.eval()
         return trained
 
@@ -112,46 +106,6 @@ class CheckpointHooks(pl.LightningModule):
             raise ValueError(f"{path}: the weights do not fit {klass.__name__}: {error}") from error
         trained: Self = model.eval()
         return trained
-
-
-def trained_on(checkpoint: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor] | None, ...]:
-    """What the training videos of a checkpoint are recognized by, then those of the trainings before it.
-
-    Returns:
-        For each training what the data module put there (`seen`), None where it did not.
-    """
-    told = [state["seen"] for state in checkpoint.values() if isinstance(state, dict) and "seen" in state]
-    return (told[0] if told else None, *checkpoint.get("trained_before", ()))
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint that `fit` wrote, trusting nothing in it: plain data and tensors only.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a checkpoint of a `VideoNetwork`; the message says what it is and what to do.
-    """
-    checkpoint = load_plain(path, f"checkpoint {str(path)!r}")
-    if not is_ours(checkpoint):
-        raise ValueError(
-            f"checkpoint {str(path)!r} was not written by `python -m pipeline fit` of a model of ours; weights of "
-            "others are made into one with `python -m pipeline weights convert FILE`"
-        )
-    ours: dict[str, Any] = checkpoint
-    return ours
-
-
-def is_ours(content: object) -> bool:
-    """Whether this is what `fit` saves of a `VideoNetwork`: its class, its arguments and its weights by name."""
-    if not isinstance(content, dict) or not isinstance(content.get("classifier"), dict):
-        return False
-    told, weights = content["classifier"], content.get("state_dict")
-    return (
-        isinstance(told.get("class_path"), str)
-        and isinstance(told.get("init_args"), dict)
-        and isinstance(weights, dict)
-        and all(isinstance(value, torch.Tensor) for value in weights.values())
-    )
 
 
 def _trained_class(class_path: str, path: str, allow: Sequence[str], kind: type) -> type:

@@ -26,6 +26,7 @@ from lightning_modules.tasks.optimization import (
     refuse_bad_options,
 )
 from lightning_modules.tasks.saved_network import CheckpointHooks
+from lightning_modules.weights.pretrained import load_pretrained, read_weights
 
 
 class VideoNetwork(CheckpointHooks):
@@ -198,10 +199,9 @@ class VideoNetwork(CheckpointHooks):
             if synchronizes_batch_norms(self.trainer) and strategy.root_device.type == "cpu":
                 raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
             if hp["weights"] is not None and not self.resumes:
-                from lightning_modules.weights.pretrained import load_pretrained, read_weights  # they know the networks
-
-                told = read_weights(hp["weights"])
-                load_pretrained(self, told, keep_head=told.init_args.get("num_classes") == self.num_classes)
+                weights = read_weights(hp["weights"])
+                keep_head = weights.init_args.get("num_classes") == self.num_classes
+                self.trained_before = load_pretrained(self, weights, keep_head)
             self._frozen = list(hp["freeze"] or ())
             refuse_unknown_prefixes("freeze", self._frozen, self)
             freeze_layers(self, self._frozen)
@@ -278,11 +278,15 @@ class VideoNetwork(CheckpointHooks):
     def on_validation_epoch_start(self) -> None:
         """Makes batch norms' statistics precise. Callbacks come before: averaged weights are in their place by now."""
         if self.trainer.state.fn == TrainerFn.FITTING:
-            self._precise.compute(self)
+            self._precise.compute(self, self._forward)
 
     def on_train_epoch_end(self) -> None:
-        """Likewise, after an epoch that did not end with validation."""
-        self._precise.compute(self)
+        """Makes batch norms' statistics precise after an epoch that did not end with validation."""
+        self._precise.compute(self, self._forward)
+
+    def _forward(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Runs all layers on a batch."""
+        return self.endpoints(self.normalize(batch), self.endpoints_available[-1:])
 
 
 def _names_of_classes(num_classes: int | None, class_names: Sequence[str] | None) -> list[str]:

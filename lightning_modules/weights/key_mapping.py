@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-I3D = "lightning_modules.networks.inception_i3d.I3D"
-INCEPTION_V1 = "lightning_modules.networks.inception_i3d.InceptionV1"
-C3D = "lightning_modules.networks.c3d.C3D"
+I3D = "lightning_modules.I3D"
+INCEPTION_V1 = "lightning_modules.InceptionV1"
+C3D = "lightning_modules.C3D"
 
 
 _CENTERED = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # pixels from -1 to 1

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from lightning_modules.tasks.saved_network import CheckpointHooks, is_ours, trained_on
+from lightning_modules.weights.checkpoint_file import is_ours, public_class_path, trained_on
 from lightning_modules.weights.download import fetch, find_published
 from lightning_modules.weights.inflation import deflate_filters, inflate_weights
 from lightning_modules.weights.key_mapping import I3D, INCEPTION_V1, naming_of, state_from_flax
@@ -148,7 +148,7 @@ def constructor_arguments(weights: Weights, klass: type, num_classes: int | None
     return {name: value for name, value in arguments.items() if name in known}, keep_head
 
 
-def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> None:
+def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> list[dict[str, Tensor] | None]:
     """Loads weights into a network, all of them; 2D weights of an Inception-v1 are inflated into an I3D.
 
     Args:
@@ -156,13 +156,14 @@ def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> None
         weights: as read.
         keep_head: take over the classifier too; otherwise it alone stays as it is initialized.
 
+    Returns:
+        What the videos are recognized by that the weights were trained on: `CheckpointHooks.trained_before`.
+
     Raises:
         ValueError: weights of another network; arguments of the network with which they would mean something else;
             keys that are missing, too many or of other shapes; each of them named.
     """
-    if isinstance(model, CheckpointHooks):
-        model.trained_before = list(weights.trained_on)
-    own_class = f"{type(model).__module__}.{type(model).__qualname__}"
+    own_class = public_class_path(type(model))
     inflated = (weights.class_path, own_class) == (INCEPTION_V1, I3D)
     if own_class != weights.class_path and not inflated:
         raise ValueError(f"{weights.path}: weights of {weights.class_path}, not of {own_class}")
@@ -178,6 +179,7 @@ def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> None
         stages.load_state_dict(state, strict=True)
     except (RuntimeError, ValueError) as error:  # torch names every key
         raise ValueError(f"{weights.path}: the weights do not fit: {' '.join(str(error).split())}") from None
+    return list(weights.trained_on)
 
 
 def encoder_state(weights: Weights, model: nn.Module) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from datamodules.storage.atomic_write import remove_partial_files, write_atomically
 from pipeline.checkpoints.retention import best_first, damage_of, to_keep
 
+CHECKPOINTS = "checkpoints"
+
 SCORES = "scores.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
 DAMAGED_SUFFIX = ".damaged"  # what a checkpoint that was met damaged is renamed to

@@ -12,10 +12,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_modules.tasks.lightning_internals import validates_next
-from pipeline.checkpoints.checkpoint_folder import CheckpointFolder
+from pipeline.checkpoints.checkpoint_folder import CHECKPOINTS, CheckpointFolder
 from pipeline.checkpoints.preemption import LateAgreement, SaveOnSigterm
 from pipeline.checkpoints.retention import checkpoint_name
-from pipeline.training.run_folder import CHECKPOINTS
 
 
 class KeepCheckpoints(SaveOnSigterm):

@@ -10,9 +10,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from datamodules.encoding.mp4_writer import as_rate
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.video.decoding import Source, iterate_frames, orientation_of, probe, read_frame_times
+from datamodules.video.mp4_writer import as_rate
 from pipeline.classify.bitmap_font import HEIGHT, WIDTH, draw_text, to_ascii
 
 _LINES = 3

@@ -10,9 +10,8 @@ from typing import Any, cast
 from torch import Tensor
 
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.storage.plain_text import printable
-from datamodules.video.decoding import DecodeError, count_other_streams, describe_decoder
+from datamodules.video.decoding import DecodeError, Decoder, count_other_streams, describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
@@ -28,11 +27,11 @@ from pipeline.classify.video_input import (
     preprocessing_of,
     read_ahead,
 )
+from pipeline.classify.video_scores import VideoScorer
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import open_checkpoint
-from pipeline.inference.video_scores import VideoScorer
 
 _THREADS = 2
 

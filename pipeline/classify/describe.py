@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import ClipBatch
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.storage.plain_text import printable
-from datamodules.video.decoding import Source
+from datamodules.video.decoding import Decoder, Source
 from lightning_modules import VideoDescriber
 from pipeline.classify.video_input import VideoClips, choose_clips, find_videos, preprocessing_of, process_videos
 from pipeline.inference.trained_checkpoint import open_checkpoint

@@ -5,12 +5,9 @@ import inspect
 import itertools
 import json
 import os
-import re
 import types
 import typing
-from argparse import ArgumentError
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from datamodules.storage.plain_text import is_utf8
@@ -19,7 +16,6 @@ _HOW_TO_TYPE = (
     "What the usage shows without an option may be given by its option, too. Options may have hyphens or underscores; "
     "one of type bool alone means true; one that takes a list takes words up to the next option."
 )
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
@@ -181,41 +177,3 @@ def _kind(hint: Any) -> type | None:
         if member is bool or typing.get_origin(member) is list:
             return bool if member is bool else list
     return None
-
-
-def explain(error: BaseException) -> str:
-    """One line that says what was wrong with a command.
-
-    jsonargparse wraps what went wrong in the types it tried; the sentence that helps is that of the innermost error.
-
-    Args:
-        error: what the command raised.
-
-    Returns:
-        The error's own message; of one that jsonargparse wrapped, the option and the innermost message; of one of the
-        system's, the file and what is wrong with it.
-
-    >>> explain(FileExistsError(17, "File exists", "out"))
-    "'out': file exists"
-    """
-    message = str(error)
-    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, Path)):
-        return f"{str(error.filename)!r}: {error.strerror.lower()}"  # without [Errno 2]
-    wrapped = isinstance(error, ArgumentError) or "Union subtypes" in message or "Call to compute_fn" in message
-    innermost = error
-    while wrapped and innermost.__cause__ is not None:
-        innermost = innermost.__cause__
-    text = " ".join(str(innermost).split())
-    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _one_of, text)
-    text = re.sub(r"Expected a <class '(int|float|bool)'>\. Got value: (.*)", _of_kind, text)
-    option = re.match(r'Parser key "([^"]+)"', message)
-    return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
-
-
-def _one_of(match: re.Match[str]) -> str:
-    names = match[1].replace("'", "")
-    return f"must be one of {names}, not {match[2]}"
-
-
-def _of_kind(match: re.Match[str]) -> str:
-    return f"must be {_KINDS[match[1]]}, not {match[2]}"

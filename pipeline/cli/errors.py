@@ -1,6 +1,11 @@
-"""The exit status of an exception, and whether Ctrl-C caused it; imports nothing heavy."""
+"""Errors as a person reads them: one line each, and the exit status; imports nothing heavy."""
 
 import os
+import re
+from argparse import ArgumentError
+from pathlib import Path
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 def exit_status(error: BaseException) -> int:
@@ -22,3 +27,41 @@ def was_interrupted(error: BaseException) -> bool:
 def is_reported_elsewhere(error: BaseException) -> bool:
     """Whether a lower rank on this machine tells the same: Ctrl-C goes to all processes of a terminal."""
     return was_interrupted(error) and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def explain(error: BaseException) -> str:
+    """One line that says what was wrong with a command.
+
+    jsonargparse wraps what went wrong in the types it tried; the sentence that helps is that of the innermost error.
+
+    Args:
+        error: what the command raised.
+
+    Returns:
+        The error's own message; of one that jsonargparse wrapped, the option and the innermost message; of one of the
+        system's, the file and what is wrong with it.
+
+    >>> explain(FileExistsError(17, "File exists", "out"))
+    "'out': file exists"
+    """
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, Path)):
+        return f"{str(error.filename)!r}: {error.strerror.lower()}"  # without [Errno 2]
+    wrapped = isinstance(error, ArgumentError) or "Union subtypes" in message or "Call to compute_fn" in message
+    innermost = error
+    while wrapped and innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    text = " ".join(str(innermost).split())
+    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _one_of, text)
+    text = re.sub(r"Expected a <class '(int|float|bool)'>\. Got value: (.*)", _of_kind, text)
+    option = re.match(r'Parser key "([^"]+)"', message)
+    return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
+
+
+def _one_of(match: re.Match[str]) -> str:
+    names = match[1].replace("'", "")
+    return f"must be one of {names}, not {match[2]}"
+
+
+def _of_kind(match: re.Match[str]) -> str:
+    return f"must be {_KINDS[match[1]]}, not {match[2]}"

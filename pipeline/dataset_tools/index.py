@@ -6,20 +6,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
+from datamodules.annotations.refusals import CRASH, ERROR, HANG, Refusal
 from datamodules.dataset.foreign_tar import REASONS, TarLayout, as_row, first_sample, probe_range, read_samples
 from datamodules.dataset.index_table import INDEX_NAME, write_dataset
-from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, ShardFormatError, read_manifest
-from datamodules.dataset.quarantine import (
-    CRASH,
-    ERROR,
-    HANG,
-    QUARANTINE_NAME,
-    Refusal,
-    one_line,
-    read_quarantine,
-    write_quarantine,
-)
+from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, read_manifest
+from datamodules.dataset.quarantine import QUARANTINE_NAME, one_line, read_quarantine, write_quarantine
 from datamodules.dataset.shard_tar import ShardRow, UndescribedShardError, file_sha256, index_shard
+from datamodules.storage.errors import ShardFormatError
 from datamodules.video.decoding import DecodeError
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say

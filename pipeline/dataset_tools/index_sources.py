@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.foreign_tar import ReadTar
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
-from datamodules.dataset.quarantine import Refusal
 from datamodules.dataset.shard_tar import ShardRow
 from datamodules.encoding.transcoding import SourceNotes
 from datamodules.storage.plain_text import describe_trimmed, is_utf8

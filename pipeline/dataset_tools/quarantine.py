@@ -3,15 +3,9 @@
 from contextlib import nullcontext
 from pathlib import Path
 
+from datamodules.annotations.refusals import BY_HAND, Refusal
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.quarantine import (
-    BY_HAND,
-    QUARANTINE_NAME,
-    Refusal,
-    one_line,
-    read_quarantine,
-    write_quarantine,
-)
+from datamodules.dataset.quarantine import QUARANTINE_NAME, one_line, read_quarantine, write_quarantine
 from datamodules.storage.remote_files import split_root
 from pipeline.cli.terminal import say
 from pipeline.packing.output_folder import lock_folder

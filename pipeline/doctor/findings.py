@@ -6,7 +6,7 @@ from typing import Literal
 
 from rich.text import Text
 
-from pipeline.cli.arguments import explain
+from pipeline.cli.errors import explain
 from pipeline.cli.text_table import TextTable, print_table
 
 MOST_NODES_TOLD = 4

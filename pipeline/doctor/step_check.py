@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from pipeline.cli.arguments import explain
+from pipeline.cli.errors import explain
 from pipeline.doctor.findings import SkippedCheck
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 

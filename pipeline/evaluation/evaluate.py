@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.dataset.renditions import WantedRendition
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.sampling.clip_sampling import ShortVideos
 from datamodules.transforms.yuv420 import Pixels
+from datamodules.video.decoding import Decoder
 from pipeline.evaluation.many_checkpoints import evaluate_folds, evaluate_many
 from pipeline.evaluation.score_checkpoint import Average, Scoring, score_checkpoint
 from pipeline.inference.output_paths import default_folder

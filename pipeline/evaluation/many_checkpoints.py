@@ -1,20 +1,15 @@
 """Several checkpoints on one split, or one a fold on all folds: results of each, and what they say together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from datamodules.dataset.open_dataset import open_manifest
-from lightning_modules.tasks.saved_network import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.cli.terminal import say
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_judged, print_comparison, write_comparison
 from pipeline.evaluation.score_checkpoint import Scoring, open_checkpoint_and_data, score_checkpoint
 from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds
-from pipeline.metrics.accuracy import write_report
-from pipeline.metrics.folds import checkpoint_of_fold, fold_summary_lines, over_folds, print_folds
-from pipeline.metrics.predictions import REPORT_NAME
-from pipeline.metrics.scored_videos import ScoredVideos, concatenate
-from pipeline.report.write_results import FILES, write_results
+from pipeline.report.fold_results import write_fold_results
 
 
 def evaluate_many(
@@ -57,38 +52,35 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
     done = {fold: one for fold, one in scored.items() if one is not None}
     if not done:  # not the first rank
         return
-    summary = over_folds({fold: one.report for fold, one in done.items()})
     first = next(iter(done.values()))
     dataset = first.judged.provenance["dataset"]
-    pooled = pool_folds({fold: one.judged for fold, one in done.items()})
-    if pooled is not None:
-        more = {"notes": [fold_summary_lines(summary)], "views": first.report["views"], **summary}
-        report = write_results(
-            folder, pooled, f"{len(done)} folds on {dataset}, {split}", more, first.videos.index, how.seed
+    more = {"views": first.report["views"], "provenance": {"dataset": dataset, "split": split}}
+    title = f"{dataset}, {split}, {len(done)} folds"
+    judged = {fold: one.judged for fold, one in done.items()}
+    write_fold_results(folder, judged, title, more, first.videos.index, how.seed)
+
+
+def checkpoint_of_fold(checkpoints: Sequence[Path], fold: str, trained_folds: Mapping[Path, str | None]) -> Path:
+    """Which checkpoint is to be scored on a fold.
+
+    Args:
+        checkpoints: one, perhaps with `{fold}` in its path; or several, one a fold.
+        fold: name of the fold.
+        trained_folds: the fold that each checkpoint was trained in, None where none is known.
+
+    Raises:
+        ValueError: none, or more than one, was trained in this fold.
+    """
+    if len(checkpoints) == 1:
+        return Path(str(checkpoints[0]).replace("{fold}", fold))
+    found = [path for path in checkpoints if trained_folds[path] == fold]
+    if len(found) != 1:
+        said = ", ".join(f"{path} ({trained_folds[path]})" for path in checkpoints)
+        raise ValueError(
+            f"fold=all: {len(found)} checkpoints were trained in fold {fold}, of {said}: give one a fold, or one path "
+            "with {fold} in it"
         )
-    else:
-        report = summary | {"provenance": {name: first.judged.provenance[name] for name in ("dataset", "split")}}
-        write_report(folder / REPORT_NAME, report)
-    print_folds(f"{dataset}, {split}, all folds", summary)
-    for name in FILES if pooled is not None else (REPORT_NAME,):
-        say(f"wrote {folder / name}")
-
-
-def pool_folds(folds: dict[str, ScoredVideos]) -> ScoredVideos | None:
-    """The videos of all folds as one result; None where two folds share a video."""
-    many = list(folds.values())
-    about = many[0].provenance
-    total = sum(len(judged.keys) for judged in many)
-    checkpoints = {fold: judged.provenance["checkpoint_sha256"] for fold, judged in folds.items()}
-    overlaps = [judged.provenance["overlap"] for judged in many if judged.provenance["overlap"]]
-    counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "content", "groups")}
-    same = (
-        "model", "dataset", "dataset_identity", "rendition", "split", "sampling", "decoder", "scores", "protocol",
-        "average", "training_videos_known", "classes", "versions",
-    )  # fmt: skip
-    provenance: dict[str, Any] = {name: about[name] for name in same}
-    provenance |= {"checkpoints_sha256": checkpoints, "overlap": counts | {"of": total} if overlaps else None}
-    return concatenate(many, provenance)
+    return found[0]
 
 
 def fold_trained_in(path: Path) -> str | None:

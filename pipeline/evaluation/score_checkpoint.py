@@ -9,9 +9,9 @@ import pyarrow as pa
 import torch
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.storage.plain_text import printable
 from datamodules.transforms.yuv420 import Pixels
+from datamodules.video.decoding import Decoder
 from lightning_modules import VideoClassifier
 from pipeline.cli.terminal import say
 from pipeline.inference.output_paths import refuse_unwritable_folder, title_of
@@ -26,10 +26,10 @@ from pipeline.inference.trained_checkpoint import (
     try_one_clip,
 )
 from pipeline.inference.training_overlap import (
-    Overlap,
-    find_training_overlap,
+    OverlapCounts,
+    overlap_with_checkpoint,
     refuse_overlap,
-    what_was_trained_on_is_known,
+    training_videos_known,
 )
 from pipeline.metrics.accuracy import print_report
 from pipeline.metrics.predictions import PREDICTIONS_NAME, prediction_schema, prediction_table, read_predictions
@@ -107,7 +107,7 @@ def score_checkpoint(
         "average": how.average,
         "precision": how.precision,
         "overlap": overlap,
-        "training_videos_known": what_was_trained_on_is_known(trained),
+        "training_videos_known": training_videos_known(trained),
     }
     logged = _predict(trained, videos, folder, provenance, how)
     if logged is None:
@@ -117,7 +117,7 @@ def score_checkpoint(
 
 def open_checkpoint_and_data(
     checkpoint: Path, data: Path, split: str, fold: str | None, folder: Path, how: Scoring
-) -> tuple[TrainedCheckpoint, ShardedVideoDataModule, Overlap | None]:
+) -> tuple[TrainedCheckpoint, ShardedVideoDataModule, OverlapCounts | None]:
     """The checkpoint, the videos and what it has seen of them, after every check that can be made before the work.
 
     Raises:
@@ -128,9 +128,9 @@ def open_checkpoint_and_data(
     settings: dict[str, Any] = {"batch_size": how.batch_size, "num_workers": how.num_workers, "decoder": how.decoder}
     settings |= how.views | {"allow_missing": how.allow_missing, "pixels": how.pixels}
     videos = open_data(trained, data, split, fold, how.clips, **settings)
-    overlap = find_training_overlap(trained, videos)
+    overlap = overlap_with_checkpoint(trained, videos.index, split_row_numbers(videos)).counts()
     if not how.allow_overlap:
-        refuse_overlap(overlap, split)
+        refuse_overlap(overlap, f"split={split!r}: the checkpoint", "choose a held-out split")
     try_one_clip(trained, videos)
     return trained, videos, overlap
 

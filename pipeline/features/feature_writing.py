@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.storage.plain_text import to_json
-from pipeline.features.feature_files import PAX_KEY, Format, column_of, from_feature_column
+from pipeline.features.feature_files import PAX_KEY, Dtype, Format, column_of, feature_column, from_feature_column
+from pipeline.features.layer_features import VIDEO, ExportedFeatures
 from pipeline.metrics.predictions import provenance_of
 
 Tables = Callable[[], Iterator[pa.Table]]
@@ -124,3 +126,32 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)  # its time is 0: the same features make the same bytes
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
+
+
+def feature_table(
+    schema: pa.Schema, exported: ExportedFeatures, videos: ShardedVideoDataModule, seen: NDArray[np.int64], dtype: Dtype
+) -> pa.Table:
+    """Rows of `schema`; what is known of the videos comes from the index; `seen` are rows there."""
+    index, rows, fold = videos.index, exported.rows.numpy(), videos.hparams["fold"]
+    labels = index.column("label", rows)
+    splits = index.column("split", rows)
+    if fold is not None:
+        number = index.folds.index(str(fold))
+        splits = [of[number] for of in index.column("fold_splits", rows)]
+    columns: dict[str, Any] = {
+        "key": index.column("key", rows),
+        "label": labels,
+        "label_name": [index.classes[label] for label in labels],
+        "split": splits,
+        "group": index.column("group", rows),
+        "seen": np.isin(rows, seen),
+        "clip": [None if clip == VIDEO else clip for clip in exported.clips.tolist()],
+        "clip_start": exported.times[:, 0].numpy(),
+        "clip_end": exported.times[:, 1].numpy(),
+    }
+    names = list(exported.features)
+    for layer, values in exported.features.items():
+        column = column_of(layer, names)
+        size = schema.field(column).type.list_size
+        columns[column] = feature_column(values.numpy().reshape(len(rows), size), dtype)
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)

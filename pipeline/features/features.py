@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.renditions import WantedRendition
-from datamodules.loading.decoder_choice import Decoder
 from datamodules.sampling.clip_sampling import ShortVideos
 from datamodules.transforms.yuv420 import Pixels
+from datamodules.video.decoding import Decoder
 from pipeline.cli.terminal import say
 from pipeline.features.feature_files import (
     SUFFIXES,
@@ -23,14 +23,12 @@ from pipeline.features.feature_files import (
     read_features,
     read_provenance,
 )
-from pipeline.features.feature_table import feature_table
-from pipeline.features.feature_writing import write_features
+from pipeline.features.feature_writing import feature_table, write_features
 from pipeline.features.layer_features import ExportedFeatures, FeatureExport, Per, Pool, pool
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_rows import PartRows
 from pipeline.inference.protocols import TransferProtocolName, with_protocol
 from pipeline.inference.resumable_export import ExportParts, parts_folder
-from pipeline.inference.seen_by_network import seen_by_network, trained_on
 from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
@@ -41,6 +39,7 @@ from pipeline.inference.trained_checkpoint import (
     try_one_clip,
     view_settings,
 )
+from pipeline.inference.training_overlap import overlap_with_checkpoint, training_split
 
 __all__ = ["features", "read_features", "read_provenance"]  # what reads the files back, beside what writes them
 
@@ -173,7 +172,7 @@ def features(
     layers = list(dict.fromkeys(chosen["layer"] or [trained.model.feature_layer]))
     shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}
     provenance = describe(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
-    provenance |= {"format": format, "precision": precision, "trained_on": trained_on(trained)}
+    provenance |= {"format": format, "precision": precision, "trained_on": training_split(trained)}
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not overwrite and _is_there_already(out, provenance):
@@ -204,7 +203,7 @@ def _export(
 ) -> int | None:
     """Runs the network and writes the file; the number of its rows, None on every rank but the first."""
     schema, rows = feature_schema(provenance), split_row_numbers(videos)
-    seen = rows[seen_by_network(trained, videos.index, rows)]
+    seen = rows[overlap_with_checkpoint(trained, videos.index, rows).any]
 
     def to_table(exported: ExportedFeatures) -> tuple[pa.Table, NDArray[np.int64]]:
         return feature_table(schema, exported, videos, seen, provenance["dtype"]), exported.rows.numpy()

@@ -18,10 +18,10 @@ from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.video.decoding import describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
-from lightning_modules.tasks.classifier import read_checkpoint
-from lightning_modules.tasks.saved_network import trained_on
+from lightning_modules.weights.checkpoint_file import read_checkpoint, trained_on
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
+from pipeline.metrics.scored_videos import refuse_other_classes
 
 # What a clip is: taken from the checkpoint where nobody says otherwise.
 CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
@@ -225,22 +225,6 @@ def _refuse_classes_unlike(
             f"{shlex.quote(str(trained.name))} > classes.txt && python -m pipeline index {shlex.quote(str(root))} "
             f"--classes classes.txt{again}"
         ) from None
-
-
-def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
-    """Raises ValueError unless both name the same classes in the same order; the message says how they differ."""
-    if list(expected) == list(found):
-        return
-    differences = []
-    for names, others, where in ((expected, found, expected_in), (found, expected, found_in)):
-        only = [name for name in names if name not in others]
-        if only:
-            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
-            differences.append(f"only {where} has {', '.join(map(repr, only[:3]))}{more}")
-    if not differences:
-        place = next(i for i, (one, other) in enumerate(zip(expected, found, strict=True)) if one != other)
-        differences.append(f"their order differs, class {place} is {expected[place]!r} and {found[place]!r}")
-    raise ValueError(f"{expected_in} and {found_in} have different classes: {'; '.join(differences)}")
 
 
 def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer: str | None = None) -> Tensor:

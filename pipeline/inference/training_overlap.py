@@ -1,57 +1,119 @@
-"""Is a split held out: which of its videos a checkpoint was trained on, by row, by content and by group."""
+"""Training overlap: which of some videos a network or a classifier was trained on, by key, by content and by group."""
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datamodules.datamodule import ShardedVideoDataModule
-from pipeline.inference.trained_checkpoint import TrainedCheckpoint, split_row_numbers
+from datamodules.dataset.dataset_index import DatasetIndex
+from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 
-Overlap = dict[str, int]
+OverlapCounts = dict[str, int]
+Flags = NDArray[np.bool_]
 
 
-def find_training_overlap(trained: TrainedCheckpoint, videos: ShardedVideoDataModule) -> Overlap | None:
-    """How much of a split a checkpoint was trained on; None where nothing, as far as is known.
+class TrainingOverlap(NamedTuple):
+    """Which of M videos were trained on.
 
-    In the dataset that it was trained on, in any rendition, by rows and groups. In any dataset by what the checkpoint
-    carries (`datamodules.leakage.training_fingerprint`): bytes, what the frames show, and the names of groups; also of
-    what the weights that it started from were trained on.
-
-    Returns:
-        videos: of the split that were trained on; content: others that show the same as a video that was; groups: of
-        the split that were; of: all videos of the split.
+    Attributes:
+        videos: bool (M,), the video itself.
+        content: bool (M,), another video that shows the same.
+        groups: bool (M,), a video of its group.
+        group_names: of the M videos, the source that each was cut from.
     """
-    index, asked = videos.index, split_row_numbers(videos)
-    same = np.zeros(len(asked), dtype=bool)
-    names = np.asarray(index.column("group", asked), dtype=object)
-    groups: set[Any] = set()
+
+    videos: Flags
+    content: Flags
+    groups: Flags
+    group_names: Sequence[str]
+
+    @property
+    def any(self) -> Flags:
+        """Videos that are not held out, for whichever reason: bool (M,)."""
+        return self.videos | self.content | self.groups
+
+    def counts(self) -> OverlapCounts | None:
+        """Numbers for a report; None where everything is held out.
+
+        Returns:
+            videos: trained on; content: others that show the same as a video that was; groups: distinct ones; of: M.
+        """
+        if not self.any.any():
+            return None
+        groups = {name for name, flag in zip(self.group_names, self.groups, strict=True) if flag}
+        counts = {"videos": int(self.videos.sum()), "content": int((self.content & ~self.videos).sum())}
+        return counts | {"groups": len(groups), "of": len(self.videos)}
+
+
+def overlap_with_keys(
+    trained_keys: Iterable[str], trained_groups: Iterable[str], keys: Sequence[str], groups: Sequence[str]
+) -> TrainingOverlap:
+    """The overlap of videos with training videos that are known by their keys and groups.
+
+    Args:
+        trained_keys: of the training videos.
+        trained_groups: of the training videos; "" is no group.
+        keys: of M videos.
+        groups: of the M videos; "" where a video has none.
+    """
+    known_keys, known_groups = set(trained_keys), set(trained_groups) - {""}
+    videos = np.array([key in known_keys for key in keys], dtype=bool)
+    shared = np.array([group in known_groups for group in groups], dtype=bool)
+    return TrainingOverlap(videos, np.zeros(len(videos), dtype=bool), shared, groups)
+
+
+def overlap_with_checkpoint(
+    trained: TrainedCheckpoint, index: DatasetIndex, rows: NDArray[np.int64]
+) -> TrainingOverlap:
+    """The overlap of videos of a dataset with what a checkpoint was trained on, as far as that is known.
+
+    In the dataset that it was trained on, in any rendition, by keys and groups. In any dataset by what the checkpoint
+    carries (`datamodules.leakage.training_fingerprint`): bytes, what the frames show, and the names of groups; also of
+    the trainings whose weights it started from.
+
+    Args:
+        trained: the checkpoint.
+        index: of the dataset.
+        rows: of the M videos in the index, int64 (M,).
+    """
+    known = np.empty(0, np.int64)
     if trained.family == index.manifest.family:
-        seen = index.rows(trained.dataset["train_split"], trained.dataset["fold"])
-        same = np.isin(asked, seen)
-        groups = {group for group in set(index.column("group", seen)) & set(names) if group}
-    content = np.zeros(len(asked), dtype=bool)
-    for seen_videos in filter(None, trained.seen):
-        found = seen_videos.find(index, asked)
-        content |= found.content & ~same
-        groups |= set(names[found.groups])
-    if not (same.any() or content.any() or groups):
-        return None
-    counts = {"videos": int(same.sum()), "content": int(content.sum()), "groups": len(groups)}
-    return counts | {"of": len(asked)}
+        known = index.rows(trained.dataset["train_split"], trained.dataset["fold"])
+    keys, groups = (list(index.column(name, rows)) for name in ("key", "group"))
+    overlap = overlap_with_keys(index.column("key", known), index.column("group", known), keys, groups)
+    for fingerprint in filter(None, trained.seen):
+        found = fingerprint.find(index, rows)
+        overlap = overlap._replace(content=overlap.content | found.content, groups=overlap.groups | found.groups)
+    return overlap
 
 
-def refuse_overlap(overlap: Overlap | None, split: str) -> None:
-    """Raises ValueError, with the counts, where there is any."""
-    if overlap is None:
+def refuse_overlap(counts: OverlapCounts | None, subject: str, remedy: str) -> None:
+    """Raises ValueError, with the counts, where there is an overlap.
+
+    Args:
+        counts: of `TrainingOverlap.counts`.
+        subject: begins the sentence: the argument with its value, and what was trained.
+        remedy: what to do instead, besides `--allow-overlap`.
+    """
+    if counts is None:
         return
-    more = f", on {overlap['content']} more that show the same" if overlap["content"] else ""
+    more = f", on {counts['content']} more that show the same" if counts["content"] else ""
     raise ValueError(
-        f"split={split!r}: the checkpoint was trained on {overlap['videos']} of its {overlap['of']} videos{more}, and "
-        f"{overlap['groups']} of its groups: choose a held-out split, or say --allow-overlap"
+        f"{subject} was trained on {counts['videos']} of its {counts['of']} videos{more}, and {counts['groups']} of "
+        f"its groups: {remedy}, or say --allow-overlap"
     )
 
 
-def what_was_trained_on_is_known(trained: TrainedCheckpoint) -> bool:
-    """Whether `find_overlap` can find all: not for published weights, what started from them, others' checkpoints."""
+def training_videos_known(trained: TrainedCheckpoint) -> bool:
+    """Whether the overlap is complete: not for published weights, what started from them, others' checkpoints."""
     own, *before = trained.seen
     return (own is not None or trained.family is not None) and all(one is not None for one in before)
+
+
+def training_split(trained: TrainedCheckpoint) -> dict[str, Any] | None:
+    """Name, split and fold of the dataset that a checkpoint was trained on, for metadata; None where not known."""
+    if trained.family is None:
+        return None
+    dataset = trained.dataset
+    return {"dataset": dataset["name"], "split": dataset["train_split"], "fold": dataset["fold"]}

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.cli.terminal import say
-from pipeline.inference.trained_checkpoint import library_versions, refuse_other_classes
+from pipeline.inference.trained_checkpoint import library_versions
+from pipeline.inference.training_overlap import overlap_with_keys, refuse_overlap
 from pipeline.linear.classifiers import ClassWeight, Fitting, LinearClassifier
 from pipeline.linear.cross_validation import choose_c
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.nearest_neighbors import nearest_neighbor_scores
 from pipeline.linear.video_features import VideoFeatures
 from pipeline.metrics.accuracy import print_report
+from pipeline.metrics.scored_videos import refuse_other_classes
 from pipeline.report.write_results import FILES, ScoredVideos, write_results
 
 ClassifierName = Literal["svm", "logistic", "knn"]
@@ -100,9 +102,12 @@ class ProbeSettings(NamedTuple):
         Raises:
             ValueError: what is tested was trained on, or cannot be learned from.
         """
-        overlap, seen = find_overlap(known, asked), int(asked.seen.sum())
+        overlap = overlap_with_keys(known.keys, known.groups, asked.keys, asked.groups).counts()
+        seen = int(asked.seen.sum())
         if not self.allow_overlap:
-            refuse_overlap(known, asked)
+            subject = f"test={str(asked.path)!r}: the classifier of train={str(known.path)!r}"
+            refuse_overlap(overlap, subject, "export other splits")
+            _refuse_seen(asked)
         fitted = self.fit(known)
         scores = fitted.scores(asked.features)
         names, source = known.provenance["classes"], known.provenance
@@ -177,24 +182,11 @@ def _clip_settings(provenance: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sampling.items() if name not in _VIEWS}
 
 
-def find_overlap(train: VideoFeatures, test: VideoFeatures) -> dict[str, int] | None:
-    """How many test videos, and groups, the classifier is trained on; None where none."""
-    videos = len(set(train.keys) & set(test.keys))
-    groups = len(set(train.groups) & set(test.groups))
-    return {"videos": videos, "groups": groups, "of": len(test.keys)} if videos or groups else None
-
-
-def refuse_overlap(train: VideoFeatures, test: VideoFeatures) -> None:
-    """Raises ValueError where the classifier, or the network, is trained on what is tested; with the counts."""
-    overlap, seen = find_overlap(train, test), int(test.seen.sum())
-    if overlap is not None:
+def _refuse_seen(asked: VideoFeatures) -> None:
+    """Raises ValueError where the network that gave the features was trained on the videos."""
+    if seen := int(asked.seen.sum()):
         raise ValueError(
-            f"train={str(train.path)!r} and test={str(test.path)!r} share {overlap['videos']} of the {overlap['of']} "
-            f"test videos and {overlap['groups']} groups: export other splits, or say --allow-overlap"
-        )
-    if seen:
-        raise ValueError(
-            f"the network {train.provenance['checkpoint']} was trained on {seen} of the {len(test.keys)} test videos, "
+            f"the network {asked.provenance['checkpoint']} was trained on {seen} of the {len(asked.keys)} test videos, "
             "or on their groups: test on what it has not seen, such as the fold it held out, or say --allow-overlap"
         )
 

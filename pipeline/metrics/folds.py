@@ -1,26 +1,31 @@
-"""The folds of a dataset together: mean and spread over them."""
+"""The folds of a dataset together: mean and spread over them, and their videos pooled."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from pipeline.cli.text_table import TextTable, print_table
+from pipeline.metrics.accuracy import summarize
+from pipeline.metrics.scored_videos import ScoredVideos, concatenate
 
 FIGURES = ("top1", "top5", "mean_class_accuracy")
 
 
-def over_folds(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and spread of the figures of one report a fold.
+def summarize_folds(folds: Mapping[str, ScoredVideos]) -> dict[str, Any]:
+    """Mean and spread of the accuracies over folds.
 
     Args:
-        reports: report.json's content, by fold.
+        folds: the scores of what each fold holds out, by its name.
 
     Returns:
         {figure}_mean and {figure}_std (of a sample, divided by one less than the folds; 0 for one fold) for top1, top5
         and mean_class_accuracy, chance, and folds: each fold's figures and num_videos.
     """
+    reports = {
+        fold: summarize(np.asarray(one.scores, np.float64), one.labels, one.class_names, one.missing)
+        for fold, one in folds.items()
+    }
     summary: dict[str, Any] = {}
     for name in FIGURES:
         values = np.array([report[name] for report in reports.values()])
@@ -32,7 +37,31 @@ def over_folds(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def fold_summary_lines(summary: Mapping[str, Any]) -> str:
+def pool_folds(folds: Mapping[str, ScoredVideos]) -> ScoredVideos | None:
+    """The held-out videos of all folds as one result; None where two folds hold out the same video.
+
+    Its provenance is what the folds have in common, with their checkpoints by fold and their overlaps summed.
+
+    Args:
+        folds: the scores of what each fold holds out, by its name.
+    """
+    first, *others = [one.provenance for one in folds.values()]
+    provenance = {
+        name: value for name, value in first.items() if all(name in one and one[name] == value for one in others)
+    }
+    checkpoints = {fold: one.provenance["checkpoint_sha256"] for fold, one in folds.items()}
+    if len(set(checkpoints.values())) > 1:
+        provenance["checkpoints_sha256"] = checkpoints
+    overlaps = [one.provenance["overlap"] for one in folds.values() if one.provenance["overlap"]]
+    counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "content", "groups")}
+    counts["of"] = sum(len(one.keys) for one in folds.values())
+    provenance["overlap"] = counts if overlaps else None
+    if "seen_by_network" in first:
+        provenance["seen_by_network"] = sum(one.provenance["seen_by_network"] for one in folds.values())
+    return concatenate(list(folds.values()), provenance)
+
+
+def fold_summary_sentence(summary: Mapping[str, Any]) -> str:
     """Mean and spread as a sentence, for the page of all videos."""
     mean, spread = (100 * summary[f"top1_{name}"] for name in ("mean", "std"))
     count = len(summary["folds"])
@@ -50,26 +79,3 @@ def print_folds(title: str, summary: Mapping[str, Any]) -> None:
     table.add_row("mean", *(f"{summary[f'{name}_mean']:.1%}" for name in FIGURES), "")
     table.add_row("spread", *(f"± {summary[f'{name}_std']:.1%}" for name in FIGURES), "")
     print_table(table)
-
-
-def checkpoint_of_fold(checkpoints: Sequence[Path], fold: str, trained_folds: Mapping[Path, str | None]) -> Path:
-    """Which checkpoint is to be scored on a fold.
-
-    Args:
-        checkpoints: one, perhaps with `{fold}` in its path; or several, one a fold.
-        fold: name of the fold.
-        trained_folds: the fold that each checkpoint was trained in, None where none is known.
-
-    Raises:
-        ValueError: none, or more than one, was trained in this fold.
-    """
-    if len(checkpoints) == 1:
-        return Path(str(checkpoints[0]).replace("{fold}", fold))
-    found = [path for path in checkpoints if trained_folds[path] == fold]
-    if len(found) != 1:
-        said = ", ".join(f"{path} ({trained_folds[path]})" for path in checkpoints)
-        raise ValueError(
-            f"fold=all: {len(found)} checkpoints were trained in fold {fold}, of {said}: give one a fold, or one path "
-            "with {fold} in it"
-        )
-    return found[0]

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.inference.trained_checkpoint import refuse_other_classes
 from pipeline.metrics.accuracy import rank_of_label
 from pipeline.metrics.confidence_intervals import Outcomes, number_groups
 from pipeline.metrics.predictions import PREDICTIONS_NAME, provenance_of, read_predictions
@@ -139,3 +138,19 @@ def _take(judged: ScoredVideos, rows: Sequence[int]) -> ScoredVideos:
         keys=[judged.keys[row] for row in rows],
         groups=[judged.groups[row] for row in rows],
     )
+
+
+def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
+    """Raises ValueError unless both name the same classes in the same order; the message says how they differ."""
+    if list(expected) == list(found):
+        return
+    differences = []
+    for names, others, where in ((expected, found, expected_in), (found, expected, found_in)):
+        only = [name for name in names if name not in others]
+        if only:
+            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
+            differences.append(f"only {where} has {', '.join(map(repr, only[:3]))}{more}")
+    if not differences:
+        place = next(i for i, (one, other) in enumerate(zip(expected, found, strict=True)) if one != other)
+        differences.append(f"their order differs, class {place} is {expected[place]!r} and {found[place]!r}")
+    raise ValueError(f"{expected_in} and {found_in} have different classes: {'; '.join(differences)}")

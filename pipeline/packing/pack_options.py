@@ -1,10 +1,12 @@
 """Options of `pack`, each documented once: for its command line, its runs on a cluster, and its callers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.annotations.readers import AnnotationFormat
 from datamodules.encoding.transcoding import EncodeProfile
+from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
 
 
@@ -148,3 +150,14 @@ class PackOptions(EncodingOptions, ShardOptions, RefusalOptions):
         RefusalOptions.__post_init__(self)
         if self.processes is not None and self.processes < 1:
             raise PackError(f"processes={self.processes}: must be at least 1")
+
+
+def parse_pack_options(words: Sequence[str]) -> PackOptions:
+    """The options that the words behind the verb say, defaults too.
+
+    Raises:
+        ArgumentError: An option is missing, or of the wrong type.
+        ValueError: An option is not known, or out of range.
+    """
+    options: PackOptions = call_from_command_line(PackOptions, words, "python -m pipeline pack")
+    return options

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.annotations.readers import Annotations, VideoRecord, read_annotations
+from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.dataset_index import Manifest, dataset_identity, write_dataset
-from datamodules.dataset.quarantine import QUARANTINE_NAME, Refusal, read_quarantine, write_quarantine
+from datamodules.dataset.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.storage.atomic_write import remove_partial_files
 from pipeline.packing.class_order import order_classes

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
+from datamodules.annotations.refusals import HANG, Refusal
 from datamodules.dataset.dataset_index import Manifest
-from datamodules.dataset.quarantine import HANG, Refusal
 from datamodules.storage.plain_text import printable
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.refusals import CRASH, ERROR, HANG, Refusal
 from datamodules.annotations.video_files import check_video_file
 from datamodules.dataset.dataset_index import ShardRow, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.manifest import MANIFEST_NAME, ShardFile
-from datamodules.dataset.quarantine import CRASH, ERROR, HANG, Refusal, one_line
+from datamodules.dataset.quarantine import one_line
 from datamodules.dataset.shard_tar import file_sha256
 from datamodules.encoding.transcoding import EncodedVideo, inspect, transcode_renditions
 from datamodules.storage.atomic_write import write_atomically

@@ -12,8 +12,8 @@ from typing import Any
 import av
 
 from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.manifest import Rendition
-from datamodules.dataset.quarantine import Refusal
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.leakage.perceptual_hash import HASH_VERSION
 

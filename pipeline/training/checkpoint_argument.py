@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules import VideoNetwork
-from lightning_modules.tasks.saved_network import is_ours
+from lightning_modules.weights.checkpoint_file import is_ours
 from lightning_modules.weights.safe_load import load_plain, refuse_no_file
 
 _LIGHTNINGS_OWN = ("best", "last", "hpc", "registry")  # names that the Trainer resolves

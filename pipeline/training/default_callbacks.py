@@ -8,11 +8,11 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.cli import SaveConfigCallback
 
 from datamodules.storage.atomic_write import write_atomically
+from pipeline.checkpoints.checkpoint_folder import CHECKPOINTS
 from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
 from pipeline.checkpoints.preemption import SaveOnSigterm
 from pipeline.training.csv_logger import MetricsCSV
 from pipeline.training.nan_guard import NanGuard
-from pipeline.training.run_folder import CHECKPOINTS
 from pipeline.training.run_monitor import RunMonitor
 
 

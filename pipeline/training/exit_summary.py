@@ -11,8 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from lightning_modules.tasks.lightning_internals import last_saved
 from pipeline.checkpoints.checkpoint_folder import newest_whole
 from pipeline.checkpoints.preemption import Preempted, SaveOnSigterm
-from pipeline.cli.arguments import explain
-from pipeline.cli.errors import exit_status, was_interrupted
+from pipeline.cli.errors import exit_status, explain, was_interrupted
 from pipeline.processes.outcome import OutcomeKind, ProcessOutcome, attach_outcome
 
 

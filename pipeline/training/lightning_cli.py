@@ -17,22 +17,21 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-import datamodules.datamodule  # noqa: F401 - likewise `class_path: ShardedVideoDataModule`
+import datamodules.datamodule  # noqa: F401 - and `class_path: ShardedVideoDataModule`
 import lightning_modules  # with it, configs may say `class_path: C3D`
 from lightning_modules import VideoNetwork
 from pipeline.checkpoints.checkpoint_folder import WholeCheckpointIO
 from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
-from pipeline.cli.arguments import explain
 from pipeline.cli.config_files import refuse_bad_configs
-from pipeline.cli.errors import exit_status
+from pipeline.cli.errors import exit_status, explain
 from pipeline.processes.precision import tell_slow_half
 from pipeline.training.checkpoint_argument import arguments_in
 from pipeline.training.default_callbacks import SaveConfiguration, choose_callbacks, choose_loggers
 from pipeline.training.exit_summary import add_resume_hint
+from pipeline.training.loader_bottleneck import StepTimer
 from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_folder import resolve_last, run_folder
 from pipeline.training.run_monitor import RunMonitor
-from pipeline.training.step_times import StepTimer
 from pipeline.training.wandb_run import continue_run, end_early, go_offline_without_key, id_of_run
 
 

@@ -12,7 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.cli.arguments import explain
+from pipeline.cli.errors import explain
 
 
 def resolve_configuration(words: Sequence[str]) -> str:

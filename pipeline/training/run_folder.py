@@ -8,12 +8,11 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from pipeline.checkpoints.checkpoint_folder import DAMAGED_SUFFIX, newest_and_damaged
+from pipeline.checkpoints.checkpoint_folder import CHECKPOINTS, DAMAGED_SUFFIX, newest_and_damaged
 from pipeline.cli.terminal import say
 from pipeline.training.metrics_csv import NAME
 
 RUNS = "runs"
-CHECKPOINTS = "checkpoints"
 EARLIER = "earlier"
 CONFIGURATION = "config.yaml"
 

@@ -13,9 +13,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from datamodules.datamodule import ShardedVideoDataModule
 from lightning_modules.tasks.lightning_internals import logged_step
 from pipeline.training.csv_logger import MetricsCSV
-from pipeline.training.loader_bottleneck import TimeBreakdown, report_bottleneck
+from pipeline.training.loader_bottleneck import StepTimer, TimeBreakdown, report_bottleneck
 from pipeline.training.run_folder import move_old_run
-from pipeline.training.step_times import StepTimer
 from pipeline.training.wandb_run import log_configuration, say_how_to_send
 
 _GIB = 2**30

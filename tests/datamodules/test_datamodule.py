@@ -8,8 +8,8 @@ import warnings
 import pytest
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.dataset.manifest import ShardFormatError
-from datamodules.loading.say_once import log_once
+from datamodules.loading.loader_options import log_once
+from datamodules.storage.errors import ShardFormatError
 from datamodules.video.decoding import describe_decoder
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from webdataset import WebDataset
 
+from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.index_table import identity_of
 from datamodules.dataset.manifest import read_manifest
-from datamodules.dataset.quarantine import QUARANTINE_NAME, Refusal, read_quarantine, write_quarantine
+from datamodules.dataset.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
 from datamodules.loading.planned_loader import _how_to_leave_out
 from datamodules.storage.plain_text import printable, read_cell
 from pipeline.__main__ import main

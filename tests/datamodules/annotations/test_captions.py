@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datamodules.annotations.captions import as_captions
 from datamodules.annotations.readers import AnnotationError, read_csv
+from datamodules.annotations.records import as_captions
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import FORMAT, read_manifest

@@ -6,8 +6,9 @@ import pytest
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.manifest import Manifest, Rendition, ShardFormatError
+from datamodules.dataset.manifest import Manifest, Rendition
 from datamodules.dataset.renditions import choose_rendition, open_rendition
+from datamodules.storage.errors import ShardFormatError
 from pipeline.dataset_tools.synthesize import synthesize
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions

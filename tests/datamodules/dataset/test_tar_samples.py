@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from datamodules.dataset.foreign_tar import TarLayout, read_samples
-from datamodules.dataset.manifest import ShardFormatError
 from datamodules.dataset.shard_tar import iterate_members
 from datamodules.dataset.tar_samples import iterate_samples
+from datamodules.storage.errors import ShardFormatError
 
 FOLDERS = ["", "a/", "A/", "./", "../", "a.b/", "__m__/", "__m/", "m__/", ".h/", "é/", "\udce9/", "l" * 120 + "/"]
 STEMS = ["k", "K", "__k", "__k__", "k__", "__", "-k", "=k", "", "a b", " k ", "t\tt", "n\nn", "[k]", ":k:", "k'\"\\"]

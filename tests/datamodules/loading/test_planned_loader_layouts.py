@@ -2,8 +2,8 @@
 
 import pytest
 
+from datamodules.loading.loader_options import worker_options
 from datamodules.loading.planned_loader import PlannedLoader
-from datamodules.loading.worker_options import worker_options
 from datamodules.sampling.batch_sampler import EvaluationRequests, ResumePoint, TrainRequests
 from datamodules.sampling.epoch_plan import TrainPlan
 from tests.datamodules.loading.test_planned_loader import module, same

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.manifest import ShardFormatError
 from datamodules.storage import prefetch
-from datamodules.storage.errors import ShardUnavailableError
+from datamodules.storage.errors import ShardFormatError, ShardUnavailableError
 from datamodules.storage.prefetch import ByteRange, group_neighbors
 from datamodules.storage.remote_files import RetryPolicy
 from tests.datamodules.storage.flaky_server import FAULTS, serving

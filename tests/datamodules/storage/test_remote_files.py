@@ -13,12 +13,10 @@ import torch
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.manifest import ShardFormatError
-from datamodules.sampling.batch_sampler import ResumePoint, TrainRequests
+from datamodules.sampling.batch_sampler import LookAhead, ResumePoint, TrainRequests
 from datamodules.sampling.epoch_plan import TrainPlan
-from datamodules.sampling.look_ahead import LookAhead
 from datamodules.storage import prefetch
-from datamodules.storage.errors import ShardUnavailableError
+from datamodules.storage.errors import ShardFormatError, ShardUnavailableError
 from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
 from tests.datamodules.storage.flaky_server import FAULTS, serving
 

@@ -11,8 +11,7 @@ import time
 import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.manifest import ShardFormatError
-from datamodules.storage.errors import ShardUnavailableError
+from datamodules.storage.errors import ShardFormatError, ShardUnavailableError
 from datamodules.storage.remote_files import RetryPolicy
 from tests.s3_server import environment_for
 

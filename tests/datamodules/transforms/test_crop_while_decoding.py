@@ -6,10 +6,10 @@ import torch
 
 from datamodules.batch import Window
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.encoding.mp4_writer import encode_frames
 from datamodules.loading.view_maker import ViewMaker
 from datamodules.transforms.crop_while_decoding import OtherFramesError, decode_windows
 from datamodules.video.decoding import decode_frames
+from datamodules.video.mp4_writer import encode_frames
 
 
 def moving_noise(count: int, height: int, width: int) -> list[np.ndarray]:

@@ -10,11 +10,11 @@ from av.video.reformatter import VideoReformatter
 
 from datamodules.batch import ClipBatch, Window
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.encoding.mp4_writer import encode_frames
 from datamodules.loading.shared_memory import BatchBuffer
 from datamodules.transforms.crop_while_decoding import OtherFramesError, decode_planes, decode_windows
 from datamodules.transforms.three_crops import pad_and_stack
 from datamodules.transforms.yuv420 import box_of, color_factors, lay_out_planes, to_rgb
+from datamodules.video.mp4_writer import encode_frames
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
 from tests.datamodules.video.video_kinds import encode

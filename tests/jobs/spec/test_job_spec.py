@@ -9,7 +9,8 @@ import yaml
 
 from jobs.__main__ import main
 from jobs.cli import VERBS, make_parser, parse
-from jobs.spec.job_spec import JOB_FILE, Job, JobSpec, read_spec_file
+from jobs.spec.job import JOB_FILE, Job
+from jobs.spec.job_spec import JobSpec, read_spec_file
 
 CONFIGS = Path(__file__).resolve().parents[3] / "jobs" / "configs"
 SPECS = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "ray.yaml")

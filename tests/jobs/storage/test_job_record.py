@@ -8,7 +8,8 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.client.local_state import MOST_SUBMISSIONS, Submitted, read_submissions, remember_submission, state_folder
-from jobs.spec.job_spec import JOB_FILE, Job, JobSpec
+from jobs.spec.job import JOB_FILE, Job
+from jobs.spec.job_spec import JobSpec
 from jobs.storage.finished_run import FinishedError, command_fingerprint
 from jobs.storage.job_record import CODE_FILE, RECORD_FILE, Submission
 from jobs.storage.run_folder import RunFolder

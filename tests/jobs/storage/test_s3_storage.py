@@ -16,7 +16,7 @@ from jobs.client import local_state
 from jobs.storage.checkpoint_store import CheckpointStore
 from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
-from lightning_modules.tasks.saved_network import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.doctor.storage_check import check_storage
 from pipeline.training.metrics_csv import NAME, MetricsFile, read_metrics
 from tests.jobs.conftest import SPEC, Run

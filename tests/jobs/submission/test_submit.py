@@ -77,7 +77,7 @@ def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
     def check(class_path: str, root: str) -> None:
         check_data(yaml.safe_dump({"data": {"class_path": class_path, "init_args": {"root": root}}}))
 
-    ours = "datamodules.datamodule.ShardedVideoDataModule"
+    ours = "datamodules.ShardedVideoDataModule"
     with pytest.raises(ValueError, match="absent: there is no such folder"):
         check(ours, str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="not a finished dataset"):

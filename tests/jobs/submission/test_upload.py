@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.submission.upload import resolve, stage
+from jobs.spec.upload_paths import resolve
+from jobs.submission.upload import stage
 
 
 @pytest.fixture

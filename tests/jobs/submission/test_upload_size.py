@@ -12,8 +12,7 @@ from jobs.__main__ import main
 from jobs.client.local_resources import cores, describe_cpus
 from jobs.submission.preflight import check_configuration
 from jobs.submission.py_modules import copy_modules
-from jobs.submission.upload import stage
-from jobs.submission.upload_size import archive_bytes, check_size, upload_sizes
+from jobs.submission.upload import archive_bytes, check_size, stage, upload_sizes
 from tests.jobs.own_module import write_project
 
 

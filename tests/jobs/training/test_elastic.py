@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from jobs.spec.job_spec import OVERLAY_FILE, JobSpec
+from jobs.spec.job import OVERLAY_FILE
+from jobs.spec.job_spec import JobSpec
 from jobs.storage.run_folder import RunFolder
 from jobs.submission.submit import overlay
 from jobs.submission.upload import stage

@@ -13,11 +13,13 @@ import pytest
 
 from datamodules.annotations.readers import VideoRecord
 from datamodules.encoding.transcoding import EncodeProfile
-from jobs.spec.job_spec import Job, JobSpec
+from jobs.spec.job import Job
+from jobs.spec.job_spec import JobSpec
 from jobs.verbs import pack_progress, pack_task
-from jobs.verbs.pack import check_folders, is_complete, pack_options
+from jobs.verbs.pack import check_folders, is_complete
 from jobs.verbs.pack_task import PartFailure, SharedView, pack_part
 from pipeline.packing.output_folder import PackError
+from pipeline.packing.pack_options import parse_pack_options
 from pipeline.packing.shard_builder import Outcome, PartResult
 from pipeline.packing.shard_plan import PackSettings, ShardPart, library_versions
 from tests.pipeline.gray_videos import noisy_videos
@@ -152,7 +154,7 @@ def test_relative_paths_where_the_driver_lacks_the_folder_of_submit(tmp_path: Pa
     elsewhere = Job(JobSpec(name="x"), str(tmp_path / "nowhere"))
 
     def check(*words: str, job: Job = elsewhere) -> None:
-        check_folders(job, pack_options(["--annotations", "list.csv", *words]))
+        check_folders(job, parse_pack_options(["--annotations", "list.csv", *words]))
 
     with pytest.raises(PackError, match=r"out=shards: node .* has no folder .*/nowhere to take a relative path from"):
         check("--out", "shards", "--videos", "/shared/videos")

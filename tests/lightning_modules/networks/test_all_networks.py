@@ -6,7 +6,7 @@ from pytorch_lightning import Trainer
 
 import lightning_modules
 from lightning_modules import C3D, CNNLSTM, I3D, InceptionV1, VideoClassifier
-from lightning_modules.tasks.classifier import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from tests.lightning_modules.clip_batches import moving_bars
 
 SMALL = {

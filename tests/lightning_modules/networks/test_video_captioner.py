@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from lightning_modules import VideoDescriber, VideoNetwork
-from lightning_modules.networks.beam_search import beam_search
+from lightning_modules.networks.caption_decoder import beam_search
 from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, plain_caption
 from tests.lightning_modules.clip_batches import moving_bars
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_modules import C3D, CNNLSTM, I3D, InceptionV1, VideoClassifier
-from lightning_modules.tasks.saved_network import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from lightning_modules.weights.download import CACHE_VARIABLE, fetch, find_published
 from lightning_modules.weights.key_mapping import NAMINGS
 from lightning_modules.weights.pretrained import read_weights
@@ -99,7 +99,7 @@ def c3d_shapes():
 @pytest.mark.parametrize("naming", ["layers", "sequential", "mmaction"])
 def test_c3d_in_three_namings(tmp_path, naming, c3d_shapes):
     told = read_weights(save(c3d_state(naming), tmp_path / "c3d.pth"))
-    assert told.class_path == "lightning_modules.networks.c3d.C3D"
+    assert told.class_path == "lightning_modules.C3D"
     expected = {key for key in c3d_shapes if naming != "mmaction" or not key.startswith("logits")}
     assert {key: value.shape for key, value in told.state.items()} == {key: c3d_shapes[key] for key in expected}
     assert told.init_args.get("num_classes") == (None if naming == "mmaction" else 487)
@@ -145,7 +145,7 @@ def test_the_published_i3d_by_name(i3d_weights):
     assert torch.equal(fine_tuned.stages.Mixed_5c.b0.conv.weight, model.stages.Mixed_5c.b0.conv.weight)
     with pytest.raises(
         ValueError,
-        match=r"weights of lightning_modules.networks.inception_i3d.I3D, not of lightning_modules.networks.c3d.C3D",
+        match=r"weights of lightning_modules.I3D, not of lightning_modules.C3D",
     ):
         C3D.from_pretrained("i3d-kinetics400-rgb")
 

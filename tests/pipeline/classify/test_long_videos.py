@@ -19,8 +19,8 @@ from pipeline.__main__ import main
 from pipeline.classify import video_input as looking_module
 from pipeline.classify.timeline import score_seconds, segments
 from pipeline.classify.video_input import Preprocessing, choose_clips, preprocessing_of, read_clips
+from pipeline.classify.video_scores import VideoScorer
 from pipeline.inference.trained_checkpoint import open_checkpoint
-from pipeline.inference.video_scores import VideoScorer
 from tests.pipeline.gray_videos import write_long_video
 
 MEASURE = """

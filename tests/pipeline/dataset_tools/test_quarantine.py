@@ -12,8 +12,8 @@ import torch
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.quarantine import QuarantineError, read_quarantine
+from datamodules.loading.loader_options import log_once
 from datamodules.loading.planned_loader import _how_to_leave_out
-from datamodules.loading.say_once import log_once
 from datamodules.video.decoding import DecodeError
 from pipeline.__main__ import main
 from tests.datamodules.storage.flaky_server import serving

@@ -19,8 +19,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.video.decoding import DecodeError
 from lightning_modules import VideoClassifier
-from lightning_modules.tasks.classifier import read_checkpoint
-from lightning_modules.tasks.saved_network import trained_on
+from lightning_modules.weights.checkpoint_file import read_checkpoint, trained_on
 from pipeline.__main__ import main
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.features.features import features

@@ -159,7 +159,7 @@ def test_a_folder_with_checkpoints_names_one(config, capsys, tmp_path):
 
 
 def test_another_model_s_checkpoint_is_named_by_its_class(config, capsys, tmp_path):
-    ours = {"class_path": "lightning_modules.networks.cnn_lstm.CNNLSTM", "init_args": {"num_classes": 2}}
+    ours = {"class_path": "lightning_modules.CNNLSTM", "init_args": {"num_classes": 2}}
     torch.save(lightning(classifier=ours), tmp_path / "ours.ckpt")
     torch.save(lightning(hyper_parameters={"lr": 0.1}), tmp_path / "others.ckpt")
     for verb in ("fit", "test"):

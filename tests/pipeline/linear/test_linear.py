@@ -171,8 +171,8 @@ def test_clips_of_a_video_are_averaged(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"first": 80}, "share 10 of the 30 test videos and 10 groups"),
-        ({"groups": ["g1", "g2"] + ["other"] * 28}, "share 0 of the 30 test videos and 2 groups"),
+        ({"first": 80}, "was trained on 10 of its 30 videos, and 10 of its groups: export other splits"),
+        ({"groups": ["g1", "g2"] + ["other"] * 28}, "was trained on 0 of its 30 videos, and 2 of its groups"),
         ({"checkpoint_sha256": "bb", "checkpoint": "b.ckpt"}, r"of different checkpoints \(a.ckpt, b.ckpt\)"),
         ({"layer": "fc7"}, r"of different layers \(fc6, fc7\)"),
         ({"sampling": {"fps": 12.5, "num_clips": 10}}, r"of different clips \(fps 25.0, 12.5\)"),
@@ -192,7 +192,7 @@ def test_files_that_do_not_go_together_are_refused(tmp_path, changes, message):
 def test_an_overlap_that_is_allowed_is_told(files, tmp_path, capsys):
     linear(tmp_path / "out", files[0], files[0], allow_overlap=True)
     overlap = json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["overlap"]
-    assert overlap == {"videos": 90, "groups": 90, "of": 90}
+    assert overlap == {"videos": 90, "content": 0, "groups": 90, "of": 90}
     assert "not held out" in capsys.readouterr().out
 
 

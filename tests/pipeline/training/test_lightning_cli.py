@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from lightning_modules import C3D, VideoClassifier
-from lightning_modules.tasks.classifier import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.__main__ import main
 
 PLANES = (

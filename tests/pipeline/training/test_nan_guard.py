@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from lightning_modules.tasks.classifier import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.__main__ import main
 from pipeline.training.metrics_csv import read_metrics
 from tests.pipeline.training.test_lightning_cli import TINY

@@ -5,7 +5,7 @@ import platform
 import pytest
 import torch
 
-from lightning_modules.tasks.classifier import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.features.feature_files import read_features
 from pipeline.features.features import features

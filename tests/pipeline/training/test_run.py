@@ -10,7 +10,7 @@ import torch
 import wandb
 import yaml
 
-from lightning_modules.tasks.classifier import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.__main__ import main
 from pipeline.training.metrics_csv import read_metrics
 from pipeline.training.wandb_run import without_secrets

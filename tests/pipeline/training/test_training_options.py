@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from lightning_modules import VideoClassifier
-from lightning_modules.tasks.classifier import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.__main__ import main
 
 MODEL = {"width": 2, "num_frames": 16, "crop_size": 32, "batch_norm": True, "learning_rate": 0.05}

@@ -1,0 +1,35 @@
+"""`upload:PATH` in the arguments of a job: a path below the upload, resolved on each node."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jobs
+from jobs.spec.job import Job
+
+UPLOAD_PREFIX = "upload:"
+
+
+def resolve(args: Sequence[str], root: Path) -> list[str]:
+    """The arguments on a node where the upload lies at `root`: `upload:RELATIVE` becomes a path."""
+    resolved = []
+    for arg in args:
+        flag, equals, value = arg.partition("=")
+        if arg.startswith(UPLOAD_PREFIX):
+            arg = str(root / arg.removeprefix(UPLOAD_PREFIX))
+        elif equals and value.startswith(UPLOAD_PREFIX):
+            arg = f"{flag}={root / value.removeprefix(UPLOAD_PREFIX)}"
+        resolved.append(arg)
+    return resolved
+
+
+def upload_root() -> Path:
+    """The uploaded copy on this node: where this module was imported from."""
+    return Path(jobs.__file__).resolve().parent.parent
+
+
+def enter_working_directory(job: Job) -> None:
+    """Change to the folder of submit where this node has it, and to the uploaded copy otherwise."""
+    root = upload_root()
+    origin = Path(job.origin)
+    os.chdir(origin if origin.is_dir() else root)

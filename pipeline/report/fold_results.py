@@ -1,0 +1,49 @@
+"""What an evaluation of all folds leaves beside the results of each fold: mean, spread, and the pooled results."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from pipeline.cli.terminal import say
+from pipeline.metrics.accuracy import write_report
+from pipeline.metrics.folds import fold_summary_sentence, pool_folds, print_folds, summarize_folds
+from pipeline.metrics.predictions import REPORT_NAME
+from pipeline.metrics.scored_videos import ScoredVideos
+from pipeline.report.write_results import FILES, write_results
+
+
+def write_fold_results(
+    folder: Path,
+    folds: Mapping[str, ScoredVideos],
+    title: str,
+    more: Mapping[str, Any],
+    videos: DatasetIndex,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Writes report.json with mean and spread; where no two folds share a video, the four files of an evaluation.
+
+    Args:
+        folder: for the files.
+        folds: the scores of what each fold holds out, by its name.
+        title: of the page and of the printed table.
+        more: plain data to add to report.json; `notes` are sentences on top of the page, `provenance` is added to what
+            the folds' provenance has in common.
+        videos: the dataset, for previews of mistakes.
+        seed: of the samples that intervals come from.
+
+    Returns:
+        What report.json says.
+    """
+    report = summarize_folds(folds) | more
+    pooled = pool_folds(folds)
+    if pooled is None:
+        write_report(folder / REPORT_NAME, report)
+    else:
+        pooled = pooled._replace(provenance={**more.get("provenance", {}), **pooled.provenance})
+        notes = [fold_summary_sentence(report), *more.get("notes", ())]
+        report = write_results(folder, pooled, title, report | {"notes": notes}, videos, seed)
+    print_folds(title, report)
+    for name in (REPORT_NAME,) if pooled is None else FILES:
+        say(f"wrote {folder / name}")
+    return report

@@ -1,0 +1,271 @@
+"""README and docs: their commands are run, their tables equal the code, their paths and links exist.
+
+Every command of a fenced block is run here, or carries the mark `# not run: reason`. A command that stands on several
+pages is run once.
+"""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from datamodules.dataset.index_table import CAPTIONS, INDEX_SCHEMA
+from datamodules.dataset.manifest import Manifest
+from datamodules.dataset.quarantine import Refusal
+from jobs.cli import VERBS as JOBS_VERBS
+from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS
+from tests.conftest import REPOSITORY
+from tests.test_command_line import help_of
+
+README = REPOSITORY / "README.md"
+PAGES = [README, *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PACKAGES = ("datamodules", "lightning_modules", "pipeline", "jobs")
+NOT_RUN = re.compile(r"#\s*not run: \S+")
+MAKE = {"make demo", "make test"}  # `make demo` is demo.sh, run by test_the_demo; the other is this suite
+# The pages of the tour, in the order in which they need each other, and those that need real clips, with the variable.
+TOUR = ["README.md", "docs/get-started.md", "docs/datasets/pack.md", "docs/features.md", "docs/models.md"]
+FIGHTS, WEIGHTS = "docs/results.md", "Published weights"
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(REPOSITORY).as_posix()
+
+
+def section(name: str, heading: str) -> str:
+    return (REPOSITORY / name).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def commands(text: str) -> list[str]:
+    """The command lines of the fenced blocks, Python blocks as one command each, those marked as not run left out."""
+    found = []
+    for language, block in re.findall(r"^```(bash|python)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        if language == "python":
+            found.append(f"python -c {shlex.quote(block)}")
+            continue
+        lines = [line.strip() for line in block.splitlines() if not NOT_RUN.search(line)]
+        found += [line.split("  #")[0].strip() for line in lines if line and not line.startswith("#")]
+    return [line for line in found if line not in MAKE]
+
+
+def once(lines: list[str]) -> list[str]:
+    return list(dict.fromkeys(lines))
+
+
+def tour() -> list[str]:
+    """The commands of the tour: the README's are those of get-started.md; those of `Published weights` need a clip."""
+    published = commands(section("docs/models.md", WEIGHTS))
+    started = commands((REPOSITORY / TOUR[1]).read_text())
+    others = [line for name in TOUR[2:] for line in commands((REPOSITORY / name).read_text())]
+    return [line for line in once(started + others) if line not in published]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of what git tracks, as a clone has it."""
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
+    for name in files.decode().split("\0"):
+        if name and (REPOSITORY / name).is_file():
+            (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, tmp_path / "clone" / name)
+    return tmp_path / "clone"
+
+
+@pytest.fixture
+def run(copy):
+    """Runs a command line in the copy, with this environment's python; ends the cluster that it may have started."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "JOBS_STATE_DIR": tempfile.mkdtemp(prefix="jobs-"),  # Ray's sockets need a short path
+        "WANDB_MODE": "offline",
+    }
+    environment.pop("RAY_ADDRESS", None)
+
+    def call(line: str, **more: str) -> str:
+        result = subprocess.run(
+            ["bash", "-c", line], cwd=copy, env=environment | more, capture_output=True, text=True, timeout=1200
+        )
+        assert result.returncode == 0, f"$ {line}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+        return result.stdout
+
+    yield call
+    subprocess.run([sys.executable, "-m", "jobs", "down"], cwd=copy, env=environment, check=False)
+    shutil.rmtree(environment["JOBS_STATE_DIR"], ignore_errors=True)
+
+
+def test_every_fenced_command_is_run_or_marked():
+    known = {*tour(), *commands((REPOSITORY / FIGHTS).read_text()), *commands(section("docs/models.md", WEIGHTS))}
+    for page in PAGES:
+        missing = [line for line in commands(page.read_text()) if line not in known]
+        assert not missing, f"{name_of(page)}: no test runs {missing}"
+        fences = re.findall(r"^```(\S*)\n", page.read_text(), flags=re.MULTILINE)
+        assert set(fences) <= {"bash", "python", ""}, f"{name_of(page)}: a block of another language"
+
+
+def test_commands_name_verbs_that_exist():
+    for page in PAGES:
+        for verb in re.findall(r"python -m pipeline ([a-z0-9]+)", page.read_text()):
+            assert verb in {**VERBS, **CONFIG_VERBS, **LIGHTNING_VERBS}, f"{name_of(page)}: {verb}"
+        for verb in re.findall(r"python -m jobs ([a-z]+)", page.read_text()):
+            assert verb in JOBS_VERBS, f"{name_of(page)}: {verb}"
+
+
+def test_options_exist():
+    """Of the verbs of `python -m pipeline` in commands, also those that are not run; and in the text, of any verb."""
+    options = {}
+    for verb in ("fit", *VERBS, *CONFIG_VERBS):
+        options[verb] = {word.replace("_", "-") for word in re.findall(r"--[a-z][\w-]*", help_of(verb))}
+    jobs = subprocess.run(
+        [sys.executable, "-m", "jobs", "submit", "--help"], capture_output=True, text=True, check=True
+    )
+    options["jobs"] = {word.replace("_", "-") for word in re.findall(r"--[a-z][\w-]*", jobs.stdout)}
+    other = {"--nnodes"}  # torchrun's
+    every = set.union(other, *options.values())
+    for page in PAGES:
+        text = page.read_text()
+        for verb, rest in re.findall(r"^(?:\S+=\S+ )*python -m pipeline (\w+) (.*)$", text, flags=re.MULTILINE):
+            for option in re.findall(r" --([a-z][\w-]*)(?=[ =]|$)", rest.split("  #")[0]):
+                found = f"--{option}".replace("_", "-")
+                assert verb not in options or found in options[verb], f"{name_of(page)}: {verb} {found}"
+        for option in re.findall(r"`(?:[a-z]+ )?--([a-z][\w-]*)[ `]", text):
+            assert f"--{option}".replace("_", "-") in every, f"{name_of(page)}: --{option}"
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 200
+
+
+def test_the_layout_in_the_readme_is_that_of_the_packages():
+    spec = importlib.util.spec_from_file_location("layout", REPOSITORY / "docs" / "layout.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert README.read_text() == module.with_layout(README.read_text()), "`make format` writes it anew"
+    for package in PACKAGES:
+        folders = {path.parent for path in (REPOSITORY / package).rglob("*.py")}
+        assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_every_package_says_what_it_is_and_every_sub_package_has_its_page_of_api():
+    for package in PACKAGES:
+        for path in (REPOSITORY / package).rglob("__init__.py"):
+            assert ast.get_docstring(ast.parse(path.read_text())), path
+            name = ".".join(path.parent.relative_to(REPOSITORY).parts)
+            assert f"::: {name}\n" in (REPOSITORY / f"docs/api/{name}.md").read_text()
+
+
+def test_a_folder_has_at_most_16_files():
+    for package in (*PACKAGES, "benchmarks"):
+        counts = {folder: len(list(folder.glob("*.py"))) for folder in (REPOSITORY / package).rglob("*")}
+        assert max(counts.values()) <= 16, max(counts, key=counts.get)
+
+
+def find(name: str) -> bool:
+    """Whether there is such a module, or such a name in a module or package."""
+    path, member = REPOSITORY / name.replace(".", "/"), name.rpartition(".")[2]
+    files = (path.parent.with_suffix(".py"), path.parent / "__init__.py")
+    inside = any(file.is_file() and re.search(rf"\b{member}\b", file.read_text()) for file in files)
+    return path.is_dir() or path.with_suffix(".py").is_file() or inside
+
+
+def test_paths_and_links_exist():
+    for page in PAGES:
+        text = page.read_text()
+        for path in re.findall(
+            r"`((?:datamodules|lightning_modules|pipeline|jobs|tests|benchmarks|docs)/[\w./-]+)`", text
+        ):
+            assert (REPOSITORY / path).exists(), f"{name_of(page)}: {path}"
+        for name in re.findall(
+            r"`((?:datamodules|lightning_modules|pipeline|jobs)(?:\.[a-z_]\w*)+(?:\.[A-Z]\w*)?)`", text
+        ):
+            module = REPOSITORY / (name.rpartition(".")[0].replace(".", "/") + ".py")
+            folder = REPOSITORY / name.replace(".", "/")
+            inside = module.is_file() and f" {name.rpartition('.')[2]}(" in module.read_text()
+            inside = inside or (module.is_file() and name.rpartition(".")[2] in module.read_text())
+            assert inside or folder.is_dir() or folder.with_suffix(".py").is_file(), f"{name_of(page)}: {name}"
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README.read_text()):  # mkdocs checks those of docs/
+        assert (REPOSITORY / target).exists(), target
+
+
+def test_every_page_begins_with_its_question():
+    for page in PAGES[1:]:
+        if page.parent.name != "api":
+            assert re.match(r"# .+\n\nThis page answers: ", page.read_text()), name_of(page)
+
+
+def rows(heading: str) -> dict[str, str]:
+    """The first two columns of the table in a section of format.md."""
+    table = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section("docs/datasets/format.md", heading), flags=re.MULTILINE)
+    return {name: kind.strip() for name, kind in table}
+
+
+def test_the_columns_of_the_format_are_those_of_the_code():
+    types = {
+        field.name: re.sub(r"list<\w+: (\w+)>", r"list of \1", str(field.type)) for field in (*INDEX_SCHEMA, CAPTIONS)
+    }
+    assert rows("index.parquet") == types
+    assert set(rows("dataset.json")) == {field.name for field in fields(Manifest)}
+    assert tuple(rows("quarantine.csv")) == Refusal._fields
+
+
+WORDS = (
+    "video frame clip view shard split group fold rank node worker step run attempt checkpoint rendition quarantine "
+    "leakage features inflation endpoint heartbeat"
+)
+
+
+def test_the_glossary_has_the_words_of_the_project():
+    entries = re.findall(r"^\| ([^|`*]+) \|", (REPOSITORY / "docs/glossary.md").read_text(), flags=re.MULTILINE)
+    defined = {word.strip() for entry in entries for word in entry.split(",")}
+    assert set(WORDS.split()) <= defined, set(WORDS.split()) - defined
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_tour(run, copy):
+    for line in tour():
+        run(line)
+    report = json.loads((copy / "tour/results/linear/report.json").read_text())
+    assert report["num_videos"] == 32
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_real_video(run, copy, shared_dir):
+    for line in commands((REPOSITORY / FIGHTS).read_text()):
+        run(line, FIGHTS=str(shared_dir / "data" / "surveillance_fights"))
+    reports = [json.loads((copy / f"fights/results/{name}/report.json").read_text()) for name in ("c3d", "linear")]
+    assert [report["num_videos"] for report in reports] == [61, 61]
+    # Above chance by more than luck: of 61 videos of two classes 40 right have probability 0.01 under chance.
+    assert max(report["top1"] for report in reports) >= 40 / 61
+
+
+@pytest.mark.slow
+def test_published_weights(run, shared_dir):
+    printed = [
+        run(line, KINETICS=str(shared_dir / "data" / "kinetics_sample"))
+        for line in commands(section("docs/models.md", WEIGHTS))
+    ]
+    assert any(re.search(r"100\.0%  arm wrestling", text) for text in printed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_demo(run, copy):
+    printed = run("bash demo.sh demo")
+    accuracy = {
+        name: json.loads((copy / f"demo/results/{name}/report.json").read_text())["top1"]
+        for name in ("c3d", "linear", "still")
+    }
+    assert accuracy["c3d"] > 0.8
+    assert accuracy["linear"] > 0.5
+    assert accuracy["still"] < 0.25  # chance is 0.125; three standard deviations of 80 videos above
+    assert "wandb run" in printed
