@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from jobs.spec.secret_scan import looks_secret, secret_in
 from pipeline.cli.config_files import describe_yaml_error
+from pipeline.training.secret_patterns import find_secret, is_secret_variable
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class JobSpec:
                     "environment of the cluster's nodes instead"
                 )
         for variable, value in self.env.items():
-            if said := "looks like a secret" if looks_secret(variable) else secret_in(str(value), variable):
+            if said := "looks like a secret" if is_secret_variable(variable) else find_secret(str(value), variable):
                 raise ValueError(
                     f"env: {variable} {said}, and a job's env is shown in the dashboard; set it in the "
                     "environment of the cluster's nodes instead (for a local cluster: before `python -m jobs up`)"

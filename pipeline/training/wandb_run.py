@@ -2,7 +2,6 @@
 
 import netrc
 import os
-import re
 import secrets
 import string
 import sys
@@ -15,11 +14,9 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_modules.weights.safe_load import load_plain
 from pipeline.cli.terminal import say
+from pipeline.training.secret_patterns import without_secrets
 from pipeline.training.wandb_internals import continue_wandb_run, is_offline_logger
 
-_SECRET = re.compile(r"password|passwd|secret|token|api_?key|credential|access_key", re.IGNORECASE)
-_USER_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
-_HIDDEN = "(hidden)"
 _OFFLINE = ("offline", "dryrun")
 
 
@@ -121,15 +118,3 @@ def end_early(loggers: Sequence[Logger], status: int) -> None:
 
 def _is_offline(logger: WandbLogger) -> bool:
     return is_offline_logger(logger) or os.environ.get("WANDB_MODE") in _OFFLINE
-
-
-def without_secrets(value: Any) -> Any:
-    """The same, with `(hidden)` for values whose name speaks of a secret, and for user and password in URLs."""
-    if isinstance(value, Mapping):
-        return {
-            name: _HIDDEN if _SECRET.search(str(name)) and item is not None else without_secrets(item)
-            for name, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [without_secrets(item) for item in value]
-    return _USER_IN_URL.sub(rf"\1{_HIDDEN}@", value) if isinstance(value, str) else value

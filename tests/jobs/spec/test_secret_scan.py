@@ -6,8 +6,9 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.spec.job_spec import JobSpec
-from jobs.spec.secret_scan import is_secret_file, looks_secret, refuse_secrets, secret_in
+from jobs.spec.secret_scan import is_secret_file, refuse_secrets
 from jobs.submission.upload import stage
+from pipeline.training.secret_patterns import find_secret, is_secret_variable, without_secrets
 from tests.jobs.own_module import write_project
 
 SECRET_FILES = [
@@ -81,9 +82,9 @@ def test_the_command_line_is_refused_before_anything_starts(
 
 
 def test_variables() -> None:
-    assert looks_secret("WANDB_API_KEY")
-    assert looks_secret("hf_token")
-    assert not looks_secret("TOKENIZERS_PARALLELISM")
+    assert is_secret_variable("WANDB_API_KEY")
+    assert is_secret_variable("hf_token")
+    assert not is_secret_variable("TOKENIZERS_PARALLELISM")
 
 
 @pytest.mark.parametrize("field", ["storage_path", "address"])
@@ -113,6 +114,7 @@ def test_values_are_refused_under_any_name(key: str) -> None:
     with pytest.raises(ValueError, match="env: FOO holds ") as refused:
         JobSpec(env={"FOO": key})
     assert key not in str(refused.value)
+    assert key not in str(without_secrets({"data": [f"before {key}"], "tokenizer": "bert"}))
 
 
 @pytest.mark.parametrize("comment", ["# was: ", "data: "])
@@ -127,9 +129,9 @@ def test_a_config_file_with_such_a_value_does_not_travel(tmp_path: Path, comment
 
 def test_a_key_of_wandb_where_the_name_says_so() -> None:
     commit = "0123456789" * 4
-    assert secret_in(commit, "trainer.logger.init_args.key")
-    assert secret_in(commit, "WANDB")
-    assert secret_in(commit, "data.revision") is None
+    assert find_secret(commit, "trainer.logger.init_args.key")
+    assert find_secret(commit, "WANDB")
+    assert find_secret(commit, "data.revision") is None
 
 
 @pytest.mark.parametrize(
@@ -147,4 +149,4 @@ def test_a_key_of_wandb_where_the_name_says_so() -> None:
     ],
 )
 def test_values_that_are_none(value: str) -> None:
-    assert secret_in(value, "data.root") is None
+    assert find_secret(value, "data.root") is None

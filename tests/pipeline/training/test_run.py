@@ -13,7 +13,7 @@ import yaml
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.__main__ import main
 from pipeline.training.metrics_csv import read_metrics
-from pipeline.training.wandb_run import without_secrets
+from pipeline.training.secret_patterns import without_secrets
 from tests.pipeline.training.test_lightning_cli import TINY, assert_same_weights, weights
 from tests.pipeline.training.wandb_files import configuration_of, history_of, run_of
 
@@ -172,13 +172,13 @@ def test_a_folder_is_named_after_the_config(config, tmp_path, monkeypatch):
 
 def test_no_secret_goes_to_wandb():
     config = {
-        "data": {"root": "https://me:hunter2@host/shards", "class_path": "X"},
+        "data": {"root": "https://me:hunter2@host/shards", "class_path": "X", "tokenizer": "bert"},
         "logger": [{"init_args": {"api_key": "hunter2", "anonymous": None, "entity": "we"}}],
-        "storage": {"AWS_SECRET_ACCESS_KEY": "hunter2", "tokens": ["hunter2"]},
+        "storage": {"AWS_SECRET_ACCESS_KEY": "hunter2", "tokens": ["hunter2"], "authToken": "hunter2"},
     }
     told = without_secrets(config)
     assert "hunter2" not in json.dumps(told)
-    assert told["data"] == {"root": "https://(hidden)@host/shards", "class_path": "X"}
+    assert told["data"] == {"root": "https://(hidden)@host/shards", "class_path": "X", "tokenizer": "bert"}
     assert told["logger"][0]["init_args"] | {"entity": "we", "anonymous": None} == told["logger"][0]["init_args"]
 
 
