@@ -8,7 +8,8 @@ from ray.job_submission import JobStatus
 
 from jobs.client.job_server import split_message
 from jobs.client.run_status import job_outcome
-from jobs.spec.job_spec import Job, JobSpec
+from jobs.spec.job import Job
+from jobs.spec.job_spec import JobSpec
 from jobs.storage.job_outcome import describe_outcome, outcome_in_log
 from jobs.storage.job_record import Submission
 from pipeline.processes.outcome import ProcessOutcome
