@@ -13,6 +13,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 # Dead links and documented arguments that do not exist are errors. The variable hides an advertisement for a successor.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -35,10 +36,10 @@ demo: venv
 	@PATH="$(abspath $(BIN)):$$PATH" bash demo.sh $(DEMO)
 
 test: venv
-	$(BIN)/python -m pytest -m "not slow" --durations=15 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadgroup --durations=15 $(PYTEST_OPTIONS)
 
 test-slow: venv
-	$(BIN)/python -m pytest -m slow --durations=15 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m slow -n $(TEST_PROCESSES) --dist loadgroup --durations=15 $(PYTEST_OPTIONS)
 
 lint: venv
 	$(BIN)/ruff check .

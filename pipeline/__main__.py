@@ -4,7 +4,6 @@ A verb is a typed function in the module of its name; its arguments and help com
 input ends with one line and exit status 2; set PIPELINE_DEBUG=1 to see where it came from.
 """
 
-import difflib
 import os
 import sys
 from argparse import ArgumentError
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 
 from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
 from pipeline.cli.arguments import call_from_command_line
-from pipeline.cli.errors import exit_status, explain, is_reported_elsewhere
+from pipeline.cli.errors import exit_status, explain, is_reported_elsewhere, suggest
 from pipeline.cli.terminal import say, show_all_characters
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS, load_verb
 from pipeline.processes.outcome import ProcessOutcome, attached_outcome
@@ -53,8 +52,7 @@ def run(args: Sequence[str]) -> ProcessOutcome:
         return ProcessOutcome("finished") if verb else ProcessOutcome("refused", exit_status=2)
     if verb not in LIGHTNING_VERBS | CONFIG_VERBS | VERBS:
         every = ", ".join(LIGHTNING_VERBS | CONFIG_VERBS | VERBS)
-        near = difflib.get_close_matches(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {every}"
+        hint = suggest(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, f"choose one of {every}")
         return ProcessOutcome("refused", f"there is no verb {verb!r}; {hint}", 2)
     raise_malloc_trim_threshold()
     show_all_characters()

@@ -19,9 +19,11 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.annotations.refusals import ADDRESS, BY_HAND, CRASH, ERROR, HANG, NOT_TEXT, OUTSIDE, Refusal
 from datamodules.dataset.index_table import CAPTIONS, INDEX_SCHEMA
 from datamodules.dataset.manifest import Manifest
-from datamodules.dataset.quarantine import Refusal
+from datamodules.leakage.split_leakage import Leak
+from datamodules.video.video_container import REASONS
 from jobs.cli import VERBS as JOBS_VERBS
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS
 from tests.conftest import REPOSITORY
@@ -168,6 +170,22 @@ def test_a_folder_has_at_most_16_files():
         assert max(counts.values()) <= 16, max(counts, key=counts.get)
 
 
+OTHERS_NAMES = {"save_last", "feature_fc6", "your_module", "my_models"}  # Lightning's; examples
+
+
+def test_names_in_code_spans_are_in_the_code():
+    """Names with an underscore, such as those of options and columns: a rename must reach the docs."""
+    sources = [
+        path for package in PACKAGES for path in (REPOSITORY / package).rglob("*") if path.suffix in (".py", ".yaml")
+    ]
+    known = {word for path in sources for word in re.findall(r"\w+", path.read_text())} | OTHERS_NAMES
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for span in re.findall(r"`([^`\n]+)`", text):
+            names = re.findall(r"(?<![\w/.{*-])(?:[\w.]+\.)?([a-z]+(?:_[a-z0-9]+)+)\b(?![./])", span)
+            assert known >= set(names), f"{name_of(page)}: `{span}`"
+
+
 def find(name: str) -> bool:
     """Whether there is such a module, or such a name in a module or package."""
     path, member = REPOSITORY / name.replace(".", "/"), name.rpartition(".")[2]
@@ -214,6 +232,9 @@ def test_the_columns_of_the_format_are_those_of_the_code():
     assert rows("index.parquet") == types
     assert set(rows("dataset.json")) == {field.name for field in fields(Manifest)}
     assert tuple(rows("quarantine.csv")) == Refusal._fields
+    assert tuple(rows("split_guard.csv")) == Leak._fields
+    text = section("docs/datasets/format.md", "quarantine.csv")
+    assert all(f"`{reason}`" in text for reason in (*REASONS, HANG, CRASH, ERROR, OUTSIDE, NOT_TEXT, ADDRESS, BY_HAND))
 
 
 WORDS = (

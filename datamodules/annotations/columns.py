@@ -53,7 +53,7 @@ def match_columns(header: Sequence[str], known: Mapping[str, Sequence[str]], req
     Raises:
         ColumnError: none is known, one is missing, one comes twice, or two could be the same.
     """
-    names = [_plain(name) for name in header]
+    names = [_normalized(name) for name in header]
     if not any(name in _all_names(known) for name in names):
         raise ColumnError(
             f"is no line of column names: {_shown(header)}; a list begins with one, such as "
@@ -80,7 +80,7 @@ def match_columns(header: Sequence[str], known: Mapping[str, Sequence[str]], req
 
 def has_columns(header: Sequence[str], known: Mapping[str, Sequence[str]], columns: Iterable[str]) -> bool:
     """Whether a header has each of some known columns, under any of their names."""
-    names = {_plain(name) for name in header}
+    names = {_normalized(name) for name in header}
     return all(names & {column, *known[column]} for column in columns)
 
 
@@ -89,7 +89,7 @@ def find_delimiter(line: str, *known: Mapping[str, Sequence[str]]) -> str:
     names = {name for columns in known for name in _all_names(columns)}
 
     def count(delimiter: str) -> int:
-        return sum(_plain(cell) in names for cell in split_cells(line, delimiter))
+        return sum(_normalized(cell) in names for cell in split_cells(line, delimiter))
 
     return max(_DELIMITERS, key=count)
 
@@ -103,7 +103,7 @@ def describe_ignored(columns: Columns, known: Mapping[str, Sequence[str]]) -> st
     """What is not read, in words; empty where all is."""
     if not columns.ignored:
         return ""
-    meant = {name: difflib.get_close_matches(_plain(name), known, 1, 0.75) for name in columns.ignored}
+    meant = {name: difflib.get_close_matches(_normalized(name), known, 1, 0.75) for name in columns.ignored}
     hints = [f"; {name!r} looks like {close[0]!r} misspelled" for name, close in meant.items() if close]
     several = "column" if len(columns.ignored) == 1 else "columns"
     return f"{several} {_shown(columns.ignored)} {'is' if several == 'column' else 'are'} not read{''.join(hints)}"
@@ -113,7 +113,7 @@ def _all_names(known: Mapping[str, Sequence[str]]) -> set[str]:
     return {name for column, others in known.items() for name in (column, *others)}
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 

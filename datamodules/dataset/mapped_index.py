@@ -14,7 +14,6 @@ The key is a digest of what dataset.json says of identity, classes and shards, a
 dataset that is packed anew gets another copy.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -24,7 +23,7 @@ import shutil
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,6 +37,8 @@ from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_rows import map_rows, release_pages
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
+from datamodules.storage.file_lock import file_lock
+from datamodules.storage.user_folders import user_cache_folder
 
 BATCH_ROWS = 2**18
 MAPPED_PREFIX = ".mapped-"
@@ -149,7 +150,7 @@ def map_index(
     shards = [(shard.name, shard.videos, shard.bytes, shard.sha256) for shard in manifest.shards]
     said = json.dumps([_LAYOUT, manifest.identity, manifest.classes, manifest.folds, shards])
     name = MAPPED_PREFIX + hashlib.sha256(said.encode() + footer).hexdigest()[:32]
-    parents = [cache_home()] if root is None else [root, cache_home()]
+    parents = [user_cache_folder()] if root is None else [root, user_cache_folder()]
     for parent in parents:
         if (parent / name / _TABLE_NAME).exists():
             with suppress(OSError, ValueError, pa.ArrowException):
@@ -161,12 +162,6 @@ def map_index(
             _log.info("no mapped index in %s: %s", parent, error)
     _log.warning("%s: no place for a mapped copy, nor in %s: each process keeps its own", where, parents[-1])
     return MappedIndex(_read_whole(manifest, fetch, where), None)
-
-
-def cache_home() -> Path:
-    """The user's folder for copies of indexes: $XDG_CACHE_HOME/action-recognition-pipeline, else under ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 # Path.home may raise
-    return Path(home) / "action-recognition-pipeline"
 
 
 def _open(folder: Path) -> MappedIndex:
@@ -236,7 +231,7 @@ def _remove_stale(folder: Path) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Lets one process of the node at a time in; where the file system has no locks all do the same work, unharmed."""
-    with (folder / "lock").open("a") as file:
+    with ExitStack() as held:
         with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            held.enter_context(file_lock(folder / "lock"))
         yield

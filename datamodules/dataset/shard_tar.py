@@ -4,7 +4,6 @@ A video is two members, in this order: `{key}.json` (label, split, group, frames
 and modes of the members are fixed, so the same videos give the same bytes.
 """
 
-import hashlib
 import json
 import re
 import tarfile
@@ -225,12 +224,6 @@ def index_shard(path: Path) -> list[ShardRow]:
     if unpaired:
         raise UndescribedShardError(f"{path}: {unpaired[0]} lacks its .mp4 or its .json; pack the dataset again")
     return [ShardRow(key, path.name, *place, described[key]) for key, place in videos.items()]
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

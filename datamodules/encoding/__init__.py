@@ -1,1 +1,1 @@
-"""Video files written: renditions for training, H.264, and synthetic videos."""
+"""Encoding of video files: renditions for training (H.264 in mp4), and synthetic data sets."""

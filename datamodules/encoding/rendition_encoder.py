@@ -1,4 +1,4 @@
-"""One encoding of a video for training: its frames scaled, timed, hashed and written as they go by."""
+"""Rendition encoder: scales, times, hashes and encodes the frames of one video, one frame at a time."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -16,14 +16,14 @@ from datamodules.video.probing import VideoInfo, probe
 
 
 class SourceNotes(NamedTuple):
-    """What of a source video a person should be told although it was packed.
+    """Irregularities of a packed source video that users should know.
 
     Attributes:
         variable_rate: its frames are not evenly spaced in time.
-        clock_jumps: places where its clock restarts or jumps, which were closed.
-        other_streams: further video streams in the file, which were not packed.
-        frames_dropped: frames that the result does not show, because a lower constant rate was asked for.
-        frames_repeated: frames of the result that show the same source frame as the one before.
+        clock_jumps: number of places where its clock restarts or jumps, which were corrected.
+        other_streams: number of further video streams in the file, which were not packed.
+        frames_dropped: number of source frames missing from the output because of a lower constant rate.
+        frames_repeated: number of output frames that repeat the source frame of the previous one.
         stretched_pixels: its pixels are not square.
     """
 
@@ -36,7 +36,7 @@ class SourceNotes(NamedTuple):
 
 
 class EncodedVideo(NamedTuple):
-    """The bytes of a video file whose frames were all decoded once, what they are, and hashes of some of them."""
+    """An encoded video: the file's bytes, its properties, perceptual hashes of some frames, and notes on the source."""
 
     data: bytes
     info: VideoInfo
@@ -45,17 +45,17 @@ class EncodedVideo(NamedTuple):
 
 
 class RenditionEncoder:
-    """One encoding of a video whose frames go by: scaled, timed, hashed.
+    """Encodes one rendition of a video whose frames are passed to `take` in presentation order.
 
-    Without `profile.fps` every frame is written once: evenly spaced where the source's are, else each at its own time.
-    With it, frame i is the one that the source shows in the middle of [i / fps, (i + 1) / fps).
+    Without `profile.fps` every frame is written once: evenly spaced if the source's frames are, otherwise each at its
+    own time. With it, frame i is the one that the source shows in the middle of [i / fps, (i + 1) / fps).
 
     Args:
-        first: the first frame that is shown, at time 0.
-        table: the frames of the source.
-        pixel_aspect: width of a pixel of the source through its height, after rotation.
-        duration_s: of what is shown, as far as known.
-        profile: how to encode.
+        first: the first frame, shown at time 0.
+        table: the frame table of the source.
+        pixel_aspect: width of a source pixel divided by its height, after rotation.
+        duration_s: duration of the frames to encode in seconds, as far as known.
+        profile: encoder settings.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class RenditionEncoder:
         self._writer.take_color_from(first)
         self._pixel_aspect = float(pixel_aspect)
         self._pending: av.VideoFrame | None = None
-        self._showings = 0  # of the pending frame
+        self._showings = 0  # how often the pending frame was written
         self._last_time = Fraction(0)
         self.frames_dropped = self.frames_repeated = 0
 
     def take(self, frame: av.VideoFrame, time: Fraction) -> None:
-        """The next frame, shown from `time` (seconds) until the one after it."""
+        """Takes the next frame, shown from `time` (seconds) until the time of the one after it."""
         if self._resampled:
             self._show_until(time)
             self.frames_dropped += self._pending is not None and not self._showings
@@ -93,10 +93,10 @@ class RenditionEncoder:
             self._write(scaled, float(time), time if self._own_times else None)
 
     def finish(self, end: Fraction) -> EncodedVideo:
-        """The video, whose last frame is shown until `end` (seconds)."""
+        """Closes the file and returns the video; the last frame is shown until `end` (seconds)."""
         if self._resampled:
             self._show_until(max(end, self._last_time + Fraction(1, 2) / self._rate))
-            if self._writer.num_frames == 0 and self._pending is not None:  # one frame, asked for at a low rate
+            if self._writer.num_frames == 0 and self._pending is not None:  # one frame, and a low rate
                 self._write(self._pending, 0.0)
             self.frames_dropped += not self._showings and self._writer.num_frames > 1
         data = self._writer.finish(end if self._own_times else None)
@@ -110,7 +110,7 @@ class RenditionEncoder:
         return VideoInfo(count, rate, self._width, self._height, seconds, 0, "h264", pixel_aspect=aspect)
 
     def _show_until(self, time: Fraction) -> None:
-        """Show the pending frame for every output time whose middle comes before `time`."""
+        """Writes the pending frame for every output frame whose middle is at or before `time`."""
         while self._pending is not None and (self._writer.num_frames + Fraction(1, 2)) / self._rate <= time:
             self.frames_repeated += self._showings > 0
             self._showings += 1
@@ -122,7 +122,7 @@ class RenditionEncoder:
 
 
 def encoded_rate(rate: Fraction, profile: EncodeProfile) -> Fraction:
-    """Frames per second that a video of `rate` is encoded at."""
+    """The frame rate of the encoded video, for a source of `rate` frames per second."""
     return as_rate(rate if profile.fps is None else profile.fps)
 
 
@@ -134,7 +134,7 @@ def _longest_step(table: FrameTable) -> Fraction:
 def _scale(
     converter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, shown: Orientation
 ) -> av.VideoFrame:
-    """A frame as yuv420p of the given size as it is shown."""
+    """The frame scaled to (width, height) in the display orientation, as yuv420p."""
     stored = (height, width) if shown.swaps_sides else (width, height)
     scaled = converter.reformat(
         frame,

@@ -1,8 +1,8 @@
-"""A Kinetics-style data set that the project makes itself: real video files whose class is their motion.
+"""Synthetic data set in the official form of Kinetics: real video files whose class is the motion that they show.
 
-`datamodules.encoding.synthetic_scenes` says what a video shows, and why a single frame of it says nothing about its
-class. Each video has a generator of its own, keyed by (seed, class, split, number): more videos of one split or class
-change no other.
+`datamodules.encoding.synthetic_scenes` draws the videos, and explains why a single frame does not reveal the class.
+Each video has its own random generator, keyed by (seed, class, split, number): more videos of one split or class leave
+all others unchanged.
 """
 
 import base64
@@ -27,11 +27,11 @@ from datamodules.encoding.synthetic_scenes import MOTIONS, draw_scene, render
 from datamodules.video.mp4_writer import encode_frames
 
 SPLITS = ("train", "val", "test")
-MARKER = "synthetic.json"  # says that a folder is our own output, and with which settings it was made
+MARKER = "synthetic.json"  # marks a folder as output of `synthesize`, and records its settings
 
 
 class Clip(NamedTuple):
-    """One line of the lists: a video of the made-up channel and the seconds that it was cut from."""
+    """One row of an annotation list: a video with an invented YouTube id, and its start and end in seconds."""
 
     label: str
     split: str
@@ -42,12 +42,12 @@ class Clip(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where the file lies, relative to the data set's folder."""
+        """The path of the file, relative to the data set's folder."""
         return f"videos/{self.label}/{self.youtube_id}_{self.time_start:06d}_{self.time_end:06d}.mp4"
 
 
 class Settings(NamedTuple):
-    """What the pixels depend on besides a clip's own place in the lists."""
+    """The settings that determine the pixels, apart from a clip's own class, split and number."""
 
     seed: int
     num_frames: int
@@ -58,12 +58,12 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Synthesized:
-    """What was written.
+    """The output of `synthesize`.
 
     Attributes:
         root: the data set's folder.
-        videos: number of videos, by split.
-        num_bytes: of all video files together.
+        videos: split -> number of videos.
+        num_bytes: total size of the video files.
     """
 
     root: Path
@@ -72,16 +72,16 @@ class Synthesized:
 
 
 def generator(seed: int, label: str, split: str, number: int) -> np.random.Generator:
-    """The generator of one video: a function of these four and of nothing else."""
+    """The random generator of one video; it depends on these four values only."""
     digest = hashlib.sha256(f"{seed}/{label}/{split}/{number}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
 def plan_clips(settings: Settings, counts: dict[str, int]) -> list[Clip]:
-    """List the clips to make, in the order of the lists: by split, then by number, then by class.
+    """Lists the clips to make in the order of the lists: by split, then by number, then by class.
 
     Args:
-        settings: seed, frames and frame rate.
+        settings: seed, number of frames and frame rate.
         counts: split -> videos per class.
     """
     duration = math.ceil(settings.num_frames / settings.fps)
@@ -106,17 +106,17 @@ def synthesize(
     width: int = 128,
     height: int = 96,
     fps: float = 25.0,
-    processes: int | None = None,
+    processes: int = 1,
     progress: Callable[[], object] | None = None,
 ) -> Synthesized:
     """Write root/videos/<class>/<id>_<start>_<end>.mp4 and root/{train,val,test}.csv, in the official Kinetics form.
 
-    The files depend on every argument but `processes` and `progress`. They are written beside the root and renamed when
-    all are there; an earlier output of this function is replaced, any other content of the root is refused.
+    All arguments but `processes` and `progress` determine the files. These are written to a temporary folder beside the
+    root and renamed at the end; earlier output of this function is replaced, any other content of the root is refused.
 
     Args:
         root: folder to make.
-        seed: of everything drawn at random.
+        seed: seed of all random draws.
         train: videos per class in train.csv; a split of 0 videos gets no list.
         val: videos per class in val.csv.
         test: videos per class in test.csv.
@@ -124,14 +124,14 @@ def synthesize(
         width: pixels, even, at least 32.
         height: pixels, even, at least 32.
         fps: frames per second.
-        processes: how many processes draw and encode; None: one for each processor that this process may use.
+        processes: the most processes that draw and encode; few videos take fewer.
         progress: called in this process after each video.
 
     Returns:
-        What was written.
+        The folder, the number of videos by split, and the size of the files.
 
     Raises:
-        ValueError: an argument is out of its range, or the root holds something that is not our own earlier output.
+        ValueError: an argument is out of its range, or the root holds anything but earlier output of this function.
     """
     settings = Settings(seed, num_frames, width, height, fps)
     counts = {split: count for split, count in zip(SPLITS, (train, val, test), strict=True) if count != 0}
@@ -149,7 +149,7 @@ def synthesize(
             _write_list(partial / f"{split}.csv", [clip for clip in clips if clip.split == split])
         marker = {"made_by": "action-recognition-pipeline synthesize", **settings._asdict(), "videos_per_class": counts}
         (partial / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-        _check_replaceable(target)  # again: minutes may have passed
+        _check_replaceable(target)  # again, because drawing may have taken minutes
         if target.is_dir():
             shutil.rmtree(target)
         partial.rename(target)
@@ -158,7 +158,7 @@ def synthesize(
     return Synthesized(Path(root), {split: count * len(MOTIONS) for split, count in counts.items()}, num_bytes)
 
 
-def _check(settings: Settings, counts: dict[str, int], processes: int | None) -> None:
+def _check(settings: Settings, counts: dict[str, int], processes: int) -> None:
     for name, value in counts.items():
         if value < 0:
             raise ValueError(f"{name}={value}: give the number of videos per class, 0 or more")
@@ -174,12 +174,12 @@ def _check(settings: Settings, counts: dict[str, int], processes: int | None) ->
         raise ValueError(f"num_frames={settings.num_frames}: must be at least 2, or nothing moves")
     if not (math.isfinite(settings.fps) and settings.fps > 0):
         raise ValueError(f"fps={settings.fps}: must be a positive number of frames per second")
-    if processes is not None and processes < 1:
+    if processes < 1:
         raise ValueError(f"processes={processes}: must be at least 1")
 
 
 def _check_replaceable(target: Path) -> None:
-    """Raise unless the target is absent, an empty folder, or holds our own earlier output and nothing else."""
+    """Raises unless the target is absent, an empty folder, or holds earlier output of `synthesize` and nothing else."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -193,7 +193,7 @@ def _check_replaceable(target: Path) -> None:
 
 
 def _own_files(target: Path) -> set[str]:
-    """The files, relative to the target, that our earlier output there has; empty where there is none."""
+    """The files of earlier output in the target, relative to it; empty if there is none."""
     try:
         marker = json.loads((target / MARKER).read_text(encoding="utf-8"))
         settings = Settings(**{name: marker[name] for name in Settings._fields})
@@ -208,13 +208,11 @@ def _write_videos(
     folder: Path,
     clips: list[Clip],
     settings: Settings,
-    processes: int | None,
+    processes: int,
     progress: Callable[[], object] | None,
 ) -> int:
-    """Write all videos, return their bytes in all. Which process makes which video changes nothing."""
-    if processes is None:
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        processes = min(available, 1 + len(clips) // 32)  # starting a process costs as much as a few videos
+    """Writes all videos and returns their total size in bytes; the number of processes does not affect the output."""
+    processes = min(processes, 1 + len(clips) // 32)  # starting a process costs as much as a few videos
     num_bytes = 0
     if processes == 1:
         for clip in clips:
@@ -223,7 +221,7 @@ def _write_videos(
                 progress()
         return num_bytes
     spawn: Any = multiprocessing.get_context("spawn")  # fork is unsafe once a library has started threads
-    quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; this one ends the others
+    quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; this one stops the others
     with ProcessPoolExecutor(processes, mp_context=spawn, initializer=signal.signal, initargs=quiet) as pool:
         futures = [pool.submit(_write_video, folder, clip, settings) for clip in clips]
         try:

@@ -1,25 +1,26 @@
-"""What a synthetic video shows: textured patches on a still textured background, and one motion that they all share.
+"""Scenes of the synthetic videos: textured patches on a static textured background that share one motion.
 
-The classes are moving in one of four directions, rotating either way, growing and shrinking; nothing but the motion
-depends on the class.
+The classes are translation in one of four directions, rotation in either direction, growing and shrinking; nothing but
+the motion depends on the class.
 
-Why a single frame says nothing. What a frame shows is fixed by the appearance of a video (shapes, textures, colors,
-background, the offsets between the patches: drawn alike for every class) and by a state of four numbers, each in turns
-of a circle, so that each wraps around:
+Why a single frame does not reveal the class: a frame is determined by the video's appearance (shapes, textures, colors,
+background, offsets between the patches; drawn from the same distribution for every class) and by a state of four
+numbers. Each is measured in turns of a circle, so that it wraps around:
 
-    x, y   position, as a part of width and height; a patch that leaves the frame on one side enters on the other
+    x, y   position, as a fraction of width and height; a patch that leaves the frame on one side enters on the other
     angle  orientation
-    zoom   the logarithm of the size; it goes from the smallest to the largest, where the patch has faded out, and
-           starts again at the smallest, where it fades in. The patches are evenly spaced over the turn: most of them
+    zoom   logarithm of the size; it goes from the smallest to the largest, where the patch has faded out, and starts
+           again at the smallest, where it fades in. The patches are evenly spaced over the turn, so that most of them
            are opaque at any time
 
 The state of the middle frame is uniform on this four-dimensional torus, and a class only adds velocity * time to it.
-Shifting a uniform point on a torus by any amount leaves it uniform: at every frame of every class the state has the
-same distribution, independent of the appearance. Frames together do tell, as they should; traces of compression may
-tell a little, of which the encoder leaves few. The velocity is constant, thus a growing video is a shrinking one
+A uniform point on a torus stays uniform under any shift: at every frame of every class the state has the same
+distribution, independent of the appearance. Several frames together reveal the class, as intended; so may compression
+artifacts, a little, of which the encoder leaves few. The velocity is constant, so a growing video is a shrinking one
 played backwards, and any window of a video shows its motion.
 
-Positions and colors are float64 up to the rounding to bytes, so that the last digit of a processor's sine is not seen.
+Positions and colors are float64 until they are rounded to bytes, so that differences between processors in the last
+digit of a sine do not change the pixels.
 """
 
 import math
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Class -> direction of motion in (x, y, angle, zoom); y points down, so a growing angle turns clockwise as one sees it.
+# Class -> direction of motion in (x, y, angle, zoom); y points down, so a growing angle is a clockwise rotation.
 MOTIONS: dict[str, tuple[int, int, int, int]] = {
     "growing": (0, 0, 0, 1),
     "moving down": (0, 1, 0, 0),
@@ -44,22 +45,22 @@ MOTIONS: dict[str, tuple[int, int, int, int]] = {
     "shrinking": (0, 0, 0, -1),
 }
 
-SHIFT_PER_FRAME = (0.025, 0.045)  # of the frame's height: 1.6 to 2.9 pixels at 64
-TURN_PER_FRAME = (0.022, 0.036)  # of a full turn: 8 to 13 degrees
-ZOOM_PER_FRAME = (0.030, 0.048)  # of the way from the smallest to the largest: 3.8 to 6.2 % in size
-RADII = (0.10, 0.35)  # smallest and largest radius, of the frame's height; below 0.5, or a patch would meet itself
-FADE = 0.18  # part of the zoom turn over which a patch fades in, and out again
+SHIFT_PER_FRAME = (0.025, 0.045)  # fraction of the frame's height: 1.6 to 2.9 pixels at 64
+TURN_PER_FRAME = (0.022, 0.036)  # fraction of a full turn: 8 to 13 degrees
+ZOOM_PER_FRAME = (0.030, 0.048)  # fraction of the way from the smallest to the largest size: 3.8 to 6.2 % in size
+RADII = (0.10, 0.35)  # smallest and largest radius, fraction of the frame's height; below 0.5, or patches self-overlap
+FADE = 0.18  # fraction of the zoom turn over which a patch fades in, and out again
 PATCHES = 5
-NOISE = 1.5  # standard deviation of the camera's noise, in gray levels
+NOISE = 1.5  # standard deviation of the simulated camera noise, in gray levels
 
 
 class Waves(NamedTuple):
-    """A smooth procedural texture: a sum of W plane waves, squashed to (-1, 1), that mixes two colors.
+    """A smooth procedural texture: a sum of W plane waves, mapped to (-1, 1) by softsign, that blends two colors.
 
     Attributes:
         frequencies: (W, 2), cycles per unit of length along x and y.
         phases: (W,), radians.
-        gain: how hard the sum is squashed: 1 gives soft clouds, 6 gives stripes and checks.
+        gain: factor of the sum before the softsign: 1 gives soft clouds, 6 gives stripes and checks.
         colors: (2, 3), RGB in [0, 255].
     """
 
@@ -81,12 +82,12 @@ class Waves(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """One textured object: a disk with a waved rim, r(angle) = 1 - depth + depth * cos(lobes * angle), times a radius.
+    """One textured object: a disk with a wavy rim, r(angle) = 1 - depth + depth * cos(lobes * angle), times a radius.
 
     Attributes:
-        offset: (4,), what is added to the scene's state (x, y, angle, zoom), in turns.
-        lobes: waves of the rim, 2 to 5.
-        depth: their amplitude, in radii.
+        offset: (4,), added to the scene's state (x, y, angle, zoom), in turns.
+        lobes: number of waves of the rim, 2 to 5.
+        depth: amplitude of the waves, as a fraction of the radius.
         texture: in the patch's own coordinates, where the radius is 1, so that it turns and grows with the patch.
     """
 
@@ -98,14 +99,14 @@ class Patch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that there is to know of one video before it is drawn.
+    """The complete description of one video before it is drawn.
 
     Attributes:
         state: (4,), (x, y, angle, zoom) in the middle of the video, in turns.
-        velocity: (4,), turns a frame; the only thing that depends on the class.
+        velocity: (4,), turns per frame; the only part that depends on the class.
         patches: drawn in this order, the last on top.
         background: texture in units of the frame's height; it does not move.
-        noise_seed: of the camera's noise.
+        noise_seed: seed of the camera noise.
     """
 
     state: Array
@@ -116,12 +117,12 @@ class Scene:
 
 
 def draw_scene(label: str, rng: np.random.Generator, aspect: float) -> Scene:
-    """Draw a scene; the same number of draws, from the same distributions, for every class.
+    """Draws a scene; every class takes the same number of draws from the same distributions.
 
     Args:
         label: a class of `MOTIONS`.
-        rng: what the scene is drawn from.
-        aspect: width / height of the frame, so that a speed is the same in both directions.
+        rng: generator of the random draws.
+        aspect: width / height of the frame, which makes speeds equal in both directions.
     """
     state = rng.uniform(size=4)
     shift, turn, zoom = (rng.uniform(*bounds) for bounds in (SHIFT_PER_FRAME, TURN_PER_FRAME, ZOOM_PER_FRAME))
@@ -158,11 +159,11 @@ def _draw_waves(
 
 
 def render(scene: Scene, num_frames: int, width: int, height: int, noise: float = NOISE) -> Iterator[NDArray[np.uint8]]:
-    """Draw a scene's frames one after the other: uint8 (height, width, 3), RGB.
+    """Draws a scene's frames one after the other: uint8 (height, width, 3), RGB.
 
     Args:
-        scene: what to draw.
-        num_frames: frames in all; the scene's state is that of the moment (num_frames - 1) / 2.
+        scene: the scene to draw.
+        num_frames: number of frames; the scene's `state` holds at the moment (num_frames - 1) / 2.
         width: pixels.
         height: pixels.
         noise: standard deviation of the gray noise, in gray levels; 0 for none.
@@ -180,7 +181,7 @@ def render(scene: Scene, num_frames: int, width: int, height: int, noise: float 
 
 
 def _paint(canvas: Array, patch: Patch, state: Array) -> None:
-    """Blend a patch into the canvas (H, W, 3); what sticks out on one side appears on the other."""
+    """Blends a patch into the canvas (H, W, 3); parts beyond one side of the frame appear on the opposite side."""
     height, width = canvas.shape[:2]
     x, y, angle, zoom = state
     smallest, largest = RADII

@@ -1,7 +1,7 @@
-"""Videos encoded for training: every frame decoded once, scaled, encoded once a rendition, with its own time.
+"""Transcoding of videos for training: every frame is decoded once, scaled, and encoded once per rendition.
 
 Random clips of such files decode several times faster than those of videos encoded for the web, at about the same
-size. How the frames are encoded is in `datamodules.video.mp4_writer`, whose names are here too.
+size. `datamodules.video.mp4_writer` has the encoder settings; its names are exported here too.
 """
 
 import math
@@ -44,13 +44,13 @@ __all__ = [
 
 Result = TypeVar("Result")
 
-TRIM_MARGIN_S = 1.0  # a file at most this much longer than its annotated clip is that clip, cut already
+TRIM_MARGIN_S = 1.0  # a file at most this much longer than its annotated clip is taken as already cut
 
 
 def transcode(
     source: str | bytes, profile: EncodeProfile, time_start: float | None = None, time_end: float | None = None
 ) -> EncodedVideo:
-    """One rendition of a video: `transcode_renditions` with one profile."""
+    """Encodes one rendition of a video: `transcode_renditions` with one profile."""
     (video,) = transcode_renditions(source, (profile,), time_start, time_end)
     return video
 
@@ -62,34 +62,34 @@ def transcode_renditions(
     time_end: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[EncodedVideo]:
-    """Decodes every frame of a video once and encodes it for training, once a profile, without its sound.
+    """Decodes every frame of a video once, and encodes it for training with each profile, without sound.
 
-    The display matrix is applied and the short side scaled. Every frame of the source is kept: evenly spaced where the
-    source's are (to half of a frame's time), else each at its own time, in an mp4 of variable rate. With `profile.fps`
-    the rate is made constant: frame i of the result shows the source at i / fps seconds (the frame nearest in time).
-    Where the source's clock starts again or jumps, the frame after it follows at the usual distance.
+    The display matrix is applied and the short side scaled. Every frame of the source is kept: evenly spaced if the
+    source's frames are (within half of a frame's duration), otherwise each at its own time, in an mp4 of variable rate.
+    With `profile.fps` the rate is constant: frame i is the one that the source shows at (i + 0.5) / fps seconds. Where
+    the source's clock starts again or jumps, the next frame follows at the usual distance.
 
     Annotated times refer to the original video, while files are often cut already. So the file is trimmed to
-    [time_start, time_end) only where it is longer than that by more than `TRIM_MARGIN_S` and reaches `time_end` (less
+    [time_start, time_end) only if it is longer than that by more than `TRIM_MARGIN_S` and reaches `time_end` (minus
     the margin); otherwise it is kept whole. `time_start` alone always trims. Frames before the start are decoded too.
 
-    A file counts as damaged, and is refused, where its container lists bytes that are not there, where a packet or
-    frame is marked corrupt or does not decode, or where frames are missing and the decoder says why. Errors that the
-    decoder conceals without a word are not seen.
+    A file counts as damaged, and is refused, if its container lists bytes that are not there, if a packet or frame is
+    marked corrupt or does not decode, or if frames are missing and the decoder logs an error. Errors that the decoder
+    conceals silently go unnoticed.
 
     Args:
-        source: the video's bytes or path.
-        profiles: how to encode; at least one.
-        time_start: seconds, or None.
-        time_end: seconds, or None.
-        progress: called with a number that grows: of packets read and frames decoded so far.
+        source: the bytes of a video file, or its path.
+        profiles: encoder settings of each rendition; at least one.
+        time_start: start of the annotated clip in seconds, or None.
+        time_end: end of the annotated clip in seconds, or None.
+        progress: called with the number of packets read and frames decoded so far.
 
     Returns:
-        A video a profile, in their order; each is the same as with its profile alone.
+        One video per profile, in their order; each is the same as with its profile alone.
 
     Raises:
         DecodeError: with the `reason`; nothing partial is returned.
-        ValueError: `time_start` and `time_end` are no span.
+        ValueError: `time_start` and `time_end` are not an interval.
     """
     moved = count_steps(progress)
 
@@ -100,9 +100,10 @@ def transcode_renditions(
 
 
 def _with_whole_table(source: Source, function: Callable[[FrameTable], Result], moved: Callable[[], None]) -> Result:
-    """Calls a function that decodes all of a file with the table of its frames.
+    """Calls a function that decodes a whole file with the file's frame table.
 
-    The table is made of the packets; where another number of frames comes out, the call is repeated with theirs.
+    The table is made from the packets; if the number of decoded frames differs, the call is repeated with a table made
+    by decoding.
 
     Raises:
         DecodeError: the file is truncated or damaged.
@@ -117,7 +118,7 @@ def _with_whole_table(source: Source, function: Callable[[FrameTable], Result], 
 
 
 class _OtherFramesError(Exception):
-    """More or fewer frames come out than the packets announce."""
+    """The number of decoded frames differs from the frame table's."""
 
 
 def _encode_renditions(
@@ -157,14 +158,14 @@ def _encode_renditions(
 
 
 def _pixel_aspect(source: str | bytes, orientation: Orientation) -> Fraction:
-    """Width of a pixel through its height, after rotation."""
+    """Width of a pixel divided by its height, after rotation."""
     with open_video(source) as (_, stream):
         aspect = Fraction(stream.sample_aspect_ratio or 1)
     return 1 / aspect if orientation.swaps_sides else aspect
 
 
 def _trim(duration: Fraction, start: float | None, end: float | None) -> tuple[float, float]:
-    """The part of a file to keep, in seconds from its first frame; see `transcode_renditions`."""
+    """Start and end of the part to keep, in seconds from the first frame; see `transcode_renditions`."""
     if start is not None and start < 0:
         raise ValueError(f"time_start={start}: must not be negative")
     if end is not None and end <= (start or 0.0):
@@ -179,10 +180,10 @@ def _trim(duration: Fraction, start: float | None, end: float | None) -> tuple[f
 
 
 def _timed_frames(source: str | bytes, table: FrameTable, end: float) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-    """Every frame up to `end` with its time in seconds from the first.
+    """Decodes every frame up to `end`, and yields each with its time in seconds from the first.
 
     Raises:
-        _OtherFramesError: there are more or fewer frames than the table has.
+        _OtherFramesError: the number of frames differs from the table's.
     """
     count = 0
     for frame in iterate_frames(source):
@@ -200,17 +201,17 @@ def _timed_frames(source: str | bytes, table: FrameTable, end: float) -> Iterato
 
 
 def inspect(source: str | bytes, progress: Callable[[int], None] | None = None) -> EncodedVideo:
-    """Keeps a video as it is, after having decoded every frame of it.
+    """Decodes every frame of a video to check it, and keeps its bytes as they are.
 
     Args:
-        source: the video's bytes or path.
-        progress: called with a number that grows: of packets read and frames decoded so far.
+        source: the bytes of a video file, or its path.
+        progress: called with the number of packets read and frames decoded so far.
 
     Returns:
-        The original bytes; `info.num_frames` is the number of frames that decoded.
+        The original bytes; `info.num_frames` is the number of decoded frames.
 
     Raises:
-        DecodeError: as in `transcode_renditions`.
+        DecodeError: the file is truncated or damaged, see `transcode_renditions`.
     """
     moved = count_steps(progress)
 

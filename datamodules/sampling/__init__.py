@@ -1,1 +1,1 @@
-"""Pure arithmetic: which rank reads which video, which frames, which window."""
+"""Sampling arithmetic without I/O: order of videos per rank, frames of clips, crop windows."""

@@ -1,6 +1,6 @@
-"""What is asked of the workers: a rank's batches, one `Request` each, in training and in evaluation.
+"""Batch samplers: the batches that a rank requests from its data loader workers, in training and in evaluation.
 
-The unit that travels to a worker is a whole batch, so the order of batches never depends on the number of workers.
+The unit sent to a worker is a whole batch, so the order of batches does not depend on the number of workers.
 """
 
 from collections import deque
@@ -15,9 +15,9 @@ from datamodules.sampling.epoch_plan import EvaluationBatches, TrainPlan
 
 
 class Request(NamedTuple):
-    """One batch to read: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation.
+    """One batch to load: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation.
 
-    `ahead` are the samples of the next batch that the same worker will read, as far as that is known.
+    `ahead` are the samples of the next batch that goes to the same worker, for prefetching; empty if not known.
     """
 
     samples: Integers
@@ -27,7 +27,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where an epoch was left: positions consumed by all ranks together, and the steps that took."""
+    """A position within an epoch: samples consumed by all ranks together, and the number of steps taken for them."""
 
     epoch: int = 0
     consumed: int = 0
@@ -35,9 +35,9 @@ class ResumePoint:
 
 
 class TrainRequests(Sampler[Request]):
-    """A rank's training batches of the current epoch, from the point of resumption on.
+    """Sampler of a rank's training batches in the current epoch, beginning at the resume point.
 
-    Its length is steps done plus steps left: Lightning ends a resumed epoch early otherwise.
+    Its length is the steps done plus the steps left: with less, Lightning would end a resumed epoch early.
     """
 
     def __init__(self, plan: TrainPlan, rank: int, resume: ResumePoint) -> None:
@@ -47,7 +47,7 @@ class TrainRequests(Sampler[Request]):
         self.epoch = resume.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of every epoch."""
+        """Sets the epoch; Lightning calls it at the start of every epoch."""
         self.epoch = epoch
 
     @property
@@ -62,13 +62,13 @@ class TrainRequests(Sampler[Request]):
             yield Request(samples, self.epoch)
 
     def point_after(self, steps: int) -> ResumePoint:
-        """Where the current epoch stands once `steps` of its steps (done before and since) have been trained on."""
+        """The resume point after `steps` steps of the current epoch, counting those before it was resumed."""
         consumed = self.plan.consumed_after(steps - self._start.steps, self._start.consumed)
         return ResumePoint(self.epoch, consumed, steps)
 
 
 class EvaluationRequests(Sampler[Request]):
-    """A rank's evaluation batches; see `EvaluationBatches`."""
+    """Sampler of a rank's evaluation batches; see `EvaluationBatches`."""
 
     def __init__(self, num_samples: int, batch_size: int, rank: int, world_size: int) -> None:
         self._batches = EvaluationBatches(num_samples, batch_size, rank, world_size)
@@ -82,9 +82,9 @@ class EvaluationRequests(Sampler[Request]):
 
 
 class LookAhead(Sampler[Request]):
-    """The same requests, each with the samples of the one `distance` later.
+    """Wraps a sampler: adds to each request the samples of the one `distance` later, as its `ahead`.
 
-    A DataLoader deals requests to its workers in turn, so with `distance` workers that one goes to the same worker.
+    A DataLoader assigns requests to its workers in turn, so with `distance` workers both go to the same worker.
     """
 
     def __init__(self, requests: TrainRequests | EvaluationRequests, distance: int) -> None:

@@ -1,21 +1,21 @@
-"""Which frames of a video make which clip: pure integer arithmetic.
+"""Clip sampling: the frame numbers of a video's clips, as integer arithmetic without I/O.
 
-A clip is `num_frames` frames, `frame_interval` source frames apart, or taken at `fps` frames a second. Its span is the
-number of source frames from its first to its last, both counted. Numbers checked by hand, a video of 10 frames and
-clips of 3 frames with interval 2 (span 5):
+A clip has `num_frames` frames, `frame_interval` source frames apart, or taken at `fps` frames per second. Its span is
+the number of source frames from its first to its last, both included. Examples, checked by hand: a video of 10 frames
+and clips of 3 frames with interval 2 (span 5):
 
     uniform_clips, num_clips=3:   [0 2 4]  [2 4 6]  [5 7 9]      starts spread over 0..5
     dense_clips, step=4:          [0 2 4]  [4 6 8]               every start whose clip fits
-    whole_video, max_frames=9:    [0 2 4 6 8]                    all of it, every second frame
-                 max_frames=4:    [0 2 4]  [4 6 8]               in the fewest equal clips that are no longer
+    whole_video, max_frames=9:    [0 2 4 6 8]                    the whole video, every second frame
+                 max_frames=4:    [0 2 4]  [4 6 8]               the fewest equal clips of at most 4 frames
     clips_by_second at 5 fps:     [0 2 4]  [5 7 9]               around 2.5, and around 7.5: from 2.5 - 5 / 2 = 0
     segments:                     one of 0..2, of 3..5 and of 6..9; in tests, num_clips=1: [1 5 8]
     a video of 4 frames, loop:    [0 2 0]                        (4 is read as 4 mod 4)
                     repeat_last:  [0 2 3]
 
-Where frames are not evenly spaced and clips are taken at a rate, `times` says when each frame is shown, and the k-th
-frame of a clip is the one shown k / fps seconds after the clip's start. By hand, 5 frames shown at 0, 1, 2, 6 and 8 s,
-the last until 10 s (0.5 frames a second on average), clips of 3 frames at 0.5 a second, 2 s apart:
+Where frames are not evenly spaced and clips are taken at a rate, `times` has each frame's presentation time, and the
+k-th frame of a clip is the one shown k / fps seconds after the clip's start. By hand: 5 frames shown at 0, 1, 2, 6 and
+8 s, the last until 10 s (0.5 frames per second on average), clips of 3 frames at 0.5 per second, 2 s apart:
 
     uniform_clips, num_clips=2:   [0 2 2]  [2 3 4]               at 0, 2, 4 s and at 4, 6, 8 s
     dense_clips, step=2:          [0 2 2]  [2 2 3]               from frame 2 on: at 2, 4, 6 s; from frame 4: too long
@@ -59,16 +59,16 @@ def random_clips(
     num_clips: int = 1,
     times: Seconds | None = None,
 ) -> Integers:
-    """Clips that start anywhere they fit, each place equally likely, independent of each other (training).
+    """Clips at random positions for training: each position equally likely, independent of each other.
 
     Args:
-        shape: a clip.
-        video_frames: F, frames of the video.
-        video_fps: frames a second, on average.
-        generator: where the places come from.
-        num_clips: clips to take.
-        times: float64 (F,), when each frame is shown, in seconds from the first, ascending; None for evenly. Clips that
-            are taken by frame number (`fps` None) do not depend on them.
+        shape: the shape of a clip.
+        video_frames: F, number of frames in the video.
+        video_fps: average frames per second.
+        generator: the source of randomness.
+        num_clips: number of clips.
+        times: float64 (F,), presentation time of each frame in seconds from the first, ascending; None if evenly
+            spaced. Ignored for clips taken by frame number (`fps` None).
 
     Returns:
         int64 (num_clips, T) frame numbers in [0, video_frames).
@@ -83,9 +83,9 @@ def random_clips(
 def uniform_clips(
     shape: ClipShape, video_frames: int, video_fps: float, num_clips: int = 1, times: Seconds | None = None
 ) -> Integers:
-    """Clips spread evenly from the first frame to the last; one alone is taken from the middle (testing).
+    """Clips evenly spaced from the first frame to the last, for testing; a single clip is taken from the middle.
 
-    With `times` (see `random_clips`) they are spread evenly over the video's time.
+    With `times` (see `random_clips`) they are evenly spaced in time.
 
     Returns:
         int64 (num_clips, T) frame numbers in [0, video_frames).
@@ -104,10 +104,10 @@ def uniform_clips(
 def dense_clips(
     shape: ClipShape, video_frames: int, video_fps: float, step: int, times: Seconds | None = None
 ) -> Integers:
-    """All clips that fit, `step` source frames apart, at least one (feature export).
+    """All clips that fit, `step` source frames apart, at least one, for feature export.
 
     C3D exports 16-frame clips with step 8 (Tran et al. 2015, section 4). With `times` (see `random_clips`) a clip fits
-    where its last frame comes before the video ends.
+    if its last frame is taken before the video ends.
 
     Returns:
         int64 (N, T) frame numbers in [0, video_frames).
@@ -125,10 +125,10 @@ def dense_clips(
 
 
 def clips_by_second(shape: ClipShape, video_frames: int, video_fps: float, times: Seconds | None = None) -> Integers:
-    """A clip around the middle of each second, as far as it fits into the video; the last second may be a part of one.
+    """One clip around the middle of each second, shifted to fit into the video; the last second may be a fraction.
 
-    With `times` (see `random_clips`) a clip at a rate shows the frames of its times, and one by frame number has as
-    many frames before the middle of its second as after.
+    With `times` (see `random_clips`), a clip taken at a rate is centered in time, and a clip taken by frame number has
+    as many frames before the middle of its second as after.
 
     Returns:
         int64 (seconds, T) frame numbers in [0, video_frames); at least one clip.
@@ -155,20 +155,20 @@ def _clips_in_time(shape: ClipShape, video: FrameTimes, video_frames: int, video
 def whole_video(
     shape: ClipShape, video_frames: int, video_fps: float, max_frames: int, times: Seconds | None = None
 ) -> Integers:
-    """All of a video as one clip, for networks that take any number of frames (tests and feature export).
+    """The whole video as one clip, for networks that take any number of frames (testing and feature export).
 
-    A video with more frames at the shape's interval or rate than `max_frames`, which bounds memory, gives the fewest
-    clips of one length, spread evenly, that show all of it. A video with fewer than `num_frames` gives one clip of
-    `num_frames`, made by `short_videos`. `times` are as in `random_clips`.
+    A video with more than `max_frames` frames at the shape's interval or rate (a bound on memory) gives the fewest
+    clips of equal length, evenly spaced, that cover it. A video with fewer than `num_frames` gives one clip of
+    `num_frames`, extended by `short_videos`. `times` are as in `random_clips`.
 
     Returns:
-        int64 (N, T) frame numbers in [0, video_frames); T is the video's own, from `num_frames` to `max_frames`.
+        int64 (N, T) frame numbers in [0, video_frames); T depends on the video, from `num_frames` to `max_frames`.
     """
     if max_frames < shape.num_frames:
         raise ValueError(f"max_frames={max_frames}: must be at least num_frames={shape.num_frames}")
     video = shape.in_time(times, video_frames, video_fps)
     length_in_frames = video_frames if video is None else video.end * video_fps
-    count = math.ceil((length_in_frames - 1e-6) / shape.interval(video_fps))  # frames k with k * interval before it
+    count = math.ceil((length_in_frames - 1e-6) / shape.interval(video_fps))  # k * interval before the end
     if count <= shape.num_frames:
         if video is not None:
             return shape.shown(np.zeros(1), video)
@@ -185,14 +185,14 @@ def whole_video(
 def segment_clips(
     shape: ClipShape, video_frames: int, generator: np.random.Generator | None, num_clips: int = 1
 ) -> Integers:
-    """Clips of one frame of each of `num_frames` equal parts of a video: anywhere in it, or at fixed places.
+    """Segment sampling: clips of one frame from each of `num_frames` equal parts, at random or at fixed places.
 
     Args:
-        shape: a clip.
-        video_frames: frames of the video.
-        generator: where the places come from (training); None spreads the clips' places evenly over each part
-            (tests): one clip alone has the parts' middles.
-        num_clips: clips to take.
+        shape: the shape of a clip.
+        video_frames: number of frames in the video.
+        generator: the source of randomness (training); None spreads the clips evenly over each part (testing): a
+            single clip has the parts' middle frames.
+        num_clips: number of clips.
 
     Returns:
         int64 (num_clips, T) frame numbers in [0, video_frames), ascending in each clip.
@@ -212,15 +212,15 @@ def segment_clips(
 
 @dataclass(frozen=True)
 class ClipSampler:
-    """One of the ways to take clips, as plain data that travels to DataLoader workers.
+    """A clip sampling method with its parameters, as plain data that is sent to data loader workers.
 
     Attributes:
-        shape: what a clip is.
+        shape: the shape of a clip.
         method: `random`, `uniform`, `dense` or `whole`.
-        num_clips: clips a video, for `random` and `uniform`.
-        step: source frames from clip to clip, for `dense`.
-        still: each clip repeats its own middle frame: what can be told without motion (a control experiment).
-        max_frames: bound on the frames of a clip, for `whole`.
+        num_clips: clips per video, for `random` and `uniform`.
+        step: source frames from one clip to the next, for `dense`.
+        still: each clip repeats its middle frame, a control experiment that measures accuracy without motion.
+        max_frames: maximum number of frames of a clip, for `whole`.
     """
 
     shape: ClipShape
@@ -232,7 +232,7 @@ class ClipSampler:
 
     @property
     def by_time(self) -> bool:
-        """Whether it matters when frames are shown, beside their order."""
+        """Whether the sampled frames depend on presentation times, and not on frame numbers alone."""
         return self.shape.fps is not None and (self.method == "whole" or not self.shape.segments)
 
     def __call__(
@@ -241,10 +241,11 @@ class ClipSampler:
         """Frame numbers of one video's clips: int64 (N, T) in [0, video_frames).
 
         Args:
-            video_frames: F, frames of the video.
-            video_fps: frames a second, on average.
-            generator: of what is random.
-            times: float64 (F,), when each frame is shown, in seconds from the first, ascending; None for evenly.
+            video_frames: F, number of frames in the video.
+            video_fps: average frames per second.
+            generator: the source of randomness.
+            times: float64 (F,), presentation time of each frame in seconds from the first, ascending; None if evenly
+                spaced.
         """
         clips = self._clips(video_frames, video_fps, generator, times)
         if self.still:

@@ -1,4 +1,4 @@
-"""What a clip is: how many frames, how far apart, and which frames of a video are a clip that begins at a place."""
+"""Clip shape: number of frames and their spacing, and the frame numbers of a clip that begins at a given place."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,17 +15,17 @@ ShortVideos = Literal["loop", "repeat_last", "error"]
 
 @dataclass(frozen=True)
 class ClipShape:
-    """What a clip is, in source frames or in time.
+    """The shape of a clip, in source frames or in time.
 
     Attributes:
         num_frames: frames of a clip, T.
-        frame_interval: source frames from one frame of the clip to the next, where `fps` is None.
-        fps: frames a second of video time; the source frame that is shown then is taken.
-        short_videos: what to do where the video is shorter than the span: `loop` starts again from its first frame,
-            `repeat_last` holds its last frame, `error` raises ValueError.
-        segments: a clip is one frame of each of `num_frames` equal parts of the video, instead of neighbors
-            (TSN, Wang et al. 2016, section 3.1, with snippets of one frame). `frame_interval` and `fps` then mean
-            nothing, and a video with fewer frames than parts shows some twice, in order.
+        frame_interval: source frames from one frame of the clip to the next, if `fps` is None.
+        fps: frames per second of video time; each is the source frame shown at that time.
+        short_videos: extension of videos shorter than the span: `loop` starts again from the first frame,
+            `repeat_last` repeats the last frame, `error` raises ValueError.
+        segments: a clip is one frame from each of `num_frames` equal parts of the video, instead of neighbors
+            (TSN, Wang et al. 2016, section 3.1, with snippets of one frame). `frame_interval` and `fps` are then
+            ignored, and a video with fewer frames than parts shows some twice, in order.
     """
 
     num_frames: int
@@ -42,34 +42,34 @@ class ClipShape:
             raise ValueError(f"fps={self.fps}: must be above 0")
 
     def interval(self, video_fps: float) -> float:
-        """Source frames from one frame of a clip to the next."""
+        """Source frames from one frame of a clip to the next, may be fractional."""
         return self.frame_interval if self.fps is None else video_fps / self.fps
 
     def offsets(self, video_fps: float) -> Integers:
-        """Frames of a clip counted from its first one: int64 (T,)."""
+        """Frame numbers of a clip relative to its first frame: int64 (T,)."""
         return floor_places(np.arange(self.num_frames) * self.interval(video_fps))
 
     def span(self, video_fps: float) -> int:
-        """Source frames from the first to the last frame of a clip, both counted."""
+        """Source frames from the first to the last frame of a clip, both included."""
         return int(self.offsets(video_fps)[-1]) + 1
 
     @property
     def step_s(self) -> float:
-        """Seconds from one frame of a clip that is taken at `fps` to the next."""
+        """Seconds from one frame to the next of a clip taken at `fps`."""
         assert self.fps is not None, "only clips at a rate are taken by time"
         return 1 / self.fps
 
     @property
     def length_s(self) -> float:
-        """Seconds from the first frame of a clip that is taken at `fps` to the last."""
+        """Seconds from the first to the last frame of a clip taken at `fps`."""
         return (self.num_frames - 1) * self.step_s
 
     def in_time(self, times: Seconds | None, video_frames: int, video_fps: float) -> FrameTimes | None:
-        """The frames in time, where that says more than their numbers."""
+        """The frame times, if the clip's frames depend on them; None if frame numbers suffice."""
         return None if times is None or self.fps is None else FrameTimes(times, video_frames, video_fps)
 
     def shown(self, starts: NDArray[np.floating[Any]], video: FrameTimes) -> Integers:
-        """Frame numbers of the clips that begin at `starts`, in seconds: int64 (N, T)."""
+        """Frame numbers of the clips that begin at `starts` (N,), in seconds: int64 (N, T)."""
         moments = starts[:, None] + np.arange(self.num_frames)[None, :] * self.step_s
         if self.short_videos == "loop":
             return video.shown(video.wrapped(moments))
@@ -81,7 +81,7 @@ class ClipShape:
         return video.shown(moments)
 
     def at(self, starts: Integers, video_frames: int, video_fps: float) -> Integers:
-        """Frame numbers of the clips that begin at `starts`: int64 (N, T), in [0, video_frames)."""
+        """Frame numbers of the clips that begin at the frames `starts` (N,): int64 (N, T), in [0, video_frames)."""
         indices: Integers = starts[:, None] + self.offsets(video_fps)[None, :]
         if self.short_videos == "loop":
             return np.mod(indices, video_frames)
@@ -94,7 +94,7 @@ class ClipShape:
 
 
 def floor_places(places: NDArray[np.floating[Any]]) -> Integers:
-    """Frame numbers of places between frames: the frame before, or the one that is meant."""
-    # A hair above, so that 30 / 10 * 3 = 8.999... still means 9.
+    """Rounds fractional frame positions down to frame numbers, with a tolerance for floating-point error."""
+    # A small number is added so that 30 / 10 * 3 = 8.999... gives 9.
     rounded: Integers = np.floor(places + 1e-6).astype(np.int64)
     return rounded

@@ -1,4 +1,4 @@
-"""Which part of a frame a clip shows: pure arithmetic, and random numbers from an explicit generator."""
+"""Crop windows: the part of a frame that a clip shows, as arithmetic with explicit random generators."""
 
 import math
 
@@ -10,12 +10,12 @@ Size = tuple[int, int]  # (height, width)
 
 
 def middle_window(frame: Size, size: Size) -> Window:
-    """The middle of a frame; an odd remainder leaves the extra row below and the extra column on the right."""
+    """The center window of a frame; an odd remainder leaves the extra row below and the extra column on the right."""
     return Window(*frame, (frame[0] - size[0]) // 2, (frame[1] - size[1]) // 2, *size)
 
 
 def random_window(frame: Size, size: Size, generator: np.random.Generator) -> Window:
-    """A window anywhere in a frame that covers it, each place equally likely; draws two integers."""
+    """A window at a random position in a frame at least as large, all equally likely; draws two integers."""
     top = int(generator.integers(frame[0] - size[0] + 1))
     left = int(generator.integers(frame[1] - size[1] + 1))
     return Window(*frame, top, left, *size)
@@ -24,15 +24,15 @@ def random_window(frame: Size, size: Size, generator: np.random.Generator) -> Wi
 def random_resized_window(
     frame: Size, generator: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Window:
-    """A window of random area and proportions (Szegedy et al. 2015, section 6).
+    """A window of random area and aspect ratio (Szegedy et al. 2015, section 6).
 
-    Ten windows are tried; when none fits, the largest centered window of the nearest allowed proportions is taken.
+    Ten windows are tried; if none fits, it is the largest centered window of the nearest allowed aspect ratio.
 
     Args:
         frame: (height, width).
-        generator: where the randomness comes from.
-        scale: least and greatest share of the frame's area.
-        ratio: least and greatest width / height, drawn uniformly in its logarithm.
+        generator: the source of randomness.
+        scale: minimum and maximum fraction of the frame's area.
+        ratio: minimum and maximum width / height, drawn uniformly in its logarithm.
     """
     height, width = frame
     for _ in range(10):
@@ -48,7 +48,7 @@ def random_resized_window(
 
 
 def crop_windows(frame: Size, size: int, num_crops: int) -> list[Window]:
-    """Squares along the longer side of a frame that covers them: the middle one, or the first, middle and last one."""
+    """Squares along the longer side of a frame at least as large: the center one, or the first, center and last one."""
     middle = middle_window(frame, (size, size))
     if num_crops == 1:
         return [middle]
@@ -58,7 +58,7 @@ def crop_windows(frame: Size, size: int, num_crops: int) -> list[Window]:
 
 
 def window_around(crops: list[Window]) -> Window:
-    """The smallest window that holds all of several windows of one frame."""
+    """The smallest window that contains all given windows of one frame."""
     top, left = min(crop.top for crop in crops), min(crop.left for crop in crops)
     bottom = max(crop.top + crop.height for crop in crops)
     right = max(crop.left + crop.width for crop in crops)
@@ -66,5 +66,5 @@ def window_around(crops: list[Window]) -> Window:
 
 
 def crop_places(spare: int) -> tuple[int, int, int]:
-    """Where three crops begin along a side that is `spare` pixels longer than they are."""
+    """Start positions of three crops along a side that is `spare` pixels longer than a crop."""
     return 0, spare // 2, spare

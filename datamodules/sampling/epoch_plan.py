@@ -1,15 +1,15 @@
-"""Who reads what and when: pure integer arithmetic, no I/O.
+"""Epoch plan: which rank reads which samples in which step, as integer arithmetic without I/O.
 
-A sample is a number in [0, num_samples): a place in the list of a split's videos. An epoch is a keyed permutation of
-these numbers. Position p of the epoch is the p-th number of it. Every step takes the next `world_size * batch_size`
-positions, rank r the r-th part of them. So the order depends on seed and epoch alone, and what is left after
-`consumed` positions is the same whatever the number of ranks: a run resumes by knowing two integers.
+A sample is a number in [0, num_samples), its position in the list of a split's videos. An epoch is a keyed permutation
+of these numbers. Every step takes the next `world_size * batch_size` positions of the permutation, and rank r the r-th
+part of them. So the order depends on seed and epoch alone, and what is left after `consumed` positions is the same for
+any number of ranks: two integers, epoch and `consumed`, are enough to resume a run.
 
-Numbers checked by hand, 10 samples, 2 ranks, 2 videos a rank and step, not shuffled:
+Example, checked by hand: 10 samples, 2 ranks, 2 videos per rank and step, not shuffled:
 
     step 0:  rank 0 [0, 1]   rank 1 [2, 3]
     step 1:  rank 0 [4, 5]   rank 1 [6, 7]
-    step 2:  rank 0 [8]      rank 1 [9]         (the tail, shared out evenly)
+    step 2:  rank 0 [8]      rank 1 [9]         (the rest, split evenly)
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,14 @@ _MASK_64 = (1 << 64) - 1
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scrambles 64-bit words (the finalizer of SplitMix64; Steele, Lea, Flood 2014, figure 12)."""
+    """Mixes the bits of 64-bit words (the finalizer of SplitMix64; Steele, Lea, Flood 2014, figure 12)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
 
 
 def _hash(*integers: int) -> int:
-    """One 64-bit word that depends on every given integer and on their order."""
+    """A 64-bit hash of a sequence of integers."""
     state = 0
     for integer in integers:
         word = np.array([(state * 0x9E3779B97F4A7C15 + integer + 1) & _MASK_64], dtype=np.uint64)
@@ -45,9 +45,9 @@ def _hash(*integers: int) -> int:
 class KeyedPermutation:
     """A permutation of range(size) that is computed, not stored: a Feistel network with cycle walking.
 
-    The words of `bits` bits, at most 2 * size of them, are permuted by rounds that xor one half with a hash of the
-    other; a word that falls outside range(size) is permuted again until it falls inside (Black and Rogaway 2002,
-    "Ciphers with arbitrary finite domains"). Time and memory depend on the numbers asked for, not on `size`.
+    Words of `bits` bits, at most 2 * size of them, are permuted by rounds that xor one half with a hash of the other;
+    a word that falls outside range(size) is permuted again until it falls inside (Black and Rogaway 2002, "Ciphers
+    with arbitrary finite domains"). Time and memory depend on the number of requested positions, not on `size`.
     """
 
     def __init__(self, size: int, *key: int) -> None:
@@ -83,14 +83,14 @@ class KeyedPermutation:
 
 
 class ShardPermutation:
-    """A permutation that reads shards in random order, `window` of them shuffled together at a time.
+    """A permutation that reads shards in random order, shuffling the samples of `window` shards together.
 
-    For object stores, where reading near what was just read is cheap. Samples are numbered shard after shard.
+    For object stores, where reads close to the previous one are cheap. Samples are numbered shard after shard.
 
     Args:
         shard_sizes: number of samples of each shard, in order.
-        window: shards that are shuffled together; 1 keeps to one shard at a time.
-        key: any integers, the seed and the epoch.
+        window: number of shards that are shuffled together; 1 shuffles within each shard only.
+        key: any integers, such as the seed and the epoch.
     """
 
     def __init__(self, shard_sizes: Sequence[int], window: int, *key: int) -> None:
@@ -123,20 +123,20 @@ class ShardPermutation:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """The batches of training, for every rank, epoch and point of resumption.
+    """The training batches of every rank, epoch and resume point.
 
     All ranks take the same number of steps with batches of the same size. The last step of an epoch is smaller: the
-    tail is shared out evenly, which leaves out at most `world_size - 1` videos an epoch (others in each).
+    rest is split evenly, which leaves out at most `world_size - 1` videos per epoch (different ones in each).
 
     Attributes:
-        num_samples: videos of the split.
-        batch_size: videos a rank takes in a step.
+        num_samples: number of videos in the split.
+        batch_size: videos per rank and step.
         world_size: number of ranks.
         seed: key of the order, together with the epoch.
         shuffle: `global`, `shards` (see `ShardPermutation`) or `none`.
-        shard_sizes: videos of each shard, for `shuffle="shards"`.
-        shard_window: shards shuffled together, for `shuffle="shards"`.
-        drop_last: leave the smaller last step out, at most `world_size * batch_size - 1` videos.
+        shard_sizes: number of videos in each shard, for `shuffle="shards"`.
+        shard_window: number of shards that are shuffled together, for `shuffle="shards"`.
+        drop_last: skip the smaller last step, at most `world_size * batch_size - 1` videos.
     """
 
     num_samples: int
@@ -162,20 +162,20 @@ class TrainPlan:
             )
 
     def num_steps(self, consumed: int = 0) -> int:
-        """Steps left in an epoch of which `consumed` positions are done; the same on every rank."""
+        """Steps left in an epoch after `consumed` positions; the same on every rank."""
         full, tail = divmod(self.num_samples - consumed, self.world_size * self.batch_size)
         return full + int(tail >= self.world_size and not self.drop_last)
 
     def consumed_after(self, steps: int, consumed: int = 0) -> int:
-        """Positions done by all ranks together after `steps` more steps."""
+        """Positions consumed by all ranks together after `steps` more steps."""
         return min(consumed + steps * self.world_size * self.batch_size, self.num_samples)
 
     def batches(self, epoch: int, rank: int, consumed: int = 0) -> Iterator[Integers]:
-        """This rank's batches of an epoch from position `consumed` on.
+        """A rank's batches of an epoch from position `consumed` on.
 
         Args:
             epoch: number of the epoch, from 0.
-            rank: this rank, in [0, world_size).
+            rank: the rank, in [0, world_size).
             consumed: positions of this epoch that all ranks together have trained on.
 
         Yields:
@@ -202,16 +202,16 @@ class _InOrder:
 
 
 class EvaluationBatches(Sequence[Integers]):
-    """This rank's batches of an evaluation: every sample in exactly one batch of one rank.
+    """A rank's evaluation batches: every sample is in exactly one batch of one rank.
 
-    Each rank reads a block of neighbors. All ranks get the same number of batches, at least one: a rank that has fewer
-    videos ends with empty batches, so that collectives match and Lightning never meets a loader of length zero.
-    Computed when asked for, not stored: int64 (B,) sample numbers, 0 <= B <= `batch_size`.
+    Each rank reads a contiguous block. All ranks get the same number of batches, at least one: a rank with fewer videos
+    ends with empty batches, so that collectives match and Lightning never gets a loader of length zero. Batches are
+    computed on access, not stored: int64 (B,) sample numbers, 0 <= B <= `batch_size`.
 
     Args:
-        num_samples: videos of the split, at least 0.
-        batch_size: videos in a batch.
-        rank: this rank, in [0, world_size).
+        num_samples: number of videos in the split, at least 0.
+        batch_size: videos per batch.
+        rank: the rank, in [0, world_size).
         world_size: number of ranks.
     """
 
@@ -232,7 +232,7 @@ class EvaluationBatches(Sequence[Integers]):
     @overload
     def __getitem__(self, number: slice) -> list[Integers]: ...
     def __getitem__(self, number: int | slice) -> Integers | list[Integers]:
-        """A batch by its number, or some."""
+        """A batch by its number, or a list of batches for a slice."""
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(self._length))]
         place = range(self._length)[number]  # IndexError beyond the end

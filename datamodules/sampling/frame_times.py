@@ -1,28 +1,28 @@
-"""When each frame of a video is shown, where that is not evenly: which frame is shown at a moment."""
+"""Frame times: the frame of a video that is shown at a given moment, for videos with unevenly spaced frames."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDED_S = 1.001e-3  # containers round times to a millisecond (Matroska): a frame may be that late
-_SAME_S = 1e-9  # moments that are added up may be that far from what is meant
+_ROUNDED_S = 1.001e-3  # tolerance: containers round times to a millisecond (Matroska)
+_SAME_S = 1e-9  # tolerance for floating-point error in sums of times
 
 
 class FrameTimes:
-    """A video's frames in time.
+    """The presentation times of a video's frames.
 
     Args:
-        times: float64 (F,), when each frame is shown, in seconds from the first one, ascending.
-        video_frames: F.
-        video_fps: frames a second on average: the last frame ends at F / video_fps.
+        times: float64 (F,), presentation time of each frame in seconds from the first, ascending.
+        video_frames: F, number of frames.
+        video_fps: average frames per second: the last frame ends at F / video_fps.
 
     Attributes:
-        end: when the last frame ends, in seconds.
-        mean_frame_s: how long a frame is shown on average.
+        end: end of the last frame, in seconds.
+        mean_frame_s: average duration of a frame, in seconds.
 
     Raises:
-        ValueError: there are not as many times as frames.
+        ValueError: the number of times is not F.
     """
 
     def __init__(self, times: NDArray[np.float64], video_frames: int, video_fps: float) -> None:
@@ -33,37 +33,37 @@ class FrameTimes:
         self.end = max(video_frames / video_fps, float(times[-1]) + _ROUNDED_S)
 
     def shown(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-        """The frame shown at each moment, in seconds; from the end on the last one."""
+        """Number of the frame shown at each moment (seconds); the last frame for moments after the end."""
         numbers = np.searchsorted(self._times, moments + _ROUNDED_S, side="right") - 1
         return np.clip(numbers, 0, len(self._times) - 1).astype(np.int64)
 
     def places(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Between which frames each moment is: a frame's number when it begins to be shown, growing until the next."""
+        """Fractional frame positions of moments: a frame's number at its start, growing linearly until the next."""
         places: NDArray[np.float64] = np.interp(moments, [*self._times, self.end], np.arange(len(self._times) + 1))
         return places
 
     def wrapped(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """The same moments where the video starts again whenever it ends."""
+        """Moments modulo the video's duration: the video is repeated when it ends."""
         return np.where(moments < self.end - _SAME_S, moments, np.mod(moments + _SAME_S, self.end))
 
     def fits(self, starts: NDArray[np.floating[Any]] | float, seconds: float) -> NDArray[np.bool_]:
-        """Whether what begins at `starts` shows its last frame, `seconds` later, before the video ends."""
+        """Whether clips that begin at `starts` take their last frame, `seconds` later, before the video ends."""
         return np.asarray(np.asarray(starts) + seconds < self.end - _SAME_S)
 
     def starts_of(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-        """When frames begin to be shown, in seconds."""
+        """Presentation times of frames, in seconds."""
         starts: NDArray[np.float64] = self._times[numbers]
         return starts
 
 
 def span_of(first: int, last: int, video_fps: float, times: NDArray[np.float64] | None) -> tuple[float, float]:
-    """When the frame `first` of a video begins to be shown, and when the frame `last` ends, in seconds.
+    """Start of the frame `first` of a video and end of the frame `last`, in seconds.
 
     Args:
-        first: number of the frame.
-        last: number of the frame.
-        video_fps: frames a second, on average.
-        times: float64 (F,), when each frame is shown; None for evenly.
+        first: number of the first frame.
+        last: number of the last frame.
+        video_fps: average frames per second.
+        times: float64 (F,), presentation time of each frame; None if evenly spaced.
     """
     if times is None:
         return first / video_fps, (last + 1) / video_fps

@@ -1,6 +1,5 @@
 """A folder of byte strings named by their sha256, bounded in bytes, the oldest leaving first, for many processes."""
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+
+from datamodules.storage.file_lock import file_lock
 
 _FULL_TO = 0.9  # what an eviction leaves, so that the next one is not due at once
 _ABANDONED_S = 3600  # a temporary file so old has lost its writer
@@ -91,9 +92,8 @@ class ByteCache:
 
     @contextmanager
     def _alone(self) -> Iterator[FileIO]:
-        """The file with the count of bytes, locked; the lock ends with the process, however that ends."""
-        with (self.folder / "bytes").open("a+b", buffering=0) as count:
-            fcntl.flock(count, fcntl.LOCK_EX)
+        """The file with the count of bytes, while no other process or thread has it."""
+        with file_lock(self.folder / "lock"), (self.folder / "bytes").open("a+b", buffering=0) as count:
             yield count
 
     def _evict(self, leave: int) -> int:

@@ -1,5 +1,6 @@
-"""Reads byte ranges of shards through a bounded number of open files, in threads and after forks."""
+"""Files on a local disk: byte ranges of shards through a bounded number of open files, and the digest of a file."""
 
+import hashlib
 import os
 import threading
 from collections import OrderedDict
@@ -97,3 +98,9 @@ class OpenShards:
             if len(self._open) > self.max_open:
                 self._open.popitem(last=False)
             return file
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

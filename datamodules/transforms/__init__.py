@@ -1,1 +1,1 @@
-"""From decoded frames to the pixels that a network takes, on the CPU and on the device."""
+"""Transforms from decoded frames to the network's input: resizing, cropping and augmentation, on CPU and device."""

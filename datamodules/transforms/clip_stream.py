@@ -1,7 +1,7 @@
-"""The clips of a video one after the other, each frame resized and cropped as soon as it is decoded.
+"""Clip stream: decodes the clips of a video one after the other, resizing and cropping each frame as it is decoded.
 
-What is held are some decoded frames and the crops of those clips that are not whole yet, so that neither a long video
-nor one of large frames fills the memory.
+Memory holds only a chunk of decoded frames and the crops of unfinished clips, so that long videos and videos of large
+frames fit.
 """
 
 from collections.abc import Iterator
@@ -21,23 +21,22 @@ def iterate_clips(
 ) -> Iterator[tuple[Tensor, Window]]:
     """Decodes the clips of a video in one pass.
 
-    Memory is bounded where clips that follow each other begin ever later, as those of
-    `datamodules.sampling.clip_sampling` do.
+    Memory is bounded if the clips' start frames ascend, as those of `datamodules.sampling.clip_sampling` do.
 
     Args:
-        source: the bytes of a video file, or its path; of a path the file is not held either.
-        frame_numbers: int64 (N, T), the frames of each clip; N and T at least 1.
-        transform: frames to the crop, or to the window that holds the crops.
+        source: the bytes of a video file, or its path; a file given by path is not loaded into memory.
+        frame_numbers: int64 (N, T), the frame numbers of each clip; N and T at least 1.
+        transform: resizes frames and cuts out the window that contains all crops.
         decoder: `auto`, `pyav`, `decord` or `torchcodec`.
 
     Yields:
-        Clip by clip, uint8 (T, H, W, C), and the window of the resized frames that it shows.
+        For each clip, its pixels, uint8 (T, H, W, C), and its window in the resized frames.
 
     Raises:
-        DecodeError: the video does not decode, or has too few frames; clips before that have been given.
+        DecodeError: the video does not decode, or has too few frames; earlier clips have been yielded already.
     """
     wanted, places = np.unique(frame_numbers, return_inverse=True)
-    last_clip = np.zeros(len(wanted), np.int64)  # that shows each frame
+    last_clip = np.zeros(len(wanted), np.int64)  # number of the last clip that contains each frame
     np.maximum.at(last_clip, places.reshape(-1), np.repeat(np.arange(len(frame_numbers)), frame_numbers.shape[1]))
     ends = frame_numbers.max(axis=1)
     held: dict[int, Tensor] = {}

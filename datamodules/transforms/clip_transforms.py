@@ -1,7 +1,7 @@
-"""What a clip goes through in a DataLoader worker: `TrainTransform` or `EvalTransform`.
+"""Clip transforms of the data loader workers: `TrainTransform` and `EvalTransform`.
 
-They put together the functions of `datamodules.transforms.resize_and_crop`; colors and the three crops of a test wait
-until the batch is on the device (`datamodules.transforms.device_augmentation`, `datamodules.transforms.three_crops`).
+They combine the functions of `datamodules.transforms.resize_and_crop`; color augmentation and the cutting of three
+test crops happen on the device (`datamodules.transforms.device_augmentation`, `datamodules.transforms.three_crops`).
 """
 
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ from datamodules.transforms.resize_and_crop import (
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Resize, random crop, random flip: what a training clip goes through.
+    """Training transform: resize, random crop, random horizontal flip.
 
     C3D (Tran et al. 2015, section 3.1): `TrainTransform(112, (128, 171))`; I3D (Carreira and Zisserman 2017,
     section 2.5): `TrainTransform(224, 256)`.
 
     Attributes:
         crop_size: side of the square crop in pixels.
-        resize: before the crop, the shorter side in pixels, or (height, width), or None to keep the size.
-        random_resized: crops a random area and proportions, and resizes that to `crop_size`.
-        flip_probability: share of clips that are mirrored; 0 where left and right are part of the class.
-        scale: least and greatest share of the area, with `random_resized`.
-        ratio: least and greatest width / height, with `random_resized`.
+        resize: size before the crop: the shorter side in pixels, or (height, width), or None to keep the size.
+        random_resized: crop a random area and aspect ratio, and resize the crop to `crop_size`.
+        flip_probability: probability that a clip is mirrored; 0 where classes depend on left and right.
+        scale: minimum and maximum fraction of the area, with `random_resized`.
+        ratio: minimum and maximum width / height, with `random_resized`.
     """
 
     crop_size: int
@@ -52,12 +52,12 @@ class TrainTransform:
             raise ValueError(f"flip_probability={self.flip_probability}: must be from 0 to 1")
 
     def __call__(self, clip: Tensor, generator: np.random.Generator, mirror: bool = True) -> tuple[Tensor, Window]:
-        """Maps uint8 (T, H, W, C) to uint8 (T, crop_size, crop_size, C), and says which window that is.
+        """Maps uint8 (T, H, W, C) to uint8 (T, crop_size, crop_size, C); also returns the window.
 
         Args:
             clip: uint8 (T, H, W, C).
-            generator: where the randomness comes from; as much is drawn from it with `mirror` as without.
-            mirror: whether this clip may be mirrored at all.
+            generator: the source of randomness; the number of draws does not depend on `mirror`.
+            mirror: whether this clip may be mirrored.
         """
         clip = _resize(clip, self.resize)
         if not self.random_resized:
@@ -67,11 +67,11 @@ class TrainTransform:
         return self.finish(cut_out(clip, window), window), window
 
     def keeps(self, frame: Size) -> bool:
-        """Whether frames of this (height, width) are cut as they are, without being resized before."""
+        """Whether frames of this (height, width) are cropped without being resized first."""
         return _keeps(frame, self.resize) and (self.random_resized or min(frame) >= self.crop_size)
 
     def window(self, frame: Size, generator: np.random.Generator, mirror: bool = True) -> Window:
-        """What is cut out of frames of this (height, width), resized already where they have to be."""
+        """Draws the window to cut from frames of this (height, width), measured after `resize`."""
         if self.random_resized:
             window = random_resized_window(frame, generator, self.scale, self.ratio)
         else:
@@ -79,21 +79,21 @@ class TrainTransform:
         return window._replace(mirrored=generator.random() < self.flip_probability and mirror)
 
     def finish(self, cut: Tensor, window: Window) -> Tensor:
-        """The window's part of a clip, uint8 (T, H, W, C), resized to the crop and mirrored where it is to be."""
+        """Resizes the cut-out window of a clip, uint8 (T, H, W, C), to the crop size and mirrors it if required."""
         clip = resize(cut, (self.crop_size, self.crop_size))
         return horizontal_flip(clip) if window.mirrored else clip
 
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Resize, and the smallest window that holds all crops: what a clip goes through in validation and tests.
+    """Evaluation transform: resize, and cut the smallest window that contains all crops. Nothing is random.
 
-    One crop is that window itself; three are cut out of it on the device, where less has been sent than three crops.
-    Nothing is random.
+    One crop is the window itself; three crops are cut from it on the device, so that less data is sent than with
+    three separate crops.
 
     Attributes:
         crop_size: side of the square crops in pixels.
-        resize: before the crops, the shorter side in pixels, or (height, width), or None to keep the size.
+        resize: size before the crops: the shorter side in pixels, or (height, width), or None to keep the size.
         num_crops: 1 (center) or 3 (along the longer side).
     """
 
@@ -107,20 +107,20 @@ class EvalTransform:
             raise ValueError(f"num_crops={self.num_crops}: must be 1 (center) or 3 (along the longer side)")
 
     def __call__(self, clip: Tensor) -> tuple[Tensor, Window]:
-        """Maps uint8 (T, H, W, C) to uint8 (T, H', W', C), which is the window with all of `spatial_crops`.
+        """Maps uint8 (T, H, W, C) to uint8 (T, H', W', C), the window that contains all of `spatial_crops`.
 
-        The shorter of H' and W' is `crop_size`; both are with one crop.
+        The shorter of H' and W' is `crop_size`; with one crop both are.
         """
         clip = resize_to_fit(_resize(clip, self.resize), self.crop_size, self.crop_size)
         window = self.window(frame_size(clip))
         return cut_out(clip, window), window
 
     def keeps(self, frame: Size) -> bool:
-        """Whether frames of this (height, width) are cut as they are, without being resized before."""
+        """Whether frames of this (height, width) are cropped without being resized first."""
         return _keeps(frame, self.resize) and min(frame) >= self.crop_size
 
     def window(self, frame: Size) -> Window:
-        """What is cut out of frames of this (height, width), resized already where they have to be."""
+        """The window to cut from frames of this (height, width), measured after `resize`."""
         return window_around(crop_windows(frame, self.crop_size, self.num_crops))
 
 
@@ -131,7 +131,7 @@ def _resize(clip: Tensor, size: int | tuple[int, int] | None) -> Tensor:
 
 
 def _keeps(frame: Size, size: int | Size | None) -> bool:
-    """Whether `_resize` would give frames of this (height, width) back as they are."""
+    """Whether `_resize` leaves frames of this (height, width) unchanged."""
     return size is None or (min(frame) == size if isinstance(size, int) else frame == tuple(size))
 
 
@@ -143,7 +143,7 @@ def _check_sizes(crop_size: int, size: int | tuple[int, int] | None) -> None:
 
 
 def _check_ranges(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
-    """Be sure that `datamodules.sampling.crop_windows.random_resized_window` can draw a window with these."""
+    """Checks that `datamodules.sampling.crop_windows.random_resized_window` can draw a window from these ranges."""
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale={scale}: must be two ascending shares of the area in (0, 1]")
     if not 0 < ratio[0] <= ratio[1]:

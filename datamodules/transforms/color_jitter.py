@@ -1,4 +1,4 @@
-"""Color jitter on clips: brightness, contrast, saturation and hue, each by chance, in random order."""
+"""Color jitter on clips: brightness, contrast, saturation and hue with a given probability, in random order."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ _OPERATIONS = {
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Changes the colors of a clip, the same for all its frames.
+    """Randomly changes the colors of a clip, all frames by the same amount.
 
     Attributes:
-        brightness: the factor is drawn from 1 - this (not below 0) to 1 + this.
-        contrast: likewise.
-        saturation: likewise.
-        hue: the shift is drawn from -this to this, in turns of the color circle; at most 0.5.
-        probability: share of the clips that are changed at all.
+        brightness: b; the factor is drawn from [max(0, 1 - b), 1 + b].
+        contrast: c; the factor is drawn from [max(0, 1 - c), 1 + c].
+        saturation: s; the factor is drawn from [max(0, 1 - s), 1 + s].
+        hue: h, at most 0.5; the shift is drawn from [-h, h], in turns of the color circle.
+        probability: probability that a clip is changed at all.
     """
 
     brightness: float = 0.4
@@ -44,7 +44,7 @@ class ColorJitter:
             raise ValueError(f"color_jitter.probability={self.probability}: must be from 0 to 1")
 
     def draw(self, generator: np.random.Generator) -> list[Step]:
-        """What to do to one clip; nothing for one that is left as it is."""
+        """Draws the steps for one clip; an empty list leaves it unchanged."""
         chosen = generator.random() < self.probability
         steps = []
         for name in generator.permutation(list(_OPERATIONS)).tolist():
@@ -57,12 +57,12 @@ class ColorJitter:
 
     @staticmethod
     def apply(clip: Tensor, steps: list[Step]) -> Tensor:
-        """Does it: uint8 (T, H, W, C) to the same shape, all frames alike."""
+        """Applies the steps: uint8 (T, H, W, C) to the same shape, all frames equally."""
         for step in steps:
             clip = _OPERATIONS[step.operation](clip, step.value)
         return clip
 
     @staticmethod
     def describe(steps: list[Step]) -> list[str]:
-        """The steps in words, such as `saturation x 1.21`."""
+        """Describes the steps in words, such as `saturation x 1.21`."""
         return [f"hue {value:+.3f} turns" if name == "hue" else f"{name} x {value:.2f}" for name, value in steps]

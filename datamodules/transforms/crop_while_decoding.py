@@ -1,9 +1,9 @@
-"""Windows cut out of the frames of a video while they are decoded: nothing else is converted, and nothing copied twice.
+"""Cropping while decoding: converts only the pixels inside the crop windows, and copies them once.
 
-The result is bit for bit that of converting whole frames and cutting them: FFmpeg's conversion of planar YUV 4:2:0 to
-RGB at the same size takes one chroma sample for each 2 x 2 pixels and mixes no neighbors. So whole pairs of rows and
-columns are cut out of the planes, several frames one below the other, and are converted together; or they are given as
-they are (`decode_planes`), to be converted on the device.
+The result equals, bit for bit, that of converting whole frames and cropping them: FFmpeg's conversion of planar YUV
+4:2:0 to RGB at the same size uses one chroma sample for each 2 x 2 pixels, without interpolation. So whole pairs of
+rows and columns are cut from the planes, several frames are stacked vertically and converted in one call; or the planes
+themselves are returned (`decode_planes`), for conversion on the device.
 """
 
 import threading
@@ -23,27 +23,27 @@ from datamodules.video.orientation import UPRIGHT, orientation_of
 from datamodules.video.pyav_decoder import Frames
 from datamodules.video.video_container import DecodeError, library_errors
 
-_TOGETHER = 8  # frames converted at once: their pixels stay in the processor's cache
+_TOGETHER = 8  # frames converted in one call: their pixels fit in the processor's cache
 
-_kept = threading.local()  # a thread's converters and the frames that they read, by size
+_kept = threading.local()  # this thread's pixel converters and their input frames, by size
 
 
 class OtherFramesError(Exception):
-    """The frames are not such as can be cut here; `datamodules.video.decoding` can decode them."""
+    """The frames cannot be cropped while decoding; use `datamodules.video.decoding`."""
 
 
 def decode_windows(data: bytes, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]) -> None:
-    """Decodes the frames of clips and writes each clip's window.
+    """Decodes the frames of clips and writes the pixels of each clip's window.
 
     Args:
         data: the bytes of a video file.
         frame_numbers: int64 (N, T), not negative.
-        windows: N, mirrored where they say so.
-        out: N arrays uint8 (T, height, width, 3) of the window's size, to write to; RGB.
+        windows: N windows, mirrored if `mirrored` is set.
+        out: N arrays uint8 (T, height, width, 3) of the windows' sizes, RGB, to write to.
 
     Raises:
-        OtherFramesError: not planar YUV 4:2:0 as large as the windows say, upright, with a header that tells one frame
-            from the other, and whole. Some of `out` may be written.
+        OtherFramesError: the frames are not planar YUV 4:2:0 of the size that the windows state, not upright, not
+            listed in the header, or damaged. Some of `out` may have been written.
     """
     strips = [_Strip(window, place, number) for number, (window, place) in enumerate(zip(windows, out, strict=True))]
     _hand_out(data, frame_numbers, windows[0], strips)
@@ -59,15 +59,15 @@ def decode_planes(
     Args:
         data: the bytes of a video file.
         frame_numbers: int64 (N, T), not negative.
-        windows: N.
-        out: N arrays uint8 (T, 3h, 2w) to write to, as `datamodules.transforms.yuv420` tells, of `box_of` the window's
-            height and width; 0 where the frame does not reach.
+        windows: N windows.
+        out: N arrays uint8 (T, 3h, 2w) to write to, in the layout of `datamodules.transforms.yuv420`, with h and w the
+            `box_of` the window's height and width; places outside the frame are set to 0.
 
     Returns:
-        For each clip, what it is to be converted with: `datamodules.transforms.yuv420.color_factors`.
+        The color conversion factors of each clip: `datamodules.transforms.yuv420.color_factors`.
 
     Raises:
-        OtherFramesError: as in `decode_windows`; or the color matrix is not known, or not the same for all of a clip.
+        OtherFramesError: as in `decode_windows`; or the color matrix is unknown, or differs within a clip.
     """
     boxes = [_Box(window, place) for window, place in zip(windows, out, strict=True)]
     _hand_out(data, frame_numbers, windows[0], boxes)
@@ -75,13 +75,13 @@ def decode_planes(
 
 
 class _Taker(Protocol):
-    """One clip, given its frames one by one."""
+    """Writer of one clip, which takes its frames one by one."""
 
     def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None: ...
 
 
 def _hand_out(data: bytes, frame_numbers: Integers, window: Window, clips: Sequence[_Taker]) -> None:
-    """Decodes the frames of clips, int64 (N, T), in order, and gives each clip its own."""
+    """Decodes the frames of all clips, int64 (N, T), in order, and passes each to the clips that contain it."""
     if frame_numbers.min(initial=0) < 0:
         raise OtherFramesError
     wanted: dict[int, list[tuple[_Taker, int]]] = defaultdict(list)
@@ -99,7 +99,7 @@ def _hand_out(data: bytes, frame_numbers: Integers, window: Window, clips: Seque
 
 
 def _planes(frame: av.VideoFrame, window: Window) -> list[Frames]:
-    """Views of the three planes of a frame, as they lie in memory: uint8 (rows, bytes of a row)."""
+    """Views of the three planes of a frame with their row padding: uint8 (rows, bytes per row)."""
     fits = frame.format.name == "yuv420p" and (frame.height, frame.width) == (window.frame_height, window.frame_width)
     if not fits or frame.height % 2 or frame.width % 2 or orientation_of(frame) != UPRIGHT:
         raise DecodeError("not such frames as are cut here")
@@ -112,11 +112,11 @@ def _view(plane: "av.video.plane.VideoPlane") -> Frames:
 
 
 class _Box:
-    """One clip in planes: the pairs of rows and columns that hold its window, written where they are to be.
+    """Writes the planes of one clip: the pairs of rows and columns that contain its window.
 
     Args:
-        window: where in the frame.
-        out: where the planes go, uint8 (T, 3h, 2w).
+        window: the window in the frame.
+        out: array that the planes are written to, uint8 (T, 3h, 2w).
     """
 
     def __init__(self, window: Window, out: Frames) -> None:
@@ -131,14 +131,14 @@ class _Box:
             place[:, :, pair * self._width :] = 0
 
     def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
-        """Copies the pairs of a frame, which is the clip's at `position`."""
+        """Copies the pairs of a frame into the clip, as its frame number `position`."""
         self._colors.add((int(frame.colorspace), int(frame.color_range)))
         for place, plane, pair in zip(self._places, planes, (2, 1, 1), strict=True):
             top, left, height, width = (pair * n for n in (self._top, self._left, self._height, self._width))
             place[position, :height, :width] = plane[top : top + height, left : left + width]
 
     def factors(self) -> tuple[int, ...]:
-        """What the clip is to be converted with."""
+        """The color conversion factors of the clip."""
         factors = color_factors(*self._colors.pop()) if len(self._colors) == 1 else None
         if factors is None:
             raise OtherFramesError
@@ -146,21 +146,21 @@ class _Box:
 
 
 class _Strip:
-    """One clip: the windows of several frames below each other, converted when there are enough.
+    """Writes the RGB pixels of one clip: stacks the windows of several frames, and converts them in one call.
 
     Args:
-        window: where in the frame.
-        out: where the pixels go, uint8 (T, height, width, 3).
-        number: of the clip among those decoded together.
+        window: the window in the frame.
+        out: array that the pixels are written to, uint8 (T, height, width, 3).
+        number: index of the clip among those decoded together, each of which has its own buffer.
     """
 
     def __init__(self, window: Window, out: Frames, number: int) -> None:
         self._out = out
-        self._inside = (window.top % 2, window.left % 2)  # whole pairs are cut: at most one row, one column too many
+        self._inside = (window.top % 2, window.left % 2)  # whole pairs are cut: up to one extra row and column
         self._top, self._left = window.top // 2, window.left // 2
-        self._height = (window.top + window.height + 1) // 2 - self._top  # all in pairs
+        self._height = (window.top + window.height + 1) // 2 - self._top  # in pairs
         self._width = (window.left + window.width + 1) // 2 - self._left
-        if window.mirrored:  # the strip is, from its own right end
+        if window.mirrored:  # the whole strip is mirrored, padding included
             self._inside = (window.top % 2, _words(self._width) * 2 - window.left % 2 - window.width)
         self._mirrored = window.mirrored
         self._positions: list[int] = []
@@ -168,7 +168,7 @@ class _Strip:
         self._kept = _kept_for(self._height, self._width, number)
 
     def take(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
-        """Copies the window of a frame, which is the clip's at `position`."""
+        """Copies the window of a frame into the strip, as the clip's frame `position`."""
         if not self._positions:
             self._kept.source.colorspace, self._kept.source.color_range = frame.colorspace, frame.color_range
         for room, plane, cut in zip(self._kept.rooms[len(self._positions)], planes, self._cuts, strict=True):
@@ -178,7 +178,7 @@ class _Strip:
             self.convert()
 
     def convert(self) -> None:
-        """Converts what was copied since the last time, if anything, and writes it."""
+        """Converts the frames collected since the last conversion, if any, and writes their pixels."""
         if not self._positions:
             return
         if self._mirrored:
@@ -196,18 +196,18 @@ class _Strip:
 
 
 def _words(width: int) -> int:
-    """The next multiple of 8 bytes: rows are mirrored by words."""
+    """The width rounded up to a multiple of 8 bytes: rows are mirrored in 8-byte words."""
     return -(-width // 8) * 8
 
 
 class _Kept(NamedTuple):
-    """What windows of a size are converted with: setting it up costs as much as using it.
+    """Buffer and converter for windows of one size, kept because creating them costs as much as a conversion.
 
     Attributes:
-        source: the frame to collect them in.
-        planes: its planes, uint8 (rows, bytes of a row), as wide as whole words.
-        rooms: the planes' parts for each of the frames that are collected, as large as the window.
-        converter: of such frames.
+        source: the frame that windows are collected in.
+        planes: its planes, uint8 (rows, bytes per row), each row a multiple of 8 bytes.
+        rooms: views of the planes for each of the collected frames, of the window's size.
+        converter: pixel converter for such frames.
     """
 
     source: av.VideoFrame
@@ -217,7 +217,7 @@ class _Kept(NamedTuple):
 
 
 def _kept_for(height: int, width: int, number: int) -> _Kept:
-    """For windows of so many pairs of rows and columns, of the clip of that number."""
+    """The buffer for windows of `height` x `width` pairs in clip `number`; created on first use."""
     kept: dict[tuple[int, int, int], _Kept] = _kept.__dict__.setdefault("strips", {})
     if len(kept) > 64:  # windows of random sizes
         kept.clear()
@@ -233,5 +233,5 @@ def _kept_for(height: int, width: int, number: int) -> _Kept:
 
 
 def _cut(pair: int, top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
-    """The rows and columns of a plane that has `pair` of them for each of the pairs that are given."""
+    """Slices of a plane's rows and columns, given in pairs; `pair` is the plane's samples per pair (2: Y; 1: U, V)."""
     return slice(pair * top, pair * (top + height)), slice(pair * left, pair * (left + width))

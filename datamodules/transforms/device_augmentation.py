@@ -1,7 +1,7 @@
-"""What is done to the pixels of training clips once the batch is on the device: RandAugment, color jitter.
+"""Augmentation of training clips on the device: RandAugment and color jitter.
 
-What is done to a clip follows from its seed, which was made from (seed, epoch, sample, view): it does not depend on the
-workers, the ranks or the batch, a resumed run repeats it, and it can be told afterwards in words.
+Every random choice follows from the clip's seed, which is derived from (seed, epoch, sample, view): it does not depend
+on workers, ranks or the batch, a resumed run repeats it, and it can be described afterwards in words.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from datamodules.transforms.rand_augment import RandAugment, Step
 
 @dataclass(frozen=True)
 class Augmentation:
-    """RandAugment, then color jitter, each from a random stream of its own; None is left out."""
+    """Applies RandAugment, then color jitter, each with its own random stream; None skips one."""
 
     rand_augment: RandAugment | None = None
     color_jitter: ColorJitter | None = None
 
     def __call__(self, batch: ClipBatch) -> ClipBatch:
-        """The batch with clips of other pixels; one without seeds, of evaluation, as it is."""
+        """The batch with augmented clips; a batch without seeds (evaluation) is returned unchanged."""
         if not batch.seeds or (self.rand_augment is None and self.color_jitter is None):
             return batch
         clips = torch.empty_like(batch.clips)
@@ -37,7 +37,7 @@ class Augmentation:
         return clip
 
     def describe(self, seed: int) -> list[str]:
-        """What is done to the clip of that seed, in words, in order."""
+        """Describes the augmentation of the clip with this seed in words, in order."""
         return [words for transform, steps in self._drawn(seed) for words in transform.describe(steps)]
 
     def _drawn(self, seed: int) -> list[tuple[RandAugment | ColorJitter, list[Step]]]:

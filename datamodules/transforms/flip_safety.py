@@ -1,4 +1,4 @@
-"""Classes that tell left from right: which they are by their names, and what mirroring may do to their clips."""
+"""Flip safety: finds classes that depend on left and right by their names, and excludes them from mirroring."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def mentions_left_or_right(name: str) -> bool:
-    """Whether a class name says left or right, or a sense of rotation, as a word of its own.
+    """Whether a class name contains left, right or a sense of rotation as a separate word.
 
     Examples:
         >>> names = ("turning left", "Right_Hook", "TurnRight", "counter-clockwise", "bright light")
@@ -25,13 +25,13 @@ def unmirrored_labels(class_names: Sequence[str], flip_probability: float, sided
     """Labels of the classes whose clips are never mirrored in training.
 
     Args:
-        class_names: in label order.
-        flip_probability: share of the other classes' clips that are mirrored.
-        sided: `refuse` raises where a name says left or right; `keep` never mirrors those classes' clips; `mirror` does
-            as with all others; a list names the classes that are never mirrored.
+        class_names: the class names in label order.
+        flip_probability: probability that a clip of any other class is mirrored.
+        sided: classes that depend on left and right: `refuse` raises if a name mentions left or right; `keep` never
+            mirrors those classes; `mirror` mirrors them as all others; a list names the classes never to mirror.
 
     Raises:
-        ValueError: a name says left or right and nobody said what to do; a listed class does not exist.
+        ValueError: a name mentions left or right and `sided` is `refuse`; or a listed class does not exist.
     """
     if not isinstance(sided, str):
         unknown = [name for name in sided if name not in class_names]

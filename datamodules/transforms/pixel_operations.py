@@ -1,11 +1,11 @@
-"""What may be done to the pixels of a clip: pure functions on uint8 tensors (T, H, W, C), on any device.
+"""Pixel operations for augmentation: pure functions on uint8 tensors (T, H, W, C), on any device.
 
-Every frame of a clip is treated alike, and what an operation measures (a mean, a histogram) it measures over the whole
-clip: a clip that brightens still does. Results are uint8 again, rounded to the nearest level. Most work in integers or
-look levels up in a table of 256, so that they give the same bits with any number of threads.
+All frames of a clip are treated equally, and statistics (mean, histogram) are taken over the whole clip: a clip that
+brightens still does. Results are uint8 again, rounded to the nearest level. Most functions compute in integers or
+look levels up in a table of 256, so that results do not depend on the number of threads.
 
 The operations are those of AutoAugment (Cubuk et al. 2019, table 6), which defined them by the Python Imaging Library.
-Different here: PIL measures one image, and cuts fractions off instead of rounding them.
+Difference: PIL takes statistics of one image, and truncates fractions instead of rounding them.
 """
 
 import math
@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-GRAY = 128  # what comes in from outside the frame
+GRAY = 128  # fill value for pixels from outside the frame
 
 
 def brightness(clip: Tensor, factor: float) -> Tensor:
@@ -22,21 +22,21 @@ def brightness(clip: Tensor, factor: float) -> Tensor:
 
 
 def contrast(clip: Tensor, factor: float) -> Tensor:
-    """Moves every value away from the clip's mean gray, or towards it; 0 gives that gray."""
-    mean = _luma(clip).double().mean().round()  # stays on the device: nothing waits for it
+    """Scales the distance of every value from the clip's mean gray level; 0 gives that gray."""
+    mean = _luma(clip).double().mean().round()  # stays on the device, no synchronization
     return _look_up(clip, mean + (_levels(clip) - mean) * factor)
 
 
 def color(clip: Tensor, factor: float) -> Tensor:
-    """Saturation: moves every pixel away from its own gray, or towards it; 0 gives gray images."""
+    """Saturation: scales the distance of every pixel from its own gray level; 0 gives gray images."""
     gray = _luma(clip)[..., None].float()
     return _rounded(gray + (clip.float() - gray) * factor)
 
 
 def sharpness(clip: Tensor, factor: float) -> Tensor:
-    """Moves every pixel away from its neighborhood's mean (weights 1, its own 5, of 13), or towards it.
+    """Scales the distance of every pixel from the mean of its neighborhood (weights 1, its own 5, sum 13).
 
-    The outermost pixels stay as they are.
+    The outermost pixels stay unchanged.
     """
     if min(clip.shape[1:3]) < 3:
         return clip.clone()
@@ -53,7 +53,7 @@ def sharpness(clip: Tensor, factor: float) -> Tensor:
 
 
 def solarize(clip: Tensor, threshold: int) -> Tensor:
-    """Inverts the values from `threshold` on; 256 inverts none."""
+    """Inverts all values of at least `threshold`; 256 inverts none."""
     return torch.where(clip >= threshold, 255 - clip, clip) if threshold < 256 else clip.clone()
 
 
@@ -71,10 +71,10 @@ def autocontrast(clip: Tensor) -> Tensor:
 
 
 def equalize(clip: Tensor) -> Tensor:
-    """Gives each channel a flat histogram, as far as whole levels allow.
+    """Equalizes the histogram of each channel, as far as whole levels allow.
 
-    As PIL does it: a value becomes the number of darker pixels plus half a step, in steps of (all pixels but those of
-    the brightest value) / 255.
+    As in PIL: a value becomes the number of darker pixels plus half a step, in steps of (number of pixels without
+    those of the brightest value) / 255.
     """
     tables = []
     for channel in range(clip.shape[3]):
@@ -89,19 +89,19 @@ def equalize(clip: Tensor) -> Tensor:
 
 
 def affine(clip: Tensor, matrix: tuple[float, float, float, float], shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """Rotates, shears or shifts: takes each pixel from the nearest place of the source, `GRAY` from outside.
+    """Rotates, shears or shifts by nearest-neighbor sampling; places outside the source become `GRAY`.
 
     Args:
         clip: uint8 (T, H, W, C).
-        matrix: (a, b, c, d), from a place (x, y) of the result, counted from the center, to a x + b y and c x + d y of
+        matrix: (a, b, c, d), maps a place (x, y) of the result, relative to the center, to (a x + b y, c x + d y) in
             the source.
-        shift: added to that, in pixels, x and y.
+        shift: (x, y) in pixels, added to the mapped place.
     """
     height, width = clip.shape[1:3]
     y = torch.arange(height, dtype=torch.float64, device=clip.device)[:, None] - (height - 1) / 2
     x = torch.arange(width, dtype=torch.float64, device=clip.device)[None, :] - (width - 1) / 2
     a, b, c, d = matrix
-    # A hair aside, so that a place just between two pixels falls to the same one on every device.
+    # A small number is added so that places midway between two pixels round the same way on every device.
     from_x = (a * x + b * y + shift[0] + (width - 1) / 2 + 1e-6).round().long()
     from_y = (c * x + d * y + shift[1] + (height - 1) / 2 + 1e-6).round().long()
     outside = (from_x < 0) | (from_x >= width) | (from_y < 0) | (from_y >= height)
@@ -111,20 +111,20 @@ def affine(clip: Tensor, matrix: tuple[float, float, float, float], shift: tuple
 
 
 def rotate(clip: Tensor, degrees: float) -> Tensor:
-    """Turns the picture counterclockwise about its center."""
+    """Rotates the picture counterclockwise about its center."""
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     return affine(clip, (cosine, -sine, sine, cosine))
 
 
 def hue(clip: Tensor, turns: float) -> Tensor:
-    """Shifts the hue around the color circle: a third of a turn makes red green. Value and saturation (HSV) stay."""
+    """Shifts the hue around the color circle: a third of a turn turns red into green. Value and saturation stay."""
     red, green, blue = clip.float().unbind(dim=3)
     high = torch.maximum(torch.maximum(red, green), blue)
     spread = high - torch.minimum(torch.minimum(red, green), blue)
     safe = spread.clamp(min=1)
     sector = torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
-    sector = torch.where(high == red, (green - blue) / safe, sector)  # of the circle's six, from red
-    # A channel is `high` for the two sectors around its own color, low for the opposite two, a ramp between.
+    sector = torch.where(high == red, (green - blue) / safe, sector)  # sixths of the color circle, from red
+    # A channel is `high` in the two sectors around its own color, `low` in the opposite two, and a ramp in between.
     channels = []
     for own in (0, 2, 4):
         distance = (sector + 6 * turns - own + 3).remainder(6).sub(3).abs()
@@ -143,7 +143,7 @@ def _levels(clip: Tensor) -> Tensor:
 
 
 def _look_up(clip: Tensor, table: Tensor) -> Tensor:
-    """Replaces every value by the table's: (256,), or (256, C) with a column a channel."""
+    """Looks every value up in a table: (256,), or (256, C) with one column per channel."""
     levels = _rounded(table)
     if levels.ndim == 1:
         return levels[clip.int()]

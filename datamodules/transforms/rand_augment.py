@@ -1,4 +1,4 @@
-"""RandAugment on clips (Cubuk et al. 2020): a few of fourteen operations, all at one magnitude."""
+"""RandAugment on clips (Cubuk et al. 2020): a few of fourteen operations, all with the same magnitude."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,26 +9,26 @@ from torch import Tensor
 
 from datamodules.transforms import pixel_operations as pixels
 
-_MOST = 10  # the paper's scale of magnitudes, section 3
+_MOST = 10  # largest magnitude on the paper's scale, section 3
 
 
 class Step(NamedTuple):
-    """One operation and how strongly, in the operation's own unit; 0 where it has none."""
+    """One operation and its value, in the operation's own unit; 0 if it has no parameter."""
 
     operation: str
     value: float
 
 
 class Operation(NamedTuple):
-    """What an operation does, and its value at the greatest magnitude.
+    """An augmentation operation and its range of values.
 
     Attributes:
-        apply: the clip and the value to the clip.
-        words: the value in a format string, for people.
-        least: value at magnitude 0, which changes nothing.
+        apply: function of the clip and the value that returns the clip.
+        words: format string that describes the value.
+        least: value at magnitude 0, which leaves the clip unchanged.
         most: value at magnitude 10.
-        signed: the value's distance from `least` goes either way, by chance.
-        whole: the value is an integer.
+        signed: whether the value's distance from `least` gets a random sign.
+        whole: whether the value is an integer.
     """
 
     apply: Callable[[Tensor, float], Tensor]
@@ -44,8 +44,8 @@ def _shift(clip: Tensor, across: float, down: float) -> Tensor:
     return pixels.affine(clip, (1, 0, 0, 1), (-round(across * width), -round(down * height)))
 
 
-# The paper's K = 14, section 3; their ranges are AutoAugment's (Cubuk et al. 2019, table 6), where a shift is of 150
-# pixels of an image of 331.
+# The paper's K = 14 operations, section 3, with the ranges of AutoAugment (Cubuk et al. 2019, table 6), whose shifts
+# are 150 pixels of an image of 331.
 OPERATIONS = {
     "identity": Operation(lambda clip, _: clip, ""),
     "autocontrast": Operation(lambda clip, _: pixels.autocontrast(clip), ""),
@@ -66,15 +66,15 @@ OPERATIONS = {
 
 @dataclass(frozen=True)
 class RandAugment:
-    """Takes `num_ops` of `OPERATIONS`, with repetition, each equally likely, and does them one after the other.
+    """Applies `num_ops` of `OPERATIONS` in turn, drawn with replacement, all equally likely.
 
-    Different from the paper: what an operation measures, it measures over the clip; rotations, shears and shifts take
-    the nearest pixel and fill with gray.
+    Differences from the paper: statistics are taken over the whole clip; rotations, shears and shifts use
+    nearest-neighbor sampling and fill with gray.
 
     Attributes:
-        num_ops: operations a clip, N in the paper.
-        magnitude: of all of them, M in the paper, from 0, which leaves the clip as it is but for autocontrast and
-            equalize, to 10.
+        num_ops: operations per clip, N in the paper.
+        magnitude: magnitude of all operations, M in the paper, from 0 to 10; at 0 all but autocontrast and equalize
+            leave the clip unchanged.
     """
 
     num_ops: int = 2
@@ -87,12 +87,12 @@ class RandAugment:
             raise ValueError(f"rand_augment.magnitude={self.magnitude}: must be from 0 to {_MOST}")
 
     def draw(self, generator: np.random.Generator) -> list[Step]:
-        """What to do to one clip."""
+        """Draws the steps for one clip."""
         names = list(OPERATIONS)
         steps = []
         for _ in range(self.num_ops):
             name = names[int(generator.integers(len(names)))]
-            sign = -1 if generator.random() < 0.5 else 1  # drawn for every operation: each takes as much
+            sign = -1 if generator.random() < 0.5 else 1  # drawn for unsigned operations too: all take as many draws
             operation = OPERATIONS[name]
             distance = (operation.most - operation.least) * self.magnitude / _MOST
             value = operation.least + (sign if operation.signed else 1) * distance
@@ -101,12 +101,12 @@ class RandAugment:
 
     @staticmethod
     def apply(clip: Tensor, steps: list[Step]) -> Tensor:
-        """Does it: uint8 (T, H, W, C) to the same shape, all frames alike."""
+        """Applies the steps: uint8 (T, H, W, C) to the same shape, all frames equally."""
         for step in steps:
             clip = OPERATIONS[step.operation].apply(clip, step.value)
         return clip
 
     @staticmethod
     def describe(steps: list[Step]) -> list[str]:
-        """The steps in words, such as `rotate by -27.0 degrees`."""
+        """Describes the steps in words, such as `rotate by -27.0 degrees`."""
         return [step.operation + OPERATIONS[step.operation].words.format(step.value) for step in steps]

@@ -1,8 +1,8 @@
-"""Resize, crop and flip clips: pure functions on uint8 tensors (T, H, W, C), the same for all frames of a clip.
+"""Resizing, cropping and flipping of clips: pure functions on uint8 tensors (T, H, W, C), the same for all frames.
 
-Values stay in [0, 255]; results are contiguous and never share memory with the input where they differ from it. A clip
-that is too small for a crop is resized up until it fits, its proportions kept: a small video never ends a training run.
-Which part of a clip is cut out, also at random, is decided in `datamodules.sampling.crop_windows`.
+Values stay in [0, 255]; results are contiguous and, where they differ from the input, never share its memory. A clip
+that is too small for a crop is enlarged until it fits, keeping its aspect ratio: a small video never ends a training
+run. `datamodules.sampling.crop_windows` computes the crop windows, random ones too.
 """
 
 import torch
@@ -14,7 +14,7 @@ from datamodules.sampling.crop_windows import Size, crop_windows
 
 
 def resize(clip: Tensor, size: Size) -> Tensor:
-    """Resizes every frame: bilinear, with antialiasing where it shrinks.
+    """Resizes every frame with bilinear interpolation, antialiased when shrinking.
 
     torch computes uint8 in fixed point and rounds to the nearest level; bilinear weights cannot leave [0, 255].
 
@@ -39,7 +39,7 @@ def resize(clip: Tensor, size: Size) -> Tensor:
 
 
 def resize_short_side(clip: Tensor, size: int) -> Tensor:
-    """Resizes so that the shorter side is `size` pixels; the longer one keeps the proportions, rounded down.
+    """Resizes so that the shorter side is `size` pixels; the longer side keeps the aspect ratio, rounded down.
 
     Args:
         clip: uint8 (T, H, W, C).
@@ -72,15 +72,15 @@ def horizontal_flip(clip: Tensor) -> Tensor:
 def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:
     """Cuts squares along the longer side: the center one, or the first, center and last one.
 
-    Three squares whose side is the shorter side of the clip see all of it up to proportions of 3 : 1.
+    Three squares with the side of the clip's shorter side cover all of it up to aspect ratios of 3 : 1.
 
     Args:
-        clip: uint8 (T, H, W, C); resized up first where it is smaller than the crop.
+        clip: uint8 (T, H, W, C); enlarged first if it is smaller than the crop.
         size: side of the squares in pixels.
         num_crops: 1 or 3.
 
     Returns:
-        `num_crops` clips uint8 (T, size, size, C), from left to right, or from top to bottom of an upright video.
+        `num_crops` clips uint8 (T, size, size, C), from left to right, or from top to bottom in portrait videos.
 
     Raises:
         ValueError: `num_crops` is neither 1 nor 3.
@@ -92,7 +92,7 @@ def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:
 
 
 def resize_to_fit(clip: Tensor, height: int, width: int) -> Tensor:
-    """The clip itself where it covers (height, width), else the smallest enlargement, proportions kept, that does."""
+    """The clip if it covers (height, width), otherwise its smallest enlargement that does, keeping the aspect ratio."""
     check_clip(clip)
     have_height, have_width = clip.shape[1:3]
     if have_height >= height and have_width >= width:
@@ -107,16 +107,16 @@ def frame_size(clip: Tensor) -> Size:
 
 
 def cut_out(clip: Tensor, window: Window) -> Tensor:
-    """The window's part of a clip, not copied where it is in one piece; mirroring is the caller's."""
+    """The window's part of a clip, copied only if not contiguous; mirroring is left to the caller."""
     rows = slice(window.top, window.top + window.height)
     return clip[:, rows, window.left : window.left + window.width].contiguous()
 
 
 def check_clip(clip: Tensor) -> None:
-    """Be sure that it is uint8 (T, H, W, C) and not empty.
+    """Checks that a clip is uint8 (T, H, W, C) and not empty.
 
     Raises:
-        ValueError: It is not.
+        ValueError: another type or shape, or empty.
     """
     if clip.dtype != torch.uint8 or clip.ndim != 4 or 0 in clip.shape:
         raise ValueError(f"clip must be uint8 (T, H, W, C) and not empty, not {clip.dtype} {tuple(clip.shape)}")

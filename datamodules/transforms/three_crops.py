@@ -1,11 +1,12 @@
-"""The three crops of a test: what a worker sends of them, and how they are cut once the batch is on the device.
+"""Three-crop testing: layout of the crops that workers send, and cutting of the crops on the device.
 
-Three squares along the longer side of a clip overlap unless it is longer than 3 : 1. A worker therefore sends the
-window that holds them all, and the squares are cut where copying is cheap. All windows have the crops' side S in
-common; they are laid so that this is their height, upright ones on their side, and are padded to the longest:
+Three squares along the longer side of a clip overlap unless its aspect ratio exceeds 3 : 1. A worker therefore sends
+the window that contains all three, and the squares are cut on the device, where copying is cheap. All windows have one
+side of the crop size S; portrait windows are transposed, so that S is the height of all, and all are padded to the
+longest:
 
     clip 0, 112 x 149   ─▶  |            149|........|      \
-    clip 1, 199 x 112   ─▶  |    lies on its side 199|       }  uint8 (N, T, 112, 199, C)
+    clip 1, 199 x 112   ─▶  |           transposed   199|       }  uint8 (N, T, 112, 199, C)
     clip 2, 112 x 112   ─▶  |      112|..............|      /
 """
 
@@ -17,14 +18,14 @@ from datamodules.sampling.crop_windows import crop_places
 
 
 def pad_and_stack(clips: list[Tensor], allocate: Allocate) -> Tensor:
-    """Windows of one height or width S, as one tensor.
+    """Stacks windows with one side of S into one tensor, padded with 0 to the longest.
 
     Args:
-        clips: at least one uint8 (T, S, L, C) or, upright, (T, L, S, C), with L >= S its own.
-        allocate: Gives the tensor that they are written to.
+        clips: at least one uint8 (T, S, L, C) or, in portrait format, (T, L, S, C), with any L >= S.
+        allocate: allocates the tensor that they are written to.
 
     Returns:
-        uint8 (N, T, S, longest L, C); what pads the others is 0.
+        uint8 (N, T, S, longest L, C).
     """
     lying = [clip.transpose(1, 2) if _is_upright(clip) else clip for clip in clips]
     longest = max(clip.shape[2] for clip in lying)
@@ -41,13 +42,13 @@ def _is_upright(clip: Tensor) -> bool:
 
 
 def cut_crops(batch: ClipBatch) -> ClipBatch:
-    """Cuts the crops that the clips of a batch hold; a batch without any to cut is given back as it is.
+    """Cuts the crops from the clips of a batch; a batch without crops to cut is returned unchanged.
 
-    Bit for bit those of `datamodules.transforms.resize_and_crop.spatial_crops`, on whatever device the batch is.
+    The crops equal those of `datamodules.transforms.resize_and_crop.spatial_crops`, bit for bit, on any device.
 
     Returns:
-        The batch with clips uint8 (N * crops, T, S, S, C), all crops of a clip next to each other, from left to right
-        or from top to bottom; `video_index`, `clip_times`, `frame_numbers` and `windows` likewise.
+        The batch with clips uint8 (N * crops, T, S, S, C), all crops of a clip in succession, from left to right or
+        from top to bottom; `video_index`, `clip_times`, `frame_numbers` and `windows` are repeated to match.
     """
     count = batch.crops_to_cut
     if count == 1:

@@ -1,16 +1,16 @@
-"""Clips as planar YUV 4:2:0 (`i420`): how the planes lie in a batch, and what turns them into RGB on the device.
+"""Planar YUV 4:2:0 clips (`i420`): layout of the planes in a batch, and conversion to RGB on the device.
 
-A frame takes 1.5 bytes a pixel, half of RGB's, and is not converted in the loader. It is laid as FFmpeg and OpenCV lay
-an I420 picture, in 3h rows of 2w bytes for h x w pairs of rows and columns:
+A frame takes 1.5 bytes per pixel, half of RGB, and is not converted in the worker. The layout is the I420 layout of
+FFmpeg and OpenCV, 3h rows of 2w bytes for h x w pairs of rows and columns:
 
     2h rows    Y, one byte a pixel
     h rows     U, then V: h x w bytes each, one for each 2 x 2 pixels
 
 Windows may begin at odd rows and columns. So whole pairs are sent, with room for one pair more than a window of even
-size has, and the window is cut out, and mirrored, after the conversion. That is FFmpeg's own on x86, in whole numbers;
-one chroma sample serves its 2 x 2 pixels, nothing is interpolated. Measured with FFmpeg 8 on x86-64, over random bytes,
-five matrices and both ranges: mean and greatest difference from `pixels: rgb` are 0. Elsewhere FFmpeg may round by a
-level or two otherwise.
+size has, and the window is cut out and mirrored after the conversion. The conversion is FFmpeg's on x86, in integers;
+each chroma sample is used for its 2 x 2 pixels without interpolation. Measured with FFmpeg 8 on x86-64, over random
+bytes, five matrices and both ranges: mean and maximum difference from `pixels: rgb` are 0. On other processors FFmpeg
+may round differently by a level or two.
 """
 
 from functools import cache
@@ -27,26 +27,26 @@ from datamodules.video.pyav_decoder import Frames
 Pixels = Literal["rgb", "i420"]
 _Planes = TypeVar("_Planes", Tensor, Frames)
 
-# Shares of red and blue in luma: Rec. ITU-T H.273, table 4, by `MatrixCoefficients`. Unspecified is read as BT.601, as
+# Weights of red and blue in luma: Rec. ITU-T H.273, table 4, by `MatrixCoefficients`. Unspecified is read as BT.601, as
 # FFmpeg does.
 _BT601 = (0.299, 0.114)
 _SHARES = {1: (0.2126, 0.0722), 2: _BT601, 4: (0.30, 0.11), 5: _BT601, 6: _BT601, 7: (0.212, 0.087)}
 _FULL_RANGE = 2
-_PIXELS_AT_ONCE = 2**24  # on a GPU: what is computed on the way takes some 15 bytes a pixel
-_PIXELS_IN_CACHE = 2**17  # on a CPU
+_PIXELS_AT_ONCE = 2**24  # pixels converted at once on a GPU: intermediate results take some 15 bytes per pixel
+_PIXELS_IN_CACHE = 2**17  # pixels converted at once on a CPU
 
 
 @cache
 def color_factors(matrix: int, color_range: int) -> tuple[int, ...] | None:
-    """What frames of a color matrix and range are converted with; None for a matrix that is not known here.
+    """Color conversion factors for a color matrix and range; None for an unknown matrix.
 
     Args:
-        matrix: of H.273, as `av.VideoFrame.colorspace` has it.
-        color_range: 2 for full range; others are limited range (Y from 16 to 235).
+        matrix: H.273 matrix coefficients code, as in `av.VideoFrame.colorspace`.
+        color_range: 2 for full range; all others are limited range (Y from 16 to 235).
 
     Returns:
-        Six integers: the offset of Y in eighths, then the factors of Y, V to red, U to blue, U to green and V to green,
-        of 8192: those that FFmpeg multiplies eighths of levels with, and takes the high 16 bits.
+        Six integers: the offset of Y in eighths of a level, then the factors of Y, V to red, U to blue, U to green and
+        V to green, in units of 1 / 8192. FFmpeg multiplies eighths of levels by these and takes the high 16 bits.
     """
     if matrix not in _SHARES:
         return None
@@ -55,14 +55,14 @@ def color_factors(matrix: int, color_range: int) -> tuple[int, ...] | None:
     shares = (2 * (1 - red), 2 * (1 - blue), -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green)
     chroma = [round(share * 65536 * 255 / 224) for share in shares]
     if color_range == _FULL_RANGE:
-        luma, offset, chroma = 65536, 0, [int(factor * 224 / 255) for factor in chroma]  # toward 0
+        luma, offset, chroma = 65536, 0, [int(factor * 224 / 255) for factor in chroma]  # rounded toward 0
     else:
         luma, offset = 65536 * 255 // 219, 16 * 8
     return offset, *((factor * 8192 + 32768) >> 16 for factor in (luma, *chroma))
 
 
 def box_of(size: int) -> int:
-    """Pairs of rows, or columns, that hold `size` of them, wherever they begin."""
+    """Number of pairs that contain `size` rows, or columns, wherever these begin."""
     return size // 2 + 1
 
 
@@ -74,15 +74,15 @@ def planes_of(clips: _Planes) -> tuple[_Planes, _Planes, _Planes]:
 
 
 def lay_out_planes(clips: list[Tensor], windows: list[Window], allocate: Allocate) -> Tensor:
-    """Like `datamodules.transforms.three_crops.pad_and_stack`, for windows in planes.
+    """Stacks windows in planes into one tensor, padded with 0 to the longest; see `three_crops.pad_and_stack`.
 
     Args:
         clips: at least one uint8 (T, 3h, 2w).
-        windows: of each, what it shows; those that are higher than wide are laid on their side.
-        allocate: Gives the tensor that they are written to.
+        windows: the window of each clip; those that are higher than wide are transposed.
+        allocate: allocates the tensor that they are written to.
 
     Returns:
-        uint8 (N, T, 3h, 2 * longest w); what pads the others is 0.
+        uint8 (N, T, 3h, 2 * longest w).
     """
     lying = [
         [plane.transpose(1, 2) if window.height > window.width else plane for plane in planes_of(clip)]
@@ -99,10 +99,10 @@ def lay_out_planes(clips: list[Tensor], windows: list[Window], allocate: Allocat
 
 
 def to_rgb(batch: ClipBatch) -> ClipBatch:
-    """The batch with clips in RGB, cut and mirrored as `windows` say, on the device where it is.
+    """Converts the clips of a batch to RGB on the batch's device, cut and mirrored as `windows` state.
 
     Returns:
-        The batch as the loader makes it with `pixels: rgb`: clips uint8 (N, T, H, W, C). One in RGB, as it is.
+        The batch as the loader makes it with `pixels: rgb`: clips uint8 (N, T, H, W, C). RGB batches are unchanged.
     """
     if batch.pixel_format != "i420":
         return batch
@@ -127,9 +127,9 @@ def to_rgb(batch: ClipBatch) -> ClipBatch:
 
 
 def _take(clip: Tensor, box: Tensor, window: Window) -> None:
-    """Copies a window, mirrored where it is to be, out of the pairs that hold it, (C, T, 2h, 2w), to (T, H, W, C)."""
+    """Copies a window, mirrored if required, from the pairs that contain it, (C, T, 2h, 2w), to (T, H, W, C)."""
     inside, size = (window.top % 2, window.left % 2), (window.height, window.width)
-    if window.height > window.width:  # it lies on its side
+    if window.height > window.width:  # transposed
         inside, size = inside[::-1], size[::-1]
     cut = box[:, :, inside[0] : inside[0] + size[0], inside[1] : inside[1] + size[1]].permute(1, 2, 3, 0)
     clip[:, :, : size[1]] = cut.flip(2) if window.mirrored else cut
@@ -146,16 +146,16 @@ def _convert(clips: Tensor, factors: Tensor) -> Tensor:
     green = ((u * u_green) >> 16) + ((v * v_green) >> 16)
     rgb = clips.new_empty((len(clips), 3, *luma.shape[1:]))
     for channel, chroma in enumerate((red, green, blue)):
-        twice = torch.add(chroma & 0xFFFF, chroma, alpha=0x10000).view(torch.int16)  # each beside itself: (N, T, h, 2w)
+        twice = torch.add(chroma & 0xFFFF, chroma, alpha=0x10000).view(torch.int16)  # each value twice: (N, T, h, 2w)
         rgb[:, channel] = (level + twice[:, :, :, None]).clamp_(0, 255).flatten(2, 3)
     return rgb
 
 
 def check_yuv420_options(pixels: str, decoder: str, random_resized_crop: bool) -> None:
-    """Says what does not go together with `pixels: i420`.
+    """Checks the options that exclude each other with `pixels: i420`.
 
     Raises:
-        ValueError: another decoder than PyAV, or crops that are resized.
+        ValueError: a decoder other than PyAV, or randomly resized crops.
     """
     if pixels not in ("rgb", "i420"):
         raise ValueError(f"pixels={pixels!r}: must be rgb or i420")
@@ -166,16 +166,16 @@ def check_yuv420_options(pixels: str, decoder: str, random_resized_crop: bool) -
 
 
 def supports_yuv420(transform: TrainTransform | EvalTransform, height: int, width: int) -> bool:
-    """Whether frames of that size are cut out of their planes: of even sides, and nothing is resized."""
+    """Whether frames of this size can be cropped in their planes: even sides, and no resizing."""
     resized = isinstance(transform, TrainTransform) and transform.random_resized
     return not resized and transform.keeps((height, width)) and height % 2 == 0 and width % 2 == 0
 
 
 def refuse_resized(transform: TrainTransform | EvalTransform, heights: np.ndarray, widths: np.ndarray) -> int:
-    """How many of the videos of these sizes, int64 (M,), cannot be cut out of planes.
+    """Number of videos, of sizes int64 (M,) each, that cannot be cropped in their planes.
 
     Raises:
-        ValueError: none of them can.
+        ValueError: none of the videos can.
     """
     sizes, counts = np.unique(np.stack([heights, widths], axis=1), axis=0, return_counts=True)
     unfit = [

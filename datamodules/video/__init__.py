@@ -1,1 +1,1 @@
-"""One video file read: what it is, which frames it has, and decoding them exactly."""
+"""Reading of one video file: container, frame table, exact seeking and decoding; and the mp4 writer."""

@@ -1,9 +1,10 @@
-"""Video bytes and frame indices to uint8 frames, by one of several decoders; bad input is a `DecodeError`.
+"""Frame-exact decoding: video bytes and frame indices to uint8 frames with PyAV, decord or torchcodec.
 
-In every decoder index i means the i-th frame that decoding from start to end gives, after the file's edit list, turned
-and mirrored by the file's display matrix (to the nearest quarter turn). One thread decodes: the workers of the
-DataLoader are the parallelism. PyAV is the default; decord is as fast but takes the process down on some damaged files,
-so it is for shards that we packed; torchcodec is the fastest and needs FFmpeg's shared libraries.
+In every decoder, index i is the i-th frame of a decode from start to end, after the file's edit list, turned and
+mirrored by the file's display matrix (to the nearest quarter turn). Bad input raises a `DecodeError`. Each decode uses
+one thread: the data loader workers are the parallelism. PyAV is the default. decord is as fast, but some damaged files
+crash its process, so use it only for shards that this project packed. torchcodec is the fastest and needs FFmpeg's
+shared libraries.
 """
 
 import functools
@@ -70,14 +71,14 @@ __all__ = [
     "resolve_decoder",
 ]
 
-CHUNK_BYTES = 2**24  # of frames that are held at once where a video is decoded piece by piece
+CHUNK_BYTES = 2**24  # size of the decoded frames that are in memory at once when a video is decoded in chunks
 DECODERS = ("pyav", "decord", "torchcodec")
 
 _log = logging.getLogger(__name__)
 
 
 def decode_frames(data: Source, indices: Sequence[int], decoder: str = "auto") -> Frames:
-    """Decodes the frames at the given indices, and no more than that needs.
+    """Decodes the frames at the given indices, and as few others as possible.
 
     Args:
         data: the bytes of a video file, or its path.
@@ -85,7 +86,7 @@ def decode_frames(data: Source, indices: Sequence[int], decoder: str = "auto") -
         decoder: `auto`, `pyav`, `decord` or `torchcodec`; see `resolve_decoder`.
 
     Returns:
-        uint8 (T, H, W, 3), RGB, frame t being `indices[t]`, upright.
+        uint8 (T, H, W, 3), RGB, upright; frame t is frame `indices[t]` of the video.
 
     Raises:
         DecodeError: the video does not decode, or an index is out of range (`reason` is `OUT_OF_RANGE`).
@@ -100,20 +101,20 @@ def decode_frames(data: Source, indices: Sequence[int], decoder: str = "auto") -
 def iterate_frame_chunks(
     data: Source, indices: Sequence[int], decoder: str = "auto", chunk_bytes: int | None = CHUNK_BYTES
 ) -> Iterator[tuple[Sequence[int], Frames]]:
-    """Decodes the frames at the given indices in one pass, and holds only some of them at once.
+    """Decodes the frames at the given indices in one pass, one chunk in memory at a time.
 
     Args:
-        data: the bytes of a video file, or its path; of a path the file is not held either.
+        data: the bytes of a video file, or its path; a file given by path is not loaded into memory.
         indices: frame numbers in presentation order, ascending and distinct.
         decoder: `auto`, `pyav`, `decord` or `torchcodec`; see `resolve_decoder`.
-        chunk_bytes: what the frames of a chunk take, at most, where that is one frame or more; None: all in one chunk.
+        chunk_bytes: maximum size of the frames of a chunk, which has at least one frame; None: all in one chunk.
 
     Yields:
         The next indices and their frames, uint8 (n, H, W, 3), RGB, upright.
 
     Raises:
-        DecodeError: the video does not decode, or an index is out of range (`reason` is `OUT_OF_RANGE`); frames before
-            that have been given.
+        DecodeError: the video does not decode, or an index is out of range (`reason` is `OUT_OF_RANGE`). Chunks before
+            the failure have been yielded already.
         ValueError: `indices` is empty, or the decoder is unknown or not installed.
     """
     if not len(indices):
@@ -130,7 +131,7 @@ def iterate_frame_chunks(
 
 @functools.cache
 def resolve_decoder(name: str) -> str:
-    """The decoder that a setting stands for: `auto` is torchcodec where it imports and decodes, else PyAV.
+    """The name of the decoder to use: `auto` is torchcodec where it imports and decodes, else PyAV.
 
     Raises:
         ValueError: no such decoder, or it is not installed.
@@ -152,7 +153,7 @@ def describe_decoder(name: str) -> str:
 
 
 def _missing(name: str) -> str | None:
-    """Why a decoder cannot be imported, in one line, or None."""
+    """The reason why a decoder cannot be imported, in one line, or None."""
     try:
         if name == "decord":
             import decord  # noqa: F401
@@ -164,7 +165,7 @@ def _missing(name: str) -> str | None:
 
 
 def _torchcodec_works() -> bool:
-    """Whether torchcodec decodes two frames that were just encoded: it may import and lack a codec."""
+    """Whether torchcodec decodes two frames that were just encoded: it may import, and lack a codec."""
     try:
         list(_decode_torchcodec(encode_frames([np.zeros((32, 32, 3), np.uint8)] * 2, 25.0), [0, 1], None))
     except Exception as error:
@@ -175,7 +176,7 @@ def _torchcodec_works() -> bool:
 
 @functools.cache
 def _say_substitution(name: str) -> None:
-    """Says it once in each process."""
+    """Logs once per process that PyAV replaces the chosen decoder for some files."""
     _log.warning("some of these files are read with pyav, because %s would fail or return wrong frames", name)
 
 
@@ -183,10 +184,10 @@ _Adapter = Callable[[Source, Sequence[int], int | None], Iterator[Frames]]
 
 
 def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
-    """Gives a decoder the files whose frames it is known to find, and PyAV the others, as those of codecs it lacks.
+    """Decorator of a decoder: files that it does not seek exactly, or whose codec it is `lacking`, go to PyAV.
 
-    decord 0.6 and torchcodec 0.13 return other frames, without a word, after seeks into files with open groups of
-    pictures, intra refresh, an edit list that cuts frames away, and in AVI and transport streams with B-frames.
+    decord 0.6 and torchcodec 0.13 silently return wrong frames after seeks into files with open groups of pictures,
+    with intra refresh, with an edit list that cuts frames away, and into AVI and transport streams with B-frames.
     """
 
     def guard(adapter: _Adapter) -> _Adapter:
@@ -215,7 +216,7 @@ def _decode_decord(data: Source, indices: Sequence[int], chunk_bytes: int | None
 def _decode_torchcodec(data: Source, indices: Sequence[int], chunk_bytes: int | None) -> Iterator[Frames]:
     from torchcodec.decoders import VideoDecoder
 
-    # Exact: the file is scanned for its frames' times; approximate would compute them from the header's rate.
+    # "exact" scans the file for its frames' timestamps; "approximate" would compute them from the header's frame rate.
     source = data if isinstance(data, bytes) else os.fspath(data)
     reader = VideoDecoder(source, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
     return _in_chunks(lambda part: reader.get_frames_at(indices=part).data.numpy(), len(reader), indices, chunk_bytes)
@@ -224,7 +225,7 @@ def _decode_torchcodec(data: Source, indices: Sequence[int], chunk_bytes: int | 
 def _in_chunks(
     read: Callable[[list[int]], Frames], count: int, indices: Sequence[int], chunk_bytes: int | None
 ) -> Iterator[Frames]:
-    """The frames of a reader of `count` frames, part by part; the first of several parts, one frame, tells the size."""
+    """Reads frames in chunks from a reader of `count` frames; the first of several is one frame, for its size."""
     if indices[-1] >= count:
         raise out_of_range(indices[-1], count)
     done, size = 0, len(indices) if chunk_bytes is None else 1

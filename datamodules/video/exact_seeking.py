@@ -1,4 +1,4 @@
-"""Files whose frame i any decoder finds: those that decoders are trusted with which answer wrongly for others."""
+"""Test whether any decoder seeks a file exactly; decord and torchcodec are used only for files that pass it."""
 
 from collections.abc import Container
 from itertools import islice
@@ -16,7 +16,7 @@ from datamodules.video.video_streams import candidate_streams
 
 
 class _Seen(NamedTuple):
-    """What is asked of a packet: when its frame is shown, whether it is a key frame, and a fresh start."""
+    """Facts about one packet: presentation timestamp, whether it is a key frame, whether decoding can start there."""
 
     time: int
     is_key: bool
@@ -24,14 +24,16 @@ class _Seen(NamedTuple):
 
 
 def seeks_exactly(source: Source, lacking: Container[str] = ()) -> bool:
-    """Whether any decoder finds frame i: every frame is shown, and every key frame is a fresh start.
+    """Whether frame i is the same in every decoder: all frames are shown, and every key frame a clean start.
 
-    Not where its codec is among those that the decoder is `lacking`.
+    That means: no edit list that cuts frames away, no frame that follows a key frame and is shown before it (open group
+    of pictures), and in H.264 every key frame is an IDR picture (no intra refresh). There is one video stream, because
+    decoders choose differently among several, and it is not mirrored, which other decoders ignore. Files that this
+    project packed pass.
 
-    So there is no edit list that cuts frames away, no frame after a key frame that is shown before it (an open group
-    of pictures), and in H.264 every key frame is an IDR picture (no intra refresh). There is one video stream, for
-    decoders choose among several in their own ways, and it is not mirrored, which they do not see. Files that we packed
-    are like that.
+    Args:
+        source: the bytes of a video file, or its path.
+        lacking: FFmpeg's names of the codecs that the decoder lacks; videos of these never pass.
     """
     with library_errors("the packets cannot be read"), open_video(source) as (container, stream):
         codec = stream.codec_context.name
@@ -42,7 +44,7 @@ def seeks_exactly(source: Source, lacking: Container[str] = ()) -> bool:
 
         def look(packet: "av.Packet[Any]") -> _Seen:
             fresh = codec != "h264" or (packet.is_keyframe and holds_idr(packet, stream.codec_context.extradata))
-            return _Seen(packet.pts or 0, packet.is_keyframe, fresh)  # without a time it is not indexed
+            return _Seen(packet.pts or 0, packet.is_keyframe, fresh)  # without a timestamp, `read_index` raises
 
         try:
             index = read_index(container, stream, look)

@@ -1,9 +1,9 @@
-"""Which frames a video has and when each is shown: by its packets where they tell, else by decoding all of it.
+"""Frame table: number and times of a video's frames, from its packets or, if these are unreliable, by decoding.
 
-The decoder's output, in its order, says which frames there are: what `ffmpeg -fps_mode passthrough` gives. Sorted
-presentation times do not: the clock of joined files starts again, the first pictures of a cut file may refer to what
-was cut away and are never shown, and packets may hold no frame. Where nothing of that kind is seen in the packets,
-they number the frames without any decoding.
+The frames of a video are those that the decoder outputs, in its order, as `ffmpeg -fps_mode passthrough` gives them.
+Sorted presentation timestamps can differ from that: in joined files the clock starts again, the first pictures of a cut
+file may refer to pictures that were cut away and are never shown, and packets may hold no frame. Where the packets show
+no sign of any of these, they number the frames and nothing is decoded.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +36,8 @@ from datamodules.video.video_container import (
 )
 from datamodules.video.video_streams import candidate_streams
 
-# Forward jumps that FFmpeg's command takes for another clock: in formats whose clocks jump, such as transport streams
-# (-dts_delta_threshold), and in any (-dts_error_threshold); seconds.
+# Forward jumps in seconds that the FFmpeg command line treats as a new clock: in formats whose clocks may jump, such as
+# transport streams (-dts_delta_threshold), and in all other formats (-dts_error_threshold).
 NEW_CLOCK_S = 10
 BROKEN_CLOCK_S = 30 * 3600
 
@@ -45,17 +45,17 @@ Trust = Literal["exact", "ordered", "nothing"]
 
 
 class FrameTable(NamedTuple):
-    """The frames of a video in the order in which they are shown, which is that in which decoding gives them.
+    """The frames of a video in presentation order, which is also the decoder's output order.
 
     Attributes:
-        ticks: when each is shown, in `time_base` from the first one's 0, never descending: clocks are mended.
-        time_base: seconds.
-        rate: average frames a second.
+        ticks: presentation time of each frame in `time_base`, from 0, never descending: clock jumps are closed.
+        time_base: seconds per tick.
+        rate: average frame rate, frames per second.
         duration: seconds, from the first frame's start to the last one's end.
-        variable_rate: the frames are not evenly spaced, to half of the average distance.
-        clock_jumps: places where the file's clock started again or jumped, which were closed.
-        other_streams: further video streams of the file, covers not counted.
-        flaw: empty, or why the file cannot be whole, by its container.
+        variable_rate: a frame is half of the average frame duration or more away from even spacing.
+        clock_jumps: number of places where the file's clock started again or jumped, and was corrected.
+        other_streams: number of further video streams in the file, without cover pictures.
+        flaw: why the file must be truncated, by its container's header; empty otherwise.
     """
 
     ticks: list[int]
@@ -69,12 +69,12 @@ class FrameTable(NamedTuple):
 
     @property
     def num_frames(self) -> int:
-        """F, the number of frames."""
+        """The number of frames, F."""
         return len(self.ticks)
 
 
 def count_steps(progress: Callable[[int], None] | None) -> Callable[[], None]:
-    """What to call after each step of a long work, so that `progress` is told how many were done."""
+    """A callback to call after each step of a long operation; it calls `progress` with the number of steps so far."""
     steps = count(1)
     return (lambda: None) if progress is None else lambda: progress(next(steps))
 
@@ -84,13 +84,13 @@ def read_frame_table(source: Source, trust: Trust = "exact", moved: Callable[[],
 
     Args:
         source: the bytes of a video file, or its path.
-        trust: the packets of which files number the frames: `exact`, of those where nothing speaks against it;
-            `ordered`, also of containers that do not list their frames (transport streams and others), for callers
-            that decode all of it anyway and count what comes out; `nothing`, all is decoded.
-        moved: called after each packet that was read and each frame that was decoded.
+        trust: when packets number the frames without decoding. `exact`: only where nothing in the file speaks against
+            it. `ordered`: also in containers that do not list their frames (transport streams and others), for callers
+            that decode the whole file anyway and count the output. `nothing`: never, the file is decoded.
+        moved: called after each packet read and each frame decoded.
 
     Raises:
-        DecodeError: the file cannot be opened or read, or has to be decoded and cannot be.
+        DecodeError: the file cannot be opened or read, or needs decoding and does not decode.
     """
     with open_video(source) as (container, stream), library_errors("the packets cannot be read"):
         packets: list[PacketFacts] = []
@@ -123,15 +123,15 @@ def read_frame_table(source: Source, trust: Trust = "exact", moved: Callable[[],
 
 
 class _Clock(NamedTuple):
-    """How the times of a file are read.
+    """How the timestamps of a file are interpreted.
 
     Attributes:
-        time_base: seconds.
-        rate: frames a second by the header.
-        last_duration: of the frame that is shown last, in `time_base`; 0 where the file does not say.
-        jumps_s: seconds; a longer way to the next frame is another clock.
-        counts_packets: the decoding times are the frames' times, as in AVI, where a packet's number is its time and
-            what FFmpeg makes of it around B-frames is wrong, and where there are no others.
+        time_base: seconds per tick.
+        rate: frame rate by the header, frames per second.
+        last_duration: duration of the frame that is shown last, in `time_base`; 0 where the file does not state it.
+        jumps_s: a longer step between two frames, in seconds, is a jump of the clock.
+        counts_packets: decoding timestamps are used as presentation timestamps: in AVI, where a packet's number is its
+            time and FFmpeg's presentation timestamps around B-frames are wrong, and in files without any.
     """
 
     time_base: Fraction
@@ -156,17 +156,17 @@ class _Clock(NamedTuple):
         )
 
     def numbered(self, count: int) -> FrameTable:
-        """A table of frames that have no times: evenly spaced at the header's rate, which no time confirms.
+        """A table of evenly spaced frames at the header's rate, for files without timestamps.
 
-        So a rate of less than one a second is not believed: a single frame would last for hours.
+        Rates below 1 per second are raised to 1: no timestamp confirms them, and a single frame would last for hours.
         """
         rate = max(self.rate, Fraction(1))
         return FrameTable(list(range(count)), 1 / rate, rate, count / rate)
 
     def table(self, times: Sequence[int]) -> FrameTable:
-        """A table of frames by their times, in `time_base` and in the order in which the frames are shown.
+        """A table of frames with these timestamps, in `time_base` and in presentation order.
 
-        Where the clock starts again or jumps, the frame after it follows at the usual distance.
+        Where the clock starts again or jumps, the next frame follows at the usual (median) distance.
         """
         count = len(times)
         steps = [after - before for before, after in pairwise(times)]
@@ -181,14 +181,14 @@ class _Clock(NamedTuple):
             ticks.append(ticks[-1] + (usual if jumped else step))
         duration = (ticks[-1] + (self.last_duration or Fraction(ticks[-1], count - 1))) * self.time_base
         variable = _is_variable(ticks)
-        # The header's rate stands unless it is not what the frames do.
+        # The header's rate is kept unless the frames contradict it.
         counted = as_rate(count / duration)
         rate = counted if variable or abs(self.rate * duration - count) >= 1 else self.rate
         return FrameTable(ticks, self.time_base, rate, duration, variable, jumps)
 
 
 def _is_variable(ticks: Sequence[int]) -> bool:
-    """Whether a frame lies half a frame's time or more beside its place in an even row from the first to the last."""
+    """Whether a frame is half of the average frame duration or more away from even spacing between first and last."""
     even = np.linspace(ticks[0], ticks[-1], len(ticks))
     step = (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1)
     return bool(np.abs(np.array(ticks, np.float64) - even).max() >= step / 2)
@@ -197,10 +197,10 @@ def _is_variable(ticks: Sequence[int]) -> bool:
 def _decode_table(
     source: Source, packets: Sequence[PacketFacts], clock: _Clock, moved: Callable[[], None]
 ) -> FrameTable:
-    """The table of all frames that come out.
+    """Decodes the whole video, and makes the table of its frames.
 
     Raises:
-        DecodeError: there is none, one does not decode, or some are missing and the decoder said why.
+        DecodeError: there is no frame, one does not decode, or frames are missing and the decoder logged an error.
     """
     times: list[int | None] = []
     about_the_beginning = 0
@@ -224,12 +224,12 @@ def _decode_table(
     if len(known) < len(times):
         return clock.numbered(len(times))
     if len(set(known)) == len(known) and not clock_restarts(packets):
-        known.sort()  # one clock: where times go back all the same, the file gives them in decoding order
+        known.sort()  # one clock: timestamps that descend are then in decoding order
     return clock.table(known)
 
 
 def _num_decodable(packets: Sequence[PacketFacts]) -> int:
-    """Frames that the packets announce, without those at the beginning that refer to what was cut away."""
+    """Number of frames to expect from the packets, without leading pictures that refer to pictures before the cut."""
     first = next((number for number, packet in enumerate(packets) if packet.key), 0)
     second = next((number for number, packet in enumerate(packets) if packet.key and number > first), len(packets))
     start = packets[first].pts if packets else None
@@ -239,7 +239,7 @@ def _num_decodable(packets: Sequence[PacketFacts]) -> int:
 
 @contextmanager
 def _decoder_messages() -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg logs in this thread meanwhile, errors alone: level, who and what of each."""
+    """Captures the error messages that FFmpeg logs in this thread: (level, component, message) each."""
     before = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:

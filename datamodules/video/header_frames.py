@@ -1,8 +1,8 @@
-"""Frames of an mp4 by what its header lists: no packet is read that is not decoded.
+"""Decoding of mp4 frames by the frame list in the file's header: only packets that are decoded are read.
 
-An mp4 of H.264 without B-frames, which is what we pack, lists all frames and the key frames in its header, and the
-plainest are not even opened by FFmpeg (`datamodules.video.mp4_sample_table`). Every time that comes out is held against
-the listed ones.
+The header of an mp4 of H.264 without B-frames, which is what this project packs, lists all frames and the key frames.
+The simplest files are not even opened by FFmpeg (`datamodules.video.mp4_sample_table`). Each decoded frame's timestamp
+is compared with the listed one.
 """
 
 import threading
@@ -19,24 +19,24 @@ import av.video
 from datamodules.video.mp4_sample_table import SampleTable, read_sample_table
 from datamodules.video.video_container import LIMITS, MAX_FRAMES, Source, open_video
 
-# A thread's decoders: setting one up costs as much as decoding several frames.
+# Decoders of this thread: creating one costs as much as decoding several frames.
 _kept = threading.local()
 _KEPT_DECODERS = 8
 
 
 class NotIndexedError(Exception):
-    """The packets' times do not say which frame is which."""
+    """The timestamps of a file's packets do not identify its frames."""
 
 
 def frames_by_header(source: Source, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decodes from the key frame before each wanted frame; yields (index, frame), ascending, of the wanted ones.
+    """Decodes the wanted frames, each from the key frame before it; yields (index, frame), ascending.
 
     Args:
         source: the bytes of a video file, or its path.
-        indices: ascending, distinct and not negative.
+        indices: frame numbers, ascending, distinct and not negative.
 
     Raises:
-        NotIndexedError: the header does not say which frame is which, or what comes out differs from what it says.
+        NotIndexedError: the header does not list the frames, or a decoded frame differs from the list.
     """
     table = read_sample_table(source) if isinstance(source, bytes) else None
     if isinstance(source, bytes) and table is not None:
@@ -45,18 +45,18 @@ def frames_by_header(source: Source, indices: Sequence[int]) -> Iterator[tuple[i
     with open_video(source) as (container, stream):
         times, keys = _read_header(container, stream)
         if indices[-1] >= len(times):
-            raise NotIndexedError  # the packets will tell how many there are
+            raise NotIndexedError  # the next method, which reads the packets, finds the number of frames
         decoder, expected = stream.codec_context, 0
         packets: Iterator[av.Packet[Any]] = iter(())
         for index in indices:
             key = keys[bisect_right(keys, index) - 1]
             if key >= expected:
-                container.seek(times[key], stream=stream)  # forgets what the decoder holds, too
+                container.seek(times[key], stream=stream)  # also flushes the decoder
                 packets, expected = container.demux(stream), key
             while expected <= index:
                 packet = next(packets, None)
                 if packet is None:
-                    raise NotIndexedError  # the file holds less than its header lists
+                    raise NotIndexedError  # the file holds fewer packets than its header lists
                 for frame in decoder.decode(packet):
                     if frame.pts != times[expected] or frame.is_corrupt:
                         raise NotIndexedError
@@ -85,7 +85,7 @@ def _frames_by_table(data: bytes, table: SampleTable, indices: Sequence[int]) ->
 
 
 def _packet(data: bytes, table: SampleTable, number: int) -> "av.Packet[Any]":
-    """The bytes of a frame, of which its number is the time."""
+    """A frame's packet, with the frame number as its timestamp."""
     start = table.offsets[number]
     packet: av.Packet[Any] = av.Packet(data[start : start + table.sizes[number]])
     packet.pts = packet.dts = number
@@ -94,9 +94,9 @@ def _packet(data: bytes, table: SampleTable, number: int) -> "av.Packet[Any]":
 
 @contextmanager
 def _decoder(setup: bytes) -> "Iterator[av.VideoCodecContext]":
-    """A decoder for videos of such a configuration, of this thread; nobody else has it meanwhile.
+    """Lends this thread's decoder of a configuration, or a new one; it is returned to the thread's cache at the end.
 
-    What a flush leaves of the video before is the configuration, which in `avc1` is in the header alone.
+    A flush keeps only the decoder's configuration, which in `avc1` is in the header alone.
     """
     kept: dict[bytes, av.VideoCodecContext] = _kept.__dict__.setdefault("decoders", {})
     decoder = kept.pop(setup, None)
@@ -114,7 +114,7 @@ def _decoder(setup: bytes) -> "Iterator[av.VideoCodecContext]":
 
 
 def _read_header(container: av.container.InputContainer, stream: av.video.VideoStream) -> tuple[list[int], list[int]]:
-    """Times of all frames, ascending, and the positions of the key frames, of which the first frame is one."""
+    """The timestamps of all frames, ascending, and the frame numbers of the key frames, of which the first is 0."""
     if stream.codec_context.name != "h264" or stream.codec_context.has_b_frames or "mp4" not in container.format.name:
         raise NotIndexedError
     times: list[int] = []

@@ -1,8 +1,8 @@
-"""Where the frames of an mp4 lie, out of its own header: opening one with FFmpeg takes a fifth of decoding 16 frames.
+"""Sample table of an mp4: byte ranges of its frames, read without FFmpeg (opening costs a fifth of decoding 16 frames).
 
-Only the plain kind is read, which is what we pack: one upright track of H.264, no edits, no reordered frames, no
-fragments. Of anything else nothing is said, and FFmpeg opens it. ISO/IEC 14496-12 (boxes: sections 4.2 and 8) and
-14496-15 (`avcC`).
+Only the simple files that this project packs are read: one upright track of H.264, no edits, no reordered frames, no
+fragments. For all others `read_sample_table` returns None, and FFmpeg opens them. Format: ISO/IEC 14496-12 (boxes:
+sections 4.2 and 8) and 14496-15 (`avcC`).
 """
 
 import struct
@@ -12,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 _UPRIGHT = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-_UNDERSTOOD = {b"avcC", b"btrt", b"pasp"}  # of a video's description; `colr`, say, would have to be told to the decoder
-_SAMPLE_ENTRY_BYTES = 86  # of an `avc1` before the boxes in it
+_UNDERSTOOD = {b"avcC", b"btrt", b"pasp"}  # boxes of a sample entry that need no decoder setting (`colr` would)
+_SAMPLE_ENTRY_BYTES = 86  # size of an `avc1` sample entry before its boxes
 
 Boxes = dict[bytes, list[memoryview]]
 
 
 class SampleTable(NamedTuple):
-    """The frames of a video, in the order in which they are decoded and shown.
+    """The frames of a video in decoding order, which is also their presentation order.
 
     Attributes:
         setup: the decoder's configuration, the content of `avcC`.
-        offsets: where each frame's bytes begin, from the start of the file.
-        sizes: how many they are.
+        offsets: byte offset of each frame from the start of the file.
+        sizes: size of each frame in bytes.
         keys: numbers of the key frames, ascending; the first is 0.
     """
 
@@ -35,7 +35,7 @@ class SampleTable(NamedTuple):
 
 
 def read_sample_table(data: bytes) -> SampleTable | None:
-    """Reads the header of an mp4; None where it is not of the plain kind, or not whole.
+    """Reads the header of an mp4; None if it is not of the simple kind, or truncated.
 
     Args:
         data: the bytes of a video file.
@@ -59,7 +59,7 @@ def read_sample_table(data: bytes) -> SampleTable | None:
 
 
 def _boxes(content: memoryview) -> Boxes:
-    """What is in each box, by kind; a box's size may be 64 bits long, or reach to the end."""
+    """The contents of the boxes by their type; a box's size may have 64 bits, or extend to the end."""
     found: Boxes = {}
     start = 0
     while start < len(content):
@@ -83,13 +83,13 @@ def _only(boxes: Boxes, kind: bytes) -> memoryview:
 
 
 def _video_media(track: Boxes) -> Boxes | None:
-    """The `mdia` of a video track, None of another."""
+    """The `mdia` box of a video track, None for other tracks."""
     media = _boxes(_only(track, b"mdia"))
     return media if _only(media, b"hdlr")[8:12].tobytes() == b"vide" else None
 
 
 def _is_plain(track: Boxes) -> bool:
-    """Upright, and shown from its first frame on, once, at its own speed."""
+    """Whether a track is upright and played once, from its first frame, at its own speed."""
     if _only(track, b"tkhd")[-44:-8].tobytes() != _UPRIGHT:
         return False
     if b"edts" not in track:
@@ -117,14 +117,14 @@ def _sample_table(table: Boxes, length: int) -> SampleTable | None:
 
 
 def _setup(descriptions: memoryview) -> bytes | None:
-    """The content of `avcC`, where H.264 is all that is described."""
+    """The content of `avcC`, or None where the sample entries are not one of H.264."""
     [(kind, [entry])] = _boxes(descriptions[8:]).items()
     parts = _boxes(entry[_SAMPLE_ENTRY_BYTES - 8 :])
     return bytes(_only(parts, b"avcC")) if kind == b"avc1" and set(parts) <= _UNDERSTOOD else None
 
 
 def _listed(table: Boxes, kind: bytes, dtype: str, columns: int = 1) -> npt.NDArray[np.int64]:
-    """The entries of a box that says how many there are."""
+    """The entries of a box that begins with their number."""
     content = _only(table, kind)
     [count] = struct.unpack_from(">I", content, 4)
     return _numbers(content[8:], dtype, count * columns)
@@ -137,18 +137,18 @@ def _numbers(content: memoryview, dtype: str, count: int) -> npt.NDArray[np.int6
 def _offsets(
     sizes: npt.NDArray[np.int64], chunks: npt.NDArray[np.int64], runs: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Where each sample begins.
+    """Byte offset of each sample.
 
     Args:
         sizes: (samples,), bytes.
-        chunks: (chunks,), where each begins.
-        runs: (runs, 3): number of the first chunk, from 1, samples in each chunk from there on, description.
+        chunks: (chunks,), byte offset of each chunk.
+        runs: (runs, 3): the first chunk of the run, from 1; samples per chunk; number of the sample description.
     """
     lengths = np.diff(np.append(runs[:, 0], len(chunks) + 1))
-    in_chunk = np.repeat(runs[:, 1], lengths)  # ValueError where the chunks are not in order
+    in_chunk = np.repeat(runs[:, 1], lengths)  # raises ValueError if the chunks are not in order
     if runs[0, 0] != 1 or (runs[:, 2] != 1).any() or in_chunk.sum() != len(sizes):
         raise ValueError("chunks and samples disagree")
     before = np.cumsum(sizes) - sizes
-    first = np.repeat(np.cumsum(in_chunk) - in_chunk, in_chunk)  # the sample that a sample's chunk begins with
+    first = np.repeat(np.cumsum(in_chunk) - in_chunk, in_chunk)  # number of the first sample in each sample's chunk
     offsets: npt.NDArray[np.int64] = np.repeat(chunks, in_chunk) + before - before[first]
     return offsets

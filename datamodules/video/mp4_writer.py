@@ -1,7 +1,7 @@
-"""Frames to H.264 in mp4, as training reads it: a key frame every few frames, no B-frames.
+"""Mp4 writer: encodes frames as H.264 for fast random access in training, with frequent key frames and no B-frames.
 
-Training reads a video many times and writes it once, so it is encoded to be decoded quickly: without arithmetic coding
-(CABAC) and without the deblocking filter it decodes in half of the time, and is an eighth larger
+Training reads a video many times and writes it once, so the encoding is cheap to decode: without arithmetic coding
+(CABAC) and without the deblocking filter, decoding takes half the time and files are an eighth larger
 (benchmarks/README.md, "key frames, entropy coding and size").
 
 The same frames give the same bytes on every machine with the same x264 (one thread, `cpu-independent`).
@@ -23,17 +23,17 @@ _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "s
 
 @dataclass(frozen=True)
 class EncodeProfile:
-    """How videos are encoded for training; plain data, recorded in dataset.json.
+    """Encoder settings for training videos; plain data, recorded in dataset.json.
 
     Attributes:
-        short_side: pixels of the shorter side; a smaller source keeps its size (less one where it is odd).
+        short_side: pixels of the shorter side; a smaller source keeps its size, rounded down to even.
         fps: frames per second, or None for the source's average rate.
-        key_frame_interval: frames from one key frame to the next: what a random clip has to decode before its start.
+        key_frame_interval: frames from one key frame to the next; a random clip is decoded from the one before it.
         crf: x264's constant rate factor, 0 (lossless) to 51.
         preset: x264's preset, `ultrafast` to `veryslow`.
         fast_decode: x264's tune `fastdecode`: no CABAC, no deblocking filter, no weighted prediction.
-        square_pixels: scale sources whose pixels are not square, so that those of the result are; otherwise pixels are
-            kept as stored, and their shape is noted in the file and the index.
+        square_pixels: rescale sources with non-square pixels to square ones; otherwise pixels are kept as stored, and
+            their aspect ratio is written to the file and the index.
     """
 
     short_side: int = 256
@@ -61,8 +61,8 @@ class EncodeProfile:
         return asdict(self)
 
 
-# How finely the times of frames of a variable rate are kept, in ticks a second: as MPEG does, or coarser where two
-# frames are so far apart that an mp4, which has 32 bits for their distance, could not tell it.
+# Resolution of the timestamps of variable-rate videos, in ticks per second: MPEG's, or a coarser one where two frames
+# are too far apart for the 32 bits that an mp4 has for a frame's duration.
 _FINE_TICKS, _COARSE_TICKS = 90_000, 1_000
 _MAX_FINE_STEP_S = 2**31 // _FINE_TICKS
 
@@ -73,11 +73,11 @@ class Mp4Writer:
     Args:
         width: pixels, even.
         height: pixels, even.
-        rate: frames a second; an average where each frame is written with its own time.
-        profile: how to encode.
-        pixel_aspect: width of a pixel through its height, as noted in the file.
-        longest_step: seconds from a frame to the next at most, where each is written with its own time; None where
-            frame i is shown at i / rate.
+        rate: frames per second; the average rate where each frame is written with its own time.
+        profile: encoder settings.
+        pixel_aspect: width of a pixel divided by its height, written to the file.
+        longest_step: the longest time between two frames in seconds, if frames are written with their own times; None
+            if frame i is shown at i / rate.
     """
 
     def __init__(
@@ -114,25 +114,25 @@ class Mp4Writer:
         self._held: av.Packet[Any] | None = None
 
     def take_color_from(self, frame: av.VideoFrame) -> None:
-        """Tag the output with the source's color matrix, so that its pixels keep their colors."""
+        """Copies the color matrix of a source frame into the output's header, so that colors do not change."""
         context = self._stream.codec_context
         context.colorspace, context.color_range = frame.colorspace, ColorRange.MPEG
         context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
 
     def write(self, frame: av.VideoFrame, time: Fraction | None = None) -> None:
-        """Append a frame, shown from `time` (seconds) on, or after the one before it at the constant rate."""
+        """Appends a frame that is shown from `time` (seconds) on; None: one frame later, at the fixed rate."""
         frame.time_base = self._stream.codec_context.time_base
         tick = self.num_frames if time is None else round(time / frame.time_base)
         frame.pts = self._last_tick = max(tick, self._last_tick + 1)  # no two frames at one time
-        frame.pict_type = 0  # or x264 would repeat the source's key frames
+        frame.pict_type = 0  # otherwise x264 would copy the source's key frames
         self._mux(self._stream.encode(frame))
         self.num_frames += 1
 
     def finish(self, end: Fraction | None = None) -> bytes:
-        """Close the file; gives its bytes.
+        """Closes the file and returns its bytes.
 
         Args:
-            end: seconds, until when the last frame is shown; None: for as long as the rate says.
+            end: the time in seconds at which the last frame ends; None: one frame at the fixed rate after its start.
         """
         self._mux(self._stream.encode(None))
         if self._held is not None:
@@ -144,7 +144,7 @@ class Mp4Writer:
         return self._file.getvalue()
 
     def _mux(self, packets: "Iterable[av.Packet[Any]]") -> None:
-        """Write packets, but the latest one, whose duration may still change."""
+        """Writes all packets but the latest, whose duration may still change."""
         for packet in packets:
             if self._held is not None:
                 self._container.mux(self._held)
@@ -152,7 +152,7 @@ class Mp4Writer:
 
 
 def as_rate(fps: float | Fraction) -> Fraction:
-    """A frame rate as the fraction that is meant: 29.97... is 30000/1001; one frame an hour is 1/3600."""
+    """A frame rate as the nearest standard fraction: 29.97 is 30000/1001; one frame an hour is 1/3600."""
     exact = Fraction(fps)
     return exact.limit_denominator(1001) if exact >= 1 else 1 / (1 / exact).limit_denominator(1001)
 
@@ -175,7 +175,7 @@ def encode_frames(
         preset: x264's preset.
 
     Returns:
-        The file's bytes: the same for the same frames and settings.
+        The bytes of the file; equal frames and settings give equal bytes.
 
     Raises:
         ValueError: no frame, a wrong dtype or shape, an odd side, or a setting out of range.
@@ -202,7 +202,7 @@ def encode_frames(
 
 
 def target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """The (width, height) that brings the shorter side to `short_side`, never larger than the source, both even.
+    """The (width, height) with the shorter side scaled down to `short_side`, never larger than the source, both even.
 
     >>> target_size(340, 256, 128), target_size(101, 75, 256)
     ((170, 128), (100, 74))

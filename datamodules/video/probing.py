@@ -1,4 +1,4 @@
-"""What a video file is: frames, rate, size, how it is shown; `datamodules.video.decoding` offers these names too."""
+"""Probing of a video file: number of frames, frame rate, size, orientation, codec and frame times."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,22 +19,22 @@ from datamodules.video.video_container import (
 
 
 class VideoInfo(NamedTuple):
-    """What a video is, without its frames.
+    """The properties of a video.
 
     Attributes:
-        num_frames: frames that decoding gives.
-        fps: frames per second on average.
+        num_frames: number of frames that decoding gives.
+        fps: average frames per second.
         width: pixels, after rotation.
         height: pixels, after rotation.
-        duration_s: from the first frame's start to the last one's end, in seconds.
-        rotation: degrees counterclockwise that decoding turns the stored frames by: 0, 90, 180 or 270.
+        duration_s: seconds from the first frame's start to the last one's end.
+        rotation: counterclockwise rotation in degrees that decoding applies to stored frames: 0, 90, 180 or 270.
         codec: FFmpeg's name of the decoder, such as `h264`.
-        variable_rate: the frames are not evenly spaced, to half of a frame's time: `read_frame_times` says when each is
-            shown, and `fps` is an average.
-        pixel_aspect: width of a pixel through its height, after rotation; 1.0 is square.
-        mirrored: decoding mirrors the stored frames left to right, before it turns them.
-        other_streams: further video streams of the file, cover pictures not counted, which are not read.
-        clock_jumps: places where the file's clock starts again or jumps, which are closed.
+        variable_rate: a frame is half of the average frame duration or more away from even spacing;
+            `read_frame_times` gives the times, and `fps` is an average.
+        pixel_aspect: width of a pixel divided by its height, after rotation; 1.0 is square.
+        mirrored: whether decoding mirrors stored frames left to right, before the rotation.
+        other_streams: number of further video streams in the file, which are not read; cover pictures do not count.
+        clock_jumps: number of places where the file's clock starts again or jumps, which are corrected.
     """
 
     num_frames: int
@@ -52,11 +52,11 @@ class VideoInfo(NamedTuple):
 
 
 def probe(source: Source, progress: Callable[[int], None] | None = None) -> VideoInfo:
-    """Reads what a video is: its frames are counted, by packets where they tell, and one is decoded for size and more.
+    """Reads the properties of a video: counts frames by packets where possible, and decodes one frame.
 
     Args:
         source: the bytes of a video file, or its path.
-        progress: called with a number that grows: of packets read and frames decoded so far.
+        progress: called with the number of packets read and frames decoded so far.
 
     Raises:
         DecodeError: the file cannot be opened, has no video stream or no frame.
@@ -65,7 +65,7 @@ def probe(source: Source, progress: Callable[[int], None] | None = None) -> Vide
 
 
 def describe_video(source: Source, table: FrameTable) -> VideoInfo:
-    """What a video is, from the table of its frames; see `probe`."""
+    """The properties of a video whose frame table was read already; see `probe`."""
     with open_video(source) as (container, stream), library_errors("the first frame does not decode"):
         frame = next(iterate_open(container, stream), None)
         if frame is None or table.num_frames == 0:
@@ -90,7 +90,7 @@ def describe_video(source: Source, table: FrameTable) -> VideoInfo:
 
 
 def read_frame_times(source: Source) -> npt.NDArray[np.float64]:
-    """When each frame of a video is shown: float64 (F,), seconds from the first one, never descending.
+    """The presentation times of all frames: float64 (F,), seconds from the first frame, never descending.
 
     Raises:
         DecodeError: the video cannot be opened or read.

@@ -1,9 +1,9 @@
-"""PyAV: only the frames that are asked for, exactly; `datamodules.video.decoding` is the way in.
+"""PyAV decoder: exactly the wanted frames, from the nearest key frames; called through `datamodules.video.decoding`.
 
-What we pack lists its frames in its header (`datamodules.video.header_frames`); of others the packets are read once.
-For each run of wanted frames decoding starts at the key frame before it. Every time that comes out is held against the
-listed ones; where they disagree, or a frame is damaged, the packets are read, and where those disagree too, frames are
-counted from the start of the file. Frames come in one pass, in chunks: those of a long video need not be held together.
+Three methods are tried in turn. Packed videos list their frames in the header (`datamodules.video.header_frames`). For
+others all packets are read once, and each run of wanted frames is decoded from the key frame before it. Every decoded
+frame's timestamp is compared with the listed one; if they disagree, or a frame is damaged, the next method continues,
+and the last one counts frames from the start of the file. Frames come in one pass, in chunks that bound the memory.
 """
 
 import threading
@@ -36,18 +36,18 @@ from datamodules.video.video_container import (
 
 Frames = npt.NDArray[np.uint8]
 
-# A thread's converter: setting one up costs as much as converting several frames.
+# The pixel converter of this thread: creating one costs as much as converting several frames.
 _kept = threading.local()
 
 
 class PacketIndex(NamedTuple):
-    """The packets of a video and what they say about its frames.
+    """The packets of a video and the presentation timestamps of its frames.
 
     Attributes:
-        packets: what was kept of all packets, in the order in which they are decoded.
-        times: presentation times of the frames that are shown, ascending; index i of a video is `times[i]`.
+        packets: what `keep` returned for each packet, in decoding order.
+        times: presentation timestamps of the shown frames, ascending; frame i is shown at `times[i]`.
         keys: positions of the key frames in `packets`, ascending.
-        key_times: their presentation times, ascending.
+        key_times: presentation timestamps of the key frames, ascending.
     """
 
     packets: list[Any]
@@ -57,12 +57,12 @@ class PacketIndex(NamedTuple):
 
 
 def pyav_chunks(source: Source, indices: Sequence[int], chunk_bytes: int | None = None) -> Iterator[Frames]:
-    """Decodes frames with PyAV in one pass over the file, a bounded number at a time.
+    """Decodes frames with PyAV in one pass over the file, one chunk in memory at a time.
 
     Args:
-        source: the bytes of a video file, or its path, of which little is held.
-        indices: ascending, distinct and not negative.
-        chunk_bytes: of the frames of a chunk, at most, or one frame; None gives all frames in one.
+        source: the bytes of a video file, or its path; a file given by path is not loaded into memory.
+        indices: frame numbers, ascending, distinct and not negative.
+        chunk_bytes: maximum size of the frames of a chunk, which has at least one frame; None: all in one chunk.
 
     Yields:
         uint8 (n, H, W, 3), RGB, upright: the next n frames.
@@ -80,7 +80,7 @@ def pyav_chunks(source: Source, indices: Sequence[int], chunk_bytes: int | None 
             shape = (width, height) if shown.swaps_sides else (height, width)
         if chunk is None:
             chunk = np.empty((frames_at_once(shape, left, chunk_bytes), *shape, 3), np.uint8)
-        pixels = _rgb(frame, width, height)  # a stream that changes its size is scaled to its first wanted frame
+        pixels = _rgb(frame, width, height)  # if the size changes within the stream, scale to the first wanted frame
         chunk[taken] = shown.apply(pixels)
         taken += 1
         if taken == len(chunk):
@@ -89,12 +89,12 @@ def pyav_chunks(source: Source, indices: Sequence[int], chunk_bytes: int | None 
 
 
 def frames_at_once(shape: Sequence[int], left: int, chunk_bytes: int | None) -> int:
-    """How many of the `left` frames of this (height, width) make the next chunk: at least one."""
+    """Number of frames of the next chunk, 1 to `left`, for frames of `shape` (height, width)."""
     return left if chunk_bytes is None else max(1, min(left, chunk_bytes // (3 * shape[0] * shape[1])))
 
 
 def _wanted_frames(source: Source, indices: Sequence[int]) -> Iterator[av.VideoFrame]:
-    """The frames at ascending indices; where one way to find them fails, the next goes on with those that are left."""
+    """The frames at ascending indices; where one method fails, the next continues with the remaining indices."""
     done = count = 0
     for frames_of in (frames_by_header, _frames_by_index, _frames_by_counting):
         with suppress(NotIndexedError, av.FFmpegError):
@@ -109,7 +109,7 @@ def _wanted_frames(source: Source, indices: Sequence[int]) -> Iterator[av.VideoF
 
 
 def _frames_by_counting(source: Source, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Every frame from the first one on; `indices` do not matter."""
+    """Every frame from the first one on; `indices` is ignored."""
     yield from enumerate(iterate_frames(source))
 
 
@@ -135,15 +135,18 @@ def read_index(
     stream: av.video.VideoStream,
     keep: "Callable[[av.Packet[Any]], Any]" = lambda packet: packet,
 ) -> PacketIndex:
-    """Reads all packets; raises NotIndexedError where their times do not number the frames.
+    """Reads all packets of an open video, and indexes them by presentation timestamp.
 
     Args:
-        container: of the video.
-        stream: of the video.
-        keep: what to keep of a packet: their bytes together are as many as those of the file.
+        container: the open container.
+        stream: the video stream to read.
+        keep: what to store for each packet; the default stores the packets themselves, as many bytes as the file.
+
+    Raises:
+        NotIndexedError: the timestamps do not number the frames, or the container is neither mp4 nor Matroska.
     """
     if not any(kind in container.format.name for kind in ("mp4", "matroska")):
-        raise NotIndexedError  # AVI has no presentation times, and the key frame marks of MPEG-TS are not to lean on
+        raise NotIndexedError  # AVI has no presentation timestamps, and key frame flags of MPEG-TS are unreliable
     packets: list[Any] = []
     facts: list[PacketFacts] = []
     for packet in container.demux(stream):
@@ -163,7 +166,7 @@ def read_index(
 
 
 def _time(packet: PacketFacts) -> int:
-    """When a packet's frame is shown; raises NotIndexedError where it does not say."""
+    """The presentation timestamp of a packet; raises NotIndexedError if it has none."""
     if packet.pts is None:
         raise NotIndexedError
     return packet.pts
@@ -173,7 +176,7 @@ def _frames_by_index(source: Source, indices: Sequence[int]) -> Iterator[tuple[i
     """Decodes from the key frame before each wanted frame; yields (index, frame), ascending, with gaps.
 
     Raises:
-        NotIndexedError: times are missing, doubled or not what comes out, or a frame is damaged: count from the start.
+        NotIndexedError: timestamps are missing, repeated or differ from the decoded ones, or a frame is damaged.
     """
     with _indexed(source) as (found, packets, decoder):
         if indices[-1] >= len(found.times):
@@ -198,7 +201,7 @@ def _frames_by_index(source: Source, indices: Sequence[int]) -> Iterator[tuple[i
                     position += 1
                 frame = ready.pop(0)
                 if frame.pts is not None and frame.pts < start_time:
-                    continue  # open groups of pictures: frames after the key frame that are shown before it
+                    continue  # open group of pictures: the frame follows the key frame and is shown before it
                 if frame.pts != found.times[expected] or frame.is_corrupt:
                     raise NotIndexedError
                 yield expected, frame
@@ -207,7 +210,7 @@ def _frames_by_index(source: Source, indices: Sequence[int]) -> Iterator[tuple[i
 
 @contextmanager
 def _indexed(source: Source) -> "Iterator[tuple[PacketIndex, Iterator[av.Packet[Any]], av.VideoCodecContext]]":
-    """The index of a video, all of its packets, and a decoder; those of a path are read a second time, not held."""
+    """The index of a video, its packets, and a decoder; the packets of a path are read again, not kept in memory."""
     with ExitStack() as stack:
         container, stream = stack.enter_context(open_video(source))
         if isinstance(source, bytes):

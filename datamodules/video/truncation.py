@@ -1,7 +1,7 @@
-"""Whether a file ends before what its container says must be in it; nothing is claimed where the container cannot tell.
+"""Truncation test: whether a file ends before its container's header says; files whose container cannot tell pass.
 
-Only sizes in bytes are believed. Durations and frame counts in headers are of the longest of all streams (RFC 9559,
-Duration), of the recording that a cut was taken from, or left at zero by a recorder: intact files have any.
+Only sizes in bytes are used. Durations and frame counts in headers may be those of the longest stream (RFC 9559,
+Duration) or of the recording that a cut was made from, or zero where a recorder was interrupted, in intact files too.
 """
 
 import io
@@ -20,12 +20,12 @@ _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067  # RFC 8794, section 11.2.1; RFC 9559, 
 def find_truncation(
     source: bytes | str | os.PathLike[str], container: av.container.InputContainer, stream: av.video.VideoStream
 ) -> str:
-    """Why a file cannot be whole, or an empty string; mp4 and its kin, Matroska and WebM, AVI.
+    """Why a file must be truncated, or an empty string; for mp4 and related formats, Matroska and WebM, AVI.
 
     Args:
         source: the bytes of the file, or its path.
-        container: the file, opened; its packets were read.
-        stream: the video.
+        container: the open file, after its packets were read.
+        stream: the video stream.
     """
     size = len(source) if isinstance(source, bytes) else os.path.getsize(source)  # noqa: PTH202 (any path-like)
     name = container.format.name
@@ -41,7 +41,7 @@ def find_truncation(
 
 
 def _missing_of_matroska(file: IO[bytes], size: int) -> int:
-    """Bytes that the last segment lacks; 0 where its size is unknown, as in live recordings."""
+    """Number of bytes missing from the last segment; 0 where its size is unknown, as in live recordings."""
     position = 0
     while position < size:
         file.seek(position)
@@ -58,7 +58,7 @@ def _missing_of_matroska(file: IO[bytes], size: int) -> int:
 
 
 def _read_vint(data: bytes, keep_marker: bool) -> tuple[int, int]:
-    """A variable-size integer (RFC 8794, section 4) and the number of its bytes, 0 where there is none."""
+    """A variable-size integer (RFC 8794, section 4) and its length in bytes; (0, 0) where there is none."""
     width = 9 - data[0].bit_length() if data and data[0] else 0
     if not width or len(data) < width:
         return 0, 0
@@ -67,7 +67,7 @@ def _read_vint(data: bytes, keep_marker: bool) -> tuple[int, int]:
 
 
 def _missing_of_avi(file: IO[bytes], size: int) -> int:
-    """Bytes that the last list of frames lacks; recorders that were interrupted leave its size at 0 or all ones."""
+    """Number of bytes missing from a `movi` list; interrupted recorders leave its size at 0 or all ones (unknown)."""
     for start, length in _avi_movies(file, size):
         if 4 < length < 0xFFFFFFFF and start + length > size:
             return start + length - size
@@ -75,14 +75,14 @@ def _missing_of_avi(file: IO[bytes], size: int) -> int:
 
 
 def _avi_movies(file: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
-    """Where the content of each `movi` list begins and how long it claims to be."""
+    """The position of each `movi` list's content, and its size in bytes by its header."""
     position = 0
     while position + 12 <= size:
         file.seek(position)
         head = file.read(12)
         kind, length, content = head[:4], int.from_bytes(head[4:8], "little"), head[8:]
         if kind == b"RIFF":
-            position += 12  # its chunks come next; the size of all of it says no more than theirs
+            position += 12  # its chunks come next; their sizes suffice
             continue
         if kind == b"LIST" and content == b"movi":
             yield position + 8, length
@@ -90,10 +90,10 @@ def _avi_movies(file: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
 
 
 def is_cut_off(container: av.container.InputContainer, last_packet: "av.Packet[Any] | None") -> bool:
-    """Whether the last packet is cut off by the file's end; transport streams mark what was lost before in this way."""
+    """Whether the last packet is cut off by the end of the file; in transport streams it also marks lost packets."""
     return last_packet is not None and last_packet.is_corrupt and not clock_may_jump(container)
 
 
 def clock_may_jump(container: av.container.InputContainer) -> bool:
-    """Whether it is a transport or program stream, whose clock may jump and whose packets may be lost on the way."""
+    """Whether the format is a transport or program stream, whose clock may jump and whose packets may be lost."""
     return bool(av.format.Flags(int(container.format.flags)) & av.format.Flags.ts_discont)

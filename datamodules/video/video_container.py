@@ -1,6 +1,6 @@
-"""A video file opened with PyAV, and all of its frames in order; what cannot be opened or decoded is a `DecodeError`.
+"""Opening of video files with PyAV, and decoding of all frames in order; failures are a `DecodeError`.
 
-`datamodules.video.decoding` offers the names that other packages need: import them from there.
+Other packages import these names from `datamodules.video.decoding`.
 """
 
 import io
@@ -14,24 +14,24 @@ import av.video
 
 from datamodules.video.video_streams import candidate_streams, choose_stream, count_few_packets
 
-UNREADABLE = "unreadable"  # not a container that FFmpeg knows, or no decoder for its codec
+UNREADABLE = "unreadable"  # not a container that FFmpeg supports, or no decoder for its codec
 ABSENT = "absent"  # no such file
 NO_VIDEO_STREAM = "no video stream"
 NO_FRAMES = "no frames"
-TRUNCATED = "truncated"  # the file's header promises more than the file holds
+TRUNCATED = "truncated"  # the file is shorter than its header says
 DAMAGED = "damaged"  # packets or frames that do not decode
-TOO_SHORT = "too short"  # nothing is left after trimming
-TOO_LARGE = "too large"  # more frames than any video that this is for: a header that lies
+TOO_SHORT = "too short"  # no frame is left after trimming
+TOO_LARGE = "too large"  # more than `MAX_FRAMES` frames, most likely a corrupt header
 OUT_OF_RANGE = "out of range"  # a frame index that the video does not have
 REASONS = (UNREADABLE, ABSENT, NO_VIDEO_STREAM, NO_FRAMES, TRUNCATED, DAMAGED, TOO_SHORT, TOO_LARGE, OUT_OF_RANGE)
 
-# What a few damaged bytes claim must not be allocated.
-MAX_PIXELS = 2**26  # of a frame, twice 8K; the decoder refuses larger ones, which counts as damaged
-MAX_FRAMES = 2**22  # of a video: 19 hours at 60 a second
+# Limits, so that a few damaged bytes in a header do not cause huge allocations.
+MAX_PIXELS = 2**26  # per frame, twice 8K; the decoder rejects larger frames, which counts as damaged
+MAX_FRAMES = 2**22  # per video: 19 hours at 60 frames per second
 
 LIMITS = {"max_pixels": str(MAX_PIXELS)}
 
-# Demuxers that read other files or addresses than the one that is opened: playlists, sessions, filters, patterns.
+# Demuxers that open other files or addresses than the given one: playlists, sessions, filters, patterns.
 _REFERRING = {"applehttp", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"}
 _REFERRING |= {"avisynth", "vapoursynth", "webm_dash_manifest"}
 _FORMATS = {"format_whitelist": ",".join(sorted(av.formats_available - _REFERRING))}
@@ -43,7 +43,7 @@ class DecodeError(ValueError):
     """A video that cannot be decoded.
 
     Attributes:
-        reason: one of `REASONS`, to group by; the message says the rest.
+        reason: one of `REASONS`, for grouping errors; the message has the details.
     """
 
     def __init__(self, message: str, reason: str = DAMAGED) -> None:
@@ -56,7 +56,7 @@ class DecodeError(ValueError):
 
 @contextmanager
 def library_errors(what: str, reason: str = DAMAGED) -> Iterator[None]:
-    """Turns whatever a decoding library raises into a `DecodeError` that says `what` failed and the cause."""
+    """Context manager that turns any exception of a decoding library into a `DecodeError`: what failed, and why."""
     try:
         yield
     except DecodeError:
@@ -67,7 +67,7 @@ def library_errors(what: str, reason: str = DAMAGED) -> Iterator[None]:
 
 @contextmanager
 def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
-    """Opens a video with PyAV, one decoder thread; yields the container and its video stream.
+    """Opens a video with PyAV and one decoder thread; yields the container and its video stream.
 
     Raises:
         DecodeError: `ABSENT`, `UNREADABLE` or `NO_VIDEO_STREAM` (cover pictures do not count).
@@ -94,12 +94,12 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
 def _open_container(source: Source) -> av.container.InputContainer:
     with library_errors("the video cannot be opened", UNREADABLE):
         if isinstance(source, bytes):
-            # naming the usual format spares trying all the others: 0.6 of 2 ms
+            # Naming the usual format saves FFmpeg from trying all of them: 0.6 of 2 ms.
             known = "mp4" if source[4:8] == b"ftyp" else None
             options = LIMITS | _FORMATS | {"protocol_whitelist": "data"}
             return av.open(io.BytesIO(source), mode="r", format=known, options=options, metadata_errors="replace")
         options = LIMITS | _FORMATS | {"protocol_whitelist": "file"}
-        # With the protocol, or FFmpeg takes what is before a colon in a file's name for one.
+        # The protocol is given because FFmpeg would take the part of a file name before a colon for one.
         return av.open(f"file:{os.fspath(source)}", mode="r", options=options, metadata_errors="replace")
 
 
@@ -109,20 +109,20 @@ def _count_few_packets(source: Source) -> dict[int, int]:
 
 
 def count_other_streams(source: Source) -> int:
-    """Video streams of a file besides the one that is read, covers not counted.
+    """Number of video streams in a file besides the one that is read, without cover pictures.
 
     Raises:
-        DecodeError: as for `open_video`.
+        DecodeError: `ABSENT`, `UNREADABLE` or `NO_VIDEO_STREAM`.
     """
     with open_video(source) as (container, _):
         return len(candidate_streams(container)) - 1
 
 
 def iterate_frames(source: Source) -> Iterator[av.VideoFrame]:
-    """Decodes every frame in the order in which they are shown, one at a time, as stored (see `orientation_of`).
+    """Decodes all frames in presentation order, one at a time, as stored (see `orientation_of`).
 
-    A file that begins in the middle of a group of pictures, as recorders and cutters leave them, begins with what can
-    be decoded: errors before the first key frame are passed over, as players do.
+    A file that begins in the middle of a group of pictures, as recorders and cutters leave them, begins with its first
+    decodable frame: errors before the first key frame are ignored, as players do.
 
     Raises:
         DecodeError: the video cannot be opened, or a packet or frame does not decode.
@@ -132,14 +132,14 @@ def iterate_frames(source: Source) -> Iterator[av.VideoFrame]:
 
 
 def iterate_open(container: av.container.InputContainer, stream: av.video.VideoStream) -> Iterator[av.VideoFrame]:
-    """The same of a video that was just opened; raises what FFmpeg raises, too."""
+    """Decodes all frames of a video that was just opened, as `iterate_frames`; FFmpeg's exceptions pass through."""
     begun = False
     for packet in container.demux(stream):
         begun = begun or packet.is_keyframe
-        # An empty packet in the middle would end the decoding: to FFmpeg's decoders it says that no more come.
+        # FFmpeg's decoders take an empty packet for the end of the stream, so those in the middle are skipped.
         if packet.size:
             yield from _decode(packet, begun)
-    yield from _whole(packet.decode())  # the last one is empty, and brings what the decoder still holds
+    yield from _whole(packet.decode())  # the last packet is empty: it flushes the decoder
 
 
 def _decode(packet: "av.Packet[av.video.VideoStream]", begun: bool) -> Iterator[av.VideoFrame]:

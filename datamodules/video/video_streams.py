@@ -1,4 +1,4 @@
-"""Which of several video streams of a file is the video: previews, cover pictures and smaller copies lie beside it."""
+"""Choice of the video stream: files also hold previews, cover pictures and smaller copies as video streams."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,23 +8,23 @@ import av.stream
 import av.video
 
 _Disposition = av.stream.Disposition
-_ENOUGH_PACKETS = 2  # a stream of a single one is a picture
+_ENOUGH_PACKETS = 2  # a stream of a single packet is a picture
 
 
 def candidate_streams(container: av.container.InputContainer) -> list[av.video.VideoStream]:
-    """The video streams that are not attached pictures (covers), in the order of the file."""
+    """The video streams that are not attached pictures (covers), in file order."""
     return [stream for stream in container.streams.video if not stream.disposition & _Disposition.attached_pic]
 
 
 def choose_stream(
     streams: Sequence[av.video.VideoStream], count_packets: Callable[[], Mapping[int, int]]
 ) -> av.video.VideoStream:
-    """The stream that FFmpeg and players take: the default one, then the largest, then the first; never one picture.
+    """The stream that FFmpeg and players choose: the default one, then the largest, then the first; never a picture.
 
     Args:
         streams: candidates, at least one.
-        count_packets: how many packets each has, by the streams' index, up to 2; called only where the container does
-            not say and there are several.
+        count_packets: returns the number of packets of each stream by the stream's index, counted up to 2; called only
+            where there are several streams and the container does not state their lengths.
     """
     readable = [stream for stream in streams if stream.codec_context is not None] or list(streams)
     if len(readable) > 1:
@@ -39,7 +39,7 @@ def choose_stream(
 def count_few_packets(
     container: av.container.InputContainer, streams: Sequence[av.video.VideoStream]
 ) -> dict[int, int]:
-    """Packets of each stream by its index, counted up to 2: what tells a picture from a video."""
+    """Number of packets of each stream by its index, counted up to 2, which distinguishes a picture from a video."""
     counts = {stream.index: 0 for stream in streams}
     for packet in container.demux(list(streams)):
         if packet.size:

@@ -15,9 +15,10 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from jobs.client.local_cluster import is_alive, up
-from jobs.client.local_resources import cores, describe_cpus
+from jobs.client.local_resources import describe_cpus
 from jobs.client.local_state import LocalCluster, read_cluster
 from jobs.ray_internals import CLIENT_LOGGERS
+from pipeline.processes.machine import num_processors
 
 ANSWER_S = 10.0  # seconds to wait for a server before calling it unreachable
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -51,8 +52,8 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
                 "there is no Ray cluster to talk to: give --address or RAY_ADDRESS, or start one on this machine with "
                 "`python -m jobs up`"
             )
-        local = up(num_cpus=max(start_with_cpus, cores()))
-        shared = describe_cpus(local.num_cpus or cores())
+        local = up(num_cpus=max(start_with_cpus, num_processors()))
+        shared = describe_cpus(local.num_cpus or num_processors())
         print(f"started a local Ray cluster at {local.address} {shared}; `python -m jobs down` stops it", flush=True)
     return _client(local.address, local), local.address
 
@@ -88,7 +89,7 @@ def describe_address(address: str | None, num_cpus: int) -> str:
         return str(_given(address))
     local = read_cluster()
     if local is None or would_start(address):
-        return f"a local one, which would be started {describe_cpus(max(num_cpus, cores()))}"
+        return f"a local one, which would be started {describe_cpus(max(num_cpus, num_processors()))}"
     return f"the one at {local.address} that was started here"
 
 

@@ -30,10 +30,11 @@ from jobs.client.local_state import (
     write_cluster,
     write_token,
 )
-from jobs.client.ray_head import HEAD_PORTS, LOOPBACK, check_host, free_ports, ray_command, ray_environment
+from jobs.client.ray_head import HEAD_PORTS, LOOPBACK, check_host, ray_command, ray_environment
+from pipeline.processes.machine import free_ports
 
 # isort: split
-import psutil  # type: ignore[import-untyped] # its stubs are a package of their own
+import psutil
 
 ATTEMPTS = 3  # a port that was free may be taken before Ray binds it
 LONGEST_TEMPORARY = 30  # characters: Ray's socket paths below it must stay under the 107 of AF_UNIX

@@ -1,14 +1,8 @@
 """What this machine has for a local cluster, before one is started for a job."""
 
-import os
-
 from jobs.ray_internals import local_gpus
 from jobs.spec.job_spec import JobSpec
-
-
-def cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from pipeline.processes.machine import num_processors
 
 
 def check_gpus(spec: JobSpec) -> None:
@@ -32,7 +26,7 @@ def describe_cpus(num_cpus: int) -> str:
     Args:
         num_cpus: As Ray is told.
     """
-    there = cores()
+    there = num_processors()
     if num_cpus <= there:
         return f"with {num_cpus} CPUs"
     return f"with {num_cpus} CPUs, of which this machine has {there}: its workers share them, and are slower for it"

@@ -1,18 +1,21 @@
 """What is remembered on this machine: the cluster that was started here, its token, the jobs that were submitted.
 
-Kept under $JOBS_STATE_DIR, else $XDG_STATE_HOME/action-recognition-pipeline, else
-~/.local/state/action-recognition-pipeline, a folder that only its owner can enter.
+Kept under $JOBS_STATE_DIR, else the user's state folder (on Linux $XDG_STATE_HOME/action-recognition-pipeline, else
+~/.local/state/action-recognition-pipeline), a folder that only its owner can enter.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.file_lock import file_lock
+from datamodules.storage.user_folders import user_state_folder
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,7 @@ CLUSTER_MARK = "ACTION_RECOGNITION_CLUSTER"
 def state_folder() -> Path:
     """The folder, made where it is missing, of mode 0700."""
     chosen = os.environ.get("JOBS_STATE_DIR")
-    if chosen:
-        folder = Path(chosen)
-    else:
-        home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-        folder = home / "action-recognition-pipeline"
+    folder = Path(chosen) if chosen else user_state_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder.absolute()
 
@@ -102,11 +101,9 @@ def read_cluster() -> LocalCluster | None:
 
 
 def write_cluster(cluster: LocalCluster) -> None:
-    """Record it, aside and renamed."""
-    path = state_folder() / "cluster.json"
-    aside = path.with_name(f".cluster-{os.getpid()}.json")
-    aside.write_text(json.dumps(dataclasses.asdict(cluster), indent=1), encoding="utf-8")
-    aside.replace(path)
+    """Record a cluster in place of an earlier one."""
+    with write_atomically(state_folder() / "cluster.json") as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(cluster), indent=1), encoding="utf-8")
 
 
 def forget_cluster() -> None:
@@ -130,10 +127,8 @@ def remember_submission(submitted: Submitted) -> None:
     """Add a job to those that were submitted from here."""
     with lock_state("submissions.lock"):
         lines = [json.dumps(dataclasses.asdict(each)) for each in [*read_submissions(), submitted]]
-        path = state_folder() / "submissions.jsonl"
-        aside = path.with_name(f".submissions-{os.getpid()}.jsonl")
-        aside.write_text("\n".join(lines[-MOST_SUBMISSIONS:]) + "\n", encoding="utf-8")
-        aside.replace(path)
+        with write_atomically(state_folder() / "submissions.jsonl") as temporary:
+            temporary.write_text("\n".join(lines[-MOST_SUBMISSIONS:]) + "\n", encoding="utf-8")
 
 
 def read_submissions() -> list[Submitted]:
@@ -149,13 +144,10 @@ def read_submissions() -> list[Submitted]:
     return found
 
 
-@contextlib.contextmanager
-def lock_state(name: str = "lock") -> Iterator[None]:
+def lock_state(name: str = "lock") -> AbstractContextManager[object]:
     """Held while a cluster is started or stopped, so that two commands at once do not start two.
 
     Args:
         name: Of the lock's file.
     """
-    with (state_folder() / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return file_lock(state_folder() / name)

@@ -2,11 +2,11 @@
 
 import ipaddress
 import os
-import socket
 import sys
 from pathlib import Path
 
 from jobs.client.local_state import CLUSTER_MARK
+from pipeline.processes.machine import free_ports
 
 LOOPBACK = "127.0.0.1"
 HEAD_PORTS = (8265, 6379)  # of the job server and of Ray itself, where other nodes can join: Ray's own defaults
@@ -61,15 +61,3 @@ def check_host(host: str) -> None:
         free_ports(host, 1)
     except OSError as error:
         raise ValueError(f"host={host}: not an address of this machine ({error.strerror})") from None
-
-
-def free_ports(host: str, count: int) -> list[int]:
-    """Ports of an address of this machine on which nothing listens."""
-    sockets = [socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((host, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

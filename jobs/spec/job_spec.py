@@ -9,7 +9,6 @@ A field that is not known, or a value of the wrong type, is refused before anyth
 """
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from pipeline.cli.config_files import describe_yaml_error
+from pipeline.cli.errors import suggest
 from pipeline.training.secret_patterns import find_secret, is_secret_variable
 
 
@@ -157,8 +157,7 @@ def check_fields(fields: Mapping[str, Any], where: str) -> None:
     known = [each.name for each in dataclasses.fields(JobSpec)]
     for name in fields:
         if name not in known:
-            nearest = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the fields are: {', '.join(known)}"
+            hint = suggest(str(name), known, f"the fields are: {', '.join(known)}")
             raise ValueError(f"{where}: there is no field {name!r}; {hint}")
 
 

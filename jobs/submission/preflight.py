@@ -1,6 +1,5 @@
 """What is checked on this machine before a job reaches a cluster: verb, configuration, dataset, settings."""
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import yaml
 from datamodules.dataset.manifest import read_manifest
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import resolve
+from pipeline.cli.errors import suggest
 from pipeline.cli.verbs import LIGHTNING_VERBS, VERBS
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 from pipeline.training.resolved_configuration import resolve_in_upload
@@ -25,8 +25,7 @@ def check_verb(args: Sequence[str]) -> None:
     if not args:
         raise ValueError(NOTHING_TO_RUN)
     if args[0] not in verbs:
-        nearest = difflib.get_close_matches(args[0], verbs, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"the verbs are: {', '.join(verbs)}"
+        hint = suggest(args[0], verbs, f"the verbs are: {', '.join(verbs)}")
         raise ValueError(f"there is no verb {args[0]!r}; {hint}")
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import ray  # its import makes the psutil that it brings importable
 
 # isort: split
-import psutil  # type: ignore[import-untyped] # its stubs are a package of their own
+import psutil
 
 BEAT_S = 1.0
 STARTING = "starting"

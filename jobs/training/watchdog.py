@@ -182,7 +182,7 @@ def _kill(beat: RankHeartbeat) -> None:
 
 
 def _kill_here(pid: int, started: float) -> None:
-    import psutil  # type: ignore[import-untyped] # its stubs are a package of their own
+    import psutil
 
     with contextlib.suppress(psutil.Error):
         if abs(psutil.Process(pid).create_time() - started) < 1.0:  # and not a later process of that number

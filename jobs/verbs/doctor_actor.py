@@ -7,12 +7,13 @@ import ray
 
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
-from pipeline.doctor.collective_check import check_collective, free_port
+from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.doctor import Plan, examine_machine, read_plan
 from pipeline.doctor.findings import Finding, examine
 from pipeline.doctor.machine_checks import versions
 from pipeline.doctor.step_check import check_step
 from pipeline.doctor.storage_check import missing_probes, remove_probe, write_probe
+from pipeline.processes.machine import free_ports
 
 CONFIG_VERBS = ("doctor", "fit", "validate", "test", "predict")  # whose options say what a run is
 
@@ -60,7 +61,7 @@ class NodeDoctor:
     def address(self) -> str:
         """Its address, with a port on which nothing listens."""
         host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        return f"{host}:{free_port(host)}"
+        return f"{host}:{free_ports(host, 1)[0]}"
 
     def take_part(self, rank: int, world_size: int, address: str, backend: str, limit_s: float) -> Finding:
         """One rank of the collective."""

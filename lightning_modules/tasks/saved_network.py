@@ -35,7 +35,7 @@ class CheckpointHooks(pl.LightningModule):
         """Adds the class and its arguments, as plain data: what `load` needs to give the same model back."""
         arguments = {name: value for name, value in self.hparams.items() if not name.startswith("_")}
         arguments |= {"class_names": self.class_names, "num_classes": self.num_classes}
-        checkpoint["classifier"] = {"class_path": public_class_path(type(self)), "init_args": _plain(arguments)}
+        checkpoint["classifier"] = {"class_path": public_class_path(type(self)), "init_args": plain_data(arguments)}
         checkpoint["trained_before"] = list(self.trained_before)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -132,12 +132,12 @@ def _trained_class(class_path: str, path: str, allow: Sequence[str], kind: type)
     return klass
 
 
-def _plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """The value as lists, dicts and scalars, which load with `weights_only=True`."""
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): plain_data(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain_data(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return str(value)

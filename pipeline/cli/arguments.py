@@ -1,6 +1,5 @@
 """Command lines as people type them, for jsonargparse: `--lists a b`, `--flag` alone, `--short-side` with a hyphen."""
 
-import difflib
 import inspect
 import itertools
 import json
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from datamodules.storage.plain_text import is_utf8
+from pipeline.cli.errors import suggest
 
 _HOW_TO_TYPE = (
     "What the usage shows without an option may be given by its option, too. Options may have hyphens or underscores; "
@@ -162,8 +162,8 @@ def _refuse_unknown_options(function: Callable[..., Any], spelled: Sequence[str]
     for word in spelled:
         name = word.partition("=")[0].rstrip("+").removeprefix("--").partition(".")[0]
         if word.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name.replace("-", "_"), known, 1)
-            hint = f"did you mean --{near[0].replace('_', '-')}?" if near else f"`{prog} --help` lists them"
+            options = [option.replace("_", "-") for option in known]
+            hint = suggest(name.replace("_", "-"), options, f"`{prog} --help` lists them", "--{}".format)
             raise ValueError(f"there is no option --{name}; {hint}")
 
 

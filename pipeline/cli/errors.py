@@ -1,11 +1,29 @@
 """Errors as a person reads them: one line each, and the exit status; imports nothing heavy."""
 
+import difflib
 import os
 import re
 from argparse import ArgumentError
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str, show: Callable[[str], str] = repr) -> str:
+    """End a sentence about an unknown name with the known name that is nearest.
+
+    Args:
+        name: What was given.
+        known: The names there are.
+        otherwise: The end of the sentence where none of them is near.
+        show: How a name is written; default: in quotes.
+
+    >>> suggest("evaluat", ["fit", "evaluate"], "choose one of fit, evaluate")
+    "did you mean 'evaluate'?"
+    """
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {show(near[0])}?" if near else otherwise
 
 
 def exit_status(error: BaseException) -> int:

@@ -11,8 +11,9 @@ from datamodules.dataset.foreign_tar import REASONS, TarLayout, as_row, first_sa
 from datamodules.dataset.index_table import INDEX_NAME, write_dataset
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, read_manifest
 from datamodules.dataset.quarantine import QUARANTINE_NAME, one_line, read_quarantine, write_quarantine
-from datamodules.dataset.shard_tar import ShardRow, UndescribedShardError, file_sha256, index_shard
+from datamodules.dataset.shard_tar import ShardRow, UndescribedShardError, index_shard
 from datamodules.storage.errors import ShardFormatError
+from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import DecodeError
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say

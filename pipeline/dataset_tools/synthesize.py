@@ -7,6 +7,7 @@ from datamodules.encoding import synthetic_dataset
 from datamodules.encoding.synthetic_scenes import MOTIONS
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say
+from pipeline.processes.machine import num_processors
 
 
 def synthesize(
@@ -37,9 +38,11 @@ def synthesize(
         width: of a video, in pixels, even.
         height: of a video, in pixels, even.
         fps: frames per second.
-        processes: processes that draw and encode; by default one for each processor. The result does not depend on it.
+        processes: processes that draw and encode; by default as many as there are processors, fewer for few videos. The
+            result does not depend on it.
     """
     began = time.monotonic()
+    processes = num_processors() if processes is None else processes
     with count_progress("synthesize", (train + val + test) * len(MOTIONS), "videos") as count:
         written = synthetic_dataset.synthesize(
             root, seed, train, val, test, num_frames, width, height, fps, processes=processes, progress=count

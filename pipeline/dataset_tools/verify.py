@@ -13,9 +13,10 @@ from datamodules.dataset.foreign_tar import read_range
 from datamodules.dataset.index_table import INDEX_NAME, read_index_table
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, read_manifest
 from datamodules.dataset.quarantine import QUARANTINE_NAME, QuarantineError, one_line, read_quarantine
-from datamodules.dataset.shard_tar import ShardRow, file_sha256, index_shard
+from datamodules.dataset.shard_tar import ShardRow, index_shard
 from datamodules.encoding.transcoding import inspect
 from datamodules.storage.errors import ShardFormatError
+from datamodules.storage.local_files import file_sha256
 from datamodules.storage.plain_text import printable
 from datamodules.video.probing import VideoInfo
 from pipeline.cli.progress import count_progress

@@ -1,19 +1,16 @@
 """Whether processes reach each other in a collective, within a time limit: each rank is a child that can be killed."""
 
 import contextlib
-import fcntl
-import ipaddress
 import os
 import re
 import socket
-import struct
 import time
 from datetime import timedelta
 
 from pipeline.processes.killable_process import KillableProcess, ProcessHung
+from pipeline.processes.machine import network_interfaces
 
 VALUES = 2**22  # float32: 16 MiB
-_SIOCGIFADDR = 0x8915
 _ENFORCED = re.compile(r"\[enforce fail at \S+\] (?:\S+ != \S+\. )?")  # where in gloo's source it was noticed
 
 
@@ -46,7 +43,7 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
 def advice(address: str, backend: str) -> str:
     """Which variable to set to which interface, in words."""
     variable = f"{backend.upper()}_SOCKET_IFNAME"
-    host, here = address.rpartition(":")[0], interfaces()
+    host, here = address.rpartition(":")[0], network_interfaces()
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
         way.connect((host, 9))  # sends nothing: asks which way there is
         own = way.getsockname()[0]
@@ -56,24 +53,6 @@ def advice(address: str, backend: str) -> str:
             ours = f"the way to {host} goes through {through[0]}"
             return f"set {variable} (now {os.environ.get(variable)!r}) on the nodes: {ours}; there are {_told(here)}"
     return f"set {variable} (now {os.environ.get(variable)!r}) to the interface between the nodes: {_told(here)}"
-
-
-def interfaces() -> dict[str, str]:
-    """The network interfaces of this machine, each with its IPv4 address, or an empty string."""
-    found = {}
-    for _, name in socket.if_nameindex():
-        found[name] = ""
-        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-            answer = fcntl.ioctl(asked.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            found[name] = str(ipaddress.IPv4Address(answer[20:24]))
-    return found
-
-
-def free_port(host: str = "") -> int:
-    """A port of this machine on which nothing listens."""
-    with socket.socket() as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
 
 
 def _told(here: dict[str, str]) -> str:

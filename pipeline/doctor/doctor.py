@@ -13,13 +13,14 @@ from typing import Any
 
 import yaml
 
-from pipeline.doctor.collective_check import check_collective, free_port
+from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.findings import Finding, compare_versions, examine, print_findings
 from pipeline.doctor.machine_checks import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
 from pipeline.doctor.precision_check import check_precision
 from pipeline.doctor.step_check import check_step
 from pipeline.doctor.storage_check import check_storage
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
+from pipeline.processes.machine import free_ports
 from pipeline.training.resolved_configuration import resolve_configuration
 
 _CONFIG_S = 300.0
@@ -173,7 +174,7 @@ def _collective_here(plan: Plan) -> str:
     import torch
 
     backend = "nccl" if torch.cuda.device_count() >= _LOCAL_RANKS and plan.gpu is not False else "gloo"
-    address = f"127.0.0.1:{free_port('127.0.0.1')}"
+    address = f"127.0.0.1:{free_ports('127.0.0.1', 1)[0]}"
     outcomes: dict[int, Finding] = {}
 
     def take_part(rank: int) -> None:

@@ -6,7 +6,6 @@ ranks, takes the videos that are in no part; when none is left, the rows are put
 index, and the folder goes. Several nodes need a folder that all of them see.
 """
 
-import fcntl
 import glob
 import json
 import shutil
@@ -14,7 +13,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.storage.atomic_write import PARTIAL_SUFFIX, remove_partial_files, write_atomically
+from datamodules.storage.file_lock import FileLock, Timeout, file_lock
 from pipeline.cli.progress import ProgressLines
 from pipeline.cli.terminal import say
 from pipeline.inference.part_rows import ROW, PartRows, forget_parts, rows_of_part
@@ -68,7 +68,7 @@ class ExportParts(pl.Callback):
         self._waiting: list[pa.Table] = []
         self._num_waiting = 0
         self._saved: list[str] = []
-        self._lock: IO[str] | None = None
+        self._lock: FileLock | None = None
         self._lines: ProgressLines | None = None
         if not overwrite:
             refuse_other_settings(self.folder, self._settings)
@@ -129,10 +129,10 @@ class ExportParts(pl.Callback):
         if self._overwrite and not _are_of(self.folder, self._settings):
             shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)
-        self._lock = (self.folder / "lock").open("w")
+        self._lock = file_lock(self.folder / "lock", wait=False)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lock.acquire()
+        except Timeout:
             raise ValueError(f"out={str(self.path)!r}: another export writes there; wait for its end") from None
         remove_partial_files(self.folder)
         for leftover in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{PARTIAL_SUFFIX}"):
@@ -168,7 +168,7 @@ class ExportParts(pl.Callback):
 
     def _close(self) -> None:
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.dataset.renditions import WantedRendition
-from datamodules.dataset.shard_tar import file_sha256
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
+from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
+from lightning_modules.tasks.saved_network import plain_data
 from lightning_modules.weights.checkpoint_file import read_checkpoint, trained_on
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
@@ -267,7 +268,7 @@ def describe(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[s
         "split": hp["test_split"],
         "fold": None if hp["fold"] is None else str(hp["fold"]),
         "quarantined": quarantined_keys(data),
-        "sampling": {name: _plain(hp[name]) for name in CLIP_SETTINGS}
+        "sampling": {name: plain_data(hp[name]) for name in CLIP_SETTINGS}
         | {"num_clips": hp["num_clips"] if spread else None, "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]}
         | ({"max_frames": hp["max_frames"]} if hp["test_sampling"] == "whole" else {}),
         "decoder": describe_decoder(data.decoder),
@@ -279,7 +280,3 @@ def describe(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[s
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that numbers may depend on."""
     return {name: version(name) for name in _LIBRARIES}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

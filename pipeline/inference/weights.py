@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.local_files import file_sha256
 from lightning_modules import VideoClassifier
-from lightning_modules.weights.download import cache_folder, fetch, find_published, sha256_of
+from lightning_modules.weights.download import cache_folder, fetch, find_published
 from lightning_modules.weights.key_mapping import C3D, I3D, INCEPTION_V1
 from lightning_modules.weights.pretrained import read_labels, read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED, PublishedWeights
@@ -38,7 +39,7 @@ def weights(request: list[str], out: Path | None = None, num_classes: int | None
             say(f"\ncache: {cache_folder()}")
         case ["get", name]:
             path = fetch(find_published(name))
-            say(f"{path}\nsha256 {sha256_of(path)}")
+            say(f"{path}\nsha256 {file_sha256(path)}")
         case ["convert", name]:
             say(str(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes)))
         case ["classes", name]:
@@ -67,7 +68,7 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
     model = VideoClassifier.from_pretrained(name, num_classes)
     checkpoint: dict[str, Any] = {
         "state_dict": model.state_dict(),
-        "source": {"name": name, "sha256": sha256_of(Path(told.path))},
+        "source": {"name": name, "sha256": file_sha256(Path(told.path))},
     }
     model.on_save_checkpoint(checkpoint)
     usual = told.published

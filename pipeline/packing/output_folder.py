@@ -1,7 +1,6 @@
 """The folder that packing writes to: one run at a time, always with the same options, one sentence when it is full."""
 
 import errno
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from datamodules.dataset.manifest import MANIFEST_NAME
 from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.file_lock import Timeout, file_lock
 from pipeline.packing.shard_builder import PARTS_FOLDER
 
 RUN_NAME = "run.json"
@@ -63,11 +63,12 @@ def lock_folder(out: Path) -> Iterator[None]:
         (out / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise PackError(f"out={out}: is not a folder; choose another name") from None
-    with (out / PARTS_FOLDER / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PackError(f"out={out}: another run of pack works in it; wait for its end or stop it") from None
+    lock = file_lock(out / PARTS_FOLDER / "lock", wait=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise PackError(f"out={out}: another run of pack works in it; wait for its end or stop it") from None
+    with lock:
         yield
 
 

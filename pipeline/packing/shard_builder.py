@@ -20,9 +20,9 @@ from datamodules.annotations.video_files import check_video_file
 from datamodules.dataset.dataset_index import ShardRow, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.manifest import MANIFEST_NAME, ShardFile
 from datamodules.dataset.quarantine import one_line
-from datamodules.dataset.shard_tar import file_sha256
 from datamodules.encoding.transcoding import EncodedVideo, inspect, transcode_renditions
 from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import ABSENT, TOO_SHORT, DecodeError
 from pipeline.packing.shard_plan import PackSettings, ShardPart, part_fingerprint, source_name
 from pipeline.packing.size_estimates import file_size

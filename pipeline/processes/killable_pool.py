@@ -1,6 +1,5 @@
 """Many calls at once, each in a child process that is killed when it hangs."""
 
-import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -9,13 +8,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pipeline.processes.killable_process import KillableProcess, ProcessUnavailable
+from pipeline.processes.machine import num_processors
 
 Result = TypeVar("Result")
-
-
-def num_processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class KillablePool:

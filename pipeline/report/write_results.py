@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.shard_tar import file_sha256
 from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import DecodeError
 from pipeline.metrics.accuracy import summarize, write_report
 from pipeline.metrics.calibration import calibrate

@@ -1,7 +1,6 @@
 """Whether training waits for the loader or for the model: the times of a step, and one sentence on what to change."""
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import torch
 from pytorch_lightning.profilers import PassThroughProfiler
 
 from lightning_modules.tasks.lightning_internals import TRANSFER_SPAN, WAIT_SPAN
+from pipeline.processes.machine import num_processors
 
 _WAITING = 0.05  # with less than this share of waiting, a faster loader would gain nothing to speak of
 
@@ -64,7 +64,7 @@ def _changes(
     if workers is not None:
         computing = max(spent.elapsed - spent.waited, 1e-9)
         needed = max(workers + 1, math.ceil(spent.loading / computing))  # to load in the time that the model takes
-        most = max(1, (processors or os.cpu_count() or 1) // ranks)
+        most = max(1, (processors or num_processors()) // ranks)
         if workers < most:
             few = "" if needed <= most else f", as many as there are processors, where {needed} would be needed"
             changes.append(f"use more workers (num_workers={min(needed, most)}{few}; it is {workers})")

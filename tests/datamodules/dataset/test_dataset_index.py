@@ -27,9 +27,9 @@ from datamodules.dataset.dataset_index import (
     read_manifest,
     write_dataset,
 )
-from datamodules.dataset.shard_tar import file_sha256
 from datamodules.encoding.transcoding import encode_frames
 from datamodules.storage.atomic_write import remove_partial_files, write_atomically
+from datamodules.storage.local_files import file_sha256
 
 CLASSES = ["jump", "run"]
 SPLITS = ("test", "train")

@@ -16,7 +16,7 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.client import local_cluster, local_state
-from pipeline.doctor.collective_check import free_port, interfaces
+from pipeline.processes.machine import free_ports, network_interfaces
 from tests.jobs.conftest import Run
 from tests.pipeline.gray_videos import wait_for
 
@@ -24,7 +24,7 @@ from tests.pipeline.gray_videos import wait_for
 @pytest.fixture
 def address() -> str:
     """An address of this machine that others could reach."""
-    outward = [place for place in interfaces().values() if place and not place.startswith("127.")]
+    outward = [place for place in network_interfaces().values() if place and not place.startswith("127.")]
     if not outward:
         pytest.skip("this machine has loopback alone")
     return outward[0]
@@ -49,7 +49,7 @@ def test_hosts_that_are_none(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_head_node_and_another_that_joins(run_jobs: Run, folder: Path, address: str) -> None:
-    ports = (free_port(address), free_port(address))
+    ports = tuple(free_ports(address, 2))
     words = ["--num-cpus", "1", "--host", address, "--port", str(ports[0]), "--ray-port", str(ports[1])]
     started = run_jobs("up", *words)
     assert started.returncode == 0, started.stderr

@@ -13,11 +13,12 @@ from jobs.client import local_state
 from jobs.client.job_log import follow
 from jobs.client.job_server import is_local
 from jobs.client.local_cluster import check_resources
-from jobs.client.local_resources import check_gpus, cores, describe_cpus
+from jobs.client.local_resources import check_gpus, describe_cpus
 from jobs.spec.job_spec import JobSpec
 from jobs.submission.preflight import check_configuration, check_data, check_verb, replaced_settings
 from jobs.submission.submit import environment, overlay, prepare
 from jobs.submission.upload import stage
+from pipeline.processes.machine import num_processors
 from tests.jobs.own_module import write_project
 
 
@@ -126,8 +127,10 @@ def test_a_local_cluster_that_would_not_have_the_gpus(tmp_path: Path, monkeypatc
 
 
 def test_cpus_that_are_shared_are_said() -> None:
-    assert describe_cpus(cores()) == f"with {cores()} CPUs"
-    assert f"of which this machine has {cores()}: its workers share them" in describe_cpus(cores() + 2)
+    assert describe_cpus(num_processors()) == f"with {num_processors()} CPUs"
+    assert f"of which this machine has {num_processors()}: its workers share them" in describe_cpus(
+        num_processors() + 2
+    )
 
 
 class NewCluster(BaseHTTPRequestHandler):

@@ -9,10 +9,11 @@ import pytest
 from ray._private.runtime_env.packaging import create_package
 
 from jobs.__main__ import main
-from jobs.client.local_resources import cores, describe_cpus
+from jobs.client.local_resources import describe_cpus
 from jobs.submission.preflight import check_configuration
 from jobs.submission.py_modules import copy_modules
 from jobs.submission.upload import archive_bytes, check_size, stage, upload_sizes
+from pipeline.processes.machine import num_processors
 from tests.jobs.own_module import write_project
 
 
@@ -119,7 +120,7 @@ def test_a_dry_run_says_what_would_run_and_starts_nothing(
     for said in (
         "command:     python -m pipeline fit --config mine.yaml",
         "entrypoint:  python -m jobs.driver .submission/job.json -- fit --config upload:mine.yaml",
-        f"cluster:     a local one, which would be started {describe_cpus(max(6, cores()))}",
+        f"cluster:     a local one, which would be started {describe_cpus(max(6, num_processors()))}",
         f"run folder:  {submit_folder}/runs/a",
         "workers:     2, each with 3 CPU and 0 GPU; 6 CPU and 0 GPU in all; placement SPREAD",
         "  A='b c'",

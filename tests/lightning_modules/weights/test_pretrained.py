@@ -220,7 +220,9 @@ class Evil:
 
 
 @pytest.mark.parametrize(
-    "content", [Evil(), {"a": Evil()}, np.array([Evil()], dtype=object), np.ma.array([1.0])], ids=str
+    "content",
+    [Evil(), {"a": Evil()}, np.array([Evil()], dtype=object), np.ma.array([1.0])],
+    ids=["object", "in a dict", "in an array", "masked array"],
 )
 def test_a_pickle_of_anything_but_arrays_is_refused(tmp_path, content, capsys):
     path = tmp_path / "evil.pickle"

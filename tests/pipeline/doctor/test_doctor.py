@@ -12,13 +12,14 @@ import pytest
 import torch
 import yaml
 
-from pipeline.doctor.collective_check import check_collective, free_port, interfaces
+from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.doctor import plan_of, read_plan
 from pipeline.doctor.findings import Finding, SkippedCheck, combine, compare_versions, examine
 from pipeline.doctor.machine_checks import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
 from pipeline.doctor.step_check import check_step, step_advice
 from pipeline.doctor.storage_check import check_storage, missing_probes, new_token, remove_probe, write_probe
 from pipeline.processes.killable_process import KillableProcess, ProcessDied
+from pipeline.processes.machine import free_ports, network_interfaces
 from tests.conftest import REPOSITORY
 
 
@@ -145,7 +146,7 @@ def test_wandb(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="has no key: set WANDB_API_KEY"):
         check_wandb(True, "online")
     monkeypatch.setenv("WANDB_API_KEY", "x")
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port('127.0.0.1')}")
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_ports('127.0.0.1', 1)[0]}")
     with pytest.raises(ValueError, match=r"does not answer .*refused.*wandb_mode: offline"):
         check_wandb(True, "online")
 
@@ -167,19 +168,19 @@ def test_a_wrong_interface_is_named_with_those_there_are(monkeypatch):
     with pytest.raises(
         ValueError, match=r"nosuch0.*; set GLOO_SOCKET_IFNAME \(now 'nosuch0'\).*goes through lo"
     ) as found:
-        check_collective(0, 1, f"127.0.0.1:{free_port('127.0.0.1')}", "gloo", 30)
-    assert interfaces()["lo"] == "127.0.0.1"
+        check_collective(0, 1, f"127.0.0.1:{free_ports('127.0.0.1', 1)[0]}", "gloo", 30)
+    assert network_interfaces()["lo"] == "127.0.0.1"
     assert "there are lo (127.0.0.1)" in str(found.value)
 
 
 def test_a_rank_that_never_comes_costs_the_time_limit():
     with pytest.raises(ValueError, match=r"rank 0 of 2, gloo at 127\.0\.0\.1:\d+: .*; set GLOO_SOCKET_IFNAME"):
-        check_collective(0, 2, f"127.0.0.1:{free_port('127.0.0.1')}", "gloo", 2)
+        check_collective(0, 2, f"127.0.0.1:{free_ports('127.0.0.1', 1)[0]}", "gloo", 2)
 
 
 def test_two_ranks_meet(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    address, said = f"127.0.0.1:{free_port('127.0.0.1')}", {}
+    address, said = f"127.0.0.1:{free_ports('127.0.0.1', 1)[0]}", {}
     ranks = [
         threading.Thread(target=lambda n: said.update({n: check_collective(n, 2, address, "gloo", 60)}), args=(rank,))
         for rank in range(2)

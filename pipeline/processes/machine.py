@@ -1,0 +1,39 @@
+"""What this machine has: processors, ports on which nothing listens, network interfaces."""
+
+import os
+import socket
+
+import psutil
+
+
+def num_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Ports on which nothing listens.
+
+    Args:
+        host: An address of this machine, IPv4 or IPv6.
+        count: Number of ports; they differ.
+
+    Raises:
+        OSError: It is no address of this machine.
+    """
+    sockets = [socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((host, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def network_interfaces() -> dict[str, str]:
+    """The network interfaces of this machine, each with its IPv4 address, or an empty string."""
+    return {
+        name: next((place.address for place in places if place.family == socket.AF_INET), "")
+        for name, places in psutil.net_if_addrs().items()
+    }
