@@ -19,8 +19,7 @@ def test_the_wheel_holds_the_packages_their_configs_and_no_tests(tmp_path):
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"datamodules", "lightning_modules", "pipeline", "jobs"}
     for package in tops:
-        source = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / package).rglob("*.py")}
-        source |= {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / package).rglob("*.yaml")}
-        source |= {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / package).rglob("*.txt")}
-        assert source <= names
+        for suffix in (".py", ".yaml", ".txt", ".html", ".svg", ".css"):
+            source = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / package).rglob(f"*{suffix}")}
+            assert source <= names
     assert any(name.endswith("/LICENSE") for name in names)

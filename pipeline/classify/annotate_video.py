@@ -9,23 +9,24 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.video.decoding import Source, iterate_frames, orientation_of, probe, read_frame_times
 from datamodules.video.mp4_writer import as_rate
-from pipeline.classify.bitmap_font import HEIGHT, WIDTH, draw_text, to_ascii
+from pipeline.classify.frame_text import DrawableText, open_font
 
 _LINES = 3
 _ENCODERS = 4  # threads of x264: each holds several frames, and there would be more than one a processor
 _TICK = Fraction(1, 90000)  # of the clock of a variable rate, in seconds
-_WHITE, _GRAY, _BAR = (255, 255, 255), (190, 196, 204), (0, 114, 178)
+_WHITE, _GRAY, _BAR, _GROUND = "#ffffff", "#bec4cc", "#0072b2", "#000000bf"
 
 
 def annotate_video(
     source: Source,
     path: Path,
     seconds: NDArray[np.float32],
-    class_names: Sequence[str],
+    labels: Sequence[DrawableText],
     progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
 ) -> None:
     """Writes a copy of a video with the three most probable classes of each second on it: H.264, without sound.
@@ -36,7 +37,7 @@ def annotate_video(
         source: the bytes of the file, or its path.
         path: of the mp4.
         seconds: float (S, K), the probabilities of each second.
-        class_names: the K names.
+        labels: the K class names.
         progress: given the number of frames, a context with a function to call after each one.
 
     Raises:
@@ -57,14 +58,16 @@ def annotate_video(
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = _ENCODERS
         stream.codec_context.time_base = 1 / rate if times is None else _TICK
-        last = -1
+        last, second, panel = -1, -1, Image.new("RGBA", (0, 0))
         for number, frame in enumerate(iterate_frames(source)):
             picture = _upright(frame)
             if number == 0:
-                stream.height, stream.width = picture.shape[:2]
+                stream.width, stream.height = picture.size
             time_s = number / info.fps if times is None else float(times[min(number, len(times) - 1)])
-            draw_scores(picture, seconds[min(len(seconds) - 1, int(time_s + 1e-6))], class_names)
-            drawn = converter.reformat(av.VideoFrame.from_ndarray(picture, format="rgb24"), format="yuv420p")
+            if second != (second := min(len(seconds) - 1, int(time_s + 1e-6))):
+                panel = draw_scores(picture.size, seconds[second], labels)
+            picture.paste(panel, (0, picture.height - panel.height), panel)
+            drawn = converter.reformat(av.VideoFrame.from_ndarray(np.asarray(picture)), format="yuv420p")
             last = number if times is None else max(last + 1, round(time_s / _TICK))
             drawn.pts, drawn.time_base = last, stream.codec_context.time_base
             container.mux(stream.encode(drawn))
@@ -72,32 +75,43 @@ def annotate_video(
         container.mux(stream.encode(None))
 
 
-def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """The frame as it is shown, with even sides, which H.264 wants, a single row doubled: uint8 (H, W, 3)."""
+def _upright(frame: av.VideoFrame) -> Image.Image:
+    """The frame as it is shown, with even sides, which H.264 wants, a single row doubled."""
     turned = orientation_of(frame).apply(np.asarray(frame.to_ndarray(format="rgb24")))
     wider = np.pad(turned, [(0, turned.shape[0] == 1), (0, turned.shape[1] == 1), (0, 0)], mode="edge")
     even = wider[: wider.shape[0] // 2 * 2, : wider.shape[1] // 2 * 2]
-    return np.ascontiguousarray(even, dtype=np.uint8)
+    return Image.fromarray(np.ascontiguousarray(even, dtype=np.uint8))
 
 
-def draw_scores(frame: NDArray[np.uint8], scores: NDArray[np.float32], class_names: Sequence[str]) -> None:
-    """Writes the three most probable classes onto the lower edge of a frame, each with a bar; uint8 (H, W, 3)."""
-    height, width = frame.shape[:2]
-    scale = max(1, min(height // 120, width // (WIDTH * 30)))
-    line, margin = (HEIGHT + 3) * scale, 3 * scale
+def draw_scores(size: tuple[int, int], scores: NDArray[np.float32], labels: Sequence[DrawableText]) -> Image.Image:
+    """The three most probable classes, each with a bar, on a half transparent ground.
+
+    Args:
+        size: width and height of the frames, whose lower edge it is for.
+        scores: float (K,), probabilities.
+        labels: the K class names.
+
+    Returns:
+        RGBA, as wide as the frames and as high as it has to be.
+    """
+    width, height = size
+    scale = max(1, min(size) // 120)
+    line, margin, letters = 12 * scale, 3 * scale, 8 * scale
     best = np.argsort(-scores, kind="stable")[:_LINES].tolist()
-    top = max(0, height - line * len(best) - margin)
-    frame[top:] = frame[top:] // 4
+    panel = Image.new("RGBA", (width, min(height, line * len(best) + margin)), _GROUND)
+    canvas, digits = ImageDraw.Draw(panel), open_font(None, letters)
+    column = margin + int(digits.getlength("100%"))
     for place, number in enumerate(best):
-        upper = top + margin + place * line
-        share = float(scores[number])
-        bar_top = upper + HEIGHT * scale
-        frame[bar_top : bar_top + scale, margin : margin + int(share * (width - 2 * margin))] = _BAR
-        told = f"{100 * share:3.0f}% {_shown(class_names[number], number)}"
-        draw_text(frame, told, upper, margin, scale, _GRAY if place else _WHITE)
+        share, top, color = float(scores[number]), margin + place * line, _GRAY if place else _WHITE
+        bar_top, bar_width = top + line - 2 * scale, int(share * (width - 2 * margin))
+        if bar_width:
+            canvas.rectangle((margin, bar_top, margin + bar_width - 1, bar_top + scale - 1), fill=_BAR)
+        canvas.text((column, top + letters), f"{share:.0%}", fill=color, font=digits, anchor="rs")
+        font, name = open_font(labels[number].font, letters), _name(labels[number], number)
+        canvas.text((column + margin, top + letters), name, fill=color, font=font, anchor="ls")
+    return panel
 
 
-def _shown(name: str, number: int) -> str:
-    """The name, or its number where hardly any of its letters can be drawn."""
-    plain = to_ascii(name)
-    return plain if plain.count("?") - name.count("?") <= len(plain) // 2 else f"class {number}"
+def _name(label: DrawableText, number: int) -> str:
+    """The name, or its number where half of its letters or more cannot be drawn."""
+    return f"class {number}" if label.missing and 2 * label.text.count("?") >= len(label.text) else label.text

@@ -2,6 +2,7 @@
 
 import json as json_lines
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from datamodules.video.decoding import DecodeError, Decoder, count_other_streams
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
+from pipeline.classify.frame_text import describe_missing, drawable_texts
 from pipeline.classify.linear_head import LinearHead, attach_head
 from pipeline.classify.timeline import as_clock, by_second, score_seconds, segments, top_classes
 from pipeline.classify.video_input import (
@@ -72,7 +74,8 @@ def classify(
         timeline: look at a clip around each second, for videos of any length, and say what is done when; the video's
             probabilities are the mean over its seconds.
         annotate: mp4 to write, a copy of the video with the best classes of each second on it, without sound; for
-            several videos a folder. Looks at each second, as `timeline`.
+            several videos a folder. Looks at each second, as `timeline`. Names are drawn in fonts of this machine that
+            have their letters; a note says which letters none of them has.
         num_clips: clips a video, for networks that take clips of one length.
         decoder: auto, pyav, decord or torchcodec.
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.
@@ -180,6 +183,9 @@ def _by_second(
     top: int,
 ) -> Iterator[dict[str, Any]]:
     alone = len(paths) == 1
+    labels = drawable_texts(names) if any(copies) else []
+    if note := describe_missing(labels):
+        say(f"annotate: {note}", file=sys.stderr)
     for path, copy in zip(paths, copies, strict=True):
         outcome: dict[str, Any] = {"video": str(path)}
         try:
@@ -189,7 +195,7 @@ def _by_second(
             outcome["stretches"] = segments(seconds, duration_s, names)
             outcome["timeline"] = by_second(seconds, duration_s, names, top)
             if copy is not None:
-                annotate_video(source, copy, seconds, names, _progress(alone, "frames drawn"))
+                annotate_video(source, copy, seconds, labels, _progress(alone, "frames drawn"))
                 outcome["annotated"] = str(copy)
         except DecodeError as error:
             outcome = {"video": str(path), "error": str(error)}

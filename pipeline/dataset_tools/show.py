@@ -24,7 +24,7 @@ from datamodules.storage.atomic_write import write_atomically
 from pipeline.cli.arguments import expand_option_names
 from pipeline.cli.config_files import refuse_bad_configs
 from pipeline.cli.terminal import say
-from pipeline.dataset_tools.show_page import ShownClip, ShownStage, ShownVideo, draw_page
+from pipeline.dataset_tools.show_page import ShownClip, ShownStage, ShownVideo, draw_clips_page, make_shown_clip
 from pipeline.training.lightning_cli import TrainingCLI, parser_settings
 
 Stage = Literal["train", "val", "test", "predict"]
@@ -111,7 +111,7 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
     title, origin = f"{data.index.name}: clips as the network gets them", data.identity | {"epoch": page.epoch}
     page.out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(page.out) as temporary:
-        temporary.write_text(draw_page(title, origin, settings, stages), encoding="utf-8")
+        temporary.write_text(draw_clips_page(title, origin, settings, stages), encoding="utf-8")
     videos = sum(len(one.videos) for one in stages)
     say(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
 
@@ -185,7 +185,7 @@ def _clip(
     numbers = batch.frame_numbers[view].tolist()
     start, end = batch.clip_times[view].tolist()
     name = f"clip {number // crops + 1}" + (f", crop {number % crops + 1} of {crops}" if crops > 1 else "")
-    return ShownClip(name, np.ascontiguousarray(frames), numbers, times[numbers].tolist(), (start, end), words)
+    return make_shown_clip(name, np.ascontiguousarray(frames), numbers, times[numbers].tolist(), (start, end), words)
 
 
 def describe_window(window: Window, size: tuple[int, ...]) -> str:

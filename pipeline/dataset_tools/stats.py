@@ -18,8 +18,9 @@ from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import is_utf8
 from pipeline.cli.terminal import say
 from pipeline.cli.text_table import TextTable, print_table
-from pipeline.dataset_tools.stats_chart import draw
 from pipeline.packing.source_notes import describe_columns
+from pipeline.report.charts import BarChart, bar_charts
+from pipeline.report.rendering import render
 
 BAR = 30  # characters of the longest bar
 SHOWN = 10  # classes, rates or sizes listed; of classes, as many at the other end
@@ -68,8 +69,12 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     for line in describe_columns(table.column("variable_rate").to_pylist(), table.column("pixel_aspect").to_numpy()):
         say(line)
     if out is not None:
-        drawing = draw(title, totals.most_common(), edges, counts)
-        text = drawing if out.suffix == ".svg" else f"<!doctype html><meta charset='utf-8'>\n{drawing}"
+        charts = [
+            BarChart("videos a class", *zip(*totals.most_common(), strict=True)),
+            BarChart("videos by duration in seconds", ranges, counts.tolist(), edges.tolist()),
+        ]
+        as_page = out.suffix == ".html"
+        text = render("dataset.html", title=title, charts=bar_charts(charts)) if as_page else bar_charts(charts, title)
         out.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(out) as temporary:
             temporary.write_text(text, encoding="utf-8")

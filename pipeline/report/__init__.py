@@ -1,1 +1,1 @@
-"""The report of an evaluation: report.html and its parts."""
+"""HTML pages and charts: report.html of an evaluation, and what the pages of show and stats are made with."""

@@ -22,9 +22,8 @@ from pipeline.metrics.confusion import confusion_matrix, hardest_pairs
 from pipeline.metrics.per_class import PER_CLASS_NAME, class_rows, write_class_rows
 from pipeline.metrics.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table
 from pipeline.metrics.scored_videos import ScoredVideos, outcomes_of, predicted_classes
-from pipeline.report.page import draw_page
-from pipeline.report.previews import Preview, make_preview
-from pipeline.report.sections import Mistake, Page
+from pipeline.report.pictures import Preview, make_preview
+from pipeline.report.results_page import Mistake, draw_results_page
 
 __all__ = ["FILES", "PAGE_NAME", "ScoredVideos", "write_report_of", "write_results"]
 
@@ -98,7 +97,7 @@ def write_report_of(
     }
     write_class_rows(folder / PER_CLASS_NAME, rows)
     mistakes = _mistakes(judged, scores, predicted, videos)
-    page = draw_page(Page(title, report, matrix, rows, mistakes))
+    page = draw_results_page(title, report, matrix, rows, mistakes)
     with write_atomically(folder / PAGE_NAME) as temporary:
         temporary.write_text(page, encoding="utf-8")
     write_report(folder / REPORT_NAME, report)

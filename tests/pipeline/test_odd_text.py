@@ -1,7 +1,6 @@
 """Labels, keys and names with characters that mean something to a terminal, a page or a spreadsheet come out whole."""
 
 import csv
-import html
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from webdataset import WebDataset
 
 from datamodules.annotations.refusals import Refusal
@@ -25,10 +25,10 @@ from datamodules.loading.planned_loader import _how_to_leave_out
 from datamodules.storage.plain_text import printable, read_cell
 from pipeline.__main__ import main
 from pipeline.cli.text_table import TextTable, print_table
-from pipeline.dataset_tools.show_page import ShownStage, ShownVideo, draw_page
-from pipeline.dataset_tools.stats_chart import draw
+from pipeline.dataset_tools.show_page import ShownStage, ShownVideo, draw_clips_page
 from pipeline.evaluation.compare import compare_judged, print_comparison
 from pipeline.metrics.scored_videos import read_scored_videos
+from pipeline.report.charts import BarChart, bar_charts
 from pipeline.report.write_results import write_results
 from tests.pipeline.gray_videos import make_video
 from tests.pipeline.metrics.made_results import made
@@ -273,7 +273,7 @@ def test_results_with_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert list(json.loads((tmp_path / "report.json").read_text())["per_class"]) == LABELS
     assert read_scored_videos(tmp_path).class_names == LABELS
     page = (tmp_path / "report.html").read_text()
-    assert all(html.escape(printable(label), quote=True) in page for label in LABELS)
+    assert all(escape(printable(label)) in page for label in LABELS)
     assert "<b>bold" not in page
     assert "\u202e" not in page
     assert "\x1b" not in page
@@ -289,10 +289,10 @@ def test_results_with_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_pages_show_control_characters() -> None:
     video = ShownVideo("k\x1b\u202e<i>", "<b>[l]</b>\x00", [], 0)
-    page = draw_page("t\x07", {"a": "b\x00"}, {}, [ShownStage("train", "\ufffe", [video])])
+    page = draw_clips_page("t\x07", {"a": "b\x00"}, {}, [ShownStage("train", "\ufffe", [video])])
     assert r"<h3>&lt;b&gt;[l]&lt;/b&gt;\x00</h3><small>k\x1b\u202e&lt;i&gt;</small>" in page
     assert not {"\x00", "\x07", "\x1b", "\u202e", "\ufffe"}.intersection(page)
-    drawing = draw("t", [("a\x00\x1b\ufffe<", 1)], np.array([0.0, 1.0]), np.array([1]))
+    drawing = bar_charts([BarChart("h", ["a\x00\x1b\ufffe<"], [1])], "t")
     titles = [title.text for title in ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}title")]
     assert r"a\x00\x1b\ufffe<: 1" in titles
 

@@ -122,7 +122,7 @@ def test_an_annotated_copy_has_the_frames_and_the_text(motion_checkpoint, long_v
     before, after = probe(long_video.read_bytes()), probe(copy.read_bytes())
     assert after[:4] == before[:4]  # as many frames, at that rate, of that size
     first, drawn = (decode_frames(path.read_bytes(), [10])[0].astype(int) for path in (long_video, copy))
-    band = drawn.shape[0] - 36  # three lines of 11 pixels and a margin
+    band = drawn.shape[0] - 39  # three lines of 12 pixels and a margin
     assert np.abs(first[:band] - drawn[:band]).mean() < 6
     assert drawn[band:].max() > 200  # white letters
     assert np.median(drawn[band:]) < 80  # on a dark ground

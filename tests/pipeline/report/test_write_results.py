@@ -12,7 +12,7 @@ import pytest
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.metrics.confidence_intervals import accuracy_intervals
 from pipeline.metrics.scored_videos import outcomes_of, read_scored_videos
-from pipeline.report.previews import make_preview
+from pipeline.report.pictures import make_preview
 from pipeline.report.write_results import FILES, write_results
 from tests.pipeline.metrics.made_results import made
 
@@ -112,10 +112,8 @@ def test_videos_without_scores_count_as_wrong_and_are_named(tmp_path):
     assert not row.correct
     assert pd.isna(row.top1)
     assert np.isnan(row.scores).all()
-    assert (
-        f"could not be decodedThey count as wrong: {judged.keys[lost]}."
-        in Page((tmp_path / "part" / "report.html").read_text(encoding="utf-8")).text
-    )
+    page = Page((tmp_path / "part" / "report.html").read_text(encoding="utf-8"))
+    assert f"could not be decoded\nThey count as wrong: {judged.keys[lost]}." in page.text
     scores[0, 1] = np.inf
     with pytest.raises(ValueError, match="are not finite"):
         write_results(tmp_path / "bad", judged._replace(scores=scores), "x")

@@ -1,8 +1,12 @@
-"""The page of results in a real browser: no network, a phone's width, dark and bright, readable, moving pictures."""
+"""The pages in a real browser: no network, a phone's width, dark and bright, readable, moving pictures."""
 
+import numpy as np
 import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
+from pipeline.dataset_tools.show_page import ShownStage, ShownVideo, draw_clips_page, make_shown_clip
+from pipeline.report.charts import BarChart, bar_charts
+from pipeline.report.rendering import render
 from pipeline.report.write_results import write_results
 from tests.pipeline.metrics.made_results import made
 from tests.pipeline.report.browser import NAMES, browser, find_browser
@@ -37,6 +41,10 @@ _CONTRAST = """(() => {
 _WIDTH = """[document.documentElement.scrollWidth, [...document.querySelectorAll('body *')].filter(
   e => !e.closest('.scroll > *, svg') && e.getBoundingClientRect().right > innerWidth + 1
 ).map(e => e.outerHTML.slice(0, 80))]"""
+# Names of a list of facts that take more than one line.
+_BROKEN_NAMES = """[...document.querySelectorAll('dt')].filter(e => {
+  const range = document.createRange(); range.selectNodeContents(e); return range.getClientRects().length > 1;
+}).map(e => e.innerText)"""
 _LOADED = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).length"
 
 
@@ -64,6 +72,28 @@ def page(motion_dataset, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def clips_page(tmp_path_factory):
+    """The page of `show` for a made clip with long names."""
+    frames = np.random.default_rng(0).integers(0, 256, (20, 32, 48, 3), dtype=np.uint8)
+    clip = make_shown_clip("clip 1", frames, range(20), np.arange(20) / 25, (0.0, 0.8), ["all of 32 x 48"] * 9)
+    stage = ShownStage("train", "split train", [ShownVideo("a_long_key" * 20, "a long label " * 9, [clip], 2)])
+    origin = {"name": "made", "identity": "0123456789abcdef" * 4, "family": "0123456789abcdef" * 4}
+    path = tmp_path_factory.mktemp("clips") / "show.html"
+    path.write_text(draw_clips_page("made: clips", origin, {"random_resized_crop": "None"}, [stage]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset_page(tmp_path_factory):
+    """The page of `stats` for made counts."""
+    charts = [BarChart("videos a class", [f"class {n}" for n in range(30)], list(range(30, 0, -1)))]
+    charts += [BarChart("durations", ["0 to 1 s", "1 to 2 s"], [3, 0], [0, 1, 2])]
+    path = tmp_path_factory.mktemp("dataset") / "stats.html"
+    path.write_text(render("dataset.html", title="made", charts=bar_charts(charts)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
 def window():
     with browser() as one:
         yield one
@@ -82,6 +112,23 @@ def test_it_reads_well(page, window, width, dark):
     assert window.run(corner) == "rgba(0, 0, 0, 0)", "the corner counts nothing"
     background = window.run("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(18, 22, 28)" if dark else "rgb(251, 250, 247)")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("name", "images"), [("clips_page", 16), ("dataset_page", 0)])
+def test_pages_of_datasets_read_well(name, images, window, width, dark, request):
+    path = request.getfixturevalue(name)
+    window.open(path, width, dark=dark)
+    assert window.requests == [path.as_uri()]
+    assert window.run(_WIDTH) == [width, []]
+    ratio, text = window.run(_CONTRAST)
+    assert ratio >= 4.5, text
+    assert window.run(_LOADED) == images
+    ink = "getComputedStyle(document.querySelector('svg .ink') ?? document.body).fill"
+    assert name == "clips_page" or window.run(ink) == ("rgb(233, 237, 242)" if dark else "rgb(28, 36, 48)")
+    window.run("document.querySelectorAll('details').forEach(e => { e.open = true; })")
+    assert window.run(_BROKEN_NAMES) == []
 
 
 def test_who_wants_no_motion_gets_stills(page, window):

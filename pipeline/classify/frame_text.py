@@ -1,0 +1,118 @@
+"""Text on frames: names of any script, in fonts of this machine that have their letters.
+
+The font inside Pillow has the letters of ASCII. For others fontconfig is asked (`fc-match`, on nearly every Linux), and
+gives the installed font that has most of them. What no font has is drawn without its accents, else as "?".
+"""
+
+import functools
+import shutil
+import subprocess
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from PIL import ImageFont
+
+from datamodules.storage.plain_text import printable
+
+_PROBE_SIZE = 16
+_NO_CHARACTER = "\uffff"  # no font has it, by Unicode: its picture is that of all that a font lacks
+_MAC_FONT = "Arial Unicode.ttf"  # where there is no fontconfig
+_UNSEEN = ("Mn", "Cf")  # categories of Unicode: combining marks; joiners and their like
+_SHOWN = 3
+
+
+class DrawableText(NamedTuple):
+    """A text as a font of this machine can show it.
+
+    Attributes:
+        text: what to draw.
+        font: path or name of a font file; None is the font inside Pillow.
+        missing: characters of the original text that are drawn otherwise.
+    """
+
+    text: str
+    font: str | None
+    missing: str
+
+
+def drawable_texts(texts: Sequence[str]) -> list[DrawableText]:
+    """Each text in the font that has most of its characters; control characters are shown as `printable` does."""
+    texts = [printable(text) for text in texts]
+    fonts = _find_fonts("".join(sorted({letter for text in texts for letter in text})))
+    return [_fit(text, fonts) for text in texts]
+
+
+def describe_missing(texts: Sequence[DrawableText]) -> str:
+    """A sentence where no font of this machine has some of the characters; empty where all can be drawn."""
+    changed = [text for text in texts if text.missing]
+    if not changed:
+        return ""
+    shown = ", ".join(text.missing for text in changed[:_SHOWN]) + (", ..." if len(changed) > _SHOWN else "")
+    return (
+        f"{len(changed)} of {len(texts)} names have characters that no font on this machine has: {shown}; they are "
+        "drawn without accents or as '?'; install a font that has them, such as Debian's fonts-noto-cjk"
+    )
+
+
+@functools.cache
+def open_font(font: str | None, size: float) -> ImageFont.FreeTypeFont:
+    """The font file, or the font inside Pillow for None, at a size in pixels.
+
+    Raises:
+        OSError: there is no such font.
+    """
+    if font is not None:
+        return ImageFont.truetype(font, size)
+    default = ImageFont.load_default(size)
+    assert isinstance(default, ImageFont.FreeTypeFont), "Pillow's wheels have FreeType"
+    return default
+
+
+def _find_fonts(letters: str) -> list[str | None]:
+    """The font inside Pillow, and others until nothing more of the letters can be had."""
+    fonts: list[str | None] = [None]
+    letters = _missing(letters, None)
+    while letters:
+        try:
+            left = _missing(letters, font := _ask_for_font(letters))
+        except OSError:
+            break
+        if len(left) == len(letters):
+            break
+        fonts.append(font)
+        letters = left
+    return fonts
+
+
+def _ask_for_font(letters: str) -> str:
+    if shutil.which("fc-match") is None:
+        return _MAC_FONT
+    codes = " ".join(f"{ord(letter):x}" for letter in letters)
+    command = ["fc-match", "--format", "%{file}", f"sans:charset={codes}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+
+
+def _fit(text: str, fonts: Sequence[str | None]) -> DrawableText:
+    missing, font = min(((_missing(text, font), font) for font in fonts), key=lambda found: len(found[0]))
+    return DrawableText("".join(_plain(one, font) if one in missing else one for one in text), font, missing)
+
+
+def _plain(letter: str, font: str | None) -> str:
+    """A letter without its accents where the font has that, nothing for an accent or a joiner, else a question mark."""
+    kept = "".join(one for one in unicodedata.normalize("NFKD", letter) if unicodedata.category(one) not in _UNSEEN)
+    return "?" if _missing(kept, font) else kept
+
+
+def _missing(text: str, font: str | None) -> str:
+    """Those characters of a text that a font lacks, each once."""
+    return "".join(letter for letter in dict.fromkeys(text) if not _has(letter, font))
+
+
+@functools.cache
+def _has(letter: str, font: str | None) -> bool:
+    if letter.isspace():
+        return True
+    probe = open_font(font, _PROBE_SIZE).font_variant(layout_engine=ImageFont.Layout.BASIC)  # letter by letter
+    drawn, nothing = probe.getmask(letter), probe.getmask(_NO_CHARACTER)
+    return (drawn.size, bytes(drawn)) != (nothing.size, bytes(nothing))

@@ -1,0 +1,135 @@
+"""report.html: the results of an evaluation on one page, in words, numbers, drawings and looping previews."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics.confusion import hardest_classes
+from pipeline.metrics.per_class import ClassRow
+from pipeline.report.charts import reliability_diagram
+from pipeline.report.pictures import Preview
+from pipeline.report.rendering import render
+
+_MATRIX_CLASSES = 20  # more are not readable as numbers
+_OPEN_CLASSES = 20  # of the table of classes; the others can be unfolded
+_WELL_CALIBRATED = 0.03  # largest distance of mean confidence and accuracy that is not worth a word
+
+
+class Mistake(NamedTuple):
+    """A video that was taken for another class.
+
+    Attributes:
+        key: of the video.
+        label: name of its own class.
+        predicted: name of the class it was taken for.
+        score: of the predicted class.
+        label_score: of its own class.
+        preview: None where there is none to show.
+    """
+
+    key: str
+    label: str
+    predicted: str
+    score: float
+    label_score: float
+    preview: Preview | None
+
+
+class _Figure(NamedTuple):
+    """A number above all others, in [0, 1]; its interval and the value of chance where they are known."""
+
+    name: str
+    value: float
+    interval: Sequence[float] | None
+    chance: float | None
+    explanation: str
+
+
+def draw_results_page(
+    title: str,
+    report: Mapping[str, Any],
+    matrix: NDArray[np.int64],
+    rows: Sequence[ClassRow],
+    mistakes: Sequence[Mistake],
+) -> str:
+    """The page as HTML.
+
+    Args:
+        title: what was evaluated, on what.
+        report: the content of report.json.
+        matrix: int64 (K, K), videos by label and predicted class.
+        rows: one per class, in the order of the labels.
+        mistakes: the most confident first.
+    """
+    calibration = report["calibration"]
+    shown = hardest_classes(matrix, _MATRIX_CLASSES).tolist() if matrix.any() else []
+    pairs = report["hardest_pairs"] if len(rows) > 2 else []
+    return render(
+        "results.html",
+        title=title,
+        report=report,
+        facts=[fact for fact in _facts(report, len(rows)) if fact],
+        seen=_seen_in_training(report["provenance"].get("overlap")),
+        correct=sum(row.correct for row in rows),
+        classes=sorted((row for row in rows if row.videos), key=lambda row: (row.accuracy or 0.0, -row.videos)),
+        num_open=_OPEN_CLASSES,
+        confidence=_describe_confidence(report),
+        figures=_figures(report, len(rows)),
+        matrix=matrix,
+        shown=shown,
+        names=[row.name for row in rows],
+        pairs=[(pair, pair["first_as_second"] + pair["second_as_first"]) for pair in pairs],
+        reliability=None if calibration is None else reliability_diagram(calibration),
+        mistakes=mistakes,
+    )
+
+
+def _facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
+    about = report["provenance"]
+    return [
+        f"{report['num_videos']:,} videos of {report['interval']['groups']:,} groups",
+        f"{num_classes:,} classes",
+        str(about.get("model", "")).rpartition(".")[2],
+        f"{report['views']} views a video" if report.get("views") else "",
+        str(about.get("decoder", "")),
+    ]
+
+
+def _seen_in_training(overlap: Mapping[str, int] | None) -> list[str]:
+    """What of these videos the training had, in words; empty where there is nothing."""
+    if not overlap:
+        return []
+    total = f"of these {overlap['of']:,} videos"
+    seen = [f"{overlap['videos']:,} {total}"] if overlap["videos"] else []
+    if overlap.get("content"):
+        more = "more" if seen else total
+        seen.append(f"what {overlap['content']:,} {more} show, under another name or in another dataset")
+    if overlap["groups"]:
+        seen.append(f"{overlap['groups']:,} of their groups")
+    return seen
+
+
+def _describe_confidence(report: Mapping[str, Any]) -> str:
+    if report["calibration"] is None:
+        return ""
+    excess = report["calibration"]["mean_confidence"] - report["top1"]
+    if abs(excess) < _WELL_CALIBRATED:
+        return "about as sure as it is right"
+    return "too sure of itself" if excess > 0 else "less sure than it could be"
+
+
+def _figures(report: Mapping[str, Any], num_classes: int) -> list[_Figure]:
+    intervals, chance = report["intervals"], report["chance"]
+    names = {"top1": "Top-1 accuracy", "mean_class_accuracy": "Mean class accuracy"}
+    if num_classes > 5:  # else it is 1
+        names["top5"] = "Top-5 accuracy"
+    figures = [
+        _Figure(name, report[key], intervals[key], chance * (5 if key == "top5" else 1), "one group: no interval")
+        for key, name in names.items()
+    ]
+    if report["calibration"]:
+        explanation = "mean gap between confidence and accuracy; 0 is best"
+        figures.append(_Figure("Calibration error", report["calibration"]["ece"], None, None, explanation))
+    return figures
