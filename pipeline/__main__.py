@@ -9,7 +9,6 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 
-from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
 from pipeline.cli.arguments import call_from_command_line
 from pipeline.cli.errors import exit_status, explain, is_reported_elsewhere, suggest
 from pipeline.cli.terminal import say, show_all_characters
@@ -54,7 +53,6 @@ def run(args: Sequence[str]) -> ProcessOutcome:
         every = ", ".join(LIGHTNING_VERBS | CONFIG_VERBS | VERBS)
         hint = suggest(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, f"choose one of {every}")
         return ProcessOutcome("refused", f"there is no verb {verb!r}; {hint}", 2)
-    raise_malloc_trim_threshold()
     show_all_characters()
     try:
         if verb in LIGHTNING_VERBS:

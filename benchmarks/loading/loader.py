@@ -38,7 +38,6 @@ from benchmarks.loading.peer_environment import clean_environment, installed, pe
 from benchmarks.turns import count, load, spread
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.encoding.synthetic_dataset import synthesize
-from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
 
 PEERS = (
     ["torch==2.13.0", "numpy<2", "torchcodec==0.13.0"],
@@ -277,7 +276,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.own_side:
         torch.set_num_threads(1)
-        raise_malloc_trim_threshold()  # as every process of `pipeline` does, and every loader worker
         answer(own_batches(json.loads(options.own_side)))
         return
     names = [name for name in NAMES if not options.only or name.startswith(tuple(options.only))]

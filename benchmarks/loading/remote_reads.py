@@ -22,7 +22,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import from_zero, positive, print_heading
 from datamodules.sampling.epoch_plan import TrainPlan
-from datamodules.storage import prefetch
 from datamodules.storage.prefetch import ByteRange, ReadAhead
 from datamodules.storage.remote_files import RemoteFiles
 from tests.datamodules.storage.flaky_server import FlakyServer
@@ -58,21 +57,10 @@ def serve(folder: Path, latency_s: float, address: Any) -> None:
         server.serve_forever()
 
 
-def read(url: str, batches: list[list[ByteRange]], reads: int, gap: int, decode_s: float) -> tuple[float, int]:
-    """Seconds to read the batches, and the GETs that took; `reads` 0 is one by one, as asked for."""
-    prefetch.MAX_GAP_BYTES = gap
+def read(url: str, batches: list[list[ByteRange]], reads: int, decode_s: float) -> float:
+    """Seconds to read the batches; `reads` 0 is one by one, as asked for."""
     files = RemoteFiles(url)
-    gets = 0
-
-    def counted(call: Any) -> Any:
-        def counting(*args: Any) -> Any:
-            nonlocal gets
-            gets += 1
-            return call(*args)
-
-        return counting
-
-    ahead = ReadAhead(counted(files.read_place), counted(files.read_together), max(1, reads), 2**26)
+    ahead = ReadAhead(files.read_place, max(1, reads), 2**26)
     files.size("0.tar")  # connected
     began = time.perf_counter()
     for batch, later in zip(batches, [*batches[1:], []], strict=True):
@@ -81,7 +69,7 @@ def read(url: str, batches: list[list[ByteRange]], reads: int, gap: int, decode_
         for place in batch:
             ahead.take(place)
             time.sleep(decode_s)
-    return time.perf_counter() - began, gets
+    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -94,15 +82,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, default=3)
     chosen = parser.parse_args()
     print_heading("numpy")
-    usual_gap = prefetch.MAX_GAP_BYTES
-    settings = {
-        "one by one": (0, -1),
-        "1 thread": (1, -1),
-        "4 threads": (4, -1),
-        "8 threads": (8, -1),
-        "8 threads, neighbors together": (8, usual_gap),
-        "16 threads": (16, -1),
-    }
+    settings = {"one by one": 0, "1 thread": 1, "4 threads": 4, "8 threads": 8, "16 threads": 16}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         places = make(folder, chosen.video_kb * 1000)
@@ -117,15 +97,15 @@ def main() -> None:
             plan = TrainPlan(len(places), BATCH, shard_sizes=(VIDEOS_PER_SHARD,) * SHARDS, **options)
             samples = list(plan.batches(epoch=0, rank=0))[: chosen.batches]
             batches = [[places[sample] for sample in batch] for batch in samples]
-            found: dict[str, list[tuple[float, int]]] = {name: [] for name in settings}
+            found: dict[str, list[float]] = {name: [] for name in settings}
             for _ in range(chosen.rounds):
-                for name, (reads, gap) in settings.items():
-                    found[name].append(read(url, batches, reads, gap, chosen.decode_ms / 1000))
-            print(f"\n| {order} | videos/s | ratio | GETs for {count} videos |\n| --- | --- | --- | --- |")
-            usual = statistics.median(seconds for seconds, _ in found["one by one"])
+                for name, reads in settings.items():
+                    found[name].append(read(url, batches, reads, chosen.decode_ms / 1000))
+            print(f"\n| {order} | videos/s | ratio |\n| --- | --- | --- |")
+            usual = statistics.median(found["one by one"])
             for name, runs in found.items():
-                seconds = statistics.median(seconds for seconds, _ in runs)
-                print(f"| {name} | {count / seconds:.1f} | {usual / seconds:.2f} | {runs[0][1]} |")
+                seconds = statistics.median(runs)
+                print(f"| {name} | {count / seconds:.1f} | {usual / seconds:.2f} |")
         server.terminate()
         server.join()
 

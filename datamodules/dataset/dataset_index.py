@@ -86,7 +86,7 @@ class DatasetIndex:
         self._ahead: ReadAhead | None = None
         if isinstance(files, RemoteFiles):
             threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
-            self._ahead = ReadAhead(files.read_place, files.read_together, threads, max_bytes)
+            self._ahead = ReadAhead(files.read_place, threads, max_bytes)
 
     @classmethod
     def open(

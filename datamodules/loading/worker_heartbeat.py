@@ -16,8 +16,6 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import get_worker_info
 
-from datamodules.loading.malloc_tuning import raise_malloc_trim_threshold
-
 IDLE = -1
 PID, ROW, NOTES = range(3)
 _PARENT_CHECK_S = 2.0
@@ -42,7 +40,6 @@ class WorkerHeartbeats:
         It goes on at Ctrl-C, which reaches all processes of a terminal: the training process may want to end its step.
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # where another has started the fork server, it is not blocked
-        raise_malloc_trim_threshold()
         self._shared[worker, PID] = os.getpid()
         processes = (os.getppid(), self._owner)
         threading.Thread(target=_end_with, args=processes, daemon=True, name="end with parent").start()

@@ -31,7 +31,7 @@ from datamodules.storage.errors import (
     is_final,
     is_missing,
 )
-from datamodules.storage.prefetch import Answers, ByteRange, Job
+from datamodules.storage.prefetch import ByteRange
 
 _CHUNK_BYTES = 2**24
 _inherited: list[Any] = []  # file systems of the parent process: kept, because closing them would wait for its threads
@@ -116,30 +116,6 @@ class RemoteFiles:
     def read_place(self, place: ByteRange) -> bytes:
         """The bytes of one video; raises as `read`."""
         return self.read(place.shard, place.offset, place.size, place.sha256)
-
-    def read_together(self, job: Job) -> Answers:
-        """The bytes of neighbors in a shard by one read; None for those that want reading one by one.
-
-        A read that fails for good is none of a single video's: each is then asked for by itself, and says so itself.
-        """
-        found = [self.cache.get(place.sha256) if self.cache else None for place in job]
-        missing = [number for number, data in enumerate(found) if data is None]
-        if len(missing) < 2:
-            return found
-        start = job[missing[0]].offset
-        size = job[missing[-1]].offset + job[missing[-1]].size - start
-        try:
-            data = self.read_range(job[0].shard, start, size)
-        except ShardFormatError:
-            return found
-        for number in missing:
-            place = job[number]
-            part = data[place.offset - start : place.offset - start + place.size]
-            if hashlib.sha256(part).hexdigest() == place.sha256:
-                found[number] = part
-                if self.cache:
-                    self.cache.put(place.sha256, part)
-        return found
 
     def read_range(self, name: str, offset: int, size: int, sha256: str | None = None) -> bytes:
         """Bytes [offset, offset + size) of a file, not from the cache; raises as `read`."""

@@ -19,7 +19,6 @@ import ray.train
 import ray.train.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from datamodules.loading import malloc_tuning
 from jobs.spec.job import RESOLVED_FILE, Job
 from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import command_fingerprint, refuse_finished_run
@@ -145,7 +144,7 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
             callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # likewise
-            worker_runtime_env={"env_vars": {**malloc_tuning.environment(), **loopback_variables()}},
+            worker_runtime_env={"env_vars": loopback_variables()},
         ),
     )
 

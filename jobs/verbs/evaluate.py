@@ -16,7 +16,6 @@ import ray
 import ray.train
 import ray.train.torch
 
-from datamodules.loading import malloc_tuning
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory
 from jobs.storage.run_folder import RunFolder, one_line
@@ -62,7 +61,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> Pr
             storage_path=run.address,
             failure_config=ray.train.FailureConfig(max_failures=spec.max_failures),
             callbacks=[FailureCallback(spec, work=args[0])],  # type: ignore[list-item]
-            worker_runtime_env={"env_vars": {**malloc_tuning.environment(), **variables}},
+            worker_runtime_env={"env_vars": variables},
         ),
     )
     try:

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.storage import prefetch
 from datamodules.storage.errors import ShardFormatError, ShardUnavailableError
-from datamodules.storage.prefetch import ByteRange, group_neighbors
 from datamodules.storage.remote_files import RetryPolicy
 from tests.datamodules.storage.flaky_server import FAULTS, serving
 
@@ -21,11 +19,6 @@ QUICK = RetryPolicy(tries=8, first_wait_s=0.01, longest_wait_s=0.05, timeout_s=0
 @pytest.fixture(autouse=True)
 def cache_home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
-
-
-@pytest.fixture
-def one_by_one(monkeypatch):
-    monkeypatch.setattr(prefetch, "MAX_GAP_BYTES", -1)
 
 
 def shuffled_batches(index, size=16):
@@ -54,7 +47,7 @@ def whole_videos(index, served):
     )
 
 
-def test_reads_are_under_way_together_and_waiting_is_shared(motion_dataset, one_by_one):
+def test_reads_are_under_way_together_and_waiting_is_shared(motion_dataset):
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset) as server:
         index = DatasetIndex.open(server.url, remote_reads=8)
@@ -67,11 +60,8 @@ def test_reads_are_under_way_together_and_waiting_is_shared(motion_dataset, one_
     assert took < len(local) * 0.1 / 3
 
 
-@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("cached", [True, False])
-def test_with_every_fault_nothing_is_lost_and_nothing_doubled(motion_dataset, tmp_path, monkeypatch, together, cached):
-    monkeypatch.setattr(prefetch, "MAX_GAP_BYTES", 2**13 if together else -1)
-    monkeypatch.setattr(prefetch, "MAX_TOGETHER_BYTES", 2**15)  # a few of these videos
+def test_with_every_fault_nothing_is_lost_and_nothing_doubled(motion_dataset, tmp_path, cached):
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset, stall_s=0.6) as server:
         index = DatasetIndex.open(server.url, patience=QUICK, cache_dir=tmp_path / "videos" if cached else None)
@@ -80,7 +70,6 @@ def test_with_every_fault_nothing_is_lost_and_nothing_doubled(motion_dataset, tm
         videos = read_epoch(index, shuffled_batches(index))
         assert set(server.injected) == set(FAULTS)
         assert whole_videos(local, server.served) == Counter(range(len(local)))
-        assert (len(server.served) < len(local)) == together
         if cached:
             server.faults, gets = (), server.gets
             assert read_epoch(index, shuffled_batches(index)) == videos
@@ -126,7 +115,7 @@ def test_an_error_is_that_of_the_video_asked_for(motion_dataset, tmp_path):
         assert index.read_video(rows[0]) == local.read_video(rows[0])  # it is back
 
 
-def test_bytes_are_bounded_and_what_is_not_wanted_any_more_is_let_go(motion_dataset, one_by_one):
+def test_bytes_are_bounded_and_what_is_not_wanted_any_more_is_let_go(motion_dataset):
     local = DatasetIndex.open(motion_dataset)
     sizes = local.column("video_size", range(len(local)))
     bound = int(3 * sizes.max())
@@ -182,16 +171,3 @@ def test_threads_start_when_there_is_something_to_read(motion_dataset):
         local = DatasetIndex.open(motion_dataset)
         local.expect(range(5))
         assert {thread for thread in threading.enumerate() if thread.name == "remote-reads"} <= before
-
-
-def test_neighbors_are_grouped(monkeypatch):
-    def place(row, offset, size=100, shard="a"):
-        return ByteRange(row, shard, offset, size, "")
-
-    monkeypatch.setattr(prefetch, "MAX_GAP_BYTES", 50)
-    monkeypatch.setattr(prefetch, "MAX_TOGETHER_BYTES", 400)
-    one, two, three, far, other = place(0, 0), place(1, 150), place(2, 300), place(3, 1000), place(4, 400, shard="b")
-    assert group_neighbors([far, three, one, other, two]) == [(far,), (one, two, three), (other,)]
-    assert group_neighbors([one, two, three, place(5, 400)]) == [(one, two, three), (place(5, 400),)]
-    assert group_neighbors([one, place(1, 151)]) == [(one,), (place(1, 151),)]
-    assert group_neighbors([]) == []
