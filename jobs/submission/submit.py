@@ -25,7 +25,7 @@ from ray.job_submission import JobSubmissionClient
 from jobs.client.job_server import check_address, connect, is_local, list_jobs, would_start
 from jobs.client.local_resources import check_gpus
 from jobs.client.local_state import Submitted, remember_submission
-from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job
+from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.secret_scan import refuse_secrets
 from jobs.storage.job_record import Submission
@@ -129,10 +129,11 @@ def send(
         check_gpus(spec)
     client, server = reached or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
     _check_name_is_free(client, spec)
-    job_id = client.submit_job(
+    job_id = f"{spec.name}-{secrets.token_hex(2)}"
+    client.submit_job(
         entrypoint=entrypoint(job),
-        submission_id=f"{spec.name}-{secrets.token_hex(2)}",
-        runtime_env={"working_dir": str(staged), "env_vars": environment(spec)},
+        submission_id=job_id,
+        runtime_env={"working_dir": str(staged), "env_vars": environment(spec) | {SUBMISSION_VARIABLE: job_id}},
         metadata={
             "name": str(spec.name),
             "storage_path": spec.storage_path,

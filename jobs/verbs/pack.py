@@ -32,13 +32,14 @@ from pipeline.packing.pack_summary import PackMeter, print_summary, show_progres
 from pipeline.packing.shard_bounds import CUT_NAME
 from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult
 from pipeline.packing.shard_plan import ShardPart, library_versions
+from pipeline.processes.outcome import ProcessOutcome
 
 POLL_S = 1.0
 TOKEN_PREFIX = "job-"
 MOST_LOOKED_FOR = 10_000  # videos of which one must be there
 
 
-def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     """Run `python -m pipeline pack ...` over the cluster; called by the driver.
 
     Args:
@@ -46,7 +47,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         args: The command line from the verb on, with its `upload:` paths.
 
     Returns:
-        Exit status 0, and no last lines: all was printed.
+        That it finished; all was printed.
 
     Raises:
         ValueError: as `pipeline.packing.pack.pack`; or a part failed for a reason that another attempt would meet
@@ -70,7 +71,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
             remove_partial_files(folder)  # of attempts that died
     print_summary(manifest, results, run.settings.root, time.monotonic() - began, run.refused)
     sys.stdout.flush()
-    return 0, []
+    return ProcessOutcome("finished")
 
 
 class _Parts:

@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lightning_modules.layers.inception_layers import Convolution
 from lightning_modules.layers.layer_selection import layer_name
 from lightning_modules.layers.onednn_convolution import Conv3d
+from lightning_modules.layers.torch_internals import child_names, has_forward_hooks
 
 
 @runtime_checkable
@@ -83,7 +84,7 @@ def _neighbors(owner: nn.Module) -> Iterable[tuple[str, str]]:
         return [("conv", "bn")]
     if type(owner).forward is nn.Sequential.forward:
         # Not `named_children`: it lists a module that runs twice once, which would make others look adjacent.
-        return pairwise(owner._modules)
+        return pairwise(child_names(owner))
     return []
 
 
@@ -91,4 +92,4 @@ def _can_be_folded(convolution: nn.Module, norm: nn.Module) -> bool:
     wanted = _NORM_AFTER.get(type(convolution))  # a parametrized module has another type
     if wanted is None or type(norm) is not wanted or norm.training or norm.running_mean is None:
         return False
-    return not any(module._forward_hooks or module._forward_pre_hooks for module in (convolution, norm))
+    return not (has_forward_hooks(convolution) or has_forward_hooks(norm))

@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.layers.layer_selection import longest_prefix, refuse_unknown_prefixes
+from lightning_modules.layers.torch_internals import BatchNorm
 
 
 def use_channels_last(network: nn.Module) -> None:
@@ -52,7 +52,7 @@ def _recomputing(stage: nn.Module) -> tuple[AbstractContextManager[None], Abstra
 def _statistics_kept(stage: nn.Module) -> Iterator[None]:
     """Context in which batch norms in training mode do not change their running statistics."""
     # Momentum 0 instead of no updates: the same code must run as the first time, or other tensors would be saved.
-    norms = [module for module in stage.modules() if isinstance(module, _BatchNorm) and module.training]
+    norms = [module for module in stage.modules() if isinstance(module, BatchNorm) and module.training]
     momenta = [norm.momentum for norm in norms]
     counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
     for norm in norms:

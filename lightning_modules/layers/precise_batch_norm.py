@@ -8,17 +8,17 @@ from typing import cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from datamodules.batch import ClipBatch
+from lightning_modules.layers.torch_internals import BatchNorm
 
 
-def training_norms(network: nn.Module) -> list[_BatchNorm]:
+def training_norms(network: nn.Module) -> list[BatchNorm]:
     """The batch norms that currently normalize by batch statistics and keep running statistics."""
     return [
         module
         for module in network.modules()
-        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+        if isinstance(module, BatchNorm) and module.training and module.track_running_stats
     ]
 
 
@@ -65,7 +65,7 @@ class PreciseStatistics:
         if not self._batches or not self._norms or self._step == network.global_step:
             return
         self._step = network.global_step
-        norms = [cast(_BatchNorm, network.get_submodule(name)) for name in self._norms]
+        norms = [cast(BatchNorm, network.get_submodule(name)) for name in self._norms]
         sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=network.device) for norm in norms}
         kept = [(_given(norm.running_mean).clone(), _given(norm.running_var).clone()) for norm in norms]
         strategy = network.trainer.strategy
@@ -96,7 +96,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _normalizing_by_batch(sums: dict[_BatchNorm, Tensor]) -> Iterator[None]:
+def _normalizing_by_batch(sums: dict[BatchNorm, Tensor]) -> Iterator[None]:
     """Context in which batch norms in evaluation mode use each input's own statistics, and add these to `sums`.
 
     `sums` has the count, the sum and the sum of squares of each batch norm's inputs. Not in training mode, in which
@@ -104,7 +104,7 @@ def _normalizing_by_batch(sums: dict[_BatchNorm, Tensor]) -> Iterator[None]:
     """
 
     def take(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        assert isinstance(norm, _BatchNorm)
+        assert isinstance(norm, BatchNorm)
         x = inputs[0].float()
         if x.numel() == 0:
             return

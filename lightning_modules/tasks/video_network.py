@@ -14,6 +14,7 @@ from datamodules.batch import ClipBatch
 from lightning_modules.layers.execution_options import compile_network, recompute_activations, use_channels_last
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
 from lightning_modules.layers.precise_batch_norm import PreciseStatistics, synchronizes
+from lightning_modules.tasks.lightning_internals import synchronizes_batch_norms
 from lightning_modules.tasks.optimization import (
     OptimizerName,
     Schedule,
@@ -191,7 +192,7 @@ class VideoNetwork(CheckpointHooks):
         """
         hp, strategy = self.hparams, self.trainer.strategy
         if stage == TrainerFn.FITTING:
-            if getattr(strategy, "_layer_sync", None) is not None and strategy.root_device.type == "cpu":
+            if synchronizes_batch_norms(self.trainer) and strategy.root_device.type == "cpu":
                 raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
             if hp["weights"] is not None and not self.resumes:
                 weights = read_weights(hp["weights"])

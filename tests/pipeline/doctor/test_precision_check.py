@@ -39,7 +39,7 @@ def test_torchs_own_wrong_gradients_fail_networks_of_others_alone():
     found = compared(by_itself=1.1)
     told = judge(found, asked=True, foreign=False, crash="", ours_crash=False, slow=None)
     assert "torch's own way is wrong, ours avoids it: 1.1e+00 off for conv5, 1 of 8 layers, on the processor" in told
-    with pytest.raises(ValueError, match=r"32-true, or convolve with lightning_modules\.convolving\.convolve"):
+    with pytest.raises(ValueError, match=r"32-true, or convolve with lightning_modules\.layers\.onednn"):
         judge(found, asked=True, foreign=True, crash="", ours_crash=False, slow=None)
 
 
