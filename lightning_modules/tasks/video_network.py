@@ -56,7 +56,7 @@ class VideoNetwork(CheckpointHooks):
         lr_milestones: milestones of `multi_step` as fractions of the run, warm-up included, such as `[0.6, 0.9]`.
         lr_step_fraction: period of `step` as a fraction of the run, warm-up included.
         lr_gamma: factor of the learning rate of `step` and `multi_step`.
-        precise_bn_batches: recompute batch norm statistics from this many latest training batches, kept in memory,
+        precise_bn_batches: recompute batch norm statistics, not weights, from this many latest batches, kept in memory,
             before validation or at the end of an epoch without one (Wu and Johnson 2021); 0 keeps moving averages.
         channels_last: store the filters of convolutions in channels-last memory format.
         compile: compile the network with torch.compile for training and its validation; checkpoints do not depend on
@@ -71,7 +71,7 @@ class VideoNetwork(CheckpointHooks):
     Attributes:
         feature_layer: the default endpoint of feature export.
         class_names: class names in label order; empty if there are no classes.
-        resumes: whether the run resumes from a checkpoint and loads no initial weights; set by `fit`.
+        resumes: whether the run resumes and loads no initial weights; set by `fit`, as the trainer knows it too late.
 
     Raises:
         ValueError: an argument is out of range, or `class_names` and `num_classes` contradict.
