@@ -37,7 +37,7 @@ class VideoIndex(Protocol):
         """The frame hashes of these rows, one after the other, and where those of each begin: int64 (M + 1,)."""
 
 
-class Found(NamedTuple):
+class FingerprintMatches(NamedTuple):
     """Which of some videos were seen, bool (M,) each.
 
     Attributes:
@@ -83,12 +83,12 @@ class TrainingFingerprint(NamedTuple):
         """
         return cls(*(state[name].numpy().view(np.uint64) for name in cls._fields))
 
-    def find(self, index: VideoIndex, rows: npt.NDArray[np.int64]) -> Found:
+    def find(self, index: VideoIndex, rows: npt.NDArray[np.int64]) -> FingerprintMatches:
         """Which of the videos in these rows of any dataset were trained on."""
         content = _is_in(digests_of(index, rows), self.digests)
         content |= find_alike(frame_hash_sketches(index, rows), self.sketches)
         groups = groups_of(index, rows)
-        return Found(content, _is_in(groups, self.groups) & (groups != 0))
+        return FingerprintMatches(content, _is_in(groups, self.groups) & (groups != 0))
 
 
 def digests_of(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
