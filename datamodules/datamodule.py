@@ -13,7 +13,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.renditions import WantedRendition, open_rendition
 from datamodules.loading.loader_options import WorkerStart, check_options, choose_decoder, warn_of_decord
 from datamodules.loading.planned_loader import PlannedLoader
-from datamodules.loading.resume import identity_of, resume_point, sampling_options
+from datamodules.loading.resume import dataset_state, resume_point, sampling_options
 from datamodules.loading.split_loaders import SplitLoaders, TestSampling
 from datamodules.loading.training_progress import TrainingProgress
 from datamodules.sampling.clip_sampling import ClipShape, ShortVideos
@@ -191,7 +191,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint, a prediction or a feature file says about its data; see `datamodules.loading.resume`."""
-        return identity_of(self.index, self.root, self.hparams, self.decoder)
+        return dataset_state(self.index, self.root, self.hparams, self.decoder)
 
     def setup(self, stage: str) -> None:
         """Opens the index and refuses what cannot work, before the first batch."""

@@ -63,13 +63,13 @@ def _submit(options: Namespace, command: list[str]) -> int:
 
 
 def _submit_unfinished(options: Namespace, command: list[str]) -> int:
-    from jobs.submission.submit import prepare, submit
+    from jobs.submission.submit import prepare_job, submit
 
     spec = JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})
     if options.dry_run:
         from jobs.submission.dry_run import describe_job
 
-        with prepare(spec, command, read=not options.no_check, check=options.check) as (job, staged):
+        with prepare_job(spec, command, read=not options.no_check, check=options.check) as (job, staged):
             print("\n".join(describe_job(job, staged)))
         return 0
     client, job_id = submit(spec, command, read=not options.no_check, check=options.check)

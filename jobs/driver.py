@@ -23,7 +23,7 @@ from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import FinishedError
 from jobs.storage.job_outcome import describe_outcome
 from jobs.storage.job_record import Submission
-from jobs.storage.run_folder import one_line
+from jobs.storage.run_folder import describe_exception
 from jobs.training.attempts import is_local_cluster, loopback_variables, train
 from jobs.training.worker import run_verb
 from jobs.verbs.evaluate import run_on_ranks
@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ArgumentError, ValueError, OSError, TimeoutError) as error:
         outcome = ProcessOutcome("refused", explain(error), 1)
     except BaseException as error:  # what nobody foresaw: with its traceback
-        _end(record, ProcessOutcome("failed", one_line(error), 1))
+        _end(record, ProcessOutcome("failed", describe_exception(error), 1))
         raise
     time.sleep(LOG_DELAY_S)
     ray.shutdown()

@@ -27,7 +27,7 @@ Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
-class FrameTable(NamedTuple):
+class FrameHashes(NamedTuple):
     """The hashes of all frames of all videos.
 
     Attributes:
@@ -53,12 +53,12 @@ class _Entries(NamedTuple):
     owners: npt.NDArray[np.int32]
 
 
-def frame_table(hashes: Sequence[Sequence[int]], durations_s: Sequence[float]) -> FrameTable:
+def frame_table(hashes: Sequence[Sequence[int]], durations_s: Sequence[float]) -> FrameHashes:
     """The table of videos, from the hashes of each, which are evenly spaced over its duration."""
     counts = np.array([len(of) for of in hashes], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     flat = np.fromiter(chain.from_iterable(hashes), dtype=np.uint64, count=int(starts[-1]))
-    return FrameTable(flat, starts, np.asarray(durations_s, dtype=np.float64) / np.maximum(counts, 1))
+    return FrameHashes(flat, starts, np.asarray(durations_s, dtype=np.float64) / np.maximum(counts, 1))
 
 
 def distance(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
@@ -71,7 +71,7 @@ def distance(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
     return bits
 
 
-def find_candidates(table: FrameTable, sides: Numbers, conflicts: Flags) -> list[tuple[int, int, bool]]:
+def find_candidates(table: FrameHashes, sides: Numbers, conflicts: Flags) -> list[tuple[int, int, bool]]:
     """Pairs of videos on different sides with two pairs of similar frames, close to each other in time.
 
     Args:
@@ -96,7 +96,7 @@ def find_candidates(table: FrameTable, sides: Numbers, conflicts: Flags) -> list
     return [(int(code // 2 // count), int(code // 2 % count), bool(code % 2)) for code in codes]
 
 
-def _entries(table: FrameTable, sides: Numbers, conflicts: Flags) -> _Entries:
+def _entries(table: FrameHashes, sides: Numbers, conflicts: Flags) -> _Entries:
     """All frames to compare; mirrored on all sides but the largest, because mirroring one of two suffices."""
     counts = np.diff(table.starts)
     owners = np.repeat(np.arange(len(sides), dtype=np.int32), counts)
@@ -108,13 +108,13 @@ def _entries(table: FrameTable, sides: Numbers, conflicts: Flags) -> _Entries:
     return _Entries(np.concatenate([plain, mirrored]), len(plain), owners)
 
 
-def _hashes(table: FrameTable, entries: _Entries, numbers: Numbers) -> Hashes:
+def _hashes(table: FrameHashes, entries: _Entries, numbers: Numbers) -> Hashes:
     mask = np.where(numbers >= entries.num_plain, MIRROR_MASK, np.uint64(0))
     hashes: Hashes = table.hashes[entries.frames[numbers]] ^ mask
     return hashes
 
 
-def _by_bucket(table: FrameTable, entries: _Entries, chosen: Numbers) -> Hashes:
+def _by_bucket(table: FrameHashes, entries: _Entries, chosen: Numbers) -> Hashes:
     """(bucket << 32 | number of the entry), sorted; a hash's bucket is its bits at the chosen positions."""
     parts = np.zeros((8, 256), np.uint64)  # bucket bits contributed by each value of each byte
     for place, bit in enumerate(chosen):
@@ -140,7 +140,7 @@ def _blocks(ordered: Hashes) -> Iterator[Hashes]:
         start = end
 
 
-def _meetings(ordered: Hashes, entries: _Entries, table: FrameTable, sides: Numbers, conflicts: Flags) -> Numbers:
+def _meetings(ordered: Hashes, entries: _Entries, table: FrameHashes, sides: Numbers, conflicts: Flags) -> Numbers:
     """Pairs of videos with similar entries in a bucket and nearby: (first * V + second) * 2 + mirrored."""
     buckets = ordered >> np.uint64(32)
     numbers = (ordered & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -175,7 +175,7 @@ def _meetings(ordered: Hashes, entries: _Entries, table: FrameTable, sides: Numb
 
 
 def _goes_on(
-    table: FrameTable, videos: tuple[Numbers, Numbers], frames: tuple[Numbers, Numbers], mirrored: Flags
+    table: FrameHashes, videos: tuple[Numbers, Numbers], frames: tuple[Numbers, Numbers], mirrored: Flags
 ) -> Flags:
     """Whether near two similar frames there are two others: by chance, one frame in 50 of a bucket is similar."""
     (first, second), (one, other) = videos, frames

@@ -38,7 +38,7 @@ class VideoIndex(Protocol):
         """The concatenated frame hashes of these rows, and the start of each row's: int64 (M + 1,)."""
 
 
-class Found(NamedTuple):
+class FingerprintMatches(NamedTuple):
     """Which of M videos were trained on, bool (M,) each.
 
     Attributes:
@@ -84,12 +84,12 @@ class TrainingFingerprint(NamedTuple):
         """
         return cls(*(state[name].numpy().view(np.uint64) for name in cls._fields))
 
-    def find(self, index: VideoIndex, rows: npt.NDArray[np.int64]) -> Found:
+    def find(self, index: VideoIndex, rows: npt.NDArray[np.int64]) -> FingerprintMatches:
         """Which of the videos in these rows of a dataset were trained on."""
         content = _is_in(digests_of(index, rows), self.digests)
         content |= find_alike(frame_hash_sketches(index, rows), self.sketches)
         groups = groups_of(index, rows)
-        return Found(content, _is_in(groups, self.groups) & (groups != 0))
+        return FingerprintMatches(content, _is_in(groups, self.groups) & (groups != 0))
 
 
 def digests_of(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:

@@ -47,7 +47,7 @@ def is_final(error: BaseException) -> bool:
     return _lacks_credentials(error) or (status is not None and 400 <= status < 500 and status not in _RETRIED_STATUS)
 
 
-def describe(error: BaseException) -> str:
+def describe_read_error(error: BaseException) -> str:
     """Describes the error in a few words, on one line."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
@@ -56,7 +56,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text and not isinstance(error, ShortReadError) else text or repr(error)
 
 
-def advice(root: str, error: BaseException) -> str:
+def access_advice(root: str, error: BaseException) -> str:
     """Advice on what to check after a final failure."""
     access = _ACCESS.get(_family(root))
     if isinstance(error, OSError) and error.errno == errno.EINVAL:

@@ -24,10 +24,10 @@ from datamodules.storage.errors import (
     ShardUnavailableError,
     ShortReadError,
     absent_package,
-    advice,
+    access_advice,
     advice_after_tries,
     cause_of,
-    describe,
+    describe_read_error,
     is_final,
     is_missing,
 )
@@ -175,12 +175,12 @@ class RemoteFiles:
                     ) from None
                 if is_final(error):
                     raise ShardUnavailableError(
-                        f"{what} cannot be read ({describe(error)}); {advice(self.root, error)}"
+                        f"{what} cannot be read ({describe_read_error(error)}); {access_advice(self.root, error)}"
                     ) from error
                 if number == self.patience.tries:
                     raise ShardUnavailableError(
                         f"{what} could not be read in {number} tries over {time.monotonic() - began:.0f} s, the last "
-                        f"ended with {describe(error)}; {advice_after_tries(self.root)}, then start again"
+                        f"ended with {describe_read_error(error)}; {advice_after_tries(self.root)}, then start again"
                     ) from error
             time.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, self.patience.longest_wait_s)

@@ -169,7 +169,7 @@ class RunFolder:
             stream.write(content)
 
 
-def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
+def command_digest(args: Sequence[str], configs: Sequence[Path]) -> str:
     """Tells one command from another: a hash of the arguments and of what the configs say.
 
     Args:
@@ -182,7 +182,7 @@ def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def one_line(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """What happened, in one line: the exception's class and the last line of what it says, less Ray's good advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:_LONGEST]}"

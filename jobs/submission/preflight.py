@@ -63,7 +63,7 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
     return text
 
 
-def check_data(resolved: str) -> None:
+def check_dataset_folder(resolved: str) -> None:
     """See that the dataset of a job on this machine is there; of others' data modules nothing is known.
 
     Args:

@@ -29,7 +29,7 @@ from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SUBMISSION_VARI
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.secret_scan import refuse_secrets
 from jobs.storage.job_record import Submission
-from jobs.submission.preflight import check_configuration, check_data, check_verb, replaced_settings
+from jobs.submission.preflight import check_configuration, check_dataset_folder, check_verb, replaced_settings
 from jobs.submission.upload import CONFIG_FLAGS, stage
 from pipeline.cli.verbs import LIGHTNING_VERBS
 
@@ -56,12 +56,12 @@ def submit(
     """
     check_words(args)
     reached = None if is_local(spec.address) else connect(spec.address)  # before the configuration is read for seconds
-    with prepare(spec, args, read=read, check=check) as (job, staged):
+    with prepare_job(spec, args, read=read, check=check) as (job, staged):
         return send(job, staged, address=spec.address, reached=reached)
 
 
 @contextlib.contextmanager
-def prepare(
+def prepare_job(
     spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
 ) -> Iterator[tuple[Job, Path]]:
     """All that comes before the cluster: a job, and the folder with its upload, which goes at the end.
@@ -92,7 +92,7 @@ def prepare(
             for note in replaced_settings(resolved, spec):
                 print(f"note: {note}", file=sys.stderr)
             if is_local(spec.address):
-                check_data(resolved)
+                check_dataset_folder(resolved)
         elif read and args[0] == "pack":
             from pipeline.packing.pack_options import parse_pack_options
 
@@ -112,7 +112,7 @@ def send(
     """Hand a job and its upload to the cluster at `address`; where there is none, to a local one, started here.
 
     Args:
-        job: As `prepare` made it, and so is `staged`.
+        job: As `prepare_job` made it, and so is `staged`.
         staged: Likewise.
         address: The cluster; None: as for `connect`.
         reached: What `connect` returned, where that was asked before.

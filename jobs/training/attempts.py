@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from jobs.spec.job import RESOLVED_FILE, Job
 from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import command_fingerprint, refuse_finished_run
-from jobs.storage.run_folder import RunFolder, one_line
+from jobs.storage.run_folder import RunFolder, describe_exception
 from jobs.training.backend import SigtermTorchConfig
 from jobs.training.cluster_capacity import workers_to_start
 from jobs.training.failure_callback import FailureCallback
@@ -61,7 +61,7 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
         if stopped:
             said = str(error) if newest is not None or args[0] != "fit" else "stopped before the first step"
             return run.ended("stopped", said, STOPPED_STATUS, newest)
-        reason = str(error) if isinstance(error, OSError) else one_line(error)
+        reason = str(error) if isinstance(error, OSError) else describe_exception(error)
         return run.failed(reason, newest, since=started)
     if args[0] != "fit":
         return ProcessOutcome("finished")

@@ -13,7 +13,7 @@ import ray.train
 
 from jobs.ray_internals import FAILURE_LOGGERS, user_exception
 from jobs.spec.job_spec import JobSpec
-from jobs.storage.run_folder import RunFolder, one_line
+from jobs.storage.run_folder import RunFolder, describe_exception
 from jobs.training.worker import RefusedError, run_store
 
 
@@ -42,7 +42,7 @@ class FailureCallback(ray.train.UserCallback):
         """
         for name in FAILURE_LOGGERS:
             logging.getLogger(name).addFilter(_says_more)
-        reasons = {str(rank): one_line(error) for rank, error in worker_exceptions.items()}
+        reasons = {str(rank): describe_exception(error) for rank, error in worker_exceptions.items()}
         raised = [user_exception(error) for error in worker_exceptions.values()]
         refused = [str(error) for error in raised if isinstance(error, RefusedError)]
         reason = refused[0] if refused else describe_failures(worker_exceptions)
@@ -81,7 +81,7 @@ def describe_failures(worker_exceptions: Mapping[int, Exception]) -> str:
     lost = {rank: how for rank, error in worker_exceptions.items() if (how := _how_lost(error))}
     if lost:
         return "; ".join(f"rank {rank}{how}" for rank, how in lost.items())
-    return "; ".join(f"rank {rank}: {one_line(error)}" for rank, error in worker_exceptions.items())
+    return "; ".join(f"rank {rank}: {describe_exception(error)}" for rank, error in worker_exceptions.items())
 
 
 def _how_lost(error: Exception) -> str:

@@ -18,7 +18,7 @@ import ray.train.torch
 
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory
-from jobs.storage.run_folder import RunFolder, one_line
+from jobs.storage.run_folder import RunFolder, describe_exception
 from jobs.training.failure_callback import FailureCallback
 from jobs.training.worker import quiet_refusal, run_here
 from pipeline.processes.outcome import ProcessOutcome
@@ -67,7 +67,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> Pr
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        return run.failed(one_line(error), None, since=started)
+        return run.failed(describe_exception(error), None, since=started)
     return ProcessOutcome("finished")
 
 

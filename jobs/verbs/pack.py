@@ -22,16 +22,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from datamodules.storage.atomic_write import remove_partial_files
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
-from jobs.storage.run_folder import one_line
+from jobs.storage.run_folder import describe_exception
 from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import PackOptions, parse_pack_options
-from pipeline.packing.pack_run import PackRun, finish, prepare
+from pipeline.packing.pack_run import PackRun, finish, prepare_shards
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
 from pipeline.packing.shard_bounds import CUT_NAME
 from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult
-from pipeline.packing.shard_plan import ShardPart, library_versions
+from pipeline.packing.shard_plan import ShardPart, encoder_versions
 from pipeline.processes.outcome import ProcessOutcome
 
 POLL_S = 1.0
@@ -60,7 +60,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     slots = job.spec.num_workers * job.spec.cpus_per_worker
     if options.processes is not None:
         print(f"note: --processes is for one machine; num_workers x cpus_per_worker = {slots} holds here", flush=True)
-    with prepare(options) as run, _shared_view(job, run) as view:
+    with prepare_shards(options) as run, _shared_view(job, run) as view:
         have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         at_once = f"at most {slots} at once; the cluster has {have.get('CPU', 0):g} CPUs"
         print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
@@ -144,7 +144,7 @@ class _Parts:
             tried = "" if self._view.job.spec.max_failures < 0 else f" {self._view.job.spec.max_failures + 1} times"
             raise PackError(
                 f"{self._parts[number].shard} was given up: the process or the node that made it died{tried} "
-                f"({one_line(error)}); the same submit again keeps the finished shards"
+                f"({describe_exception(error)}); the same submit again keeps the finished shards"
             ) from None
         if isinstance(result, PartFailure):
             raise PackError(result.message)
@@ -178,7 +178,7 @@ def _shared_view(job: Job, run: PackRun) -> Iterator[SharedView]:
     name = TOKEN_PREFIX + secrets.token_hex(8)
     (folder / name).write_text(name, encoding="utf-8")
     try:
-        yield SharedView(job, run.settings, name, witness, library_versions())
+        yield SharedView(job, run.settings, name, witness, encoder_versions())
     finally:
         (folder / name).unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ from jobs.spec.upload_paths import enter_working_directory
 from jobs.verbs.pack_progress import make_progress_reporter
 from pipeline.packing.output_folder import PackError, report_full_disk
 from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult, run_part
-from pipeline.packing.shard_plan import PackSettings, ShardPart, library_versions
+from pipeline.packing.shard_plan import PackSettings, ShardPart, encoder_versions
 from pipeline.processes.killable_process import KillableProcess, ProcessUnavailable
 
 
@@ -113,7 +113,7 @@ def check_view(view: SharedView, patience_s: float) -> None:
             f"node {node_name()} does not see the videos in {videos} that the others see (such as {view.witness})"
             f"{why}; {remedy}"
         )
-    here = library_versions()
+    here = encoder_versions()
     other = [f"{name} {here[name]}, not {version}" for name, version in view.versions.items() if here[name] != version]
     if other:
         versions = "; ".join(other)

@@ -43,7 +43,7 @@ class WordDecoder(nn.Module):
         return self.output(self.dropout(torch.cat([hidden, beside], dim=2))), after
 
 
-class Found(NamedTuple):
+class BestSequences(NamedTuple):
     """The best sequence of each of B searches.
 
     Attributes:
@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
 def beam_search(
     step: Step, state: State, count: int, begin: int, end: int, beam_size: int = 1, max_length: int = 20
-) -> Found:
+) -> BestSequences:
     """Beam search: keeps the `beam_size` most probable partial sequences at each step; 1 is greedy decoding.
 
     A finished sequence stays in the beam with its score, and competes with the others until the end. A sequence without
@@ -103,4 +103,4 @@ def beam_search(
         if bool(ended.all()):
             break
     winner = scores.argmax(dim=1)
-    return Found(words[torch.arange(count, device=device), winner], scores.gather(1, winner[:, None])[:, 0])
+    return BestSequences(words[torch.arange(count, device=device), winner], scores.gather(1, winner[:, None])[:, 0])

@@ -37,10 +37,12 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
             reason = f"no answer within {limit_s:g} s"
         except Exception as error:
             reason = _ENFORCED.sub("", " ".join(str(error).split()) or type(error).__name__)[:300]
-    raise ValueError(f"rank {rank} of {world_size}, {backend} at {address}: {reason}; {advice(address, backend)}")
+    raise ValueError(
+        f"rank {rank} of {world_size}, {backend} at {address}: {reason}; {interface_advice(address, backend)}"
+    )
 
 
-def advice(address: str, backend: str) -> str:
+def interface_advice(address: str, backend: str) -> str:
     """Which variable to set to which interface, in words."""
     variable = f"{backend.upper()}_SOCKET_IFNAME"
     host, here = address.rpartition(":")[0], network_interfaces()

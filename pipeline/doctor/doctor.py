@@ -15,7 +15,7 @@ import yaml
 
 from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.findings import Finding, compare_versions, examine, print_findings
-from pipeline.doctor.machine_checks import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
+from pipeline.doctor.machine_checks import check_dataset, check_decoder, check_disk, check_gpu, check_wandb, versions
 from pipeline.doctor.precision_check import check_precision
 from pipeline.doctor.step_check import check_step
 from pipeline.doctor.storage_check import check_storage
@@ -161,7 +161,7 @@ def examine_machine(plan: Plan) -> list[Finding]:
         places["cache"] = plan.cache
     return [
         examine("decoder", lambda: check_decoder(plan.decoder)),
-        examine("data", lambda: check_data(plan.data, plan.decoder)),
+        examine("data", lambda: check_dataset(plan.data, plan.decoder)),
         examine("free disk", lambda: check_disk(places)),
         examine("wandb", lambda: check_wandb(plan.wandb, plan.wandb_mode)),
         examine("GPU", lambda: check_gpu(plan.gpu)),

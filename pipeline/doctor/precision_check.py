@@ -189,7 +189,7 @@ def gradients(layer: Layer, device: str, dtype: torch.dtype | None, ours: bool) 
     return [each.float().cpu() for each in found]
 
 
-def compare(layer: Layer, device: str, dtype: torch.dtype, ours: bool) -> float:
+def worst_gradient_error(layer: Layer, device: str, dtype: torch.dtype, ours: bool) -> float:
     """Distance of the worst gradient from float32's on the CPU, of its norm; inf where it is no number."""
     expected = gradients(layer, "cpu", None, ours=True)
     errors = []
@@ -226,5 +226,5 @@ def compare_devices(layer: Layer, precision: str | int | None, gpu: bool | None,
     found = []
     for device, (name, run) in _devices(gpu).items():
         dtype = half_type(precision, device.partition(":")[0]) or torch.bfloat16
-        found.append(Compared(name, run, ours, str(layer), compare(layer, device, dtype, ours)))
+        found.append(Compared(name, run, ours, str(layer), worst_gradient_error(layer, device, dtype, ours)))
     return found

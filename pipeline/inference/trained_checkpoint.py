@@ -254,7 +254,7 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer
         ) from error
 
 
-def describe(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[str, Any]:
+def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[str, Any]:
     """Where predictions or features come from, as plain data for the files' metadata."""
     hp = data.hparams
     spread = hp["clip_step"] is None and hp["test_sampling"] == "uniform"

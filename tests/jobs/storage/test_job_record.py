@@ -14,7 +14,7 @@ from jobs.storage.finished_run import FinishedError, command_fingerprint
 from jobs.storage.job_record import CODE_FILE, RECORD_FILE, Submission
 from jobs.storage.run_folder import RunFolder
 from jobs.submission.resume import resume
-from jobs.submission.submit import prepare
+from jobs.submission.submit import prepare_job
 from pipeline.processes.outcome import ProcessOutcome
 
 
@@ -116,7 +116,7 @@ def test_a_finished_name_is_answered_before_anything_is_sent(
     submit_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["fit", "--config", "mine.yaml"]
-    with prepare(JobSpec(name="a"), words, read=False) as (job, staged):
+    with prepare_job(JobSpec(name="a"), words, read=False) as (job, staged):
         before = finish(job, staged)
     submit = ["submit", "--name", "a", "--"]
     assert main([*submit, *words]) == 0

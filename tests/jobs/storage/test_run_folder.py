@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs.client.run_status import run_progress
 from jobs.storage.checkpoint_store import CheckpointStore
-from jobs.storage.run_folder import RunFolder, fingerprint, one_line
+from jobs.storage.run_folder import RunFolder, command_digest, describe_exception
 from pipeline.processes.outcome import ProcessOutcome
 from pipeline.training.metrics_csv import MetricsFile
 
@@ -57,16 +57,16 @@ def test_the_outcome_of_a_run_that_failed(tmp_path: Path) -> None:
 def test_a_fingerprint_changes_with_the_config(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("a: 1")
-    first = fingerprint(["fit"], [config])
-    assert first == fingerprint(["fit"], [config])
-    assert first != fingerprint(["fit", "--x"], [config])
+    first = command_digest(["fit"], [config])
+    assert first == command_digest(["fit"], [config])
+    assert first != command_digest(["fit", "--x"], [config])
     config.write_text("a: 2")
-    assert first != fingerprint(["fit"], [config])
+    assert first != command_digest(["fit"], [config])
 
 
 def test_one_line_of_a_long_error() -> None:
-    assert one_line(ValueError("Traceback\n  line 3\nthe reason\n")) == "ValueError: the reason"
-    assert one_line(KeyError()) == "KeyError: "
+    assert describe_exception(ValueError("Traceback\n  line 3\nthe reason\n")) == "ValueError: the reason"
+    assert describe_exception(KeyError()) == "KeyError: "
 
 
 def test_how_far_a_run_is(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.doctor import plan_of, read_plan
 from pipeline.doctor.findings import Finding, SkippedCheck, combine, compare_versions, examine
-from pipeline.doctor.machine_checks import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
+from pipeline.doctor.machine_checks import check_dataset, check_decoder, check_disk, check_gpu, check_wandb, versions
 from pipeline.doctor.step_check import check_step, step_advice
 from pipeline.doctor.storage_check import check_storage, missing_probes, new_token, remove_probe, write_probe
 from pipeline.processes.killable_process import KillableProcess, ProcessDied
@@ -69,11 +69,11 @@ def test_decoder():
 
 
 def test_data(motion_dataset):
-    assert "videos read in" in check_data(str(motion_dataset), "pyav")
+    assert "videos read in" in check_dataset(str(motion_dataset), "pyav")
     with pytest.raises(SkippedCheck):
-        check_data(None, "pyav")
+        check_dataset(None, "pyav")
     with pytest.raises(ValueError, match="there is no such folder"):
-        check_data(str(motion_dataset / "absent"), "pyav")
+        check_dataset(str(motion_dataset / "absent"), "pyav")
 
 
 def test_a_shard_that_cannot_be_read(motion_dataset, tmp_path):
@@ -86,10 +86,10 @@ def test_a_shard_that_cannot_be_read(motion_dataset, tmp_path):
     with pytest.raises(
         ValueError, match=rf"test: video .* of {shard.name} in .* cannot be read.*`python -m pipeline ve"
     ):
-        check_data(str(spoilt), "pyav")
+        check_dataset(str(spoilt), "pyav")
     shard.unlink()
     with pytest.raises(ValueError, match=rf"shards are missing, first {shard.name}"):
-        check_data(str(spoilt), "pyav")
+        check_dataset(str(spoilt), "pyav")
 
 
 def test_disk(tmp_path):
