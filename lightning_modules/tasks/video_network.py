@@ -59,8 +59,7 @@ class VideoNetwork(CheckpointHooks):
         precise_bn_batches: recompute batch norm statistics, not weights, from this many latest batches, kept in memory,
             before validation or at the end of an epoch without one (Wu and Johnson 2021); 0 keeps moving averages.
         channels_last: store the filters of convolutions in channels-last memory format.
-        compile: compile the network with torch.compile for training and its validation; checkpoints do not depend on
-            it, and loading them needs no compiler.
+        compile: use torch.compile in training and its validation; checkpoints do not depend on it or on a compiler.
         checkpoint_activations: save memory by recomputing the activations within stages in the backward pass; true for
             all stages but the last, or a list of name prefixes of stages.
         seed: key of dropout and mixing, together with epoch, batch and rank; `fit` takes it from `seed_everything`.
