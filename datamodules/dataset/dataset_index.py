@@ -29,6 +29,7 @@ from datamodules.storage.local_files import OpenShards
 from datamodules.storage.plain_text import is_utf8
 from datamodules.storage.prefetch import ByteRange, ReadAhead
 from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
+from datamodules.storage.remote_options import RemoteOptions
 
 __all__ = [
     "DatasetIndex",
@@ -45,10 +46,6 @@ __all__ = [
     "read_manifest",
     "write_dataset",
 ]
-
-CACHE_BYTES = 50 * 2**30
-REMOTE_READS = 8
-REMOTE_READ_BYTES = 2**26
 
 
 class DatasetIndex:
@@ -67,7 +64,7 @@ class DatasetIndex:
         manifest: Manifest,
         mapped: MappedIndex,
         files: OpenShards | RemoteFiles,
-        options: dict[str, Any],
+        remote: RemoteOptions,
         quarantined: np.ndarray,
     ):
         self.root = root
@@ -79,25 +76,21 @@ class DatasetIndex:
         self._mapped = mapped
         self._table = mapped.table
         self._files = files
-        self._options = options
+        self._remote = remote
         self.quarantined = quarantined
         self._split_rows = SplitRows(manifest, mapped, quarantined)
         self._values = IndexValues(manifest, mapped, files)
         self._ahead: ReadAhead | None = None
         if isinstance(files, RemoteFiles):
-            threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
-            self._ahead = ReadAhead(files.read_place, threads, max_bytes)
+            self._ahead = ReadAhead(files.read_place, remote.remote_reads, remote.remote_read_bytes)
 
     @classmethod
     def open(
         cls,
         root: str | Path,
         max_open_files: int = 64,
-        cache_dir: str | Path | None = None,
-        cache_bytes: int = CACHE_BYTES,
         patience: RetryPolicy = RetryPolicy(),  # noqa: B008 # immutable
-        remote_reads: int = REMOTE_READS,
-        remote_read_bytes: int = REMOTE_READ_BYTES,
+        remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
         quarantine_of: str | Path | None = None,
     ) -> Self:
         """Open the dataset in a folder or at a URL; quick, because no shard is read.
@@ -105,42 +98,36 @@ class DatasetIndex:
         Args:
             root: The folder with dataset.json, index.parquet and the tars, or its URL (see `remote_shards`).
             max_open_files: How many shards of a folder this process keeps open.
-            cache_dir: Where videos read from a URL are kept; None keeps none.
-            cache_bytes: Bound on that folder.
             patience: How long reads from a URL are tried.
-            remote_reads: How many reads from a URL this process has under way at a time: see `expect`.
-            remote_read_bytes: Bound on the bytes of videos that are read ahead of being asked for.
+            remote: How many of them are under way at a time (see `expect`), and where their videos are kept.
             quarantine_of: Folder or URL whose quarantine.csv counts; default: `root`.
 
         Raises:
-            ValueError: A bound that is less than 1.
             ShardFormatError: Folder, dataset.json, index.parquet or a shard is missing, damaged, or they do not belong
                 together; of a URL, shards are looked for when they are read.
         """
         root = split_root(root)
-        options: dict[str, Any] = {
-            "max_open_files": max_open_files,
-            "cache_dir": cache_dir,
-            "cache_bytes": cache_bytes,
-            "patience": patience,
-            "remote_reads": remote_reads,
-            "remote_read_bytes": remote_read_bytes,
-        }
         if isinstance(root, Path):
             local = open_folder(root, max_open_files)
             refused = read_quarantine(Path(quarantine_of or root))
-            return cls(root, *local, options, quarantined_rows(local[1], refused))
-        cache = ByteCache(Path(cache_dir).expanduser().absolute(), cache_bytes) if cache_dir is not None else None
-        remote = open_url(RemoteFiles(root, patience, cache))
-        home = remote[2] if quarantine_of is None else RemoteFiles(str(quarantine_of), patience, None)
-        return cls(root, *remote, options, quarantined_rows(remote[1], read_remote_quarantine(home)))
+            return cls(root, *local, remote, quarantined_rows(local[1], refused))
+        cache = None if remote.cache_folder is None else ByteCache(remote.cache_folder, remote.cache_bytes)
+        opened = open_url(RemoteFiles(root, patience, cache))
+        home = opened[2] if quarantine_of is None else RemoteFiles(str(quarantine_of), patience, None)
+        return cls(root, *opened, remote, quarantined_rows(opened[1], read_remote_quarantine(home)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if isinstance(self.root, Path):
+        if isinstance(self._files, OpenShards):
             # With the quarantine as it was read here: all processes of a run leave out the same videos.
-            return _reopen, (type(self), self.root.absolute(), self._options, self.identity, self.quarantined)
+            return _reopen, (
+                type(self),
+                self._files.root.absolute(),
+                self._files.max_open,
+                self.identity,
+                self.quarantined,
+            )
         # A worker that starts asks the server nothing: every read is held against the digest in the index anyway.
-        return type(self), (self.root, self.manifest, self._mapped, self._files, self._options, self.quarantined)
+        return type(self), (self.root, self.manifest, self._mapped, self._files, self._remote, self.quarantined)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -242,9 +229,9 @@ class DatasetIndex:
 
 
 def _reopen(
-    cls: type[DatasetIndex], root: Path, options: dict[str, Any], identity: str, quarantined: np.ndarray
+    cls: type[DatasetIndex], root: Path, max_open_files: int, identity: str, quarantined: np.ndarray
 ) -> DatasetIndex:
-    index = cls(root, *open_folder(root, options["max_open_files"]), options, quarantined)
+    index = cls(root, *open_folder(root, max_open_files), RemoteOptions(), quarantined)
     if index.identity != identity:
         raise ShardFormatError(f"{root}: was packed anew while in use; start the run again")
     return index
