@@ -14,7 +14,7 @@ from datamodules.dataset.renditions import open_rendition
 from datamodules.loading.data_options import DataOptions
 from datamodules.loading.loader_options import choose_decoder, warn_of_decord
 from datamodules.loading.planned_loader import PlannedLoader
-from datamodules.loading.resume import identity_of, recorded_order, resume_point
+from datamodules.loading.resume import dataset_state, recorded_order, resume_point
 from datamodules.loading.split_loaders import SplitLoaders
 from datamodules.loading.training_progress import TrainingProgress
 from datamodules.storage.remote_files import split_root
@@ -79,7 +79,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint, a prediction or a feature file says about its data; see `datamodules.loading.resume`."""
-        return identity_of(self.index, self.root, self.options, self.decoder)
+        return dataset_state(self.index, self.root, self.options, self.decoder)
 
     def setup(self, stage: str) -> None:
         """Opens the index and refuses what cannot work, before the first batch."""

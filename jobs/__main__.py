@@ -41,8 +41,7 @@ def main(args: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 2
         options = parse(parser, own, has_command="--" in words)
-        run: Callable[[Namespace, list[str]], int] = globals()[f"_{options.verb}"]
-        return run(options[options.verb], command)
+        return _VERBS[options.verb](options[options.verb], command)
     except KeyboardInterrupt:
         print("interrupted; a job that was submitted runs on: `python -m jobs list`", file=sys.stderr)
         return 130
@@ -64,13 +63,13 @@ def _submit(options: Namespace, command: list[str]) -> int:
 
 
 def _submit_unfinished(options: Namespace, command: list[str]) -> int:
-    from jobs.submission.submit import prepare, submit
+    from jobs.submission.submit import prepare_job, submit
 
     spec = JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})
     if options.dry_run:
         from jobs.submission.dry_run import describe_job
 
-        with prepare(spec, command, read=not options.no_check, check=options.check) as (job, staged):
+        with prepare_job(spec, command, read=not options.no_check, check=options.check) as (job, staged):
             print("\n".join(describe_job(job, staged)))
         return 0
     client, job_id = submit(spec, command, read=not options.no_check, check=options.check)
@@ -120,17 +119,19 @@ def _list(options: Namespace, command: list[str]) -> int:
 
 
 def _status(options: Namespace, command: list[str]) -> int:
-    from jobs.client.job_server import connect, find_job, last_error_line
-    from jobs.client.run_status import run_progress
+    from jobs.client.job_server import connect, find_job, split_message
+    from jobs.client.run_status import job_outcome, run_progress
+    from jobs.storage.job_outcome import describe_outcome
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
     metadata = job.metadata or {}
-    message, reason = last_error_line(job)
+    message, log = split_message(job)
+    outcome = job_outcome(job, log)
     lines = {
         "job": job.submission_id,
         "status": job.status,
-        "reason": reason or None,
+        "reason": describe_outcome(outcome)[0] if outcome is not None and outcome.kind != "finished" else None,
         "message": message or None,
         **run_progress(metadata.get("storage_path"), metadata.get("name")),
         "command": metadata.get("command", job.entrypoint),
@@ -158,7 +159,8 @@ def _logs(options: Namespace, command: list[str]) -> int:
 
 def _stop(options: Namespace, command: list[str]) -> int:
     from jobs.client.job_server import connect, find_job, stop
-    from jobs.storage.run_folder import resume_hints
+    from jobs.client.run_status import job_outcome
+    from jobs.storage.job_outcome import resume_lines
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
@@ -166,9 +168,10 @@ def _stop(options: Namespace, command: list[str]) -> int:
         print(f"{job.submission_id} has ended already: {job.status}")
         return 0
     grace = float((job.metadata or {}).get("stop_timeout_s", 30))
-    print(f"{job.submission_id}: {stop(client, str(job.submission_id), timeout_s=grace + 30).status}")
-    for line in resume_hints(client.get_job_logs(str(job.submission_id))):
-        print(line)
+    stopped = stop(client, str(job.submission_id), timeout_s=grace + 30)
+    print(f"{job.submission_id}: {stopped.status}")
+    outcome = job_outcome(stopped, client.get_job_logs(str(job.submission_id)))
+    print("".join(f"{line}\n" for line in resume_lines(outcome)) if outcome is not None else "", end="")
     return 0
 
 
@@ -203,6 +206,18 @@ def _duration(job: Any) -> str:
         return "-"
     end = job.end_time or datetime.datetime.now().timestamp() * 1000
     return str(datetime.timedelta(seconds=round((end - job.start_time) / 1000)))
+
+
+_VERBS: dict[str, Callable[[Namespace, list[str]], int]] = {
+    "submit": _submit,
+    "list": _list,
+    "status": _status,
+    "logs": _logs,
+    "stop": _stop,
+    "resume": _resume,
+    "up": _up,
+    "down": _down,
+}
 
 
 if __name__ == "__main__":

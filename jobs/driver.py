@@ -8,6 +8,7 @@ and `features` share the videos out over all workers (`jobs.verbs.evaluate`). `p
 import contextlib
 import dataclasses
 import logging
+import os
 import sys
 import time
 from argparse import ArgumentError
@@ -16,16 +17,19 @@ from pathlib import Path
 
 import ray
 
-from jobs.spec.job import JOB_FILE, Job
+from jobs.spec.job import JOB_FILE, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import FinishedError
+from jobs.storage.job_outcome import describe_outcome
 from jobs.storage.job_record import Submission
+from jobs.storage.run_folder import describe_exception
 from jobs.training.attempts import is_local_cluster, loopback_variables, train
 from jobs.training.worker import run_verb
 from jobs.verbs.evaluate import run_on_ranks
 from pipeline.cli.errors import explain
 from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
+from pipeline.processes.outcome import ProcessOutcome
 
 LOG_DELAY_S = 0.5  # what the workers printed last is on its way here
 
@@ -45,19 +49,26 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         record = _record(job, Path(job_file))
         ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
-        status, last_lines = _run(job, args)
+        outcome = _run(job, args)
     except FinishedError as finished:
-        status, last_lines = 0, finished.lines
+        outcome = ProcessOutcome("finished", "\n".join(finished.lines))
     except (ArgumentError, ValueError, OSError, TimeoutError) as error:
-        status, last_lines = 1, [f"error: {explain(error)}"]
+        outcome = ProcessOutcome("refused", explain(error), 1)
+    except BaseException as error:  # what nobody foresaw: with its traceback
+        _end(record, ProcessOutcome("failed", describe_exception(error), 1))
+        raise
     time.sleep(LOG_DELAY_S)
     ray.shutdown()
+    _end(record, outcome)
+    for line in describe_outcome(outcome):
+        print(line, file=sys.stderr if outcome.exit_status else sys.stdout, flush=True)
+    return outcome.exit_status
+
+
+def _end(record: Submission | None, outcome: ProcessOutcome) -> None:
     if record is not None:
         with contextlib.suppress(OSError):  # the storage is gone; the run itself has said so
-            record.end(status)
-    for line in last_lines:
-        print(line, file=sys.stderr if status else sys.stdout, flush=True)
-    return status
+            record.end(outcome)
 
 
 def _record(job: Job, job_file: Path) -> Submission | None:
@@ -66,22 +77,22 @@ def _record(job: Job, job_file: Path) -> Submission | None:
         return None
     record = Submission(job.spec.storage_path, str(job.spec.name))
     try:
-        record.begin(job, upload_root())
+        record.begin(job, upload_root(), os.environ.get(SUBMISSION_VARIABLE, ""))
     except OSError as error:
         print(f"note: this job cannot be resumed, {record.run.address} cannot be written: {error}", file=sys.stderr)
         return None
     return record
 
 
-def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
-    """Run a verb in its way; returns the exit status and the last lines of the log."""
+def _run(job: Job, args: Sequence[str]) -> ProcessOutcome:
+    """Run a verb in its way."""
     if job.check or args[0] == "doctor":
         from jobs.verbs.doctor import check_nodes  # here: it imports what reads videos
 
         _wait_for_room(job.spec, 1 if args[0] in ("doctor", "pack") else job.spec.fewest_workers)
-        status, last_lines = check_nodes(job, args, loopback_variables())
-        if status or args[0] == "doctor":
-            return status, last_lines
+        outcome = check_nodes(job, args, loopback_variables())
+        if outcome.exit_status or args[0] == "doctor":
+            return outcome
     if args[0] in LIGHTNING_VERBS:
         _wait_for_room(job.spec, job.spec.fewest_workers)
         return train(job, args)
@@ -97,14 +108,10 @@ def _run(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     return run_once(job, args)
 
 
-def run_once(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
-    """Run any other verb, in one task with the resources of one worker.
-
-    Returns:
-        Its exit status, and the reason where it failed.
-    """
+def run_once(job: Job, args: Sequence[str]) -> ProcessOutcome:
+    """Run any other verb, in one task with the resources of one worker."""
     task = ray.remote(num_cpus=job.spec.cpus_per_worker, num_gpus=job.spec.gpus_per_worker)(run_verb)
-    outcome: tuple[int, list[str]] = ray.get(task.options(max_retries=job.spec.max_failures).remote(job, args))
+    outcome: ProcessOutcome = ray.get(task.options(max_retries=job.spec.max_failures).remote(job, args))
     return outcome
 
 

@@ -10,13 +10,14 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 
 from pipeline.cli.arguments import call_from_command_line
-from pipeline.cli.errors import error_message, exit_status, explain, is_reported_elsewhere, suggest
+from pipeline.cli.errors import exit_status, explain, is_reported_elsewhere, suggest
 from pipeline.cli.terminal import say, show_all_characters
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS, load_verb
+from pipeline.processes.outcome import ProcessOutcome, attached_outcome
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs a verb.
+    """Runs a verb, and prints in one line what was wrong.
 
     Args:
         args: the words after `python -m pipeline`; default: those of this process.
@@ -24,33 +25,55 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 when all went well, 2 for bad input; 1 where `doctor` found something wrong.
     """
-    words = list(sys.argv[1:] if args is None else args)
+    outcome = run(sys.argv[1:] if args is None else args)
+    if outcome.message:
+        say(f"error: {outcome.sentence()}", sys.stderr)
+    return outcome.exit_status
+
+
+def run(args: Sequence[str]) -> ProcessOutcome:
+    """Runs a verb in this process.
+
+    Args:
+        args: the words after `python -m pipeline`.
+
+    Returns:
+        How it ended; what was wrong is left to the caller to print.
+
+    Raises:
+        Exception: what nobody foresaw, with the outcome of the run attached where training had begun.
+        SystemExit: the words asked for help, which is printed.
+    """
+    words = list(args)
     verb = words[0] if words else ""
     if verb in ("", "-h", "--help"):
         print(_usage())
-        return 0 if verb else 2
+        return ProcessOutcome("finished") if verb else ProcessOutcome("refused", exit_status=2)
     if verb not in LIGHTNING_VERBS | CONFIG_VERBS | VERBS:
         every = ", ".join(LIGHTNING_VERBS | CONFIG_VERBS | VERBS)
         hint = suggest(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, f"choose one of {every}")
-        return _complain(f"there is no verb {verb!r}; {hint}")
+        return ProcessOutcome("refused", f"there is no verb {verb!r}; {hint}", 2)
     show_all_characters()
     try:
         if verb in LIGHTNING_VERBS:
             load_verb(verb)(words, for_a_person=True)
         elif verb in CONFIG_VERBS:
-            return int(load_verb(verb)(words[1:]) or 0)
+            status = int(load_verb(verb)(words[1:]) or 0)
+            return ProcessOutcome("failed" if status else "finished", exit_status=status)
         else:
             call_from_command_line(load_verb(verb), words[1:], f"python -m pipeline {verb}")
     except (ArgumentError, ValueError, OSError, ImportError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        return _complain(error_message(error) or explain(error))
+        return attached_outcome(error) or ProcessOutcome("refused", " ".join(explain(error).split()), 2)
     except (KeyboardInterrupt, SystemExit) as stop:
-        told = error_message(stop) or ("interrupted" if isinstance(stop, KeyboardInterrupt) else None)
-        if told is None:
+        outcome = attached_outcome(stop)
+        if outcome is None and isinstance(stop, KeyboardInterrupt):
+            outcome = ProcessOutcome("stopped", "interrupted", exit_status(stop))
+        if outcome is None:
             raise
-        return exit_status(stop) if is_reported_elsewhere(stop) else _complain(told, exit_status(stop))
-    return 0
+        return ProcessOutcome("stopped", exit_status=outcome.exit_status) if is_reported_elsewhere(stop) else outcome
+    return ProcessOutcome("finished")
 
 
 def _usage() -> str:
@@ -58,11 +81,6 @@ def _usage() -> str:
     width = max(map(len, every))
     lines = [f"  {name:<{width}}  {text}" for name, text in every.items()]
     return "\n".join(["usage: python -m pipeline VERB [--help] ...", "", *lines])
-
-
-def _complain(message: str, status: int = 2) -> int:
-    say(f"error: {' '.join(message.split())}", sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -209,6 +209,10 @@ def test_paths_and_links_exist():
             inside = module.is_file() and f" {name.rpartition('.')[2]}(" in module.read_text()
             inside = inside or (module.is_file() and name.rpartition(".")[2] in module.read_text())
             assert inside or folder.is_dir() or folder.with_suffix(".py").is_file(), f"{name_of(page)}: {name}"
+    for script in re.findall(
+        r"`((?:datasets|loading|networks|cluster)/\w+)`", (REPOSITORY / "docs/benchmarks.md").read_text()
+    ):
+        assert (REPOSITORY / f"benchmarks/{script}.py").is_file(), script
     for target in re.findall(r"\]\((?!http)([^)#]+)", README.read_text()):  # mkdocs checks those of docs/
         assert (REPOSITORY / target).exists(), target
 

@@ -1,1 +1,1 @@
-"""Any list of labelled videos, read into `VideoRecord`s and checked."""
+"""Readers of annotation lists: any list of labelled videos, read into `VideoRecord`s and checked."""

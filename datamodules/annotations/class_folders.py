@@ -1,4 +1,4 @@
-"""Folders named after classes, as a list of videos: the folders say each video's class and, at will, its split."""
+"""Reader of class folders: the folder of a video gives its class, and optionally its split."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ _SHOWN = 8
 
 
 class _Found(NamedTuple):
-    """A video's path below the root, its class, "" where no folder names one, and its split."""
+    """A video's path below the root, its class ("" if no folder names one), and its split."""
 
     path: str
     label: str
@@ -31,21 +31,21 @@ class _Found(NamedTuple):
 
 
 def read_class_folders(root: PathLike, split: str | None = None) -> Annotations:
-    """Read folders named after classes: root/{train,val,test}/class/..., or root/class/... where the split is given.
+    """Read folders named after classes: root/{train,val,test}/class/..., or root/class/... with a given split.
 
-    All videos below a class's folder are of the class. Names as in UCF101, v_{class}_g{source}_c{take}, give the group
-    {class}_g{source}, names as in Kinetics the youtube id; any other video is its own group. Sorted by path. A split's
-    folder may be called as people call it: Train, TEST, valid, dev (see `SPLIT_NAMES`).
+    All videos below a class folder belong to the class. Names as in UCF101, v_{class}_g{source}_c{take}, give the group
+    {class}_g{source}, names as in Kinetics the youtube id; any other video is its own group. Sorted by path. Split
+    folders may have other usual names: Train, TEST, valid, dev (see `SPLIT_NAMES`).
 
-    Every file is a video, by its suffix or its content, or is named in `notes`. A video outside the classes' folders,
-    or whose name is not UTF-8, is in `refused`.
+    Every file is either a video, by its suffix or its content, or mentioned in `notes`. Videos outside the class
+    folders, or whose name is not UTF-8, are in `refused`.
 
     Args:
         root: folder to read.
-        split: read root/split/class/... where it exists, else all of root/class/... as this split.
+        split: read root/split/class/... if it exists, otherwise all of root/class/... as this split.
 
     Raises:
-        AnnotationError: a folder is missing or cannot be read, or there is no video that can be packed.
+        AnnotationError: a folder is missing or cannot be read, or no video can be packed.
     """
     folder = existing_folder(root)
     split = None if split is None else split_name(split)
@@ -71,7 +71,7 @@ def _placed(folder: str, path: str, split: str) -> _Found:
 
 
 def _annotations(root: Path, found: list[_Found], files: FolderFiles) -> Annotations:
-    """The videos as records, and those that no record can stand for as refused."""
+    """The videos as records; those that cannot be represented as a record are refused."""
     records, refused = [], []
     for one, key in zip(found, make_keys([one.path for one in found]), strict=True):
         if not is_text(one.path):
@@ -89,7 +89,7 @@ def _annotations(root: Path, found: list[_Found], files: FolderFiles) -> Annotat
 
 
 def _empty_classes(root: Path, folders: dict[str, str], found: list[_Found]) -> list[str]:
-    """A sentence where folders of classes have no video."""
+    """A sentence that lists class folders without videos, if there are any."""
     named = {above for one in found for above in _above(one.path)}
     empty = [
         f"{name}/{entry.name}" if name else entry.name
@@ -101,17 +101,17 @@ def _empty_classes(root: Path, folders: dict[str, str], found: list[_Found]) -> 
 
 
 def _above(path: str) -> list[str]:
-    """The two folders from the root on that a path goes through: a class's, or a split's and a class's."""
+    """The first two folders of a path below the root: a class folder, or a split's and a class's."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[:n]) for n in (1, 2)]
 
 
 def _split_folders(root: Path, split: str | None) -> tuple[dict[str, str], list[str]]:
-    """Folder -> split, for what is to be read, "" being the root itself; and a sentence on folders that are not."""
+    """Folder -> split of the folders to read, "" being the root itself; and a sentence on the folders not read."""
     names = [entry.name for entry in visible_entries(root) if is_folder(entry)]
     splits = {name: usual_split(name) for name in names}
     splits = {name: known for name, known in splits.items() if known in ("train", "val", "test", split)}
-    if len(splits) < len(names):  # `Training` may be a class among others: a split has folders of classes in it
+    if len(splits) < len(names):  # `Training` may be a class: a split folder has class folders in it
         splits = {name: known for name, known in splits.items() if any(map(is_folder, visible_entries(root / name)))}
     if split is None and not splits:
         raise AnnotationError(
@@ -125,7 +125,7 @@ def _split_folders(root: Path, split: str | None) -> tuple[dict[str, str], list[
 
 
 def _unread(splits: dict[str, str], names: list[str]) -> list[str]:
-    """A sentence on the folders beside those of splits."""
+    """A sentence that lists the folders beside the split folders."""
     beside = [name for name in names if name not in splits]
     if not splits or not beside:
         return []

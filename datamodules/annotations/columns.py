@@ -1,4 +1,4 @@
-"""The columns of a list of videos, under the names that people give them, and what separates them."""
+"""Columns of annotation tables: their names, usual alternative names, and the detection of the delimiter."""
 
 import csv
 import difflib
@@ -9,7 +9,7 @@ _LABEL = ("class", "label_name", "class_name", "classname", "category", "categor
           "activity", "activity_name", "gesture", "labels", "tag")  # fmt: skip
 _SPLIT = ("subset", "set", "partition", "split_name")
 
-# Name here -> other names of the same. Upper case does not matter, and blanks and hyphens count as underscores.
+# Column name -> alternative names. Case is ignored, and blanks and hyphens count as underscores.
 PLAIN_COLUMNS: Mapping[str, Sequence[str]] = {
     "path": ("filename", "file_name", "file", "filepath", "file_path", "filenames", "video", "video_path", "videopath",
              "video_file", "video_filename", "video_name", "videoname", "clip", "clip_path", "clip_name", "rel_path",
@@ -32,15 +32,15 @@ _DELIMITERS = (",", ";", "\t", "|")
 
 
 class ColumnError(ValueError):
-    """A header does not say which column is which; the message says what is wrong, not where."""
+    """A header's columns cannot be identified; the message says why, and the caller adds the place."""
 
 
 class Columns(NamedTuple):
-    """Which column is which.
+    """The identified columns of a table.
 
     Attributes:
-        places: name here -> number of the column, from 0.
-        ignored: the names of the others, as they are written.
+        places: column name -> number of the column, from 0.
+        ignored: the names of all other columns, as written in the file.
     """
 
     places: Mapping[str, int]
@@ -48,10 +48,10 @@ class Columns(NamedTuple):
 
 
 def match_columns(header: Sequence[str], known: Mapping[str, Sequence[str]], required: Iterable[str]) -> Columns:
-    """Finds the known columns in a header, under any of their names; the name that is used here comes before others.
+    """Identifies known columns in a header by any of their names; the column's own name takes precedence.
 
     Raises:
-        ColumnError: none is known, one is missing, one comes twice, or two could be the same.
+        ColumnError: no column is known, one is missing, one occurs twice, or two match the same name.
     """
     names = [_normalized(name) for name in header]
     if not any(name in _all_names(known) for name in names):
@@ -79,13 +79,13 @@ def match_columns(header: Sequence[str], known: Mapping[str, Sequence[str]], req
 
 
 def has_columns(header: Sequence[str], known: Mapping[str, Sequence[str]], columns: Iterable[str]) -> bool:
-    """Whether a header has each of some known columns, under any of their names."""
+    """Whether a header has all the given known columns, under any of their names."""
     names = {_normalized(name) for name in header}
     return all(names & {column, *known[column]} for column in columns)
 
 
 def find_delimiter(line: str, *known: Mapping[str, Sequence[str]]) -> str:
-    """What separates the columns of a header: that which yields most known names, a comma where none does."""
+    """The delimiter of a header: the one that gives most known names, a comma if none does."""
     names = {name for columns in known for name in _all_names(columns)}
 
     def count(delimiter: str) -> int:
@@ -95,12 +95,12 @@ def find_delimiter(line: str, *known: Mapping[str, Sequence[str]]) -> str:
 
 
 def split_cells(line: str, delimiter: str) -> list[str]:
-    """The values of one line."""
+    """Splits one line into its values."""
     return next(csv.reader([line], delimiter=delimiter), [])
 
 
 def describe_ignored(columns: Columns, known: Mapping[str, Sequence[str]]) -> str:
-    """What is not read, in words; empty where all is."""
+    """A sentence that lists the columns not read; empty if all are."""
     if not columns.ignored:
         return ""
     meant = {name: difflib.get_close_matches(_normalized(name), known, 1, 0.75) for name in columns.ignored}
@@ -118,7 +118,7 @@ def _normalized(name: str) -> str:
 
 
 def _shown(names: Sequence[str], most: int = 8) -> str:
-    """Names in quotes, on one line; long ones and those after the eighth cut short."""
+    """Names in quotes, on one line; long names and all after the eighth are truncated."""
     cut = [name.strip() if len(name) <= 60 else f"{name.strip()[:57]}..." for name in names[:most]]
     return ", ".join(repr(name) if name else "one without a name" for name in cut) + (
         ", ..." if len(names) > most else ""

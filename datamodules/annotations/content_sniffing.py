@@ -1,8 +1,8 @@
-"""Whether a file is a video by its first bytes, for files whose name does not say so.
+"""Content sniffing: detects videos by their content, for files without a video suffix.
 
-A folder of videos also holds pictures, lists, archives and sound, and videos whose names end in nothing or in anything.
-So the content decides: what starts as text, a picture, an archive or a recording of sound does is told at once; of the
-rest FFmpeg's demuxers are asked, with few bytes to look at and without decoding anything.
+Folders of videos also have pictures, lists, archives and audio, and videos without a suffix or with an unusual one. The
+first bytes identify text, pictures, archives and audio; all other files are opened with FFmpeg's demuxers, which read a
+bounded number of bytes, without decoding.
 """
 
 import os
@@ -17,11 +17,11 @@ import av
 import av.container
 
 _HEAD_BYTES = 4096
-_MOST_BYTES = 2**26  # of a file that is looked at: the index of an hour of mp4 is some 4 MB, at the file's end
-_THREADS = 16  # a network file system answers many at once
+_MOST_BYTES = 2**26  # read from a file at most: the index of an hour of mp4 is some 4 MB, at the file's end
+_THREADS = 16  # concurrent reads, for network file systems
 _BATCH = 64
 _TEXT_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
-_OTHER_KINDS: tuple[tuple[int, bytes], ...] = (  # offset and bytes: spares asking FFmpeg for the commonest
+_OTHER_KINDS: tuple[tuple[int, bytes], ...] = (  # offset and bytes of common kinds, which FFmpeg need not open
     (0, b"\xff\xd8\xff"),  # JPEG
     (0, b"BM"),
     (0, b"II*\0"),  # TIFF
@@ -40,11 +40,11 @@ _OTHER_KINDS: tuple[tuple[int, bytes], ...] = (  # offset and bytes: spares aski
     (0, b"fLaC"),
     (8, b"WAVE"),
     (8, b"WEBP"),
-    (0, b"\0\x05\x16\x07"),  # AppleDouble: what macOS keeps of a file beside it, under the file's own suffix
+    (0, b"\0\x05\x16\x07"),  # AppleDouble: metadata that macOS writes beside a file, with the file's suffix
     (257, b"ustar"),
 )
-# FFmpeg's demuxers of files that hold moving pictures; left out are those of pictures, sound and subtitles, and those
-# that open other files or addresses (playlists, session descriptions, concat).
+# FFmpeg's demuxers of files with moving pictures; without those of pictures, sound and subtitles, and those that open
+# other files or addresses (playlists, session descriptions, concat).
 _VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,asf_o,flv,live_flv,kux,mpeg,mpegts,mpegvideo,m4v,h261,h263,h264,"
     "hevc,vvc,evc,obu,av1,ivf,vc1,vc1test,cavsvideo,avs2,avs3,dirac,mxf,mxg,gxf,nsv,nut,nuv,ogg,rm,r3d,roq,rpl,swf,dv,"
@@ -70,7 +70,7 @@ _PICTURE_BRANDS = (
 
 
 def are_videos(paths: Sequence[str]) -> list[bool | None]:
-    """Looks into files, several at once; as `is_video`, None for one that cannot be read."""
+    """`is_video` of several files, concurrently; None for files that cannot be read."""
     if not paths:
         return []
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
@@ -79,9 +79,9 @@ def are_videos(paths: Sequence[str]) -> list[bool | None]:
 
 
 def is_video(path: str) -> bool:
-    """Whether a file holds moving pictures, as far as its container says; nothing is decoded.
+    """Whether a file has moving pictures, by its container; nothing is decoded.
 
-    A picture is none, animated ones (GIF, PNG, AVIF) are; sound with a cover picture is none. Pipes, sockets and
+    Pictures are not videos, animated ones (GIF, PNG, AVIF) are; audio with a cover picture is not. Pipes, sockets and
     devices are never opened.
 
     Raises:
@@ -97,7 +97,7 @@ def is_video(path: str) -> bool:
         try:
             with av.open(_Bounded(file), mode="r", options=_OPTIONS, metadata_errors="replace") as container:
                 return _shows_motion(container)
-        except Exception:  # PyAV raises its own types, ValueError, UnicodeDecodeError, ...: none of its formats
+        except Exception:  # PyAV raises its own types, ValueError, UnicodeDecodeError, ...
             return False
 
 
@@ -109,16 +109,16 @@ def _look(path: str) -> bool | None:
 
 
 def _is_told(head: bytes) -> bool:
-    """Whether the first bytes alone say that there is no video: nothing, text, or the mark of another kind of file."""
+    """Whether the first bytes alone show that a file is not a video: empty, text, or another kind's signature."""
     if any(head.startswith(mark, offset) for offset, mark in _OTHER_KINDS):
         return True
     if head.startswith(b"\x89PNG"):
-        return b"acTL" not in head  # the chunk of an animation comes before the picture
+        return b"acTL" not in head  # the animation chunk precedes the picture
     return not head.startswith(b"YUV4MPEG2") and head.translate(None, _TEXT_CONTROLS) == head
 
 
 def _shows_motion(container: av.container.InputContainer) -> bool:
-    """Whether one of the streams is a video that is no picture."""
+    """Whether one of the streams is a video and not a picture."""
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
@@ -132,7 +132,7 @@ def _packets(container: av.container.InputContainer, stream: Any) -> Iterator[An
 
 
 class _Bounded:
-    """A file of which only so much is read, whatever its content asks for: after that it has ended."""
+    """A file object that ends after a bounded number of bytes read, whatever the content requests."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

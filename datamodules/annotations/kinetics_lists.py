@@ -1,4 +1,4 @@
-"""The official Kinetics CSV files to `VideoRecord`s; their clips are found under the names of several downloaders."""
+"""Reader of the official Kinetics CSV files; finds clips under the file names of several downloaders."""
 
 import re
 from collections import Counter, defaultdict
@@ -33,19 +33,19 @@ class _Clip(NamedTuple):
 def read_kinetics_csv(
     csv_paths: PathLike | Sequence[PathLike], videos_root: PathLike, split: str | None = None
 ) -> Annotations:
-    """Read official Kinetics lists: label, youtube_id, time_start, time_end, split and, at will, is_cc.
+    """Read official Kinetics lists: label, youtube_id, time_start, time_end, split and optionally is_cc.
 
     A video is the file {youtube_id}_{time_start:06d}_{time_end:06d} with any suffix, in the videos' folder or up to two
-    folders deeper ({class}/, {split}/{class}/). Where there are several, a folder named after the class wins (blanks
-    may be underscores), then the split's. Without one, a file with the same times written otherwise is taken
-    ({youtube_id}_7_17, {youtube_id}_7.0_17.0), or {youtube_id} where the list has one clip of that source. A clip
-    without a file gets the path {class}/{name}.mp4. The youtube id is the group; the times are those of the list, which
-    for files that are cut already are not times in the file.
+    folders deeper ({class}/, {split}/{class}/). If there are several, a folder named after the class wins (blanks may
+    be underscores), then the split's. Otherwise a file with the same times in another notation is taken
+    ({youtube_id}_7_17, {youtube_id}_7.0_17.0), or {youtube_id} if the list has one clip of that source. A clip without
+    a file gets the path {class}/{name}.mp4. The youtube id is the group; the times are those of the list, which are not
+    times in the file if it was cut already.
 
     Args:
         csv_paths: one list, or several, such as train and validation.
         videos_root: folder of the videos.
-        split: of all videos; None: as the column says ("validate" and "validation" are read as "val").
+        split: the split of all videos; None: from the column ("validate" and "validation" are read as "val").
 
     Raises:
         AnnotationError: a file or folder is missing, a column is missing, a value is malformed, a clip is listed twice,
@@ -91,7 +91,7 @@ def _read_clip(row: Row, split: str | None) -> _Clip:
 
 
 def _find_otherwise(clips: Sequence[_Clip], found: list[str | None], files: VideosByName) -> list[str]:
-    """Fill in what has no file of the official name, and say by which names it was found, or could not be."""
+    """Finds files under other than the official names; returns sentences on the names used and ambiguous files."""
     missing = [number for number, path in enumerate(found) if path is None]
     if not missing:
         return []

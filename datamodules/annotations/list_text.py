@@ -1,9 +1,9 @@
-"""The text of a list of videos, whichever program saved it; what is no text is named for what it is."""
+"""Text of annotation lists in any Unicode encoding; files that are not text are refused by their actual kind."""
 
 import codecs
 from pathlib import Path
 
-_MARKS = (  # UTF-32's first bytes begin as UTF-16's
+_MARKS = (  # UTF-32 first: its mark begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -22,11 +22,11 @@ _OTHER_FORMS = (
 
 
 class AnnotationError(ValueError):
-    """A list of videos cannot be read as it is; the message says where and what to do."""
+    """An annotation list cannot be read; the message says where and what to do."""
 
 
 def read_text(path: Path) -> str:
-    """The text of a list, UTF-8, or UTF-16 and UTF-32 as spreadsheets and PowerShell save it.
+    """The text of a list in UTF-8, or in UTF-16 or UTF-32 as saved by spreadsheets and PowerShell.
 
     Raises:
         AnnotationError: the file is missing, cannot be read, is not text, or is JSON.
@@ -54,7 +54,7 @@ def read_text(path: Path) -> str:
 
 
 def _encoding(data: bytes) -> str:
-    """By the byte order mark, or by which byte of the first character is zero: UTF-8 has none."""
+    """The encoding by the byte order mark, or by the position of zero bytes in the first character; else UTF-8."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return encoding

@@ -1,8 +1,7 @@
-"""Official text lists to `VideoRecord`s: UCF101 and HMDB51 with their three folds, and mmaction2's "path label" lines.
+"""Readers of official text lists: UCF101 and HMDB51 with their three folds, and mmaction2's "path label" lines.
 
-The files are read as published. A video of UCF101 and HMDB51 is looked for by its name, in the videos' folder and up to
-two folders deeper, with any suffix, that of the list before others; one that is not there keeps the path that the list
-gives it.
+The files are read as published. Videos of UCF101 and HMDB51 are found by name in the videos' folder and up to two
+folders deeper, with any suffix, preferably the list's; a missing video keeps the path in the list.
 """
 
 import os
@@ -25,7 +24,7 @@ _MMACTION_SPLIT = re.compile(r"(?:^|[_-])(train|val|test)(?:[_-]|$)")
 
 
 def detect_official(path: Path) -> Literal["ucf101", "hmdb51", "mmaction"] | None:
-    """Which of the three a list, or a folder of lists, is by its name and first line; None for anything else."""
+    """The format of a list or a folder of lists, by its name and first line; None if it is none of the three."""
     names = [item.name for item in path.iterdir()] if path.is_dir() else [path.name]
     if _UCF101_CLASSES in names or any(_UCF101_LIST.fullmatch(name) for name in names):
         return "ucf101"
@@ -35,12 +34,12 @@ def detect_official(path: Path) -> Literal["ucf101", "hmdb51", "mmaction"] | Non
 
 
 def read_ucf101(lists: PathLike | Sequence[PathLike], videos_root: PathLike) -> Annotations:
-    """Read UCF101: classInd.txt and trainlist01.txt, testlist01.txt and so on, of which each pair is a fold.
+    """Read UCF101: classInd.txt and trainlist01.txt, testlist01.txt and so on; each pair is a fold.
 
     The group is the source video, {class}_gNN. Classes are in the order of classInd.txt.
 
     Args:
-        lists: the folder of the files, or some pairs of lists; classInd.txt lies beside them.
+        lists: the folder of the files, or some pairs of lists, with classInd.txt in their folder.
         videos_root: folder of the videos, {class}/v_{class}_gNN_cNN.avi or flat.
 
     Raises:
@@ -70,10 +69,10 @@ def read_ucf101(lists: PathLike | Sequence[PathLike], videos_root: PathLike) -> 
 
 
 def read_hmdb51(lists: PathLike | Sequence[PathLike], videos_root: PathLike) -> Annotations:
-    """Read HMDB51: {class}_test_split{1,2,3}.txt with lines of a file's name and 0 (unused), 1 (train) or 2 (test).
+    """Read HMDB51: {class}_test_split{1,2,3}.txt with lines of a file name and 0 (unused), 1 (train) or 2 (test).
 
-    A video that a fold does not use has the split "" there. The group is the class and the source that the file's name
-    begins with, {source}_{class}_{properties}_{n}.avi: the official splits keep sources apart within a class.
+    A video that a fold does not use has the split "" there. The group is the class and the source at the beginning of
+    the file name, {source}_{class}_{properties}_{n}.avi: the official splits separate sources within a class.
 
     Args:
         lists: the folder of the files, or the files.
@@ -115,13 +114,13 @@ def read_mmaction(
     """Read mmaction2's lists of videos: lines "path label", the label a number from 0.
 
     Args:
-        lists: one list, or several; each file's name tells its split, as in kinetics400_train_list_videos.txt.
-        videos_root: folder that the paths start from.
-        split: of all videos; None: by the files' names.
-        label_map: file with a class name a line, line n naming label n - 1; None: the video's folder is its class.
+        lists: one list, or several; each file's name gives its split, as in kinetics400_train_list_videos.txt.
+        videos_root: folder that the paths are relative to.
+        split: the split of all videos; None: from the files' names.
+        label_map: file with one class name per line, line n naming label n - 1; None: the video's folder is its class.
 
     Raises:
-        AnnotationError: a file is missing, its name tells no split, a line is malformed, a label is not in the map, a
+        AnnotationError: a file is missing, its name gives no split, a line is malformed, a label is not in the map, a
             label has two folders or a folder two labels, or a path is listed twice.
     """
     root = existing_folder(videos_root)
@@ -160,7 +159,7 @@ def read_mmaction(
 
 
 def _files(lists: PathLike | Sequence[PathLike], pattern: re.Pattern[str]) -> dict[tuple[str, str], Path]:
-    """The pattern's two groups -> file, for the lists in a folder or named one by one."""
+    """The pattern's two groups -> file, for lists given as a folder or one by one."""
     found = {}
     for item in map(Path, as_list(lists)):
         for path in sorted(item.iterdir()) if item.is_dir() else [item]:
@@ -178,12 +177,12 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _is_name(path: str) -> bool:
-    """Whether this can be the name of a file; what it ends in does not matter."""
+    """Whether a path can be the name of a file; the suffix is ignored."""
     return bool(path) and re.search(r"[\x00-\x1f\x7f]", path) is None
 
 
 def _ucf101_classes(file: Path) -> dict[str, str]:
-    """Class name -> its number as text, in the order of the numbers."""
+    """Class name -> its number as text, in numerical order."""
     numbers: dict[str, str] = {}
     for row in _rows(file):
         match = re.fullmatch(r"0*(\d+) +(\S+)", row.values["line"])
@@ -208,7 +207,7 @@ def _mmaction_line(row: Row, root: Path) -> tuple[str, int]:
     if not _is_name(path):
         raise row.error("line", "must be a path, without control characters, and the number of its class")
     if not has_video_suffix(path) and not (root / path).is_file():
-        frames = re.fullmatch(r"(.+) \d+", path)  # a line of a list of frames: folder, how many, class
+        frames = re.fullmatch(r"(.+) \d+", path)  # a line of a list of frames: folder, number of frames, class
         if frames is not None or (root / path).is_dir():
             raise row.error("line", "names a folder of frames, which cannot be packed; list video files")
     return path, int(number)
@@ -225,7 +224,7 @@ def _folded(
     root: Path,
     classes: tuple[str, ...],
 ) -> Annotations:
-    """Records of the (path, split, line) of each fold, in the order in which the folds first name them."""
+    """Records of the (path, split, line) of each fold, in the order of first mention."""
     splits: dict[str, dict[str, str]] = {}
     for fold, listed in entries.items():
         refuse_repeats([path for path, _, _ in listed], [row for _, _, row in listed], "video")

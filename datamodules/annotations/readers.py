@@ -1,10 +1,10 @@
-"""Lists of labelled videos, as they are published or as people keep them, to `VideoRecord`s in the order of the list.
+"""Readers of annotation lists in all formats, which return `VideoRecord`s in the order of the list.
 
-A plain CSV or Parquet file with the columns path, label, and optionally group, split or fold, and caption is read here;
-the official Kinetics CSV files in `datamodules.annotations.kinetics_lists`, the text files of UCF101, HMDB51 and
-mmaction2 in `datamodules.annotations.official_lists`, folders named after classes in
-`datamodules.annotations.class_folders`. Whether the videos exist is not asked, except where the folders are the list,
-or a name does not end as a video's does: pack opens each file anyway, and reports those that are absent.
+This module reads plain CSV or Parquet files with the columns path, label, and optionally group, split or fold, and
+caption; `datamodules.annotations.kinetics_lists` the official Kinetics CSV files,
+`datamodules.annotations.official_lists` the text files of UCF101, HMDB51 and mmaction2, and
+`datamodules.annotations.class_folders` folders named after classes. Whether the videos exist is not checked, except for
+class folders and for names without a video suffix: `pack` opens every file anyway, and reports missing ones.
 """
 
 import os
@@ -71,18 +71,18 @@ def read_annotations(
     split: str | None = None,
     classes: PathLike | None = None,
 ) -> Annotations:
-    """Read a list of videos in any of the forms.
+    """Read an annotation list in any of the formats.
 
     Args:
-        format: `kinetics`, `ucf101`, `hmdb51`, `mmaction`, `folders`, `csv`, or `auto`: `folders` without a list, else
-            by the first list's columns or name.
-        annotations: file or files, for `ucf101` and `hmdb51` also their folder; for `folders` None.
-        videos: folder that holds the videos; None: the folder of the (first) list.
-        split: of all videos, in place of what the list says.
-        classes: label map of `mmaction`: a class name a line; the other forms do not read it.
+        format: `kinetics`, `ucf101`, `hmdb51`, `mmaction`, `folders`, `csv`, or `auto`: `folders` without a list,
+            otherwise detected from the first list's columns or name.
+        annotations: file or files; for `ucf101` and `hmdb51` also their folder; for `folders` None.
+        videos: folder of the videos; None: the folder of the (first) list.
+        split: the split of all videos, overriding the list.
+        classes: label map of `mmaction` with one class name per line; the other formats ignore it.
 
     Raises:
-        AnnotationError: as the readers, or the arguments do not fit the format.
+        AnnotationError: the list is invalid (see the readers), or the arguments do not fit the format.
     """
     lists = [] if annotations is None else as_list(annotations)
     if format == "auto":
@@ -115,17 +115,16 @@ def read_annotations(
 def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None) -> Annotations:
     """Read a plain list, CSV or Parquet: path, label, and optionally group, and split or fold.
 
-    The columns may have other names (`annotation_columns.PLAIN_COLUMNS`); those that are not known are not read, and
-    named in `notes`. With folds, a video is `test` in the fold that it names and `train` in all others. Without a group
-    each video is its own. Keys are made of the paths: fight/fi001.mp4 is fight_fi001. A path without a suffix, of which
-    there is no such file, names the video of that name in the folder or up to two folders deeper. A column caption
-    tells what is to be seen: a sentence, several as a JSON list of strings (in Parquet also a column of lists), or
-    nothing.
+    Columns may have alternative names (`annotation_columns.PLAIN_COLUMNS`); unknown columns are ignored and listed in
+    `notes`. With folds, a video is `test` in the fold of its row and `train` in all others. Without a group each video
+    is its own. Keys are made from the paths: fight/fi001.mp4 is fight_fi001. A path without a suffix, if there is no
+    such file, is the video of that name in the folder or up to two folders deeper. The column caption describes the
+    video: one sentence, several as a JSON list of strings (in Parquet also a column of lists), or empty.
 
     Args:
-        csv_path: the list; one that ends in .parquet is read as such, its rows numbered from 1 as lines.
-        videos_root: folder that the paths start from; None: the folder of the list.
-        split: of all videos, for a list without folds; None: as the column says.
+        csv_path: the list; a file ending in .parquet is read as Parquet, with rows numbered from 1 as lines.
+        videos_root: folder that the paths are relative to; None: the folder of the list.
+        split: the split of all videos, for a list without folds; None: from the column.
 
     Raises:
         AnnotationError: a file or folder is missing, a column is missing or ambiguous, a value is empty, a path is
@@ -164,7 +163,7 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
 
 
 def _without_addresses(rows: list[Row]) -> tuple[list[Row], list[Refusal], list[str]]:
-    """The rows whose path is one; a refusal for each of the others, and a sentence on paths of another system."""
+    """The rows with local paths; a refusal for each URL, and a sentence on paths of another operating system."""
     paths = [row.text("path") for row in rows]
     here = [row for row, path in zip(rows, paths, strict=True) if not _ADDRESS.match(path)]
     addresses = [path for path in paths if _ADDRESS.match(path)]
@@ -178,7 +177,7 @@ def _without_addresses(rows: list[Row]) -> tuple[list[Row], list[Refusal], list[
 
 
 def _names(rows: Sequence[Row], root: Path) -> tuple[list[str], list[str]]:
-    """The paths of the rows, with the suffix of the file where they have none; and a sentence on each choice."""
+    """The paths of the rows, with suffixes of found files added; and a sentence on each choice among several."""
     names = [from_windows(root, row.text("path")) for row in rows]
     bare = [at for at, name in enumerate(names) if not has_video_suffix(name) and not (root / name).exists()]
     if not bare:
@@ -196,7 +195,7 @@ def _names(rows: Sequence[Row], root: Path) -> tuple[list[str], list[str]]:
 
 
 def _detect(file: Path) -> AnnotationFormat:
-    """By the columns where there is a header, else by names and lines."""
+    """The format by the columns of the header, otherwise by names and lines."""
     if file.is_dir():
         return detect_official(file) or "folders"
     header = read_header(file)
@@ -212,13 +211,13 @@ def _detect(file: Path) -> AnnotationFormat:
 
 
 def _relative(path: str, root: Path) -> str:
-    """A path below the root relative to it, any other one as it is; with forward slashes."""
+    """A path below the root as relative to it, any other path unchanged; with forward slashes."""
     prefix = f"{os.path.normpath(root)}{os.sep}"
     return path.removeprefix(prefix).replace(os.sep, "/").lstrip("/")
 
 
 def _natural(name: str) -> tuple[bool, int, str]:
-    """Sorts numbers by value, before all else."""
+    """Sort key that sorts numbers by value, before all other names."""
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
 

@@ -1,4 +1,4 @@
-"""`VideoRecord` and `Annotations`: what every list of videos is read into, with its folds, classes and captions."""
+"""`VideoRecord` and `Annotations`: the contents of an annotation list, with folds, classes and captions."""
 
 import os
 import re
@@ -19,15 +19,15 @@ class VideoRecord:
     """One labelled video.
 
     Attributes:
-        path: of the video file; it may not exist.
-        key: unique in the data set, of the characters A-Z a-z 0-9 _ - alone: the name in the shards.
+        path: path of the video file; it may not exist.
+        key: name in the shards, unique in the data set, of the characters A-Z a-z 0-9 _ - only.
         label: class name.
-        split: `train`, `val`, `test` or another name; "" where `fold_splits` is used.
-        group: the source that the video was cut from; the videos of a group belong into one split.
-        time_start: where the annotated part begins in the source video, in seconds; None: at its beginning.
-        time_end: where it ends, in seconds; None: at the end.
-        fold_splits: this video's split in each fold, in the order of `Annotations.folds`; () where there are none.
-        captions: sentences that tell what is to be seen, any one of them; () where there are none.
+        split: `train`, `val`, `test` or another name; "" if `fold_splits` is used.
+        group: the source that the video was cut from; all videos of a group belong to one split.
+        time_start: start of the annotated part in the source video, in seconds; None: its beginning.
+        time_end: end of the annotated part, in seconds; None: the end of the video.
+        fold_splits: this video's split in each fold, in the order of `Annotations.folds`; () without folds.
+        captions: alternative sentences that describe the video; () without captions.
     """
 
     path: str
@@ -43,14 +43,14 @@ class VideoRecord:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """A data set's list of videos.
+    """The contents of a data set's annotation list.
 
     Attributes:
-        records: in the order of the list; at least one.
-        folds: names of the folds, sorted; () where the data has splits instead.
-        classes: class names in the order of the official labels; () where the list gives no order.
-        refused: videos that the list or the folder has and that no record can stand for, for quarantine.csv.
-        notes: what a person should be told of the list: what was left out or chosen, a sentence each.
+        records: the videos in the order of the list; at least one.
+        folds: names of the folds, sorted; () if the data set has fixed splits.
+        classes: class names in the order of the official labels; () if the list defines no order.
+        refused: videos in the list or folder that cannot be represented as a record, for quarantine.csv.
+        notes: sentences for the user on what was left out or chosen.
     """
 
     records: list[VideoRecord]
@@ -61,7 +61,7 @@ class Annotations:
 
 
 def group_of(path: str, key: str) -> str:
-    """The source that a file's name tells, as in UCF101 or Kinetics, else `key`: a group of its own."""
+    """The source in a file name of UCF101 or Kinetics, otherwise `key`, which makes the video its own group."""
     stem = Path(path).stem
     match = _UCF101_NAME.fullmatch(stem) or _KINETICS_NAME.fullmatch(stem)
     return match[1] if match else key
@@ -73,7 +73,7 @@ def as_list(paths: PathLike | Sequence[PathLike]) -> list[PathLike]:
 
 
 def as_captions(value: object) -> tuple[str, ...]:
-    """The captions in what a json or a list says: one or several, their blanks made single; others are no captions.
+    """The captions in a JSON value or list cell: one or several, with runs of blanks collapsed; others are dropped.
 
     >>> as_captions([" a man  runs", "", "running"])
     ('a man runs', 'running')

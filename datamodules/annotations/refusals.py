@@ -1,24 +1,24 @@
-"""`Refusal`: a video that is left out of a dataset, and the words by which the reasons are counted."""
+"""`Refusal`: a video that is left out of a dataset, and the reasons by which refusals are counted."""
 
 from typing import NamedTuple
 
 HANG = "hang"  # longer than the time limit; the process was killed
-CRASH = "crash"  # the decoder took its process down
-ERROR = "error"  # anything unforeseen; the detail says what
-OUTSIDE = "outside classes"  # in a folder of videos, yet in none that names a class
-NOT_TEXT = "name"  # not UTF-8, which no table can hold
-ADDRESS = "address"  # of a file elsewhere, which is not fetched
-BY_HAND = "by hand"  # put on the list by a person who gave no reason
+CRASH = "crash"  # the decoder crashed its process
+ERROR = "error"  # any unexpected error; the detail has its message
+OUTSIDE = "outside classes"  # in a folder of videos, but not in a class folder
+NOT_TEXT = "name"  # not UTF-8, which no table can represent
+ADDRESS = "address"  # a URL, which is not fetched
+BY_HAND = "by hand"  # added by a user without a reason
 
 
 class Refusal(NamedTuple):
-    """A video left out.
+    """A video that was left out.
 
     Attributes:
-        path: The file, relative to the folder of the videos.
+        path: The path of the file, relative to the folder of the videos.
         key: Key of the video in the dataset.
-        reason: One of a few words to count by: those of `DecodeError`, `hang`, `crash`, `error`, or a person's own.
-        detail: What was seen, one line.
+        reason: A short reason to count by: one of `DecodeError`, `hang`, `crash`, `error`, or a user's own.
+        detail: Description of the failure, one line.
     """
 
     path: str

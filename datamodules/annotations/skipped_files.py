@@ -1,4 +1,4 @@
-"""What of a folder is not read as a video, in one sentence: counts, suffixes and a few names."""
+"""Summary of the files in a folder that are not read as videos: counts, suffixes and some names, in one sentence."""
 
 import os
 from collections import defaultdict
@@ -11,7 +11,7 @@ _SUFFIXES_SHOWN = 8
 
 
 def describe_left_out(files: FolderFiles) -> str:
-    """The sentence; empty where everything is a video.
+    """The summary sentence; empty if all files are videos.
 
     >>> describe_left_out(FolderFiles(["a.mp4"], ["a.txt", "b.txt", "README"], [".git"], [], {}))
     'left out 3 files that are no videos: .txt (2: a.txt, b.txt), no suffix (1: README); 1 hidden: .git'
@@ -27,7 +27,7 @@ def describe_left_out(files: FolderFiles) -> str:
 
 
 def merge(found: Sequence[tuple[str, FolderFiles]]) -> FolderFiles:
-    """What several folders hold, under the path of each, as one."""
+    """Merges the contents of several folders, with their paths prepended."""
     merged = FolderFiles([], [], [], [], {})
     for folder, files in found:
         before = f"{folder}/" if folder else ""
@@ -38,13 +38,13 @@ def merge(found: Sequence[tuple[str, FolderFiles]]) -> FolderFiles:
 
 
 def name_some(names: Sequence[str], shown: int = _NAMES_SHOWN) -> str:
-    """The first few of some names, each on one line whatever characters it has."""
+    """The first few names, with control characters escaped."""
     some = ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names[:shown])
     return some if len(names) <= shown else f"{some}, ..."
 
 
 def count_of(number: int, what: str) -> str:
-    """A number and what it counts."""
+    """A number and its noun, in the plural if needed."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 

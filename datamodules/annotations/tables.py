@@ -1,4 +1,4 @@
-"""Lists of videos, checked line by line: every complaint names the file, the line, the value and the way out."""
+"""Tables of videos, checked line by line: every error names the file, the line, the value and the fix."""
 
 import csv
 import io
@@ -28,7 +28,8 @@ from datamodules.annotations.records import as_captions
 
 __all__ = ["EMPTY", "SPLIT_NAMES", "AnnotationError", "Row", "Table", "read_header", "read_lines", "read_table"]
 
-# Other spellings of the three, in lower case. `eval` is not among them: it is the test split of some, val of others.
+# Other spellings of the three, in lower case. `eval` is not included: it is the test split of some data sets, and the
+# val split of others.
 SPLIT_NAMES = {
     **{name: name for name in ("train", "val", "test")},
     **dict.fromkeys(("training", "trn"), "train"),
@@ -40,11 +41,11 @@ EMPTY = "is empty; it needs a header and a line for each video"
 
 
 class Row(NamedTuple):
-    """One line of a CSV file.
+    """One row of a table.
 
     Attributes:
         file: path of the list.
-        line: number of the line (its last, where a quoted value has several), from 1.
+        line: line number from 1; of a quoted value over several lines, the last.
         values: column -> value.
     """
 
@@ -53,11 +54,11 @@ class Row(NamedTuple):
     values: Mapping[str, str]
 
     def error(self, column: str, fix: str) -> AnnotationError:
-        """The complaint about one value, to raise."""
+        """Constructs the error about one value, to raise."""
         return AnnotationError(f"{self.file}, line {self.line}: {column}={self.values[column]!r}: {fix}")
 
     def text(self, column: str) -> str:
-        """The value without blanks around it; raises where nothing is left, or what no name has."""
+        """The value stripped of blanks; raises if it is empty or has characters that names cannot have."""
         value = self.values[column].strip()
         if not value:
             raise self.error(column, f"is empty; give every video a {column}")
@@ -66,7 +67,7 @@ class Row(NamedTuple):
         return value
 
     def captions(self, column: str) -> tuple[str, ...]:
-        """The sentences in the value, which is one or a JSON list of them; raises where the list is none of strings."""
+        """The sentences in the value, one or a JSON list; raises if the list is not of strings."""
         value = self.values[column].strip()
         if not (value.startswith("[") and value.endswith("]")):
             return as_captions(value)
@@ -79,7 +80,7 @@ class Row(NamedTuple):
         return as_captions(several)
 
     def seconds(self, column: str) -> float:
-        """The value as a time; raises AnnotationError unless it is finite and not negative."""
+        """The value as seconds; raises AnnotationError unless it is finite and not negative."""
         value = self.text(column)
         try:
             number = float(value)
@@ -90,19 +91,19 @@ class Row(NamedTuple):
         return number
 
     def split(self) -> str:
-        """The split, under the name that it has here."""
+        """The split, under its standard name."""
         return split_name(self.text("split"), f"{self.file}, line {self.line}: ")
 
 
 def split_name(name: str, where: str = "") -> str:
-    """The name of a split, "val" for its other spellings; raises AnnotationError where it cannot name shard files."""
+    """The name of a split, "val" for its other spellings; raises AnnotationError if it cannot be in file names."""
     if re.fullmatch(r"\w+", name, re.ASCII) is None:
         raise AnnotationError(f"{where}split={name!r}: must be a word of letters, digits and _")
     return usual_split(name)
 
 
 def usual_split(name: str) -> str:
-    """train, val or test for their other spellings, in any case; another name as it is.
+    """train, val or test for their other spellings, in any case; other names unchanged.
 
     >>> usual_split("Validation"), usual_split("TEST"), usual_split("Extra")
     ('val', 'test', 'Extra')
@@ -111,11 +112,11 @@ def usual_split(name: str) -> str:
 
 
 class Table(NamedTuple):
-    """A list's rows, at least one.
+    """A table's rows, at least one.
 
     Attributes:
-        rows: each with the known columns that the list has.
-        note: which columns are not read, a sentence; empty where all are.
+        rows: the rows, with the known columns of the table.
+        note: a sentence that lists the columns not read; empty if all are.
     """
 
     rows: list[Row]
@@ -123,13 +124,13 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path, known: Mapping[str, Sequence[str]], required: Iterable[str]) -> Table:
-    """All lines of a CSV file with a header, or all rows of a Parquet file as text; at least one.
+    """Reads all lines of a CSV file with a header, or all rows of a Parquet file as text; at least one.
 
     Args:
-        path: UTF-8, or UTF-16 with a byte order mark; values separated by commas, semicolons, tabs or |; empty lines
-            are skipped. Or Parquet, named so.
-        known: the columns that there may be, in any order, each with its other names; further columns are not read.
-        required: those that there must be.
+        path: a CSV file in UTF-8, or UTF-16 with a byte order mark; values separated by commas, semicolons, tabs or |;
+            empty lines are skipped. Or a file ending in .parquet.
+        known: column name -> alternative names; columns may be in any order, unknown columns are not read.
+        required: columns that must be present.
 
     Raises:
         AnnotationError: the file is missing, not text or not CSV, a column is repeated, ambiguous or missing, a line
@@ -164,7 +165,7 @@ def read_table(path: Path, known: Mapping[str, Sequence[str]], required: Iterabl
 
 
 def read_header(path: Path) -> list[str]:
-    """The names of the columns, as they are written; [] for an empty file."""
+    """The names of the columns as written in the file; [] for an empty file."""
     if path.suffix == ".parquet":
         return list(_open_parquet(path).schema.names)
     text = read_text(path)
@@ -176,7 +177,7 @@ def read_header(path: Path) -> list[str]:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, stripped, each with its number from 1; at least one.
+    """The non-blank lines of a text file, stripped, with their numbers from 1; at least one.
 
     Raises:
         AnnotationError: the file is missing, not UTF-8 or empty.
@@ -188,7 +189,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def refuse_repeats(values: Iterable[str], rows: Sequence[Row], what: str) -> None:
-    """Raise AnnotationError, naming both lines and how many more there are, where two rows have the same value."""
+    """Raises AnnotationError if two rows have the same value; names both lines and the number of further repeats."""
     first: dict[str, Row] = {}
     repeats = [
         (value, row, first[value])
@@ -228,17 +229,17 @@ def _read_parquet(path: Path, known: Mapping[str, Sequence[str]], required: Iter
 
 
 def _as_text(value: object) -> str:
-    if value is None or value != value:  # NaN, by which pandas says that there is none
+    if value is None or value != value:  # NaN: pandas' missing value
         return ""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # of whole numbers, too, where some are missing
+        value = int(value)  # pandas makes floats of integers where some are missing
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
 
 
 def _header_line(text: str) -> tuple[int | None, str]:
-    """The number of the line with the names of the columns, None where all are blank, and what separates them.
+    """The line number of the header, None if all lines are blank, and the delimiter.
 
-    A first line `sep=;`, as spreadsheets write it, says it by itself.
+    A first line `sep=;`, as spreadsheets write it, states the delimiter.
     """
     told = ""
     for number, line in enumerate(io.StringIO(text, newline=""), 1):
@@ -257,7 +258,7 @@ def _match(where: str, header: Sequence[str], known: Mapping[str, Sequence[str]]
 
 
 def _fit(where: str, cells: list[str], width: int, delimiter: str) -> list[str]:
-    """A line's values without empty ones beyond the last column."""
+    """A line's values, without empty ones beyond the last column."""
     if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
         return cells[:width]
     name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))

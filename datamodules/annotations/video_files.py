@@ -1,4 +1,4 @@
-"""Finding the video files of a data set in their folders, and names for them that any shard can bear."""
+"""Search for the video files of a data set in folders, and keys for them that shards can use."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from datamodules.annotations.content_sniffing import are_videos
 from datamodules.annotations.tables import AnnotationError
 from datamodules.video.video_container import ABSENT, UNREADABLE, DecodeError
 
-# Files called so are videos without a look at them; earlier ones win where a video has several.
+# Files with these suffixes are videos without inspection; earlier suffixes win where a video has several files.
 VIDEO_SUFFIXES = (
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2"),
     *(
@@ -35,19 +35,19 @@ VIDEO_SUFFIXES = (
     *(".dv", ".qt", ".mpe", ".m1v", ".m2v", ".mp4v", ".mpv", ".amv", ".wtv", ".dvr-ms", ".nut", ".y4m", ".mjpeg"),
     *(".mjpg", ".h264", ".264", ".hevc", ".h265", ".265", ".ivf", ".gxf", ".nsv", ".mk3d", ".insv", ".lrv"),
 )
-_AMBIGUOUS_SUFFIXES = (".ts", ".mts")  # TypeScript too: these are looked at
+_AMBIGUOUS_SUFFIXES = (".ts", ".mts")  # TypeScript files too: their content is inspected
 _KNOWN_SUFFIXES = frozenset(VIDEO_SUFFIXES) - frozenset(_AMBIGUOUS_SUFFIXES)
 
 
 class FolderFiles(NamedTuple):
-    """What a folder holds at any depth; paths are relative to it, with forward slashes, sorted.
+    """The contents of a folder at any depth; paths are relative to it, with forward slashes, sorted.
 
     Attributes:
-        videos: by their suffixes, or where those are none of `VIDEO_SUFFIXES`, by their content.
-        others: files that are no videos.
-        hidden: files and folders whose name begins with a dot, which are not looked at.
-        unreadable: files that may be videos and cannot be looked at.
-        closed: folders that cannot be read, and why.
+        videos: video files, by suffix, or for other suffixes than `VIDEO_SUFFIXES` by content.
+        others: files that are not videos.
+        hidden: files and folders whose name begins with a dot, which are not read.
+        unreadable: files that may be videos and cannot be read.
+        closed: folder that cannot be read -> reason.
     """
 
     videos: list[str]
@@ -58,14 +58,14 @@ class FolderFiles(NamedTuple):
 
 
 def existing_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder as a Path; raises AnnotationError where there is none."""
+    """The folder as a Path; raises AnnotationError if it does not exist."""
     if not Path(folder).is_dir():
         raise AnnotationError(f"videos={os.fspath(folder)}: there is no such folder; name the folder of the videos")
     return Path(folder)
 
 
 def join(root: Path, relative: str) -> str:
-    """The path of a file below a root; raises AnnotationError where its name is not text."""
+    """The path of a file below a root; raises AnnotationError if its name is not text."""
     path = os.path.normpath(os.path.join(root, relative))  # noqa: PTH118, faster than Path for 300,000 videos
     if not is_text(path):
         raise AnnotationError(f"{os.fsencode(path)!r}: the name is not UTF-8; rename the file or folder")
@@ -73,12 +73,12 @@ def join(root: Path, relative: str) -> str:
 
 
 def from_windows(root: Path, path: str) -> str:
-    """A path of a list with slashes for backslashes, unless there is a file whose name has backslashes in it."""
+    """A listed path with slashes for backslashes, unless a file with backslashes in its name exists."""
     return path if "\\" not in path or (root / path).exists() else path.replace("\\", "/")
 
 
 def is_text(path: str) -> bool:
-    """Whether a path is UTF-8, as the tables that packing writes are."""
+    """Whether a path is valid UTF-8, as required by the tables that packing writes."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -87,7 +87,7 @@ def is_text(path: str) -> bool:
 
 
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name, without hidden files; raises AnnotationError where it cannot be read."""
+    """The entries of a folder, sorted by name, without hidden files; raises AnnotationError if it cannot be read."""
     try:
         return [entry for entry in _entries(folder) if not entry.name.startswith(".")]
     except OSError as error:
@@ -95,7 +95,7 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; False where a link leads nowhere, or may not be followed."""
+    """Whether an entry is a folder or a link to one; False for broken links and those without permission."""
     try:
         return entry.is_dir()
     except OSError:
@@ -103,14 +103,14 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def has_video_suffix(name: str) -> bool:
-    """Whether a file of this name is a video without a look at it."""
+    """Whether a file of this name is a video by its suffix alone."""
     return os.path.splitext(name)[1].lower() in _KNOWN_SUFFIXES  # noqa: PTH122
 
 
 def scan_folder(root: Path) -> FolderFiles:
-    """Finds all videos at any depth below a folder. Files with the suffix of a video are not opened.
+    """Finds all videos at any depth below a folder. Files with a video suffix are not opened.
 
-    Links are followed. A folder is one whatever its name ends in.
+    Links are followed. Folders may have any suffix.
 
     Raises:
         AnnotationError: the folder itself cannot be read, or a link leads to a folder above itself.
@@ -145,7 +145,7 @@ def scan_folder(root: Path) -> FolderFiles:
 
 
 def scan_files(root: Path) -> FolderFiles:
-    """As `scan_folder`, of what is in the folder itself; the folders in it are not looked into."""
+    """As `scan_folder`, but without subfolders."""
     names = [entry.name for entry in visible_entries(root) if not is_folder(entry)]
     unsure = [name for name in names if not has_video_suffix(name)]
     hidden = [entry.name for entry in _entries(root) if entry.name.startswith(".")]
@@ -153,7 +153,7 @@ def scan_files(root: Path) -> FolderFiles:
 
 
 def make_keys(paths: Sequence[str]) -> list[str]:
-    """A key for each relative path: without suffix, other characters replaced; alike ones get a hash of the path.
+    """A key for each relative path: without suffix, other characters replaced; equal keys get a hash of the path.
 
     >>> make_keys(["fight/fi001.mp4", "fight/a b.mp4", "fight/a+b.mp4"])
     ['fight_fi001', 'fight_a_b-fa268767', 'fight_a_b-aed81d65']
@@ -167,13 +167,13 @@ def make_keys(paths: Sequence[str]) -> list[str]:
 
 
 def check_video_file(path: str | os.PathLike[str]) -> None:
-    """Raises DecodeError where a path is no file that can be a video: nothing, a folder, a pipe or a device."""
+    """Raises DecodeError if a path cannot be a video file: it is missing, a folder, a pipe or a device."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:
         link = Path(path).is_symlink()
         raise DecodeError("a link to a file that is not there" if link else "no such file", ABSENT) from None
-    except (OSError, ValueError) as error:  # a ValueError: a name with a null character
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise DecodeError(f"the file cannot be read: {_cause(error)}", UNREADABLE) from None
     if stat.S_ISDIR(mode):
         raise DecodeError("is a folder, not a video file", UNREADABLE)
@@ -185,7 +185,7 @@ def read_video_bytes(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a video file.
 
     Raises:
-        DecodeError: `ABSENT`, there is no such file, or it went away; or `UNREADABLE`, it is no file or cannot be read.
+        DecodeError: `ABSENT`: the file does not exist any more; or `UNREADABLE`: not a file, or it cannot be read.
     """
     check_video_file(path)
     try:
@@ -208,7 +208,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def _told(
     root: Path, videos: list[str], unsure: Sequence[str], hidden: Sequence[str], closed: dict[str, str]
 ) -> FolderFiles:
-    """Look into the files that are unsure."""
+    """Inspects the content of the files whose suffix is inconclusive."""
     told = are_videos([os.path.join(root, path) for path in unsure])  # noqa: PTH118
     groups: dict[bool | None, list[str]] = {True: videos, False: [], None: []}
     for path, kind in zip(unsure, told, strict=True):

@@ -1,4 +1,4 @@
-"""The videos of a folder, found by the names that lists give them: for lists that do not say where the files lie."""
+"""Lookup of videos in a folder by name, for lists that do not give paths."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ class Wanted(NamedTuple):
 
     Attributes:
         stem: its name without suffix.
-        label: its class; a folder of that name is preferred, blanks may be underscores there.
-        split: a folder of that name is preferred next; "" where it is not known.
-        suffix: preferred next, with the dot; "" where the list gives none.
-        folder: where it must lie, the end of the path of its folder; "" for anywhere.
+        label: its class; files in a folder of that name, in which blanks may be underscores, are preferred.
+        split: files in a folder of that name are preferred next; "" if not known.
+        suffix: files with this suffix (with the dot) are preferred next; "" if the list has none.
+        folder: required end of the path of its folder; "" for any folder.
     """
 
     stem: str
@@ -32,12 +32,12 @@ class Wanted(NamedTuple):
 class VideosByName:
     """The files in a folder and `depth` levels below it, by their names without suffix.
 
-    Each folder is read once, and no file with the suffix of a video is asked for anything: quick for hundreds of
-    thousands of videos, on a network too. Other files are looked at where they alone have the name that is wanted.
+    Each folder is read once, and files with a video suffix are not opened: fast for hundreds of thousands of videos,
+    also on a network. Other files are inspected only where no video file has a wanted name.
 
     Args:
         root: the folder.
-        depth: levels below it.
+        depth: number of levels below it.
 
     Raises:
         AnnotationError: a folder cannot be read.
@@ -47,7 +47,7 @@ class VideosByName:
         self._root = root
         self._videos: dict[str, list[str]] = {}
         self._others: dict[str, list[str]] = {}
-        self._several: list[tuple[str, str]] = []  # taken, and one that was not
+        self._several: list[tuple[str, str]] = []  # chosen file, and one of the others
         level = [""]
         for _ in range(depth + 1):
             level = [below for folder in level for below in self._read(folder)]
@@ -58,7 +58,7 @@ class VideosByName:
         return list(self._videos)
 
     def find(self, wanted: Sequence[Wanted]) -> list[str | None]:
-        """The path of each video, relative to the folder; None where there is none of its name."""
+        """The path of each video, relative to the folder; None if there is no file of its name."""
         candidates = [_of(one, self._videos) for one in wanted]
         missing = [one for one, found in zip(wanted, candidates, strict=True) if not found]
         unsure = sorted({path for one in missing for path in _of(one, self._others)})
@@ -70,7 +70,7 @@ class VideosByName:
         ]
 
     def notes(self) -> list[str]:
-        """A sentence where one of several files was taken, in all that was looked for."""
+        """A sentence if one of several files was chosen for any video so far."""
         if not self._several:
             return []
         taken, left = self._several[0]
@@ -103,7 +103,7 @@ class VideosByName:
 
 
 def _of(wanted: Wanted, files: Mapping[str, list[str]]) -> list[str]:
-    """The files of the name that is wanted, in the folder that is."""
+    """The files of the wanted name, in the wanted folder."""
     found = files.get(wanted.stem, [])
     if not wanted.folder:
         return found
@@ -111,7 +111,7 @@ def _of(wanted: Wanted, files: Mapping[str, list[str]]) -> list[str]:
 
 
 def _rank(path: str, wanted: Wanted) -> tuple[bool, bool, bool, int, str]:
-    """In the label's folder, then in the split's, then with the suffix of the list, then by suffix; first is best."""
+    """Sort key, best first: in the label's folder, in the split's, with the list's suffix, then by suffix."""
     *folders, name = path.replace(" ", "_").split("/")
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
     place = VIDEO_SUFFIXES.index(suffix) if suffix in VIDEO_SUFFIXES else len(VIDEO_SUFFIXES)

@@ -1,1 +1,1 @@
-"""The packed dataset: tars, index.parquet, dataset.json and quarantine.csv."""
+"""Packed datasets: tar shards, index.parquet, dataset.json and quarantine.csv."""

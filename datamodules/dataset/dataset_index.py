@@ -1,9 +1,9 @@
-"""A packed dataset: a folder of tars, index.parquet with one row a video, dataset.json.
+"""Index of a packed dataset: a folder of tars, index.parquet with one row per video, and dataset.json.
 
-`DatasetIndex` reads single videos by byte range; nothing ever scans a tar. A shard itself is written and recovered by
-`datamodules.dataset.shard_tar`, the index by `datamodules.dataset.index_table` (what it says is read by
-`datamodules.dataset.index_reader`, which rows are a split's by `datamodules.dataset.split_rows`), dataset.json by
-`datamodules.dataset.manifest`; the names that others need are here too.
+`DatasetIndex` reads single videos by byte range, without scanning tars. Shards are written and recovered by
+`datamodules.dataset.shard_tar`, the index by `datamodules.dataset.index_table` (its values are read by
+`datamodules.dataset.index_reader`, the rows of splits by `datamodules.dataset.split_rows`), dataset.json by
+`datamodules.dataset.manifest`; names that other packages need are exported here too.
 """
 
 from collections.abc import Collection, Sequence
@@ -49,13 +49,12 @@ __all__ = [
 
 
 class DatasetIndex:
-    """What is in a packed dataset and where, with the bytes of any video by row number.
+    """The contents of a packed dataset, with the bytes of any video by row number.
 
     Rows are numbered from 0 in the order of index.parquet: by shard, then by position in the shard. An index may be
-    pickled and may be used after a fork: the other process opens its own files. Reading is safe from many threads. The
-    table is mapped into memory, once for all processes of a node: see `datamodules.dataset.mapped_index`. `quarantined`
-    has the rows, int64, ascending, of the videos that quarantine.csv names: they are in `rows`, and the feed never
-    reads them.
+    pickled, and used after a fork: the other process opens its own files. Reading is thread-safe. The table is mapped
+    into memory, once for all processes of a node: see `datamodules.dataset.mapped_index`. `quarantined` has the rows,
+    int64, ascending, of the videos in quarantine.csv: they are included in `rows`, and never read by data loaders.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class DatasetIndex:
         remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
         quarantine_of: str | Path | None = None,
     ) -> Self:
-        """Open the dataset in a folder or at a URL; quick, because no shard is read.
+        """Opens the dataset in a folder or at a URL; fast, because no shard is read.
 
         Args:
             root: The folder with dataset.json, index.parquet and the tars, or its URL (see `remote_shards`).
@@ -118,7 +117,7 @@ class DatasetIndex:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if isinstance(self._files, OpenShards):
-            # With the quarantine as it was read here: all processes of a run leave out the same videos.
+            # With the quarantine as read here, so that all processes of a run leave out the same videos.
             return _reopen, (
                 type(self),
                 self._files.root.absolute(),
@@ -126,7 +125,7 @@ class DatasetIndex:
                 self.identity,
                 self.quarantined,
             )
-        # A worker that starts asks the server nothing: every read is held against the digest in the index anyway.
+        # A starting worker does not contact the server: every read is verified against the digest in the index anyway.
         return type(self), (self.root, self.manifest, self._mapped, self._files, self._remote, self.quarantined)
 
     def __len__(self) -> int:
@@ -136,29 +135,29 @@ class DatasetIndex:
         """Row numbers of a split, int64, ascending, read-only.
 
         Args:
-            split: Name of a split; `all` gives every row, whatever the fold, unless a split has that name.
-            fold: Name of the fold for datasets with folds, else None.
+            split: Name of a split; `all` selects every row of any fold, unless a split has that name.
+            fold: Name of the fold for datasets with folds, otherwise None.
 
         Raises:
-            ValueError: There is no such split or fold; the message lists those there are.
+            ValueError: There is no such split or fold; the message lists the known ones.
         """
         return self._split_rows.of(split, fold)
 
     def readable_rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
-        """Those of `rows` that are not quarantined: what evaluation and export read."""
+        """The rows of a split that are not quarantined, for evaluation and export."""
         return self._split_rows.readable(split, fold)
 
     def is_quarantined(self, row: int) -> bool:
-        """Whether this video is never to be read, because its key is in quarantine.csv."""
+        """Whether the video is quarantined, and therefore never read."""
         return self._split_rows.is_quarantined(row)
 
     def rows_of(self, keys: Collection[str]) -> np.ndarray:
-        """Rows of the videos with these keys, int64, ascending; keys that are not in the index are passed by."""
-        wanted = pa.array(sorted(filter(is_utf8, keys)), pa.string())  # no index has others
+        """Rows of the videos with these keys, int64, ascending; unknown keys are ignored."""
+        wanted = pa.array(sorted(filter(is_utf8, keys)), pa.string())  # keys in an index are UTF-8
         return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=wanted).to_numpy())
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
-        """The values of an index column for some rows: numpy for numbers, a list for strings and lists of strings."""
+        """Values of an index column for some rows: an array for numbers, a list for strings and lists of strings."""
         return self._values.column(name, rows)
 
     @property
@@ -167,24 +166,24 @@ class DatasetIndex:
         return self._values.has_captions
 
     def captions(self, row: int) -> list[str]:
-        """What is to be seen in a video: its captions, or the name of its class where it has none."""
+        """The captions of a video, or its class name if it has none."""
         entry = self.entry(row)
         return self._values.captions(row) or [self.classes[entry.label]]
 
     def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The hashes of the frames of some videos, as arrays: what `column` gives as lists.
+        """The frame hashes of some videos, concatenated; `column` returns them as lists.
 
         Returns:
-            All hashes, uint64 (F,), and where each video's begin and the last one's end, int64 (M + 1,).
+            All hashes, uint64 (F,), and the start of each video's, followed by F, int64 (M + 1,).
         """
         return self._values.frame_hashes(rows)
 
     def shard_sizes(self, rows: np.ndarray | Sequence[int]) -> tuple[int, ...]:
-        """How many of these rows, which are ascending, lie in each shard that has any, in order."""
+        """Number of these rows, which are ascending, in each shard that has any, in order."""
         ends = np.cumsum([shard.videos for shard in self.manifest.shards], dtype=np.int64)
         if int(ends[-1] if len(ends) else 0) != len(self):
             raise ShardFormatError(f"{self.root}: {INDEX_NAME} has {len(self)} rows, dataset.json says otherwise")
-        if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # one run of rows, as splits are where none is a fold
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # contiguous rows, as in splits without folds
             places = np.clip(ends - rows[0], 0, len(rows))
         else:
             places = np.searchsorted(rows, ends)
@@ -194,7 +193,7 @@ class DatasetIndex:
         return tuple(sizes[sizes > 0].tolist())
 
     def entry(self, row: int) -> VideoEntry:
-        """Everything the index says about one video.
+        """The row of the index for one video.
 
         Raises:
             IndexError: `row` is not in [0, len(self)).
@@ -204,15 +203,15 @@ class DatasetIndex:
         return self._values.entry(row)
 
     def expect(self, rows: Sequence[int]) -> None:
-        """Announce the rows that `read_video` will be asked for, in order: those at a URL are read at once, in threads.
+        """Announces the rows of the next `read_video` calls, in order: at a URL they are prefetched by threads.
 
-        Rows that were announced before and are not among these are let go. Files of a folder are read when asked for.
+        Rows announced earlier that are not among these are dropped. Local files are read on request.
         """
         if self._ahead is not None:
             self._ahead.expect([self._place(row) for row in rows])
 
     def read_video(self, row: int) -> bytes:
-        """The stored bytes of one video.
+        """The stored bytes of one video file.
 
         Raises:
             IndexError: `row` is not in [0, len(self)).

@@ -1,7 +1,7 @@
-"""Shards that others wrote: which member is the video, and where the label, the group and the split stand.
+"""Shards of other tools: finds the video, label, group and split of each sample.
 
 The layout is webdataset's: members with the same key are one sample. video2dataset writes `{key}.mp4`, `{key}.json`
-(what it knows of the video) and `{key}.txt` (the caption).
+(metadata) and `{key}.txt` (the caption).
 """
 
 import hashlib
@@ -32,25 +32,25 @@ from datamodules.video.probing import VideoInfo, probe
 
 NO_VIDEO = "no video"  # a sample without a video among its members
 TWO_VIDEOS = "two videos"  # a sample with several, such as left.mp4 and right.mp4
-NO_LABEL = "no label"  # a sample whose label is not where it was said to be, or cannot be a name
-NO_GROUP = "no group"  # the same of its group
+NO_LABEL = "no label"  # a sample whose label is not at the given place, or cannot be a name
+NO_GROUP = "no group"  # a sample whose group is not at the given place, or cannot be a name
 BAD_KEY = "bad key"  # a sample whose members' name is not text
-APART = "members apart"  # a key that comes again later in the tar: several samples, as webdataset reads it
+APART = "members apart"  # a key that occurs again later in the tar: several samples, as webdataset reads it
 TWICE = "member twice"  # a sample that webdataset refuses
-SPARSE = "sparse"  # a video that does not lie in the tar in one piece
+SPARSE = "sparse"  # a video that is stored as a sparse file
 REASONS = (NO_VIDEO, TWO_VIDEOS, NO_LABEL, NO_GROUP, BAD_KEY, BAD_CAPTION, APART, TWICE, SPARSE)
 _SPLIT_IN_NAME = re.compile(r"(?:^|[^A-Za-z])(train|validation|validate|valid|val|test)(?=[^A-Za-z]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class TarLayout:
-    """Where others' tars say what this pipeline has to know.
+    """The places of the metadata in tars of other tools.
 
     Attributes:
-        label_from: `json:KEY` (dots go into nested objects), `cls`, `txt`, or `folder`: the last folder of the key.
-        group_from: `json:KEY` of what videos of one source have in common; None: every video is its own group.
-        split: Of all videos; None: as the name of the shard says (train, val, validation, test).
-        key_prefix: `shard`: keys are `{name of the tar without .tar}/{key}`, for tars that each count from 0.
+        label_from: `json:KEY` (dots for nested objects), `cls`, `txt`, or `folder`: the last folder of the key.
+        group_from: `json:KEY` of a value shared by videos of one source; None: every video is its own group.
+        split: The split of all videos; None: from the name of the shard (train, val, validation, test).
+        key_prefix: `shard`: keys are `{name of the tar without .tar}/{key}`, for tars that each number from 0.
     """
 
     label_from: str
@@ -70,7 +70,7 @@ class TarLayout:
 
 
 class Sample(NamedTuple):
-    """A labelled video in a tar, before it was looked into; captions as in `VideoDescription`."""
+    """A labelled video in a tar, before it was probed; captions as in `VideoDescription`."""
 
     key: str
     member: str
@@ -83,13 +83,13 @@ class Sample(NamedTuple):
 
 
 class ReadTar(NamedTuple):
-    """What `read_samples` found in a tar.
+    """The result of `read_samples` for one tar.
 
     Attributes:
         samples: The labelled videos, in the order of the tar.
-        refused: The samples left out, one refusal a key.
-        passed_over: Names of the files that belong to no sample, as webdataset sees it.
-        raw_labels: The labels as they stand in the tar, with the blanks around them, without an end of the line.
+        refused: The samples left out, one refusal per key.
+        passed_over: Names of the files that belong to no sample in webdataset's reading.
+        raw_labels: The labels as written in the tar, with surrounding blanks, without a final line feed.
     """
 
     samples: list[Sample]
@@ -99,18 +99,18 @@ class ReadTar(NamedTuple):
 
 
 class VideoFacts(NamedTuple):
-    """What the bytes of a video say."""
+    """The properties of a video, from its bytes."""
 
     content_sha256: str
     info: VideoInfo
 
 
 def read_samples(path: Path, layout: TarLayout) -> ReadTar:
-    """Walk through a tar; its videos stay unread. Its samples are those that webdataset finds there.
+    """Reads the samples of a tar that webdataset would find, without reading the videos.
 
     Raises:
-        ShardFormatError: It is not a whole tar.
-        ValueError: Neither the layout nor the name of the tar says the split.
+        ShardFormatError: It is not a complete tar.
+        ValueError: Neither the layout nor the name of the tar gives the split.
     """
     split = layout.split or split_in_name(path)
     read = ReadTar([], [], [], set())
@@ -134,12 +134,12 @@ def read_samples(path: Path, layout: TarLayout) -> ReadTar:
 
 
 def key_in_dataset(layout: TarLayout, shard: str, key: str) -> str:
-    """The key that a sample of a tar gets in the dataset; as it is in the tar unless a prefix was asked for."""
+    """The key of a tar's sample in the dataset: the key in the tar, after the prefix if one is requested."""
     return key if layout.key_prefix is None else f"{prefix_of(shard)}{key}"
 
 
 def prefix_of(shard: str) -> str:
-    """What `key_prefix: shard` puts before the keys of a tar.
+    """The prefix of a tar's keys with `key_prefix: shard`.
 
     >>> prefix_of("kinetics_train_00001.tar")
     'kinetics_train_00001/'
@@ -152,7 +152,7 @@ def _refusal(path: Path, layout: TarLayout, key: str, reason: str, detail: str) 
 
 
 def _as_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) -> tuple[Sample, str]:
-    """A sample with its label, group and captions, and the label as it stands in the tar."""
+    """A sample with its label, group and captions, and the label as written in the tar."""
     if not is_utf8(sample.key):
         name = os.fsencode(sample.key)
         raise UnusableSampleError(BAD_KEY, f"the key {name!r} is not UTF-8; rename the members")
@@ -179,7 +179,7 @@ def _as_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) -> 
 
 
 def split_in_name(path: Path) -> str:
-    """The split that the name of a tar says; raises ValueError where it says none or several."""
+    """The split in the name of a tar; raises ValueError if it names none or several."""
     found = {SPLIT_NAMES.get(name, name) for name in map(str.lower, _SPLIT_IN_NAME.findall(path.stem))}
     if len(found) != 1:
         said = " and ".join(sorted(found)) or "no split"
@@ -188,7 +188,7 @@ def split_in_name(path: Path) -> str:
 
 
 def first_sample(path: Path) -> str:
-    """What the first sample of a tar has, for a message: `.json (keys caption, url), .mp4, .txt`."""
+    """Describes the members of the first sample, for a message: `.json (keys caption, url), .mp4, .txt`."""
     sample = next(iterate_samples(path, []), None)
     if sample is None:
         return "nothing"
@@ -200,7 +200,7 @@ def first_sample(path: Path) -> str:
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:
-    """Bytes [offset, offset + size) of a file; raises ShardFormatError where it ends before."""
+    """Bytes [offset, offset + size) of a file; raises ShardFormatError if the file is shorter."""
     with Path(path).open("rb") as file:
         data = os.pread(file.fileno(), size, offset)
         while len(data) < size and (more := os.pread(file.fileno(), size - len(data), offset + len(data))):
@@ -211,17 +211,17 @@ def read_range(path: str, offset: int, size: int) -> bytes:
 
 
 def probe_range(path: str, offset: int, size: int, progress: Callable[[int], None] | None = None) -> VideoFacts:
-    """What a video in a tar is, by its packets and its first frame; for a process that can be killed.
+    """Probes a video in a tar by its packets and its first frame; meant to run in a process that can be killed.
 
     Raises:
-        DecodeError: It cannot be opened, has no video stream or no frame.
+        DecodeError: The video cannot be opened, or has no video stream or no frame.
     """
     data = read_range(path, offset, size)
     return VideoFacts(hashlib.sha256(data).hexdigest(), probe(data, progress))
 
 
 def as_row(sample: Sample, facts: VideoFacts, shard: str) -> ShardRow:
-    """The row of the index for a sample whose video was looked into."""
+    """The row of the index for a sample whose video was probed."""
     info = facts.info
     description = VideoDescription(
         label=sample.label,

@@ -1,4 +1,4 @@
-"""What an index says about videos: a row of it, or a column for some rows."""
+"""Reader of the values in an index: a row, or a column for some rows."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -16,13 +16,13 @@ from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.storage.local_files import OpenShards
 from datamodules.storage.remote_files import RemoteFiles
 
-_NUMBERS = (pa.int32(), pa.int64(), pa.float64(), pa.bool_())  # of the index's columns, those that become arrays
+_NUMBERS = (pa.int32(), pa.int64(), pa.float64(), pa.bool_())  # types of columns that are returned as arrays
 
 
 class VideoEntry(NamedTuple):
-    """A row of the index: `label` is the position in `DatasetIndex.classes`, the rest as in `VideoDescription`.
+    """A row of the index: `label` is the index into `DatasetIndex.classes`, other fields as in `VideoDescription`.
 
-    Its frame hashes, which training has no use for, are in `DatasetIndex.column`, its captions in `captions`.
+    Frame hashes, which training does not use, are read by `DatasetIndex.column`, captions by `captions`.
     """
 
     key: str
@@ -45,19 +45,19 @@ class VideoEntry(NamedTuple):
 
 
 class IndexValues:
-    """Reads them: from the table that is mapped into memory, frame hashes from index.parquet.
+    """Reads values of the index from the memory-mapped table, and frame hashes from index.parquet.
 
     Args:
-        manifest: What dataset.json says.
-        mapped: The index.
-        files: Where index.parquet is.
+        manifest: The dataset's manifest.
+        mapped: The memory-mapped index.
+        files: The files of the dataset, with index.parquet.
     """
 
     def __init__(self, manifest: Manifest, mapped: MappedIndex, files: OpenShards | RemoteFiles) -> None:
         self._manifest = manifest
         self._mapped = mapped
         self._files = files
-        # A video's row is asked for when it is announced, read, decoded and put into its batch.
+        # A video's row is read several times: when announced, read, decoded and put into its batch.
         self.entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
@@ -81,7 +81,7 @@ class IndexValues:
         return CAPTIONS.name in self._mapped.table.schema.names
 
     def captions(self, row: int) -> list[str] | None:
-        """Of a video; None or none where it has none."""
+        """The captions of a video; None or [] if it has none."""
         return self._mapped.row(row, [CAPTIONS.name])[CAPTIONS.name] if self.has_captions else None
 
     def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +91,7 @@ class IndexValues:
         return taken.flatten().to_numpy(), np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
     def _frame_hashes(self) -> Any:
-        """From index.parquet: no process keeps them."""
+        """The column of frame hashes in index.parquet, which is not kept in memory."""
         if isinstance(self._files, OpenShards):
             return read_index_table(self._files.root, self._manifest).column("frame_hashes")
         with TemporaryDirectory() as scratch:

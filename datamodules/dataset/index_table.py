@@ -1,4 +1,4 @@
-"""index.parquet, one row a video: its columns, and how it and dataset.json are written from the rows of the shards."""
+"""index.parquet: the columns of the index, and writing of index and dataset.json from the rows of the shards."""
 
 import hashlib
 import json
@@ -38,24 +38,24 @@ INDEX_SCHEMA = pa.schema(
         ("frame_hashes", pa.list_(pa.uint64())),
     ]
 )
-# One more column, the last, where a video of the dataset has captions.
+# An additional last column, if any video of the dataset has captions.
 CAPTIONS = pa.field("captions", pa.list_(pa.string()))
 
 
 def dataset_identity(rows: Sequence[ShardRow]) -> str:
-    """The sha256 that names a dataset's content: see `Manifest.identity`."""
+    """The sha256 that identifies a dataset's content, see `Manifest.identity`."""
     described = ((row.key, row.description) for row in rows)
     return identity_of((key, said.split, said.fold_splits, said.label, said.content_sha256) for key, said in described)
 
 
 def identity_of(videos: Iterable[tuple[str, str, Sequence[str], str, str]]) -> str:
-    """The same from (key, split, fold splits, class name, content_sha256) of each video, in any order."""
+    """`dataset_identity` from (key, split, fold splits, class name, content_sha256) of each video, in any order."""
     digest = hashlib.sha256()
     for key, split, fold_splits, label, content_sha256 in sorted(videos, key=lambda video: video[0]):
         values = (key, split, *fold_splits, label, content_sha256)
         line = "\t".join(values)
         if line.count("\t") >= len(values) or "\n" in line or not key:
-            line = f"\t{json.dumps(values)}"  # as no other line begins: keys of others may hold tabs and line feeds
+            line = f"\t{json.dumps(values)}"  # unambiguous: foreign keys may have tabs and line feeds
         digest.update(f"{line}\n".encode())
     return digest.hexdigest()
 
@@ -72,25 +72,25 @@ def write_dataset(
     renditions: Sequence[Rendition] = (),
     rendition_of: str = "",
 ) -> Manifest:
-    """Make a folder of finished tars a dataset: write index.parquet, then dataset.json, each whole or not at all.
+    """Turns a folder of finished tars into a dataset: writes index.parquet, then dataset.json, atomically.
 
     Args:
         root: The folder with the tars.
         name: Name of the dataset.
-        rows: The videos, as `index_shard` gives them.
-        shards: The tars; each is listed in dataset.json with its checksum.
+        rows: The rows of the videos, from `index_shard`.
+        shards: The tars, which are listed in dataset.json with their checksums.
         classes: Class names in the order of the labels.
         folds: Names of the folds, empty for fixed splits.
-        encode: How the videos were encoded, plain values, for dataset.json.
+        encode: Encoder settings, plain values, for dataset.json.
         versions: Library versions, for dataset.json.
-        renditions: As in `Manifest`.
-        rendition_of: As in `Manifest`.
+        renditions: See `Manifest`.
+        rendition_of: See `Manifest`.
 
     Returns:
-        What dataset.json now says.
+        The manifest that was written.
 
     Raises:
-        ValueError: A key is there twice, or a label is not among `classes`.
+        ValueError: A key occurs twice, or a label is not among `classes`.
     """
     rows = sorted(rows, key=lambda row: (row.shard, row.video_offset))
     labels = {label: position for position, label in enumerate(classes)}
@@ -121,7 +121,7 @@ def write_dataset(
 
 
 def count_splits(videos: Iterable[tuple[str, str]], classes: Sequence[str]) -> dict[str, SplitCounts]:
-    """Counts by split, in alphabetical order, of the (split, class name) of all videos."""
+    """Counts by split, in alphabetical order, from (split, class name) of all videos."""
     counts: dict[str, dict[str, int]] = {}
     for split, label in videos:
         counts.setdefault(split, dict.fromkeys(classes, 0))[label] += 1
@@ -131,7 +131,7 @@ def count_splits(videos: Iterable[tuple[str, str]], classes: Sequence[str]) -> d
 def _count_folds(
     rows: Sequence[ShardRow], classes: Sequence[str], folds: Sequence[str]
 ) -> dict[str, dict[str, SplitCounts]]:
-    """The same by fold; a video that a fold does not use (its split is "") is not counted there."""
+    """Counts by fold, then by split; a video that a fold does not use (its split is "") is not counted there."""
     said = [row.description for row in rows if len(row.description.fold_splits) == len(folds)]
     return {
         fold: count_splits(((one.fold_splits[i], one.label) for one in said if one.fold_splits[i]), classes)
@@ -154,10 +154,10 @@ def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], i
 
 
 def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
-    """Map index.parquet into an Arrow table of `INDEX_SCHEMA`, with `CAPTIONS` where there are any.
+    """Maps index.parquet into an Arrow table of `INDEX_SCHEMA`, with `CAPTIONS` if the dataset has captions.
 
     Raises:
-        ShardFormatError: It is missing, damaged, of other columns, or belongs to another dataset.json.
+        ShardFormatError: It is missing, damaged, has other columns, or belongs to another dataset.json.
     """
     path = root / INDEX_NAME
     try:
@@ -171,10 +171,10 @@ def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
 
 
 def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> None:
-    """Refuse an index of other columns, or of another dataset.json, by its Arrow schema; `where` is its path.
+    """Checks by its Arrow schema that an index has the right columns and belongs to the manifest; `where` is its path.
 
     Raises:
-        ShardFormatError: It is one of these.
+        ShardFormatError: It has other columns, or belongs to another dataset.json.
     """
     plain = schema.remove(len(schema) - 1) if schema.field(len(schema) - 1).equals(CAPTIONS) else schema
     if plain.names != INDEX_SCHEMA.names or plain.types != INDEX_SCHEMA.types:

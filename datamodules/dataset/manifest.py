@@ -1,4 +1,4 @@
-"""dataset.json, the manifest of a packed dataset: classes in order, splits, shards with checksums, the encoding."""
+"""dataset.json, the manifest of a packed dataset: classes in label order, splits, shards with checksums, encoding."""
 
 import json
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
 
 MANIFEST_NAME = "dataset.json"
-FORMAT = 3  # of dataset.json, index.parquet and the videos' descriptions together
-_OPTIONAL = ("fold_counts", "renditions", "rendition_of")  # written only where there is something to say
+FORMAT = 3  # version of dataset.json, index.parquet and the videos' descriptions
+_OPTIONAL = ("fold_counts", "renditions", "rendition_of")  # written only if not empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class ShardFile:
     Attributes:
         name: File name, `{dataset}-{split}-{i:06d}.tar`.
         split: The split of all its videos; `all` in a dataset with folds.
-        videos: How many videos it holds.
+        videos: Number of videos.
         bytes: Size of the file.
-        sha256: Of the whole file, hexadecimal.
+        sha256: Digest of the whole file, hexadecimal.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ShardFile:
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """Videos of a split, in all and by class name (every class is named, also with 0 videos)."""
+    """Number of videos of a split, in total and by class name (every class is listed, also with 0 videos)."""
 
     videos: int
     classes: dict[str, int]
@@ -44,11 +44,11 @@ class SplitCounts:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Rendition:
-    """The same videos at one size: a whole dataset in a folder of its own.
+    """One size of the same videos: a complete dataset in its own folder.
 
     Attributes:
-        short_side: Pixels of the shorter side; videos that were smaller kept their size.
-        folder: Its place in the folder of dataset.json; `.` for that folder itself.
+        short_side: Pixels of the shorter side; smaller videos keep their size.
+        folder: Path relative to the folder of dataset.json; `.` for that folder itself.
     """
 
     short_side: int
@@ -57,22 +57,22 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What dataset.json says.
+    """The contents of dataset.json.
 
     Attributes:
-        name: Name of the dataset, the beginning of its shards' names.
-        classes: Class names; the position is the label.
-        folds: Names of the folds, in the order of `fold_splits`; empty where the dataset has fixed splits.
+        name: Name of the dataset, with which its shards' names begin.
+        classes: Class names in label order.
+        folds: Names of the folds, in the order of `fold_splits`; empty if the dataset has fixed splits.
         splits: Counts by split name.
         shards: The tars, in the order of the index.
-        encode: How the videos were encoded, plain values.
-        versions: Versions of the libraries that packed them.
+        encode: Encoder settings, plain values.
+        versions: Versions of the libraries that packed the videos.
         identity: sha256 over (key, split, fold splits, class name, content_sha256) of all videos, sorted by key. The
-            same videos with the same labels give the same identity however they lie in shards.
-        fold_counts: Counts by fold, then by split of that fold; empty where the dataset has fixed splits.
-        renditions: All renditions of these videos, the largest, which is here, first; empty where there is one.
-        rendition_of: In a smaller rendition the identity of the largest, else empty.
-        format_version: `FORMAT`: datasets of another are refused.
+            same videos with the same labels have the same identity, independent of their distribution over shards.
+        fold_counts: Counts by fold, then by split of that fold; empty if the dataset has fixed splits.
+        renditions: All renditions of these videos, beginning with this one, the largest; empty if there is only one.
+        rendition_of: In a smaller rendition, the identity of the largest, otherwise empty.
+        format_version: `FORMAT`; datasets of other versions are refused.
     """
 
     name: str
@@ -90,17 +90,17 @@ class Manifest:
 
     @property
     def encoded_by_us(self) -> bool:
-        """Whether `pack` encoded the videos; those of `--copy` and of others' tars are as somebody else made them."""
+        """Whether `pack` encoded the videos; with `--copy` and foreign tars they are as found."""
         return bool(self.encode) and not self.encode.get("copy", False)
 
     @property
     def family(self) -> str:
-        """What all renditions have in common: same keys, labels, splits and groups, row for row."""
+        """Identity shared by all renditions: they have the same keys, labels, splits and groups, row for row."""
         return self.rendition_of or self.identity
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
-    """Write root/dataset.json, whole or not at all."""
+    """Writes root/dataset.json atomically."""
     content = {"format_version": manifest.format_version} | asdict(manifest)
     for name in _OPTIONAL:
         if not content[name]:
@@ -110,11 +110,11 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """Read and check root/dataset.json.
+    """Reads and checks root/dataset.json.
 
     Raises:
-        ShardFormatError: The folder or file is not there, is not JSON, lacks a field, has one of another type, or is of
-            a newer or an older format.
+        ShardFormatError: The folder or file is missing, not JSON, lacks a field, has one of another type, or has a
+            newer or older format.
     """
     path = root / MANIFEST_NAME
     if not root.is_dir():
@@ -134,7 +134,7 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def parse_manifest(content: object, path: Path | str) -> Manifest:
-    """Check what was read from `path` (named in errors) and give it its types."""
+    """Checks the content of a dataset.json and converts it to a `Manifest`; `path` is for errors."""
     if not isinstance(content, dict):
         raise ShardFormatError(f"{path}: must hold a JSON object; pack the dataset again")
     version = _field(content, "format_version", int, path)

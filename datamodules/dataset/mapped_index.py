@@ -1,17 +1,17 @@
-"""The index mapped into memory: an uncompressed Arrow copy of index.parquet, whose pages all processes of a node share.
+"""Memory-mapped index: an uncompressed Arrow copy of index.parquet, whose pages all processes of a node share.
 
-The first process that opens a dataset makes the copy, under a lock, beside index.parquet; where that folder cannot be
-written, or is remote, in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache). The rows of every split that is
-asked for lie beside it as plain int64. Opening either decodes nothing and reads only the pages that are used; those are
-let go again, so that a process which has looked a million rows up has no more of them mapped than one that begins.
-Frame hashes, which are longer than all the rest and of no use to training, stay in index.parquet.
+The first process that opens a dataset creates the copy, under a lock, beside index.parquet; if that folder is read-only
+or remote, in the user's cache folder ($XDG_CACHE_HOME, or ~/.cache). The rows of every requested split are stored
+beside it as plain int64. Opening either decodes nothing and reads only the pages that are used. These are released
+again, so that a process that has looked up a million rows has no more of them mapped than a new one. Frame hashes,
+which are larger than all other columns and not used in training, stay in index.parquet.
 
     .mapped-{key}/index.arrow         the table, in batches of `BATCH_ROWS`
     .mapped-{key}/rows-{name}.int64   the row numbers of one split
-    .mapped-{key}/lock                held by the process that makes one of them
+    .mapped-{key}/lock                held by the process that creates one of them
 
-The key is a digest of what dataset.json says of identity, classes and shards, and of the footer of index.parquet: a
-dataset that is packed anew gets another copy.
+The key is a digest of identity, classes and shards in dataset.json, and of the footer of index.parquet: a dataset that
+is packed again gets another copy.
 """
 
 import hashlib
@@ -42,10 +42,10 @@ from datamodules.storage.user_folders import user_cache_folder
 
 BATCH_ROWS = 2**18
 MAPPED_PREFIX = ".mapped-"
-_LAYOUT = 2  # of the copy; another number makes all copies anew
+_LAYOUT = 2  # version of the copy's layout; a new number replaces all copies
 _TABLE_NAME = "index.arrow"
 _LEFT_OUT = "frame_hashes"
-_UNUSED_S = 30 * 24 * 3600  # a copy in the cache folder that nobody opened for so long is removed
+_UNUSED_S = 30 * 24 * 3600  # copies in the cache folder that were not opened for this long are removed
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +54,9 @@ class MappedIndex:
     """The table of an index and the rows of its splits.
 
     Args:
-        table: Of `INDEX_SCHEMA` without frame hashes.
-        folder: Where the rows of splits are kept; None keeps them in this process.
-        mapping: Of the table's file; None where the table is in this process.
+        table: Table of `INDEX_SCHEMA` without frame hashes.
+        folder: Folder for the rows of splits; None keeps them in this process.
+        mapping: Memory mapping of the table's file; None if the table is in this process.
     """
 
     def __init__(self, table: pa.Table, folder: Path | None, mapping: mmap.mmap | None = None):
@@ -67,7 +67,7 @@ class MappedIndex:
         self._starts = [0, *np.cumsum([len(batch) for batch in self._batches]).tolist()]
 
     def __reduce__(self) -> Any:
-        """As the folder's name where there is one: another process of the node maps the same pages."""
+        """Pickles the folder's name if there is one, so that other processes of the node map the same pages."""
         return (_open, (self.folder,)) if self.folder is not None else (MappedIndex, (self.table, None))
 
     def row(self, row: int, names: Sequence[str]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class MappedIndex:
         return values
 
     def release(self) -> None:
-        """Let the pages of the table go: they stay in the page cache and come back when they are used."""
+        """Unmaps the pages of the table: they stay in the page cache, and are mapped again on access."""
         if self._mapping is not None:
             release_pages(self._mapping)
 
@@ -87,8 +87,8 @@ class MappedIndex:
         """Numbers of the rows that match, int64, ascending, read-only.
 
         Args:
-            name: Under which they are kept.
-            matches: A batch of rows to a boolean array of Arrow; called only where nobody has asked before.
+            name: Name under which the rows are stored.
+            matches: Maps a batch of rows to an Arrow boolean array; called only if the rows are not stored yet.
         """
         if self.folder is not None:
             path = self.folder / f"rows-{hashlib.sha256(name.encode()).hexdigest()[:16]}.int64"
@@ -115,15 +115,15 @@ class MappedIndex:
 
 
 def parquet_footer(where: str, size: int, read: Callable[[int, int], bytes]) -> bytes:
-    """The end of index.parquet, which says what is in it.
+    """The footer of index.parquet, which describes its contents.
 
     Args:
-        where: The file, for the error.
-        size: Of the file, in bytes.
-        read: Offset and size to bytes.
+        where: Path of the file, for errors.
+        size: Size of the file in bytes.
+        read: Function of offset and size that returns bytes.
 
     Raises:
-        ShardFormatError: It is no Parquet file.
+        ShardFormatError: It is not a Parquet file.
     """
     ending = read(max(0, size - 8), min(size, 8))
     length = int.from_bytes(ending[:4], "little") + 8
@@ -135,14 +135,14 @@ def parquet_footer(where: str, size: int, read: Callable[[int, int], bytes]) -> 
 def map_index(
     manifest: Manifest, footer: bytes, fetch: Callable[[Path], Path], root: Path | None, where: str
 ) -> MappedIndex:
-    """Open the mapped copy of an index; make it where there is none.
+    """Opens the memory-mapped copy of an index, and creates it if missing.
 
     Args:
-        manifest: What dataset.json says.
-        footer: As `parquet_footer` gives it.
-        fetch: A folder for scratch to the path of index.parquet on this machine.
+        manifest: The dataset's manifest.
+        footer: Footer of index.parquet, from `parquet_footer`.
+        fetch: Function of a scratch folder that returns the path of index.parquet on this machine.
         root: The folder of the dataset, None for a remote one.
-        where: The name of index.parquet, for errors.
+        where: Path of index.parquet, for errors.
 
     Raises:
         ShardFormatError: index.parquet is damaged, has other columns, or belongs to another dataset.json.
@@ -166,10 +166,10 @@ def map_index(
 
 def _open(folder: Path) -> MappedIndex:
     with suppress(OSError):
-        os.utime(folder)  # says that it is in use
+        os.utime(folder)  # marks it as in use
     with (folder / _TABLE_NAME).open("rb") as file:
         mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    # Rows are looked up at random: huge pages and reading ahead would map megabytes for each of them.
+    # Rows are accessed at random: huge pages and read-ahead would map megabytes for each.
     for advice in ("MADV_NOHUGEPAGE", "MADV_RANDOM"):
         with suppress(OSError, AttributeError):
             mapping.madvise(getattr(mmap, advice))
@@ -180,7 +180,7 @@ def _make(folder: Path, manifest: Manifest, fetch: Callable[[Path], Path], where
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         with suppress(OSError, ValueError, pa.ArrowException):
-            return _open(folder)  # another process was first
+            return _open(folder)  # another process created it
         try:
             path = fetch(folder)
             _convert(path, folder / _TABLE_NAME, manifest, where)
@@ -220,7 +220,7 @@ def _read_whole(manifest: Manifest, fetch: Callable[[Path], Path], where: str) -
 
 
 def _remove_stale(folder: Path) -> None:
-    """Beside a dataset all other copies, in the cache folder those long unused. Who has them open keeps them."""
+    """Removes all other copies beside a dataset, long unused ones in the cache folder; open mappings stay valid."""
     others = [other for other in folder.parent.glob(f"{MAPPED_PREFIX}*") if other != folder]
     for other in others:
         with suppress(OSError):
@@ -230,7 +230,7 @@ def _remove_stale(folder: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Lets one process of the node at a time in; where the file system has no locks all do the same work, unharmed."""
+    """Lock for one process of the node at a time; on file systems without locks, all do the same work, harmlessly."""
     with ExitStack() as held:
         with suppress(OSError):
             held.enter_context(file_lock(folder / "lock"))

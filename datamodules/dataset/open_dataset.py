@@ -1,4 +1,4 @@
-"""Opens a packed dataset in a folder or at a URL: manifest, mapped index, and what reads its shards."""
+"""Opening of a packed dataset in a folder or at a URL: manifest, mapped index, and reader of its shards."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_roo
 
 
 def open_folder(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex, OpenShards]:
-    """The dataset in a folder.
+    """Opens the dataset in a folder.
 
     Raises:
-        ShardFormatError: A file of it is missing or damaged, or they do not belong together.
+        ShardFormatError: A file is missing or damaged, or the files do not belong together.
     """
     manifest = read_manifest(root)
     path = root / INDEX_NAME
@@ -40,10 +40,10 @@ def open_folder(root: Path, max_open_files: int) -> tuple[Manifest, MappedIndex,
 
 
 def open_url(files: RemoteFiles) -> tuple[Manifest, MappedIndex, RemoteFiles]:
-    """The dataset at a URL; no shard is looked for.
+    """Opens the dataset at a URL, without accessing shards.
 
     Raises:
-        ShardFormatError: A file of it is missing, damaged or cannot be reached, or they do not belong together.
+        ShardFormatError: A file is missing, damaged or unreachable, or the files do not belong together.
     """
     manifest = _remote_manifest(files)
     where = f"{files.root}/{INDEX_NAME}"
@@ -52,10 +52,10 @@ def open_url(files: RemoteFiles) -> tuple[Manifest, MappedIndex, RemoteFiles]:
 
 
 def open_manifest(root: str | Path, patience: RetryPolicy = RetryPolicy()) -> Manifest:  # noqa: B008 # immutable
-    """Read the dataset.json of a folder or URL, and nothing else.
+    """Reads only the dataset.json of a folder or URL.
 
     Raises:
-        ShardFormatError: There is none, or it is damaged.
+        ShardFormatError: It is missing or damaged.
     """
     root = split_root(root)
     return read_manifest(root) if isinstance(root, Path) else _remote_manifest(RemoteFiles(root, patience, None))

@@ -1,4 +1,4 @@
-"""quarantine.csv: the videos that packing, or a person, left out, with the reason of each; later runs honor it.
+"""quarantine.csv: the videos left out by packing or by a user, with the reason of each; later runs honor it.
 
 A video of the index whose key is in the list is never read: in training it keeps its place in the plan and is missing
 from its batch, in evaluation it is left out.
@@ -26,11 +26,11 @@ QUARANTINE_NAME = "quarantine.csv"
 
 
 class QuarantineError(ValueError):
-    """quarantine.csv cannot be understood."""
+    """quarantine.csv is invalid."""
 
 
 def write_quarantine(root: Path, refusals: Iterable[Refusal]) -> None:
-    """Write root/quarantine.csv, sorted by path, whole or not at all; the header alone where nothing was refused."""
+    """Writes root/quarantine.csv atomically, sorted by path; only the header if there are no refusals."""
     with (
         write_atomically(root / QUARANTINE_NAME) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
@@ -42,13 +42,13 @@ def write_quarantine(root: Path, refusals: Iterable[Refusal]) -> None:
 
 
 def read_quarantine(root: Path) -> dict[str, Refusal]:
-    """The refusals of root/quarantine.csv by key; none where there is no such file.
+    """The refusals in root/quarantine.csv by key; empty if there is no such file.
 
-    A line may be added by hand: only `key` must be filled in. An apostrophe before a text is there for spreadsheets, as
-    `datamodules.storage.plain_text` says, and no part of it.
+    Lines may be added by hand: only `key` is required. An apostrophe before a text is for spreadsheets (see
+    `datamodules.storage.plain_text`), and not part of it.
 
     Raises:
-        QuarantineError: The file lacks a column `key`, a key is empty, or it is not text.
+        QuarantineError: The file has no column `key`, a key is empty, or it is not text.
     """
     path = root / QUARANTINE_NAME
     try:
@@ -60,11 +60,11 @@ def read_quarantine(root: Path) -> dict[str, Refusal]:
 
 
 def read_remote_quarantine(files: RemoteFiles) -> dict[str, Refusal]:
-    """As `read_quarantine`, of a dataset at a URL."""
+    """`read_quarantine` for a dataset at a URL."""
     try:
         content = files.read_file(QUARANTINE_NAME)
     except ShardUnavailableError as error:
-        # Object stores say so too of a file that is not there, to those who may not list the folder.
+        # Object stores report a missing file as forbidden to users who may not list the folder.
         if not isinstance(error.__cause__, PermissionError) and getattr(error.__cause__, "status", None) != 403:
             raise
         return {}
@@ -74,7 +74,7 @@ def read_remote_quarantine(files: RemoteFiles) -> dict[str, Refusal]:
 
 
 def parse_quarantine(content: bytes, where: str) -> dict[str, Refusal]:
-    """The refusals that a file named `where` in errors holds; as `read_quarantine`."""
+    """The refusals in the content of a quarantine.csv, see `read_quarantine`; `where` names the file in errors."""
     try:
         lines = csv.DictReader(io.StringIO(content.decode(), newline=""))
         if "key" not in (lines.fieldnames or ()):
@@ -91,11 +91,11 @@ def parse_quarantine(content: bytes, where: str) -> dict[str, Refusal]:
 
 
 def quarantined_rows(index: MappedIndex, keys: Collection[str]) -> np.ndarray:
-    """Rows of the videos with these keys, int64, ascending, read-only; keys that the index does not have are passed by.
+    """Rows of the videos with these keys, int64, ascending, read-only; unknown keys are ignored.
 
-    What was found is kept with the mapped index: the next process that asks with the same keys searches nothing.
+    The result is stored with the mapped index, so that the next process with the same keys does not search.
     """
-    wanted = sorted(filter(is_utf8, keys))  # no index has others
+    wanted = sorted(filter(is_utf8, keys))  # keys in an index are UTF-8
     if not wanted:
         return np.empty(0, dtype=np.int64)
     values = pa.array(wanted, pa.string())

@@ -1,9 +1,9 @@
-"""Which rendition of a packed dataset is read: the same videos, packed at several sizes in one run.
+"""Choice of a rendition: a packed dataset may have the same videos at several sizes, packed in one run.
 
-Every rendition is a whole dataset in a folder of its own, with an identity of its own, because its videos have other
-bytes; what all of them have in common is the identity of the largest, their `Manifest.family`. So a run resumes only
-on the rendition that it was trained on (`identity`), while what a checkpoint has seen is known in all of them
-(`family`): their rows are the same videos, row for row.
+Every rendition is a complete dataset in its own folder, with its own identity, because its videos have other bytes; all
+share the identity of the largest, their `Manifest.family`. So a run resumes only on the rendition that it was trained
+on (`identity`), while the videos that a checkpoint has seen are recognized in all of them (`family`): their rows are
+the same videos, row for row.
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ def choose_rendition(
     """The rendition to read.
 
     Args:
-        manifest: Of the largest rendition, or of a dataset that has one alone.
+        manifest: Manifest of the largest rendition, or of a dataset with only one.
         wanted: `auto`, or the short side in pixels.
-        resize: What frames are resized to before they are cropped, the short side or both. `auto` takes the smallest
-            rendition that is at least as large as the smaller of them; the largest where there is none so large, or
-            where `resize` is None and the crop is cut out of the frame as it is stored.
+        resize: Size of frames before cropping, the short side or (height, width). `auto` takes the smallest rendition
+            at least as large as the smaller of the two; the largest if none is, or if `resize` is None and frames are
+            cropped at their stored size.
         where: The dataset, for errors.
 
     Raises:
-        ValueError: `wanted` is neither `auto` nor the short side of a rendition; the message lists those there are.
+        ValueError: `wanted` is neither `auto` nor the short side of a rendition; the message lists the known ones.
     """
     here = Rendition(int(manifest.encode.get("short_side") or 0), ".")
     there_are = manifest.renditions or [here]
@@ -56,17 +56,17 @@ def open_rendition(
     resize: int | Sequence[int] | None,
     remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
 ) -> DatasetIndex:
-    """Open the rendition to read, see `choose_rendition`; the index of no other one is read.
+    """Opens the rendition to read, see `choose_rendition`; no other rendition's index is read.
 
     Args:
         root: Folder or URL of the dataset.
         wanted: `auto`, or the short side in pixels.
-        resize: What frames are resized to.
+        resize: Size of frames before cropping, the short side or (height, width), or None.
         remote: How it is read where `root` is a URL.
 
     Raises:
         ValueError: There is no such rendition.
-        ShardFormatError: There is no whole dataset, or the rendition is missing or one of other videos.
+        ShardFormatError: The dataset is incomplete, or the rendition is missing or has other videos.
     """
     manifest = open_manifest(root)
     folder = choose_rendition(manifest, wanted, resize, str(root)).folder

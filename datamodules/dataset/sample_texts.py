@@ -1,7 +1,7 @@
-"""What the texts of a sample say: its label, its group, its captions, or why they cannot be used.
+"""Texts of a foreign sample: its label, group and captions, or the reason why they cannot be used.
 
-A text that cannot be represented as it is (bytes that are not UTF-8, control characters in a name) is refused with the
-bytes: put in order by us, videos of different classes would get one label.
+Text that cannot be represented unchanged (bytes that are not UTF-8, control characters in a name) is refused, and the
+message shows the bytes: if it were cleaned, videos of different classes could get the same label.
 """
 
 import json
@@ -19,7 +19,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class UnusableSampleError(ValueError):
-    """A sample that cannot be used; `reason` is a few words to count by."""
+    """A sample that cannot be used; `reason` is a short reason to count by."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
@@ -27,10 +27,10 @@ class UnusableSampleError(ValueError):
 
 
 def find_captions(label_from: str, sample: TarSample) -> tuple[str, ...]:
-    """What video2dataset says of a video: `caption` in its json, else its txt; () where that is the label.
+    """The captions of a video by video2dataset: `caption` in its json, otherwise its txt; () if that is the label.
 
     Raises:
-        UnusableSampleError: The json or the txt that is asked for is not text, or a caption cannot be written.
+        UnusableSampleError: The json or txt to read is not text, or a caption cannot be represented.
     """
     about = _load(sample, "json", BAD_CAPTION) if "json" in sample.texts else {}
     found = as_captions(about.get("caption")) if label_from != "json:caption" else ()
@@ -43,15 +43,15 @@ def find_captions(label_from: str, sample: TarSample) -> tuple[str, ...]:
 
 
 def find_text(place: str, sample: TarSample, reason: str) -> str:
-    """The text at a place of a sample.
+    """The text at a place in a sample.
 
     Args:
         place: `json:KEY`, `cls`, `txt` or `folder`, as in `TarLayout`.
-        sample: Where to look.
-        reason: Of the refusal, where there is none.
+        sample: The sample to search.
+        reason: The reason of the refusal if there is no text.
 
     Raises:
-        UnusableSampleError: There is no such place, or no text; says what is there instead.
+        UnusableSampleError: There is no such place, or no text there; the message says what is there instead.
     """
     if place == "folder":
         folders = sample.key.split("/")[:-1]
@@ -70,22 +70,22 @@ def find_text(place: str, sample: TarSample, reason: str) -> str:
             raise UnusableSampleError(reason, f"its json has no {name!r}, only {keys or 'an empty object'}")
         value = value[step]
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 3.0 is the number 3: pandas makes floats of whole numbers where some are missing
+        value = int(value)  # 3.0 means 3: pandas makes floats of integers where some are missing
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise UnusableSampleError(reason, f"{place} is {value!r}, not a name or a whole number")
     return str(value)
 
 
 def as_name(text: str, place: str, reason: str) -> str:
-    """The text without blanks around it.
+    """The text stripped of blanks, checked to be a name.
 
     Args:
-        text: From `find_text`.
-        place: Where it was found, for the message.
-        reason: Of the refusal.
+        text: The text from `find_text`.
+        place: The place where it was found, for the message.
+        reason: The reason of the refusal.
 
     Raises:
-        UnusableSampleError: Nothing is left, or there is in it what no name has.
+        UnusableSampleError: Nothing is left, or there are characters that names cannot have.
     """
     name = text.strip(_BLANKS)
     if not name.strip():
@@ -106,7 +106,7 @@ def _decode(sample: TarSample, kind: str, reason: str) -> str:
 
 
 def _load(sample: TarSample, kind: str, reason: str) -> dict[str, Any]:
-    """The object in a json; {} where there is something else than an object."""
+    """The object in a json member; {} if it is not an object."""
     try:
         content = json.loads(sample.texts[kind])
     except (ValueError, RecursionError) as error:
@@ -115,7 +115,7 @@ def _load(sample: TarSample, kind: str, reason: str) -> dict[str, Any]:
 
 
 def json_keys(sample: TarSample) -> list[str]:
-    """The keys of the object in a sample's json, for a message; [] where there is no such object."""
+    """The keys of the object in a sample's json, for a message; [] if there is no such object."""
     try:
         return list(_load(sample, "json", "")) if "json" in sample.texts else []
     except UnusableSampleError:

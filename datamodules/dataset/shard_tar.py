@@ -1,7 +1,7 @@
-"""One shard: a plain WebDataset tar, written by webdataset's own TarWriter, and read back from the tar alone.
+"""Shards: plain WebDataset tars, written by webdataset's own TarWriter, and indexed from the tar alone.
 
-A video is two members, in this order: `{key}.json` (label, split, group, frames, ...) and `{key}.mp4`. Times, owners
-and modes of the members are fixed, so the same videos give the same bytes.
+A video has two members, in this order: `{key}.json` (label, split, group, frames, ...) and `{key}.mp4`. Times, owners
+and modes of the members are fixed, so that the same videos give the same bytes.
 """
 
 import json
@@ -19,7 +19,7 @@ from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
 
-# How compressed files begin; by which program, and how they are unpacked.
+# Signatures of compressed files; the program, and how to decompress.
 COMPRESSED = {
     b"\x1f\x8b": ("gzip", "gunzip --keep"),
     b"BZh": ("bzip2", "bunzip2 --keep"),
@@ -31,31 +31,31 @@ _MEMBER_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 
 
 class UndescribedShardError(ShardFormatError):
-    """A whole tar whose videos have no description by this pipeline: others wrote it."""
+    """A complete tar whose videos have no description by this pipeline: another tool wrote it."""
 
 
 class VideoDescription(NamedTuple):
-    """What `{key}.json` says about a video, in this order.
+    """The contents of `{key}.json`, in this order.
 
     Attributes:
         label: Class name.
         split: Split of the video; `all` in a dataset with folds.
         fold_splits: The video's split in each fold, or empty.
-        group: The source video; never divided between splits.
-        num_frames: Frames as stored.
-        fps: Frames a second as stored, on average where the rate is variable.
-        width: In pixels, as stored, rotation applied.
-        height: In pixels, as stored, rotation applied.
-        duration_s: As stored, in seconds.
-        content_sha256: Of the stored video bytes.
+        group: The source video; all videos of a group are in one split.
+        num_frames: Number of stored frames.
+        fps: Frames per second as stored, the average if the rate is variable.
+        width: Width in pixels as stored, after rotation.
+        height: Height in pixels as stored, after rotation.
+        duration_s: Duration as stored, in seconds.
+        content_sha256: Digest of the stored video bytes.
         source: Path of the original, relative to the folder of the videos.
-        variable_rate: The frames as stored are not evenly spaced: the video itself says when each is shown
+        variable_rate: Whether the stored frames are unevenly spaced; the video file has their times
             (`datamodules.video.decoding.read_frame_times`).
-        pixel_aspect: Width of a pixel through its height, as stored; 1.0 is square.
-        frame_hashes: 64 bits a frame, at even times, to find the same content again
-            (`datamodules.leakage.perceptual_hash`); () where they were not computed.
-        captions: Sentences that tell what is to be seen, each without leading, double or trailing blanks; in the json
-            `caption`, one or a list, and only where there are any.
+        pixel_aspect: Width of a stored pixel divided by its height; 1.0 is square.
+        frame_hashes: Perceptual hashes of evenly spaced frames, 64 bits each, for the search for equal content
+            (`datamodules.leakage.perceptual_hash`); () if not computed.
+        captions: Sentences that describe the video, without leading, double or trailing blanks; in the json `caption`,
+            one or a list, only if there are any.
     """
 
     label: str
@@ -76,7 +76,7 @@ class VideoDescription(NamedTuple):
 
 
 class ShardRow(NamedTuple):
-    """A video in a shard: its key, its description, and where the bytes of the video lie in the tar."""
+    """A video in a shard: its key, its description, and the byte range of the video in the tar."""
 
     key: str
     shard: str
@@ -86,14 +86,14 @@ class ShardRow(NamedTuple):
 
 
 class TarMember(NamedTuple):
-    """A file in a tar, whose bytes can be read while the tar is being walked through.
+    """A file in a tar, whose bytes can be read during the iteration over the tar.
 
     Attributes:
-        name: As Python decodes it (`os.fsdecode` where it is not UTF-8).
-        offset: Of its bytes in the tar.
-        size: In bytes.
-        read: Reads them.
-        sparse: Whether the tar leaves holes out, so that the file does not lie there in one piece.
+        name: Name as decoded by Python (`os.fsdecode` if not UTF-8).
+        offset: Byte offset of its content in the tar.
+        size: Size in bytes.
+        read: Function that reads its content.
+        sparse: Whether it is a sparse file, whose content is not contiguous in the tar.
     """
 
     name: str
@@ -104,13 +104,13 @@ class TarMember(NamedTuple):
 
 
 class ShardWriter:
-    """Adds videos to a tar that `open_shard_writer` opened."""
+    """Writer of videos to a tar, from `open_shard_writer`."""
 
     def __init__(self, tar_writer: Any):
         self._tar_writer = tar_writer
 
     def write(self, key: str, video: bytes, description: VideoDescription) -> None:
-        """Append `{key}.json` and `{key}.mp4` (webdataset sorts members by extension)."""
+        """Appends `{key}.json` and `{key}.mp4` (webdataset sorts members by extension)."""
         said = description._asdict()
         captions = said.pop("captions")
         if captions:
@@ -121,33 +121,32 @@ class ShardWriter:
 
 @contextmanager
 def open_shard_writer(path: Path) -> Iterator[ShardWriter]:
-    """Write a shard aside; at the end it is closed, synced and renamed to `path`, or removed when the body raises.
+    """Context manager that writes a shard under a temporary name; synced and renamed at the end, removed on failure.
 
     Raises:
-        OSError: The disk is full, or the folder cannot be written to; nothing is left behind.
+        OSError: The disk is full, or the folder is not writable; nothing is left behind.
     """
-    from webdataset import TarWriter  # here, because it imports torch, and readers of shards do without
+    from webdataset import TarWriter  # here, because it imports torch, which readers of shards do not need
 
     with write_atomically(path) as temporary, temporary.open("wb") as stream:
-        # PAX, by name: TarWriter cannot take the number tarfile.PAX_FORMAT, and USTAR ends at 100 characters a name.
+        # PAX, by name: TarWriter does not accept tarfile.PAX_FORMAT, and USTAR limits names to 100 characters.
         tar_writer = TarWriter(
             stream, user="root", group="root", mode=0o644, mtime=0.0, compress=False, encoder=False, format="PAX_FORMAT"
         )
         try:
             yield ShardWriter(tar_writer)
         except BaseException:
-            with suppress(OSError):  # closing writes the end of the tar, which fails again on a full disk
+            with suppress(OSError):  # closing writes the end, which fails again on a full disk
                 tar_writer.close()
             raise
         tar_writer.close()
 
 
 def split_member_name(name: str) -> tuple[str, str] | None:
-    """Key and extension of a member, as webdataset takes them: the key ends at the first dot of the file's name.
+    """Key and extension of a member as webdataset splits them, at the first dot of the file name.
 
     Returns:
-        The key, with folders where the name has some, and the extension in small letters; None for a name that
-        webdataset passes over.
+        The key, with the folders of the name, and the extension in lower case; None for a name that webdataset ignores.
 
     >>> split_member_name("fight/a.b/001.left.MP4")
     ('fight/a.b/001', 'left.mp4')
@@ -157,18 +156,18 @@ def split_member_name(name: str) -> tuple[str, str] | None:
 
 
 def iterate_members(path: Path) -> Iterator[TarMember]:
-    """Every file in a tar, in order, without reading what is in them.
+    """Iterates over the files in a tar, in order, without reading their content.
 
     Raises:
-        ShardFormatError: There is no such file, it is compressed, or it is not a whole tar (truncated, damaged header);
-            raised at the latest after the last member.
+        ShardFormatError: The file is missing, compressed, or not a complete tar (truncated, damaged header); raised
+            after the last member at the latest.
     """
     end = 0
     try:
         _refuse_compressed(path)
-        with tarfile.open(path, "r:", encoding="utf-8") as tar:  # the names as others read them, whatever the locale
+        with tarfile.open(path, "r:", encoding="utf-8") as tar:  # independent of the locale
             for member in tar:
-                end = tar.offset  # of the next header
+                end = tar.offset  # offset of the next header
                 if member.isreg():
                     read = partial(_read_member, tar, member)
                     yield TarMember(member.name, member.offset_data, member.size, read, member.issparse())
@@ -182,7 +181,7 @@ def iterate_members(path: Path) -> Iterator[TarMember]:
 
 
 def is_video_of(key: str, name: str) -> bool:
-    """Whether a member of this name is the video of the sample `key`: `{key}.mp4`, or another suffix of videos."""
+    """Whether a member of this name is the video of the sample `key`: `{key}.mp4`, or another video suffix."""
     found = split_member_name(name)
     return found is not None and found[0] == key and f".{found[1].rpartition('.')[2]}" in VIDEO_SUFFIXES
 
@@ -197,17 +196,17 @@ def is_header_of(header: bytes, key: str, size: int) -> bool:
 
 
 def index_shard(path: Path) -> list[ShardRow]:
-    """Recover the rows of a shard from the tar alone, without reading the videos.
+    """Recovers the rows of a shard from the tar alone, without reading the videos.
 
     Args:
         path: A tar written by `open_shard_writer`.
 
     Returns:
-        One row a video, in the order of the tar.
+        One row per video, in the order of the tar.
 
     Raises:
-        ShardFormatError: There is no such file, it is not a whole tar (truncated, damaged), or a key comes twice.
-        UndescribedShardError: A video lacks its description or the other way round, or a description lacks a field.
+        ShardFormatError: The file is missing, not a complete tar (truncated, damaged), or has a key twice.
+        UndescribedShardError: A video has no description or vice versa, or a description lacks a field.
     """
     videos: dict[str, tuple[int, int]] = {}
     descriptions: dict[str, bytes] = {}
@@ -243,7 +242,7 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def _check_end(path: Path, end: int) -> None:
-    """A whole tar ends with at least two blocks of zeros: tarfile alone takes one cut between members for whole."""
+    """Checks that a tar ends with at least two zero blocks: tarfile accepts one that is truncated between members."""
     with path.open("rb") as file:
         file.seek(end)
         length = 0

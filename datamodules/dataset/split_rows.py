@@ -1,4 +1,4 @@
-"""Which rows of an index are a split's, of which fold, and which of them are never read."""
+"""Rows of splits: the rows of an index that belong to a split of a fold, with and without quarantined ones."""
 
 import json
 from typing import Any
@@ -14,12 +14,12 @@ ALL_SPLITS = "all"
 
 
 class SplitRows:
-    """Finds the rows of splits, each once.
+    """Finds the rows of splits, and caches them.
 
     Args:
-        manifest: What dataset.json says.
-        mapped: The index.
-        quarantined: Rows of the videos that quarantine.csv names, int64, ascending.
+        manifest: The dataset's manifest.
+        mapped: The memory-mapped index.
+        quarantined: Rows of the videos in quarantine.csv, int64, ascending.
     """
 
     def __init__(self, manifest: Manifest, mapped: MappedIndex, quarantined: np.ndarray) -> None:
@@ -38,7 +38,7 @@ class SplitRows:
         return self._found[wanted]
 
     def readable(self, split: str, fold: str | int | None) -> np.ndarray:
-        """Those of them that are not quarantined."""
+        """The rows of a split that are not quarantined."""
         rows = self.of(split, fold)
         if not len(self._quarantined):
             return rows
@@ -46,7 +46,7 @@ class SplitRows:
         return rows[~np.isin(rows, self._quarantined)] if left_out.any() else rows
 
     def is_quarantined(self, row: int) -> bool:
-        """Whether this video is never to be read."""
+        """Whether the video is quarantined, and therefore never read."""
         return row in self._never_read
 
     def _find(self, split: str, fold: str | None) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Which samples are in a tar: those that webdataset itself finds, in its order.
+"""Samples of a tar: the same samples in the same order as webdataset finds.
 
-Members that follow each other and have the same key are one sample; a key that comes again later is another sample.
-Checked against `webdataset.tariterators` 1.0.2, which reads every byte on the way, and imports torch.
+Consecutive members with the same key are one sample; a key that occurs again later is another sample. Checked against
+`webdataset.tariterators` 1.0.2, which is not used because it reads every byte, and imports torch.
 """
 
 import re
@@ -11,20 +11,20 @@ from typing import NamedTuple
 
 from datamodules.dataset.shard_tar import TarMember, is_video_of, iterate_members, split_member_name
 
-TEXTS = ("json", "cls", "txt")  # the extensions of members that are read
-_NOTES = re.compile(r"__[^/]*__($|/)")  # webdataset's notes about the tar itself
-_RESERVED = ("__key__", "__url__")  # names that webdataset's samples have already
+TEXTS = ("json", "cls", "txt")  # extensions of the members that are read
+_NOTES = re.compile(r"__[^/]*__($|/)")  # webdataset's metadata about the tar itself
+_RESERVED = ("__key__", "__url__")  # keys that webdataset's samples already have
 
 
 class TarSample(NamedTuple):
-    """Members of a tar with one key.
+    """The members of a tar with one key.
 
     Attributes:
-        key: As webdataset gives it.
-        extensions: Of all members, in their order, in small letters.
+        key: The key as webdataset defines it.
+        extensions: Extensions of all members, in their order, in lower case.
         videos: The members that are videos by their names.
-        texts: What is in the others that are read, by extension.
-        twice: Name of a member whose extension is there already, which webdataset refuses; "" for none.
+        texts: Contents of the members that are read, by extension.
+        twice: Name of a member whose extension occurs twice, which webdataset refuses; "" for none.
     """
 
     key: str
@@ -35,15 +35,15 @@ class TarSample(NamedTuple):
 
 
 def iterate_samples(path: Path, passed_over: list[str]) -> Iterator[TarSample]:
-    """The samples of a tar, in order; of their members the small ones are read.
+    """Iterates over the samples of a tar, in order; small members are read.
 
     Args:
-        path: The tar.
-        passed_over: Gets the names of the files that belong to no sample, as webdataset sees it: those without a dot
-            in their names, or with nothing before it, and notes about the tar (`__name__`).
+        path: The path of the tar.
+        passed_over: List to which the names of files are appended that belong to no sample in webdataset's reading:
+            names without a dot or with nothing before it, and metadata about the tar (`__name__`).
 
     Raises:
-        ShardFormatError: As `iterate_members`.
+        ShardFormatError: The tar cannot be read, see `iterate_members`.
     """
     sample: TarSample | None = None
     for member in iterate_members(path):

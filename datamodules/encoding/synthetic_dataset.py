@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.encoding.synthetic_scenes import MOTIONS, draw_scene, render
+from datamodules.encoding.synthetic_scenes import MOTIONS, draw_scene, render_scene
 from datamodules.video.mp4_writer import encode_frames
 
 SPLITS = ("train", "val", "test")
@@ -96,7 +96,7 @@ def plan_clips(settings: Settings, counts: dict[str, int]) -> list[Clip]:
     return clips
 
 
-def synthesize(
+def make_synthetic_dataset(
     root: str | os.PathLike[str],
     seed: int = 0,
     train: int = 30,
@@ -240,7 +240,7 @@ def _write_videos(
 def _write_video(folder: Path, clip: Clip, settings: Settings) -> int:
     rng = generator(settings.seed, clip.label, clip.split, clip.number)
     scene = draw_scene(clip.label, rng, aspect=settings.width / settings.height)
-    frames = render(scene, settings.num_frames, settings.width, settings.height)
+    frames = render_scene(scene, settings.num_frames, settings.width, settings.height)
     return (folder / clip.path).write_bytes(encode_frames(frames, settings.fps))
 
 

@@ -158,7 +158,9 @@ def _draw_waves(
     return Waves(frequencies, rng.uniform(0, 2 * math.pi, size=3), rng.uniform(*gain), colors)
 
 
-def render(scene: Scene, num_frames: int, width: int, height: int, noise: float = NOISE) -> Iterator[NDArray[np.uint8]]:
+def render_scene(
+    scene: Scene, num_frames: int, width: int, height: int, noise: float = NOISE
+) -> Iterator[NDArray[np.uint8]]:
     """Draws a scene's frames one after the other: uint8 (height, width, 3), RGB.
 
     Args:

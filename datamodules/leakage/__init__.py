@@ -1,1 +1,1 @@
-"""The same video on both sides of a split, found by its content."""
+"""Leakage between splits: detection of videos with the same content on both sides."""

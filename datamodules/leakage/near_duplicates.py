@@ -1,8 +1,8 @@
-"""Which videos have frames alike, of hundreds of thousands: a search by buckets, in time that grows nearly linearly.
+"""Near-duplicate search: candidate pairs among hundreds of thousands of videos, in nearly linear time.
 
-Frames are put into buckets by some bits of their hashes, several times with other bits; frames that meet in a bucket
-are compared, and then their neighbors in time. The arrays of all frames take about 30 bytes a frame; what comes on top
-is done in blocks.
+Locality-sensitive hashing: frames are put into buckets by some bits of their hashes, several times with other bits;
+frames that share a bucket are compared, and then their neighbors in time. The arrays of all frames take about 30 bytes
+per frame; everything else is computed in blocks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,26 +14,26 @@ import numpy.typing as npt
 
 from datamodules.leakage.perceptual_hash import FLAT, MIRROR_MASK
 
-MAX_DISTANCE = 12  # bits of 64 in which matching frames may differ
-MIN_MATCHES = 8  # matching frames at one time offset (a second), or all of a video with fewer
+MAX_DISTANCE = 12  # maximum Hamming distance of matching frames, of 64 bits
+MIN_MATCHES = 8  # matching frames at one time offset (one second), or all frames of a shorter video
 _TABLES = 16
 _MIN_BITS = 16
-_MAX_NEIGHBORS = 64  # entries of a bucket that one entry is compared with
+_MAX_NEIGHBORS = 64  # following entries of a bucket that an entry is compared with
 _BLOCK = 2**18
-_NEARBY = range(1, 9)  # frames before and after two that are alike, one pair of which must be alike too
+_NEARBY = range(1, 9)  # distances in time, of which one must have another pair of similar frames
 
 Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
-class FrameTable(NamedTuple):
+class FrameHashes(NamedTuple):
     """The hashes of all frames of all videos.
 
     Attributes:
-        hashes: uint64 (F,), video after video.
-        starts: int64 (V + 1,): those of video v are `hashes[starts[v]:starts[v + 1]]`.
-        steps_s: float64 (V,), seconds from one to the next.
+        hashes: uint64 (F,), concatenated over the videos.
+        starts: int64 (V + 1,): video v has `hashes[starts[v]:starts[v + 1]]`.
+        steps_s: float64 (V,), seconds between two hashes of each video.
     """
 
     hashes: Hashes
@@ -46,23 +46,23 @@ class FrameTable(NamedTuple):
 
 
 class _Entries(NamedTuple):
-    """What is put into buckets: first frames as they are, then mirror images; `owners` is of all frames."""
+    """The entries to put into buckets: frames first, then mirror images; `owners` has the video of every frame."""
 
     frames: npt.NDArray[np.uint32]
     num_plain: int
     owners: npt.NDArray[np.int32]
 
 
-def frame_table(hashes: Sequence[Sequence[int]], durations_s: Sequence[float]) -> FrameTable:
-    """The table of videos, from the hashes of each, evenly spread over its duration."""
+def frame_table(hashes: Sequence[Sequence[int]], durations_s: Sequence[float]) -> FrameHashes:
+    """The table of videos, from the hashes of each, which are evenly spaced over its duration."""
     counts = np.array([len(of) for of in hashes], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     flat = np.fromiter(chain.from_iterable(hashes), dtype=np.uint64, count=int(starts[-1]))
-    return FrameTable(flat, starts, np.asarray(durations_s, dtype=np.float64) / np.maximum(counts, 1))
+    return FrameHashes(flat, starts, np.asarray(durations_s, dtype=np.float64) / np.maximum(counts, 1))
 
 
 def distance(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
-    """Bits that differ, by adding them up in parallel (numpy 1 cannot count them)."""
+    """Hamming distance, with parallel bit counting (numpy 1 has no bit count)."""
     x = np.bitwise_xor(first, second)
     x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
@@ -71,16 +71,16 @@ def distance(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
     return bits
 
 
-def find_candidates(table: FrameTable, sides: Numbers, conflicts: Flags) -> list[tuple[int, int, bool]]:
-    """Pairs of videos on different sides that have two frames alike, close to each other in time.
+def find_candidates(table: FrameHashes, sides: Numbers, conflicts: Flags) -> list[tuple[int, int, bool]]:
+    """Pairs of videos on different sides with two pairs of similar frames, close to each other in time.
 
     Args:
-        table: the videos.
-        sides: int64 (V,), the side of each.
-        conflicts: bool (sides, sides), which of them are to be compared.
+        table: the hashes of the videos.
+        sides: int64 (V,), the side of each video.
+        conflicts: bool (sides, sides), which sides are compared with each other.
 
     Returns:
-        (first, second, whether the second is to be mirrored), first < second.
+        (first, second, whether the second is mirrored), first < second.
     """
     entries = _entries(table, sides, conflicts)
     if not len(entries.frames):
@@ -96,8 +96,8 @@ def find_candidates(table: FrameTable, sides: Numbers, conflicts: Flags) -> list
     return [(int(code // 2 // count), int(code // 2 % count), bool(code % 2)) for code in codes]
 
 
-def _entries(table: FrameTable, sides: Numbers, conflicts: Flags) -> _Entries:
-    """All frames that may be alike others; mirrored on all sides but the largest, as one of two is enough."""
+def _entries(table: FrameHashes, sides: Numbers, conflicts: Flags) -> _Entries:
+    """All frames to compare; mirrored on all sides but the largest, because mirroring one of two suffices."""
     counts = np.diff(table.starts)
     owners = np.repeat(np.arange(len(sides), dtype=np.int32), counts)
     largest = int(np.argmax(np.bincount(sides, weights=counts)))
@@ -108,15 +108,15 @@ def _entries(table: FrameTable, sides: Numbers, conflicts: Flags) -> _Entries:
     return _Entries(np.concatenate([plain, mirrored]), len(plain), owners)
 
 
-def _hashes(table: FrameTable, entries: _Entries, numbers: Numbers) -> Hashes:
+def _hashes(table: FrameHashes, entries: _Entries, numbers: Numbers) -> Hashes:
     mask = np.where(numbers >= entries.num_plain, MIRROR_MASK, np.uint64(0))
     hashes: Hashes = table.hashes[entries.frames[numbers]] ^ mask
     return hashes
 
 
-def _by_bucket(table: FrameTable, entries: _Entries, chosen: Numbers) -> Hashes:
-    """Bucket << 32 | number of the entry, sorted; the bucket of a hash are its bits at the chosen places."""
-    parts = np.zeros((8, 256), np.uint64)  # what each value of each byte contributes
+def _by_bucket(table: FrameHashes, entries: _Entries, chosen: Numbers) -> Hashes:
+    """(bucket << 32 | number of the entry), sorted; a hash's bucket is its bits at the chosen positions."""
+    parts = np.zeros((8, 256), np.uint64)  # bucket bits contributed by each value of each byte
     for place, bit in enumerate(chosen):
         values = np.arange(256, dtype=np.uint64)
         parts[bit // 8] |= ((values >> np.uint64(bit % 8)) & np.uint64(1)) << np.uint64(32 + place)
@@ -130,7 +130,7 @@ def _by_bucket(table: FrameTable, entries: _Entries, chosen: Numbers) -> Hashes:
 
 
 def _blocks(ordered: Hashes) -> Iterator[Hashes]:
-    """Parts of bounded size that end where a bucket ends."""
+    """Blocks of bounded size that end at the end of a bucket."""
     start = 0
     while start < len(ordered):
         end = min(start + _BLOCK, len(ordered))
@@ -140,8 +140,8 @@ def _blocks(ordered: Hashes) -> Iterator[Hashes]:
         start = end
 
 
-def _meetings(ordered: Hashes, entries: _Entries, table: FrameTable, sides: Numbers, conflicts: Flags) -> Numbers:
-    """Videos with entries of one bucket that are alike, and two others nearby: (first * V + second) * 2 + mirrored."""
+def _meetings(ordered: Hashes, entries: _Entries, table: FrameHashes, sides: Numbers, conflicts: Flags) -> Numbers:
+    """Pairs of videos with similar entries in a bucket and nearby: (first * V + second) * 2 + mirrored."""
     buckets = ordered >> np.uint64(32)
     numbers = (ordered & np.uint64(0xFFFFFFFF)).astype(np.int64)
     shared = np.zeros(len(buckets), bool)
@@ -150,7 +150,7 @@ def _meetings(ordered: Hashes, entries: _Entries, table: FrameTable, sides: Numb
     buckets, numbers = buckets[shared], numbers[shared]
     mirrored = numbers >= entries.num_plain
     owners = entries.owners[entries.frames[numbers]].astype(np.int64)
-    fresh = np.ones(len(numbers), bool)  # a video's frames that fall into one bucket count once
+    fresh = np.ones(len(numbers), bool)  # several frames of a video in one bucket count once
     fresh[1:] = (buckets[1:] != buckets[:-1]) | (owners[1:] != owners[:-1]) | (mirrored[1:] != mirrored[:-1])
     buckets, numbers, mirrored, owners = buckets[fresh], numbers[fresh], mirrored[fresh], owners[fresh]
     hashes, their_sides = _hashes(table, entries, numbers), sides[owners]
@@ -175,9 +175,9 @@ def _meetings(ordered: Hashes, entries: _Entries, table: FrameTable, sides: Numb
 
 
 def _goes_on(
-    table: FrameTable, videos: tuple[Numbers, Numbers], frames: tuple[Numbers, Numbers], mirrored: Flags
+    table: FrameHashes, videos: tuple[Numbers, Numbers], frames: tuple[Numbers, Numbers], mirrored: Flags
 ) -> Flags:
-    """Whether next to two frames that are alike there are two others: by chance a frame in 50 of a bucket is alike."""
+    """Whether near two similar frames there are two others: by chance, one frame in 50 of a bucket is similar."""
     (first, second), (one, other) = videos, frames
     mask = np.where(mirrored, MIRROR_MASK, np.uint64(0))
     ratio = table.steps_s[first] / np.maximum(table.steps_s[second], 1e-9)
@@ -188,7 +188,7 @@ def _goes_on(
         left = one + away
         inside = (left >= table.starts[first]) & (left < table.starts[first + 1])
         ours = table.hashes[np.clip(left, 0, last)]
-        for drift in (-1, 0, 1):  # the samples of the two fall between each other
+        for drift in (-1, 0, 1):  # the two videos are sampled at different phases
             right = other + np.rint(away * ratio).astype(np.int64) + drift
             theirs = table.hashes[np.clip(right, 0, last)]
             valid = inside & (right >= table.starts[second]) & (right < table.starts[second + 1]) & (right != other)

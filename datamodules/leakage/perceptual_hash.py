@@ -1,9 +1,9 @@
-"""Perceptual hashes of a video's frames: 64 bits a frame that stay nearly the same when the video is encoded anew.
+"""Perceptual hashes: 64 bits per frame that change little when a video is encoded again.
 
-The hash is the signs of low frequencies of the cosine transform of a 32 x 32 gray picture of the frame (pHash). In the
-mirror image the coefficients of odd horizontal frequency change their sign and the others keep it, so the hash of the
-mirror image is the hash with those bits flipped: it need not be computed or stored. All arithmetic is in integers, so
-the same pixels give the same hash on every machine.
+The hash is the signs of the low frequencies of the cosine transform of a 32 x 32 gray picture of the frame (pHash). In
+the mirror image the coefficients of odd horizontal frequency change their sign and the others keep it, so its hash is
+the same hash with those bits flipped, and need not be computed or stored. All arithmetic is in integers, so the same
+pixels give the same hash on every machine.
 """
 
 import av
@@ -13,13 +13,13 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from datamodules.video.orientation import UPRIGHT, Orientation
 
-HASHES_PER_SECOND = 8.0  # at 4, one in ten overlaps of 3 s of fast motion was missed, as the samples fall between
-MIN_HASHES = 4  # of a shorter video, as far as it has frames
+HASHES_PER_SECOND = 8.0  # at 4, one in ten 3 s overlaps of fast motion was missed, for lack of aligned samples
+MIN_HASHES = 4  # for shorter videos, if they have as many frames
 HASH_VERSION = 1
-FLAT = 0  # stands for a frame that shows nothing, such as a black one: it would match those of any other video
+FLAT = 0  # hash of frames without contrast, such as black ones, which would match those of any other video
 
 _SIDE = 32
-_MIN_CONTRAST = 4.0  # standard deviation of the gray picture, of 255
+_MIN_CONTRAST = 4.0  # minimum standard deviation of the gray picture, of 255
 
 
 def _frequencies() -> npt.NDArray[np.int64]:
@@ -42,7 +42,7 @@ def hash_picture(picture: npt.NDArray[np.uint8]) -> int:
         picture: uint8 (32, 32).
 
     Returns:
-        64 bits as an int; `FLAT` where the picture has hardly any contrast.
+        64 bits as an int; `FLAT` if the picture has hardly any contrast.
     """
     pixels = picture.astype(np.int64)
     count = pixels.size
@@ -50,7 +50,7 @@ def hash_picture(picture: npt.NDArray[np.uint8]) -> int:
         return FLAT
     coefficients = _BASIS @ pixels @ _BASIS[:8].T  # (9, 8): vertical, horizontal frequency
     signs = coefficients[:8].copy()
-    signs[0, 0] = coefficients[8, 0]  # the mean says nothing; the next vertical frequency stands in for it
+    signs[0, 0] = coefficients[8, 0]  # the mean carries no information; replaced by the next vertical frequency
     return int(_BITS[signs.reshape(-1) > 0].sum()) or 1
 
 
@@ -60,10 +60,10 @@ def mirror_hashes(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 class FrameHasher:
-    """Hashes frames of a video at even times while they go by.
+    """Hashes frames of a video at even intervals as they are passed to `offer`.
 
     Args:
-        duration_s: of the video, as far as known; a video shorter than half a second is hashed more densely.
+        duration_s: duration of the video in seconds, as far as known; below half a second, hashes are denser.
     """
 
     def __init__(self, duration_s: float):
@@ -72,12 +72,12 @@ class FrameHasher:
         self._hashes: list[int] = []
 
     def offer(self, frame: av.VideoFrame, time_s: float, orientation: Orientation = UPRIGHT) -> None:
-        """Hash the frame if its time has come.
+        """Hashes the frame if the next sampling time has come.
 
         Args:
-            frame: of any size and format.
-            time_s: of the frame in the video; not before that of the last one.
-            orientation: how the frame is shown.
+            frame: a frame of any size and format.
+            time_s: time of the frame in the video in seconds, not before the previous frame's.
+            orientation: orientation in which the frame is shown.
         """
         if time_s + 1e-6 < len(self._hashes) * self._interval:
             return
@@ -87,5 +87,5 @@ class FrameHasher:
         self._hashes.append(hash_picture(orientation.apply(np.asarray(small.to_ndarray(), np.uint8))))
 
     def hashes(self) -> tuple[int, ...]:
-        """Hash i is of the frame at about i / n of the video's duration, for n hashes."""
+        """All hashes; hash i of n is of the frame at about i / n of the video's duration."""
         return tuple(self._hashes)

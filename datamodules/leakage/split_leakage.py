@@ -1,8 +1,8 @@
-"""What should not be on both sides of a split: groups, identical files, and videos that show the same.
+"""Split leakage: groups, identical files and near-identical videos on both sides of a split.
 
-Near-identical videos are found by the hashes of their frames: re-encoded, scaled, mirrored, or cut from the same source
-with an overlap. Pure functions. The search does not compare all with all: `datamodules.leakage.near_duplicates` names
-the few pairs that have frames alike, and only those are compared frame by frame.
+Near-identical videos (re-encoded, scaled, mirrored, or overlapping cuts of the same source) are found by the hashes of
+their frames. Pure functions. Not all pairs are compared: `datamodules.leakage.near_duplicates` finds the few pairs with
+similar frames, and only those are compared frame by frame.
 """
 
 import itertools
@@ -24,12 +24,12 @@ from datamodules.leakage.near_duplicates import (
 )
 from datamodules.leakage.perceptual_hash import FLAT, HASHES_PER_SECOND, mirror_hashes
 
-MIN_SHARE = 0.5  # of the frames of the overlap that this offset means
+MIN_SHARE = 0.5  # fraction of the frames in the overlap at an offset that must match
 _TIME_TOLERANCE_S = 1.25 / HASHES_PER_SECOND
 
 
 class GuardedVideo(NamedTuple):
-    """What the guard has to know about a video; `frame_hashes` are evenly spread over `duration_s` seconds."""
+    """A video's data for the leakage search; `frame_hashes` are evenly spaced over `duration_s` seconds."""
 
     key: str
     split: str
@@ -41,14 +41,14 @@ class GuardedVideo(NamedTuple):
 
 
 class NearPair(NamedTuple):
-    """Two videos that show the same for a while.
+    """Two videos with the same content for some time.
 
     Attributes:
-        first: position of a video.
-        second: position of another one, after the first.
-        mirrored: the second is like the mirror image of the first.
-        matches: frames that match.
-        offset_s: the first's time less the second's, in seconds.
+        first: index of a video.
+        second: index of the other video, larger than `first`.
+        mirrored: whether the second is similar to the mirror image of the first.
+        matches: number of matching frames.
+        offset_s: time in the first video minus the matching time in the second, in seconds.
     """
 
     first: int
@@ -59,14 +59,14 @@ class NearPair(NamedTuple):
 
 
 class Leak(NamedTuple):
-    """One finding.
+    """One case of leakage.
 
     Attributes:
         kind: `group`, `bytes` or `content`.
         first: key of a video.
         second: key of a video on another side.
-        sides: the splits of the two, as `train | test`, for the first fold in which they differ.
-        detail: what they share.
+        sides: the splits of the two, as `train | test`, in the first fold in which they differ.
+        detail: description of what they share.
     """
 
     kind: str
@@ -77,10 +77,10 @@ class Leak(NamedTuple):
 
 
 def find_leaks(videos: Sequence[GuardedVideo]) -> list[Leak]:
-    """All that is on both sides of a split, or of any fold.
+    """Finds everything that is on both sides of a split, or of any fold.
 
-    A group or file is reported once for each video that is on another side than its first; near-identical videos are
-    reported pair by pair, unless their bytes are identical.
+    A group or file is reported once for each video on another side than its first; near-identical videos are reported
+    as pairs, unless their bytes are identical.
     """
     leaks = [
         *_repeated(videos, "group", lambda video: video.group),
@@ -99,11 +99,11 @@ def find_near_pairs(videos: Sequence[GuardedVideo], conflicts: Flags | None = No
     """Pairs of videos that show the same, or one the mirror image of the other, for at least `MIN_MATCHES` frames.
 
     Args:
-        videos: with their hashes.
-        conflicts: from `_conflicts`: which pairs to look at; None: those of different splits or folds.
+        videos: the videos with their hashes.
+        conflicts: from `_conflicts`: the pairs of sides to compare; None: those of different splits or folds.
 
     Returns:
-        The pairs, by positions.
+        The pairs, by index.
     """
     sides = _side_numbers(videos)
     conflicts = _conflicts(videos) if conflicts is None else conflicts
@@ -122,7 +122,7 @@ def find_near_pairs(videos: Sequence[GuardedVideo], conflicts: Flags | None = No
 
 
 def _align(first: Hashes, second: Hashes, first_s: float, second_s: float) -> tuple[int, float]:
-    """How many frames match at the best time offset, in order, and that offset; 0 where too few do."""
+    """Number of matching frames at the best time offset, in order, and that offset; 0 if too few match."""
     steps = first_s / len(first), second_s / len(second)
     alike = distance(first[:, None], second[None, :]) <= MAX_DISTANCE
     alike &= (first != FLAT)[:, None] & (second != FLAT)[None, :]
@@ -152,7 +152,7 @@ def _side_of(video: GuardedVideo) -> tuple[str, ...]:
 
 
 def _sides(first: GuardedVideo, second: GuardedVideo) -> str | None:
-    """The splits of two videos in the first fold that divides them, or None; a split "" is unused."""
+    """The splits of two videos in the first fold that separates them, or None; a split "" is unused."""
     for one, other in zip(_side_of(first), _side_of(second), strict=False):
         if one and other and one != other:
             return f"{one} | {other}"
@@ -165,13 +165,13 @@ def _side_numbers(videos: Sequence[GuardedVideo]) -> Numbers:
 
 
 def _conflicts(videos: Sequence[GuardedVideo]) -> Flags:
-    """Whether videos with two side numbers are ever on different sides; bool (sides, sides)."""
+    """Whether videos with two side numbers are on different sides in any fold; bool (sides, sides)."""
     examples = list({_side_of(video): video for video in videos}.values())
     return np.array([[_sides(one, other) is not None for other in examples] for one in examples], dtype=bool)
 
 
 def _repeated(videos: Iterable[GuardedVideo], kind: str, value: Callable[[GuardedVideo], str]) -> Iterator[Leak]:
-    """For each value, the videos that are on another side than an earlier one with it."""
+    """For each value, the videos on another side than an earlier video with the same value."""
     members: defaultdict[str, list[GuardedVideo]] = defaultdict(list)
     for video in videos:
         members[value(video)].append(video)
@@ -185,6 +185,6 @@ def _repeated(videos: Iterable[GuardedVideo], kind: str, value: Callable[[Guarde
 
 
 def count_leaks(leaks: Iterable[Leak]) -> dict[str, int]:
-    """Number of findings by kind, `group`, `bytes`, `content`, without those that there are none of."""
+    """Number of findings by kind, `group`, `bytes`, `content`; kinds without findings are left out."""
     kinds = sorted((leak.kind for leak in leaks), key=("group", "bytes", "content").index)
     return {kind: len(list(of)) for kind, of in itertools.groupby(kinds)}

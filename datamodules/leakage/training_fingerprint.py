@@ -1,8 +1,9 @@
-"""What a checkpoint was trained on, in few bytes, so that it can be recognized in any dataset.
+"""Training fingerprint: compact description of a checkpoint's training videos, recognizable in any dataset.
 
-Of each training video eight bytes of its digest and a sketch, a few of the hashes of its frames; of each group that has
-more than one name to it eight bytes. A video that was packed anew, in another size or from another file, has another
-digest and nearly the same sketch. 72 bytes a video: 22 MB for the 300,000 of Kinetics-700, 0.3 MB for UCF101.
+It has, for each training video, eight bytes of its digest and a sketch, a few of the hashes of its frames; and for each
+group of several videos, eight bytes of its name. A video that was packed again, at another size or from another file,
+has another digest and nearly the same sketch. 72 bytes per video: 22 MB for the 300,000 of Kinetics-700, 0.3 MB for
+UCF101.
 """
 
 import hashlib
@@ -15,12 +16,12 @@ import torch
 from datamodules.leakage.near_duplicates import distance
 from datamodules.leakage.perceptual_hash import FLAT
 
-SKETCH = 8  # frame hashes of a video that are kept, evenly spread
-MAX_SKETCHED = 1_000_000  # of more videos no sketches are kept: 64 MB of them
-_MAX_DISTANCE = 8  # bits of 64 in which a frame may differ: the videos are the same, not merely of one source
-_MIN_ALIKE = 0.75  # of the frames that show anything
-_MIN_SHOWN = 4  # of these
-_PIECES = 4  # of 16 bits: a candidate has one of them in common, in one of its frames
+SKETCH = 8  # frame hashes kept per video, evenly spaced
+MAX_SKETCHED = 1_000_000  # for more videos no sketches are kept: 64 MB
+_MAX_DISTANCE = 8  # maximum Hamming distance of a frame, of 64 bits: the same video, not merely the same source
+_MIN_ALIKE = 0.75  # required fraction of matching frames, of those with contrast in both
+_MIN_SHOWN = 4  # minimum number of frames with contrast in both
+_PIECES = 4  # 16-bit pieces of a hash: a candidate has one in common, in one of its frames
 _BLOCK = 2**20
 
 Hashes = npt.NDArray[np.uint64]
@@ -28,21 +29,21 @@ Flags = npt.NDArray[np.bool_]
 
 
 class VideoIndex(Protocol):
-    """What is asked of the index of a dataset: `datamodules.dataset.dataset_index.DatasetIndex` has it."""
+    """The part of a dataset's index that is used: `datamodules.dataset.dataset_index.DatasetIndex` implements it."""
 
     def column(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any] | list[Any]:
         """The values of a column in these rows."""
 
     def frame_hashes(self, rows: npt.NDArray[np.int64]) -> tuple[Hashes, npt.NDArray[np.int64]]:
-        """The frame hashes of these rows, one after the other, and where those of each begin: int64 (M + 1,)."""
+        """The concatenated frame hashes of these rows, and the start of each row's: int64 (M + 1,)."""
 
 
-class Found(NamedTuple):
-    """Which of some videos were seen, bool (M,) each.
+class FingerprintMatches(NamedTuple):
+    """Which of M videos were trained on, bool (M,) each.
 
     Attributes:
-        content: of the same bytes, or showing the same from beginning to end.
-        groups: of a group that was trained on.
+        content: videos with the same bytes, or the same content from beginning to end.
+        groups: videos of a group that was trained on.
     """
 
     content: Flags
@@ -50,13 +51,13 @@ class Found(NamedTuple):
 
 
 class TrainingFingerprint(NamedTuple):
-    """The training videos of a checkpoint.
+    """The fingerprint of the training videos of a checkpoint.
 
     Attributes:
         digests: uint64 (n,), ascending: the first bytes of each video's `content_sha256`.
-        groups: uint64 (g,), ascending: of the groups' names; those of videos that are a group of their own, under their
-            key, are left out: they say nothing outside their dataset.
-        sketches: uint64 (n, SKETCH), in any order; (0, SKETCH) where there are none.
+        groups: uint64 (g,), ascending: hashes of the groups' names; without groups of one video that are named by its
+            key, which have no meaning outside the dataset.
+        sketches: uint64 (n, SKETCH), in any order; (0, SKETCH) if there are none.
     """
 
     digests: Hashes
@@ -65,30 +66,30 @@ class TrainingFingerprint(NamedTuple):
 
     @classmethod
     def of(cls, index: VideoIndex, rows: npt.NDArray[np.int64]) -> Self:
-        """Those in these rows of a dataset."""
+        """The fingerprint of the videos in these rows of a dataset."""
         known = groups_of(index, rows)
         few = rows if len(rows) <= MAX_SKETCHED else rows[:0]
         return cls(np.sort(digests_of(index, rows)), np.unique(known[known != 0]), frame_hash_sketches(index, few))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """As tensors, for a checkpoint."""
+        """The fingerprint as tensors, for a checkpoint."""
         return {name: torch.from_numpy(value.view(np.int64).copy()) for name, value in self._asdict().items()}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """What `state` gave.
+        """Restores a fingerprint from the result of `state`.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: an entry is missing.
         """
         return cls(*(state[name].numpy().view(np.uint64) for name in cls._fields))
 
-    def find(self, index: VideoIndex, rows: npt.NDArray[np.int64]) -> Found:
-        """Which of the videos in these rows of any dataset were trained on."""
+    def find(self, index: VideoIndex, rows: npt.NDArray[np.int64]) -> FingerprintMatches:
+        """Which of the videos in these rows of a dataset were trained on."""
         content = _is_in(digests_of(index, rows), self.digests)
         content |= find_alike(frame_hash_sketches(index, rows), self.sketches)
         groups = groups_of(index, rows)
-        return Found(content, _is_in(groups, self.groups) & (groups != 0))
+        return FingerprintMatches(content, _is_in(groups, self.groups) & (groups != 0))
 
 
 def digests_of(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
@@ -97,7 +98,7 @@ def digests_of(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
 
 
 def groups_of(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
-    """The groups' names as numbers: uint64 (M,), 0 for a video without a group, or whose group is its key."""
+    """Hashes of the groups' names: uint64 (M,), 0 for videos without a group or with their key as the group."""
     keys, groups = index.column("key", rows), index.column("group", rows)
     return np.array(
         [_number(group) if group and group != key else 0 for key, group in zip(keys, groups, strict=True)],
@@ -106,7 +107,7 @@ def groups_of(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
 
 
 def frame_hash_sketches(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashes:
-    """Of each video `SKETCH` of its frame hashes, evenly spread; uint64 (M, SKETCH), all `FLAT` where it has none."""
+    """`SKETCH` frame hashes of each video, evenly spaced; uint64 (M, SKETCH), all `FLAT` for videos without hashes."""
     hashes, starts = index.frame_hashes(rows)
     counts = np.diff(starts)
     known = counts >= _MIN_SHOWN
@@ -117,14 +118,14 @@ def frame_hash_sketches(index: VideoIndex, rows: npt.NDArray[np.int64]) -> Hashe
 
 
 def find_alike(asked: Hashes, known: Hashes) -> Flags:
-    """Which sketches are nearly those of a known video: bool (M,).
+    """Which sketches are nearly equal to that of a known video: bool (M,).
 
     Args:
-        asked: uint64 (M, SKETCH).
-        known: uint64 (n, SKETCH).
+        asked: uint64 (M, SKETCH), the sketches to look up.
+        known: uint64 (n, SKETCH), the sketches to compare with.
 
     Returns:
-        True where, of the frames that show anything in both videos, at least four, three in four differ in few bits.
+        True if at least four frames have contrast in both videos, and three in four of these differ in few bits.
     """
     found = np.zeros(len(asked), dtype=bool)
     for frame in range(SKETCH):
@@ -147,7 +148,7 @@ def _compare(
     last: npt.NDArray[np.int64],
     found: Flags,
 ) -> None:
-    """Compares each of `left` with `known[order[first:last]]`, a bounded number of pairs at a time; sets `found`."""
+    """Compares each of `left` with `known[order[first:last]]`, in blocks of bounded size, and sets `found`."""
     ends = np.cumsum(last - first)
     start = 0
     while start < len(left):
@@ -174,7 +175,7 @@ def _number(name: str) -> int:
 
 
 def _is_in(asked: Hashes, known: Hashes) -> Flags:
-    """Which numbers are among the known ones, which are ascending: bool (M,)."""
+    """Which numbers are among the known ones, which are sorted ascending: bool (M,)."""
     if not len(known):
         return np.zeros(len(asked), dtype=bool)
     places = np.minimum(np.searchsorted(known, asked), len(known) - 1)

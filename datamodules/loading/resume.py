@@ -13,7 +13,7 @@ from datamodules.video.decoding import describe_decoder
 _WAY_OUT = "or set data.init_args.resume_on_other_data=true to go on here all the same"
 
 
-def identity_of(index: DatasetIndex, root: object, options: SplitOptions, decoder: str) -> dict[str, Any]:
+def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, decoder: str) -> dict[str, Any]:
     """Which data they are, as plain data.
 
     Its `identity` is that of the rendition which is read, and what resuming is held against: other bytes would be

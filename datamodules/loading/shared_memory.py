@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from datamodules.loading.torch_internals import shared_storage
+
 _numbers = itertools.count()
 _made_here: "weakref.WeakValueDictionary[tuple[int, int], SharedMemoryPool]" = weakref.WeakValueDictionary()
 
@@ -80,11 +82,11 @@ class SharedMemoryPool:
         for block in (mine == 0).nonzero()[0].tolist():
             storage = self._blocks.get(block)
             if storage is None or storage.nbytes() < num_bytes:
-                storage = self._blocks[block] = _fresh(num_bytes)
+                storage = self._blocks[block] = shared_storage(num_bytes)
             ticket = secrets.randbits(62) + 1
             mine[block] = ticket
             return storage, BufferLease(self._name, worker.id, block, ticket)
-        return _fresh(num_bytes), None
+        return shared_storage(num_bytes), None
 
     def take_back(self, loan: BufferLease) -> None:
         """Its worker may write to the block again."""
@@ -137,8 +139,3 @@ def give_back_when_dropped(block: torch.UntypedStorage, loan: BufferLease) -> No
         loan: that came with it; given back when no tensor, view or array has the memory any more.
     """
     weakref.finalize(block, loan.give_back).atexit = False
-
-
-def _fresh(num_bytes: int) -> torch.UntypedStorage:
-    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call] # as torch's collation does
-    return storage

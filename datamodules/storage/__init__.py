@@ -1,1 +1,1 @@
-"""Bytes: atomic writes, ranges of local and remote files, prefetch, a disk cache."""
+"""Storage access: atomic writes, byte ranges of local and remote files, prefetching, a disk cache."""

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all: under a temporary name in the same folder, synced, then renamed."""
+"""Atomic writes: a file is written under a temporary name in the same folder, synced, then renamed."""
 
 import os
 import uuid
@@ -11,11 +11,11 @@ PARTIAL_SUFFIX = ".partial"
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; at the end it is synced to the disk and takes the place of `path`.
+    """Context manager that yields a temporary path, and at the end syncs it to disk and renames it to `path`.
 
-    The temporary name is unique, so two writers of one file never mix their bytes: the last to finish wins. When the
-    body raises, the temporary file is removed and `path` is as it was. A killed process leaves its temporary file,
-    which `remove_partial_files` clears.
+    The temporary name is unique, so two writers of one file never mix their bytes: the last to finish wins. If the body
+    raises, the temporary file is removed and `path` is unchanged. A killed process leaves its temporary file, which
+    `remove_partial_files` removes.
 
     Args:
         path: The file to write; its folder exists.
@@ -36,7 +36,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable, on file systems that can."""
+    """Makes renames in a folder durable, on file systems that support it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -46,7 +46,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> int:
-    """Remove what killed writers left in a folder; call it only while nobody writes there. Returns how many."""
+    """Removes temporary files of killed writers; call it only while nobody writes there. Returns their number."""
     leftovers = list(folder.glob(f".*{PARTIAL_SUFFIX}"))
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)

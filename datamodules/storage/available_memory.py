@@ -1,4 +1,4 @@
-"""How much memory a process may still take: what a batch would need is held against it before anything is decoded."""
+"""Available memory of a process, with which the size of a batch is compared before anything is decoded."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> float:
-    """Bytes that can be had without swapping, by the machine and by the container's limit; infinite where unknown."""
+    """Bytes available without swapping, by the machine and by the container's limit; infinite if unknown."""
     return min(_of_machine(), _of_container())
 
 
@@ -22,7 +22,7 @@ def _of_machine() -> float:
 
 
 def _of_container() -> float:
-    """What the control group leaves (version 2); its file cache counts as taken, so this is a cautious figure."""
+    """The rest of the control group's limit (version 2); its page cache counts as used, so the value is low."""
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         taken = int((_CGROUP / "memory.current").read_text())

@@ -1,4 +1,4 @@
-"""A folder of byte strings named by their sha256, bounded in bytes, the oldest leaving first, for many processes."""
+"""Disk cache shared by processes: a folder of bounded size with files named by sha256, evicted least recently used."""
 
 import hashlib
 import logging
@@ -12,23 +12,23 @@ from pathlib import Path
 
 from datamodules.storage.file_lock import file_lock
 
-_FULL_TO = 0.9  # what an eviction leaves, so that the next one is not due at once
-_ABANDONED_S = 3600  # a temporary file so old has lost its writer
+_FULL_TO = 0.9  # fraction of the bound left by an eviction, so that the next one is not due at once
+_ABANDONED_S = 3600  # age at which a temporary file is taken for one of a killed writer
 
 _log = logging.getLogger(__name__)
 
 
 class ByteCache:
-    """Videos that were read from afar, kept on a local disk.
+    """A cache of remotely stored videos on a local disk.
 
-    Files come by renaming, so nobody reads a half-written one, and their content is held against their name. A lock
-    file counts the bytes; whoever would exceed the bound first removes the files that were not used for longest. Room
-    is reserved before a file is written: the folder never holds more than `max_bytes`, temporary files included. A
-    cache that cannot be written is reported once and then left alone; the videos come from afar again.
+    Files are renamed into place, so that readers never see partial ones, and their content is verified against their
+    name. The total size is kept in a file, under a lock; a writer that would exceed the bound first removes the least
+    recently used files. Space is reserved before a file is written: the folder never exceeds `max_bytes`, temporary
+    files included. A cache that cannot be written is reported once and then not used; videos are read remotely again.
 
     Args:
-        folder: Made where it is not there. Processes and datasets may share it; nothing else may be in it.
-        max_bytes: Bound on the bytes of all files, at least 1.
+        folder: The cache folder, created if missing. Processes and datasets may share it; it must hold nothing else.
+        max_bytes: Maximum total size of the files, at least 1.
     """
 
     def __init__(self, folder: Path, max_bytes: int):
@@ -39,13 +39,13 @@ class ByteCache:
         self._usable = True
 
     def get(self, sha256: str) -> bytes | None:
-        """The bytes of that name, or None; a damaged file is removed."""
+        """The content of this digest, or None; a damaged file is removed."""
         path = self._path(sha256)
         try:
             data = path.read_bytes()
         except OSError:
             return None
-        if hashlib.sha256(data).hexdigest() != sha256:  # a disk that lost power, or worse
+        if hashlib.sha256(data).hexdigest() != sha256:  # damaged, for example after a power failure
             with suppress(OSError):
                 path.unlink()
             return None
@@ -54,7 +54,7 @@ class ByteCache:
         return data
 
     def put(self, sha256: str, data: bytes) -> None:
-        """Keep bytes under their name, if they fit at all."""
+        """Stores content under its digest, if it fits."""
         if not self._usable or len(data) > self.max_bytes:
             return
         path = self._path(sha256)
@@ -62,9 +62,9 @@ class ByteCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if self._reserve(temporary, len(data)):
-                with temporary.open("r+b") as file:  # not "wb", which would let go of the reserved size
+                with temporary.open("r+b") as file:  # not "wb", which would release the reserved space
                     file.write(data)
-                with self._alone():  # or an eviction in the middle would see neither name
+                with self._alone():  # or an eviction could see neither name
                     temporary.replace(path)
         except OSError as error:
             self._usable = False
@@ -76,7 +76,7 @@ class ByteCache:
         return self.folder / sha256[:2] / sha256
 
     def _reserve(self, temporary: Path, size: int) -> bool:
-        """Make the temporary file at its full size, so that others count it; make room first. False: there is none."""
+        """Creates the temporary file at its full size, after evicting others if needed; False if it does not fit."""
         with self._alone() as count:
             text = os.pread(count.fileno(), 32, 0)
             used = int(text) if text.isdigit() else self._evict(self.max_bytes)
@@ -86,18 +86,18 @@ class ByteCache:
                 return False
             with temporary.open("xb") as file:
                 file.truncate(size)
-            count.truncate(0)  # who dies here leaves an empty count: the next one counts anew
+            count.truncate(0)  # a crash here leaves an empty count, and the next process recounts
             count.write(b"%d" % (used + size))
             return True
 
     @contextmanager
     def _alone(self) -> Iterator[FileIO]:
-        """The file with the count of bytes, while no other process or thread has it."""
+        """Context with exclusive access of this process and thread to the file with the total size."""
         with file_lock(self.folder / "lock"), (self.folder / "bytes").open("a+b", buffering=0) as count:
             yield count
 
     def _evict(self, leave: int) -> int:
-        """Remove the files not used for longest until at most `leave` bytes are there; returns how many are there."""
+        """Removes least recently used files until at most `leave` bytes are left; returns the bytes left."""
         files = []
         for path in self.folder.glob("??/*"):
             with suppress(OSError):

@@ -1,13 +1,14 @@
-"""What went wrong with a remote read: can another try mend it, and how is it said to a person in one sentence.
+"""Errors of remote reads: whether a retry can help, and a one-sentence description for users.
 
-Each file system of fsspec raises its own: aiohttp's errors have a `status`, gcsfs's a `code`, botocore's a `response`.
+Each file system of fsspec raises its own types: aiohttp's errors have a `status`, gcsfs's a `code`, botocore's a
+`response`.
 """
 
 import errno
 from typing import Any
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-_RETRIED_STATUS = (408, 425, 429)  # of the client errors 400 to 499, those that pass
+_RETRIED_STATUS = (408, 425, 429)  # client errors (400 to 499) that may be temporary
 _ACCESS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws; AWS_ENDPOINT_URL for a server of your own",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
@@ -15,39 +16,39 @@ _ACCESS = {
 
 
 class ShardFormatError(ValueError):
-    """A packed dataset is missing, damaged or not of this code's format; the message names the file and the fix."""
+    """A packed dataset is missing, damaged or of another format; the message names the file and the fix."""
 
 
 class ShardUnavailableError(ShardFormatError):
-    """A remote file could not be read, though it was tried again; the message names the place and the cause."""
+    """A remote file could not be read after all retries; the message names the place and the cause."""
 
 
 class ShortReadError(OSError):
-    """Fewer bytes than asked for, or others."""
+    """A read returned fewer bytes than requested, or other bytes."""
 
 
 def cause_of(error: Exception) -> BaseException:
-    """What is behind it: http says FileNotFoundError of whatever went wrong when asked for a size."""
+    """The underlying error: http raises FileNotFoundError for any failure to get a file's size."""
     return (error.__cause__ or error) if isinstance(error, FileNotFoundError) else error
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether there is no such file, nor such a bucket."""
+    """Whether the file or its bucket does not exist."""
     return isinstance(error, (FileNotFoundError, LookupError)) or _status(error) in (404, 410)
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether waiting mends nothing: no access, no credentials, a range beyond the end, a wrong address."""
+    """Whether retrying cannot help: no access, no credentials, a range beyond the end, a wrong URL."""
     if isinstance(error, (PermissionError, ValueError, TypeError, NotImplementedError)):
         return True
-    if isinstance(error, OSError) and error.errno == errno.EINVAL:  # s3fs: the range is not satisfiable
+    if isinstance(error, OSError) and error.errno == errno.EINVAL:  # s3fs: range not satisfiable
         return True
     status = _status(error)
     return _lacks_credentials(error) or (status is not None and 400 <= status < 500 and status not in _RETRIED_STATUS)
 
 
-def describe(error: BaseException) -> str:
-    """The error in a few words, on one line."""
+def describe_read_error(error: BaseException) -> str:
+    """Describes the error in a few words, on one line."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     status, message = getattr(error, "status", None), getattr(error, "message", None)
@@ -55,8 +56,8 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text and not isinstance(error, ShortReadError) else text or repr(error)
 
 
-def advice(root: str, error: BaseException) -> str:
-    """What to check after a read that failed for good."""
+def access_advice(root: str, error: BaseException) -> str:
+    """Advice on what to check after a final failure."""
     access = _ACCESS.get(_family(root))
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
         return "the file may be shorter than the index says: copy it there again"
@@ -64,13 +65,13 @@ def advice(root: str, error: BaseException) -> str:
 
 
 def advice_after_tries(root: str) -> str:
-    """What to check after many tries: gcsfs without credentials, for one, just waits."""
+    """Advice on what to check after many retries; gcsfs without credentials, for example, just waits."""
     access = _ACCESS.get(_family(root))
     return "check the server, the network and your access" if access else "check the server and the network"
 
 
 def absent_package(root: str, error: ImportError) -> ShardFormatError:
-    """The sentence for a file system whose package is not installed."""
+    """The error for a file system whose package is not installed."""
     protocol = root.partition("://")[0]
     package = PACKAGES.get(protocol) or getattr(error.__cause__, "name", None) or "the package that it names"
     cause = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Files on a local disk: byte ranges of shards through a bounded number of open files, and the digest of a file."""
+"""Local files: byte ranges of shards through a bounded number of open files, and the digest of a file."""
 
 import hashlib
 import os
@@ -11,27 +11,27 @@ from datamodules.storage.errors import ShardFormatError
 
 
 class _OpenFile:
-    """A descriptor that closes with its last user: a reader in another thread may still hold an evicted one."""
+    """A file descriptor that is closed with its last user: another thread may still read from an evicted one."""
 
     def __init__(self, path: Path):
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
-        # The descriptor is missing where os.open raised.
+        # The descriptor is missing if os.open raised.
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
 
 
 class OpenShards:
-    """The shards of one folder, opened when first read, the least recently used closed.
+    """The shards of one folder, opened on first access; the least recently used are closed.
 
-    `os.pread` shares no file position, so threads need no lock while they read. A forked child starts with no open
-    file of its own.
+    `os.pread` does not use a shared file position, so threads need no lock while they read. A forked child starts
+    without open files.
 
     Args:
         root: Folder of the shards.
-        sizes: Size in bytes of every shard by file name; a file of another size is refused.
-        max_open: At most so many files stay open, at least 1.
+        sizes: File name of every shard -> size in bytes; a file of another size is refused.
+        max_open: Maximum number of open files, at least 1.
     """
 
     def __init__(self, root: Path, sizes: Mapping[str, int], max_open: int):
@@ -48,14 +48,14 @@ class OpenShards:
         self._open: OrderedDict[str, _OpenFile] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many files are open in this process."""
+        """Number of files that are open in this process."""
         return len(self._open) if self._process == os.getpid() else 0
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """Bytes [offset, offset + size) of a shard.
 
         Raises:
-            ShardFormatError: The shard is missing, cannot be read, or is shorter than it should be.
+            ShardFormatError: The shard is missing, cannot be read, or is too short.
         """
         try:
             file = self._file(shard)  # kept in a variable: another thread may evict it while this one reads
@@ -77,12 +77,12 @@ class OpenShards:
     def _read(descriptor: int, offset: int, size: int) -> bytes:
         data = os.pread(descriptor, size, offset)
         while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
-            data += more  # network file systems and sizes over 2 GiB give less than asked
+            data += more  # reads over 2 GiB, and from network file systems, may be short
         return data
 
     def _file(self, shard: str) -> _OpenFile:
         if self._process != os.getpid():
-            self._forget()  # after a fork: closes the child's copies alone, and takes a lock nobody else holds
+            self._forget()  # after a fork: closes only the child's copies, with a new lock
         with self._lock:
             if shard in self._open:
                 self._open.move_to_end(shard)
@@ -101,6 +101,6 @@ class OpenShards:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, hexadecimal."""
+    """The sha256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Text of others (labels, keys, captions, file names) on its way out: to a terminal, and into the cells of a CSV file.
+"""Escaping of untrusted text (labels, keys, captions, file names) for terminals and for the cells of CSV files.
 
 A control character in a file name must not move the cursor, and a label must not become a formula when a spreadsheet
-opens the file. Both keep every character visible; what is in a CSV file comes back exactly with `read_cell`.
+opens the file. Both keep every character visible; `read_cell` restores the exact text from a CSV file.
 """
 
 import ast
@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, line and paragraph separators
-_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they turn the direction of what follows
-_NONE = "\ufffe\uffff"  # no characters, by Unicode; no drawing may hold them
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories: control characters, surrogates, line and paragraph separators
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of the following text
+_NONE = "\ufffe\uffff"  # noncharacters of Unicode, which XML and SVG must not have
 _ESCAPES = r"\\x[0-9a-f]{2}|\\[\\tnr]"
 _BYTES = re.compile(rf"""b(?:'(?:[ -&(-[\]-~]|\\'|{_ESCAPES})*'|"(?:[ !#-[\]-~]|{_ESCAPES})*")""")
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")  # noqa: RUF001 - see OWASP, CSV injection
@@ -23,11 +23,11 @@ _SHOWN = 5
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""The text with every character escaped that a terminal or a page would obey instead of showing it.
+    r"""The text with every character escaped that a terminal or a page would interpret instead of displaying it.
 
     Args:
-        text: Any text; bytes of a file name that are not UTF-8 stand in it as Python has them (`os.fsdecode`).
-        keep: Characters to leave as they are, such as line feeds.
+        text: Any text; bytes of a file name that are not UTF-8 are surrogates, as from `os.fsdecode`.
+        keep: Characters not to escape, such as line feeds.
 
     Returns:
         Text that can be encoded, with escapes as in Python: `\x1b`, `\n`, `\u202e`, `\xe9` for the byte 0xE9.
@@ -49,10 +49,10 @@ def _escape(one: str) -> str:
 
 
 def write_cell(text: str) -> str:
-    r"""The text as a cell of a CSV file: what a spreadsheet would take for a formula has an apostrophe before it.
+    r"""The text as a cell of a CSV file, with an apostrophe before anything a spreadsheet would take for a formula.
 
-    So do texts that begin with an apostrophe, with or end in blanks, or look like what stands for bytes: `b'caf\xe9'`
-    for a name that is not UTF-8. All others are written as they are.
+    Text is also marked if it begins with an apostrophe, begins or ends with blanks, or looks like the notation for
+    bytes, `b'caf\xe9'`, which is used for names that are not UTF-8. All other text is unchanged.
 
     >>> write_cell("=1+1"), write_cell("run"), write_cell("'n'"), write_cell("caf\udce9")
     ("'=1+1", 'run', "''n'", "b'caf\\xe9'")
@@ -60,14 +60,14 @@ def write_cell(text: str) -> str:
     try:
         if not is_utf8(text):
             return repr(text.encode(errors="surrogateescape"))
-    except UnicodeEncodeError:  # half a character, which is no byte of a name
+    except UnicodeEncodeError:  # a surrogate that is not a byte of a name
         text = printable(text)
     marked = text.startswith((*_FORMULA, QUOTE)) or text != text.strip() or _BYTES.fullmatch(text)
     return f"{QUOTE}{text}" if marked else text
 
 
 def read_cell(cell: str) -> str:
-    r"""The text that `write_cell` made a cell of; a person's own cell loses the blanks around it.
+    r"""The text that `write_cell` converted; cells written by hand are stripped of blanks.
 
     >>> read_cell("'=1+1"), read_cell(" run "), read_cell("b'caf\\xe9'")
     ('=1+1', 'run', 'caf\udce9')
@@ -79,21 +79,21 @@ def read_cell(cell: str) -> str:
 
 
 def to_json(value: Any, **options: Any) -> str:
-    r"""The value as JSON that can be read without a decoder, and encoded: `é` stays, only bytes of a name do not.
+    r"""The value as readable JSON that can be encoded: `é` is kept, and only bytes that are not UTF-8 are escaped.
 
     Args:
         value: Plain data.
-        options: As for `json.dumps`.
+        options: Arguments of `json.dumps`.
 
     >>> to_json({"path": "é/caf\udce9"})
     '{"path": "é/caf\\udce9"}'
     """
     text = json.dumps(value, ensure_ascii=False, **options)
-    return text.encode(errors="backslashreplace").decode()  # which is how JSON writes half a character, too
+    return text.encode(errors="backslashreplace").decode()  # JSON's own notation of surrogates
 
 
 def describe_trimmed(labels: Iterable[str]) -> str:
-    """A sentence where labels that differ in the blanks around them alone are read as one; empty where there are none.
+    """A sentence on labels that are equal except for surrounding blanks and become one class; empty if there are none.
 
     >>> describe_trimmed(["run", "run ", " walk"])
     "labels that differ in the blanks around them alone are one class: 'run', 'run '"
@@ -106,7 +106,7 @@ def describe_trimmed(labels: Iterable[str]) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8: not where it holds bytes of a name that are none, or half a character."""
+    """Whether a text can be encoded as UTF-8: not if it has bytes that are not UTF-8, or other surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""Reads a dataset from afar by byte range, through fsspec: http(s)://, s3://, gs://, memory:// and what else it knows.
+"""Remote files: byte ranges of a dataset through fsspec: http(s)://, s3://, gs://, memory:// and other protocols.
 
-Every read is tried again, after waits that grow and are drawn at random, until it gives the right number of bytes of
-the right content; a server that stays down costs bounded time and one sentence.
+Every read is retried, with exponential backoff and jitter, until it returns the right number of bytes of the right
+content; if a server stays down, the read fails after a bounded time with one sentence.
 """
 
 import hashlib
@@ -24,30 +24,30 @@ from datamodules.storage.errors import (
     ShardUnavailableError,
     ShortReadError,
     absent_package,
-    advice,
+    access_advice,
     advice_after_tries,
     cause_of,
-    describe,
+    describe_read_error,
     is_final,
     is_missing,
 )
 from datamodules.storage.prefetch import ByteRange
 
 _CHUNK_BYTES = 2**24
-_inherited: list[Any] = []  # file systems of the parent process: kept, because closing them would wait for its threads
+_inherited: list[Any] = []  # the parent's file systems: closing them would wait for its threads
 
 Result = TypeVar("Result")
 
 
 class RetryPolicy(NamedTuple):
-    """How long a remote read is tried.
+    """Retry policy of remote reads.
 
     Attributes:
-        tries: In all, at least 1.
-        first_wait_s: Before the second try; doubled before each further one. The wait is drawn between half of this
-            and all of it, so that the ranks of a job do not come back all at once.
-        longest_wait_s: Bound on the doubling.
-        timeout_s: Of one try, for asynchronous file systems (http, s3, gs): one that stalls is given up.
+        tries: Total number of tries, at least 1.
+        first_wait_s: Wait before the second try, in seconds; doubled before each further one. The actual wait is random
+            between half of this and all of it, so that the ranks of a job do not retry simultaneously.
+        longest_wait_s: Maximum wait, in seconds.
+        timeout_s: Timeout of one try, in seconds, for asynchronous file systems (http, s3, gs).
     """
 
     tries: int = 7
@@ -57,14 +57,14 @@ class RetryPolicy(NamedTuple):
 
 
 def split_root(root: str | Path) -> str | Path:
-    """The root of a dataset: a URL as str, without a slash at the end; a local folder, also of a file:// URL, as Path.
+    """The root of a dataset: a URL as str without a trailing slash; a local folder, also of a file:// URL, as Path.
 
-    What `Path` made of a URL (`s3:/bucket/data`) is taken for the URL.
+    A URL that `Path` collapsed (`s3:/bucket/data`) is restored.
     """
     text = str(root)
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)  # two letters at least: C:/ is a folder
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)  # at least two letters: C:/ is a folder
     if found is None or Path(text).exists():
         return Path(root)
     rest = text[found.end() :]
@@ -73,12 +73,12 @@ def split_root(root: str | Path) -> str | Path:
 
 @dataclass
 class RemoteFiles:
-    """The files of one remote dataset. Picklable; safe in threads and after a fork: each process connects anew.
+    """The files of one remote dataset. Picklable, thread-safe and fork-safe: each process connects on its own.
 
     Attributes:
         root: URL of the dataset's folder.
-        patience: How often and how long to try.
-        cache: Videos kept on a local disk, or None.
+        patience: Retry policy.
+        cache: Disk cache of videos, or None.
     """
 
     root: str
@@ -91,7 +91,7 @@ class RemoteFiles:
         self._forget()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Without the connection."""
+        """Pickles everything but the connection."""
         return type(self), (self.root, self.patience, self.cache)
 
     def _forget(self) -> None:
@@ -100,10 +100,10 @@ class RemoteFiles:
         self._connection: tuple[Any, str] | None = None
 
     def read(self, shard: str, offset: int, size: int, sha256: str) -> bytes:
-        """Bytes [offset, offset + size) of a shard, whose digest is `sha256`, from the cache or from afar.
+        """Bytes [offset, offset + size) of a shard with the digest `sha256`, from the cache or remotely.
 
         Raises:
-            ShardFormatError: There is no such shard, or it holds other bytes there.
+            ShardFormatError: There is no such shard, or it has other content there.
             ShardUnavailableError: All tries failed.
         """
         data = self.cache.get(sha256) if self.cache else None
@@ -114,11 +114,11 @@ class RemoteFiles:
         return data
 
     def read_place(self, place: ByteRange) -> bytes:
-        """The bytes of one video; raises as `read`."""
+        """The bytes of one video; raises the errors of `read`."""
         return self.read(place.shard, place.offset, place.size, place.sha256)
 
     def read_range(self, name: str, offset: int, size: int, sha256: str | None = None) -> bytes:
-        """Bytes [offset, offset + size) of a file, not from the cache; raises as `read`."""
+        """Bytes [offset, offset + size) of a file, without the cache; raises the errors of `read`."""
 
         def once() -> bytes:
             data: bytes = self._call("cat_file", name, start=offset, end=offset + size) if size else b""
@@ -133,7 +133,7 @@ class RemoteFiles:
         return self._persist(once, f"{self.root}/{name}: {size} bytes at offset {offset}")
 
     def size(self, name: str) -> int:
-        """Size of a file in bytes; raises as `read`."""
+        """Size of a file in bytes; raises the errors of `read`."""
 
         def once() -> int:
             size = self._call("info", name).get("size")
@@ -144,11 +144,11 @@ class RemoteFiles:
         return self._persist(once, f"{self.root}/{name}: its size")
 
     def read_file(self, name: str) -> bytes:
-        """A whole small file; raises as `read`."""
+        """The content of a small file; raises the errors of `read`."""
         return self.read_range(name, 0, self.size(name))
 
     def fetch(self, name: str, folder: Path) -> Path:
-        """Copy a whole file into a folder, range by range; returns its path there; raises as `read`."""
+        """Copies a file into a folder, range by range, and returns its path; raises the errors of `read`."""
         size = self.size(name)
         path = folder / name
         with path.open("wb") as file:
@@ -157,7 +157,7 @@ class RemoteFiles:
         return path
 
     def _persist(self, once: Callable[[], Result], what: str) -> Result:
-        """Call until it works; what another try cannot mend ends at once."""
+        """Calls a function until it succeeds; errors that a retry cannot help are raised at once."""
         began = time.monotonic()
         wait = self.patience.first_wait_s
         for number in range(1, self.patience.tries + 1):
@@ -167,7 +167,7 @@ class RemoteFiles:
                 raise
             except ImportError as caught:
                 raise absent_package(self.root, caught) from None
-            except Exception as caught:  # each file system raises its own
+            except Exception as caught:  # each file system raises its own types
                 error = cause_of(caught)
                 if is_missing(error):
                     raise ShardFormatError(
@@ -175,19 +175,19 @@ class RemoteFiles:
                     ) from None
                 if is_final(error):
                     raise ShardUnavailableError(
-                        f"{what} cannot be read ({describe(error)}); {advice(self.root, error)}"
+                        f"{what} cannot be read ({describe_read_error(error)}); {access_advice(self.root, error)}"
                     ) from error
                 if number == self.patience.tries:
                     raise ShardUnavailableError(
                         f"{what} could not be read in {number} tries over {time.monotonic() - began:.0f} s, the last "
-                        f"ended with {describe(error)}; {advice_after_tries(self.root)}, then start again"
+                        f"ended with {describe_read_error(error)}; {advice_after_tries(self.root)}, then start again"
                     ) from error
             time.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, self.patience.longest_wait_s)
         raise AssertionError("the last try returns or raises")
 
     def _call(self, method: str, name: str, **options: Any) -> Any:
-        """A method of the file system, in bounded time where that is asynchronous."""
+        """Calls a method of the file system, with the timeout if it is asynchronous."""
         filesystem, root = self._connect()
         path = f"{root}/{name}"
         if filesystem.async_impl:
@@ -197,12 +197,12 @@ class RemoteFiles:
 
     def _connect(self) -> tuple[Any, str]:
         if self._process != os.getpid():
-            # fsspec's event loop is a thread of the parent, and its file systems refuse to be used after a fork.
+            # fsspec's event loop is a thread of the parent, and its file systems refuse use after a fork.
             _inherited.append(self._connection)
             self._forget()
         with self._lock:
             if self._connection is None:
-                # No listings: `info` must see a file that was replaced. No shared instance: it may be the parent's.
+                # No cached listings: `info` must see a replaced file. No shared instance: it may be the parent's.
                 filesystem, root = url_to_fs(self.root, skip_instance_cache=True, use_listings_cache=False)
                 self._connection = filesystem, root.rstrip("/")
             return self._connection

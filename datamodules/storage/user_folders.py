@@ -1,4 +1,4 @@
-"""Folders of this user that outlive a run, where the system keeps such: $XDG_CACHE_HOME, ~/Library/Caches, ..."""
+"""Per-user folders that outlive a run, at the system's usual places: $XDG_CACHE_HOME, ~/Library/Caches, ..."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ _APPLICATION = "action-recognition-pipeline"
 
 
 def user_cache_folder() -> Path:
-    """What can be made or fetched again: $XDG_CACHE_HOME/action-recognition-pipeline, else under ~/.cache on Linux."""
+    """Folder for data that can be recreated: $XDG_CACHE_HOME/action-recognition-pipeline, or ~/.cache on Linux."""
     return user_cache_path(_APPLICATION, appauthor=False)
 
 
 def user_state_folder() -> Path:
-    """What must be kept: $XDG_STATE_HOME/action-recognition-pipeline, else under ~/.local/state on Linux."""
+    """Folder for data to be kept: $XDG_STATE_HOME/action-recognition-pipeline, or ~/.local/state on Linux."""
     return user_state_path(_APPLICATION, appauthor=False)

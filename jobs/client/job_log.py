@@ -14,7 +14,7 @@ import requests
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from jobs.client.job_server import connection_error_reason, last_error_line
+from jobs.client.job_server import connection_error_reason, split_message
 
 PATIENCE = 5  # times that a cluster which stops answering is asked, a second apart
 
@@ -40,7 +40,7 @@ def follow(client: JobSubmissionClient, job_id: str) -> int:
             info = _ask(client, job_id)
             if info.status.is_terminal():
                 if info.status != JobStatus.SUCCEEDED:
-                    print(f"{job_id}: {info.status}: {last_error_line(info)[0]}", file=sys.stderr)
+                    print(f"{job_id}: {info.status}: {split_message(info)[0]}", file=sys.stderr)
                 return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
             time.sleep(0.5)
 

@@ -17,13 +17,13 @@ from ray.job_submission import JobSubmissionClient
 from jobs.client.local_cluster import is_alive, up
 from jobs.client.local_resources import describe_cpus
 from jobs.client.local_state import LocalCluster, read_cluster
+from jobs.ray_internals import CLIENT_LOGGERS
 from pipeline.processes.machine import num_processors
 
 ANSWER_S = 10.0  # seconds to wait for a server before calling it unreachable
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-for _module in ("dashboard_sdk", "job.sdk"):  # they set their own level, to say that they upload and hang up
-    logging.getLogger(f"ray.dashboard.modules.{_module}").setLevel(logging.WARNING)
-logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
+for _name in CLIENT_LOGGERS:  # they set their own level
+    logging.getLogger(_name).setLevel(logging.WARNING)
 TOKEN_ADVICE = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's token file"
 
 
@@ -93,12 +93,10 @@ def describe_address(address: str | None, num_cpus: int) -> str:
     return f"the one at {local.address} that was started here"
 
 
-def last_error_line(job: JobDetails) -> tuple[str, str]:
-    """What Ray says of a job's end, less the log that it adds, and the last error in that log, else its last line."""
+def split_message(job: JobDetails) -> tuple[str, str]:
+    """What Ray says of a job's state in one line, and the end of the job's log, which Ray adds where the job failed."""
     said, _, log = (job.message or "").strip().partition(", last available logs")
-    lines = [line for line in log.splitlines()[1:] if line.strip()]
-    errors = [line for line in lines if line.startswith("error: ")]
-    return _first_line(said), next(iter([*errors[-1:], *lines[-1:]]), "")
+    return _first_line(said), log.partition("\n")[2]
 
 
 def find_job(client: JobSubmissionClient, job: str | None) -> JobDetails:

@@ -1,18 +1,8 @@
 """What this machine has for a local cluster, before one is started for a job."""
 
-from ray._private.accelerators import get_accelerator_manager_for_resource
-
+from jobs.ray_internals import local_gpus
 from jobs.spec.job_spec import JobSpec
 from pipeline.processes.machine import num_processors
-
-
-def gpus() -> int:
-    """The GPUs that Ray would find here."""
-    manager = get_accelerator_manager_for_resource("GPU")
-    assert manager is not None, "Ray knows GPUs"
-    visible = manager.get_current_process_visible_accelerator_ids()  # CUDA_VISIBLE_DEVICES; None: all
-    there = int(manager.get_current_node_num_accelerators())
-    return there if visible is None else min(there, len(visible))
 
 
 def check_gpus(spec: JobSpec) -> None:
@@ -21,7 +11,7 @@ def check_gpus(spec: JobSpec) -> None:
     Args:
         spec: The job's.
     """
-    needed, there = spec.fewest_workers * spec.gpus_per_worker, gpus()
+    needed, there = spec.fewest_workers * spec.gpus_per_worker, local_gpus()
     if needed > there:
         raise ValueError(
             f"num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker}: take {needed} GPUs, and a "

@@ -10,6 +10,7 @@ from typing import Any, Self
 from jobs.spec.job_spec import JobSpec
 
 JOB_FILE = ".submission/job.json"  # in the upload
+SUBMISSION_VARIABLE = "JOBS_SUBMISSION_ID"  # in the environment of a job: its id on the cluster
 OVERLAY_FILE = ".submission/ray.yaml"  # in the upload: configs/ray.yaml with the spec's values filled in
 RESOLVED_FILE = ".submission/config.yaml"  # in the upload: the whole configuration, defaults too
 

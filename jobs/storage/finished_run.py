@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.spec.upload_paths import UPLOAD_PREFIX
-from jobs.storage.run_folder import RunFolder, fingerprint
+from jobs.storage.run_folder import RunFolder, command_digest
 
 
 class FinishedError(Exception):
@@ -28,7 +28,7 @@ def command_fingerprint(args: Sequence[str], upload: Path) -> str:
     """
     values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in args]
     configs = [value.removeprefix(UPLOAD_PREFIX) for value in values if value.startswith(UPLOAD_PREFIX)]
-    return fingerprint(args, [upload / path for path in configs])
+    return command_digest(args, [upload / path for path in configs])
 
 
 def refuse_finished_run(run: RunFolder, args: Sequence[str], upload: Path) -> None:

@@ -19,6 +19,7 @@ from jobs.spec.job import Job
 from jobs.spec.job_spec import JobSpec
 from jobs.storage.finished_run import refuse_finished_run
 from jobs.storage.run_folder import RunFolder
+from pipeline.processes.outcome import ProcessOutcome
 
 RECORD_FILE = "job.json"
 CODE_FILE = "code.zip"
@@ -35,12 +36,13 @@ class Submission:
     def __init__(self, storage_path: str, name: str) -> None:
         self.run = RunFolder(storage_path, name)
 
-    def begin(self, job: Job, upload: Path) -> None:
+    def begin(self, job: Job, upload: Path, submission_id: str = "") -> None:
         """Record a job that begins.
 
         Args:
             job: With its command line.
             upload: The folder with what travelled.
+            submission_id: Of the job on its cluster.
 
         Raises:
             FinishedError: the run has finished, and its record stays as it is.
@@ -48,7 +50,8 @@ class Submission:
         """
         self.check(job, upload)
         self.run.write(CODE_FILE, _zip(upload))
-        self._write({"job": dataclasses.asdict(job), "began": time.time(), "status": None, "ray": ray.__version__})
+        began = {"began": time.time(), "submission_id": submission_id, "ray": ray.__version__}
+        self._write({"job": dataclasses.asdict(job), **began, "outcome": None})
 
     def check(self, job: Job, upload: Path) -> None:
         """See that the run of this name can be this job's; writes nothing.
@@ -70,11 +73,27 @@ class Submission:
             )
         refuse_finished_run(self.run, job.args, upload)
 
-    def end(self, status: int) -> None:
-        """Record that the job ended by itself, with this exit status."""
+    def end(self, outcome: ProcessOutcome) -> None:
+        """Record how the job ended."""
         recorded = self.read()
         if recorded is not None:
-            self._write(recorded | {"status": status, "ended": time.time()})
+            self._write(recorded | {"outcome": outcome.as_dict(), "ended": time.time()})
+
+    def outcome(self, submission_id: str | None = None) -> ProcessOutcome | None:
+        """How the newest job of the run ended.
+
+        Args:
+            submission_id: Of the job that is asked for; None: whichever is recorded.
+
+        Returns:
+            None where nothing is recorded, another job is, or the job runs or was killed.
+        """
+        recorded = self.read()
+        if recorded is None or recorded.get("outcome") is None:
+            return None
+        if submission_id not in (None, recorded["submission_id"]):
+            return None
+        return ProcessOutcome.from_dict(recorded["outcome"])
 
     def read(self) -> dict[str, Any] | None:
         """The record; None where there is none."""

@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow.fs
 
 from datamodules.storage.atomic_write import write_atomically
+from pipeline.processes.outcome import OutcomeKind, ProcessOutcome
 
 CONFIG_FILE = "config.yaml"  # the whole configuration of the run
 RESULT_FILE = "result.json"
 FAILURES_FILE = "failures.jsonl"
-_NEWEST, _GO_ON = "newest checkpoint: ", "to go on from it: "
 _LONGEST = 2000  # characters of a reason; a refusal names videos
 
 
@@ -79,26 +79,30 @@ class RunFolder:
         lines = [f"{name} checkpoint: {path}" for name, path in result["checkpoints"].items()]
         return [*lines, f"result: {self.address}/{RESULT_FILE}"]
 
-    def failure_lines(self, reason: str, newest: str | None, *, since: float) -> list[str]:
-        """What happened, where the newest checkpoint is, and how to go on.
+    def failed(self, reason: str, newest: str | None, *, since: float) -> ProcessOutcome:
+        """The outcome of a run that failed for good.
 
         Args:
-            reason: Said where no rank left one.
+            reason: What happened, where no rank left a reason.
             newest: The address of the newest checkpoint; None where there is none.
             since: When this submission of the run began, in seconds since the epoch.
         """
         failures = [failure for failure in self.read_failures() if failure["time"] >= since]
-        return [f"error: {failures[-1]['reason'] if failures else reason}", *self.how_to_go_on(newest)]
+        kind: OutcomeKind = "refused" if failures and failures[-1].get("refused") else "failed"
+        return self.ended(kind, failures[-1]["reason"] if failures else reason, 1, newest)
 
-    def how_to_go_on(self, newest: str | None) -> list[str]:
-        """The last lines of a run that did not finish.
+    def ended(self, kind: OutcomeKind, message: str, exit_status: int, newest: str | None) -> ProcessOutcome:
+        """The outcome of a run that did not finish; with a checkpoint, `python -m jobs resume` goes on from it.
 
         Args:
+            kind: `refused`, `stopped` or `failed`.
+            message: What happened.
+            exit_status: Of the job.
             newest: The address of the newest checkpoint; None where there is none.
         """
         if newest is None:
-            return []
-        return [f"{_NEWEST}{newest}", f"{_GO_ON}python -m jobs resume {self.name}"]
+            return ProcessOutcome(kind, message, exit_status)
+        return ProcessOutcome(kind, message, exit_status, newest, f"python -m jobs resume {self.name}")
 
     def read_failures(self) -> list[dict[str, Any]]:
         """What failed so far, in order, over all submissions of this name."""
@@ -165,12 +169,7 @@ class RunFolder:
             stream.write(content)
 
 
-def resume_hints(log: str) -> list[str]:
-    """The lines of `RunFolder.how_to_go_on` at the end of a job's log, if it ends with them."""
-    return [line for line in log.splitlines()[-3:] if line.startswith((_NEWEST, _GO_ON))]
-
-
-def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
+def command_digest(args: Sequence[str], configs: Sequence[Path]) -> str:
     """Tells one command from another: a hash of the arguments and of what the configs say.
 
     Args:
@@ -183,7 +182,7 @@ def fingerprint(args: Sequence[str], configs: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def one_line(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """What happened, in one line: the exception's class and the last line of what it says, less Ray's good advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:_LONGEST]}"

@@ -7,9 +7,10 @@ from pathlib import Path
 import yaml
 
 from jobs.client.job_server import describe_address
+from jobs.ray_internals import largest_upload
 from jobs.spec.job import Job
 from jobs.submission.submit import entrypoint, environment
-from jobs.submission.upload import LARGEST_UPLOAD, archive_bytes, largest_files, upload_sizes
+from jobs.submission.upload import archive_bytes, largest_files, upload_sizes
 from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
 
 
@@ -31,7 +32,7 @@ def describe_job(job: Job, staged: Path) -> list[str]:
         "workers": f"{spec.num_workers}, each with {spec.cpus_per_worker} CPU and {spec.gpus_per_worker} GPU; "
         f"{spec.num_workers * spec.cpus_per_worker} CPU and {spec.num_workers * spec.gpus_per_worker} GPU in all; "
         f"placement {spec.placement}",
-        "upload": f"{len(sizes)} files, {archive_bytes(sizes) / 2**20:.2f} MiB of the {LARGEST_UPLOAD / 2**20:g} MiB "
+        "upload": f"{len(sizes)} files, {archive_bytes(sizes) / 2**20:.2f} MiB of the {largest_upload() / 2**20:g} MiB "
         f"that Ray takes; the biggest: {largest_files(sizes)}",
     }
     told = [f"{name + ':':<12} {text}" for name, text in lines.items() if text is not None]

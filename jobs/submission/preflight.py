@@ -12,30 +12,11 @@ from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import resolve
 from pipeline.cli.errors import suggest
 from pipeline.cli.verbs import LIGHTNING_VERBS, VERBS
-from pipeline.processes.child_command import run_child
+from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
+from pipeline.training.resolved_configuration import resolve_in_upload
 
 CHECK_S = 300.0
 NOTHING_TO_RUN = "nothing to run: put the command behind `--`, as in `submit --spec S.yaml -- fit --config C.yaml`"
-_STAYS = "MODULE-STAYS "
-# Prints, after the command's own words, the modules at the top that came neither from the upload nor from an installed
-# distribution: an editable install, say.
-_READ_AND_TELL = f"""
-import sys, sysconfig
-from pathlib import Path
-from pipeline.__main__ import main
-try:
-    status = main()
-except SystemExit as stop:  # --print_config ends this way
-    status = stop.code or 0
-kept = [sys.path[0], sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
-kept = [Path(place).resolve() for place in kept]
-for name, module in sorted(sys.modules.items()):
-    place = getattr(module, "__file__", None)
-    if "." not in name and name != "__main__" and place:
-        if not any(Path(place).resolve().is_relative_to(each) for each in kept):
-            print("{_STAYS}" + name, place, file=sys.stderr)
-sys.exit(status)
-"""
 
 
 def check_verb(args: Sequence[str]) -> None:
@@ -57,32 +38,32 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
     Raises:
         ValueError: it cannot be read; the message is the command's own.
     """
-    command = [sys.executable, "-P", "-c", _READ_AND_TELL, *resolve(args, staged), "--print_config"]
-    try:
-        status, printed, lines = run_child(command, os.environ | {"PYTHONPATH": str(staged)}, CHECK_S, origin)
-    except TimeoutError as error:
-        raise ValueError(
-            f"the configuration cannot be read: {error}; does a module of yours do work when it is imported?"
-        ) from None
-    if status != 0:
-        errors = [number for number, line in enumerate(lines) if line.lower().startswith("error:")]
-        said = " ".join(lines[errors[-1] :] if errors else lines[-1:]).replace(str(staged), "UPLOAD")
-        hint = (
-            "; modules of yours from outside this folder travel with `py_modules`" if "No module named" in said else ""
-        )
-        raise ValueError(f"the configuration cannot be read: {said.removeprefix('error: ')}{hint}")
-    for line in lines:
-        if line.startswith(_STAYS):
-            name, _, place = line.removeprefix(_STAYS).partition(" ")
-            print(
-                f"note: the module {name} is read from {place} here and does not travel; unless the nodes have it, "
-                "name it under `py_modules`",
-                file=sys.stderr,
+    environment = os.environ | {"PYTHONPATH": str(staged)}
+    with KillableProcess(environment, origin, inherit_path=False) as child:
+        try:
+            text, missing = child.call(resolve_in_upload, resolve(args, staged), staged.resolve(), timeout=CHECK_S)
+        except ProcessHung as error:
+            raise ValueError(
+                f"the configuration cannot be read: {error}; does a module of yours do work when it is imported?"
+            ) from None
+        except (ValueError, ProcessDied) as error:
+            said = " ".join(str(error).split()).replace(str(staged), "UPLOAD")
+            hint = (
+                "; modules of yours from outside this folder travel with `py_modules`"
+                if "No module named" in said
+                else ""
             )
-    return printed
+            raise ValueError(f"the configuration cannot be read: {said}{hint}") from None
+    for name, place in missing.items():
+        print(
+            f"note: the module {name} is read from {place} here and does not travel; unless the nodes have it, "
+            "name it under `py_modules`",
+            file=sys.stderr,
+        )
+    return text
 
 
-def check_data(resolved: str) -> None:
+def check_dataset_folder(resolved: str) -> None:
     """See that the dataset of a job on this machine is there; of others' data modules nothing is known.
 
     Args:

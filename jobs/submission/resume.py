@@ -56,7 +56,8 @@ def resume(which: str | None, *, storage_path: str | None = None, address: str |
             f"{submission.run.address} holds no record of a job: it ended before it began, or this machine does not "
             f"see that folder; submit the same command again with --name {name}, which continues the run"
         )
-    if recorded["status"] == 0:
+    outcome = submission.outcome()
+    if outcome is not None and outcome.kind == "finished":
         lines = submission.run.last_lines() if submission.run.read_result() else []
         return Resumed(None, None, [f"{name} has finished already; there is nothing to do", *lines])
     with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:

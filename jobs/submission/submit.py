@@ -25,11 +25,11 @@ from ray.job_submission import JobSubmissionClient
 from jobs.client.job_server import check_address, connect, is_local, list_jobs, would_start
 from jobs.client.local_resources import check_gpus
 from jobs.client.local_state import Submitted, remember_submission
-from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, Job
+from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.secret_scan import refuse_secrets
 from jobs.storage.job_record import Submission
-from jobs.submission.preflight import check_configuration, check_data, check_verb, replaced_settings
+from jobs.submission.preflight import check_configuration, check_dataset_folder, check_verb, replaced_settings
 from jobs.submission.upload import CONFIG_FLAGS, stage
 from pipeline.cli.verbs import LIGHTNING_VERBS
 
@@ -56,12 +56,12 @@ def submit(
     """
     check_words(args)
     reached = None if is_local(spec.address) else connect(spec.address)  # before the configuration is read for seconds
-    with prepare(spec, args, read=read, check=check) as (job, staged):
+    with prepare_job(spec, args, read=read, check=check) as (job, staged):
         return send(job, staged, address=spec.address, reached=reached)
 
 
 @contextlib.contextmanager
-def prepare(
+def prepare_job(
     spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
 ) -> Iterator[tuple[Job, Path]]:
     """All that comes before the cluster: a job, and the folder with its upload, which goes at the end.
@@ -92,7 +92,7 @@ def prepare(
             for note in replaced_settings(resolved, spec):
                 print(f"note: {note}", file=sys.stderr)
             if is_local(spec.address):
-                check_data(resolved)
+                check_dataset_folder(resolved)
         elif read and args[0] == "pack":
             from pipeline.packing.pack_options import parse_pack_options
 
@@ -112,7 +112,7 @@ def send(
     """Hand a job and its upload to the cluster at `address`; where there is none, to a local one, started here.
 
     Args:
-        job: As `prepare` made it, and so is `staged`.
+        job: As `prepare_job` made it, and so is `staged`.
         staged: Likewise.
         address: The cluster; None: as for `connect`.
         reached: What `connect` returned, where that was asked before.
@@ -129,10 +129,11 @@ def send(
         check_gpus(spec)
     client, server = reached or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
     _check_name_is_free(client, spec)
-    job_id = client.submit_job(
+    job_id = f"{spec.name}-{secrets.token_hex(2)}"
+    client.submit_job(
         entrypoint=entrypoint(job),
-        submission_id=f"{spec.name}-{secrets.token_hex(2)}",
-        runtime_env={"working_dir": str(staged), "env_vars": environment(spec)},
+        submission_id=job_id,
+        runtime_env={"working_dir": str(staged), "env_vars": environment(spec) | {SUBMISSION_VARIABLE: job_id}},
         metadata={
             "name": str(spec.name),
             "storage_path": spec.storage_path,

@@ -21,16 +21,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
-from ray._private import ray_constants
 
+from jobs.ray_internals import largest_upload
 from jobs.spec.secret_scan import is_secret_file, refuse_secrets_in_file
 from jobs.spec.upload_paths import UPLOAD_PREFIX
 from jobs.submission.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
 from jobs.submission.py_modules import copy_modules
 from pipeline.cli.config_files import describe_yaml_error
 
-# The job server refuses a longer body with HTTP 413; Ray's own warnings speak of 512 MiB, which is another limit.
-LARGEST_UPLOAD = int(getattr(ray_constants, "DASHBOARD_CLIENT_MAX_SIZE", 100 * 2**20))
 _ENTRY_BYTES = 30 + 46  # a zip's two headers of each file, besides its name in both
 _END_BYTES = 22
 
@@ -192,8 +190,14 @@ def archive_bytes(sizes: dict[str, int]) -> int:
     return _END_BYTES + sum(_ENTRY_BYTES + 2 * len(name.encode()) + size for name, size in sizes.items())
 
 
-def check_size(folder: Path, limit: int = LARGEST_UPLOAD) -> int:
-    """The bytes of a folder's archive; ValueError, naming the five biggest files, if they are more than `limit`."""
+def check_size(folder: Path, limit: int | None = None) -> int:
+    """The bytes of a folder's archive; ValueError, naming the five biggest files, if they are too many.
+
+    Args:
+        folder: The upload.
+        limit: Bytes that are taken; None: those that Ray's job server takes.
+    """
+    limit = largest_upload() if limit is None else limit
     sizes = upload_sizes(folder)
     total = archive_bytes(sizes)
     if total > limit:

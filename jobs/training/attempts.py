@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from jobs.spec.job import RESOLVED_FILE, Job
 from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import command_fingerprint, refuse_finished_run
-from jobs.storage.run_folder import RunFolder, one_line
+from jobs.storage.run_folder import RunFolder, describe_exception
 from jobs.training.backend import SigtermTorchConfig
 from jobs.training.cluster_capacity import workers_to_start
 from jobs.training.failure_callback import FailureCallback
@@ -30,15 +30,16 @@ from jobs.training.heartbeat import HeartbeatBoard
 from jobs.training.stop_signal import STOPPED_STATUS, StoppedError, stop_on_sigterm
 from jobs.training.watchdog import Watchdog
 from jobs.training.worker import run_store, train_worker
+from pipeline.processes.outcome import ProcessOutcome
 
 _ELASTIC_START_S = 20  # a group that gets no place within this time is tried again with what is there by then
 
 
-def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
     """Run one of Lightning's verbs on all train workers, and leave the run's folder in order.
 
     Returns:
-        The exit status, 1 where the run failed for good, and the last lines of the log.
+        How the run ended; its exit status is 1 where it failed for good.
 
     Raises:
         FinishedError: a run of this name has finished.
@@ -59,11 +60,11 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         newest = _newest(job) if args[0] == "fit" else None
         if stopped:
             said = str(error) if newest is not None or args[0] != "fit" else "stopped before the first step"
-            return STOPPED_STATUS, [said, *run.how_to_go_on(newest)]
-        reason = str(error) if isinstance(error, OSError) else one_line(error)
-        return 1, run.failure_lines(reason, newest, since=started)
+            return run.ended("stopped", said, STOPPED_STATUS, newest)
+        reason = str(error) if isinstance(error, OSError) else describe_exception(error)
+        return run.failed(reason, newest, since=started)
     if args[0] != "fit":
-        return 0, []
+        return ProcessOutcome("finished")
     run.finish(
         {label: (store.path(each), each.metrics) for label, each in store.best_and_last()},
         facts={
@@ -74,7 +75,7 @@ def train(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
             "versions": {"ray": ray.__version__},
         },
     )
-    return 0, run.last_lines()
+    return ProcessOutcome("finished", "\n".join(run.last_lines()))
 
 
 def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:

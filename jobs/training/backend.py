@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray.train.torch import TorchConfig
-from ray.train.torch.config import _TorchBackend
 
+from jobs.ray_internals import torch_backend
 from jobs.training.heartbeat import take_sigterm
 
 
-class _Backend(_TorchBackend):
+class _Backend(torch_backend()):  # type: ignore[misc] # known when it runs
     def on_training_start(self, worker_group: Any, backend_config: Any) -> None:
         """Called in the controller when the process group stands; `execute` runs in the workers' main threads."""
         super().on_training_start(worker_group, backend_config)

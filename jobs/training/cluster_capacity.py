@@ -7,17 +7,11 @@ from typing import Any
 
 import ray
 
+from jobs.ray_internals import draining_nodes
 from jobs.spec.job_spec import JobSpec
 
 _SETTLE_S = 15.0  # what a worker group held comes free some seconds after its end
 _POLL_S = 0.5
-
-
-def draining_nodes() -> set[str]:
-    """The ids of nodes that are being drained: preempted spot machines, nodes that got SIGTERM."""
-    import ray._private.state as state  # the one place where Ray tells it outside of its own autoscaler
-
-    return set(state.state.get_draining_nodes())
 
 
 def max_workers(spec: JobSpec) -> int:

@@ -11,12 +11,10 @@ from typing import Any
 import ray
 import ray.train
 
+from jobs.ray_internals import FAILURE_LOGGERS, user_exception
 from jobs.spec.job_spec import JobSpec
-from jobs.storage.run_folder import RunFolder, one_line
-from jobs.training.worker import run_store
-
-REFUSED = "RefusedError: "  # how `one_line` begins for a jobs.training.worker.RefusedError
-_REPEATERS = ("execution.failure_handling.default", "callbacks.backend_setup")  # they say at length what is said here
+from jobs.storage.run_folder import RunFolder, describe_exception
+from jobs.training.worker import RefusedError, run_store
 
 
 class FailureCallback(ray.train.UserCallback):
@@ -42,10 +40,11 @@ class FailureCallback(ray.train.UserCallback):
         Raises:
             RuntimeError: the input was refused; Ray Train takes this for an error that is not to be retried.
         """
-        for name in _REPEATERS:
-            logging.getLogger(f"ray.train.v2._internal.{name}").addFilter(_says_more)
-        reasons = {str(rank): one_line(error) for rank, error in worker_exceptions.items()}
-        refused = [reason.removeprefix(REFUSED) for reason in reasons.values() if reason.startswith(REFUSED)]
+        for name in FAILURE_LOGGERS:
+            logging.getLogger(name).addFilter(_says_more)
+        reasons = {str(rank): describe_exception(error) for rank, error in worker_exceptions.items()}
+        raised = [user_exception(error) for error in worker_exceptions.values()]
+        refused = [str(error) for error in raised if isinstance(error, RefusedError)]
         reason = refused[0] if refused else describe_failures(worker_exceptions)
         if self._board is not None:
             with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and the board with it
@@ -53,7 +52,7 @@ class FailureCallback(ray.train.UserCallback):
                 self._board.forget.remote()
         try:
             run = RunFolder(self._spec.storage_path, str(self._spec.name))
-            run.add_failure({"time": time.time(), "reason": reason, "ranks": reasons})
+            run.add_failure({"time": time.time(), "reason": reason, "refused": bool(refused), "ranks": reasons})
         except OSError as error:
             where = self._spec.storage_path
             print(f"warning: what failed cannot be noted in {where}: {error}", file=sys.stderr, flush=True)
@@ -82,7 +81,7 @@ def describe_failures(worker_exceptions: Mapping[int, Exception]) -> str:
     lost = {rank: how for rank, error in worker_exceptions.items() if (how := _how_lost(error))}
     if lost:
         return "; ".join(f"rank {rank}{how}" for rank, how in lost.items())
-    return "; ".join(f"rank {rank}: {one_line(error)}" for rank, error in worker_exceptions.items())
+    return "; ".join(f"rank {rank}: {describe_exception(error)}" for rank, error in worker_exceptions.items())
 
 
 def _how_lost(error: Exception) -> str:

@@ -17,8 +17,9 @@ from typing import Any, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from jobs.ray_internals import draining_nodes
 from jobs.spec.job_spec import JobSpec
-from jobs.training.cluster_capacity import draining_nodes, free_workers, max_workers
+from jobs.training.cluster_capacity import free_workers, max_workers
 from jobs.training.heartbeat import ENDED, DriverRequest, RankHeartbeat
 
 POLL_S = 1.0

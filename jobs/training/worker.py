@@ -1,12 +1,9 @@
 """What runs on every train worker: the command line that a person would type, with the Ray overlay behind it."""
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 import logging
 import os
-import sys
 import uuid
 import warnings
 from argparse import ArgumentError
@@ -17,6 +14,7 @@ from typing import Any
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
+from jobs.ray_internals import quieten_reports
 from jobs.spec.job import OVERLAY_FILE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
@@ -24,8 +22,7 @@ from jobs.storage.checkpoint_store import CheckpointStore, NoCheckpointLeftError
 from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
 from jobs.training import heartbeat
-
-_ERROR = "error: "
+from pipeline.processes.outcome import ProcessOutcome
 
 
 class RefusedError(ValueError):
@@ -53,7 +50,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(job.spec.threads)
     os.environ.setdefault("WANDB_RUN_ID", run_id(job.spec))
-    _quieten_ray()
+    quieten_reports()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     checkpoint, mine = _begin(job, settings["args"][0], settings.get("board"))
     try:
@@ -131,28 +128,26 @@ def run_store(spec: JobSpec) -> CheckpointStore:
     return CheckpointStore(run, spec.keep_checkpoints, spec.monitor, spec.monitor_mode)
 
 
-def run_verb(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+def run_verb(job: Job, args: Sequence[str]) -> ProcessOutcome:
     """Run `python -m pipeline ARGS` in this process.
 
     Returns:
-        Its exit status and, where that is not 0, its error, which is left to the driver to print: a task that ends may
-        not get it printed, and ranks would all print it.
+        How it ended. What was wrong is left to the driver to print: a task that ends may not get it printed, and ranks
+        would all print it.
     """
     enter_working_directory(job)
     return run_here(args)
 
 
-def run_here(args: Sequence[str]) -> tuple[int, list[str]]:
+def run_here(args: Sequence[str]) -> ProcessOutcome:
     """The same where this process has entered the job already."""
-    from pipeline.__main__ import main
+    from pipeline.__main__ import run
 
-    kept = _Kept()
-    with contextlib.redirect_stderr(kept):
-        try:
-            status = main(resolve(args, upload_root()))
-        except SystemExit as stop:  # Ray would take it for a crash
-            status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    return status, kept.finish(failed=bool(status))
+    try:
+        return run(resolve(args, upload_root()))
+    except SystemExit as stop:  # Ray would take it for a crash
+        status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        return ProcessOutcome("failed" if status else "finished", exit_status=status)
 
 
 def run_id(spec: JobSpec) -> str:
@@ -174,47 +169,3 @@ def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> 
         whole.append(f"--trainer.default_root_dir={run.on_this_node()}")
     whole += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
     return whole if checkpoint is None else [*whole, f"--ckpt_path={checkpoint}"]
-
-
-class _Kept(io.TextIOBase):
-    """A stderr that prints on, but for lines that begin with `error: `, and knows its last line."""
-
-    def __init__(self) -> None:
-        self._begun = ""  # of a line that may be an error
-        self._errors: list[str] = []
-        self._last = ""
-
-    def write(self, text: str) -> int:
-        """Print, or keep."""
-        *lines, begun = (self._begun + text).split("\n")
-        for line in lines:
-            if line.startswith(_ERROR):
-                self._errors.append(line)
-            else:
-                self._print(f"{line}\n")
-        may_be_error = begun.startswith(_ERROR) or _ERROR.startswith(begun)
-        self._begun = begun if may_be_error else ""
-        if not may_be_error:
-            self._print(begun)
-        return len(text)
-
-    def finish(self, *, failed: bool) -> list[str]:
-        """Print what was kept, but for the reason where it failed: the last error, else the last line, is returned."""
-        kept = [*self._errors, *filter(None, [self._begun])]
-        reason = kept[-1:] if failed else []
-        for line in kept[: len(kept) - len(reason)]:
-            self._print(f"{line}\n")
-        return reason or [self._last] if failed else []
-
-    def _print(self, text: str) -> None:
-        self._last = text.strip() or self._last
-        if sys.__stderr__ is not None:
-            sys.__stderr__.write(text)
-            sys.__stderr__.flush()
-
-
-def _quieten_ray() -> None:
-    """Ray Train says of every report of every rank that it was made; ours says so once."""
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
-    for handler in logging.getLogger().handlers:  # that one message comes from a logger with a file's name
-        handler.addFilter(lambda record: not record.getMessage().startswith("Reporting training result"))

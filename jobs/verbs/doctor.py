@@ -18,12 +18,13 @@ from pipeline.doctor.doctor import Plan
 from pipeline.doctor.findings import Finding, combine, compare_versions, print_findings
 from pipeline.doctor.machine_checks import versions
 from pipeline.doctor.storage_check import new_token
+from pipeline.processes.outcome import ProcessOutcome
 
 NODE_S = 300.0  # that a node has for looking at itself: a process to start, torch to import, reads from a slow disk
 MORE_S = 60.0  # besides the time limits of what is examined
 
 
-def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> tuple[int, list[str]]:
+def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> ProcessOutcome:
     """Examine the cluster, and print the table.
 
     Args:
@@ -32,7 +33,7 @@ def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> 
         variables: Of the workers' environment, besides the job's.
 
     Returns:
-        1 where something failed, else 0; and the last lines of the log.
+        Whether something failed, with exit status 1.
 
     Raises:
         TimeoutError: the first node does not answer.
@@ -46,8 +47,8 @@ def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> 
     sys.stdout.flush()
     failed = [finding.check for finding in findings if finding.status == "failed"]
     if failed:
-        return 1, [f"error: {', '.join(failed)}: see the table above; nothing was started"]
-    return 0, []
+        return ProcessOutcome("failed", f"{', '.join(failed)}: see the table above; nothing was started", 1)
+    return ProcessOutcome("finished")
 
 
 class _Cluster:

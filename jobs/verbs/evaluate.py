@@ -18,14 +18,15 @@ import ray.train.torch
 
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory
-from jobs.storage.run_folder import RunFolder, one_line
+from jobs.storage.run_folder import RunFolder, describe_exception
 from jobs.training.failure_callback import FailureCallback
 from jobs.training.worker import quiet_refusal, run_here
+from pipeline.processes.outcome import ProcessOutcome
 
 RAY_FOLDER = ".ray"  # in the run's folder: what Ray Train keeps for itself, where `fit` has its checkpoints
 
 
-def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> tuple[int, list[str]]:
+def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> ProcessOutcome:
     """Run a verb on all workers.
 
     Args:
@@ -34,7 +35,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> tu
         variables: Of the workers' environment, besides the job's.
 
     Returns:
-        The exit status, and the reason where it failed.
+        How it ended.
     """
     spec = job.spec
     for option in ("--devices", "--accelerator"):
@@ -66,8 +67,8 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> tu
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        return 1, run.failure_lines(one_line(error), None, since=started)
-    return 0, []
+        return run.failed(describe_exception(error), None, since=started)
+    return ProcessOutcome("finished")
 
 
 def rank_worker(settings: dict[str, Any]) -> None:
@@ -98,6 +99,6 @@ def rank_worker(settings: dict[str, Any]) -> None:
         distributed_inference(trainer),
         contextlib.redirect_stdout(silenced),
     ):  # a rank has nothing to say that the first has not
-        status, lines = run_here(settings["args"])
-    if status:
-        raise quiet_refusal(lines[-1].removeprefix("error: ") if any(lines) else f"exit status {status}")
+        outcome = run_here(settings["args"])
+    if outcome.exit_status:
+        raise quiet_refusal(outcome.sentence() or f"exit status {outcome.exit_status}")

@@ -22,23 +22,24 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from datamodules.storage.atomic_write import remove_partial_files
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
-from jobs.storage.run_folder import one_line
+from jobs.storage.run_folder import describe_exception
 from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import PackOptions, parse_pack_options
-from pipeline.packing.pack_run import PackRun, finish, prepare
+from pipeline.packing.pack_run import PackRun, finish, prepare_shards
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
 from pipeline.packing.shard_bounds import CUT_NAME
 from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult
-from pipeline.packing.shard_plan import ShardPart, library_versions
+from pipeline.packing.shard_plan import ShardPart, encoder_versions
+from pipeline.processes.outcome import ProcessOutcome
 
 POLL_S = 1.0
 TOKEN_PREFIX = "job-"
 MOST_LOOKED_FOR = 10_000  # videos of which one must be there
 
 
-def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
+def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     """Run `python -m pipeline pack ...` over the cluster; called by the driver.
 
     Args:
@@ -46,7 +47,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
         args: The command line from the verb on, with its `upload:` paths.
 
     Returns:
-        Exit status 0, and no last lines: all was printed.
+        That it finished; all was printed.
 
     Raises:
         ValueError: as `pipeline.packing.pack.pack`; or a part failed for a reason that another attempt would meet
@@ -59,7 +60,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
     slots = job.spec.num_workers * job.spec.cpus_per_worker
     if options.processes is not None:
         print(f"note: --processes is for one machine; num_workers x cpus_per_worker = {slots} holds here", flush=True)
-    with prepare(options) as run, _shared_view(job, run) as view:
+    with prepare_shards(options) as run, _shared_view(job, run) as view:
         have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         at_once = f"at most {slots} at once; the cluster has {have.get('CPU', 0):g} CPUs"
         print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
@@ -70,7 +71,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> tuple[int, list[str]]:
             remove_partial_files(folder)  # of attempts that died
     print_summary(manifest, results, run.settings.root, time.monotonic() - began, run.refused)
     sys.stdout.flush()
-    return 0, []
+    return ProcessOutcome("finished")
 
 
 class _Parts:
@@ -143,7 +144,7 @@ class _Parts:
             tried = "" if self._view.job.spec.max_failures < 0 else f" {self._view.job.spec.max_failures + 1} times"
             raise PackError(
                 f"{self._parts[number].shard} was given up: the process or the node that made it died{tried} "
-                f"({one_line(error)}); the same submit again keeps the finished shards"
+                f"({describe_exception(error)}); the same submit again keeps the finished shards"
             ) from None
         if isinstance(result, PartFailure):
             raise PackError(result.message)
@@ -177,7 +178,7 @@ def _shared_view(job: Job, run: PackRun) -> Iterator[SharedView]:
     name = TOKEN_PREFIX + secrets.token_hex(8)
     (folder / name).write_text(name, encoding="utf-8")
     try:
-        yield SharedView(job, run.settings, name, witness, library_versions())
+        yield SharedView(job, run.settings, name, witness, encoder_versions())
     finally:
         (folder / name).unlink(missing_ok=True)
 

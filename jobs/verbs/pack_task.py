@@ -1,5 +1,6 @@
 """One part of a packing job, as a Ray task: `pack_part` runs it on a node that is known to see what the others see."""
 
+import functools
 import socket
 import time
 from collections.abc import Callable
@@ -14,10 +15,14 @@ from jobs.spec.upload_paths import enter_working_directory
 from jobs.verbs.pack_progress import make_progress_reporter
 from pipeline.packing.output_folder import PackError, report_full_disk
 from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult, run_part
-from pipeline.packing.shard_plan import PackSettings, ShardPart, library_versions
+from pipeline.packing.shard_plan import PackSettings, ShardPart, encoder_versions
 from pipeline.processes.killable_process import KillableProcess, ProcessUnavailable
 
-_process: KillableProcess | None = None  # of this Ray worker process, which runs one task after the other
+
+@functools.cache
+def _decoding_process() -> KillableProcess:
+    """The child of this Ray worker process, which runs one task after the other."""
+    return KillableProcess()
 
 
 class ViewError(PackError):
@@ -64,8 +69,6 @@ def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None)
     Returns:
         The result, or why no attempt can succeed here: a folder that is not seen, a full disk, other versions.
     """
-    global _process
-    _process = _process or KillableProcess()
     enter_working_directory(view.job)
     tell = make_progress_reporter(number, tally)
     tell(Outcome(0, 0, 0))
@@ -78,7 +81,7 @@ def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None)
     try:
         check_view(view, view.patience_s)
         with report_full_disk(view.settings.root):
-            return run_part(part, view.settings, report, _process)
+            return run_part(part, view.settings, report, _decoding_process())
     except ViewError as error:
         return PartFailure(str(error))
     except PackError as error:
@@ -110,7 +113,7 @@ def check_view(view: SharedView, patience_s: float) -> None:
             f"node {node_name()} does not see the videos in {videos} that the others see (such as {view.witness})"
             f"{why}; {remedy}"
         )
-    here = library_versions()
+    here = encoder_versions()
     other = [f"{name} {here[name]}, not {version}" for name, version in view.versions.items() if here[name] != version]
     if other:
         versions = "; ".join(other)

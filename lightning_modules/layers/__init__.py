@@ -1,1 +1,1 @@
-"""Building blocks of the networks, and changes to them for training and inference."""
+"""Layers of the networks, and modifications of networks for training and inference."""

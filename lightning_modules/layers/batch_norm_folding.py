@@ -1,8 +1,8 @@
-"""Batch norms folded into the convolutions before them: the same network for inference, with fewer passes over memory.
+"""Batch norm folding: merges batch norms into the convolutions before them, for faster inference with equal results.
 
-In evaluation mode a batch norm multiplies and shifts every channel by numbers that do not change, which the filters and
-the bias of the convolution before it can do as well (Jacob et al.: "Quantization and Training of Neural Networks for
-Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2, equation 14).
+In evaluation mode a batch norm is a fixed scale and shift per channel, which the filters and the bias of the preceding
+convolution can absorb (Jacob et al.: "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2, equation 14).
 """
 
 from collections import Counter
@@ -16,15 +16,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lightning_modules.layers.inception_layers import Convolution
 from lightning_modules.layers.layer_selection import layer_name
 from lightning_modules.layers.onednn_convolution import Conv3d
+from lightning_modules.layers.torch_internals import child_names, has_forward_hooks
 
 
 @runtime_checkable
 class HasEndpoints(Protocol):
-    """A network whose intermediate outputs can be asked for by name."""
+    """Protocol of networks whose intermediate outputs are available by name."""
 
     @property
     def endpoints_available(self) -> list[str]:
-        """Names of the layers whose outputs can be asked for, in the order of the forward pass."""
+        """Names of the layers whose outputs are available, in the order of the forward pass."""
 
 
 _NORM_AFTER: dict[type[nn.Module], type[nn.Module]] = {
@@ -35,23 +36,23 @@ _NORM_AFTER: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def fold_batch_norms(network: nn.Module) -> int:
-    """Folds, in place, what batch norms do in evaluation mode into the convolutions right before them.
+    """Folds batch norms in evaluation mode into the convolutions right before them, in place.
 
-    All endpoints give what they gave, but for rounding: a convolution that is an endpoint itself stays as it is, and so
-    does one that has hooks, parametrizations or a second use, or whose batch norm has, or goes by its batch. Found are
-    the pairs in our Inception's convolutions and in every `nn.Sequential`; others stay as they are.
+    All endpoints keep their values, up to rounding. A convolution is left unchanged if it is an endpoint itself, if it
+    or its batch norm has hooks, parametrizations or a second use, or if the batch norm uses batch statistics. Pairs are
+    found in the Inception networks' `Convolution` layers and in every `nn.Sequential`; others are left unchanged.
 
-    The network is for inference from then on: it can no longer be trained as it was, and its state dict is no longer
-    that of its checkpoint.
+    The network is for inference afterwards: it can no longer be trained as before, and its state dict differs from its
+    checkpoint's.
 
     Args:
-        network: in evaluation mode; with `endpoints_available` where outputs of inner layers are asked for by name.
+        network: a network in evaluation mode; `endpoints_available` names the layers whose outputs are requested.
 
     Returns:
-        How many batch norms are gone.
+        Number of batch norms that were folded.
 
     Raises:
-        ValueError: the network is in training mode, in which batch norms go by their batch.
+        ValueError: the network is in training mode, in which batch norms use batch statistics.
     """
     if network.training:
         raise ValueError(f"{type(network).__name__} is in training mode: call eval() before its batch norms are folded")
@@ -66,7 +67,7 @@ def fold_batch_norms(network: nn.Module) -> int:
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
-    """A module, and the names of two of its children: a convolution and the batch norm that alone takes its output."""
+    """Yields a module, and the names of two of its children: a convolution and the batch norm that is its only user."""
     uses = Counter(module for _, module in network.named_modules(remove_duplicate=False))
     endpoints = network.endpoints_available if isinstance(network, HasEndpoints) else []
     for path, owner in network.named_modules():
@@ -78,17 +79,17 @@ def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
 
 
 def _neighbors(owner: nn.Module) -> Iterable[tuple[str, str]]:
-    """Names of children of which the second runs right after the first."""
+    """Pairs of names of children of which the second runs right after the first."""
     if type(owner).forward is Convolution.forward:
         return [("conv", "bn")]
     if type(owner).forward is nn.Sequential.forward:
-        # Not `named_children`: what runs twice is there once, so that others would seem to be neighbors.
-        return pairwise(owner._modules)
+        # Not `named_children`: it lists a module that runs twice once, which would make others look adjacent.
+        return pairwise(child_names(owner))
     return []
 
 
 def _can_be_folded(convolution: nn.Module, norm: nn.Module) -> bool:
-    wanted = _NORM_AFTER.get(type(convolution))  # a parametrized one has a type of its own
+    wanted = _NORM_AFTER.get(type(convolution))  # a parametrized module has another type
     if wanted is None or type(norm) is not wanted or norm.training or norm.running_mean is None:
         return False
-    return not any(module._forward_hooks or module._forward_pre_hooks for module in (convolution, norm))
+    return not (has_forward_hooks(convolution) or has_forward_hooks(norm))

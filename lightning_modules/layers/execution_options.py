@@ -1,4 +1,4 @@
-"""How a network is run, the numbers staying the same: layout in memory, recomputed activations, compilation."""
+"""Execution options that keep a network's results: memory layout, activation checkpointing, compilation."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -6,14 +6,14 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.layers.layer_selection import longest_prefix, refuse_unknown_prefixes
+from lightning_modules.layers.torch_internals import BatchNorm
 
 
 def use_channels_last(network: nn.Module) -> None:
-    """Lays out the filters of 2D and 3D convolutions with channels last in memory; their values are the same."""
+    """Stores the filters of 2D and 3D convolutions in channels-last memory format; their values do not change."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():
         if parameter.ndim in formats:
@@ -21,17 +21,17 @@ def use_channels_last(network: nn.Module) -> None:
 
 
 def recompute_activations(network: nn.Module, stages: nn.Sequential, chosen: bool | Iterable[str]) -> None:
-    """Lets stages forget what is within them after the forward pass, and compute it once more for the backward pass.
+    """Activation checkpointing: stages discard their inner activations, and recompute them in the backward pass.
 
-    Dropout draws the same again; batch norms' running statistics are updated once.
+    Dropout repeats its random draws; running statistics of batch norms are updated once.
 
     Args:
-        network: for messages.
-        stages: of the network.
-        chosen: prefixes of the names of stages; True for all but the last one.
+        network: the network, for error messages.
+        stages: the stages of the network.
+        chosen: prefixes of the names of stages to checkpoint; True for all but the last one.
 
     Raises:
-        ValueError: a prefix that no stage has.
+        ValueError: no stage has a given prefix.
     """
     names = [name for name, _ in stages.named_children()]
     prefixes = names[:-1] if chosen is True else list(chosen or ())
@@ -39,20 +39,20 @@ def recompute_activations(network: nn.Module, stages: nn.Sequential, chosen: boo
     for name, stage in stages.named_children():
         if longest_prefix(name, prefixes) is not None and "forward" not in vars(stage):
             contexts = partial(_recomputing, stage)
-            # An attribute of the instance, so that the names in the state dict stay as they are.
+            # An attribute of the instance, so that the names in the state dict do not change.
             vars(stage)["forward"] = partial(checkpoint, stage.forward, use_reentrant=False, context_fn=contexts)
 
 
 def _recomputing(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """The contexts of the first and of the second computation."""
+    """The contexts of the first computation and of the recomputation."""
     return nullcontext(), _statistics_kept(stage)
 
 
 @contextmanager
 def _statistics_kept(stage: nn.Module) -> Iterator[None]:
-    """Batch norms that train do not change their running statistics within."""
-    # They must take the same path as the first time, or other tensors would be kept: so no momentum, but updates.
-    norms = [module for module in stage.modules() if isinstance(module, _BatchNorm) and module.training]
+    """Context in which batch norms in training mode do not change their running statistics."""
+    # Momentum 0 instead of no updates: the same code must run as the first time, or other tensors would be saved.
+    norms = [module for module in stage.modules() if isinstance(module, BatchNorm) and module.training]
     momenta = [norm.momentum for norm in norms]
     counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
     for norm in norms:
@@ -67,17 +67,17 @@ def _statistics_kept(stage: nn.Module) -> Iterator[None]:
 
 
 def compile_network(network: nn.Module, device: torch.device) -> None:
-    """Compiles a network in place with torch.compile; names in the state dict stay as they are.
+    """Compiles a network in place with torch.compile; names in the state dict do not change.
 
     Raises:
-        ValueError: there is no working compiler for the device.
+        ValueError: torch.compile does not work on the device.
     """
     if network._compiled_call_impl is not None:
         return
     try:
-        # Fails here where it can be told what is wrong, not in the first training step.
+        # A trial, so that a missing compiler is reported here and not in the first training step.
         torch.compile(torch.nn.functional.relu)(torch.zeros(2, device=device))
-    except Exception as error:  # torch raises many kinds, of its own and of its parts
+    except Exception as error:  # torch and its backends raise many types
         cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(
             f"compile=True: torch.compile does not work here ({cause.strip()}); install a C++ compiler (and Triton "

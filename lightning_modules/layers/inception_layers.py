@@ -1,10 +1,10 @@
-"""What Inception-v1 is made of, in two and in three dimensions: convolution with batch norm, pooling, Inception module.
+"""Layers of Inception-v1 in two and three dimensions: convolution with batch norm, pooling, Inception module.
 
-One code for both: a layer's number of dimensions is the length of its `kernel`. Two ways of padding are there, because
-published weights were trained with either:
+A layer's number of dimensions is the length of its `kernel`. There are two kinds of padding, because published weights
+were trained with either:
 
-    same:       TensorFlow's SAME: the output has ceil(size / stride) places, and where the padding cannot be shared out
-                evenly, the end gets one more than the beginning (I3D, TF-slim)
+    same:       TensorFlow's SAME: the output size is ceil(size / stride); if the padding is odd, the end gets one more
+                than the beginning (I3D, TF-slim)
     symmetric:  (kernel - 1) // 2 on both sides; poolings with a stride are not padded, but round up (torchvision)
 """
 
@@ -21,11 +21,11 @@ from lightning_modules.layers.onednn_convolution import convolve
 Padding = Literal["same", "symmetric"]
 TimePadding = Literal["zeros", "replicate"]
 
-EPSILON = 1e-3  # of the batch norms, in TF-slim, Sonnet and torchvision's GoogLeNet alike
+EPSILON = 1e-3  # of the batch norms, in TF-slim, Sonnet and torchvision's GoogLeNet
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """What TensorFlow's SAME adds before and after an axis of `size` places.
+    """The padding of TensorFlow's SAME before and after an axis of `size` elements.
 
     >>> same_padding(224, 7, 2)
     (2, 3)
@@ -35,16 +35,16 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class Convolution(nn.Module):
-    """Convolution without bias, batch norm, rectifier: (N, C, [T,] H, W) to (N, D, [T',] H', W').
+    """Convolution without bias, batch norm, ReLU: (N, C, [T,] H, W) to (N, D, [T',] H', W').
 
     Args:
-        inputs: C.
-        outputs: D.
-        kernel: its size along each axis; three numbers for clips, two for images.
-        stride: likewise.
-        padding: see above.
-        bn_scale: whether the batch norm has a scale besides its bias; without, the weight is 1 and stays so.
-        time_padding: `replicate` repeats the first and last frame instead of adding black ones.
+        inputs: C, number of input channels.
+        outputs: D, number of output channels.
+        kernel: kernel size along each axis; three numbers for clips, two for images.
+        stride: stride along each axis; as many numbers as `kernel`.
+        padding: `same` or `symmetric`, see the module's docstring.
+        bn_scale: whether the batch norm has a learned scale besides its bias; without, the weight stays 1.
+        time_padding: `zeros`, or `replicate`, which repeats the first and last frame.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class Convolution(nn.Module):
         sizes: tuple[Any, Any] = tuple(kernel), tuple(stride)
         self.conv = convolution(inputs, outputs, *sizes, bias=False)
         self.bn = norm(outputs, eps=EPSILON)
-        # A fixed weight of 1, not none: synchronized batch norm and fusing with the convolution both want a weight.
+        # A fixed weight of 1 instead of none: synchronized batch norm and folding require a weight.
         self.bn.weight.requires_grad_(bn_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class. The convolution gets a bias where the batch norm was folded into it, see `norm_folding`."""
+        """Applies the layer. The convolution has a bias if the batch norm was folded into it (`batch_norm_folding`)."""
         x, padding = self._padded(x)
         x = convolve(x, self.conv.weight, self.conv.bias, self.conv.stride, padding)
         return F.relu(self.bn(x), inplace=True)
 
     def _padded(self, x: Tensor) -> tuple[Tensor, list[int]]:
-        """The input with what the convolution itself cannot add, and what it can: the same on both sides."""
+        """The input with asymmetric or replicated padding added, and the symmetric padding left to the convolution."""
         kernel, stride = self.conv.kernel_size, self.conv.stride
         if self.padding == "same":
             axes = zip(x.shape[2:], kernel, stride, strict=True)
@@ -90,12 +90,12 @@ class Convolution(nn.Module):
 
 
 class MaxPooling(nn.Module):
-    """The largest value of every window: (N, D, [T,] H, W) to (N, D, [T',] H', W'). What is padded never wins.
+    """Max pooling: (N, D, [T,] H, W) to (N, D, [T',] H', W'). Padded elements are never the maximum.
 
     Args:
-        kernel: the window along each axis; three numbers for clips, two for images.
-        stride: from window to window.
-        padding: see above.
+        kernel: window size along each axis; three numbers for clips, two for images.
+        stride: stride along each axis.
+        padding: `same` or `symmetric`, see the module's docstring.
     """
 
     def __init__(self, kernel: Sequence[int], stride: Sequence[int], padding: Padding = "same") -> None:
@@ -104,7 +104,7 @@ class MaxPooling(nn.Module):
         self.padding: Padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Applies the pooling."""
         if self.padding == "same":
             axes = zip(x.shape[2:], self.kernel, self.stride, strict=True)
             before = [same_padding(*axis)[0] for axis in axes]
@@ -116,22 +116,22 @@ class MaxPooling(nn.Module):
                 f"nothing is left of {tuple(x.shape[2:])} places by a pooling over {self.kernel}: give longer clips "
                 "(num_frames) or larger crops (crop_size)"
             )
-        # Rounding up adds the one place more that SAME has at the end.
+        # Rounding up adds the additional element that SAME has at the end.
         pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d
         return pool(x, self.kernel, self.stride, before, ceil_mode=True)
 
 
 class Mixed(nn.Module):
-    """An Inception module: four branches side by side (Szegedy et al. 2015, figure 2b; I3D: figure 3, right).
+    """An Inception module: four parallel branches (Szegedy et al. 2015, figure 2b; I3D: figure 3, right).
 
-    Its branches are named as in the usual ports of I3D to PyTorch: b0 is 1x1; b1a, b1b and b2a, b2b are 1x1 and 3x3;
-    b3b is 1x1 after a 3x3 pooling. The paper's 5x5 is a 3x3 in TF-slim, I3D and torchvision alike.
+    The branches have the names of the usual PyTorch ports of I3D: b0 is 1x1; b1a, b1b and b2a, b2b are 1x1 and 3x3;
+    b3b is 1x1 after a 3x3 pooling. The paper's 5x5 is a 3x3 in TF-slim, I3D and torchvision.
 
     Args:
-        inputs: channels that come in.
-        channels: of b0, b1a, b1b, b2a, b2b, b3b.
+        inputs: number of input channels.
+        channels: output channels of b0, b1a, b1b, b2a, b2b, b3b.
         dimensions: 2 for images, 3 for clips.
-        padding: see above.
+        padding: `same` or `symmetric`, see the module's docstring.
         bn_scale: see `Convolution`.
         time_padding: see `Convolution`.
     """
@@ -160,5 +160,5 @@ class Mixed(nn.Module):
         self.b3b = convolution(inputs, channels[5], one)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Concatenates the branches' outputs along the channels."""
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1)

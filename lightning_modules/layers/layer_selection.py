@@ -1,4 +1,4 @@
-"""Choosing layers by name: `Mixed_5` means every layer whose name begins so."""
+"""Selection of layers by name prefix: `Mixed_5` selects every layer whose name begins with it."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,12 +8,12 @@ _STAGES = "stages."
 
 
 def layer_name(name: str) -> str:
-    """A module's or parameter's name as people know it: `stages.Mixed_5c.b0` is `Mixed_5c.b0`."""
+    """A module's or parameter's name without the prefix of the stages: `stages.Mixed_5c.b0` is `Mixed_5c.b0`."""
     return name.removeprefix(_STAGES)
 
 
 def longest_prefix(name: str, prefixes: Iterable[str]) -> str | None:
-    """The longest of the prefixes that a layer's name has; None without one."""
+    """The longest of the prefixes that a layer's name begins with; None if there is none."""
     return max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
 
 
@@ -26,13 +26,13 @@ def layers_named(network: nn.Module, prefixes: Iterable[str]) -> Iterator[nn.Mod
 
 
 def freeze_layers(network: nn.Module, prefixes: Iterable[str]) -> None:
-    """Takes the layers named out of training: no gradients, and evaluation mode, also for their batch norms."""
+    """Freezes layers: no gradients, and evaluation mode, which also fixes batch norm statistics."""
     for module in layers_named(network, prefixes):
         module.requires_grad_(False).eval()
 
 
 def refuse_unknown_prefixes(argument: str, prefixes: Iterable[str], network: nn.Module) -> None:
-    """Raises ValueError for a prefix that no layer has; the message lists the stages."""
+    """Raises ValueError for a prefix that no layer's name begins with; the message lists the stages."""
     names = [layer_name(name) for name, _ in network.named_modules()]
     for prefix in prefixes:
         if not prefix or not any(name.startswith(prefix) for name in names):

@@ -1,4 +1,4 @@
-"""Batch norms' statistics: computed anew from the latest training batches, and shared between ranks."""
+"""Precise batch norm: recomputes batch norm statistics from the latest training batches of all ranks."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -8,35 +8,35 @@ from typing import cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from datamodules.batch import ClipBatch
+from lightning_modules.layers.torch_internals import BatchNorm
 
 
-def training_norms(network: nn.Module) -> list[_BatchNorm]:
-    """The batch norms that normalize by their batch and keep running statistics, as things are now."""
+def training_norms(network: nn.Module) -> list[BatchNorm]:
+    """The batch norms that currently normalize by batch statistics and keep running statistics."""
     return [
         module
         for module in network.modules()
-        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+        if isinstance(module, BatchNorm) and module.training and module.track_running_stats
     ]
 
 
 def synchronizes(network: nn.Module) -> bool:
-    """Whether batch norms wait for those of the other ranks."""
+    """Whether a network has synchronized batch norms, which wait for the other ranks."""
     return any(isinstance(norm, nn.SyncBatchNorm) for norm in training_norms(network))
 
 
 class PreciseStatistics:
-    """The latest training batches, and batch norms' statistics computed from them before evaluation.
+    """Keeps the latest training batches, and recomputes batch norm statistics from them before evaluation.
 
     Wu and Johnson: "Rethinking 'Batch' in BatchNorm", 2021, section 3: moving averages lag behind the weights. With the
-    weights as they are now, every batch is normalized by itself, and evaluation takes the mean and variance of all that
-    passed. Every batch counts by its size, those of other ranks too. Nothing else changes: no weights, no random
-    numbers, and training itself does not look at these statistics.
+    current weights, every batch is normalized by its own statistics, and evaluation uses the mean and variance over all
+    of them, weighted by size, on all ranks. Nothing else changes: no weights, no random numbers, and training does not
+    use these statistics.
 
     Args:
-        num_batches: to keep; 0 does nothing.
+        num_batches: number of batches to keep; 0 disables the recomputation.
     """
 
     def __init__(self, num_batches: int) -> None:
@@ -47,25 +47,25 @@ class PreciseStatistics:
         self._step = -1
 
     def keep(self, batch: ClipBatch, network: pl.LightningModule) -> None:
-        """Keeps a batch that was trained on, and notes which batch norms are not frozen."""
+        """Keeps a training batch, and records which batch norms are not frozen."""
         if self._batches.maxlen:
-            # A copy: the batch may lie in memory that it shares with a worker.
+            # A copy, because the batch may lie in memory shared with a data loader worker.
             self._batches.append(batch._replace(clips=batch.clips.clone()))
             training = set(training_norms(network))
             self._norms = [name for name, module in network.named_modules() if module in training]
 
     @torch.no_grad()
     def compute(self, network: pl.LightningModule, forward: Callable[[ClipBatch], object]) -> None:
-        """Gives the batch norms their statistics, once a training step; all ranks must call it.
+        """Recomputes the statistics, unless done since the last training step; a collective that all ranks must call.
 
         Args:
-            network: Whose batch norms they are.
-            forward: Runs the network on a batch, up to its last layer.
+            network: the network whose batch norm statistics are recomputed.
+            forward: runs the network on a batch, up to its last layer.
         """
         if not self._batches or not self._norms or self._step == network.global_step:
             return
         self._step = network.global_step
-        norms = [cast(_BatchNorm, network.get_submodule(name)) for name in self._norms]
+        norms = [cast(BatchNorm, network.get_submodule(name)) for name in self._norms]
         sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=network.device) for norm in norms}
         kept = [(_given(norm.running_mean).clone(), _given(norm.running_var).clone()) for norm in norms]
         strategy = network.trainer.strategy
@@ -85,7 +85,7 @@ class PreciseStatistics:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Every module is in evaluation mode within, and in its own again after."""
+    """Context in which all modules are in evaluation mode; their modes are restored afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -96,14 +96,15 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _normalizing_by_batch(sums: dict[_BatchNorm, Tensor]) -> Iterator[None]:
-    """Batch norms in evaluation mode take every input's own statistics within, and add up count, sum, sum of squares.
+def _normalizing_by_batch(sums: dict[BatchNorm, Tensor]) -> Iterator[None]:
+    """Context in which batch norms in evaluation mode use each input's own statistics, and add these to `sums`.
 
-    Evaluation mode, since synchronized batch norms would wait in training mode for ranks that may have no batch.
+    `sums` has the count, the sum and the sum of squares of each batch norm's inputs. Not in training mode, in which
+    synchronized batch norms would wait for ranks that may have no batch.
     """
 
     def take(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        assert isinstance(norm, _BatchNorm)
+        assert isinstance(norm, BatchNorm)
         x = inputs[0].float()
         if x.numel() == 0:
             return

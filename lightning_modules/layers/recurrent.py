@@ -1,4 +1,4 @@
-"""Recurrence over a sequence of frame features: vanilla RNN, LSTM, GRU."""
+"""Recurrent layers over a sequence of frame features: vanilla RNN, LSTM, GRU."""
 
 from typing import Literal
 
@@ -10,17 +10,17 @@ _CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"rnn": nn.RNN,
 
 
 class Recurrence(nn.Module):
-    """Hidden states of every time step: float (N, T, D) to (N, T, H).
+    """Recurrent layers that return the hidden state of every time step: float (N, T, D) to (N, T, H).
 
-    H is `hidden_size`, twice that in both directions, where the halves are the forward and the backward state.
+    H is `hidden_size`, or twice that if bidirectional: the forward state, then the backward state.
 
     Args:
         input_size: D.
-        hidden_size: of one direction.
+        hidden_size: size of the hidden state of one direction.
         cell: `rnn` (tanh), `lstm` or `gru`.
-        num_layers: stacked, each reading the states of the one below.
-        bidirectional: also read from the last frame to the first.
-        dropout: between stacked layers.
+        num_layers: number of stacked layers, each reading the states of the previous one.
+        bidirectional: whether to read the sequence backward too.
+        dropout: dropout probability between stacked layers.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class Recurrence(nn.Module):
 
 
 class TemporalPooling(nn.Module):
-    """One vector of a sequence of states: (N, T, H) to (N, H).
+    """Pools a sequence of states into one vector: (N, T, H) to (N, H).
 
     `last` is the state after the whole clip was read (many-to-one): the last step of the forward direction, the first
-    of the backward one. `mean` is the mean over time; a linear classifier on it gives the mean of the logits that it
-    would give frame by frame (many-to-many, as LRCN averages its predictions).
+    step of the backward direction. `mean` is the mean over time; a linear classifier on it gives the mean of the
+    frames' logits (many-to-many, as LRCN averages its predictions).
 
     Args:
         method: `last` or `mean`.
-        bidirectional: whether the second half of H runs backward.
+        bidirectional: whether the second half of H is the backward state.
     """
 
     def __init__(self, method: Literal["last", "mean"], bidirectional: bool = False) -> None:

@@ -30,21 +30,21 @@ class C3D(VideoClassifier):
     """Eight 3x3x3 convolutions, five poolings, fc6, fc7 and the classifier: 78.4 M parameters with 101 classes.
 
     Endpoints: conv1a, pool1, conv2a, pool2, conv3a, conv3b, pool3, conv4a, conv4b, pool4, conv5a, conv5b, pool5, fc6,
-    fc7, logits. Convolutions are given after their rectifier, (N, D, T', H', W'); fc6 and fc7 after theirs, (N, D).
+    fc7, logits. Outputs of convolutions, (N, D, T', H', W'), and of fc6 and fc7, (N, D), are after their ReLU.
 
     Args:
-        width: filters of conv1a; the paper's network has 64, every other layer is in proportion (fc6 and fc7: 4096).
-        num_frames: frames of a clip, T; fc6 has weights for every place, so it must be known. The paper's is 16.
-        crop_size: height and width of a clip. The paper's is 112.
-        batch_norm: a batch norm after every convolution, for training from scratch; the paper has none.
-        dropout: after fc6 and fc7.
-        **kwargs: of `VideoClassifier`.
+        width: filters of conv1a; all other layers are scaled in proportion (the paper: 64, fc6 and fc7 4096).
+        num_frames: frames of a clip, T, which determines the size of fc6 (the paper: 16).
+        crop_size: height and width of a clip, which determine the size of fc6 (the paper: 112).
+        batch_norm: add a batch norm after every convolution, for training from scratch; the paper has none.
+        dropout: dropout probability after fc6 and fc7.
+        **kwargs: arguments of `VideoClassifier`.
 
     Raises:
-        ValueError: a clip too small for the five poolings; later, clips of another length or size.
+        ValueError: a clip too small for the five poolings; in the forward pass, clips of another length or size.
     """
 
-    feature_layer = "fc6"  # what the paper exports (section 4)
+    feature_layer = "fc6"  # as in the paper (section 4)
 
     def __init__(
         self,
@@ -83,10 +83,10 @@ class C3D(VideoClassifier):
         nn.init.normal_(logits.weight, std=0.01)
 
     def named_features(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yields every stage's name and output; up to pool5, clips of other lengths and sizes will do.
+        """Yields every stage's name and output; up to pool5, clips may have other lengths and sizes.
 
         Raises:
-            ValueError: clips too small for a pooling, or others than fc6 has weights for.
+            ValueError: clips too small for a pooling, or of another size than fc6 was built for.
         """
         pooled = _pooled(x.shape[2:])
         clips = x
@@ -100,7 +100,7 @@ class C3D(VideoClassifier):
         """Logits of clips: normalized float (N, C, T, H, W) to (N, K).
 
         Raises:
-            ValueError: clips of another length or size than fc6 has weights for.
+            ValueError: clips of another length or size than fc6 was built for.
         """
         if _pooled(x.shape[2:])["pool5"] != self._places:
             self._refuse(x)
@@ -115,7 +115,7 @@ class C3D(VideoClassifier):
 
 
 def _pooled(clip: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """What the poolings leave of a clip of (T, H, W) places, each by its name; 0 where nothing is left."""
+    """Output size (T, H, W) of each pooling by its name, for a clip of this (T, H, W); 0 if nothing is left."""
     shape, found = tuple(clip), {}
     for name, _, pooling in _CONVOLUTIONS:
         if pooling:

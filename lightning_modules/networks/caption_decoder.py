@@ -1,4 +1,4 @@
-"""An LSTM that decodes a caption word by word, conditioned on the embedding of a video, and its beam search."""
+"""Caption decoder: an LSTM that generates a caption word by word from a video's embedding, and beam search."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,14 +12,14 @@ Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
 class WordDecoder(nn.Module):
-    """An LSTM over the embeddings of words, each beside the video's vector; then a number for every word.
+    """An LSTM over word embeddings, each concatenated with the video's vector; returns logits of the next word.
 
     Args:
-        num_words: V, with those that begin, end and stand for others.
-        embedding_size: of a word.
-        hidden_size: of the LSTM, and of the video's vector.
-        num_layers: stacked.
-        dropout: on embeddings and before the words.
+        num_words: V, size of the vocabulary with its special words (begin, end, unknown).
+        embedding_size: size of a word embedding.
+        hidden_size: size of the LSTM's state and of the video's vector.
+        num_layers: number of stacked LSTM layers.
+        dropout: dropout probability of embeddings and before the output layer.
     """
 
     def __init__(self, num_words: int, embedding_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
@@ -27,14 +27,14 @@ class WordDecoder(nn.Module):
         self.embedding = nn.Embedding(num_words, embedding_size)
         self.cells = nn.LSTM(embedding_size + hidden_size, hidden_size, num_layers, batch_first=True)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(2 * hidden_size, num_words)  # the vector is seen here too: a short way to learn by
+        self.output = nn.Linear(2 * hidden_size, num_words)  # a skip connection of the video's vector
 
     def forward(self, words: Tensor, state: State, seen: Tensor) -> tuple[Tensor, State]:
-        """Logits of the next words: int64 (M, L) to float (M, L, V), and the state after them.
+        """Logits of the next words, float (M, L, V), and the state after them.
 
         Args:
-            words: the ones before.
-            state: hidden state and cell before them, each (layers, M, H).
+            words: the previous words, int64 (M, L).
+            state: hidden and cell state before them, each (layers, M, H).
             seen: the video's vector, (M, H).
         """
         embedded = self.dropout(self.embedding(words))
@@ -43,12 +43,12 @@ class WordDecoder(nn.Module):
         return self.output(self.dropout(torch.cat([hidden, beside], dim=2))), after
 
 
-class Found(NamedTuple):
+class BestSequences(NamedTuple):
     """The best sequence of each of B searches.
 
     Attributes:
-        words: int64 (B, L); after its end a sequence has `end` only.
-        scores: float (B,), sums of the log-probabilities, of the end too where the sequence came to it.
+        words: int64 (B, L); after its end a sequence has only `end`.
+        scores: float (B,), sums of log-probabilities, including that of the end if the sequence reached it.
     """
 
     words: Tensor
@@ -57,35 +57,35 @@ class Found(NamedTuple):
 
 def beam_search(
     step: Step, state: State, count: int, begin: int, end: int, beam_size: int = 1, max_length: int = 20
-) -> Found:
-    """Keeps the `beam_size` most probable beginnings at each step; with 1 it takes the best word each time.
+) -> BestSequences:
+    """Beam search: keeps the `beam_size` most probable partial sequences at each step; 1 is greedy decoding.
 
-    A sequence that has ended stays in the beam, with its score, and is held against the others to the end. One that
-    has `max_length` words and no end is cut there. Scores are not divided by the length.
+    A finished sequence stays in the beam with its score, and competes with the others until the end. A sequence without
+    end is cut at `max_length` words. Scores are not normalized by length.
 
     Args:
-        step: what the network says after the words so far.
-        state: of the network before the first word, for the B searches; each tensor with B as its second axis.
-        count: B.
-        begin: what the network is given first.
-        end: what ends a sequence.
-        beam_size: sequences kept for each search.
-        max_length: words at most, the end being one.
+        step: function of the last words and the state that returns log-probabilities of the next words and a new state.
+        state: state before the first word for the B searches; each tensor has B as its second axis.
+        count: B, number of searches.
+        begin: the first input word.
+        end: the word that ends a sequence.
+        beam_size: number of sequences kept per search.
+        max_length: maximum number of words, including the end.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: an argument is out of range.
     """
     for name, value in (("beam_size", beam_size), ("max_length", max_length)):
         if value < 1:
             raise ValueError(f"{name}={value}: must be at least 1")
     device = state[0].device
     state = tuple(part.repeat_interleave(beam_size, dim=1) for part in state)
-    first = torch.arange(0, count * beam_size, beam_size, device=device)[:, None]  # of each search, in the flat beam
+    first = torch.arange(0, count * beam_size, beam_size, device=device)[:, None]  # each search's first
     last = torch.full((count * beam_size,), begin, device=device)
     words = last.new_zeros((count, beam_size, 0))
     ended = torch.zeros((count, beam_size), dtype=torch.bool, device=device)
     scores = torch.full((count, beam_size), -torch.inf, device=device)
-    scores[:, 0] = 0  # all beams begin alike: one of them is enough
+    scores[:, 0] = 0  # all sequences begin equally, so only one counts
     for _ in range(max_length):
         said, state = step(last, state)
         said = said.float().view(count, beam_size, -1)
@@ -103,4 +103,4 @@ def beam_search(
         if bool(ended.all()):
             break
     winner = scores.argmax(dim=1)
-    return Found(words[torch.arange(count, device=device), winner], scores.gather(1, winner[:, None])[:, 0])
+    return BestSequences(words[torch.arange(count, device=device), winner], scores.gather(1, winner[:, None])[:, 0])

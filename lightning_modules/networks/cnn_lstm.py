@@ -1,4 +1,4 @@
-"""CNN+LSTM: a 2D network a frame, then recurrence.
+"""CNN+LSTM: a 2D network per frame, followed by a recurrent network.
 
 After LRCN: Donahue, Hendricks, Rohrbach, Venugopalan, Guadarrama, Saenko, Darrell: "Long-term Recurrent Convolutional
 Networks for Visual Recognition and Description", CVPR 2015, section 4.
@@ -14,19 +14,19 @@ from lightning_modules.tasks.classifier import VideoClassifier
 
 
 class CNNLSTM(FrameSequenceNetwork, VideoClassifier):
-    """A 2D network reads every frame; a recurrent network reads its features in order.
+    """A 2D network encodes every frame; a recurrent network reads the features in order.
 
     Endpoints: frames (N, T, D), the 2D network's features of every frame; hidden (N, T, H), the recurrent state after
     every frame; state (N, H), the clip's vector; logits (N, K).
 
     Args:
-        hidden_size: of the recurrent layers. LRCN takes 256 for RGB (section 4).
+        hidden_size: size of the recurrent state; LRCN uses 256 for RGB (section 4).
         cell: `rnn`, `lstm` or `gru`.
-        num_layers: stacked recurrent layers.
-        bidirectional: also read the clip backward.
+        num_layers: number of stacked recurrent layers.
+        bidirectional: read the clip backward too.
         readout: `last` state (many-to-one) or `mean` over frames (many-to-many: LRCN's average of the predictions).
-        dropout: before the classifier. LRCN takes 0.9 after the LSTM.
-        **kwargs: of `FrameSequenceNetwork` and `VideoClassifier`.
+        dropout: dropout probability before the classifier; LRCN uses 0.9 after the LSTM.
+        **kwargs: arguments of `FrameSequenceNetwork` and `VideoClassifier`.
     """
 
     feature_layer = "state"

@@ -1,4 +1,4 @@
-"""2D networks that turn a frame into a vector, and what runs them on every frame of a clip."""
+"""Frame encoders: 2D networks that turn a frame into a vector, and a wrapper that applies them to clips."""
 
 import importlib
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from lightning_modules.networks.inception_i3d import FEATURE_SIZE, inception_sta
 def make_encoder(
     name: str, channels: Sequence[int] = (32, 64, 128, 256), padding: Padding = "same", bn_scale: bool = False
 ) -> "FrameEncoder":
-    """A 2D network by name.
+    """Constructs a frame encoder by name.
 
     Args:
-        name: `small`; `pixels:SIDE`; `inception_v1`; `timm:NAME` or `torchvision:NAME`, where those packages are
+        name: `small`; `pixels:SIDE`; `inception_v1`; `timm:NAME` or `torchvision:NAME`, if those packages are
             installed.
-        channels: of `small`.
-        padding: of `inception_v1`.
-        bn_scale: of `inception_v1`.
+        channels: filters of the blocks of `small`.
+        padding: padding of `inception_v1`.
+        bn_scale: whether the batch norms of `inception_v1` have a scale.
 
     Raises:
-        ValueError: no such network.
-        ImportError: its package is not installed.
+        ValueError: unknown name.
+        ImportError: the package is not installed.
     """
     if name == "small":
         return SmallCNN(channels)
@@ -41,7 +41,7 @@ def make_encoder(
 
 
 class FrameEncoder(nn.Module):
-    """Frames float (M, 3, H, W) to features (M, D).
+    """Base class of frame encoders: frames float (M, 3, H, W) to features (M, D).
 
     Attributes:
         output_size: D.
@@ -51,14 +51,14 @@ class FrameEncoder(nn.Module):
 
 
 class SmallCNN(FrameEncoder):
-    """Blocks of convolution, batch norm and rectifier with stride 2, averaged over a grid: (M, 3, H, W) to (M, D).
+    """Blocks of convolution, batch norm and ReLU with stride 2, average pooled to a grid: (M, 3, H, W) to (M, D).
 
-    A grid, not the whole frame: a mean over all places would hide where things are, and with that their motion.
-    D is the last block's filters times `grid` squared.
+    A grid, because averaging over the whole frame would discard positions and thereby motion. D is the number of the
+    last block's filters times `grid` squared.
 
     Args:
         channels: filters of the blocks.
-        grid: cells in height and in width.
+        grid: number of cells in height and in width.
     """
 
     def __init__(self, channels: Sequence[int], grid: int = 4) -> None:
@@ -82,12 +82,12 @@ class SmallCNN(FrameEncoder):
 
 
 class PixelPatch(FrameEncoder):
-    """The frame itself, gray and small: (M, 3, H, W) to (M, side^2), means over the cells of a grid. Nothing is learnt.
+    """The frame in gray, average pooled to a small grid: (M, 3, H, W) to (M, side^2). It has no parameters.
 
     One of the two inputs of Srivastava et al. 2015, section 3 ("patches of image pixels").
 
     Args:
-        side: cells in height and in width.
+        side: number of cells in height and in width.
     """
 
     def __init__(self, side: int) -> None:
@@ -104,8 +104,8 @@ class InceptionEncoder(FrameEncoder):
     """Inception-v1 up to its last module, averaged over space: D is 1024.
 
     Args:
-        padding: `same`, or `symmetric` as torchvision's weights want.
-        bn_scale: whether batch norms have a scale, as torchvision's weights want.
+        padding: `same`, or `symmetric` as required by torchvision's weights.
+        bn_scale: whether batch norms have a scale, as required by torchvision's weights.
     """
 
     def __init__(self, padding: Padding = "same", bn_scale: bool = False) -> None:
@@ -120,18 +120,18 @@ class InceptionEncoder(FrameEncoder):
 
 
 class LibraryEncoder(FrameEncoder):
-    """A network of timm or torchvision without its classifier, its weights random until some are loaded.
+    """A network of timm or torchvision without its classifier, with random weights until others are loaded.
 
     Args:
         package: `timm` or `torchvision`.
-        name: as the package lists it.
+        name: the package's name of the network.
     """
 
     def __init__(self, package: str, name: str) -> None:
         super().__init__()
         try:
             library: Any = importlib.import_module(package if package == "timm" else "torchvision.models")
-        except Exception as error:  # a build for another torch fails in its own ways
+        except Exception as error:  # a build for another torch raises various errors
             raise ImportError(f"encoder={package}:{name}: {package} cannot be imported here: {error}") from error
         try:
             if package == "timm":
@@ -151,7 +151,7 @@ class LibraryEncoder(FrameEncoder):
 
 
 def _without_classifier(network: nn.Module) -> nn.Module:
-    """The network with its last linear layer taken out, wherever torchvision keeps it."""
+    """The network with its last linear layer removed, whose name differs between torchvision's networks."""
     name = next(name for name in ("fc", "classifier", "head", "heads") if hasattr(network, name))
     head = getattr(network, name)
     if isinstance(head, nn.Sequential):
@@ -162,24 +162,24 @@ def _without_classifier(network: nn.Module) -> nn.Module:
 
 
 class PerFrame(nn.Module):
-    """Runs a 2D network on every frame of clips: (N, C, T, H, W) to (N, T, D).
+    """Applies a 2D network to every frame of clips: (N, C, T, H, W) to (N, T, D).
 
     Args:
-        network: (M, C, H, W) to (M, D).
-        frames_at_once: bound on M; default: N * T.
-        frozen: leave the network as it is: no gradients, batch norms with their running statistics also in training.
+        network: maps (M, C, H, W) to (M, D).
+        frames_at_once: maximum M; default: N * T.
+        frozen: freeze the network: no gradients, batch norms with their running statistics also in training.
     """
 
     def __init__(self, network: nn.Module, frames_at_once: int | None = None, frozen: bool = False) -> None:
         super().__init__()
         if frames_at_once is not None and frames_at_once < 1:
             raise ValueError(f"frames_at_once={frames_at_once}: must be at least 1")
-        self.network = network.requires_grad_(False) if frozen else network  # which may have fixed scales of its own
+        self.network = network.requires_grad_(False) if frozen else network  # not True: it may have fixed scales
         self.frames_at_once = frames_at_once
         self.frozen = frozen
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode; that of a frozen network stays evaluation."""
+        """Sets the mode; a frozen network stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.network.eval()

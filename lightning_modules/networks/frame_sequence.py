@@ -1,4 +1,4 @@
-"""`FrameSequenceNetwork`: networks that see a video as a sequence of frame features."""
+"""`FrameSequenceNetwork`: base class of networks that process a video as a sequence of frame features."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,33 +12,31 @@ from lightning_modules.layers.inception_layers import Padding
 from lightning_modules.networks.frame_encoders import InceptionEncoder, PerFrame, make_encoder
 from lightning_modules.tasks.video_network import VideoNetwork
 
-RANDOM_WEIGHTS = "none"  # what `encoder_weights` says of them
+RANDOM_WEIGHTS = "none"  # the value of `encoder_weights` for random weights
 FOREIGN_ENCODERS = ("timm:", "torchvision:")
 
 
 class FrameSequenceNetwork(VideoNetwork):
-    """A 2D network reads every frame; what the subclass adds to `self.stages` reads its features in order.
+    """Base class: a 2D network encodes every frame; the stages that the subclass adds read the features in order.
 
     Endpoint: frames (N, T, D), the 2D network's features of every frame.
 
     Args:
         encoder: the 2D network: `small`, trained from scratch (D is 16 times its last channels); `pixels:SIDE`, no
-            network but the frame, gray and small (D is SIDE^2); `inception_v1` (D is 1024); `timm:NAME` or
-            `torchvision:NAME` where those are installed, with random weights alone, so only with
-            `encoder_weights: none`.
-        encoder_weights: what an `inception_v1` starts from: a name that `python -m pipeline weights list` prints, or a
-            checkpoint, of Inception-v1 or of I3D, whose filters are summed over time. Not looked at when a run resumes.
-            `none`: the encoder starts from random weights; so it does where nothing is said, but for networks of timm
-            and torchvision, where it has to be said.
-        freeze_encoder: leave the 2D network as it is, also its batch norms' statistics.
-        channels: filters of the blocks of `small`, each of half the height and width of the one before.
-        padding: of `inception_v1`, as its weights want: torchvision's want `symmetric`, all others `same`.
-        bn_scale: of `inception_v1`: torchvision's weights want true.
-        frames_at_once: frames that the 2D network takes in one pass, which bounds memory; default: all.
-        **kwargs: of `VideoNetwork`.
+            network but the frame in gray, downsampled (D is SIDE^2); `inception_v1` (D is 1024); `timm:NAME` or
+            `torchvision:NAME` if those are installed, only with `encoder_weights: none`.
+        encoder_weights: initial weights of an `inception_v1`: a name listed by `python -m pipeline weights list`, or
+            the path of a checkpoint of Inception-v1 or of I3D, whose filters are summed over time; `none` or omitted:
+            random weights (timm and torchvision require `none`); ignored when a run resumes.
+        freeze_encoder: freeze the 2D network, including its batch norm statistics.
+        channels: filters of the blocks of `small`, each of which halves height and width.
+        padding: padding of `inception_v1`: `symmetric` for torchvision's weights, `same` for all others.
+        bn_scale: whether the batch norms of `inception_v1` have a scale: true for torchvision's weights.
+        frames_at_once: maximum number of frames in one pass of the 2D network, which bounds memory; default: all.
+        **kwargs: arguments of `VideoNetwork`.
 
     Attributes:
-        frame_size: D.
+        frame_size: D, size of the frame features.
     """
 
     def __init__(
@@ -69,7 +67,7 @@ class FrameSequenceNetwork(VideoNetwork):
         self.stages.add_module("frames", PerFrame(network, frames_at_once, freeze_encoder))
 
     def setup(self, stage: str) -> None:
-        """Takes the weights that the 2D network is to start from; a run that resumes has its own."""
+        """Loads the initial weights of the 2D network, unless the run resumes."""
         super().setup(stage)
         if stage != TrainerFn.FITTING or self.resumes:
             return
@@ -80,14 +78,14 @@ class FrameSequenceNetwork(VideoNetwork):
             rank_zero_warn("freeze_encoder=true without weights: the 2D network stays as random as it is now")
 
     def load_encoder(self, name_or_path: str | Path) -> None:
-        """Gives the 2D network the weights of an Inception-v1, or of an I3D summed over time; its classifier is left.
+        """Loads the weights of an Inception-v1, or of an I3D summed over time, into the 2D network; no classifier.
 
         Raises:
             FileNotFoundError: no such file.
-            OSError: a published file cannot be got.
+            OSError: the download of a published file failed.
             ValueError: weights of another network, or for another padding or batch norm; keys that do not match.
         """
-        from lightning_modules.weights.pretrained import encoder_state, read_weights  # they know the networks
+        from lightning_modules.weights.pretrained import encoder_state, read_weights  # imports the networks
 
         encoder = cast(InceptionEncoder, cast(PerFrame, self.stages.frames).network)
         encoder.stages.load_state_dict(encoder_state(read_weights(name_or_path), self), strict=True)

@@ -15,8 +15,8 @@ from lightning_modules.layers.inception_layers import Convolution, MaxPooling, M
 from lightning_modules.tasks.classifier import VideoClassifier
 
 # Name; then filters, kernel and stride of a convolution; or kernel and stride of a pooling, time first; or the
-# channels of an Inception module's b0, b1a, b1b, b2a, b2b, b3b. The two first poolings leave time alone (section 2.5
-# of I3D); in 2D every time entry falls away.
+# channels of an Inception module's b0, b1a, b1b, b2a, b2b, b3b. The first two poolings do not pool time (section 2.5
+# of I3D); in 2D the time entries are dropped.
 _CONVOLUTION, _POOLING, _MIXED = "Conv{d}d_{name}", "MaxPool{dd}_{name}", "Mixed_{name}"
 _TABLE: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     (_CONVOLUTION, "1a_7x7", (64, 7, 2)),
@@ -46,14 +46,14 @@ def inception_stages(
     bn_scale: bool = False,
     time_padding: TimePadding = "zeros",
 ) -> nn.Sequential:
-    """The network up to Mixed_5c, its stages named as published.
+    """The network up to Mixed_5c, with the published names of the stages.
 
     Args:
         dimensions: 2 for images (N, C, H, W), 3 for clips (N, C, T, H, W).
         in_channels: C.
-        padding: `same` as published, `symmetric` as torchvision's GoogLeNet.
-        bn_scale: whether batch norms have a scale: I3D's have none, torchvision's GoogLeNet's have one.
-        time_padding: how convolutions pad time: with black frames, or (`replicate`) with the first and last one.
+        padding: `same` as published, `symmetric` as in torchvision's GoogLeNet.
+        bn_scale: whether batch norms have a scale: not in I3D, but in torchvision's GoogLeNet.
+        time_padding: padding of convolutions in time: `zeros`, or `replicate`, the first and last frame.
 
     Returns:
         Conv2d_1a_7x7 or Conv3d_1a_7x7 to Mixed_5c, 1024 channels; initialized for training from scratch.
@@ -82,7 +82,7 @@ def inception_stages(
 class Logits(nn.Module):
     """Average pooling, dropout, a 1x1 convolution: (N, 1024, [T,] H, W) to (N, K).
 
-    Space is averaged whole. I3D averages pairs of neighboring time steps, classifies each, and averages their logits
+    Pools all of space. I3D averages pairs of neighboring time steps, classifies each, and averages their logits
     (section 2.5: "averaging predictions over time"), so that it takes any number of frames.
     """
 
@@ -95,7 +95,7 @@ class Logits(nn.Module):
         nn.init.zeros_(torch.as_tensor(self.conv.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Applies the head."""
         if x.ndim == 5:
             x = F.avg_pool3d(x, (min(2, x.shape[2]), *x.shape[3:]), stride=1)
         else:
@@ -106,8 +106,8 @@ class Logits(nn.Module):
 class I3D(VideoClassifier):
     """Inception-v1 inflated to 3D: 12.7 M parameters with 400 classes (25 M for the paper's two streams, table 1).
 
-    Clips of any number of frames and any size from 32 x 32 on; the paper trains on 64 frames of 224 x 224 and tests on
-    whole videos at 25 frames a second, short side 256, the center 224 x 224, pixels scaled to [-1, 1] (section 2.5).
+    Takes clips of any number of frames and any size from 32 x 32; the paper trains on 64 frames of 224 x 224 and tests
+    on whole videos at 25 frames per second, short side 256, center crop 224 x 224, pixels in [-1, 1] (section 2.5).
 
     Endpoints, as published: Conv3d_1a_7x7, MaxPool3d_2a_3x3, Conv3d_2b_1x1, Conv3d_2c_3x3, MaxPool3d_3a_3x3, Mixed_3b,
     Mixed_3c, MaxPool3d_4a_3x3, Mixed_4b to Mixed_4f, MaxPool3d_5a_2x2, Mixed_5b, Mixed_5c (N, D, T', H', W'); Logits
@@ -115,11 +115,11 @@ class I3D(VideoClassifier):
 
     Args:
         in_channels: 3 for RGB, 2 for optical flow.
-        padding: `same` as published; `symmetric` suits weights inflated from torchvision's GoogLeNet.
-        bn_scale: batch norms with a scale; the published ones have none, torchvision's GoogLeNet's have one.
+        padding: `same` as published; `symmetric` for weights inflated from torchvision's GoogLeNet.
+        bn_scale: use batch norms with a scale; the published ones have none, torchvision's GoogLeNet's have one.
         time_padding: `zeros` as published; `replicate` repeats the first and last frame.
-        dropout: before the classifier.
-        **kwargs: of `VideoClassifier`. The default mean and std scale pixels to [-1, 1], as published.
+        dropout: dropout probability before the classifier.
+        **kwargs: arguments of `VideoClassifier`; the default mean and std scale pixels to [-1, 1], as published.
     """
 
     feature_layer = "Mixed_5c"
@@ -141,18 +141,18 @@ class I3D(VideoClassifier):
 class InceptionV1(VideoClassifier):
     """Inception-v1 (GoogLeNet with batch norms) on single frames: 6.6 M parameters with 1000 classes.
 
-    A clip's frames go through the network one by one; its logits are their mean, so a video's frames vote. Trained on
-    clips of one frame, it is what I3D is inflated from, and the baseline that knows no motion.
+    A clip's frames are classified one by one, and its logits are their mean. Trained on clips of one frame, it provides
+    the weights that I3D is inflated from, and a baseline without motion.
 
     Endpoints: Conv2d_1a_7x7, MaxPool_2a_3x3, Conv2d_2b_1x1, Conv2d_2c_3x3, MaxPool_3a_3x3, Mixed_3b, Mixed_3c,
     MaxPool_4a_3x3, Mixed_4b to Mixed_4f, MaxPool_5a_2x2, Mixed_5b, Mixed_5c (N, D, T, H', W'); Logits (N, K).
 
     Args:
         in_channels: 3 for RGB, 2 for optical flow.
-        padding: `same` as TF-slim; `symmetric` as torchvision.
-        bn_scale: batch norms with a scale, as torchvision's.
-        dropout: before the classifier; the paper takes 0.4 (table 1), torchvision 0.2.
-        **kwargs: of `VideoClassifier`.
+        padding: `same` as in TF-slim; `symmetric` as in torchvision.
+        bn_scale: use batch norms with a scale, as in torchvision.
+        dropout: dropout probability before the classifier; the paper uses 0.4 (table 1), torchvision 0.2.
+        **kwargs: arguments of `VideoClassifier`.
     """
 
     feature_layer = "Mixed_5c"
@@ -170,7 +170,7 @@ class InceptionV1(VideoClassifier):
         self.stages.add_module("Logits", Logits(self.num_classes, 2, dropout))
 
     def named_features(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yields every stage's name and output; the frames are axis 2, as in I3D."""
+        """Yields every stage's name and output; the frames are on axis 2, as in I3D."""
         num_clips = x.shape[0]
         for name, feature in super().named_features(x.transpose(1, 2).flatten(0, 1)):
             by_clip = feature.reshape(num_clips, -1, *feature.shape[1:])

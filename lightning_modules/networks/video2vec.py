@@ -1,8 +1,8 @@
-"""video2vec: what a video shows as one vector, learnt without labels.
+"""Video2Vec: unsupervised learning of a video's representation as one vector.
 
 After Srivastava, Mansimov, Salakhutdinov: "Unsupervised Learning of Video Representations using LSTMs", ICML 2015: the
-composite model (section 2), in which one LSTM reads a sequence of frame features, and from its last state one decoder
-gives the sequence back in reverse order while another predicts what comes next.
+composite model (section 2), in which an LSTM encodes a sequence of frame features, and from its last state one decoder
+reconstructs the sequence in reverse order while another predicts the following frames.
 """
 
 from typing import Any, Literal, cast
@@ -20,34 +20,34 @@ Split = Literal["train", "val", "test"]
 
 
 class Video2Vec(FrameSequenceNetwork):
-    """An LSTM reads frame features; its last state must tell what was read, in reverse, and what comes next.
+    """An LSTM autoencoder and predictor of frame features; its last state is the video's vector.
 
-    A clip's last `predicted_frames` are those to predict, the ones before them are read. The loss is the mean squared
-    error of what was read plus that of what comes next. The targets are the features themselves, without a gradient.
+    The last `predicted_frames` of a clip are predicted, from the frames before them, which are also reconstructed. The
+    loss is the sum of the mean squared errors of reconstruction and prediction. The targets are the features, detached.
 
-    Logged for each split: `reconstruction` and `prediction`, mean squared errors a clip, and what they are to be held
-    against: `reconstruction_baseline`, of the mean of the frames that were read, and `prediction_baseline`, of the last
-    of them repeated.
+    Logged for each split: `reconstruction` and `prediction`, mean squared errors per clip, and baselines to compare
+    them with: `reconstruction_baseline`, the error of the mean of the input frames, and `prediction_baseline`, the
+    error of repeating the last one.
 
-    Endpoints: frames (N, T, D), the 2D network's features of every frame; standardized (N, T, D), where they are;
-    hidden (N, T, H), the encoder's state after every frame; state (N, H), that after the last one, which is the video's
-    vector. They read all frames of a clip, those that training predicts too.
+    Endpoints: frames (N, T, D), the 2D network's features of every frame; standardized (N, T, D), with
+    `standardize`; hidden (N, T, H), the encoder's state after every frame; state (N, H), its last state, which is the
+    video's vector. They cover all frames of a clip, also those that training predicts.
 
     Args:
-        hidden_size: H. The paper's has 2048 for features of frames.
-        num_layers: stacked, in the encoder and in the decoders.
-        predicted_frames: frames at the end of a clip that are predicted; 0 for an autoencoder alone. The paper reads 16
-            frames and predicts 13, clips of 29.
-        reconstruct: also give back what was read; false for a predictor alone.
-        conditional: the decoders see the frame that they gave last, else nothing but the state that they begin with.
-        standardize: give every feature mean 0 and standard deviation 1, over a batch in training, over all of training
-            afterwards. Squared errors are then shares of the variance; and a 2D network that is trained along cannot
-            make its features easy to predict by making them small.
-        **kwargs: of `FrameSequenceNetwork`. The paper's features come from a network that was trained before and stays
-            as it is (`freeze_encoder`). Classes are taken and not looked at.
+        hidden_size: H, size of the LSTMs' state; the paper uses 2048 for features of frames.
+        num_layers: number of stacked layers, in the encoder and in the decoders.
+        predicted_frames: number of frames at the end of a clip that are predicted; 0 for an autoencoder only; the
+            paper reads 16 frames and predicts 13, clips of 29.
+        reconstruct: reconstruct the input; false for a predictor only.
+        conditional: decoders receive their previous output as input; otherwise only their initial state.
+        standardize: scale every feature to mean 0 and standard deviation 1, over a batch in training, over all of
+            training afterwards; squared errors are then fractions of the variance, and a 2D network that is trained
+            too cannot reduce them by shrinking its features.
+        **kwargs: arguments of `FrameSequenceNetwork`; the paper's frame features come from a pretrained, frozen
+            network (`freeze_encoder`); classes are accepted and ignored.
 
     Raises:
-        ValueError: nothing to learn, or a number out of range.
+        ValueError: no loss is left, or an argument is out of range.
     """
 
     feature_layer = "state"
@@ -82,7 +82,7 @@ class Video2Vec(FrameSequenceNetwork):
 
     @property
     def compiled_part(self) -> nn.Module:
-        """The 2D network; LSTMs have kernels of their own."""
+        """The 2D network; LSTMs have their own kernels."""
         return cast(nn.Module, self.stages.frames)
 
     @property
@@ -91,13 +91,13 @@ class Video2Vec(FrameSequenceNetwork):
         return tuple(name for name in super().endpoints_available if name != "decoders")
 
     def clip_errors(self, x: Tensor) -> dict[str, Tensor]:
-        """Mean squared errors of clips, by task, and those of the baselines: each float32 (N,).
+        """Mean squared errors of clips by task, and those of the baselines: each float32 (N,).
 
         Args:
             x: normalized float (N, C, T, H, W).
 
         Raises:
-            ValueError: no frame is left to read.
+            ValueError: no input frame is left.
         """
         features: Tensor = self.stages[:-3](x)  # all but hidden, state and decoders
         count = features.shape[1] - self.predicted_frames
@@ -118,7 +118,7 @@ class Video2Vec(FrameSequenceNetwork):
         return errors
 
     def loss_of(self, errors: dict[str, Tensor]) -> Tensor:
-        """Sum of the tasks' errors, a clip: (N,)."""
+        """Sum of the tasks' errors of each clip: (N,)."""
         return torch.stack([errors[task] for task in cast(nn.ModuleDict, self.stages.decoders)]).sum(dim=0)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -150,7 +150,7 @@ class Video2Vec(FrameSequenceNetwork):
             self.log(f"{split}/{name}", cast(MeanMetric, metric), prog_bar=name == "loss", batch_size=len(batch.clips))
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """The keys of a batch's videos and their vectors, each the mean over its views: float32 (B, H)."""
+        """The keys of a batch's videos and their vectors, averaged over the views: float32 (B, H)."""
         size = cast(Recurrence, self.stages.hidden).output_size
         sums = self.mean.new_zeros((batch.num_videos, size))
         if batch.num_videos > 0:
@@ -161,9 +161,9 @@ class Video2Vec(FrameSequenceNetwork):
 
 
 class Standardize(nn.Module):
-    """Every feature with mean 0 and standard deviation 1 over clips and time: (N, T, D) to (N, T, D).
+    """Scales every feature to mean 0 and standard deviation 1 over clips and time: (N, T, D) to (N, T, D).
 
-    In training by the batch's own mean and deviation, in evaluation by running ones; a constant feature becomes 0.
+    In training by the batch's statistics, in evaluation by running statistics; a constant feature becomes 0.
     """
 
     def __init__(self, size: int) -> None:
@@ -177,24 +177,24 @@ class Standardize(nn.Module):
 
 
 class SequenceDecoder(nn.Module):
-    """An LSTM that begins with another's last state and gives a sequence of features: (N, L, D).
+    """An LSTM that starts from another LSTM's last state and generates a sequence of features: (N, L, D).
 
     Args:
-        size: D.
-        hidden_size: of the LSTM.
-        num_layers: as many as the other has.
-        conditional: whether each step sees what the one before it gave; the first sees zeros.
+        size: D, size of a feature vector.
+        hidden_size: size of the LSTM's state.
+        num_layers: number of layers, equal to the other LSTM's.
+        conditional: whether each step receives the previous step's output; the first receives zeros.
     """
 
     def __init__(self, size: int, hidden_size: int, num_layers: int, conditional: bool) -> None:
         super().__init__()
         self.conditional = conditional
-        # An LSTM wants an input: without what it gave before, a single zero.
+        # An LSTM requires an input: a single zero if not conditional.
         self.cells = nn.LSTM(size if conditional else 1, hidden_size, num_layers, batch_first=True)
         self.output = nn.Linear(hidden_size, size)
 
     def forward(self, state: State, length: int) -> Tensor:
-        """The sequence of a length that follows from a state, the last hidden state and cell of the other LSTM."""
+        """The sequence of `length` features that follows a state, the other LSTM's last hidden and cell state."""
         count = state[0].shape[1]
         if not self.conditional:
             given: Tensor = self.output(self.cells(state[0].new_zeros(count, length, 1), state)[0])

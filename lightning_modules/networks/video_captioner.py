@@ -1,9 +1,9 @@
-"""From a video to a sentence: an LSTM reads its frames, another says what is to be seen.
+"""Video captioner: one LSTM encodes a video's frames, another generates a sentence.
 
 After LRCN (Donahue et al.: "Long-term Recurrent Convolutional Networks for Visual Recognition and Description", CVPR
 2015, section 5) and S2VT (Venugopalan, Rohrbach, Donahue, Mooney, Darrell, Saenko: "Sequence to Sequence - Video to
-Text", ICCV 2015). Otherwise than in S2VT, which has one stack of LSTMs for both, frames and words have LSTMs of their
-own: that of the words begins with the last state of that of the frames, and sees a vector of the video at every step.
+Text", ICCV 2015). S2VT has one stack of LSTMs for frames and words. Here each has its own LSTM: the decoder starts from
+the encoder's last state, and receives a vector of the video at every step.
 """
 
 import random
@@ -23,41 +23,41 @@ from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
 from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary, plain_caption
 from lightning_modules.tasks.video_network import seed_of
 
-_NOTHING = -1  # in the place of a word: none is wanted
+_NOTHING = -1  # target that the loss ignores
 
 
 class VideoDescriber(FrameSequenceNetwork):
-    """Learns to say the captions of videos, word by word, each from the words before it (teacher forcing).
+    """Generates captions of videos; trained to predict each word from the words before it (teacher forcing).
 
-    A clip is trained on one of its video's captions, another in each epoch where there are several; a video without
-    captions has the name of its class. For validation, test and prediction the states of a video's views are averaged,
-    and beam search says the most probable caption. Logged: `{split}/loss`, mean cross entropy of a word;
-    `{split}/bleu4`, of the corpus, against all captions of a video (0 where no caption has four words);
-    `{split}/exact_match`, the share of videos with a caption said word for word. Both take captions as the vocabulary
-    writes them, so that words are in small letters and without punctuation.
+    Each clip is trained on one of its video's captions, a different one in each epoch if there are several; a video
+    without captions has its class name. For validation, test and prediction the states of a video's views are averaged,
+    and beam search finds the most probable caption. Logged: `{split}/loss`, mean cross entropy per word;
+    `{split}/bleu4`, over the corpus, with all captions of a video as references (0 if no caption has four words);
+    `{split}/exact_match`, fraction of videos whose caption equals a reference. Both compare captions as the vocabulary
+    writes them, words in lower case without punctuation.
 
     Endpoints: frames (N, T, D), the 2D network's features of every frame; hidden (N, T, H), the encoder's state after
     every frame; state (N, H), the clip's vector.
 
     Args:
-        vocabulary: the words, or characters, that can be said; kept in checkpoints. Default: those of the captions that
-            training has, which the trainer's data module knows.
-        training_captions: what words are learnt from, where there is no such data module.
-        units: `words`, in small letters, or `characters`.
-        min_count: times that a word must be there to be known; others are trained on as one unknown word, which is
-            never said.
-        max_length: words, or characters, of a caption, at most; longer ones are cut in training.
-        beam_size: beginnings that beam search keeps; 1 is greedy.
-        hidden_size: H, of the encoder and of the decoder. S2VT takes 1000.
-        embedding_size: of a word. S2VT takes 500.
-        num_layers: stacked, in the encoder and in the decoder.
-        readout: what the decoder sees of the video at every step: the encoder's `last` state, or the `mean` of those
-            after every frame. It begins with the last one either way.
-        dropout: on embeddings and before words.
-        **kwargs: of `FrameSequenceNetwork`.
+        vocabulary: the words, or characters, that can be generated, saved in checkpoints; default: those of the
+            training captions of the trainer's data module.
+        training_captions: captions that the vocabulary is built from, if the data module has none.
+        units: `words`, in lower case, or `characters`.
+        min_count: minimum number of occurrences of a word in the vocabulary; others are trained on as one unknown
+            word, which is never generated.
+        max_length: maximum number of words, or characters, of a caption; longer ones are cut in training.
+        beam_size: number of sequences that beam search keeps; 1 is greedy.
+        hidden_size: H, size of the encoder's and the decoder's state; S2VT uses 1000.
+        embedding_size: size of a word embedding; S2VT uses 500.
+        num_layers: number of stacked layers, in the encoder and in the decoder.
+        readout: vector of the video that the decoder receives at every step: the encoder's `last` state, or the `mean`
+            of its states after every frame; the decoder starts from the last state in both cases.
+        dropout: dropout probability of embeddings and before the output layer.
+        **kwargs: arguments of `FrameSequenceNetwork`.
 
     Raises:
-        ValueError: a vocabulary with nothing in it or a word twice, or a number out of range.
+        ValueError: an empty vocabulary or one with duplicates, or an argument out of range.
     """
 
     feature_layer = "state"
@@ -102,13 +102,13 @@ class VideoDescriber(FrameSequenceNetwork):
 
     @property
     def words(self) -> Vocabulary:
-        """What can be said; raises ValueError before it is known."""
+        """The vocabulary; raises ValueError if it is not known yet."""
         if self._words is None:
             raise ValueError("vocabulary=None: give it, or training_captions, or train on data that has captions")
         return self._words
 
     def _take(self, words: Vocabulary) -> None:
-        """Makes the decoder one of these words, with weights yet to be learnt or loaded."""
+        """Sets the vocabulary and creates a decoder for it, with untrained weights."""
         hp = self.hparams
         self._words = words
         hp["vocabulary"], hp["training_captions"] = words.known, None
@@ -116,17 +116,17 @@ class VideoDescriber(FrameSequenceNetwork):
         self.stages.words = WordDecoder(len(words), *sizes, hp["dropout"])
 
     def setup(self, stage: str) -> None:
-        """Learns the words from the captions of the training split, where nobody said them."""
+        """Builds the vocabulary from the captions of the training split, unless it was given."""
         captions = getattr(getattr(self.trainer, "datamodule", None), "training_captions", None)
         if self._words is None and captions is not None:
             self._take(Vocabulary.learn(captions, self.hparams["units"], self.hparams["min_count"]))
         super().setup(stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the words of the checkpoint, whatever those of the dataset at hand are; a run that resumes keeps them.
+        """Takes the vocabulary of the checkpoint, whatever the dataset's captions are.
 
         Raises:
-            ValueError: training is to go on with other words.
+            ValueError: a resumed training has another vocabulary.
         """
         super().on_load_checkpoint(checkpoint)
         told = checkpoint["classifier"]["init_args"]
@@ -143,7 +143,7 @@ class VideoDescriber(FrameSequenceNetwork):
 
     @property
     def compiled_part(self) -> nn.Module:
-        """The 2D network; LSTMs have kernels of their own."""
+        """The 2D network; LSTMs have their own kernels."""
         return cast(nn.Module, self.stages.frames)
 
     @property
@@ -153,23 +153,23 @@ class VideoDescriber(FrameSequenceNetwork):
 
     @property
     def decoder(self) -> WordDecoder:
-        """Says the words."""
+        """The caption decoder."""
         return cast(WordDecoder, self.stages.words)
 
     # From clips to captions.
 
     def clip_states(self, x: Tensor) -> State:
-        """What the decoder is told of clips, float (N, C, T, H, W).
+        """The decoder's initial states for clips, float (N, C, T, H, W).
 
         Returns:
-            The encoder's last hidden state and cell, each (layers, N, H), and the clips' vectors, (1, N, H).
+            The encoder's last hidden and cell state, each (layers, N, H), and the clips' vectors, (1, N, H).
         """
         hidden, (last, cell) = cast(Recurrence, self.stages.hidden).cells(self.stages[0](x))
         seen: Tensor = cast(TemporalPooling, self.stages.state)(hidden)
         return last, cell, seen[None]
 
     def video_states(self, batch: ClipBatch) -> State:
-        """The same of the videos of a batch, averaged over their views: B in place of N."""
+        """The states of the videos of a batch, averaged over their views: as `clip_states`, with B in place of N."""
         views = torch.bincount(batch.video_index, minlength=batch.num_videos)
 
         def average(part: Tensor) -> Tensor:
@@ -179,11 +179,11 @@ class VideoDescriber(FrameSequenceNetwork):
         return tuple(average(part) for part in self.clip_states(self.normalize(batch)))
 
     def say(self, states: State, beam_size: int | None = None) -> tuple[list[str], Tensor]:
-        """The most probable captions, as far as the beam sees.
+        """The most probable captions that beam search finds.
 
         Args:
-            states: of B videos, as `video_states` gives them.
-            beam_size: default: that of the network.
+            states: states of B videos, from `video_states`.
+            beam_size: number of sequences kept; default: the network's `beam_size`.
 
         Returns:
             The B captions, and their log-probabilities, float32 (B,).
@@ -202,11 +202,11 @@ class VideoDescriber(FrameSequenceNetwork):
         return [self.words.decode(numbers) for numbers in found.words.tolist()], found.scores
 
     def word_losses(self, states: State, captions: Sequence[str]) -> Tensor:
-        """Cross entropy of every word of captions, and of their end, given the right words before: float32 (words,).
+        """Cross entropy of every word of captions and of their end, given the correct words before: float32 (words,).
 
         Args:
-            states: of as many videos or clips as there are captions.
-            captions: one for each of them.
+            states: states of M videos or clips.
+            captions: M captions, one for each.
         """
         given, wanted = self.targets(captions)
         logits, _ = self.decoder(given, states[:-1], states[-1][0])
@@ -215,10 +215,10 @@ class VideoDescriber(FrameSequenceNetwork):
         return F.cross_entropy(logits.flatten(0, 1)[asked].float(), wanted[asked], reduction="none")
 
     def targets(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """What the decoder is given, and what it is to say then: each int64 (M, L), L the longest caption and its end.
+        """Input and target words of captions for teacher forcing: each int64 (M, L), L the longest with its end.
 
-        Given is the beginning, then word after word; wanted the same, one earlier, then the end. After the end the
-        given is the end, and nothing is wanted.
+        Inputs are `BEGIN`, then the words; targets are the words, then `END`. After its end a caption's inputs are
+        `END`, and its targets are ignored.
         """
         encoded = [self.words.encode(caption)[: self.max_length - 1] for caption in captions]
         length = max(map(len, encoded)) + 1
@@ -229,10 +229,10 @@ class VideoDescriber(FrameSequenceNetwork):
             wanted[row, : len(numbers) + 1] = torch.tensor([*numbers, END])
         return given, wanted
 
-    # Learning and being judged.
+    # Training and evaluation.
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Mean cross entropy of the words of one caption a clip."""
+        """Mean cross entropy of the words of one caption per clip."""
         if batch.num_videos == 0:
             return self.learn_nothing(batch, lambda x: self.word_losses(self.clip_states(x), [""]))
         captions = _captions_of(batch)
@@ -247,11 +247,11 @@ class VideoDescriber(FrameSequenceNetwork):
         self._judge(batch, "val")
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """Updates the metrics of the test split; returns what was said of each video."""
+        """Updates the metrics of the test split; returns the caption of each video."""
         return self._judge(batch, "test")
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """The keys of a batch's videos, what is said of each, and its log-probability."""
+        """The keys of a batch's videos, their captions and the captions' log-probabilities."""
         captions, scores = self.say(self.video_states(batch)) if batch.num_videos else ([], self.mean.new_zeros(0))
         return {"keys": batch.keys, "rows": batch.rows, "captions": captions, "scores": scores}
 

@@ -1,4 +1,4 @@
-"""The words of captions, or their characters, as numbers."""
+"""Vocabulary: maps the words or characters of captions to numbers and back."""
 
 import re
 from collections import Counter
@@ -13,14 +13,14 @@ _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 
 class Vocabulary:
-    """Numbers of units: 0 begins a caption, 1 ends it, 2 stands for what is not known, the units follow.
+    """Numbering of units: 0 begins a caption, 1 ends it, 2 is an unknown unit, the known units follow.
 
     Args:
-        known: the units, each once.
-        units: `words`, in small letters, without punctuation; or `characters`, as they are.
+        known: the known units, without duplicates.
+        units: `words`, in lower case, without punctuation; or `characters`, unchanged.
 
     Raises:
-        ValueError: no unit, or one that is there twice.
+        ValueError: no unit, or a duplicate.
     """
 
     def __init__(self, known: Sequence[str], units: Units = "words") -> None:
@@ -34,7 +34,7 @@ class Vocabulary:
 
     @classmethod
     def learn(cls, captions: Iterable[str], units: Units = "words", min_count: int = 1) -> Self:
-        """The units that captions have at least `min_count` times: the most frequent first, then by the alphabet."""
+        """The vocabulary of units that occur at least `min_count` times: most frequent first, then alphabetically."""
         if min_count < 1:
             raise ValueError(f"min_count={min_count}: must be at least 1")
         counts = Counter(unit for caption in captions for unit in split_caption(caption, units))
@@ -51,7 +51,7 @@ class Vocabulary:
         return [self._numbers.get(unit, UNKNOWN) for unit in split_caption(caption, self.units)]
 
     def decode(self, numbers: Sequence[int]) -> str:
-        """The caption up to its end; what is not known is shown as <unknown>."""
+        """The caption up to its end; unknown units are shown as <unknown>."""
         units = []
         for number in numbers:
             if number == END:
@@ -71,5 +71,5 @@ def split_caption(caption: str, units: Units) -> list[str]:
 
 
 def plain_caption(caption: str, units: Units) -> str:
-    """A caption as a vocabulary that knows all of it would give it back: what generated ones are held against."""
+    """A caption normalized by encoding and decoding it with a complete vocabulary, to compare generated ones with."""
     return (" " if units == "words" else "").join(split_caption(caption, units))

@@ -1,1 +1,1 @@
-"""LightningModules around the networks: loss, metrics, optimizer, checkpoint hooks."""
+"""LightningModules of the tasks: loss, metrics, optimizer, checkpoint hooks."""

@@ -1,4 +1,4 @@
-"""`VideoClassifier`: how every classifier here learns and is judged."""
+"""`VideoClassifier`: the LightningModule of all video classifiers, with loss, metrics and averaging over views."""
 
 from typing import Any, Literal
 
@@ -14,28 +14,28 @@ from lightning_modules.tasks.video_network import VideoNetwork
 
 
 class VideoClassifier(VideoNetwork):
-    """A network of named stages over clips, and everything around it.
+    """Base class of video classifiers: a network of named stages, its training and its evaluation.
 
-    uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature ─▶ logits a clip ─▶ softmax ─▶ mean over a
-    video's views ─▶ scores. A subclass sets `self.stages`, an `nn.Sequential` whose children's names are the endpoints
-    and whose last child gives the logits, and takes plain arguments, so that `--help` lists them and a checkpoint holds
-    nothing but plain data.
+    uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature ─▶ logits per clip ─▶ softmax ─▶ mean over
+    a video's views ─▶ scores. A subclass sets `self.stages`, an `nn.Sequential` whose children's names are the
+    endpoints and whose last child returns the logits, and takes plain arguments, so that `--help` lists them and
+    checkpoints contain only plain data.
 
     Args:
-        label_smoothing: share of the target spread over all classes, in [0, 1).
-        mixup_alpha: in training, blend clips in pairs, with shares from Beta(alpha, alpha) (MixUp); 0 for none.
-        cutmix_alpha: in training, paste a patch of one clip into another, likewise (CutMix); 0 for none. With both,
-            each batch takes one of them.
-        mix_probability: share of the training batches that are mixed, if any are.
-        **kwargs: of `VideoNetwork`; classes or their number are needed.
+        label_smoothing: fraction of the target spread over all classes, in [0, 1).
+        mixup_alpha: MixUp: blend training clips in pairs, with shares drawn from Beta(alpha, alpha); 0 disables it.
+        cutmix_alpha: CutMix: paste a patch of one training clip into another, with its area drawn from Beta(alpha,
+            alpha); 0 disables it. With both, each batch takes one of them.
+        mix_probability: fraction of the training batches that are mixed, if MixUp or CutMix is enabled.
+        **kwargs: arguments of `VideoNetwork`; `class_names` or `num_classes` is required.
 
     Attributes:
-        view_average: what is averaged over a video's views: probabilities, or logits, whose mean then gives them.
-        views_at_once: views in one forward pass of a test, at most, which bounds memory; None takes those of a whole
-            batch.
+        view_average: what is averaged over a video's views: `probabilities`, or `logits`, with the softmax afterwards.
+        views_at_once: maximum number of views in one forward pass of a test, which bounds memory; None computes all
+            views of a batch at once.
 
     Raises:
-        ValueError: an argument out of range; neither classes nor their number given, or both and unlike.
+        ValueError: an argument is out of range, or `class_names` and `num_classes` are both missing or contradict.
     """
 
     view_average: Literal["probabilities", "logits"] = "probabilities"
@@ -78,15 +78,16 @@ class VideoClassifier(VideoNetwork):
         return self.clip_logits(self.normalize(batch))
 
     def video_scores(self, batch: ClipBatch) -> Tensor:
-        """Probabilities of the videos of a batch, of all their views together: float32 (B, K)."""
+        """Class probabilities of the videos of a batch, averaged over their views: float32 (B, K)."""
         if batch.num_videos == 0:
             return self.mean.new_zeros((0, self.num_classes))
         return self.scores_of(self.view_means(batch))
 
     def view_means(self, batch: ClipBatch) -> Tensor:
-        """Means over the views of each of B videos, float32 (B, K), of what `view_average` says is averaged.
+        """Means over the views of each of B videos, float32 (B, K), of probabilities or logits (`view_average`).
 
-        Those of parts of a video, weighted by their views, make that of the video: `scores_of` makes scores of it.
+        Means of parts of a video, weighted by their numbers of views, average to the video's; `scores_of` converts
+        them to scores.
         """
         scores = self._view_logits(batch)
         if self.view_average == "probabilities":
@@ -96,20 +97,20 @@ class VideoClassifier(VideoNetwork):
         return sums.index_add_(0, batch.video_index, scores) / views[:, None]
 
     def scores_of(self, means: Tensor) -> Tensor:
-        """Probabilities, float32 (B, K), of videos with such `view_means`."""
+        """Class probabilities, float32 (B, K), from `view_means`."""
         return means.softmax(dim=1) if self.view_average == "logits" else means
 
     def _view_logits(self, batch: ClipBatch) -> Tensor:
-        """Logits of all views: float32 (N, K); no more views are normalized and computed at a time than is allowed."""
+        """Logits of all views: float32 (N, K), computed at most `views_at_once` views at a time."""
         pieces = torch.split(batch.clips, self.views_at_once or max(1, len(batch.clips)))
         return torch.cat([self(batch._replace(clips=piece)).float() for piece in pieces])
 
-    # Learning and being judged.
+    # Training and evaluation.
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Mean cross entropy of the clips, each with its video's label, or of mixed clips with both labels' shares.
+        """Mean cross entropy of the clips with their videos' labels, or of mixed clips with both labels, by share.
 
-        The metrics of training hold a mixed clip against the label that has the greater share in it.
+        Training metrics compare a mixed clip with the label that has the larger share in it.
         """
         if batch.num_videos == 0:
             return self.learn_nothing(batch, self.clip_logits)
@@ -131,7 +132,7 @@ class VideoClassifier(VideoNetwork):
         return None if mix is None else mix._replace(partners=mix.partners.to(x.device))
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Updates the metrics of the validation split, a video once."""
+        """Updates the metrics of the validation split, once per video."""
         if batch.num_videos > 0:
             scores = self.video_scores(batch)
             self.val_metrics.update(scores, batch.labels)
@@ -141,7 +142,7 @@ class VideoClassifier(VideoNetwork):
         self.log_dict(self.val_metrics, prog_bar=True, batch_size=batch.num_videos)
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """Updates the metrics of the test split; returns keys, labels, scores and what failed, for callbacks."""
+        """Updates the metrics of the test split; returns keys, labels, scores and failed videos, for callbacks."""
         scores = self.video_scores(batch)
         if batch.num_videos > 0:
             self.test_metrics.update(scores, batch.labels)
@@ -155,5 +156,5 @@ class VideoClassifier(VideoNetwork):
         }
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """The keys and scores of a batch's videos: float32 (B, K)."""
+        """Returns the keys of a batch's videos and their scores, float32 (B, K)."""
         return {"keys": batch.keys, "rows": batch.rows, "scores": self.video_scores(batch)}

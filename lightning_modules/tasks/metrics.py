@@ -1,4 +1,4 @@
-"""What a split is judged by."""
+"""Classification metrics: top-1, top-5 and mean class accuracy."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 
 class MeanClassAccuracy(Metric):
-    """Mean over classes of the share of a class's videos that were named right, in [0, 1].
+    """Mean over classes of the fraction of a class's videos that are classified correctly, in [0, 1].
 
-    A class without a video in the split does not count, whatever was predicted as it; torchmetrics' macro accuracy
-    counts it as 0 once something was. States are sums, so uneven ranks give the exact figure.
+    Classes without videos in the split do not count, even if predicted; torchmetrics' macro accuracy counts them as 0
+    once they are predicted. States are sums, so that the result is exact if ranks have different numbers of videos.
 
     Args:
         num_classes: K.
@@ -27,13 +27,13 @@ class MeanClassAccuracy(Metric):
         self.add_state("total", torch.zeros(num_classes), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Adds a batch: scores float (B, K), labels int64 (B,)."""
+        """Updates the state with a batch: scores float (B, K), labels int64 (B,)."""
         right = (scores.argmax(dim=1) == labels).to(self.correct.dtype)
         self.correct.index_add_(0, labels, right)
         self.total.index_add_(0, labels, torch.ones_like(right))
 
     def compute(self) -> Tensor:
-        """The mean over the classes seen; 0 where nothing was seen."""
+        """The mean over the classes that have videos; 0 if none has."""
         seen = self.total > 0
         if not seen.any():
             return torch.zeros((), device=self.total.device)
@@ -41,9 +41,9 @@ class MeanClassAccuracy(Metric):
 
 
 def classification_metrics(num_classes: int, prefix: str) -> MetricCollection:
-    """top1, top5 and mean_class_accuracy of scores (B, K) against labels (B,), named `{prefix}/...`.
+    """top1, top5 and mean_class_accuracy of scores (B, K) and labels (B,), with the names `{prefix}/...`.
 
-    With fewer than five classes, top5 is the share within the top K, which is 1.
+    With fewer than five classes, top5 is the top-K accuracy, which is 1.
     """
     return MetricCollection(
         {

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: training on pairs of clips blended or patched together, and on both their labels."""
+"""MixUp and CutMix: training on pairs of clips that are blended or patched together, with the labels of both."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 class MixUpCutMix(NamedTuple):
-    """How the clips of one batch are mixed with each other.
+    """The mixing of the clips of one batch.
 
     Attributes:
         partners: int64 (N,), a permutation: clip n is mixed with clip `partners[n]`.
-        share: of the clip itself in what comes out, in [0, 1]; its partner has the rest.
-        box: (top, bottom, left, right) of the partner's patch, CutMix; None blends the whole picture, MixUp.
+        share: weight of clip n in the mixed clip, in [0, 1]; its partner has the rest.
+        box: (top, bottom, left, right) of the partner's patch for CutMix; None blends the whole picture (MixUp).
     """
 
     partners: Tensor
@@ -23,7 +23,7 @@ class MixUpCutMix(NamedTuple):
     box: tuple[int, int, int, int] | None = None
 
     def clips(self, x: Tensor) -> Tensor:
-        """The mixed clips, all frames alike: float (N, C, T, H, W) to the same."""
+        """The mixed clips, all frames mixed equally: float (N, C, T, H, W) to the same."""
         others = x[self.partners]
         if self.box is None:
             return x.mul(self.share).add_(others, alpha=1 - self.share)
@@ -33,12 +33,12 @@ class MixUpCutMix(NamedTuple):
         return patched
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
-        """The share of each class in each mixed clip: int64 (N,) to float32 (N, K)."""
+        """The target weight of each class for each mixed clip: int64 (N,) to float32 (N, K)."""
         both = F.one_hot(torch.stack([labels, labels[self.partners]]), num_classes).float()
         return self.share * both[0] + (1 - self.share) * both[1]
 
     def dominant(self, labels: Tensor) -> Tensor:
-        """The label that has the greater share in each mixed clip: int64 (N,) to (N,)."""
+        """The label with the larger share in each mixed clip: int64 (N,) to (N,)."""
         return labels if self.share >= 0.5 else labels[self.partners]
 
 
@@ -50,20 +50,20 @@ def draw_mix(
     cutmix_alpha: float,
     probability: float,
 ) -> MixUpCutMix | None:
-    """How to mix a batch; None leaves it as it is.
+    """Draws the mixing of a batch; None leaves the batch unmixed.
 
-    MixUp (Zhang et al. 2018, section 2): the share is drawn from Beta(alpha, alpha), one for the batch. CutMix (Yun et
-    al. 2019, section 3.1): a box whose sides are sqrt(1 - share) of the picture's, with its center anywhere, clipped to
-    the picture; the share is then what is left of the clip itself. With both, each batch takes one of them, by even
-    chance.
+    MixUp (Zhang et al. 2018, section 2): the share is drawn from Beta(alpha, alpha), once per batch. CutMix (Yun et
+    al. 2019, section 3.1): a box with sides sqrt(1 - share) times the picture's, centered at a random place and clipped
+    to the picture; the share is then recomputed from the clipped area. With both, each batch takes one of them with
+    probability 1/2.
 
     Args:
-        key: integers that decide the draw.
-        num_clips: N; fewer than 2 have nothing to be mixed with.
+        key: integers that seed the draw.
+        num_clips: N; batches of fewer than 2 clips are not mixed.
         size: height and width of the clips.
-        mixup_alpha: of MixUp; 0 for none.
-        cutmix_alpha: of CutMix; 0 for none.
-        probability: share of the batches that are mixed.
+        mixup_alpha: alpha of MixUp; 0 disables it.
+        cutmix_alpha: alpha of CutMix; 0 disables it.
+        probability: fraction of the batches that are mixed.
     """
     generator = np.random.default_rng([number % 2**63 for number in key])
     mixed, cut = generator.random() < probability, generator.random() < 0.5

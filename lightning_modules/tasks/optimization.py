@@ -1,7 +1,7 @@
-"""How weights are changed: the optimizer, each layer's share of the learning rate, and the rate's course over a run.
+"""Optimization: optimizer, learning-rate factors of layers, and learning-rate schedule.
 
-The course depends on the share of the run that is done, counted in samples where the data module can tell. So a run
-that resumes, on as many ranks or on others, with other batches or accumulation, goes on where it was.
+The schedule is a function of the completed fraction of the run, counted in samples if the data module provides it. So a
+resumed run continues the schedule, also on another number of ranks or with other batch sizes or accumulation.
 """
 
 import math
@@ -17,14 +17,14 @@ from lightning_modules.layers.layer_selection import layer_name, longest_prefix,
 OptimizerName = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "constant", "step", "multi_step"]
 
-_ROUNDING = 1e-9  # of shares: 3 of 5 epochs must count as the milestone 0.6
+_ROUNDING = 1e-9  # tolerance for fractions: 3 of 5 epochs must reach the milestone 0.6
 
 
 def refuse_bad_options(options: Mapping[str, Any]) -> None:
-    """Checks the arguments of `VideoNetwork` that this module takes, as far as they can be without a network.
+    """Checks the optimization arguments of `VideoNetwork`, as far as possible without a network.
 
     Raises:
-        ValueError: one out of range.
+        ValueError: an argument is out of range.
     """
     if not 0 <= options["warmup_fraction"] < 1:
         raise ValueError(f"warmup_fraction={options['warmup_fraction']}: must be in [0, 1)")
@@ -49,14 +49,14 @@ def refuse_bad_options(options: Mapping[str, Any]) -> None:
 
 
 def make_optimizer(network: nn.Module, options: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimizer of a network's trained parameters; those of fewer than two dimensions have no weight decay.
+    """The optimizer of a network's trainable parameters; those of fewer than two dimensions have no weight decay.
 
     Args:
-        network: whose parameters are to be trained.
-        options: the optimizer's arguments of `VideoNetwork`.
+        network: the network to train.
+        options: the optimizer arguments of `VideoNetwork`.
 
     Raises:
-        ValueError: nothing is left to train; `learning_rate_scale` names what is not there.
+        ValueError: no parameter is trainable, or `learning_rate_scale` names a layer that does not exist.
     """
     rate: float = options["learning_rate"]
     scales: Mapping[str, float] = options["learning_rate_scale"] or {}
@@ -80,10 +80,10 @@ def make_optimizer(network: nn.Module, options: Mapping[str, Any]) -> torch.opti
 
 
 def batch_scale(trainer: pl.Trainer, base: int | None) -> float:
-    """The global batch, of all ranks and of all that accumulates into one step, in units of `base`; 1 without a base.
+    """The global batch size (all ranks, all accumulated batches) divided by `base`; 1 without a base.
 
     Raises:
-        ValueError: the data do not say how large a batch is.
+        ValueError: the data module does not state its batch size.
     """
     if base is None:
         return 1.0
@@ -95,10 +95,10 @@ def batch_scale(trainer: pl.Trainer, base: int | None) -> float:
 
 
 def record_batch_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
-    """Takes the scale of the batch into the optimizer's state, where a checkpoint has it beside the rate.
+    """Records the batch scale in the optimizer's state, so that checkpoints save it beside the learning rate.
 
-    An optimizer that a checkpoint has brought the rate of another batch gets the rate of this one, for the first step
-    too. A checkpoint without the scale is left as it is: the schedule sets the rate after that step.
+    If a checkpoint restored the learning rate of another batch size, the rate is rescaled, for the first step too. If
+    it has no recorded scale, the rate is kept; the schedule sets it after that step.
     """
     for group in optimizer.param_groups:
         group["lr"] *= scale / group.get("batch_scale", scale)
@@ -106,10 +106,10 @@ def record_batch_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
 
 
 def progress_fraction(trainer: pl.Trainer) -> float:
-    """The share of a run that is done, in [0, 1]; 0 for ever in a run without an end.
+    """The completed fraction of a run, in [0, 1]; always 0 in a run without an end.
 
-    Where both `max_epochs` and `max_steps` end it, the nearer end counts. Within an epoch samples are counted, if the
-    data module has a method `share_of_epoch` (batches done to share), else batches.
+    If both `max_epochs` and `max_steps` limit the run, the nearer end counts. Within an epoch, samples are counted if
+    the data module has a method `share_of_epoch` (completed batches to fraction), otherwise batches.
     """
     shares = [0.0]
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
@@ -126,12 +126,12 @@ def progress_fraction(trainer: pl.Trainer) -> float:
 
 
 def rate_factor(options: Mapping[str, Any], done: float, step: float) -> float:
-    """The factor of the learning rate at a point of a run.
+    """The learning-rate factor of the schedule at a point of a run.
 
     Args:
-        options: the schedule's arguments of `VideoNetwork`.
-        done: share of the run before the step that the factor is for, in [0, 1].
-        step: share of the run that a step takes: in warm-up, the rate is that of the step's end, never 0.
+        options: the schedule arguments of `VideoNetwork`.
+        done: fraction of the run before the step that the factor is for, in [0, 1].
+        step: fraction of the run that one step takes; in warm-up the factor is that of the step's end, so never 0.
     """
     warmup: float = options["warmup_fraction"]
     if done < warmup - _ROUNDING:

@@ -1,6 +1,6 @@
-"""Checkpoints: what is saved besides weights, and reading it back, trusting nothing in it.
+"""Checkpoint hooks: saving a network's class and arguments beside its weights, and safe loading.
 
-Plain data, tensors, and classes from packages that are allowed: nothing else is read, and nothing is executed.
+Only plain data, tensors, and classes from allowed packages are loaded; nothing in a checkpoint is executed.
 """
 
 import importlib
@@ -18,13 +18,13 @@ _TRUSTED_PACKAGES = ("lightning_modules",)
 
 
 class CheckpointHooks(pl.LightningModule):
-    """A network whose checkpoints say what it is, so that they give it back.
+    """Base class of networks whose checkpoints contain what is needed to construct them.
 
     Attributes:
-        class_names: in label order; empty where there are no classes.
+        class_names: class names in label order; empty if there are no classes.
         num_classes: K.
-        trained_before: of the weights that training started from: what their training videos are recognized by, one
-            for each training before this one; None in place of what is not known.
+        trained_before: fingerprints of the training videos of each training that led to the initial weights, see
+            `datamodules.leakage.training_fingerprint`; None for a training whose videos are not known.
     """
 
     class_names: list[str]
@@ -32,30 +32,30 @@ class CheckpointHooks(pl.LightningModule):
     trained_before: Sequence[dict[str, torch.Tensor] | None] = ()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the class and its arguments, as plain data: what `load` needs to give the same model back."""
+        """Adds the class and its arguments as plain data, from which `load` constructs the network."""
         arguments = {name: value for name, value in self.hparams.items() if not name.startswith("_")}
         arguments |= {"class_names": self.class_names, "num_classes": self.num_classes}
         checkpoint["classifier"] = {"class_path": public_class_path(type(self)), "init_args": plain_data(arguments)}
         checkpoint["trained_before"] = list(self.trained_before)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up, in a run that resumes, what its weights were trained on before it."""
+        """Restores `trained_before` in a resumed run."""
         self.trained_before = checkpoint.get("trained_before", [])
 
     @classmethod
     def load(cls, path: str | Path, allow: Sequence[str] = ()) -> Self:
         """Loads a checkpoint as the class that was trained, in evaluation mode on the CPU.
 
-        Nothing is unpickled but plain data and tensors, and no class is imported but ours and those allowed.
+        Only plain data and tensors are unpickled, and only this project's and allowed classes are imported.
 
         Args:
-            path: of a checkpoint that `fit` wrote.
+            path: path of a checkpoint that `fit` wrote.
             allow: packages or modules that model classes may come from, besides `lightning_modules`.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: no checkpoint of a network of ours, of a class that is not allowed or not `cls`, or weights that
-                do not match, every one of them named.
+            ValueError: not a checkpoint of `fit`, a class that is not allowed or not a `cls`, or weights that do not
+                match, each listed.
         """
         return cls.from_checkpoint(read_checkpoint(path), str(path), allow)
 
@@ -63,20 +63,22 @@ class CheckpointHooks(pl.LightningModule):
     def from_pretrained(
         cls, name_or_path: str | Path, num_classes: int | None = None, allow: Sequence[str] = (), **init_args: Any
     ) -> Self:
-        """A network with the weights of a published checkpoint, or of a file: of ours or in a known naming.
+        """Constructs a network with the weights of a published checkpoint or of a file.
 
-        I3D takes the weights of a 2D Inception too, and inflates them.
+        I3D also takes the weights of a 2D Inception, which are inflated.
 
         Args:
-            name_or_path: a name that `python -m pipeline weights list` prints, or a file.
-            num_classes: another number than the checkpoint's gives a new classifier on top; None keeps the one it has.
+            name_or_path: a name listed by `python -m pipeline weights list`, or the path of a file that `fit` wrote
+                or that has a known naming.
+            num_classes: number of classes; if it differs from the checkpoint's, the classifier is new; None keeps the
+                checkpoint's.
             allow: packages or modules that model classes may come from, besides `lightning_modules`.
-            **init_args: of the class, in place of what the checkpoint says.
+            **init_args: arguments of the class that override the checkpoint's.
 
         Raises:
             FileNotFoundError: no such file.
-            OSError: a published file cannot be got.
-            ValueError: weights of another network, or keys that do not match, every one of them named.
+            OSError: the download of a published file failed.
+            ValueError: weights of another network, or keys that do not match, each listed.
         """
         weights = read_weights(name_or_path)
         klass: type[Any] = _trained_class(weights.class_path, weights.path, allow, CheckpointHooks)
@@ -90,7 +92,7 @@ class CheckpointHooks(pl.LightningModule):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any], path: str, allow: Sequence[str] = ()) -> Self:
-        """Like `load`, from what `read_checkpoint` gave; `path` is for the messages."""
+        """Constructs the network of a checkpoint that `read_checkpoint` returned; `path` is for error messages."""
         klass: type[Any] = _trained_class(checkpoint["classifier"]["class_path"], path, allow, CheckpointHooks)
         if not issubclass(klass, cls):
             raise ValueError(f"{path}: a checkpoint of {klass.__name__}, not of {cls.__name__}")
@@ -102,23 +104,23 @@ class CheckpointHooks(pl.LightningModule):
             ) from error
         try:
             model.load_state_dict(checkpoint["state_dict"], strict=True)
-        except RuntimeError as error:  # torch names every key
+        except RuntimeError as error:  # torch lists every key
             raise ValueError(f"{path}: the weights do not fit {klass.__name__}: {error}") from error
         trained: Self = model.eval()
         return trained
 
 
 def _trained_class(class_path: str, path: str, allow: Sequence[str], kind: type) -> type:
-    """The class that a checkpoint names.
+    """Imports the class that a checkpoint names.
 
     Args:
-        class_path: module and name.
-        path: of the checkpoint, for messages.
-        allow: packages or modules that it may come from, besides `lightning_modules`.
-        kind: what it must be a subclass of.
+        class_path: module and name of the class.
+        path: path of the checkpoint, for messages.
+        allow: packages or modules that the class may come from, besides `lightning_modules`.
+        kind: the required base class.
 
     Raises:
-        ValueError: not allowed, cannot be imported, or not of that kind.
+        ValueError: the class is not allowed, cannot be imported, or is not a subclass of `kind`.
     """
     module, _, name = class_path.rpartition(".")
     if not any(module == trusted or module.startswith(f"{trusted}.") for trusted in (*_TRUSTED_PACKAGES, *allow)):
@@ -133,7 +135,7 @@ def _trained_class(class_path: str, path: str, allow: Sequence[str], kind: type)
 
 
 def plain_data(value: Any) -> Any:
-    """The value as lists, dicts and scalars, which load with `weights_only=True`."""
+    """The value converted to lists, dicts and scalars, which load with `weights_only=True`."""
     if isinstance(value, dict):
         return {str(name): plain_data(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""`VideoNetwork`: what every network here has in common: its stages, its optimizer, its checkpoints."""
+"""`VideoNetwork`: base class of all networks, with named stages, optimizer and checkpoints."""
 
 import math
 import warnings
@@ -14,6 +14,7 @@ from datamodules.batch import ClipBatch
 from lightning_modules.layers.execution_options import compile_network, recompute_activations, use_channels_last
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
 from lightning_modules.layers.precise_batch_norm import PreciseStatistics, synchronizes
+from lightning_modules.tasks.lightning_internals import synchronizes_batch_norms
 from lightning_modules.tasks.optimization import (
     OptimizerName,
     Schedule,
@@ -29,55 +30,50 @@ from lightning_modules.weights.pretrained import load_pretrained, read_weights
 
 
 class VideoNetwork(CheckpointHooks):
-    """A network of named stages over clips, and what does not depend on what it learns.
+    """Base class of networks of named stages over clips, independent of the training objective.
 
     uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature. A subclass sets `self.stages`, an
-    `nn.Sequential` whose children's names are the endpoints, says what a training step is, and takes plain arguments,
-    so that `--help` lists them and a checkpoint holds nothing but plain data.
+    `nn.Sequential` whose children's names are the endpoints, defines the training step, and takes plain arguments, so
+    that `--help` lists them and checkpoints contain only plain data.
 
     Args:
-        num_classes: K; may be left out where `class_names` says it, and where classes do not matter.
-        class_names: the K names in label order. `python -m pipeline fit` takes them from the dataset.
-        mean: of a pixel, for R, G and B, of values scaled to [0, 1].
-        std: of a pixel, likewise.
+        num_classes: number of classes, K; may be omitted if `class_names` is given or there are no classes.
+        class_names: the K class names in label order; `python -m pipeline fit` takes them from the dataset.
+        mean: mean of the pixels of R, G and B, as values in [0, 1], subtracted from the input.
+        std: standard deviation of the pixels of R, G and B, as values in [0, 1], that the input is divided by.
         optimizer: `sgd` (with Nesterov momentum) or `adamw`.
-        learning_rate: at its highest.
-        scale_learning_rate_from: the number of videos a step that `learning_rate` is meant for; with another number,
-            of all ranks and accumulated batches together, the rate is in proportion (Goyal et al. 2017, section 2.1).
-        learning_rate_scale: factors of the rate for layers whose names begin so, such as `{"Logits": 10}`; the longest
-            name that fits counts.
-        freeze: layers whose names begin so are left as they are, such as `["Conv3d", "Mixed_3"]`: no gradients, no
-            dropout, batch norms with their running statistics also in training.
-        momentum: of `sgd`.
-        weight_decay: of weights of two or more dimensions; biases and batch norms have none.
-        warmup_fraction: share of the run in which the learning rate rises linearly from 0.
-        lr_schedule: what follows, from step to step: `cosine` to 0; `constant`; `step`: times `lr_gamma` after every
-            `lr_step_fraction` of the run; `multi_step`: times `lr_gamma` at each of `lr_milestones`. It goes by the
-            share of the run's samples seen, so a run that resumes on other ranks or batches keeps to it.
-        lr_milestones: of `multi_step`: shares of the run, warm-up included, such as `[0.6, 0.9]`.
-        lr_step_fraction: of `step`: a share of the run, warm-up included.
-        lr_gamma: of `step` and `multi_step`.
-        precise_bn_batches: before validation, and at the end of an epoch without one, compute batch norms' statistics
-            anew from this many latest training batches, which are kept in memory until then (Wu and Johnson 2021);
-            0 keeps the moving averages. Weights are the same with and without.
-        channels_last: lay out the filters of convolutions with channels last in memory.
-        compile: compile the network with torch.compile, in training and its validation; checkpoints are the same with
-            and without, and whoever loads them needs no compiler.
-        checkpoint_activations: save memory: keep no activations within stages whose names begin so, or (true) within
-            any, and compute them twice.
-        seed: key of dropout and mixing, together with epoch, batch and rank. `fit` takes it from `seed_everything`.
-        weights: what training starts from: a name that `python -m pipeline weights list` prints, or a checkpoint. Its
-            classifier is taken over where the number of classes is the same. An I3D also starts from the weights of a
-            2D Inception, which are inflated. Not looked at when a run resumes, or a trained checkpoint is loaded.
+        learning_rate: the maximum learning rate of the schedule.
+        scale_learning_rate_from: global batch size (all ranks, all accumulated batches) that `learning_rate` is meant
+            for; for other sizes it is scaled linearly (Goyal et al. 2017, section 2.1).
+        learning_rate_scale: learning-rate factors of layers by name prefix, such as `{"Logits": 10}`; the longest
+            matching prefix counts.
+        freeze: name prefixes of layers to freeze (no gradients, evaluation mode), such as `["Conv3d", "Mixed_3"]`.
+        momentum: momentum of `sgd`.
+        weight_decay: weight decay of weights of two or more dimensions; biases and batch norms have none.
+        warmup_fraction: fraction of the run in which the learning rate rises linearly from 0.
+        lr_schedule: schedule after the warm-up, updated every step, by the fraction of the run's samples seen: `cosine`
+            to 0; `constant`; `step`, `lr_gamma` per `lr_step_fraction`; `multi_step`, `lr_gamma` per milestone.
+        lr_milestones: milestones of `multi_step` as fractions of the run, warm-up included, such as `[0.6, 0.9]`.
+        lr_step_fraction: period of `step` as a fraction of the run, warm-up included.
+        lr_gamma: factor of the learning rate of `step` and `multi_step`.
+        precise_bn_batches: recompute batch norm statistics, not weights, from this many latest batches, kept in memory,
+            before validation or at the end of an epoch without one (Wu and Johnson 2021); 0 keeps moving averages.
+        channels_last: store the filters of convolutions in channels-last memory format.
+        compile: use torch.compile in training and its validation; checkpoints do not depend on it or on a compiler.
+        checkpoint_activations: save memory by recomputing the activations within stages in the backward pass; true for
+            all stages but the last, or a list of name prefixes of stages.
+        seed: key of dropout and mixing, together with epoch, batch and rank; `fit` takes it from `seed_everything`.
+        weights: initial weights of training: a name listed by `python -m pipeline weights list`, or the path of a
+            checkpoint; the classifier is loaded if the number of classes is equal; an I3D also takes the weights of a
+            2D Inception, which are inflated; ignored when a run resumes or a trained checkpoint is loaded.
 
     Attributes:
-        feature_layer: the endpoint that feature export takes where none is named.
-        class_names: in label order; empty where there are no classes.
-        resumes: whether the run to come goes on from a checkpoint, so that nothing else is loaded; set by `fit`, as the
-            trainer tells it only later.
+        feature_layer: the default endpoint of feature export.
+        class_names: class names in label order; empty if there are no classes.
+        resumes: whether the run resumes and loads no initial weights; set by `fit`, as the trainer knows it too late.
 
     Raises:
-        ValueError: an argument out of range; classes and their number unlike.
+        ValueError: an argument is out of range, or `class_names` and `num_classes` contradict.
     """
 
     feature_layer: str = ""
@@ -133,7 +129,7 @@ class VideoNetwork(CheckpointHooks):
         return tuple(name for name, _ in self.stages.named_children())
 
     def normalize(self, batch: ClipBatch) -> Tensor:
-        """The batch's clips as the network takes them: uint8 to normalized float (N, C, T, H, W)."""
+        """Normalizes the clips of a batch: uint8 to float (N, C, T, H, W)."""
         if batch.pixel_format != "rgb":
             raise ValueError(
                 f"the clips are still {batch.pixel_format}, not rgb: give the trainer the data module instead of its "
@@ -144,12 +140,12 @@ class VideoNetwork(CheckpointHooks):
                 f"the clips still hold {batch.crops_to_cut} crops each: give the trainer the data module instead of "
                 "its loader, or call the data module's on_after_batch_transfer"
             )
-        # (x / 255 - mean) / std as one multiplication and one addition, over the axis that is last in memory.
+        # (x / 255 - mean) / std as one multiplication and one addition, over the innermost axis in memory.
         clips = batch.clips.to(self.mean.dtype).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
         return clips.permute(0, 4, 1, 2, 3)
 
     def named_features(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yields every stage's name and output, in order; nothing is computed after the last one asked for.
+        """Yields the name and output of every stage, in order; stages after the last one consumed are not computed.
 
         Args:
             x: normalized float (N, C, T, H, W).
@@ -163,10 +159,10 @@ class VideoNetwork(CheckpointHooks):
 
         Args:
             x: normalized float (N, C, T, H, W).
-            names: of `endpoints_available`.
+            names: names of stages, from `endpoints_available`.
 
         Raises:
-            ValueError: no such stage; the message lists those there are.
+            ValueError: unknown stage; the message lists the known ones.
         """
         for name in names:
             if name not in self.endpoints_available:
@@ -181,21 +177,21 @@ class VideoNetwork(CheckpointHooks):
 
     @property
     def compiled_part(self) -> nn.Module:
-        """What the option `compile` compiles: what a training step calls whole."""
+        """The module that the option `compile` compiles, which a training step calls as a whole."""
         return self.stages
 
-    # Learning.
+    # Training.
 
     def setup(self, stage: str) -> None:
-        """Takes the weights that training is to start from (a run that resumes has its own); sets how layers are run.
+        """Loads the initial weights, unless the run resumes; freezes layers and applies the execution options.
 
         Raises:
-            ValueError: an option names a layer that is not there, or asks for a compiler that is not, or for
-                synchronized batch norms on the CPU.
+            ValueError: an option names an unknown layer, or requires a compiler that does not work, or synchronized
+                batch norms on the CPU.
         """
         hp, strategy = self.hparams, self.trainer.strategy
         if stage == TrainerFn.FITTING:
-            if getattr(strategy, "_layer_sync", None) is not None and strategy.root_device.type == "cpu":
+            if synchronizes_batch_norms(self.trainer) and strategy.root_device.type == "cpu":
                 raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
             if hp["weights"] is not None and not self.resumes:
                 weights = read_weights(hp["weights"])
@@ -205,7 +201,7 @@ class VideoNetwork(CheckpointHooks):
             refuse_unknown_prefixes("freeze", self._frozen, self)
             freeze_layers(self, self._frozen)
             if self._frozen:
-                warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # we mean it
+                warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # intended
             recompute_activations(self, self.stages, hp["checkpoint_activations"])
             if hp["compile"]:
                 compile_network(self.compiled_part, strategy.root_device)
@@ -213,33 +209,33 @@ class VideoNetwork(CheckpointHooks):
             use_channels_last(self)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode; that of layers that training has frozen stays evaluation."""
+        """Sets the mode; frozen layers stay in evaluation mode."""
         super().train(mode)
         freeze_layers(self, self._frozen)
         return self
 
     def on_train_start(self) -> None:
-        """A run that goes on with another batch has its own rate from its first step on."""
+        """Rescales the learning rate of a run resumed with another batch size, before its first step."""
         for optimizer in self.trainer.optimizers:
             record_batch_scale(optimizer, batch_scale(self.trainer, self.hparams["scale_learning_rate_from"]))
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Keys dropout by (seed, epoch, batch, rank), so that a resumed run draws what an undisturbed one would."""
+        """Seeds dropout from (seed, epoch, batch, rank), so that a resumed run draws as an uninterrupted one would."""
         torch.manual_seed(seed_of(self.draw_key(batch_idx)))
 
     def draw_key(self, batch_idx: int) -> list[int]:
-        """What decides all that is drawn in a training step: seed, epoch, batch, rank."""
+        """The seed key of a training step: seed, epoch, batch, rank."""
         return [int(self.hparams.get("seed", 0)), self.current_epoch, batch_idx, self.global_rank]
 
     def learn_nothing(self, batch: ClipBatch, output: Callable[[Tensor], Tensor]) -> Tensor:
-        """A loss without effect, for a rank whose videos all failed to decode: the others wait for its gradients.
+        """A zero loss for a rank whose videos all failed to decode, because the others wait for its gradients.
 
-        Where batch norms are synchronized, the others also wait in each of those, so the network is then shown one clip
-        of the mean color, which has a small part in that step's statistics and none in its gradients.
+        With synchronized batch norms, the others also wait in each of these, so the network is run on one clip of the
+        mean color, which has a small weight in that step's statistics and none in its gradients.
 
         Args:
-            batch: without videos.
-            output: of the network, as a training step runs it, for normalized float clips (N, C, T, H, W).
+            batch: a batch without videos.
+            output: the network as a training step runs it, for normalized float clips (N, C, T, H, W).
         """
         if not synchronizes(self):
             return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
@@ -248,10 +244,10 @@ class VideoNetwork(CheckpointHooks):
         return output(self.normalize(batch._replace(clips=clip))).sum() * 0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer and a learning rate that changes with every step.
+        """The optimizer, and a learning-rate schedule that is updated every step.
 
         Raises:
-            ValueError: a schedule in a run without an end; nothing to train; layers that are not there.
+            ValueError: a schedule in a run without an end, no trainable parameters, or unknown layers.
         """
         hp, trainer = self.hparams, self.trainer
         total = trainer.estimated_stepping_batches
@@ -261,7 +257,7 @@ class VideoNetwork(CheckpointHooks):
                 "they could go by; set trainer.max_epochs or trainer.max_steps"
             )
         optimizer = make_optimizer(self, hp)
-        scale = batch_scale(trainer, hp["scale_learning_rate_from"])  # of this batch; a checkpoint may bring another's
+        scale = batch_scale(trainer, hp["scale_learning_rate_from"])  # a checkpoint may have another's
         record_batch_scale(optimizer, scale)
 
         def factor(_: int) -> float:
@@ -271,16 +267,16 @@ class VideoNetwork(CheckpointHooks):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
-        """Keeps the batch, where statistics are to be computed from it."""
+        """Keeps the batch for precise batch norm, if enabled."""
         self._precise.keep(batch, self)
 
     def on_validation_epoch_start(self) -> None:
-        """Makes batch norms' statistics precise. Callbacks come before: averaged weights are in their place by now."""
+        """Computes precise batch norm statistics; after the callbacks, so that averaged weights are in place."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._precise.compute(self, self._forward)
 
     def on_train_epoch_end(self) -> None:
-        """Makes batch norms' statistics precise after an epoch that did not end with validation."""
+        """Computes precise batch norm statistics after an epoch that did not end with validation."""
         self._precise.compute(self, self._forward)
 
     def _forward(self, batch: ClipBatch) -> dict[str, Tensor]:
@@ -297,7 +293,7 @@ def _names_of_classes(num_classes: int | None, class_names: Sequence[str] | None
 
 
 def seed_of(key: Sequence[int]) -> int:
-    """One seed from several integers; alike keys give alike seeds on every machine."""
+    """One seed from several integers; equal keys give equal seeds on every machine."""
     seed = 0
     for integer in key:
         seed = (seed * 6364136223846793005 + integer + 1442695040888963407) & (2**63 - 1)

@@ -1,1 +1,1 @@
-"""Published and saved weights: downloaded, read without trust, renamed, inflated."""
+"""Weights of published and own checkpoints: download, safe loading, key mapping, inflation."""

@@ -1,7 +1,7 @@
-"""A checkpoint that `fit` wrote: opened without trust, what it was trained on, and the public name of its class.
+"""Checkpoint files of `fit`: safe loading, fingerprints of the training videos, and the class path.
 
-Plain data and tensors alone are read, nothing is executed. A class is named by the shortest path that gives it, such as
-`lightning_modules.C3D`: files may then move without making checkpoints unreadable.
+Only plain data and tensors are loaded, nothing is executed. A class is recorded by the shortest path that imports it,
+such as `lightning_modules.C3D`, so that checkpoints stay readable when files move.
 """
 
 import importlib
@@ -15,17 +15,17 @@ from lightning_modules.weights.safe_load import load_plain
 
 
 def trained_on(checkpoint: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor] | None, ...]:
-    """What the training videos of a checkpoint are recognized by, then those of the trainings before it.
+    """Fingerprints of the training videos of a checkpoint, then those of the trainings that it started from.
 
     Returns:
-        For each training what the data module put there (`seen`), None where it did not.
+        For each training the fingerprint that the data module saved (`seen`), None if it saved none.
     """
     told = [state["seen"] for state in checkpoint.values() if isinstance(state, dict) and "seen" in state]
     return (told[0] if told else None, *checkpoint.get("trained_before", ()))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint that `fit` wrote, trusting nothing in it: plain data and tensors only.
+    """Reads a checkpoint that `fit` wrote; only plain data and tensors are loaded.
 
     Raises:
         FileNotFoundError: no such file.
@@ -42,7 +42,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def is_ours(content: object) -> bool:
-    """Whether this is what `fit` saves of a `VideoNetwork`: its class, its arguments and its weights by name."""
+    """Whether an object has the form of a `VideoNetwork` checkpoint of `fit`: class, arguments and state dict."""
     if not isinstance(content, dict) or not isinstance(content.get("classifier"), dict):
         return False
     told, weights = content["classifier"], content.get("state_dict")
@@ -55,7 +55,7 @@ def is_ours(content: object) -> bool:
 
 
 def public_class_path(klass: type) -> str:
-    """The shortest dotted path that gives a class: of the outermost package that has it under its own name.
+    """The shortest dotted path of a class: that of the outermost package that exports it under its own name.
 
     >>> from collections import OrderedDict
     >>> public_class_path(OrderedDict)

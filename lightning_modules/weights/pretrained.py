@@ -1,9 +1,9 @@
-"""Published checkpoints and our own as a start: read without trust, renamed, loaded strictly.
+"""Pretrained weights from published and own checkpoints: loaded safely, renamed, matched strictly.
 
     name ─▶ `fetch` ─▶ a file in the cache, checksum verified ┐
-    path ─────────────────────────────────────────────────────┴▶ `read_weights` ─▶ our keys ─▶ `load_pretrained`: strict
+    path ─────────────────────────────────────────────────────┴▶ `read_weights` ─▶ keys ─▶ `load_pretrained`: strict
 
-Nothing is unpickled but tensors and arrays.
+Only tensors and arrays are unpickled.
 """
 
 import importlib.resources
@@ -24,24 +24,24 @@ from lightning_modules.weights.published_checkpoints import PublishedWeights
 from lightning_modules.weights.safe_load import load_plain, refuse_no_file
 from lightning_modules.weights.safe_pickle import read_arrays
 
-# Arguments without which the same numbers would be another network.
+# Arguments that change the meaning of the weights.
 _MEANING = ("padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a checkpoint says of its network, whoever wrote it.
+    """The weights of a checkpoint of any origin, and its description of the network.
 
     Attributes:
-        path: the file.
-        class_path: of the network.
-        init_args: its arguments, `num_classes` among them where the file has a classifier.
-        state: its weights, by our keys below `stages`.
+        path: path of the file.
+        class_path: class of the network.
+        init_args: arguments of the network, with `num_classes` if the file has a classifier.
+        state: state dict, with the keys below `stages`.
         head: prefix of the classifier's keys.
-        class_names: in label order, where they are known.
-        published: its row of the table, where it has one.
-        trained_on: what the training's videos are recognized by, of this training and those before it, as the data
-            module put it into the checkpoint; None in place of what is not known.
+        class_names: class names in label order, if known.
+        published: the entry in the table of published checkpoints, if there is one.
+        trained_on: fingerprints of the training videos, of this training and those before it, as the data module saved
+            them in the checkpoint; None for a training whose videos are not known.
     """
 
     path: str
@@ -55,12 +55,12 @@ class Weights:
 
 
 def read_weights(name_or_path: str | Path) -> Weights:
-    """The weights of a published checkpoint, by its name, or of a file: of a known naming, or one of ours.
+    """Reads the weights of a published checkpoint, by its name, or of a file in a known naming or written by `fit`.
 
     Raises:
         FileNotFoundError: neither a file nor a published name.
-        OSError: the published file cannot be got.
-        ValueError: not a checkpoint, or one whose keys are not all known, each of them named.
+        OSError: the download of the published file failed.
+        ValueError: not a checkpoint, or one with unknown keys, each listed.
     """
     published = None
     path = Path(name_or_path)
@@ -92,13 +92,13 @@ def read_weights(name_or_path: str | Path) -> Weights:
 
 
 def read_labels(name: str) -> list[str]:
-    """A list of class names that travels with the package, in label order."""
+    """Reads a list of class names that is part of the package, in label order."""
     text = (importlib.resources.files("lightning_modules") / "labels" / name).read_text(encoding="utf-8")
     return text.splitlines()
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Tensors by key, or what `fit` wrote, or nested arrays."""
+    """Loads a state dict, a checkpoint of `fit`, or nested arrays."""
     content = _load(path)
     if isinstance(content, Mapping) and not is_ours(content):
         content = content.get("state_dict", content)
@@ -108,7 +108,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):  # before 2020 torch wrote bare pickles too, which begin with a number
+    if not zipfile.is_zipfile(path):  # torch before 1.6 (2020) wrote plain pickles, which begin with a number
         try:
             arrays = read_arrays(path)
         except ValueError:
@@ -130,10 +130,10 @@ def _our_own(checkpoint: Mapping[str, Any], path: str) -> Weights:
 
 
 def constructor_arguments(weights: Weights, klass: type, num_classes: int | None) -> tuple[dict[str, Any], bool]:
-    """Arguments that give `klass` a place for the weights, and whether their classifier is kept.
+    """Arguments with which `klass` fits the weights, and whether the weights' classifier is kept.
 
     Raises:
-        ValueError: the file has no classifier, and `num_classes` does not say how large a new one is to be.
+        ValueError: the file has no classifier, and `num_classes` for a new one is not given.
     """
     arguments = dict(weights.init_args)
     own = arguments.get("num_classes")
@@ -149,19 +149,19 @@ def constructor_arguments(weights: Weights, klass: type, num_classes: int | None
 
 
 def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> list[dict[str, Tensor] | None]:
-    """Loads weights into a network, all of them; 2D weights of an Inception-v1 are inflated into an I3D.
+    """Loads weights into a network strictly; 2D weights of an Inception-v1 are inflated for an I3D.
 
     Args:
         model: a `VideoClassifier`, of the class that the weights belong to.
-        weights: as read.
-        keep_head: take over the classifier too; otherwise it alone stays as it is initialized.
+        weights: the weights from `read_weights`.
+        keep_head: whether to load the classifier too; otherwise it alone keeps its initialization.
 
     Returns:
-        What the videos are recognized by that the weights were trained on: `CheckpointHooks.trained_before`.
+        Fingerprints of the videos that the weights were trained on: `CheckpointHooks.trained_before`.
 
     Raises:
-        ValueError: weights of another network; arguments of the network with which they would mean something else;
-            keys that are missing, too many or of other shapes; each of them named.
+        ValueError: weights of another network; network arguments under which the weights have another meaning; keys
+            that are missing, unexpected or of other shapes, each listed.
     """
     own_class = public_class_path(type(model))
     inflated = (weights.class_path, own_class) == (INCEPTION_V1, I3D)
@@ -177,17 +177,17 @@ def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> list
         if inflated:
             state = inflate_weights(state, stages, lambda key: key.replace("Conv2d_", "Conv3d_"))
         stages.load_state_dict(state, strict=True)
-    except (RuntimeError, ValueError) as error:  # torch names every key
+    except (RuntimeError, ValueError) as error:  # torch lists every key
         raise ValueError(f"{weights.path}: the weights do not fit: {' '.join(str(error).split())}") from None
     return list(weights.trained_on)
 
 
 def encoder_state(weights: Weights, model: nn.Module) -> dict[str, Tensor]:
-    """The state of a 2D Inception-v1 without its classifier, from one, or from an I3D summed over time.
+    """The state dict of a 2D Inception-v1 without its classifier, from weights of one, or of an I3D summed over time.
 
     Args:
-        weights: as read.
-        model: has the arguments of the 2D network, and is held against those that the weights want.
+        weights: the weights from `read_weights`.
+        model: a network with the arguments of the 2D network, which are compared with those that the weights require.
 
     Raises:
         ValueError: weights of another network, or of one with other arguments.

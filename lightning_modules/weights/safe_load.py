@@ -1,6 +1,6 @@
-"""Files that torch saved, read as plain data and tensors: nothing in them is executed, and what else they are is said.
+"""Safe loading of files that torch saved: plain data and tensors only, with an explanation of every refusal.
 
-torch's own refusals are pages that advise to trust the file.
+Nothing in a file is executed. torch's own error messages are long, and advise to trust the file.
 """
 
 import pickle
@@ -12,31 +12,31 @@ from typing import Any
 
 import torch
 
-_URL = re.compile(r"\w\w+:/")  # `Path` makes one slash of two
+_URL = re.compile(r"\w\w+:/")  # `Path` turns two slashes into one
 _ASKED_FOR = re.compile(r"GLOBAL (\S+) was not an allowed global")
 _ZIP, _PICKLE = b"PK", b"\x80"
 
 
 def load_plain(path: str | Path, named: str, mmap: bool = False, verify: bool = True) -> Any:
-    """Loads a file onto the CPU with `weights_only=True`, and holds it against its checksums, which torch does not.
+    """Loads a file onto the CPU with `weights_only=True`, and verifies its checksums, which torch does not.
 
     Args:
-        path: of the file.
-        named: what the file is called in errors, such as `checkpoint 'last.ckpt'`.
-        mmap: leave the tensors in the file until they are looked at.
-        verify: read the whole file, to see that every part has the CRC-32 that it was written with.
+        path: path of the file.
+        named: description of the file in errors, such as `checkpoint 'last.ckpt'`.
+        mmap: whether to map tensors into memory, so that they are read on access.
+        verify: whether to read the whole file, and compare every part with its CRC-32.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder, or a file that is empty, cut off, not torch's or of more than plain data and tensors.
+        ValueError: a folder, or a file that is empty, truncated, not torch's or has more than plain data and tensors.
     """
     refuse_no_file(path, named)
-    archive = zipfile.is_zipfile(path)  # else a file of before 2020, without checksums
+    archive = zipfile.is_zipfile(path)  # otherwise a file of torch before 1.6 (2020), without checksums
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of pickles that it then refuses
+            warnings.simplefilter("ignore")  # torch warns of pickles that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and archive)
-    except Exception as error:  # torch raises many kinds: of pickle, of zip, its own
+    except Exception as error:  # torch raises many types: pickle's, zip's, its own
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ValueError(f"{named}: {_why(Path(path), error)}") from error
@@ -49,7 +49,7 @@ def load_plain(path: str | Path, named: str, mmap: bool = False, verify: bool = 
 
 
 def refuse_no_file(path: str | Path, named: str) -> None:
-    """Raises FileNotFoundError where there is no such file, and ValueError for a folder."""
+    """Raises FileNotFoundError if there is no such file, and ValueError for a folder."""
     if Path(path).is_dir():
         inside = sorted(Path(path).glob("*.ckpt")) or sorted(Path(path).glob("*/*.ckpt"))
         hint = f"give the file in it, such as {inside[-1]}" if inside else "give a file"
@@ -67,7 +67,7 @@ def _is_an_archive_of_torch(path: Path) -> bool:
 
 
 def _why(path: Path, error: Exception) -> str:
-    """Why a file could not be loaded, and what to do."""
+    """Explains why a file could not be loaded, and what to do."""
     with path.open("rb") as file:
         head = file.read(2)
     if not head:

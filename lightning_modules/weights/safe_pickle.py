@@ -1,4 +1,4 @@
-"""Reads pickles of numpy arrays without trusting them: dicts, lists, numbers, strings and arrays, nothing else."""
+"""Safe reading of pickles of numpy arrays: dicts, lists, tuples, numbers, strings and arrays, nothing else."""
 
 import pickle
 from pathlib import Path
@@ -10,7 +10,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
-# Where numpy keeps the function that its pickles call: the first until 1.26, the second since 2.0.
+# Modules of the numpy function that its pickles call: the first up to numpy 1.26, the second since 2.0.
 _RECONSTRUCT = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
@@ -27,25 +27,25 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    """An empty array, which the pickle then fills: numpy's own function, for plain arrays alone."""
+    """Creates an empty array, which the pickle then fills; calls numpy's own function, for plain arrays only."""
     if kind is not np.ndarray:
         raise pickle.UnpicklingError("only plain arrays are admitted")
     return np.ndarray(shape, np.dtype(code.decode() if isinstance(code, bytes) else code))
 
 
 def read_arrays(path: str | Path) -> Any:
-    """What a pickle holds, if it is made of dicts, lists, tuples, strings, numbers and plain numpy arrays.
+    """Reads a pickle that consists of dicts, lists, tuples, strings, numbers and plain numpy arrays.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a pickle, or one that holds anything else; nothing of it was executed.
+        ValueError: not a pickle, or one that has anything else; nothing in it was executed.
     """
     try:
         with Path(path).open("rb") as file:
             content = _ArrayUnpickler(file).load()
     except FileNotFoundError:
         raise
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # a damaged pickle raises nearly any exception
         raise ValueError(f"{path}: cannot be read as a pickle of arrays: {error}") from error
     _refuse_objects(content, str(path))
     return content

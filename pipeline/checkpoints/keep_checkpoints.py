@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_modules.tasks.lightning_internals import validates_next
 from pipeline.checkpoints.checkpoint_folder import CHECKPOINTS, CheckpointFolder
 from pipeline.checkpoints.preemption import LateAgreement, SaveOnSigterm
 from pipeline.checkpoints.retention import checkpoint_name
@@ -86,12 +87,9 @@ class KeepCheckpoints(SaveOnSigterm):
         due = bool(self._every_n_steps) and trainer.global_step % self._every_n_steps == 0
         if self._every_s:
             due |= self._clock.any_rank(trainer, time.monotonic() - self._saved_at >= self._every_s)
-        loop = trainer.fit_loop
-        fetcher = loop._data_fetcher
-        validated = fetcher is not None and loop.epoch_loop._should_check_val_fx(fetcher)
         # A checkpoint from the end of an epoch says that the epoch is done, which is not so where the run ends earlier.
         ends = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
-        if validated or ((due or ends) and not trainer.is_last_batch):
+        if validates_next(trainer) or ((due or ends) and not trainer.is_last_batch):
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

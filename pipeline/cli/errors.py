@@ -9,8 +9,6 @@ from pathlib import Path
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
-PREFIX = "error: "
-
 
 def suggest(name: str, known: Iterable[str], otherwise: str, show: Callable[[str], str] = repr) -> str:
     """End a sentence about an unknown name with the known name that is nearest.
@@ -26,12 +24,6 @@ def suggest(name: str, known: Iterable[str], otherwise: str, show: Callable[[str
     """
     near = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {show(near[0])}?" if near else otherwise
-
-
-def error_message(error: BaseException) -> str | None:
-    """The note that was added, without its prefix; None where training had not begun."""
-    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(PREFIX)]
-    return notes[-1].removeprefix(PREFIX) if notes else None
 
 
 def exit_status(error: BaseException) -> int:

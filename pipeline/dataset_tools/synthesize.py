@@ -44,7 +44,7 @@ def synthesize(
     began = time.monotonic()
     processes = num_processors() if processes is None else processes
     with count_progress("synthesize", (train + val + test) * len(MOTIONS), "videos") as count:
-        written = synthetic_dataset.synthesize(
+        written = synthetic_dataset.make_synthetic_dataset(
             root, seed, train, val, test, num_frames, width, height, fps, processes=processes, progress=count
         )
     splits = ", ".join(f"{split} {count}" for split, count in written.videos.items())

@@ -24,7 +24,7 @@ from pipeline.cli.terminal import say
 from pipeline.dataset_tools.verify_checks import (
     COPY,
     NO_ROWS,
-    Finding,
+    DatasetDefect,
     check_files,
     check_members,
     check_table,
@@ -65,7 +65,7 @@ def verify(data: str, full: bool = False, processes: int | None = None, timeout:
 
 def _verify(data: Path, full: bool, processes: int | None, timeout: float, began: float) -> None:
     manifest = read_manifest(data)
-    findings: list[Finding] = []
+    findings: list[DatasetDefect] = []
     quarantined = _read_quarantine(data, findings)
     its_findings, table = _check_dataset(data, manifest, full, quarantined, processes, timeout)
     findings += its_findings
@@ -76,7 +76,7 @@ def _verify(data: Path, full: bool, processes: int | None, timeout: float, began
             found = read_manifest(folder)
         except ShardFormatError as error:
             problem = f"there is no whole dataset of this rendition ({str(error).rpartition(';')[0]})"
-            findings.append(Finding(rendition.folder, problem, COPY))
+            findings.append(DatasetDefect(rendition.folder, problem, COPY))
             continue
         its_findings, its_table = _check_dataset(folder, found, full, quarantined, processes, timeout)
         findings += [in_subfolder(folder, finding) for finding in its_findings]
@@ -100,7 +100,7 @@ def _verify(data: Path, full: bool, processes: int | None, timeout: float, began
 
 def _check_dataset(
     root: Path, manifest: Manifest, full: bool, quarantined: frozenset[str], processes: int | None, timeout: float
-) -> tuple[list[Finding], pa.Table | None]:
+) -> tuple[list[DatasetDefect], pa.Table | None]:
     """What is wrong with the dataset in a folder, its renditions left aside; and its index, where that can be read."""
     findings = check_files(root, manifest)
     table = _read_table(root, manifest, findings)
@@ -121,20 +121,22 @@ def _check_dataset(
     return findings, table
 
 
-def _read_table(data: Path, manifest: Manifest, findings: list[Finding]) -> pa.Table | None:
+def _read_table(data: Path, manifest: Manifest, findings: list[DatasetDefect]) -> pa.Table | None:
     try:
         return read_index_table(data, manifest)
     except ShardFormatError as error:
         text = str(error).rpartition(";")[0].removeprefix(f"{data / INDEX_NAME}: ").removeprefix(f"{data}: ")
-        findings.append(Finding(INDEX_NAME, text, reindex(data)))
+        findings.append(DatasetDefect(INDEX_NAME, text, reindex(data)))
         return None
 
 
-def _read_quarantine(data: Path, findings: list[Finding]) -> frozenset[str]:
+def _read_quarantine(data: Path, findings: list[DatasetDefect]) -> frozenset[str]:
     try:
         return frozenset(read_quarantine(data))
     except QuarantineError as error:
-        findings.append(Finding(QUARANTINE_NAME, str(error).removeprefix(f"{data / QUARANTINE_NAME}"), "correct it"))
+        findings.append(
+            DatasetDefect(QUARANTINE_NAME, str(error).removeprefix(f"{data / QUARANTINE_NAME}"), "correct it")
+        )
         return frozenset()
 
 
@@ -146,7 +148,7 @@ def _check_shard(
     quarantined: frozenset[str],
     pool: KillablePool,
     done: Callable[[], None],
-) -> list[Finding]:
+) -> list[DatasetDefect]:
     """Checksum, descriptions, and every video of a shard."""
     path = root / shard.name
     if not path.is_file():
@@ -156,9 +158,9 @@ def _check_shard(
     findings = []
     try:
         if path.stat().st_size == shard.bytes and file_sha256(path) != shard.sha256:
-            findings.append(Finding(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
+            findings.append(DatasetDefect(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
     except OSError as error:
-        findings.append(Finding(shard.name, f"cannot be read ({error.strerror})", COPY))
+        findings.append(DatasetDefect(shard.name, f"cannot be read ({error.strerror})", COPY))
     if "label_from" not in manifest.encode:  # others' tars hold no descriptions
         findings += _check_descriptions(root, manifest, path, rows)
     jobs = [
@@ -167,29 +169,31 @@ def _check_shard(
     for row, facts in zip(rows, pool.map(decode_range, jobs, done), strict=True):
         problem, fix = _compare(row, facts, root)
         if problem:
-            findings.append(Finding(f"{shard.name}, {row['key']}", problem, fix))
+            findings.append(DatasetDefect(f"{shard.name}, {row['key']}", problem, fix))
     return findings
 
 
-def _check_descriptions(root: Path, manifest: Manifest, path: Path, rows: Sequence[dict[str, Any]]) -> list[Finding]:
+def _check_descriptions(
+    root: Path, manifest: Manifest, path: Path, rows: Sequence[dict[str, Any]]
+) -> list[DatasetDefect]:
     """The rows of the index are those that the tar alone gives."""
     try:
         said = {row.key: row for row in index_shard(path)}
     except ShardFormatError as error:
-        return [Finding(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY)]
+        return [DatasetDefect(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY)]
     findings = []
     for row in rows:
         found = said.pop(row["key"], None)
         differing = [] if found is None else _differences(row, found, manifest)
         if found is None:
             findings.append(
-                Finding(f"{path.name}, {row['key']}", "is in index.parquet and not in the tar", reindex(root))
+                DatasetDefect(f"{path.name}, {row['key']}", "is in index.parquet and not in the tar", reindex(root))
             )
         elif differing:
             problem = f"its {', '.join(differing)} in index.parquet is not as in the tar"
-            findings.append(Finding(f"{path.name}, {row['key']}", problem, reindex(root)))
+            findings.append(DatasetDefect(f"{path.name}, {row['key']}", problem, reindex(root)))
     findings += [
-        Finding(f"{path.name}, {key}", "is in the tar and not in index.parquet", reindex(root)) for key in said
+        DatasetDefect(f"{path.name}, {key}", "is in the tar and not in index.parquet", reindex(root)) for key in said
     ]
     return findings
 
@@ -271,7 +275,7 @@ def _in_words(video: Mapping[str, Any]) -> str:
     return text if math.isclose(aspect, 1.0, rel_tol=0.01) else f"{text}, pixel aspect {aspect:.4g}"
 
 
-def _print_findings(findings: Sequence[Finding]) -> None:
+def _print_findings(findings: Sequence[DatasetDefect]) -> None:
     """The findings, those with the same remedy together."""
     fixes = dict.fromkeys(finding.fix for finding in findings)
     for fix in fixes:

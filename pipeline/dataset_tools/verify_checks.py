@@ -22,7 +22,7 @@ _POSITIVE = ("video_size", "num_frames", "fps", "width", "height", "duration_s",
 NO_ROWS = pa.array([], pa.int64())
 
 
-class Finding(NamedTuple):
+class DatasetDefect(NamedTuple):
     """Something wrong: where (a file, with the key of the video where it is one), what, and what to do."""
 
     place: str
@@ -35,37 +35,41 @@ def reindex(root: Path) -> str:
     return f"rebuild the index: python -m pipeline index --shards {root}"
 
 
-def check_files(root: Path, manifest: Manifest) -> list[Finding]:
+def check_files(root: Path, manifest: Manifest) -> list[DatasetDefect]:
     """Every shard of dataset.json is there once with its size, and no other tar is."""
     findings = []
     names = Counter(shard.name for shard in manifest.shards)
-    findings += [Finding(MANIFEST_NAME, f"lists {name} {n} times", reindex(root)) for name, n in names.items() if n > 1]
+    findings += [
+        DatasetDefect(MANIFEST_NAME, f"lists {name} {n} times", reindex(root)) for name, n in names.items() if n > 1
+    ]
     for shard in manifest.shards:
         path = root / shard.name
         if not path.is_file():
-            findings.append(Finding(shard.name, "is missing", COPY))
+            findings.append(DatasetDefect(shard.name, "is missing", COPY))
         elif (size := path.stat().st_size) != shard.bytes:
-            findings.append(Finding(shard.name, f"has {size} bytes, {MANIFEST_NAME} says {shard.bytes}", COPY))
+            findings.append(DatasetDefect(shard.name, f"has {size} bytes, {MANIFEST_NAME} says {shard.bytes}", COPY))
     strays = sorted(path.name for path in root.glob("*.tar") if path.name not in names and path.name[0] != ".")
     fix = f"remove it, or take it in: python -m pipeline index --shards {root}"
-    findings += [Finding(name, f"is not in {MANIFEST_NAME}", fix) for name in strays]
+    findings += [DatasetDefect(name, f"is not in {MANIFEST_NAME}", fix) for name in strays]
     return findings
 
 
-def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Finding]:
+def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[DatasetDefect]:
     """index.parquet against dataset.json: keys, labels, splits, folds, counts, identity, byte ranges."""
-    findings: list[Finding] = []
+    findings: list[DatasetDefect] = []
 
     def add(wrong: NDArray[np.bool_], problem: str) -> None:
         rows = np.flatnonzero(wrong)
         if len(rows):
             keys = table.column("key").take(pa.array(rows[:MANY])).to_pylist()
             named = ", ".join(map(str, keys)) + (", ..." if len(rows) > MANY else "")
-            findings.append(Finding("index.parquet", f"{len(rows)} videos {problem}: {named}", reindex(root)))
+            findings.append(DatasetDefect("index.parquet", f"{len(rows)} videos {problem}: {named}", reindex(root)))
 
     def expect(what: str, found: Any, said: Any) -> None:
         if found != said:
-            findings.append(Finding("index.parquet", f"has {found} {what}, {MANIFEST_NAME} says {said}", reindex(root)))
+            findings.append(
+                DatasetDefect("index.parquet", f"has {found} {what}, {MANIFEST_NAME} says {said}", reindex(root))
+            )
 
     numbers = {name: table.column(name).to_numpy() for name in ("label", "video_offset", *_POSITIVE)}
     keys = table.column("key").to_pylist()
@@ -134,9 +138,9 @@ def rows_by_shard(table: pa.Table) -> dict[str, pa.Array]:
     return {name: pa.array(rows) for name, rows in zip(shards.dictionary.to_pylist(), parts, strict=False)}
 
 
-def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callable[[], None]) -> list[Finding]:
+def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callable[[], None]) -> list[DatasetDefect]:
     """At every byte range of the index there is a member of that size and of the video's key; `done` after each row."""
-    findings: list[Finding] = []
+    findings: list[DatasetDefect] = []
     rows = rows_by_shard(table)
     for shard in manifest.shards:
         columns = table.select(["key", "video_offset", "video_size"]).take(rows.get(shard.name, NO_ROWS)).columns
@@ -150,12 +154,12 @@ def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callabl
     return findings
 
 
-def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, int]]) -> Iterator[Finding]:
+def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, int]]) -> Iterator[DatasetDefect]:
     try:
         with path.open("rb") as file:
             headers = [os.pread(file.fileno(), 512, max(offset - 512, 0)) for _, offset, _ in places]
     except OSError as error:
-        yield Finding(path.name, f"cannot be read ({error.strerror})", COPY)
+        yield DatasetDefect(path.name, f"cannot be read ({error.strerror})", COPY)
         return
     doubtful = [place for place, header in zip(places, headers, strict=True) if not is_header_of(header, *place[::2])]
     if not doubtful:
@@ -163,14 +167,14 @@ def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, in
     try:  # long names and others than ASCII are not in the header itself
         members = {member.offset: member for member in iterate_members(path)}
     except ShardFormatError as error:
-        yield Finding(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY)
+        yield DatasetDefect(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY)
         return
     for key, offset, size in doubtful:
         member = members.get(offset)
         if member is None:
-            yield Finding(f"{path.name}, {key}", f"no file begins at byte {offset}", reindex(root))
+            yield DatasetDefect(f"{path.name}, {key}", f"no file begins at byte {offset}", reindex(root))
         elif not is_video_of(key, member.name) or member.size != size:
             problem = (
                 f"at byte {offset} is {member.name} of {member.size} bytes, index.parquet says {size} bytes of {key}"
             )
-            yield Finding(f"{path.name}, {key}", problem, reindex(root))
+            yield DatasetDefect(f"{path.name}, {key}", problem, reindex(root))

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, Rendition
-from pipeline.dataset_tools.verify_checks import COPY, MANY, Finding
+from pipeline.dataset_tools.verify_checks import COPY, MANY, DatasetDefect
 
 # What all renditions have in common, row for row; their bytes, sizes and hashes are their own.
 _SHARED = ("key", "split", "fold_splits", "group", "label", "shard", "num_frames", "fps", "variable_rate", "source")
@@ -14,7 +14,7 @@ _SHARED = ("key", "split", "fold_splits", "group", "label", "shard", "num_frames
 
 def check_rendition(
     manifest: Manifest, table: pa.Table | None, rendition: Rendition, found: Manifest, its_table: pa.Table | None
-) -> list[Finding]:
+) -> list[DatasetDefect]:
     """Hold a smaller rendition against the largest.
 
     Args:
@@ -28,34 +28,36 @@ def check_rendition(
     where = f"{rendition.folder}/{MANIFEST_NAME}"
     side = found.encode.get("short_side")
     if found.rendition_of != manifest.identity:
-        findings.append(Finding(where, f"is not of a rendition of the dataset in {MANIFEST_NAME}", COPY))
+        findings.append(DatasetDefect(where, f"is not of a rendition of the dataset in {MANIFEST_NAME}", COPY))
     if side != rendition.short_side:
-        findings.append(Finding(where, f"says short side {side}, {MANIFEST_NAME} {rendition.short_side}", COPY))
+        findings.append(DatasetDefect(where, f"says short side {side}, {MANIFEST_NAME} {rendition.short_side}", COPY))
     for name in ("name", "classes", "folds"):
         if getattr(found, name) != getattr(manifest, name):
-            findings.append(Finding(where, f"has another {name} than {MANIFEST_NAME}", COPY))
+            findings.append(DatasetDefect(where, f"has another {name} than {MANIFEST_NAME}", COPY))
     if table is not None and its_table is not None:
         findings += _compare_rows(rendition, table, its_table)
     return findings
 
 
-def _compare_rows(rendition: Rendition, table: pa.Table, its_table: pa.Table) -> list[Finding]:
+def _compare_rows(rendition: Rendition, table: pa.Table, its_table: pa.Table) -> list[DatasetDefect]:
     where = f"{rendition.folder}/index.parquet"
     keys, its_keys = (of.column("key").to_pylist() for of in (table, its_table))
     differing = sorted(set(keys) ^ set(its_keys))
     if differing:
         named = ", ".join(differing[:MANY]) + (", ..." if len(differing) > MANY else "")
-        return [Finding(where, f"{len(differing)} videos are in one of the renditions alone: {named}", COPY)]
+        return [DatasetDefect(where, f"{len(differing)} videos are in one of the renditions alone: {named}", COPY)]
     findings = []
     for name in _SHARED:
         pairs = zip(table.column(name).to_pylist(), its_table.column(name).to_pylist(), strict=True)
         rows = np.flatnonzero([one != other for one, other in pairs])
         if len(rows):
             named = ", ".join(keys[row] for row in rows[:MANY]) + (", ..." if len(rows) > MANY else "")
-            findings.append(Finding(where, f"{name} of {len(rows)} videos is not as in index.parquet: {named}", COPY))
+            findings.append(
+                DatasetDefect(where, f"{name} of {len(rows)} videos is not as in index.parquet: {named}", COPY)
+            )
     return findings
 
 
-def in_subfolder(folder: Path, finding: Finding) -> Finding:
+def in_subfolder(folder: Path, finding: DatasetDefect) -> DatasetDefect:
     """A finding in a rendition, placed from the dataset's folder."""
     return finding._replace(place=f"{folder.name}/{finding.place}")

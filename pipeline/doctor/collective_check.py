@@ -1,15 +1,13 @@
 """Whether processes reach each other in a collective, within a time limit: each rank is a child that can be killed."""
 
-import argparse
 import contextlib
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from datetime import timedelta
 
+from pipeline.processes.killable_process import KillableProcess, ProcessHung
 from pipeline.processes.machine import network_interfaces
 
 VALUES = 2**22  # float32: 16 MiB
@@ -32,28 +30,19 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
     Raises:
         ValueError: it failed or took too long; the message names the variable that chooses the network interface.
     """
-    command = [sys.executable, "-m", "pipeline.doctor.collective_check", str(rank), str(world_size), address, backend]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    try:
-        done = subprocess.run(
-            [*command, str(limit_s)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=limit_s + 30,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        reason = f"no answer within {limit_s:g} s"
-    else:
-        if done.returncode == 0:
-            return done.stdout.strip().splitlines()[-1]
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        reason = _ENFORCED.sub("", lines[-1])[:300]
-    raise ValueError(f"rank {rank} of {world_size}, {backend} at {address}: {reason}; {advice(address, backend)}")
+    with KillableProcess() as child:  # killed at the end, as a half-made process group may hang at exit
+        try:
+            return child.call(take_part, rank, world_size, address, backend, limit_s, timeout=limit_s + 30)
+        except ProcessHung:
+            reason = f"no answer within {limit_s:g} s"
+        except Exception as error:
+            reason = _ENFORCED.sub("", " ".join(str(error).split()) or type(error).__name__)[:300]
+    raise ValueError(
+        f"rank {rank} of {world_size}, {backend} at {address}: {reason}; {interface_advice(address, backend)}"
+    )
 
 
-def advice(address: str, backend: str) -> str:
+def interface_advice(address: str, backend: str) -> str:
     """Which variable to set to which interface, in words."""
     variable = f"{backend.upper()}_SOCKET_IFNAME"
     host, here = address.rpartition(":")[0], network_interfaces()
@@ -72,44 +61,25 @@ def _told(here: dict[str, str]) -> str:
     return ", ".join(f"{name} ({place})" if place else name for name, place in here.items())
 
 
-def main() -> None:
-    """One rank: RANK WORLD_SIZE HOST:PORT BACKEND LIMIT_S."""
-    parser = argparse.ArgumentParser()
-    for name, kind in (("rank", int), ("world_size", int), ("address", str), ("backend", str), ("limit_s", float)):
-        parser.add_argument(name, type=kind)
-    given = parser.parse_args()
+def take_part(rank: int, world_size: int, address: str, backend: str, limit_s: float) -> str:
+    """What `check_collective` does in the child, with the same arguments; it leaves a process group behind."""
     import torch
     import torch.distributed as dist
 
-    try:
-        began = time.monotonic()
-        if given.backend == "nccl":
-            torch.cuda.set_device(given.rank % torch.cuda.device_count())  # two ranks of one machine: a GPU each
-        dist.init_process_group(
-            given.backend,
-            init_method=f"tcp://{given.address}",
-            rank=given.rank,
-            world_size=given.world_size,
-            timeout=timedelta(seconds=given.limit_s),
-        )
-        values = torch.ones(VALUES, device="cuda" if given.backend == "nccl" else "cpu")
-        dist.all_reduce(values)
-        ready = time.monotonic()
-        dist.all_reduce(values)
-        last = float(values[-1])  # waits for the device
-        if last != given.world_size**2:
-            raise RuntimeError(f"the sum is {last}, not {given.world_size**2}")
-    except Exception as error:
-        print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr, flush=True)
-        os._exit(1)  # a half-made process group may hang at exit
-    mebibytes = values.numel() * 4 / 2**20
-    print(
-        f"{given.world_size} ranks over {given.backend} in {ready - began:.1f} s; "
-        f"an all-reduce of {mebibytes:.0f} MiB takes {time.monotonic() - ready:.3f} s",
-        flush=True,
+    began = time.monotonic()
+    if backend == "nccl":
+        torch.cuda.set_device(rank % torch.cuda.device_count())  # two ranks of one machine: a GPU each
+    dist.init_process_group(
+        backend, init_method=f"tcp://{address}", rank=rank, world_size=world_size, timeout=timedelta(seconds=limit_s)
     )
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+    values = torch.ones(VALUES, device="cuda" if backend == "nccl" else "cpu")
+    dist.all_reduce(values)
+    ready = time.monotonic()
+    dist.all_reduce(values)
+    last = float(values[-1])  # waits for the device
+    if last != world_size**2:
+        raise RuntimeError(f"the sum is {last}, not {world_size**2}")
+    return (
+        f"{world_size} ranks over {backend} in {ready - began:.1f} s; "
+        f"an all-reduce of {values.numel() * 4 / 2**20:.0f} MiB takes {time.monotonic() - ready:.3f} s"
+    )

@@ -5,8 +5,6 @@ python -m pipeline doctor --config pipeline/configs/demo.yaml --storage-path run
 
 import argparse
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +15,13 @@ import yaml
 
 from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.findings import Finding, compare_versions, examine, print_findings
-from pipeline.doctor.machine_checks import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
+from pipeline.doctor.machine_checks import check_dataset, check_decoder, check_disk, check_gpu, check_wandb, versions
 from pipeline.doctor.precision_check import check_precision
 from pipeline.doctor.step_check import check_step
 from pipeline.doctor.storage_check import check_storage
+from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 from pipeline.processes.machine import free_ports
+from pipeline.training.resolved_configuration import resolve_configuration
 
 _CONFIG_S = 300.0
 _LOCAL_RANKS = 2
@@ -143,19 +143,12 @@ def resolve_config(config: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be read; the message is the command's own.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "fit", *config, "--print_config"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_CONFIG_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
-        raise ValueError((errors or done.stderr.strip().splitlines() or ["it cannot be read"])[-1])
-    resolved: dict[str, Any] = yaml.safe_load(done.stdout)
+    with KillableProcess() as child:
+        try:
+            text = child.call(resolve_configuration, ["fit", *config], timeout=_CONFIG_S)
+        except (ProcessHung, ProcessDied) as error:
+            raise ValueError(f"it cannot be read: {error}") from None
+    resolved: dict[str, Any] = yaml.safe_load(text)
     return resolved
 
 
@@ -168,7 +161,7 @@ def examine_machine(plan: Plan) -> list[Finding]:
         places["cache"] = plan.cache
     return [
         examine("decoder", lambda: check_decoder(plan.decoder)),
-        examine("data", lambda: check_data(plan.data, plan.decoder)),
+        examine("data", lambda: check_dataset(plan.data, plan.decoder)),
         examine("free disk", lambda: check_disk(places)),
         examine("wandb", lambda: check_wandb(plan.wandb, plan.wandb_mode)),
         examine("GPU", lambda: check_gpu(plan.gpu)),

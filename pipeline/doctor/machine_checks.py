@@ -52,7 +52,7 @@ def check_decoder(name: str) -> str:
     return describe_decoder(name)
 
 
-def check_data(root: str | None, decoder: str) -> str:
+def check_dataset(root: str | None, decoder: str) -> str:
     """Opens the index and reads the first, a middle and the last video of every split, and their first frames.
 
     Args:

@@ -5,26 +5,23 @@ by `lightning_modules.layers.onednn_convolution`, and as torch does by itself, w
 else's would get.
 """
 
-import json
 import math
-import os
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.layers.onednn_convolution import convolve
-from pipeline.processes.child_command import run_child
+from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 from pipeline.processes.precision import half_type, slow_half
 
 TOLERANCE = 5e-2  # of the gradients' norm; bf16 itself is 3e-3 off
 _LIMIT_S = 200.0
 _TURNS = 2  # what is left unwritten may be right by chance
-
-_BY_ITSELF = "as torch does by itself"  # the line before the second half of what the child prints
 
 # As `Layer` has them: like those of C3D and I3D, with fewer channels and places, and two shorter ones.
 _LAYERS = (
@@ -99,20 +96,23 @@ def check_precision(precision: str | int | None, gpu: bool | None, foreign: bool
         ValueError: the precision asks for 16 bits, and the run would get wrong gradients.
     """
     asked = half_type(precision, "cpu") is not None
-    command = [sys.executable, "-m", "pipeline.doctor.precision_check", str(precision), str(gpu)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    compared: list[Compared] = []
+    crash, ours = "", True
+    end = time.monotonic() + _LIMIT_S
     try:
-        status, said, lines = run_child(command, environment, _LIMIT_S)
-    except TimeoutError as error:
-        raise ValueError(f"gradients of 3D convolutions: {error}") from None
-    compared = [Compared(**json.loads(line)) for line in said.splitlines() if line.startswith("{")]
-    crash = f"({(lines or [f'exit status {status}'])[-1]})" if status else ""
-    if crash:
-        whose = "torch's own convolutions take" if _BY_ITSELF in said else "convolutions take"
-        crash = f"{whose} the process down {crash}"
-    ours_crash = bool(crash) and _BY_ITSELF not in said
+        with KillableProcess() as child:
+            # Ours first: where torch's own way takes the process down, they are known.
+            for ours in (True, False):
+                for layer in (Layer(*numbers) for numbers in _LAYERS):
+                    left = max(0.0, end - time.monotonic())
+                    compared += child.call(compare_devices, layer, precision, gpu, ours, timeout=left)
+    except ProcessHung:
+        raise ValueError(f"gradients of 3D convolutions: no end within {_LIMIT_S:g} s") from None
+    except ProcessDied as error:
+        whose = "convolutions" if ours else "torch's own convolutions"
+        crash = f"{whose} take the process down ({error})"
     slow = slow_half(precision if asked else "bf16-mixed", "cpu")
-    return judge(compared, asked, foreign, crash, ours_crash, slow)
+    return judge(compared, asked, foreign, crash, ours, slow)
 
 
 def judge(
@@ -189,7 +189,7 @@ def gradients(layer: Layer, device: str, dtype: torch.dtype | None, ours: bool) 
     return [each.float().cpu() for each in found]
 
 
-def compare(layer: Layer, device: str, dtype: torch.dtype, ours: bool) -> float:
+def worst_gradient_error(layer: Layer, device: str, dtype: torch.dtype, ours: bool) -> float:
     """Distance of the worst gradient from float32's on the CPU, of its norm; inf where it is no number."""
     expected = gradients(layer, "cpu", None, ours=True)
     errors = []
@@ -214,20 +214,17 @@ def _devices(gpu: bool | None) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def main(words: Sequence[str]) -> None:
-    """Prints what it compares, a line each: PRECISION GPU, as `str` writes them."""
-    precision, gpu = words[0], {"True": True, "False": False}.get(words[1])
-    layers = [Layer(*numbers) for numbers in _LAYERS]
-    # Ours first: where torch's own way takes the process down, they are known.
-    for ours in (True, False):
-        if not ours:
-            print(_BY_ITSELF, flush=True)
-        for device, (name, run) in _devices(gpu).items():
-            dtype = half_type(precision, device.partition(":")[0]) or torch.bfloat16
-            for layer in layers:
-                error = compare(layer, device, dtype, ours)
-                print(json.dumps(asdict(Compared(name, run, ours, str(layer), error))), flush=True)
+def compare_devices(layer: Layer, precision: str | int | None, gpu: bool | None, ours: bool) -> list[Compared]:
+    """Compares the gradients of one layer on the processor and on every GPU.
 
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    Args:
+        layer: of what shape.
+        precision: the Trainer's, whose 16-bit type is taken; bf16 where it has none.
+        gpu: whether the run takes GPUs; None: if there are any.
+        ours: whether by our `convolve` or by torch's.
+    """
+    found = []
+    for device, (name, run) in _devices(gpu).items():
+        dtype = half_type(precision, device.partition(":")[0]) or torch.bfloat16
+        found.append(Compared(name, run, ours, str(layer), worst_gradient_error(layer, device, dtype, ours)))
+    return found

@@ -1,22 +1,21 @@
 """Two real steps of a configuration, in a child process: what they take in time and memory, and whether they fit."""
 
-import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from pipeline.cli.terminal import say
+from pipeline.cli.errors import explain
 from pipeline.doctor.findings import SkippedCheck
-from pipeline.processes.child_command import run_child
+from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 
 # Lightning's own way to try a run: two batches of training and validation; no loggers, no checkpoints.
 _OVERRIDES = ("fast_dev_run=2", "devices=1", "num_nodes=1", "strategy=auto", "enable_progress_bar=false")
@@ -46,34 +45,30 @@ def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = 
     if not config:
         raise SkippedCheck("no --config was given")
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
-        out = Path(folder) / "measured.json"
         words = [*config, f"--trainer.default_root_dir={folder}", *(f"--trainer.{each}" for each in _OVERRIDES)]
         words += [f"--trainer.accelerator={accelerator}"] if accelerator else []
         # Without Slurm's variables: Lightning would take the child for one of Slurm's tasks.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "WANDB_MODE": "disabled"}
-        command = [sys.executable, "-m", "pipeline.doctor.step_check", str(out), *words]
-        try:
-            status, _, lines = run_child(command, environment, limit_s)
-        except TimeoutError:
-            raise ValueError(
-                f"two steps took longer than {limit_s:g} s: make the batch smaller, or allow more with --step-limit-s"
-            ) from None
-        if not out.is_file():
-            raise ValueError(child_error(status, lines))
-        return _in_words(json.loads(out.read_text(encoding="utf-8")))
+        with KillableProcess(environment | {"WANDB_MODE": "disabled"}) as child:
+            try:
+                return _in_words(child.call(take_steps, words, timeout=limit_s))
+            except ProcessHung:
+                raise ValueError(
+                    f"two steps took longer than {limit_s:g} s: make the batch smaller, or allow more with "
+                    "--step-limit-s"
+                ) from None
+            except Exception as error:
+                raise ValueError(step_advice(error)) from None
 
 
-def child_error(status: int, lines: list[str]) -> str:
+def step_advice(error: Exception) -> str:
     """Why the child took no steps, and what to do where memory ran out.
 
     Args:
-        status: its exit status.
-        lines: of its standard error.
+        error: What it raised, or `ProcessDied`.
     """
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    said = (errors or lines or [f"exit status {status}"])[-1][:400]
-    if status == -9:
+    said = (explain(error) or type(error).__name__)[:400]
+    if isinstance(error, ProcessDied) and error.exit_status == -signal.SIGKILL:
         return (
             "the step was killed, by all signs because memory ran out: lower data.init_args.batch_size or num_workers"
         )
@@ -130,7 +125,7 @@ class Measure(pl.Callback):
 
 
 def take_steps(config: Sequence[str]) -> dict[str, Any]:
-    """Takes them in this process.
+    """Takes the steps in this process.
 
     Args:
         config: options of `fit`, with those of the Trainer that keep it short.
@@ -141,7 +136,11 @@ def take_steps(config: Sequence[str]) -> dict[str, Any]:
     from pipeline.training.lightning_cli import build
 
     warnings.filterwarnings("ignore")
-    cli, measure = build(list(config)), Measure()
+    try:
+        cli = build(list(config))
+    except SystemExit as stop:  # a configuration that asks for help, say
+        raise ValueError(f"exit status {stop.code}") from None
+    measure = Measure()
     trainer: Any = cli.trainer  # Lightning's type does not say that it has callbacks
     trainer.callbacks.append(measure)
     trainer.fit(cli.model, cli.datamodule)
@@ -155,19 +154,3 @@ def take_steps(config: Sequence[str]) -> dict[str, Any]:
         "gpu_memory": torch.cuda.max_memory_reserved() if on_gpu else 0,
         "gpu_total": torch.cuda.get_device_properties(0).total_memory if on_gpu else 0,
     }
-
-
-def main(words: list[str]) -> None:
-    """Takes the steps and writes what was measured: OUT CONFIG-OPTIONS."""
-    from pipeline.cli.errors import explain
-
-    try:
-        measured = take_steps(words[1:])
-    except BaseException as error:
-        say(f"error: {explain(error) or type(error).__name__}", sys.stderr)
-        sys.exit(1)
-    Path(words[0]).write_text(json.dumps(measured), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -19,7 +19,7 @@ from pipeline.inference.rank_tables import RankTables
 from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
-    describe,
+    describe_checkpoint,
     open_checkpoint,
     open_data,
     split_row_numbers,
@@ -101,7 +101,7 @@ def score_checkpoint(
     """
     began = time.monotonic()
     trained, videos, overlap = open_checkpoint_and_data(checkpoint, data, split, fold, folder, how)
-    provenance = describe(trained, videos) | {
+    provenance = describe_checkpoint(trained, videos) | {
         "scores": "probability",
         "protocol": how.protocol,
         "average": how.average,

@@ -32,7 +32,7 @@ from pipeline.inference.resumable_export import ExportParts, parts_folder
 from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
-    describe,
+    describe_checkpoint,
     open_checkpoint,
     open_data,
     split_row_numbers,
@@ -171,7 +171,7 @@ def features(
     )
     layers = list(dict.fromkeys(chosen["layer"] or [trained.model.feature_layer]))
     shapes = {name: _shape_of(trained, videos, name, pool, whole) for name in layers}
-    provenance = describe(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
+    provenance = describe_checkpoint(trained, videos) | {"layers": shapes, "pool": pool, "per": per, "dtype": dtype}
     provenance |= {"format": format, "precision": precision, "trained_on": training_split(trained)}
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import DecodeError
+from lightning_modules.tasks.lightning_internals import take_started_ranks
 from pipeline.processes.precision import tell_slow_half
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -119,9 +119,7 @@ def run_over_split(
         else:
             trainer.predict(model, data, return_predictions=False)
     except BaseException:
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            end_other_ranks(launcher)
+        end_other_ranks(trainer)
         raise
     # Finished gloo processes may abort at exit where a wrapped model outlives the process group.
     trainer.strategy.model = None
@@ -129,13 +127,12 @@ def run_over_split(
     return {name: float(value) for name, value in trainer.callback_metrics.items()} if trainer.is_global_zero else None
 
 
-def end_other_ranks(launcher: _SubprocessScriptLauncher) -> None:
+def end_other_ranks(trainer: pl.Trainer) -> None:
     """Ends the ranks that this process has started: they wait in a collective that will never come.
 
     By SIGKILL: a rank in a collective of NCCL never comes back to Python, where a handler of SIGTERM could run.
     """
-    # Off the list first: for the sake of ranks that end otherwise, Lightning's observer kills this process, too.
-    ranks, launcher.procs[:] = list(launcher.procs), []
+    ranks = take_started_ranks(trainer)
     for rank in ranks:
         rank.kill()
     for rank in ranks:

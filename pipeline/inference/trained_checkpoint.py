@@ -255,7 +255,7 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer
         ) from error
 
 
-def describe(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[str, Any]:
+def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[str, Any]:
     """Where predictions or features come from, as plain data for the files' metadata."""
     options = data.options
     sampling = {name: plain_data(getattr(options, name)) for name in CLIP_SETTINGS}

@@ -13,7 +13,7 @@ from pipeline.cli.terminal import say
 from pipeline.cli.text_table import TextTable, print_table
 
 
-def summarize(
+def accuracy_report(
     scores: NDArray[Any],
     labels: NDArray[np.int64],
     class_names: Sequence[str],

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.cli.text_table import TextTable, print_table
-from pipeline.metrics.accuracy import summarize
+from pipeline.metrics.accuracy import accuracy_report
 from pipeline.metrics.scored_videos import ScoredVideos, concatenate
 
 FIGURES = ("top1", "top5", "mean_class_accuracy")
@@ -23,7 +23,7 @@ def summarize_folds(folds: Mapping[str, ScoredVideos]) -> dict[str, Any]:
         and mean_class_accuracy, chance, and folds: each fold's figures and num_videos.
     """
     reports = {
-        fold: summarize(np.asarray(one.scores, np.float64), one.labels, one.class_names, one.missing)
+        fold: accuracy_report(np.asarray(one.scores, np.float64), one.labels, one.class_names, one.missing)
         for fold, one in folds.items()
     }
     summary: dict[str, Any] = {}

@@ -1,18 +1,18 @@
 """`python -m pipeline pack`: labelled videos to shards, index and manifest; refused ones to a quarantine list."""
 
-import queue
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
+from functools import partial
 
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import PackOptions
-from pipeline.packing.pack_run import finish, prepare
+from pipeline.packing.pack_run import finish, prepare_shards
 from pipeline.packing.pack_summary import print_summary, show_progress
-from pipeline.packing.shard_builder import Outcome, PartResult, run_part
+from pipeline.packing.shard_builder import PartResult, run_part
 from pipeline.packing.shard_plan import PackSettings, ShardPart
-from pipeline.processes.killable_process import KillableProcess, ProcessUnavailable
-from pipeline.processes.machine import num_processors
+from pipeline.processes.killable_pool import KillablePool
+from pipeline.processes.killable_process import ProcessUnavailable
 
 
 def pack(options: PackOptions) -> None:
@@ -32,45 +32,22 @@ def pack(options: PackOptions) -> None:
             refused; `strict`, and something is on both sides of a split.
     """
     began = time.monotonic()
-    with prepare(options) as run:
-        results = _run_parts(run.parts, run.settings, options.processes or num_processors())
+    with prepare_shards(options) as run:
+        results = _run_parts(run.parts, run.settings, options.processes)
         manifest = finish(run, results)
     print_summary(manifest, results, options.out, time.monotonic() - began, run.refused)
 
 
-def _run_parts(parts: Sequence[ShardPart], settings: PackSettings, processes: int) -> list[PartResult]:
+def _run_parts(parts: Sequence[ShardPart], settings: PackSettings, processes: int | None) -> list[PartResult]:
     """All parts, each in the thread of one long-lived decoding process; in the order of the parts."""
-    free: queue.SimpleQueue[KillableProcess] = queue.SimpleQueue()
-    children = [KillableProcess() for _ in range(min(processes, len(parts)))]
-    for child in children:
-        free.put(child)
-
-    with show_progress(sum(len(part.records) for part in parts)) as meter:
-
-        def report(outcome: Outcome) -> None:
-            meter.add(outcome)
-
-        def run(part: ShardPart) -> PartResult:
-            child = free.get()
-            try:
-                return run_part(part, settings, report, child)
-            finally:
-                free.put(child)
-
-        with ThreadPoolExecutor(len(children)) as pool:
-            futures = [pool.submit(run, part) for part in parts]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException as error:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for child in children:
-                    child.stop()
-                if isinstance(error, ProcessUnavailable):
-                    raise PackError(f"decoding processes do not run: {error}") from None
-                raise
-            finally:
-                pool.shutdown(wait=True)
-                for child in children:
-                    child.close()
+    with (
+        show_progress(sum(len(part.records) for part in parts)) as meter,
+        KillablePool(processes, settings.timeout) as pool,
+    ):
+        futures = [pool.submit(partial(run_part, part, settings, meter.add)) for part in parts]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except ProcessUnavailable as error:
+            raise PackError(f"decoding processes do not run: {error}") from None
         return [future.result() for future in futures]

@@ -1,4 +1,4 @@
-"""A run of packing from its arguments to its dataset: `prepare`, then every part in any way and order, then `finish`.
+"""A run of packing, from arguments to dataset: `prepare_shards`, every part in any way and order, then `finish`.
 
 `pipeline.packing.pack` does the parts in processes of this machine, `jobs` on a cluster.
 """
@@ -28,9 +28,9 @@ from pipeline.packing.shard_plan import (
     PackSettings,
     ShardPart,
     described_records,
-    fingerprint,
-    library_versions,
+    encoder_versions,
     order_records,
+    plain_digest,
     plan_parts,
 )
 from pipeline.packing.size_estimates import estimate_bytes, file_sizes
@@ -64,7 +64,7 @@ class PackRun:
 
 
 @contextmanager
-def prepare(options: PackOptions) -> Iterator[PackRun]:
+def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
     """Read the lists and decide what goes where; while the context lasts, no other run may work in `out`.
 
     A write within the context that fails for lack of room becomes a PackError too.
@@ -122,7 +122,7 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
     in `out` alone.
 
     Args:
-        run: As `prepare` gives it; its context still lasts.
+        run: As `prepare_shards` gives it; its context still lasts.
         results: Of all its parts, in their order.
 
     Returns:
@@ -155,7 +155,7 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
             run.classes,
             run.folds,
             encode,
-            library_versions(),
+            encoder_versions(),
             rendition_of=identity,
         )
     shards = [result.shard for result in results if result.shard is not None]
@@ -167,7 +167,7 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
         run.classes,
         run.folds,
         run.settings.encode,
-        library_versions(),
+        encoder_versions(),
         run.settings.renditions,
     )
 
@@ -186,9 +186,9 @@ def _recorded_options(
         "name": name,
         **settings.encode,
         **{field.name: getattr(shards, field.name) for field in fields(ShardOptions)},
-        **library_versions(),
-        "classes": fingerprint(list(classes)),
-        "annotations": fingerprint(described_records(listed.records, settings)),
+        **encoder_versions(),
+        "classes": plain_digest(list(classes)),
+        "annotations": plain_digest(described_records(listed.records, settings)),
     }
     if settings.renditions:
         options["short_side"] = [rendition.short_side for rendition in settings.renditions]

@@ -87,7 +87,7 @@ class ShardPart:
     quarantined: tuple[Refusal, ...] = ()
 
 
-def library_versions() -> dict[str, str]:
+def encoder_versions() -> dict[str, str]:
     """Versions of what determines the bytes of a shard."""
     codec = ".".join(str(number) for number in av.library_versions["libavcodec"])
     return {"av": version("av"), "libavcodec": codec, "webdataset": version("webdataset")}
@@ -139,8 +139,8 @@ def plan_parts(
 def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
     """Of all that determines a shard: its videos as listed, how they are encoded, by which versions."""
     records = described_records(part.records, settings)
-    content = [part.shard, part.split, records, settings.encode, library_versions(), HASH_VERSION]
-    return fingerprint(content + settings.smaller_encodes)
+    content = [part.shard, part.split, records, settings.encode, encoder_versions(), HASH_VERSION]
+    return plain_digest(content + settings.smaller_encodes)
 
 
 def described_records(records: Sequence[VideoRecord], settings: PackSettings) -> list[dict[str, Any]]:
@@ -149,7 +149,7 @@ def described_records(records: Sequence[VideoRecord], settings: PackSettings) ->
     return [{name: value for name, value in one.items() if name != "captions" or value} for one in described]
 
 
-def fingerprint(content: Any) -> str:
+def plain_digest(content: Any) -> str:
     """The first half of the sha256 of plain values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -2,7 +2,8 @@
 
 import queue
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,8 +18,8 @@ class KillablePool:
 
     Args:
         processes: How many, at least 1; None: one for each processor.
-        timeout: Seconds that one call may take, above 0.
-        by_progress: The functions report their progress, and `timeout` is the time without any
+        timeout: Seconds that one call of `map` may take, above 0.
+        by_progress: The functions of `map` report their progress, and `timeout` is the time without any
             (`KillableProcess.call`).
     """
 
@@ -41,16 +42,25 @@ class KillablePool:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for child in self._children:
             child.stop()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True)
         for child in self._children:
             child.close()
+
+    def submit(self, work: Callable[[KillableProcess], Result]) -> Future[Result]:
+        """Run `work` in a thread of this process as soon as a child is free.
+
+        Args:
+            work: Called with the child, which it alone uses until it returns.
+        """
+        return self._threads.submit(self._lend, work)
 
     def map(
         self, function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], done: Callable[[], None]
     ) -> list[Result | Exception]:
-        """Call `function(*job)` for every job.
+        """Call `function(*job)` for every job, each in a child.
 
         Args:
             function: Of an importable module.
@@ -63,7 +73,7 @@ class KillablePool:
         Raises:
             ValueError: No process can be started.
         """
-        futures = [self._threads.submit(self._call, function, job) for job in jobs]
+        futures = [self.submit(partial(self._call, function, job)) for job in jobs]
         for future in as_completed(futures):
             failure = future.exception()
             if isinstance(failure, ProcessUnavailable | ImportError):
@@ -77,9 +87,12 @@ class KillablePool:
             for future, failure in zip(futures, failures, strict=True)
         ]
 
-    def _call(self, function: Callable[..., Result], job: tuple[Any, ...]) -> Result:
+    def _call(self, function: Callable[..., Result], job: tuple[Any, ...], child: KillableProcess) -> Result:
+        return child.call(function, *job, timeout=self._timeout, by_progress=self._by_progress)
+
+    def _lend(self, work: Callable[[KillableProcess], Result]) -> Result:
         child = self._free.get()
         try:
-            return child.call(function, *job, timeout=self._timeout, by_progress=self._by_progress)
+            return work(child)
         finally:
             self._free.put(child)

@@ -1,8 +1,8 @@
 """A child process that runs one function at a time and is killed when that hangs or when its parent dies.
 
-For work that may hang or crash inside a C library. It is started as a fresh interpreter, not forked and not through
-multiprocessing: it inherits no thread, lock or open file, does not run the caller's main module again, and may be used
-where the caller is a daemonic process itself (Ray tasks, pool workers).
+For work that may hang or crash inside a C library, or that needs an environment of its own. It is started as a fresh
+interpreter, not forked and not through multiprocessing: it inherits no thread, lock or open file, does not run the
+caller's main module again, and may be used where the caller is a daemonic process itself (Ray tasks, pool workers).
 """
 
 import json
@@ -16,10 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
@@ -27,10 +28,11 @@ Result = TypeVar("Result")
 
 START_LIMIT_S = 120.0
 _PARENT_CHECK_S = 2.0
+_CHILD_CHECK_S = 0.5  # its own children may hold the connection open when it has died
 _PROGRESS = "progress"  # the first word of such a message, where an answer has whether the call succeeded
 _PROGRESS_SHARE = 0.05  # of the time without progress that is allowed, between two reports
 _BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]) or sys.path; "
     "from pipeline.processes.killable_process import _serve; _serve()"
 )
 
@@ -40,7 +42,15 @@ class ProcessHung(RuntimeError):  # noqa: N818 - what happened, not an error of 
 
 
 class ProcessDied(RuntimeError):  # noqa: N818
-    """The process ended in the middle of the call; the message names the signal or exit code."""
+    """The process ended in the middle of the call; the message names the signal or exit code.
+
+    Attributes:
+        exit_status: Of the process: minus the number of the signal that ended it, as in `subprocess`.
+    """
+
+    def __init__(self, message: str, exit_status: int = 0) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class ProcessUnavailable(RuntimeError):  # noqa: N818
@@ -51,9 +61,20 @@ class KillableProcess:
     """Runs functions in a child process, which is started at the first call, and again after a kill or a crash.
 
     Use it from one thread; `stop` alone may come from another, and ends a call in progress.
+
+    Args:
+        environment: All environment variables of the child; None: those of this process.
+        folder: Working directory of the child; None: that of this process.
+        inherit_path: Whether the child imports from `sys.path` of this process; if not, from its PYTHONPATH and what is
+            installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, folder: Path | None = None, inherit_path: bool = True
+    ) -> None:
+        self._environment = environment
+        self._folder = folder
+        self._inherit_path = inherit_path
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._messages: IO[bytes] | None = None
@@ -94,10 +115,11 @@ class KillableProcess:
             if begun:
                 succeeded, value = self._answer(connection, timeout, by_progress)
         except (EOFError, OSError):
+            process = self._process
             ended = self._bury()
             if self._stopped:
                 raise ProcessUnavailable("the process was stopped") from None
-            raise ProcessDied(ended) from None
+            raise ProcessDied(ended, process.returncode if process is not None else 0) from None
         if not begun or not succeeded:
             raise value
         result: Result = value
@@ -129,9 +151,16 @@ class KillableProcess:
                 reached, end = value, time.monotonic() + timeout
 
     def _wait(self, connection: Connection, seconds: float, what: str = "") -> None:
-        if not connection.poll(seconds):
-            self._bury(grace_s=0)
-            raise ProcessHung(what or f"took more than {seconds:g} s")
+        """Return when there is something to receive, or the child has died."""
+        end = time.monotonic() + seconds
+        while not connection.poll(min(_CHILD_CHECK_S, max(0.0, end - time.monotonic()))):
+            if self._process is None or self._process.poll() is not None:
+                if connection.poll():  # its last message
+                    return
+                raise EOFError
+            if time.monotonic() >= end:
+                self._bury(grace_s=0)
+                raise ProcessHung(what or f"took more than {seconds:g} s")
 
     def _start(self) -> Connection:
         try:
@@ -148,13 +177,15 @@ class KillableProcess:
 
     def _spawn(self) -> Connection:
         ours, theirs = Pipe()
-        path = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100 - "" is the working directory
+        path = [os.path.abspath(folder) for folder in sys.path if self._inherit_path]  # noqa: PTH100 - "" is the cwd
         with self._starting, theirs:
             if self._stopped:
                 raise ProcessUnavailable("the process was stopped")
             self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _bury
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(path)],
+                [sys.executable, "-P", "-c", _BOOT, str(theirs.fileno()), json.dumps(path)],
+                env=self._environment,
+                cwd=self._folder,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._messages,
@@ -187,6 +218,8 @@ def _serve() -> None:
     """The child's side: answer calls until the parent closes its end or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     connection = Connection(int(sys.argv[1]))
+    os.set_inheritable(connection.fileno(), False)
+    sys.argv = sys.argv[:1]
     threading.Thread(target=_exit_with_parent, args=(connection.fileno(), os.getppid()), daemon=True).start()
     connection.send("ready")
     while True:

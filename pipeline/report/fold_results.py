@@ -35,7 +35,7 @@ def write_fold_results(
     Returns:
         What report.json says.
     """
-    report = summarize_folds(folds) | more
+    report: dict[str, Any] = {**summarize_folds(folds), **more}
     pooled = pool_folds(folds)
     if pooled is None:
         write_report(folder / REPORT_NAME, report)

@@ -15,7 +15,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import DecodeError
-from pipeline.metrics.accuracy import summarize, write_report
+from pipeline.metrics.accuracy import accuracy_report, write_report
 from pipeline.metrics.calibration import calibrate
 from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, accuracy_intervals
 from pipeline.metrics.confusion import confusion_matrix, hardest_pairs
@@ -79,7 +79,7 @@ def write_report_of(
     """Like `write_results`, where predictions.parquet is there already."""
     scores, labels = np.asarray(judged.scores, dtype=np.float64), np.asarray(judged.labels, dtype=np.int64)
     names, missing = list(judged.class_names), judged.missing
-    report = summarize(scores, labels, names, missing)
+    report = accuracy_report(scores, labels, names, missing)
     outcomes, predicted = outcomes_of(judged), predicted_classes(judged)
     matrix = confusion_matrix(labels, predicted, len(names))
     rows = class_rows(matrix, np.bincount(labels, minlength=len(names)), names)

@@ -1,4 +1,4 @@
-"""The last line of a run that ends before its time: what happened, where its newest checkpoint is, how to go on."""
+"""The outcome of a run that ends before its time: what happened, where its newest checkpoint is, how to go on."""
 
 import os
 import shlex
@@ -8,25 +8,29 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from lightning_modules.tasks.lightning_internals import last_saved
 from pipeline.checkpoints.checkpoint_folder import newest_whole
 from pipeline.checkpoints.preemption import Preempted, SaveOnSigterm
-from pipeline.cli.errors import PREFIX, explain, was_interrupted
+from pipeline.cli.errors import exit_status, explain, was_interrupted
+from pipeline.processes.outcome import OutcomeKind, ProcessOutcome, attach_outcome
 
 
 def add_resume_hint(error: BaseException, trainer: pl.Trainer, words: Sequence[str]) -> None:
-    """Adds a note to an error that ended training; it is the last line of a traceback, too.
+    """Attaches to the exception that ended training the outcome of the run.
 
     Args:
-        error: that is on its way.
+        error: the exception.
         trainer: of the run.
         words: the command line, from `fit` on.
     """
     checkpoint = newest_checkpoint(trainer)
-    standing = f"{_what(error)}; stopped at step {trainer.global_step} in epoch {trainer.current_epoch}; "
+    message = f"{_what(error)}; stopped at step {trainer.global_step} in epoch {trainer.current_epoch}"
+    kind: OutcomeKind = "stopped" if was_interrupted(error) or isinstance(error, Preempted) else "failed"
     if checkpoint is None:
-        error.add_note(f"{PREFIX}{standing}there is no checkpoint yet")
-        return
-    error.add_note(f"{PREFIX}{standing}the newest checkpoint is {checkpoint}; go on with: {command(words, checkpoint)}")
+        outcome = ProcessOutcome(kind, f"{message}; there is no checkpoint yet", exit_status(error))
+    else:
+        outcome = ProcessOutcome(kind, message, exit_status(error), str(checkpoint), command(words, checkpoint))
+    attach_outcome(error, outcome)
 
 
 def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
@@ -35,8 +39,8 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, SaveOnSigterm) and callback.dirpath:
             found.append(newest_whole(Path(callback.dirpath)))
-        elif isinstance(callback, ModelCheckpoint) and callback._last_checkpoint_saved:
-            found.append(Path(callback._last_checkpoint_saved))
+        elif isinstance(callback, ModelCheckpoint):
+            found.append(last_saved(callback))
     there = [path for path in found if path is not None and path.is_file()]
     return max(there, key=lambda path: path.stat().st_mtime, default=None)
 

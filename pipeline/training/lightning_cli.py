@@ -29,6 +29,7 @@ from pipeline.processes.precision import tell_slow_half
 from pipeline.training.checkpoint_argument import arguments_in
 from pipeline.training.default_callbacks import SaveConfiguration, choose_callbacks, choose_loggers
 from pipeline.training.exit_summary import add_resume_hint
+from pipeline.training.loader_bottleneck import StepTimer
 from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_folder import resolve_last, run_folder
 from pipeline.training.run_monitor import RunMonitor
@@ -97,6 +98,7 @@ class TrainingCLI(LightningCLI):
         if not fitting:
             return self._make_trainer(config, others)
         config["logger"] = choose_loggers(config)
+        config["profiler"] = config["profiler"] or StepTimer()
         trainer = self._make_trainer(config, [*others, *choose_callbacks(config, mine)])
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()

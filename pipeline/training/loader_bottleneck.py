@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from pytorch_lightning.profilers import PassThroughProfiler
 
+from lightning_modules.tasks.lightning_internals import TRANSFER_SPAN, WAIT_SPAN
 from pipeline.processes.machine import num_processors
-
-_WAIT = "[_TrainingEpochLoop].train_dataloader_next"
-_TRANSFER = ".batch_to_device"
 
 _WAITING = 0.05  # with less than this share of waiting, a faster loader would gain nothing to speak of
 
@@ -98,7 +96,7 @@ def _smaller_rendition(settings: Mapping[str, Any], short_side: int | None) -> i
 
 
 class StepTimer(PassThroughProfiler):
-    """Adds up two of the spans that Lightning tells its profiler of; takes the place of one that does nothing.
+    """Profiler of every fit that has no other: adds up two of the spans that Lightning reports.
 
     Attributes:
         wait_s: seconds in which the next batch was waited for.
@@ -113,10 +111,10 @@ class StepTimer(PassThroughProfiler):
 
     def start(self, action_name: str) -> None:
         """A span begins."""
-        if action_name == _WAIT:
-            self._began[_WAIT] = time.perf_counter()
-        elif action_name.endswith(_TRANSFER):
-            self._began[_TRANSFER] = time.perf_counter()
+        if action_name == WAIT_SPAN:
+            self._began[WAIT_SPAN] = time.perf_counter()
+        elif action_name.endswith(TRANSFER_SPAN):
+            self._began[TRANSFER_SPAN] = time.perf_counter()
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 pair = _event(), _event()
                 pair[0].record()
@@ -124,10 +122,10 @@ class StepTimer(PassThroughProfiler):
 
     def stop(self, action_name: str) -> None:
         """It ends."""
-        if action_name == _WAIT and _WAIT in self._began:
-            self.wait_s += time.perf_counter() - self._began.pop(_WAIT)
-        elif action_name.endswith(_TRANSFER) and _TRANSFER in self._began:
-            seconds = time.perf_counter() - self._began.pop(_TRANSFER)
+        if action_name == WAIT_SPAN and WAIT_SPAN in self._began:
+            self.wait_s += time.perf_counter() - self._began.pop(WAIT_SPAN)
+        elif action_name.endswith(TRANSFER_SPAN) and TRANSFER_SPAN in self._began:
+            seconds = time.perf_counter() - self._began.pop(TRANSFER_SPAN)
             if self._transfers:
                 self._transfers[-1][1].record()
             else:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities import rank_zero_info
 
 from datamodules.datamodule import ShardedVideoDataModule
+from lightning_modules.tasks.lightning_internals import logged_step
 from pipeline.training.csv_logger import MetricsCSV
 from pipeline.training.loader_bottleneck import StepTimer, TimeBreakdown, report_bottleneck
 from pipeline.training.run_folder import move_old_run
@@ -46,7 +46,7 @@ class RunMonitor(pl.Callback):
         self._resumes = False
         self._seconds = 0.0
         self._totals = {"skipped": 0, "quarantined": 0}
-        self._times = StepTimer()
+        self._times, self._is_timed = StepTimer(), False
         self._spent = TimeBreakdown()  # but for the first batch, which waits for workers to start
         self._first: tuple[float, float, float] | None = None
         self._began = 0.0
@@ -63,15 +63,15 @@ class RunMonitor(pl.Callback):
         return self._began > 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Makes room in the folder for a new run; makes what is measured ready.
+        """Makes room in the folder for a new run, and takes the times from the Trainer's `StepTimer`.
 
-        Times are measured in the place of a profiler that does nothing; with another, data_wait and transfer_ms stay
-        empty.
+        With another profiler, data_wait and transfer_ms stay empty.
         """
         if stage != "fit":
             return
-        if type(_profiler(trainer)) is PassThroughProfiler:
-            vars(trainer)["profiler"] = self._times
+        profiler = vars(trainer)["profiler"]  # undeclared in the Trainer
+        if isinstance(profiler, StepTimer):
+            self._times, self._is_timed = profiler, True
         if trainer.is_global_zero:
             if not self._resumes and not getattr(trainer, "fast_dev_run", False):
                 place = move_old_run(Path(trainer.default_root_dir), self._owns_checkpoints)
@@ -127,7 +127,7 @@ class RunMonitor(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Says which side was the bottleneck and what to change, and how an offline wandb run is sent."""
-        if self._spent.elapsed > 0 and _profiler(trainer) is self._times:
+        if self._spent.elapsed > 0 and self._is_timed:
             rank_zero_info(report_bottleneck(self._spent, *_feed_of(trainer)))
         say_how_to_send(trainer.loggers)
 
@@ -141,8 +141,7 @@ class RunMonitor(pl.Callback):
         measured |= {"epoch": trainer.current_epoch, "seconds": self.seconds, "attempt": self.attempt}
         measured |= learning_rates(trainer.optimizers)
         for logger in trainer.loggers:
-            step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the count that Lightning logs by
-            logger.log_metrics(measured, step=step)
+            logger.log_metrics(measured, step=logged_step(trainer))
 
     def _measured(self, trainer: pl.Trainer) -> dict[str, float]:
         wait, transfer = (taken + kept for taken, kept in zip(self._times.take(), self._kept, strict=True))
@@ -161,7 +160,7 @@ class RunMonitor(pl.Callback):
             measured["clips_per_s"] = clips / (elapsed / len(ranks))
         if videos:
             measured["load_ms"] = 1000 * load / videos
-        if _profiler(trainer) is self._times:
+        if self._is_timed:
             measured |= {"data_wait": wait / elapsed, "transfer_ms": 1000 * transfer / batches}
         if device.type == "cuda":
             measured["gpu_memory_gib"] = ranks[:, -1].max().item()
@@ -195,10 +194,6 @@ class RunMonitor(pl.Callback):
         self.attempt = state_dict["attempt"] + 1
         self._seconds = state_dict["seconds"]
         self._totals = {name: state_dict[name] for name in self._totals}
-
-
-def _profiler(trainer: pl.Trainer) -> Any:
-    return vars(trainer)["profiler"]  # undeclared, too
 
 
 def _feed_of(trainer: pl.Trainer) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:

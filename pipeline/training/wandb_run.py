@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from lightning_modules.weights.safe_load import load_plain
 from pipeline.cli.terminal import say
 from pipeline.training.secret_patterns import without_secrets
+from pipeline.training.wandb_internals import continue_wandb_run, is_offline_logger
 
 _OFFLINE = ("offline", "dryrun")
 
@@ -68,15 +69,9 @@ def continue_run(loggers: Sequence[Logger], run_id: str) -> str:
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            if logger._wandb_init.get("id") is None:
-                logger._wandb_init["id"] = logger._id = run_id
-            if logger._wandb_init.get("resume") is None:  # a config's parser has put wandb's default over Lightning's
-                logger._wandb_init["resume"] = "allow"
-            if logger._wandb_init.get("anonymous") is None:  # wandb has it no more, and says so even of None
-                logger._wandb_init.pop("anonymous", None)
+            run_id = continue_wandb_run(logger, run_id)
             if _is_offline(logger):
                 os.environ.setdefault("WANDB_QUIET", "true")
-            run_id = str(logger._wandb_init["id"])
     return run_id
 
 
@@ -91,8 +86,7 @@ def sync_command(loggers: Sequence[Logger]) -> str | None:
     """What sends an offline run to wandb, all its attempts as one; None where none is offline."""
     for logger in loggers:
         if isinstance(logger, WandbLogger) and _is_offline(logger):
-            folder = Path(str(logger._wandb_init.get("dir") or "."), "wandb")
-            return f"wandb sync {folder}/offline-run-*-{logger._wandb_init.get('id')}"
+            return f"wandb sync {Path(logger.save_dir or '.', 'wandb')}/offline-run-*-{logger.version}"
     return None
 
 
@@ -111,13 +105,16 @@ def end_early(loggers: Sequence[Logger], status: int) -> None:
         status: that this process will end with; wandb takes all but 0 for a failure.
     """
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+        if isinstance(logger, WandbLogger):
+            import wandb  # here, as it takes a second that other runs save
+
             try:
-                logger._experiment.finish(exit_code=status)
+                if wandb.run is not None:
+                    wandb.run.finish(exit_code=status)
             except Exception as error:  # of wandb and the network; the error of the run is the one to tell
                 say(f"warning: wandb could not end its run: {error}", sys.stderr)
     say_how_to_send(loggers)
 
 
 def _is_offline(logger: WandbLogger) -> bool:
-    return bool(logger._offline) or os.environ.get("WANDB_MODE") in _OFFLINE
+    return is_offline_logger(logger) or os.environ.get("WANDB_MODE") in _OFFLINE

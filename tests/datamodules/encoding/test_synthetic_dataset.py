@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datamodules.annotations.readers import read_kinetics_csv
-from datamodules.encoding.synthetic_dataset import MARKER, synthesize
+from datamodules.encoding.synthetic_dataset import MARKER, make_synthetic_dataset
 from datamodules.encoding.synthetic_scenes import MOTIONS
 from tests.datamodules.encoding.test_synthetic_scenes import accuracies
 
@@ -30,7 +30,7 @@ def decode(path: str) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("small") / "data"
-    synthesize(root, seed=3, **SMALL, processes=1)
+    make_synthetic_dataset(root, seed=3, **SMALL, processes=1)
     return root
 
 
@@ -59,7 +59,7 @@ def test_files_are_h264_of_the_size_asked(small: Path) -> None:
 
 def test_two_runs_and_any_number_of_processes_give_the_same_bytes(small: Path, tmp_path: Path) -> None:
     seen: list[None] = []
-    written = synthesize(tmp_path / "b", seed=3, **SMALL, processes=2, progress=lambda: seen.append(None))
+    written = make_synthetic_dataset(tmp_path / "b", seed=3, **SMALL, processes=2, progress=lambda: seen.append(None))
     assert contents(tmp_path / "b") == contents(small)
     assert len(seen) == 32
     assert written.videos == {"train": 16, "val": 8, "test": 8}
@@ -67,13 +67,13 @@ def test_two_runs_and_any_number_of_processes_give_the_same_bytes(small: Path, t
 
 
 def test_more_videos_change_no_other_and_seeds_differ(small: Path, tmp_path: Path) -> None:
-    synthesize(tmp_path / "more", seed=3, **{**SMALL, "train": 3, "val": 0}, processes=1)
+    make_synthetic_dataset(tmp_path / "more", seed=3, **{**SMALL, "train": 3, "val": 0}, processes=1)
     more, before = contents(tmp_path / "more"), contents(small)
     shared = {name for name in before if name.endswith(".mp4")} & more.keys()
     assert len(shared) == 8 * (2 + 1)
     assert all(more[name] == before[name] for name in shared)
     assert not (tmp_path / "more" / "val.csv").exists()
-    synthesize(tmp_path / "other", seed=4, **SMALL, processes=1)
+    make_synthetic_dataset(tmp_path / "other", seed=4, **SMALL, processes=1)
     assert not {name for name in contents(tmp_path / "other") if name.endswith(".mp4")} & before.keys()
 
 
@@ -81,8 +81,8 @@ def test_replaces_its_own_output_and_nothing_else(tmp_path: Path) -> None:
     root = tmp_path / "new" / "data"
     few = {**SMALL, "train": 1, "val": 0, "test": 0, "num_frames": 2}
     root.mkdir(parents=True)
-    synthesize(root, seed=1, **few, processes=1)
-    synthesize(root, seed=2, **few, processes=1)
+    make_synthetic_dataset(root, seed=1, **few, processes=1)
+    make_synthetic_dataset(root, seed=2, **few, processes=1)
     assert json.loads((root / MARKER).read_text())["seed"] == 2
     assert len(contents(root)) == 10
     assert list(root.parent.iterdir()) == [root]  # nothing aside is left
@@ -90,16 +90,16 @@ def test_replaces_its_own_output_and_nothing_else(tmp_path: Path) -> None:
     (root / "videos" / "growing" / "mine.mp4").write_bytes(b"mine")
     before = contents(root)
     with pytest.raises(ValueError, match=r"holds 'videos/growing/mine\.mp4', which synthesize did not write"):
-        synthesize(root, seed=3, **few, processes=1)
+        make_synthetic_dataset(root, seed=3, **few, processes=1)
     assert contents(root) == before
 
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="name a new or empty folder"):
-        synthesize(foreign, **few)
+        make_synthetic_dataset(foreign, **few)
     with pytest.raises(ValueError, match="is a file"):
-        synthesize(foreign / "thesis.tex", **few)
+        make_synthetic_dataset(foreign / "thesis.tex", **few)
 
 
 def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesize(tmp_path / "data", **SMALL, processes=1, progress=stop)
+        make_synthetic_dataset(tmp_path / "data", **SMALL, processes=1, progress=stop)
     assert not list(tmp_path.iterdir())
 
 
@@ -117,7 +117,7 @@ def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
             child.kill()
 
     with pytest.raises(OSError, match="a process that makes videos was killed"):
-        synthesize(tmp_path / "data", **{**SMALL, "train": 40}, processes=2, progress=kill)
+        make_synthetic_dataset(tmp_path / "data", **{**SMALL, "train": 40}, processes=2, progress=kill)
     assert not list(tmp_path.iterdir())
 
 
@@ -137,13 +137,13 @@ def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
 )
 def test_arguments_out_of_range(tmp_path: Path, arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        synthesize(tmp_path / "data", **arguments)  # type: ignore[arg-type]
+        make_synthetic_dataset(tmp_path / "data", **arguments)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_decoded_single_frames_say_nothing_about_the_class(tmp_path: Path) -> None:
-    synthesize(tmp_path, seed=0, train=60, val=0, test=40, width=64, height=48)
+    make_synthetic_dataset(tmp_path, seed=0, train=60, val=0, test=40, width=64, height=48)
     rng = np.random.default_rng(0)
     pixels, labels = [], []
     for record in read_kinetics_csv([tmp_path / "train.csv", tmp_path / "test.csv"], tmp_path).records:

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datamodules.encoding.synthetic_scenes import FADE, MOTIONS, Scene, Waves, draw_scene, render
+from datamodules.encoding.synthetic_scenes import FADE, MOTIONS, Scene, Waves, draw_scene, render_scene
 
 LABELS = list(MOTIONS)
 OPPOSITES = [
@@ -30,7 +30,7 @@ def frame(
 ) -> NDArray[np.float64]:
     """The frame at a time from the middle, in frames."""
     moved = replace(scene, state=scene.state + time * scene.velocity)
-    return next(render(moved, 1, width, height, noise)).astype(float)
+    return next(render_scene(moved, 1, width, height, noise)).astype(float)
 
 
 def on_gray(scene: Scene) -> Scene:
@@ -60,8 +60,8 @@ def test_the_state_is_uniform_at_every_time(label: str, time: float) -> None:
 
 @pytest.mark.parametrize(("label", "opposite"), OPPOSITES)
 def test_opposite_classes_are_each_other_played_backwards(label: str, opposite: str) -> None:
-    forward = list(render(draw(label, 3), 12, 64, 48, noise=0))
-    backward = list(render(draw(opposite, 3), 12, 64, 48, noise=0))
+    forward = list(render_scene(draw(label, 3), 12, 64, 48, noise=0))
+    backward = list(render_scene(draw(opposite, 3), 12, 64, 48, noise=0))
     np.testing.assert_array_equal(forward, backward[::-1])
 
 

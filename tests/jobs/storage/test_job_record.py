@@ -14,7 +14,8 @@ from jobs.storage.finished_run import FinishedError, command_fingerprint
 from jobs.storage.job_record import CODE_FILE, RECORD_FILE, Submission
 from jobs.storage.run_folder import RunFolder
 from jobs.submission.resume import resume
-from jobs.submission.submit import prepare
+from jobs.submission.submit import prepare_job
+from pipeline.processes.outcome import ProcessOutcome
 
 
 def job_in(storage: Path, *args: str) -> Job:
@@ -52,7 +53,7 @@ def test_a_finished_one_says_so(upload: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
     submission = Submission(str(tmp_path), "a")
     submission.begin(job_in(tmp_path, "features"), upload)
-    submission.end(0)
+    submission.end(ProcessOutcome("finished"))
     resumed = resume("a", storage_path=str(tmp_path))
     assert (resumed.job_id, resumed.lines) == (None, ["a has finished already; there is nothing to do"])
 
@@ -93,7 +94,7 @@ def finish(job: Job, upload: Path) -> dict[Path, bytes]:
     submission.begin(job, upload)
     facts = {"command": f"python -m pipeline {job.command}", "fingerprint": command_fingerprint(job.args, upload)}
     submission.run.finish({}, facts=facts)
-    submission.end(0)
+    submission.end(ProcessOutcome("finished"))
     return files_of(submission.run)
 
 
@@ -115,7 +116,7 @@ def test_a_finished_name_is_answered_before_anything_is_sent(
     submit_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["fit", "--config", "mine.yaml"]
-    with prepare(JobSpec(name="a"), words, read=False) as (job, staged):
+    with prepare_job(JobSpec(name="a"), words, read=False) as (job, staged):
         before = finish(job, staged)
     submit = ["submit", "--name", "a", "--"]
     assert main([*submit, *words]) == 0

@@ -4,15 +4,10 @@ import json
 import math
 from pathlib import Path
 
-import pytest
-from ray.dashboard.modules.job.pydantic_models import JobDetails, JobType
-from ray.job_submission import JobStatus
-
-from jobs.client.job_server import last_error_line
 from jobs.client.run_status import run_progress
 from jobs.storage.checkpoint_store import CheckpointStore
-from jobs.storage.run_folder import RunFolder, fingerprint, one_line, resume_hints
-from jobs.training.worker import _Kept
+from jobs.storage.run_folder import RunFolder, command_digest, describe_exception
+from pipeline.processes.outcome import ProcessOutcome
 from pipeline.training.metrics_csv import MetricsFile
 
 
@@ -46,51 +41,32 @@ def test_a_run_that_saved_nothing(tmp_path: Path) -> None:
     assert folder.last_lines() == [f"result: {tmp_path}/a/result.json"]
 
 
-def test_failure_lines_name_the_newest_checkpoint(tmp_path: Path) -> None:
+def test_the_outcome_of_a_run_that_failed(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path), "a")
-    assert folder.failure_lines("Lost", None, since=0) == ["error: Lost"]
-    assert resume_hints("TRAINS from step 0\nstopped\n") == []
-    folder.add_failure({"time": 5.0, "reason": "Old"})
-    folder.add_failure({"time": 9.0, "reason": "New"})
-    lines = folder.failure_lines("Lost", f"{tmp_path}/a/checkpoints/step-2.ckpt", since=8)
-    assert lines == [
-        "error: New",
-        f"newest checkpoint: {tmp_path}/a/checkpoints/step-2.ckpt",
-        "to go on from it: python -m jobs resume a",
-    ]
-    assert resume_hints("\n".join(["step 1", *lines, ""])) == lines[1:], "what `stop` finds at the end of the log"
+    assert folder.failed("Lost", None, since=0) == ProcessOutcome("failed", "Lost", 1)
+    folder.add_failure({"time": 5.0, "reason": "Old", "refused": True})
+    folder.add_failure({"time": 9.0, "reason": "New", "refused": False})
+    newest = f"{tmp_path}/a/checkpoints/step-2.ckpt"
+    assert folder.failed("Lost", newest, since=8) == ProcessOutcome(
+        "failed", "New", 1, newest, "python -m jobs resume a"
+    )
+    folder.add_failure({"time": 10.0, "reason": "No such option", "refused": True})
+    assert folder.failed("Lost", None, since=8).kind == "refused"
 
 
 def test_a_fingerprint_changes_with_the_config(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("a: 1")
-    first = fingerprint(["fit"], [config])
-    assert first == fingerprint(["fit"], [config])
-    assert first != fingerprint(["fit", "--x"], [config])
+    first = command_digest(["fit"], [config])
+    assert first == command_digest(["fit"], [config])
+    assert first != command_digest(["fit", "--x"], [config])
     config.write_text("a: 2")
-    assert first != fingerprint(["fit"], [config])
+    assert first != command_digest(["fit"], [config])
 
 
 def test_one_line_of_a_long_error() -> None:
-    assert one_line(ValueError("Traceback\n  line 3\nthe reason\n")) == "ValueError: the reason"
-    assert one_line(KeyError()) == "KeyError: "
-
-
-@pytest.mark.parametrize("failed", [True, False])
-def test_the_reason_is_left_to_the_jobs_last_line(failed: bool, capfd: pytest.CaptureFixture[str]) -> None:
-    stderr = _Kept()
-    for text in ("warning: a\n", "er", "rands 50%\r", "error: fps=0: must", " be more\nnote: b\n", "\n"):
-        stderr.write(text)
-    assert stderr.finish(failed=failed) == (["error: fps=0: must be more"] if failed else [])
-    said = capfd.readouterr().err
-    assert said.startswith("warning: a\nerrands 50%\r")
-    assert ("error: fps=0: must be more\n" in said) is not failed, "printed where it is not the job's own"
-
-
-def test_where_there_is_no_error_the_last_line_is_the_reason() -> None:
-    stderr = _Kept()
-    stderr.write("usage: x\nkilled\n\n")
-    assert stderr.finish(failed=True) == ["killed"]
+    assert describe_exception(ValueError("Traceback\n  line 3\nthe reason\n")) == "ValueError: the reason"
+    assert describe_exception(KeyError()) == "KeyError: "
 
 
 def test_how_far_a_run_is(tmp_path: Path) -> None:
@@ -105,18 +81,3 @@ def test_how_far_a_run_is(tmp_path: Path) -> None:
     assert run_progress(str(tmp_path), "a") == known | {"step": "28"}
     MetricsFile(tmp_path / "a" / "metrics.csv").add(33, {"train/loss": 0.5})
     assert run_progress(str(tmp_path), "a") == known | {"step": "33"}
-
-
-@pytest.mark.parametrize(
-    ("log", "reason"),
-    [
-        (["TRAINS", "error: Lost", "newest checkpoint: x", "to go on from it: y"], "error: Lost"),
-        (["TRAINS", "Killed"], "Killed"),
-        ([], ""),
-    ],
-)
-def test_the_reason_is_found_in_what_ray_says(log: list[str], reason: str) -> None:
-    said = "Job entrypoint command failed with exit code 1"
-    message = f"{said}, last available logs (truncated to 20,000 chars):\n" + "\n".join(log)
-    job = JobDetails(type=JobType.SUBMISSION, entrypoint="x", status=JobStatus.FAILED, message=message)
-    assert last_error_line(job) == (said, reason)

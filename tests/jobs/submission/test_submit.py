@@ -15,8 +15,8 @@ from jobs.client.job_server import is_local
 from jobs.client.local_cluster import check_resources
 from jobs.client.local_resources import check_gpus, describe_cpus
 from jobs.spec.job_spec import JobSpec
-from jobs.submission.preflight import check_configuration, check_data, check_verb, replaced_settings
-from jobs.submission.submit import environment, overlay, prepare
+from jobs.submission.preflight import check_configuration, check_dataset_folder, check_verb, replaced_settings
+from jobs.submission.submit import environment, overlay, prepare_job
 from jobs.submission.upload import stage
 from pipeline.processes.machine import num_processors
 from tests.jobs.own_module import write_project
@@ -58,7 +58,7 @@ def test_a_module_that_works_when_it_is_imported(
     (project / "own_module.py").write_text("import time\n\ntime.sleep(1000)\n")
     args = stage(["fit", "--config", "mine.yaml"], project, tmp_path / "staged")
     monkeypatch.setattr("jobs.submission.preflight.CHECK_S", 0.5)
-    with pytest.raises(ValueError, match=r"the configuration cannot be read: no end within 0\.5 s; does a module"):
+    with pytest.raises(ValueError, match=r"the configuration cannot be read: took more than 0\.5 s; does a module"):
         check_configuration(args, tmp_path / "staged", project)
 
 
@@ -76,7 +76,7 @@ def test_the_environment_of_a_job() -> None:
 
 def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
     def check(class_path: str, root: str) -> None:
-        check_data(yaml.safe_dump({"data": {"class_path": class_path, "init_args": {"root": root}}}))
+        check_dataset_folder(yaml.safe_dump({"data": {"class_path": class_path, "init_args": {"root": root}}}))
 
     ours = "datamodules.ShardedVideoDataModule"
     with pytest.raises(ValueError, match="absent: there is no such folder"):
@@ -85,7 +85,7 @@ def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
         check(ours, str(tmp_path))
     check(ours, "s3://bucket/absent")
     check("own_module.Data", str(tmp_path / "absent"))
-    check_data("model: {}")
+    check_dataset_folder("model: {}")
 
 
 def test_which_cluster_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_local_cluster_that_would_not_have_the_gpus(tmp_path: Path, monkeypatc
     spec = JobSpec(num_workers=32, cpus_per_worker=12, gpus_per_worker=1)
     with (
         pytest.raises(ValueError, match=r"take 32 GPUs, and a local cluster on this machine would have 0; give the"),
-        prepare(spec, ["fit"], read=False),
+        prepare_job(spec, ["fit"], read=False),
     ):
         pass
     check_gpus(JobSpec(num_workers=32))

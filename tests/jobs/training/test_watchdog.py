@@ -87,7 +87,8 @@ def test_the_stack_is_that_of_the_training_thread() -> None:
 
 def test_sigterm_is_noted_and_a_second_one_ends() -> None:
     script = (
-        "import os, signal, time; from jobs import pulse; pulse.take_sigterm(); p = pulse.Pulse(1, 2, 'g');"
+        "import os, signal, time; from jobs.training import heartbeat; heartbeat.take_sigterm();"
+        "p = heartbeat.HeartbeatSender(1, 2, 'g');"
         "os.kill(os.getpid(), signal.SIGTERM); time.sleep(0); print(p.wants_to_leave(), p.leave, flush=True);"
         "os.kill(os.getpid(), signal.SIGTERM); time.sleep(99)"
     )

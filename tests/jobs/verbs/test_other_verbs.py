@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from jobs.client import local_state
-from jobs.submission.upload import LARGEST_UPLOAD
+from jobs.ray_internals import largest_upload
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.features.features import features, read_features
 from pipeline.metrics.predictions import read_predictions
@@ -137,7 +137,7 @@ def test_the_limit_is_that_of_the_job_server(local: local_state.LocalCluster, ru
         patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
         cluster = local_state.read_cluster()
     assert cluster is not None
-    for size, status in ((LARGEST_UPLOAD, 200), (LARGEST_UPLOAD + 1, 413)):
+    for size, status in ((largest_upload(), 200), (largest_upload() + 1, 413)):
         answer = requests.put(
             f"{cluster.address}/api/packages/gcs/_ray_pkg_{size}.zip",
             data=bytes(size),

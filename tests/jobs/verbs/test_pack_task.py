@@ -21,7 +21,7 @@ from jobs.verbs.pack_task import PartFailure, SharedView, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import parse_pack_options
 from pipeline.packing.shard_builder import Outcome, PartResult
-from pipeline.packing.shard_plan import PackSettings, ShardPart, library_versions
+from pipeline.packing.shard_plan import PackSettings, ShardPart, encoder_versions
 from tests.pipeline.gray_videos import noisy_videos
 
 TOKEN = "job-0123456789abcdef"
@@ -44,7 +44,7 @@ def view(tmp_path: Path, part: ShardPart, monkeypatch: pytest.MonkeyPatch) -> It
     (tmp_path / "out" / ".parts" / TOKEN).write_text(TOKEN)
     monkeypatch.chdir(tmp_path)
     job = Job(JobSpec(name="x"), str(tmp_path))
-    yield SharedView(job, settings, TOKEN, part.records[0].path, library_versions(), patience_s=0.2)
+    yield SharedView(job, settings, TOKEN, part.records[0].path, encoder_versions(), patience_s=0.2)
     if pack_task._process is not None:
         pack_task._process.close()
         pack_task._process = None

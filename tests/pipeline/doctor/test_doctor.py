@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -11,13 +12,13 @@ import pytest
 import torch
 import yaml
 
-from pipeline.cli.errors import explain
 from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.doctor import plan_of, read_plan
 from pipeline.doctor.findings import Finding, SkippedCheck, combine, compare_versions, examine
-from pipeline.doctor.machine_checks import check_data, check_decoder, check_disk, check_gpu, check_wandb, versions
-from pipeline.doctor.step_check import check_step, child_error
+from pipeline.doctor.machine_checks import check_dataset, check_decoder, check_disk, check_gpu, check_wandb, versions
+from pipeline.doctor.step_check import check_step, step_advice
 from pipeline.doctor.storage_check import check_storage, missing_probes, new_token, remove_probe, write_probe
+from pipeline.processes.killable_process import KillableProcess, ProcessDied
 from pipeline.processes.machine import free_ports, network_interfaces
 from tests.conftest import REPOSITORY
 
@@ -68,11 +69,11 @@ def test_decoder():
 
 
 def test_data(motion_dataset):
-    assert "videos read in" in check_data(str(motion_dataset), "pyav")
+    assert "videos read in" in check_dataset(str(motion_dataset), "pyav")
     with pytest.raises(SkippedCheck):
-        check_data(None, "pyav")
+        check_dataset(None, "pyav")
     with pytest.raises(ValueError, match="there is no such folder"):
-        check_data(str(motion_dataset / "absent"), "pyav")
+        check_dataset(str(motion_dataset / "absent"), "pyav")
 
 
 def test_a_shard_that_cannot_be_read(motion_dataset, tmp_path):
@@ -85,10 +86,10 @@ def test_a_shard_that_cannot_be_read(motion_dataset, tmp_path):
     with pytest.raises(
         ValueError, match=rf"test: video .* of {shard.name} in .* cannot be read.*`python -m pipeline ve"
     ):
-        check_data(str(spoilt), "pyav")
+        check_dataset(str(spoilt), "pyav")
     shard.unlink()
     with pytest.raises(ValueError, match=rf"shards are missing, first {shard.name}"):
-        check_data(str(spoilt), "pyav")
+        check_dataset(str(spoilt), "pyav")
 
 
 def test_disk(tmp_path):
@@ -222,14 +223,16 @@ def test_a_step_that_does_not_end():
 def test_a_batch_that_is_too_big_is_to_be_made_smaller():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    told = child_error(1, ["more", f"error: {explain(caught.value)}"])
+    told = step_advice(caught.value)
     assert told.startswith("one step does not fit into this machine's memory: lower data.init_args.batch_size or num_w")
     assert f"you tried to allocate {2**60} bytes" in told
-    on_gpu = "error: CUDA out of memory. Tried to allocate 20.00 GiB."
+    on_gpu = RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
     assert "into the GPU (CUDA out of memory. Tried to allocate 20.00 GiB.): lower data.init_args.batch_size" in (
-        child_error(1, [on_gpu])
+        step_advice(on_gpu)
     )
-    assert "lower data.init_args.batch_size" in child_error(-9, [])
+    with KillableProcess() as child, pytest.raises(ProcessDied) as died:
+        child.call(signal.raise_signal, signal.SIGKILL, timeout=10)
+    assert "lower data.init_args.batch_size" in step_advice(died.value)
 
 
 def test_what_a_configuration_says():

@@ -1,5 +1,7 @@
-"""Functions for a child process that take long and say how far they are."""
+"""Functions for a child process: that take long and say how far they are, or that leave a child behind."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -24,3 +26,11 @@ def report_fast(calls: int, progress: Callable[[int], None]) -> int:
     for step in range(calls):
         progress(step)
     return calls
+
+
+def fork_and_die(seconds: float) -> None:
+    """Is killed, and leaves a child that lives for some seconds."""
+    if os.fork() == 0:
+        time.sleep(seconds)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,5 +1,6 @@
 """A child process that hangs, crashes, is stopped, or loses its parent."""
 
+import inspect
 import math
 import os
 import signal
@@ -8,11 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from datamodules.video.decoding import DecodeError, probe
+from pipeline.processes import killable_process
+from pipeline.processes.killable_pool import KillablePool
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
 from tests.pipeline.processes import steady_work
 
@@ -118,6 +122,8 @@ def test_a_busy_child_ends_with_its_parent(tmp_path: Path) -> None:
     """The parent is killed with SIGKILL while the child is in a call that would take a minute."""
     code = """
 import os, sys, threading, time
+from pipeline.processes import killable_process
+from pipeline.processes.killable_pool import KillablePool
 from pipeline.processes.killable_process import KillableProcess
 child = KillableProcess()
 print(child.call(os.getpid, timeout=10), flush=True)
@@ -131,3 +137,41 @@ child.call(time.sleep, 60, timeout=60)
     parent.kill()
     parent.wait()
     assert wait_until_gone(pid, 10)
+
+
+def test_a_child_has_the_environment_folder_and_path_that_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "pipeline").symlink_to(Path(killable_process.__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "COLOR": "blue"}
+    with KillableProcess(environment, tmp_path, inherit_path=False) as child:
+        assert child.call(os.getenv, "COLOR", timeout=10) == "blue"
+        assert child.call(os.getcwd, timeout=10) == str(tmp_path)
+        assert child.call(inspect.getsourcefile, KillableProcess, timeout=10).startswith(str(tmp_path))
+
+
+def test_the_death_of_a_child_is_noticed_while_its_own_child_lives(child: KillableProcess) -> None:
+    """A DataLoader worker, say, holds the connection open when the process that forked it was killed."""
+    began = time.monotonic()
+    with pytest.raises(ProcessDied, match="SIGKILL") as died:
+        child.call(steady_work.fork_and_die, 20, timeout=60)
+    assert time.monotonic() - began < 10
+    assert died.value.exit_status == -signal.SIGKILL
+
+
+def test_a_pool_lends_its_children_and_drops_what_waits_where_one_fails() -> None:
+    def work(number: int, child: KillableProcess) -> float:
+        return child.call(math.sqrt, number, timeout=10)
+
+    with KillablePool(2, timeout=10) as pool:
+        assert [pool.submit(partial(work, number)).result() for number in (4, 9)] == [2, 3]
+        assert pool.map(math.factorial, [(3,), (4,)], lambda: None) == [6, 24]
+
+    def fail() -> None:
+        with KillablePool(1, timeout=60) as pool:
+            failing = pool.submit(partial(work, -1))
+            pool.submit(lambda child: child.call(time.sleep, 60, timeout=60))
+            failing.result()
+
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="math domain"):
+        fail()
+    assert time.monotonic() - began < 20

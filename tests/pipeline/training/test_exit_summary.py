@@ -10,7 +10,8 @@ import traceback
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.cli.errors import error_message, is_reported_elsewhere
+from pipeline.cli.errors import is_reported_elsewhere
+from pipeline.processes.outcome import attached_outcome
 from tests.pipeline.checkpoints.test_preemption import end, start, wait_for
 from tests.pipeline.training.test_run import config  # noqa: F401 # a fixture
 
@@ -20,21 +21,27 @@ def test_an_error_of_others_carries_the_command_that_goes_on(config, tmp_path): 
     path = config(trainer={"callbacks": [fail]}, checkpoints={"every_n_steps": 4})
     with pytest.raises(RuntimeError, match="the machine is on fire") as caught:
         main(["fit", "--config", path, "--trainer.log_every_n_steps", "1", "--ckpt_path=last"])
-    last = error_message(caught.value)
-    assert last.startswith("RuntimeError: the machine is on fire; stopped at step 13 in epoch 1; the newest checkpoint")
+    outcome = attached_outcome(caught.value)
+    assert (outcome.kind, outcome.message) == (
+        "failed",
+        "RuntimeError: the machine is on fire; stopped at step 13 in epoch 1",
+    )
     newest = tmp_path / "run" / "checkpoints" / "step-00000012.ckpt"
-    words = shlex.split(last.split("go on with: ")[1])
+    assert outcome.checkpoint == str(newest)
+    words = shlex.split(outcome.resume)
     fit = ["fit", "--config", path, "--trainer.log_every_n_steps", "1"]
     assert words == ["python", "-m", "pipeline", *fit, "--ckpt_path", str(newest)]
     assert main([*words[3:], "--trainer.callbacks", "null"]) == 0  # what was typed, without the fire
-    assert traceback.format_exception(caught.value)[-1].splitlines()[-1] == f"error: {last}"
+    assert traceback.format_exception(caught.value)[-1].splitlines()[-1] == (
+        f"error: {outcome.message}; the newest checkpoint is {newest}; go on with: {outcome.resume}"
+    )
 
 
 def test_a_run_without_a_checkpoint_says_so(config):  # noqa: F811
     fail = {"class_path": "tests.pipeline.training.fault_injection.FailAt", "init_args": {"step": 1}}
     with pytest.raises(RuntimeError) as caught:
         main(["fit", "--config", config(trainer={"callbacks": [fail], "enable_checkpointing": False})])
-    assert error_message(caught.value).endswith("stopped at step 1 in epoch 0; there is no checkpoint yet")
+    assert attached_outcome(caught.value).message.endswith("stopped at step 1 in epoch 0; there is no checkpoint yet")
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(config, tmp_path, capsys):  # noqa: F811

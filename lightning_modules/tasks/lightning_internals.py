@@ -1,0 +1,48 @@
+"""What is used of Lightning that is not its public interface; read in 2.6.6, where a test looks at each of them again.
+
+Besides, `pipeline.training.lightning_cli.TrainingCLI` overrides methods of LightningCLI that begin with `_`.
+"""
+
+import subprocess
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+WAIT_SPAN = "[_TrainingEpochLoop].train_dataloader_next"  # how a profiler hears of the wait for a batch
+TRANSFER_SPAN = ".batch_to_device"  # how the names of spans end in which a batch goes to the device
+
+
+def synchronizes_batch_norms(trainer: pl.Trainer) -> bool:
+    """Whether the Trainer was asked to synchronize batch norms between ranks."""
+    return getattr(trainer.strategy, "_layer_sync", None) is not None
+
+
+def validates_next(trainer: pl.Trainer) -> bool:
+    """Whether validation follows the training batch that has just ended."""
+    loop = trainer.fit_loop
+    fetcher = loop._data_fetcher
+    return fetcher is not None and loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def logged_step(trainer: pl.Trainer) -> int:
+    """The step that Lightning logs by, which is not `global_step` with several optimizers."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def last_saved(callback: ModelCheckpoint) -> Path | None:
+    """The checkpoint that a ModelCheckpoint wrote last."""
+    return Path(callback._last_checkpoint_saved) if callback._last_checkpoint_saved else None
+
+
+def take_started_ranks(trainer: pl.Trainer) -> list["subprocess.Popen[bytes]"]:
+    """The ranks that this process has started by repeating its command line; Lightning watches them no more.
+
+    Where one of them fails, Lightning's observer would kill this process, too.
+    """
+    launcher = trainer.strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        return []
+    ranks, launcher.procs[:] = list(launcher.procs), []
+    return ranks

@@ -1,0 +1,67 @@
+"""The whole configuration of a Lightning verb, defaults too, as a run would take it; nothing is run.
+
+Both functions are called in a child process (`pipeline.processes.killable_process`): what a configuration imports stays
+there, and may hang.
+"""
+
+import contextlib
+import io
+import sys
+import sysconfig
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.cli.errors import explain
+
+
+def resolve_configuration(words: Sequence[str]) -> str:
+    """The configuration as YAML.
+
+    Args:
+        words: The command line from the verb on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
+
+    Raises:
+        ValueError: It cannot be read; the message is the command's own, in one line.
+    """
+    printed = io.StringIO()
+    try:
+        from pipeline.training.lightning_cli import main
+
+        with contextlib.redirect_stdout(printed):
+            main([*words, "--print_config"])
+    except SystemExit as stop:  # --print_config ends this way
+        if stop.code not in (0, None):
+            raise ValueError(f"exit status {stop.code}") from None
+    except (ArgumentError, ValueError, OSError, ImportError) as error:
+        raise ValueError(" ".join(explain(error).split())) from None
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
+    return printed.getvalue()
+
+
+def resolve_in_upload(words: Sequence[str], upload: Path) -> tuple[str, dict[str, str]]:
+    """The configuration as YAML, and the imported modules that will be missing on another machine.
+
+    Args:
+        words: The command line from the verb on.
+        upload: The folder that travels to the other machine.
+
+    Returns:
+        The YAML, and the file of each imported top-level module that is neither in `upload` nor in an installed
+        distribution (one that is in an editable install, say), by the module's name.
+
+    Raises:
+        ValueError: As `resolve_configuration`.
+    """
+    text = resolve_configuration(words)
+    places = [str(upload), sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
+    there = [Path(place).resolve() for place in places]
+    files = {name: getattr(module, "__file__", None) for name, module in sorted(sys.modules.items())}
+    missing = {
+        name: file
+        for name, file in files.items()
+        if file and "." not in name and name != "__main__"
+        if not any(Path(file).resolve().is_relative_to(place) for place in there)
+    }
+    return text, missing

@@ -1,0 +1,26 @@
+"""What is used of torch's private interfaces is there, and does what we take it for."""
+
+import pytest
+from torch import nn
+
+from lightning_modules.layers.torch_internals import BatchNorm, child_names, has_forward_hooks
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])
+def test_every_batch_norm_is_one(kind):
+    assert issubclass(kind, BatchNorm)
+    assert not issubclass(nn.GroupNorm, BatchNorm)
+
+
+def test_hooks_are_seen():
+    layer = nn.Linear(1, 1)
+    assert not has_forward_hooks(layer)
+    for register in (layer.register_forward_hook, layer.register_forward_pre_hook):
+        hook = register(lambda *_: None)
+        assert has_forward_hooks(layer)
+        hook.remove()
+
+
+def test_a_child_that_is_there_twice_is_named_twice():
+    layer = nn.Linear(1, 1)
+    assert child_names(nn.Sequential(layer, nn.ReLU(), layer)) == ["0", "1", "2"]
