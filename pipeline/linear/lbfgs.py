@@ -156,7 +156,7 @@ class _Search:
         self._curvature[which] = found.curvature.reshape(len(taken), -1)[taken]
 
     def _turn(self, which: Tensor) -> None:
-        """Sets new directions (two-loop recursion) and full steps; `_finished` are the searches that converged."""
+        """Sets new directions (two-loop recursion) and full step lengths; `_finished`: searches that converged."""
         gradient = self._gradient[which]
         q = gradient.clone()
         weights = []
