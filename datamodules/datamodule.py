@@ -86,8 +86,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         predict_split: split to export features of.
         fold: which fold holds the test videos, for datasets with folds.
         max_skipped_fraction: share of an epoch's videos that may fail to decode in training before the run ends.
-        allow_missing: in tests, leave out videos that cannot be decoded and name them in their batch, instead of
-            ending.
+        allow_missing: in tests and predictions, leave out videos that cannot be decoded and name them in their batch,
+            instead of ending.
         eval_batch_bytes: bound on the clips of an evaluation batch, in bytes.
         cache_dir: folder on a local disk that keeps the videos read from a URL, for all ranks and workers of the node,
             from epoch to epoch and run to run; null keeps none. A `root` that is a folder is read where it lies.

@@ -83,11 +83,12 @@ class SplitLoaders:
         return self._evaluation(hp["test_split"], *views, allow_missing=hp["allow_missing"])
 
     def prediction(self, already_predicted: np.ndarray | None) -> PlannedLoader:
-        """All views of the split to export, without these rows of it."""
+        """All views of the split to predict, without these rows of it."""
         hp = self.hparams
         sampling: TestSampling = hp["test_sampling"] if hp["clip_step"] is None else "dense"
         views = (sampling, hp["num_clips"], hp["num_crops"])
-        return self._evaluation(hp["predict_split"], *views, done=already_predicted)
+        missing = hp["allow_missing"]
+        return self._evaluation(hp["predict_split"], *views, allow_missing=missing, done=already_predicted)
 
     def _evaluation(
         self,
@@ -100,8 +101,6 @@ class SplitLoaders:
     ) -> PlannedLoader:
         hp = self.hparams
         rows = self.index.readable_rows(split, hp["fold"])
-        if done is not None:
-            rows = np.setdiff1d(rows, done, assume_unique=True)
         self._say_left_out(self.index.rows(split, hp["fold"]), split)
         if method == "dense":  # the longest video says how many clips there can be
             num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // hp["clip_step"])
@@ -111,7 +110,8 @@ class SplitLoaders:
         video_bytes = num_clips * num_crops * hp["num_frames"] * hp["crop_size"] ** 2 * 3
         # Whole videos differ in length: each is a batch.
         batch_size = 1 if method == "whole" else max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
-        requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size)
+        is_done = None if done is None or not len(done) else np.isin(rows, done)
+        requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size, is_done)
         return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **worker_options(hp))
 
     def _reader(
