@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
 
@@ -32,12 +32,19 @@ def options_class(function: Callable[..., Any]) -> type[Any] | None:
     return hint if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None
 
 
-def option_groups(options: type[Any]) -> dict[str, list[str]]:
-    """The titled groups of a composed dataclass, in the order of its bases: title to names of fields.
+class OptionGroup(NamedTuple):
+    """Options that belong together: first line of a dataclass's docstring, what follows, and names of its fields."""
 
-    The title is the first line of the docstring of the class that declares the fields, the first to do so: one that
-    narrows the type or the default of an option has it in its own group. Fields that the composed class declares itself
-    are in no group, as the options of a verb that are no other's.
+    title: str
+    description: str
+    names: list[str]
+
+
+def option_groups(options: type[Any]) -> list[OptionGroup]:
+    """The groups of a composed dataclass, in the order of its fields.
+
+    A group is a class that others are composed of, with all fields that it has. Fields that the composed class declares
+    itself are in none: the options that no other verb has.
 
     >>> @dataclasses.dataclass(frozen=True, kw_only=True)
     ... class Size:
@@ -48,20 +55,26 @@ def option_groups(options: type[Any]) -> dict[str, list[str]]:
     ...     '''Options of a verb.'''
     ...     out: str = ""
     >>> option_groups(Options)
-    {'Size of the picture': ['width']}
+    [OptionGroup(title='Size of the picture', description='', names=['width'])]
     """
-    taken = set(inspect.get_annotations(options))
-    groups: dict[str, list[str]] = {}
-    for base in options.__mro__[1:]:
-        if not dataclasses.is_dataclass(base):
-            continue
-        declared = {name for name in inspect.get_annotations(base) if name not in taken}
-        taken |= declared
-        title = (inspect.getdoc(base) or base.__name__).splitlines()[0].rstrip(".")
-        names = [field.name for field in dataclasses.fields(options) if field.name in declared]
-        if names:
-            groups.setdefault(title, []).extend(names)
-    return groups
+    groups: dict[type[Any], list[str]] = {}
+    for field in dataclasses.fields(options):
+        groups.setdefault(_group_of(field.name, options), []).append(field.name)
+    groups.pop(options, None)
+    made = []
+    for group, names in groups.items():
+        title, _, rest = (inspect.getdoc(group) or group.__name__).partition("\n\n")
+        description = "" if rest.startswith("Attributes:") else rest.partition("\n\nAttributes:")[0]
+        made.append(OptionGroup(title.rstrip("."), description, names))
+    return made
+
+
+def _group_of(name: str, composed: type[Any]) -> type[Any]:
+    """The class whose group a field is in: the one that is not composed of several others, or declares it itself."""
+    if name in inspect.get_annotations(composed):
+        return composed
+    base = next(base for base in composed.__bases__ if name in (field.name for field in dataclasses.fields(base)))
+    return _group_of(name, base) if len(base.__bases__) > 1 else base
 
 
 class GroupedParser(ArgumentParser):
@@ -73,8 +86,8 @@ class GroupedParser(ArgumentParser):
         """As jsonargparse's; then every option that belongs to a group is shown there."""
         added: list[str] = super().add_class_arguments(class_type, nested_key, *args, **kwargs)
         options = options_class(class_type)
-        for title, names in option_groups(options).items() if options else ():
-            group = self.add_argument_group(title)
+        for title, description, names in option_groups(options) if options else ():
+            group = self.add_argument_group(title, description or None)
             dests = {name if nested_key is None else f"{nested_key}.{name}" for name in names}
             for other in self._action_groups:  # argparse shows a group's options, and parses those of all groups
                 moved = [action for action in other._group_actions if action.dest in dests]

@@ -5,7 +5,7 @@ nothing can differ from what a run would see, but for the normalization and the 
 """
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,8 +96,7 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
     Raises:
         ValueError: the dataset is not there or lacks a stage that was asked for.
     """
-    data.hparams["num_workers"] = 0
-    data.hparams["batch_size"] = min(page.num_videos, data.hparams["batch_size"])
+    data.options = replace(data.options, num_workers=0, batch_size=min(page.num_videos, data.options.batch_size))
     stages = []
     for name in [page.stage] if isinstance(page.stage, str) else page.stage or STAGES:
         try:
@@ -107,7 +106,7 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
                 raise
             say(f"{name} is not shown: {error}")
             stages.append(ShownStage(name, str(error), []))
-    settings = {name: str(data.hparams[name]) for name in _SETTINGS}
+    settings = {name: str(getattr(data.options, name)) for name in _SETTINGS}
     title, origin = f"{data.index.name}: clips as the network gets them", data.identity | {"epoch": page.epoch}
     page.out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(page.out) as temporary:
@@ -136,7 +135,6 @@ class _ShowCLI(TrainingCLI):
 
 def _stage(data: ShardedVideoDataModule, stage: Stage, page: PageOptions) -> ShownStage:
     """The first videos of a stage, read as a run would."""
-    hp = data.hparams
     if stage == "train":
         data.setup("fit")
     loader = getattr(data, f"{stage}_dataloader")()
@@ -150,7 +148,7 @@ def _stage(data: ShardedVideoDataModule, stage: Stage, page: PageOptions) -> Sho
         videos += _videos(data, data.on_after_batch_transfer(loaded, 0), crops, page.num_views)
         if len(videos) >= page.num_videos:
             break
-    of = f"split {hp[f'{stage}_split']}" + (f", epoch {page.epoch}" if stage == "train" else "")
+    of = f"split {getattr(data.options, f'{stage}_split')}" + (f", epoch {page.epoch}" if stage == "train" else "")
     return ShownStage(stage, of, videos[: page.num_videos])
 
 

@@ -135,10 +135,10 @@ def export_scores(
 
 def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:
     """How many views go through the network at a time; one, where a view is a whole video."""
-    hp = videos.hparams
-    if hp["test_sampling"] == "whole":
+    options = videos.options
+    if options.test_sampling == "whole":
         return 1
-    view_bytes: int = hp["num_frames"] * hp["crop_size"] ** 2 * 3 * 4
+    view_bytes: int = options.num_frames * options.crop_size**2 * 3 * 4
     cuda = accelerator != "cpu" and torch.cuda.is_available()
     return max(1, (_FORWARD_BYTES_CUDA if cuda else _FORWARD_BYTES) // view_bytes)
 

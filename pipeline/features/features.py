@@ -216,7 +216,7 @@ def _export(
     settings = {name: value for name, value in provenance.items() if name not in apart}
     settings["layer"] = provenance["layers"]
     callback = ResumableExport(out, settings, schema, to_rows, rows, finish, save_every, "features", overwrite)
-    per, crops = provenance["per"], videos.hparams["num_crops"]
+    per, crops = provenance["per"], videos.options.num_crops
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
     with explain_decode_failure(videos.index, "; then the same command goes on with the others"):
         first_rank = run_over_split(export, videos, callback, accelerator, devices, precision)

@@ -114,7 +114,7 @@ def run_over_split(
     try:
         trainer.predict(model, data, return_predictions=False)
     except BaseException:
-        end_other_ranks(trainer)
+        end_other_ranks(trainer.strategy.launcher)
         raise
     # Finished gloo processes may abort at exit where a wrapped model outlives the process group.
     trainer.strategy.model = None
@@ -122,12 +122,12 @@ def run_over_split(
     return bool(trainer.is_global_zero)
 
 
-def end_other_ranks(trainer: pl.Trainer) -> None:
+def end_other_ranks(launcher: object) -> None:
     """Ends the ranks that this process has started: they wait in a collective that will never come.
 
     By SIGKILL: a rank in a collective of NCCL never comes back to Python, where a handler of SIGTERM could run.
     """
-    ranks = take_started_ranks(trainer)
+    ranks = take_started_ranks(launcher)
     for rank in ranks:
         rank.kill()
     for rank in ranks:

@@ -113,7 +113,7 @@ class RefusalOptions:
 
 
 @dataclass(frozen=True)
-class PackOptions(EncodingOptions, ShardOptions, RefusalOptions):
+class PackOptions(RefusalOptions, ShardOptions, EncodingOptions):  # the fields of the last base come first
     """Options of `pack`.
 
     Attributes:
