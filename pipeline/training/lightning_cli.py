@@ -219,7 +219,7 @@ _NOISE = (
     r".*distributed\.nn\.functional\.all_gather is deprecated",  # likewise
     "The number of training batches .* is smaller than the logging interval",  # the end of an epoch is logged, too
 )
-_NO_NEWS = ("TPU available: False", "💡 Tip: ")
+_NO_NEWS = ("TPU available: False", "💡 Tip: ", "Loading `train_dataloader` to estimate number of stepping batches")
 
 
 def _leave_out_noise() -> None:
