@@ -28,8 +28,8 @@ class DataOptions(  # the fields of the last base come first
     Attributes:
         captions: batches carry the videos' captions too (class names where there are none), for networks that describe.
         max_skipped_fraction: share of an epoch's videos that may fail to decode in training before the run ends.
-        allow_missing: in tests, leave out videos that cannot be decoded and name them in their batch, instead of
-            ending.
+        allow_missing: in tests and predictions, leave out videos that cannot be decoded and name them in their batch,
+            instead of ending.
         eval_batch_bytes: bound on the clips of an evaluation batch, in bytes.
         resume_on_other_data: let a run resume on other videos than its checkpoint was trained on: another dataset, of
             which the epoch that was left then sees every video, or another split, fold or order.

@@ -75,11 +75,11 @@ class SplitLoaders:
         return self._evaluation(options.test_split, *views, allow_missing=options.allow_missing)
 
     def prediction(self, already_predicted: np.ndarray | None) -> PlannedLoader:
-        """All views of the split to export, without these rows of it."""
+        """All views of the split to predict, without these rows of it."""
         options = self.options
         sampling: TestSampling = options.test_sampling if options.clip_step is None else "dense"
-        views = (sampling, options.num_clips, options.num_crops)
-        return self._evaluation(options.predict_split, *views, done=already_predicted)
+        views, missing = (sampling, options.num_clips, options.num_crops), options.allow_missing
+        return self._evaluation(options.predict_split, *views, allow_missing=missing, done=already_predicted)
 
     def _evaluation(
         self,
@@ -92,8 +92,6 @@ class SplitLoaders:
     ) -> PlannedLoader:
         options = self.options
         rows = self.index.readable_rows(split, options.fold)
-        if done is not None:
-            rows = np.setdiff1d(rows, done, assume_unique=True)
         self._say_left_out(self.index.rows(split, options.fold), split)
         step = options.clip_step or 1
         if method == "dense":  # the longest video says how many clips there can be
@@ -105,7 +103,8 @@ class SplitLoaders:
         # Whole videos differ in length: each is a batch.
         fitting = max(1, min(options.batch_size, options.eval_batch_bytes // video_bytes))
         batch_size = 1 if method == "whole" else fitting
-        requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size)
+        is_done = None if done is None or not len(done) else np.isin(rows, done)
+        requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size, is_done)
         return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **options.worker_settings())
 
     def _reader(
