@@ -17,6 +17,7 @@ from pathlib import Path
 
 import ray
 
+from jobs.ray_log import leave_out_noise
 from jobs.spec.job import JOB_FILE, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import upload_root
@@ -48,6 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
     record = None
     try:
         record = _record(job, Path(job_file))
+        leave_out_noise()
         ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
         outcome = _run(job, args)
     except FinishedError as finished:

@@ -17,6 +17,8 @@ CLIENT_LOGGERS = (
     "ray._private.runtime_env.packaging",
 )
 REPORT_MESSAGE = "Reporting training result"  # how the message of every rank about every report begins
+# Of Ray's core at each start of Ray Train, about an actor of Ray's own: nobody can act on it.
+CORE_NOISE = "Actor with class name: 'PreemptionWatcher'"
 
 
 def user_exception(error: BaseException) -> BaseException:

@@ -20,7 +20,6 @@ from benchmarks.conditions import positive, print_heading
 from datamodules.batch import ClipBatch
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.loading.clip_reader import ClipReader, ReadFailure
-from datamodules.loading.loader_options import worker_options
 from datamodules.loading.planned_loader import PlannedLoader
 from datamodules.sampling.batch_sampler import Request
 from datamodules.transforms.three_crops import cut_crops
@@ -63,7 +62,7 @@ def main() -> None:
     loader = data.test_dataloader()
     reader = loader._loader.dataset
     fields = {field.name: getattr(reader, field.name) for field in dataclasses.fields(reader)}
-    cutting = PlannedLoader(CuttingReader(**fields), loader.sampler, **worker_options(data.hparams))
+    cutting = PlannedLoader(CuttingReader(**fields), loader.sampler, **data.options.worker_settings())
     print(f"{data.index.name}, {settings}")
     list(loader), list(cutting)  # starts the workers
     sent, cut, device = [], [], []

@@ -105,8 +105,8 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for workers in options.workers:
         data = ShardedVideoDataModule(
-            str(root), options.batch_size, 16, crop_size=112, resize=128, val_split=None, num_workers=workers,
-            sided_classes="keep", decoder="pyav",
+            str(root), batch_size=options.batch_size, num_frames=16, crop_size=112, resize=128, val_split=None,
+            num_workers=workers, sided_classes="keep", decoder="pyav",
         )  # fmt: skip
         batches = endless(data)
         kept = next(batches)

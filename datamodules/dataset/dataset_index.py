@@ -29,6 +29,7 @@ from datamodules.storage.local_files import OpenShards
 from datamodules.storage.plain_text import is_utf8
 from datamodules.storage.prefetch import ByteRange, ReadAhead
 from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
+from datamodules.storage.remote_options import RemoteOptions
 
 __all__ = [
     "DatasetIndex",
@@ -46,10 +47,6 @@ __all__ = [
     "write_dataset",
 ]
 
-CACHE_BYTES = 50 * 2**30
-REMOTE_READS = 8
-REMOTE_READ_BYTES = 2**26
-
 
 class DatasetIndex:
     """The contents of a packed dataset, with the bytes of any video by row number.
@@ -66,7 +63,7 @@ class DatasetIndex:
         manifest: Manifest,
         mapped: MappedIndex,
         files: OpenShards | RemoteFiles,
-        options: dict[str, Any],
+        remote: RemoteOptions,
         quarantined: np.ndarray,
     ):
         self.root = root
@@ -78,68 +75,58 @@ class DatasetIndex:
         self._mapped = mapped
         self._table = mapped.table
         self._files = files
-        self._options = options
+        self._remote = remote
         self.quarantined = quarantined
         self._split_rows = SplitRows(manifest, mapped, quarantined)
         self._values = IndexValues(manifest, mapped, files)
         self._ahead: ReadAhead | None = None
         if isinstance(files, RemoteFiles):
-            threads, max_bytes = options["remote_reads"], options["remote_read_bytes"]
-            self._ahead = ReadAhead(files.read_place, threads, max_bytes)
+            self._ahead = ReadAhead(files.read_place, remote.remote_reads, remote.remote_read_bytes)
 
     @classmethod
     def open(
         cls,
         root: str | Path,
         max_open_files: int = 64,
-        cache_dir: str | Path | None = None,
-        cache_bytes: int = CACHE_BYTES,
         patience: RetryPolicy = RetryPolicy(),  # noqa: B008 # immutable
-        remote_reads: int = REMOTE_READS,
-        remote_read_bytes: int = REMOTE_READ_BYTES,
+        remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
         quarantine_of: str | Path | None = None,
     ) -> Self:
         """Opens the dataset in a folder or at a URL; fast, because no shard is read.
 
         Args:
-            root: Folder with dataset.json, index.parquet and the tars, or its URL (see `remote_files`).
-            max_open_files: Maximum number of local shards that this process keeps open.
-            cache_dir: Cache folder of videos read from a URL; None disables the cache.
-            cache_bytes: Maximum size of the cache folder.
-            patience: Retry policy of reads from a URL.
-            remote_reads: Number of concurrent reads of this process from a URL, see `expect`.
-            remote_read_bytes: Maximum size of the videos that are prefetched.
-            quarantine_of: Folder or URL whose quarantine.csv applies; default: `root`.
+            root: The folder with dataset.json, index.parquet and the tars, or its URL (see `remote_shards`).
+            max_open_files: How many shards of a folder this process keeps open.
+            patience: How long reads from a URL are tried.
+            remote: How many of them are under way at a time (see `expect`), and where their videos are kept.
+            quarantine_of: Folder or URL whose quarantine.csv counts; default: `root`.
 
         Raises:
-            ValueError: A bound is less than 1.
-            ShardFormatError: Folder, dataset.json, index.parquet or a shard is missing or damaged, or they do not
-                belong together; at a URL, shards are checked when they are read.
+            ShardFormatError: Folder, dataset.json, index.parquet or a shard is missing, damaged, or they do not belong
+                together; of a URL, shards are looked for when they are read.
         """
         root = split_root(root)
-        options: dict[str, Any] = {
-            "max_open_files": max_open_files,
-            "cache_dir": cache_dir,
-            "cache_bytes": cache_bytes,
-            "patience": patience,
-            "remote_reads": remote_reads,
-            "remote_read_bytes": remote_read_bytes,
-        }
         if isinstance(root, Path):
             local = open_folder(root, max_open_files)
             refused = read_quarantine(Path(quarantine_of or root))
-            return cls(root, *local, options, quarantined_rows(local[1], refused))
-        cache = ByteCache(Path(cache_dir).expanduser().absolute(), cache_bytes) if cache_dir is not None else None
-        remote = open_url(RemoteFiles(root, patience, cache))
-        home = remote[2] if quarantine_of is None else RemoteFiles(str(quarantine_of), patience, None)
-        return cls(root, *remote, options, quarantined_rows(remote[1], read_remote_quarantine(home)))
+            return cls(root, *local, remote, quarantined_rows(local[1], refused))
+        cache = None if remote.cache_folder is None else ByteCache(remote.cache_folder, remote.cache_bytes)
+        opened = open_url(RemoteFiles(root, patience, cache))
+        home = opened[2] if quarantine_of is None else RemoteFiles(str(quarantine_of), patience, None)
+        return cls(root, *opened, remote, quarantined_rows(opened[1], read_remote_quarantine(home)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if isinstance(self.root, Path):
+        if isinstance(self._files, OpenShards):
             # With the quarantine as read here, so that all processes of a run leave out the same videos.
-            return _reopen, (type(self), self.root.absolute(), self._options, self.identity, self.quarantined)
+            return _reopen, (
+                type(self),
+                self._files.root.absolute(),
+                self._files.max_open,
+                self.identity,
+                self.quarantined,
+            )
         # A starting worker does not contact the server: every read is verified against the digest in the index anyway.
-        return type(self), (self.root, self.manifest, self._mapped, self._files, self._options, self.quarantined)
+        return type(self), (self.root, self.manifest, self._mapped, self._files, self._remote, self.quarantined)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -241,9 +228,9 @@ class DatasetIndex:
 
 
 def _reopen(
-    cls: type[DatasetIndex], root: Path, options: dict[str, Any], identity: str, quarantined: np.ndarray
+    cls: type[DatasetIndex], root: Path, max_open_files: int, identity: str, quarantined: np.ndarray
 ) -> DatasetIndex:
-    index = cls(root, *open_folder(root, options["max_open_files"]), options, quarantined)
+    index = cls(root, *open_folder(root, max_open_files), RemoteOptions(), quarantined)
     if index.identity != identity:
         raise ShardFormatError(f"{root}: was packed anew while in use; start the run again")
     return index

@@ -8,12 +8,13 @@ the same videos, row for row.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import Manifest, Rendition
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.storage.errors import ShardFormatError
+from datamodules.storage.remote_options import RemoteOptions
 
 WantedRendition = Literal["auto"] | int
 
@@ -50,7 +51,10 @@ def choose_rendition(
 
 
 def open_rendition(
-    root: Path | str, wanted: WantedRendition, resize: int | Sequence[int] | None, **options: Any
+    root: Path | str,
+    wanted: WantedRendition,
+    resize: int | Sequence[int] | None,
+    remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
 ) -> DatasetIndex:
     """Opens the rendition to read, see `choose_rendition`; no other rendition's index is read.
 
@@ -58,7 +62,7 @@ def open_rendition(
         root: Folder or URL of the dataset.
         wanted: `auto`, or the short side in pixels.
         resize: Size of frames before cropping, the short side or (height, width), or None.
-        **options: Arguments of `DatasetIndex.open`.
+        remote: How it is read where `root` is a URL.
 
     Raises:
         ValueError: There is no such rendition.
@@ -67,9 +71,9 @@ def open_rendition(
     manifest = open_manifest(root)
     folder = choose_rendition(manifest, wanted, resize, str(root)).folder
     if folder == ".":
-        return DatasetIndex.open(root, **options)
+        return DatasetIndex.open(root, remote=remote)
     place = root / folder if isinstance(root, Path) else f"{root}/{folder}"
-    index = DatasetIndex.open(place, quarantine_of=root, **options)
+    index = DatasetIndex.open(place, quarantine_of=root, remote=remote)
     if index.manifest.family != manifest.family:
         raise ShardFormatError(
             f"{index.root}: is no rendition of the dataset in {root}; run the same pack command again"

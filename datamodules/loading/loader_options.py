@@ -1,7 +1,7 @@
-"""Options of the data module that are refused or resolved before any data is read: sampling, workers, decoder."""
+"""Options of the loader: how many videos at a time, by which processes; and which decoder reads them."""
 
 import multiprocessing
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -9,66 +9,69 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.clip_reader import ClipReader
-from datamodules.transforms.yuv420 import Pixels, check_yuv420_options
+from datamodules.options import Options
+from datamodules.transforms.yuv420 import Pixels
 from datamodules.video.decoding import Decoder, describe_decoder, resolve_decoder
 
 WorkerStart = Literal["fork", "forkserver", "spawn"]
 
-_LEAST = {
-    **dict.fromkeys(("batch_size", "clips_per_video", "val_num_clips", "num_clips", "crop_size"), 1),
-    **dict.fromkeys(("cache_bytes", "remote_reads", "remote_read_bytes"), 1),
-    **dict.fromkeys(("num_workers", "worker_timeout_s"), 0),
-}
 
+@dataclass(frozen=True, kw_only=True)
+class DecoderOptions(Options):
+    """Decoding.
 
-def check_options(hparams: Mapping[str, Any]) -> None:
-    """Holds the options of `ShardedVideoDataModule`, by name, against their ranges and against each other.
-
-    Raises:
-        ValueError: a number is too small, or options do not go together.
+    Attributes:
+        decoder: `auto` takes torchcodec where it imports, else PyAV, and says so; `pyav`, `torchcodec`; or `decord`,
+            which crashes on some damaged files, so name it for shards that `pack` encoded. Which one it was is recorded
+            with what comes of it.
     """
-    for name, least in _LEAST.items():
-        if hparams[name] < least:
-            raise ValueError(f"{name}={hparams[name]}: must be at least {least}")
-    if hparams["clip_step"] is not None and hparams["clip_step"] < 1:
-        raise ValueError(f"clip_step={hparams['clip_step']}: must be at least 1, or null")
-    names = ("test_sampling", "clip_step", "segments", "num_frames", "max_frames")
-    _refuse_unlike_samplings(**{name: hparams[name] for name in names})
-    check_yuv420_options(hparams["pixels"], hparams["decoder"], hparams["random_resized_crop"])
+
+    decoder: Decoder = "auto"
 
 
-def _refuse_unlike_samplings(
-    test_sampling: str, clip_step: int | None, segments: bool, num_frames: int, max_frames: int
-) -> None:
-    if test_sampling == "dense" and clip_step is None:
-        raise ValueError("test_sampling='dense': set clip_step, the source frames from clip to clip")
-    if test_sampling == "whole" and clip_step is not None:
-        raise ValueError(f"test_sampling='whole', clip_step={clip_step}: give one of them")
-    if test_sampling == "whole" and max_frames < num_frames:
-        raise ValueError(f"max_frames={max_frames}: must be at least num_frames={num_frames}")
-    if segments and (test_sampling != "uniform" or clip_step is not None):
-        raise ValueError("segments=true: its clips span the whole video; use test_sampling='uniform' and no clip_step")
+@dataclass(frozen=True, kw_only=True)
+class LoaderOptions(DecoderOptions):
+    """Loading.
 
-
-def worker_options(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a `PlannedLoader` that say so.
-
-    Args:
-        hparams: of the data module, by name: `num_workers`, `worker_start`, `worker_timeout_s`, `prefetch_factor`.
+    Attributes:
+        batch_size: videos that a rank takes in a step; in evaluation at most, bounded by the bytes of their clips.
+        num_workers: DataLoader processes a rank; 0 reads in the process that computes.
+        worker_start: how they start. `fork` is quick and unsafe beside threads, which Ray and CUDA have.
+        worker_timeout_s: seconds that reading one video may take before its worker counts as stuck, and the run ends
+            with the video's key; 0 for no limit.
+        prefetch_factor: batches that a worker reads ahead.
+        pixels: how clips travel to the device: `rgb`; or `i420`, planar YUV 4:2:0 as decoded, half the bytes, which is
+            converted to the same RGB there, quickly on a GPU. Needs PyAV (`auto` takes it) and videos stored at the
+            size that is cropped; batches with others travel in RGB.
     """
-    if hparams["num_workers"] == 0:
-        return {"num_workers": 0}
-    context = multiprocessing.get_context(hparams["worker_start"])
-    if hparams["worker_start"] == "forkserver":
-        # Imported once by the server, before it forks: a worker then starts in milliseconds.
-        context.set_forkserver_preload([ClipReader.__module__])
-    return {
-        "num_workers": hparams["num_workers"],
-        "multiprocessing_context": context,
-        "persistent_workers": True,
-        "prefetch_factor": hparams["prefetch_factor"],
-        "timeout_s": hparams["worker_timeout_s"],
-    }
+
+    batch_size: int = 8
+    num_workers: int = 2
+    worker_start: WorkerStart = "forkserver"
+    worker_timeout_s: int = 300
+    prefetch_factor: int = 2
+    pixels: Pixels = "rgb"
+
+    def check(self) -> None:
+        """Refuses numbers that load nothing."""
+        self.require_at_least(1, "batch_size", "prefetch_factor")
+        self.require_at_least(0, "num_workers", "worker_timeout_s")
+
+    def worker_settings(self) -> dict[str, Any]:
+        """How the DataLoader workers of a rank are started and waited for: keyword arguments of `PlannedLoader`."""
+        if self.num_workers == 0:
+            return {"num_workers": 0}
+        context = multiprocessing.get_context(self.worker_start)
+        if self.worker_start == "forkserver":
+            # Imported once by the server, before it forks: a worker then starts in milliseconds.
+            context.set_forkserver_preload([ClipReader.__module__])
+        return {
+            "num_workers": self.num_workers,
+            "multiprocessing_context": context,
+            "persistent_workers": True,
+            "prefetch_factor": self.prefetch_factor,
+            "timeout_s": self.worker_timeout_s,
+        }
 
 
 def choose_decoder(wanted: Decoder, pixels: Pixels) -> str:

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.split_options import SplitOptions
+from datamodules.loading.data_options import DataOptions
 from datamodules.sampling.batch_sampler import ResumePoint
+from datamodules.sampling.order_options import OrderOptions
 from datamodules.video.decoding import describe_decoder
 
 _WAY_OUT = "or set data.init_args.resume_on_other_data=true to go on here all the same"
 
 
-def dataset_state(index: DatasetIndex, root: object, hparams: Mapping[str, Any], decoder: str) -> dict[str, Any]:
+def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, decoder: str) -> dict[str, Any]:
     """Which data they are, as plain data.
 
     Its `identity` is that of the rendition which is read, and what resuming is held against: other bytes would be
@@ -20,7 +23,7 @@ def dataset_state(index: DatasetIndex, root: object, hparams: Mapping[str, Any],
     Args:
         index: of the rendition that is read.
         root: folder or URL of the dataset.
-        hparams: of the data module, by name.
+        options: which videos are read.
         decoder: its name, resolved.
     """
     return {
@@ -29,31 +32,31 @@ def dataset_state(index: DatasetIndex, root: object, hparams: Mapping[str, Any],
         "family": index.manifest.family,
         "rendition": index.manifest.encode.get("short_side"),
         "root": str(root),
-        "train_split": hparams["train_split"],
-        "fold": None if hparams["fold"] is None else str(hparams["fold"]),
+        "train_split": options.train_split,
+        "fold": None if options.fold is None else str(options.fold),
         "decoder": describe_decoder(decoder),
     }
 
 
-def sampling_options(hparams: Mapping[str, Any]) -> dict[str, Any]:
+def recorded_order(options: OrderOptions) -> dict[str, Any]:
     """What the order of videos and the augmentation follow from; `scheme` changes when the arithmetic does."""
-    window = hparams["shard_window"] if hparams["shuffle"] == "shards" else None
-    return {"scheme": 1, "seed": hparams["seed"], "shuffle": hparams["shuffle"], "shard_window": window}
+    window = options.shard_window if options.shuffle == "shards" else None
+    return {"scheme": 1, "seed": options.seed, "shuffle": options.shuffle, "shard_window": window}
 
 
-def resume_point(state: Mapping[str, Any], identity: Mapping[str, Any], hparams: Mapping[str, Any]) -> ResumePoint:
+def resume_point(state: Mapping[str, Any], identity: Mapping[str, Any], options: DataOptions) -> ResumePoint:
     """Where a checkpoint's run is taken up.
 
     Args:
         state: in the checkpoint.
         identity: of the data at hand.
-        hparams: of the data module, by name.
+        options: of the data module.
 
     Raises:
         ValueError: the data are others, or in another order, and nobody allowed that.
     """
-    if not hparams["resume_on_other_data"]:
-        _refuse_other_data(state, identity, sampling_options(hparams), hparams["rendition"])
+    if not options.resume_on_other_data:
+        _refuse_other_data(state, identity, recorded_order(options), options.rendition)
     elif state["dataset"]["identity"] != identity["identity"]:  # nothing of these has been seen
         return ResumePoint(state["epoch"], 0, state["steps"])
     return ResumePoint(state["epoch"], state["consumed"], state["steps"])

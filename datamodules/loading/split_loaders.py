@@ -1,23 +1,21 @@
 """The loaders of a data module: which videos of a split, which clips of them, in which batches."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.clip_reader import ClipReader
-from datamodules.loading.loader_options import log_once, worker_options
+from datamodules.loading.data_options import DataOptions
+from datamodules.loading.loader_options import log_once
 from datamodules.loading.planned_loader import PlannedLoader
 from datamodules.sampling.batch_sampler import EvaluationRequests, TrainRequests
-from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Method
+from datamodules.sampling.clip_options import TestSampling
+from datamodules.sampling.clip_sampling import ClipSampler, Method
 from datamodules.sampling.epoch_plan import TrainPlan
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.transforms.flip_safety import SidedClasses, unmirrored_labels
 from datamodules.transforms.yuv420 import refuse_resized
-
-TestSampling = Literal["uniform", "dense", "whole"]
 
 
 @dataclass(frozen=True)
@@ -26,16 +24,14 @@ class SplitLoaders:
 
     Attributes:
         index: the dataset.
-        hparams: arguments of `ShardedVideoDataModule`, by name; what they mean, it says.
-        shape: of a clip.
+        options: of the data module.
         decoder: its name, resolved.
         rank: whose batches.
         world_size: how many ranks there are.
     """
 
     index: DatasetIndex
-    hparams: Mapping[str, Any]
-    shape: ClipShape
+    options: DataOptions
     decoder: str
     rank: int
     world_size: int
@@ -43,51 +39,47 @@ class SplitLoaders:
     @property
     def training_rows(self) -> np.ndarray:
         """Of the index: those of the training split, int64."""
-        return self.index.rows(self.hparams["train_split"], self.hparams["fold"])
+        return self.index.rows(self.options.train_split, self.options.fold)
 
     def train_plan(self) -> TrainPlan:
         """The order of the training split, for all ranks."""
-        hp, rows = self.hparams, self.training_rows
-        return TrainPlan(
-            len(rows),
-            hp["batch_size"],
-            self.world_size,
-            hp["seed"],
-            hp["shuffle"],
-            self.index.shard_sizes(rows) if hp["shuffle"] == "shards" else (),
-            hp["shard_window"],
-            hp["drop_last"],
-        )
+        options, rows = self.options, self.training_rows
+        sizes = self.index.shard_sizes(rows) if options.shuffle == "shards" else ()
+        return options.train_plan(len(rows), options.batch_size, self.world_size, sizes)
 
     def training(self, requests: TrainRequests) -> PlannedLoader:
         """Random clips of the training split, in the order that is asked for."""
-        hp, rows = self.hparams, self.training_rows
-        transform = TrainTransform(hp["crop_size"], hp["resize"], hp["random_resized_crop"], hp["flip_probability"])
-        sampler = ClipSampler(self.shape, "random", hp["clips_per_video"], still=hp["still"])
+        options, rows = self.options, self.training_rows
+        transform = TrainTransform(
+            options.crop_size, options.resize, options.random_resized_crop, options.flip_probability
+        )
+        sampler = ClipSampler(options.clip_shape(), "random", options.clips_per_video, still=options.still)
         # The data module's `setup` has refused what is to be refused; a loader made without it mirrors no sided class.
-        sided: SidedClasses = "keep" if hp["sided_classes"] == "refuse" else hp["sided_classes"]
-        unmirrored = unmirrored_labels(self.index.classes, hp["flip_probability"], sided)
+        sided: SidedClasses = "keep" if options.sided_classes == "refuse" else options.sided_classes
+        unmirrored = unmirrored_labels(self.index.classes, options.flip_probability, sided)
         reader = self._reader(rows, sampler, transform, skip_errors=True, unmirrored=unmirrored)
-        self._say_left_out(rows, hp["train_split"])
-        max_skipped = int(hp["max_skipped_fraction"] * len(rows) / self.world_size)
-        return PlannedLoader(reader, requests, max_skipped, **worker_options(hp))
+        self._say_left_out(rows, options.train_split)
+        max_skipped = int(options.max_skipped_fraction * len(rows) / self.world_size)
+        return PlannedLoader(reader, requests, max_skipped, **options.worker_settings())
 
     def validation(self) -> PlannedLoader:
         """Evenly spread clips of the validation split."""
-        return self._evaluation(self.hparams["val_split"], "uniform", self.hparams["val_num_clips"], 1)
+        if self.options.val_split is None:
+            raise ValueError("val_split=null: there is nothing to validate on")
+        return self._evaluation(self.options.val_split, "uniform", self.options.val_num_clips, 1)
 
     def test(self) -> PlannedLoader:
         """All views of the test split."""
-        hp = self.hparams
-        views = (hp["test_sampling"], hp["num_clips"], hp["num_crops"])
-        return self._evaluation(hp["test_split"], *views, allow_missing=hp["allow_missing"])
+        options = self.options
+        views = (options.test_sampling, options.num_clips, options.num_crops)
+        return self._evaluation(options.test_split, *views, allow_missing=options.allow_missing)
 
     def prediction(self, already_predicted: np.ndarray | None) -> PlannedLoader:
-        """All views of the split to export, without these rows of it."""
-        hp = self.hparams
-        sampling: TestSampling = hp["test_sampling"] if hp["clip_step"] is None else "dense"
-        views = (sampling, hp["num_clips"], hp["num_crops"])
-        return self._evaluation(hp["predict_split"], *views, done=already_predicted)
+        """All views of the split to predict, without these rows of it."""
+        options = self.options
+        sampling: TestSampling = options.test_sampling if options.clip_step is None else "dense"
+        views, missing = (sampling, options.num_clips, options.num_crops), options.allow_missing
+        return self._evaluation(options.predict_split, *views, allow_missing=missing, done=already_predicted)
 
     def _evaluation(
         self,
@@ -98,21 +90,22 @@ class SplitLoaders:
         allow_missing: bool = False,
         done: np.ndarray | None = None,
     ) -> PlannedLoader:
-        hp = self.hparams
-        rows = self.index.readable_rows(split, hp["fold"])
-        if done is not None:
-            rows = np.setdiff1d(rows, done, assume_unique=True)
-        self._say_left_out(self.index.rows(split, hp["fold"]), split)
+        options = self.options
+        rows = self.index.readable_rows(split, options.fold)
+        self._say_left_out(self.index.rows(split, options.fold), split)
+        step = options.clip_step or 1
         if method == "dense":  # the longest video says how many clips there can be
-            num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // hp["clip_step"])
-        sampler = ClipSampler(self.shape, method, num_clips, hp["clip_step"] or 1, hp["still"], hp["max_frames"])
-        transform = EvalTransform(hp["crop_size"], hp["resize"], num_crops)
+            num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // step)
+        sampler = ClipSampler(options.clip_shape(), method, num_clips, step, options.still, options.max_frames)
+        transform = EvalTransform(options.crop_size, options.resize, num_crops)
         reader = self._reader(rows, sampler, transform, skip_errors=allow_missing)
-        video_bytes = num_clips * num_crops * hp["num_frames"] * hp["crop_size"] ** 2 * 3
+        video_bytes = num_clips * num_crops * options.num_frames * options.crop_size**2 * 3
         # Whole videos differ in length: each is a batch.
-        batch_size = 1 if method == "whole" else max(1, min(hp["batch_size"], hp["eval_batch_bytes"] // video_bytes))
-        requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size)
-        return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **worker_options(hp))
+        fitting = max(1, min(options.batch_size, options.eval_batch_bytes // video_bytes))
+        batch_size = 1 if method == "whole" else fitting
+        is_done = None if done is None or not len(done) else np.isin(rows, done)
+        requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size, is_done)
+        return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **options.worker_settings())
 
     def _reader(
         self,
@@ -122,8 +115,8 @@ class SplitLoaders:
         skip_errors: bool,
         unmirrored: frozenset[int] = frozenset(),
     ) -> ClipReader:
-        hp = self.hparams
-        if hp["pixels"] == "i420" and len(rows):
+        options = self.options
+        if options.pixels == "i420" and len(rows):
             sizes = (np.asarray(self.index.column(name, rows)) for name in ("height", "width"))
             if count := refuse_resized(transform, *sizes):
                 log_once(f"pixels='i420': {count} of {len(rows)} videos are resized; batches with them travel in RGB")
@@ -133,12 +126,12 @@ class SplitLoaders:
             sampler,
             transform,
             self.decoder,
-            hp["seed"],
+            options.seed,
             skip_errors,
-            hp["crop_size"],
+            options.crop_size,
             unmirrored=unmirrored,
-            captions=hp["captions"],
-            pixels=hp["pixels"],
+            captions=options.captions,
+            pixels=options.pixels,
         )
 
     def _say_left_out(self, rows: np.ndarray, split: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from datamodules.sampling.clip_sampling import Integers
@@ -70,8 +72,15 @@ class TrainRequests(Sampler[Request]):
 class EvaluationRequests(Sampler[Request]):
     """Sampler of a rank's evaluation batches; see `EvaluationBatches`."""
 
-    def __init__(self, num_samples: int, batch_size: int, rank: int, world_size: int) -> None:
-        self._batches = EvaluationBatches(num_samples, batch_size, rank, world_size)
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        done: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._batches = EvaluationBatches(num_samples, batch_size, rank, world_size, done)
 
     def __len__(self) -> int:
         return len(self._batches)

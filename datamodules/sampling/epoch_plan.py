@@ -202,27 +202,41 @@ class _InOrder:
 
 
 class EvaluationBatches(Sequence[Integers]):
-    """A rank's evaluation batches: every sample is in exactly one batch of one rank.
+    """A rank's evaluation batches: every sample that is left is in exactly one batch of one rank.
 
-    Each rank reads a contiguous block. All ranks get the same number of batches, at least one: a rank with fewer videos
-    ends with empty batches, so that collectives match and Lightning never gets a loader of length zero. Batches are
-    computed on access, not stored: int64 (B,) sample numbers, 0 <= B <= `batch_size`.
+    The split is cut into batches of neighbors before anything is left out, and each rank reads a block of neighboring
+    batches: what an evaluation that was stopped still has to do are the batches that it would have had, with bitwise
+    equal results. All ranks get the same number of batches, at least one: a rank that has fewer ends with empty
+    batches, so that collectives match and Lightning never gets a loader of length zero. Batches are computed on access,
+    not stored: int64 (B,) sample numbers, 0 <= B <= `batch_size`.
 
     Args:
         num_samples: number of videos in the split, at least 0.
-        batch_size: videos per batch.
+        batch_size: videos per batch, at most; fewer where a rank would have none.
         rank: the rank, in [0, world_size).
         world_size: number of ranks.
+        done: samples to leave out, bool (num_samples,); default: none.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        done: NDArray[np.bool_] | None = None,
+    ) -> None:
         for name, value in (("batch_size", batch_size), ("world_size", world_size)):
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
-        self._start, self._end = (num_samples * number // world_size for number in (rank, rank + 1))
-        self._batch_size = batch_size
-        largest_block = -(-num_samples // world_size)
-        self._length = max(1, -(-largest_block // batch_size))
+        self._num_samples, self._done = num_samples, done
+        self._batch_size = min(batch_size, max(1, -(-num_samples // world_size)))
+        batches: Sequence[int] = range(-(-num_samples // self._batch_size))
+        if done is not None:
+            batches = np.unique(np.flatnonzero(~done) // self._batch_size).tolist()
+        first, last = (len(batches) * number // world_size for number in (rank, rank + 1))
+        self._batches = batches[first:last]
+        self._length = max(1, -(-len(batches) // world_size))
 
     def __len__(self) -> int:
         return self._length
@@ -236,5 +250,8 @@ class EvaluationBatches(Sequence[Integers]):
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(self._length))]
         place = range(self._length)[number]  # IndexError beyond the end
-        first, last = (min(self._start + edge * self._batch_size, self._end) for edge in (place, place + 1))
-        return np.arange(first, last)
+        if place >= len(self._batches):
+            return np.arange(0)
+        first = self._batches[place] * self._batch_size
+        samples = np.arange(first, min(first + self._batch_size, self._num_samples))
+        return samples if self._done is None else samples[~self._done[samples]]

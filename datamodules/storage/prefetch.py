@@ -30,13 +30,10 @@ class ReadAhead:
     Args:
         read: One place to its bytes, with all patience; raises what is wrong with this place.
         threads: At least 1; started when there is something to read, and daemons: they hold up no exit.
-        max_bytes: Bound on what is being read or waits to be asked for; a larger video is read alone.
+        max_bytes: Bound on what is being read or waits to be asked for, at least 1; a larger video is read alone.
     """
 
     def __init__(self, read: Callable[[ByteRange], bytes], threads: int, max_bytes: int):
-        for name, value in (("remote_reads", threads), ("remote_read_bytes", max_bytes)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
         self._read = read
         self._num_threads = threads
         self._max_bytes = max_bytes

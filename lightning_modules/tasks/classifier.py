@@ -141,20 +141,13 @@ class VideoClassifier(VideoNetwork):
         self.log("val/loss", self.val_loss, batch_size=batch.num_videos)
         self.log_dict(self.val_metrics, prog_bar=True, batch_size=batch.num_videos)
 
-    def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """Updates the metrics of the test split; returns keys, labels, scores and failed videos, for callbacks."""
-        scores = self.video_scores(batch)
+    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Updates the metrics of the test split, a video once."""
         if batch.num_videos > 0:
-            self.test_metrics.update(scores, batch.labels)
+            self.test_metrics.update(self.video_scores(batch), batch.labels)
         self.log_dict(self.test_metrics, batch_size=batch.num_videos)
-        return {
-            "keys": batch.keys,
-            "rows": batch.rows,
-            "labels": batch.labels,
-            "scores": scores,
-            "failed": batch.failed,
-        }
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """Returns the keys of a batch's videos and their scores, float32 (B, K)."""
-        return {"keys": batch.keys, "rows": batch.rows, "scores": self.video_scores(batch)}
+        """The keys, rows and scores, float32 (B, K), of a batch's videos, and which could not be decoded."""
+        scores = self.video_scores(batch)
+        return {"keys": batch.keys, "rows": batch.rows, "scores": scores, "failed": batch.failed}

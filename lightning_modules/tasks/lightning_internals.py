@@ -36,12 +36,14 @@ def last_saved(callback: ModelCheckpoint) -> Path | None:
     return Path(callback._last_checkpoint_saved) if callback._last_checkpoint_saved else None
 
 
-def take_started_ranks(trainer: pl.Trainer) -> list["subprocess.Popen[bytes]"]:
+def take_started_ranks(launcher: object) -> list["subprocess.Popen[bytes]"]:
     """The ranks that this process has started by repeating its command line; Lightning watches them no more.
 
     Where one of them fails, Lightning's observer would kill this process, too.
+
+    Args:
+        launcher: `strategy.launcher` of a Trainer.
     """
-    launcher = trainer.strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return []
     ranks, launcher.procs[:] = list(launcher.procs), []

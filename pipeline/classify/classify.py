@@ -5,14 +5,16 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor
 
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
+from datamodules.loading.loader_options import DecoderOptions
 from datamodules.storage.plain_text import printable
-from datamodules.video.decoding import DecodeError, Decoder, count_other_streams, describe_decoder
+from datamodules.video.decoding import DecodeError, count_other_streams, describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
@@ -24,6 +26,7 @@ from pipeline.classify.video_input import (
     DecodedVideo,
     Preprocessing,
     VideoClips,
+    VideoFileOptions,
     find_videos,
     open_source,
     preprocessing_of,
@@ -32,33 +35,18 @@ from pipeline.classify.video_input import (
 from pipeline.classify.video_scores import VideoScorer
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import say
+from pipeline.inference.inference_options import CheckpointOptions
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import open_checkpoint
 
 _THREADS = 2
 
 
-def classify(
-    videos: list[str],
-    checkpoint: Path | None = None,
-    weights: str | None = None,
-    linear: Path | None = None,
-    top: int = 5,
-    json: bool = False,
-    timeline: bool = False,
-    annotate: Path | None = None,
-    num_clips: int = 10,
-    decoder: Decoder = "auto",
-    allow: list[str] | None = None,
-) -> None:
-    """Say what is done in video files: the most probable classes of each, or of each second.
+@dataclass(frozen=True)
+class ClassifyOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # the fields of the last base come first
+    """Options of `classify`.
 
-    A checkpoint sees `num_clips` clips spread over a video, as in its training; a published I3D sees the whole video at
-    25 frames a second, as its authors tested it. Probabilities are averaged over clips. Several files go through the
-    network together, as many as fit.
-
-    Args:
-        videos: files, or folders of them.
+    Attributes:
         checkpoint: file that `fit` wrote.
         weights: instead of a checkpoint: a name of `python -m pipeline weights list`.
         linear: weights.safetensors of `linear`, fitted on features of this checkpoint, to take in place of the
@@ -76,40 +64,63 @@ def classify(
         annotate: mp4 to write, a copy of the video with the best classes of each second on it, without sound; for
             several videos a folder. Looks at each second, as `timeline`. Names are drawn in fonts of this machine that
             have their letters; a note says which letters none of them has.
-        num_clips: clips a video, for networks that take clips of one length.
-        decoder: auto, pyav, decord or torchcodec.
-        allow: modules that the checkpoint's model class may come from, besides lightning_modules.
+    """
+
+    checkpoint: Path | None = None
+    weights: str | None = None
+    linear: Path | None = None
+    top: int = 5
+    json: bool = False
+    timeline: bool = False
+    annotate: Path | None = None
+
+    def check(self) -> None:
+        """Refuses an answer without a class."""
+        self.require_at_least(1, "top")
+
+
+def classify(options: ClassifyOptions) -> None:
+    """Say what is done in video files: the most probable classes of each, or of each second.
+
+    A checkpoint sees `num_clips` clips spread over a video, as in its training; a published I3D sees the whole video at
+    25 frames a second, as its authors tested it. Probabilities are averaged over clips. Several files go through the
+    network together, as many as fit.
+
+    Args:
+        options: which videos, which network, and what is told.
 
     Raises:
         FileNotFoundError: no such video or checkpoint.
         ValueError: neither a checkpoint nor weights, or both; a linear classifier of another network; or some of the
             videos could not be decoded, which are named, after all others were classified.
     """
-    for name, number in (("top", top), ("num_clips", num_clips)):
-        if number < 1:
-            raise ValueError(f"{name}={number}: must be at least 1")
-    paths = list(find_videos(videos))
+    checkpoint, weights, timeline = (
+        options.checkpoint,
+        options.weights,
+        options.timeline or options.annotate is not None,
+    )
+    paths = list(find_videos(options.videos))
     if (checkpoint is None) == (weights is None):
         raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
     if weights is not None and Path(weights).exists():
         raise ValueError(f"weights={weights}: is a file, not a published name; give it as --checkpoint {weights}")
-    copies = copies_of(paths, annotate)
-    kind = VideoClassifier if linear is None else VideoNetwork
-    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), allow, kind)
-    if linear is None:
+    copies = copies_of(paths, options.annotate)
+    kind = VideoClassifier if options.linear is None else VideoNetwork
+    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), options.allow, kind)
+    if options.linear is None:
         model: VideoClassifier | LinearHead = cast(VideoClassifier, trained.model)
         whole = weights is not None and trained.clips.get("fps") is not None
-        looking = preprocessing_of(trained, num_clips, decoder, whole)
+        looking = preprocessing_of(trained, options.num_clips, options.decoder, whole)
     else:
-        model, looking = attach_head(linear, trained, decoder)
-    if (timeline or annotate is not None) and looking.shape.segments:
+        model, looking = attach_head(options.linear, trained, options.decoder)
+    if timeline and looking.shape.segments:
         raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
     score = VideoScorer(model)
-    if timeline or annotate is not None:
-        outcomes = _by_second(paths, copies, looking, score, model.class_names, top)
+    if timeline:
+        outcomes = _by_second(paths, copies, looking, score, model.class_names, options.top)
     else:
-        outcomes = _by_video(paths, looking, score, model.class_names, top)
-    _tell(outcomes, len(paths), describe_decoder(looking.decoder), json)
+        outcomes = _by_video(paths, looking, score, model.class_names, options.top)
+    _tell(outcomes, len(paths), describe_decoder(looking.decoder), options.json)
 
 
 def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]:

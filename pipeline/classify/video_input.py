@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from json import dumps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from datamodules.annotations.skipped_files import describe_left_out
 from datamodules.annotations.video_files import read_video_bytes, scan_folder
+from datamodules.options import Options
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
 from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform
@@ -28,6 +29,23 @@ FORWARD_BYTES = 2**25  # of float clips in one forward pass
 _FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
 _CLIP_BYTES = 2**27  # of a video's clips, decoded ahead together; ten of 64 frames of 224 x 224 are 92 MB
 _FILE_BYTES = 2**26  # of a file that is read whole, some of them at a time
+
+
+@dataclass(frozen=True)
+class VideoFileOptions(Options):
+    """Video files.
+
+    Attributes:
+        videos: files, or folders of them.
+        num_clips: clips a video, for networks that take clips of one length.
+    """
+
+    videos: list[str]
+    num_clips: int = field(default=10, kw_only=True)
+
+    def check(self) -> None:
+        """Refuses a video without a clip."""
+        self.require_at_least(1, "num_clips")
 
 
 class Preprocessing(NamedTuple):
@@ -51,15 +69,13 @@ def preprocessing_of(trained: TrainedCheckpoint, num_clips: int, decoder: str, w
 
     Args:
         trained: the checkpoint.
-        num_clips: clips a video.
+        num_clips: clips a video, at least 1.
         decoder: auto, pyav, decord or torchcodec.
         whole: all of the video at the network's rate, in pieces, for networks that take any number of frames.
 
     Raises:
-        ValueError: a number out of range, or the checkpoint does not say what its clips were like.
+        ValueError: the checkpoint does not say what its clips were like.
     """
-    if num_clips < 1:
-        raise ValueError(f"num_clips={num_clips}: must be at least 1")
     clips: dict[str, Any] = {"resize": None, "frame_interval": 1, "fps": None, "short_videos": "loop"} | trained.clips
     if not {"num_frames", "crop_size"} <= clips.keys():
         raise ValueError(

@@ -1,58 +1,68 @@
-"""`python -m pipeline plan`: who reads what in an epoch of training, before anything is read."""
+"""`python -m pipeline plan`: prints the epoch plan, the videos of each rank in an epoch, without reading videos."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.sampling.epoch_plan import Shuffle, TrainPlan
+from datamodules.sampling.epoch_plan import TrainPlan
+from datamodules.sampling.order_options import OrderOptions
 from datamodules.storage.plain_text import printable
 from pipeline.cli.terminal import say
 from pipeline.cli.text_table import TextTable, print_table
 
 
-def plan(
-    data: str,
-    ranks: int = 1,
-    epoch: int = 0,
-    split: str = "train",
-    batch_size: int = 8,
-    consumed: int = 0,
-    seed: int = 0,
-    shuffle: Shuffle = "global",
-    shard_window: int = 16,
-    drop_last: bool = False,
-    fold: str | None = None,
-    rank: int | None = None,
-) -> None:
-    """Show which videos each rank trains on in an epoch, and what is left out of it.
+@dataclass(frozen=True)
+class PlanOptions(OrderOptions):
+    """Options of `plan`.
 
-    The same arithmetic as in training: the order depends on seed and epoch alone. No video is read.
-
-    Args:
+    Attributes:
         data: folder or URL of the packed dataset.
         ranks: number of training processes.
         epoch: number of the epoch, from 0.
         split: split to train on.
-        batch_size: videos a rank takes in a step.
-        consumed: videos of the epoch that all ranks together have trained on already, as a checkpoint says.
-        seed: key of the order.
-        shuffle: `global`, `shards` or `none`.
-        shard_window: shards shuffled together, for `shuffle: shards`.
-        drop_last: leave out the smaller last step of an epoch.
-        fold: for datasets with folds.
-        rank: list this rank's batches instead, a line a step: its number and the keys of its videos.
+        batch_size: videos of a rank in a step.
+        consumed: videos of the epoch that all ranks together have already trained on, as recorded in a checkpoint.
+        fold: the fold whose test videos are held out, for datasets with folds.
+        rank: print the batches of this rank instead, a line a step: its number and the keys of its videos.
+    """
+
+    data: str
+    ranks: int = 1
+    epoch: int = 0
+    split: str = "train"
+    batch_size: int = 8
+    consumed: int = 0
+    fold: str | None = None
+    rank: int | None = None
+
+    def check(self) -> None:
+        """Raises ValueError where a number is out of range."""
+        self.require_at_least(1, "ranks", "batch_size")
+        self.require_at_least(0, "epoch", "consumed")
+
+
+def plan(options: PlanOptions) -> None:
+    """Show which videos each rank trains on in an epoch, and how many are left out.
+
+    The epoch plan is that of training: the order depends on seed and epoch alone. No video is read.
+
+    Args:
+        options: the dataset, the number of ranks and the epoch.
 
     Raises:
-        ValueError: an argument out of range, no such split, too few videos.
-        ShardFormatError: `data` holds no whole dataset.
+        ValueError: an argument is out of range, there is no such split, or there are too few videos.
+        ShardFormatError: `data` has no complete dataset.
     """
-    index = DatasetIndex.open(data)
-    rows = index.rows(split, fold)
-    if epoch < 0 or not 0 <= consumed <= len(rows):
-        raise ValueError(f"epoch={epoch}, consumed={consumed}: must be at least 0, and consumed at most {len(rows)}")
-    sizes = index.shard_sizes(rows) if shuffle == "shards" else ()
-    planned = TrainPlan(len(rows), batch_size, ranks, seed, shuffle, sizes, shard_window, drop_last)
-    if rank is not None:
-        _print_batches(index, rows, planned, epoch, rank, consumed)
+    index = DatasetIndex.open(options.data)
+    rows = index.rows(options.split, options.fold)
+    ranks, epoch, consumed = options.ranks, options.epoch, options.consumed
+    if consumed > len(rows):
+        raise ValueError(f"consumed={consumed}: must be at most {len(rows)}, the videos of {options.split}")
+    sizes = index.shard_sizes(rows) if options.shuffle == "shards" else ()
+    planned = options.train_plan(len(rows), options.batch_size, ranks, sizes)
+    if options.rank is not None:
+        _print_batches(index, rows, planned, epoch, options.rank, consumed)
         return
     ends = np.cumsum([shard.videos for shard in index.manifest.shards])
     table = TextTable("rank", "videos", "shards", "first batch", "last batch")
@@ -65,11 +75,11 @@ def plan(
         edges = [_ends(index, rows[batch]) for batch in (batches[:1] + batches[-1:])] or ["", ""]
         table.add_row(str(each), str(len(taken)), str(shards), *edges)
     say(
-        f"{index.name} {split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; epoch {epoch}, "
-        f"seed {seed}, shuffle {shuffle}",
+        f"{index.name} {options.split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; "
+        f"epoch {epoch}, seed {options.seed}, shuffle {options.shuffle}",
     )
     say(
-        f"{planned.num_steps(consumed)} steps of {ranks} x {batch_size} videos; {consumed} consumed before, "
+        f"{planned.num_steps(consumed)} steps of {ranks} x {options.batch_size} videos; {consumed} consumed before, "
         f"{read} read, {len(rows) - consumed - read} left out",
     )
     left_out = int(np.isin(index.quarantined, rows, assume_unique=True).sum())
@@ -88,6 +98,6 @@ def _print_batches(
 
 
 def _ends(index: DatasetIndex, rows: np.ndarray) -> str:
-    """The first and the last key of a batch."""
+    """The first and the last key of a batch, as text."""
     keys = [index.entry(int(row)).key for row in (rows[:1].tolist() + rows[-1:].tolist())]
     return keys[0] if len(rows) == 1 else " .. ".join(keys)

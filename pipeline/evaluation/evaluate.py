@@ -9,11 +9,14 @@ from datamodules.sampling.clip_sampling import ShortVideos
 from datamodules.transforms.yuv420 import Pixels
 from datamodules.video.decoding import Decoder
 from pipeline.evaluation.many_checkpoints import evaluate_folds, evaluate_many
-from pipeline.evaluation.score_checkpoint import Average, Scoring, score_checkpoint
+from pipeline.evaluation.score_checkpoint import score_checkpoint
+from pipeline.evaluation.score_export import Average, Scoring
 from pipeline.inference.output_paths import default_folder
+from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.protocols import ProtocolName, with_protocol
 from pipeline.inference.split_runner import Precision
 from pipeline.inference.trained_checkpoint import view_settings
+from pipeline.metrics.predictions import PREDICTIONS_NAME
 
 ALL_FOLDS = "all"
 
@@ -32,6 +35,7 @@ def evaluate(
     average: Average | None = None,
     views_at_once: int | None = None,
     out: Path | None = None,
+    save_every: int = 64,
     batch_size: int = 8,
     num_workers: int = 2,
     decoder: Decoder = "auto",
@@ -56,7 +60,8 @@ def evaluate(
 
     Clips are like those of the training unless options say otherwise. Written to `out`: report.html, a page to read;
     report.json; per_class.csv; and predictions.parquet, a row a video with all its scores. Several checkpoints get a
-    folder each, and are compared with the first; so do the folds of `--fold all`, with mean and spread over them.
+    folder each, and are compared with the first; so do the folds of `--fold all`, with mean and spread over them. An
+    evaluation that was stopped goes on where it stood when the same command is run again, with the same result.
 
     Args:
         checkpoint: files that `fit` wrote, or names that `python -m pipeline weights list` prints. With `--fold all`:
@@ -74,6 +79,8 @@ def evaluate(
         views_at_once: views in one forward pass, which bounds memory; default: as many as fit in 32 MB of float clips
             on a processor, in 256 MB on a GPU. Whole videos go one by one.
         out: folder for the results; default: {checkpoint's name}-{split}, beside the checkpoint.
+        save_every: videos of a process between two saves of what is done, which are at most 30 seconds apart: what is
+            lost, at most, when it is killed.
         batch_size: videos in a step of one process, at most.
         num_workers: processes that decode, for each process that computes.
         decoder: auto, pyav, decord or torchcodec; which one it was is recorded.
@@ -100,7 +107,7 @@ def evaluate(
         FileNotFoundError: there is no such checkpoint.
         ValueError: the checkpoint, dataset, split, fold or clips do not go together, or the checkpoint has seen the
             videos.
-        DecodeError: a video cannot be decoded; nothing is written.
+        DecodeError: a video cannot be decoded; what is done is kept in OUT/predictions.parquet.parts.
     """
     if views_at_once is not None and views_at_once < 1:
         raise ValueError(f"views_at_once={views_at_once}: must be at least 1")
@@ -136,11 +143,15 @@ def evaluate(
         allow_overlap=allow_overlap,
         allow_missing=allow_missing,
         seed=seed,
+        save_every=save_every,
     )
     checkpoints = [checkpoint] if isinstance(checkpoint, Path) else checkpoint
     if fold == ALL_FOLDS and open_manifest(data).folds:
-        evaluate_folds(checkpoints, data, split, out, how)
+        folders = evaluate_folds(checkpoints, data, split, out, how)
     elif len(checkpoints) == 1:
-        score_checkpoint(checkpoints[0], data, split, fold, out or default_folder(checkpoints[0], split, fold), how)
+        folder = out or default_folder(checkpoints[0], split, fold)
+        folders = [folder] if score_checkpoint(checkpoints[0], data, split, fold, folder, how) else []
     else:
-        evaluate_many(checkpoints, data, split, fold, out, how)
+        folders = evaluate_many(checkpoints, data, split, fold, out, how)
+    for folder in folders:  # not before the whole command is done, which would else begin anew
+        remove_parts(folder / PREDICTIONS_NAME)

@@ -7,57 +7,60 @@ from datamodules.dataset.open_dataset import open_manifest
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.cli.terminal import say
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_judged, print_comparison, write_comparison
-from pipeline.evaluation.score_checkpoint import Scoring, open_checkpoint_and_data, score_checkpoint
+from pipeline.evaluation.score_checkpoint import open_checkpoint_and_data, score_checkpoint
+from pipeline.evaluation.score_export import Scoring
 from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds
 from pipeline.report.fold_results import write_fold_results
 
 
 def evaluate_many(
     checkpoints: Sequence[Path], data: Path, split: str, fold: str | None, out: Path | None, how: Scoring
-) -> None:
-    """Each in a folder of its own, then all others compared with the first."""
+) -> list[Path]:
+    """Each in a folder of its own, then all others compared with the first; gives the folders, on the first rank."""
     folders = [default_folder(path, split, fold) for path in checkpoints]
     if out is not None:
         folders = [out / name for name in distinct_names(checkpoints)]
-    for path, folder in zip(checkpoints, folders, strict=True):
-        open_checkpoint_and_data(
-            path, data, split, fold, folder, how
-        )  # what is refused is refused before the first is scored
-    scored = [
-        (path, score_checkpoint(path, data, split, fold, folder, how))
-        for path, folder in zip(checkpoints, folders, strict=True)
-    ]
-    first = scored[0][1]
-    for (path, one), folder in zip(scored[1:], folders[1:], strict=True):
-        if first is not None and one is not None:
-            names = {"first": str(checkpoints[0]), "second": str(path)}
-            comparison = names | compare_judged(first.judged, one.judged, how.seed)
-            write_comparison(folder / COMPARISON_NAME, comparison)
-            say()
-            print_comparison(comparison)
-            say(f"wrote {folder / COMPARISON_NAME}")
+    for path, folder in zip(checkpoints, folders, strict=True):  # what is refused is refused before the first is scored
+        open_checkpoint_and_data(path, data, split, fold, folder, how)
+    tasks = zip(checkpoints, folders, strict=True)
+    scored = [score_checkpoint(path, data, split, fold, folder, how) for path, folder in tasks]
+    first, *others = scored
+    for path, one, folder in zip(checkpoints[1:], others, folders[1:], strict=True):
+        if first is None or one is None:  # not the first rank
+            return []
+        names = {"first": str(checkpoints[0]), "second": str(path)}
+        comparison = names | compare_judged(first.judged, one.judged, how.seed)
+        write_comparison(folder / COMPARISON_NAME, comparison)
+        say()
+        print_comparison(comparison)
+        say(f"wrote {folder / COMPARISON_NAME}")
+    return folders
 
 
-def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Path | None, how: Scoring) -> None:
-    """Every fold in a folder of its own, then mean and spread; all their videos as one where no two folds share any."""
+def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Path | None, how: Scoring) -> list[Path]:
+    """Every fold in a folder of its own, then mean and spread; all their videos as one where no two folds share any.
+
+    Returns:
+        The folds' folders, on the first rank; else none.
+    """
     folds = open_manifest(data).folds
     trained_in = {path: fold_trained_in(path) for path in checkpoints} if len(checkpoints) > 1 else {}
     chosen = {fold: checkpoint_of_fold(checkpoints, fold, trained_in) for fold in folds}
     folder = out or folder_of_folds(checkpoints[0], split)
-    for fold, path in chosen.items():
-        open_checkpoint_and_data(path, data, split, fold, folder / f"fold-{fold}", how)  # likewise
-    scored = {
-        fold: score_checkpoint(path, data, split, fold, folder / f"fold-{fold}", how) for fold, path in chosen.items()
-    }
+    folders = {fold: folder / f"fold-{fold}" for fold in folds}
+    for fold, path in chosen.items():  # what is refused is refused before the first is scored
+        open_checkpoint_and_data(path, data, split, fold, folders[fold], how)
+    scored = {fold: score_checkpoint(path, data, split, fold, folders[fold], how) for fold, path in chosen.items()}
     done = {fold: one for fold, one in scored.items() if one is not None}
     if not done:  # not the first rank
-        return
+        return []
     first = next(iter(done.values()))
     dataset = first.judged.provenance["dataset"]
     more = {"views": first.report["views"], "provenance": {"dataset": dataset, "split": split}}
     title = f"{dataset}, {split}, {len(done)} folds"
     judged = {fold: one.judged for fold, one in done.items()}
     write_fold_results(folder, judged, title, more, first.videos.index, how.seed)
+    return list(folders.values())
 
 
 def checkpoint_of_fold(checkpoints: Sequence[Path], fold: str, trained_folds: Mapping[Path, str | None]) -> Path:

@@ -132,7 +132,7 @@ def feature_table(
     schema: pa.Schema, exported: ExportedFeatures, videos: ShardedVideoDataModule, seen: NDArray[np.int64], dtype: Dtype
 ) -> pa.Table:
     """Rows of `schema`; what is known of the videos comes from the index; `seen` are rows there."""
-    index, rows, fold = videos.index, exported.rows.numpy(), videos.hparams["fold"]
+    index, rows, fold = videos.index, exported.rows.numpy(), videos.options.fold
     labels = index.column("label", rows)
     splits = index.column("split", rows)
     if fold is not None:

@@ -1,13 +1,10 @@
 """`python -m pipeline features`: named layers' features of every video of a split, in one file."""
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.renditions import WantedRendition
@@ -26,9 +23,10 @@ from pipeline.features.feature_files import (
 from pipeline.features.feature_writing import feature_table, write_features
 from pipeline.features.layer_features import ExportedFeatures, FeatureExport, Per, Pool, pool
 from pipeline.inference.output_paths import refuse_unwritable_file
+from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.part_rows import PartRows
 from pipeline.inference.protocols import TransferProtocolName, with_protocol
-from pipeline.inference.resumable_export import ExportParts, parts_folder
+from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
@@ -134,8 +132,6 @@ def features(
         DecodeError: a video cannot be decoded; what is done is kept in OUT.parts.
     """
     began = time.monotonic()
-    if save_every < 1:
-        raise ValueError(f"save_every={save_every}: must be at least 1")
     meant = SUFFIXES.get(out.suffix, format)
     if meant != format:
         raise ValueError(f"out={str(out)!r}: the name of a {meant} file; say --format {meant}, or choose another name")
@@ -176,7 +172,7 @@ def features(
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not overwrite and _is_there_already(out, provenance):
-        shutil.rmtree(parts_folder(out), ignore_errors=True)  # of a run that was killed at its very end
+        remove_parts(out)  # of a run that was killed at its very end
         say(f"{out} is there already, with the same settings")
         return
     num_rows = _export(out, trained, videos, provenance, save_every, overwrite, accelerator, devices, precision)
@@ -205,8 +201,8 @@ def _export(
     schema, rows = feature_schema(provenance), split_row_numbers(videos)
     seen = rows[overlap_with_checkpoint(trained, videos.index, rows).any]
 
-    def to_table(exported: ExportedFeatures) -> tuple[pa.Table, NDArray[np.int64]]:
-        return feature_table(schema, exported, videos, seen, provenance["dtype"]), exported.rows.numpy()
+    def to_rows(exported: ExportedFeatures) -> StepRows:
+        return StepRows(feature_table(schema, exported, videos, seen, provenance["dtype"]), exported.rows.numpy())
 
     num_rows = 0
 
@@ -219,12 +215,12 @@ def _export(
     apart = ("checkpoint", "quarantined", "format", "layers", "dimension")
     settings = {name: value for name, value in provenance.items() if name not in apart}
     settings["layer"] = provenance["layers"]
-    parts = ExportParts(out, settings, schema, to_table, rows, finish, save_every, "features", overwrite)
-    per, crops = provenance["per"], videos.hparams["num_crops"]
+    callback = ResumableExport(out, settings, schema, to_rows, rows, finish, save_every, "features", overwrite)
+    per, crops = provenance["per"], videos.options.num_crops
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
     with explain_decode_failure(videos.index, "; then the same command goes on with the others"):
-        done = run_over_split(export, videos, parts, "predict", accelerator, devices, precision)
-    return None if done is None else num_rows
+        first_rank = run_over_split(export, videos, callback, accelerator, devices, precision)
+    return num_rows if first_rank else None
 
 
 def _shape_of(

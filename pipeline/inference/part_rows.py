@@ -64,15 +64,20 @@ class PartRows:
         return int(self._places[:, 3].sum())
 
     def tables(self) -> Iterator[pa.Table]:
-        """Yields the rows in the order of their videos, without `ROW`, in tables of about 64 MB."""
+        """Yields the rows in the order of their videos, without `ROW`, in tables of about 64 MB.
+
+        Where a table ends depends on the schema alone: a file made of them has the same bytes whatever the parts.
+        """
+        size = max(1, _TABLE_BYTES // _row_bytes(self._schema))
         waiting: list[pa.Table] = []
-        size = 0
+        room = size
         for part, first, count in self._runs():
-            waiting.append(_open_part(self._parts[part]).slice(first, count))
-            size += waiting[-1].nbytes
-            if size >= _TABLE_BYTES:
-                yield self._join(waiting)
-                waiting, size = [], 0
+            while count:
+                waiting.append(_open_part(self._parts[part]).slice(first, min(count, room)))
+                first, count, room = first + len(waiting[-1]), count - len(waiting[-1]), room - len(waiting[-1])
+                if not room:
+                    yield self._join(waiting)
+                    waiting, room = [], size
         if waiting:
             yield self._join(waiting)
 
@@ -87,7 +92,13 @@ class PartRows:
             yield int(parts[begin]), int(firsts[begin]), int(counts[begin:end].sum())
 
     def _join(self, tables: list[pa.Table]) -> pa.Table:
-        return pa.concat_tables(tables).drop_columns(ROW)
+        return pa.concat_tables(tables).drop_columns(ROW).combine_chunks()
+
+
+def _row_bytes(schema: pa.Schema) -> int:
+    """About what a row takes: lists of a fixed size exactly, all else as a short text."""
+    lists = [field.type for field in schema if pa.types.is_fixed_size_list(field.type)]
+    return 32 * len(schema) + sum(int(one.list_size) * int(one.value_type.bit_width) // 8 for one in lists)
 
 
 def rows_of_part(path: Path) -> NDArray[np.int64]:

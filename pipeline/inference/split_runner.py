@@ -66,25 +66,23 @@ def run_over_split(
     model: pl.LightningModule,
     data: pl.LightningDataModule,
     callback: pl.Callback,
-    method: Literal["test", "predict"],
     accelerator: str,
     devices: int,
     precision: Precision = "32-true",
-) -> dict[str, float] | None:
-    """Runs `trainer.test` or `trainer.predict`; what comes of it is the callback's business.
+) -> bool:
+    """Runs `trainer.predict`; the callback takes what the steps return.
 
     Args:
         model: in evaluation mode.
         data: gives the loader.
         callback: takes the steps' outputs.
-        method: `test` or `predict`.
         accelerator: Lightning's: `auto`, `cpu`, `gpu`, ...
         devices: processes; more than one are started by repeating this process's command line. Within
             `distributed_inference` there are as many as were started.
         precision: Lightning's: float32, or products of matrices and convolutions in bfloat16.
 
     Returns:
-        What the model logged; None on every rank but the first, which is the one to report.
+        Whether this is the first rank, which is the one to report.
 
     Raises:
         ValueError: several processes are asked for, but this is not the command line that could be repeated; or there
@@ -114,25 +112,22 @@ def run_over_split(
         raise ValueError(f"accelerator={accelerator!r}, devices={devices}: {error}") from error
     tell_slow_half(trainer)
     try:
-        if method == "test":
-            trainer.test(model, data, verbose=False)
-        else:
-            trainer.predict(model, data, return_predictions=False)
+        trainer.predict(model, data, return_predictions=False)
     except BaseException:
-        end_other_ranks(trainer)
+        end_other_ranks(trainer.strategy.launcher)
         raise
     # Finished gloo processes may abort at exit where a wrapped model outlives the process group.
     trainer.strategy.model = None
     gc.collect()
-    return {name: float(value) for name, value in trainer.callback_metrics.items()} if trainer.is_global_zero else None
+    return bool(trainer.is_global_zero)
 
 
-def end_other_ranks(trainer: pl.Trainer) -> None:
+def end_other_ranks(launcher: object) -> None:
     """Ends the ranks that this process has started: they wait in a collective that will never come.
 
     By SIGKILL: a rank in a collective of NCCL never comes back to Python, where a handler of SIGTERM could run.
     """
-    ranks = take_started_ranks(trainer)
+    ranks = take_started_ranks(launcher)
     for rank in ranks:
         rank.kill()
     for rank in ranks:

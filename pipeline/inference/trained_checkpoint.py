@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,7 +148,7 @@ def open_data(
     settings |= {"test_split": split, "predict_split": split, "fold": fold, "eval_batch_bytes": _BATCH_BYTES}
     data = ShardedVideoDataModule(str(root), **{"rendition": _rendition(trained, root, chosen)} | shape, **settings)
     if fold is None and data.index.folds and data.index.manifest.family == trained.family:
-        data.hparams["fold"] = trained.dataset["fold"]
+        data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
         _refuse_classes_unlike(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
     split_row_numbers(data)
@@ -195,13 +196,13 @@ def _rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -
 
 def split_row_numbers(data: ShardedVideoDataModule) -> np.ndarray:
     """Row numbers of the videos that the data module will read, int64, in the order of the index."""
-    return data.index.readable_rows(data.hparams["test_split"], data.hparams["fold"])
+    return data.index.readable_rows(data.options.test_split, data.options.fold)
 
 
 def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
     """Keys of the videos of the split that are quarantined, so not read; in the order of the index."""
     index = data.index
-    rows = index.rows(data.hparams["test_split"], data.hparams["fold"])
+    rows = index.rows(data.options.test_split, data.options.fold)
     return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
 
 
@@ -236,9 +237,9 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer
     Raises:
         ValueError: no such layer, or the network was built for clips of another shape.
     """
-    num_frames, size = data.hparams["num_frames"], data.hparams["crop_size"]
+    num_frames, size = data.options.num_frames, data.options.crop_size
     layer = layer or trained.model.endpoints_available[-1]
-    whole = data.hparams["test_sampling"] == "whole"
+    whole = data.options.test_sampling == "whole"
     if layer not in trained.model.endpoints_available:
         trained.model.endpoints(torch.empty(0), [layer])  # raises, and lists the layers
     try:
@@ -256,8 +257,13 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer
 
 def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[str, Any]:
     """Where predictions or features come from, as plain data for the files' metadata."""
-    hp = data.hparams
-    spread = hp["clip_step"] is None and hp["test_sampling"] == "uniform"
+    options = data.options
+    sampling = {name: plain_data(getattr(options, name)) for name in CLIP_SETTINGS}
+    spread = options.clip_step is None and options.test_sampling == "uniform"
+    sampling["num_clips"] = options.num_clips if spread else None
+    sampling |= {"clip_step": options.clip_step, "num_crops": options.num_crops}
+    if options.test_sampling == "whole":
+        sampling["max_frames"] = options.max_frames
     return {
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.sha256,
@@ -265,12 +271,10 @@ def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule
         "dataset": data.index.name,
         "dataset_identity": data.index.identity,
         "rendition": data.identity["rendition"],
-        "split": hp["test_split"],
-        "fold": None if hp["fold"] is None else str(hp["fold"]),
+        "split": options.test_split,
+        "fold": None if options.fold is None else str(options.fold),
         "quarantined": quarantined_keys(data),
-        "sampling": {name: plain_data(hp[name]) for name in CLIP_SETTINGS}
-        | {"num_clips": hp["num_clips"] if spread else None, "clip_step": hp["clip_step"], "num_crops": hp["num_crops"]}
-        | ({"max_frames": hp["max_frames"]} if hp["test_sampling"] == "whole" else {}),
+        "sampling": sampling,
         "decoder": describe_decoder(data.decoder),
         "classes": list(data.class_names),
         "versions": library_versions(),

@@ -1,4 +1,4 @@
-"""Linear classifiers over all folds of a dataset, from one file of features: mean and spread."""
+"""Linear classifiers over all folds of a dataset, from one file of features: mean and standard deviation."""
 
 import time
 from pathlib import Path
@@ -14,17 +14,17 @@ from pipeline.report.fold_results import write_fold_results
 
 
 def evaluate_folds(judge: ProbeSettings, every: VideoFeatures, index: DatasetIndex, out: Path) -> dict[str, Any]:
-    """For each fold, learns from what it trains on and tests on what it holds out, into `out`/fold-NAME.
+    """Fits a classifier on each fold's training videos and tests it on its held-out videos, in `out`/fold-NAME.
 
     Args:
-        judge: how.
-        every: the features of all videos.
-        index: the dataset.
-        out: folder; its own report.json has mean and spread, see `summarize_folds`, and C by fold. Where no two folds
-            hold out the same video, its page and tables are of all videos together.
+        judge: the settings of the classifier.
+        every: the features of all videos of the dataset.
+        index: the dataset, whose folds are taken.
+        out: folder of the results; its own report.json has mean and standard deviation, as in `summarize_folds`, and C
+            by fold. Where no two folds hold out the same video, its report.html and tables are of the pooled videos.
 
     Raises:
-        ValueError: videos without features, or that were trained on.
+        ValueError: videos have no features, or held-out videos were trained on.
     """
     reports = {}
     for fold in index.folds:

@@ -1,4 +1,4 @@
-"""Linear classifiers on L2-normalized features: fitting them, and their weights as open data."""
+"""Linear classifiers on L2-normalized features: fitting, and saving and loading their weights as safetensors."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ _NEVER = -1e3  # bias of a class without a training video: below any score of th
 
 
 class LinearClassifier(NamedTuple):
-    """Weights of K classes: scores = normalized features @ weight.T + bias, for `logistic` then softmax.
+    """Linear classifier of K classes: scores = normalized features @ weight.T + bias, for `logistic` then softmax.
 
     Attributes:
         kind: `svm` (margins, one class against the rest) or `logistic` (probabilities).
-        weight: float32 (K, D).
-        bias: float32 (K,).
-        converged: whether the solver ended before its limit.
-        passes: how often it read the features.
+        weight: float32 (K, D), the weights of each class.
+        bias: float32 (K,), the bias of each class.
+        converged: whether the solver converged before its limit of passes.
+        passes: number of passes over the features that the solver made.
     """
 
     kind: LinearName
@@ -38,7 +38,7 @@ class LinearClassifier(NamedTuple):
     passes: int = 0
 
     def scores(self, features: FeatureRows) -> NDArray[np.float32]:
-        """Margins or probabilities of M rows of normalized features: float32 (M, K)."""
+        """Computes margins (`svm`) or probabilities (`logistic`) of M normalized rows: float32 (M, K)."""
         weight, bias = torch.from_numpy(self.weight).double(), torch.from_numpy(self.bias).double()
         pieces = []
         for _, block in features.blocks():
@@ -47,25 +47,25 @@ class LinearClassifier(NamedTuple):
         return torch.cat([torch.empty(0, len(bias)), *pieces]).numpy()
 
     def save(self, path: Path, class_names: Sequence[str], about: Mapping[str, Any]) -> None:
-        """Writes weight and bias as safetensors, with class names and what is in `about` as JSON in its metadata.
+        """Writes weight and bias as safetensors, with the class names and `about` as JSON in the metadata.
 
-        `safetensors.safe_open(path, "np")` reads it: `.get_tensor("weight")`, `json.loads(.metadata()["about"])`.
+        `safetensors.safe_open(path, "np")` reads the file: `.get_tensor("weight")`, `json.loads(.metadata()["about"])`.
         """
         from safetensors.numpy import save
 
         text = to_json({"classifier": self.kind, "classes": list(class_names), **about})
-        # One entry: safetensors writes several in an order that differs from run to run.
+        # One metadata entry: safetensors writes several in an order that differs from run to run.
         content = save({"weight": self.weight, "bias": self.bias}, {"about": text})
         with write_atomically(path) as temporary:
             temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
-        """What `save` wrote: the classifier, and what was said about it, with `classes` and `classifier`.
+        """Reads what `save` wrote: the classifier, and its `about` with `classes` and `classifier` added.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: not a file of weights that `linear` wrote.
+            FileNotFoundError: there is no such file.
+            ValueError: the file has no weights that `linear` wrote.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -81,17 +81,18 @@ class LinearClassifier(NamedTuple):
 
 
 class Fitting:
-    """Fits classifiers of one kind to the same features, for one C after the other; each starts from the one before.
+    """Fits classifiers of one kind to the same features, for one C after another, each warm-started from the last.
 
-    Where the search starts changes how long it takes and, within 1e-10 of the minimum, nothing else.
+    The starting point changes the number of passes and, to within 1e-10 of the minimum, nothing else.
 
     Args:
-        kind: `svm` is that of sklearn's LinearSVC (squared hinge loss, one against the rest), `logistic` that of its
-            LogisticRegression (multinomial), both with its L2 penalty.
-        features: M rows, normalized.
-        labels: (M,) in [0, K), of two classes at least.
-        num_classes: K; a class without a row always comes last.
-        class_weight: `balanced` weights classes as sklearn does: by M / (classes with rows x rows of the class).
+        kind: `svm` minimizes the objective of sklearn's LinearSVC (squared hinge loss, one against the rest),
+            `logistic` that of sklearn's LogisticRegression (multinomial), both with the L2 penalty.
+        features: M rows, L2-normalized.
+        labels: int64 (M,), class numbers in [0, K), of two classes at least.
+        num_classes: number of classes, K; a class without a training row gets the lowest score of all.
+        class_weight: `balanced` weights classes as sklearn does, by M / (classes with rows x rows of the class);
+            default: all rows count alike.
 
     Raises:
         ValueError: fewer than two classes have rows.
@@ -116,14 +117,14 @@ class Fitting:
         self._last: torch.Tensor | None = None
 
     def fit(self, c: float) -> LinearClassifier:
-        """The classifier for a C, the inverse of the strength of the penalty, above 0."""
+        """Fits the classifier for `c`, the inverse of the penalty's strength, above 0."""
         objective = self._objective(c)
         size = objective.num_classes * (self._features.dimension + 1)
         start = torch.zeros(objective.num_functions, size, dtype=torch.float64) if self._last is None else self._last
         found = minimize(objective, start, self._moments)
         self._last = found.point
         rows = found.point.reshape(-1, self._features.dimension + 1).numpy()
-        if len(self._found) == 2 and len(rows) == 1:  # one function tells both classes
+        if len(self._found) == 2 and len(rows) == 1:  # one function separates both classes
             rows = np.concatenate([(-1.0 if self._kind == "svm" else 0.0) * rows, rows])
         weight = np.zeros((self._num_classes, self._features.dimension), np.float32)
         bias = np.full(self._num_classes, _NEVER, np.float32)
@@ -141,7 +142,7 @@ class Fitting:
 
 
 def normalize_l2(features: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Rows divided by their length, float32 (M, D); a row of zeros stays as it is."""
+    """Divides each row by its L2 norm: float32 (M, D); a row of zeros stays zero."""
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     normalized: NDArray[np.float32] = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
     return normalized

@@ -1,4 +1,4 @@
-"""Choosing C of a linear classifier by cross-validation that divides no group."""
+"""Cross-validation over groups that chooses C of a linear classifier; no group is divided between parts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,20 +19,20 @@ def choose_c(
     groups: Sequence[str],
     class_weight: ClassWeight | None = None,
 ) -> tuple[float, dict[str, float]]:
-    """The C of `C_GRID` with the best accuracy in cross-validation; of equal ones the least.
+    """Chooses the C of `C_GRID` with the best cross-validated accuracy; among equally good ones the smallest.
 
     Args:
         kind: `svm` or `logistic`.
-        features: M rows, normalized.
-        labels: (M,).
-        groups: of the M videos; none is divided between the parts.
-        class_weight: see `Fitting`.
+        features: M rows, L2-normalized.
+        labels: int64 (M,), class numbers.
+        groups: groups of the M videos; none is divided between the parts.
+        class_weight: `balanced` or None, as in `Fitting`.
 
     Returns:
-        The C, and for each the share of the M videos that were held out and right.
+        The chosen C, and for each C, as text, the share of held-out videos that were right, in [0, 1].
 
     Raises:
-        ValueError: no class has two groups, so that nothing that is held out could be known.
+        ValueError: no class has two groups, so that no held-out video could be of a class that was learned.
     """
     right = dict.fromkeys(C_GRID, 0)
     asked = 0
@@ -49,16 +49,16 @@ def choose_c(
 
 
 def divide(labels: NDArray[np.int64], groups: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Up to five parts, each held out in turn: no group in two of them, classes in each as in all, as far as possible.
+    """Divides videos into up to five parts, stratified by class as far as possible; no group is in two parts.
 
     The same input gives the same parts.
 
     Args:
-        labels: (M,).
-        groups: of the M videos.
+        labels: int64 (M,), class numbers.
+        groups: groups of the M videos.
 
     Yields:
-        The places of the videos to learn from and of those held out, each ascending.
+        For each part: positions of the training videos and positions of the held-out part, int64, ascending.
 
     Raises:
         ValueError: no class has two groups.

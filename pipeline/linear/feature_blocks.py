@@ -1,4 +1,4 @@
-"""`FeatureRows`: the features of many videos, in memory or in a file beside it, given block by block."""
+"""`FeatureRows`: the features of many videos, in memory or in a file, read block by block."""
 
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Self
@@ -8,19 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK_BYTES = 2**25  # of float32 features: with them go their scores, and a copy of twice the size
+_BLOCK_BYTES = 2**25  # bytes of float32 features; memory also holds their scores and a float64 copy of twice the size
 
 
 class FeatureRows:
-    """M rows of D float32 numbers, read in blocks of neighbors; some of them may be chosen.
+    """M rows of D float32 features, read in blocks of consecutive rows; a subset of the rows can be chosen.
 
-    Blocks are the same whether the rows are in memory or in a file, so whatever is summed over them is the same to the
-    last bit.
+    Blocks are the same whether the rows are in memory or in a file, so sums over blocks are equal to the last bit.
 
     Args:
-        stored: all rows, float32 (M0, D), or an open file of nothing but them.
-        dimension: D.
-        chosen: which rows, ascending; default: all.
+        stored: all rows, float32 (M0, D), or an open file that contains them and nothing else.
+        dimension: number of features of a row, D.
+        chosen: int64 (M,), row numbers, ascending; default: all rows.
     """
 
     def __init__(
@@ -35,21 +34,21 @@ class FeatureRows:
 
     @classmethod
     def of(cls, features: NDArray[np.float32]) -> Self:
-        """Those of an array (M, D)."""
+        """The rows of an array (M, D)."""
         return cls(np.ascontiguousarray(features, dtype=np.float32), features.shape[1])
 
     def __len__(self) -> int:
         return self._count if self._chosen is None else len(self._chosen)
 
     def choose(self, rows: NDArray[np.integer] | Sequence[int]) -> Self:
-        """Only some of these rows, by their ascending numbers; nothing is copied."""
+        """A subset of these rows, by their numbers, which must ascend; nothing is copied."""
         chosen: NDArray[np.int64] = np.asarray(rows, dtype=np.int64)
         if (np.diff(chosen) <= 0).any():
             raise ValueError("rows: must ascend")
         return type(self)(self._stored, self.dimension, chosen if self._chosen is None else self._chosen[chosen])
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yields the number of a block's first row, and the block: float32 (B, D), not to be kept or changed."""
+        """Yields the number of a block's first row, and the block: float32 (B, D), not to be stored or changed."""
         done = 0
         for first in range(0, self._count, self._block_rows):
             last = min(first + self._block_rows, self._count)
@@ -62,7 +61,7 @@ class FeatureRows:
                 done += int(end - begin)
 
     def sample(self, count: int) -> Tensor:
-        """At most `count` rows, evenly chosen: float32 (count, D)."""
+        """At most `count` rows, evenly spaced: float32 (count, D)."""
         places = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
         return torch.cat([block.clone() for _, block in self.choose(places).blocks()])
 

@@ -1,9 +1,9 @@
-"""Minimizing convex functions of many classes at once, each evaluation being one pass over the features.
+"""L-BFGS that minimizes convex functions of many classes at once; each evaluation is one pass over the features.
 
-L-BFGS (Nocedal and Wright 2006, algorithm 7.4) that starts from second moments of the features instead of a multiple
-of the identity: all Hessians that occur here are about I + a X'X, with a number `a` for each class, and X'X is
-accumulated in one pass. What is minimized are sums over rows, so a pass needs one block of rows at a time, and features
-larger than memory give the same result as others.
+L-BFGS (Nocedal and Wright 2006, algorithm 7.4) whose initial Hessian is computed from second moments of the features
+instead of a multiple of the identity: all Hessians here are about I + a X'X, with a number `a` for each class, and X'X
+is accumulated in one pass. The functions are sums over rows, so a pass needs one block of rows at a time, and features
+larger than memory give the same result as features in memory.
 """
 
 from collections.abc import Callable
@@ -14,19 +14,19 @@ from torch import Tensor
 
 from pipeline.linear.feature_blocks import FeatureRows
 
-_MEMORY = 10  # pairs of steps and changes of the gradient that are remembered
-_TOLERANCE = 1e-10  # of the function: a class is done when a Newton step could lower it by no larger share
-_SUFFICIENT = 1e-4  # share of the decrease promised by the slope that a step must bring
-_MAX_RANK = 2048  # of the second moments: their decomposition takes seconds
+_MEMORY = 10  # stored pairs of steps and gradient changes
+_TOLERANCE = 1e-10  # relative: a function is minimized when a Newton step could lower it by no larger share
+_SUFFICIENT = 1e-4  # sufficient decrease (Armijo): share of the decrease predicted by the slope that a step must bring
+_MAX_RANK = 2048  # largest rank of the second moments: their decomposition takes seconds
 
 
 class Value(NamedTuple):
-    """What an evaluation gives of G functions of P numbers.
+    """Values and derivatives of G functions of P numbers.
 
     Attributes:
-        value: float64 (G,).
-        gradient: float64 (G, P).
-        curvature: float64, of one class each: `a` in I + a X'X, about the Hessian there.
+        value: float64 (G,), the values.
+        gradient: float64 (G, P), the gradients.
+        curvature: float64, a number for each class: the `a` with which I + a X'X approximates the Hessian there.
     """
 
     value: Tensor
@@ -35,12 +35,12 @@ class Value(NamedTuple):
 
 
 class Minimum(NamedTuple):
-    """Where the search ended.
+    """Result of `minimize`.
 
     Attributes:
-        point: float64 (G, P).
-        converged: whether all functions are at their minimum, to a share of 1e-10 of their value.
-        passes: evaluations that it took, each a pass over the features.
+        point: float64 (G, P), where the search ended.
+        converged: whether all functions are at their minimum, to within 1e-10 of their value.
+        passes: number of evaluations, each a pass over the features.
     """
 
     point: Tensor
@@ -49,10 +49,10 @@ class Minimum(NamedTuple):
 
 
 class SecondMoments:
-    """X'X of the features with a 1 appended, decomposed, so that (I + a X'X) is inverted for any a.
+    """Eigendecomposition of X'X, X being the features with a 1 appended, with which I + a X'X is inverted for any a.
 
-    Of more than 2048 dimensions, it is that of 2048 rows, evenly chosen, in proportion: the solver needs no more than
-    an estimate.
+    From 2048 dimensions on, or with no more rows than dimensions, X'X is estimated from at most 2048 evenly spaced rows
+    and scaled to all rows: the solver needs no more than an estimate.
 
     Args:
         rows: the features, M rows of D numbers.
@@ -75,7 +75,7 @@ class SecondMoments:
         self._values = values[kept] * (len(rows) / len(sample))
 
     def solve(self, gradient: Tensor, curvature: Tensor) -> Tensor:
-        """(I + a X'X)^-1 of each row (K, D + 1), a being `curvature` (K,)."""
+        """Multiplies each row of `gradient`, (K, D + 1), by (I + a X'X)^-1, a being its number of `curvature`, (K,)."""
         scaled = curvature[:, None] * self._values
         solved: Tensor = gradient - ((gradient @ self._vectors) * (scaled / (1 + scaled))) @ self._vectors.T
         return solved
@@ -90,10 +90,10 @@ def minimize(
     """Minimizes G convex functions of P numbers at once; they share the passes and nothing else.
 
     Args:
-        evaluate: points (g, P) and the numbers of their functions, int64 (g,), to their values; one pass.
-        start: float64 (G, P); P is a multiple of D + 1, a class each.
-        moments: of the features.
-        max_passes: evaluations at most.
+        evaluate: maps points, float64 (g, P), and the numbers of their functions, int64 (g,), to values, in one pass.
+        start: float64 (G, P), the starting points; P is D + 1 for each class that a function has weights for.
+        moments: second moments of the features.
+        max_passes: maximum number of evaluations.
     """
     search = _Search(evaluate, start.clone(), moments)
     passes = 1
@@ -104,7 +104,7 @@ def minimize(
 
 
 class _Search:
-    """The state of all searches; those of `active` go on, each with a direction and the length of step to try."""
+    """State of the G searches; the `active` ones continue, each with a direction and the next step length to try."""
 
     def __init__(self, evaluate: Callable[[Tensor, Tensor], Value], point: Tensor, moments: SecondMoments) -> None:
         count, size = point.shape
@@ -115,7 +115,7 @@ class _Search:
         self._curvature = self._curvature.reshape(count, -1)
         self._steps = torch.zeros(_MEMORY, count, size, dtype=torch.float64)
         self._changes = torch.zeros_like(self._steps)
-        self._rho = torch.zeros(_MEMORY, count, dtype=torch.float64)  # 0 where nothing is remembered yet
+        self._rho = torch.zeros(_MEMORY, count, dtype=torch.float64)  # 0 where no pair is stored yet
         self._direction = torch.zeros_like(point)
         self._slope = torch.zeros(count, dtype=torch.float64)
         self._length = torch.ones(count, dtype=torch.float64)
@@ -123,19 +123,19 @@ class _Search:
         self.active = self.active[~torch.isin(self.active, self._finished)]
 
     def step(self) -> None:
-        """One pass: every active search tries a step, and takes it or tries a shorter one in the next pass."""
+        """One pass: every active search tries a step, and takes it or tries a shorter step in the next pass."""
         active = self.active
         length = self._length[active]
         trial = self.point[active] + length[:, None] * self._direction[active]
         found = self._evaluate(trial, active)
         rise = found.value - self._value[active]
         promised = length * self._slope[active]
-        # Close to the minimum the decrease is lost in rounding: the slope at the new point tells the same.
+        # Close to the minimum the decrease is lost in rounding: the slope at the new point is tested instead.
         flat = rise.abs() <= 1e-13 * self._value[active].abs()
         falling = (found.gradient * self._direction[active]).sum(1).abs() <= 0.9 * self._slope[active].abs()
         taken = (rise <= _SUFFICIENT * promised) | (flat & falling)
         self._remember(active[taken], trial[taken], found, taken)
-        # The minimum of the parabola through what is known, within bounds (Nocedal and Wright 2006, section 3.5).
+        # The minimum of the interpolating parabola, within bounds (Nocedal and Wright 2006, section 3.5).
         shorter = (-promised / (2 * (rise - promised)).clamp(min=1e-300)).clamp(0.1, 0.5)
         self._length[active[~taken]] = (length * shorter)[~taken]
         stuck = self._length[active] < 1e-12
@@ -156,7 +156,7 @@ class _Search:
         self._curvature[which] = found.curvature.reshape(len(taken), -1)[taken]
 
     def _turn(self, which: Tensor) -> None:
-        """New directions (the two-loop recursion) and whole steps; `_finished` are those with nothing left to gain."""
+        """Sets new directions (two-loop recursion) and full step lengths; `_finished`: searches that converged."""
         gradient = self._gradient[which]
         q = gradient.clone()
         weights = []
@@ -177,5 +177,5 @@ class _Search:
 
 
 def _with_one(block: Tensor) -> Tensor:
-    """Rows with a 1 appended, float64 (B, D + 1)."""
+    """Appends a 1 to each row: float64 (B, D + 1)."""
     return torch.cat([block.double(), torch.ones(len(block), 1, dtype=torch.float64)], dim=1)

@@ -1,4 +1,4 @@
-"""`python -m pipeline linear`: a linear classifier on exported features, C3D's way of judging them.
+"""`python -m pipeline linear`: a linear classifier on exported features, the linear probe of C3D.
 
 Tran et al. 2015, section 4: a video's feature is the mean over its clips, L2-normalized, and goes to a linear SVM.
 """
@@ -32,36 +32,36 @@ def linear(
     max_memory_gb: float = 4.0,
     allow_overlap: bool = False,
 ) -> None:
-    """Train a linear classifier on the features of some videos and test it on those of others.
+    """Train a linear classifier on the features of some videos and test it on the features of others.
 
-    The features of a video's clips are averaged, then L2-normalized. Which videos are learned from: those of `train`,
-    tested on those of `test`; or, of one file with the features of all videos, those that the splits of `data` say, of
-    one fold or, with `--fold all`, of each in turn. Written to `out`: report.html, report.json, per_class.csv and
-    predictions.parquet as by `evaluate`, and weights.safetensors, which `classify --linear` takes.
+    The features of a video's clips are averaged, then L2-normalized. The classifier is trained on `train` and tested on
+    `test`; or, with one file of the features of all videos, on the splits of `data`, of one fold or, with `--fold all`,
+    of each fold in turn. Written to `out`: report.html, report.json, per_class.csv and predictions.parquet as by
+    `evaluate`, and weights.safetensors, which `classify --linear` takes.
 
     Args:
-        out: folder for the results; with `--fold all`, with a folder for each fold.
-        train: features to learn from, a Parquet file that `features` wrote.
+        out: folder for the results; with `--fold all`, it has a folder for each fold.
+        train: features to train on, a Parquet file that `features` wrote.
         test: features to test on, of the same checkpoint and layer.
-        features: instead of both: features of all videos, as `features --split all` writes them.
-        data: the packed dataset that `features` are of, whose splits are taken.
-        fold: which fold is held out; or all, each in turn: mean and spread over folds.
-        layer: whose features, where the files have several layers.
+        features: features of all videos, as `features --split all` writes them, instead of `train` and `test`.
+        data: the packed dataset that `features` was exported from, whose splits are taken.
+        fold: the fold to hold out; or all, each in turn, with mean and standard deviation over folds.
+        layer: the layer whose features are taken, where the files have several.
         protocol: take the classifier and C of a paper: lrcn, c3d or i3d; options given beside it win.
-        classifier: svm (one class against the rest, the default), logistic (regression, multinomial) or knn (the
-            nearest neighbors by cosine, a quick look: nothing is fitted, no weights are written).
+        classifier: svm (one class against the rest, the default), logistic (multinomial logistic regression) or knn
+            (nearest neighbors by cosine, a quick look: nothing is fitted, no weights are written).
         C: inverse of the penalty's strength, default 1; auto: by cross-validation on the training videos that divides
             no group.
         class_weight: balanced: classes count alike, whatever the number of their videos; default: videos count alike.
-        neighbors: of knn.
-        max_memory_gb: features that take more are put into a temporary file in `out` and read block by block: the
+        neighbors: number of neighbors of knn.
+        max_memory_gb: features that take more GiB are put into a temporary file in `out` and read block by block: the
             result is the same.
-        allow_overlap: test on videos or groups that are trained on, by the classifier or by the network, all the same.
+        allow_overlap: test even on videos or groups that the classifier or the network was trained on.
 
     Raises:
         FileNotFoundError: there is no such file of features.
-        ShardFormatError: there is no dataset.
-        ValueError: the files do not go together, share videos or groups, or cannot be learned from.
+        ShardFormatError: there is no dataset at `data`.
+        ValueError: the files do not match, share videos or groups, or no classifier can be trained on them.
     """
     began = time.monotonic()
     chosen = with_protocol(protocol, "linear", {"classifier": classifier, "C": C})

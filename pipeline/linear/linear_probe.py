@@ -1,4 +1,4 @@
-"""`ProbeSettings`: fits a classifier to the features of some videos, tests it on others, writes report and weights."""
+"""`ProbeSettings`: fits a classifier to features of training videos, tests it on others, writes report and weights."""
 
 import time
 from collections.abc import Callable
@@ -28,13 +28,13 @@ SCALES = {"svm": "margin", "logistic": "probability", "knn": "share of neighbors
 
 
 class Fitted(NamedTuple):
-    """A classifier that learned from features.
+    """A classifier that was fitted to features.
 
     Attributes:
-        scores: of M rows of features, float32 (M, K).
-        linear: its weights; None for knn.
-        c: its C; None for knn.
-        cross_validation: accuracy by C, where C was chosen.
+        scores: function from M rows of features to scores, float32 (M, K).
+        linear: the linear classifier with its weights; None for knn.
+        c: the inverse of the penalty's strength; None for knn.
+        cross_validation: cross-validated accuracy by C; None where C was given.
     """
 
     scores: Callable[[FeatureRows], NDArray[np.float32]]
@@ -44,15 +44,15 @@ class Fitted(NamedTuple):
 
 
 class ProbeSettings(NamedTuple):
-    """How features are judged.
+    """Settings of a linear probe, which fits and tests a classifier on features.
 
     Attributes:
         classifier: svm, logistic or knn.
-        c: C, or `auto`.
-        class_weight: see `Fitting`.
-        neighbors: of knn.
-        allow_overlap: test on what was trained on, all the same.
-        began: when the work began, by `time.monotonic`.
+        c: inverse of the penalty's strength, above 0, or `auto` for cross-validation.
+        class_weight: `balanced` or None, as in `Fitting`.
+        neighbors: number of neighbors of knn.
+        allow_overlap: test even on videos or groups that were trained on.
+        began: time of the start, in seconds of `time.monotonic`.
     """
 
     classifier: ClassifierName
@@ -63,10 +63,10 @@ class ProbeSettings(NamedTuple):
     began: float
 
     def fit(self, known: VideoFeatures) -> Fitted:
-        """Learns from videos.
+        """Fits the classifier to the features of videos.
 
         Raises:
-            ValueError: they are of one class, or C cannot be chosen.
+            ValueError: the videos are of one class, or C cannot be chosen by cross-validation.
         """
         count = len(known.provenance["classes"])
         if self.classifier == "knn":
@@ -90,17 +90,17 @@ class ProbeSettings(NamedTuple):
         videos: DatasetIndex | None = None,
         shown: bool = True,
     ) -> dict[str, Any]:
-        """Learns, tests, writes all files; gives what report.json says.
+        """Fits, tests and writes all files; returns the content of report.json.
 
         Args:
-            known: videos to learn from.
-            asked: videos to test on.
+            known: training videos.
+            asked: test videos.
             out: folder for the files.
-            videos: their dataset, for pictures in the report.
+            videos: dataset of the test videos, for pictures in the report; default: no pictures.
             shown: print the accuracies.
 
         Raises:
-            ValueError: what is tested was trained on, or cannot be learned from.
+            ValueError: test videos were trained on, or no classifier can be fitted.
         """
         overlap = overlap_with_keys(known.keys, known.groups, asked.keys, asked.groups).counts()
         seen = int(asked.seen.sum())
@@ -166,7 +166,7 @@ def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
                 f"{train.path} and {test.path} are of different {word} ({shown[0]}, {shown[1]}): export both alike"
             )
     clips = [_clip_settings(of.provenance) for of in (train, test)]
-    for name in sorted((set(clips[0]) & set(clips[1])) | {"max_frames"}):  # of whole videos alone; others came later
+    for name in sorted((set(clips[0]) & set(clips[1])) | {"max_frames"}):  # only whole videos have max_frames
         values = [of.get(name) for of in clips]
         if values[0] != values[1]:
             raise ValueError(
@@ -177,13 +177,13 @@ def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
 
 
 def _clip_settings(provenance: dict[str, Any]) -> dict[str, Any]:
-    """What a clip is; how many a video has, and where, may differ."""
+    """The sampling settings of a single clip; number and position of a video's views may differ."""
     sampling: dict[str, Any] = provenance.get("sampling") or {}
     return {name: value for name, value in sampling.items() if name not in _VIEWS}
 
 
 def _refuse_seen(asked: VideoFeatures) -> None:
-    """Raises ValueError where the network that gave the features was trained on the videos."""
+    """Raises ValueError where the network that computed the features was trained on test videos or on their groups."""
     if seen := int(asked.seen.sum()):
         raise ValueError(
             f"the network {asked.provenance['checkpoint']} was trained on {seen} of the {len(asked.keys)} test videos, "
@@ -192,5 +192,5 @@ def _refuse_seen(asked: VideoFeatures) -> None:
 
 
 def without_classes(provenance: dict[str, Any]) -> dict[str, Any]:
-    """A file's metadata without the names of the classes, which may be many."""
+    """The provenance without the class names, which may be many."""
     return {name: value for name, value in provenance.items() if name != "classes"}

@@ -1,6 +1,6 @@
-"""What linear classifiers minimize, and its gradient, in one pass over the features: the penalty plus C times losses.
+"""Objectives of linear classifiers, penalty plus C times the losses, with gradients, in one pass over the features.
 
-A point is the weights of a class and its bias, D + 1 numbers. Features are in blocks; see `FeatureRows`.
+A point is the weights of a class and its bias, D + 1 numbers. Features are read in blocks; see `FeatureRows`.
 """
 
 from typing import Protocol
@@ -14,18 +14,18 @@ from pipeline.linear.lbfgs import Value
 
 
 class Objective(Protocol):
-    """A sum over rows to minimize, of G functions.
+    """G functions to minimize, each a sum over rows of features.
 
     Attributes:
-        num_functions: G.
-        num_classes: classes that a function has weights for.
+        num_functions: number of functions, G.
+        num_classes: number of classes that a function has weights for.
     """
 
     num_functions: int
     num_classes: int
 
     def __call__(self, points: Tensor, which: Tensor) -> Value:
-        """Values at points (g, P) of the functions `which`, int64 (g,)."""
+        """Evaluates the functions numbered `which`, int64 (g,), at one point each, float64 (g, P)."""
         ...
 
 
@@ -36,10 +36,10 @@ class OneAgainstTheRest:
 
     Args:
         rows: M rows of features.
-        labels: int64 (M,); the rows of labels from K on are in no class.
-        c: C.
-        class_weights: float64 (K,).
-        rest_weights: float64 (K,): what the other rows count.
+        labels: int64 (M,), class numbers; a row whose label is K or above is in no class.
+        c: inverse of the penalty's strength, above 0.
+        class_weights: float64 (K,), the weight of the rows of each class.
+        rest_weights: float64 (K,), the weight of the other rows, for each class.
     """
 
     num_classes = 1
@@ -61,7 +61,7 @@ class OneAgainstTheRest:
         gradient = torch.zeros_like(points)
         for first, block in self._rows.blocks():
             x = block.double()
-            slack = torch.addmm(points[:, -1] + 1, x, points[:, :-1].T)  # of rows outside of the class
+            slack = torch.addmm(points[:, -1] + 1, x, points[:, :-1].T)  # of the rows outside the class: 1 + (w x + b)
             columns = column[self._labels[first : first + len(x)]]
             inside = torch.nonzero(columns >= 0)[:, 0]
             mine = columns[inside]
@@ -89,8 +89,8 @@ class TwoClasses:
     Args:
         rows: M rows of features.
         labels: int64 (M,), 0 or 1.
-        c: C.
-        class_weights: float64 (2,).
+        c: inverse of the penalty's strength, above 0.
+        class_weights: float64 (2,), the weight of the rows of each class.
     """
 
     num_classes = num_functions = 1
@@ -127,9 +127,9 @@ class Multinomial:
 
     Args:
         rows: M rows of features.
-        labels: int64 (M,) in [0, K).
-        c: C.
-        class_weights: float64 (K,).
+        labels: int64 (M,), class numbers in [0, K).
+        c: inverse of the penalty's strength, above 0.
+        class_weights: float64 (K,), the weight of the rows of each class.
     """
 
     num_functions = 1

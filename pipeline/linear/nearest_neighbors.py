@@ -1,4 +1,4 @@
-"""k nearest neighbors by cosine: a quick look at features, nothing to fit."""
+"""k-nearest-neighbor classifier by cosine: a quick look at features that needs no fitting."""
 
 import numpy as np
 import torch
@@ -13,14 +13,14 @@ _ASKED_AT_ONCE = 1024
 def nearest_neighbor_scores(
     known: FeatureRows, labels: NDArray[np.int64], asked: FeatureRows, num_classes: int, neighbors: int
 ) -> NDArray[np.float32]:
-    """The share of each class among the nearest neighbors, each counting by its cosine.
+    """The share of each class among the nearest neighbors, each weighted by its cosine, negative ones by 0.
 
     Args:
-        known: M rows, normalized; read once for every 1024 that are asked.
-        labels: (M,) in [0, K).
-        asked: N rows, normalized.
-        num_classes: K.
-        neighbors: how many, at most M.
+        known: M training rows, L2-normalized; read once for every 1024 test rows.
+        labels: int64 (M,), class numbers in [0, K).
+        asked: N test rows, L2-normalized.
+        num_classes: number of classes, K.
+        neighbors: number of neighbors; where it is above M, all M rows vote.
 
     Returns:
         float32 (N, K), rows sum to 1 (0 where no neighbor has a cosine above 0).
@@ -36,7 +36,7 @@ def nearest_neighbor_scores(
 
 
 def _nearest(known: FeatureRows, asked: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Cosines and places of the nearest rows, both (B, count), the nearest first."""
+    """Cosines and row numbers of the nearest rows of `known`, both (B, count), the nearest first."""
     best, places = torch.empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.int64)
     for first, block in known.blocks():
         cosines = torch.cat([best, asked @ block.T], dim=1)

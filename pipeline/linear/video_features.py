@@ -1,7 +1,7 @@
-"""`VideoFeatures`: a file of features as linear classifiers take it: a row a video, normalized.
+"""`VideoFeatures`: a file of features as input of linear classifiers: one L2-normalized row a video.
 
-What does not fit into the memory that it may take is put into a file without a name, read block by block, and gone with
-the process.
+Features above the memory limit are written to an unnamed temporary file, which is read block by block and disappears
+with the process.
 """
 
 import tempfile
@@ -23,16 +23,16 @@ _PLAIN = ("key", "label", "group", "seen", "clip")
 
 
 class VideoFeatures(NamedTuple):
-    """M videos.
+    """Features of M videos, with labels, keys and groups.
 
     Attributes:
-        path: of the file they come from.
-        features: M rows, normalized.
-        labels: int64 (M,).
-        keys: of the M videos.
-        groups: of the M videos; one without a group has its key.
+        path: the Parquet file that they were read from.
+        features: M rows, L2-normalized.
+        labels: int64 (M,), class numbers.
+        keys: the M video keys.
+        groups: the M groups; a video without a group has its key as group.
         seen: bool (M,), whether the network was trained on the video or its group.
-        provenance: of the file; `layer` is the one that was read.
+        provenance: the provenance in the file's metadata; `layer` is the layer that was read.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class VideoFeatures(NamedTuple):
     provenance: dict[str, Any]
 
     def choose(self, places: NDArray[np.int64]) -> Self:
-        """Some of the videos, by their ascending places."""
+        """A subset of the videos, by their positions, int64, ascending."""
         return self._replace(
             features=self.features.choose(places),
             labels=self.labels[places],
@@ -55,13 +55,13 @@ class VideoFeatures(NamedTuple):
 
 
 class _Plain(NamedTuple):
-    """What is known of the rows of a file, but for their features; N rows of M videos.
+    """The columns other than features of a file of N rows of M videos.
 
     Attributes:
-        used: bool (N,), the rows that count: those of videos, where a file has them beside those of clips.
-        owner: int64, for each row that counts its video, by first appearance.
-        first: int64 (M,), a row of each video.
-        table: the other columns of the N rows.
+        used: bool (N,), the rows to average: where a file has rows of videos beside rows of clips, the rows of videos.
+        owner: int64 (rows used,), the number of each used row's video, numbered by first appearance.
+        first: int64 (M,), the first used row of each video.
+        table: the columns key, label, group, seen and clip of the N rows, those that the file has.
     """
 
     used: NDArray[np.bool_]
@@ -73,18 +73,18 @@ class _Plain(NamedTuple):
 def read_videos(
     path: Path, layer: str | None = None, max_memory_gb: float = 4.0, folder: Path | None = None
 ) -> VideoFeatures:
-    """Reads features, averages the rows of each video and normalizes.
+    """Reads features, averages the rows of each video and L2-normalizes the means.
 
     Args:
         path: Parquet file that `features` wrote.
-        layer: whose features, in a file of several layers.
-        max_memory_gb: features of more than so many GB are put into a file instead.
-        folder: on the disk for that file; default: that of temporary files.
+        layer: the layer whose features are read, in a file of several layers.
+        max_memory_gb: features that take more GiB are put into a temporary file.
+        folder: folder for the temporary file; default: the system's folder of temporary files.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a file of features, or damaged; features that are not finite, or too many whose rows are not
-            in order.
+        ValueError: the file has no features, or is damaged; features are not finite, or exceed `max_memory_gb` while
+            the rows of a video are not next to each other.
     """
     about = read_provenance(path)
     column, shape = find_layer(about, layer, path)
@@ -119,10 +119,10 @@ def read_videos(
 
 
 def choose_split(every: VideoFeatures, index: DatasetIndex, split: str, fold: str | None) -> VideoFeatures:
-    """The videos of a split, of those of the whole dataset.
+    """Chooses the videos of a split from the features of the whole dataset.
 
     Raises:
-        ValueError: there is no such split or fold, or a video of it has no features.
+        ValueError: there is no such split or fold, or one of its videos has no features.
     """
     keys = index.column("key", index.readable_rows(split, fold))
     places = {key: number for number, key in enumerate(every.keys)}
@@ -150,7 +150,7 @@ def _read_plain(path: Path) -> _Plain:
 
 
 def _batches(path: Path, column: str, used: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
-    """The features of the rows that count, a bounded number at a time: float32 (B, D)."""
+    """Yields the features of the used rows, at most 16 MiB at a time: float32 (B, D)."""
     file = open_parquet(path)
     row_bytes = 4 * file.schema_arrow.field(column).type.list_size
     done = 0
@@ -165,7 +165,7 @@ def _batches(path: Path, column: str, used: NDArray[np.bool_]) -> Iterator[NDArr
 def _neighbors_averaged(
     batches: Iterator[NDArray[np.float32]], owner: NDArray[np.int64]
 ) -> Iterator[NDArray[np.floating]]:
-    """Means of the rows of each video, which are neighbors: float (videos, D) for each batch and what is left over."""
+    """Yields the mean of each video's rows, which are next to each other in the file: float (videos, D), by batch."""
     counts = np.bincount(owner)
     if (counts == 1).all():
         yield from batches
@@ -192,7 +192,7 @@ def _neighbors_averaged(
 def _averaged(
     batches: Iterator[NDArray[np.float32]], owner: NDArray[np.int64], videos: int, size: int
 ) -> NDArray[np.float64]:
-    """Means of the rows of each video, wherever they are: float64 (videos, D)."""
+    """The mean of each video's rows, in any order in the file: float64 (videos, D)."""
     sums, done = np.zeros((videos, size)), 0
     for batch in batches:
         np.add.at(sums, owner[done : done + len(batch)], batch)

@@ -1,4 +1,4 @@
-"""How good scores are, the same for networks and for linear classifiers: accuracies, report.json, a table."""
+"""Accuracies of class scores, for networks and linear classifiers: computed, written to report.json, printed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,23 +19,23 @@ def accuracy_report(
     class_names: Sequence[str],
     missing: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """What a report says about scores.
+    """Computes top-1, top-5, mean class and per-class accuracy of scores.
 
-    The accuracies are those of `lightning_modules.tasks.metrics.classification_metrics`: among equal scores the first
+    The definitions are those of `lightning_modules.tasks.metrics.classification_metrics`: among equal scores the first
     class wins; a class without a video does not count in the mean; with fewer than five classes top5 is 1.
 
     Args:
-        scores: float (M, K), higher is likelier; of any scale.
-        labels: integers (M,) in [0, K).
-        class_names: the K names.
-        missing: bool (M,), videos without scores, which count as wrong; default: none.
+        scores: float (M, K), a score for each class, higher is likelier; any scale.
+        labels: integers (M,), class numbers in [0, K).
+        class_names: the K class names, in the order of the labels.
+        missing: bool (M,), True for a video without scores, which counts as wrong; default: all have scores.
 
     Returns:
         top1, top5 and mean_class_accuracy (fractions in [0, 1]), num_videos, chance (1 / K), and per_class by name:
         videos, correct, accuracy (None for a class without a video).
 
     Raises:
-        ValueError: no videos; shapes that do not belong together; scores that are not finite.
+        ValueError: there are no videos; shapes do not match; scores are not finite.
     """
     labels = np.asarray(labels, dtype=np.int64)
     if not len(labels) or scores.shape != (len(labels), len(class_names)):
@@ -64,7 +64,7 @@ def accuracy_report(
 def rank_of_label(
     scores: NDArray[Any], labels: NDArray[np.int64], missing: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """How many classes come before the right one: int64 (M,), 0 where it is first; more than K for missing scores."""
+    """The rank of the label among the classes: int64 (M,), 0 where it is the best; K + 5 where scores are missing."""
     right = scores[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]
     found: NDArray[np.int64] = ((scores > right) | ((scores == right) & earlier)).sum(axis=1)
@@ -72,13 +72,13 @@ def rank_of_label(
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Writes report.json, whole or not at all."""
+    """Writes report.json atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(to_json(report, indent=2) + "\n", encoding="utf-8")
 
 
 def print_report(title: str, report: Mapping[str, Any], extra: Mapping[str, str], paths: Sequence[Path]) -> None:
-    """The accuracies as a small table on standard output, then the files written, one a line."""
+    """Prints the accuracies as a small table on standard output, then the files written, one a line."""
     table = TextTable(title=title)
     columns = {
         "top-1": f"{report['top1']:.1%}",

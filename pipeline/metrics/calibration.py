@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: reliability and the expected calibration error."""
+"""Calibration of probabilities: the reliability diagram and the expected calibration error (ECE)."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ BINS = 15
 
 
 def calibrate(confidence: NDArray[Any], correct: NDArray[np.bool_], num_bins: int = BINS) -> dict[str, Any]:
-    """The reliability diagram and its error (Guo et al. 2017, section 2, equation 3; 15 bins as in their figures).
+    """The reliability diagram and its ECE (Guo et al. 2017, section 2, equation 3; 15 bins as in their figures).
 
     Args:
-        confidence: float (M,), the probability of the class that each video was given, in [0, 1]; M > 0.
-        correct: bool (M,), whether it is right.
-        num_bins: of equal width.
+        confidence: float (M,), the probability of each video's predicted class, in [0, 1]; M > 0.
+        correct: bool (M,), whether the predicted class is the label.
+        num_bins: number of bins, all of the same width.
 
     Returns:
         ece, the mean gap between confidence and accuracy, weighted by videos; mean_confidence; and bins, each with low
-        and high (its limits, the upper one included), videos, confidence and accuracy (None where it is empty).
+        and high (its limits, high included), videos, mean confidence and accuracy (None where the bin is empty).
     """
     edges = np.linspace(0, 1, num_bins + 1)
     place = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)

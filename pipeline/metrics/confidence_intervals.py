@@ -1,7 +1,7 @@
-"""How sure accuracies are: intervals by drawing groups again, the same in pairs, and McNemar's exact test.
+"""Confidence intervals of accuracies and of their differences by the cluster bootstrap; McNemar's exact test.
 
-Videos cut from one source are alike, so groups are drawn, not videos (Field and Welsh 2007): an interval over videos
-would be too narrow. A video without a group is its own.
+Videos cut from one source are alike, so the bootstrap draws groups, not videos (Field and Welsh 2007): an interval from
+drawn videos would be too narrow. A video without a group is a group of its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,14 @@ Interval = list[float] | None
 
 
 class Outcomes(NamedTuple):
-    """What came of M videos.
+    """Right or wrong for each of M videos, with labels and groups.
 
     Attributes:
-        labels: int64 (M,), in [0, K).
-        top1: bool (M,), whether the first class is right.
-        top5: bool (M,), whether one of the first five is.
-        groups: int64 (M,), of each video its group's number, in [0, G).
-        num_classes: K.
+        labels: int64 (M,), class numbers in [0, K).
+        top1: bool (M,), whether the label is the best class.
+        top5: bool (M,), whether the label is among the best five classes.
+        groups: int64 (M,), the number of each video's group, in [0, G).
+        num_classes: number of classes, K.
     """
 
     labels: Integers
@@ -39,30 +39,30 @@ class Outcomes(NamedTuple):
 
     @property
     def num_groups(self) -> int:
-        """G."""
+        """Number of groups, G."""
         return int(self.groups.max(initial=-1)) + 1
 
 
 def number_groups(groups: Sequence[str], keys: Sequence[str]) -> Integers:
-    """The groups' names as numbers from 0: int64 (M,); a video whose group is "" has one of its own."""
+    """Numbers the groups from 0: int64 (M,), the group of each video; a video whose group is "" is its own group."""
     names = [f"g {group}" if group else f"k {key}" for group, key in zip(groups, keys, strict=True)]
     numbers: Integers = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)[1]
     return numbers.astype(np.int64)
 
 
 def accuracy_intervals(outcomes: Outcomes, seed: int = 0, draws: int = DRAWS) -> dict[str, Interval]:
-    """Percentile intervals (95 %) of top1, top5 and mean_class_accuracy, from `draws` samples of G groups of G.
+    """Percentile intervals (95 %) of top1, top5 and mean_class_accuracy, from `draws` bootstrap samples of G groups.
 
-    Where a figure is the same in every sample because all videos are right, or all wrong, the samples say nothing: the
-    interval is then the exact binomial one of as many trials as there are groups. With a single group there is none.
+    Where all videos are right, or all wrong, every sample gives the same figure: the interval is then the exact
+    binomial (Clopper-Pearson) interval of G trials. With a single group there is no interval.
 
     Args:
-        outcomes: of the videos.
-        seed: of the samples; the same seed gives the same intervals.
-        draws: number of samples.
+        outcomes: right or wrong for each video.
+        seed: seed of the bootstrap; the same seed gives the same intervals.
+        draws: number of bootstrap samples.
 
     Returns:
-        For each figure [low, high], fractions in [0, 1], or None.
+        For each figure [low, high], fractions in [0, 1], or None with a single group.
     """
     if outcomes.num_groups < 2:
         return dict.fromkeys(("top1", "top5", "mean_class_accuracy"))
@@ -77,10 +77,10 @@ def accuracy_intervals(outcomes: Outcomes, seed: int = 0, draws: int = DRAWS) ->
 
 
 def difference_intervals(first: Outcomes, second: Outcomes, seed: int = 0, draws: int = DRAWS) -> dict[str, Interval]:
-    """Percentile intervals of second less first, on the same videos: every sample of groups judges both.
+    """Percentile intervals (95 %) of second minus first, paired: each bootstrap sample of groups evaluates both.
 
     Raises:
-        ValueError: the videos are not the same, in the same order.
+        ValueError: the two are not of the same videos in the same order.
     """
     if not (np.array_equal(first.labels, second.labels) and np.array_equal(first.groups, second.groups)):
         raise ValueError("the two are not of the same videos in the same order")
@@ -95,21 +95,21 @@ def difference_intervals(first: Outcomes, second: Outcomes, seed: int = 0, draws
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """McNemar's exact test, two-sided: how likely so unlike numbers are if neither is better.
+    """McNemar's exact test, two-sided, of two results on the same videos; it assumes that videos are independent.
 
     Args:
-        only_first: videos that only the first got right.
-        only_second: videos that only the second got right.
+        only_first: number of videos that only the first result got right.
+        only_second: number of videos that only the second result got right.
 
     Returns:
-        The p-value, in (0, 1]; 1 where both numbers are 0. It takes videos as independent.
+        The p-value, in (0, 1]: the probability of counts at least this unequal if neither is better; 1 if both are 0.
     """
     total = only_first + only_second
     return float(binomtest(min(only_first, only_second), total, 0.5).pvalue) if total else 1.0
 
 
 def wilson(right: int, of: int) -> Interval:
-    """Wilson's score interval (95 %) of a share: [low, high]; None for none of none. It takes videos as independent."""
+    """Wilson's score interval (95 %) of right / of: [low, high]; None if `of` is 0. Assumes independent videos."""
     if of == 0:
         return None
     interval = binomtest(right, of).proportion_ci(LEVEL, method="wilson")
@@ -117,7 +117,7 @@ def wilson(right: int, of: int) -> Interval:
 
 
 def _weights(num_groups: int, seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
-    """How often each group is in each sample: float64 (up to 100, G), whole numbers."""
+    """Yields how often each group is in each bootstrap sample, 100 samples at a time: float64 (100, G), integers."""
     generator = np.random.default_rng([seed, num_groups])
     for start in range(0, draws, _DRAWS_AT_ONCE):
         count = min(_DRAWS_AT_ONCE, draws - start)
@@ -126,7 +126,7 @@ def _weights(num_groups: int, seed: int, draws: int) -> Iterator[NDArray[np.floa
 
 
 def _figures(outcomes: Outcomes, weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """top1, top5 and mean class accuracy of each sample: three float64 (samples,)."""
+    """top1, top5 and mean class accuracy of each bootstrap sample: three arrays, float64 (samples,)."""
     videos, hits, hits5 = (
         np.bincount(outcomes.groups, weights=of, minlength=outcomes.num_groups)
         for of in (None, outcomes.top1, outcomes.top5)

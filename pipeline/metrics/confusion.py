@@ -1,4 +1,4 @@
-"""Which class is taken for which: the confusion matrix, its hardest pairs and its hardest part."""
+"""The confusion matrix, the pairs of classes that are confused most often, and the part of the matrix to show."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,23 +10,24 @@ Integers = NDArray[np.int64]
 
 
 def confusion_matrix(labels: Integers, predicted: Integers, num_classes: int) -> Integers:
-    """Videos by label (rows) and predicted class (columns): int64 (K, K); a prediction below 0 is counted nowhere."""
+    """Counts videos by label (rows) and prediction (columns): int64 (K, K); predictions below 0 are not counted."""
     named = predicted >= 0
     cells = labels[named] * num_classes + predicted[named]
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
 def hardest_pairs(matrix: Integers, class_names: Sequence[str], most: int) -> list[dict[str, Any]]:
-    """The pairs of classes that were taken for each other most often, in either direction.
+    """The pairs of classes that are confused most often, both directions added.
 
     Args:
-        matrix: int64 (K, K), of `confusion_matrix`.
-        class_names: the K names.
-        most: pairs at most.
+        matrix: int64 (K, K), from `confusion_matrix`.
+        class_names: the K class names, in the order of the labels.
+        most: maximum number of pairs.
 
     Returns:
-        For each pair first and second (names), first_as_second and second_as_first (videos), first_videos and
-        second_videos (with that label and a prediction), the worst first. `first` is what is mistaken more often.
+        The pairs, the most confused first: first and second (names; first is mistaken for second more often than the
+        reverse), first_as_second and second_as_first (numbers of videos), first_videos and second_videos (numbers of
+        videos with that label and a prediction).
     """
     wrong = matrix - np.diag(np.diag(matrix))
     both = np.triu(wrong + wrong.T)
@@ -49,15 +50,15 @@ def hardest_pairs(matrix: Integers, class_names: Sequence[str], most: int) -> li
 
 
 def hardest_classes(matrix: Integers, most: int) -> Integers:
-    """The classes to show where there is no room for all: those of the hardest pairs, in groups that are confused.
+    """The classes to show where there is no room for all: the classes of the most confused pairs.
 
     Args:
-        matrix: int64 (K, K).
-        most: classes at most.
+        matrix: int64 (K, K), from `confusion_matrix`.
+        most: maximum number of classes.
 
     Returns:
-        Class numbers, in the order of the labels where all K fit; else chained, each next to the one it is most often
-        confused with among those left.
+        Class numbers, int64: in the order of the labels if K is at most `most`; else chained greedily, each class
+        followed by the remaining class that it is most often confused with.
     """
     if len(matrix) <= most:
         return np.arange(len(matrix))

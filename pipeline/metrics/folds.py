@@ -1,4 +1,4 @@
-"""The folds of a dataset together: mean and spread over them, and their videos pooled."""
+"""Results over the folds of a dataset: mean and standard deviation of the accuracies, and the pooled videos."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,14 @@ FIGURES = ("top1", "top5", "mean_class_accuracy")
 
 
 def summarize_folds(folds: Mapping[str, ScoredVideos]) -> dict[str, Any]:
-    """Mean and spread of the accuracies over folds.
+    """Mean and standard deviation of the accuracies over folds.
 
     Args:
-        folds: the scores of what each fold holds out, by its name.
+        folds: the scores of the videos that each fold holds out, by the fold's name.
 
     Returns:
-        {figure}_mean and {figure}_std (of a sample, divided by one less than the folds; 0 for one fold) for top1, top5
-        and mean_class_accuracy, chance, and folds: each fold's figures and num_videos.
+        {figure}_mean and {figure}_std (sample standard deviation, divisor: folds - 1; 0 for one fold) for top1, top5
+        and mean_class_accuracy; chance; and folds, each fold's figures and num_videos.
     """
     reports = {
         fold: accuracy_report(np.asarray(one.scores, np.float64), one.labels, one.class_names, one.missing)
@@ -38,12 +38,12 @@ def summarize_folds(folds: Mapping[str, ScoredVideos]) -> dict[str, Any]:
 
 
 def pool_folds(folds: Mapping[str, ScoredVideos]) -> ScoredVideos | None:
-    """The held-out videos of all folds as one result; None where two folds hold out the same video.
+    """Pools the held-out videos of all folds into one result; None where two folds hold out the same video.
 
-    Its provenance is what the folds have in common, with their checkpoints by fold and their overlaps summed.
+    The provenance has the entries that are equal in all folds, the checkpoint of each fold, and the summed overlaps.
 
     Args:
-        folds: the scores of what each fold holds out, by its name.
+        folds: the scores of the videos that each fold holds out, by the fold's name.
     """
     first, *others = [one.provenance for one in folds.values()]
     provenance = {
@@ -62,14 +62,14 @@ def pool_folds(folds: Mapping[str, ScoredVideos]) -> ScoredVideos | None:
 
 
 def fold_summary_sentence(summary: Mapping[str, Any]) -> str:
-    """Mean and spread as a sentence, for the page of all videos."""
+    """Mean and standard deviation of top-1 as a sentence, for the report of the pooled videos."""
     mean, spread = (100 * summary[f"top1_{name}"] for name in ("mean", "std"))
     count = len(summary["folds"])
     return f"All folds together. Mean over the {count} folds: top-1 {mean:.1f} %, standard deviation {spread:.1f}."
 
 
 def print_folds(title: str, summary: Mapping[str, Any]) -> None:
-    """The folds as a small table on standard output."""
+    """Prints the folds, their mean and their standard deviation as a small table on standard output."""
     table = TextTable(title=title)
     for heading in ("fold", "top-1", "top-5", "mean class", "videos"):
         table.add_column(heading, justify="right")

@@ -1,4 +1,4 @@
-"""per_class.csv: a row a class, what it is recognized by and what it is taken for."""
+"""per_class.csv: one row a class with accuracy, precision and the class it is most often mistaken for."""
 
 import csv
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ PER_CLASS_NAME = "per_class.csv"
 
 
 class ClassRow(NamedTuple):
-    """What came of the videos of a class.
+    """Accuracy, precision and most frequent confusion of one class.
 
     Attributes:
-        name: of the class.
-        videos: with this label.
-        correct: of these, recognized.
-        accuracy: their share; None where there is no video.
-        low: of the accuracy's interval (95 %, Wilson's; it takes videos as independent); None likewise.
-        high: likewise.
-        predicted: videos of any label that were taken for this class.
-        precision: share of those that have this label; None where there are none.
-        taken_for: the class that its videos were most often taken for, "" where none was mistaken.
-        taken_for_videos: how many.
+        name: name of the class.
+        videos: number of videos with this label.
+        correct: number of videos with this label that were predicted as this class.
+        accuracy: correct / videos, in [0, 1]; None where there is no video.
+        low: lower limit of the accuracy's 95 % interval (Wilson's; assumes independent videos); None without a video.
+        high: upper limit of the same interval; None without a video.
+        predicted: number of videos of any label that were predicted as this class.
+        precision: correct / predicted, in [0, 1]; None where no video was predicted as this class.
+        taken_for: the class that its videos were most often mistaken for; "" where none was mistaken.
+        taken_for_videos: number of videos with this label that were mistaken for `taken_for`.
     """
 
     name: str
@@ -44,12 +44,12 @@ class ClassRow(NamedTuple):
 
 
 def class_rows(matrix: NDArray[np.int64], videos: NDArray[np.int64], class_names: Sequence[str]) -> list[ClassRow]:
-    """A row for each class, in the order of the labels.
+    """The rows of all classes, in the order of the labels.
 
     Args:
-        matrix: int64 (K, K), videos by label and predicted class.
-        videos: int64 (K,), videos of each label, those without a prediction included.
-        class_names: the K names.
+        matrix: int64 (K, K), numbers of videos by label (rows) and predicted class (columns).
+        videos: int64 (K,), number of videos of each label, including videos without a prediction.
+        class_names: the K class names, in the order of the labels.
     """
     rows = []
     for number, name in enumerate(class_names):
@@ -76,7 +76,7 @@ def class_rows(matrix: NDArray[np.int64], videos: NDArray[np.int64], class_names
 
 
 def write_class_rows(path: Path, rows: Sequence[ClassRow]) -> None:
-    """Writes the rows as CSV with a heading, atomically; names by `datamodules.storage.plain_text.write_cell`."""
+    """Writes the rows as CSV with a header, atomically; names as `datamodules.storage.plain_text.write_cell` does."""
     with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["class", *ClassRow._fields[1:]])

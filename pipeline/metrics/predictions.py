@@ -1,4 +1,4 @@
-"""predictions.parquet: a row a video, the same form for networks and for linear classifiers."""
+"""predictions.parquet: one row a video, in the same format for networks and linear classifiers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ _PROVENANCE = b"provenance"
 
 
 def with_provenance(schema: pa.Schema, provenance: Mapping[str, Any]) -> pa.Schema:
-    """The schema with plain data about where the rows come from in its metadata, as JSON."""
+    """Adds the provenance of the rows, plain data, to the schema's metadata, as JSON."""
     return schema.with_metadata({_PROVENANCE: to_json(provenance, sort_keys=True).encode()})
 
 
 def provenance_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
-    """What `with_provenance` put there.
+    """Reads the provenance that `with_provenance` wrote.
 
     Raises:
-        ValueError: nothing is there: `path`, named in the message, was not written by this pipeline.
+        ValueError: the schema has none, so `path`, which the message names, was not written by this pipeline.
     """
     text = (schema.metadata or {}).get(_PROVENANCE)
     if text is None:
@@ -38,7 +38,7 @@ def provenance_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
 def prediction_schema(num_classes: int, provenance: Mapping[str, Any]) -> pa.Schema:
     """Columns: key, label (int32), label_name, group, top1 to top5 (fewer where K < 5), correct, scores (K float32).
 
-    A video that could not be decoded, where that is allowed, has NaN scores and no top1.
+    A video that could not be decoded, where such videos are allowed, has NaN scores and null in top1 to top5.
     """
     best = [(f"top{place}", pa.string()) for place in range(1, min(5, num_classes) + 1)]
     schema = pa.schema(
@@ -64,19 +64,19 @@ def prediction_table(
     groups: Sequence[str] | None = None,
     missing: bool = False,
 ) -> pa.Table:
-    """Rows of `schema`.
+    """A table of predictions with `schema`.
 
     Args:
-        schema: of `prediction_schema`.
-        keys: of the B videos, B may be 0.
-        labels: integers (B,).
-        scores: float (B, K), higher is likelier; among equal ones the first class comes first.
-        class_names: the K names.
-        groups: of the B videos, the source that each was cut from; default: "", of none.
-        missing: whether a row of NaN is a video without scores: it is not correct, and has no top1 to top5.
+        schema: the schema, from `prediction_schema`.
+        keys: keys of the B videos; B may be 0.
+        labels: integers (B,), class numbers in [0, K).
+        scores: float (B, K), higher is likelier; among equal scores the first class comes first.
+        class_names: the K class names, in the order of the labels.
+        groups: groups of the B videos, the source that each was cut from; default: "", no group.
+        missing: accept rows of NaN as videos without scores, which are not correct and have no top1 to top5.
 
     Raises:
-        ValueError: scores that are not finite; the message names the first video.
+        ValueError: scores are not finite; the message names the first such video.
     """
     absent = np.isnan(scores).all(axis=1) & missing
     broken = ~np.isfinite(scores).all(axis=1) & ~absent
@@ -98,7 +98,7 @@ def prediction_table(
 
 
 def read_predictions(path: Path) -> tuple[NDArray[np.float32], pa.Table]:
-    """The scores, float32 (M, K), and the whole table, of a predictions.parquet."""
+    """Reads a predictions.parquet: the scores, float32 (M, K), and the whole table."""
     table = pq.read_table(path, page_checksum_verification=True)
     return from_fixed_size_lists(table.column("scores")), table
 

@@ -1,4 +1,4 @@
-"""`ScoredVideos`: scores of videos and what is known of the videos, from memory or from predictions.parquet."""
+"""`ScoredVideos`: scores with the labels, keys and groups of their videos, in memory or from predictions.parquet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,17 +14,17 @@ from pipeline.metrics.predictions import PREDICTIONS_NAME, provenance_of, read_p
 
 
 class ScoredVideos(NamedTuple):
-    """Scores of M videos, and what is known of the videos.
+    """Scores of M videos, with their labels, keys and groups.
 
     Attributes:
         scores: float (M, K), higher is likelier; a row of NaN is a video that could not be decoded,
             and counts as wrong.
-        labels: integers (M,), in [0, K).
-        class_names: the K names.
-        keys: of the M videos, unique.
-        groups: of the M videos, the source that each was cut from; "" where it has none.
-        provenance: where the scores come from: plain data. `scores` says `probability` or another scale, `classes` is
-            the class names, `overlap`, where it is not None, what was not held out: videos, of, groups.
+        labels: integers (M,), class numbers in [0, K).
+        class_names: the K class names, in the order of the labels.
+        keys: the M video keys, unique.
+        groups: the M groups, the source that each video was cut from; "" where it has none.
+        provenance: plain data about the origin of the scores: `scores` is their scale (`probability` or another),
+            `classes` the class names, `overlap` the leakage (numbers of videos, of, groups) or None.
     """
 
     scores: NDArray[Any]
@@ -36,13 +36,13 @@ class ScoredVideos(NamedTuple):
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """Videos without scores: bool (M,)."""
+        """Whether each video is without scores: bool (M,)."""
         found: NDArray[np.bool_] = np.isnan(np.asarray(self.scores)).all(axis=1)
         return found
 
 
 def outcomes_of(judged: ScoredVideos) -> Outcomes:
-    """What came of the videos: right or wrong, and their groups."""
+    """Right or wrong for each video, at top-1 and top-5, with labels and groups."""
     labels = np.asarray(judged.labels, dtype=np.int64)
     place = rank_of_label(np.asarray(judged.scores), labels, judged.missing)
     groups = number_groups(judged.groups, judged.keys)
@@ -50,21 +50,21 @@ def outcomes_of(judged: ScoredVideos) -> Outcomes:
 
 
 def predicted_classes(judged: ScoredVideos) -> NDArray[np.int64]:
-    """The class that each video was given: int64 (M,), -1 for a video without scores."""
+    """The predicted class of each video: int64 (M,), -1 for a video without scores."""
     missing = judged.missing
     best = np.where(missing[:, None], 0, np.asarray(judged.scores)).argmax(axis=1)
     return np.where(missing, -1, best).astype(np.int64)
 
 
 def read_scored_videos(path: Path) -> ScoredVideos:
-    """What `evaluate`, `linear` or `fuse` wrote.
+    """Reads the predictions that `evaluate`, `linear` or `fuse` wrote.
 
     Args:
-        path: the folder, or its predictions.parquet.
+        path: the folder of results, or the predictions.parquet in it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a file of predictions, or a damaged one.
+        ValueError: the file is damaged or has no predictions.
     """
     file = path / PREDICTIONS_NAME if path.is_dir() else path
     if not file.is_file():
@@ -75,13 +75,13 @@ def read_scored_videos(path: Path) -> ScoredVideos:
         keys, labels = table.column("key").to_pylist(), table.column("label").to_numpy().astype(np.int64)
         groups = table.column("group").to_pylist() if "group" in table.schema.names else [""] * len(keys)
         return ScoredVideos(scores, labels, provenance["classes"], keys, groups, provenance)
-    except (pa.ArrowException, KeyError, OSError) as error:  # OSError: of damaged pages
+    except (pa.ArrowException, KeyError, OSError) as error:  # OSError: a damaged page of the Parquet file
         cause = str(error).splitlines()[0]
         raise ValueError(f"predictions {str(file)!r}: not a file that `evaluate` wrote, or damaged ({cause})") from None
 
 
 def concatenate(many: Sequence[ScoredVideos], provenance: Mapping[str, Any]) -> ScoredVideos | None:
-    """The videos of several results as one; None where two of them share a video."""
+    """Concatenates the videos of several results; None where two of them share a video."""
     keys = [key for judged in many for key in judged.keys]
     if len(set(keys)) < len(keys):
         return None
@@ -96,15 +96,15 @@ def concatenate(many: Sequence[ScoredVideos], provenance: Mapping[str, Any]) -> 
 
 
 def align(many: Sequence[ScoredVideos], names: Sequence[str], common: bool = False) -> list[ScoredVideos]:
-    """The same videos of each, in the order of the first, with the groups of the first that has any.
+    """Takes the same videos from each result, in the order of the first, with the groups of the first that has any.
 
     Args:
-        many: at least one.
-        names: of each, for messages.
-        common: take the videos that all have, and leave out others.
+        many: the results, at least one.
+        names: a name for each result, for messages.
+        common: take only the videos that all results have, instead of refusing results of different videos.
 
     Raises:
-        ValueError: classes differ; labels differ; or videos differ, and not `common`.
+        ValueError: classes or labels differ; or, without `common`, videos differ; or no video is in all results.
     """
     first = many[0]
     shared = set(first.keys).intersection(*(other.keys for other in many[1:]))
@@ -141,7 +141,7 @@ def _take(judged: ScoredVideos, rows: Sequence[int]) -> ScoredVideos:
 
 
 def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
-    """Raises ValueError unless both name the same classes in the same order; the message says how they differ."""
+    """Raises ValueError unless both lists have the same classes in the same order; the message says how they differ."""
     if list(expected) == list(found):
         return
     differences = []

@@ -24,6 +24,7 @@ from pipeline.checkpoints.checkpoint_folder import WholeCheckpointIO
 from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
 from pipeline.cli.config_files import refuse_bad_configs
 from pipeline.cli.errors import exit_status, explain
+from pipeline.cli.option_groups import GroupedParser
 from pipeline.processes.precision import tell_slow_half
 from pipeline.training.checkpoint_argument import arguments_in
 from pipeline.training.default_callbacks import SaveConfiguration, choose_callbacks, choose_loggers
@@ -35,6 +36,10 @@ from pipeline.training.run_monitor import RunMonitor
 from pipeline.training.wandb_run import continue_run, end_early, go_offline_without_key, id_of_run
 
 
+class _Parser(GroupedParser, LightningArgumentParser):
+    """Lightning's parser, with the options of the data module in groups."""
+
+
 class TrainingCLI(LightningCLI):
     """LightningCLI that hands the class names from the data to the model, one seed to both, and a fit its record.
 
@@ -44,6 +49,11 @@ class TrainingCLI(LightningCLI):
 
     words: Sequence[str] | None = None
     _arguments: Mapping[str, Any] = {}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose help shows the options of the data module in groups."""
+        self.parser_class = _Parser
+        return super().init_parser(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what nobody should have to type twice."""
@@ -209,7 +219,7 @@ _NOISE = (
     r".*distributed\.nn\.functional\.all_gather is deprecated",  # likewise
     "The number of training batches .* is smaller than the logging interval",  # the end of an epoch is logged, too
 )
-_NO_NEWS = ("TPU available: False", "💡 Tip: ")
+_NO_NEWS = ("TPU available: False", "💡 Tip: ", "Loading `train_dataloader` to estimate number of stepping batches")
 
 
 def _leave_out_noise() -> None:

@@ -48,7 +48,7 @@ def report_bottleneck(
         ranks: processes of this machine that train.
         processors: of this machine; None asks the system.
     """
-    share = spent.waited / spent.elapsed if spent.elapsed > 0 else 0.0
+    share = max(0.0, spent.waited / spent.elapsed) if spent.elapsed > 0 else 0.0  # that of the first batch is taken off
     time = f"{100 * share:.0f} % of the time was waiting for data"
     if share < _WAITING:
         return f"the model is the bottleneck: {time}; a faster loader would gain no more than that"

@@ -134,3 +134,21 @@ def test_evaluation_sees_every_video_exactly_once_in_equal_steps(num_samples, ba
     assert all(len(batch) <= batch_size for batches in ranks for batch in batches)
     seen = sorted(int(sample) for batches in ranks for batch in batches for sample in batch)
     assert seen == list(range(num_samples))
+
+
+@given(num_samples=st.integers(0, 60), batch_size=st.integers(1, 9), ranks=st.integers(1, 5), data=st.data())
+def test_an_evaluation_that_was_stopped_has_the_batches_that_are_left(num_samples, batch_size, ranks, data):
+    def batches_of(done):
+        each = [EvaluationBatches(num_samples, batch_size, rank, ranks, done) for rank in range(ranks)]
+        assert len({len(batches) for batches in each}) == 1
+        return [batch.tolist() for batches in each for batch in batches if len(batch)]
+
+    whole = batches_of(None)
+    finished = data.draw(st.lists(st.booleans(), min_size=len(whole), max_size=len(whole)))
+    done = np.zeros(num_samples, dtype=bool)
+    for batch, is_done in zip(whole, finished, strict=True):
+        done[batch] = is_done
+    assert batches_of(done) == [batch for batch, is_done in zip(whole, finished, strict=True) if not is_done]
+    if num_samples >= batch_size * ranks:
+        alone = EvaluationBatches(num_samples, batch_size)
+        assert whole == [batch.tolist() for batch in alone]

@@ -11,6 +11,7 @@ import pytest
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.storage.errors import ShardFormatError, ShardUnavailableError
 from datamodules.storage.remote_files import RetryPolicy
+from datamodules.storage.remote_options import RemoteOptions
 from tests.datamodules.storage.flaky_server import FAULTS, serving
 
 QUICK = RetryPolicy(tries=8, first_wait_s=0.01, longest_wait_s=0.05, timeout_s=0.4)
@@ -50,7 +51,7 @@ def whole_videos(index, served):
 def test_reads_are_under_way_together_and_waiting_is_shared(motion_dataset):
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset) as server:
-        index = DatasetIndex.open(server.url, remote_reads=8)
+        index = DatasetIndex.open(server.url, remote=RemoteOptions(remote_reads=8))
         server.latency_s = 0.1
         began = time.monotonic()
         videos = read_epoch(index, shuffled_batches(index))
@@ -64,7 +65,9 @@ def test_reads_are_under_way_together_and_waiting_is_shared(motion_dataset):
 def test_with_every_fault_nothing_is_lost_and_nothing_doubled(motion_dataset, tmp_path, cached):
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset, stall_s=0.6) as server:
-        index = DatasetIndex.open(server.url, patience=QUICK, cache_dir=tmp_path / "videos" if cached else None)
+        index = DatasetIndex.open(
+            server.url, patience=QUICK, remote=RemoteOptions(cache_dir=str(tmp_path / "videos") if cached else None)
+        )
         server.faults, server.every = (*FAULTS, "500", "short"), 3
         server.served.clear()
         videos = read_epoch(index, shuffled_batches(index))
@@ -120,7 +123,7 @@ def test_bytes_are_bounded_and_what_is_not_wanted_any_more_is_let_go(motion_data
     sizes = local.column("video_size", range(len(local)))
     bound = int(3 * sizes.max())
     with serving(motion_dataset, latency_s=0.005) as server:
-        index = DatasetIndex.open(server.url, remote_read_bytes=bound)
+        index = DatasetIndex.open(server.url, remote=RemoteOptions(remote_read_bytes=bound))
         index.expect(range(len(index)))
         time.sleep(0.2)
         ahead = index._ahead
@@ -132,11 +135,12 @@ def test_bytes_are_bounded_and_what_is_not_wanted_any_more_is_let_go(motion_data
         while ahead.held_bytes and time.monotonic() < deadline:
             time.sleep(0.01)
         assert ahead.held_bytes == 0
-        small = DatasetIndex.open(server.url, remote_read_bytes=1)  # less than any video: one at a time
+        # Less than any video: one at a time.
+        small = DatasetIndex.open(server.url, remote=RemoteOptions(remote_read_bytes=1))
         assert read_epoch(small, [[3, 4, 5]]) == {row: local.read_video(row) for row in (3, 4, 5)}
         assert small._ahead.most_bytes <= sizes.max()
         with pytest.raises(ValueError, match="remote_reads=0: must be at least 1"):
-            DatasetIndex.open(server.url, remote_reads=0)
+            RemoteOptions(remote_reads=0)
 
 
 def read_in_child(index, rows, results):

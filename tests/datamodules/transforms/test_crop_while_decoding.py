@@ -70,7 +70,14 @@ def test_what_it_cannot_cut_is_left_to_the_decoders(video: bytes):
 )
 def test_training_batches_are_those_of_whole_frames(motion_dataset, monkeypatch, settings):
     data = ShardedVideoDataModule(
-        str(motion_dataset), 4, 8, crop_size=32, sided_classes="mirror", decoder="pyav", num_workers=0, **settings
+        str(motion_dataset),
+        batch_size=4,
+        num_frames=8,
+        crop_size=32,
+        sided_classes="mirror",
+        decoder="pyav",
+        num_workers=0,
+        **settings,
     )
     loader, taken = data.train_dataloader(), []
     cut_while_decoding = ViewMaker._cut_while_decoding
@@ -96,7 +103,14 @@ def test_training_batches_are_those_of_whole_frames(motion_dataset, monkeypatch,
 
 def test_test_batches_are_those_of_whole_frames(motion_dataset, monkeypatch):
     data = ShardedVideoDataModule(
-        str(motion_dataset), 4, 8, crop_size=48, num_clips=2, num_crops=3, decoder="pyav", num_workers=0
+        str(motion_dataset),
+        batch_size=4,
+        num_frames=8,
+        crop_size=48,
+        num_clips=2,
+        num_crops=3,
+        decoder="pyav",
+        num_workers=0,
     )
     fast = list(data.test_dataloader())
     monkeypatch.setattr(ViewMaker, "_cut_while_decoding", lambda *arguments: None)

@@ -105,8 +105,8 @@ def test_a_real_clip(shared_dir, tmp_path):
     clips = {}
     for pixels in ("rgb", "i420"):
         data = ShardedVideoDataModule(
-            str(tmp_path / "shards"), 1, 16, crop_size=112, num_clips=2, num_crops=3, num_workers=0, pixels=pixels,
-            test_split="train", decoder="pyav",
+            str(tmp_path / "shards"), batch_size=1, num_frames=16, crop_size=112, num_clips=2, num_crops=3,
+            num_workers=0, pixels=pixels, test_split="train", decoder="pyav",
         )  # fmt: skip
         [batch] = data.test_dataloader()
         assert batch.pixel_format == pixels
@@ -120,7 +120,9 @@ def test_a_real_clip(shared_dir, tmp_path):
 def test_training_batches_are_those_in_rgb_at_half_the_bytes(motion_dataset, workers):
     settings = {"crop_size": 32, "clips_per_video": 2, "flip_probability": 0.5, "sided_classes": "mirror"}
     sides = [
-        ShardedVideoDataModule(str(motion_dataset), 4, 8, pixels=pixels, num_workers=workers, **settings)
+        ShardedVideoDataModule(
+            str(motion_dataset), batch_size=4, num_frames=8, pixels=pixels, num_workers=workers, **settings
+        )
         for pixels in ("rgb", "i420")
     ]
     assert sides[1].decoder == "pyav"
@@ -150,7 +152,10 @@ def mixed(tmp_path):
 
 def test_a_batch_with_other_videos_travels_in_rgb(mixed):
     settings = {"num_workers": 0, "crop_size": 48, "shuffle": "none", "val_split": None, "decoder": "pyav"}
-    rgb, planar = (ShardedVideoDataModule(str(mixed), 1, 8, pixels=one, **settings) for one in ("rgb", "i420"))
+    rgb, planar = (
+        ShardedVideoDataModule(str(mixed), batch_size=1, num_frames=8, pixels=one, **settings)
+        for one in ("rgb", "i420")
+    )
     batches = {batch.keys[0]: batch for batch in planar.train_dataloader()}
     formats = sorted(batch.pixel_format for batch in batches.values())
     assert formats == ["i420", "rgb", "rgb"]
@@ -181,7 +186,9 @@ def test_says_what_does_not_go_together(motion_dataset, noise):
 def test_a_network_does_not_take_planes(motion_dataset):
     from lightning_modules import C3D
 
-    data = ShardedVideoDataModule(str(motion_dataset), 2, 16, crop_size=32, num_workers=0, pixels="i420")
+    data = ShardedVideoDataModule(
+        str(motion_dataset), batch_size=2, num_frames=16, crop_size=32, num_workers=0, pixels="i420"
+    )
     batch = next(iter(data.test_dataloader()))
     with pytest.raises(ValueError, match="the clips are still i420, not rgb"):
         C3D(num_classes=8, width=2, crop_size=32).normalize(batch)

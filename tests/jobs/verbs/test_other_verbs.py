@@ -49,7 +49,7 @@ def test_evaluate_on_two_ranks_is_as_in_one_process(
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert two.drop_columns("scores").equals(one.drop_columns("scores"))
     reports = [json.loads((folder / name / "report.json").read_text()) for name in ("alone", "together")]
-    for name in ("top1", "top5", "mean_class_accuracy", "per_class", "logged", "num_videos"):
+    for name in ("top1", "top5", "mean_class_accuracy", "per_class", "model_metrics", "num_videos"):
         assert reports[0][name] == reports[1][name]
     written = [sorted(path.name for path in (folder / name).iterdir()) for name in ("alone", "together")]
     assert written[0] == written[1] == ["per_class.csv", "predictions.parquet", "report.html", "report.json"]

@@ -1,8 +1,6 @@
 """What is used of Lightning's private interfaces is there, and does what we take it for."""
 
 import inspect
-import subprocess
-import sys
 
 import pytest
 import pytorch_lightning as pl
@@ -10,8 +8,6 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.profilers import PassThroughProfiler
-from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from lightning_modules.tasks import lightning_internals
 
@@ -69,17 +65,6 @@ def test_a_fit_is_seen_through_them(tmp_path):
 def test_whether_batch_norms_are_synchronized(asked):
     trainer = pl.Trainer(accelerator="cpu", strategy="ddp", devices=1, sync_batchnorm=asked, logger=False)
     assert lightning_internals.synchronizes_batch_norms(trainer) is asked
-
-
-def test_the_ranks_that_were_started_are_taken():
-    trainer = pl.Trainer(accelerator="cpu", strategy="ddp", devices=2, logger=False, enable_checkpointing=False)
-    assert isinstance(trainer.strategy, DDPStrategy)
-    trainer.strategy._configure_launcher()
-    launcher = trainer.strategy.launcher
-    assert isinstance(launcher, _SubprocessScriptLauncher)
-    launcher.procs.append(subprocess.Popen([sys.executable, "-c", ""]))
-    [rank] = lightning_internals.take_started_ranks(trainer)
-    assert (rank.wait(), launcher.procs) == (0, [])
 
 
 def test_the_methods_that_our_command_line_overrides():

@@ -39,7 +39,7 @@ def test_impossible_plans_are_one_sentence(motion_dataset, capsys):
     for words, message in (
         (["--consumed", "41"], "consumed=41"),
         (["--split", "tset"], "tset"),
-        (["--ranks", "0"], "world_size=0"),
+        (["--ranks", "0"], "ranks=0: must be at least 1"),
         (["--ranks", "64"], "too few"),
         (["--ranks", "2", "--rank", "2"], "rank=2: there are ranks 0 to 1"),
     ):

@@ -1,12 +1,7 @@
 """Exports that are stopped: what is done is kept, nothing half-written is read, every video comes once."""
 
 import fcntl
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +12,9 @@ from datamodules.video.decoding import DecodeError
 from pipeline.dataset_tools.quarantine import quarantine
 from pipeline.features.feature_files import read_features, read_provenance
 from pipeline.features.features import features
+from pipeline.inference import part_folder, part_rows
+from pipeline.inference.part_folder import PartFolder, parts_folder
 from pipeline.inference.part_rows import ROW, PartRows
-from pipeline.inference.resumable_export import parts_folder
-from tests.conftest import REPOSITORY
 
 QUICK = {"num_workers": 0, "accelerator": "cpu", "num_clips": 1, "batch_size": 2, "save_every": 2}
 SCHEMA = pa.schema([("key", pa.string()), ("clip", pa.int32()), (ROW, pa.int64())])
@@ -47,6 +42,25 @@ def test_parts_of_whoever_come_in_the_order_of_the_index(tmp_path):
     assert twice.num_rows == 22
     with pytest.raises(ValueError, match=r"1 videos of the split are missing \(the first is in row 7 of the index\)"):
         PartRows(parts, SCHEMA).only(np.array([0, 7]), tmp_path / "out")
+
+
+def test_a_table_ends_where_the_schema_says_whatever_the_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(part_rows, "_TABLE_BYTES", 3 * 32 * 4)
+    cuts = ([range(10)], [range(1), range(1, 7), range(7, 10)])
+    for number, cut in enumerate(cuts):
+        parts = [write_part(tmp_path, f"{number}-{rows[0]}.arrow", rows) for rows in cut]
+        assert [len(table) for table in PartRows(parts, SCHEMA).tables()] == [4, 4, 2]
+
+
+def test_a_folder_that_this_node_does_not_see_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(part_folder, "_PATIENCE_S", 0.1)
+    parts = PartFolder(tmp_path / "new" / "out", {}, overwrite=False, remedy="")
+    with pytest.raises(FileNotFoundError, match=r"rank 3, on \S+, does not see what rank 0 made there"):
+        parts.wait_until_seen(3)
+    parts.open()
+    parts.wait_until_seen(3)
+    parts.close()
+    assert not (tmp_path / "new").exists(), "a folder without a part is nothing to go on from"
 
 
 def damage(data, number):
@@ -127,31 +141,3 @@ def test_two_exports_do_not_write_to_one_file(stopped):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match="another export writes there"):
             export()
-
-
-@pytest.mark.slow
-def test_an_export_of_two_processes_that_are_killed_is_finished_by_one(
-    motion_checkpoint, motion_dataset, tmp_path, capsys
-):
-    path = tmp_path / "all.parquet"
-    settings = {"split": "all", "num_clips": 40, "batch_size": 1, "save_every": 1, "num_workers": 0}
-    options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    words = ["--checkpoint", motion_checkpoint, "--data", motion_dataset, "--out", path, *options]
-    command = [sys.executable, "-m", "pipeline", "features", *map(str, words), "--devices", "2", "--accelerator", "cpu"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL) as running:
-        try:
-            while len(parts := list(parts_folder(path).glob("part-*.arrow"))) < 3 and running.poll() is None:
-                time.sleep(0.01)
-        finally:
-            os.killpg(running.pid, signal.SIGKILL)
-    assert len(parts) >= 3
-    assert not path.exists()
-    features(motion_checkpoint, motion_dataset, path, **settings, accelerator="cpu")
-    done = int(capsys.readouterr().out.split("features: ")[1].split(" of 64")[0])
-    assert 3 <= done < 64
-    features(motion_checkpoint, motion_dataset, tmp_path / "undisturbed", **settings, accelerator="cpu")
-    (found, table), (expected, other) = read_features(path), read_features(tmp_path / "undisturbed")
-    assert table.equals(other)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert not parts_folder(path).exists()

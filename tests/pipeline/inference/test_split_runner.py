@@ -46,7 +46,7 @@ class Data(pl.LightningDataModule):
 
 
 if __name__ == "__main__":
-    run_over_split(Network(), Data(), pl.Callback(), "predict", "cpu", devices=2)
+    run_over_split(Network(), Data(), pl.Callback(), "cpu", devices=2)
 """
 
 

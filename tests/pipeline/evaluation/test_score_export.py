@@ -6,7 +6,7 @@ import torch
 from datamodules.batch import ClipBatch
 from datamodules.datamodule import ShardedVideoDataModule
 from lightning_modules import C3D
-from pipeline.evaluation.score_checkpoint import views_that_fit
+from pipeline.evaluation.score_export import views_that_fit
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,27 @@
+"""What dataclasses of options have in common: every group of a composition checks its own fields."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of the frozen dataclasses of options, which are composed by inheritance.
+
+    A class checks its fields in a method `check`, without a call of super: the `check` of every class is called.
+    """
+
+    def __post_init__(self) -> None:
+        for owner in reversed(type(self).__mro__):
+            if issubclass(owner, Options) and "check" in vars(owner):
+                owner.check(self)
+
+    def check(self) -> None:
+        """Raises ValueError for a value out of range, or for values that do not go together."""
+
+    def require_at_least(self, least: int, *names: str) -> None:
+        """Raises ValueError where one of the named fields is below `least`; None is not."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < least:
+                otherwise = ", or null" if getattr(type(self), name, "") is None else ""
+                raise ValueError(f"{name}={value}: must be at least {least}{otherwise}")

@@ -1,0 +1,79 @@
+"""Options of running a checkpoint over videos: which code it may name, what it runs on, how it sees the videos."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from datamodules.loading.frame_options import FrameOverrides
+from datamodules.loading.loader_options import LoaderOptions
+from datamodules.options import Options
+from datamodules.sampling.clip_options import ClipOverrides, ViewOverrides
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions(Options):
+    """Trust in the checkpoint.
+
+    Attributes:
+        allow: modules that the checkpoint's model class may come from, besides lightning_modules.
+    """
+
+    allow: list[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(Options):
+    """Computing.
+
+    Attributes:
+        accelerator: Lightning's: auto, cpu, gpu, ...
+        devices: processes or GPUs that compute; the result is the same with any number.
+        precision: 32-true, or bf16-mixed, which is several times faster where the processor or GPU has bfloat16 units
+            (AMX, tensor cores), slower where it has none, and moves results in the third digit; recorded with them.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: Precision = "32-true"
+
+    def check(self) -> None:
+        """Refuses a run without a process."""
+        self.require_at_least(1, "devices")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoViewOptions(ViewOverrides):
+    """Views of a video.
+
+    Ten clips spread evenly and their center crops, where nothing is said.
+
+    Attributes:
+        whole: take all of a video as one clip instead, for networks that take any number of frames.
+    """
+
+    whole: bool | None = None
+
+    def check(self) -> None:
+        """Refuses more than one way to take clips."""
+        ways = {"num_clips": self.num_clips, "clip_step": self.clip_step, "whole": self.whole or None}
+        given = [f"{name}={value}" for name, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{', '.join(given)}: give one of them")
+
+    def data_options(self) -> dict[str, Any]:
+        """The views as options of `ShardedVideoDataModule`."""
+        return {
+            "test_sampling": "whole" if self.whole else "uniform" if self.clip_step is None else "dense",
+            "num_clips": 10 if self.num_clips is None else self.num_clips,
+            "clip_step": self.clip_step,
+            "max_frames": self.max_frames,
+            "num_crops": self.num_crops or 1,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions(  # the fields of the last base come first
+    CheckpointOptions, ComputeOptions, LoaderOptions, FrameOverrides, ClipOverrides, VideoViewOptions
+):
+    """How a checkpoint is run over a split of a packed dataset: what `evaluate` and `features` have in common."""
