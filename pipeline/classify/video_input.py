@@ -248,7 +248,7 @@ def find_videos(videos: Sequence[str]) -> Iterator[Path]:
     if not any(map(os.path.exists, videos)):
         raise FileNotFoundError(f"videos={videos[0] if videos else ''}: there is no such file or folder")
     for path in map(Path, videos):
-        if not os.path.isdir(path):  # noqa: PTH112, where it may not be asked it is none
+        if not os.path.isdir(path):  # noqa: PTH112 - False, not an error, without permission
             yield path
             continue
         files = scan_folder(path)

@@ -36,7 +36,7 @@ VERBS = {
     "stats": "show the class balance, durations, rates and sizes of a dataset",
     "summarize": "print several reports side by side",
 }
-RANKED_VERBS = ("evaluate", "features")  # a job runs these on all its workers, which share the videos
+RANKED_VERBS = ("evaluate", "features")  # a job runs these on all its train workers, which share the videos
 
 _MODULES = {
     "synthesize": "pipeline.dataset_tools.synthesize",
