@@ -254,7 +254,7 @@ def test_the_glossary_has_the_words_of_the_project():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2700)
 def test_the_tour(run, copy):
     for line in tour():
         run(line)

@@ -1,4 +1,4 @@
-"""`python -m pipeline index`: index.parquet and dataset.json from tars alone, ours or others'."""
+"""`python -m pipeline index`: writes index.parquet and dataset.json from tars alone, written by `pack` or by others."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,32 +46,33 @@ def index(
     processes: int | None = None,
     timeout: float = 60.0,
 ) -> None:
-    """Make tars a dataset: write index.parquet and dataset.json from what is in them.
+    """Make tars a dataset: write index.parquet and dataset.json from their content.
 
-    Shards that `pack` wrote say everything themselves. For others', such as video2dataset's, say where the labels are;
-    each video is then probed (frames, rate, size), in a process that is killed when it hangs, and what cannot be used
-    goes to quarantine.csv with the reason. Nothing is decoded in full: `verify --full` does that.
+    Shards that `pack` wrote contain all descriptions. For foreign tars, such as video2dataset's, give the place of the
+    labels; each video is then probed (frames, rate, size), in a process that is killed when it hangs, and samples that
+    cannot be used go to quarantine.csv with the reason. Nothing is decoded in full: `verify --full` does that.
 
-    What tars cannot say (the order of the classes, the names of the folds, how the videos were encoded, in which other
-    sizes there are) is taken from a dataset.json of the same shards where there is one, and else from the options.
+    What tars do not contain (the order of the classes, the names of the folds, the encoding, the other renditions) is
+    taken from a dataset.json of the same shards where there is one, and else from the options.
 
     Args:
         shards: tars, a folder of them, or a pattern such as 'data/*.tar'.
-        out: folder of the dataset; in another than the tars', they are linked. Default: the folder of the tars.
-        label_from: of others' tars: json:KEY (json:a.b for nested ones), cls, txt, or folder (of the key).
+        out: folder of the dataset, with links to tars of other folders; default: the folder of the tars.
+        label_from: place of the label in foreign tars: json:KEY (json:a.b for nested ones), cls, txt, or folder (of
+            the key).
         group_from: json:KEY that videos from one source have in common; default: each video is its own group.
-        split: of all videos of others' tars; default: as each tar's name says (train, val, validation or test).
-        key_prefix: `shard` for others' tars whose keys begin again in each of them, such as 000000: a key is then
+        split: split of all videos of foreign tars; default: from each tar's name (train, val, validation or test).
+        key_prefix: `shard` for foreign tars whose keys begin again in each of them, such as 000000: a key is then
             `{name of the tar}/{key}`. Default: as in the tar.
-        name: of the dataset; default: that of our shards, or the folder's.
+        name: name of the dataset; default: from the names of the shards that `pack` wrote, or the folder's name.
         classes: text file of class names, one a line, in the order of the labels; numbers in the tars are positions in
             it. Default: alphabetical.
         folds: names of the folds, in order; default: 0, 1, ...
-        processes: that probe others' videos; default: one for each processor.
+        processes: number of processes that probe foreign videos; default: one for each processor.
         timeout: seconds without progress in probing a video after which it is left out as hanging.
 
     Raises:
-        ShardFormatError: a tar is truncated or damaged, or a key is there twice.
+        ShardFormatError: a tar is truncated or damaged, or a key occurs twice.
         ValueError: a label, split or fold cannot be found, or there is no video.
     """
     if label_from is None and (split or group_from or key_prefix):
@@ -174,7 +175,7 @@ def _describe_shard(tar: Path, rows: Sequence[ShardRow]) -> ShardFile:
 
 
 def _earlier_manifest(root: Path, tars: Sequence[Path]) -> Manifest | None:
-    """The dataset.json that is there already, where it is whole and of the same shards."""
+    """The existing dataset.json of the folder; None where it is absent, damaged or of other shards."""
     try:
         manifest = read_manifest(root)
     except ShardFormatError:
@@ -186,9 +187,9 @@ def _earlier_manifest(root: Path, tars: Sequence[Path]) -> Manifest | None:
 def _merge_quarantine(
     earlier: Mapping[str, Refusal], tars: Sequence[Path], rows: Sequence[ShardRow], refused: Sequence[Refusal]
 ) -> dict[str, Refusal]:
-    """What was on the list, what the lists beside the tars say of the videos of the new index, and what is refused.
+    """Merges quarantine lists: the folder's, those beside the tars for videos of the new index, and the new refusals.
 
-    What an earlier index refused, for another `label_from` perhaps, and this one takes, is off the list.
+    A video that an earlier `index` refused, perhaps with another `label_from`, and this one accepts is removed.
     """
     keys = {row.key for row in rows}
     merged = dict(earlier)
@@ -199,7 +200,7 @@ def _merge_quarantine(
 
 
 def _refuse_repeated_keys(rows: Sequence[ShardRow], refused: Sequence[Refusal], layout: TarLayout | None) -> None:
-    """A key stands for one sample, be it used or left out: a line in quarantine.csv would hide another's video."""
+    """Refuses a key that is in two tars, used or refused: a line in quarantine.csv would also hide the other video."""
     restart = "where they begin again in each tar, index with --key-prefix shard; else " if layout else ""
     places: dict[str, str] = {}
     named = [(row.key, row.shard) for row in rows] + [(one.key, one.path.partition("/")[0]) for one in refused]

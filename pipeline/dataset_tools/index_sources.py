@@ -1,4 +1,4 @@
-"""Which tars `index` is about, in which folder their dataset is made, and what it says at the end."""
+"""The tars that `index` reads, the folder and name of their dataset, and the summary that it prints."""
 
 import glob
 import os
@@ -27,10 +27,10 @@ _OUR_NAME = re.compile(r"([A-Za-z0-9_-]+)-[^-]+-\d{6}\.tar")
 
 
 def find_tars(shards: Sequence[str]) -> list[Path]:
-    """The tars that files, folders and patterns name, by name.
+    """Finds the tars of files, folders and patterns, sorted by name.
 
     Raises:
-        ValueError: One of them names nothing, or two tars have the same name.
+        ValueError: An argument matches no tar, a tar is compressed, a name is not UTF-8, or two tars share a name.
     """
     found: dict[str, Path] = {}
     for text in shards:
@@ -59,20 +59,20 @@ def find_tars(shards: Sequence[str]) -> list[Path]:
 
 
 def _named(text: str) -> list[Path]:
-    """The tars, compressed ones too, that a word names: a folder, a file, or a pattern."""
+    """The tars, including compressed ones, of one argument: a folder, a file, or a pattern."""
     if Path(text).is_dir():
         paths = [path for path in Path(text).iterdir() if not path.name.startswith(".")]
         return sorted(path for path in paths if path.suffix == ".tar" or _COMPRESSED.fullmatch(path.name))
     if Path(text).is_file():
         return [Path(text)]
     folder, name = Path(text).parent, Path(text).name
-    if folder.is_dir():  # whose name is no pattern, though it may have brackets
+    if folder.is_dir():  # only the file name is a pattern: a folder's name may have brackets
         return [folder / match for match in glob.glob(name, root_dir=folder)]  # noqa: PTH207 - without hidden files
     return [Path(match) for match in glob.glob(text)]  # noqa: PTH207 - the pattern may be absolute
 
 
 def folder_of(tars: Sequence[Path], out: Path | None) -> Path:
-    """The folder to make the dataset in; it is there afterwards."""
+    """The folder of the dataset, which is created if absent."""
     folders = {tar.parent for tar in tars}
     if out is None:
         if len(folders) > 1:
@@ -89,23 +89,23 @@ def folder_of(tars: Sequence[Path], out: Path | None) -> Path:
 
 
 def unfinished(root: Path) -> bool:
-    """Whether `pack` began in a folder and has not come to its end."""
+    """Whether `pack` started in a folder and has not finished."""
     return (root / PARTS_FOLDER / RUN_NAME).exists() and not (root / MANIFEST_NAME).exists()
 
 
 def link_tars(tars: Sequence[Path], root: Path) -> None:
-    """Link to the tars that are not in the folder of the dataset; raises ValueError where the name is taken."""
+    """Creates links to tars outside the dataset's folder; raises ValueError where the name is taken."""
     for tar in tars:
         link = root / tar.name
         if not link.exists():
-            link.unlink(missing_ok=True)  # a link to what is no more
+            link.unlink(missing_ok=True)  # a dangling link
             link.symlink_to(tar.resolve())
         elif link.resolve() != tar.resolve():
             raise ValueError(f"out={root}: has another {tar.name}; choose another folder")
 
 
 def dataset_name(tars: Sequence[Path], root: Path) -> str:
-    """The name that our shards bear, or the folder's."""
+    """The dataset's name in the names of shards that `pack` wrote, else the folder's name."""
     names = {found[1] for tar in tars if (found := _OUR_NAME.fullmatch(tar.name))}
     if len(names) == 1:
         return names.pop()
@@ -115,7 +115,7 @@ def dataset_name(tars: Sequence[Path], root: Path) -> str:
 def print_index(
     manifest: Manifest, earlier: Manifest | None, rows: Sequence[ShardRow], refused: Sequence[Refusal]
 ) -> None:
-    """A table of what was indexed, what was left out and why, and whether it is what was there before."""
+    """Prints the indexed videos by split, the refusals by reason, and whether the identity is that of `earlier`."""
     table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes", title_justify="left")
     for heading in ("split", "videos", "classes", "hours"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
@@ -136,7 +136,7 @@ def print_index(
 
 
 class TarNotes:
-    """What is worth a word about others' tars, though nothing was refused for it."""
+    """Notes on foreign tars: files in no sample, trimmed labels and odd sources, none of which is refused."""
 
     def __init__(self) -> None:
         self._passed_over: list[str] = []
@@ -144,17 +144,17 @@ class TarNotes:
         self._sources: Notes = {}
 
     def add(self, tar: Path, read: ReadTar) -> None:
-        """Keep what was seen in a tar."""
+        """Adds the files in no sample and the labels of a tar."""
         self._passed_over += [f"{tar.name}/{name}" for name in read.passed_over]
         self._raw_labels |= read.raw_labels
 
     def add_video(self, key: str, info: VideoInfo) -> None:
-        """Keep what is worth a word about a video, and stands in no column of the index."""
+        """Adds the peculiarities of a video that are in no column of the index."""
         source = SourceNotes(clock_jumps=info.clock_jumps, other_streams=info.other_streams)
         self._sources = add_notes([self._sources, notes_of(key, source)])
 
     def tell(self) -> None:
-        """A line each for files that belong to no sample, labels that became one, and odd sources."""
+        """Prints a line each on odd sources, files that belong to no sample, and labels that became one."""
         for line in describe_notes(self._sources, {"copy": True}):
             say(line)
         if self._passed_over:

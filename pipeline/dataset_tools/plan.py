@@ -1,4 +1,4 @@
-"""`python -m pipeline plan`: who reads what in an epoch of training, before anything is read."""
+"""`python -m pipeline plan`: prints the epoch plan, the videos of each rank in an epoch, without reading videos."""
 
 from dataclasses import dataclass
 
@@ -21,10 +21,10 @@ class PlanOptions(OrderOptions):
         ranks: number of training processes.
         epoch: number of the epoch, from 0.
         split: split to train on.
-        batch_size: videos a rank takes in a step.
-        consumed: videos of the epoch that all ranks together have trained on already, as a checkpoint says.
-        fold: which fold holds the test videos, for datasets with folds.
-        rank: list this rank's batches instead, a line a step: its number and the keys of its videos.
+        batch_size: videos of a rank in a step.
+        consumed: videos of the epoch that all ranks together have already trained on, as recorded in a checkpoint.
+        fold: the fold whose test videos are held out, for datasets with folds.
+        rank: print the batches of this rank instead, a line a step: its number and the keys of its videos.
     """
 
     data: str
@@ -37,22 +37,22 @@ class PlanOptions(OrderOptions):
     rank: int | None = None
 
     def check(self) -> None:
-        """Refuses numbers of no run."""
+        """Raises ValueError where a number is out of range."""
         self.require_at_least(1, "ranks", "batch_size")
         self.require_at_least(0, "epoch", "consumed")
 
 
 def plan(options: PlanOptions) -> None:
-    """Show which videos each rank trains on in an epoch, and what is left out of it.
+    """Show which videos each rank trains on in an epoch, and how many are left out.
 
-    The same arithmetic as in training: the order depends on seed and epoch alone. No video is read.
+    The epoch plan is that of training: the order depends on seed and epoch alone. No video is read.
 
     Args:
-        options: of which dataset, and for how many ranks.
+        options: the dataset, the number of ranks and the epoch.
 
     Raises:
-        ValueError: an argument out of range, no such split, too few videos.
-        ShardFormatError: `data` holds no whole dataset.
+        ValueError: an argument is out of range, there is no such split, or there are too few videos.
+        ShardFormatError: `data` has no complete dataset.
     """
     index = DatasetIndex.open(options.data)
     rows = index.rows(options.split, options.fold)
@@ -98,6 +98,6 @@ def _print_batches(
 
 
 def _ends(index: DatasetIndex, rows: np.ndarray) -> str:
-    """The first and the last key of a batch."""
+    """The first and the last key of a batch, as text."""
     keys = [index.entry(int(row)).key for row in (rows[:1].tolist() + rows[-1:].tolist())]
     return keys[0] if len(rows) == 1 else " .. ".join(keys)

@@ -17,18 +17,18 @@ _SHOWN = 5
 def quarantine(data: Path, keys: list[str], reason: str = BY_HAND, undo: bool = False) -> None:
     """Leave videos out of training, evaluation and export, by a line each in the dataset's quarantine.csv.
 
-    Shards and index stay as they are, and so does the identity of the dataset: an interrupted run resumes exactly, less
-    these videos. Runs that are in progress do not notice. Packing again leaves them out of the shards too.
+    Shards, index and identity of the dataset do not change: an interrupted run resumes exactly, without these videos.
+    Runs that are in progress are not affected. Packing again leaves the videos out of the shards too.
 
     Args:
         data: folder of the packed dataset.
-        keys: of the videos, as in index.parquet and in the messages of a run.
-        reason: why, in a few words.
-        undo: read these videos again.
+        keys: keys of the videos, as in index.parquet and in the messages of a run.
+        reason: the reason, in a few words.
+        undo: take these videos out of quarantine, so that they are read again.
 
     Raises:
         ShardFormatError: there is no dataset in the folder.
-        ValueError: a key is not in the dataset or, to undo, not in quarantine; nothing is changed then.
+        ValueError: a key is not in the dataset or, with `undo`, not in quarantine; then nothing is changed.
     """
     root = split_root(data)
     if not isinstance(root, Path):

@@ -1,7 +1,7 @@
-"""`python -m pipeline show`: clips exactly as training, test and export see them, on one page to look at.
+"""`python -m pipeline show`: an HTML page of clips exactly as training, test and export see them.
 
-They come from the data module of the configuration, through its own loaders and its own work on the device, so that
-nothing can differ from what a run would see, but for the normalization and the mixing, which are the network's.
+The clips come from the configured data module, through its data loaders and its transforms on the device, so that they
+are those of a run, except for normalization and mixing (MixUp, CutMix), which belong to the network.
 """
 
 import warnings
@@ -29,7 +29,7 @@ from pipeline.training.lightning_cli import TrainingCLI, parser_settings
 
 Stage = Literal["train", "val", "test", "predict"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
-# What the page says of the settings that made its clips.
+# Options of the data module that the page lists.
 _SETTINGS = (
     *("num_frames", "frame_interval", "fps", "segments", "short_videos", "still", "resize", "crop_size"),
     *("random_resized_crop", "flip_probability", "sided_classes", "rand_augment", "color_jitter", "clips_per_video"),
@@ -38,7 +38,7 @@ _SETTINGS = (
 
 
 def main(words: list[str]) -> None:
-    """Runs the verb: the options of `fit` make the data module, those of `show` the page.
+    """Runs the verb: the options of `fit` make the data module, the options of `show` the page.
 
     Args:
         words: the command line after `show`, such as `["--config", "pipeline/configs/demo.yaml", "--out", "a.html"]`.
@@ -64,14 +64,14 @@ def main(words: list[str]) -> None:
 
 @dataclass(frozen=True)
 class PageOptions:
-    """What of the clips is on the page.
+    """Options of the page that `show` writes.
 
     Attributes:
-        out: the HTML file to write; it holds its pictures and needs nothing else.
-        stage: of train, val, test and predict (feature export), those to show; default: all that the dataset has.
-        num_videos: videos of each stage: the first ones of the epoch, of a run of one process.
-        num_views: clips, or crops of clips, shown of each video, evenly chosen.
-        epoch: of training: which one, from 0; its order and augmentation.
+        out: the HTML file to write; its pictures are embedded.
+        stage: the stages to show, of train, val, test and predict (feature export); default: all that the dataset has.
+        num_videos: number of videos of each stage: the first ones of the epoch, in a run of one process.
+        num_views: number of views (clips, or crops of clips) of each video, evenly spaced.
+        epoch: the training epoch whose order and augmentation are shown, from 0.
     """
 
     out: Path
@@ -90,11 +90,11 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
     """Writes a page of clips as a data module feeds them to a network.
 
     Args:
-        data: makes the clips; its batches become as small as the page needs, which changes no clip.
-        page: what to show, and where.
+        data: the data module; its batch size is lowered to what the page needs, which changes no clip.
+        page: the options of the page.
 
     Raises:
-        ValueError: the dataset is not there or lacks a stage that was asked for.
+        ValueError: there is no dataset, or it lacks a stage that `page.stage` names.
     """
     data.options = replace(data.options, num_workers=0, batch_size=min(page.num_videos, data.options.batch_size))
     stages = []
@@ -116,12 +116,12 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
 
 
 class _ShowCLI(TrainingCLI):
-    """The configuration language of `fit`, with the options of `show`; only the data module is made."""
+    """The configuration of `fit` with the options of `show` added; only the data module is instantiated."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
         parser.add_class_arguments(PageOptions, as_group=False)
-        for name in ("ckpt_path", "weights_only"):  # which a configuration that `fit` saved has too
+        for name in ("ckpt_path", "weights_only"):  # a configuration that `fit` saved has these too
             parser.add_argument(f"--{name}", default=None, help="not looked at")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -134,7 +134,7 @@ class _ShowCLI(TrainingCLI):
 
 
 def _stage(data: ShardedVideoDataModule, stage: Stage, page: PageOptions) -> ShownStage:
-    """The first videos of a stage, read as a run would."""
+    """The first videos of a stage, read through the data loader of a run."""
     if stage == "train":
         data.setup("fit")
     loader = getattr(data, f"{stage}_dataloader")()
@@ -165,7 +165,7 @@ def _videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num_view
 
 
 def _frame_times(index: DatasetIndex, row: int) -> Seconds:
-    """When each frame of a video is shown, in seconds: float64 (F,)."""
+    """The presentation timestamps of a video's frames, in seconds: float64 (F,)."""
     entry = index.entry(row)
     times = times_of(entry, index.read_video(row)) if entry.variable_rate else None
     return np.arange(entry.num_frames) / entry.fps if times is None else times
@@ -187,7 +187,7 @@ def _clip(
 
 
 def describe_window(window: Window, size: tuple[int, ...]) -> str:
-    """Which part of the frames a clip shows, in words: `112 x 112 at row 8, column 20 of 128 x 171, mirrored`."""
+    """Describes the window of a clip: `112 x 112 at row 8, column 20 of 128 x 171, mirrored`."""
     part = f"{window.height} x {window.width} at row {window.top}, column {window.left}"
     if (window.height, window.width) == (window.frame_height, window.frame_width):
         part = "all"

@@ -1,4 +1,4 @@
-"""The page that `show` writes: clips as strips of frames, with what was done to each."""
+"""The page that `show` writes: clips as strips of frames, with the transforms of each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from pipeline.report.pictures import encode_jpeg
 from pipeline.report.rendering import render
 
-_MOST_FRAMES = 16  # of a clip on the page
+_MOST_FRAMES = 16  # maximum number of a clip's frames on the page
 
 
 class ShownFrame(NamedTuple):
-    """A frame of a clip: its number and its time, in seconds, in the video; its picture as a JPEG file."""
+    """A frame of a clip: its number in the video, its presentation timestamp in seconds, its picture as JPEG bytes."""
 
     number: int
     time_s: float
@@ -21,7 +21,7 @@ class ShownFrame(NamedTuple):
 
 
 class ShownClip(NamedTuple):
-    """A view of a video: which clip and crop, what was done to it, and frames spread evenly over it."""
+    """A view of a video: the name of its clip and crop, its transforms, and evenly spaced frames."""
 
     name: str
     description: str
@@ -29,7 +29,7 @@ class ShownClip(NamedTuple):
 
 
 class ShownVideo(NamedTuple):
-    """A video, some of its views, and how many more it has."""
+    """A video: some of its views, and the number of its other views in `more`."""
 
     key: str
     label: str
@@ -38,7 +38,7 @@ class ShownVideo(NamedTuple):
 
 
 class ShownStage(NamedTuple):
-    """Train, val, test or predict; a line that names its split, or says why there is none; its first videos."""
+    """A stage (train, val, test or predict): a line with its split, or why it is not shown, and its first videos."""
 
     name: str
     line: str
@@ -53,15 +53,15 @@ def make_shown_clip(
     span: tuple[float, float],
     steps: Sequence[str],
 ) -> ShownClip:
-    """A clip for the page; of a long one, 16 frames.
+    """A clip for the page, with at most 16 of its frames, evenly spaced.
 
     Args:
-        name: which clip and which crop.
-        frames: uint8 (T, H, W, 3).
-        numbers: T frame numbers in the video.
-        times: T times in the video, in seconds.
+        name: name of the clip and the crop.
+        frames: uint8 (T, H, W, 3), the RGB frames.
+        numbers: frame numbers in the video, T integers.
+        times: presentation timestamps in the video, T numbers in seconds.
         span: start and end of the clip in the video, in seconds.
-        steps: what was done to it, in order.
+        steps: descriptions of the transforms, in the order in which they were applied.
     """
     count = len(frames)
     chosen = sorted({round(place) for place in np.linspace(0, count - 1, min(count, _MOST_FRAMES))})
@@ -74,12 +74,12 @@ def make_shown_clip(
 def draw_clips_page(
     title: str, origin: Mapping[str, Any], settings: Mapping[str, str], stages: Sequence[ShownStage]
 ) -> str:
-    """The page as HTML.
+    """Renders the page as HTML.
 
     Args:
-        title: above all.
-        origin: what the clips come from, by name.
-        settings: what made them, by name.
-        stages: in order.
+        title: title of the page.
+        origin: identity of the dataset and epoch, by name.
+        settings: settings of the data module that made the clips, by name.
+        stages: the stages, in the order of the page.
     """
     return render("clips.html", title=title, origin=origin, settings=settings, stages=stages)

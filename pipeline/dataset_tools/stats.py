@@ -1,4 +1,4 @@
-"""`python -m pipeline stats`: what a dataset consists of, in tables and, on demand, a drawing."""
+"""`python -m pipeline stats`: statistics of a dataset, in tables and, with `--out`, charts."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,24 +23,24 @@ from pipeline.report.charts import BarChart, bar_charts
 from pipeline.report.rendering import render
 
 BAR = 30  # characters of the longest bar
-SHOWN = 10  # classes, rates or sizes listed; of classes, as many at the other end
+SHOWN = 10  # of more than 20 classes, rates or sizes: classes at each end; 19 rates or sizes and the sum of the others
 NICE_STEPS = (1, 2, 2.5, 5, 10)
 NUM_BINS = 10
 
 
 def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
-    """Print how many videos and hours each split and class has, and how long, fast and large they are.
+    """Print the videos and hours of each split, the videos of each class, and the durations, frame rates and sizes.
 
-    Reads the index alone, no shard.
+    Reads only the index, no shard.
 
     Args:
         data: folder of the dataset.
-        out: also draw the class balance and the durations: a file that ends in .svg or .html.
-        fold: for data with folds: the fold whose splits are shown; default: the first.
+        out: also draw the class balance and the durations, to a file that ends in .svg or .html.
+        fold: the fold whose splits are shown, for datasets with folds; default: the first.
 
     Raises:
         ShardFormatError: there is no dataset in the folder.
-        ValueError: there is no such fold, or `out` ends in something else.
+        ValueError: there is no such fold, or `out` ends in neither .svg nor .html.
     """
     if out is not None and out.suffix not in (".svg", ".html"):
         raise ValueError(f"out={out}: must end in .svg or .html")
@@ -82,13 +82,13 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
 
 
 def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """At most ten bins of a round width from the shortest to the longest video.
+    """Histogram of durations with at most ten bins of a round width, from the shortest to the longest video.
 
     Args:
-        seconds: float64 (M,), M >= 1, above 0.
+        seconds: float64 (M,), the durations, in seconds, above 0; M >= 1.
 
     Returns:
-        The edges, float64 (bins + 1,), in seconds, and how many videos are in [edge, next edge): int64 (bins,).
+        The edges, float64 (bins + 1,), in seconds, and the number of videos in [edge, next edge): int64 (bins,).
     """
     low, high = float(seconds.min()), float(seconds.max())
     wanted = max((high - low) / (NUM_BINS - 1), high / 20, 1e-3)
@@ -103,7 +103,7 @@ def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64
 
 
 def _splits(manifest: Manifest, table: pa.Table, fold: str | None) -> tuple[NDArray[Any], str]:
-    """The split of every row, and a title."""
+    """The split of every row, and the title of the tables."""
     classes = f"{manifest.name}: {table.num_rows} videos of {len(manifest.classes)} classes"
     if not manifest.folds:
         if fold is not None:
@@ -117,7 +117,7 @@ def _splits(manifest: Manifest, table: pa.Table, fold: str | None) -> tuple[NDAr
 
 
 def _split_tables(title: str, manifest: Manifest, table: pa.Table, splits: NDArray[Any]) -> list[TextTable]:
-    """How much there is of each split, and how its videos are spread over the classes."""
+    """Two tables by split: the amounts of video, and the balance of the classes."""
     amounts = TextTable(title=title, title_justify="left")
     balance = TextTable()
     for shown, headings in [
@@ -144,7 +144,7 @@ def _split_tables(title: str, manifest: Manifest, table: pa.Table, splits: NDArr
 
 
 def _ends(counted: Sequence[tuple[str, int]], rest: str = "") -> list[tuple[str, int]]:
-    """The most frequent, and the least frequent too; where `rest` is given, the sum of all the others by that name."""
+    """Shortens a list: its first and last `SHOWN` entries or, with `rest`, its first 19 and the sum of the others."""
     if len(counted) <= 2 * SHOWN:
         return list(counted)
     if rest:
@@ -154,7 +154,7 @@ def _ends(counted: Sequence[tuple[str, int]], rest: str = "") -> list[tuple[str,
 
 
 def _bars(heading: str, counted: Sequence[tuple[str, int]]) -> TextTable:
-    """A table with a bar beside every count; a count of -1 is a gap."""
+    """A table with a bar beside every count; a count of -1 marks omitted rows."""
     shown = TextTable(heading, "videos", "", box=None, pad_edge=False, header_style="bold")
     shown.columns[1].justify = "right"
     most = max(count for _, count in counted)

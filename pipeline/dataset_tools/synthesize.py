@@ -1,4 +1,4 @@
-"""`python -m pipeline synthesize`: make the embedded default data."""
+"""`python -m pipeline synthesize`: generates the synthetic dataset of the demo and the tests."""
 
 import time
 from pathlib import Path
@@ -22,24 +22,24 @@ def synthesize(
     fps: float = 25.0,
     processes: int | None = None,
 ) -> None:
-    """Make a Kinetics-style data set of real videos whose eight classes differ by motion alone.
+    """Make a Kinetics-style dataset of generated mp4 videos whose eight classes differ by motion alone.
 
-    Writes root/videos/<class>/<id>_<start>_<end>.mp4 and root/{train,val,test}.csv in the official Kinetics form. The
-    same arguments give the same bytes. An earlier output of this command is replaced; a folder with anything else in it
-    is refused.
+    Writes root/videos/<class>/<id>_<start>_<end>.mp4 and root/{train,val,test}.csv in the official Kinetics format. The
+    same arguments give the same bytes. An earlier output of this command is replaced; a folder with other content is
+    refused.
 
     Args:
-        root: folder to make.
-        seed: of everything drawn at random.
+        root: folder to write to.
+        seed: seed of the random generator.
         train: training videos per class.
         val: validation videos per class.
         test: test videos per class.
         num_frames: frames of a video.
-        width: of a video, in pixels, even.
-        height: of a video, in pixels, even.
+        width: width of a video in pixels, even.
+        height: height of a video in pixels, even.
         fps: frames per second.
-        processes: processes that draw and encode; by default as many as there are processors, fewer for few videos. The
-            result does not depend on it.
+        processes: number of processes that draw and encode, which does not change the result; default: one for each
+            processor, fewer for few videos.
     """
     began = time.monotonic()
     processes = num_processors() if processes is None else processes

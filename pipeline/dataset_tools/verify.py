@@ -1,4 +1,4 @@
-"""`python -m pipeline verify`: is a packed dataset whole, and does all of it belong together."""
+"""`python -m pipeline verify`: checks that a packed dataset is complete and consistent."""
 
 import hashlib
 import math
@@ -40,22 +40,21 @@ SHOWN = 50
 def verify(data: str, full: bool = False, processes: int | None = None, timeout: float = 300.0) -> None:
     """Check a packed dataset: dataset.json, index.parquet and the shards, each against the others.
 
-    The fast check reads no video: the shards are there with their sizes; counts, classes, splits, folds and identity
-    agree; every byte range of the index is a member of the tar with the video's key. The full one reads all: sha256 of
-    every shard and every video, the descriptions in the tars, and every frame decoded, in processes that are killed
-    when they hang. Videos in quarantine.csv, which nothing reads, need not decode; their bytes must be right. A dataset
-    packed in several sizes is checked in all of them, and each against the largest: the same videos, labels, splits,
-    frame counts and rates.
+    The fast check reads no video: all shards exist with their sizes; counts, classes, splits, folds and identity agree;
+    every byte range of the index is a member of the tar with the video's key. The full check reads everything: sha256
+    of every shard and every video, the descriptions in the tars, and every frame, decoded in processes that are killed
+    when they hang. Videos in quarantine.csv, which nothing reads, need not decode; their bytes must be right. All
+    renditions are checked, and each against the largest: the same videos, labels, splits, frame counts and rates.
 
     Args:
         data: folder of the dataset.
         full: read and decode everything.
-        processes: that decode; default: one for each processor.
+        processes: number of processes that decode; default: one for each processor.
         timeout: seconds without a frame decoded after which a video counts as hanging.
 
     Raises:
         ShardFormatError: there is no dataset in the folder.
-        ValueError: something is wrong; what and what to do is printed before.
+        ValueError: there are defects, which are printed before with their fixes.
     """
     began = time.monotonic()
     if "://" in str(data):
@@ -101,7 +100,7 @@ def _verify(data: Path, full: bool, processes: int | None, timeout: float, began
 def _check_dataset(
     root: Path, manifest: Manifest, full: bool, quarantined: frozenset[str], processes: int | None, timeout: float
 ) -> tuple[list[DatasetDefect], pa.Table | None]:
-    """What is wrong with the dataset in a folder, its renditions left aside; and its index, where that can be read."""
+    """The defects of the dataset in a folder, without its renditions, and its index, None where it cannot be read."""
     findings = check_files(root, manifest)
     table = _read_table(root, manifest, findings)
     if table is None:
@@ -149,19 +148,19 @@ def _check_shard(
     pool: KillablePool,
     done: Callable[[], None],
 ) -> list[DatasetDefect]:
-    """Checksum, descriptions, and every video of a shard."""
+    """Checks the checksum, the descriptions, and every video of a shard."""
     path = root / shard.name
     if not path.is_file():
         for _ in rows:
             done()
-        return []  # `check_files` has said so
+        return []  # `check_files` reports it
     findings = []
     try:
         if path.stat().st_size == shard.bytes and file_sha256(path) != shard.sha256:
             findings.append(DatasetDefect(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
     except OSError as error:
         findings.append(DatasetDefect(shard.name, f"cannot be read ({error.strerror})", COPY))
-    if "label_from" not in manifest.encode:  # others' tars hold no descriptions
+    if "label_from" not in manifest.encode:  # foreign tars have no descriptions
         findings += _check_descriptions(root, manifest, path, rows)
     jobs = [
         (str(path.absolute()), row["video_offset"], row["video_size"], row["key"] not in quarantined) for row in rows
@@ -176,7 +175,7 @@ def _check_shard(
 def _check_descriptions(
     root: Path, manifest: Manifest, path: Path, rows: Sequence[dict[str, Any]]
 ) -> list[DatasetDefect]:
-    """The rows of the index are those that the tar alone gives."""
+    """Checks that a shard's rows of the index are equal to the descriptions in the tar."""
     try:
         said = {row.key: row for row in index_shard(path)}
     except ShardFormatError as error:
@@ -211,7 +210,7 @@ def _differences(row: dict[str, Any], found: ShardRow, manifest: Manifest) -> li
 
 
 class CheckedVideo(NamedTuple):
-    """sha256 of a video's bytes, and what it is, where it was decoded."""
+    """sha256 of a video's bytes, and its properties, None where it was not decoded."""
 
     content_sha256: str
     info: VideoInfo | None
@@ -220,7 +219,7 @@ class CheckedVideo(NamedTuple):
 def decode_range(
     path: str, offset: int, size: int, decode: bool = True, progress: Callable[[int], None] | None = None
 ) -> CheckedVideo:
-    """Decodes every frame of a video in a tar, unless told not to; for a process that can be killed.
+    """Hashes a video in a tar and, with `decode`, decodes every frame; runs in a process that can be killed.
 
     Raises:
         DecodeError: a frame does not decode, or the video is truncated.
@@ -245,7 +244,7 @@ class UndecodableError(ValueError):
 
 
 def _compare(row: dict[str, Any], facts: CheckedVideo | Exception, root: Path) -> tuple[str, str]:
-    """What is wrong with a video, and what to do; two empty texts for nothing."""
+    """The problem of a video and its fix; two empty strings where there is no problem."""
     leave_out = f"leave them out: python -m pipeline quarantine {root} KEY ..."
     if isinstance(facts, UndecodableError):
         if facts.digest != row["content_sha256"]:
@@ -268,7 +267,7 @@ def _compare(row: dict[str, Any], facts: CheckedVideo | Exception, root: Path) -
 
 
 def _in_words(video: Mapping[str, Any]) -> str:
-    """What a video is, by the fields of `VideoInfo` or the columns of the index."""
+    """Describes a video by the fields of `VideoInfo` or the columns of the index."""
     text = f"{video['num_frames']} frames of {video['width']}x{video['height']} at {video['fps']:g} fps"
     text += " on average" if video["variable_rate"] else ""
     aspect = float(video["pixel_aspect"])
@@ -276,7 +275,7 @@ def _in_words(video: Mapping[str, Any]) -> str:
 
 
 def _print_findings(findings: Sequence[DatasetDefect]) -> None:
-    """The findings, those with the same remedy together."""
+    """Prints the findings, grouped by fix."""
     fixes = dict.fromkeys(finding.fix for finding in findings)
     for fix in fixes:
         same = [finding for finding in findings if finding.fix == fix]

@@ -1,4 +1,4 @@
-"""What is wrong with a packed dataset, found without reading its videos: files, counts, byte ranges, member names."""
+"""Checks of a packed dataset that read no video: files, counts, byte ranges, member names."""
 
 import os
 from collections import Counter
@@ -17,13 +17,13 @@ from datamodules.dataset.shard_tar import is_header_of, is_video_of, iterate_mem
 from datamodules.storage.errors import ShardFormatError
 
 COPY = "copy it here again, or run the same pack command again: it packs anew what does not match"
-MANY = 5  # rows named in one finding
+MANY = 5  # maximum number of videos named in one finding
 _POSITIVE = ("video_size", "num_frames", "fps", "width", "height", "duration_s", "pixel_aspect")
 NO_ROWS = pa.array([], pa.int64())
 
 
 class DatasetDefect(NamedTuple):
-    """Something wrong: where (a file, with the key of the video where it is one), what, and what to do."""
+    """A defect: its place (a file, and the key of the video where it concerns one), the problem, and the fix."""
 
     place: str
     problem: str
@@ -31,12 +31,12 @@ class DatasetDefect(NamedTuple):
 
 
 def reindex(root: Path) -> str:
-    """What to do about an index that does not fit its shards."""
+    """The fix for an index that does not match its shards."""
     return f"rebuild the index: python -m pipeline index --shards {root}"
 
 
 def check_files(root: Path, manifest: Manifest) -> list[DatasetDefect]:
-    """Every shard of dataset.json is there once with its size, and no other tar is."""
+    """Checks that each shard of dataset.json is listed once and has its size, and that there are no other tars."""
     findings = []
     names = Counter(shard.name for shard in manifest.shards)
     findings += [
@@ -55,7 +55,7 @@ def check_files(root: Path, manifest: Manifest) -> list[DatasetDefect]:
 
 
 def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[DatasetDefect]:
-    """index.parquet against dataset.json: keys, labels, splits, folds, counts, identity, byte ranges."""
+    """Checks index.parquet against dataset.json: keys, labels, splits, folds, counts, identity, byte ranges."""
     findings: list[DatasetDefect] = []
 
     def add(wrong: NDArray[np.bool_], problem: str) -> None:
@@ -82,7 +82,7 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Dataset
     outside = (numbers["label"] < 0) | (numbers["label"] >= len(manifest.classes))
     add(outside, f"have a label outside of the {len(manifest.classes)} classes")
     wanted = [listed[name].split if name in listed else split for name, split in zip(shards, splits, strict=True)]
-    mixed = () if manifest.folds else ("all",)  # `index` calls a tar with videos of several splits so
+    mixed = () if manifest.folds else ("all",)  # `index` gives a tar with videos of several splits the split "all"
     other = [of_shard not in (split, *mixed) for of_shard, split in zip(wanted, splits, strict=True)]
     add(np.array(other, bool), "have another split than their shard")
     add(np.array([len(of) != len(manifest.folds) for of in folds], bool), f"do not have {len(manifest.folds)} folds")
@@ -117,7 +117,7 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Dataset
 
 
 def _bad_ranges(manifest: Manifest, shards: list[str], offsets: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which videos do not lie behind a header, within their shard, and clear of the video before."""
+    """Whether each byte range does not follow a header, exceeds its shard, or overlaps the range before: bool (M,)."""
     bytes_of = {shard.name: shard.bytes for shard in manifest.shards}
     ends = offsets + sizes
     limits = np.array([bytes_of.get(name, 0) for name in shards])
@@ -139,13 +139,13 @@ def rows_by_shard(table: pa.Table) -> dict[str, pa.Array]:
 
 
 def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callable[[], None]) -> list[DatasetDefect]:
-    """At every byte range of the index there is a member of that size and of the video's key; `done` after each row."""
+    """Checks that each byte range is a member of that size with the video's key; calls `done` after each row."""
     findings: list[DatasetDefect] = []
     rows = rows_by_shard(table)
     for shard in manifest.shards:
         columns = table.select(["key", "video_offset", "video_size"]).take(rows.get(shard.name, NO_ROWS)).columns
         places = list(zip(*(column.to_pylist() for column in columns), strict=True))
-        if manifest.encode.get("key_prefix") is not None:  # which the tar does not know
+        if manifest.encode.get("key_prefix") is not None:  # the prefix is not in the tar
             places = [(key.removeprefix(prefix_of(shard.name)), *place) for key, *place in places]
         if (root / shard.name).is_file():
             findings += _check_shard_members(root, root / shard.name, places)
@@ -164,7 +164,7 @@ def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, in
     doubtful = [place for place, header in zip(places, headers, strict=True) if not is_header_of(header, *place[::2])]
     if not doubtful:
         return
-    try:  # long names and others than ASCII are not in the header itself
+    try:  # long names and names beyond ASCII are not in the header itself
         members = {member.offset: member for member in iterate_members(path)}
     except ShardFormatError as error:
         yield DatasetDefect(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY)

@@ -1,4 +1,4 @@
-"""Do the renditions of a dataset belong together: the same videos with the same frames, each at its own size."""
+"""Checks that the renditions of a dataset match: the same videos with the same frames, each at its own size."""
 
 from pathlib import Path
 
@@ -8,21 +8,21 @@ import pyarrow as pa
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, Rendition
 from pipeline.dataset_tools.verify_checks import COPY, MANY, DatasetDefect
 
-# What all renditions have in common, row for row; their bytes, sizes and hashes are their own.
+# Columns that are equal in all renditions, row for row; bytes, sizes and hashes differ.
 _SHARED = ("key", "split", "fold_splits", "group", "label", "shard", "num_frames", "fps", "variable_rate", "source")
 
 
 def check_rendition(
     manifest: Manifest, table: pa.Table | None, rendition: Rendition, found: Manifest, its_table: pa.Table | None
 ) -> list[DatasetDefect]:
-    """Hold a smaller rendition against the largest.
+    """Check a smaller rendition against the largest.
 
     Args:
-        manifest: dataset.json of the largest.
-        table: Its index, or None where that cannot be read.
-        rendition: What `manifest` says of the smaller one.
-        found: dataset.json of the smaller one.
-        its_table: Its index, or None.
+        manifest: The manifest (dataset.json) of the largest rendition.
+        table: The index of the largest rendition, or None where it cannot be read.
+        rendition: The entry of the smaller rendition in `manifest`.
+        found: The manifest of the smaller rendition.
+        its_table: The index of the smaller rendition, or None where it cannot be read.
     """
     findings = []
     where = f"{rendition.folder}/{MANIFEST_NAME}"
@@ -59,5 +59,5 @@ def _compare_rows(rendition: Rendition, table: pa.Table, its_table: pa.Table) ->
 
 
 def in_subfolder(folder: Path, finding: DatasetDefect) -> DatasetDefect:
-    """A finding in a rendition, placed from the dataset's folder."""
+    """A finding of a rendition, with its place relative to the dataset's folder."""
     return finding._replace(place=f"{folder.name}/{finding.place}")

@@ -1,4 +1,4 @@
-"""Whether a storage path can be written and read, and whether all nodes see the same one."""
+"""Checks that a storage path can be written and read, and that all nodes see the same one."""
 
 import os
 import time
@@ -9,17 +9,17 @@ from pathlib import Path
 import pyarrow.fs
 
 PROBE = ".doctor-"
-_PATIENCE_S = 10.0  # that another node's file may take to appear on a network file system
+_PATIENCE_S = 10.0  # seconds that another node's file may take to appear on a network file system
 
 
 def check_storage(storage_path: str) -> str:
-    """Writes a file, reads it back, renames and removes it.
+    """Writes a file, renames it, reads it back and removes it.
 
     Args:
-        storage_path: a folder, made where it is missing, or a URI such as s3://bucket/runs.
+        storage_path: a folder, which is created if absent, or a URI such as s3://bucket/runs.
 
     Raises:
-        ValueError: one of them failed.
+        ValueError: writing, renaming or reading failed.
     """
     token, who = new_token(), f"{os.uname().nodename}-{os.getpid()}"
     try:
@@ -33,15 +33,15 @@ def check_storage(storage_path: str) -> str:
 
 
 def new_token() -> str:
-    """Tells the probes of one examination from others'."""
+    """A random name that distinguishes the probe files of one check from those of others: 8 hexadecimal digits."""
     return uuid.uuid4().hex[:8]
 
 
 def write_probe(storage_path: str, token: str, who: str) -> None:
-    """Leaves a file with the name of a node in it, written aside and renamed.
+    """Writes a probe file that contains `who`, the name of a node and process, under a temporary name, and renames it.
 
     Raises:
-        ValueError: that is not possible; the message says why.
+        ValueError: the file cannot be written; the message has the reason.
     """
     try:
         system, root = _open(storage_path)
@@ -59,7 +59,7 @@ def write_probe(storage_path: str, token: str, who: str) -> None:
 
 
 def missing_probes(storage_path: str, token: str, of: Sequence[str], patience_s: float = _PATIENCE_S) -> list[str]:
-    """Those nodes whose files cannot be read here, after waiting for them."""
+    """The writers of `of` whose probe files cannot be read here, after waiting up to `patience_s` seconds for them."""
     deadline = time.monotonic() + patience_s
     while True:
         missing = [who for who in of if not _reads(storage_path, token, who)]
@@ -69,7 +69,7 @@ def missing_probes(storage_path: str, token: str, of: Sequence[str], patience_s:
 
 
 def remove_probe(storage_path: str, token: str, who: str) -> None:
-    """Leaves nothing behind, as far as that is possible."""
+    """Removes the probe file of a writer, as far as possible; errors are ignored."""
     try:
         system, root = _open(storage_path)
     except (OSError, ValueError):

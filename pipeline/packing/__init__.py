@@ -1,1 +1,1 @@
-"""Verb `pack`: lists of videos to shards."""
+"""Verb `pack`: turns lists of videos into shards."""

@@ -1,4 +1,4 @@
-"""Which number each class gets: by a text file of their names, by the official list, by its number or the alphabet."""
+"""The order of classes: from a text file of names, the official list, numeric labels or the alphabet."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"-?[0-9]+")
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Labels, each once, in the order of their numbers: by value where all are whole numbers, else by the alphabet.
+    """Sorts the distinct labels: by value where all are integers, else alphabetically.
 
     >>> sort_labels(["10", "2", "0"])
     ['0', '2', '10']
@@ -25,16 +25,16 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 def name_classes(
     rows: Sequence[ShardRow], listed: Path | None, earlier: Sequence[str]
 ) -> tuple[list[ShardRow], list[str]]:
-    """Class names in the order of the labels.
+    """Determines class names, in the order of the labels, of videos that are already in shards.
 
     Args:
-        rows: The videos; a label that is no name in the list but a number is a position in it, from 0.
+        rows: The videos; a label that is a number and no name in the list is a position in the list, from 0.
         listed: Text file of class names, one a line; None: there is no list.
-        earlier: An order that was in use before; kept where it has all labels and `listed` is None.
+        earlier: Class names of an earlier index; kept where they contain all labels and `listed` is None.
 
     Returns:
-        The rows, with names for numbers; and the names: those of the list, the earlier ones, or all labels as
-        `sort_labels` has them.
+        The rows, with numbers replaced by names; and the class names: the list, `earlier`, or all labels in the order
+        of `sort_labels`.
 
     Raises:
         ValueError: The list cannot be read, repeats a name, or lacks a label.
@@ -59,12 +59,12 @@ def _name(label: str, names: Sequence[str], listed: Path) -> str:
 
 
 def order_classes(labels: Iterable[str], official: Sequence[str], listed: Path | None) -> list[str]:
-    """Class names in the order of the labels, for lists of videos.
+    """Determines class names, in the order of the labels, of lists of videos.
 
     Args:
-        labels: Of the videos.
-        official: All names as the list of videos orders them; empty where it gives no order.
-        listed: Text file of class names, one a line, which goes before all else; None: there is none.
+        labels: The labels of the videos, in any order, with repetitions.
+        official: All class names in the order of the annotations; empty where they give no order.
+        listed: Text file of class names, one a line, which takes precedence; None: there is none.
 
     Raises:
         ValueError: The file cannot be read, repeats a name, or lacks a label.
@@ -81,9 +81,9 @@ def order_classes(labels: Iterable[str], official: Sequence[str], listed: Path |
 
 
 def read_class_list(listed: Path) -> list[str]:
-    """The names in a text file, one a line; raises ValueError where it cannot be read or repeats a name."""
+    """Reads class names from a text file, one a line; raises ValueError where it cannot be read or repeats a name."""
     try:
-        # Lines end with line feeds alone: a name may hold what else str.splitlines takes for an end, such as U+2028.
+        # Only line feeds end lines: str.splitlines would also split names at other characters, such as U+2028.
         names = [line.strip() for line in listed.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The split guard at the end of packing: what it found goes to split_guard.csv and, in numbers, to the person."""
+"""The split guard at the end of packing: writes its findings to split_guard.csv, and warns of them or refuses."""
 
 import csv
 import sys
@@ -22,18 +22,18 @@ _WORDS = {
 
 
 def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Leak]:
-    """Look for what is on both sides of a split, list it in root/split_guard.csv, and warn or refuse.
+    """Search for leakage between splits, list it in root/split_guard.csv, and warn or refuse.
 
     Args:
         root: Folder of the dataset, before dataset.json is written.
-        rows: All its videos.
-        strict: Refuse.
+        rows: All videos of the dataset.
+        strict: Refuse a dataset with leakage, instead of warning on standard error.
 
     Returns:
-        The findings, also those of the file; the file has a header alone where there are none.
+        The findings, as written to the file, which has only a header where there are none.
 
     Raises:
-        PackError: `strict`, and there are findings.
+        PackError: There are findings, and `strict` is set.
     """
     leaks = sorted(find_leaks([guarded(row) for row in sorted(rows, key=lambda row: row.key)]))
     with write_atomically(root / GUARD_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -55,7 +55,7 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
 
 
 def guarded(row: ShardRow) -> GuardedVideo:
-    """What the guard has to know about a packed video."""
+    """The input of the split guard for a packed video."""
     said = row.description
     return GuardedVideo(
         row.key, said.split, said.fold_splits, said.group, said.content_sha256, said.frame_hashes, said.duration_s

@@ -1,4 +1,4 @@
-"""What is left out of lists and folders of videos, or looks like a mistake there: said before hours of packing."""
+"""Warnings of videos left out of lists and folders and of likely mistakes in them, printed before hours of packing."""
 
 import difflib
 import re
@@ -17,14 +17,14 @@ _ALIKE = 0.75  # difflib's ratio of `tset` and `test`
 
 
 def warn_of_lists(listed: Annotations) -> None:
-    """Print a warning on standard error for each thing that was left out or chosen, or looks like a mistake."""
+    """Print a warning on standard error for each omission or choice of the reader and each likely mistake."""
     said = (*misspelled_splits(listed.records), *untrained_labels(listed), *odd_labels(listed.records))
     for sentence in (*listed.notes, *said):
         say(f"warning: {sentence}", sys.stderr)
 
 
 def misspelled_splits(records: Sequence[VideoRecord]) -> list[str]:
-    """A sentence for each split whose name is nearly a usual one: nothing would read it."""
+    """A sentence for each split whose name is a likely misspelling of a usual one, which nothing would read."""
     counts = Counter(record.split for record in records if not record.fold_splits)
     sentences = []
     for split, count in sorted(counts.items()):
@@ -38,7 +38,7 @@ def misspelled_splits(records: Sequence[VideoRecord]) -> list[str]:
 
 
 def meant_split(split: str) -> str | None:
-    """The usual name that a name is one slip away from; None for a usual name, or one that is quite different.
+    """The usual split name that `split` is a likely misspelling of; None if it is usual or similar to none.
 
     >>> meant_split("tset"), meant_split("Train"), meant_split("trainval"), meant_split("test2")
     ('test', 'train', None, None)
@@ -51,7 +51,7 @@ def meant_split(split: str) -> str | None:
 
 
 def untrained_labels(listed: Annotations) -> list[str]:
-    """A sentence where labels are in held-out splits alone, of the list or of a fold; none without a split `train`."""
+    """A sentence for the list, or for each fold, that has labels only in held-out splits; none without `train`."""
     folds = listed.folds or (None,)
     sentences = []
     for number, fold in enumerate(folds):
@@ -72,7 +72,7 @@ def untrained_labels(listed: Annotations) -> list[str]:
 
 
 def odd_labels(records: Sequence[VideoRecord]) -> list[str]:
-    """A sentence for labels that only a program tells apart, and one for numbers written as 3.0: all are classes."""
+    """A sentence for labels that differ only in case, blanks or Unicode form, and one for labels such as 3.0."""
     labels = sorted({record.label for record in records})
     sentences = []
     alike = defaultdict(list)

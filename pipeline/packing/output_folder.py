@@ -1,4 +1,4 @@
-"""The folder that packing writes to: one run at a time, always with the same options, one sentence when it is full."""
+"""The output folder of packing: its lock, the recorded options of its first run, and the error of a full disk."""
 
 import errno
 import json
@@ -17,19 +17,19 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class PackError(ValueError):
-    """Packing cannot begin or end; the message says why and what to do."""
+    """Packing cannot start or finish; the message names the reason and the fix."""
 
 
 def agree_with_earlier_run(root: Path, options: dict[str, Any], folders: Sequence[Path] = ()) -> None:
-    """Write down the options of the first run in a folder; hold those of a later run against them.
+    """Record the options of the first run in a folder; compare the options of a later run with them.
 
     Args:
         root: The folder of the dataset, locked.
-        options: All that determines the dataset, plain values.
-        folders: Of its renditions, which may be there or not.
+        options: Everything that determines the dataset, as plain values.
+        folders: The folders of its renditions, which need not exist.
 
     Raises:
-        PackError: The options differ, or the folder holds shards that no run accounts for.
+        PackError: The options differ, or a folder contains shards or a manifest without a record of the run.
     """
     path = root / PARTS_FOLDER / RUN_NAME
     if not path.exists():
@@ -58,7 +58,7 @@ def agree_with_earlier_run(root: Path, options: dict[str, Any], folders: Sequenc
 
 @contextmanager
 def lock_folder(out: Path) -> Iterator[None]:
-    """Keep a second run out of the folder; the lock ends with this process, however it ends."""
+    """Lock the folder against a second run; the lock ends with this process, even if it is killed."""
     try:
         (out / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -74,7 +74,7 @@ def lock_folder(out: Path) -> Iterator[None]:
 
 @contextmanager
 def report_full_disk(out: Path) -> Iterator[None]:
-    """Turn a write that failed for lack of room into one sentence."""
+    """Convert the OSError of a write on a full disk, quota or file size limit into a PackError of one sentence."""
     try:
         yield
     except OSError as error:

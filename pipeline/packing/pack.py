@@ -1,4 +1,4 @@
-"""`python -m pipeline pack`: labelled videos to shards, index and manifest; refused ones to a quarantine list."""
+"""`python -m pipeline pack`: packs labelled videos into shards with index and manifest, and lists refused videos."""
 
 import time
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from pipeline.processes.killable_process import ProcessUnavailable
 def pack(options: PackOptions) -> None:
     """Turn labelled videos into WebDataset shards with an index, for training.
 
-    Every frame of every video is decoded; a video that cannot be is left out and listed with the reason in
-    out/quarantine.csv. The rest is encoded for training: smaller, with a key frame every 16 frames, quick to
+    Every frame of every video is decoded; a video that cannot be decoded is left out and listed with the reason in
+    out/quarantine.csv. The other videos are encoded for training: smaller, with a key frame every 16 frames, quick to
     decode, without sound. The same input and options give the same bytes whatever the number of processes. Run again
-    after an interruption, it goes on where it was.
+    after an interruption, it continues with the shards that are missing.
 
     Args:
-        options: what to pack, how and where to.
+        options: what to pack, how, and into which folder.
 
     Raises:
         AnnotationError: the lists are missing or malformed.
-        PackError: `out` holds something else, is in use, or has no room left; a label is unknown; every video was
-            refused; `strict`, and something is on both sides of a split.
+        PackError: `out` has other content, is in use, or has no room left; a label is unknown; every video was
+            refused; or, with `strict`, the split guard found leakage.
     """
     began = time.monotonic()
     with prepare_shards(options) as run:
@@ -39,7 +39,7 @@ def pack(options: PackOptions) -> None:
 
 
 def _run_parts(parts: Sequence[ShardPart], settings: PackSettings, processes: int | None) -> list[PartResult]:
-    """All parts, each in the thread of one long-lived decoding process; in the order of the parts."""
+    """Runs all parts, one thread for each long-lived decoding process; results in the order of the parts."""
     with (
         show_progress(sum(len(part.records) for part in parts)) as meter,
         KillablePool(processes, settings.timeout) as pool,

@@ -1,4 +1,4 @@
-"""Options of `pack`, each documented once: for its command line, its runs on a cluster, and its callers."""
+"""Options of `pack`, documented here for the command line, the runs on a cluster and callers in Python."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,22 +12,22 @@ from pipeline.packing.output_folder import PackError
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingOptions:
-    """How videos are stored.
+    """How videos are encoded.
 
     Attributes:
-        short_side: pixels of the shorter side; smaller videos keep their size. Several make as many renditions from one
-            decoding: the largest in `out`, every other one, say of 128, a dataset of the same videos in out/short128.
+        short_side: pixels of the shorter side; smaller videos keep their size. Several sizes give as many renditions
+            from one decoding: the largest in `out`, each smaller one, such as 128, a dataset in out/short128.
         fps: frames per second: each frame is the one that the source shows in the middle of its time, which leaves
-            frames out or repeats them. Default: each video's own, and every frame; those of a variable rate at their
-            own times.
-        crf: x264's constant rate factor, 0 (lossless) to 51: 6 less double the bytes.
+            frames out or repeats them. Default: every frame at the video's own rate, and with a variable rate at its
+            own presentation timestamp.
+        crf: x264's constant rate factor, 0 (lossless) to 51: lowering it by 6 doubles the bytes.
         key_frame_interval: frames from one key frame to the next. A random clip decodes half as many before its start;
-            8 make the videos a fifth larger than 16, 4 half as large again.
-        fast_decode: leave out what takes H.264 the longest to decode (CABAC, deblocking): clips load up to twice as
-            fast, the videos are an eighth larger.
-        square_pixels: scale videos whose pixels are not square, so that they are; default: pixels are kept as stored,
-            with their shape in the file and, as pixel_aspect, in the index.
-        copy: store the original bytes, once every frame was decoded, instead of encoding them.
+            an interval of 8 makes videos a fifth larger than 16, an interval of 4 half as large again.
+        fast_decode: encode without CABAC and deblocking, which take H.264 the longest to decode: clips load up to twice
+            as fast, the videos are an eighth larger.
+        square_pixels: scale videos with non-square pixels to square ones; default: pixels are kept as stored, with
+            their shape in the file and, as pixel_aspect, in the index.
+        copy: store the original bytes, after every frame was decoded, instead of encoding.
     """
 
     short_side: int | list[int] = 256
@@ -39,10 +39,10 @@ class EncodingOptions:
     copy: bool = False
 
     def profiles(self) -> list[EncodeProfile]:
-        """One profile a rendition, from larger to smaller; none where nothing is encoded.
+        """One encoding profile for each rendition, from larger to smaller; none with `copy`.
 
         Raises:
-            PackError: no size, a size twice, or an option of encoding beside `copy`.
+            PackError: there is no size, a size is given twice, or an option of encoding is given beside `copy`.
             ValueError: an option out of range.
         """
         sides = [self.short_side] if isinstance(self.short_side, int) else list(self.short_side)
@@ -76,10 +76,10 @@ class ShardOptions:
     """How videos are divided into shards.
 
     Attributes:
-        videos_per_shard: videos in a shard, at most.
-        shard_bytes: bytes in a shard, at most, as guessed from the sizes of the files before any is opened
+        videos_per_shard: maximum number of videos in a shard.
+        shard_bytes: maximum number of bytes in a shard, estimated from the file sizes before any video is opened
             (see pipeline/packing/size_estimates.py). webdataset's own examples have shards of about 1 GB.
-        seed: key of the order of the videos in the shards.
+        seed: seed of the order of the videos in the shards.
     """
 
     videos_per_shard: int = 128
@@ -98,8 +98,8 @@ class RefusalOptions:
 
     Attributes:
         min_frames: videos that would be stored with fewer frames are refused.
-        timeout: seconds without a frame read or decoded after which a video is refused as hanging; a long one
-            may take as long as it likes.
+        timeout: seconds without a frame read or decoded after which a video is refused as hanging; the total time of a
+            video is not limited.
         retry_quarantined: try the videos that an earlier run refused again.
     """
 
@@ -117,22 +117,22 @@ class PackOptions(RefusalOptions, ShardOptions, EncodingOptions):  # the fields 
     """Options of `pack`.
 
     Attributes:
-        out: folder to make: shards, index.parquet, dataset.json, quarantine.csv.
+        out: folder of the dataset: shards, index.parquet, dataset.json, quarantine.csv.
         annotations: file or files of the list, or the folder of the official lists of UCF101 or HMDB51; leave it out
             for folders named after classes.
         videos: folder of the videos; default: the folder of the first list.
         format: format of the lists: kinetics (label, youtube_id, time_start, time_end, split), ucf101 (classInd,
-            trainlist and testlist), hmdb51 ({class}_test_split{1,2,3}.txt), mmaction (lines of path and number of the
-            class), csv (CSV or Parquet: path, label, group, and fold or split), folders (split/class/video), or auto:
-            by the columns or names.
-        split: split of all videos, in place of what the lists say.
-        name: name of the dataset, with which the names of its shards begin; default: that of the folder `out`.
-        classes: text file of class names, one a line, in the order of the labels; default: as the official list numbers
-            them, or by value where all are numbers, or alphabetical. For mmaction this is the label map; without one,
+            trainlist and testlist), hmdb51 ({class}_test_split{1,2,3}.txt), mmaction (lines of path and class number),
+            csv (CSV or Parquet: path, label, group, and fold or split), folders (split/class/video), or auto: detected
+            from the columns or file names.
+        split: split of all videos, in place of the splits in the lists.
+        name: name of the dataset and prefix of its shards' names; default: the name of the folder `out`.
+        classes: text file of class names, one a line, in the order of the labels; default: the order of the official
+            list, or by value where all are numbers, or alphabetical. For mmaction this is the label map; without one,
             the folders are the classes.
-        strict: make no dataset of videos that the split guard reports: a group, the same bytes, or nearly the same
-            content on both sides of a split. They are warned of and listed in out/split_guard.csv in any case.
-        processes: processes of this machine that decode and encode; default: one for each processor.
+        strict: make no dataset if the split guard finds a group, the same bytes, or nearly the same content on both
+            sides of a split; in any case findings are warned of and listed in out/split_guard.csv.
+        processes: number of processes of this machine that decode and encode; default: one for each processor.
     """
 
     out: Path
@@ -153,11 +153,11 @@ class PackOptions(RefusalOptions, ShardOptions, EncodingOptions):  # the fields 
 
 
 def parse_pack_options(words: Sequence[str]) -> PackOptions:
-    """The options that the words behind the verb say, defaults too.
+    """Parses the words after the verb into options, with defaults for options that are not given.
 
     Raises:
         ArgumentError: An option is missing, or of the wrong type.
-        ValueError: An option is not known, or out of range.
+        ValueError: An option is unknown, or out of range.
     """
     options: PackOptions = call_from_command_line(PackOptions, words, "python -m pipeline pack")
     return options

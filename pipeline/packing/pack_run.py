@@ -1,6 +1,6 @@
-"""A run of packing, from arguments to dataset: `prepare_shards`, every part in any way and order, then `finish`.
+"""A run of packing, from options to dataset: `prepare_shards`, then all parts in any order, then `finish`.
 
-`pipeline.packing.pack` does the parts in processes of this machine, `jobs` on a cluster.
+`pipeline.packing.pack` runs the parts in processes of this machine, `jobs` on a cluster.
 """
 
 import os
@@ -40,17 +40,17 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class PackRun:
-    """What a run does; plain data, which may be pickled.
+    """The plan of a run; plain data that can be pickled.
 
     Attributes:
-        settings: What every part has to know.
-        name: Of the dataset.
+        settings: The settings that all parts share.
+        name: The name of the dataset.
         classes: Class names in the order of the labels.
         folds: Names of the folds; () where the dataset has fixed splits.
-        strict: Make no dataset where the split guard finds something.
-        options: All that determines the dataset, as written down in .parts/run.json.
-        parts: The shards to make; each with `pack_parts.run_part(part, settings)`.
-        refused: Videos that are in no part, because the list cannot place them.
+        strict: Make no dataset where the split guard finds leakage.
+        options: Everything that determines the dataset, as recorded in .parts/run.json.
+        parts: The shards to make, each by `shard_builder.run_part(part, settings)`.
+        refused: Videos that are in no part, because the reader of the list refused them.
     """
 
     settings: PackSettings
@@ -65,13 +65,13 @@ class PackRun:
 
 @contextmanager
 def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
-    """Read the lists and decide what goes where; while the context lasts, no other run may work in `out`.
+    """Read the lists and assign videos to shards; within the context, `out` is locked against other runs.
 
-    A write within the context that fails for lack of room becomes a PackError too.
+    A write within the context that fails on a full disk raises PackError.
 
     Raises:
         AnnotationError: The lists are missing or malformed.
-        PackError: An option is out of range, a label is unknown, `out` holds something else, is in use or has no room
+        PackError: An option is out of range, a label is unknown, `out` has other content, is in use or has no room
             left.
     """
     profiles = options.profiles()
@@ -80,7 +80,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
     name, out = _dataset_name(options.out, options.name), options.out
     settings = PackSettings(
         out,
-        Path(os.path.normpath(options.videos or _folder_of(options.annotations))),  # as the paths of its videos are
+        Path(os.path.normpath(options.videos or _folder_of(options.annotations))),  # normalized as the videos' paths
         profiles[0] if profiles else None,
         options.min_frames,
         options.timeout,
@@ -94,7 +94,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
             remove_partial_files(place)
         agree_with_earlier_run(out, recorded, settings.folders)
         if options.retry_quarantined:
-            (out / QUARANTINE_NAME).unlink(missing_ok=True)  # the parts' records still have them until they are done
+            (out / QUARANTINE_NAME).unlink(missing_ok=True)  # parts keep their refusals in their records
         members = order_records(listed.records, options.seed)
         cut = keep_cut(
             out,
@@ -106,7 +106,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
 
 
 def _cut(members: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, bounds: ShardOptions) -> Cut:
-    """How many videos go into each shard of each split, by what the largest rendition will take up."""
+    """The number of videos in each shard of each split, from the estimated sizes of the largest rendition."""
     cut = {}
     for split, records in members.items():
         sizes = file_sizes([record.path for record in records])
@@ -118,19 +118,19 @@ def _cut(members: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | 
 def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
     """Make a dataset of the finished parts: quarantine.csv, split_guard.csv, index.parquet, and dataset.json last.
 
-    Smaller renditions are made datasets before; what is refused and what the split guard finds is the same for all, and
-    in `out` alone.
+    The datasets of smaller renditions are written first; the two CSV files, which are the same for all renditions, are
+    in `out` only.
 
     Args:
-        run: As `prepare_shards` gives it; its context still lasts.
-        results: Of all its parts, in their order.
+        run: The run, from `prepare_shards`, within its context.
+        results: The results of all its parts, in their order.
 
     Returns:
-        What dataset.json of the largest rendition says.
+        The manifest (dataset.json) of the largest rendition.
 
     Raises:
-        PackError: Every video was refused, or `run.strict` and the split guard found something; then there are the two
-            CSV files, and no dataset.json.
+        PackError: Every video was refused, or `run.strict` is set and the split guard found leakage; the CSV files are
+            written before, dataset.json is not.
     """
     root = run.settings.root
     refused = sorted([*run.refused, *(refusal for result in results for refusal in result.refused)])
@@ -173,7 +173,7 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
 
 
 def _folder_of(annotations: Sequence[Path] | None) -> Path:
-    """Where the videos are if nobody says: in the folder named as the list, or beside the first list."""
+    """The default folder of the videos: `annotations` where it is a folder, else the folder of the first list."""
     first = annotations[0] if annotations else Path()
     return first if first.is_dir() else first.parent
 
@@ -181,7 +181,7 @@ def _folder_of(annotations: Sequence[Path] | None) -> Path:
 def _recorded_options(
     name: str, listed: Annotations, classes: Sequence[str], settings: PackSettings, shards: ShardOptions
 ) -> dict[str, Any]:
-    """All that determines the dataset, as plain values to hold another run against."""
+    """Everything that determines the dataset, as plain values, to compare with a later run."""
     options: dict[str, Any] = {
         "name": name,
         **settings.encode,

@@ -1,4 +1,4 @@
-"""How far packing is, while it runs, and what it did, at the end."""
+"""Progress of packing while it runs, and the summary at its end."""
 
 import threading
 import time
@@ -22,11 +22,11 @@ _CLASSES_SHOWN = 12
 
 
 class PackMeter:
-    """Counts outcomes from all threads; gives the rates of this run, what earlier runs had done left aside.
+    """Counts outcomes from all threads and computes the rates of this run, without shards reused from earlier runs.
 
     Args:
-        total: Videos in the lists.
-        began: When the run began, by `time.monotonic`.
+        total: Number of videos in the lists.
+        began: Start of the run, in seconds of `time.monotonic`.
     """
 
     def __init__(self, total: int, began: float):
@@ -35,13 +35,13 @@ class PackMeter:
         self.refused = 0
         self.reused = 0
         self.source_bytes = 0
-        self.stored_bytes: list[int] = []  # of each rendition
-        self.count: Callable[[int], None] = lambda videos: None  # also called with the videos of each outcome
+        self.stored_bytes: list[int] = []  # bytes written, for each rendition
+        self.count: Callable[[int], None] = lambda videos: None  # called with the number of videos of each outcome
         self._began = began
         self._lock = threading.Lock()
 
     def add(self, outcome: Outcome) -> None:
-        """Count a video, or a part that was there already."""
+        """Count a video, or all videos of a part that is reused."""
         with self._lock:
             self.done += outcome.videos
             self.refused += outcome.refused
@@ -54,7 +54,7 @@ class PackMeter:
         self.count(outcome.videos)
 
     def text(self, now: float) -> str:
-        """Rates, refusals and time left, as one phrase."""
+        """Rates, refusals and estimated remaining time, as one phrase."""
         seconds = max(now - self._began, 1e-3)
         fresh = self.done - self.reused
         words = [f"{fresh / seconds:.1f} videos/s", f"{self.source_bytes / seconds / 1e6:.1f} MB/s"]
@@ -70,7 +70,7 @@ class PackMeter:
 
 @contextmanager
 def show_progress(total: int) -> Iterator[PackMeter]:
-    """Show on standard error how far a run over `total` videos is, with the rates of the meter that it yields."""
+    """Show the progress of a run over `total` videos on standard error, with the rates of the meter that it yields."""
     meter = PackMeter(total, time.monotonic())
     with count_progress("pack", total, "videos", lambda: meter.text(time.monotonic())) as meter.count:
         yield meter
@@ -79,9 +79,9 @@ def show_progress(total: int) -> Iterator[PackMeter]:
 def print_summary(
     manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float, unplaced: Sequence[Refusal] = ()
 ) -> None:
-    """The closing table on standard output: what went in and came out, notes on the sources, what was refused.
+    """Print the summary on standard output: a table of the splits, notes on the sources, and the refusals.
 
-    `unplaced` are videos refused before, which are in no split.
+    `unplaced` are the videos that the reader of the list refused, which are in no split.
     """
     table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes")
     sides = [str(rendition.short_side) for rendition in manifest.renditions]
@@ -122,7 +122,7 @@ def print_summary(
 
 
 def _class_counts(results: Sequence[PartResult]) -> str:
-    """All classes with their videos, the largest first; of many classes the ends alone."""
+    """The number of videos of each class, the largest first; of more than 12 classes the first and last three."""
     counts = Counter(row.description.label for result in results for row in result.rows)
     told = [f"{printable(name)} {counts[name]}" for name in sorted(sort_labels(counts), key=lambda name: -counts[name])]
     if len(told) > _CLASSES_SHOWN:

@@ -1,4 +1,4 @@
-"""Where one shard ends and the next begins: bounds on their videos and bytes, kept from the first run to the last."""
+"""Division of videos into shards within bounds on videos and bytes; the first run's division is kept by later runs."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ Cut = dict[str, list[int]]  # the numbers of videos in the shards of each split
 
 
 def cut_evenly(count: int, most: int) -> list[int]:
-    """Numbers of videos that differ by at most one, for the fewest shards of at most `most`.
+    """Divides `count` videos into the fewest shards of at most `most`, whose sizes differ by at most one.
 
     >>> cut_evenly(7, 3)
     [2, 2, 3]
@@ -24,16 +24,16 @@ def cut_evenly(count: int, most: int) -> list[int]:
 
 
 def cut_by_size(sizes: Sequence[int], most: int, most_bytes: int) -> list[int]:
-    """Cut a sequence of videos into shards.
+    """Divide a sequence of videos into shards.
 
     Args:
-        sizes: What each video is thought to take up, in bytes, in the order of the videos.
-        most: At most so many videos in a shard.
-        most_bytes: At most so many bytes in a shard; a video that is larger gets one of its own.
+        sizes: The estimated size of each video in its shard, in bytes, in the order of the videos.
+        most: Maximum number of videos in a shard.
+        most_bytes: Maximum number of bytes in a shard; a larger video is alone in its shard.
 
     Returns:
-        The number of videos in each shard. Where an even cut by number keeps to both bounds it is that; else, of the
-        cuts into the fewest shards, the one whose largest shard is smallest.
+        The number of videos in each shard: `cut_evenly` where it is within both bounds; else, of the divisions into the
+        fewest shards, the one whose largest shard is smallest.
     """
     even = cut_evenly(len(sizes), most)
     if max(_sums(sizes, even), default=0) <= most_bytes:
@@ -50,7 +50,7 @@ def cut_by_size(sizes: Sequence[int], most: int, most_bytes: int) -> list[int]:
 
 
 def _fill(sizes: Sequence[int], most: int, most_bytes: int) -> list[int]:
-    """Fill one shard after the other; what is larger than `most_bytes` is alone."""
+    """Fill one shard after the other; a video larger than `most_bytes` is alone in its shard."""
     shards: list[int] = []
     count = filled = 0
     for size in sizes:
@@ -70,15 +70,15 @@ def _sums(sizes: Sequence[int], cut: Sequence[int]) -> list[int]:
 
 
 def keep_cut(root: Path, counts: Mapping[str, int], decide: Callable[[], Cut]) -> Cut:
-    """The cut of the first run in a folder, for all later ones: files may have come or changed their size since.
+    """Keep the division of a folder's first run for all later runs, as files may appear or change size in between.
 
     Args:
-        root: The folder of the dataset, locked, whose options are those of the first run.
-        counts: Videos of each split.
-        decide: Makes the cut; called in the first run alone.
+        root: The folder of the dataset, locked; its options are equal to those of the first run.
+        counts: Number of videos of each split.
+        decide: Computes the division; called in the first run only.
 
     Raises:
-        PackError: What the first run wrote down is damaged.
+        PackError: The record of the first run is damaged.
     """
     path = root / PARTS_FOLDER / CUT_NAME
     if not path.exists():

@@ -1,9 +1,9 @@
-"""Packing in parts: one part makes one shard, on its own, and leaves a record by which a later run takes it for done.
+"""Packing in parts: each part makes one shard and writes a record, by which a later run recognizes it as finished.
 
-Where there are several renditions, the part makes the shard of each: a video is in all of them or in none.
+With several renditions, a part makes the shard of each: a video is in all of them or in none.
 
-`run_part` does one part of `pack_plan.plan_parts`, in any process of any machine that sees the folders; parts share
-nothing. `pipeline.packing.pack` maps it over processes, `jobs` over a cluster.
+`run_part` runs one part of `shard_plan.plan_parts`, in any process of any machine that can access the folders; parts
+share nothing. `pipeline.packing.pack` maps it over processes, `jobs` over a cluster.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ PARTS_FOLDER = ".parts"
 
 @dataclass(frozen=True, slots=True)
 class SmallerShard:
-    """The same videos in a smaller rendition: the tar, and the videos in it."""
+    """A part's shard in a smaller rendition: the tar, and the rows of the videos in it."""
 
     shard: ShardFile
     rows: list[ShardRow]
@@ -42,17 +42,17 @@ class SmallerShard:
 
 @dataclass(frozen=True, slots=True)
 class PartResult:
-    """What became of a part.
+    """Result of a part.
 
     Attributes:
-        split: As in the part.
+        split: The split of the part's videos.
         shard: The tar, or None where every video was refused.
-        rows: The videos in it.
-        refused: The others.
-        source_bytes: Size of the original files of the videos kept.
-        reused: The shard was there already, from an earlier run.
-        smaller: The further renditions, in their order; () where every video was refused.
-        notes: What is to be told of the sources of the videos kept.
+        rows: The index rows of the videos in the tar.
+        refused: The part's refused videos, with the reasons.
+        source_bytes: Total size of the original files of the stored videos.
+        reused: Whether the shard is from an earlier run.
+        smaller: The shards of smaller renditions, from larger to smaller; () where every video was refused.
+        notes: Peculiarities of the sources of the stored videos, counted.
     """
 
     split: str
@@ -67,9 +67,9 @@ class PartResult:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Reported after each video (`videos` = 1), and after a part found done (all of its videos).
+    """Progress report after each video (`videos` = 1), or after a part that is reused (`videos` = all its videos).
 
-    `stored_bytes` are those of the videos written, a number for each rendition.
+    `stored_bytes` are the bytes written for the video, a number for each rendition.
     """
 
     videos: int
@@ -85,24 +85,25 @@ Report = Callable[[Outcome], None]
 def run_part(
     part: ShardPart, settings: PackSettings, report: Report | None = None, process: KillableProcess | None = None
 ) -> PartResult:
-    """Make one shard, or take the one that an earlier run made from the same videos in the same way.
+    """Make one shard, or reuse the one that an earlier run made from the same videos with the same settings.
 
     Args:
         part: The shard to make.
-        settings: How.
-        report: Called after every video; what it raises ends the part, and nothing of it is left.
-        process: Decodes and encodes; by default one of its own.
+        settings: The settings that all parts share.
+        report: Called after every video; an exception that it raises ends the part, and its unfinished shard is
+            removed.
+        process: The process that decodes and encodes; default: a new one, which ends with the part.
 
     Raises:
         OSError: The shard cannot be written.
-        ProcessUnavailable: The process that decodes cannot be started, or was stopped.
+        ProcessUnavailable: The decoding process cannot be started, or was stopped.
     """
     report = report or (lambda outcome: None)
     reused = _recover(part, settings)
     if reused is not None:
         report(Outcome(len(part.records), len(reused.refused), reused.source_bytes, reused=True))
         return reused
-    # From here on the folder is no whole dataset, until `finish` says so again.
+    # From here on the folder is no complete dataset, until `finish` writes the manifest again.
     remove_manifests(settings)
     _record_path(part, settings).unlink(missing_ok=True)
     if process is not None:
@@ -115,7 +116,7 @@ def run_part(
 
 
 def remove_manifests(settings: PackSettings) -> None:
-    """Make the folder, and those of its renditions, no dataset."""
+    """Remove dataset.json of all renditions: without it a folder is no dataset."""
     for folder in settings.folders:
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
 
@@ -153,7 +154,7 @@ def _pack(part: ShardPart, settings: PackSettings, report: Report, process: Kill
 
 
 def _encode(record: VideoRecord, settings: PackSettings, process: KillableProcess) -> list[EncodedVideo] | Refusal:
-    """The video in every rendition, or why it is in none."""
+    """Encodes the video in every rendition; returns a refusal where it is to be in none."""
     source = source_name(record, settings)
     try:
         check_video_file(record.path)
@@ -222,7 +223,7 @@ def _write_record(part: ShardPart, settings: PackSettings, result: PartResult) -
 
 
 def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
-    """The result of an earlier run: only if its record, the tars' sizes and checksums and their rows all agree."""
+    """The result of an earlier run, if its record, the tars' sizes and checksums and their rows all agree."""
     try:
         content = json.loads(_record_path(part, settings).read_text(encoding="utf-8"))
         shards = [ShardFile(**shard) for shard in (content["shard"], *content.get("smaller", ())) if shard is not None]
@@ -244,7 +245,7 @@ def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
         if any([row.key for row in of] != [row.key for row in rows[0]] for of in rows):
             return None
         if kept | {refusal.key for refusal in refused} != {record.key for record in part.records}:
-            return None  # two runs of this part overlapped, and each left something
+            return None  # two runs of this part overlapped: shard and record are not of the same run
         smaller = tuple(SmallerShard(*one) for one in zip(shards[1:], rows[1:], strict=True))
         return PartResult(part.split, shards[0], rows[0], refused, source_bytes, True, smaller, notes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

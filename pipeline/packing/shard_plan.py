@@ -1,4 +1,4 @@
-"""What packing will do, before any video is opened: who goes into which shard, how, and a fingerprint of each part."""
+"""The plan of packing, made before any video is opened: the videos of each shard, settings, and part fingerprints."""
 
 import hashlib
 import json
@@ -22,16 +22,16 @@ FOLDED_SPLIT = "all"
 
 @dataclass(frozen=True, slots=True)
 class PackSettings:
-    """What every part has to know; plain data.
+    """Settings that all parts of a run share; plain data.
 
     Attributes:
         root: The folder of the dataset to make.
-        videos: The folder of the videos, which `source` is relative to.
-        profile: How to encode; None stores the original bytes, once all frames were decoded.
+        videos: The folder of the videos, which the column `source` of the index is relative to.
+        profile: The encoding profile of the dataset; None stores the original bytes, after decoding all frames.
         min_frames: A video that would be stored with fewer frames is refused.
         timeout: Seconds without progress after which a video is refused as hanging.
-        retry_quarantined: Do parts with refused videos again.
-        smaller: How to encode the further renditions, from larger to smaller.
+        retry_quarantined: Run parts with refused videos again.
+        smaller: The encoding profiles of the smaller renditions, from larger to smaller.
     """
 
     root: Path
@@ -44,17 +44,17 @@ class PackSettings:
 
     @property
     def encode(self) -> dict[str, Any]:
-        """How the videos in `root` are stored, for dataset.json."""
+        """The encoding of the videos in `root`, for dataset.json."""
         return self._describe(self.profile)
 
     @property
     def smaller_encodes(self) -> list[dict[str, Any]]:
-        """The same of the further renditions."""
+        """The encoding of each smaller rendition, for its dataset.json."""
         return [self._describe(profile) for profile in self.smaller]
 
     @property
     def renditions(self) -> list[Rendition]:
-        """All renditions and their folders, as dataset.json lists them; none where there is one alone."""
+        """All renditions with their folders, as dataset.json lists them; empty where there is only one."""
         if self.profile is None or not self.smaller:
             return []
         sides = [profile.short_side for profile in self.smaller]
@@ -62,7 +62,7 @@ class PackSettings:
 
     @property
     def folders(self) -> list[Path]:
-        """Where each rendition goes; the first is `root`."""
+        """The folder of each rendition; the first is `root`."""
         return [self.root, *(self.root / rendition.folder for rendition in self.renditions[1:])]
 
     def _describe(self, profile: EncodeProfile | None) -> dict[str, Any]:
@@ -75,10 +75,10 @@ class ShardPart:
     """One shard to make.
 
     Attributes:
-        shard: File name.
-        split: Of all its videos; `all` in a dataset with folds.
-        records: The videos in the order of the shard.
-        quarantined: Those of them that an earlier run refused, or a person.
+        shard: The file name of the shard.
+        split: The split of all its videos; `all` in a dataset with folds.
+        records: The videos, in the order of the shard.
+        quarantined: The refusals of its videos that are in the quarantine list, by an earlier run or by hand.
     """
 
     shard: str
@@ -88,16 +88,16 @@ class ShardPart:
 
 
 def encoder_versions() -> dict[str, str]:
-    """Versions of what determines the bytes of a shard."""
+    """Versions of the libraries that determine the bytes of a shard."""
     codec = ".".join(str(number) for number in av.library_versions["libavcodec"])
     return {"av": version("av"), "libavcodec": codec, "webdataset": version("webdataset")}
 
 
 def order_records(records: Sequence[VideoRecord], seed: int = 0) -> dict[str, list[VideoRecord]]:
-    """The videos of each split, splits by name, in the order in which they fill the shards.
+    """The videos of each split, sorted by split name, in the order in which they fill the shards.
 
-    A split's videos are put in the order of sha256(seed, key), which scatters classes and groups and does not depend on
-    the order of the lists. With `fold_splits` all of them go to the split `all`.
+    A split's videos are sorted by sha256(seed, key), which scatters classes and groups and does not depend on the order
+    of the lists. Videos with `fold_splits` are all in the split `all`.
     """
     by_split: defaultdict[str, list[VideoRecord]] = defaultdict(list)
     for record in records:
@@ -113,16 +113,16 @@ def plan_parts(
     cut: Mapping[str, Sequence[int]],
     quarantined: Mapping[str, Refusal] | None = None,
 ) -> list[ShardPart]:
-    """The shards to make: which video goes into which, before any of them is opened.
+    """Assigns videos to shards, before any video is opened.
 
     Args:
-        members: The videos of each split, as `order_records` gives them.
-        name: Of the dataset; shards are called {name}-{split}-{i:06d}.tar.
+        members: The videos of each split, from `order_records`.
+        name: The name of the dataset; shards are called {name}-{split}-{i:06d}.tar.
         cut: The number of videos in each shard of each split (`pipeline.packing.shard_bounds`).
-        quarantined: Refused before, by key.
+        quarantined: The quarantine list, by video key; default: empty.
 
     Returns:
-        The parts, by split and number.
+        The parts, sorted by split and number.
     """
     known = quarantined or {}
     parts = []
@@ -137,24 +137,24 @@ def plan_parts(
 
 
 def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
-    """Of all that determines a shard: its videos as listed, how they are encoded, by which versions."""
+    """Digest of everything that determines a shard: its records, the encoding settings and the library versions."""
     records = described_records(part.records, settings)
     content = [part.shard, part.split, records, settings.encode, encoder_versions(), HASH_VERSION]
     return plain_digest(content + settings.smaller_encodes)
 
 
 def described_records(records: Sequence[VideoRecord], settings: PackSettings) -> list[dict[str, Any]]:
-    """The records as plain values, with paths that do not depend on where the videos lie; captions if there are any."""
+    """The records as plain values, with paths relative to the folder of the videos; captions where there are any."""
     described = [asdict(record) | {"path": source_name(record, settings)} for record in records]
     return [{name: value for name, value in one.items() if name != "captions" or value} for one in described]
 
 
 def plain_digest(content: Any) -> str:
-    """The first half of the sha256 of plain values."""
+    """The first half of the sha256 of plain values as JSON: 32 hexadecimal digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def source_name(record: VideoRecord, settings: PackSettings) -> str:
-    """Path of a video relative to the folder of the videos, with forward slashes; as it is where it lies elsewhere."""
+    """Path of a video with forward slashes: relative to the folder of the videos where it is in it, else unchanged."""
     path = Path(record.path)
     return (path.relative_to(settings.videos) if path.is_relative_to(settings.videos) else path).as_posix()

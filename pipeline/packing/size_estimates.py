@@ -1,17 +1,18 @@
-"""How large a video will be once it is packed, guessed before any video is opened: for shards bounded in bytes.
+"""Estimates of a video's size in its shard, made before any video is opened, for shards bounded in bytes.
 
-What is known is the size of the file and, from some lists, the seconds of its annotated part; the guess is the smaller
-of two, times what the profile asks for:
+The estimate uses the size of the file and, where the list has it, the duration of the annotated part: the smaller of
+two estimates, times a factor of the encoding profile:
 
     bytes = min(0.45 * file size, 60,000 * seconds) * detail + 4096
     detail = (short_side / 256) ** 1.3 * min(fps / 30, 1) ** 0.33 * 2 ** ((23 - crf) / 6) * coding
     coding = (1 + 3.2 / key_frame_interval) / 1.2 * (1.12 if fast_decode else 1)
 
-Without seconds the first of the two stands alone; a rate of its own (`fps` null) counts as 30. The constants are fitted
-to 9 Kinetics clips and 75 of surveillance_fights at short sides 256, 128 and 64: by size alone all of them together are
-guessed 1.2 to 1.5 times too large, with seconds 0.8 to 0.9 times; a single one 3 times too small to 12 times too large.
-The rule of crf is x264's: 6 more halve the bytes. What `coding` costs was measured on 8 Kinetics clips at 256 and 128
-(benchmarks/README.md, "key frames, entropy coding and size"). 4096 are for a description and the blocks of the tar.
+Without a duration only the file size counts; a video's own rate (`fps` null) counts as 30. The constants are fitted to
+9 Kinetics clips and 75 of surveillance_fights at short sides 256, 128 and 64: estimated / real size of all together is
+1.2 to 1.5 by file size alone, 0.8 to 0.9 with durations; of a single video between 1/3 and 12.
+The rule of crf is x264's: raising it by 6 halves the bytes. The factor `coding` was measured on 8 Kinetics clips at 256
+and 128 (benchmarks/README.md, "key frames, entropy coding and size"). The 4096 bytes are the description and the blocks
+of the tar.
 """
 
 import math
@@ -26,17 +27,17 @@ MEMBER_BYTES = 4096
 _SHARE_OF_FILE = 0.45
 _BYTES_PER_SECOND = 60_000
 _FAST_DECODE = 1.12
-_THREADS = 16  # a network file system answers many at once
+_THREADS = 16  # a network file system serves many requests at once
 _BATCH = 500
 
 
 def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile | None) -> int:
-    """What a video will take up in its shard, by the formula above.
+    """Estimates the bytes of a video in its shard, by the formula in this module's docstring.
 
     Args:
-        record: The video, with times where the list gives them.
-        file_bytes: Size of its file; 0 where there is none, and then nothing is stored either.
-        profile: How it is encoded; None stores the file as it is.
+        record: The video, with start and end time where the list gives them.
+        file_bytes: Size of its file in bytes; 0 where there is no file, and then the estimate is 0.
+        profile: The encoding profile; None stores the file as it is.
     """
     if file_bytes == 0:
         return 0
@@ -52,7 +53,7 @@ def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile 
 
 
 def file_sizes(paths: Sequence[str]) -> list[int]:
-    """Sizes of files in bytes, 0 for those that are absent; none is opened."""
+    """Sizes of files in bytes, 0 for absent files; no file is opened."""
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(_THREADS) as pool:
         return [size for sizes in pool.map(_sizes, batches) for size in sizes]
@@ -63,7 +64,7 @@ def _sizes(paths: Sequence[str]) -> list[int]:
 
 
 def file_size(path: str) -> int:
-    """Size of a file in bytes, 0 where there is none."""
+    """Size of a file in bytes, 0 for an absent file."""
     try:
         return Path(path).stat().st_size
     except OSError:

@@ -1,4 +1,4 @@
-"""What of its sources packing tells although it took them: summed up in each part, told at the end of the run."""
+"""Notes on peculiarities of packed sources, such as a variable frame rate: counted by part, printed at the end."""
 
 import math
 from collections import Counter
@@ -11,12 +11,12 @@ KEYS_NAMED = 3
 
 
 class NoteCount(NamedTuple):
-    """Of how many videos something is to be told.
+    """Number of videos with a peculiarity.
 
     Attributes:
-        videos: their number.
-        amount: how often in all of them: places, streams or frames.
-        keys: the first ones, `KEYS_NAMED` at most.
+        videos: number of videos.
+        amount: number of occurrences in all of them: places, streams or frames.
+        keys: keys of the first videos, at most `KEYS_NAMED`.
     """
 
     videos: int = 0
@@ -28,12 +28,12 @@ class NoteCount(NamedTuple):
         return f"{_count(self.videos, 'video')} ({', '.join(self.keys)}{more})"
 
 
-# Counts by the name of a field of SourceNotes; dropped and repeated frames are counted apart by kind of rate.
+# Counts by field of SourceNotes; dropped and repeated frames are counted separately for constant and variable rates.
 Notes = dict[str, NoteCount]
 
 
 def notes_of(key: str, source: SourceNotes) -> Notes:
-    """What is to be told of one video."""
+    """The notes on one video."""
     told: dict[str, int] = source._asdict()
     dropped, repeated = told.pop("frames_dropped"), told.pop("frames_repeated")
     kind = "variable" if source.variable_rate else "constant"
@@ -42,7 +42,7 @@ def notes_of(key: str, source: SourceNotes) -> Notes:
 
 
 def add_notes(notes: Iterable[Notes]) -> Notes:
-    """The sum, in which the first keys are named."""
+    """Sums notes; the sum has the first `KEYS_NAMED` keys."""
     total: Notes = {}
     for one in notes:
         for name, count in one.items():
@@ -53,15 +53,15 @@ def add_notes(notes: Iterable[Notes]) -> Notes:
 
 
 def notes_as_json(notes: Notes) -> dict[str, Any]:
-    """Plain values for a part's record."""
+    """The notes as plain values, for a part's record."""
     return {name: count._asdict() for name, count in notes.items()}
 
 
 def notes_from_json(content: Mapping[str, Any]) -> Notes:
-    """What `notes_as_json` wrote.
+    """Reads what `notes_as_json` made.
 
     Raises:
-        KeyError, TypeError, ValueError: it did not.
+        KeyError, TypeError, ValueError: the content is damaged.
     """
     return {
         name: NoteCount(int(one["videos"]), int(one["amount"]), tuple(map(str, one["keys"])))
@@ -70,11 +70,11 @@ def notes_from_json(content: Mapping[str, Any]) -> Notes:
 
 
 def describe_notes(notes: Notes, encode: Mapping[str, Any]) -> list[str]:
-    """A line for each thing that is to be told.
+    """A line for each kind of note.
 
     Args:
-        notes: of all videos.
-        encode: as dataset.json has it: `copy`, and where that is false `fps` and `square_pixels`.
+        notes: the summed notes on all videos.
+        encode: the encoding as in dataset.json: `copy`, and where it is false `fps` and `square_pixels`.
     """
     copied, fps = encode["copy"], encode.get("fps")
     lines = []
@@ -99,7 +99,7 @@ def describe_notes(notes: Notes, encode: Mapping[str, Any]) -> list[str]:
 
 
 def describe_columns(variable_rates: Iterable[bool], pixel_aspects: Iterable[float]) -> list[str]:
-    """The same of an index, by its columns: how many videos have a variable rate, or pixels that are not square."""
+    """A line for variable frame rates and one for non-square pixels, counted in the columns of an index."""
     lines = []
     if variable := sum(map(bool, variable_rates)):
         lines.append(f"variable rate: {_count(variable, 'video')}, whose frames a second are an average")
@@ -113,7 +113,7 @@ def describe_columns(variable_rates: Iterable[bool], pixel_aspects: Iterable[flo
 
 
 def _resampled(notes: Notes, kind: str, fps: float | None) -> str:
-    """How many frames of videos that were resampled are not those of the source, one for one."""
+    """The phrase on resampled videos: how many source frames are not shown, and how many are shown more than once."""
     dropped, repeated = (notes.get(f"{kind}_{what}", NoteCount()).amount for what in ("dropped", "repeated"))
     to = "their average rate" if fps is None else f"{fps:g} frames a second"
     return f"resampled to {to}: {_count(dropped, 'source frame')} not shown, {repeated} shown more than once"

@@ -1,1 +1,1 @@
-"""HTML pages and charts: report.html of an evaluation, and what the pages of show and stats are made with."""
+"""HTML pages and charts: report.html of an evaluation, and the templates of the pages of `show` and `stats`."""

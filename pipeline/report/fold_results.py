@@ -1,4 +1,4 @@
-"""What an evaluation of all folds leaves beside the results of each fold: mean, spread, and the pooled results."""
+"""Results of an evaluation of all folds: mean and standard deviation over folds, and the results of pooled videos."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,19 +21,19 @@ def write_fold_results(
     videos: DatasetIndex,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Writes report.json with mean and spread; where no two folds share a video, the four files of an evaluation.
+    """Writes report.json with mean and standard deviation; where no two folds share a video, all files of the pool.
 
     Args:
-        folder: for the files.
-        folds: the scores of what each fold holds out, by its name.
-        title: of the page and of the printed table.
-        more: plain data to add to report.json; `notes` are sentences on top of the page, `provenance` is added to what
-            the folds' provenance has in common.
+        folder: folder of the files.
+        folds: the scores of the videos that each fold holds out, by the fold's name.
+        title: title of the page and of the printed table.
+        more: plain data to add to report.json; `notes` are sentences on top of the page, `provenance` is merged with
+            the entries that are equal in the provenance of all folds, which take precedence.
         videos: the dataset, for previews of mistakes.
-        seed: of the samples that intervals come from.
+        seed: seed of the bootstrap of confidence intervals.
 
     Returns:
-        What report.json says.
+        The content of report.json.
     """
     report: dict[str, Any] = {**summarize_folds(folds), **more}
     pooled = pool_folds(folds)

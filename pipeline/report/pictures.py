@@ -1,4 +1,4 @@
-"""Pictures inside a page: looping previews of videos as animated WebP, single frames as JPEG."""
+"""Pictures embedded in a page: looping previews of videos as animated WebP, single frames as JPEG."""
 
 import io
 from typing import Any, NamedTuple
@@ -10,21 +10,21 @@ from PIL import Image
 from datamodules.video.decoding import iterate_frame_chunks, probe
 
 _FRAMES = 12
-_FRAME_MS = 167  # of a preview, so that it goes round in two seconds
+_FRAME_MS = 167  # duration of a frame, so that the 12 frames of a preview loop in two seconds
 _SHORT_SIDE = 120
 _WEBP = {"quality": 45, "method": 4}  # with Pillow's method for animations, 0, they are twice as large
-# The same small step for all frequencies: colors are closer than with the tables of quality=92, in as many bytes.
+# The same small quantization step for all frequencies: colors are closer than with quality=92, in as many bytes.
 _JPEG = {"subsampling": 0, "qtables": [[4] * 64] * 2, "optimize": True}
 
 
 class Preview(NamedTuple):
-    """A video in small.
+    """A small preview of a video.
 
     Attributes:
-        moving: an animated WebP that goes round for ever.
-        still: the middle frame alone, a WebP, for people who do not want things to move.
-        width: of both, in pixels.
-        height: of both, in pixels.
+        moving: an animated WebP file that loops forever.
+        still: the middle frame as a WebP file, for readers who prefer reduced motion.
+        width: width of both pictures, in pixels.
+        height: height of both pictures, in pixels.
     """
 
     moving: bytes
@@ -34,10 +34,10 @@ class Preview(NamedTuple):
 
 
 def make_preview(video: bytes, decoder: str = "auto") -> Preview:
-    """The preview of a video: frames spread evenly over all of it.
+    """Makes the preview of a video from up to 12 evenly spaced frames.
 
     Args:
-        video: bytes of the file.
+        video: the bytes of the video file.
         decoder: auto, pyav, decord or torchcodec.
 
     Raises:
@@ -58,12 +58,12 @@ def make_preview(video: bytes, decoder: str = "auto") -> Preview:
 
 
 def encode_jpeg(frame: NDArray[np.uint8]) -> bytes:
-    """A frame, uint8 (H, W, 3), as a JPEG file of high quality at full color resolution."""
+    """Encodes a frame, uint8 (H, W, 3), as a JPEG file of high quality without chroma subsampling."""
     return _encode(Image.fromarray(frame), "JPEG", **_JPEG)
 
 
 def _preview_size(width: int, height: int) -> tuple[int, int]:
-    """Scaled to the short side, even, never enlarged, and no longer than three times as long as short."""
+    """Width and height of a preview: short side at most 120 pixels, long side at most 360, even, never enlarged."""
     factor = min(1.0, _SHORT_SIDE / min(width, height))
     wide, high = (min(max(2, 2 * round(factor * side / 2)), 3 * _SHORT_SIDE) for side in (width, height))
     return wide, high

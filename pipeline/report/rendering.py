@@ -1,6 +1,6 @@
-"""HTML and SVG out of the templates of this package, with all text of others escaped.
+"""Renders the templates of this package to HTML and SVG, with all inserted text escaped.
 
-A page is one file that needs no network: its stylesheet and its pictures are inside.
+A page is one file that needs no network: stylesheet and pictures are embedded.
 """
 
 import base64
@@ -11,24 +11,24 @@ from markupsafe import Markup
 
 from datamodules.storage.plain_text import printable
 
-_LISTED = 20  # items of a list that a page shows
+_LISTED = 20  # most items of a list that a page shows
 
 
 def render(template: str, **values: Any) -> str:
-    """Fills in a template.
+    """Renders a template.
 
-    Labels, keys and captions need no care in templates: what they print is escaped, for attributes too, and control
-    characters, which no XML file may hold, are shown as `printable` shows them.
+    Templates insert labels, keys and captions as they are: inserted text is escaped, in attributes too, and control
+    characters, which XML forbids, are shown as `printable` shows them.
 
     Args:
         template: name of a file in pipeline/report/templates.
-        values: names that the template uses; one that is missing is an error.
+        values: the variables of the template; a missing variable is an error.
     """
     return _ENVIRONMENT.get_template(template).render(values)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share in [0, 1] as text, such as `78.7 %`, with a space that does not break; `-` for None."""
+    """Formats a share in [0, 1], such as `78.7 %`, with a narrow no-break space; `-` for None."""
     return "-" if share is None else f"{100 * share:.{digits}f}\u202f%"
 
 
@@ -37,7 +37,7 @@ def _data_uri(file: bytes, media_type: str) -> Markup:
 
 
 def _listed(value: Any) -> str:
-    """A value as text; of a long list the first items and the number of the others."""
+    """Formats a value as text; of a list the first 20 items and the number of the others."""
     if not isinstance(value, list):
         return str(value)
     shown = ", ".join(map(str, value[:_LISTED]))

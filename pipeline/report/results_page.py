@@ -1,4 +1,4 @@
-"""report.html: the results of an evaluation on one page, in words, numbers, drawings and looping previews."""
+"""report.html: the results of an evaluation on one page, with numbers, tables, charts and looping previews."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,21 +12,21 @@ from pipeline.report.charts import reliability_diagram
 from pipeline.report.pictures import Preview
 from pipeline.report.rendering import render
 
-_MATRIX_CLASSES = 20  # more are not readable as numbers
-_OPEN_CLASSES = 20  # of the table of classes; the others can be unfolded
-_WELL_CALIBRATED = 0.03  # largest distance of mean confidence and accuracy that is not worth a word
+_MATRIX_CLASSES = 20  # most classes of the matrix that are readable as numbers
+_OPEN_CLASSES = 20  # visible rows of the table of classes; the others can be unfolded
+_WELL_CALIBRATED = 0.03  # mean confidence and accuracy that differ by less count as calibrated
 
 
 class Mistake(NamedTuple):
-    """A video that was taken for another class.
+    """A misclassified video.
 
     Attributes:
-        key: of the video.
-        label: name of its own class.
-        predicted: name of the class it was taken for.
-        score: of the predicted class.
-        label_score: of its own class.
-        preview: None where there is none to show.
+        key: key of the video.
+        label: name of the labelled class.
+        predicted: name of the predicted class.
+        score: score of the predicted class.
+        label_score: score of the labelled class.
+        preview: the preview of the video; None where there is no dataset to read it from, or it cannot be decoded.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Mistake(NamedTuple):
 
 
 class _Figure(NamedTuple):
-    """A number above all others, in [0, 1]; its interval and the value of chance where they are known."""
+    """A headline figure, in [0, 1], with its confidence interval and the value of chance where they are known."""
 
     name: str
     value: float
@@ -54,14 +54,14 @@ def draw_results_page(
     rows: Sequence[ClassRow],
     mistakes: Sequence[Mistake],
 ) -> str:
-    """The page as HTML.
+    """Renders the page as HTML.
 
     Args:
-        title: what was evaluated, on what.
+        title: title of the page: what was evaluated, and on which videos.
         report: the content of report.json.
-        matrix: int64 (K, K), videos by label and predicted class.
-        rows: one per class, in the order of the labels.
-        mistakes: the most confident first.
+        matrix: int64 (K, K), numbers of videos by label (rows) and predicted class (columns).
+        rows: the K rows of per_class.csv, in the order of the labels.
+        mistakes: misclassified videos, the most confident first.
     """
     calibration = report["calibration"]
     shown = hardest_classes(matrix, _MATRIX_CLASSES).tolist() if matrix.any() else []
@@ -98,7 +98,7 @@ def _facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
 
 
 def _seen_in_training(overlap: Mapping[str, int] | None) -> list[str]:
-    """What of these videos the training had, in words; empty where there is nothing."""
+    """Phrases on the leakage of these videos into the training set; empty where there is none."""
     if not overlap:
         return []
     total = f"of these {overlap['of']:,} videos"
@@ -123,7 +123,7 @@ def _describe_confidence(report: Mapping[str, Any]) -> str:
 def _figures(report: Mapping[str, Any], num_classes: int) -> list[_Figure]:
     intervals, chance = report["intervals"], report["chance"]
     names = {"top1": "Top-1 accuracy", "mean_class_accuracy": "Mean class accuracy"}
-    if num_classes > 5:  # else it is 1
+    if num_classes > 5:  # else top-5 is 1
         names["top5"] = "Top-5 accuracy"
     figures = [
         _Figure(name, report[key], intervals[key], chance * (5 if key == "top5" else 1), "one group: no interval")

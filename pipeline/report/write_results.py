@@ -1,6 +1,6 @@
-"""What an evaluation leaves: predictions.parquet, report.json, per_class.csv and report.html, for whatever gave scores.
+"""Files of an evaluation: predictions.parquet, report.json, per_class.csv and report.html.
 
-Networks, linear classifiers and fused scores are all reported by `write_results`.
+`write_results` writes them for the scores of networks, of linear classifiers and of late fusion.
 """
 
 from collections.abc import Mapping
@@ -41,21 +41,21 @@ def write_results(
     videos: DatasetIndex | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Writes predictions.parquet, report.json, per_class.csv and report.html, each whole or not at all.
+    """Writes predictions.parquet, report.json, per_class.csv and report.html, each atomically.
 
     Args:
-        folder: for the four files; made where it is not there.
-        judged: the scores.
-        title: of the page: what was judged, on what.
-        more: plain data to add to report.json; where it has `notes`, a list of sentences, the page has them on top.
-        videos: the dataset, for previews of the most confident mistakes; None shows them without pictures.
-        seed: of the samples that intervals come from.
+        folder: folder of the four files, which is created if absent.
+        judged: the scores, with labels, keys, groups and provenance.
+        title: title of the page: what was evaluated, and on which videos.
+        more: plain data to add to report.json; `notes`, a list of sentences, are also on top of the page.
+        videos: the dataset, for previews of the most confident mistakes; None: mistakes are shown without pictures.
+        seed: seed of the bootstrap of confidence intervals.
 
     Returns:
-        What report.json says.
+        The content of report.json.
 
     Raises:
-        ValueError: no videos; shapes that do not belong together; scores that are not finite.
+        ValueError: there are no videos; shapes do not match; scores are not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     schema = prediction_schema(len(judged.class_names), judged.provenance)
@@ -76,7 +76,7 @@ def write_report_of(
     videos: DatasetIndex | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Like `write_results`, where predictions.parquet is there already."""
+    """Writes the files of `write_results` other than predictions.parquet, which must exist in `folder`."""
     scores, labels = np.asarray(judged.scores, dtype=np.float64), np.asarray(judged.labels, dtype=np.int64)
     names, missing = list(judged.class_names), judged.missing
     report = accuracy_report(scores, labels, names, missing)
@@ -115,7 +115,7 @@ def _calibration(
 def _mistakes(
     judged: ScoredVideos, scores: NDArray[Any], predicted: NDArray[np.int64], videos: DatasetIndex | None
 ) -> list[Mistake]:
-    """The most confident ones, the worst first."""
+    """The 12 most confident mistakes, the most confident first."""
     labels = np.asarray(judged.labels)
     wrong = np.flatnonzero((predicted != labels) & (predicted >= 0))
     order = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:_GALLERY]
