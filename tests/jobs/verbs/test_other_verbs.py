@@ -60,7 +60,8 @@ def test_evaluate_on_two_ranks_of_which_one_is_killed_is_as_in_one_process(
     words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together", devices=3, **options)
     with ThreadPoolExecutor(1) as threads:
         killed = threads.submit(kill_first_rank, folder / "together")
-        done = run_jobs("submit", "--spec", SPEC, "--name", "eval", "--check", "--wait", "--", "evaluate", *words)
+        submit = ("submit", "--spec", SPEC, "--name", "eval", "--check", "--wait", "--")
+        done = run_jobs(*submit, "evaluate", *words, timeout_s=350)
         killed.result(timeout=1)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "doctor on 1 node" in done.stdout
