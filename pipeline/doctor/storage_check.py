@@ -4,9 +4,10 @@ import os
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.fs
+from pipeline.checkpoints.storage import Storage, open_storage
 
 PROBE = ".doctor-"
 _PATIENCE_S = 10.0  # seconds that another node's file may take to appear on a network file system
@@ -44,12 +45,10 @@ def write_probe(storage_path: str, token: str, who: str) -> None:
         ValueError: the file cannot be written; the message has the reason.
     """
     try:
-        system, root = _open(storage_path)
-        system.create_dir(root)
-        aside, place = f"{root}/{PROBE}{token}-{who}.aside", f"{root}/{PROBE}{token}-{who}"
-        with system.open_output_stream(aside) as stream:
-            stream.write(who.encode())
-        system.move(aside, place)
+        storage = _open(storage_path)
+        storage.create_folder()
+        storage.write(f"{PROBE}{token}-{who}.aside", lambda path: path.write_text(who))
+        storage.rename(f"{PROBE}{token}-{who}.aside", f"{PROBE}{token}-{who}")
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         raise ValueError(
@@ -70,30 +69,21 @@ def missing_probes(storage_path: str, token: str, of: Sequence[str], patience_s:
 
 def remove_probe(storage_path: str, token: str, who: str) -> None:
     """Removes the probe file of a writer, as far as possible; errors are ignored."""
-    try:
-        system, root = _open(storage_path)
-    except (OSError, ValueError):
-        return
-    for name in (f"{PROBE}{token}-{who}.aside", f"{PROBE}{token}-{who}"):
-        try:
-            system.delete_file(f"{root}/{name}")
-        except OSError:
-            continue
+    with suppress(OSError, ValueError):
+        storage = _open(storage_path)
+        storage.remove(f"{PROBE}{token}-{who}.aside")
+        storage.remove(f"{PROBE}{token}-{who}")
 
 
 def _reads(storage_path: str, token: str, who: str) -> bool:
     try:
-        system, root = _open(storage_path)
-        with system.open_input_stream(f"{root}/{PROBE}{token}-{who}") as stream:
-            return bytes(stream.read()) == who.encode()
+        return _open(storage_path).read(f"{PROBE}{token}-{who}") == who.encode()
     except OSError:
         return False
 
 
-def _open(storage_path: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    absolute = storage_path if "://" in storage_path else str(Path(storage_path).expanduser().absolute())
+def _open(storage_path: str) -> Storage:
     try:
-        found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(absolute)
+        return open_storage(storage_path if "://" in storage_path else str(Path(storage_path).expanduser().absolute()))
     except ValueError as error:
         raise ValueError(f"storage_path={storage_path}: {' '.join(str(error).split())}") from None
-    return found
