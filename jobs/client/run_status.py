@@ -1,16 +1,14 @@
 """How far a run is and how its job ended, from the run's folder where this machine sees that."""
 
 import contextlib
-import json
 from pathlib import Path
 
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobStatus
 
-from jobs.storage.checkpoint_files import FOLDER
-from jobs.storage.checkpoint_store import RECORD_FILE
 from jobs.storage.job_outcome import outcome_in_log
 from jobs.storage.job_record import Submission
+from jobs.storage.run_folder import RunFolder
 from pipeline.processes.outcome import ProcessOutcome
 from pipeline.training.metrics_csv import NAME, read_metrics
 
@@ -54,12 +52,14 @@ def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
     if storage_path is None or name is None:
         return {}
     known = {"run folder": f"{storage_path}/{name}"}
-    folder = Path(known["run folder"])
+    if "://" in storage_path:
+        return known
     steps = []
-    with contextlib.suppress(OSError, ValueError):  # not there, not seen from here, or none so far
-        [*_, newest] = json.loads((folder / RECORD_FILE).read_bytes())["checkpoints"]
-        steps.append(int(newest["step"]))
-        known["checkpoint"] = f"step {newest['step']}, {folder / FOLDER / newest['file']}"
+    with contextlib.suppress(OSError):  # not there, or not seen from here
+        store = RunFolder(storage_path, name).checkpoints()
+        for newest in store.saved()[-1:]:
+            steps.append(newest.step)
+            known["checkpoint"] = f"step {newest.step}, {store.address(newest)}"
     with contextlib.suppress(OSError):
-        steps += [int(row["step"]) for row in read_metrics(folder / NAME)[-1:]]
+        steps += [int(row["step"]) for row in read_metrics(Path(known["run folder"]) / NAME)[-1:]]
     return {"step": str(max(steps)), **known} if steps else known

@@ -48,11 +48,12 @@ class JobSpec:
             relative path is taken from the folder where submit is called.
         max_failures: How often training is taken up again, from the newest checkpoint, after workers die; -1: always.
             For `pack`, how often each shard is.
-        checkpoint_every_n_steps: A checkpoint every so many optimizer steps, besides those at the ends of epochs;
-            0: not for the number of steps.
-        checkpoint_every_minutes: A checkpoint whenever the last one is so many minutes old; 0: not for the time.
-        keep_checkpoints: How many checkpoints are kept: so many of the newest, and so many of the best by `monitor`.
-        monitor: The metric that says which checkpoint is best; where it is not reported, the newest is.
+        checkpoint_every_n_steps: Optimizer steps between checkpoints, besides those at validations and at the ends of
+            epochs; 0: not by steps. Default of this and the next five: `checkpoints` of the command's configuration.
+        checkpoint_every_minutes: Minutes between checkpoints; 0: not by minutes.
+        keep_newest: How many of the newest checkpoints are kept.
+        keep_best: How many of the best are kept besides.
+        monitor: The metric by which the best are told.
         monitor_mode: Whether more (max) or less (min) of `monitor` is better.
         env: Environment variables of the job's processes. Secrets are refused: they belong in the nodes' environment.
         py_modules: Your own modules and packages from elsewhere that travel too: names that can be imported here, such
@@ -79,11 +80,12 @@ class JobSpec:
     threads_per_worker: int | None = None
     storage_path: str = "runs"
     max_failures: int = 3
-    checkpoint_every_n_steps: int = 1000
-    checkpoint_every_minutes: float = 15.0
-    keep_checkpoints: int = 3
-    monitor: str = "val/top1"
-    monitor_mode: Literal["max", "min"] = "max"
+    checkpoint_every_n_steps: int | None = None
+    checkpoint_every_minutes: float | None = None
+    keep_newest: int | None = None
+    keep_best: int | None = None
+    monitor: str | None = None
+    monitor_mode: Literal["max", "min"] | None = None
     env: dict[str, str] = field(default_factory=dict)
     py_modules: list[str] = field(default_factory=list)
     include: list[str] = field(default_factory=list)
@@ -96,22 +98,18 @@ class JobSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work; ValueError names the field, its value and the fix."""
-        lowest = {"num_workers": 1, "cpus_per_worker": 1, "max_failures": -1, "checkpoint_every_n_steps": 0}
-        lowest |= {"keep_checkpoints": 1, "stop_timeout_s": 1}
+        lowest = {"num_workers": 1, "cpus_per_worker": 1, "max_failures": -1, "stop_timeout_s": 1}
+        lowest |= {"checkpoint_every_n_steps": 0, "checkpoint_every_minutes": 0, "keep_newest": 1, "keep_best": 0}
+        lowest |= {"hang_timeout_s": 0, "threads_per_worker": 1}
         for name, least in lowest.items():
-            if getattr(self, name) < least:
+            if getattr(self, name) is not None and not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
         if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
             raise ValueError(
                 f"min_workers={self.min_workers}: must be at least 1 and at most num_workers={self.num_workers}"
             )
-        for name in ("checkpoint_every_minutes", "hang_timeout_s"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
         if self.gpus_per_worker not in (0, 1):
             raise ValueError(f"gpus_per_worker={self.gpus_per_worker}: must be 0 or 1; raise num_workers for more GPUs")
-        if self.threads_per_worker is not None and self.threads_per_worker < 1:
-            raise ValueError(f"threads_per_worker={self.threads_per_worker}: must be at least 1")
         for name in ("start_timeout_s", "collective_timeout_s", "grow_check_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be more than 0 seconds")
@@ -139,6 +137,13 @@ class JobSpec:
     def threads(self) -> int:
         """OMP_NUM_THREADS of a worker."""
         return self.threads_per_worker or self.cpus_per_worker
+
+    def checkpoint_options(self) -> dict[str, Any]:
+        """What the spec says of the configuration's `checkpoints`; empty where that is left to the command."""
+        names = ["checkpoint_every_n_steps", "checkpoint_every_minutes"]
+        names += ["keep_newest", "keep_best", "monitor", "monitor_mode"]
+        given = {name.removeprefix("checkpoint_"): getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

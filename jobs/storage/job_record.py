@@ -97,7 +97,7 @@ class Submission:
 
     def read(self) -> dict[str, Any] | None:
         """The record; None where there is none."""
-        content = self.run.read_file(RECORD_FILE)
+        content = self.run.storage.read(RECORD_FILE)
         try:
             recorded: dict[str, Any] | None = None if content is None else json.loads(content)
         except ValueError:
@@ -113,7 +113,7 @@ class Submission:
         Raises:
             ValueError: nothing is recorded, or it is damaged.
         """
-        recorded, code = self.read(), self.run.read_file(CODE_FILE)
+        recorded, code = self.read(), self.run.storage.read(CODE_FILE)
         if recorded is None or code is None:
             raise ValueError(f"{self.run.address} holds no {RECORD_FILE} and {CODE_FILE} to take up again")
         try:

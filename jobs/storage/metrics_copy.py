@@ -33,10 +33,10 @@ class MetricsCopy:
         Raises:
             OSError: The storage cannot be read.
         """
-        if self._run.is_local:
+        if self._run.storage.is_local:
             return
         self._file = folder / NAME
-        content = self._run.read_file(NAME) if self._goes_on else None
+        content = self._run.storage.read(NAME) if self._goes_on else None
         if content is not None:
             folder.mkdir(parents=True, exist_ok=True)
             with write_atomically(self._file) as aside:

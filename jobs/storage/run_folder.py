@@ -1,20 +1,13 @@
-"""A run's folder, `{storage_path}/{name}/`: what it says of itself, and its best and last checkpoint.
-
-Works through pyarrow's file systems, as Ray Train does, so that the folder can be local, shared, or s3:// and gs://.
-"""
+"""A run's folder, `{storage_path}/{name}/`: what it says of itself, besides what every `fit` leaves there."""
 
 import hashlib
 import json
-import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs
-
-from datamodules.storage.atomic_write import write_atomically
+from pipeline.checkpoints.checkpoint_store import CheckpointStore, SavedCheckpoint
+from pipeline.checkpoints.storage import open_storage
 from pipeline.processes.outcome import OutcomeKind, ProcessOutcome
 
 CONFIG_FILE = "config.yaml"  # the whole configuration of the run
@@ -32,20 +25,13 @@ class RunFolder:
     """
 
     def __init__(self, storage_path: str, name: str) -> None:
-        self.filesystem, root = pyarrow.fs.FileSystem.from_uri(storage_path)
         self.name = name
-        self.path = f"{root}/{name}"
         self.address = f"{storage_path}/{name}"
-        self.is_local = isinstance(self.filesystem, pyarrow.fs.LocalFileSystem)
+        self.storage = open_storage(self.address)
 
-    def on_this_node(self) -> Path:
-        """The run's folder; where that is a URI, a folder of this node's for what goes there and comes from there."""
-        if self.is_local:
-            return Path(self.path)
-        mark = hashlib.sha256(self.address.encode()).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"arp-run-{os.getuid()}-{mark}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder
+    def checkpoints(self) -> CheckpointStore:
+        """The run's checkpoints, to be read."""
+        return CheckpointStore(self.storage)
 
     def write_config(self, text: str) -> None:
         """Write `config.yaml`."""
@@ -54,24 +40,23 @@ class RunFolder:
     def read_result(self) -> dict[str, Any] | None:
         """`result.json` of a finished run; None where there is none."""
         try:
-            with self.filesystem.open_input_stream(f"{self.path}/{RESULT_FILE}") as stream:
-                content: dict[str, Any] = json.loads(stream.read())
-        except (FileNotFoundError, ValueError):
+            content: dict[str, Any] | None = json.loads(self.storage.read(RESULT_FILE) or b"null")
+        except ValueError:
             return None
         return content
 
-    def finish(self, chosen: Mapping[str, tuple[str, Mapping[str, Any]]], *, facts: Mapping[str, Any]) -> None:
-        """Publish checkpoints under lasting names and, when they are there, write result.json.
+    def finish(self, published: Mapping[str, SavedCheckpoint], *, facts: Mapping[str, Any]) -> None:
+        """Write result.json.
 
         Args:
-            chosen: By what they are called, `best` and `last`: path on this file system, and metrics.
-            facts: What else result.json holds. NaN becomes null, which JSON has.
+            published: As from `CheckpointStore.publish`.
+            facts: What else result.json holds.
         """
-        paths = {label: self.publish(path, f"{label}.ckpt") for label, (path, _) in chosen.items()}
-        metrics = {label: measured for label, (_, measured) in chosen.items()}
+        paths = {label: f"{self.address}/{label}.ckpt" for label in published}
+        metrics = {label: checkpoint.metrics for label, checkpoint in published.items()}
         reasons = [failure["reason"] for failure in self.read_failures()]
         content = {"status": "finished", "checkpoints": paths, "metrics": metrics, "failures": reasons, **facts}
-        self.write(RESULT_FILE, json.dumps(plain(content), indent=1).encode())
+        self.write(RESULT_FILE, json.dumps(content, indent=1).encode())
 
     def last_lines(self) -> list[str]:
         """Where the checkpoints and the result of a finished run are."""
@@ -106,50 +91,12 @@ class RunFolder:
 
     def read_failures(self) -> list[dict[str, Any]]:
         """What failed so far, in order, over all submissions of this name."""
-        try:
-            with self.filesystem.open_input_stream(f"{self.path}/{FAILURES_FILE}") as stream:
-                return [json.loads(line) for line in stream.read().splitlines()]
-        except FileNotFoundError:
-            return []
+        return [json.loads(line) for line in (self.storage.read(FAILURES_FILE) or b"").splitlines()]
 
     def add_failure(self, failure: Mapping[str, Any]) -> None:
         """Append to `failures.jsonl`."""
         lines = [json.dumps(each) for each in [*self.read_failures(), failure]]
         self.write(FAILURES_FILE, ("\n".join(lines) + "\n").encode())
-
-    def publish(self, source: str, name: str) -> str:
-        """Give a checkpoint a lasting name: a hard link where the file system has them, else a copy.
-
-        Args:
-            source: The file of a checkpoint, on this file system.
-            name: Such as best.ckpt.
-
-        Returns:
-            Its address.
-        """
-        target, aside = f"{self.path}/{name}", f"{self.path}/.{name}.aside"
-        if self.is_local:
-            Path(aside).unlink(missing_ok=True)
-            try:
-                os.link(source, aside)
-            except OSError:  # a file system without hard links
-                self.filesystem.copy_file(source, aside)
-            Path(aside).replace(target)
-        else:
-            self.filesystem.copy_file(source, target)  # an object appears whole or not at all
-        return f"{self.address}/{name}"
-
-    def read_file(self, name: str) -> bytes | None:
-        """A file of the run; None where there is none.
-
-        Raises:
-            OSError: the storage cannot be reached.
-        """
-        try:
-            with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            return None
 
     def write(self, name: str, content: bytes, *, make_folder: bool = True) -> None:
         """Write a small file of the run's folder, whole or not at all.
@@ -160,13 +107,8 @@ class RunFolder:
             make_folder: Make the folder if it is missing, as where a run starts; in mid-run its storage is lost.
         """
         if make_folder:
-            self.filesystem.create_dir(self.path)
-        if self.is_local:
-            with write_atomically(Path(self.path) / name) as aside:
-                aside.write_bytes(content)
-            return
-        with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
-            stream.write(content)
+            self.storage.create_folder()
+        self.storage.write(name, lambda path: path.write_bytes(content))
 
 
 def command_digest(args: Sequence[str], configs: Sequence[Path]) -> str:
@@ -186,12 +128,3 @@ def describe_exception(error: BaseException) -> str:
     """What happened, in one line: the exception's class and the last line of what it says, less Ray's good advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:_LONGEST]}"
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON has it: null for NaN and infinity."""
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

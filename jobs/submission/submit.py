@@ -86,7 +86,8 @@ def prepare_job(
         job.write(staged)
         (staged / OVERLAY_FILE).write_text(overlay(spec), encoding="utf-8")
         if read and args[0] in LIGHTNING_VERBS:
-            resolved = check_configuration(uploaded, staged, origin)
+            ours = [f"--checkpoints.{name}={value}" for name, value in spec.checkpoint_options().items()]
+            resolved = check_configuration([*uploaded, *ours], staged, origin)
             refuse_secrets(yaml.safe_load(resolved))
             (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
             for note in replaced_settings(resolved, spec):
@@ -153,9 +154,8 @@ def entrypoint(job: Job) -> str:
 def overlay(spec: JobSpec) -> str:
     """`configs/ray.yaml` with the spec's values filled in."""
     content = yaml.safe_load((importlib.resources.files("jobs") / "configs" / "ray.yaml").read_text(encoding="utf-8"))
-    report = content["trainer"]["callbacks+"][0]["init_args"]
-    report |= {"every_n_steps": spec.checkpoint_every_n_steps, "every_minutes": spec.checkpoint_every_minutes}
-    report |= {"monitor": spec.monitor, "monitor_mode": spec.monitor_mode}
+    if spec.checkpoint_options():
+        content["checkpoints"] = spec.checkpoint_options()
     content["trainer"]["accelerator"] = "gpu" if spec.gpus_per_worker else "cpu"
     return str(yaml.safe_dump(content))
 

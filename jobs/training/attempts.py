@@ -29,7 +29,8 @@ from jobs.training.failure_callback import FailureCallback
 from jobs.training.heartbeat import HeartbeatBoard
 from jobs.training.stop_signal import STOPPED_STATUS, StoppedError, stop_on_sigterm
 from jobs.training.watchdog import Watchdog
-from jobs.training.worker import run_store, train_worker
+from jobs.training.worker import train_worker
+from pipeline.checkpoints.checkpoint_store import FOLDER
 from pipeline.processes.outcome import ProcessOutcome
 
 _ELASTIC_START_S = 20  # a group that gets no place within this time is tried again with what is there by then
@@ -47,9 +48,9 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
         TimeoutError: there is no room for `min_workers`.
     """
     spec, started = job.spec, time.time()
-    run, store = RunFolder(spec.storage_path, str(spec.name)), run_store(spec)
+    run = RunFolder(spec.storage_path, str(spec.name))
     refuse_finished_run(run, args, upload_root())
-    store.create()
+    run.storage.create_folder(FOLDER)
     configuration = upload_root() / RESOLVED_FILE
     if args[0] == "fit" and configuration.is_file():
         run.write_config(configuration.read_text(encoding="utf-8"))
@@ -57,7 +58,7 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
         sizes = _attempts(job, args, started)
     except (ray.train.TrainingFailedError, StoppedError, OSError) as error:
         stopped = isinstance(error, StoppedError)
-        newest = _newest(job) if args[0] == "fit" else None
+        newest = _newest(run) if args[0] == "fit" else None
         if stopped:
             said = str(error) if newest is not None or args[0] != "fit" else "stopped before the first step"
             return run.ended("stopped", said, STOPPED_STATUS, newest)
@@ -66,7 +67,7 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
     if args[0] != "fit":
         return ProcessOutcome("finished")
     run.finish(
-        {label: (store.path(each), each.metrics) for label, each in store.best_and_last()},
+        run.checkpoints().publish(),
         facts={
             "command": f"python -m pipeline {job.command or shlex.join(args)}",
             "fingerprint": command_fingerprint(args, upload_root()),
@@ -149,8 +150,8 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
     )
 
 
-def _newest(job: Job) -> str | None:
-    store = run_store(job.spec)
+def _newest(run: RunFolder) -> str | None:
+    store = run.checkpoints()
     try:
         saved = store.saved()
     except OSError:

@@ -14,7 +14,7 @@ import ray.train
 from jobs.ray_internals import FAILURE_LOGGERS, user_exception
 from jobs.spec.job_spec import JobSpec
 from jobs.storage.run_folder import RunFolder, describe_exception
-from jobs.training.worker import RefusedError, run_store
+from jobs.training.worker import RefusedError
 
 
 class FailureCallback(ray.train.UserCallback):
@@ -72,7 +72,7 @@ class FailureCallback(ray.train.UserCallback):
         saved = None
         if self._work == "training":
             with contextlib.suppress(OSError):  # the storage is gone; the next attempt says so
-                saved = run_store(self._spec).saved()
+                saved = RunFolder(self._spec.storage_path, str(self._spec.name)).checkpoints().saved()
         return (f"going on from step {saved[-1].step}" if saved else "beginning again") + count
 
 

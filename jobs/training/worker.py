@@ -18,10 +18,11 @@ from jobs.ray_internals import quieten_reports
 from jobs.spec.job import OVERLAY_FILE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
-from jobs.storage.checkpoint_store import CheckpointStore, NoCheckpointLeftError, SavedCheckpoint
 from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
 from jobs.training import heartbeat
+from pipeline.checkpoints.checkpoint_options import CheckpointOptions
+from pipeline.checkpoints.checkpoint_store import CheckpointStore, NoWholeCheckpointError, SavedCheckpoint
 from pipeline.processes.outcome import ProcessOutcome
 
 
@@ -43,7 +44,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     enter_working_directory(job)
     import torch  # here: the driver imports this module too, and has no use for them
 
-    from jobs.training import checkpoint_callback
+    from jobs.training.checkpoint_callback import RestartRequestedError
     from pipeline.cli.errors import explain
     from pipeline.training.lightning_cli import main
     from pipeline.training.nan_guard import BadLossError
@@ -52,10 +53,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     os.environ.setdefault("WANDB_RUN_ID", run_id(job.spec))
     quieten_reports()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
-    checkpoint, mine = _begin(job, settings["args"][0], settings.get("board"))
+    run = RunFolder(job.spec.storage_path, str(job.spec.name))
+    checkpoint, mine = _begin(job.spec, run, settings["args"][0], settings.get("board"))
     try:
-        main(worker_args(settings["args"], job.spec, checkpoint))
-    except checkpoint_callback.RestartRequestedError as leave:
+        main(worker_args(settings["args"], run, checkpoint), job=_callbacks(run, mine, resumes=checkpoint is not None))
+    except RestartRequestedError as leave:
         leave.drop_wrapper()
         return {"left": leave.reason, "step": leave.step}
     except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
@@ -72,19 +74,16 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     return {"left": "", "step": 0}
 
 
-def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, heartbeat.HeartbeatSender]:
+def _begin(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path | None, heartbeat.HeartbeatSender]:
     """Let the watch know of this rank, and find the checkpoint to go on from, the same for all ranks.
 
     Raises:
         RefusedError: There are checkpoints, but none that can be read.
     """
-    from jobs.training import checkpoint_callback
-
-    context, spec = ray.train.get_context(), job.spec
-    store = run_store(spec)
+    context = ray.train.get_context()
     found: dict[str, Any] = {}
     if context.get_world_rank() == 0:
-        found = {"group": uuid.uuid4().hex, **(_find_checkpoint(store) if verb == "fit" else {})}
+        found = {"group": uuid.uuid4().hex, **(_find_checkpoint(run) if verb == "fit" else {})}
     found = broadcast_from_rank_zero(found)
     heartbeat.current = heartbeat.HeartbeatSender(
         context.get_world_rank(), context.get_world_size(), found["group"], board, spec.hang_timeout_s
@@ -95,21 +94,30 @@ def _begin(job: Job, verb: str, board: Any) -> tuple[Path | None, heartbeat.Hear
     if "lost" in found:
         raise OSError(found["lost"])
     newest = SavedCheckpoint(**found["newest"]) if found.get("newest") else None
-    if verb == "fit":
-        checkpoint_callback.store = store
-        checkpoint_callback.metrics_copy = MetricsCopy(RunFolder(spec.storage_path, str(spec.name)), newest is not None)
-    return (store.fetch(newest) if newest is not None else None), heartbeat.current
+    return (run.checkpoints().fetch(newest) if newest is not None else None), heartbeat.current
 
 
-def _find_checkpoint(store: CheckpointStore) -> dict[str, Any]:
-    """On rank 0: what an earlier attempt left, in order."""
+def _callbacks(run: RunFolder, pulse: heartbeat.HeartbeatSender, resumes: bool) -> Any:
+    """The `JobCallbacks` of this rank."""
+    from jobs.training.checkpoint_callback import CheckpointCallback
+    from jobs.training.heartbeat_callback import HeartbeatCallback
+    from pipeline.training.default_callbacks import JobCallbacks
+
+    def checkpoints(options: CheckpointOptions) -> CheckpointCallback:
+        return CheckpointCallback(options, CheckpointStore(run.storage, options), pulse, MetricsCopy(run, resumes))
+
+    return JobCallbacks([HeartbeatCallback(pulse)], checkpoints)
+
+
+def _find_checkpoint(run: RunFolder) -> dict[str, Any]:
+    """On rank 0: what an earlier attempt left; damaged checkpoints are set aside."""
+    store = run.checkpoints()
     try:
-        orphans = store.remove_orphans()
-        if orphans:
-            print(f"removed what an earlier attempt left unfinished: {', '.join(orphans)}", flush=True)
-        newest = store.newest_whole(lambda line: print(f"warning: {line}", flush=True))
-    except NoCheckpointLeftError as error:
-        return {"refused": str(error)}
+        newest, damaged = store.newest_whole()
+        if newest is not None:
+            store.set_aside(damaged, newest, lambda line: print(f"warning: {line}", flush=True))
+    except NoWholeCheckpointError as error:
+        return {"refused": f"name={run.name}: {error}; start anew under another --name, or bring one back there"}
     except OSError as error:
         return {"lost": f"the storage cannot be read: {error}"}
     # Without its metrics: what is broadcast must be small.
@@ -120,12 +128,6 @@ def quiet_refusal(message: str) -> RefusedError:
     """What a rank raises: no word of it here, for other ranks meet it too; it is the last line of the job."""
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback
     return RefusedError(message)
-
-
-def run_store(spec: JobSpec) -> CheckpointStore:
-    """The checkpoints of a job's run."""
-    run = RunFolder(spec.storage_path, str(spec.name))
-    return CheckpointStore(run, spec.keep_checkpoints, spec.monitor, spec.monitor_mode)
 
 
 def run_verb(job: Job, args: Sequence[str]) -> ProcessOutcome:
@@ -155,7 +157,7 @@ def run_id(spec: JobSpec) -> str:
     return hashlib.sha256(f"{spec.storage_path}/{spec.name}".encode()).hexdigest()[:8]
 
 
-def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> list[str]:
+def worker_args(args: Sequence[str], run: RunFolder, checkpoint: Path | None) -> list[str]:
     """The whole command line of this worker.
 
     In front, so that the user's own settings win: the run's folder as default_root_dir; where that is a URI, one on
@@ -164,8 +166,7 @@ def worker_args(args: Sequence[str], spec: JobSpec, checkpoint: Path | None) -> 
     """
     verb, *rest = resolve(args, upload_root())
     whole = [verb]
-    run = RunFolder(spec.storage_path, str(spec.name))
-    if run.is_local or verb == "fit":
-        whole.append(f"--trainer.default_root_dir={run.on_this_node()}")
+    if run.storage.is_local or verb == "fit":
+        whole.append(f"--trainer.default_root_dir={run.storage.node_folder()}")
     whole += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
     return whole if checkpoint is None else [*whole, f"--ckpt_path={checkpoint}"]

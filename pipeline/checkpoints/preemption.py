@@ -11,17 +11,13 @@ import os
 import signal
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-
-from pipeline.checkpoints.retention import checkpoint_name
 
 EXIT_STATUS = 128 + signal.SIGTERM
 _ON_CTRL_C = b"\nCtrl-C: saving at the end of the step, then leaving; a second Ctrl-C ends at once, without saving\n"
@@ -132,46 +128,3 @@ class PreemptionNotice:
             for number, handler in self._before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
             self._before = {}
-
-
-class SaveOnSigterm(Checkpoint):
-    """Saves a checkpoint when the run is to leave, and leaves.
-
-    A subclass of Lightning's `Checkpoint`, so that it comes behind all callbacks that change weights, such as EMA.
-
-    Args:
-        dirpath: folder of the checkpoint, which is called `step-{step:08d}.ckpt`.
-    """
-
-    def __init__(self, dirpath: str) -> None:
-        self.dirpath = dirpath
-        self.notice = PreemptionNotice()
-        self._step = 0
-
-    def save(self, trainer: pl.Trainer) -> None:
-        """Saves; a collective. A subclass that keeps checkpoints has its own way."""
-        trainer.save_checkpoint(Path(self.dirpath) / checkpoint_name(trainer.global_step), weights_only=False)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on, behind Lightning's own registration, the signals are ours."""
-        self._step = trainer.global_step
-        self.notice.listen(interrupts=True)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Leaves after an optimizer step; not between those batches whose gradients are gathered."""
-        if trainer.global_step == self._step:
-            return
-        self._step = trainer.global_step
-        if self.notice.agreed(trainer):
-            self.save(trainer)
-            raise Preempted(trainer, self.notice.interrupted)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The signals end the process again."""
-        self.notice.close()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Likewise."""
-        self.notice.close(failed=True)

@@ -1,1 +1,1 @@
-"""Verbs classify and describe: any video files."""
+"""Verbs `classify` and `describe`: classify any video files, or describe them in sentences."""

@@ -1,4 +1,4 @@
-"""A video with what a network makes of each second written onto it, as mp4."""
+"""Writes a copy of a video, as mp4, with the most probable classes of each second drawn on its frames."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,8 +17,8 @@ from datamodules.video.mp4_writer import as_rate
 from pipeline.classify.frame_text import DrawableText, open_font
 
 _LINES = 3
-_ENCODERS = 4  # threads of x264: each holds several frames, and there would be more than one a processor
-_TICK = Fraction(1, 90000)  # of the clock of a variable rate, in seconds
+_ENCODERS = 4  # threads of x264: each buffers several frames, and by default there are more threads than processors
+_TICK = Fraction(1, 90000)  # time base of a video with a variable frame rate, in seconds
 _WHITE, _GRAY, _BAR, _GROUND = "#ffffff", "#bec4cc", "#0072b2", "#000000bf"
 
 
@@ -31,14 +31,14 @@ def annotate_video(
 ) -> None:
     """Writes a copy of a video with the three most probable classes of each second on it: H.264, without sound.
 
-    Every frame is shown when the video shows it, at a variable rate too.
+    Every frame keeps its presentation timestamp, also with a variable frame rate.
 
     Args:
-        source: the bytes of the file, or its path.
-        path: of the mp4.
-        seconds: float (S, K), the probabilities of each second.
-        labels: the K class names.
-        progress: given the number of frames, a context with a function to call after each one.
+        source: the bytes of the video file, or its path.
+        path: the path of the mp4 file to write.
+        seconds: float (S, K), the class probabilities of each second.
+        labels: the K class names, as a font can show them.
+        progress: function from the number of frames to a context, which yields a function to call after each frame.
 
     Raises:
         DecodeError: a frame does not decode; nothing is written.
@@ -76,7 +76,7 @@ def annotate_video(
 
 
 def _upright(frame: av.VideoFrame) -> Image.Image:
-    """The frame as it is shown, with even sides, which H.264 wants, a single row doubled."""
+    """The frame after its display matrix, cropped to even sides, which H.264 requires; a side of 1 is doubled."""
     turned = orientation_of(frame).apply(np.asarray(frame.to_ndarray(format="rgb24")))
     wider = np.pad(turned, [(0, turned.shape[0] == 1), (0, turned.shape[1] == 1), (0, 0)], mode="edge")
     even = wider[: wider.shape[0] // 2 * 2, : wider.shape[1] // 2 * 2]
@@ -84,15 +84,15 @@ def _upright(frame: av.VideoFrame) -> Image.Image:
 
 
 def draw_scores(size: tuple[int, int], scores: NDArray[np.float32], labels: Sequence[DrawableText]) -> Image.Image:
-    """The three most probable classes, each with a bar, on a half transparent ground.
+    """Draws the three most probable classes, each with a bar, on a translucent background.
 
     Args:
-        size: width and height of the frames, whose lower edge it is for.
-        scores: float (K,), probabilities.
-        labels: the K class names.
+        size: width and height of the frames, at whose lower edge the panel is pasted.
+        scores: float (K,), the class probabilities.
+        labels: the K class names, as a font can show them.
 
     Returns:
-        RGBA, as wide as the frames and as high as it has to be.
+        RGBA image, as wide as the frames and as high as its lines need, at most as high as the frames.
     """
     width, height = size
     scale = max(1, min(size) // 120)
@@ -113,5 +113,5 @@ def draw_scores(size: tuple[int, int], scores: NDArray[np.float32], labels: Sequ
 
 
 def _name(label: DrawableText, number: int) -> str:
-    """The name, or its number where half of its letters or more cannot be drawn."""
+    """The class name, or `class` and its number where half of its characters or more cannot be drawn."""
     return f"class {number}" if label.missing and 2 * label.text.count("?") >= len(label.text) else label.text

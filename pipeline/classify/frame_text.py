@@ -1,7 +1,7 @@
-"""Text on frames: names of any script, in fonts of this machine that have their letters.
+"""Text on frames: names in any script, drawn in fonts of this machine that have their characters.
 
-The font inside Pillow has the letters of ASCII. For others fontconfig is asked (`fc-match`, on nearly every Linux), and
-gives the installed font that has most of them. What no font has is drawn without its accents, else as "?".
+Pillow's embedded font has the characters of ASCII. For others, fontconfig (`fc-match`, on nearly every Linux) finds the
+installed font that has most of them. A character that no font has is drawn without its accents, else as "?".
 """
 
 import functools
@@ -16,9 +16,9 @@ from PIL import ImageFont
 from datamodules.storage.plain_text import printable
 
 _PROBE_SIZE = 16
-_NO_CHARACTER = "\uffff"  # no font has it, by Unicode: its picture is that of all that a font lacks
+_NO_CHARACTER = "\uffff"  # a Unicode noncharacter, which no font has: drawn as every missing character is
 _MAC_FONT = "Arial Unicode.ttf"  # where there is no fontconfig
-_UNSEEN = ("Mn", "Cf")  # categories of Unicode: combining marks; joiners and their like
+_UNSEEN = ("Mn", "Cf")  # Unicode categories: combining marks; format characters such as joiners
 _SHOWN = 3
 
 
@@ -26,9 +26,9 @@ class DrawableText(NamedTuple):
     """A text as a font of this machine can show it.
 
     Attributes:
-        text: what to draw.
-        font: path or name of a font file; None is the font inside Pillow.
-        missing: characters of the original text that are drawn otherwise.
+        text: the text to draw.
+        font: path or name of a font file; None is Pillow's embedded font.
+        missing: characters of the original text that are replaced in `text`.
     """
 
     text: str
@@ -37,14 +37,14 @@ class DrawableText(NamedTuple):
 
 
 def drawable_texts(texts: Sequence[str]) -> list[DrawableText]:
-    """Each text in the font that has most of its characters; control characters are shown as `printable` does."""
+    """Chooses for each text the font that has most of its characters; escapes control characters by `printable`."""
     texts = [printable(text) for text in texts]
     fonts = _find_fonts("".join(sorted({letter for text in texts for letter in text})))
     return [_fit(text, fonts) for text in texts]
 
 
 def describe_missing(texts: Sequence[DrawableText]) -> str:
-    """A sentence where no font of this machine has some of the characters; empty where all can be drawn."""
+    """A sentence on characters that no font of this machine has; empty where all can be drawn."""
     changed = [text for text in texts if text.missing]
     if not changed:
         return ""
@@ -57,7 +57,7 @@ def describe_missing(texts: Sequence[DrawableText]) -> str:
 
 @functools.cache
 def open_font(font: str | None, size: float) -> ImageFont.FreeTypeFont:
-    """The font file, or the font inside Pillow for None, at a size in pixels.
+    """Opens a font file, or for None Pillow's embedded font, at a size in pixels.
 
     Raises:
         OSError: there is no such font.
@@ -70,7 +70,7 @@ def open_font(font: str | None, size: float) -> ImageFont.FreeTypeFont:
 
 
 def _find_fonts(letters: str) -> list[str | None]:
-    """The font inside Pillow, and others until nothing more of the letters can be had."""
+    """Pillow's embedded font, then installed fonts, until all letters are covered or no font has any of the rest."""
     fonts: list[str | None] = [None]
     letters = _missing(letters, None)
     while letters:
@@ -99,13 +99,13 @@ def _fit(text: str, fonts: Sequence[str | None]) -> DrawableText:
 
 
 def _plain(letter: str, font: str | None) -> str:
-    """A letter without its accents where the font has that, nothing for an accent or a joiner, else a question mark."""
+    """A letter without accents if the font has it, "" for a combining mark or a joiner, else a question mark."""
     kept = "".join(one for one in unicodedata.normalize("NFKD", letter) if unicodedata.category(one) not in _UNSEEN)
     return "?" if _missing(kept, font) else kept
 
 
 def _missing(text: str, font: str | None) -> str:
-    """Those characters of a text that a font lacks, each once."""
+    """The distinct characters of a text that a font lacks."""
     return "".join(letter for letter in dict.fromkeys(text) if not _has(letter, font))
 
 

@@ -1,4 +1,4 @@
-"""A linear classifier on top of the network whose features it was fitted on: what `classify --linear` scores with."""
+"""`LinearHead`: a linear classifier on the network whose features it was fitted to, for `classify --linear`."""
 
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from pipeline.linear.feature_blocks import FeatureRows
 
 
 class LinearHead(nn.Module):
-    """Scores videos as a `VideoClassifier` does: by a layer's features, averaged over views and L2-normalized.
+    """Linear classifier of a layer's features, averaged over views and L2-normalized, used like a `VideoClassifier`.
 
     Args:
-        network: the network.
-        classifier: fitted on features of its layer.
-        about: what the file of its weights says: layer, pool, classes.
+        network: the network that computes the features.
+        classifier: the linear classifier, fitted to features of a layer of `network`.
+        about: metadata of the classifier's file: layer, pool, classes.
 
     Attributes:
-        class_names: those of the classifier.
-        views_at_once: taken, for the sake of `classify`; views go through the network in pieces anyhow.
+        class_names: the class names of the classifier.
+        views_at_once: ignored; present because `classify` sets it. Views always go through the network in pieces.
     """
 
     def __init__(self, network: VideoNetwork, classifier: LinearClassifier, about: dict[str, Any]) -> None:
@@ -40,9 +40,9 @@ class LinearHead(nn.Module):
         self._export = FeatureExport(network, [self._layer], "video", 1, about["pool"]).eval()
 
     def video_scores(self, batch: ClipBatch) -> Tensor:
-        """Of B videos, float32 (B, K), rows sum to 1: probabilities; of an SVM its margins after a softmax.
+        """Scores of B videos: float32 (B, K), rows sum to 1: probabilities, or the softmax of an SVM's margins.
 
-        The softmax leaves the order of the classes as the margins have it; it is no calibrated probability.
+        The softmax keeps the order of the classes by margin; it is no calibrated probability.
         """
         return self.scores_of(self.view_means(batch))
 
@@ -51,25 +51,25 @@ class LinearHead(nn.Module):
         return self._export.predict_step(batch, 0).features[self._layer]
 
     def scores_of(self, means: Tensor) -> Tensor:
-        """Probabilities, float32 (B, K), of videos with such `view_means`."""
+        """Scores, float32 (B, K), of videos whose `view_means` are `means`, float32 (B, D)."""
         features = normalize_l2(means.cpu().numpy())
         scores = torch.from_numpy(self._classifier.scores(FeatureRows.of(features)))
         return scores.softmax(1) if self._classifier.kind == "svm" else scores
 
 
 def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tuple[LinearHead, Preprocessing]:
-    """The classifier of a file that `linear` wrote, on its network, and how it is to see videos: as they were exported.
+    """Loads a classifier that `linear` wrote, puts it on its network, and restores the preprocessing of the export.
 
-    Of the crops of a clip, it sees the center one.
+    The preprocessing takes only the center crop of a clip.
 
     Args:
-        weights: the file.
-        trained: the checkpoint that the features came from.
+        weights: the path of the classifier's file.
+        trained: the checkpoint whose features the classifier was fitted to.
         decoder: auto, pyav, decord or torchcodec.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not weights that `linear` wrote, or fitted on features of another checkpoint.
+        FileNotFoundError: there is no such file.
+        ValueError: the file has no weights that `linear` wrote, or they were fitted to features of another checkpoint.
     """
     classifier, about = LinearClassifier.load(weights)
     if about["checkpoint_sha256"] != trained.sha256:

@@ -1,4 +1,4 @@
-"""What a network makes of each second of a video, for videos of any length."""
+"""Timelines: the class scores of each second of a video, for videos of up to 48 hours."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,8 +13,8 @@ from datamodules.sampling.clip_sampling import clips_by_second
 from datamodules.video.decoding import TOO_LARGE, DecodeError, Source, probe, read_frame_times
 from pipeline.classify.video_input import Preprocessing, VideoClips
 
-MAX_HOURS = 48  # of a timeline, which has an entry a second: of a time-lapse each frame would fill thousands
-_SECONDS_AT_ONCE = 16  # whose clips go through the network together
+MAX_HOURS = 48  # longest timeline; it has an entry a second, so a frame of a time-lapse would fill thousands
+_SECONDS_AT_ONCE = 16  # number of clips, one a second, that go through the network together
 
 ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
 
@@ -28,16 +28,16 @@ def score_seconds(
     """Scores a clip around each second, in one pass over the video.
 
     Args:
-        looking: how the network is to see the video; clips have the length of its training.
-        source: the bytes of the file, or its path.
-        score: clips of V videos, each uint8 (N, T, H, W, C), to scores float32 (V, K).
-        progress: given the number of clips, a context with a function to call after each one.
+        looking: the preprocessing of the network; clips have the length of its training.
+        source: the bytes of the video file, or its path.
+        score: function from the clips of V videos, each uint8 (N, T, H, W, C), to scores, float32 (V, K).
+        progress: function from the number of clips to a context, which yields a function to call after each clip.
 
     Returns:
-        float32 (S, K), and the video's duration in seconds.
+        The scores of S seconds, float32 (S, K), and the video's duration in seconds.
 
     Raises:
-        DecodeError: the source is no video that can be decoded.
+        DecodeError: the source is no video that can be decoded, or is longer than 48 hours.
     """
     info = probe(source)
     times = read_frame_times(source) if info.variable_rate else None
@@ -55,7 +55,7 @@ def score_seconds(
 
 
 def _score_each(clips: Iterable[Tensor], score: ScoreVideos) -> Iterator[NDArray[np.float32]]:
-    """The scores of clips, each as if it were a video, some at a time."""
+    """Yields the scores of clips, each scored as a video of its own, 16 clips at a time."""
     waiting: list[Tensor] = []
     for clip in clips:
         waiting.append(clip[None])
@@ -67,16 +67,16 @@ def _score_each(clips: Iterable[Tensor], score: ScoreVideos) -> Iterator[NDArray
 
 
 def segments(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The timeline in few words: seconds one after the other with the same best class are one stretch.
+    """Merges consecutive seconds with the same best class into segments.
 
     Args:
-        seconds: float (S, K), the probabilities of each second.
-        duration_s: of the video, in seconds.
-        class_names: the K names.
+        seconds: float (S, K), the class probabilities of each second.
+        duration_s: duration of the video, in seconds.
+        class_names: the K class names.
 
     Returns:
-        Of each stretch: start and end in seconds, to the millisecond; class; probability, the class's mean over the
-        stretch, to six digits.
+        For each segment: start and end in seconds, to the millisecond; class; probability, the class's mean over the
+        segment, to six digits.
     """
     best = seconds.argmax(axis=1)
     starts = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
@@ -92,14 +92,14 @@ def segments(seconds: NDArray[np.float32], duration_s: float, class_names: Seque
 
 
 def as_clock(second: float) -> str:
-    """Seconds as m:ss, or h:mm:ss from an hour on; what is left of a second is dropped."""
+    """Formats seconds as m:ss, or h:mm:ss from an hour on, rounded down."""
     minutes, rest = divmod(int(second), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def by_second(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str], top: int) -> list[Any]:
-    """Each second as plain data: start and end in seconds, and its best classes with their probabilities."""
+    """The timeline as plain data: for each second start and end, in seconds, and the `top` classes."""
     return [
         {"start": number, "end": _end_of(number, duration_s), "top": top_classes(scores, class_names, top)}
         for number, scores in enumerate(seconds)
@@ -107,7 +107,7 @@ def by_second(seconds: NDArray[np.float32], duration_s: float, class_names: Sequ
 
 
 def _end_of(second: int, duration_s: float) -> float:
-    """The last second of a video may be short."""
+    """The end of a second of the timeline, in seconds: the last one ends with the video."""
     return min(second + 1.0, round(duration_s, 3))
 
 
@@ -116,6 +116,6 @@ def _rounded(probability: Any) -> float:
 
 
 def top_classes(scores: NDArray[Any], class_names: Sequence[str], top: int) -> list[dict[str, Any]]:
-    """The most probable classes, the best first: class and probability."""
+    """The `top` most probable classes, the best first: class and probability."""
     order = np.argsort(-scores, kind="stable")[:top]
     return [{"class": class_names[place], "probability": _rounded(scores[place])} for place in order.tolist()]

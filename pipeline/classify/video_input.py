@@ -1,4 +1,4 @@
-"""Any video files as a network is to see them, one after the other: what `classify` and `describe` have in common."""
+"""Input of `classify` and `describe`: finds video files, and decodes and preprocesses their clips."""
 
 import os
 import sys
@@ -25,10 +25,10 @@ from datamodules.video.decoding import DecodeError, Source, describe_decoder, pr
 from pipeline.cli.terminal import say
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 
-FORWARD_BYTES = 2**25  # of float clips in one forward pass
-_FRAMES_AT_ONCE = 256  # of a network that takes any number: about 10 s of video, 2 GB of activations in I3D
-_CLIP_BYTES = 2**27  # of a video's clips, decoded ahead together; ten of 64 frames of 224 x 224 are 92 MB
-_FILE_BYTES = 2**26  # of a file that is read whole, some of them at a time
+FORWARD_BYTES = 2**25  # most bytes of float32 clips in one forward pass
+_FRAMES_AT_ONCE = 256  # for networks that take any number of frames: about 10 s of video, 2 GB of activations in I3D
+_CLIP_BYTES = 2**27  # most bytes of a video's clips decoded ahead; ten clips of 64 frames of 224 x 224 are 92 MB
+_FILE_BYTES = 2**26  # most bytes of a file that is read into memory; several files are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class VideoFileOptions(Options):
     num_clips: int = field(default=10, kw_only=True)
 
     def check(self) -> None:
-        """Refuses a video without a clip."""
+        """Raises ValueError where `num_clips` is below 1."""
         self.require_at_least(1, "num_clips")
 
 
 class Preprocessing(NamedTuple):
-    """How a network is to see videos.
+    """Preprocessing of videos for a network.
 
     Attributes:
-        sampler: which frames make the clips of a video.
-        transform: uint8 frames to the crop that the network takes.
-        decoder: name, resolved.
-        shape: a clip as in training, also where the sampler takes whole videos.
+        sampler: chooses the frames of a video's clips.
+        transform: resizes and crops uint8 frames to the network's input size.
+        decoder: name of the decoder, resolved, never `auto`.
+        shape: length and frame interval of a clip in training, also where the sampler takes whole videos.
     """
 
     sampler: ClipSampler
@@ -65,16 +65,16 @@ class Preprocessing(NamedTuple):
 
 
 def preprocessing_of(trained: TrainedCheckpoint, num_clips: int, decoder: str, whole: bool = False) -> Preprocessing:
-    """As in training: `num_clips` clips spread over a video, or all of it.
+    """The preprocessing of a checkpoint's training, with `num_clips` clips spread over a video, or the whole video.
 
     Args:
         trained: the checkpoint.
         num_clips: clips a video, at least 1.
         decoder: auto, pyav, decord or torchcodec.
-        whole: all of the video at the network's rate, in pieces, for networks that take any number of frames.
+        whole: take the whole video at the network's frame rate, in pieces, for networks that take any number of frames.
 
     Raises:
-        ValueError: the checkpoint does not say what its clips were like.
+        ValueError: the checkpoint does not contain the settings of its clips.
     """
     clips: dict[str, Any] = {"resize": None, "frame_interval": 1, "fps": None, "short_videos": "loop"} | trained.clips
     if not {"num_frames", "crop_size"} <= clips.keys():
@@ -90,12 +90,12 @@ def preprocessing_of(trained: TrainedCheckpoint, num_clips: int, decoder: str, w
 
 
 def open_source(path: Path) -> Source:
-    """What a decoder is given of a file: its bytes, read once, or the path of a large one, which is not to be held.
+    """The input of a decoder for a file: its bytes or, above 64 MiB, its path, so that it is not held in memory.
 
     Raises:
         DecodeError: the file cannot be read.
     """
-    with suppress(OSError, ValueError):  # reading it says what is wrong with it
+    with suppress(OSError, ValueError):  # read_video_bytes raises a better message
         if path.is_file() and path.stat().st_size > _FILE_BYTES:
             return path
     return read_video_bytes(path)
@@ -105,9 +105,9 @@ class VideoClips(NamedTuple):
     """The clips of a video before they are decoded.
 
     Attributes:
-        source: the bytes of the file, or its path.
-        frame_numbers: int64 (N, T), the frames of each clip.
-        looking: how they are decoded and cropped.
+        source: the bytes of the video file, or its path.
+        frame_numbers: int64 (N, T), the frame numbers of each clip.
+        looking: the preprocessing, with decoder and crop.
     """
 
     source: Source
@@ -116,21 +116,21 @@ class VideoClips(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """What all clips take together when they are decoded, about."""
+        """Approximate size of all decoded clips together, in bytes."""
         return 3 * self.frame_numbers.size * self.looking.transform.crop_size**2
 
     def decode(self, count: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
-        """Clip by clip, uint8 (T, H, W, C); `count` is called after each one.
+        """Yields the clips one by one, uint8 (T, H, W, C); `count` is called after each clip.
 
         Raises:
-            DecodeError: the video cannot be decoded; clips before that have been given.
+            DecodeError: the video cannot be decoded; earlier clips have been yielded.
         """
         for clip, _ in iterate_clips(self.source, self.frame_numbers, self.looking.transform, self.looking.decoder):
             yield clip
             count()
 
     def pieces(self, count: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
-        """Some clips at a time, uint8 (N, T, H, W, C), as many as go through a network together; as `decode`."""
+        """Yields the clips of `decode` in pieces, uint8 (N, T, H, W, C), of at most `FORWARD_BYTES` in float32."""
         piece: list[Tensor] = []
         for clip in self.decode(count):
             piece.append(clip)
@@ -141,7 +141,7 @@ class VideoClips(NamedTuple):
             yield torch.stack(piece)
 
     def all(self) -> Tensor:
-        """All of them: uint8 (N, T, H, W, C)."""
+        """Decodes all clips into one tensor: uint8 (N, T, H, W, C)."""
         clips: Tensor | None = None
         for number, clip in enumerate(self.decode()):
             if clips is None:
@@ -152,19 +152,19 @@ class VideoClips(NamedTuple):
 
 
 def choose_clips(looking: Preprocessing, source: Source) -> VideoClips:
-    """The clips of a video that the network is to see.
+    """Chooses the clips of a video by the preprocessing's sampler.
 
     Raises:
         DecodeError: the source is no video that can be decoded.
     """
     info = probe(source)
     times = read_frame_times(source) if info.variable_rate and looking.sampler.by_time else None
-    numbers = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0), times)  # nothing here is random
+    numbers = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0), times)  # these samplers draw nothing
     return VideoClips(source, numbers, looking)
 
 
 def read_clips(looking: Preprocessing, source: Source) -> Tensor:
-    """A video's clips: uint8 (N, T, H, W, C).
+    """Decodes the clips of a video: uint8 (N, T, H, W, C).
 
     Raises:
         DecodeError: the source is no video that can be decoded.
@@ -178,16 +178,17 @@ def process_videos(
     tell: Callable[[Source], dict[str, Any]],
     in_words: Callable[[dict[str, Any]], str] | None,
 ) -> None:
-    """Prints what is to be told of each video, and goes on after one that cannot be decoded.
+    """Prints the result of each video, and continues after a video that cannot be decoded.
 
     Args:
-        paths: of the videos.
-        looking: says which decoder reads them.
-        tell: a file's bytes, or the path of a large one, to plain data.
-        in_words: the same, with `video`, the path, and `decoder`, or with `error`, as text; None prints JSON lines.
+        paths: the paths of the videos.
+        looking: the preprocessing, whose decoder is part of the result.
+        tell: function from a file's bytes, or the path of a large file, to the result as plain data.
+        in_words: formats a result, with `video` (the path), `decoder` and, after a failure, `error` added; None prints
+            JSON lines.
 
     Raises:
-        ValueError: some could not be decoded; each is named.
+        ValueError: videos could not be decoded; the message names each of them.
     """
     failed = []
     for path in paths:
@@ -204,7 +205,7 @@ def process_videos(
 
 
 class DecodedVideo(NamedTuple):
-    """A file's clips, uint8 (N, T, H, W, C), or those of a long video, yet to be decoded, or why there are none."""
+    """The clips of a file, uint8 (N, T, H, W, C), or not yet decoded for a long video, or None and the error."""
 
     path: Path
     clips: Tensor | VideoClips | None
@@ -212,9 +213,9 @@ class DecodedVideo(NamedTuple):
 
 
 def read_ahead(paths: Sequence[Path], looking: Preprocessing, threads: int) -> Iterator[DecodedVideo]:
-    """Reads and decodes files in threads, some ahead of where they are asked for, and gives them in order.
+    """Reads and decodes files ahead in `threads` threads, and yields them in order.
 
-    The clips of a long video are left to be decoded where they are used, piece by piece.
+    The clips of a long video are yielded undecoded, to be decoded in pieces where they are used.
     """
     waiting: deque[Future[DecodedVideo]] = deque()
     left = iter(paths)
@@ -236,17 +237,18 @@ def _look_at(path: Path, looking: Preprocessing) -> DecodedVideo:
 
 
 def find_videos(videos: Sequence[str]) -> Iterator[Path]:
-    """The files named, and those in the folders named, which may be broken links or go away before they are read.
+    """Yields the given files, and the videos of the given folders, without opening them: they may be broken links.
 
-    A folder that cannot be read or has no video is among them; what of a folder is no video is told on standard error.
+    A folder that cannot be read or has no video is yielded itself; files of a folder that are no videos are reported on
+    standard error.
 
     Raises:
-        FileNotFoundError: none of the files and folders is there, or the only one is a folder without a video.
+        FileNotFoundError: none of the files and folders exists, or the only one is a folder without a video.
     """
     if not any(map(os.path.exists, videos)):
         raise FileNotFoundError(f"videos={videos[0] if videos else ''}: there is no such file or folder")
     for path in map(Path, videos):
-        if not os.path.isdir(path):  # noqa: PTH112, where it may not be asked it is none
+        if not os.path.isdir(path):  # noqa: PTH112 - False, not an error, without permission
             yield path
             continue
         files = scan_folder(path)

@@ -1,4 +1,4 @@
-"""The scores of videos from their clips: several short videos together, a long one piece by piece."""
+"""`VideoScorer`: scores videos from their clips, several short videos together, a long one in pieces."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,10 +14,10 @@ from pipeline.classify.video_input import FORWARD_BYTES
 
 
 class VideoScorer:
-    """Gives the probabilities of videos; on a GPU where there is one.
+    """Computes class scores of videos, on a GPU where there is one.
 
     Args:
-        model: the network, or a linear classifier on one.
+        model: the network, or a linear classifier on a network.
     """
 
     def __init__(self, model: VideoClassifier | LinearHead) -> None:
@@ -25,18 +25,18 @@ class VideoScorer:
         self._model = model.to(self._device)
 
     def __call__(self, videos: Sequence[Tensor]) -> NDArray[np.float32]:
-        """Of the clips of V videos, each uint8 (N, T, H, W, C): float32 (V, K).
+        """Scores V videos by their clips, each uint8 (N, T, H, W, C): float32 (V, K).
 
-        Videos whose clips are of one length go through the network together.
+        If all clips have the same shape (T, H, W, C), the videos go through the network together.
         """
         if len({clips.shape[1:] for clips in videos}) == 1:
             return self._together(videos)
         return np.concatenate([self._together([clips]) for clips in videos])
 
     def of_pieces(self, pieces: Iterable[Tensor]) -> NDArray[np.float32]:
-        """Of one video whose clips come some at a time, each piece uint8 (N, T, H, W, C): float32 (K,).
+        """Scores one video whose clips are given in pieces, each uint8 (N, T, H, W, C): float32 (K,).
 
-        The same as of all of them together, of which only one piece is held.
+        The result is that of all clips together, but only one piece is in memory at a time.
         """
         total, views = torch.zeros(1, dtype=torch.float64), 0
         with torch.inference_mode():

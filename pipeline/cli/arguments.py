@@ -1,4 +1,4 @@
-"""Command lines as people type them, for jsonargparse: `--lists a b`, `--flag` alone, `--short-side` with a hyphen."""
+"""Conventional command lines for jsonargparse: `--lists a b`, `--flag` alone, `--short-side` with a hyphen."""
 
 import inspect
 import itertools
@@ -20,19 +20,19 @@ _TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
 def expand_option_names(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
-    """Write the words of a command so that jsonargparse takes them.
+    """Rewrite the arguments of a command in the syntax of jsonargparse.
 
     Args:
-        function: The typed function or dataclass that the words are for; its parameters say which options are lists
-            or flags.
-        words: What was typed after the verb.
+        function: The typed function or dataclass that is called; its annotations determine which options are lists or
+            flags.
+        words: The arguments after the verb.
 
     Returns:
-        The same, with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--sides 1 2` as
-        `--sides=[1,2]` where `sides` is a number or a list of them, `--flag` alone as `--flag=true` where `flag` is of
-        type bool, and hyphens in an option's name as underscores. Words that belong to no option stand for the
-        parameters without a default, in their order; a list takes all that are left. After `--` every word is such a
-        one, also if it begins with a hyphen.
+        The arguments with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--sides 1 2` as
+        `--sides=[1,2]` where `sides` is `int | list[int]`, `--flag` alone as `--flag=true` where `flag` is of type
+        bool, and hyphens in option names as underscores. Positional arguments are assigned to the parameters without a
+        default, in their order; a list takes all remaining ones. After `--` all arguments are positional, even if they
+        begin with a hyphen.
 
     >>> def example(data: str, lists: list[str], flag: bool = False, short_side: int = 1) -> None: ...
     >>> expand_option_names(example, ["folder", "a", "b", "--flag", "--short-side", "128", "--other-word=c"])
@@ -47,7 +47,7 @@ def expand_option_names(function: Callable[..., Any], words: Sequence[str]) -> l
     waiting = list(words)
     while waiting:
         option, equals, value = waiting.pop(0).partition("=")
-        if option == "--" and not equals:  # after it come no options, as for other commands
+        if option == "--" and not equals:  # ends the options, as in other commands
             bare += waiting
             break
         if not option.startswith("-"):
@@ -72,7 +72,7 @@ def expand_option_names(function: Callable[..., Any], words: Sequence[str]) -> l
 
 
 def _with_values(option: str, waiting: list[str], greedy: bool) -> list[str]:
-    """The option with its value, or where `greedy` with all values until the next option; takes them off `waiting`."""
+    """The option with its value or, if `greedy`, all values up to the next option; removes them from `waiting`."""
     values: list[str] = []
     while waiting and not waiting[0].startswith("--") and (greedy or not values):
         values.append(waiting.pop(0))
@@ -82,7 +82,7 @@ def _with_values(option: str, waiting: list[str], greedy: bool) -> list[str]:
 
 
 def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]) -> list[str]:
-    """Bare words as options; those for which there is no place as they are, for jsonargparse to complain of."""
+    """Positional arguments as options; surplus ones stay as they are, for jsonargparse to refuse."""
     if not bare or not places:
         return bare
     if kinds[places[0]] is list:
@@ -91,31 +91,31 @@ def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]
 
 
 def _is_list(value: str) -> bool:
-    """Whether a value is a list as jsonargparse reads it; `[Group] name.mp4` is the name of a file."""
+    """Whether jsonargparse reads a value as a list; `[Group] name.mp4` is a file name."""
     return value.startswith("[") and value.endswith("]")
 
 
 def _one_more(option: str, value: str) -> str:
-    """A word for a list; one that jsonargparse would take for a list, or for a question, in quotes."""
+    """Appends a value to a list option; in quotes where jsonargparse would read it as a list or a request for help."""
     return f"{option}+={json.dumps([value], ensure_ascii=False) if value[:1] in ('[', '?') else value}"
 
 
 def call_from_command_line(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
-    """Call a typed function with what was typed on a command line.
+    """Call a typed function with the arguments of a command line.
 
     Args:
-        function: Its parameters are the options; or the fields of the dataclass that is its only parameter. A dataclass
-            may be given itself.
-        words: What was typed after the verb.
-        prog: What the help calls the command.
+        function: A function whose parameters are the options, or whose only parameter is a dataclass of the options; or
+            such a dataclass itself.
+        words: The arguments after the verb.
+        prog: The name of the command in its help.
 
     Returns:
-        What the function returns; an instance of the dataclass.
+        The function's result; for a dataclass, its instance.
 
     Raises:
         ArgumentError: An option is missing, or of the wrong type.
-        ValueError: An option is not known; the message names the nearest.
-        SystemExit: The words asked for help, which is printed.
+        ValueError: An option is unknown; the message names the nearest one.
+        SystemExit: Help was requested, and is printed.
     """
     from jsonargparse import auto_cli
 
@@ -139,7 +139,7 @@ def call_from_command_line(function: Callable[..., Any], words: Sequence[str], p
 
 
 def usage_of(function: Callable[..., Any], prog: str) -> str:
-    """The shortest way to type a command: what is needed, by its place where it has one.
+    """The usage line of a command: its required arguments, positional where possible.
 
     >>> def example(data: str, lists: list[str], out: str, flag: bool = False) -> None: ...
     >>> usage_of(example, "python -m example")
@@ -153,7 +153,7 @@ def usage_of(function: Callable[..., Any], prog: str) -> str:
         several = _kind(hints.get(name)) is list
         word = f"{name.upper()} ..." if several else name.upper()
         parts.append(word if places else f"--{name} {word}")
-        places = places and not several  # a list takes all words that are left
+        places = places and not several  # a list takes all remaining arguments
     return " ".join([*parts, "[options]"])
 
 
@@ -168,7 +168,7 @@ def _refuse_unknown_options(function: Callable[..., Any], spelled: Sequence[str]
 
 
 def _kind(hint: Any) -> type | None:
-    """`list` or `bool` where a parameter of that type, or None, is meant, `int` for one or several; else None."""
+    """The kind of a type hint: `list` or `bool`, also with `| None`; `int` for `int | list[int]`; else None."""
     union = typing.get_origin(hint) in (types.UnionType, typing.Union)
     members = typing.get_args(hint) if union else (hint,)
     if int in members and list[int] in members:

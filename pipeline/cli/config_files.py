@@ -1,4 +1,4 @@
-"""Configuration files on a command line, looked at before they are parsed: errors then name the file and the line."""
+"""Checks configuration files on a command line before they are parsed, so that errors name the file and the line."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ def refuse_bad_configs(words: Sequence[str]) -> None:
     """Raises ValueError for a `--config` that is no file, no YAML, or YAML that is no mapping of options.
 
     Args:
-        words: the command line. A config whose text is given in place of a path is left to the parser.
+        words: the command line; a config given as text instead of a path is not checked here.
     """
     for given in _configs_in(words):
         path = Path(given)
@@ -30,7 +30,7 @@ def refuse_bad_configs(words: Sequence[str]) -> None:
 
 
 def describe_yaml_error(error: Exception) -> str:
-    """What YAML says of a text that it cannot read, in one line with the place."""
+    """The message of a YAML error in one line, with the line and column of the error."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
     words = " ".join(filter(None, [error.context, error.problem]))

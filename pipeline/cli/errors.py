@@ -1,4 +1,4 @@
-"""Errors as a person reads them: one line each, and the exit status; imports nothing heavy."""
+"""Error messages of commands, one line each, and exit statuses; imports nothing heavy."""
 
 import difflib
 import os
@@ -11,13 +11,13 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str, show: Callable[[str], str] = repr) -> str:
-    """End a sentence about an unknown name with the known name that is nearest.
+    """The end of a sentence about an unknown name, which suggests the nearest known name.
 
     Args:
-        name: What was given.
-        known: The names there are.
-        otherwise: The end of the sentence where none of them is near.
-        show: How a name is written; default: in quotes.
+        name: The unknown name.
+        known: The known names.
+        otherwise: The end of the sentence where no known name is near.
+        show: Formats a name; default: in quotes.
 
     >>> suggest("evaluat", ["fit", "evaluate"], "choose one of fit, evaluate")
     "did you mean 'evaluate'?"
@@ -27,8 +27,8 @@ def suggest(name: str, known: Iterable[str], otherwise: str, show: Callable[[str
 
 
 def exit_status(error: BaseException) -> int:
-    """That of a SystemExit, 130 for Ctrl-C, else 2."""
-    if isinstance(error.__context__, KeyboardInterrupt):  # of which Lightning makes a SystemExit with status 1
+    """The exit status for an error: a SystemExit's own, 130 for Ctrl-C, else 2."""
+    if isinstance(error.__context__, KeyboardInterrupt):  # which Lightning turns into a SystemExit with status 1
         return 130
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
@@ -36,28 +36,28 @@ def exit_status(error: BaseException) -> int:
 
 
 def was_interrupted(error: BaseException) -> bool:
-    """By Ctrl-C: a run that saved and left says so itself, and Lightning makes a SystemExit of any other."""
+    """Whether Ctrl-C caused an error: `Preempted` says so itself; otherwise Lightning may raise a SystemExit."""
     if getattr(error, "interrupted", False):
         return True
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 
 def is_reported_elsewhere(error: BaseException) -> bool:
-    """Whether a lower rank on this machine tells the same: Ctrl-C goes to all processes of a terminal."""
+    """Whether local rank 0 reports the same error: Ctrl-C reaches all processes of a terminal."""
     return was_interrupted(error) and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def explain(error: BaseException) -> str:
-    """One line that says what was wrong with a command.
+    """The message of an error in one line.
 
-    jsonargparse wraps what went wrong in the types it tried; the sentence that helps is that of the innermost error.
+    jsonargparse wraps an error in messages on the types it tried; the helpful sentence is that of the innermost error.
 
     Args:
-        error: what the command raised.
+        error: the exception that the command raised.
 
     Returns:
-        The error's own message; of one that jsonargparse wrapped, the option and the innermost message; of one of the
-        system's, the file and what is wrong with it.
+        The error's own message; for an error that jsonargparse wrapped, the option and the innermost message; for an
+        OSError with a file name, the file and the reason.
 
     >>> explain(FileExistsError(17, "File exists", "out"))
     "'out': file exists"

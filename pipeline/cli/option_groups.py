@@ -1,8 +1,8 @@
 """Options as frozen dataclasses: one docstring an option, flat names on the command line, titled groups in the help.
 
 A verb with many options takes them as one frozen dataclass, which is composed of others by inheritance:
-`class EvaluateOptions(ViewOverrides, ClipOverrides, LoadingOptions, ComputeOptions)`. Every class is a group of options
-that belong together, and is shared by the verbs that have them; a function that needs one group takes that class.
+`class EvaluateOptions(ViewOverrides, ClipOverrides, LoadingOptions, ComputeOptions)`. Every class is a group of related
+options, shared by the verbs that have them; a function that needs one group takes that class.
 """
 
 import dataclasses
@@ -15,14 +15,15 @@ from jsonargparse import ArgumentParser
 
 
 def options_class(function: Callable[..., Any]) -> type[Any] | None:
-    """The dataclass that holds the options of a function.
+    """The dataclass of the options of a function or class.
 
     Args:
-        function: A verb; or a class, which is one where it is a dataclass, and which has one where an attribute named
-            `options` is annotated with it, as `ShardedVideoDataModule` has.
+        function: A function; a dataclass; or a class with an attribute `options` that is annotated with a dataclass,
+            such as `ShardedVideoDataModule`.
 
     Returns:
-        None where the function's own parameters are its options.
+        The annotation of a function's only parameter, the dataclass itself, or the annotation of `options`; None where
+        that is no dataclass, and the function's own parameters are its options.
     """
     if dataclasses.is_dataclass(function) and isinstance(function, type):
         return function
@@ -33,7 +34,7 @@ def options_class(function: Callable[..., Any]) -> type[Any] | None:
 
 
 class OptionGroup(NamedTuple):
-    """Options that belong together: first line of a dataclass's docstring, what follows, and names of its fields."""
+    """A group of options: the first line of a dataclass's docstring, the text after it, and the names of its fields."""
 
     title: str
     description: str
@@ -43,8 +44,8 @@ class OptionGroup(NamedTuple):
 def option_groups(options: type[Any]) -> list[OptionGroup]:
     """The groups of a composed dataclass, in the order of its fields.
 
-    A group is a class that others are composed of, with all fields that it has. Fields that the composed class declares
-    itself are in none: the options that no other verb has.
+    A group is a base class with all its fields. Fields that the composed class declares itself, the options that no
+    other verb has, are in no group.
 
     >>> @dataclasses.dataclass(frozen=True, kw_only=True)
     ... class Size:
@@ -70,7 +71,7 @@ def option_groups(options: type[Any]) -> list[OptionGroup]:
 
 
 def _group_of(name: str, composed: type[Any]) -> type[Any]:
-    """The class whose group a field is in: the one that is not composed of several others, or declares it itself."""
+    """The class that is a field's group: the one that declares it, or has it and does not inherit from several."""
     if name in inspect.get_annotations(composed):
         return composed
     base = next(base for base in composed.__bases__ if name in (field.name for field in dataclasses.fields(base)))
@@ -78,18 +79,18 @@ def _group_of(name: str, composed: type[Any]) -> type[Any]:
 
 
 class GroupedParser(ArgumentParser):
-    """A parser in whose help the options of a class stand in the groups of its dataclasses."""
+    """Argument parser whose help shows the options of a class in the groups of its dataclasses."""
 
     def add_class_arguments(
         self, class_type: type, nested_key: str | None = None, *args: Any, **kwargs: Any
     ) -> list[str]:
-        """As jsonargparse's; then every option that belongs to a group is shown there."""
+        """Adds the options of a class as jsonargparse does, then moves them to their groups in the help."""
         added: list[str] = super().add_class_arguments(class_type, nested_key, *args, **kwargs)
         options = options_class(class_type)
         for title, description, names in option_groups(options) if options else ():
             group = self.add_argument_group(title, description or None)
             dests = {name if nested_key is None else f"{nested_key}.{name}" for name in names}
-            for other in self._action_groups:  # argparse shows a group's options, and parses those of all groups
+            for other in self._action_groups:  # only the help depends on a group's actions, not parsing
                 moved = [action for action in other._group_actions if action.dest in dests]
                 other._group_actions = [action for action in other._group_actions if action not in moved]
                 group._group_actions += moved

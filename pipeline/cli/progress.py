@@ -1,4 +1,4 @@
-"""How far a long step is: a bar on a terminal, else a line every ten seconds; on standard error."""
+"""Progress of a long step on standard error: a bar on a terminal, else a line every ten seconds."""
 
 import sys
 import threading
@@ -14,17 +14,18 @@ from pipeline.cli.terminal import say
 from pipeline.cli.text_table import TextOnlyColumn, as_text
 
 LINE_INTERVAL_S = 10.0
-_LOOK_S = 0.5  # between two looks at whether a line is due
+_LOOK_S = 0.5  # seconds between two checks whether a line is due
 
 
 class ProgressLines:
-    """Lines that say how far a step is, at most one every ten seconds; any thread may call.
+    """Prints the progress of a step in lines, at most one every ten seconds; thread-safe.
 
     Args:
-        verb: What is going on.
+        verb: Name of the step, at the beginning of a line.
         total: Number of items.
-        what: What the items are, such as `videos`.
-        details: Gives a phrase for the end of a line; default: the seconds left, at the end those taken.
+        what: Plural noun of the items, such as `videos`.
+        details: Returns a phrase for the end of a line; default: the estimated seconds left, in the last line the
+            seconds taken.
     """
 
     def __init__(self, verb: str, total: int, what: str, details: Callable[[], str] | None = None):
@@ -34,13 +35,13 @@ class ProgressLines:
         self._lock = threading.Lock()
 
     def advance(self, items: int = 1) -> None:
-        """Count items that are done; prints a line where one is due."""
+        """Count finished items; prints a line if one is due."""
         with self._lock:
             self._done += items
         self.show()
 
     def show(self) -> None:
-        """Print a line where the last one is ten seconds old."""
+        """Print a line if the last one is ten seconds old and items are left."""
         with self._lock:
             now = time.monotonic()
             if now - self._shown < LINE_INTERVAL_S or self._done >= self._total:
@@ -50,7 +51,7 @@ class ProgressLines:
             self._print(left)
 
     def finish(self) -> None:
-        """Print the last line, due or not."""
+        """Print the last line, even if none is due."""
         with self._lock:
             self._print(f" in {time.monotonic() - self._began:.0f} s")
 
@@ -63,21 +64,21 @@ class ProgressLines:
 def count_progress(
     verb: str, total: int, what: str, details: Callable[[], str] | None = None
 ) -> Iterator[Callable[..., None]]:
-    """Show how much of `total` is done.
+    """Show the progress of a step of `total` items.
 
     Args:
-        verb: What is going on.
+        verb: Name of the step.
         total: Number of items.
-        what: What the items are, such as `videos`.
-        details: Gives a phrase that stands behind the count; default: the time that is left.
+        what: Plural noun of the items, such as `videos`.
+        details: Returns a phrase that is shown after the count; default: the estimated time left.
 
     Yields:
-        A function to call with the number of items that were done since its last call (default 1), from any thread.
+        A function to call with the number of items finished since its last call (default 1), from any thread.
     """
     if sys.stderr.isatty():
         rest = TimeRemainingColumn() if details is None else _Details(details)
         columns = (TextOnlyColumn(verb), BarColumn(), MofNCompleteColumn(), TextOnlyColumn(what), rest)
-        # What is printed meanwhile goes above the bar on a terminal, and stays what it is in a file.
+        # Text printed meanwhile is redirected above the bar on a terminal; in a file it must stay unchanged.
         with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
             task = progress.add_task(verb, total=total)
             yield lambda items=1: progress.advance(task, items)
@@ -85,7 +86,7 @@ def count_progress(
     lines = ProgressLines(verb, total, what, details)
     stop = threading.Event()
 
-    def keep_showing() -> None:  # also while a single item takes long
+    def keep_showing() -> None:  # prints lines even while a single item takes long
         while not stop.wait(_LOOK_S):
             lines.show()
 
@@ -100,7 +101,7 @@ def count_progress(
 
 
 class _Details(ProgressColumn):
-    """The phrase that a function gives, asked twice a second."""
+    """Column with the phrase that a function returns, called twice a second."""
 
     max_refresh = 0.5
 

@@ -1,6 +1,6 @@
-"""Tables and bars of rich in which text is text: no markup, no pictures, no control characters.
+"""Tables and progress columns of rich with literal text: no markup, no emoji, no control characters.
 
-rich takes `[something]` for markup and `:fire:` for a picture; labels, keys and file names may hold both.
+rich reads `[something]` as markup and `:fire:` as an emoji; labels, keys and file names may contain both.
 """
 
 from typing import Any
@@ -13,16 +13,16 @@ from rich.text import Text
 
 from datamodules.storage.plain_text import printable
 
-_WIDEST = 1000  # columns of a table in a file, where nothing need be folded
+_WIDEST = 1000  # width in characters of a table in a file, where nothing need be folded
 
 
 class TextTable(Table):
-    """A table whose title, headings and cells are text, shown whole: folded where the terminal is too narrow.
+    """Table whose title, headings and cells are literal text, folded, not cut, where the terminal is too narrow.
 
     Args:
-        headings: Of the columns.
-        title: Above the table.
-        options: As for `rich.table.Table`.
+        headings: Headings of the columns.
+        title: Title above the table.
+        options: Other arguments of `rich.table.Table`.
     """
 
     def __init__(self, *headings: str, title: str | None = None, **options: Any):
@@ -31,39 +31,39 @@ class TextTable(Table):
             self.add_column(heading)
 
     def add_column(self, header: str = "", **options: Any) -> None:  # type: ignore[override] # text alone
-        """A column; `options` as for `rich.table.Table`."""
+        """Adds a column; `options` are other arguments of `rich.table.Table.add_column`."""
         super().add_column(as_text(header), **{"overflow": "fold"} | options)
 
     def add_row(self, *cells: str | Text, **options: Any) -> None:  # type: ignore[override]
-        """A row of text; `Text` where a cell has a color."""
+        """Adds a row of text; a cell with a color is given as `Text`."""
         super().add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells), **options)
 
 
 class TextOnlyColumn(TextColumn):
-    """Words beside a bar of progress; `words` as for `rich.progress.TextColumn`, but without markup."""
+    """Text beside a progress bar; `words` is the format of `rich.progress.TextColumn`, without markup."""
 
     def __init__(self, words: str):
         super().__init__(words, markup=False)
 
 
 def as_text(text: str, style: str = "") -> Text:
-    """What rich shows as it is, control characters escaped."""
+    """Text that rich shows literally, with control characters escaped."""
     return Text(printable(text, keep="\n"), style)
 
 
 def print_table(table: Table, width: int | None = None) -> None:
-    """Print a table on standard output, as wide as the terminal; in a file as wide as it needs. Its title is a line.
+    """Print a table on standard output, as wide as the terminal or, in a file, as its content; its title is one line.
 
     Args:
         table: The table.
-        width: In a file, the most columns; default: as many as it needs.
+        width: The maximum width in a file, in characters; default: as wide as the content needs.
     """
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         wide = Console(width=width or _WIDEST, markup=False, emoji=False, highlight=False)
         needed = Measurement.get(wide, wide.options, table).maximum
         console.width = width or max(console.width, needed)
-    if table.title is not None:  # which the table would fold to its own width
+    if table.title is not None:  # rich would fold the title to the table's width
         console.print(table.title, soft_wrap=True)
         table.title = None
     console.print(table)

@@ -1,7 +1,7 @@
-"""The verbs of `python -m pipeline`: where each is defined, and its line of help.
+"""The verbs of `python -m pipeline`: the module of each, and its line of help.
 
-A verb X is the function X of the module that is named here, but for those that parse their own command line: these are
-the function `main` there. Nothing is imported until a verb is called.
+A verb X is the function X of its module or, where it parses its own command line, the function `main`. Modules are
+imported when their verb is called.
 """
 
 import importlib
@@ -36,7 +36,7 @@ VERBS = {
     "stats": "show the class balance, durations, rates and sizes of a dataset",
     "summarize": "print several reports side by side",
 }
-RANKED_VERBS = ("evaluate", "features")  # a job runs these on all its workers, which share the videos
+RANKED_VERBS = ("evaluate", "features")  # a job runs these on all its train workers, which share the videos
 
 _MODULES = {
     "synthesize": "pipeline.dataset_tools.synthesize",
@@ -62,7 +62,7 @@ _MODULES = {
 
 
 def load_verb(verb: str) -> Callable[..., Any]:
-    """The function of a verb: the one of its name for those in `VERBS`, else the `main` of its module.
+    """Import the function of a verb: for `VERBS` the function of the same name, else `main` of the verb's module.
 
     Args:
         verb: One of `VERBS`, `CONFIG_VERBS` or `LIGHTNING_VERBS`.

@@ -1,1 +1,1 @@
-"""Verb `doctor`: whether this machine is ready for a run."""
+"""Verb `doctor`: checks whether this machine is ready for a run."""

@@ -1,4 +1,4 @@
-"""Whether processes reach each other in a collective, within a time limit: each rank is a child that can be killed."""
+"""Checks that ranks reach each other in an all-reduce, within a time limit; each rank is a child that can be killed."""
 
 import contextlib
 import os
@@ -10,27 +10,27 @@ from datetime import timedelta
 from pipeline.processes.killable_process import KillableProcess, ProcessHung
 from pipeline.processes.machine import network_interfaces
 
-VALUES = 2**22  # float32: 16 MiB
-_ENFORCED = re.compile(r"\[enforce fail at \S+\] (?:\S+ != \S+\. )?")  # where in gloo's source it was noticed
+VALUES = 2**22  # float32 values: 16 MiB
+_ENFORCED = re.compile(r"\[enforce fail at \S+\] (?:\S+ != \S+\. )?")  # place in gloo's source, cut from its messages
 
 
 def check_collective(rank: int, world_size: int, address: str, backend: str, limit_s: float) -> str:
     """Takes part in an all-reduce, as one rank.
 
     Args:
-        rank: of this process.
-        world_size: ranks in all; the others must call this at about the same time.
-        address: host:port of rank 0, free there.
+        rank: rank of this process.
+        world_size: number of ranks; the other ranks must call this function at about the same time.
+        address: host:port of rank 0, a free port there.
         backend: `gloo` or `nccl`.
-        limit_s: seconds until the rank is given up.
+        limit_s: time limit in seconds.
 
     Returns:
-        How long it took.
+        A sentence with the seconds that the process group and an all-reduce took.
 
     Raises:
         ValueError: it failed or took too long; the message names the variable that chooses the network interface.
     """
-    with KillableProcess() as child:  # killed at the end, as a half-made process group may hang at exit
+    with KillableProcess() as child:  # killed at the end, as an incomplete process group may hang at exit
         try:
             return child.call(take_part, rank, world_size, address, backend, limit_s, timeout=limit_s + 30)
         except ProcessHung:
@@ -43,11 +43,11 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
 
 
 def interface_advice(address: str, backend: str) -> str:
-    """Which variable to set to which interface, in words."""
+    """Advice on the environment variable that chooses the network interface, and on its value."""
     variable = f"{backend.upper()}_SOCKET_IFNAME"
     host, here = address.rpartition(":")[0], network_interfaces()
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
-        way.connect((host, 9))  # sends nothing: asks which way there is
+        way.connect((host, 9))  # sends nothing: determines the route
         own = way.getsockname()[0]
         through = [name for name, place in here.items() if place == own]
         if through:
@@ -62,7 +62,7 @@ def _told(here: dict[str, str]) -> str:
 
 
 def take_part(rank: int, world_size: int, address: str, backend: str, limit_s: float) -> str:
-    """What `check_collective` does in the child, with the same arguments; it leaves a process group behind."""
+    """The part of `check_collective` in the child, with the same arguments; it does not destroy its process group."""
     import torch
     import torch.distributed as dist
 

@@ -1,4 +1,4 @@
-"""`python -m pipeline doctor`: is this machine ready for a run? `python -m jobs submit --check` asks it of a cluster.
+"""`python -m pipeline doctor`: is this machine ready for a run? `python -m jobs submit --check` checks a cluster.
 
 python -m pipeline doctor --config pipeline/configs/demo.yaml --storage-path runs
 """
@@ -29,20 +29,20 @@ _LOCAL_RANKS = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What to examine; plain data.
+    """The subjects of the checks; plain data.
 
     Attributes:
         config: options of `fit`, such as ("--config", "pipeline/configs/demo.yaml"); empty for none.
-        data: folder or URL of a packed dataset.
-        storage_path: folder or URI for checkpoints and results.
-        decoder: that is to read the videos.
-        cache: folder for videos that come from a URL.
-        wandb: whether the configuration has a WandbLogger that is online; None where nothing is known.
-        wandb_mode: of the job.
-        gpu: whether the run needs GPUs; None where nothing is known.
-        precision: the Trainer's; None where nothing is known.
-        foreign: whether the network is not one of ours.
-        collective_limit_s: seconds for the processes to reach each other.
+        data: folder or URL of a packed dataset; None for none.
+        storage_path: folder or URI for checkpoints and results; None for none.
+        decoder: the decoder of the run: auto, pyav, decord or torchcodec.
+        cache: folder that caches videos of a URL; None for none.
+        wandb: whether the configuration has an online WandbLogger; None: unknown.
+        wandb_mode: wandb mode of the job, as in `check_wandb`.
+        gpu: whether the run needs GPUs; None: unknown.
+        precision: precision of the Trainer; None: unknown.
+        foreign: whether the network is not from `lightning_modules`.
+        collective_limit_s: seconds for the ranks to reach each other.
         step_limit_s: seconds for two steps.
     """
 
@@ -83,14 +83,14 @@ def main(words: list[str]) -> int:
 
 
 def read_plan(words: Sequence[str]) -> tuple[Plan, list[Finding]]:
-    """What a command line asks for.
+    """Parses a command line into a plan.
 
     Args:
-        words: own options, and any of `fit`: `--config X.yaml`, dotted flags.
+        words: options of `doctor`, and any options of `fit`: `--config X.yaml`, dotted flags.
 
     Returns:
-        The plan, and where there is a configuration a finding that says whether it can be read. One that cannot is not
-        looked at any further.
+        The plan and, where there is a configuration, a finding on whether it can be read. An unreadable configuration
+        is not in the plan.
 
     Raises:
         ArgumentError: an option is wrong.
@@ -113,11 +113,11 @@ def read_plan(words: Sequence[str]) -> tuple[Plan, list[Finding]]:
 
 
 def plan_of(resolved: Mapping[str, Any], config: Sequence[str]) -> Plan:
-    """What a configuration says that is to be examined.
+    """Makes the plan of a configuration.
 
     Args:
-        resolved: the whole configuration, defaults too.
-        config: the options of `fit` that it comes from.
+        resolved: the complete configuration, with defaults.
+        config: the options of `fit` that it was resolved from.
     """
     data, trainer, model = (resolved.get(part) or {} for part in ("data", "trainer", "model"))
     ours = str(data.get("class_path", "")).endswith("ShardedVideoDataModule")
@@ -138,10 +138,10 @@ def plan_of(resolved: Mapping[str, Any], config: Sequence[str]) -> Plan:
 
 
 def resolve_config(config: Sequence[str]) -> dict[str, Any]:
-    """The whole configuration of options of `fit`, read in a child: what it imports stays there.
+    """Resolves options of `fit` to the complete configuration, in a child, so that its imports stay there.
 
     Raises:
-        ValueError: it cannot be read; the message is the command's own.
+        ValueError: the configuration cannot be read; the message is that of `fit`.
     """
     with KillableProcess() as child:
         try:
@@ -153,7 +153,7 @@ def resolve_config(config: Sequence[str]) -> dict[str, Any]:
 
 
 def examine_machine(plan: Plan) -> list[Finding]:
-    """Everything that a machine can be asked by itself; the same checks in the same order everywhere."""
+    """Runs the checks that need no other machine; all machines have the same checks in the same order."""
     places = {}
     if plan.storage_path is not None and "://" not in plan.storage_path:
         places["storage"] = plan.storage_path
@@ -170,7 +170,7 @@ def examine_machine(plan: Plan) -> list[Finding]:
 
 
 def _collective_here(plan: Plan) -> str:
-    """Two ranks on this machine."""
+    """Runs `check_collective` with two ranks on this machine."""
     import torch
 
     backend = "nccl" if torch.cuda.device_count() >= _LOCAL_RANKS and plan.gpu is not False else "gloo"

@@ -1,4 +1,4 @@
-"""What was examined and what came of it: findings of one machine, those of many put together, and a table of them."""
+"""Findings: results of checks on one machine, their combination over many, and their table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ VERSIONS = "versions"
 
 
 class SkippedCheck(Exception):  # noqa: N818 - nothing went wrong
-    """Raised by a check that does not apply here; says why."""
+    """Raised by a check that does not apply here; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table.
+    """Result of a check, one line of the table.
 
     Attributes:
-        check: what was examined.
-        status: what came of it.
-        text: what was found; what to do where it failed; why it was skipped.
+        check: name of the check.
+        status: passed, failed or skipped.
+        text: what was found; after a failure, the problem and its fix; after a skip, the reason.
     """
 
     check: str
@@ -37,8 +37,8 @@ def examine(check: str, look: Callable[[], str]) -> Finding:
     """Runs a check.
 
     Args:
-        check: its name.
-        look: gives what was found; raises `SkippedCheck`, or any other exception where something is wrong.
+        check: name of the check.
+        look: returns the text of a passed check; raises `SkippedCheck` to skip, any other exception to fail.
     """
     try:
         return Finding(check, "passed", look())
@@ -49,13 +49,14 @@ def examine(check: str, look: Callable[[], str]) -> Finding:
 
 
 def combine(of_nodes: Mapping[str, Sequence[Finding]]) -> list[Finding]:
-    """One finding a check over all nodes.
+    """Combines the findings of all nodes into one finding a check.
 
     Args:
-        of_nodes: the findings of each node, all of the same checks in the same order.
+        of_nodes: the findings of each node, by its name; all nodes have the same checks in the same order.
 
     Returns:
-        A check has failed where it failed on a node, which is named; and passed where it passed on one.
+        A finding for each check: failed if it failed on any node, with the nodes named; else passed if it passed on
+        any; else skipped.
     """
     first = next(iter(of_nodes.values()))
     combined = []
@@ -75,10 +76,10 @@ def combine(of_nodes: Mapping[str, Sequence[Finding]]) -> list[Finding]:
 
 
 def compare_versions(of_nodes: Mapping[str, Mapping[str, str]]) -> Finding:
-    """Whether all nodes have the same versions.
+    """Checks that all nodes have the same versions of libraries.
 
     Args:
-        of_nodes: version by library, for each node; a library that is not installed is left out or empty.
+        of_nodes: version by library, for each node; a library that is not installed is absent or "".
     """
     libraries = list(dict.fromkeys(name for versions in of_nodes.values() for name in versions))
     different = []
@@ -97,7 +98,7 @@ def compare_versions(of_nodes: Mapping[str, Mapping[str, str]]) -> Finding:
 
 
 def print_findings(title: str, findings: Sequence[Finding]) -> None:
-    """A table on standard output, and a line that says how many failed."""
+    """Prints the findings as a table on standard output, and a line with the number of each status."""
     table = TextTable(title=title, show_lines=False)
     table.add_column("check", no_wrap=True)
     table.add_column("result", no_wrap=True)
@@ -111,7 +112,7 @@ def print_findings(title: str, findings: Sequence[Finding]) -> None:
 
 
 def _by_node(texts: Mapping[str, str]) -> str:
-    """Texts with the nodes that they are of; the same text once."""
+    """Joins texts with the names of their nodes; equal texts once."""
     nodes_of: dict[str, list[str]] = {}
     for node, text in texts.items():
         nodes_of.setdefault(text, []).append(node)

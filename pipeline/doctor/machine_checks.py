@@ -1,4 +1,4 @@
-"""What `doctor` looks at on each machine: decoder, dataset, disk, wandb, GPU. Nothing here waits for another one."""
+"""Checks of `doctor` on each machine: decoder, dataset, disk, wandb, GPU. None of them waits for another machine."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ _WANDB_S = 10.0
 
 
 def versions() -> dict[str, str]:
-    """Python's and the libraries' versions; empty for one that is not installed."""
+    """The versions of Python and of the libraries, by name; "" for a library that is not installed."""
     found = {"Python": platform.python_version()}
     for library in LIBRARIES:
         try:
@@ -38,10 +38,10 @@ def versions() -> dict[str, str]:
 
 
 def check_decoder(name: str) -> str:
-    """Encodes a few frames and reads them back.
+    """Encodes a few frames and decodes them.
 
     Raises:
-        ValueError: the decoder is not there, or gives other frames.
+        ValueError: the decoder is not installed, or decodes other frames.
     """
     levels = [40 * step for step in range(6)]
     video = encode_frames([np.full((64, 64, 3), level, np.uint8) for level in levels], 25.0)
@@ -53,14 +53,14 @@ def check_decoder(name: str) -> str:
 
 
 def check_dataset(root: str | None, decoder: str) -> str:
-    """Opens the index and reads the first, a middle and the last video of every split, and their first frames.
+    """Opens the index, reads the first, the middle and the last video of every split, and decodes their first frames.
 
     Args:
-        root: folder or URL of a packed dataset; None where there is none to look at.
-        decoder: which is to read the frames.
+        root: folder or URL of a packed dataset; None: the check is skipped.
+        decoder: the decoder of the run: auto, pyav, decord or torchcodec.
 
     Raises:
-        ValueError: the dataset is not whole, or a video cannot be read.
+        ValueError: the dataset is incomplete, or a video cannot be read.
     """
     if root is None:
         raise SkippedCheck("no --data and no configuration with ShardedVideoDataModule was given")
@@ -87,14 +87,15 @@ def check_dataset(root: str | None, decoder: str) -> str:
 
 
 def check_disk(places: Mapping[str, str], least: Mapping[str, int] | None = None) -> str:
-    """Holds the free space against what a run needs at least.
+    """Compares the free space of folders with the minimum that a run needs.
 
     Args:
-        places: local folders by what they are for, such as `temporary files`; they need not be there yet.
-        least: bytes by what they are for; default: `LEAST_FREE`.
+        places: local folders by purpose, such as `storage`; they need not exist. The system's folder of
+            `temporary files` is checked too.
+        least: minimum free bytes by purpose; default: `LEAST_FREE`.
 
     Raises:
-        ValueError: too little.
+        ValueError: a folder has less free space.
     """
     told = []
     for purpose, place in {"temporary files": tempfile.gettempdir(), **places}.items():
@@ -112,14 +113,14 @@ def check_disk(places: Mapping[str, str], least: Mapping[str, int] | None = None
 
 
 def check_wandb(logs: bool | None, mode: str | None) -> str:
-    """Whether wandb's server answers where it will be asked.
+    """Checks that wandb's server answers, where the run will contact it.
 
     Args:
-        logs: whether the configuration has a WandbLogger that is online; None where nothing is known of it.
-        mode: of the job: auto, online, offline or disabled; None: as the environment says.
+        logs: whether the configuration has an online WandbLogger; None: unknown.
+        mode: wandb mode of the job: auto, online, offline or disabled; None: from the environment.
 
     Raises:
-        ValueError: it does not answer, or there is no key for it.
+        ValueError: the server does not answer, or mode `online` has no key.
     """
     if logs is False:
         raise SkippedCheck("the configuration has no WandbLogger, or one that is offline")
@@ -134,7 +135,7 @@ def check_wandb(logs: bool | None, mode: str | None) -> str:
     try:
         urllib.request.urlopen(f"{url}/healthz", timeout=_WANDB_S).close()
     except urllib.error.HTTPError:
-        pass  # it answers
+        pass  # the server answers
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ValueError(
@@ -144,13 +145,13 @@ def check_wandb(logs: bool | None, mode: str | None) -> str:
 
 
 def check_gpu(wanted: bool | None) -> str:
-    """Memory and bf16 of the GPUs that this process sees.
+    """Checks the free memory and the bf16 support of the GPUs that this process sees.
 
     Args:
-        wanted: whether the run needs one; None where nothing is known of it.
+        wanted: whether the run needs a GPU; None: unknown.
 
     Raises:
-        ValueError: one is needed and there is none, or most of its memory is taken.
+        ValueError: a GPU is needed and there is none, or less than half of a GPU's memory is free.
     """
     if not torch.cuda.is_available():
         if wanted:

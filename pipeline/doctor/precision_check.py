@@ -1,8 +1,7 @@
-"""Whether 16-bit gradients of 3D convolutions are right on this machine: they are held against those in float32.
+"""Checks 16-bit gradients of 3D convolutions on this machine against gradients in float32.
 
-In a child process, as a library that computes wrongly may also crash. The convolutions are computed as our networks do,
-by `lightning_modules.layers.onednn_convolution`, and as torch does by itself, which is what a network of somebody
-else's would get.
+The check runs in a child process, as a library that computes wrongly may also crash. The convolutions are computed by
+`lightning_modules.layers.onednn_convolution`, as our networks do, and by torch alone, as networks from elsewhere do.
 """
 
 import math
@@ -19,11 +18,11 @@ from lightning_modules.layers.onednn_convolution import convolve
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 from pipeline.processes.precision import half_type, slow_half
 
-TOLERANCE = 5e-2  # of the gradients' norm; bf16 itself is 3e-3 off
+TOLERANCE = 5e-2  # of the gradient's norm; the rounding of bf16 alone gives 3e-3
 _LIMIT_S = 200.0
-_TURNS = 2  # what is left unwritten may be right by chance
+_TURNS = 2  # repetitions: memory that is left unwritten may be right by chance
 
-# As `Layer` has them: like those of C3D and I3D, with fewer channels and places, and two shorter ones.
+# Arguments of `Layer`: layers of C3D and I3D with fewer channels and smaller clips, and two with fewer frames.
 _LAYERS = (
     (3, 32, 16, 20, 7, 2),  # I3D's first
     (3, 32, 16, 14, 3, 1),  # C3D's first
@@ -38,15 +37,15 @@ _LAYERS = (
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of `inputs` to `outputs` channels over clips of `frames` x `size` x `size`, padded to its middle.
+    """A 3D convolution over clips of `frames` x `size` x `size`, with padding `kernel // 2`.
 
     Attributes:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        frames: of the clip.
-        size: height and width of the clip.
-        kernel: places of a filter along each axis.
-        stride: along each axis.
+        inputs: number of input channels.
+        outputs: number of output channels.
+        frames: frames of the clip.
+        size: height and width of the clip, in pixels.
+        kernel: size of the filter along each axis.
+        stride: stride along each axis.
     """
 
     inputs: int
@@ -62,14 +61,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Compared:
-    """The gradients of one layer on one device.
+    """Error of the gradients of one layer on one device.
 
     Attributes:
-        device: in words.
-        run: whether it is the device that the run is to take.
-        ours: computed as our networks do, not as torch does by itself.
-        layer: in words.
-        error: distance of the worst gradient from float32's, of its norm; inf where it has a NaN or was not computed.
+        device: description of the device.
+        run: whether the run uses the device.
+        ours: whether `convolve` of our networks computed them, not torch alone.
+        layer: description of the layer.
+        error: distance of the worst gradient from the one in float32, divided by the norm of the latter; inf where a
+            gradient has a NaN or could not be computed.
     """
 
     device: str
@@ -80,7 +80,7 @@ class Compared:
 
     @property
     def right(self) -> bool:
-        """Whether the gradients are as near as rounding explains."""
+        """Whether the error is within `TOLERANCE`, as rounding explains."""
         return self.error < TOLERANCE
 
 
@@ -88,12 +88,13 @@ def check_precision(precision: str | int | None, gpu: bool | None, foreign: bool
     """Compares gradients on the processor and on every GPU.
 
     Args:
-        precision: the Trainer's; None where nothing is known of it: bf16 is then looked at, and nothing asks for it.
-        gpu: whether the run takes GPUs; None: if there are any.
-        foreign: whether the run's network is not ours, and convolves as torch does by itself.
+        precision: precision of the Trainer; None: unknown, and bf16 is checked without failing the check.
+        gpu: whether the run uses GPUs; None: if there are any.
+        foreign: whether the run's network is not from `lightning_modules`, and convolves by torch alone.
 
     Raises:
-        ValueError: the precision asks for 16 bits, and the run would get wrong gradients.
+        ValueError: the precision is one of 16 bits, and the run would get wrong gradients; or the check did not end
+            within 200 s.
     """
     asked = half_type(precision, "cpu") is not None
     compared: list[Compared] = []
@@ -101,7 +102,7 @@ def check_precision(precision: str | int | None, gpu: bool | None, foreign: bool
     end = time.monotonic() + _LIMIT_S
     try:
         with KillableProcess() as child:
-            # Ours first: where torch's own way takes the process down, they are known.
+            # Ours first: if torch's own convolutions crash the child, the results of ours are known.
             for ours in (True, False):
                 for layer in (Layer(*numbers) for numbers in _LAYERS):
                     left = max(0.0, end - time.monotonic())
@@ -118,15 +119,15 @@ def check_precision(precision: str | int | None, gpu: bool | None, foreign: bool
 def judge(
     compared: Sequence[Compared], asked: bool, foreign: bool, crash: str, ours_crash: bool, slow: str | None
 ) -> str:
-    """Puts what was compared into words.
+    """Summarizes the comparisons in a sentence.
 
     Args:
-        compared: gradients.
+        compared: the comparisons of all layers and devices.
         asked: whether the run's precision has 16 bits.
-        foreign: see `check_precision`.
-        crash: what to say where the comparison did not come to its end; empty where it did.
-        ours_crash: whether that was while it computed as our networks do.
-        slow: what to say of this processor's speed.
+        foreign: whether the run's network is not from `lightning_modules`.
+        crash: the message of a crash that ended the comparisons; empty where there was none.
+        ours_crash: whether the crash was in `convolve` of our networks.
+        slow: the warning that this processor has no bf16 units, or None.
 
     Raises:
         ValueError: the run would get wrong gradients.
@@ -156,7 +157,7 @@ def _largest(compared: Sequence[Compared]) -> str:
 
 
 def _worst(wrong: Sequence[Compared]) -> list[str]:
-    """One text a device: its worst layer, and how many there are."""
+    """A phrase for each device: its worst layer, and the number of wrong layers."""
     texts = []
     for device in dict.fromkeys(each.device for each in wrong):
         there = [each for each in wrong if each.device == device]
@@ -167,13 +168,13 @@ def _worst(wrong: Sequence[Compared]) -> list[str]:
 
 
 def gradients(layer: Layer, device: str, dtype: torch.dtype | None, ours: bool) -> list[Tensor]:
-    """By weights, bias and input, in float32 on the CPU.
+    """The gradients of a layer by weights, bias and input, returned as float32 on the CPU.
 
     Args:
-        layer: of what shape; its numbers are the same each time.
-        device: where to compute.
-        dtype: of autocast; None: none.
-        ours: whether by our `convolve` or by torch's.
+        layer: the layer; weights and inputs are drawn with a fixed seed.
+        device: the device to compute on, such as `cpu` or `cuda:0`.
+        dtype: data type of autocast; None: no autocast.
+        ours: compute by `convolve` of our networks, instead of `F.conv3d`.
     """
     random = torch.Generator().manual_seed(0)
     inputs, filters = (1, layer.inputs, layer.frames, layer.size, layer.size), (layer.outputs, layer.inputs)
@@ -182,7 +183,7 @@ def gradients(layer: Layer, device: str, dtype: torch.dtype | None, ours: bool) 
     stride, padding = (layer.stride,) * 3, (layer.kernel // 2,) * 3
     with torch.autocast(device.partition(":")[0], dtype, enabled=dtype is not None):
         y = convolve(x, weight, bias, stride, padding) if ours else F.conv3d(x, weight, bias, stride, padding)
-    # The next memory that is given out has NaN in it: what is left unwritten is to be seen.
+    # The allocator's next memory contains NaN, so that elements which are left unwritten are detected.
     given_back = [torch.full(shape, math.nan, dtype=y.dtype, device=device) for shape in shapes]
     del given_back
     found = torch.autograd.grad(y, (weight, bias, x), torch.randn(y.shape, generator=random).to(device, y.dtype))
@@ -190,7 +191,7 @@ def gradients(layer: Layer, device: str, dtype: torch.dtype | None, ours: bool) 
 
 
 def worst_gradient_error(layer: Layer, device: str, dtype: torch.dtype, ours: bool) -> float:
-    """Distance of the worst gradient from float32's on the CPU, of its norm; inf where it is no number."""
+    """The error of the worst gradient against float32 on the CPU, relative to its norm; inf where it has a NaN."""
     expected = gradients(layer, "cpu", None, ours=True)
     errors = []
     for _ in range(_TURNS):
@@ -204,7 +205,7 @@ def worst_gradient_error(layer: Layer, device: str, dtype: torch.dtype, ours: bo
 
 
 def _devices(gpu: bool | None) -> dict[str, tuple[str, bool]]:
-    """The processor and the GPUs: each in words, and whether the run takes it."""
+    """The processor and the GPUs by name: a description of each, and whether the run uses it."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     runs = count > 0 and gpu is not False
     found = {"cpu": ("processor", not runs)}
@@ -218,10 +219,10 @@ def compare_devices(layer: Layer, precision: str | int | None, gpu: bool | None,
     """Compares the gradients of one layer on the processor and on every GPU.
 
     Args:
-        layer: of what shape.
-        precision: the Trainer's, whose 16-bit type is taken; bf16 where it has none.
-        gpu: whether the run takes GPUs; None: if there are any.
-        ours: whether by our `convolve` or by torch's.
+        layer: the layer.
+        precision: precision of the Trainer, whose 16-bit type is taken; bf16 where it has none.
+        gpu: whether the run uses GPUs; None: if there are any.
+        ours: compute by `convolve` of our networks, instead of `F.conv3d`.
     """
     found = []
     for device, (name, run) in _devices(gpu).items():

@@ -1,4 +1,4 @@
-"""Two real steps of a configuration, in a child process: what they take in time and memory, and whether they fit."""
+"""Runs two real steps of a configuration in a child process: whether they fit into memory, their time and memory."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ from pipeline.cli.errors import explain
 from pipeline.doctor.findings import SkippedCheck
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 
-# Lightning's own way to try a run: two batches of training and validation; no loggers, no checkpoints.
+# Lightning's trial run: two batches of training and of validation; no loggers, no checkpoints.
 _OVERRIDES = ("fast_dev_run=2", "devices=1", "num_nodes=1", "strategy=auto", "enable_progress_bar=false")
 
 _NO_MEMORY = (
@@ -29,25 +29,25 @@ _NO_MEMORY = (
 
 
 def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = None) -> str:
-    """Takes two steps of training and of validation.
+    """Runs two steps of training and of validation.
 
     Args:
-        config: the options of `fit`, such as ["--config", "pipeline/configs/demo.yaml"]; empty where there are none.
-        limit_s: seconds until the child is given up.
-        accelerator: in place of the configuration's.
+        config: the options of `fit`, such as ["--config", "pipeline/configs/demo.yaml"]; empty: the check is skipped.
+        limit_s: time limit in seconds, after which the child is killed.
+        accelerator: accelerator of the Trainer, in place of the configuration's; default: the configuration's.
 
     Returns:
-        The batch, the seconds of the second step, and the memory.
+        A sentence with the shape of the batch, the seconds of the second step, and the memory.
 
     Raises:
-        ValueError: a step failed; the message is the child's own.
+        ValueError: a step failed or took too long; the message has the cause and advice.
     """
     if not config:
         raise SkippedCheck("no --config was given")
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
         words = [*config, f"--trainer.default_root_dir={folder}", *(f"--trainer.{each}" for each in _OVERRIDES)]
         words += [f"--trainer.accelerator={accelerator}"] if accelerator else []
-        # Without Slurm's variables: Lightning would take the child for one of Slurm's tasks.
+        # Without Slurm's variables: with them Lightning would treat the child as one of Slurm's tasks.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         with KillableProcess(environment | {"WANDB_MODE": "disabled"}) as child:
             try:
@@ -62,10 +62,10 @@ def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = 
 
 
 def step_advice(error: Exception) -> str:
-    """Why the child took no steps, and what to do where memory ran out.
+    """Describes why the child failed, with advice where memory ran out.
 
     Args:
-        error: What it raised, or `ProcessDied`.
+        error: The exception of the child, or `ProcessDied`.
     """
     said = (explain(error) or type(error).__name__)[:400]
     if isinstance(error, ProcessDied) and error.exit_status == -signal.SIGKILL:
@@ -94,7 +94,13 @@ def _in_words(measured: dict[str, Any]) -> str:
 
 
 class Measure(pl.Callback):
-    """Times the training steps of a process and notes what they were given."""
+    """Callback that times training steps and records the shape of the batches.
+
+    Attributes:
+        seconds: the duration of each step, in seconds.
+        waited: the time that each step waited for its batch, in seconds.
+        batch: shape and dtype of the last batch's clips, as text; "" where batches have no clips.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -103,11 +109,11 @@ class Measure(pl.Callback):
         self._since = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on the first batch is waited for."""
+        """Starts the wait for the first batch."""
         self._since = time.monotonic()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """A batch is there."""
+        """Ends the wait for a batch and starts the step."""
         now = time.monotonic()
         self.waited.append(now - self._since)
         self._since = now
@@ -116,7 +122,7 @@ class Measure(pl.Callback):
             self.batch = f"clips {tuple(clips.shape)} {str(clips.dtype).removeprefix('torch.')}"
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """The step is done."""
+        """Ends the step and starts the wait for the next batch."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         now = time.monotonic()
@@ -125,23 +131,24 @@ class Measure(pl.Callback):
 
 
 def take_steps(config: Sequence[str]) -> dict[str, Any]:
-    """Takes the steps in this process.
+    """Runs the steps in this process.
 
     Args:
-        config: options of `fit`, with those of the Trainer that keep it short.
+        config: options of `fit`, with the Trainer's options that limit the run to two steps.
 
     Returns:
-        seconds and waited (a number a step), batch (in words), memory, gpu_memory and gpu_total (bytes).
+        seconds and waited (in seconds, a number for each step), batch (text), and in bytes memory (peak of this
+        process and of its largest data loader worker), gpu_memory (peak) and gpu_total.
     """
     from pipeline.training.lightning_cli import build
 
     warnings.filterwarnings("ignore")
     try:
         cli = build(list(config))
-    except SystemExit as stop:  # a configuration that asks for help, say
+    except SystemExit as stop:  # such as for a request for help
         raise ValueError(f"exit status {stop.code}") from None
     measure = Measure()
-    trainer: Any = cli.trainer  # Lightning's type does not say that it has callbacks
+    trainer: Any = cli.trainer  # Lightning's annotations lack `callbacks`
     trainer.callbacks.append(measure)
     trainer.fit(cli.model, cli.datamodule)
     own, loaders = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

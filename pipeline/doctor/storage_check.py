@@ -1,25 +1,26 @@
-"""Whether a storage path can be written and read, and whether all nodes see the same one."""
+"""Checks that a storage path can be written and read, and that all nodes see the same one."""
 
 import os
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.fs
+from pipeline.checkpoints.storage import Storage, open_storage
 
 PROBE = ".doctor-"
-_PATIENCE_S = 10.0  # that another node's file may take to appear on a network file system
+_PATIENCE_S = 10.0  # seconds that another node's file may take to appear on a network file system
 
 
 def check_storage(storage_path: str) -> str:
-    """Writes a file, reads it back, renames and removes it.
+    """Writes a file, renames it, reads it back and removes it.
 
     Args:
-        storage_path: a folder, made where it is missing, or a URI such as s3://bucket/runs.
+        storage_path: a folder, which is created if absent, or a URI such as s3://bucket/runs.
 
     Raises:
-        ValueError: one of them failed.
+        ValueError: writing, renaming or reading failed.
     """
     token, who = new_token(), f"{os.uname().nodename}-{os.getpid()}"
     try:
@@ -33,23 +34,21 @@ def check_storage(storage_path: str) -> str:
 
 
 def new_token() -> str:
-    """Tells the probes of one examination from others'."""
+    """A random name that distinguishes the probe files of one check from those of others: 8 hexadecimal digits."""
     return uuid.uuid4().hex[:8]
 
 
 def write_probe(storage_path: str, token: str, who: str) -> None:
-    """Leaves a file with the name of a node in it, written aside and renamed.
+    """Writes a probe file that contains `who`, the name of a node and process, under a temporary name, and renames it.
 
     Raises:
-        ValueError: that is not possible; the message says why.
+        ValueError: the file cannot be written; the message has the reason.
     """
     try:
-        system, root = _open(storage_path)
-        system.create_dir(root)
-        aside, place = f"{root}/{PROBE}{token}-{who}.aside", f"{root}/{PROBE}{token}-{who}"
-        with system.open_output_stream(aside) as stream:
-            stream.write(who.encode())
-        system.move(aside, place)
+        storage = _open(storage_path)
+        storage.create_folder()
+        storage.write(f"{PROBE}{token}-{who}.aside", lambda path: path.write_text(who))
+        storage.rename(f"{PROBE}{token}-{who}.aside", f"{PROBE}{token}-{who}")
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         raise ValueError(
@@ -59,7 +58,7 @@ def write_probe(storage_path: str, token: str, who: str) -> None:
 
 
 def missing_probes(storage_path: str, token: str, of: Sequence[str], patience_s: float = _PATIENCE_S) -> list[str]:
-    """Those nodes whose files cannot be read here, after waiting for them."""
+    """The writers of `of` whose probe files cannot be read here, after waiting up to `patience_s` seconds for them."""
     deadline = time.monotonic() + patience_s
     while True:
         missing = [who for who in of if not _reads(storage_path, token, who)]
@@ -69,31 +68,22 @@ def missing_probes(storage_path: str, token: str, of: Sequence[str], patience_s:
 
 
 def remove_probe(storage_path: str, token: str, who: str) -> None:
-    """Leaves nothing behind, as far as that is possible."""
-    try:
-        system, root = _open(storage_path)
-    except (OSError, ValueError):
-        return
-    for name in (f"{PROBE}{token}-{who}.aside", f"{PROBE}{token}-{who}"):
-        try:
-            system.delete_file(f"{root}/{name}")
-        except OSError:
-            continue
+    """Removes the probe file of a writer, as far as possible; errors are ignored."""
+    with suppress(OSError, ValueError):
+        storage = _open(storage_path)
+        storage.remove(f"{PROBE}{token}-{who}.aside")
+        storage.remove(f"{PROBE}{token}-{who}")
 
 
 def _reads(storage_path: str, token: str, who: str) -> bool:
     try:
-        system, root = _open(storage_path)
-        with system.open_input_stream(f"{root}/{PROBE}{token}-{who}") as stream:
-            return bytes(stream.read()) == who.encode()
+        return _open(storage_path).read(f"{PROBE}{token}-{who}") == who.encode()
     except OSError:
         return False
 
 
-def _open(storage_path: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    absolute = storage_path if "://" in storage_path else str(Path(storage_path).expanduser().absolute())
+def _open(storage_path: str) -> Storage:
     try:
-        found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(absolute)
+        return open_storage(storage_path if "://" in storage_path else str(Path(storage_path).expanduser().absolute()))
     except ValueError as error:
         raise ValueError(f"storage_path={storage_path}: {' '.join(str(error).split())}") from None
-    return found

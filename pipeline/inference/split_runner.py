@@ -1,7 +1,6 @@
 """One pass of a network over a split, in one process or several, without anything that training needs."""
 
 import contextlib
-import gc
 import logging
 import os
 import shlex
@@ -19,6 +18,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import DecodeError
 from lightning_modules.tasks.lightning_internals import take_started_ranks
 from pipeline.processes.precision import tell_slow_half
+from pipeline.processes.rank_exit import drop_ddp_wrapper
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -116,9 +116,7 @@ def run_over_split(
     except BaseException:
         end_other_ranks(trainer.strategy.launcher)
         raise
-    # Finished gloo processes may abort at exit where a wrapped model outlives the process group.
-    trainer.strategy.model = None
-    gc.collect()
+    drop_ddp_wrapper(trainer)
     return bool(trainer.is_global_zero)
 
 

@@ -26,7 +26,7 @@ def linear(
     layer: str | None = None,
     protocol: TransferProtocolName | None = None,
     classifier: ClassifierName | None = None,
-    C: float | Literal["auto"] | None = None,  # noqa: N803 - the name that everybody knows
+    C: float | Literal["auto"] | None = None,  # noqa: N803 - the usual name of this parameter
     class_weight: ClassWeight | None = None,
     neighbors: int = 20,
     max_memory_gb: float = 4.0,

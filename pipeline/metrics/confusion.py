@@ -25,9 +25,9 @@ def hardest_pairs(matrix: Integers, class_names: Sequence[str], most: int) -> li
         most: maximum number of pairs.
 
     Returns:
-        The pairs, the most confused first: first and second (names; first is mistaken for second more often than the
-        reverse), first_as_second and second_as_first (numbers of videos), first_videos and second_videos (numbers of
-        videos with that label and a prediction).
+        The pairs, the most confused first: first and second (names; first is mistaken for second at least as often as
+        the reverse), first_as_second and second_as_first (numbers of videos), first_videos and second_videos (numbers
+        of videos with that label and a prediction).
     """
     wrong = matrix - np.diag(np.diag(matrix))
     both = np.triu(wrong + wrong.T)

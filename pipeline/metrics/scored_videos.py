@@ -24,7 +24,7 @@ class ScoredVideos(NamedTuple):
         keys: the M video keys, unique.
         groups: the M groups, the source that each video was cut from; "" where it has none.
         provenance: plain data about the origin of the scores: `scores` is their scale (`probability` or another),
-            `classes` the class names, `overlap` the leakage (numbers of videos, of, groups) or None.
+            `classes` the class names, `overlap` the leakage (numbers of `videos`, `content`, `groups`; `of`) or None.
     """
 
     scores: NDArray[Any]

@@ -1,1 +1,1 @@
-"""Child processes that end when they hang, and what this machine has."""
+"""Child processes that are killed when they hang, outcomes of processes, processors and ports of this machine."""

@@ -1,4 +1,4 @@
-"""Many calls at once, each in a child process that is killed when it hangs."""
+"""Pool of child processes that are killed when a call hangs."""
 
 import queue
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ Result = TypeVar("Result")
 
 
 class KillablePool:
-    """Some `KillableProcess`es, each driven by a thread; they start when there is work for them.
+    """Pool of `KillableProcess`es, each driven by a thread of this process and started when there is work for it.
 
     Args:
-        processes: How many, at least 1; None: one for each processor.
-        timeout: Seconds that one call of `map` may take, above 0.
-        by_progress: The functions of `map` report their progress, and `timeout` is the time without any
+        processes: Number of child processes, at least 1; None: one for each processor.
+        timeout: Time limit of one call of `map`, in seconds, above 0.
+        by_progress: The functions of `map` report their progress, and `timeout` is the time without progress
             (`KillableProcess.call`).
     """
 
@@ -53,7 +53,7 @@ class KillablePool:
         """Run `work` in a thread of this process as soon as a child is free.
 
         Args:
-            work: Called with the child, which it alone uses until it returns.
+            work: Function that is called with the child, and has exclusive use of it until it returns.
         """
         return self._threads.submit(self._lend, work)
 
@@ -63,15 +63,15 @@ class KillablePool:
         """Call `function(*job)` for every job, each in a child.
 
         Args:
-            function: Of an importable module.
-            jobs: Its arguments; they and the results are pickled.
+            function: A function of an importable module.
+            jobs: The arguments of each call; arguments and results are pickled.
             done: Called after every job, in this thread.
 
         Returns:
-            In the order of the jobs, the result or what the call raised, `ProcessHung` and `ProcessDied` included.
+            For each job, in order, the result or the exception of the call, including `ProcessHung` and `ProcessDied`.
 
         Raises:
-            ValueError: No process can be started.
+            ValueError: No child can be started.
         """
         futures = [self.submit(partial(self._call, function, job)) for job in jobs]
         for future in as_completed(futures):

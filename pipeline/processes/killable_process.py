@@ -1,8 +1,8 @@
-"""A child process that runs one function at a time and is killed when that hangs or when its parent dies.
+"""A child process that runs one function at a time, and is killed when the function hangs or the parent dies.
 
-For work that may hang or crash inside a C library, or that needs an environment of its own. It is started as a fresh
-interpreter, not forked and not through multiprocessing: it inherits no thread, lock or open file, does not run the
-caller's main module again, and may be used where the caller is a daemonic process itself (Ray tasks, pool workers).
+For work that may hang or crash inside a C library, or that needs an environment of its own. The child is started as a
+fresh interpreter, not forked and not through multiprocessing: it inherits no thread, lock or open file, does not run
+the caller's main module again, and may be used in daemonic processes (Ray tasks, pool workers).
 """
 
 import json
@@ -28,9 +28,9 @@ Result = TypeVar("Result")
 
 START_LIMIT_S = 120.0
 _PARENT_CHECK_S = 2.0
-_CHILD_CHECK_S = 0.5  # its own children may hold the connection open when it has died
-_PROGRESS = "progress"  # the first word of such a message, where an answer has whether the call succeeded
-_PROGRESS_SHARE = 0.05  # of the time without progress that is allowed, between two reports
+_CHILD_CHECK_S = 0.5  # the child's own children may hold the connection open after its death
+_PROGRESS = "progress"  # first element of a progress message; in an answer it is whether the call succeeded
+_PROGRESS_SHARE = 0.05  # seconds between two progress reports / seconds allowed without progress
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]) or sys.path; "
     "from pipeline.processes.killable_process import _serve; _serve()"
@@ -38,14 +38,14 @@ _BOOT = (
 
 
 class ProcessHung(RuntimeError):  # noqa: N818 - what happened, not an error of ours
-    """The call took longer than its limit, or made no progress for so long; the process was killed."""
+    """The call exceeded its time limit, in total or without progress; the process was killed."""
 
 
 class ProcessDied(RuntimeError):  # noqa: N818
     """The process ended in the middle of the call; the message names the signal or exit code.
 
     Attributes:
-        exit_status: Of the process: minus the number of the signal that ended it, as in `subprocess`.
+        exit_status: Exit status of the process; minus the number of the signal that ended it, as in `subprocess`.
     """
 
     def __init__(self, message: str, exit_status: int = 0) -> None:
@@ -54,19 +54,19 @@ class ProcessDied(RuntimeError):  # noqa: N818
 
 
 class ProcessUnavailable(RuntimeError):  # noqa: N818
-    """The process cannot be started or was stopped: nothing that the called function can be blamed for."""
+    """The process cannot be started, or was stopped by `stop`; the called function is not the cause."""
 
 
 class KillableProcess:
     """Runs functions in a child process, which is started at the first call, and again after a kill or a crash.
 
-    Use it from one thread; `stop` alone may come from another, and ends a call in progress.
+    Use it from one thread; only `stop` may be called from another thread, and ends a call in progress.
 
     Args:
-        environment: All environment variables of the child; None: those of this process.
-        folder: Working directory of the child; None: that of this process.
-        inherit_path: Whether the child imports from `sys.path` of this process; if not, from its PYTHONPATH and what is
-            installed.
+        environment: All environment variables of the child; None: the environment of this process.
+        folder: Working directory of the child; None: the working directory of this process.
+        inherit_path: Whether the child imports from this process's `sys.path`; if not, from its PYTHONPATH and the
+            installed packages.
     """
 
     def __init__(
@@ -95,22 +95,22 @@ class KillableProcess:
         Args:
             function: A function of an importable module; it, its arguments and its result are pickled.
             args: Its arguments.
-            timeout: Seconds the call may take; starting the child and importing the function do not count.
-            by_progress: The function takes a keyword `progress` too, which it is to call with a number that grows, such
-                as the frames done: the call may then take as long as it likes, and `timeout` without progress.
+            timeout: Time limit of the call in seconds, without starting the child and importing the function.
+            by_progress: The function takes a keyword argument `progress`, a function to call with a growing number,
+                such as the frames done; the total time is then unlimited, and `timeout` is the time without progress.
 
         Raises:
-            ProcessHung: It took longer.
-            ProcessDied: The child crashed, or was killed by someone else.
-            Exception: What the function raised; RuntimeError with its text where that cannot be pickled.
+            ProcessHung: The call exceeded its time limit.
+            ProcessDied: The child crashed, or was killed from outside.
+            Exception: The function's own exception; RuntimeError with its text where it cannot be pickled.
             ProcessUnavailable: The child cannot be started, or `stop` was called.
         """
         if self._process is not None and self._process.poll() is not None:
-            self._bury()  # it died between two calls: this one is not to blame
+            self._bury()  # the child died between two calls: restart it
         connection = self._connection or self._start()
         try:
             connection.send((function, args, timeout * _PROGRESS_SHARE if by_progress else None))
-            self._wait(connection, START_LIMIT_S)  # imports the function's module: not part of the time limit
+            self._wait(connection, START_LIMIT_S)  # the import of the function's module does not count
             begun, value = connection.recv()
             if begun:
                 succeeded, value = self._answer(connection, timeout, by_progress)
@@ -126,19 +126,19 @@ class KillableProcess:
         return result
 
     def stop(self) -> None:
-        """Kill the child, from any thread: a call in progress or a later one raises ProcessUnavailable."""
+        """Kill the child, from any thread; a call in progress and later calls raise ProcessUnavailable."""
         with self._starting:
             self._stopped = True
             if self._process is not None:
                 self._process.kill()
 
     def close(self) -> None:
-        """Kill the child and free what it held; from the thread that uses it."""
+        """Kill the child and free its resources; from the thread that uses it."""
         self.stop()
         self._bury()
 
     def _answer(self, connection: Connection, timeout: float, by_progress: bool) -> tuple[bool, Any]:
-        """Whether the call succeeded, and its result or error; reports of progress before that begin the time anew."""
+        """Whether the call succeeded, and its result or exception; every report of progress restarts the time limit."""
         said = "made no progress for" if by_progress else "took more than"
         reached = -math.inf
         end = time.monotonic() + timeout
@@ -151,7 +151,7 @@ class KillableProcess:
                 reached, end = value, time.monotonic() + timeout
 
     def _wait(self, connection: Connection, seconds: float, what: str = "") -> None:
-        """Return when there is something to receive, or the child has died."""
+        """Wait for a message; raises EOFError if the child has died, kills it and raises ProcessHung at the limit."""
         end = time.monotonic() + seconds
         while not connection.poll(min(_CHILD_CHECK_S, max(0.0, end - time.monotonic()))):
             if self._process is None or self._process.poll() is not None:
@@ -194,7 +194,7 @@ class KillableProcess:
         return ours
 
     def _bury(self, grace_s: float = 1.0) -> str:
-        """Free what the child held and say how it ended; it is killed where it still lives after `grace_s` seconds."""
+        """Free the child's resources and describe how it ended; it is killed if it still runs after `grace_s` s."""
         process, self._process = self._process, None
         connection, self._connection = self._connection, None
         messages, self._messages = self._messages, None
@@ -203,7 +203,7 @@ class KillableProcess:
         if process is None or messages is None:
             return "not running"
         try:
-            code = process.wait(timeout=grace_s)  # one that crashed has closed its end a moment before it is gone
+            code = process.wait(timeout=grace_s)  # a crashed child closes its connection shortly before it exits
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
@@ -215,7 +215,7 @@ class KillableProcess:
 
 
 def _serve() -> None:
-    """The child's side: answer calls until the parent closes its end or dies."""
+    """Main loop of the child: answer calls until the parent closes its end of the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     connection = Connection(int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)
@@ -240,11 +240,11 @@ def _serve() -> None:
 
 
 class _Reports:
-    """What a function calls with how far it is: sent to the parent, now and then, as most calls follow each other fast.
+    """The `progress` function in the child: sends reports to the parent, at a limited rate.
 
     Args:
-        connection: To the parent.
-        every_s: Seconds from one report to the next, at least.
+        connection: The connection to the parent.
+        every_s: Minimum time between two reports, in seconds.
     """
 
     def __init__(self, connection: Connection, every_s: float) -> None:
@@ -260,9 +260,9 @@ class _Reports:
 
 
 def _exit_with_parent(connection: int, parent: int) -> None:
-    """End this process, whatever it is doing, when the parent's end of the connection closes."""
+    """End this process at once when the parent's end of the connection closes, or the parent changes."""
     poll = select.poll()
-    poll.register(connection, 0)  # reports a hang-up alone
+    poll.register(connection, 0)  # only reports a hang-up
     while not poll.poll(_PARENT_CHECK_S * 1000):
         if os.getppid() != parent:
             break
@@ -270,7 +270,7 @@ def _exit_with_parent(connection: int, parent: int) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or one with its text where it does not survive pickling (or runs into an own __init__ there)."""
+    """The error or, where it does not survive pickling, such as for its own `__init__`, RuntimeError with its text."""
     with suppress(Exception):
         if type(pickle.loads(pickle.dumps(error))) is type(error):
             return error

@@ -1,4 +1,4 @@
-"""What this machine has: processors, ports on which nothing listens, network interfaces."""
+"""Resources of this machine: processors, free ports, network interfaces."""
 
 import os
 import socket
@@ -7,19 +7,19 @@ import psutil
 
 
 def num_processors() -> int:
-    """How many processors this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Ports on which nothing listens.
+    """Finds distinct TCP ports on which nothing listens.
 
     Args:
         host: An address of this machine, IPv4 or IPv6.
-        count: Number of ports; they differ.
+        count: Number of ports.
 
     Raises:
-        OSError: It is no address of this machine.
+        OSError: `host` is no address of this machine.
     """
     sockets = [socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) for _ in range(count)]
     try:
@@ -32,7 +32,7 @@ def free_ports(host: str, count: int) -> list[int]:
 
 
 def network_interfaces() -> dict[str, str]:
-    """The network interfaces of this machine, each with its IPv4 address, or an empty string."""
+    """The network interfaces of this machine by name, each with its IPv4 address, or "" where it has none."""
     return {
         name: next((place.address for place in places if place.family == socket.AF_INET), "")
         for name, places in psutil.net_if_addrs().items()

@@ -1,7 +1,7 @@
-"""ProcessOutcome: how a process or a job ended, as one record that is handed on between processes.
+"""`ProcessOutcome`: how a process or a job ended, as one record that is passed between processes.
 
-Between processes it travels as a value: returned by a Ray task, attached to an exception, or as JSON in the folder of a
-job's run, which outlives the process. Text for a person is made from it at the end, and never read back.
+It is returned by a Ray task, attached to an exception, or written as JSON to the folder of a job's run, which outlives
+the process. Messages for people are formatted from it at the end, and never parsed.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,10 +17,10 @@ class ProcessOutcome:
     Attributes:
         kind: `finished`; `refused`, where the input is wrong and another attempt would end the same way; `stopped`, by
             Ctrl-C, SIGTERM or `python -m jobs stop`; or `failed`.
-        message: What happened, in one sentence; of what finished, lines that say what was made.
-        exit_status: Of the process.
-        checkpoint: Path or address of the newest whole checkpoint of the run; empty where there is none.
-        resume: The command line that goes on from it; empty where there is none.
+        message: The event in one sentence; for `finished`, lines on the results.
+        exit_status: Exit status of the process.
+        checkpoint: Path or URI of the newest complete checkpoint of the run; empty where there is none.
+        resume: The command line that resumes from the checkpoint; empty where there is none.
     """
 
     kind: OutcomeKind
@@ -35,10 +35,10 @@ class ProcessOutcome:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """The record out of JSON.
+        """Makes a record from the plain data of `as_dict`.
 
         Raises:
-            ValueError: It has other fields.
+            ValueError: The fields are not those of a record.
         """
         try:
             return cls(**content)
@@ -46,24 +46,24 @@ class ProcessOutcome:
             raise ValueError(f"not the outcome of a process: {content}") from None
 
     def sentence(self) -> str:
-        """What happened and how to go on, in one line."""
+        """The message, with the newest checkpoint and the command line to resume where there is a checkpoint."""
         if not self.checkpoint:
             return self.message
         return f"{self.message}; the newest checkpoint is {self.checkpoint}; go on with: {self.resume}"
 
 
 def attach_outcome(error: BaseException, outcome: ProcessOutcome) -> None:
-    """Let an exception carry the outcome of the process that it ends; a traceback shows it as its last line.
+    """Attach the outcome of a process to the exception that ends it; a traceback shows it as its last line.
 
     Args:
-        error: The exception that ended the work.
-        outcome: What is to be reported in its place.
+        error: The exception that ends the process.
+        outcome: The outcome that is reported in place of the exception.
     """
     error.__dict__["process_outcome"] = outcome
     error.add_note(f"error: {outcome.sentence()}")
 
 
 def attached_outcome(error: BaseException) -> ProcessOutcome | None:
-    """The outcome that an exception carries; None where it carries none."""
+    """The outcome that `attach_outcome` attached to an exception; None where there is none."""
     outcome = getattr(error, "process_outcome", None)
     return outcome if isinstance(outcome, ProcessOutcome) else None

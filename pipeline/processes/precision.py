@@ -1,4 +1,4 @@
-"""What a precision of the Trainer computes in, and whether the processor has units for bf16."""
+"""The data type of a Trainer's precision, and whether the processor has bf16 units."""
 
 import sys
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-_BF16_UNITS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's, and ARM's; named alike by Linux and by torch
+_BF16_UNITS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 and ARM; Linux and torch use the same names
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -17,8 +17,8 @@ def half_type(precision: str | int | None, device: str) -> torch.dtype | None:
     """The 16-bit type of a precision; None where everything is computed in 32 or 64 bits.
 
     Args:
-        precision: the Trainer's, such as `bf16-mixed`, `16-true` or 32; None for its default.
-        device: `cpu` or `cuda`: on a processor Lightning takes bf16 for `16-mixed`.
+        precision: the Trainer's precision, such as `bf16-mixed`, `16-true` or 32; None for the default.
+        device: `cpu` or `cuda`; on the CPU Lightning uses bf16 for `16-mixed`.
     """
     words = str(precision)
     if words.startswith(("bf16", "transformer-engine")) and words != "transformer-engine-float16":
@@ -31,10 +31,10 @@ def half_type(precision: str | int | None, device: str) -> torch.dtype | None:
 def has_bf16_units(cpuinfo: Path = _CPUINFO) -> bool | None:
     """Whether this machine's processor multiplies in bf16 (avx512_bf16 or amx_bf16, on ARM bf16); None: unknown.
 
-    Not `torch.ops.mkldnn._is_mkldnn_bf16_supported`, which is true of any processor with AVX-512.
+    `torch.ops.mkldnn._is_mkldnn_bf16_supported` is no substitute: it is true for any processor with AVX-512.
 
     Args:
-        cpuinfo: Linux's description; where there is none, torch is asked.
+        cpuinfo: Linux's description of the processor; where the file is absent, torch is asked.
     """
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -46,7 +46,7 @@ def has_bf16_units(cpuinfo: Path = _CPUINFO) -> bool | None:
 
 
 def slow_half(precision: str | int | None, device: str) -> str | None:
-    """What is to be said before a run in bf16 on a processor without units for it; None where there is nothing."""
+    """The warning of a run in bf16 on a processor without bf16 units; None for any other run."""
     if device != "cpu" or half_type(precision, device) is not torch.bfloat16 or has_bf16_units() is not False:
         return None
     return (
@@ -56,7 +56,7 @@ def slow_half(precision: str | int | None, device: str) -> str | None:
 
 
 def tell_slow_half(trainer: pl.Trainer) -> None:
-    """Says so on standard error, once in a process, on the first rank."""
+    """Prints the warning of `slow_half` on standard error, once in a process, on rank 0."""
     told = slow_half(trainer.precision, trainer.strategy.root_device.type)
     if told is not None and trainer.is_global_zero:
         _tell(told)

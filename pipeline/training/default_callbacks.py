@@ -1,5 +1,8 @@
 """What every `fit` gets unless its config says otherwise: a folder, a record, checkpoints, a look at the loss."""
 
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,10 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.cli import SaveConfigCallback
 
 from datamodules.storage.atomic_write import write_atomically
-from pipeline.checkpoints.checkpoint_folder import CHECKPOINTS
+from pipeline.checkpoints.checkpoint_options import CheckpointOptions
+from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
-from pipeline.checkpoints.preemption import SaveOnSigterm
+from pipeline.checkpoints.storage import open_storage
 from pipeline.training.csv_logger import MetricsCSV
 from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_monitor import RunMonitor
@@ -31,28 +35,48 @@ class SaveConfiguration(SaveConfigCallback):
             temporary.write_text(self.parser.dump(self.config, skip_none=False, skip_check=True), encoding="utf-8")
 
 
-def choose_callbacks(settings: dict[str, Any], ours: list[pl.Callback]) -> list[pl.Callback]:
+@dataclass(frozen=True)
+class JobCallbacks:
+    """What a job on a cluster adds to a command, in a run's folder that was made for it.
+
+    Args:
+        every_verb: callbacks of fit, validate, test and predict.
+        checkpoints: makes the callback for the checkpoints of a fit, whatever the config has for them.
+    """
+
+    every_verb: Sequence[pl.Callback]
+    checkpoints: Callable[[CheckpointOptions], KeepCheckpoints]
+
+
+def choose_callbacks(
+    settings: dict[str, Any], nan_guards: Sequence[pl.Callback], options: CheckpointOptions, job: JobCallbacks | None
+) -> list[pl.Callback]:
     """The callbacks of a fit besides those of its config.
 
     Args:
         settings: of the Trainer, instantiated.
-        ours: those that the command line makes: KeepCheckpoints and NanGuard.
+        nan_guards: the one that the command line makes.
+        options: when checkpoints are saved.
+        job: the job that this is a rank of; None on a laptop.
 
     Returns:
-        Without KeepCheckpoints where the config has a callback for checkpoints, or wants none; SaveOnSigterm is in its
-        place if that is one of Lightning's.
+        Without KeepCheckpoints where the config has a callback for checkpoints, or wants none; if that is one of
+        Lightning's, KeepCheckpoints saves beside it when the run is to leave.
     """
     theirs = settings.get("callbacks") or []
     theirs = theirs if isinstance(theirs, list) else [theirs]
-    chosen: list[pl.Callback] = [RunMonitor(owns_checkpoints=not any(_is_of_a_job(one) for one in theirs))]
-    chosen += [one for one in ours if isinstance(one, NanGuard) and not _has(theirs, NanGuard)]
+    chosen: list[pl.Callback] = [RunMonitor(owns_checkpoints=job is None)]
+    chosen += [] if any(isinstance(one, NanGuard) for one in theirs) else nan_guards
+    if job is not None:
+        return [*chosen, job.checkpoints(options)]
     if settings.get("enable_checkpointing") is False or settings.get("fast_dev_run"):
         return chosen
     others = [one for one in theirs if isinstance(one, Checkpoint)]
-    if not others:
-        chosen += [one for one in ours if isinstance(one, KeepCheckpoints)]
-    elif all(type(one).__module__.startswith("pytorch_lightning.") for one in others):
-        chosen.append(SaveOnSigterm(str(Path(settings["default_root_dir"]) / CHECKPOINTS)))
+    if all(type(one).__module__.startswith("pytorch_lightning.") for one in others):
+        if others:  # which may write there, under names of their own
+            options = replace(options, keep_newest=sys.maxsize)
+        store = CheckpointStore(open_storage(str(settings["default_root_dir"])), options)
+        chosen.append(KeepCheckpoints(options, store, on_leaving_only=bool(others)))
     return chosen
 
 
@@ -61,12 +85,3 @@ def choose_loggers(settings: dict[str, Any]) -> list[Any]:
     theirs = settings.get("logger")
     named = [] if theirs in (None, True, False) else theirs if isinstance(theirs, list) else [theirs]
     return [*named, MetricsCSV(str(settings["default_root_dir"]))]
-
-
-def _is_of_a_job(callback: pl.Callback) -> bool:
-    """Whether it looks after the checkpoints of a job on a cluster, which begins in a folder that was made for it."""
-    return isinstance(callback, Checkpoint) and type(callback).__module__.startswith("jobs.")
-
-
-def _has(callbacks: list[Any], kind: type) -> bool:
-    return any(isinstance(one, kind) for one in callbacks)

@@ -3,14 +3,15 @@
 import os
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_modules.tasks.lightning_internals import last_saved
-from pipeline.checkpoints.checkpoint_folder import newest_whole
-from pipeline.checkpoints.preemption import Preempted, SaveOnSigterm
+from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
+from pipeline.checkpoints.preemption import Preempted
 from pipeline.cli.errors import exit_status, explain, was_interrupted
 from pipeline.processes.outcome import OutcomeKind, ProcessOutcome, attach_outcome
 
@@ -35,13 +36,15 @@ def add_resume_hint(error: BaseException, trainer: pl.Trainer, words: Sequence[s
 
 def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
     """The newest checkpoint that this run's callbacks have left and that is whole."""
-    found = []
+    found: list[Path] = []
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, SaveOnSigterm) and callback.dirpath:
-            found.append(newest_whole(Path(callback.dirpath)))
-        elif isinstance(callback, ModelCheckpoint):
-            found.append(last_saved(callback))
-    there = [path for path in found if path is not None and path.is_file()]
+        if isinstance(callback, KeepCheckpoints):
+            with suppress(OSError, ValueError):  # the folder is not there, or all are damaged
+                newest, _ = callback.store.newest_whole()
+                found += [] if newest is None else [callback.store.fetch(newest)]
+        elif isinstance(callback, ModelCheckpoint) and (saved := last_saved(callback)) is not None:
+            found.append(saved)
+    there = [path for path in found if path.is_file()]
     return max(there, key=lambda path: path.stat().st_mtime, default=None)
 
 

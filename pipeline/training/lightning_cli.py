@@ -20,14 +20,14 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 import datamodules.datamodule  # noqa: F401 - and `class_path: ShardedVideoDataModule`
 import lightning_modules  # with it, configs may say `class_path: C3D`
 from lightning_modules import VideoNetwork
-from pipeline.checkpoints.checkpoint_folder import WholeCheckpointIO
-from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
+from pipeline.checkpoints.checkpoint_io import WholeCheckpointIO
+from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.cli.config_files import refuse_bad_configs
 from pipeline.cli.errors import exit_status, explain
 from pipeline.cli.option_groups import GroupedParser
 from pipeline.processes.precision import tell_slow_half
 from pipeline.training.checkpoint_argument import arguments_in
-from pipeline.training.default_callbacks import SaveConfiguration, choose_callbacks, choose_loggers
+from pipeline.training.default_callbacks import JobCallbacks, SaveConfiguration, choose_callbacks, choose_loggers
 from pipeline.training.exit_summary import add_resume_hint
 from pipeline.training.loader_bottleneck import StepTimer
 from pipeline.training.nan_guard import NanGuard
@@ -45,9 +45,11 @@ class TrainingCLI(LightningCLI):
 
     Attributes:
         words: the command line, where a person is to be told how a run that ends before its time goes on.
+        job: the job that this process is a rank of; None on a laptop.
     """
 
     words: Sequence[str] | None = None
+    job: JobCallbacks | None = None
     _arguments: Mapping[str, Any] = {}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -60,7 +62,7 @@ class TrainingCLI(LightningCLI):
         parser.link_arguments("data", "model.init_args.class_names", compute_fn=_class_names, apply_on="instantiate")
         for target in ("data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
-        parser.add_lightning_class_args(KeepCheckpoints, "checkpoints")
+        parser.add_class_arguments(CheckpointOptions, "checkpoints")
         parser.add_lightning_class_args(NanGuard, "bad_loss")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -92,14 +94,15 @@ class TrainingCLI(LightningCLI):
             ) from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
-        fitting = self.subcommand == "fit"
-        mine: list[pl.Callback] = [one for one in callbacks if isinstance(one, (KeepCheckpoints, NanGuard))]
-        others = [one for one in callbacks if one not in mine]
-        if not fitting:
+        nan_guards: list[pl.Callback] = [one for one in callbacks if isinstance(one, NanGuard)]
+        others = [one for one in callbacks if one not in nan_guards]
+        others += [] if self.job is None else self.job.every_verb
+        if self.subcommand != "fit":
             return self._make_trainer(config, others)
         config["logger"] = choose_loggers(config)
         config["profiler"] = config["profiler"] or StepTimer()
-        trainer = self._make_trainer(config, [*others, *choose_callbacks(config, mine)])
+        options = self._get(self.config_init, "checkpoints")
+        trainer = self._make_trainer(config, [*others, *choose_callbacks(config, nan_guards, options, self.job)])
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
@@ -160,18 +163,19 @@ def _seed(seed_everything: bool | int) -> int:
     return int(seed_everything)
 
 
-def main(args: list[str], for_a_person: bool = False) -> None:
+def main(args: list[str], for_a_person: bool = False, job: JobCallbacks | None = None) -> None:
     """Runs a Lightning subcommand.
 
     Args:
         args: the command line from the subcommand on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
         for_a_person: add to what ends training before its time how to go on (`pipeline.training.exit_summary`).
+        job: the job that this process is a rank of.
     """
     strict = parser_settings()
     go_offline_without_key()
     if for_a_person:
         _keep_the_last_line_last()
-    cli = type("TrainingCLI", (TrainingCLI,), {"words": args}) if for_a_person else TrainingCLI
+    cli = type("TrainingCLI", (TrainingCLI,), {"words": args if for_a_person else None, "job": job})
     of_each = {verb: strict | _help_of(verb) for verb in TrainingCLI.subcommands()}
     _cli(args, run=True, parser_kwargs={**strict, **of_each}, cli=cli)
 

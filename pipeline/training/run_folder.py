@@ -1,14 +1,23 @@
-"""The folder of a run: where it is, what `--ckpt_path last` means in it, and what another run left there."""
+"""The folder of a run: where it is, what `--ckpt_path last` means in it, and what another run left there.
 
+    config.yaml, metrics.csv    what was asked for, and a row a logged step
+    last.ckpt, best.ckpt        the newest checkpoint and the best
+    checkpoints/                those that are kept, and checkpoints.json
+    earlier/N/                  the same of runs that were in this folder before
+
+A job's has besides what it takes to resume it (`jobs.storage`).
+"""
+
+import os
 import shutil
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from pipeline.checkpoints.checkpoint_folder import CHECKPOINTS, DAMAGED_SUFFIX, newest_and_damaged
+from pipeline.checkpoints.checkpoint_store import BEST, FOLDER, LAST, CheckpointStore, NoWholeCheckpointError
+from pipeline.checkpoints.storage import open_storage
 from pipeline.cli.terminal import say
 from pipeline.training.metrics_csv import NAME
 
@@ -35,29 +44,22 @@ def resolve_last(config: Any) -> str | None:
     Raises:
         ValueError: there are checkpoints, and all are damaged.
     """
-    folder = Path(config.checkpoints.dirpath or Path(run_folder(config)) / CHECKPOINTS)
-    found, damaged = newest_and_damaged(folder)
-    if found is None and damaged:
-        each = "; ".join(f"{path.name}: {damage}" for path, damage in damaged.items())
+    folder = run_folder(config)
+    store = CheckpointStore(open_storage(folder))
+    try:
+        found, damaged = store.newest_whole()
+    except FileNotFoundError:  # no run was here
+        found = None
+    except NoWholeCheckpointError as error:
         raise ValueError(
-            f"ckpt_path=last: none of the {len(damaged)} checkpoints in {folder} can be read ({each}); bring one back "
-            "there, or begin anew: in another trainer.default_root_dir, or without --ckpt_path, which moves this run "
-            f"into {EARLIER}/"
-        )
+            f"ckpt_path=last: {error}; bring one back there, or begin anew: in another trainer.default_root_dir, or "
+            f"without --ckpt_path, which moves this run into {EARLIER}/"
+        ) from None
     if found is None:
-        rank_zero_info(f"ckpt_path=last: no checkpoint in {folder} yet; the run begins")
+        rank_zero_info(f"ckpt_path=last: no checkpoint in {folder}/{FOLDER} yet; the run begins")
         return None
-    _set_damaged_aside(damaged, found)
-    return str(found)
-
-
-@rank_zero_only
-def _set_damaged_aside(damaged: dict[Path, str], found: Path) -> None:
-    """Says which are damaged and renames them, so that nothing takes them for checkpoints or removes them as such."""
-    for path, damage in damaged.items():
-        say(f"warning: checkpoint {path} is damaged ({damage}); going on from {found}", sys.stderr)
-        with suppress(OSError):  # where it cannot be renamed it is passed by again
-            path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
+    rank_zero_only(store.set_aside)(damaged, found, lambda line: say(f"warning: {line}", sys.stderr))
+    return str(store.fetch(found))
 
 
 def move_old_run(folder: Path, checkpoints: bool) -> Path | None:
@@ -72,8 +74,8 @@ def move_old_run(folder: Path, checkpoints: bool) -> Path | None:
     Returns:
         Where to; None where there was nothing.
     """
-    names = (NAME, CHECKPOINTS) if checkpoints else (NAME,)
-    found = [path for name in names if (path := folder / name).exists()]
+    names = (NAME, FOLDER, LAST, BEST) if checkpoints else (NAME,)
+    found = [path for name in names if os.path.lexists(path := folder / name)]  # links move behind what they name
     if not found:
         return None
     numbers = [int(path.name) for path in (folder / EARLIER).glob("*") if path.name.isdecimal()]

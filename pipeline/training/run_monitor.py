@@ -1,6 +1,5 @@
 """One record of a run, for all its ranks and all its restarts: what it does, measured, for all its loggers."""
 
-import gc
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from datamodules.datamodule import ShardedVideoDataModule
 from lightning_modules.tasks.lightning_internals import logged_step
+from pipeline.processes.rank_exit import drop_ddp_wrapper
 from pipeline.training.csv_logger import MetricsCSV
 from pipeline.training.loader_bottleneck import StepTimer, TimeBreakdown, report_bottleneck
 from pipeline.training.run_folder import move_old_run
@@ -180,10 +180,9 @@ class RunMonitor(pl.Callback):
         return self._seconds + (time.monotonic() - self._began if self._began else 0.0)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Drops the DDP wrapper while the process group is still there: after it, gloo aborts one exit in ten."""
+        """Lets go of what would be in the way of an exit in order."""
         if stage == "fit" and trainer.world_size > 1:
-            trainer.strategy.model = None
-            gc.collect()
+            drop_ddp_wrapper(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """What the next attempt takes over."""

@@ -34,6 +34,8 @@ def trained(folder: Path, run_jobs: Run, local: local_state.LocalCluster) -> sub
         "first",
         "--storage-path",
         "runs",
+        "--keep_newest",
+        "7",
         "--",
         "fit",
         "--config",
@@ -88,7 +90,10 @@ def test_a_fit_on_two_workers(trained: subprocess.CompletedProcess[str], folder:
     assert result["metrics"]["last"]["val/top1"] > 0.5
     assert result["failures"] == []
     assert (run / "best.ckpt").stat().st_size > 0
-    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["delay"] == 0.0
+    configuration = yaml.safe_load((run / "config.yaml").read_text())
+    assert configuration["model"]["init_args"]["delay"] == 0.0
+    assert configuration["checkpoints"]["keep_newest"] == 7
+    assert (run / "last.ckpt").resolve() == run / "checkpoints" / "step-00000016.ckpt"
     assert list((folder / "logs").rglob("metrics.csv")), "the user's logger wrote where it was told, relative paths too"
 
 
@@ -101,7 +106,7 @@ def test_what_is_told_of_it(trained: subprocess.CompletedProcess[str], folder: P
     first = run_jobs("status", "first").stdout.splitlines()
     assert "status:      SUCCEEDED" in first
     assert "step:        16" in first
-    assert f"checkpoint:  step 16, {folder}/runs/first/checkpoints/step-0000000016.ckpt" in first
+    assert f"checkpoint:  step 16, {folder}/runs/first/checkpoints/step-00000016.ckpt" in first
     assert "TRAINS from step 0" in run_jobs("logs", listed[0].split()[0]).stdout
     unknown = run_jobs("status", "second")
     assert unknown.returncode == 2

@@ -99,7 +99,7 @@ def finish(job: Job, upload: Path) -> dict[Path, bytes]:
 
 
 def files_of(run: RunFolder) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in Path(run.path).iterdir()}
+    return {path: path.read_bytes() for path in Path(run.address).iterdir()}
 
 
 def test_the_record_of_a_finished_run_stays(upload: Path, tmp_path: Path) -> None:

@@ -1,38 +1,34 @@
 """A run's folder: what is left behind."""
 
 import json
-import math
 from pathlib import Path
 
 from jobs.client.run_status import run_progress
-from jobs.storage.checkpoint_store import CheckpointStore
 from jobs.storage.run_folder import RunFolder, command_digest, describe_exception
+from pipeline.checkpoints.checkpoint_options import CheckpointOptions
+from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.processes.outcome import ProcessOutcome
 from pipeline.training.metrics_csv import MetricsFile
+from tests.pipeline.checkpoints.test_checkpoint_store import weights
 
 
-def test_finish_publishes_best_and_last(tmp_path: Path) -> None:
-    run = tmp_path / "a"
-    run.mkdir()
-    paths = [run / f"step-{n}.ckpt" for n in (1, 2, 3)]
-    for path in paths:
-        path.write_text(f"weights of {path.name}")
-    chosen = {
-        "best": (str(paths[1]), {"step": 1, "m": 0.9}),
-        "last": (str(paths[2]), {"step": 2, "m": math.nan}),
-    }
+def test_finish_says_where_the_checkpoints_are(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path), "a")
+    store = CheckpointStore(folder.storage, CheckpointOptions())
+    store.begin(0)
+    for step, score in ((1, 0.9), (2, float("nan"))):
+        store.save(weights(step), step, {"step": step, "val/top1": score})
     folder.add_failure({"time": 5.0, "reason": "Killed: rank 1"})
-    folder.finish(chosen, facts={"fingerprint": "f"})
-    assert (run / "best.ckpt").read_text() == "weights of step-2.ckpt"
-    assert (run / "last.ckpt").read_text() == "weights of step-3.ckpt"
-    result = json.loads((run / "result.json").read_text())
-    assert result["metrics"]["last"] == {"step": 2, "m": None}, "JSON has no NaN"
+    folder.finish(folder.checkpoints().publish(), facts={"fingerprint": "f"})
+    result = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert result["metrics"] == {"best": {"step": 1, "val/top1": 0.9}, "last": {"step": 2}}, "JSON has no NaN"
     assert result["failures"] == ["Killed: rank 1"]
-    assert folder.last_lines()[0] == f"best checkpoint: {run}/best.ckpt"
-    assert not list(run.glob(".*")), "nothing is left aside"
-    folder.finish({"last": chosen["best"]}, facts={})
-    assert (run / "last.ckpt").read_text() == "weights of step-2.ckpt", "a second time replaces"
+    assert folder.last_lines() == [
+        f"best checkpoint: {tmp_path}/a/best.ckpt",
+        f"last checkpoint: {tmp_path}/a/last.ckpt",
+        f"result: {tmp_path}/a/result.json",
+    ]
+    assert not list((tmp_path / "a").glob(".*")), "nothing is left aside"
 
 
 def test_a_run_that_saved_nothing(tmp_path: Path) -> None:
@@ -72,11 +68,11 @@ def test_one_line_of_a_long_error() -> None:
 def test_how_far_a_run_is(tmp_path: Path) -> None:
     assert run_progress(None, None) == {}
     assert run_progress("s3://bucket/runs", "a") == {"run folder": "s3://bucket/runs/a"}
-    store = CheckpointStore(RunFolder(str(tmp_path), "a"), 2, "val/top1", "max")
-    store.create()
+    store = CheckpointStore(RunFolder(str(tmp_path), "a").storage, CheckpointOptions())
+    store.begin(0)
     for step in (20, 28):
         store.save(lambda path: path.write_bytes(b"x"), step, {})
-    checkpoint = f"step 28, {tmp_path}/a/checkpoints/step-0000000028.ckpt"
+    checkpoint = f"step 28, {tmp_path}/a/checkpoints/step-00000028.ckpt"
     known = {"run folder": f"{tmp_path}/a", "checkpoint": checkpoint}
     assert run_progress(str(tmp_path), "a") == known | {"step": "28"}
     MetricsFile(tmp_path / "a" / "metrics.csv").add(33, {"train/loss": 0.5})

@@ -13,16 +13,16 @@ import torch
 import yaml
 
 from jobs.client import local_state
-from jobs.storage.checkpoint_store import CheckpointStore
 from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
 from lightning_modules.weights.checkpoint_file import read_checkpoint
+from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.doctor.storage_check import check_storage
 from pipeline.training.metrics_csv import NAME, MetricsFile, read_metrics
 from tests.jobs.conftest import SPEC, Run
 from tests.jobs.own_module import CONFIG
-from tests.jobs.storage.test_checkpoint_store import save, steps
 from tests.jobs.training import fault_injection
+from tests.pipeline.checkpoints.test_checkpoint_store import published, save, steps, store_in
 from tests.s3_server import environment_for
 
 URI = "s3://jobs/runs"
@@ -48,39 +48,33 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def store_of(name: str) -> CheckpointStore:
-    store = CheckpointStore(RunFolder(URI, name), 2, "val/top1", "max")
-    store.create()
-    return store
-
-
 def test_checkpoints_are_kept_checked_and_removed(bucket: Any, node: Path) -> None:
-    store = store_of("kept")
+    store = store_in(f"{URI}/kept")
     for step, score in ((1, 0.9), (2, 0.1), (3, 0.8), (4, 0.2), (5, None)):
         saved = save(store, step, score)
     assert steps(store) == [1, 3, 4, 5]
     assert torch.load(store.fetch(saved))["step"] == 5
     assert store.fetch(saved).is_relative_to(node)
-    path = "jobs/runs/kept/checkpoints/step-0000000005.ckpt"
+    store.begin(5)
+    assert not list(node.rglob("*step-*")), "what training has read is not kept on the node"
+    run = "jobs/runs/kept/run"
+    path = f"{run}/checkpoints/step-00000005.ckpt"
     content = bytearray(bucket.cat(path))
     content[len(content) // 2] ^= 1
     bucket.pipe(path, bytes(content))
-    bucket.pipe("jobs/runs/kept/checkpoints/step-0000000006.ckpt", b"killed before the record")
-    store = store_of("kept")
-    assert store.remove_orphans() == ["step-0000000006.ckpt"]
-    said: list[str] = []
-    found = store.newest_whole(said.append)
+    store = CheckpointStore(store.storage)
+    found, damaged = store.newest_whole()
     assert found is not None
     assert found.step == 4
-    assert re.search(r"step-0000000005.ckpt is damaged \(the checksum of .*s3://jobs/runs/kept/checkpoints/", said[0])
+    said: list[str] = []
+    store.set_aside(damaged, found, said.append)
+    assert re.search(r"s3://jobs/.*step-00000005.ckpt is damaged \(the checksum of .*s3://jobs/runs/kept/run", said[0])
     assert bucket.exists(path + ".damaged")
-    run = RunFolder(URI, "kept")
-    run.finish({label: (store.path(each), each.metrics) for label, each in store.best_and_last()}, facts={})
-    assert (run.read_result() or {})["status"] == "finished"
-    assert run.last_lines()[:2] == [f"{label} checkpoint: {URI}/kept/{label}.ckpt" for label in ("best", "last")]
+    assert not bucket.exists(f"{run}/last.ckpt"), "a copy, which costs: made at the end"
+    assert published(store) == {"best": 1, "last": 4}
     with pytest.raises(FileNotFoundError, match="a checkpoint at a URL has to be copied to this machine first"):
-        read_checkpoint(Path(f"{URI}/kept/best.ckpt"))
-    bucket.get("jobs/runs/kept/best.ckpt", str(node / "best.ckpt"))
+        read_checkpoint(Path(f"{URI}/kept/run/best.ckpt"))
+    bucket.get(f"{run}/best.ckpt", str(node / "best.ckpt"))
     assert torch.load(node / "best.ckpt")["step"] == 1
 
 
@@ -141,7 +135,7 @@ def test_a_job_killed_on_a_node_that_is_lost(
     assert re.findall(r"TRAINS from step (\d+)", finished.stdout) == ["0", "9"]
     assert finished.stdout.splitlines()[-1] == f"result: {URI}/lost/result.json"
     left = {path.removeprefix("jobs/runs/lost/") for path in bucket.find("jobs/runs/lost")}
-    assert {"best.ckpt", "last.ckpt", "checkpoints/step-0000000032.ckpt", "failures.jsonl", NAME} <= left
+    assert {"best.ckpt", "last.ckpt", "checkpoints/step-00000032.ckpt", "failures.jsonl", NAME} <= left
     metrics = folder / "lost.csv"
     metrics.write_bytes(bucket.cat("jobs/runs/lost/metrics.csv"))
     attempts = {int(row["step"]): row["attempt"] for row in read_metrics(metrics)}
@@ -150,4 +144,4 @@ def test_a_job_killed_on_a_node_that_is_lost(
     result = json.loads(bucket.cat("jobs/runs/lost/result.json"))
     assert result["metrics"]["last"]["step"] == 32
     assert not (folder / "runs").exists(), "nothing is left where the job was submitted"
-    shutil.rmtree(RunFolder(URI, "lost").on_this_node())
+    shutil.rmtree(RunFolder(URI, "lost").storage.node_folder())

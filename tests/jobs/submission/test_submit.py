@@ -183,12 +183,9 @@ def test_settings_that_the_spec_replaces_are_said() -> None:
 
 
 def test_the_overlay_holds_what_the_spec_says() -> None:
-    spec = JobSpec(gpus_per_worker=1, monitor="val/loss", monitor_mode="min", checkpoint_every_n_steps=7)
-    trainer = yaml.safe_load(overlay(spec))["trainer"]
-    assert trainer["accelerator"] == "gpu"
-    assert trainer["callbacks+"] == [
-        {
-            "class_path": "jobs.training.checkpoint_callback.CheckpointCallback",
-            "init_args": {"every_n_steps": 7, "every_minutes": 15.0, "monitor": "val/loss", "monitor_mode": "min"},
-        }
-    ]
+    spec = JobSpec(gpus_per_worker=1, monitor="val/loss", monitor_mode="min", checkpoint_every_n_steps=7, keep_best=0)
+    content = yaml.safe_load(overlay(spec))
+    assert content["trainer"]["accelerator"] == "gpu"
+    said = {"every_n_steps": 7, "keep_best": 0, "monitor": "val/loss", "monitor_mode": "min"}
+    assert content["checkpoints"] == said, "what it does not say is left to the command"
+    assert "checkpoints" not in yaml.safe_load(overlay(JobSpec()))

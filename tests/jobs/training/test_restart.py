@@ -63,13 +63,15 @@ def test_the_weights_are_those_of_a_calm_run(
         "sigterm",
     }
     assert "WRITING 1" in log, "the file was there, under its other name, when its writer was killed"
-    assert re.search(r"removed what an earlier attempt left unfinished: \.step-0000000005.*partial", log)
+    assert re.search(r"removed what an earlier attempt left: \.step-00000005.*partial", log)
     damaged = re.search(r"DAMAGED (step-(\d+)\.ckpt)", log)
     assert damaged is not None
     before = int(damaged[2]) - 1
-    assert re.search(rf"warning: checkpoint {damaged[1]} is damaged \(it has .* whole, .*, step {before}$", log, re.M)
+    assert re.search(
+        rf"warning: checkpoint \S+/{damaged[1]} is damaged \(it has .* whole, .*, step {before}$", log, re.M
+    )
     starts = [int(step) for step in re.findall(r"TRAINS rank=0 from step (\d+)", log)]
-    assert starts in ([0, first, 3, 4, before, 8, 11] for first in (0, 1)), "rank 0 may save what rank 1 did not end"
+    assert starts in ([0, first, 3, 4, before, 9, 11] for first in (0, 1)), "rank 0 may save what rank 1 did not end"
     assert re.search(r"the ranks saved step 11 and left: rank 1 was told to end \(SIGTERM\)$", log, re.M)
     killed = r"training was interrupted: rank 1 \(process \d+ on node 127\.0\.0\.1\) was killed, or crashed; "
     assert re.search(killed + r"going on from step 3 \(failure 2 of 5\)$", log, re.M), log
@@ -83,7 +85,7 @@ def test_the_weights_are_those_of_a_calm_run(
     result = json.loads((folder / "runs" / "shaken" / "result.json").read_text())
     assert result["metrics"]["last"]["step"] == 12
     kept = list((folder / "runs" / "shaken" / "checkpoints").glob("step-*.ckpt"))
-    assert 3 <= len(kept) <= 6, "the newest three and the best three"
+    assert 3 <= len(kept) <= 4, "the newest three and the best"
 
 
 def test_a_rank_that_hangs_is_named_and_ended(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> None:

@@ -25,7 +25,8 @@ from jobs.training.failure_callback import FailureCallback
 from jobs.training.heartbeat import DriverRequest, HeartbeatBoard, HeartbeatSender, RankHeartbeat
 from jobs.training.stop_signal import StoppedError, stop_on_sigterm
 from jobs.training.watchdog import describe_hang, lagging_ranks
-from jobs.training.worker import run_store
+from pipeline.checkpoints.checkpoint_options import CheckpointOptions
+from pipeline.checkpoints.checkpoint_store import CheckpointStore
 
 
 def beat(rank: int, passed: int, place: str, stack: str = "", group: str = "g") -> RankHeartbeat:
@@ -162,8 +163,9 @@ KILLED = (
 
 def test_a_rank_that_was_killed_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = JobSpec(name="run", storage_path=str(tmp_path), max_failures=3)
-    watch, store = FailureCallback(spec, before=1), run_store(spec)
-    store.create()
+    watch, run = FailureCallback(spec, before=1), RunFolder(str(tmp_path), "run")
+    store = CheckpointStore(run.storage, CheckpointOptions())
+    store.begin(0)
     watch.after_exception(None, {1: lost(123, KILLED), 0: ConnectionError("closed by peer")})
     store.save(lambda path: path.write_bytes(b"x"), 28, {})
     watch.after_exception(None, {1: lost(124, "The actor died because its node has died. Node Id: 3a")})
@@ -175,7 +177,7 @@ def test_a_rank_that_was_killed_is_one_line(tmp_path: Path, capsys: pytest.Captu
         f"{rank.format(124)} was lost with its node; going on from step 28 (failure 3 of 3)",
         "training was interrupted: rank 0: ValueError: the user's own; this was failure 4, and max_failures=3",
     ]
-    noted = RunFolder(str(tmp_path), "run").read_failures()
+    noted = run.read_failures()
     assert [each["reason"] in line for each, line in zip(noted, said, strict=True)] == [True] * 3
     assert "SYSTEM_ERROR" in noted[0]["ranks"]["1"], "what Ray says is kept"
 

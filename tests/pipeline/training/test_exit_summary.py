@@ -78,7 +78,7 @@ def test_ctrl_c_ends_with_the_command_that_goes_on(config, tmp_path, ranks):  # 
     trainer = {"max_epochs": 40, "devices": ranks, "strategy": "ddp" if ranks > 1 else "auto", "logger": wandb}
     path = config(trainer=trainer, data={"num_workers": 1}, checkpoints={"every_n_steps": 7})
     run = start(path)
-    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", run)
+    wait_for(tmp_path / "run" / "last.ckpt", run)
     os.killpg(run.pid, signal.SIGINT)
     status, error = end(run)
     assert status == 130, error

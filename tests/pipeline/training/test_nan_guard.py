@@ -92,6 +92,6 @@ def test_two_ranks_do_the_same_where_one_has_a_nan(config, tmp_path, allowed):  
     assert run.returncode == 0, run.stderr
     first, second = ((tmp_path / "ends" / f"rank{rank}.txt").read_text() for rank in (0, 1))
     assert first == second
-    last = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    last = read_checkpoint(tmp_path / "run" / "last.ckpt")
     assert last["global_step"] == 10
     assert all(tensor.isfinite().all() for tensor in last["state_dict"].values())

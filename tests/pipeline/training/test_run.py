@@ -57,9 +57,12 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
     folder = tmp_path / "run" / "checkpoints"
     names = sorted(one.name for one in folder.glob("step-*"))
     assert names == ["step-00000010.ckpt", "step-00000012.ckpt", "step-00000013.ckpt"]  # the best is the validated one
-    assert (folder / "last.ckpt").resolve().name == names[-1]
-    assert (folder / "best.ckpt").resolve().name == names[0]
-    assert list(json.loads((folder / "scores.json").read_text())) == [names[0]]
+    assert (tmp_path / "run" / "last.ckpt").resolve().name == names[-1]
+    assert (tmp_path / "run" / "best.ckpt").resolve().name == names[0]
+    record = json.loads((folder / "checkpoints.json").read_text())["checkpoints"]
+    assert [(one["file"], "val/top1" in one["metrics"]) for one in record] == [
+        (name, name == names[0]) for name in names
+    ]
     content = read_checkpoint(folder / names[1])
     assert content["averaging_state"]
     assert content["optimizer_states"][0]["state"]
@@ -77,8 +80,8 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
     wandb.finish()  # the damaged one was passed by: from step 12
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: checkpoint ")]
     assert told == [
-        f"warning: checkpoint {folder / names[2]} is damaged (its table of contents cannot be read); "
-        f"going on from {folder / names[1]}"
+        f"warning: checkpoint {folder / names[2]} is damaged (it has 5000 bytes of {record[2]['bytes']}); "
+        f"going on from the one before it that is whole, {folder / names[1]}, step 12"
     ]
     assert (folder / "step-00000013.ckpt.damaged").stat().st_size == 5000
     assert sorted(one.name for one in folder.glob("*step-*.ckpt"))[-2:] == ["step-00000018.ckpt", "step-00000020.ckpt"]
@@ -131,7 +134,7 @@ def test_a_new_run_in_a_used_folder_moves_the_other_aside(config, tmp_path):
     assert (tmp_path / "run" / "earlier" / "1" / "metrics.csv").read_text() == before
     assert (tmp_path / "run" / "earlier" / "1" / "config.yaml").read_text() == configuration
     assert "batch_size: 8" in (tmp_path / "run" / "config.yaml").read_text()
-    assert (tmp_path / "run" / "earlier" / "1" / "checkpoints" / "last.ckpt").is_file()
+    assert (tmp_path / "run" / "earlier" / "1" / "last.ckpt").is_file()
     assert {row["attempt"] for row in read_metrics(tmp_path / "run" / "metrics.csv")} == {"1"}
 
 
@@ -155,19 +158,26 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_as_it_is(co
 
 
 def test_a_run_killed_in_a_validation_goes_on_behind_the_epoch(config, tmp_path):
-    path = config(trainer={"callbacks": [{"class_path": "tests.pipeline.training.fault_injection.FailInValidation"}]})
+    """And once more from within the next one, to its last step: the ten batches of an epoch are three steps."""
+    accumulate = {"accumulate_grad_batches": 4}
+    faults = "tests.pipeline.training.fault_injection"
+    path = config(trainer=accumulate | {"callbacks": [{"class_path": f"{faults}.FailInValidation"}]})
     with pytest.raises(RuntimeError, match="on fire"):
         main(["fit", "--config", path])
-    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").resolve().name == "step-00000010.ckpt"
-    assert main(["fit", "--config", path, "--ckpt_path", "last", "--trainer.callbacks", "null"]) == 0
-    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.csv")] == ["10", "20"]
+    assert (tmp_path / "run" / "last.ckpt").resolve().name == "step-00000003.ckpt"
+    leave = {"class_path": f"{faults}.AskToLeave", "init_args": {"step": 4, "number": 15}}
+    assert main(["fit", "--config", config(trainer=accumulate | {"callbacks": [leave]}), "--ckpt_path", "last"]) == 143
+    assert (tmp_path / "run" / "last.ckpt").resolve().name == "step-00000005.ckpt"
+    assert main(["fit", "--config", config(trainer=accumulate), "--ckpt_path", "last"]) == 0
+    assert (tmp_path / "run" / "last.ckpt").resolve().name == "step-00000006.ckpt"
+    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.csv")] == ["3", "6"]
 
 
 def test_a_folder_is_named_after_the_config(config, tmp_path, monkeypatch):
     path = config(trainer={"default_root_dir": None, "max_steps": 1, "limit_val_batches": 0})
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--config", path]) == 0
-    assert (tmp_path / "runs" / path.rpartition("/")[2].removesuffix(".yaml") / "checkpoints" / "last.ckpt").is_file()
+    assert (tmp_path / "runs" / path.rpartition("/")[2].removesuffix(".yaml") / "last.ckpt").is_file()
 
 
 def test_no_secret_goes_to_wandb():

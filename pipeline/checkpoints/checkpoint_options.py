@@ -1,0 +1,38 @@
+"""CheckpointOptions: when the checkpoints of a run are saved and which are kept, for `fit` and for jobs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """When a run saves checkpoints and which of them stay.
+
+    They are also saved before and after each validation, at the ends of epochs, at SIGTERM and at Ctrl-C. Each is
+    called `checkpoints/step-{step:08d}.ckpt`, written aside and renamed; `last.ckpt` and `best.ckpt` in the run's
+    folder are links to the newest and the best.
+
+    Args:
+        every_n_steps: optimizer steps between checkpoints; 0: not by steps.
+        every_minutes: minutes between checkpoints; 0: not by minutes.
+        keep_newest: how many of the newest are kept, at least 1.
+        keep_best: how many of the best are kept besides, of those that were validated.
+        monitor: the metric by which the best are told; where it was never measured, best.ckpt is the newest.
+        monitor_mode: whether more (`max`) or less (`min`) of it is better.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    every_n_steps: int = 0
+    every_minutes: float = 15.0
+    keep_newest: int = 3
+    keep_best: int = 1
+    monitor: str = "val/top1"
+    monitor_mode: Literal["max", "min"] = "max"
+
+    def __post_init__(self) -> None:
+        """Refuses numbers out of range."""
+        for name, least in {"every_n_steps": 0, "every_minutes": 0, "keep_newest": 1, "keep_best": 0}.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"checkpoints.{name}={getattr(self, name)}: must be at least {least}")

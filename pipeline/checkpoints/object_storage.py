@@ -1,0 +1,109 @@
+"""ObjectStorage: a run's folder in an object store (s3://, gs://), through pyarrow's file systems as in Ray Train."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow.fs
+
+from datamodules.storage.atomic_write import write_atomically
+from datamodules.storage.file_lock import file_lock
+from pipeline.checkpoints.storage import StoredFile
+
+_CHUNK = 2**24
+
+
+class ObjectStorage:
+    """A prefix of a bucket. An object appears when its upload is complete, so a killed writer leaves nothing there.
+
+    Args:
+        address: URI of the run's folder.
+    """
+
+    is_local = False
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._filesystem, self._root = pyarrow.fs.FileSystem.from_uri(address)
+
+    def create_folder(self, folder: str = "") -> None:
+        """As `Storage.create_folder`; an object store has no need of it, but for its bucket."""
+        self._filesystem.create_dir(f"{self._root}/{folder}")
+
+    def files(self, folder: str) -> list[StoredFile]:
+        """As `Storage.files`."""
+        selector = pyarrow.fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+        found = self._filesystem.get_file_info(selector)
+        return [StoredFile(each.base_name, each.size, each.mtime_ns / 1e9) for each in found if each.is_file]
+
+    def read(self, name: str) -> bytes | None:
+        """As `Storage.read`."""
+        try:
+            with self._filesystem.open_input_stream(f"{self._root}/{name}") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, write: Callable[[Path], object]) -> int:
+        """As `Storage.write`, by way of a file of this node."""
+        local = self._copies() / f"{uuid.uuid4().hex}.partial"
+        try:
+            write(local)
+            with local.open("rb") as file, self._filesystem.open_output_stream(f"{self._root}/{name}") as stream:
+                shutil.copyfileobj(file, stream, _CHUNK)
+            return local.stat().st_size
+        finally:
+            local.unlink(missing_ok=True)
+
+    def fetch(self, name: str) -> Path:
+        """A copy, told from that of an earlier object of this name by size and time."""
+        [info] = self._filesystem.get_file_info([f"{self._root}/{name}"])
+        if not info.is_file:
+            raise FileNotFoundError(f"{self.address}/{name} is not there")
+        folder = self._copies()
+        target = folder / f"{name.replace('/', '-')}-{info.mtime_ns}-{info.size}"
+        with file_lock(folder / "lock"):
+            if not target.is_file():
+                with (
+                    write_atomically(target) as aside,
+                    self._filesystem.open_input_stream(info.path) as stream,
+                    aside.open("wb") as file,
+                ):
+                    shutil.copyfileobj(stream, file, _CHUNK)
+        return target
+
+    def link(self, name: str, alias: str) -> None:
+        """A copy, made within the store."""
+        self._filesystem.copy_file(f"{self._root}/{name}", f"{self._root}/{alias}")
+
+    def rename(self, name: str, new: str) -> None:
+        """As `Storage.rename`."""
+        with suppress(OSError):
+            self._filesystem.move(f"{self._root}/{name}", f"{self._root}/{new}")
+
+    def remove(self, name: str) -> None:
+        """As `Storage.remove`."""
+        with suppress(OSError):
+            self._filesystem.delete_file(f"{self._root}/{name}")
+
+    def remove_leftovers(self, folder: str) -> list[str]:
+        """Removes this node's copies."""
+        shutil.rmtree(self._copies(), ignore_errors=True)
+        return []
+
+    def node_folder(self) -> Path:
+        """As `Storage.node_folder`: a folder for temporary files that this user alone may read."""
+        mark = hashlib.sha256(self.address.encode()).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"arp-run-{os.getuid()}-{mark}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def _copies(self) -> Path:
+        folder = self.node_folder() / "copies"
+        folder.mkdir(exist_ok=True)
+        return folder
