@@ -50,7 +50,7 @@ def score_checkpoint(checkpoint: Path, fold: str | None, folder: Path, options: 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ValueError: checkpoint, dataset, split, fold or clips do not go together, or the checkpoint has seen the videos.
-        DecodeError: a video cannot be decoded, and that is not allowed; nothing is written.
+        DecodeError: a video cannot be decoded, and that is not allowed; what is done is kept.
     """
     began = time.monotonic()
     trained, videos, provenance = open_checkpoint_and_data(checkpoint, fold, folder, options)
