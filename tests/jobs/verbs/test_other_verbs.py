@@ -19,6 +19,8 @@ import requests
 from jobs.client import local_state
 from jobs.ray_internals import largest_upload
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate_options import EvaluateOptions
+from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features, read_features
 from pipeline.inference.part_folder import parts_folder
 from pipeline.metrics.predictions import read_predictions
@@ -56,7 +58,7 @@ def test_evaluate_on_two_ranks_of_which_one_is_killed_is_as_in_one_process(
 ) -> None:
     options = {"split": "all", "num_clips": 20, "num_crops": 3, "batch_size": 2, "num_workers": 0, "save_every": 1}
     options |= {"allow_overlap": True}
-    evaluate(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", **options)  # type: ignore[arg-type]
+    evaluate(EvaluateOptions(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", **options))  # type: ignore[arg-type]
     words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together", devices=3, **options)
     with ThreadPoolExecutor(1) as threads:
         killed = threads.submit(kill_first_rank, folder / "together")
@@ -84,7 +86,7 @@ def test_features_on_two_ranks_are_as_in_one_process(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path, checkpoint: Path
 ) -> None:
     options = {"num_clips": 3, "batch_size": 3, "num_workers": 0}
-    features(checkpoint, motion_dataset, folder / "alone.parquet", accelerator="cpu", **options)  # type: ignore[arg-type]
+    features(FeatureOptions(checkpoint, motion_dataset, folder / "alone.parquet", accelerator="cpu", **options))  # type: ignore[arg-type]
     words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together.parquet", **options)
     done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *words)
     assert done.returncode == 0, done.stdout + done.stderr
