@@ -36,8 +36,10 @@ from datamodules.video.decoding import decode_frames, resolve_decoder
 from lightning_modules import C3D, VideoClassifier
 from lightning_modules.layers import onednn_convolution
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate_options import EvaluateOptions
+from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features, read_features
-from pipeline.inference.split_runner import Precision
+from pipeline.inference.inference_options import Precision
 from pipeline.metrics.predictions import read_predictions
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
@@ -131,9 +133,13 @@ def ours(
             shutil.rmtree(out)
         with contextlib.redirect_stdout(io.StringIO()):
             if layer:
-                features(checkpoint, data, out, SPLIT, layer=[layer], precision=precision, overwrite=True, **common)
+                features(
+                    FeatureOptions(
+                        checkpoint, data, out, SPLIT, layer=[layer], precision=precision, overwrite=True, **common
+                    )
+                )
             else:
-                evaluate(checkpoint, data, SPLIT, out=out, precision=precision, **common)
+                evaluate(EvaluateOptions(checkpoint, data, SPLIT, out=out, precision=precision, **common))
         return read_features(out)[0] if layer else read_predictions(out / "predictions.parquet")[0]
 
     return run

@@ -25,7 +25,7 @@ import yaml
 from jobs.ray_internals import largest_upload
 from jobs.spec.secret_scan import is_secret_file, refuse_secrets_in_file
 from jobs.spec.upload_paths import UPLOAD_PREFIX
-from jobs.submission.code_files import CODE_SUFFIXES, LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
+from jobs.submission.code_files import LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
 from jobs.submission.py_modules import copy_modules
 from pipeline.cli.config_files import describe_yaml_error
 
@@ -170,8 +170,8 @@ def _copy_package(name: str, target: Path) -> None:
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(f"the package {name} is not installed here, so it cannot travel with the job")
     source = Path(next(iter(found.submodule_search_locations)))
-    for path in source.rglob("*"):
-        if path.is_file() and (path.suffix in CODE_SUFFIXES or path.name == "py.typed"):
+    for path in source.rglob("*"):  # whatever its suffix: a package's data, such as templates, are part of it
+        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith("."):
             copy(path, target / name / path.relative_to(source))
 
 

@@ -1,7 +1,8 @@
 """`evaluate` and `features` as a job: one process per worker, over any number of nodes, that share the videos out.
 
 The same words run in each, as with `--devices N` on one machine; Ray Train makes the process group. Every video is seen
-once, and the tables come out as from one process. Their `--out` must be a folder that all nodes see.
+once, and the tables come out as from one process. Their `--out` must be a folder that all nodes see. After a failure
+the words run again on all workers and go on from the finished parts (`pipeline.inference.resumable_export`).
 """
 
 import contextlib

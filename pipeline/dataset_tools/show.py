@@ -18,6 +18,7 @@ from datamodules.batch import ClipBatch, Window
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.view_maker import times_of
+from datamodules.options import Options
 from datamodules.sampling.batch_sampler import TrainRequests
 from datamodules.sampling.clip_sampling import Seconds
 from datamodules.storage.atomic_write import write_atomically
@@ -63,7 +64,7 @@ def main(words: list[str]) -> None:
 
 
 @dataclass(frozen=True)
-class PageOptions:
+class PageOptions(Options):
     """Options of the page that `show` writes.
 
     Attributes:
@@ -80,10 +81,10 @@ class PageOptions:
     num_views: int = 3
     epoch: int = 0
 
-    def __post_init__(self) -> None:
-        for name, least in (("num_videos", 1), ("num_views", 1), ("epoch", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+    def check(self) -> None:
+        """Refuses a page of nothing."""
+        self.require_at_least(1, "num_videos", "num_views")
+        self.require_at_least(0, "epoch")
 
 
 def show(data: ShardedVideoDataModule, page: PageOptions) -> None:

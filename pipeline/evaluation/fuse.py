@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.storage.plain_text import printable
 from pipeline.cli.terminal import say
-from pipeline.evaluation.score_export import Average
+from pipeline.evaluation.evaluate_options import Average
 from pipeline.inference.output_paths import refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import library_versions
 from pipeline.metrics.accuracy import print_report

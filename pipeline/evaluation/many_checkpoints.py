@@ -7,29 +7,27 @@ from datamodules.dataset.open_dataset import open_manifest
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.cli.terminal import say
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_judged, print_comparison, write_comparison
+from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_checkpoint import open_checkpoint_and_data, score_checkpoint
-from pipeline.evaluation.score_export import Scoring
 from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds
 from pipeline.report.fold_results import write_fold_results
 
 
-def evaluate_many(
-    checkpoints: Sequence[Path], data: Path, split: str, fold: str | None, out: Path | None, how: Scoring
-) -> list[Path]:
+def evaluate_many(checkpoints: Sequence[Path], options: EvaluateOptions) -> list[Path]:
     """Each in a folder of its own, then all others compared with the first; gives the folders, on the first rank."""
-    folders = [default_folder(path, split, fold) for path in checkpoints]
-    if out is not None:
-        folders = [out / name for name in distinct_names(checkpoints)]
+    folders = [default_folder(path, options.split, options.fold) for path in checkpoints]
+    if options.out is not None:
+        folders = [options.out / name for name in distinct_names(checkpoints)]
     for path, folder in zip(checkpoints, folders, strict=True):  # what is refused is refused before the first is scored
-        open_checkpoint_and_data(path, data, split, fold, folder, how)
+        open_checkpoint_and_data(path, options.fold, folder, options)
     tasks = zip(checkpoints, folders, strict=True)
-    scored = [score_checkpoint(path, data, split, fold, folder, how) for path, folder in tasks]
+    scored = [score_checkpoint(path, options.fold, folder, options) for path, folder in tasks]
     first, *others = scored
     for path, one, folder in zip(checkpoints[1:], others, folders[1:], strict=True):
         if first is None or one is None:  # not the first rank
             return []
         names = {"first": str(checkpoints[0]), "second": str(path)}
-        comparison = names | compare_judged(first.judged, one.judged, how.seed)
+        comparison = names | compare_judged(first.judged, one.judged, options.seed)
         write_comparison(folder / COMPARISON_NAME, comparison)
         say()
         print_comparison(comparison)
@@ -37,20 +35,20 @@ def evaluate_many(
     return folders
 
 
-def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Path | None, how: Scoring) -> list[Path]:
+def evaluate_folds(checkpoints: Sequence[Path], options: EvaluateOptions) -> list[Path]:
     """Every fold in a folder of its own, then mean and spread; all their videos as one where no two folds share any.
 
     Returns:
         The folds' folders, on the first rank; else none.
     """
-    folds = open_manifest(data).folds
+    folds, split = open_manifest(options.data).folds, options.split
     trained_in = {path: fold_trained_in(path) for path in checkpoints} if len(checkpoints) > 1 else {}
     chosen = {fold: checkpoint_of_fold(checkpoints, fold, trained_in) for fold in folds}
-    folder = out or folder_of_folds(checkpoints[0], split)
+    folder = options.out or folder_of_folds(checkpoints[0], split)
     folders = {fold: folder / f"fold-{fold}" for fold in folds}
     for fold, path in chosen.items():  # what is refused is refused before the first is scored
-        open_checkpoint_and_data(path, data, split, fold, folders[fold], how)
-    scored = {fold: score_checkpoint(path, data, split, fold, folders[fold], how) for fold, path in chosen.items()}
+        open_checkpoint_and_data(path, fold, folders[fold], options)
+    scored = {fold: score_checkpoint(path, fold, folders[fold], options) for fold, path in chosen.items()}
     done = {fold: one for fold, one in scored.items() if one is not None}
     if not done:  # not the first rank
         return []
@@ -59,7 +57,7 @@ def evaluate_folds(checkpoints: Sequence[Path], data: Path, split: str, out: Pat
     more = {"views": first.report["views"], "provenance": {"dataset": dataset, "split": split}}
     title = f"{dataset}, {split}, {len(done)} folds"
     judged = {fold: one.judged for fold, one in done.items()}
-    write_fold_results(folder, judged, title, more, first.videos.index, how.seed)
+    write_fold_results(folder, judged, title, more, first.videos.index, options.seed)
     return list(folders.values())
 
 

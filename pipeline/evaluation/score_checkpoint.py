@@ -12,7 +12,8 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.storage.plain_text import printable
 from lightning_modules import VideoClassifier
 from pipeline.cli.terminal import say
-from pipeline.evaluation.score_export import Scoring, export_scores, refuse_other_scores
+from pipeline.evaluation.evaluate_options import EvaluateOptions
+from pipeline.evaluation.score_export import export_scores, refuse_other_scores
 from pipeline.inference.output_paths import refuse_unwritable_folder, title_of
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
@@ -43,25 +44,23 @@ class Scored(NamedTuple):
     videos: ShardedVideoDataModule
 
 
-def score_checkpoint(
-    checkpoint: Path, data: Path, split: str, fold: str | None, folder: Path, how: Scoring
-) -> Scored | None:
+def score_checkpoint(checkpoint: Path, fold: str | None, folder: Path, options: EvaluateOptions) -> Scored | None:
     """Scores a checkpoint and writes its results to `folder`; None on every rank but the first.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ValueError: checkpoint, dataset, split, fold or clips do not go together, or the checkpoint has seen the videos.
-        DecodeError: a video cannot be decoded, and that is not allowed; nothing is written.
+        DecodeError: a video cannot be decoded, and that is not allowed; what is done is kept.
     """
     began = time.monotonic()
-    trained, videos, provenance = open_checkpoint_and_data(checkpoint, data, split, fold, folder, how)
-    if not export_scores(trained, videos, folder / PREDICTIONS_NAME, provenance, how):
+    trained, videos, provenance = open_checkpoint_and_data(checkpoint, fold, folder, options)
+    if not export_scores(trained, videos, folder / PREDICTIONS_NAME, provenance, options):
         return None
-    return _report(checkpoint, trained, videos, folder, provenance, how, began)
+    return _report(checkpoint, trained, videos, folder, provenance, options, began)
 
 
 def open_checkpoint_and_data(
-    checkpoint: Path, data: Path, split: str, fold: str | None, folder: Path, how: Scoring
+    checkpoint: Path, fold: str | None, folder: Path, options: EvaluateOptions
 ) -> tuple[TrainedCheckpoint, ShardedVideoDataModule, dict[str, Any]]:
     """The checkpoint, the videos and the provenance of their scores, after all checks that can be made before the work.
 
@@ -70,19 +69,17 @@ def open_checkpoint_and_data(
             evaluation was stopped there.
     """
     refuse_unwritable_folder(folder)
-    trained = open_checkpoint(checkpoint, how.allow, VideoClassifier)
-    settings: dict[str, Any] = {"batch_size": how.batch_size, "num_workers": how.num_workers, "decoder": how.decoder}
-    settings |= how.views | {"allow_missing": how.allow_missing, "pixels": how.pixels}
-    videos = open_data(trained, data, split, fold, how.clips, **settings)
+    trained = open_checkpoint(checkpoint, options.allow, VideoClassifier)
+    videos = open_data(trained, options.data, options.split, fold, options, allow_missing=options.allow_missing)
     overlap = overlap_with_checkpoint(trained, videos.index, split_row_numbers(videos)).counts()
-    if not how.allow_overlap:
-        refuse_overlap(overlap, f"split={split!r}: the checkpoint", "choose a held-out split")
+    if not options.allow_overlap:
+        refuse_overlap(overlap, f"split={options.split!r}: the checkpoint", "choose a held-out split")
     try_one_clip(trained, videos)
     provenance = describe_checkpoint(trained, videos) | {
         "scores": "probability",
-        "protocol": how.protocol,
-        "average": how.average,
-        "precision": how.precision,
+        "protocol": options.protocol,
+        "average": options.average or "probabilities",
+        "precision": options.precision,
         "overlap": overlap,
         "training_videos_known": training_videos_known(trained),
     }
@@ -96,15 +93,15 @@ def _report(
     videos: ShardedVideoDataModule,
     folder: Path,
     provenance: dict[str, Any],
-    how: Scoring,
+    options: EvaluateOptions,
     began: float,
 ) -> Scored:
     scores, table = read_predictions(folder / PREDICTIONS_NAME)
     labels, keys = table.column("label").to_numpy().astype(np.int64), table.column("key").to_pylist()
     groups = table.column("group").to_pylist()
     judged = ScoredVideos(scores, labels, trained.model.class_names, keys, groups, provenance)
-    views, num_crops = how.views, how.views["num_crops"]
-    of_each = views["num_clips"] * num_crops if views["test_sampling"] == "uniform" else None
+    views = videos.options
+    of_each = views.num_clips * views.num_crops if views.test_sampling == "uniform" else None
     missing = int(np.isnan(scores).all(axis=1).sum())
     more: dict[str, Any] = {
         "views": of_each,
@@ -115,8 +112,8 @@ def _report(
         more["model_metrics"] = _model_metrics(cast(VideoClassifier, trained.model), scores, labels)
     of_fold = "" if provenance["fold"] is None else f", fold {provenance['fold']}"
     title = f"{title_of(checkpoint)} on {provenance['dataset']}, {provenance['split']}{of_fold}"
-    report = write_report_of(folder, judged, title, more, videos.index, how.seed)
-    step, whole = views["clip_step"], views["test_sampling"] == "whole"
+    report = write_report_of(folder, judged, title, more, videos.index, options.seed)
+    step, whole = views.clip_step, views.test_sampling == "whole"
     extra = {"views": "whole videos" if whole else f"{step} frames apart" if step else str(of_each)}
     extra["seconds"] = f"{report['seconds']:.0f}"
     if provenance["quarantined"]:

@@ -2,71 +2,27 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.transforms.yuv420 import Pixels
-from datamodules.video.decoding import Decoder
 from lightning_modules import VideoClassifier
+from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.inference.part_folder import refuse_other_settings
 from pipeline.inference.part_rows import PartRows
 from pipeline.inference.resumable_export import ResumableExport, StepRows
-from pipeline.inference.split_runner import Precision, explain_decode_failure, run_over_split
+from pipeline.inference.split_runner import explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint, split_row_numbers
 from pipeline.metrics.predictions import prediction_schema, prediction_table
 
-Average = Literal["probabilities", "logits"]
 _FORWARD_BYTES = 2**25  # of float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
 _FORWARD_BYTES_CUDA = 2**28
 _REMEDY = "remove that folder"
 # The same scores come of the checkpoint elsewhere, and of a split of which other videos are quarantined.
 _NO_SETTINGS = ("checkpoint", "quarantined", "protocol", "overlap", "training_videos_known")
-
-
-class Scoring(NamedTuple):
-    """How checkpoints are scored.
-
-    Attributes:
-        views: the views of a video, as arguments of `ShardedVideoDataModule`.
-        clips: what a clip is, where it is not as in training.
-        protocol: name of the protocol that these come from, or None.
-        average: what is averaged over a video's views.
-        views_at_once: views in a forward pass; None: as many as fit in some memory.
-        batch_size: videos in a step of one process, at most.
-        num_workers: processes that decode, for each process that computes.
-        decoder: auto, pyav, decord or torchcodec.
-        pixels: how clips travel to the device: rgb or i420.
-        accelerator: Lightning's.
-        devices: processes or GPUs that compute.
-        precision: of the forward passes.
-        allow: modules that the checkpoint's model class may come from.
-        allow_overlap: score what the checkpoint was trained on.
-        allow_missing: count videos that cannot be decoded as wrong.
-        seed: of the samples that intervals come from.
-        save_every: videos of a process between two saves of what is done.
-    """
-
-    views: dict[str, Any]
-    clips: dict[str, Any]
-    protocol: str | None
-    average: Average
-    views_at_once: int | None
-    batch_size: int
-    num_workers: int
-    decoder: Decoder
-    pixels: Pixels
-    accelerator: str
-    devices: int
-    precision: Precision
-    allow: list[str] | None
-    allow_overlap: bool
-    allow_missing: bool
-    seed: int
-    save_every: int
 
 
 def refuse_other_scores(path: Path, provenance: Mapping[str, Any]) -> None:
@@ -79,7 +35,7 @@ def export_scores(
     videos: ShardedVideoDataModule,
     path: Path,
     provenance: Mapping[str, Any],
-    how: Scoring,
+    options: EvaluateOptions,
 ) -> bool:
     """Writes predictions.parquet. Its parts stay: `remove_parts` is for the end of the command.
 
@@ -88,14 +44,14 @@ def export_scores(
         videos: the split.
         path: of the file.
         provenance: for its metadata.
-        how: the scoring.
+        options: how to score.
 
     Returns:
         Whether this is the first rank, which is the one to report.
     """
     model = cast(VideoClassifier, trained.model)
-    model.view_average = how.average
-    model.views_at_once = how.views_at_once or views_that_fit(videos, how.accelerator)
+    model.view_average = options.average or "probabilities"
+    model.views_at_once = options.views_at_once or views_that_fit(videos, options.accelerator)
     schema, index = prediction_schema(model.num_classes, provenance), videos.index
 
     def to_rows(outputs: dict[str, Any]) -> StepRows:
@@ -108,7 +64,7 @@ def export_scores(
         entries = [index.entry(row) for row in rows[order].tolist()]
         keys, groups = [one.key for one in entries], [one.group for one in entries]
         labels = np.array([one.label for one in entries], dtype=np.int64)
-        table = prediction_table(schema, keys, labels, scores[order], model.class_names, groups, how.allow_missing)
+        table = prediction_table(schema, keys, labels, scores[order], model.class_names, groups, options.allow_missing)
         return StepRows(table, rows[order], np.isin(rows[order], lost))
 
     def finish(temporary: Path, parts: PartRows) -> None:
@@ -123,14 +79,14 @@ def export_scores(
         to_rows,
         split_row_numbers(videos),
         finish,
-        how.save_every,
+        options.save_every,
         "evaluate",
         keep_parts=True,
         remedy=_REMEDY,
     )
     otherwise = ", or say --allow-missing, which counts them as wrong; then the same command goes on with the others"
     with explain_decode_failure(index, otherwise):
-        return run_over_split(model, videos, callback, how.accelerator, how.devices, how.precision)
+        return run_over_split(model, videos, callback, options)
 
 
 def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:

@@ -76,4 +76,15 @@ class VideoViewOptions(ViewOverrides):
 class InferenceOptions(  # the fields of the last base come first
     CheckpointOptions, ComputeOptions, LoaderOptions, FrameOverrides, ClipOverrides, VideoViewOptions
 ):
-    """How a checkpoint is run over a split of a packed dataset: what `evaluate` and `features` have in common."""
+    """Stopping and going on.
+
+    Attributes:
+        save_every: videos of a process between two saves of what is done, which are at most 30 seconds apart: what is
+            lost, at most, when it is killed.
+    """
+
+    save_every: int = 64
+
+    def check(self) -> None:
+        """Refuses saves without a video."""
+        self.require_at_least(1, "save_every")

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -17,10 +17,9 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import DecodeError
 from lightning_modules.tasks.lightning_internals import take_started_ranks
+from pipeline.inference.inference_options import ComputeOptions
 from pipeline.processes.precision import tell_slow_half
 from pipeline.processes.rank_exit import drop_ddp_wrapper
-
-Precision = Literal["32-true", "bf16-mixed"]
 
 _END_S = 10.0  # for a killed rank to be gone
 
@@ -66,9 +65,7 @@ def run_over_split(
     model: pl.LightningModule,
     data: pl.LightningDataModule,
     callback: pl.Callback,
-    accelerator: str,
-    devices: int,
-    precision: Precision = "32-true",
+    compute: ComputeOptions,
 ) -> bool:
     """Runs `trainer.predict`; the callback takes what the steps return.
 
@@ -76,10 +73,8 @@ def run_over_split(
         model: in evaluation mode.
         data: gives the loader.
         callback: takes the steps' outputs.
-        accelerator: Lightning's: `auto`, `cpu`, `gpu`, ...
-        devices: processes; more than one are started by repeating this process's command line. Within
+        compute: on what. More than one process is started by repeating this process's command line. Within
             `distributed_inference` there are as many as were started.
-        precision: Lightning's: float32, or products of matrices and convolutions in bfloat16.
 
     Returns:
         Whether this is the first rank, which is the one to report.
@@ -88,8 +83,7 @@ def run_over_split(
         ValueError: several processes are asked for, but this is not the command line that could be repeated; or there
             is no such accelerator.
     """
-    if devices < 1:
-        raise ValueError(f"devices={devices}: must be at least 1")
+    accelerator, devices = compute.accelerator, compute.devices
     if devices > 1 and not _launched and not _command_line_can_be_repeated():
         raise ValueError(
             f"devices={devices}: works from the command line, `python -m pipeline ...`; here use devices=1"
@@ -100,7 +94,7 @@ def run_over_split(
     try:
         trainer = pl.Trainer(
             **(_launched or alone),
-            precision=precision,
+            precision=compute.precision,
             callbacks=[callback],
             logger=False,
             enable_checkpointing=False,

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.dataset.renditions import WantedRendition
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
+from datamodules.loading.loader_options import LoaderOptions
 from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
@@ -23,6 +24,7 @@ from lightning_modules.tasks.saved_network import plain_data
 from lightning_modules.weights.checkpoint_file import read_checkpoint, trained_on
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
+from pipeline.inference.inference_options import InferenceOptions
 from pipeline.metrics.scored_videos import refuse_other_classes
 
 # What a clip is: taken from the checkpoint where nobody says otherwise.
@@ -116,9 +118,9 @@ def open_data(
     root: Path,
     split: str,
     fold: str | None,
-    clips: dict[str, Any],
+    options: InferenceOptions,
     same_classes: bool = True,
-    **settings: Any,
+    allow_missing: bool = False,
 ) -> ShardedVideoDataModule:
     """The data module for one split of a packed dataset, and every check that can be made before the first batch.
 
@@ -127,16 +129,17 @@ def open_data(
         root: folder of the packed dataset.
         split: what `test_dataloader` and `predict_dataloader` will read.
         fold: for datasets with folds; None takes the one trained on, if it is the same dataset.
-        clips: of `CLIP_SETTINGS` and `rendition`, those that differ from training; None means as in training.
+        options: how the videos are seen and loaded; clips and frames are as in training where nothing is said.
         same_classes: whether the dataset's classes must be the checkpoint's; features need no such thing.
-        **settings: other arguments of `ShardedVideoDataModule`.
+        allow_missing: leave out videos that cannot be decoded.
 
     Raises:
         ValueError: the classes are not those of the checkpoint, there is no such split, fold or rendition, the
             checkpoint does not say what a clip is, or the network cannot take such clips.
         ShardFormatError: the folder holds no whole dataset.
     """
-    chosen = {name: value for name, value in clips.items() if value is not None}
+    overrides = vars(options)
+    chosen = {name: overrides[name] for name in (*CLIP_SETTINGS, "rendition") if overrides.get(name) is not None}
     if "frame_interval" in chosen:
         chosen.setdefault("fps", None)  # which would otherwise win
     shape = trained.clips | chosen
@@ -145,45 +148,23 @@ def open_data(
             f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
             "ShardedVideoDataModule): give --num-frames and --crop-size"
         )
-    settings |= {"test_split": split, "predict_split": split, "fold": fold, "eval_batch_bytes": _BATCH_BYTES}
-    data = ShardedVideoDataModule(str(root), **{"rendition": _rendition(trained, root, chosen)} | shape, **settings)
+    settings = {"rendition": _rendition(trained, root, chosen)} | shape | options.data_options()
+    settings |= {field.name: overrides[field.name] for field in fields(LoaderOptions)}
+    data = ShardedVideoDataModule(
+        str(root),
+        **settings,
+        test_split=split,
+        predict_split=split,
+        fold=fold,
+        eval_batch_bytes=_BATCH_BYTES,
+        allow_missing=allow_missing,
+    )
     if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
         _refuse_classes_unlike(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
     split_row_numbers(data)
     return data
-
-
-def view_settings(
-    num_clips: int | None, clip_step: int | None, whole: bool, max_frames: int, num_crops: int
-) -> dict[str, Any]:
-    """The views of a video as arguments of `ShardedVideoDataModule`.
-
-    Args:
-        num_clips: clips spread evenly; None is 10.
-        clip_step: clips this many source frames apart instead.
-        whole: all of the video as one clip instead.
-        max_frames: of a clip of a whole video.
-        num_crops: crops a clip.
-
-    Raises:
-        ValueError: more than one way to take clips, or a number out of range.
-    """
-    ways = {"num_clips": num_clips, "clip_step": clip_step, "whole": whole or None}
-    given = [f"{name}={value}" for name, value in ways.items() if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{', '.join(given)}: give one of them")
-    if clip_step is not None and clip_step < 1:
-        raise ValueError(f"clip_step={clip_step}: must be at least 1")
-    sampling = "whole" if whole else "uniform" if clip_step is None else "dense"
-    return {
-        "test_sampling": sampling,
-        "num_clips": 10 if num_clips is None else num_clips,
-        "clip_step": clip_step,
-        "max_frames": max_frames,
-        "num_crops": num_crops,
-    }
 
 
 def _rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -> WantedRendition:

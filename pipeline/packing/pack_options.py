@@ -6,12 +6,13 @@ from pathlib import Path
 
 from datamodules.annotations.readers import AnnotationFormat
 from datamodules.encoding.transcoding import EncodeProfile
+from datamodules.options import Options
 from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingOptions:
+class EncodingOptions(Options):
     """How videos are encoded.
 
     Attributes:
@@ -72,8 +73,8 @@ class EncodingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardOptions:
-    """How videos are divided into shards.
+class ShardOptions(Options):
+    """Size of the shards.
 
     Attributes:
         videos_per_shard: maximum number of videos in a shard.
@@ -86,15 +87,16 @@ class ShardOptions:
     shard_bytes: int = 2**30
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuses shards without a video."""
         for name, value in (("videos_per_shard", self.videos_per_shard), ("shard_bytes", self.shard_bytes)):
             if value < 1:
                 raise PackError(f"{name}={value}: must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefusalOptions:
-    """Which videos are refused.
+class RefusalOptions(Options):
+    """Videos that are refused.
 
     Attributes:
         min_frames: videos that would be stored with fewer frames are refused.
@@ -107,7 +109,8 @@ class RefusalOptions:
     timeout: float = 300.0
     retry_quarantined: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuses a time limit in which nothing can be read."""
         if not self.timeout > 0:
             raise PackError(f"timeout={self.timeout}: must be above 0 seconds")
 
@@ -145,9 +148,8 @@ class PackOptions(RefusalOptions, ShardOptions, EncodingOptions):  # the fields 
     strict: bool = False
     processes: int | None = None
 
-    def __post_init__(self) -> None:
-        ShardOptions.__post_init__(self)
-        RefusalOptions.__post_init__(self)
+    def check(self) -> None:
+        """Refuses a run without a process."""
         if self.processes is not None and self.processes < 1:
             raise PackError(f"processes={self.processes}: must be at least 1")
 

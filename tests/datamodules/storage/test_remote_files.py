@@ -15,7 +15,6 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.sampling.batch_sampler import LookAhead, ResumePoint, TrainRequests
 from datamodules.sampling.epoch_plan import TrainPlan
-from datamodules.storage import prefetch
 from datamodules.storage.errors import ShardFormatError, ShardUnavailableError
 from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
 from tests.datamodules.storage.flaky_server import FAULTS, serving
@@ -209,8 +208,7 @@ def test_roots(root, meant):
     assert split_root(root) == meant
 
 
-def test_training_reads_a_batch_and_the_next_one_ahead(motion_dataset, monkeypatch):
-    monkeypatch.setattr(prefetch, "MAX_GAP_BYTES", -1)
+def test_training_reads_a_batch_and_the_next_one_ahead(motion_dataset):
     expected = batches(motion_dataset, num_workers=0)
     with serving(motion_dataset, latency_s=0.03) as server:
         found = batches(server.url, num_workers=0, remote_reads=4)

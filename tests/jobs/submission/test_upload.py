@@ -79,6 +79,8 @@ def test_our_packages_travel_from_where_they_are_imported(project: Path, tmp_pat
         "jobs/driver.py",
         "jobs/configs/ray.yaml",
         "pipeline/training/lightning_cli.py",
+        "pipeline/report/templates/page.html",
+        "lightning_modules/py.typed",
         "datamodules/batch.py",
     ):
         assert (target / name).is_file()

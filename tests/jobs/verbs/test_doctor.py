@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.metrics.predictions import read_predictions
 from tests.jobs.two_nodes import Nodes
 from tests.pipeline.conftest import fit
@@ -77,7 +78,9 @@ def test_evaluate_over_two_nodes_is_as_in_one_process(
     nodes: Nodes, folder: Path, motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     checkpoint = fit(motion_dataset, tmp_path_factory.mktemp("fit"))
-    evaluate(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", num_clips=1, num_workers=0)
+    evaluate(
+        EvaluateOptions(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", num_clips=1, num_workers=0)
+    )
     words = ["--checkpoint", str(checkpoint), "--data", str(motion_dataset), "--num-clips", "1", "--num-workers", "0"]
     job = nodes.drive(folder, ["evaluate", *words, "--out", "together"], name="over", num_workers=2, max_failures=0)
     printed, _ = job.communicate(timeout=200)

@@ -6,16 +6,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import requests
 
 from jobs.client import local_state
 from jobs.ray_internals import largest_upload
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate_options import EvaluateOptions
+from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features, read_features
+from pipeline.inference.part_folder import parts_folder
 from pipeline.metrics.predictions import read_predictions
 from tests.jobs.conftest import SPEC, Run, environment_in, wait_for_log
 from tests.pipeline.conftest import fit
@@ -32,18 +39,38 @@ def words_of(**options: object) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
-def test_evaluate_on_two_ranks_is_as_in_one_process(
+def kill_first_rank(out: Path) -> None:
+    """SIGKILL to the rank that holds the lock of an evaluation, once three parts of it are done."""
+    parts, deadline = parts_folder(out / "predictions.parquet"), time.monotonic() + 200
+    while len(list(parts.glob("part-*.arrow"))) < 3:
+        assert time.monotonic() < deadline, "the job has done nothing"
+        time.sleep(0.01)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # ended meanwhile
+            if str(parts / "lock") in [file.path for file in process.open_files()]:
+                process.kill()
+                return
+    raise AssertionError(f"no process holds {parts}/lock")
+
+
+def test_evaluate_on_two_ranks_of_which_one_is_killed_is_as_in_one_process(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path, checkpoint: Path
 ) -> None:
-    options = {"num_clips": 2, "num_crops": 3, "batch_size": 3, "num_workers": 0}
-    evaluate(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", **options)  # type: ignore[arg-type]
+    options = {"split": "all", "num_clips": 20, "num_crops": 3, "batch_size": 2, "num_workers": 0, "save_every": 1}
+    options |= {"allow_overlap": True}
+    evaluate(EvaluateOptions(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", **options))  # type: ignore[arg-type]
     words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together", devices=3, **options)
-    done = run_jobs("submit", "--spec", SPEC, "--name", "eval", "--check", "--wait", "--", "evaluate", *words)
+    with ThreadPoolExecutor(1) as threads:
+        killed = threads.submit(kill_first_rank, folder / "together")
+        submit = ("submit", "--spec", SPEC, "--name", "eval", "--check", "--wait", "--")
+        done = run_jobs(*submit, "evaluate", *words, timeout_s=350)
+        killed.result(timeout=1)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "doctor on 1 node" in done.stdout
     assert re.search(r"[789] passed, 0 failed, [23] skipped", done.stdout), done.stdout
     assert "note: --devices is for one machine; the spec's num_workers=2 holds here" in done.stdout
     assert done.stdout.count("top-1") == 1
+    assert re.search(r"evaluate: \d+ of 64 videos are done, from an earlier run", done.stdout), done.stdout
     alone, one = read_predictions(folder / "alone" / "predictions.parquet")
     together, two = read_predictions(folder / "together" / "predictions.parquet")
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -59,7 +86,7 @@ def test_features_on_two_ranks_are_as_in_one_process(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path, checkpoint: Path
 ) -> None:
     options = {"num_clips": 3, "batch_size": 3, "num_workers": 0}
-    features(checkpoint, motion_dataset, folder / "alone.parquet", accelerator="cpu", **options)  # type: ignore[arg-type]
+    features(FeatureOptions(checkpoint, motion_dataset, folder / "alone.parquet", accelerator="cpu", **options))  # type: ignore[arg-type]
     words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together.parquet", **options)
     done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *words)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,7 @@ import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.__main__ import main
+from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.linear.linear import linear
 from pipeline.metrics.predictions import read_predictions
@@ -31,7 +32,11 @@ def videos(motion_dataset, tmp_path_factory):
 )
 def test_the_scores_are_those_of_linear(kind, clips, motion_checkpoint, motion_dataset, videos, tmp_path, capsys):
     for split in ("train", "test"):
-        features(motion_checkpoint, motion_dataset, tmp_path / split, split, **clips, num_workers=0, accelerator="cpu")
+        features(
+            FeatureOptions(
+                motion_checkpoint, motion_dataset, tmp_path / split, split, **clips, num_workers=0, accelerator="cpu"
+            )
+        )
     linear(tmp_path / "out", tmp_path / "train", tmp_path / "test", classifier=kind)
     capsys.readouterr()
     words = [str(videos), "--checkpoint", str(motion_checkpoint), "--linear", str(tmp_path / "out/weights.safetensors")]
@@ -50,7 +55,15 @@ def test_the_scores_are_those_of_linear(kind, clips, motion_checkpoint, motion_d
 def test_another_network_is_refused(motion_checkpoint, motion_dataset, folded_checkpoint, videos, tmp_path, capsys):
     for split in ("train", "test"):
         features(
-            motion_checkpoint, motion_dataset, tmp_path / split, split, num_clips=1, num_workers=0, accelerator="cpu"
+            FeatureOptions(
+                motion_checkpoint,
+                motion_dataset,
+                tmp_path / split,
+                split,
+                num_clips=1,
+                num_workers=0,
+                accelerator="cpu",
+            )
         )
     linear(tmp_path / "out", tmp_path / "train", tmp_path / "test")
     weights = tmp_path / "out" / "weights.safetensors"

@@ -22,6 +22,8 @@ from lightning_modules import VideoClassifier
 from lightning_modules.weights.checkpoint_file import read_checkpoint, trained_on
 from pipeline.__main__ import main
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate_options import EvaluateOptions
+from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds, title_of
 from pipeline.metrics.predictions import provenance_of, read_predictions
@@ -36,7 +38,7 @@ QUICK = {"num_workers": 0, "accelerator": "cpu"}
 def evaluated(motion_checkpoint, motion_dataset, tmp_path_factory):
     """The folder of one evaluation with six views a video."""
     out = tmp_path_factory.mktemp("evaluated") / "six"
-    evaluate(motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=out, **QUICK)
+    evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=out, **QUICK))
     return out
 
 
@@ -110,7 +112,7 @@ def test_clips_differ_from_training_where_flags_say_so(motion_checkpoint, motion
 
 
 def test_dense_clips_and_segments(motion_checkpoint, motion_dataset, tmp_path, capsys):
-    evaluate(motion_checkpoint, motion_dataset, clip_step=4, out=tmp_path, **QUICK)
+    evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, clip_step=4, out=tmp_path, **QUICK))
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["views"] is None
     assert report["provenance"]["sampling"]["clip_step"] == 4
@@ -132,21 +134,25 @@ def test_results_lie_beside_the_checkpoint_if_nobody_says():
 
 def test_videos_that_were_trained_on_are_refused(motion_checkpoint, motion_dataset, tmp_path, capsys):
     with pytest.raises(ValueError, match="trained on 40 of its 40 videos, and 40 of its groups"):
-        evaluate(motion_checkpoint, motion_dataset, "train", out=tmp_path / "out", **QUICK)
+        evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, "train", out=tmp_path / "out", **QUICK))
     assert not (tmp_path / "out").exists()
-    evaluate(motion_checkpoint, motion_dataset, "train", num_clips=1, out=tmp_path / "out", allow_overlap=True, **QUICK)
+    evaluate(
+        EvaluateOptions(
+            motion_checkpoint, motion_dataset, "train", num_clips=1, out=tmp_path / "out", allow_overlap=True, **QUICK
+        )
+    )
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["provenance"]["overlap"] == {"videos": 40, "content": 0, "of": 40, "groups": 40}
     assert "not held out" in capsys.readouterr().out
 
 
 def test_folds(folded_checkpoint, folded_dataset, tmp_path):
-    evaluate(folded_checkpoint, folded_dataset, num_clips=1, out=tmp_path / "own", **QUICK)
+    evaluate(EvaluateOptions(folded_checkpoint, folded_dataset, num_clips=1, out=tmp_path / "own", **QUICK))
     report = json.loads((tmp_path / "own" / "report.json").read_text())
     assert report["provenance"]["fold"] == "1"  # the one it was trained in
     assert report["num_videos"] == 4
     with pytest.raises(ValueError, match="trained on 4 of its 4 videos, and 1 of its groups"):
-        evaluate(folded_checkpoint, folded_dataset, fold="0", out=tmp_path / "other", **QUICK)
+        evaluate(EvaluateOptions(folded_checkpoint, folded_dataset, fold="0", out=tmp_path / "other", **QUICK))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +186,7 @@ def test_bad_input_costs_one_line(changes, message, motion_checkpoint, motion_da
 
 def test_other_classes_are_refused_by_name(motion_checkpoint, folded_dataset):
     with pytest.raises(ValueError, match=r"different classes: only checkpoint .* has 'growing', .* and 5 more; only "):
-        evaluate(motion_checkpoint, folded_dataset, fold="0", **QUICK)
+        evaluate(EvaluateOptions(motion_checkpoint, folded_dataset, fold="0", **QUICK))
 
 
 def test_a_checkpoint_without_clips_needs_flags(motion_checkpoint, motion_dataset, tmp_path):
@@ -188,8 +194,8 @@ def test_a_checkpoint_without_clips_needs_flags(motion_checkpoint, motion_datase
     del checkpoint["datamodule_hyper_parameters"]
     torch.save(checkpoint, tmp_path / "bare.ckpt")
     with pytest.raises(ValueError, match="give --num-frames and --crop-size"):
-        evaluate(tmp_path / "bare.ckpt", motion_dataset, **QUICK)
-    evaluate(tmp_path / "bare.ckpt", motion_dataset, num_clips=1, num_frames=16, crop_size=32, **QUICK)
+        evaluate(EvaluateOptions(tmp_path / "bare.ckpt", motion_dataset, **QUICK))
+    evaluate(EvaluateOptions(tmp_path / "bare.ckpt", motion_dataset, num_clips=1, num_frames=16, crop_size=32, **QUICK))
     assert (tmp_path / "bare-test" / "report.json").is_file()
 
 
@@ -210,9 +216,10 @@ GO_ON = "; then the same command goes on with the others"
 def test_evaluate_and_features_say_alike_how_to_go_on_without_a_video(motion_checkpoint, motion_dataset, tmp_path):
     spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
     spoilt, messages = tmp_path / "spoilt", []
-    for verb, out in ((evaluate, tmp_path / "out"), (features, tmp_path / "out.parquet")):
+    verbs = ((evaluate, EvaluateOptions, tmp_path / "out"), (features, FeatureOptions, tmp_path / "out.parquet"))
+    for verb, options, out in verbs:
         with pytest.raises(DecodeError) as caught:
-            verb(motion_checkpoint, spoilt, num_clips=1, out=out, **QUICK)
+            verb(options(motion_checkpoint, spoilt, num_clips=1, out=out, **QUICK))
         messages.append(str(caught.value))
     leave_out = f"leave such videos out: python -m pipeline quarantine {spoilt} KEY ... (python -m pipeline verify "
     one, other = (message.split(leave_out) for message in messages)
@@ -227,7 +234,7 @@ def test_missing_videos_are_listed_and_count_as_wrong_where_that_is_allowed(
     key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
     out = tmp_path / "out"
     settings = QUICK | {"num_clips": 2, "num_crops": 3, "allow_missing": True, "out": out}
-    evaluate(motion_checkpoint, tmp_path / "spoilt", **settings)
+    evaluate(EvaluateOptions(motion_checkpoint, tmp_path / "spoilt", **settings))
     scores, table = read_predictions(out / "predictions.parquet")
     whole, before = read_predictions(evaluated / "predictions.parquet")
     assert table.column("key").to_pylist() == before.column("key").to_pylist()
@@ -247,11 +254,11 @@ def test_missing_videos_are_listed_and_count_as_wrong_where_that_is_allowed(
 
 def test_the_same_videos_in_another_dataset_are_refused(motion_checkpoint, packed_anew, motion_dataset, tmp_path):
     with pytest.raises(ValueError, match="trained on 0 of its 40 videos, on 40 more that show the same, and 40 of its"):
-        evaluate(motion_checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK)
+        evaluate(EvaluateOptions(motion_checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK))
     settings = QUICK | {"num_clips": 1, "crop_size": 32, "out": tmp_path / "out"}
-    evaluate(motion_checkpoint, packed_anew, **settings)  # nobody has seen its test split
+    evaluate(EvaluateOptions(motion_checkpoint, packed_anew, **settings))  # nobody has seen its test split
     assert json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["overlap"] is None
-    evaluate(motion_checkpoint, packed_anew, "train", allow_overlap=True, **settings)
+    evaluate(EvaluateOptions(motion_checkpoint, packed_anew, "train", allow_overlap=True, **settings))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.index("Not held out") < page.index("Top-1 accuracy")
 
@@ -267,23 +274,23 @@ def test_what_the_weights_were_trained_on_before_is_known_too(motion_checkpoint,
     assert len(trained_on(read_checkpoint(resumed))) == 2
     for checkpoint in (tuned, resumed):
         with pytest.raises(ValueError, match="on 40 more that show the same"):
-            evaluate(checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK)
+            evaluate(EvaluateOptions(checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK))
         with pytest.raises(ValueError, match="trained on 8 of its 8 videos"):
-            evaluate(checkpoint, packed_anew, "val", out=tmp_path / "out", **QUICK)
+            evaluate(EvaluateOptions(checkpoint, packed_anew, "val", out=tmp_path / "out", **QUICK))
 
 
 def test_what_weights_were_trained_on_is_not_known(motion_checkpoint, motion_dataset, tmp_path):
     checkpoint = read_checkpoint(motion_checkpoint)
     del checkpoint["ShardedVideoDataModule"]
     torch.save(checkpoint, tmp_path / "bare.ckpt")
-    evaluate(tmp_path / "bare.ckpt", motion_dataset, "val", num_clips=1, **QUICK)
+    evaluate(EvaluateOptions(tmp_path / "bare.ckpt", motion_dataset, "val", num_clips=1, **QUICK))
     assert "is not known here" in (tmp_path / "bare-val" / "report.html").read_text(encoding="utf-8")
 
 
 def test_logits_are_averaged_where_asked_and_pieces_change_nothing(motion_checkpoint, motion_dataset, tmp_path):
     settings = QUICK | {"num_clips": 3, "average": "logits"}
-    evaluate(motion_checkpoint, motion_dataset, out=tmp_path / "whole", views_at_once=100, **settings)
-    evaluate(motion_checkpoint, motion_dataset, out=tmp_path / "pieces", views_at_once=2, **settings)
+    evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, out=tmp_path / "whole", views_at_once=100, **settings))
+    evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, out=tmp_path / "pieces", views_at_once=2, **settings))
     one, other = (read_predictions(tmp_path / name / "predictions.parquet")[0] for name in ("whole", "pieces"))
     np.testing.assert_allclose(one, other, atol=1e-5)
     model = VideoClassifier.load(motion_checkpoint)
@@ -296,7 +303,11 @@ def test_logits_are_averaged_where_asked_and_pieces_change_nothing(motion_checkp
 
 
 def test_bfloat16_moves_scores_a_little_and_is_recorded(evaluated, motion_checkpoint, motion_dataset, tmp_path):
-    evaluate(motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=tmp_path, precision="bf16-mixed", **QUICK)
+    evaluate(
+        EvaluateOptions(
+            motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=tmp_path, precision="bf16-mixed", **QUICK
+        )
+    )
     paths = evaluated / "predictions.parquet", tmp_path / "predictions.parquet"
     (exact, _), (near, _) = map(read_predictions, paths)
     assert 0 < np.abs(near - exact).max() < 0.03

@@ -12,6 +12,7 @@ import torch
 
 from datamodules.video.decoding import DecodeError
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.inference.part_folder import parts_folder
 from pipeline.metrics.predictions import read_predictions
 from pipeline.report.write_results import FILES
@@ -27,7 +28,7 @@ def stopped(motion_checkpoint, motion_dataset, tmp_path):
     key, out = spoil_last_test_video(motion_dataset, tmp_path / "spoilt"), tmp_path / "new" / "out"
 
     def again(**more):
-        evaluate(motion_checkpoint, tmp_path / "spoilt", out=out, **QUICK | more)
+        evaluate(EvaluateOptions(motion_checkpoint, tmp_path / "spoilt", out=out, **QUICK | more))
 
     with pytest.raises(DecodeError, match=f"video {key} in .* cannot be decoded"):
         again()
@@ -44,7 +45,7 @@ def test_it_goes_on_and_tries_again_what_failed(stopped, motion_checkpoint, moti
     again(allow_missing=True)
     assert "evaluate: 14 of 16 videos are done, from an earlier run" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
-    evaluate(motion_checkpoint, motion_dataset, out=tmp_path / "whole", **QUICK)
+    evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, out=tmp_path / "whole", **QUICK))
     scores, table = read_predictions(out / "predictions.parquet")
     whole, expected = read_predictions(tmp_path / "whole" / "predictions.parquet")
     assert table.column("key").equals(expected.column("key"))
@@ -65,7 +66,11 @@ def test_parts_of_other_settings_are_refused(stopped):
 def test_one_that_has_done_nothing_leaves_nothing(motion_checkpoint, motion_dataset, tmp_path):
     spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
     with pytest.raises(DecodeError):
-        evaluate(motion_checkpoint, tmp_path / "spoilt", out=tmp_path / "new" / "out", **QUICK | {"batch_size": 16})
+        evaluate(
+            EvaluateOptions(
+                motion_checkpoint, tmp_path / "spoilt", out=tmp_path / "new" / "out", **QUICK | {"batch_size": 16}
+            )
+        )
     assert not (tmp_path / "new").exists()
 
 
@@ -125,6 +130,6 @@ def test_two_processes_that_are_stopped_and_killed_give_the_same_bytes(motion_ch
     videos = int(said.split("evaluate: ")[1].split(" of 64 videos are done, from an earlier run")[0])
     assert 2 * (done + 6) <= videos < 64
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
-    evaluate(motion_checkpoint, motion_dataset, out=tmp_path / "alone", **options)
+    evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, out=tmp_path / "alone", **options))
     name = "predictions.parquet"
     assert (out / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()

@@ -8,6 +8,7 @@ import webdataset
 
 from pipeline.__main__ import main
 from pipeline.features.feature_files import feature_column, from_feature_column, read_features, read_provenance
+from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.linear.video_features import read_videos
 
@@ -21,7 +22,7 @@ def export(motion_checkpoint, motion_dataset, tmp_path_factory):
 
     def call(name, **settings):
         settings = {"clip_step": 4, "num_workers": 0, "accelerator": "cpu"} | settings
-        features(motion_checkpoint, motion_dataset, folder / name, **settings)
+        features(FeatureOptions(motion_checkpoint, motion_dataset, folder / name, **settings))
         return folder / name
 
     return call
@@ -100,7 +101,11 @@ def test_what_the_network_was_trained_on_is_marked(export, folded_checkpoint, fo
     assert not any(table.column("seen").to_pylist())
     _, table = read_features(export("train.parquet", split="train"))
     assert all(table.column("seen").to_pylist())
-    features(folded_checkpoint, folded_dataset, tmp_path / "all", "all", num_clips=1, num_workers=0, accelerator="cpu")
+    features(
+        FeatureOptions(
+            folded_checkpoint, folded_dataset, tmp_path / "all", "all", num_clips=1, num_workers=0, accelerator="cpu"
+        )
+    )
     _, table = read_features(tmp_path / "all")
     groups = table.column("group").to_pylist()
     assert table.column("seen").to_pylist() == [group != "g1" for group in groups]  # trained in fold 1

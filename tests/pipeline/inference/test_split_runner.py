@@ -23,6 +23,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from pipeline.inference.inference_options import ComputeOptions
 from pipeline.inference.split_runner import run_over_split
 
 mark = Path(sys.argv[1])
@@ -46,7 +47,7 @@ class Data(pl.LightningDataModule):
 
 
 if __name__ == "__main__":
-    run_over_split(Network(), Data(), pl.Callback(), "cpu", devices=2)
+    run_over_split(Network(), Data(), pl.Callback(), ComputeOptions(accelerator="cpu", devices=2))
 """
 
 

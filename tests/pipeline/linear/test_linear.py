@@ -17,6 +17,7 @@ from sklearn.svm import LinearSVC
 
 from pipeline.__main__ import main
 from pipeline.features.feature_files import feature_column, feature_schema
+from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.linear.classifiers import Fitting, normalize_l2
 from pipeline.linear.cross_validation import C_GRID, choose_c
@@ -228,7 +229,11 @@ def test_features_that_are_not_finite_are_refused(files, tmp_path):
 def test_from_a_checkpoint_to_a_linear_classifier(motion_checkpoint, motion_dataset, tmp_path):
     for split in ("train", "test"):
         path = tmp_path / f"{split}.parquet"
-        features(motion_checkpoint, motion_dataset, path, split, num_clips=2, num_workers=0, accelerator="cpu")
+        features(
+            FeatureOptions(
+                motion_checkpoint, motion_dataset, path, split, num_clips=2, num_workers=0, accelerator="cpu"
+            )
+        )
     linear(tmp_path / "out", tmp_path / "train.parquet", tmp_path / "test.parquet")
     frame = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -280,7 +285,11 @@ def test_features_that_do_not_fit_into_memory_give_the_same_bytes(tmp_path):
 def test_rows_of_videos_count_where_a_file_has_those_of_clips_too(motion_checkpoint, motion_dataset, tmp_path):
     for per in ("both", "video"):
         path = tmp_path / per
-        features(motion_checkpoint, motion_dataset, path, per=per, clip_step=8, num_workers=0, accelerator="cpu")
+        features(
+            FeatureOptions(
+                motion_checkpoint, motion_dataset, path, per=per, clip_step=8, num_workers=0, accelerator="cpu"
+            )
+        )
     both, videos = read_videos(tmp_path / "both"), read_videos(tmp_path / "video")
     np.testing.assert_allclose(both.features.sample(16), videos.features.sample(16), atol=1e-5)
     assert both.keys == videos.keys

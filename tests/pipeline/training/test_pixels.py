@@ -7,7 +7,9 @@ import torch
 
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.features.feature_files import read_features
+from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.metrics.predictions import read_predictions
 from tests.pipeline.conftest import fit
@@ -33,8 +35,8 @@ def test_scores_and_features_are_those_in_rgb(motion_checkpoint, motion_dataset,
     scores, rows = [], []
     for pixels in ("rgb", "i420"):
         folder, file = tmp_path / pixels, tmp_path / f"{pixels}.parquet"
-        evaluate(motion_checkpoint, motion_dataset, out=folder, pixels=pixels, **QUICK)
-        features(motion_checkpoint, motion_dataset, file, pixels=pixels, **QUICK)
+        evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, out=folder, pixels=pixels, **QUICK))
+        features(FeatureOptions(motion_checkpoint, motion_dataset, file, pixels=pixels, **QUICK))
         scores.append(read_predictions(folder / "predictions.parquet")[0])
         rows.append(read_features(file)[0])
     assert (scores[0] == scores[1]).all()
