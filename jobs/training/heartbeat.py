@@ -175,8 +175,7 @@ def all_stop_reasons(mine: str, ranks: int) -> str:
     return "; ".join(dict.fromkeys(filter(None, told)))
 
 
-current: HeartbeatSender | None = None  # of this process
-terminated = threading.Event()  # SIGTERM came
+terminated = threading.Event()  # SIGTERM came to this process; signal handlers are a process's own
 
 
 def take_sigterm() -> None:

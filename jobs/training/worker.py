@@ -20,7 +20,7 @@ from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
 from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
-from jobs.training import heartbeat
+from jobs.training.heartbeat import HeartbeatSender
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore, NoWholeCheckpointError, SavedCheckpoint
 from pipeline.processes.outcome import ProcessOutcome
@@ -74,7 +74,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     return {"left": "", "step": 0}
 
 
-def _begin(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path | None, heartbeat.HeartbeatSender]:
+def _begin(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path | None, HeartbeatSender]:
     """Let the watch know of this rank, and find the checkpoint to go on from, the same for all ranks.
 
     Raises:
@@ -85,28 +85,28 @@ def _begin(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path |
     if context.get_world_rank() == 0:
         found = {"group": uuid.uuid4().hex, **(_find_checkpoint(run) if verb == "fit" else {})}
     found = broadcast_from_rank_zero(found)
-    heartbeat.current = heartbeat.HeartbeatSender(
+    sender = HeartbeatSender(
         context.get_world_rank(), context.get_world_size(), found["group"], board, spec.hang_timeout_s
     )
-    heartbeat.current.start()
+    sender.start()
     if "refused" in found:
         raise quiet_refusal(found["refused"])
     if "lost" in found:
         raise OSError(found["lost"])
     newest = SavedCheckpoint(**found["newest"]) if found.get("newest") else None
-    return (run.checkpoints().fetch(newest) if newest is not None else None), heartbeat.current
+    return (run.checkpoints().fetch(newest) if newest is not None else None), sender
 
 
-def _callbacks(run: RunFolder, pulse: heartbeat.HeartbeatSender, resumes: bool) -> Any:
+def _callbacks(run: RunFolder, sender: HeartbeatSender, resumes: bool) -> Any:
     """The `JobCallbacks` of this rank."""
     from jobs.training.checkpoint_callback import CheckpointCallback
     from jobs.training.heartbeat_callback import HeartbeatCallback
     from pipeline.training.default_callbacks import JobCallbacks
 
     def checkpoints(options: CheckpointOptions) -> CheckpointCallback:
-        return CheckpointCallback(options, CheckpointStore(run.storage, options), pulse, MetricsCopy(run, resumes))
+        return CheckpointCallback(options, CheckpointStore(run.storage, options), sender, MetricsCopy(run, resumes))
 
-    return JobCallbacks([HeartbeatCallback(pulse)], checkpoints)
+    return JobCallbacks([HeartbeatCallback(sender)], checkpoints)
 
 
 def _find_checkpoint(run: RunFolder) -> dict[str, Any]:

@@ -86,9 +86,10 @@ class Seen(pl.Callback):
         self.delay = delay
 
     def on_train_start(self, trainer, pl_module):
-        from jobs.training import heartbeat
+        from jobs.training.heartbeat_callback import HeartbeatCallback
 
-        self.file = (self.folder / f"{heartbeat.current.group}-{trainer.global_rank}.txt").open("w", buffering=1)
+        [attempt] = [each.sender.group for each in trainer.callbacks if isinstance(each, HeartbeatCallback)]
+        self.file = (self.folder / f"{attempt}-{trainer.global_rank}.txt").open("w", buffering=1)
         print(time.time(), trainer.global_step, file=self.file)
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
