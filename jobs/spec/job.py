@@ -1,4 +1,4 @@
-"""`Job`: what the cluster needs to know besides the command line, and the names of its files in the upload."""
+"""`Job`: a job as the driver reads it from the upload, and the names of the job's files there."""
 
 import dataclasses
 import json
@@ -17,13 +17,13 @@ RESOLVED_FILE = ".submission/config.yaml"  # in the upload: the whole configurat
 
 @dataclass(frozen=True)
 class Job:
-    """What the cluster needs to know besides the command line; JOB_FILE in the upload.
+    """A job to run on the cluster: its spec and its command line; stored as JOB_FILE in the upload.
 
     Args:
         spec: The spec, with `name` and an absolute `storage_path`.
-        origin: The folder of submit.
-        args: The command line from the verb on, as the cluster gets it: `upload:` paths for configs.
-        command: The same as it was typed.
+        origin: The absolute path of the folder where the job was submitted.
+        args: The command line from the verb on, as the cluster gets it: configs are `upload:` paths.
+        command: The command line as the user typed it.
         check: Whether every node is examined first, and the command run only where nothing is wrong.
     """
 
@@ -34,17 +34,21 @@ class Job:
     check: bool = False
 
     def write(self, folder: Path) -> None:
-        """Write it into the upload."""
+        """Write the job as JSON to JOB_FILE.
+
+        Args:
+            folder: The folder of the upload.
+        """
         path = folder / JOB_FILE
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read it from its file."""
+        """Read a job from its JSON file."""
         return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """From plain data, as `dataclasses.asdict` wrote it."""
+        """Build a job from plain data, as `dataclasses.asdict` returns it."""
         return cls(**{**fields, "spec": JobSpec.from_dict(fields["spec"]), "args": tuple(fields.get("args", ()))})

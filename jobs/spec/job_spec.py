@@ -5,7 +5,7 @@
     cpus_per_worker: 12
     gpus_per_worker: 1
 
-A field that is not known, or a value of the wrong type, is refused before anything is started.
+An unknown field, or a value of the wrong type, is refused before anything is started.
 """
 
 import dataclasses
@@ -52,8 +52,8 @@ class JobSpec:
             epochs; 0: not by steps. Default of this and the next five: `checkpoints` of the command's configuration.
         checkpoint_every_minutes: Minutes between checkpoints; 0: not by minutes.
         keep_newest: How many of the newest checkpoints are kept.
-        keep_best: How many of the best are kept besides.
-        monitor: The metric by which the best are told.
+        keep_best: How many of the best checkpoints by `monitor` are kept in addition.
+        monitor: The logged metric that ranks checkpoints for `keep_best`.
         monitor_mode: Whether more (max) or less (min) of `monitor` is better.
         env: Environment variables of the job's processes. Secrets are refused: they belong in the nodes' environment.
         py_modules: Your own modules and packages from elsewhere that travel too: names that can be imported here, such
@@ -130,7 +130,7 @@ class JobSpec:
 
     @property
     def fewest_workers(self) -> int:
-        """With how many train workers a run begins or goes on."""
+        """The smallest number of train workers with which a run starts or continues."""
         return self.num_workers if self.min_workers is None else self.min_workers
 
     @property
@@ -139,7 +139,7 @@ class JobSpec:
         return self.threads_per_worker or self.cpus_per_worker
 
     def checkpoint_options(self) -> dict[str, Any]:
-        """What the spec says of the configuration's `checkpoints`; empty where that is left to the command."""
+        """The fields of `CheckpointOptions` that the spec sets; all others are left to the command's configuration."""
         names = ["checkpoint_every_n_steps", "checkpoint_every_minutes"]
         names += ["keep_newest", "keep_best", "monitor", "monitor_mode"]
         given = {name.removeprefix("checkpoint_"): getattr(self, name) for name in names}
@@ -147,17 +147,17 @@ class JobSpec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """From plain data, as `dataclasses.asdict` wrote it."""
+        """Build a spec from plain data, as `dataclasses.asdict` returns it."""
         check_fields(fields, "the job's spec")
         return cls(**fields)
 
 
 def check_fields(fields: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError, with the nearest name there is, for a field that JobSpec does not have.
+    """Raise ValueError, which suggests the closest field name, for a field that JobSpec does not have.
 
     Args:
-        fields: What the YAML file holds.
-        where: What the message calls it.
+        fields: The content of the YAML file.
+        where: The name of the source in the error message, such as `spec=FILE`.
     """
     known = [each.name for each in dataclasses.fields(JobSpec)]
     for name in fields:
@@ -167,11 +167,11 @@ def check_fields(fields: Mapping[str, Any], where: str) -> None:
 
 
 def read_spec_file(path: str | Path) -> dict[str, Any]:
-    """A spec file's fields, names checked, types not yet.
+    """Read the fields of a spec file; their names are checked, their types are not.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not YAML, not a mapping, or has a field that is not known.
+        ValueError: it is not YAML, not a mapping, or has an unknown field.
     """
     path = Path(path)
     if not path.is_file():
@@ -189,7 +189,7 @@ def read_spec_file(path: str | Path) -> dict[str, Any]:
 
 
 def describe_type(name: str) -> str | None:
-    """What the value of a field must be, for people; None for no field, and for a choice, which says so itself."""
+    """The type of a field in words; None for an unknown field, and for a Literal, whose error lists its values."""
     hint = typing.get_type_hints(JobSpec).get(name)
     kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
     words: dict[Any, str] = {int: "a whole number", float: "a number", str: "text (a number in quotes)"}

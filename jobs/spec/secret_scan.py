@@ -30,11 +30,11 @@ _FOLDERS = frozenset({".ssh", ".aws", ".azure", ".gcloud", ".kube", ".docker", "
 
 
 def refuse_secrets_in_file(text: str, where: str) -> None:
-    """ValueError for a config file that travels, comments too, with such a value or a setting that is a secret.
+    """Raise ValueError if a config file to upload holds a secret, in a setting or in a comment.
 
     Args:
-        text: What the file holds; YAML that can be read.
-        where: What the message calls it.
+        text: The content of the file; valid YAML.
+        where: The name of the file in the error message.
     """
     try:
         refuse_secrets(yaml.safe_load(text))
@@ -49,7 +49,7 @@ def is_secret_file(path: PurePath) -> bool:
     """Whether a file's name, or a folder that it is in, says that it holds secrets.
 
     Args:
-        path: Relative to the folder of submit.
+        path: The path of the file, relative to the folder of submit.
     """
     if _FOLDERS & set(path.parts[:-1]):
         return True
@@ -58,11 +58,12 @@ def is_secret_file(path: PurePath) -> bool:
 
 
 def refuse_secrets(configuration: Any, args: Sequence[str] = ()) -> None:
-    """ValueError, without the value, for a setting of a configuration or a command line that is, or holds, a secret.
+    """Raise ValueError for a secret in a configuration or a command line; the message does not show its value.
 
     Args:
         configuration: Plain data, as read from YAML.
-        args: A command line: the names and values of `--name VALUE` and `--name=VALUE`, the values of all words.
+        args: A command line. The options (`--name VALUE`, `--name=VALUE`) are checked by name and value, all words by
+            value.
     """
     typed: dict[str, str] = {}
     for option, following in itertools.pairwise([*args, ""]):

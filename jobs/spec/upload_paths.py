@@ -11,7 +11,7 @@ UPLOAD_PREFIX = "upload:"
 
 
 def resolve(args: Sequence[str], root: Path) -> list[str]:
-    """The arguments on a node where the upload lies at `root`: `upload:RELATIVE` becomes a path."""
+    """Replace every `upload:RELATIVE` in the arguments by its path below `root`, the folder of the upload."""
     resolved = []
     for arg in args:
         flag, equals, value = arg.partition("=")
@@ -24,12 +24,12 @@ def resolve(args: Sequence[str], root: Path) -> list[str]:
 
 
 def upload_root() -> Path:
-    """The uploaded copy on this node: where this module was imported from."""
+    """The folder of the upload on this node: the parent of the imported package `jobs`."""
     return Path(jobs.__file__).resolve().parent.parent
 
 
 def enter_working_directory(job: Job) -> None:
-    """Change to the folder of submit where this node has it, and to the uploaded copy otherwise."""
+    """Change to the folder of submit if this node has it, else to the folder of the upload."""
     root = upload_root()
     origin = Path(job.origin)
     os.chdir(origin if origin.is_dir() else root)

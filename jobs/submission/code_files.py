@@ -1,4 +1,4 @@
-"""Which files of a folder are code: those travel with a job, and nothing else does."""
+"""Selection of the code files of a folder, which are uploaded with a job."""
 
 import fnmatch
 import os
@@ -19,14 +19,14 @@ SKIPPED_FOLDERS = frozenset(
 
 
 def code_files(origin: Path, exclude: Sequence[str]) -> Iterator[Path]:
-    """The relative paths of the code-like files in a folder that travel.
+    """Yield the relative paths of the code files of a folder that are uploaded.
 
     Args:
-        origin: The folder.
-        exclude: Patterns of files and folders that stay behind, relative to it.
+        origin: The folder to search.
+        exclude: Patterns of files and folders to leave out, relative to `origin`.
 
     Raises:
-        ValueError: there is too much to look through.
+        ValueError: there are more than MOST_ENTRIES files and folders.
     """
     seen = 0
     for folder, names, files in os.walk(origin):
@@ -44,7 +44,7 @@ def code_files(origin: Path, exclude: Sequence[str]) -> Iterator[Path]:
 
 
 def _is_entered(relative: Path, origin: Path, exclude: Sequence[str]) -> bool:
-    """Whether a folder is looked into."""
+    """Whether a folder is searched for code."""
     folder = origin / relative
     if relative.name.startswith(".") or folder.is_symlink() or is_excluded(relative, exclude):
         return False
@@ -64,12 +64,12 @@ def _travels(relative: Path, origin: Path, exclude: Sequence[str]) -> bool:
 
 
 def is_excluded(relative: Path, exclude: Sequence[str]) -> bool:
-    """Whether a pattern names the path itself, a folder above it, or its bare name."""
+    """Whether a pattern matches the relative path, one of its parent folders, or the file name alone."""
     places = [relative.as_posix(), *(parent.as_posix() for parent in relative.parents), relative.name]
     return any(fnmatch.fnmatchcase(place, pattern.rstrip("/")) for pattern in exclude for place in places)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file without its times and mode: the same content is the same upload."""
+    """Copy a file without its times and mode, so that equal content gives an equal upload."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)

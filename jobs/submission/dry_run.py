@@ -1,4 +1,4 @@
-"""What a submit would do, in words: `submit --dry-run`."""
+"""Description of a job that would be submitted: `submit --dry-run`."""
 
 import dataclasses
 import shlex
@@ -15,11 +15,11 @@ from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
 
 
 def describe_job(job: Job, staged: Path) -> list[str]:
-    """Lines that say what would run, where, with what.
+    """Describe a job in lines of text: its command, cluster, workers, upload, environment and spec.
 
     Args:
-        job: As it would be submitted.
-        staged: The folder with its upload.
+        job: The job that would be submitted.
+        staged: The folder of its upload.
     """
     spec, sizes = job.spec, upload_sizes(staged)
     lines = {

@@ -1,4 +1,4 @@
-"""What is checked on this machine before a job reaches a cluster: verb, configuration, dataset, settings."""
+"""Checks on this machine before a job reaches a cluster: verb, configuration, dataset, Trainer settings."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ NOTHING_TO_RUN = "nothing to run: put the command behind `--`, as in `submit --s
 
 
 def check_verb(args: Sequence[str]) -> None:
-    """ValueError for a verb that `python -m pipeline` does not have, with the nearest that it has."""
+    """Raise ValueError, which suggests the closest verb, for a verb that `python -m pipeline` does not have."""
     verbs = [*LIGHTNING_VERBS, *VERBS, "doctor"]
     if not args:
         raise ValueError(NOTHING_TO_RUN)
@@ -30,13 +30,18 @@ def check_verb(args: Sequence[str]) -> None:
 
 
 def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
-    """Read the configuration with nothing but the staged code, as a train worker will.
+    """Read the configuration in a child process with the uploaded code, as a train worker will.
+
+    Args:
+        args: The command line from the verb on, with its `upload:` paths.
+        staged: The folder of the upload.
+        origin: The folder of submit, from which relative paths start.
 
     Returns:
         The whole configuration, defaults too, as YAML.
 
     Raises:
-        ValueError: it cannot be read; the message is the command's own.
+        ValueError: the configuration cannot be read; the message holds the reason that the command gives.
     """
     environment = os.environ | {"PYTHONPATH": str(staged)}
     with KillableProcess(environment, origin, inherit_path=False) as child:
@@ -64,7 +69,9 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
 
 
 def check_dataset_folder(resolved: str) -> None:
-    """See that the dataset of a job on this machine is there; of others' data modules nothing is known.
+    """Check that the dataset of a job on this machine exists.
+
+    Only datasets of `ShardedVideoDataModule` are checked: the options of other data modules are unknown.
 
     Args:
         resolved: The whole configuration, as YAML.
@@ -79,14 +86,14 @@ def check_dataset_folder(resolved: str) -> None:
 
 
 def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:
-    """What the configuration says of devices and ranks, which under Ray the spec says.
+    """Find the Trainer settings of devices and ranks that the spec replaces under Ray.
 
     Args:
         resolved: The whole configuration, as YAML.
         spec: The job's spec.
 
     Returns:
-        A sentence for each setting of the Trainer that will not hold.
+        A sentence for each setting that has no effect.
     """
     trainer = yaml.safe_load(resolved).get("trainer") or {}
     accelerator = "gpu" if spec.gpus_per_worker else "cpu"

@@ -1,7 +1,7 @@
-"""The user's own modules from elsewhere: an editable install, a folder beside the project. The spec's `py_modules`.
+"""Upload of the user's modules from outside the folder of submit, such as an editable install: `py_modules`.
 
-They are copied to the top of the upload, which is on the workers' path, so that `import NAME` finds them there. Their
-code travels, not what it needs: packages from an index belong into the image of the cluster's nodes.
+They are copied to the top of the upload, which is on the import path of the workers. Their dependencies are not
+uploaded: packages from an index belong in the image of the cluster's nodes.
 """
 
 import importlib
@@ -19,13 +19,13 @@ def copy_modules(names: Sequence[str], origin: Path, target: Path, exclude: Sequ
 
     Args:
         names: Each a name that can be imported here, or the path of a .py file or of a package's folder.
-        origin: What relative paths start from.
-        target: The upload.
-        exclude: Patterns of files that stay behind; for a package relative to its folder.
+        origin: The folder of submit, from which relative paths start.
+        target: The folder of the upload.
+        exclude: Patterns of files to leave out, relative to the folder of each package.
 
     Raises:
         FileNotFoundError: there is no such module.
-        ValueError: what was found is not Python code, would take the place of ours, or comes with a compiled part.
+        ValueError: a module is not Python code, has the name of one of our packages, or has a compiled extension.
     """
     for name in names:
         path = _find(name, origin)
@@ -49,7 +49,7 @@ def _refuse_compiled(package: Path) -> None:
 
 
 def _find(name: str, origin: Path) -> Path:
-    """The .py file or the package's folder."""
+    """The path of a module's .py file or of a package's folder."""
     if os.sep in name or name.endswith(".py") or (origin / name).exists():
         path = Path(os.path.normpath(origin / Path(name).expanduser()))
         if not path.exists():

@@ -1,7 +1,7 @@
-"""Taking up a stopped or failed job again, with the command, spec and code that were submitted.
+"""Resuming a stopped or failed job with the command, spec and code that were submitted.
 
-All that is needed lies in the run's folder (`jobs.storage.job_record`). Where that is, says the cluster, or this
-machine's own record of what was submitted when the cluster has been restarted, or the caller.
+They are stored in the run's folder (`jobs.storage.job_record`). The path of that folder comes from the caller, from the
+cluster, or, if the cluster has been restarted, from this machine's record of the jobs that it submitted.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ from jobs.submission.submit import send
 
 @dataclasses.dataclass(frozen=True)
 class Resumed:
-    """What came of it.
+    """The result of `resume`.
 
     Attributes:
-        client: Of the cluster; None where there was nothing to do.
-        job_id: Of the new job; None likewise.
-        lines: What to tell.
+        client: The client of the cluster; None if the run had finished already.
+        job_id: The id of the new job; None if the run had finished already.
+        lines: The lines to print for the user.
     """
 
     client: JobSubmissionClient | None
@@ -34,18 +34,19 @@ class Resumed:
 
 
 def resume(which: str | None, *, storage_path: str | None = None, address: str | None = None) -> Resumed:
-    """Submit a job that was stopped, or failed, again.
+    """Submit a stopped or failed job again.
 
     Args:
-        which: The job's id, or its run's name; None: the newest one.
-        storage_path: Where its run is, if neither the cluster nor this machine remembers it.
-        address: The cluster; default: as for submit.
+        which: The job's id, or its run's name; None: the newest job.
+        storage_path: The folder that holds the run's folder; needed only if neither the cluster nor this machine has a
+            record of the job.
+        address: The address of the cluster; None: the one that `submit` would use.
 
     Returns:
-        The new job; or the last lines of the one that has finished.
+        The new job, or the last lines of a run that has finished.
 
     Raises:
-        ValueError: no such job, or it is running, or nothing of it was recorded.
+        ValueError: there is no such job, it is running, or its run's folder has no record.
         ConnectionError: the cluster cannot be reached.
     """
     name, storage = _find(which, storage_path, address)
@@ -85,7 +86,7 @@ def _find(which: str | None, storage_path: str | None, address: str | None) -> t
 
 
 def _on_cluster(address: str | None) -> list[Submitted]:
-    """What the cluster knows of; nothing where there is none, or it was restarted."""
+    """The jobs that the cluster has records of; empty if there is no cluster, or it was restarted."""
     try:
         client, reached = connect(address)
     except ConnectionError:

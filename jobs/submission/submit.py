@@ -1,9 +1,9 @@
-"""From a JobSpec and a command line to a running Ray job.
+"""Submission: turns a JobSpec and a command line into a running Ray job.
 
-Checked before anything reaches the cluster: the spec, the verb, that every config is there, that the staged copy alone
-is enough to read the configuration (a module of the user's that did not travel is missed here, in seconds, and not on
-the cluster), that the dataset is there where the cluster is this machine, the size of the upload, that no job of the
-same name is running and that its run, where this machine sees the folder, has not finished.
+Before anything reaches the cluster, these are checked: the spec; the verb; that every config exists; that the upload
+alone is enough to read the configuration (a module that was not uploaded is missed here, in seconds, and not on the
+cluster); on a local cluster, that the dataset exists; the size of the upload; that no job of the same name is running;
+and, if this machine sees the run's folder, that the run has not finished.
 """
 
 import contextlib
@@ -64,13 +64,16 @@ def submit(
 def prepare_job(
     spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
 ) -> Iterator[tuple[Job, Path]]:
-    """All that comes before the cluster: a job, and the folder with its upload, which goes at the end.
+    """Build a job and its upload, without talking to the cluster; the upload is removed on exit.
 
     Args:
-        spec: As for `submit`, and so are the others.
-        args: Likewise.
-        read: Likewise.
-        check: Likewise.
+        spec: The spec of the job.
+        args: The command line from the verb on.
+        read: Read the configuration here first, which takes some seconds.
+        check: Examine every node before the command is run there.
+
+    Yields:
+        The job, and the folder of its upload.
     """
     check_words(args)
     check_address(spec.address)
@@ -102,7 +105,7 @@ def prepare_job(
 
 
 def check_words(args: Sequence[str]) -> None:
-    """ValueError for a command line with another verb than those there are, or with a secret."""
+    """Raise ValueError for a command line with an unknown verb or with a secret."""
     check_verb(args)
     refuse_secrets({}, args)
 
@@ -110,19 +113,19 @@ def check_words(args: Sequence[str]) -> None:
 def send(
     job: Job, staged: Path, *, address: str | None, reached: tuple[JobSubmissionClient, str] | None = None
 ) -> tuple[JobSubmissionClient, str]:
-    """Hand a job and its upload to the cluster at `address`; where there is none, to a local one, started here.
+    """Submit a job and its upload to the cluster at `address`; if there is no cluster, start a local one.
 
     Args:
-        job: As `prepare_job` made it, and so is `staged`.
-        staged: Likewise.
-        address: The cluster; None: as for `connect`.
-        reached: What `connect` returned, where that was asked before.
+        job: The job that `prepare_job` yields.
+        staged: The folder of its upload.
+        address: The address of the cluster; None: the one that `connect` finds.
+        reached: The result of `connect`, if the caller has connected already.
 
     Returns:
         The client of the cluster and the id of the job.
 
     Raises:
-        ValueError: a job of that name is running, or a local cluster would not have its GPUs.
+        ValueError: a job of that name is running, or a local cluster would not have enough GPUs.
         ConnectionError: the cluster cannot be reached.
     """
     spec = job.spec
@@ -147,7 +150,7 @@ def send(
 
 
 def entrypoint(job: Job) -> str:
-    """What the cluster runs in a copy of the upload."""
+    """The shell command of the driver, which Ray runs in a copy of the upload."""
     return shlex.join(["python", "-m", "jobs.driver", JOB_FILE, "--", *job.args])
 
 
@@ -179,7 +182,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
 
 
 def _completed(spec: JobSpec, args: Sequence[str], origin: Path) -> JobSpec:
-    """With a name, and a storage path that means the same everywhere."""
+    """The spec with a name, and with an absolute storage path."""
     storage = spec.storage_path
     if "://" not in storage:
         storage = os.path.normpath(origin / Path(storage).expanduser())
@@ -187,7 +190,7 @@ def _completed(spec: JobSpec, args: Sequence[str], origin: Path) -> JobSpec:
 
 
 def _name(args: Sequence[str]) -> str:
-    """The last config's file name, else the verb, and the time."""
+    """The default name of a run: the file name of the last config, else the verb, and the time."""
     configs = [arg.partition("=")[2] for arg in args if arg.partition("=")[0] in CONFIG_FLAGS and "=" in arg]
     configs += [value for flag, value in itertools.pairwise(args) if flag in CONFIG_FLAGS]
     stem = Path(configs[-1]).stem if configs else args[0]
@@ -196,9 +199,9 @@ def _name(args: Sequence[str]) -> str:
 
 
 def _check_unfinished(job: Job, staged: Path) -> None:
-    """As `Submission.check`, where this machine sees the run's folder; elsewhere the driver sees to it.
+    """Call `Submission.check` if this machine sees the run's folder; otherwise the driver does so.
 
-    A URI is left to the driver too: the credentials for it are the nodes'.
+    A URI is left to the driver too, because the nodes have its credentials.
     """
     if "://" not in job.spec.storage_path:
         with contextlib.suppress(OSError):

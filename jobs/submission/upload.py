@@ -1,4 +1,4 @@
-"""What travels with a job: a folder of code and configs that becomes Ray's working directory.
+"""Upload of a job: a folder of code and configs that becomes Ray's working directory.
 
 The rule, in full:
 
@@ -6,10 +6,10 @@ The rule, in full:
   relative paths, so that the user's own modules can be imported. Left out: hidden files and folders, virtual
   environments, SKIPPED_FOLDERS unless they are Python packages, packed shards, names that look like secrets, and what
   the spec's `exclude` matches. The spec's `include` adds files of any kind, but for those that look like secrets.
-- Our four packages, from wherever they are imported, and the user's own ones that the spec's `py_modules` names.
+- Our four packages, from wherever they are imported, and the modules and packages that `py_modules` names.
 - Every config named on the command line (`--config PATH`, `-c PATH`, `--data PATH.yaml`, ...), from anywhere, and the
-  YAML files that it names itself. In the arguments its path becomes `upload:RELATIVE`: editing the file after submit
-  does not change the job.
+  YAML files that it refers to. In the arguments its path becomes `upload:RELATIVE`, so that editing the file after
+  submit does not change the job.
 - All other relative paths, of data or of outputs, mean what they mean in the folder of submit: workers change to that
   folder where the node has it (the same machine, a shared file system), and stay in their copy otherwise.
 """
@@ -45,23 +45,23 @@ def stage(
     exclude: Sequence[str] = (),
     py_modules: Sequence[str] = (),
 ) -> list[str]:
-    """Fill a folder with what travels.
+    """Collect the upload of a job in a folder.
 
     Args:
         args: The command line of the job, such as ["fit", "--config", "my.yaml"].
         origin: The folder of submit.
         target: The folder to fill; empty.
         include: Patterns of further files, relative to `origin`; `**` crosses folders.
-        exclude: Patterns of files and folders that stay behind, relative to `origin`.
-        py_modules: Names or paths of modules and packages from elsewhere.
+        exclude: Patterns of files and folders to leave out, relative to `origin`.
+        py_modules: Names or paths of modules and packages from outside `origin`.
 
     Returns:
         The arguments, with `upload:RELATIVE` in place of each config.
 
     Raises:
         FileNotFoundError: a config or a module is missing, or a pattern of `include` matches nothing.
-        ValueError: there is too much to look through or to upload; the message names the biggest. Or a config holds a
-            secret.
+        ValueError: there are too many files to search, the upload is too large (the message names the largest files),
+            or a config holds a secret.
     """
     configs = _Configs(origin, target)
     rewritten = configs.rewrite(args)  # first: a missing config is the commonest mistake
@@ -88,7 +88,7 @@ def stage(
 
 
 class _Configs:
-    """The config files of a command line, and where each lies in the upload."""
+    """The config files of a command line, and the place of each in the upload."""
 
     def __init__(self, origin: Path, target: Path) -> None:
         self._origin = origin
@@ -96,7 +96,7 @@ class _Configs:
         self._places: dict[Path, str] = {}
 
     def rewrite(self, args: Sequence[str]) -> list[str]:
-        """The arguments with `upload:RELATIVE` for each config file."""
+        """Replace the path of each config file in the arguments by `upload:RELATIVE`."""
         rewritten: list[str] = []
         flag = ""  # the flag whose value comes next
         for arg in args:
@@ -111,13 +111,13 @@ class _Configs:
         return rewritten
 
     def copy(self) -> None:
-        """Copy them all into the target; ValueError for one with a secret in it."""
+        """Copy all config files into the upload; ValueError if one holds a secret."""
         for source, relative in self._places.items():
             copy(source, self._target / relative)
             refuse_secrets_in_file((self._target / relative).read_text(encoding="utf-8"), f"config={source}")
 
     def _is_config(self, flag: str, value: str) -> bool:
-        """Whether it must be one (`--config X`), or is by its looks (`--data X.yaml`, a file that is there)."""
+        """Whether an option's value is a config file: by its option (`--config X`), or an existing YAML file."""
         if flag in CONFIG_FLAGS:
             return not value.lstrip().startswith("{")  # YAML in place of a path is jsonargparse's right
         return Path(value).suffix in (".yaml", ".yml") and (self._origin / value).is_file()
@@ -131,13 +131,13 @@ class _Configs:
         return UPLOAD_PREFIX + self._places[path]
 
     def _folder_of(self, path: Path) -> str:
-        """Where the folder of a config lies in the upload: the same place, or one of its own if it is from outside."""
+        """The folder of a config in the upload: its own relative path, or a new one if it is not in `origin`."""
         if path.is_relative_to(self._origin):
             return path.parent.relative_to(self._origin).as_posix()
         return f"configs_from_outside/{len(self._places)}"
 
     def _add(self, path: Path, folder: str) -> None:
-        """A config, and those that it names relative to itself, which keep their places beside it."""
+        """Add a config and the files that it refers to by relative paths, which stay valid in the upload."""
         self._places[path] = os.path.normpath(f"{folder}/{path.name}")
         for name in _named_configs(path):
             further = Path(os.path.normpath(path.parent / name))
@@ -150,7 +150,7 @@ class _Configs:
 
 
 def _named_configs(path: Path) -> Iterator[str]:
-    """The strings in a YAML file that look like paths of further ones."""
+    """Yield the strings of a YAML file that look like paths of config files."""
     try:
         waiting = [yaml.safe_load(path.read_text(encoding="utf-8"))]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -176,26 +176,26 @@ def _copy_package(name: str, target: Path) -> None:
 
 
 def upload_sizes(folder: Path) -> dict[str, int]:
-    """The bytes of each file in a folder by its relative path, the biggest first."""
+    """The size in bytes of each file in a folder by its relative path, the largest first."""
     sizes = [(path.stat().st_size, path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file()]
     return {name: size for size, name in sorted(sizes, key=lambda each: (-each[0], each[1]))}
 
 
 def archive_bytes(sizes: dict[str, int]) -> int:
-    """The size of the archive that Ray makes of files, which is not compressed.
+    """The size in bytes of the uncompressed zip archive that Ray makes of an upload.
 
     Args:
-        sizes: Bytes by relative path.
+        sizes: The size in bytes of each file by its relative path.
     """
     return _END_BYTES + sum(_ENTRY_BYTES + 2 * len(name.encode()) + size for name, size in sizes.items())
 
 
 def check_size(folder: Path, limit: int | None = None) -> int:
-    """The bytes of a folder's archive; ValueError, naming the five biggest files, if they are too many.
+    """Return the size in bytes of an upload's archive; ValueError, which names the five largest files, above the limit.
 
     Args:
-        folder: The upload.
-        limit: Bytes that are taken; None: those that Ray's job server takes.
+        folder: The folder of the upload.
+        limit: The largest size in bytes; None: the limit of Ray's job server.
     """
     limit = largest_upload() if limit is None else limit
     sizes = upload_sizes(folder)
@@ -209,5 +209,5 @@ def check_size(folder: Path, limit: int | None = None) -> int:
 
 
 def largest_files(sizes: dict[str, int], count: int = 5) -> str:
-    """The biggest files of an upload in words."""
+    """Describe the `count` largest files of an upload."""
     return ", ".join(f"{name} ({size / 2**20:.2f} MiB)" for name, size in list(sizes.items())[:count])
