@@ -31,4 +31,4 @@ class LogStream:
 def leave_out_noise() -> None:
     """Print no noise on standard error from now on."""
     if not isinstance(sys.stderr, LogStream):
-        sys.stderr = LogStream(sys.stderr)  # type: ignore[assignment] # a TextIO in all that Ray and we call
+        sys.stderr = LogStream(sys.stderr)  # a TextIO in all that Ray and we call

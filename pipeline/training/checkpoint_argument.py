@@ -1,6 +1,6 @@
-"""What `--ckpt_path` names: read without trusting it and held against the configuration's model before all else.
+"""Check of `--ckpt_path`: reads the file as untrusted data and compares it with the configured model.
 
-LightningCLI reads the file by itself, for the model's arguments in it, and ends with a traceback where it cannot.
+LightningCLI itself reads the file for the model's hyperparameters, and ends with a traceback where it cannot.
 """
 
 import importlib
@@ -11,27 +11,27 @@ from lightning_modules import VideoNetwork
 from lightning_modules.weights.checkpoint_file import is_ours
 from lightning_modules.weights.safe_load import load_plain, refuse_no_file
 
-_LIGHTNINGS_OWN = ("best", "last", "hpc", "registry")  # names that the Trainer resolves
-_FOLDER_OF_SHARDS = "meta.pt"  # what Lightning's strategies that save in parts put there
+_LIGHTNINGS_OWN = ("best", "last", "hpc", "registry")  # special values that the Trainer resolves
+_FOLDER_OF_SHARDS = "meta.pt"  # written by Lightning's strategies that save sharded checkpoints
 _PARTS: dict[str, type] = {"pytorch-lightning_version": str, "state_dict": dict}
 _PARTS_OF_MOST: dict[str, type] = {"hyper_parameters": dict, "callbacks": dict, "loops": dict, "optimizer_states": list}
 
 
 def arguments_in(path: str, model: str | None, resumes: bool = False, trusted: bool = False) -> dict[str, Any]:
-    """Checks a checkpoint, and gives what the configuration's `model` is to take over from it.
+    """Checks a checkpoint and returns the model arguments that it holds.
 
     Args:
-        path: as given; what the Trainer resolves, what is not on this machine and checkpoints in parts pass unread.
-        model: import path of the configuration's model, if it has one.
-        resumes: training is to go on from it.
-        trusted: the person has said `--weights_only false`: a file of more than plain data passes unread.
+        path: value of `--ckpt_path`; special values, URIs and sharded checkpoints are not read.
+        model: import path of the configured model; None if the configuration names no class.
+        resumes: whether training resumes from the checkpoint, which then must hold the optimizer's state.
+        trusted: whether `--weights_only false` was given: a file with pickled objects is then not checked.
 
     Returns:
-        The model's arguments as LightningCLI would add them; empty where the checkpoint tells none.
+        The model's arguments in the form that LightningCLI merges; empty if the checkpoint holds none.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a folder, not a checkpoint of Lightning, one of more than plain data, or one of another model.
+        FileNotFoundError: the file does not exist.
+        ValueError: a folder, not a Lightning checkpoint, one with pickled objects, or one of another model.
     """
     named = f"ckpt_path={path!r}"
     if not Path(path).exists() and ("://" in path or path.partition(":")[0] in _LIGHTNINGS_OWN):
@@ -72,7 +72,7 @@ def _refuse_what_is_no_checkpoint(content: object, named: str) -> None:
 
 
 def _class_of(content: dict[str, Any]) -> str | None:
-    """Import path of the class that was trained, if the checkpoint says it."""
+    """Import path of the trained class; None if the checkpoint does not record it."""
     if is_ours(content):
         return str(content["classifier"]["class_path"])
     told = content.get("hyper_parameters", {}).get("_class_path")
@@ -81,9 +81,9 @@ def _class_of(content: dict[str, Any]) -> str | None:
 
 def _refuse_another_model(told: str | None, model: str, named: str) -> None:
     module, _, name = model.rpartition(".")
-    klass = getattr(importlib.import_module(module), name)  # that the configuration's parser has imported before
+    klass = getattr(importlib.import_module(module), name)  # already imported by the configuration's parser
     if told is None and not (isinstance(klass, type) and issubclass(klass, VideoNetwork)):
-        return  # a person's own, trained from Python: its arguments say more than its name
+        return  # a user's own module, trained from Python: only its arguments can be compared
     if told not in (model, f"{klass.__module__}.{klass.__qualname__}"):
         theirs = "another model" if told is None else told.rpartition(".")[2]
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The logger behind metrics.csv (`pipeline.training.metrics_csv`), beside whichever loggers a config names."""
+"""MetricsCSV: logger that writes metrics.csv (`pipeline.training.metrics_csv`), beside the config's loggers."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from pipeline.training.metrics_csv import NAME, MetricsFile
 
 
 class MetricsCSV(Logger):
-    """Lightning's logged metrics in metrics.csv; a file that cannot be written does not end the run.
+    """Logger that writes the logged metrics to metrics.csv; a file that cannot be written does not end the run.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
     """
 
     def __init__(self, folder: str) -> None:
@@ -27,12 +27,12 @@ class MetricsCSV(Logger):
 
     @property
     def name(self) -> str:
-        """None: the run's folder is its own."""
+        """Empty: metrics.csv is directly in the run's folder."""
         return ""
 
     @property
     def version(self) -> str:
-        """None, likewise."""
+        """Empty: metrics.csv is directly in the run's folder."""
         return ""
 
     @property
@@ -41,7 +41,7 @@ class MetricsCSV(Logger):
         return self._folder
 
     def begin(self, trainer: pl.Trainer) -> None:
-        """Opens the file at the step that the run starts from."""
+        """Opens the file and drops rows of steps after the one that the run starts from."""
         self._trainer = trainer
         if trainer.is_global_zero:
             path = Path(self._folder) / NAME
@@ -58,7 +58,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds to the row of the optimizer steps done; `step`, Lightning's count from 0, is not looked at."""
+        """Adds metrics to the row of the trainer's global step; `step`, which Lightning counts from 0, is ignored."""
         if self._file is None or self._trainer is None:
             return
         try:
@@ -70,7 +70,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """They are in config.yaml."""
+        """Does nothing: hyperparameters are in config.yaml."""
 
     def _give_up(self, error: OSError) -> None:
         self._file = None

@@ -1,4 +1,4 @@
-"""What every `fit` gets unless its config says otherwise: a folder, a record, checkpoints, a look at the loss."""
+"""Default callbacks and loggers of `fit`: saved configuration, monitoring, checkpoints and the check of the loss."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ from pipeline.training.run_monitor import RunMonitor
 
 
 class SaveConfiguration(SaveConfigCallback):
-    """Writes the whole configuration of a fit to config.yaml in the run's folder, whichever loggers there are."""
+    """Callback that writes the resolved configuration of a fit to config.yaml in the run's folder."""
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Called on rank 0; a file that the run was started with is left as it is."""
+        """Writes the file, on rank 0; a config file that the run was started with is not overwritten."""
         folder = Path(trainer.default_root_dir)
         path = folder / self.config_filename
         given = [Path(str(one)).resolve() for one in self.config.get("config") or ()]
@@ -37,11 +37,11 @@ class SaveConfiguration(SaveConfigCallback):
 
 @dataclass(frozen=True)
 class JobCallbacks:
-    """What a job on a cluster adds to a command, in a run's folder that was made for it.
+    """Callbacks that a cluster job adds to a Lightning command.
 
     Args:
         every_verb: callbacks of fit, validate, test and predict.
-        checkpoints: makes the callback for the checkpoints of a fit, whatever the config has for them.
+        checkpoints: factory of the checkpoint callback of a fit; used whatever checkpoint callbacks the config has.
     """
 
     every_verb: Sequence[pl.Callback]
@@ -51,17 +51,17 @@ class JobCallbacks:
 def choose_callbacks(
     settings: dict[str, Any], nan_guards: Sequence[pl.Callback], options: CheckpointOptions, job: JobCallbacks | None
 ) -> list[pl.Callback]:
-    """The callbacks of a fit besides those of its config.
+    """Chooses the callbacks that a fit gets in addition to those of its config.
 
     Args:
-        settings: of the Trainer, instantiated.
-        nan_guards: the one that the command line makes.
-        options: when checkpoints are saved.
-        job: the job that this is a rank of; None on a laptop.
+        settings: arguments of the Trainer, instantiated.
+        nan_guards: the NanGuard that the command line creates; left out if the config has a NanGuard.
+        options: when checkpoints are saved and which are kept.
+        job: callbacks of the cluster job that this process is a rank of; None outside of one.
 
     Returns:
-        Without KeepCheckpoints where the config has a callback for checkpoints, or wants none; if that is one of
-        Lightning's, KeepCheckpoints saves beside it when the run is to leave.
+        The callbacks, without KeepCheckpoints if the config disables checkpoints or has its own checkpoint callback;
+        beside one of Lightning's, KeepCheckpoints saves at preemption only.
     """
     theirs = settings.get("callbacks") or []
     theirs = theirs if isinstance(theirs, list) else [theirs]
@@ -73,7 +73,7 @@ def choose_callbacks(
         return chosen
     others = [one for one in theirs if isinstance(one, Checkpoint)]
     if all(type(one).__module__.startswith("pytorch_lightning.") for one in others):
-        if others:  # which may write there, under names of their own
+        if others:  # they may write to the same folder, under other names
             options = replace(options, keep_newest=sys.maxsize)
         store = CheckpointStore(open_storage(str(settings["default_root_dir"])), options)
         chosen.append(KeepCheckpoints(options, store, on_leaving_only=bool(others)))
@@ -81,7 +81,7 @@ def choose_callbacks(
 
 
 def choose_loggers(settings: dict[str, Any]) -> list[Any]:
-    """The loggers of the config, and metrics.csv behind them; it alone where the config names none."""
+    """Returns the loggers of the config followed by MetricsCSV; MetricsCSV alone if the config names none."""
     theirs = settings.get("logger")
     named = [] if theirs in (None, True, False) else theirs if isinstance(theirs, list) else [theirs]
     return [*named, MetricsCSV(str(settings["default_root_dir"]))]

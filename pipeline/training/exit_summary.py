@@ -1,4 +1,4 @@
-"""The outcome of a run that ends before its time: what happened, where its newest checkpoint is, how to go on."""
+"""Outcome of a run that ends early: what happened, its newest checkpoint, and the command line that resumes it."""
 
 import os
 import shlex
@@ -17,12 +17,12 @@ from pipeline.processes.outcome import OutcomeKind, ProcessOutcome, attach_outco
 
 
 def add_resume_hint(error: BaseException, trainer: pl.Trainer, words: Sequence[str]) -> None:
-    """Attaches to the exception that ended training the outcome of the run.
+    """Attaches the outcome of the run to the exception that ended training.
 
     Args:
         error: the exception.
-        trainer: of the run.
-        words: the command line, from `fit` on.
+        trainer: the trainer of the run.
+        words: the command line from `fit` on.
     """
     checkpoint = newest_checkpoint(trainer)
     message = f"{_what(error)}; stopped at step {trainer.global_step} in epoch {trainer.current_epoch}"
@@ -35,11 +35,11 @@ def add_resume_hint(error: BaseException, trainer: pl.Trainer, words: Sequence[s
 
 
 def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
-    """The newest checkpoint that this run's callbacks have left and that is whole."""
+    """Returns the newest whole checkpoint that this run's callbacks have saved, or None."""
     found: list[Path] = []
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, KeepCheckpoints):
-            with suppress(OSError, ValueError):  # the folder is not there, or all are damaged
+            with suppress(OSError, ValueError):  # no folder, or all checkpoints are damaged
                 newest, _ = callback.store.newest_whole()
                 found += [] if newest is None else [callback.store.fetch(newest)]
         elif isinstance(callback, ModelCheckpoint) and (saved := last_saved(callback)) is not None:
@@ -49,7 +49,7 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
 
 
 def command(words: Sequence[str], checkpoint: Path) -> str:
-    """The command line that goes on from a checkpoint, as it was typed but for that."""
+    """Returns the command line that resumes from a checkpoint: the original one with another `--ckpt_path`."""
     kept, drop = [], False
     for word in words:
         if not drop and not word.startswith("--ckpt_path="):

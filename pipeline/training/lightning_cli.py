@@ -1,7 +1,7 @@
-"""`python -m pipeline fit|validate|test|predict`: Lightning's own command line on our models and data.
+"""`python -m pipeline fit|validate|test|predict`: LightningCLI with our models and data.
 
 A run is one YAML file plus dotted flags. Any LightningModule, LightningDataModule, callback, logger and Trainer setting
-can be named in it by its import path; ours also by their bare names.
+can be named in it by its import path; our own classes also by their bare names.
 """
 
 import logging
@@ -17,8 +17,8 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-import datamodules.datamodule  # noqa: F401 - and `class_path: ShardedVideoDataModule`
-import lightning_modules  # with it, configs may say `class_path: C3D`
+import datamodules.datamodule  # noqa: F401 - lets configs say `class_path: ShardedVideoDataModule`
+import lightning_modules  # lets configs say `class_path: C3D`
 from lightning_modules import VideoNetwork
 from pipeline.checkpoints.checkpoint_io import WholeCheckpointIO
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
@@ -37,15 +37,15 @@ from pipeline.training.wandb_run import continue_run, end_early, go_offline_with
 
 
 class _Parser(GroupedParser, LightningArgumentParser):
-    """Lightning's parser, with the options of the data module in groups."""
+    """Lightning's parser whose help shows the options of the data module in groups."""
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI that hands the class names from the data to the model, one seed to both, and a fit its record.
+    """LightningCLI that links class names and seed of data and model, and adds the default callbacks to a fit.
 
     Attributes:
-        words: the command line, where a person is to be told how a run that ends before its time goes on.
-        job: the job that this process is a rank of; None on a laptop.
+        words: the command line, for the hint how to resume a run that ends early; None for no hint.
+        job: callbacks of the cluster job that this process is a rank of; None outside of one.
     """
 
     words: Sequence[str] | None = None
@@ -53,12 +53,12 @@ class TrainingCLI(LightningCLI):
     _arguments: Mapping[str, Any] = {}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser whose help shows the options of the data module in groups."""
+        """Creates a parser whose help shows the options of the data module in groups."""
         self.parser_class = _Parser
         return super().init_parser(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Links what nobody should have to type twice."""
+        """Links the class names and the seed, and adds the options of checkpoints and NanGuard."""
         parser.link_arguments("data", "model.init_args.class_names", compute_fn=_class_names, apply_on="instantiate")
         for target in ("data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
@@ -66,7 +66,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(NanGuard, "bad_loss")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Also refuses what is no checkpoint, before anything is started or written."""
+        """Parses the arguments, sets the run's folder and checks `--ckpt_path`, before anything is written."""
         super().parse_arguments(parser, args)
         options: Any = self.config[self.config["subcommand"]] if "subcommand" in self.config else {}
         if self.config.get("subcommand") == "fit":
@@ -78,10 +78,10 @@ class TrainingCLI(LightningCLI):
             model = (options.get("model") or {}).get("class_path")
             resumes = self.config["subcommand"] == "fit"
             self._arguments = arguments_in(str(options.ckpt_path), model, resumes, trusted)
-            options.weights_only = not trusted  # Lightning's default for what is on this machine is to trust it
+            options.weights_only = not trusted  # Lightning's default is to trust local files
 
     def _parse_ckpt_path(self) -> None:
-        """Takes over the model's arguments from the checkpoint, which was read before."""
+        """Merges the model's arguments from the checkpoint, read in `parse_arguments`, into the configuration."""
         if not self._arguments:
             return
         verb = self.config["subcommand"]
@@ -110,12 +110,12 @@ class TrainingCLI(LightningCLI):
     def _make_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         try:
             return super()._instantiate_trainer(config, callbacks)
-        except MisconfigurationException as error:  # such as a GPU that is not there
+        except MisconfigurationException as error:  # such as a missing GPU
             asked = ", ".join(f"{name}={config[name]!r}" for name in ("accelerator", "devices") if name in config)
             raise ValueError(f"trainer, {asked}: {error}") from error
 
     def before_fit(self) -> None:
-        """Gives the run its id, that of the checkpoint it goes on from, and its record the configuration."""
+        """Sets the run's id, that of the checkpoint if it resumes, and passes the configuration to the RunMonitor."""
         options = self.config["fit"]
         tell_slow_half(self.trainer)
         if isinstance(self.model, VideoNetwork):
@@ -140,7 +140,7 @@ class TrainingCLI(LightningCLI):
             raise
 
     def _run_in_words(self, subcommand: str) -> None:
-        """Runs a subcommand; what Lightning and torch say of a wrong configuration becomes bad input."""
+        """Runs a subcommand; errors of Lightning and torch about a wrong configuration become ValueErrors."""
         try:
             super()._run_subcommand(subcommand)
         except MisconfigurationException as error:
@@ -168,8 +168,8 @@ def main(args: list[str], for_a_person: bool = False, job: JobCallbacks | None =
 
     Args:
         args: the command line from the subcommand on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
-        for_a_person: add to what ends training before its time how to go on (`pipeline.training.exit_summary`).
-        job: the job that this process is a rank of.
+        for_a_person: add to an error that ends training early how to resume (`pipeline.training.exit_summary`).
+        job: callbacks of the cluster job that this process is a rank of; None outside of one.
     """
     strict = parser_settings()
     go_offline_without_key()
@@ -181,7 +181,7 @@ def main(args: list[str], for_a_person: bool = False, job: JobCallbacks | None =
 
 
 def _help_of(verb: str) -> dict[str, str]:
-    """What is said around the options, which are many, and still not those of models and data."""
+    """Usage line and epilog of a verb's help, which says where the options of models and data are listed."""
     command = f"python -m pipeline {verb}"
     networks = [name for name in lightning_modules.__all__ if name not in ("VideoNetwork", "VideoClassifier")]
     return {
@@ -195,42 +195,42 @@ def _help_of(verb: str) -> dict[str, str]:
 
 
 def _keep_the_last_line_last() -> None:
-    """At Ctrl-C Lightning kills the ranks that it started; what Python says of their semaphores would come after."""
+    """Silences Python's warnings about semaphores of ranks that Lightning kills at Ctrl-C, which would come last."""
     known = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (known, "ignore:resource_tracker")))
 
 
 def build(args: list[str]) -> TrainingCLI:
-    """Makes the trainer, the model and the data module of a config, and runs nothing.
+    """Instantiates the trainer, the model and the data module of a config without running anything.
 
     Args:
         args: the options, without a subcommand, such as `["--config", "pipeline/configs/demo.yaml"]`.
 
     Returns:
-        Something with the attributes `trainer`, `model` and `datamodule`.
+        The CLI object, with the attributes `trainer`, `model` and `datamodule`.
     """
     return _cli(args, run=False, parser_kwargs=parser_settings())
 
 
 def parser_settings() -> dict[str, Any]:
-    """Raise what `pipeline.__main__` turns into one line, not a page of usage; know no option by its first letters."""
+    """Parser settings: errors are raised, for `pipeline.__main__` to print in one line; no abbreviated options."""
     return {"exit_on_error": False, "allow_abbrev": False}
 
 
 _NOISE = (
-    "LightningCLI's args parameter",  # they are this process's own words, less the program's name: none is given twice
+    "LightningCLI's args parameter",  # args is sys.argv[1:] here, so nothing is given twice
     ".*treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
-    r".*distributed\.nn\.functional\.all_gather is deprecated",  # likewise
-    "The number of training batches .* is smaller than the logging interval",  # the end of an epoch is logged, too
+    r".*distributed\.nn\.functional\.all_gather is deprecated",  # Lightning 2.6 on torch 2.13
+    "The number of training batches .* is smaller than the logging interval",  # epoch ends are logged as well
 )
 _NO_NEWS = ("TPU available: False", "💡 Tip: ", "Loading `train_dataloader` to estimate number of stepping batches")
 
 
 def _leave_out_noise() -> None:
-    """What others say at every start, in every rank, and what nobody can do anything about."""
+    """Filters warnings and log lines of Lightning and torch that recur at every start and need no action."""
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)  # once, however often it is called
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)  # adding it again is a no-op
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -247,7 +247,7 @@ def _cli(
         pl.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        save_config_callback=None if cli.words is None else SaveConfiguration,  # a cluster's job keeps its own
+        save_config_callback=None if cli.words is None else SaveConfiguration,  # a cluster job saves its own
         save_config_kwargs={"save_to_log_dir": False},
         seed_everything_default=0,
         trainer_defaults={"log_every_n_steps": 10},

@@ -1,4 +1,4 @@
-"""Whether training waits for the loader or for the model: the times of a step, and one sentence on what to change."""
+"""Diagnosis whether the loader or the model limits training: times of a step, and a sentence on what to change."""
 
 import math
 import time
@@ -11,16 +11,16 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from lightning_modules.tasks.lightning_internals import TRANSFER_SPAN, WAIT_SPAN
 from pipeline.processes.machine import num_processors
 
-_WAITING = 0.05  # with less than this share of waiting, a faster loader would gain nothing to speak of
+_WAITING = 0.05  # share of waiting below which a faster loader gains nothing noticeable
 
 
 class TimeBreakdown(NamedTuple):
-    """Seconds of a rank's training, added up.
+    """Accumulated times of a rank's training, in seconds.
 
     Attributes:
-        elapsed: of the clock, without validation and saving.
-        waited: of it, for the next batch.
-        loading: that workers took to read, decode and cut the batches.
+        elapsed: wall-clock time, without validation and saving.
+        waited: part of `elapsed` spent waiting for the next batch.
+        loading: time that data loader workers took to read, decode and crop the batches.
     """
 
     elapsed: float = 0.0
@@ -28,7 +28,7 @@ class TimeBreakdown(NamedTuple):
     loading: float = 0.0
 
     def plus(self, *seconds: float) -> "TimeBreakdown":
-        """With more of each."""
+        """Returns the sum with further seconds, in the order of the fields."""
         return TimeBreakdown(*(mine + more for mine, more in zip(self, seconds, strict=True)))
 
 
@@ -39,16 +39,16 @@ def report_bottleneck(
     ranks: int = 1,
     processors: int | None = None,
 ) -> str:
-    """The sentence.
+    """Returns the sentence that names the bottleneck and what to change.
 
     Args:
-        spent: of all ranks, or of one.
-        settings: of the data module; what is not in it is not spoken of.
-        encode: how the videos that are read are stored, as `dataset.json` says; empty where it is not known.
-        ranks: processes of this machine that train.
-        processors: of this machine; None asks the system.
+        spent: times of one rank, or their mean over ranks.
+        settings: hyperparameters of the data module; changes of missing ones are not suggested.
+        encode: how the videos are stored, as in `dataset.json`; empty if unknown.
+        ranks: training processes on this machine.
+        processors: processors of this machine; None asks the system.
     """
-    share = max(0.0, spent.waited / spent.elapsed) if spent.elapsed > 0 else 0.0  # that of the first batch is taken off
+    share = max(0.0, spent.waited / spent.elapsed) if spent.elapsed > 0 else 0.0  # the first batch is subtracted
     time = f"{100 * share:.0f} % of the time was waiting for data"
     if share < _WAITING:
         return f"the model is the bottleneck: {time}; a faster loader would gain no more than that"
@@ -63,7 +63,7 @@ def _changes(
     workers = settings.get("num_workers")
     if workers is not None:
         computing = max(spent.elapsed - spent.waited, 1e-9)
-        needed = max(workers + 1, math.ceil(spent.loading / computing))  # to load in the time that the model takes
+        needed = max(workers + 1, math.ceil(spent.loading / computing))  # to load as fast as the model computes
         most = max(1, (processors or num_processors()) // ranks)
         if workers < most:
             few = "" if needed <= most else f", as many as there are processors, where {needed} would be needed"
@@ -87,7 +87,7 @@ def _changes(
 
 
 def _smaller_rendition(settings: Mapping[str, Any], short_side: int | None) -> int | None:
-    """A short side that is enough for the crop, C3D's 128 for 112, where videos are read that are much larger."""
+    """Short side that suffices for the crop (128 for 112, as in C3D); None unless the videos are 1.5 times larger."""
     crop = settings.get("crop_size")
     if crop is None or short_side is None:
         return None
@@ -96,10 +96,10 @@ def _smaller_rendition(settings: Mapping[str, Any], short_side: int | None) -> i
 
 
 class StepTimer(PassThroughProfiler):
-    """Profiler of every fit that has no other: adds up two of the spans that Lightning reports.
+    """Profiler of every fit whose config names none: accumulates the times of waiting for batches and of transfers.
 
     Attributes:
-        wait_s: seconds in which the next batch was waited for.
+        wait_s: seconds spent waiting for the next batch since the last `take`.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class StepTimer(PassThroughProfiler):
         self.wait_s = 0.0
 
     def start(self, action_name: str) -> None:
-        """A span begins."""
+        """Called by Lightning when a span begins."""
         if action_name == WAIT_SPAN:
             self._began[WAIT_SPAN] = time.perf_counter()
         elif action_name.endswith(TRANSFER_SPAN):
@@ -121,7 +121,7 @@ class StepTimer(PassThroughProfiler):
                 self._transfers.append(pair)
 
     def stop(self, action_name: str) -> None:
-        """It ends."""
+        """Called by Lightning when a span ends."""
         if action_name == WAIT_SPAN and WAIT_SPAN in self._began:
             self.wait_s += time.perf_counter() - self._began.pop(WAIT_SPAN)
         elif action_name.endswith(TRANSFER_SPAN) and TRANSFER_SPAN in self._began:
@@ -132,9 +132,9 @@ class StepTimer(PassThroughProfiler):
                 self._transfer_s += seconds
 
     def take(self) -> tuple[float, float]:
-        """Seconds waited and seconds of transfer since the call before; on GPUs the transfer is the device's time.
+        """Returns the seconds of waiting and of transfer since the previous call, and resets them.
 
-        Waits for the device where it has one.
+        On GPUs the transfer is measured with CUDA events, and the call synchronizes the device.
         """
         if self._transfers:
             torch.cuda.synchronize()

@@ -1,8 +1,8 @@
-"""metrics.csv: one row a step, whatever kills the run and however often it is continued.
+"""metrics.csv: one row per logged step, which survives kills and restarts of the run.
 
-Lightning's CSVLogger empties its file when a run starts in a folder that has one, writes in bundles of a hundred steps,
-and rewrites in place; hence this one. A row is written at once and completed in place; a file that must change as a
-whole, for a new column or for rows of steps that are taken again, is written aside and renamed.
+Lightning's CSVLogger empties an existing file when a run starts, buffers a hundred steps and rewrites the file in
+place. Here a row is written at once and completed in place; to add a column, or to drop rows of steps that are repeated
+after a resume, the whole file is replaced atomically.
 """
 
 import csv
@@ -21,9 +21,9 @@ Row = dict[str, str]
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a metrics.csv, by step, each step once; empty where there is no such file.
+    """Reads the rows of a metrics.csv, sorted by step, each step once; empty if the file does not exist.
 
-    A last line that a kill cut off, and lines that are damaged, are passed by. Of two rows of a step the later counts.
+    A truncated last line and damaged lines are skipped. Of two rows with the same step the later one counts.
     """
     return _read(path)[1]
 
@@ -45,14 +45,14 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
 
 
 class MetricsFile:
-    """Writes a metrics.csv; rows come in the order of their steps.
+    """Writer of a metrics.csv, to which rows are added in the order of their steps.
 
     Args:
-        path: of the file; its folder is made.
-        after: the step that the run resumes at; rows of later steps are dropped, for they are taken again.
+        path: the path of the file; its folder is created.
+        after: the step that the run resumes at; rows of later steps are dropped, because those steps are repeated.
 
     Attributes:
-        dropped: how many rows that were.
+        dropped: number of dropped rows.
     """
 
     def __init__(self, path: Path, after: int = 0) -> None:
@@ -66,11 +66,11 @@ class MetricsFile:
         self._write_whole(kept)
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
-        """Adds values to the row of a step, the last one or a later one; they are on their way to the disk then.
+        """Adds values to the row of a step, which is the last row or a new one; written at once, without fsync.
 
         Args:
-            step: optimizer steps done.
-            values: by column; a column that is new widens the table.
+            step: number of optimizer steps done.
+            values: values by column name; a new column is added to the table.
         """
         row = {name: _text(value) for name, value in values.items()} | {"step": str(step)}
         if self._row.get("step") == str(step):
@@ -87,7 +87,7 @@ class MetricsFile:
         self._write_line(self._line(row))
 
     def _write_line(self, line: bytes) -> None:
-        """In one call, over the row's earlier form, so that a kill leaves the one or the other."""
+        """Overwrites the row's earlier form in one write, so that a kill leaves one form or the other."""
         descriptor = os.open(self.path, os.O_WRONLY)
         try:
             os.pwrite(descriptor, line, self._start)

@@ -1,4 +1,4 @@
-"""A loss that is NaN or infinite ends the run with a sentence, or its batch is left out, on all ranks alike."""
+"""NanGuard: ends the run, or skips the optimizer step, on all ranks when a loss is NaN or infinite."""
 
 import math
 from typing import Any
@@ -14,11 +14,11 @@ _KEYS_SHOWN = 8
 
 
 class BadLossError(ValueError):
-    """The loss is not a number; the message, the same on all ranks, says where."""
+    """Raised when the loss is NaN or infinite; the message, the same on all ranks, says at which step and videos."""
 
 
 class NanGuard(pl.Callback):
-    """Looks at every loss before the optimizer takes its step.
+    """Callback that checks every loss before the optimizer step.
 
     Args:
         max_bad_batches: in a run, optimizer steps that may be left out because the loss of one of their batches, on any
@@ -42,22 +42,22 @@ class NanGuard(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps what a bad batch would spoil before there is a gradient: running statistics."""
+        """Saves the buffers (batch norm statistics), which the forward pass of a bad batch would spoil."""
         self._keys = list(getattr(batch, "keys", ()) if hasattr(batch, "clips") else ())
         if self._max and not self._losses:
             self._buffers = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Notes the loss; the device is not waited for yet."""
+        """Keeps the loss, without synchronizing the device."""
         self._losses.append((loss.detach(), self._keys))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """A collective: the ranks agree on whether this step is taken.
+        """Agrees with the other ranks, in an all-reduce, whether to skip this step.
 
         Raises:
-            BadLossError: it is not, and no more may be left out.
+            BadLossError: the step is bad, and `max_bad_batches` steps were skipped already.
         """
         losses, self._losses = self._losses, []
         if not losses:
@@ -83,9 +83,9 @@ class NanGuard(pl.Callback):
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if scaler is None:
-                    parameter.grad = None  # which optimizers pass by
+                    parameter.grad = None  # optimizers skip parameters without gradients
                 elif parameter.grad is not None:
-                    parameter.grad.fill_(math.nan)  # the scaler leaves a step out by itself, but wants to see gradients
+                    parameter.grad.fill_(math.nan)  # the gradient scaler skips the step itself, but needs gradients
 
     def _advice(self) -> str:
         if self._max:
@@ -98,16 +98,16 @@ class NanGuard(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Shows the count where there is one."""
+        """Logs the number of skipped steps as `bad_batches`, if there are any."""
         if self._count:
             pl_module.log("bad_batches", float(self._count), on_step=True, on_epoch=False, rank_zero_only=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many were left out so far."""
+        """Returns the number of steps skipped so far."""
         return {"count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Counts on."""
+        """Restores the number of skipped steps."""
         self._count = state_dict["count"]
 
 
@@ -123,7 +123,7 @@ def _of_all_ranks(trainer: pl.Trainer, found: list[_Found]) -> list[_Found]:
 
 
 def _where(trainer: pl.Trainer, found: list[_Found]) -> str:
-    """The sentence's beginning."""
+    """Beginning of the message: step, epoch, and loss and videos by rank."""
     places = []
     for rank, loss, keys in found:
         more = f" and {len(keys) - _KEYS_SHOWN} more" if len(keys) > _KEYS_SHOWN else ""

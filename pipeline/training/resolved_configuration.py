@@ -1,7 +1,7 @@
-"""The whole configuration of a Lightning verb, defaults too, as a run would take it; nothing is run.
+"""Resolved configuration of a Lightning verb, with all defaults, computed without running the verb.
 
-Both functions are called in a child process (`pipeline.processes.killable_process`): what a configuration imports stays
-there, and may hang.
+Both functions are called in a child process (`pipeline.processes.killable_process`), because the modules that a
+configuration imports should not stay in the caller, and may hang.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from pipeline.cli.errors import explain
 
 
 def resolve_configuration(words: Sequence[str]) -> str:
-    """The configuration as YAML.
+    """Returns the resolved configuration as YAML.
 
     Args:
         words: The command line from the verb on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
 
     Raises:
-        ValueError: It cannot be read; the message is the command's own, in one line.
+        ValueError: The configuration cannot be resolved; the message is the command's own, in one line.
     """
     printed = io.StringIO()
     try:
@@ -41,18 +41,18 @@ def resolve_configuration(words: Sequence[str]) -> str:
 
 
 def resolve_in_upload(words: Sequence[str], upload: Path) -> tuple[str, dict[str, str]]:
-    """The configuration as YAML, and the imported modules that will be missing on another machine.
+    """Returns the configuration as YAML, and the imported modules that will be missing on another machine.
 
     Args:
         words: The command line from the verb on.
-        upload: The folder that travels to the other machine.
+        upload: The folder that is uploaded to the other machine.
 
     Returns:
-        The YAML, and the file of each imported top-level module that is neither in `upload` nor in an installed
-        distribution (one that is in an editable install, say), by the module's name.
+        The YAML; and by module name the file of each imported top-level module that is neither in `upload` nor in an
+        installed distribution, such as a module of an editable install.
 
     Raises:
-        ValueError: As `resolve_configuration`.
+        ValueError: The configuration cannot be resolved.
     """
     text = resolve_configuration(words)
     places = [str(upload), sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]

@@ -1,11 +1,11 @@
-"""The folder of a run: where it is, what `--ckpt_path last` means in it, and what another run left there.
+"""Run folder: its path, the checkpoint that `--ckpt_path last` names, and moving an earlier run's files away.
 
-    config.yaml, metrics.csv    what was asked for, and a row a logged step
-    last.ckpt, best.ckpt        the newest checkpoint and the best
-    checkpoints/                those that are kept, and checkpoints.json
-    earlier/N/                  the same of runs that were in this folder before
+    config.yaml, metrics.csv    the configuration, and one row per logged step
+    last.ckpt, best.ckpt        the newest and the best checkpoint
+    checkpoints/                the kept checkpoints, and checkpoints.json
+    earlier/N/                  the same files of earlier runs in this folder
 
-A job's has besides what it takes to resume it (`jobs.storage`).
+The folder of a job also holds what is needed to resume the job (`jobs.storage`).
 """
 
 import os
@@ -27,7 +27,7 @@ CONFIGURATION = "config.yaml"
 
 
 def run_folder(config: Any) -> str:
-    """`trainer.default_root_dir` of a fit's parsed options, else `runs/NAME` after its last config file."""
+    """Returns `trainer.default_root_dir` of a fit's parsed options; by default `runs/NAME` after its last config."""
     given = config.trainer.default_root_dir
     if given is not None:
         return str(given)
@@ -36,19 +36,19 @@ def run_folder(config: Any) -> str:
 
 
 def resolve_last(config: Any) -> str | None:
-    """The checkpoint that `--ckpt_path last` stands for: the newest whole one of the run's folder, or None.
+    """Returns the checkpoint that `--ckpt_path last` names: the newest whole one in the run's folder, or None.
 
-    A damaged one is passed by, with a warning, and renamed. Where there is none yet the run begins, so that one command
-    line serves for every start of a run.
+    Damaged checkpoints are skipped with a warning and renamed. Without a checkpoint the run starts from the beginning,
+    so that the same command line serves for every start of a run.
 
     Raises:
-        ValueError: there are checkpoints, and all are damaged.
+        ValueError: all checkpoints are damaged.
     """
     folder = run_folder(config)
     store = CheckpointStore(open_storage(folder))
     try:
         found, damaged = store.newest_whole()
-    except FileNotFoundError:  # no run was here
+    except FileNotFoundError:  # no earlier run
         found = None
     except NoWholeCheckpointError as error:
         raise ValueError(
@@ -63,19 +63,19 @@ def resolve_last(config: Any) -> str | None:
 
 
 def move_old_run(folder: Path, checkpoints: bool) -> Path | None:
-    """Moves what another run left in a folder into a folder of its own below it, before a new run begins there.
+    """Moves the files of an earlier run into `earlier/N/` before a new run begins in the same folder.
 
-    Its configuration is copied: the file may be the one that the new run was started with; else that writes over it.
+    config.yaml is copied, because the new run may have been started with that file; otherwise it is overwritten.
 
     Args:
-        folder: of the run.
-        checkpoints: move its checkpoints too; false where others look after them, as in a job on a cluster.
+        folder: the run's folder.
+        checkpoints: whether to move the checkpoints too; false in a cluster job, which manages them itself.
 
     Returns:
-        Where to; None where there was nothing.
+        The folder that the files were moved to; None if there were none.
     """
     names = (NAME, FOLDER, LAST, BEST) if checkpoints else (NAME,)
-    found = [path for name in names if os.path.lexists(path := folder / name)]  # links move behind what they name
+    found = [path for name in names if os.path.lexists(path := folder / name)]  # links are moved after their targets
     if not found:
         return None
     numbers = [int(path.name) for path in (folder / EARLIER).glob("*") if path.name.isdecimal()]

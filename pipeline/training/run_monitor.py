@@ -1,4 +1,4 @@
-"""One record of a run, for all its ranks and all its restarts: what it does, measured, for all its loggers."""
+"""RunMonitor: measures throughput, loading and memory of a run over all ranks and restarts, for all its loggers."""
 
 import time
 from collections.abc import Mapping
@@ -21,21 +21,20 @@ _GIB = 2**30
 
 
 class RunMonitor(pl.Callback):
-    """Measures what a run does and logs it, every `log_every_n_steps` and at the ends of epochs, to all loggers.
+    """Callback that measures a run and logs to all loggers, every `log_every_n_steps` and at the ends of epochs.
 
-    samples: videos of the plan that all ranks have had, of all epochs. seconds: of training, of all attempts. attempt:
-    which continuation this is, from 1. lr, and lr/x10 for layers with ten times the rate. clips_per_s: of all ranks.
-    data_wait: share of the time in which a rank waited for its next batch, their mean. load_ms: what a video took its
-    DataLoader worker: reading, decoding, cutting. transfer_ms: what a batch took to the device, with what is done to
-    its pixels there. skipped, quarantined: videos, of all ranks, since the run began. gpu_memory_gib: the highest of
-    any rank.
+    samples: videos that all ranks have consumed, over all epochs. seconds: training time of all attempts. attempt:
+    number of this start of the run, from 1. lr, and lr/x10 for layers with ten times the learning rate. clips_per_s:
+    sum over ranks. data_wait: share of time spent waiting for the next batch, mean over ranks. load_ms: time for a
+    data loader worker to read, decode and crop a video. transfer_ms: time to move a batch to the device and transform
+    its pixels there. skipped, quarantined: videos of all ranks since the run began. gpu_memory_gib: maximum over ranks.
 
     Args:
-        owns_checkpoints: whether the checkpoints in the run's folder are this process's to move when a new run begins.
+        owns_checkpoints: whether to move the checkpoints in the run's folder away when a new run begins there.
 
     Attributes:
-        run_id: of the run, the same in all its attempts.
-        attempt: which this is.
+        run_id: the id of the run, the same in all its attempts.
+        attempt: number of this attempt, from 1.
     """
 
     def __init__(self, owns_checkpoints: bool = True) -> None:
@@ -47,14 +46,14 @@ class RunMonitor(pl.Callback):
         self._seconds = 0.0
         self._totals = {"skipped": 0, "quarantined": 0}
         self._times, self._is_timed = StepTimer(), False
-        self._spent = TimeBreakdown()  # but for the first batch, which waits for workers to start
+        self._spent = TimeBreakdown()  # without the first batch, which waits for workers to start
         self._first: tuple[float, float, float] | None = None
         self._began = 0.0
-        self._kept: tuple[float, float] = (0.0, 0.0)  # seconds that validation has interrupted
+        self._kept: tuple[float, float] = (0.0, 0.0)  # wait and transfer seconds of training before a validation
         self._restart()
 
     def identify(self, run_id: str, configuration: Mapping[str, Any], resumes: bool) -> None:
-        """Before the run begins: its id, the configuration, which goes to wandb, and whether it has a checkpoint."""
+        """Sets the run's id, the configuration to log to wandb, and whether the run resumes; before it begins."""
         self.run_id, self._configuration, self._resumes = run_id, configuration, resumes
 
     @property
@@ -63,9 +62,9 @@ class RunMonitor(pl.Callback):
         return self._began > 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Makes room in the folder for a new run, and takes the times from the Trainer's `StepTimer`.
+        """Moves an earlier run's files away if this run is new, and finds the Trainer's `StepTimer`.
 
-        With another profiler, data_wait and transfer_ms stay empty.
+        With another profiler, data_wait and transfer_ms are not logged.
         """
         if stage != "fit":
             return
@@ -80,7 +79,7 @@ class RunMonitor(pl.Callback):
             log_configuration(trainer.loggers, self._configuration)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The checkpoint has been read by now."""
+        """Starts the measurements and opens metrics.csv; the checkpoint has been loaded by now."""
         self._began = time.monotonic()
         self._spent, self._first = TimeBreakdown(), None
         self._logged_step = trainer.global_step
@@ -90,23 +89,23 @@ class RunMonitor(pl.Callback):
         self._restart()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saving and validating since the last batch are not counted."""
+        """Restarts the clock, so that saving and validation since the last batch do not count."""
         self._mark = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the times of validation apart."""
+        """Sets the times of training aside before validation adds to the timer."""
         wait, transfer = self._times.take()
         self._kept = (self._kept[0] + wait, self._kept[1] + transfer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Goes on with those of training."""
+        """Discards the times of validation and restarts the clock."""
         self._times.take()
         self._mark = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts a batch; logs where it is time to."""
+        """Counts a batch, and logs if due."""
         now = time.perf_counter()
         self._elapsed += now - self._mark
         self._mark = now
@@ -126,13 +125,13 @@ class RunMonitor(pl.Callback):
             self._log(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says which side was the bottleneck and what to change, and how an offline wandb run is sent."""
+        """Reports the bottleneck and what to change, and how to upload an offline wandb run."""
         if self._spent.elapsed > 0 and self._is_timed:
             rank_zero_info(report_bottleneck(self._spent, *_feed_of(trainer)))
         say_how_to_send(trainer.loggers)
 
     def _log(self, trainer: pl.Trainer) -> None:
-        """A collective: all ranks' numbers together, in the loggers of the first."""
+        """Gathers the measurements of all ranks, in a collective, and logs them on rank 0."""
         measured = self._measured(trainer)
         samples_seen = getattr(getattr(trainer, "datamodule", None), "samples_seen", None)
         if samples_seen is not None:
@@ -167,7 +166,7 @@ class RunMonitor(pl.Callback):
         return measured
 
     def _restart(self) -> None:
-        """Begins another span to measure."""
+        """Resets the counters of the logging interval."""
         self._mark = time.perf_counter()
         self._elapsed = self._load = 0.0
         self._batches = self._clips = self._videos = 0
@@ -176,34 +175,34 @@ class RunMonitor(pl.Callback):
 
     @property
     def seconds(self) -> float:
-        """Of training, of all attempts."""
+        """Training time of all attempts, in seconds."""
         return self._seconds + (time.monotonic() - self._began if self._began else 0.0)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Lets go of what would be in the way of an exit in order."""
+        """Drops the DDP wrapper, which would prevent an orderly exit."""
         if stage == "fit" and trainer.world_size > 1:
             drop_ddp_wrapper(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next attempt takes over."""
+        """Returns the run's id, attempt, training time and video counts."""
         return {"run_id": self.run_id, "attempt": self.attempt, "seconds": self.seconds, **self._totals}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it over."""
+        """Restores training time and video counts, and increments the attempt."""
         self.attempt = state_dict["attempt"] + 1
         self._seconds = state_dict["seconds"]
         self._totals = {name: state_dict[name] for name in self._totals}
 
 
 def _feed_of(trainer: pl.Trainer) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
-    """The data module's settings, how its videos are stored, and the ranks of this machine."""
+    """Returns the data module's hyperparameters, how its videos are stored, and the number of ranks per machine."""
     data = getattr(trainer, "datamodule", None)
     encode = data.index.manifest.encode if isinstance(data, ShardedVideoDataModule) else {}
     return getattr(data, "hparams", {}), encode, max(1, trainer.num_devices)
 
 
 def learning_rates(optimizers: list[torch.optim.Optimizer]) -> dict[str, float]:
-    """The rates of the next step: `lr` of the first group, and `lr/xN` of groups whose rate is N times that."""
+    """Learning rates of the next step: `lr` of the first group, `lr/xN` of groups with N times that rate."""
     rates: dict[str, float] = {}
     for number, optimizer in enumerate(optimizers):
         name = f"lr{number or ''}"

@@ -1,6 +1,6 @@
-"""Secrets in configurations: the names of variables and settings that hold them, and values that look like one.
+"""Detection of secrets in configurations, by the names of variables and settings and by the shape of values.
 
-What is sent to Weights & Biases has them hidden; a job with one of them is refused (jobs/spec/secret_scan.py).
+Secrets are hidden in what is sent to Weights & Biases; a job that contains one is refused (jobs/spec/secret_scan.py).
 """
 
 import re
@@ -13,15 +13,15 @@ _WORDS = r"(?:api|access|private|secret)_?key|secret|token|passw(?:or)?d|credent
 _VARIABLE = re.compile(rf"(?:^|_)(?:{_WORDS}|key)(?:_|$)", re.IGNORECASE)
 _SETTING = re.compile(rf"(?:^|_)(?:{_WORDS})$", re.IGNORECASE)
 _ANYWHERE = re.compile(rf"(?:{_WORDS})(?!i[sz])", re.IGNORECASE)  # authToken, but not tokenizer
-_SHORTEST = 12  # characters of a secret; `unknown_token: <unk>` is none
+_SHORTEST = 12  # minimum length of a secret in characters; `unknown_token: <unk>` is none
 _USER_IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@]+@")
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:(?![${])[^\s/@]+@")  # not `:${oc.env:PASSWORD}@`
-_KEYS = re.compile(  # as their makers write them: OpenAI and others, AWS, Hugging Face, GitHub, GitLab, Slack, PEM
+_KEYS = re.compile(  # formats of API keys: OpenAI and others, AWS, Hugging Face, GitHub, GitLab, Slack, PEM
     r"(?<![A-Za-z0-9])(?:sk-(?:proj|ant|svcacct|admin|or)-[\w-]{20,}|sk-[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}\b"
     r"|hf_[A-Za-z0-9]{30,}|gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|glpat-[\w-]{20,}|xox[a-z]-[A-Za-z0-9-]{10,})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
-_WANDB_KEY = re.compile(r"[0-9a-f]{40}")  # a commit has this shape too, so only where the name says so
+_WANDB_KEY = re.compile(r"[0-9a-f]{40}")  # commit hashes have this shape too, so the name is checked as well
 
 
 def is_secret_variable(name: str) -> bool:
@@ -30,17 +30,17 @@ def is_secret_variable(name: str) -> bool:
 
 
 def is_secret_setting(name: str, value: str) -> bool:
-    """Whether a setting is a secret by its name: a value that is short, a sentence or a path is none."""
+    """Whether a setting is a secret by its name; a short value, a sentence or a path is not."""
     is_path = value.startswith(("/", "./", "../", "~"))
     return bool(_SETTING.search(name)) and len(value) >= _SHORTEST and " " not in value and not is_path
 
 
 def find_secret(value: str, name: str = "") -> str | None:
-    """Describe the secret that a value holds, whatever it is called; None where it holds none.
+    """Describes the secret that a value holds, found by its shape; None if there is none.
 
     Args:
-        value: Of a variable, a setting or an option.
-        name: Its name, or its place in a configuration.
+        value: The value of a variable, a setting or an option.
+        name: The name of the variable, or the path of the setting in the configuration.
     """
     if _PASSWORD_IN_URL.search(value):
         return "holds an address with a password"
@@ -52,7 +52,7 @@ def find_secret(value: str, name: str = "") -> str | None:
 
 
 def without_secrets(value: Any) -> Any:
-    """A copy of plain data with `(hidden)` for secrets: values by their name, keys, user and password in addresses."""
+    """Copies plain data with `(hidden)` in place of secret settings, API keys and credentials in URLs."""
     if isinstance(value, Mapping):
         return {
             name: HIDDEN if _ANYWHERE.search(str(name)) and item is not None else without_secrets(item)

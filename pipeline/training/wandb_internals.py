@@ -1,17 +1,17 @@
-"""What is used of Lightning's WandbLogger that is not public; read in Lightning 2.6.6, where a test looks at it again.
+"""Private attributes of Lightning's WandbLogger that are used here, as of Lightning 2.6.6; a test checks them.
 
-The id of a run is known only when the logger was made, and must not be in the configuration, which other runs share.
+The id of a run is known only after the logger is created, and cannot be in the configuration, which other runs share.
 """
 
 from pytorch_lightning.loggers import WandbLogger
 
 
 def continue_wandb_run(logger: WandbLogger, run_id: str) -> str:
-    """Lets a logger that has not begun go on with a run, unless its config names one.
+    """Makes a logger that has not started yet continue a run, unless its config names a run id.
 
     Args:
         logger: The logger.
-        run_id: Of the run; wandb makes it where there is none of that id.
+        run_id: The id of the run; wandb creates the run if it does not exist.
 
     Returns:
         The id of the logger's run.
@@ -19,13 +19,13 @@ def continue_wandb_run(logger: WandbLogger, run_id: str) -> str:
     settings = logger._wandb_init
     if settings.get("id") is None:
         settings["id"] = logger._id = run_id
-    if settings.get("resume") is None:  # a config's parser has put wandb's default over Lightning's
+    if settings.get("resume") is None:  # the config parser replaces Lightning's default by wandb's
         settings["resume"] = "allow"
-    if settings.get("anonymous") is None:  # wandb has it no more, and says so even of None
+    if settings.get("anonymous") is None:  # wandb removed the option, and warns even for None
         settings.pop("anonymous", None)
     return str(settings["id"])
 
 
 def is_offline_logger(logger: WandbLogger) -> bool:
-    """Whether the logger was made with `offline=True`."""
+    """Whether the logger was created with `offline=True`."""
     return bool(logger._offline)

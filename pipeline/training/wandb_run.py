@@ -1,4 +1,4 @@
-"""Weights & Biases: one run for all ranks and all restarts, with the whole configuration and no secrets."""
+"""Weights & Biases: one run for all ranks and restarts, with the full configuration but without secrets."""
 
 import netrc
 import os
@@ -21,13 +21,13 @@ _OFFLINE = ("offline", "dryrun")
 
 
 def go_offline_without_key() -> None:
-    """Sets WANDB_MODE to offline where nobody has set it and there is no key, so that nobody is asked for one."""
+    """Sets WANDB_MODE to offline if it is unset and there is no API key, so that wandb does not ask for one."""
     if "WANDB_MODE" not in os.environ and not has_key():
         os.environ["WANDB_MODE"] = "offline"
 
 
 def has_key() -> bool:
-    """Whether wandb would find a key: in the environment, or in ~/.netrc."""
+    """Whether wandb would find an API key, in the environment or in ~/.netrc."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0].split(":")[0]
@@ -38,31 +38,31 @@ def has_key() -> bool:
 
 
 def id_of_run(checkpoint: str | None) -> str:
-    """The id of a run: WANDB_RUN_ID where that is set, else that of the checkpoint it goes on from, else a new one."""
+    """Returns the id of a run: WANDB_RUN_ID if set, else the id in the checkpoint to resume from, else new."""
     given = os.environ.get("WANDB_RUN_ID")
     return given or (id_in_checkpoint(checkpoint) if checkpoint else None) or new_id()
 
 
 def new_id() -> str:
-    """Eight letters and digits, as wandb makes them."""
+    """Returns a random id of eight letters and digits, like those of wandb."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
 def id_in_checkpoint(path: str) -> str | None:
-    """The id that a checkpoint of `fit` holds; None where it has none, or cannot be read as plain data."""
+    """Returns the run id in a checkpoint of `fit`; None if it has none or cannot be read as plain data."""
     if not Path(path).is_file():
         return None
     try:
         content = load_plain(path, path, mmap=True, verify=False)
         return str(content["callbacks"]["RunMonitor"]["run_id"]) or None
-    except (ValueError, OSError, LookupError, TypeError):  # whether it is a checkpoint at all is not asked here
+    except (ValueError, OSError, LookupError, TypeError):  # checkpoints are validated elsewhere
         return None
 
 
 def continue_run(loggers: Sequence[Logger], run_id: str) -> str:
-    """Lets every WandbLogger go on with a run, unless its config names one; of an offline one wandb itself says little.
+    """Makes every WandbLogger continue a run, unless its config names a run id, and makes wandb quiet when offline.
 
-    Its own last lines would send one attempt where `sync_command` sends all of them.
+    The command that wandb prints at the end would upload a single attempt; `sync_command` uploads all of them.
 
     Returns:
         The id of the run.
@@ -76,14 +76,14 @@ def continue_run(loggers: Sequence[Logger], run_id: str) -> str:
 
 
 def log_configuration(loggers: Sequence[Logger], configuration: Mapping[str, Any]) -> None:
-    """Gives every WandbLogger the configuration of the run, without secrets; on the first rank."""
+    """Logs the configuration of the run, without secrets, to every WandbLogger; called on rank 0."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_hyperparams(without_secrets(configuration))
 
 
 def sync_command(loggers: Sequence[Logger]) -> str | None:
-    """What sends an offline run to wandb, all its attempts as one; None where none is offline."""
+    """Returns the command that uploads an offline run with all its attempts; None if no logger is offline."""
     for logger in loggers:
         if isinstance(logger, WandbLogger) and _is_offline(logger):
             return f"wandb sync {Path(logger.save_dir or '.', 'wandb')}/offline-run-*-{logger.version}"
@@ -91,27 +91,27 @@ def sync_command(loggers: Sequence[Logger]) -> str | None:
 
 
 def say_how_to_send(loggers: Sequence[Logger]) -> None:
-    """Tells a person, once, how an offline run is sent."""
+    """Prints, on rank 0, the command that uploads an offline run."""
     command = sync_command(loggers)
     if command is not None:
         rank_zero_info(f"wandb was offline; to send the run with all its attempts: {command}")
 
 
 def end_early(loggers: Sequence[Logger], status: int) -> None:
-    """Ends the wandb runs of training that ends before its time, so that what wandb says comes before the last line.
+    """Finishes the wandb run of training that ends early, so that wandb's output comes before the last line.
 
     Args:
-        loggers: of the run.
-        status: that this process will end with; wandb takes all but 0 for a failure.
+        loggers: the loggers of the run.
+        status: exit status of this process; wandb marks the run as failed unless it is 0.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb  # here, as it takes a second that other runs save
+            import wandb  # imported here, because it takes a second
 
             try:
                 if wandb.run is not None:
                     wandb.run.finish(exit_code=status)
-            except Exception as error:  # of wandb and the network; the error of the run is the one to tell
+            except Exception as error:  # of wandb or the network; it must not hide the run's own error
                 say(f"warning: wandb could not end its run: {error}", sys.stderr)
     say_how_to_send(loggers)
 
