@@ -1,4 +1,4 @@
-"""A job's log as it grows, on the client: over breaks of the connection, to the job's end or the cluster's."""
+"""Following the log of a running job; reconnects after a lost connection, until the job or the cluster ends."""
 
 import asyncio
 import contextlib
@@ -16,17 +16,17 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs.client.job_server import connection_error_reason, split_message
 
-PATIENCE = 5  # times that a cluster which stops answering is asked, a second apart
+PATIENCE = 5  # requests, a second apart, before a cluster that does not answer is given up
 
 
 def follow(client: JobSubmissionClient, job_id: str) -> int:
-    """Print a job's log as it grows, to its end.
+    """Print a job's log as it grows, until the job ends.
 
     Returns:
-        0 if it succeeded, else its exit code, or 1 where it has none.
+        0 if the job succeeded, else its exit code, or 1 if it has none.
 
     Raises:
-        ConnectionError: the cluster has gone; the message says how to take the run up again.
+        ConnectionError: the cluster has gone; the message says how to resume the run.
     """
     printed = 0
     with _heeding_interrupts() as interrupted:
@@ -46,7 +46,7 @@ def follow(client: JobSubmissionClient, job_id: str) -> int:
 
 
 def _ask(client: JobSubmissionClient, job_id: str) -> JobDetails:
-    """What the cluster knows of a job that was there; ConnectionError where it answers no more, or knows it no more."""
+    """Get the details of a submitted job; ConnectionError if the cluster does not answer, or has lost the job."""
     for left in reversed(range(PATIENCE)):
         try:
             return client.get_job_info(job_id)
@@ -69,10 +69,9 @@ def _ask(client: JobSubmissionClient, job_id: str) -> JobDetails:
 
 @contextlib.contextmanager
 def _heeding_interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C raises KeyboardInterrupt wherever the process is, and is remembered.
+    """Make Ctrl-C raise KeyboardInterrupt in the main thread, and record it in the event.
 
-    By itself `asyncio.run` cancels its task instead, and a library that is just connecting may make of that another
-    error.
+    By default `asyncio.run` cancels its task instead, which a library that is connecting may turn into another error.
     """
     interrupted = threading.Event()
 
@@ -91,7 +90,7 @@ def _heeding_interrupts() -> Iterator[threading.Event]:
 
 
 async def _print_log(client: JobSubmissionClient, job_id: str, skip: int) -> int:
-    """Print the log from character `skip` on; returns its length so far."""
+    """Print the log from character `skip` on, and return its length so far."""
     seen = 0
     async for chunk in client.tail_job_logs(job_id):
         fresh = chunk[max(skip - seen, 0) :]

@@ -1,4 +1,4 @@
-"""Finding a cluster's job server and talking to it, with one clear sentence for each way in which that fails."""
+"""Connection to a cluster's job server, with an error message of one sentence for each way in which it fails."""
 
 import contextlib
 import ipaddress
@@ -28,19 +28,19 @@ TOKEN_ADVICE = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's
 
 
 def connect(address: str | None = None, *, start_with_cpus: int | None = None) -> tuple[JobSubmissionClient, str]:
-    """A client of the job server at `address`, else at RAY_ADDRESS, else of the local cluster that was started here.
+    """Connect to the job server at `address`, else at RAY_ADDRESS, else to the local cluster of this machine.
 
     Args:
-        address: Such as http://head:8265; host:port and Ray's own forms ("auto", host:6379) work too. ValueError where
-            it has none of these forms.
-        start_with_cpus: Where there is no cluster at all, start a local one that shares out at least so many CPUs;
-            None: raise.
+        address: The address of the job server, such as http://head:8265; host:port and Ray's own forms ("auto",
+            host:6379) are accepted too.
+        start_with_cpus: If there is no cluster, start a local one with at least this number of CPUs; None: raise.
 
     Returns:
-        The client, and the address that it talks to.
+        The client, and the address of its job server.
 
     Raises:
-        ConnectionError: no cluster, or nothing answers there, or it refuses the token.
+        ValueError: the address has none of these forms.
+        ConnectionError: there is no cluster, nothing answers at the address, or the cluster refuses the token.
     """
     check_address(address)
     given, local = _given(address), read_cluster()
@@ -59,7 +59,7 @@ def connect(address: str | None = None, *, start_with_cpus: int | None = None) -
 
 
 def check_address(address: str | None) -> None:
-    """ValueError for an address, given or of RAY_ADDRESS, that cannot be one; nothing is asked of the network."""
+    """Raise ValueError for a malformed address, given or in RAY_ADDRESS; does not use the network."""
     given = _given(address)
     if given is None or given == "auto" or ("://" in given and urlsplit(given).netloc):
         return
@@ -72,19 +72,19 @@ def check_address(address: str | None) -> None:
 
 
 def is_local(address: str | None) -> bool:
-    """Whether `connect(address)` means a cluster that was, or would be, started on this machine."""
+    """Whether `connect(address)` uses the local cluster, or would start it."""
     given, local = _given(address), read_cluster()
     return given is None or (local is not None and given.rstrip("/") == local.address)
 
 
 def would_start(address: str | None) -> bool:
-    """Whether `connect(address)` means a local cluster that is not there yet."""
+    """Whether `connect(address)` would start a local cluster."""
     local = read_cluster()
     return is_local(address) and (local is None or not is_alive(local))
 
 
 def describe_address(address: str | None, num_cpus: int) -> str:
-    """Which cluster `connect(address, start_with_cpus=num_cpus)` means, in words, without talking to it."""
+    """Describe the cluster that `connect(address, start_with_cpus=num_cpus)` would use, without talking to it."""
     if not is_local(address):
         return str(_given(address))
     local = read_cluster()
@@ -94,16 +94,16 @@ def describe_address(address: str | None, num_cpus: int) -> str:
 
 
 def split_message(job: JobDetails) -> tuple[str, str]:
-    """What Ray says of a job's state in one line, and the end of the job's log, which Ray adds where the job failed."""
+    """Split Ray's message of a job into its first line and the end of the log, which Ray appends if the job failed."""
     said, _, log = (job.message or "").strip().partition(", last available logs")
     return _first_line(said), log.partition("\n")[2]
 
 
 def find_job(client: JobSubmissionClient, job: str | None) -> JobDetails:
-    """The job of that id, or the newest of that run name; the newest of all for None.
+    """Find a job by its id or its run's name (the newest of that name); None: the newest job.
 
     Raises:
-        ValueError: there is none; the message lists the newest ids.
+        ValueError: there is no such job; the message lists the newest ids.
     """
     found = list_jobs(client)
     if not found:
@@ -118,16 +118,16 @@ def find_job(client: JobSubmissionClient, job: str | None) -> JobDetails:
 
 
 def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
-    """All jobs that were submitted to the cluster, the newest first."""
+    """List the jobs that were submitted to the cluster, the newest first."""
     submitted = [each for each in client.list_jobs() if each.submission_id]
     return sorted(submitted, key=lambda each: each.start_time or 0, reverse=True)
 
 
 def stop(client: JobSubmissionClient, job_id: str, *, timeout_s: float) -> JobDetails:
-    """Ask a job to end, and wait until it has.
+    """Stop a job, and wait until it has ended.
 
     Raises:
-        TimeoutError: it has not within `timeout_s` seconds.
+        TimeoutError: the job has not ended within `timeout_s` seconds.
     """
     client.stop_job(job_id)
     deadline = time.monotonic() + timeout_s
@@ -143,7 +143,7 @@ def _given(address: str | None) -> str | None:
 
 
 def _remote(address: str) -> JobSubmissionClient:
-    """A client of a cluster that was not started here."""
+    """Connect to a cluster that was not started on this machine."""
     url = address if "://" in address else f"http://{address}"
     if urlsplit(url).scheme in ("http", "https"):
         try:
@@ -169,7 +169,7 @@ def _remote(address: str) -> JobSubmissionClient:
 
 
 def _client(url: str, local: LocalCluster | None) -> JobSubmissionClient:
-    """Connect, with the token of the local cluster or with what Ray's own variables say."""
+    """Connect with the token of the local cluster, or with the token that Ray's own variables name."""
     headers = {"Authorization": f"Bearer {local.token()}"} if local else None
     if local:  # never by way of a proxy
         own = urlsplit(local.address).hostname
@@ -203,7 +203,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def connection_error_reason(error: BaseException) -> str:
-    """Why a server was not reached, in a few words."""
+    """Describe a connection error in a few words."""
     reason = _first_line(str(error))
     for sign in ("Connection refused", "timed out", "Name or service not known", "No route to host"):
         if sign in reason:

@@ -1,8 +1,8 @@
-"""A Ray cluster on this machine: started when a job has none, reachable from here alone, stopped without a trace.
+"""Local Ray cluster: started when a job has no cluster, reachable from this machine alone, removed without a trace.
 
-Every process listens on loopback, unless another address was asked for, so that other nodes can join; the cluster asks
-for a token in either case. `down` ends the processes that descend from the
-one we started or carry its mark in their environment, and no other: `ray stop` would end every cluster of the machine.
+Every process listens on loopback, unless `host` is another address, which lets other nodes join; both kinds require a
+token. `down` ends only the descendants of the process that `up` started and the processes with the cluster's mark in
+their environment: `ray stop` would end every cluster of the machine.
 """
 
 import contextlib
@@ -48,21 +48,22 @@ def up(
     ports: tuple[int, int] = (0, 0),
     timeout_s: float = 120.0,
 ) -> LocalCluster:
-    """Start a local cluster, or the head of a larger one, or return the one that is already running.
+    """Start a local cluster or the head node of a larger one, or return the local cluster that is running already.
 
     Args:
-        num_cpus: CPUs that Ray shares out, which may be more than there are. Default: those of this machine.
-        num_gpus: GPUs that Ray shares out. Default: those it finds.
-        host: The address of this machine that it listens on; other than loopback, other nodes can join.
-        ports: Of the job server and, for other nodes, of Ray itself; 0: 8265 and 6379, or free ones on loopback.
-        timeout_s: Seconds to wait until it takes jobs.
+        num_cpus: The number of CPUs that Ray schedules, which may exceed the real number. None: all of this machine.
+        num_gpus: The number of GPUs that Ray schedules. None: all GPUs that Ray finds.
+        host: The address of this machine to listen on; if it is not loopback, other nodes can join.
+        ports: The ports of the job server and of Ray itself, where other nodes join; 0: 8265 and 6379, or free ports
+            on loopback.
+        timeout_s: Seconds to wait until the cluster accepts jobs.
 
     Returns:
-        The cluster, taking jobs.
+        The cluster, which accepts jobs.
 
     Raises:
-        ValueError: `host` is no address of this machine, or another cluster runs already.
-        RuntimeError: it did not start; the message holds the end of Ray's own log.
+        ValueError: `host` is not an address of this machine, or a cluster runs already at another address.
+        RuntimeError: Ray did not start; the message holds the end of its log.
     """
     check_host(host)
     with lock_state():
@@ -89,13 +90,13 @@ def up(
 
 
 def down() -> LocalCluster | None:
-    """Stop the cluster that was started here, its jobs too, and remove its files.
+    """Stop the local cluster and its jobs, and remove its files.
 
     Returns:
-        The cluster that was stopped; None where there was none.
+        The cluster that was stopped; None if there was none.
 
     Raises:
-        RuntimeError: processes of it are still there after SIGKILL.
+        RuntimeError: processes of the cluster are still alive after SIGKILL.
     """
     with lock_state():
         recorded = read_cluster()
@@ -106,7 +107,7 @@ def down() -> LocalCluster | None:
 
 
 def check_resources(cluster: LocalCluster, num_cpus: int | None, num_gpus: int | None) -> None:
-    """ValueError where the cluster shares out another number of CPUs or GPUs; None asks for none in particular."""
+    """Raise ValueError if the cluster has another number of CPUs or GPUs than asked for; None accepts any number."""
     for asked, has, what in ((num_cpus, cluster.num_cpus, "CPUs"), (num_gpus, cluster.num_gpus, "GPUs")):
         if asked is not None and asked != has:
             how_many = f"all {what} of this machine" if has is None else f"{has} {what}"
@@ -117,12 +118,12 @@ def check_resources(cluster: LocalCluster, num_cpus: int | None, num_gpus: int |
 
 
 def is_alive(cluster: LocalCluster) -> bool:
-    """Whether its first process is there; it may be too busy to answer."""
+    """Whether the first process of the cluster is alive, even if it is too busy to answer."""
     return _first_process(cluster) is not None
 
 
 def processes(cluster: LocalCluster) -> list[Any]:
-    """Its psutil processes: the first one, all that descend from it, and any of this user with the cluster's mark."""
+    """The cluster's psutil processes: the first, its descendants, and all processes of this user with the mark."""
     found = {}
     first = _first_process(cluster)
     if first is not None:
@@ -139,7 +140,7 @@ def processes(cluster: LocalCluster) -> list[Any]:
 def _start(
     num_cpus: int | None, num_gpus: int | None, host: str, ports: tuple[int, int], timeout_s: float
 ) -> LocalCluster | str:
-    """One attempt; a string says why it failed."""
+    """Try once to start a cluster; return it, or the reason why it did not start."""
     mark = secrets.token_hex(4)
     temporary = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"
     folder = Path(tempfile.mkdtemp(prefix="arp-", dir=temporary))  # mode 0700: Ray makes what is inside 0777
@@ -192,7 +193,7 @@ def _first_process(cluster: LocalCluster) -> Any | None:
 
 
 def _wait_for_answer(cluster: LocalCluster, timeout_s: float) -> None:
-    """RuntimeError if it does not answer in time: it may have jobs that run, so it is not for us to end it."""
+    """Raise RuntimeError if the cluster does not answer in time; it is not ended, because its jobs may be running."""
     deadline = time.monotonic() + timeout_s
     while not _answers(cluster, cluster.token()):
         if time.monotonic() > deadline:
@@ -204,7 +205,7 @@ def _wait_for_answer(cluster: LocalCluster, timeout_s: float) -> None:
 
 
 def _answers(cluster: LocalCluster, token: str) -> bool:
-    """Whether the job server takes this token."""
+    """Whether the job server answers, and accepts this token."""
     try:
         request = urllib.request.Request(f"{cluster.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -215,7 +216,7 @@ def _answers(cluster: LocalCluster, token: str) -> bool:
 
 
 def _end(cluster: LocalCluster) -> None:
-    """SIGTERM, then SIGKILL, to all its processes; then remove its folder, token and record."""
+    """End all processes of a cluster with SIGTERM, then SIGKILL; then remove its folder, token and record."""
     for how, patience_s in (("terminate", 3), ("kill", 5)):  # Ray's own shutdown in order takes its raylet 30 s
         members = processes(cluster)
         for member in members:

@@ -1,4 +1,4 @@
-"""What this machine has for a local cluster, before one is started for a job."""
+"""The CPUs and GPUs of this machine, checked before a local cluster is started for a job."""
 
 from jobs.ray_internals import local_gpus
 from jobs.spec.job_spec import JobSpec
@@ -6,10 +6,10 @@ from pipeline.processes.machine import num_processors
 
 
 def check_gpus(spec: JobSpec) -> None:
-    """ValueError for a job whose GPUs a local cluster would not have: Ray can share out no more than there are.
+    """Raise ValueError if a job needs more GPUs than this machine has: Ray cannot schedule more than exist.
 
     Args:
-        spec: The job's.
+        spec: The spec of the job.
     """
     needed, there = spec.fewest_workers * spec.gpus_per_worker, local_gpus()
     if needed > there:
@@ -21,10 +21,10 @@ def check_gpus(spec: JobSpec) -> None:
 
 
 def describe_cpus(num_cpus: int) -> str:
-    """How many CPUs a local cluster shares out, and where that is more than there are, that they are shared.
+    """Describe the number of CPUs of a local cluster, and whether it exceeds the number of this machine.
 
     Args:
-        num_cpus: As Ray is told.
+        num_cpus: The number of CPUs that Ray schedules.
     """
     there = num_processors()
     if num_cpus <= there:

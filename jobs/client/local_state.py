@@ -1,6 +1,6 @@
-"""What is remembered on this machine: the cluster that was started here, its token, the jobs that were submitted.
+"""State on this machine: the record of the local cluster, its token, and the jobs that were submitted from here.
 
-Kept under $JOBS_STATE_DIR, else the user's state folder (on Linux $XDG_STATE_HOME/action-recognition-pipeline, else
+It is kept in $JOBS_STATE_DIR, else the user's state folder (on Linux $XDG_STATE_HOME/action-recognition-pipeline, else
 ~/.local/state/action-recognition-pipeline), a folder that only its owner can enter.
 """
 
@@ -20,18 +20,19 @@ from datamodules.storage.user_folders import user_state_folder
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """A cluster that `python -m jobs up` or a submit started on this machine.
+    """Record of a cluster that `python -m jobs up` or a submit started on this machine.
 
     Args:
-        address: Its job server, such as http://127.0.0.1:43211.
-        pid: Process id of `ray start --block`, which watches over the others.
-        started: That process's start time, seconds since the epoch: tells it from a later process with the same id.
-        mark: Value of CLUSTER_MARK in the environment of each of its processes, those of its jobs included.
-        folder: Ray's sessions, sockets and logs, entered by the owner alone.
-        token_path: The token file, mode 0600.
-        joins_at: host:port where other nodes may join; empty for a cluster that keeps to loopback.
-        num_cpus: CPUs that it shares out; None: those that Ray found.
-        num_gpus: GPUs, likewise.
+        address: The address of its job server, such as http://127.0.0.1:43211.
+        pid: The process id of `ray start --block`, the parent of the cluster's other processes.
+        started: The start time of that process in seconds since the epoch, which distinguishes it from a later process
+            with the same id.
+        mark: The value of CLUSTER_MARK in the environment of all processes of the cluster and of its jobs.
+        folder: The folder of Ray's sessions, sockets and logs, which only its owner can enter.
+        token_path: The path of the token file, which has mode 0600.
+        joins_at: The host:port where other nodes can join; empty for a cluster on loopback.
+        num_cpus: The number of CPUs that Ray schedules; None: all that Ray found.
+        num_gpus: The number of GPUs that Ray schedules; None: all that Ray found.
     """
 
     address: str
@@ -45,11 +46,11 @@ class LocalCluster:
     num_gpus: int | None = None
 
     def token(self) -> str:
-        """The secret that its job server asks for."""
+        """The token that the job server requires."""
         return Path(self.token_path).read_text(encoding="utf-8").strip()
 
     def how_to_join(self) -> list[str]:
-        """What to type on other machines, in lines; none for a cluster that keeps to loopback."""
+        """The commands to type on other machines, as lines of text; empty for a cluster on loopback."""
         if not self.joins_at:
             return []
         given = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={self.token_path}"
@@ -63,14 +64,14 @@ class LocalCluster:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that was submitted from this machine, so that `resume` finds it when the cluster has forgotten it.
+    """Record of a job that was submitted from this machine, by which `resume` finds it after a restart of the cluster.
 
     Args:
-        job_id: Its id on the cluster.
-        name: Its run's name.
-        storage_path: An absolute folder, or a URI.
-        address: The job server that took it.
-        time: When, in seconds since the epoch.
+        job_id: The id of the job on the cluster.
+        name: The name of its run.
+        storage_path: The absolute folder, or the URI, that holds the run's folder.
+        address: The address of the job server that accepted it.
+        time: The time of its submission in seconds since the epoch.
     """
 
     job_id: str
@@ -80,12 +81,12 @@ class Submitted:
     time: float
 
 
-MOST_SUBMISSIONS = 500  # that are remembered
+MOST_SUBMISSIONS = 500  # submitted jobs that are kept on record, the newest
 CLUSTER_MARK = "ACTION_RECOGNITION_CLUSTER"
 
 
 def state_folder() -> Path:
-    """The folder, made where it is missing, of mode 0700."""
+    """The state folder; created with mode 0700 if it is missing."""
     chosen = os.environ.get("JOBS_STATE_DIR")
     folder = Path(chosen) if chosen else user_state_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def state_folder() -> Path:
 
 
 def read_cluster() -> LocalCluster | None:
-    """What was recorded, alive or not; None where nothing was, or where the record cannot be read."""
+    """The recorded cluster, alive or not; None if there is no record, or it cannot be read."""
     try:
         return LocalCluster(**json.loads((state_folder() / "cluster.json").read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
@@ -101,7 +102,7 @@ def read_cluster() -> LocalCluster | None:
 
 
 def write_cluster(cluster: LocalCluster) -> None:
-    """Record a cluster in place of an earlier one."""
+    """Record a cluster; replaces an earlier record."""
     with write_atomically(state_folder() / "cluster.json") as temporary:
         temporary.write_text(json.dumps(dataclasses.asdict(cluster), indent=1), encoding="utf-8")
 
@@ -115,7 +116,7 @@ def forget_cluster() -> None:
 
 
 def write_token(mark: str) -> Path:
-    """A new secret in a new file of mode 0600."""
+    """Write a new random token to a new file of mode 0600, and return its path."""
     path = state_folder() / f"token-{mark}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -124,7 +125,7 @@ def write_token(mark: str) -> Path:
 
 
 def remember_submission(submitted: Submitted) -> None:
-    """Add a job to those that were submitted from here."""
+    """Add a job to the record of submitted jobs."""
     with lock_state("submissions.lock"):
         lines = [json.dumps(dataclasses.asdict(each)) for each in [*read_submissions(), submitted]]
         with write_atomically(state_folder() / "submissions.jsonl") as temporary:
@@ -132,7 +133,7 @@ def remember_submission(submitted: Submitted) -> None:
 
 
 def read_submissions() -> list[Submitted]:
-    """The jobs that were submitted from here, the newest last; lines that cannot be read are left out."""
+    """The jobs that were submitted from this machine, the newest last; unreadable lines are skipped."""
     found = []
     try:
         lines = (state_folder() / "submissions.jsonl").read_text(encoding="utf-8").splitlines()
@@ -145,9 +146,9 @@ def read_submissions() -> list[Submitted]:
 
 
 def lock_state(name: str = "lock") -> AbstractContextManager[object]:
-    """Held while a cluster is started or stopped, so that two commands at once do not start two.
+    """A lock of the state folder; held while a cluster is started or stopped, so that two commands do not start two.
 
     Args:
-        name: Of the lock's file.
+        name: The file name of the lock.
     """
     return file_lock(state_folder() / name)

@@ -1,4 +1,4 @@
-"""How Ray's first process is started: its words, its environment, its addresses."""
+"""Start of a Ray head node: its command line, its environment, its address."""
 
 import ipaddress
 import os
@@ -9,19 +9,19 @@ from jobs.client.local_state import CLUSTER_MARK
 from pipeline.processes.machine import free_ports
 
 LOOPBACK = "127.0.0.1"
-HEAD_PORTS = (8265, 6379)  # of the job server and of Ray itself, where other nodes can join: Ray's own defaults
+HEAD_PORTS = (8265, 6379)  # the job server, and Ray itself, where other nodes join: Ray's defaults
 OBJECT_STORE_BYTES = 256 * 2**20  # nothing of ours travels through the object store
 
 
 def ray_command(folder: Path, host: str, *, own_port: int, port: int, client_port: int) -> list[str]:
-    """The command that starts a head node and stays.
+    """The command that starts a head node and does not return (`--block`).
 
     Args:
-        folder: For Ray's sessions, sockets and logs.
-        host: The address that everything listens on.
-        own_port: Where other nodes join; 0: any.
-        port: Of the job server.
-        client_port: Of Ray's client server.
+        folder: The folder for Ray's sessions, sockets and logs.
+        host: The address that all its processes listen on.
+        own_port: The port where other nodes join; 0: any free port.
+        port: The port of the job server.
+        client_port: The port of Ray's client server.
     """
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--node-ip-address={host}"]
     command += [f"--port={own_port}", f"--dashboard-host={host}", f"--dashboard-port={port}"]
@@ -32,7 +32,7 @@ def ray_command(folder: Path, host: str, *, own_port: int, port: int, client_por
 
 
 def ray_environment(mark: str, token_path: Path, address: str, keeps_to_loopback: bool) -> dict[str, str]:
-    """The environment of all processes of the cluster: this one's, without what would mislead them."""
+    """The environment of the cluster's processes: that of this process, without variables that would mislead Ray."""
     dropped = ("PYTHONPATH", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     binaries = str(Path(sys.executable).parent)
@@ -50,7 +50,7 @@ def ray_environment(mark: str, token_path: Path, address: str, keeps_to_loopback
 
 
 def check_host(host: str) -> None:
-    """ValueError unless it is one address of this machine."""
+    """Raise ValueError if `host` is not an IP address of this machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How far a run is and how its job ended, from the run's folder where this machine sees that."""
+"""Progress of a run and outcome of its job, read from the run's folder if this machine sees it."""
 
 import contextlib
 from pathlib import Path
@@ -14,17 +14,17 @@ from pipeline.training.metrics_csv import NAME, read_metrics
 
 
 def job_outcome(job: JobDetails, log: str) -> ProcessOutcome | None:
-    """How a job ended, from the record in its run's folder, else from its log.
+    """Find out how a job ended, from the record in its run's folder, else from its log.
 
-    The log is all there is where the driver was killed, or where this machine does not see the folder. A URI is not
-    looked into, for it may not answer from here.
+    Only the log is left if the driver was killed, or if this machine does not see the folder. A URI is not read:
+    it may not answer from this machine.
 
     Args:
-        job: What the cluster knows of it.
-        log: Its log, or the end of it.
+        job: The details of the job, from the cluster.
+        log: The log of the job, or its end.
 
     Returns:
-        None for a job that has not ended, and for one of which nothing is known.
+        The outcome; None if the job has not ended, or its outcome is unknown.
     """
     if not job.status.is_terminal():
         return None
@@ -39,15 +39,16 @@ def job_outcome(job: JobDetails, log: str) -> ProcessOutcome | None:
 
 
 def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
-    """Look into a run's folder.
+    """Read the progress of a run from its folder.
 
     Args:
-        storage_path: An absolute folder; a URI is not looked into, for it may not answer from here. None: not known.
-        name: The run's name; None: not known.
+        storage_path: The absolute folder that holds the run's folder; a URI is not read, because it may not answer from
+            this machine. None: unknown.
+        name: The name of the run; None: unknown.
 
     Returns:
-        What is known of: `run folder`; `step`, the optimizer steps done, by the last row of metrics.csv or by the
-        newest checkpoint; `checkpoint`, that one, with its step.
+        As far as they are known: `run folder`; `step`, the number of optimizer steps done, from the last row of
+        metrics.csv or the newest checkpoint; `checkpoint`, the step and the address of the newest checkpoint.
     """
     if storage_path is None or name is None:
         return {}

@@ -1,4 +1,4 @@
-"""A run that has finished already: the same command has nothing left to do, another one needs another name."""
+"""Check for finished runs: the same command has nothing left to do, another command needs another name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ from jobs.storage.run_folder import RunFolder, command_digest
 
 
 class FinishedError(Exception):
-    """There is nothing to do: a run of this name has finished, with the same command and configs.
+    """Raised if a run of this name has finished with the same command and configs, so that there is nothing to do.
 
     Args:
-        lines: What to tell.
+        lines: The lines to print for the user.
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -20,11 +20,11 @@ class FinishedError(Exception):
 
 
 def command_fingerprint(args: Sequence[str], upload: Path) -> str:
-    """Tells a job's command from another.
+    """Hash a job's command line and the content of its configs, to distinguish it from other commands.
 
     Args:
         args: The command line from the verb on, with its `upload:` paths.
-        upload: The folder with what travels, or has travelled.
+        upload: The folder of the upload, before or after it was sent to the cluster.
     """
     values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in args]
     configs = [value.removeprefix(UPLOAD_PREFIX) for value in values if value.startswith(UPLOAD_PREFIX)]
@@ -32,16 +32,16 @@ def command_fingerprint(args: Sequence[str], upload: Path) -> str:
 
 
 def refuse_finished_run(run: RunFolder, args: Sequence[str], upload: Path) -> None:
-    """See that a `fit` has something to do in a run's folder; of other verbs nothing is asked.
+    """Check that a run has not finished; only `fit` is checked.
 
     Args:
         run: The run's folder, as this machine sees it.
-        args: As for `command_fingerprint`, and so is `upload`.
-        upload: Likewise.
+        args: The command line from the verb on, with its `upload:` paths.
+        upload: The folder of the upload.
 
     Raises:
-        FinishedError: The run has finished.
-        ValueError: It has, with another command or config.
+        FinishedError: The run has finished with the same command and configs.
+        ValueError: The run has finished with another command or config.
     """
     finished = run.read_result() if args[0] == "fit" else None
     if finished is None:

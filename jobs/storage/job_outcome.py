@@ -1,7 +1,7 @@
-"""How a job ended, as the last lines of its log, and read back where the log is all that is left of it.
+"""Outcome of a job as the last lines of its log: writes them, and parses them.
 
-The record itself is in the run's folder (`jobs.storage.job_record`). A client that does not see that folder, and a job
-whose driver was killed, leave the log alone.
+The record itself is in the run's folder (`jobs.storage.job_record`). Only the log is left if the client does not see
+that folder, or if the driver was killed.
 """
 
 from pipeline.processes.outcome import ProcessOutcome
@@ -11,7 +11,7 @@ _LAST_LINES = 3
 
 
 def describe_outcome(outcome: ProcessOutcome) -> list[str]:
-    """What a job prints last: what happened, where its newest checkpoint is, and how to go on."""
+    """The last lines of a job's log: what happened, where its newest checkpoint is, and how to resume."""
     lines = outcome.message.splitlines()
     if outcome.kind in ("refused", "failed"):
         lines = [f"{_ERROR}{' '.join(lines) or f'exit status {outcome.exit_status}'}"]
@@ -19,20 +19,20 @@ def describe_outcome(outcome: ProcessOutcome) -> list[str]:
 
 
 def resume_lines(outcome: ProcessOutcome) -> list[str]:
-    """Where the newest checkpoint is and how to go on from it; empty where there is none."""
+    """The lines that name the newest checkpoint and the command to resume from it; empty if there is none."""
     if not outcome.checkpoint:
         return []
     return [f"{_NEWEST}{outcome.checkpoint}", f"{_RESUME}{outcome.resume}"]
 
 
 def outcome_in_log(log: str) -> ProcessOutcome | None:
-    """What `describe_outcome` wrote at the end of a log; of a job that was killed, its last error or its last line.
+    """Parse the lines of `describe_outcome` at the end of a log; for a killed job, use its last error or its last line.
 
     Args:
-        log: Of a job that did not finish, or the end of it.
+        log: The log, or its end, of a job that did not finish.
 
     Returns:
-        The outcome, without an exit status, which Ray knows; None for an empty log.
+        The outcome, with exit status 0 as a placeholder (Ray has the real one); None for an empty log.
     """
     lines = [line for line in log.splitlines() if line.strip()]
     checkpoint, resume = (_take(label, lines) for label in (_NEWEST, _RESUME))
@@ -43,7 +43,7 @@ def outcome_in_log(log: str) -> ProcessOutcome | None:
 
 
 def _take(label: str, lines: list[str]) -> str:
-    """The rest of the line with a label among the last ones, which is removed."""
+    """Remove the line that starts with a label from the last lines, and return its rest; empty if there is none."""
     for line in lines[-_LAST_LINES:]:
         if line.startswith(label):
             lines.remove(line)

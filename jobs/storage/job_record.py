@@ -1,7 +1,7 @@
-"""What a run's folder holds of the job that made it, so that it can be taken up again: job.json and code.zip.
+"""Record of a job in its run's folder, from which the job can be resumed: job.json and code.zip.
 
-The driver writes them when it begins, where the storage is seen; `python -m jobs resume` reads them. So a resumed job
-runs the very command, spec, configs and code that were submitted, whatever became of the files and of the cluster.
+The driver writes them when it starts, because it sees the storage; `python -m jobs resume` reads them. So a resumed job
+runs the command, spec, configs and code that were submitted, even if the files have changed or the cluster is gone.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Submission:
     """The record of a job in its run's folder.
 
     Args:
-        storage_path: An absolute folder, or a URI.
+        storage_path: The absolute folder, or the URI, that holds the run's folder.
         name: The run's name.
     """
 
@@ -37,16 +37,16 @@ class Submission:
         self.run = RunFolder(storage_path, name)
 
     def begin(self, job: Job, upload: Path, submission_id: str = "") -> None:
-        """Record a job that begins.
+        """Record a job that starts.
 
         Args:
-            job: With its command line.
-            upload: The folder with what travelled.
-            submission_id: Of the job on its cluster.
+            job: The job, with its command line.
+            upload: The folder of its upload.
+            submission_id: The id of the job on its cluster.
 
         Raises:
-            FinishedError: the run has finished, and its record stays as it is.
-            ValueError: it is of another verb, or has finished with another command; likewise.
+            FinishedError: the run has finished; its record is not changed.
+            ValueError: the run is of another verb, or has finished with another command; its record is not changed.
         """
         self.check(job, upload)
         self.run.write(CODE_FILE, _zip(upload))
@@ -54,15 +54,15 @@ class Submission:
         self._write({"job": dataclasses.asdict(job), **began, "outcome": None})
 
     def check(self, job: Job, upload: Path) -> None:
-        """See that the run of this name can be this job's; writes nothing.
+        """Check that a job can start or continue the run of this name; writes nothing.
 
         Args:
-            job: As for `begin`, and so is `upload`.
-            upload: Likewise.
+            job: The job, with its command line.
+            upload: The folder of its upload.
 
         Raises:
             FinishedError: the run has finished.
-            ValueError: it is of another verb, or has finished with another command.
+            ValueError: the run is of another verb, or has finished with another command.
         """
         recorded = self.read()
         verb = job.args[0]
@@ -80,13 +80,13 @@ class Submission:
             self._write(recorded | {"outcome": outcome.as_dict(), "ended": time.time()})
 
     def outcome(self, submission_id: str | None = None) -> ProcessOutcome | None:
-        """How the newest job of the run ended.
+        """The outcome of the newest job of the run.
 
         Args:
-            submission_id: Of the job that is asked for; None: whichever is recorded.
+            submission_id: The id of the job on its cluster; None: the recorded job, whatever its id.
 
         Returns:
-            None where nothing is recorded, another job is, or the job runs or was killed.
+            The outcome; None if there is no record, it is of another job, or the job is running or was killed.
         """
         recorded = self.read()
         if recorded is None or recorded.get("outcome") is None:
@@ -96,7 +96,7 @@ class Submission:
         return ProcessOutcome.from_dict(recorded["outcome"])
 
     def read(self) -> dict[str, Any] | None:
-        """The record; None where there is none."""
+        """The record; None if there is none."""
         content = self.run.storage.read(RECORD_FILE)
         try:
             recorded: dict[str, Any] | None = None if content is None else json.loads(content)
@@ -105,13 +105,16 @@ class Submission:
         return recorded
 
     def unpack(self, folder: Path) -> Job:
-        """Put what travelled into an empty folder again.
+        """Extract the upload of the job into an empty folder.
+
+        Args:
+            folder: The folder to fill.
 
         Returns:
             The job.
 
         Raises:
-            ValueError: nothing is recorded, or it is damaged.
+            ValueError: there is no record, or it is damaged.
         """
         recorded, code = self.read(), self.run.storage.read(CODE_FILE)
         if recorded is None or code is None:
@@ -129,7 +132,7 @@ class Submission:
 
 
 def _zip(folder: Path) -> bytes:
-    """The files in a folder, byte code left out; the same files are the same bytes."""
+    """Zip the files of a folder without byte code, deterministically: equal files give equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for place, names, files in os.walk(folder):

@@ -1,4 +1,4 @@
-"""MetricsCopy: metrics.csv of a run whose storage is a URI, which outlives the node where rank 0 writes it."""
+"""MetricsCopy: keeps a copy of metrics.csv in object storage, so that it survives the loss of rank 0's node."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from pipeline.training.metrics_csv import NAME
 
 
 class MetricsCopy:
-    """Takes metrics.csv from rank 0's node to the run's folder, and on to the node where the run goes on.
+    """Copies metrics.csv from rank 0's node to the run's folder, and from there to the node where the run continues.
 
-    An object is written whole, so each copy is. A run whose storage is a file system has no need of copies: its
-    metrics.csv is there from the first row on.
+    Each copy is the whole file, because an object cannot be appended to. If the storage is a file system, nothing is
+    copied: metrics.csv is written there from the first row on.
 
     Args:
         run: The run's folder.
-        goes_on: Whether this attempt goes on from a checkpoint of the run.
+        goes_on: Whether this attempt continues from a checkpoint of the run.
     """
 
     def __init__(self, run: RunFolder, goes_on: bool) -> None:
@@ -25,10 +25,10 @@ class MetricsCopy:
         self._said = False
 
     def begin(self, folder: Path) -> None:
-        """Bring back what attempts before have recorded, before the file is opened; on rank 0.
+        """Copy the metrics.csv of earlier attempts to this node; called on rank 0 before the file is opened.
 
         Args:
-            folder: Where this process writes metrics.csv.
+            folder: The folder where this process writes metrics.csv.
 
         Raises:
             OSError: The storage cannot be read.
@@ -43,7 +43,7 @@ class MetricsCopy:
                 aside.write_bytes(content)
 
     def store(self) -> None:
-        """Copy the file as it is now; where that fails, a line says so once, and the next copy brings all its rows."""
+        """Copy the file as it is now; the first failure prints a warning, and the next copy contains all rows."""
         if self._file is None:
             return
         try:

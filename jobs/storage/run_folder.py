@@ -1,4 +1,4 @@
-"""A run's folder, `{storage_path}/{name}/`: what it says of itself, besides what every `fit` leaves there."""
+"""RunFolder: the files of a job in its run's folder, `{storage_path}/{name}/`, besides those of every `fit`."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ class RunFolder:
     """Reads and writes the files of a run.
 
     Args:
-        storage_path: An absolute folder, or a URI.
+        storage_path: The absolute folder, or the URI, that holds the run's folder.
         name: The run's name.
     """
 
@@ -30,7 +30,7 @@ class RunFolder:
         self.storage = open_storage(self.address)
 
     def checkpoints(self) -> CheckpointStore:
-        """The run's checkpoints, to be read."""
+        """A store for reading the run's checkpoints."""
         return CheckpointStore(self.storage)
 
     def write_config(self, text: str) -> None:
@@ -38,7 +38,7 @@ class RunFolder:
         self.write(CONFIG_FILE, text.encode())
 
     def read_result(self) -> dict[str, Any] | None:
-        """`result.json` of a finished run; None where there is none."""
+        """The content of `result.json` of a finished run; None if it is missing or unreadable."""
         try:
             content: dict[str, Any] | None = json.loads(self.storage.read(RESULT_FILE) or b"null")
         except ValueError:
@@ -49,8 +49,8 @@ class RunFolder:
         """Write result.json.
 
         Args:
-            published: As from `CheckpointStore.publish`.
-            facts: What else result.json holds.
+            published: The checkpoints that `CheckpointStore.publish` returns, by label.
+            facts: Further entries of result.json.
         """
         paths = {label: f"{self.address}/{label}.ckpt" for label in published}
         metrics = {label: checkpoint.metrics for label, checkpoint in published.items()}
@@ -59,52 +59,53 @@ class RunFolder:
         self.write(RESULT_FILE, json.dumps(content, indent=1).encode())
 
     def last_lines(self) -> list[str]:
-        """Where the checkpoints and the result of a finished run are."""
+        """The lines that name the checkpoints and the result of a finished run."""
         result = self.read_result() or {"checkpoints": {}}
         lines = [f"{name} checkpoint: {path}" for name, path in result["checkpoints"].items()]
         return [*lines, f"result: {self.address}/{RESULT_FILE}"]
 
     def failed(self, reason: str, newest: str | None, *, since: float) -> ProcessOutcome:
-        """The outcome of a run that failed for good.
+        """The outcome of a run that failed and is not retried.
 
         Args:
-            reason: What happened, where no rank left a reason.
-            newest: The address of the newest checkpoint; None where there is none.
-            since: When this submission of the run began, in seconds since the epoch.
+            reason: What happened; used if no rank recorded a reason.
+            newest: The address of the newest checkpoint; None if there is none.
+            since: The start time of this job in seconds since the epoch; earlier failures are ignored.
         """
         failures = [failure for failure in self.read_failures() if failure["time"] >= since]
         kind: OutcomeKind = "refused" if failures and failures[-1].get("refused") else "failed"
         return self.ended(kind, failures[-1]["reason"] if failures else reason, 1, newest)
 
     def ended(self, kind: OutcomeKind, message: str, exit_status: int, newest: str | None) -> ProcessOutcome:
-        """The outcome of a run that did not finish; with a checkpoint, `python -m jobs resume` goes on from it.
+        """The outcome of a run that did not finish; if there is a checkpoint, it names the command to resume.
 
         Args:
             kind: `refused`, `stopped` or `failed`.
             message: What happened.
-            exit_status: Of the job.
-            newest: The address of the newest checkpoint; None where there is none.
+            exit_status: The exit status of the job.
+            newest: The address of the newest checkpoint; None if there is none.
         """
         if newest is None:
             return ProcessOutcome(kind, message, exit_status)
         return ProcessOutcome(kind, message, exit_status, newest, f"python -m jobs resume {self.name}")
 
     def read_failures(self) -> list[dict[str, Any]]:
-        """What failed so far, in order, over all submissions of this name."""
+        """The recorded failures of all jobs of this run, the oldest first."""
         return [json.loads(line) for line in (self.storage.read(FAILURES_FILE) or b"").splitlines()]
 
     def add_failure(self, failure: Mapping[str, Any]) -> None:
-        """Append to `failures.jsonl`."""
+        """Append a failure to `failures.jsonl`."""
         lines = [json.dumps(each) for each in [*self.read_failures(), failure]]
         self.write(FAILURES_FILE, ("\n".join(lines) + "\n").encode())
 
     def write(self, name: str, content: bytes, *, make_folder: bool = True) -> None:
-        """Write a small file of the run's folder, whole or not at all.
+        """Write a small file of the run's folder atomically.
 
         Args:
-            name: In the run's folder.
-            content: Of the file.
-            make_folder: Make the folder if it is missing, as where a run starts; in mid-run its storage is lost.
+            name: The file name in the run's folder.
+            content: The content of the file.
+            make_folder: Whether to create the run's folder, as at the start of a run; during a run a missing folder
+                means that the storage is lost.
         """
         if make_folder:
             self.storage.create_folder()
@@ -112,11 +113,11 @@ class RunFolder:
 
 
 def command_digest(args: Sequence[str], configs: Sequence[Path]) -> str:
-    """Tells one command from another: a hash of the arguments and of what the configs say.
+    """Hash the arguments and the content of the configs, to distinguish commands.
 
     Args:
         args: The command line of the job, with its `upload:` paths.
-        configs: The config files.
+        configs: The paths of the config files.
     """
     digest = hashlib.sha256(json.dumps(list(args)).encode())
     for path in configs:
@@ -125,6 +126,6 @@ def command_digest(args: Sequence[str], configs: Sequence[Path]) -> str:
 
 
 def describe_exception(error: BaseException) -> str:
-    """What happened, in one line: the exception's class and the last line of what it says, less Ray's good advice."""
+    """Describe an exception in one line: its class and the last line of its message, without Ray's general advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:_LONGEST]}"

@@ -1,8 +1,8 @@
-"""A run under Ray Train, in as many attempts as it takes.
+"""A run under Ray Train, as a sequence of attempts.
 
-Within an attempt of fixed size Ray Train places the workers and starts them again after failures. A new attempt begins
-where the ranks have saved and left (preemption, room to grow), and for an elastic run after each failure, with as many
-workers as there is room for. Each goes on from the newest whole checkpoint.
+Within an attempt the number of workers is fixed; Ray Train places the workers and restarts them after failures. A new
+attempt begins after the ranks have saved a checkpoint and left (preemption, room to grow), and for an elastic run after
+each failure, with as many workers as the cluster has room for. Each continues from the newest whole checkpoint.
 """
 
 import dataclasses
@@ -33,18 +33,22 @@ from jobs.training.worker import train_worker
 from pipeline.checkpoints.checkpoint_store import FOLDER
 from pipeline.processes.outcome import ProcessOutcome
 
-_ELASTIC_START_S = 20  # a group that gets no place within this time is tried again with what is there by then
+_ELASTIC_START_S = 20  # a worker group not placed within this time is retried with the size that fits by then
 
 
 def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
-    """Run one of Lightning's verbs on all train workers, and leave the run's folder in order.
+    """Run one of Lightning's verbs on all train workers; a finished `fit` publishes its checkpoints and result.json.
+
+    Args:
+        job: The job.
+        args: The command line from the verb on, with its `upload:` paths.
 
     Returns:
-        How the run ended; its exit status is 1 where it failed for good.
+        The outcome of the run; its exit status is 1 after a failure that is not retried.
 
     Raises:
         FinishedError: a run of this name has finished.
-        ValueError: it has, with another command.
+        ValueError: a run of this name has finished with another command.
         TimeoutError: there is no room for `min_workers`.
     """
     spec, started = job.spec, time.time()
@@ -80,7 +84,7 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
 
 
 def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
-    """Attempt after attempt, until the ranks come to the end; returns the sizes of those that came to something.
+    """Start attempts until the command finishes; return the numbers of workers of the attempts that did not fail.
 
     Raises:
         TrainingFailedError: more than `max_failures` failures.
@@ -113,7 +117,7 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
                     raise
                 continue
             sizes.append(workers)
-            ended: Mapping[str, Any] = result.return_value  # type: ignore[attr-defined] # mypy takes it for the one of V1
+            ended: Mapping[str, Any] = result.return_value  # type: ignore[attr-defined] # V1's, for mypy
             if not ended["left"]:
                 return sizes
             print(f"the ranks saved step {ended['step']} and left: {ended['left']}", flush=True)
@@ -138,13 +142,13 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
             resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
             placement_strategy=spec.placement,
         ),
-        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the one of V1
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the class of Ray Train V1
             name=spec.name,
             storage_path=spec.storage_path,
-            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # likewise
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # V1's, for mypy
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
-            callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # likewise
+            callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # V1's, for mypy
             worker_runtime_env={"env_vars": loopback_variables()},
         ),
     )
@@ -160,19 +164,19 @@ def _newest(run: RunFolder) -> str | None:
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Whether `FailureCallback` ended the run because another attempt would fail alike."""
+    """Whether `FailureCallback` ended the run because another attempt would fail in the same way."""
     cause = getattr(error, "controller_failure", None)
     return isinstance(cause, RuntimeError)
 
 
 def is_local_cluster() -> bool:
-    """Whether all nodes keep to loopback, as those of `python -m jobs up` do."""
+    """Whether all nodes listen on loopback, as in the cluster of `python -m jobs up`."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return all(ipaddress.ip_address(node["NodeManagerAddress"]).is_loopback for node in nodes if node["Alive"])
 
 
 def loopback_variables() -> dict[str, str]:
-    """On a cluster that keeps to loopback, gloo must too: it takes the host name's address, which may not resolve."""
+    """Environment variables that bind gloo to loopback on a local cluster: the host name may not resolve."""
     if not is_local_cluster() or "GLOO_SOCKET_IFNAME" in os.environ:  # the job's own env holds
         return {}
     return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}

@@ -1,4 +1,4 @@
-"""Ray Train's torch backend, whose train workers also note SIGTERM."""
+"""Ray Train's torch backend, with a SIGTERM handler in the train workers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +11,16 @@ from jobs.training.heartbeat import take_sigterm
 
 class _Backend(torch_backend()):  # type: ignore[misc] # known when it runs
     def on_training_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Called in the controller when the process group stands; `execute` runs in the workers' main threads."""
+        """Called in the controller after the process group is set up; `execute` runs in the workers' main threads."""
         super().on_training_start(worker_group, backend_config)
         worker_group.execute(take_sigterm)
 
 
 @dataclass
 class SigtermTorchConfig(TorchConfig):
-    """TorchConfig, and SIGTERM to a train worker is noted: training, in another thread, saves and leaves."""
+    """TorchConfig that installs a SIGTERM handler in each worker: training, in another thread, saves and leaves."""
 
     @property
     def backend_cls(self) -> type[_Backend]:
-        """The backend."""
+        """The class of the backend."""
         return _Backend

@@ -1,4 +1,4 @@
-"""CheckpointCallback: the checkpoints of a job, where its ranks leave together when the driver asks them to."""
+"""CheckpointCallback: saves the checkpoints of a job, and ends all ranks at the same step when the driver asks."""
 
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,11 +15,11 @@ from pipeline.processes.rank_exit import drop_ddp_wrapper
 
 
 class RestartRequestedError(Exception):
-    """Raised on all ranks, at the same step, after its checkpoint was saved: the run goes on in another attempt.
+    """Raised on all ranks at the same step, after a checkpoint was saved: the run continues in another attempt.
 
     Attributes:
-        reason: Why.
-        step: Optimizer steps done.
+        reason: The reason why the ranks leave.
+        step: The number of optimizer steps done.
     """
 
     def __init__(self, reason: str, trainer: pl.Trainer) -> None:
@@ -29,15 +29,15 @@ class RestartRequestedError(Exception):
         self._trainer = trainer
 
     def drop_wrapper(self) -> None:
-        """As at the end of a fit, where Lightning calls `teardown`; after an exception it does not."""
+        """Remove the DDP wrapper, as `teardown` does after a fit; Lightning does not call it after an exception."""
         drop_ddp_wrapper(self._trainer)
 
 
 class DriverNotice(PreemptionNotice):
-    """That the ranks are to leave: by SIGTERM to this one, or because the driver asks all of them.
+    """Notice that the ranks must leave: SIGTERM to this process, or a request of the driver to all ranks.
 
     Args:
-        pulse: of this process, which hears both.
+        pulse: The heartbeat sender of this process, which receives both.
     """
 
     def __init__(self, pulse: HeartbeatSender) -> None:
@@ -45,24 +45,24 @@ class DriverNotice(PreemptionNotice):
         self._pulse = pulse
 
     def listen(self, interrupts: bool = False) -> bool:
-        """Signals are heard in the main thread (`heartbeat.take_sigterm`); training runs in another one."""
+        """Install no handler: `heartbeat.take_sigterm` does so in the main thread, and training runs in another one."""
         return False
 
     def agreed(self, trainer: pl.Trainer) -> bool:
-        """Whether any rank has had notice; a collective."""
+        """Whether any rank has notice; a collective, the same on all ranks."""
         if self._pulse.wants_to_leave():
             self.give()
         return super().agreed(trainer)
 
 
 class CheckpointCallback(KeepCheckpoints):
-    """`KeepCheckpoints` under Ray: the ranks leave when the driver asks; metrics.csv goes where the checkpoints go.
+    """`KeepCheckpoints` under Ray: the ranks leave when the driver asks, and metrics.csv is copied to the storage.
 
     Args:
         options: When checkpoints are saved.
-        store: Where they are written and kept.
-        pulse: Of this process.
-        metrics_copy: Of the run.
+        store: The store of the run's checkpoints.
+        pulse: The heartbeat sender of this process.
+        metrics_copy: The copier of the run's metrics.csv.
     """
 
     def __init__(
@@ -74,22 +74,22 @@ class CheckpointCallback(KeepCheckpoints):
         self._copy_is_old = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Brings metrics.csv to a node that does not have it."""
+        """Copy metrics.csv of earlier attempts to the node of rank 0."""
         if trainer.is_global_zero:
             self._metrics_copy.begin(Path(trainer.default_root_dir))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """By now all is logged that belongs to the steps before."""
+        """Copy metrics.csv after a checkpoint: by now all metrics of the earlier steps are logged."""
         if self._copy_is_old:
             self._copy_metrics(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """As `KeepCheckpoints.save`, with a line in the job's log."""
+        """Save a checkpoint as `KeepCheckpoints.save` does, and print a line to the job's log."""
         step = trainer.global_step
         self._pulse.at(f"after step {step}, saving a checkpoint")
-        if not trainer.is_global_zero:  # rank 0 passes this place when it has written
+        if not trainer.is_global_zero:  # rank 0 passes this place after writing
             self._pulse.at(f"after step {step}, waiting for rank 0 to save a checkpoint")
         super().save(trainer)
         if trainer.is_global_zero:
@@ -102,7 +102,7 @@ class CheckpointCallback(KeepCheckpoints):
             print(f"checkpoint reported: {', '.join(shown)}", flush=True)
 
     def leave(self, trainer: pl.Trainer) -> NoReturn:
-        """Ends this attempt on all ranks.
+        """End this attempt on all ranks.
 
         Raises:
             RestartRequestedError: always.
@@ -111,12 +111,12 @@ class CheckpointCallback(KeepCheckpoints):
         raise RestartRequestedError(all_stop_reasons(self._pulse.leave, trainer.world_size), trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last checkpoint must be there, and metrics.csv too, to its last row."""
+        """Copy the complete metrics.csv, and check that the last checkpoint was saved."""
         self._copy_metrics(trainer)
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """What the last rows say of it."""
+        """Copy metrics.csv, whose last rows may explain the exception."""
         self._copy_metrics(trainer)
         super().on_exception(trainer, pl_module, exception)
 

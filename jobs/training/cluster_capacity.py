@@ -1,4 +1,4 @@
-"""How many train workers of a job the cluster has room for."""
+"""Capacity of the cluster, in train workers of a job."""
 
 import math
 import time
@@ -10,12 +10,12 @@ import ray
 from jobs.ray_internals import draining_nodes
 from jobs.spec.job_spec import JobSpec
 
-_SETTLE_S = 15.0  # what a worker group held comes free some seconds after its end
+_SETTLE_S = 15.0  # a worker group's resources are released some seconds after its end
 _POLL_S = 0.5
 
 
 def max_workers(spec: JobSpec) -> int:
-    """For how many workers, `num_workers` at most, the nodes are large enough, whatever else they do now."""
+    """The number of workers, at most `num_workers`, that fit on the nodes if nothing else runs there."""
     leaving = draining_nodes()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     staying = [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in leaving]
@@ -23,19 +23,19 @@ def max_workers(spec: JobSpec) -> int:
 
 
 def free_workers(spec: JobSpec) -> int:
-    """For how many more workers nobody uses the resources now."""
+    """The number of workers that fit into the resources that are unused now."""
     return _held(spec, ray.available_resources())  # type: ignore[no-untyped-call]
 
 
 def workers_to_start(spec: JobSpec, stopping: Callable[[], bool]) -> int:
-    """With how many workers an attempt of an elastic job begins: as many as there is room for.
+    """Wait for room, and return the number of workers with which an attempt of an elastic job starts.
 
     Args:
-        spec: The job's.
-        stopping: Whether to wait no longer.
+        spec: The spec of the job.
+        stopping: Whether the job is being stopped, which ends the wait.
 
     Raises:
-        TimeoutError: Fewer than `min_workers` have room within `start_timeout_s`.
+        TimeoutError: There is no room for `min_workers` within `start_timeout_s`, or the job is being stopped.
     """
     begun = time.monotonic()
     while True:
@@ -55,7 +55,7 @@ def workers_to_start(spec: JobSpec, stopping: Callable[[], bool]) -> int:
 
 
 def _held(spec: JobSpec, resources: dict[str, float]) -> int:
-    """How many workers a node with these resources holds."""
+    """The number of workers that fit into these resources."""
     room = resources.get("CPU", 0.0) / spec.cpus_per_worker
     if spec.gpus_per_worker:
         room = min(room, resources.get("GPU", 0.0) / spec.gpus_per_worker)

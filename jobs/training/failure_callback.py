@@ -1,4 +1,4 @@
-"""FailureCallback: what Ray Train's controller is told to do when a rank fails."""
+"""FailureCallback: records failures of ranks, and decides whether Ray Train's controller retries."""
 
 import contextlib
 import logging
@@ -18,14 +18,14 @@ from jobs.training.worker import RefusedError
 
 
 class FailureCallback(ray.train.UserCallback):
-    """Writes each failure to the run's folder, and ends the run where another attempt would fail alike.
+    """Writes each failure to the run's folder, and ends the run if another attempt would fail in the same way.
 
     Args:
-        spec: The job's.
-        board: Handle of the `jobs.training.heartbeat.HeartbeatBoard`, which knows why a rank that hung was ended; None
-            where there is no watchdog.
-        work: What was interrupted, in a word.
-        before: How many failures the job has had already, in other attempts.
+        spec: The spec of the job.
+        board: Handle of the `jobs.training.heartbeat.HeartbeatBoard`, which knows why a hung rank was ended; None if
+            there is no watchdog.
+        work: The name of the interrupted work in messages, such as "training".
+        before: The number of failures in earlier attempts of the job.
     """
 
     def __init__(self, spec: JobSpec, board: Any = None, work: str = "training", before: int = 0) -> None:
@@ -77,7 +77,7 @@ class FailureCallback(ray.train.UserCallback):
 
 
 def describe_failures(worker_exceptions: Mapping[int, Exception]) -> str:
-    """What happened to the ranks: those that were lost, for the others only miss them; else the errors of all."""
+    """Describe the lost ranks, because the errors of the others only follow from that; else the errors of all ranks."""
     lost = {rank: how for rank, error in worker_exceptions.items() if (how := _how_lost(error))}
     if lost:
         return "; ".join(f"rank {rank}{how}" for rank, how in lost.items())
@@ -85,7 +85,7 @@ def describe_failures(worker_exceptions: Mapping[int, Exception]) -> str:
 
 
 def _how_lost(error: Exception) -> str:
-    """Of a rank whose process is no more: which that was, and what Ray knows of its end. Empty for others."""
+    """Describe the lost process of a rank, and what Ray knows of its end; empty for any other failure."""
     failure = getattr(error, "health_check_failure", None)
     if not isinstance(failure, ray.exceptions.RayActorError):
         return ""
@@ -100,12 +100,12 @@ def _how_lost(error: Exception) -> str:
 
 
 def _is_preempted(error: Exception) -> bool:
-    """Whether Ray does not count it, for its node was taken away."""
+    """Whether the rank's node was preempted; Ray does not count such a failure."""
     return bool(getattr(getattr(error, "health_check_failure", None), "preempted", False))
 
 
 def _says_more(record: logging.LogRecord) -> bool:
-    """Whether a message of Ray's is not about ranks that failed, of which all is said."""
+    """Logging filter that drops Ray's messages about failed ranks, which this callback prints itself."""
     error = record.exc_info[1] if record.exc_info else None
     known = (ray.train.WorkerGroupError, ray.exceptions.RayActorError, ray.exceptions.RayTaskError)
     return not isinstance(error, known)

@@ -1,7 +1,8 @@
-"""What a rank is doing, told to the driver every second by a thread of its own; and what the driver asks of it.
+"""Heartbeat: each rank reports its progress to the driver every second, and receives the driver's requests.
 
-The training thread only counts: `pulse.at("...")` adds one and keeps a word for the place. All ranks pass the same
-places in the same order, so where they wait for each other the one that has counted least is the one they wait for.
+A thread sends the heartbeats; the training thread only counts: `sender.at("...")` adds one to the number of places
+passed and keeps the name of the place. All ranks pass the same places in the same order, so if ranks wait for each
+other, they wait for the rank with the lowest count.
 """
 
 import faulthandler
@@ -22,33 +23,33 @@ import psutil
 BEAT_S = 1.0
 STARTING = "starting"
 ENDED = "ended"
-_DEEPEST = 40  # frames of a stack that are told
+_DEEPEST = 40  # frames of a stack that are reported, the innermost
 
 
 class RankHeartbeat(NamedTuple):
-    """What a rank tells."""
+    """The state of a rank that a heartbeat reports."""
 
-    group: str  # the attempt, the same for all its ranks
+    group: str  # id of the worker group, the same for all its ranks
     rank: int
-    of: int
+    of: int  # the number of ranks
     pid: int
-    started: float  # of the process, seconds since the epoch
+    started: float  # start time of the process, seconds since the epoch
     node: str  # Ray's id of the node
-    passed: int  # places, in all
+    passed: int  # number of places passed since the start
     place: str
     trains: bool  # whether a training step has been done
-    stack: str  # where it was asked for
+    stack: str  # frames of the training thread; empty unless requested
 
 
 class DriverRequest(NamedTuple):
-    """What the driver asks of a group of ranks."""
+    """A request of the driver to all ranks of a group."""
 
-    leave: str = ""  # why to save and leave; empty: stay
-    stacks: bool = False  # tell where the training thread is
+    leave: str = ""  # reason to save a checkpoint and leave; empty: go on
+    stacks: bool = False  # whether to report the stack of the training thread
 
 
 class HeartbeatBoard:
-    """The actor in between: keeps the last beat of each rank of the newest group, and what is asked of that group."""
+    """Actor between ranks and driver: keeps the last heartbeat of each rank of the newest group, and its request."""
 
     def __init__(self) -> None:
         self._group = ""
@@ -58,7 +59,7 @@ class HeartbeatBoard:
         self._verdict = ""
 
     def beat(self, beat: RankHeartbeat) -> DriverRequest:
-        """Called by a rank."""
+        """Store the heartbeat of a rank, and return the driver's request; called by the ranks."""
         if beat.group in self._past:
             return DriverRequest()
         if beat.group != self._group:
@@ -68,40 +69,40 @@ class HeartbeatBoard:
         return self._asked
 
     def look(self) -> list[tuple[RankHeartbeat, float]]:
-        """The last beat of each rank of the newest group, and the seconds since it came."""
+        """The last heartbeat of each rank of the newest group in the order of ranks, and its age in seconds."""
         now = time.monotonic()
         return [(beat, now - came) for _, (beat, came) in sorted(self._beats.items())]
 
     def forget(self) -> None:
-        """The newest group is no more."""
+        """Forget the newest group, which has ended; later heartbeats from it are ignored."""
         self._past.add(self._group)
         self._group, self._beats, self._verdict = "", {}, ""
 
     def set_verdict(self, reason: str) -> None:
-        """Why the newest group is being ended."""
+        """Set the reason why the newest group is being ended."""
         self._verdict = reason
 
     def verdict(self) -> str:
-        """Why it was, if it was."""
+        """The reason why the newest group was ended; empty if it was not."""
         return self._verdict
 
     def ask(self, group: str, asked: DriverRequest) -> None:
-        """Ask something of a group, if it is still the newest."""
+        """Set the request to a group; ignored unless it is the newest group."""
         if group == self._group:
             self._asked = asked
 
 
 @dataclass
 class HeartbeatSender:
-    """Of this process, one of the ranks.
+    """Sends the heartbeats of this process, one of the ranks, and receives the driver's requests.
 
     Args:
-        rank: Of this process.
-        of: How many ranks there are.
-        group: The attempt.
-        board: Handle of the `HeartbeatBoard`; None where nobody looks.
-        hang_timeout_s: After so many seconds without a beat, as when native code keeps Python from running,
-            faulthandler writes the stacks to stderr; 0 for never.
+        rank: The rank of this process.
+        of: The number of ranks.
+        group: The id of the worker group, the same on all its ranks.
+        board: Handle of the `HeartbeatBoard`; None: no heartbeats are sent.
+        hang_timeout_s: Seconds without a heartbeat, as when native code keeps Python from running, after which
+            faulthandler writes the stacks to stderr; 0: never.
     """
 
     rank: int
@@ -117,22 +118,22 @@ class HeartbeatSender:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def at(self, place: str) -> None:
-        """The training thread passes a place."""
+        """Count a place that the training thread passes, and keep its name."""
         self.passed += 1
         self.place = place
 
     def start(self) -> None:
-        """Beat from now on."""
+        """Start the thread that sends a heartbeat every BEAT_S seconds."""
         if self.board is not None:
             threading.Thread(target=self._beat_on, daemon=True, name="pulse").start()
 
     def stop(self) -> None:
-        """Beat once more, to say so."""
+        """Send a last heartbeat with the place ENDED, and end the thread."""
         self.at(ENDED)
         self._over.set()
 
     def wants_to_leave(self) -> bool:
-        """Whether this process was told to end (SIGTERM), or the driver asks all ranks to save and leave."""
+        """Whether this process received SIGTERM, or the driver asks all ranks to save a checkpoint and leave."""
         if terminated.is_set() and not self.leave:
             self.leave = f"rank {self.rank} was told to end (SIGTERM)"
         return bool(self.leave)
@@ -158,14 +159,14 @@ class HeartbeatSender:
 
 
 def all_stop_reasons(mine: str, ranks: int) -> str:
-    """A collective: why the ranks leave, as those say that know.
+    """Gather the reasons why the ranks leave; a collective.
 
     Args:
-        mine: What this rank knows; empty: nothing.
-        ranks: How many there are.
+        mine: The reason that this rank knows; empty if it knows none.
+        ranks: The number of ranks.
 
     Returns:
-        The same on all: each reason once.
+        Each distinct reason once, joined by semicolons; the same on all ranks.
     """
     from torch import distributed  # here: the driver imports this module too, and has no use for it
 
@@ -175,13 +176,13 @@ def all_stop_reasons(mine: str, ranks: int) -> str:
     return "; ".join(dict.fromkeys(filter(None, told)))
 
 
-terminated = threading.Event()  # SIGTERM came to this process; signal handlers are a process's own
+terminated = threading.Event()  # set by SIGTERM; a global, because signal handlers are global to a process
 
 
 def take_sigterm() -> None:
-    """From now on SIGTERM is noted, and heeded at the end of a step; a second one ends the process.
+    """Install a SIGTERM handler: the first signal makes the ranks leave after a step, the second ends the process.
 
-    Called in the main thread, where alone Python lets signals be taken; training runs in another one.
+    Call it in the main thread, the only one where Python can install handlers; training runs in another thread.
     """
     before = signal.getsignal(signal.SIGTERM)
 
@@ -198,6 +199,6 @@ def take_sigterm() -> None:
 
 
 def _stack_of(thread: int) -> str:
-    """The frames of a thread, the innermost last."""
+    """The formatted stack of a thread, the innermost frame last; empty if the thread has ended."""
     frame = sys._current_frames().get(thread)
     return "".join(traceback.format_stack(frame)[-_DEEPEST:]) if frame is not None else ""

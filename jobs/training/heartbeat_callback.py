@@ -1,4 +1,4 @@
-"""HeartbeatCallback: the places that a rank passes in training, validation, test and prediction."""
+"""HeartbeatCallback: reports the progress of a rank in training, validation, test and prediction."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from pipeline.processes.rank_exit import drop_ddp_wrapper
 
 
 class HeartbeatCallback(pl.Callback):
-    """Lets the watchdog know where this rank is.
+    """Counts the places that this rank passes, for the watchdog.
 
     Args:
-        sender: sends the heartbeats of this process.
+        sender: The heartbeat sender of this process.
     """
 
     def __init__(self, sender: HeartbeatSender) -> None:
@@ -21,32 +21,32 @@ class HeartbeatCallback(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The batch has come."""
+        """Count the start of a step, when its batch has been loaded."""
         self.sender.at(f"step {trainer.global_step + 1}, forward")
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Any) -> None:
-        """From here to the optimizer's step ranks wait for each other's gradients."""
+        """Count the start of the backward pass, in which ranks wait for each other's gradients."""
         self.sender.at(f"step {trainer.global_step + 1}, backward")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """A step is done that a checkpoint could save."""
+        """Count the end of a step; from now on there is progress for a checkpoint to save."""
         self.sender.trains = True
         self.sender.at(f"after step {trainer.global_step}, waiting for data")
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """A batch of validation is done."""
+        """Count a batch of validation."""
         self.sender.at(f"validation after step {trainer.global_step}")
 
     def on_test_batch_end(self, *_: Any) -> None:
-        """A batch of the test is done."""
+        """Count a batch of the test."""
         self.sender.at("test")
 
     def on_predict_batch_end(self, *_: Any) -> None:
-        """A batch of the prediction is done."""
+        """Count a batch of the prediction."""
         self.sender.at("predict")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Lets go of what would be in the way of an exit in order."""
+        """Remove the DDP wrapper, which would get in the way of an orderly exit."""
         drop_ddp_wrapper(trainer)

@@ -1,4 +1,4 @@
-"""SIGTERM to a job's driver, as `python -m jobs stop` sends it: the ranks save and leave, and the job ends in order."""
+"""SIGTERM handler of the driver, for `python -m jobs stop`: the ranks save a checkpoint, and the job ends in order."""
 
 import contextlib
 import os
@@ -11,21 +11,22 @@ from typing import Any
 from jobs.training.watchdog import POLL_S, Watchdog
 
 STOPPED_STATUS = 128 + signal.SIGTERM
-_TELLS_WITHIN_S = 4.0  # a rank tells every second what it has done, and hears as often that it is to leave
+_TELLS_WITHIN_S = 4.0  # several heartbeats: ranks report progress and receive requests every second
 _AGAIN_S = 5.0
 
 
 class StoppedError(Exception):
-    """The job was stopped."""
+    """Raised in the driver if the job was stopped."""
 
 
 @contextlib.contextmanager
 def stop_on_sigterm(overseer: Watchdog) -> Iterator[None]:
-    """At SIGTERM the ranks are asked to save and leave; where they have nothing to save, the job ends at once.
+    """Ask the ranks to save a checkpoint and leave at SIGTERM; if they have nothing to save, end the job at once.
 
     Raises:
-        StoppedError: in the main thread, wherever it waits. Ray's own code may make another error of it there, a
-            SystemError for one, or swallow it: on the way out it is this one again, and it is raised until it is out.
+        StoppedError: raised in the main thread, wherever it waits. Ray's code may turn it into another error, such as
+            SystemError, or swallow it: so any error that leaves the block after SIGTERM is raised as StoppedError, and
+            the signal is sent again until the block is left.
     """
     at_once, over = threading.Event(), threading.Event()
     threads: list[threading.Thread] = []
@@ -59,13 +60,13 @@ def stop_on_sigterm(overseer: Watchdog) -> Iterator[None]:
         raise
     finally:
         over.set()
-        for thread in threads:  # what it sent later would find the handler of before
+        for thread in threads:  # a later signal of the thread would reach the restored handler
             thread.join()
         signal.signal(signal.SIGTERM, before)
 
 
 def _trains(overseer: Watchdog, over: threading.Event) -> bool:
-    """Whether some rank trains, or ended while that was asked: what it did last is told some time later."""
+    """Whether some rank has trained a step, or the block was left; waits, because heartbeats are delayed."""
     deadline = time.monotonic() + _TELLS_WITHIN_S
     while True:
         with contextlib.suppress(Exception):  # the cluster does not answer

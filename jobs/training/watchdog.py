@@ -1,8 +1,8 @@
-"""Overseer: a thread of the driver that looks after the ranks while they train.
+"""Watchdog: a thread of the driver that ends an attempt in which no rank makes progress.
 
-It asks them to save and leave when the job is stopped, when one of their nodes goes away, and when an elastic run may
-grow. It ends an attempt in which nothing moves any more, and says which rank is to blame: the one that the others wait
-for, not those that wait.
+It names the rank that is to blame: the one that the others wait for, not those that wait. It also asks the ranks to
+save a checkpoint and leave when the job is stopped, when one of their nodes is drained, and when an elastic run can
+grow.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ from jobs.training.heartbeat import ENDED, DriverRequest, RankHeartbeat
 
 POLL_S = 1.0
 STACK_WAIT_S = 5.0
-_SILENT_S = 15.0  # a rank that has not told anything for so long does not answer
+_SILENT_S = 15.0  # age of the last heartbeat from which a rank counts as not responding
 _KILL_S = 60.0
 
 
 class Watchdog:
-    """Looks after the ranks of a job, from `with` to its end.
+    """Context manager that monitors the ranks of a job.
 
     Args:
-        spec: The job's.
-        board: Handle of the `jobs.training.heartbeat.HeartbeatBoard` that its ranks tell their beats to.
+        spec: The spec of the job.
+        board: Handle of the `jobs.training.heartbeat.HeartbeatBoard` that receives the ranks' heartbeats.
     """
 
     def __init__(self, spec: JobSpec, board: Any) -> None:
@@ -62,15 +62,15 @@ class Watchdog:
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """The ranks are to save and leave, for good; safe in signal handlers."""
+        """Ask the ranks to save a checkpoint and leave, and end the job; safe to call in signal handlers."""
         self._stopping.set()
 
     def trains(self) -> bool:
-        """Whether some rank has trained a step that it could save."""
+        """Whether some rank has trained a step, so that there is progress to save."""
         return any(beat.trains for beat, _ in self._beats())
 
     def begin(self) -> None:
-        """An attempt begins: what was told of the one before counts no more."""
+        """Start an attempt: forget the heartbeats of the last one."""
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(self._board.forget.remote(), timeout=30)
         self._may_grow_at = time.monotonic() + self._spec.grow_check_s
@@ -79,7 +79,7 @@ class Watchdog:
         while not self._over.wait(POLL_S):
             try:
                 self._look()
-            except Exception as error:  # the cluster is slow or in trouble: a later look may do
+            except Exception as error:  # the cluster is slow or in trouble: tried again later
                 print(f"note: the job's watch could not look at the ranks: {error!r:.200}", file=sys.stderr, flush=True)
 
     def _beats(self) -> list[tuple[RankHeartbeat, float]]:
@@ -139,7 +139,7 @@ class Watchdog:
 
 
 def lagging_ranks(beats: list[tuple[RankHeartbeat, float]]) -> list[tuple[RankHeartbeat, float]]:
-    """Those that the others wait for: of the fewest places passed and, of these, any that do not answer."""
+    """The ranks that the others wait for: those with the lowest count; among them, those not responding, if any."""
     fewest = min(beat.passed for beat, _ in beats)
     behind = [each for each in beats if each[0].passed == fewest]
     silent = [each for each in behind if each[1] > _SILENT_S]
@@ -147,11 +147,11 @@ def lagging_ranks(beats: list[tuple[RankHeartbeat, float]]) -> list[tuple[RankHe
 
 
 def describe_hang(blamed: list[tuple[RankHeartbeat, float]], limit_s: float) -> str:
-    """Which rank hung, and where.
+    """Describe which ranks hung, and where.
 
     Args:
-        blamed: Beats, and seconds since each came.
-        limit_s: What was waited for.
+        blamed: The last heartbeat of each of these ranks, and its age in seconds.
+        limit_s: The time without progress, in seconds.
     """
     parts = []
     for beat, age in blamed:
@@ -163,7 +163,7 @@ def describe_hang(blamed: list[tuple[RankHeartbeat, float]], limit_s: float) -> 
 
 
 def _innermost(stack: str) -> str:
-    """`file, line N, function` of the innermost frame that is not of an installed library, else of the innermost."""
+    """`file, line N, function` of the innermost frame outside installed libraries, else of the innermost frame."""
     frames = [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")]
     own = [frame for frame in frames if "site-packages" not in frame and "/lib/python" not in frame]
     found = (own or frames)[-1:]
@@ -174,7 +174,7 @@ def _innermost(stack: str) -> str:
 
 
 def _kill(beat: RankHeartbeat) -> None:
-    """SIGKILL, from a task on its node; its train worker's end is for Ray Train to find."""
+    """Kill the process of a rank from a Ray task on its node; Ray Train then notices that the worker died."""
     there = NodeAffinitySchedulingStrategy(beat.node, soft=False)
     task = ray.remote(num_cpus=0, max_retries=0)(_kill_here).options(scheduling_strategy=there)
     with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # the node is gone, the rank with it
@@ -185,5 +185,5 @@ def _kill_here(pid: int, started: float) -> None:
     import psutil
 
     with contextlib.suppress(psutil.Error):
-        if abs(psutil.Process(pid).create_time() - started) < 1.0:  # and not a later process of that number
+        if abs(psutil.Process(pid).create_time() - started) < 1.0:  # not a later process with the same id
             os.kill(pid, 9)

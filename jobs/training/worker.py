@@ -1,4 +1,4 @@
-"""What runs on every train worker: the command line that a person would type, with the Ray overlay behind it."""
+"""Train worker: runs the user's command line as one rank, with the settings for Ray appended."""
 
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ from pipeline.processes.outcome import ProcessOutcome
 
 
 class RefusedError(ValueError):
-    """Bad input that was met before the first training step: another attempt would meet it again."""
+    """Raised for bad input found before the first training step, which another attempt would find again."""
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -38,11 +38,12 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             of a `jobs.training.heartbeat.HeartbeatBoard`, or None.
 
     Returns:
-        `left`: why the ranks saved and left before the end, empty where they came to it; `step`: how far they came.
+        `left`: the reason why the ranks saved a checkpoint and left early; empty if the command finished; `step`: the
+        number of optimizer steps done by then.
     """
     job = Job(JobSpec.from_dict(settings["job"]["spec"]), settings["job"]["origin"])
     enter_working_directory(job)
-    import torch  # here: the driver imports this module too, and has no use for them
+    import torch  # here: the driver imports this module too, and does not need them
 
     from jobs.training.checkpoint_callback import RestartRequestedError
     from pipeline.cli.errors import explain
@@ -75,10 +76,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _begin(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path | None, HeartbeatSender]:
-    """Let the watch know of this rank, and find the checkpoint to go on from, the same for all ranks.
+    """Start the heartbeats of this rank, and find the checkpoint to continue from, the same on all ranks.
 
     Raises:
-        RefusedError: There are checkpoints, but none that can be read.
+        RefusedError: There are checkpoints, but none is readable.
+        OSError: The storage cannot be read.
     """
     context = ray.train.get_context()
     found: dict[str, Any] = {}
@@ -110,7 +112,7 @@ def _callbacks(run: RunFolder, sender: HeartbeatSender, resumes: bool) -> Any:
 
 
 def _find_checkpoint(run: RunFolder) -> dict[str, Any]:
-    """On rank 0: what an earlier attempt left; damaged checkpoints are set aside."""
+    """Find the newest whole checkpoint of earlier attempts, and set damaged ones aside; called on rank 0."""
     store = run.checkpoints()
     try:
         newest, damaged = store.newest_whole()
@@ -120,12 +122,12 @@ def _find_checkpoint(run: RunFolder) -> dict[str, Any]:
         return {"refused": f"name={run.name}: {error}; start anew under another --name, or bring one back there"}
     except OSError as error:
         return {"lost": f"the storage cannot be read: {error}"}
-    # Without its metrics: what is broadcast must be small.
+    # Without its metrics, because the broadcast must be small.
     return {"newest": None if newest is None else dataclasses.asdict(dataclasses.replace(newest, metrics={}))}
 
 
 def quiet_refusal(message: str) -> RefusedError:
-    """What a rank raises: no word of it here, for other ranks meet it too; it is the last line of the job."""
+    """Build the error of a refused input; Ray logs no traceback, because the driver prints the message last."""
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback
     return RefusedError(message)
 
@@ -134,15 +136,15 @@ def run_verb(job: Job, args: Sequence[str]) -> ProcessOutcome:
     """Run `python -m pipeline ARGS` in this process.
 
     Returns:
-        How it ended. What was wrong is left to the driver to print: a task that ends may not get it printed, and ranks
-        would all print it.
+        The outcome. Its message is printed by the driver: the output of a task that ends may be lost, and every rank
+        would print it.
     """
     enter_working_directory(job)
     return run_here(args)
 
 
 def run_here(args: Sequence[str]) -> ProcessOutcome:
-    """The same where this process has entered the job already."""
+    """Run `python -m pipeline ARGS` in this process, which is in the working directory of the job already."""
     from pipeline.__main__ import run
 
     try:
@@ -153,16 +155,16 @@ def run_here(args: Sequence[str]) -> ProcessOutcome:
 
 
 def run_id(spec: JobSpec) -> str:
-    """The id of a job's run in wandb, the same for all that is submitted under its name: eight letters and digits."""
+    """The wandb id of a run, eight hexadecimal digits; the same for every job with this name and storage path."""
     return hashlib.sha256(f"{spec.storage_path}/{spec.name}".encode()).hexdigest()[:8]
 
 
 def worker_args(args: Sequence[str], run: RunFolder, checkpoint: Path | None) -> list[str]:
-    """The whole command line of this worker.
+    """The complete command line of this worker.
 
-    In front, so that the user's own settings win: the run's folder as default_root_dir; where that is a URI, one on
-    this node for a fit's metrics.csv, which is copied from there. Behind, so that they win over the user's: the
-    overlay, the accelerator, and the checkpoint to go on from, if the run has one.
+    Before the user's arguments, so that these override it: default_root_dir, the run's folder; if that is a URI, a
+    folder on this node for the metrics.csv of a fit, which is copied from there. After them, so that they override
+    the user's: the Ray overlay with the accelerator, and the checkpoint to continue from, if there is one.
     """
     verb, *rest = resolve(args, upload_root())
     whole = [verb]
