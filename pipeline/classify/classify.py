@@ -1,4 +1,4 @@
-"""`python -m pipeline classify`: any video files, top classes with names and probabilities, of each second too."""
+"""`python -m pipeline classify`: classification of video files, as a whole or for each second."""
 
 import json as json_lines
 import os
@@ -49,21 +49,21 @@ class ClassifyOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
     Attributes:
         checkpoint: file that `fit` wrote.
         weights: instead of a checkpoint: a name of `python -m pipeline weights list`.
-        linear: weights.safetensors of `linear`, fitted on features of this checkpoint, to take in place of the
-            network's own classifier: clips are as they were exported, whatever `num_clips` says; of an SVM the
-            probabilities are its margins after a softmax.
-        top: classes to print for a video.
-        json: print one JSON object a line instead, a line a video: video, its path; top, a list of class and
-            probability, the best first; decoder, what read it; other_streams, how many further video streams the file
-            has, where there are any; or in place of top error, why it cannot be decoded.
+        linear: weights.safetensors of `linear`, fitted on features of this checkpoint, to use instead of the
+            network's own classifier: clips are those of the export, regardless of `num_clips`; the probabilities of an
+            SVM are the softmax of its margins.
+        top: number of classes to print for a video.
+        json: print one JSON object per line and video instead: video, its path; top, a list of class and probability,
+            the best first; decoder, its name and version; other_streams, the number of further video streams in the
+            file, if any; or instead of top error, why it cannot be decoded.
             With `timeline` also timeline, the seconds, each with start, end and top, and stretches of seconds with the
             same best class, each with start, end, class and its mean probability; with `annotate` those and annotated,
             the copy's path. Times are in seconds, to the millisecond; probabilities in [0, 1], to six digits.
-        timeline: look at a clip around each second, for videos of any length, and say what is done when; the video's
-            probabilities are the mean over its seconds.
-        annotate: mp4 to write, a copy of the video with the best classes of each second on it, without sound; for
-            several videos a folder. Looks at each second, as `timeline`. Names are drawn in fonts of this machine that
-            have their letters; a note says which letters none of them has.
+        timeline: classify a clip around each second, for videos of any length; the video's probabilities are the mean
+            over its seconds.
+        annotate: mp4 file to write, a copy of the video with the best classes of each second drawn on it, without
+            sound; for several videos a folder. Classifies each second, as `timeline`. Names are drawn in fonts of this
+            machine; letters that no font has are reported.
     """
 
     checkpoint: Path | None = None
@@ -75,24 +75,24 @@ class ClassifyOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
     annotate: Path | None = None
 
     def check(self) -> None:
-        """Refuses an answer without a class."""
+        """Raises ValueError if top is less than 1."""
         self.require_at_least(1, "top")
 
 
 def classify(options: ClassifyOptions) -> None:
-    """Say what is done in video files: the most probable classes of each, or of each second.
+    """Classify video files: print the most probable classes of each file, or of each second.
 
-    A checkpoint sees `num_clips` clips spread over a video, as in its training; a published I3D sees the whole video at
-    25 frames a second, as its authors tested it. Probabilities are averaged over clips. Several files go through the
-    network together, as many as fit.
+    A checkpoint is given `num_clips` clips spread over a video, as in its training; a published I3D the whole video at
+    25 frames a second, as its authors tested it. Probabilities are averaged over clips. As many files as fit share a
+    forward pass.
 
     Args:
-        options: which videos, which network, and what is told.
+        options: videos, network and output.
 
     Raises:
-        FileNotFoundError: no such video or checkpoint.
-        ValueError: neither a checkpoint nor weights, or both; a linear classifier of another network; or some of the
-            videos could not be decoded, which are named, after all others were classified.
+        FileNotFoundError: a video or the checkpoint does not exist.
+        ValueError: neither a checkpoint nor weights, or both; a linear classifier of another network; or some videos
+            could not be decoded, raised after all others were classified.
     """
     checkpoint, weights, timeline = (
         options.checkpoint,
@@ -124,11 +124,11 @@ def classify(options: ClassifyOptions) -> None:
 
 
 def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]:
-    """Where the annotated copy of each video goes.
+    """Returns the path of the annotated copy of each video; None for no copy.
 
     Raises:
-        ValueError: not an mp4 file, one file for several videos, two videos that would go to one file, a copy in place
-            of a video, or where nothing can be written.
+        ValueError: not an mp4 file, one file for several videos, two videos with the same copy, a copy that would
+            replace its video, or an unwritable path.
     """
     if annotate is None:
         return [None] * len(paths)
@@ -170,7 +170,7 @@ def _by_video(
 
 
 def _groups(files: Iterable[DecodedVideo]) -> Iterator[list[DecodedVideo]]:
-    """Files whose clips fit into one forward pass, or one, such as a long video, whose clips are not decoded yet."""
+    """Groups files whose clips fit into one forward pass; a long video, not decoded yet, is a group of its own."""
     waiting: list[DecodedVideo] = []
     size = 0
     for one in files:
@@ -214,12 +214,12 @@ def _by_second(
 
 
 def _progress(shown: bool, what: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
-    """How far a single video is, or how many of several videos are done: only one of the two is shown."""
+    """Progress display, which is shown either within a single video or over several videos."""
     return lambda total: count_progress("classify", total, what) if shown else nullcontext(lambda: None)
 
 
 def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bool) -> None:
-    """Prints what is known of each video as soon as it is known; at the end, ValueError for those that failed."""
+    """Prints each outcome as soon as it is known; raises ValueError at the end if videos failed."""
     failed = []
     with _progress(total > 1, "videos")(total) as count:
         for outcome in outcomes:
@@ -235,7 +235,7 @@ def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bo
 
 
 def in_words(outcome: dict[str, Any]) -> str:
-    """What is known of a video as text of several lines."""
+    """Formats the outcome of a video as several lines of text."""
     lines = [f"  {one['probability']:6.1%}  {one['class']}" for one in outcome.get("top", ())]
     parts = outcome.get("stretches", ())
     width = max((len(as_clock(part["end"])) for part in parts), default=0)

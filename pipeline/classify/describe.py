@@ -1,4 +1,4 @@
-"""`python -m pipeline describe`: any video files, a sentence about each."""
+"""`python -m pipeline describe`: captions of video files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,8 @@ class DescribeOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
 
     Attributes:
         checkpoint: file that `fit` wrote.
-        beam_size: beginnings that beam search keeps, 1 is greedy; default: the checkpoint's.
-        json: print one JSON object a line instead: video, caption and log_probability, or error.
+        beam_size: hypotheses that beam search keeps, 1 is greedy; default: the checkpoint's.
+        json: print one JSON object per line instead: video, caption and log_probability, or error.
     """
 
     checkpoint: Path
@@ -39,22 +39,22 @@ class DescribeOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
     json: bool = False
 
     def check(self) -> None:
-        """Refuses a beam without a beginning."""
+        """Raises ValueError if beam_size is less than 1."""
         self.require_at_least(1, "beam_size")
 
 
 def describe(options: DescribeOptions) -> None:
-    """Say in a sentence what is to be seen in video files, with a checkpoint of a VideoDescriber.
+    """Caption video files with a checkpoint of a VideoDescriber.
 
-    It sees `num_clips` clips spread over a video, as in its training, and describes the mean of what it made of them.
+    The network encodes `num_clips` clips spread over a video, as in its training, and decodes their mean.
 
     Args:
-        options: which videos, which network, and what is told.
+        options: videos, network and output.
 
     Raises:
-        FileNotFoundError: no such video or checkpoint.
-        ValueError: a checkpoint of another network; or some of the videos could not be decoded, which are named, after
-            all others were described.
+        FileNotFoundError: a video or the checkpoint does not exist.
+        ValueError: a checkpoint of another network; or some videos could not be decoded, raised after all others were
+            described.
     """
     paths = list(find_videos(options.videos))
     trained = open_checkpoint(options.checkpoint, options.allow, VideoDescriber)
@@ -70,7 +70,7 @@ def describe(options: DescribeOptions) -> None:
 
 
 def _states(model: VideoDescriber, clips: VideoClips) -> tuple[Tensor, ...]:
-    """What the network makes of a video, averaged over all of its clips, of which some are held at a time."""
+    """Computes the encoder states of a video, averaged over its clips, which are read in pieces."""
     sums: list[Tensor] = []
     for piece in clips.pieces():
         parts = [len(piece) * part.double() for part in model.video_states(ClipBatch.of_video(piece))]

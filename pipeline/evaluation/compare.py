@@ -1,4 +1,4 @@
-"""`python -m pipeline compare`: two results on the same videos, whether one is better, and where they differ."""
+"""`python -m pipeline compare`: paired comparison of two results on the same videos."""
 
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,22 @@ _PRINTED = 8
 
 
 def compare(first: Path, second: Path, out: Path | None = None, common: bool = False, seed: int = 0) -> None:
-    """Compare two results on the same videos: is the second better than the first, and where.
+    """Compare two results on the same videos: whether the second is better than the first, and where they differ.
 
-    The difference of accuracies has a paired bootstrap interval over groups, and McNemar's exact test says how likely
-    such a difference is between two that are equally good. Written to `out`: compare.json, with every class whose
-    accuracy changed and every video that one got right and the other wrong.
+    The difference of accuracies has a paired bootstrap interval over groups, and McNemar's exact test gives the
+    probability of such a difference between two equally good results. Written to `out`: compare.json, with every class
+    whose accuracy changed and every video that one result got right and the other wrong.
 
     Args:
         first: folder that `evaluate`, `linear` or `fuse` wrote, or its predictions.parquet.
-        second: likewise.
-        out: file to write; default: compare.json in the folder of `second`.
-        common: compare on the videos that both have, and leave out others.
-        seed: of the bootstrap's samples.
+        second: folder or file of the second result, in the same form.
+        out: the file to write; default: compare.json in the folder of `second`.
+        common: compare on the videos that both results have, and leave out the others.
+        seed: seed of the bootstrap's samples.
 
     Raises:
-        FileNotFoundError: there are no such predictions.
-        ValueError: the two are of different videos, labels or classes.
+        FileNotFoundError: the predictions do not exist.
+        ValueError: the results are of different videos, labels or classes.
     """
     path = out or (second if second.is_dir() else second.parent) / COMPARISON_NAME
     refuse_unwritable_file(path)
@@ -46,10 +46,10 @@ def compare(first: Path, second: Path, out: Path | None = None, common: bool = F
 
 
 def compare_judged(first: ScoredVideos, second: ScoredVideos, seed: int = 0) -> dict[str, Any]:
-    """The comparison of two results on the same videos in the same order, as plain data.
+    """Compares two results on the same videos in the same order.
 
     Returns:
-        num_videos, num_groups; missing: how many have no scores in first and in second, and count as wrong; for top1,
+        num_videos, num_groups; missing: videos without scores in first and second, which count as wrong; for top1,
         top5 and mean_class_accuracy: first, second, difference (second less first) and interval; mcnemar: only_first
         and only_second (videos that only this one got right), p_value; classes, those whose accuracy changed, the
         largest change first; flips, the videos that one got right and the other wrong.
@@ -71,7 +71,7 @@ def compare_judged(first: ScoredVideos, second: ScoredVideos, seed: int = 0) -> 
 
 
 def _figures(outcomes: Outcomes) -> tuple[float, float, float]:
-    """top1, top5 and mean class accuracy."""
+    """Returns top-1, top-5 and mean class accuracy."""
     videos = np.bincount(outcomes.labels, minlength=outcomes.num_classes)
     right = np.bincount(outcomes.labels[outcomes.top1], minlength=outcomes.num_classes)
     return (
@@ -88,7 +88,7 @@ def _changed_classes(judged: ScoredVideos, one: Outcomes, other: Outcomes) -> li
         videos, before, after = int(of.sum()), int(one.top1[of].sum()), int(other.top1[of].sum())
         if before != after:
             rows.append({"class": name, "videos": videos, "first": before, "second": after})
-    return sorted(rows, key=lambda row: -abs(row["second"] - row["first"]) / row["videos"])  # of equals as labeled
+    return sorted(rows, key=lambda row: -abs(row["second"] - row["first"]) / row["videos"])  # ties in label order
 
 
 def _flips(first: ScoredVideos, second: ScoredVideos, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
@@ -110,14 +110,14 @@ def _name(judged: ScoredVideos, number: int) -> str | None:
 
 
 def write_comparison(path: Path, comparison: dict[str, Any]) -> None:
-    """Writes compare.json, whole or not at all."""
+    """Writes compare.json atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         temporary.write_text(to_json(comparison, indent=2) + "\n", encoding="utf-8")
 
 
 def print_comparison(comparison: dict[str, Any]) -> None:
-    """The comparison on standard output: a table, then what it means in words."""
+    """Prints the comparison: a table, then a verdict in words."""
     table = TextTable(
         title=f"{comparison['num_videos']} videos of {comparison['num_groups']} groups", title_justify="left"
     )

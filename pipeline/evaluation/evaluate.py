@@ -1,4 +1,4 @@
-"""`python -m pipeline evaluate`: checkpoints on a split they have not seen, several views a video, every video once."""
+"""`python -m pipeline evaluate`: multi-view evaluation of checkpoints on a held-out split, every video exactly once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +18,19 @@ ALL_FOLDS = "all"
 def evaluate(options: EvaluateOptions) -> None:
     """Score checkpoints on a held-out split of a packed dataset, several views a video.
 
-    Clips are like those of the training unless options say otherwise. Written to `out`: report.html, a page to read;
-    report.json; per_class.csv; and predictions.parquet, a row a video with all its scores. Several checkpoints get a
-    folder each, and are compared with the first; so do the folds of `--fold all`, with mean and spread over them. An
-    evaluation that was stopped goes on where it stood when the same command is run again, with the same result.
+    Clip settings are those of training unless options are given. Written to `out`: report.html, a page to read;
+    report.json; per_class.csv; and predictions.parquet, one row per video with all its scores. Several checkpoints get
+    a folder each, and are compared with the first; the folds of `--fold all` get a folder each, with mean and spread
+    over them. A stopped evaluation resumes when the same command is run again, with the same result.
 
     Args:
-        options: which checkpoints on which videos, and how.
+        options: checkpoints, videos and views.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: the checkpoint, dataset, split, fold or clips do not go together, or the checkpoint has seen the
-            videos.
-        DecodeError: a video cannot be decoded; what is done is kept in OUT/predictions.parquet.parts.
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: the checkpoint, dataset, split, fold or clips do not fit together, or the checkpoint was trained on
+            the videos.
+        DecodeError: a video cannot be decoded; finished results are kept in OUT/predictions.parquet.parts.
     """
     options = replace(options, **with_protocol(options.protocol, "evaluate", vars(options)))
     fold, split = options.fold, options.split
@@ -42,5 +42,5 @@ def evaluate(options: EvaluateOptions) -> None:
         folders = [folder] if score_checkpoint(checkpoints[0], fold, folder, options) else []
     else:
         folders = evaluate_many(checkpoints, options)
-    for folder in folders:  # not before the whole command is done, which would else begin anew
+    for folder in folders:  # only at the end, so that a stopped command can resume
         remove_parts(folder / PREDICTIONS_NAME)

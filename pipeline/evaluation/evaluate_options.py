@@ -16,18 +16,18 @@ class EvaluateOptions(InferenceOptions):
 
     Attributes:
         checkpoint: files that `fit` wrote, or names that `python -m pipeline weights list` prints. With `--fold all`:
-            one a fold, or one path with {fold} in it.
+            one per fold, or one path with {fold} in it.
         data: folder of the packed dataset; its classes must be the checkpoint's.
         split: videos to score.
-        fold: for datasets with folds; default: the fold the checkpoint was trained in; all: every one.
-        protocol: take the views of a paper: lrcn, c3d, i3d or 10x3; options given beside it win.
+        fold: fold of datasets with folds; default: the fold the checkpoint was trained in; all: every fold.
+        protocol: use the views of a paper: lrcn, c3d, i3d or 10x3; options given explicitly take precedence.
         average: what is averaged over a video's views: probabilities (the default) or logits.
         views_at_once: views in one forward pass, which bounds memory; default: as many as fit in 32 MB of float clips
-            on a processor, in 256 MB on a GPU. Whole videos go one by one.
+            on a CPU, in 256 MB on a GPU. Whole videos are processed one by one.
         out: folder for the results; default: {checkpoint's name}-{split}, beside the checkpoint.
-        allow_overlap: score videos that the checkpoint was trained on, or of the same groups, all the same.
-        allow_missing: go on where a video cannot be decoded: it is listed and counts as wrong.
-        seed: key of the samples that the confidence intervals come from.
+        allow_overlap: score the split even if the checkpoint was trained on videos or groups in it.
+        allow_missing: continue if a video cannot be decoded: it is listed and counts as wrong.
+        seed: seed of the bootstrap samples of the confidence intervals.
     """
 
     checkpoint: Path | list[Path]
@@ -43,5 +43,5 @@ class EvaluateOptions(InferenceOptions):
     seed: int = 0
 
     def check(self) -> None:
-        """Refuses a forward pass of nothing."""
+        """Raises ValueError if views_at_once is less than 1."""
         self.require_at_least(1, "views_at_once")

@@ -1,4 +1,4 @@
-"""`python -m pipeline fuse`: late fusion, the weighted mean of several results' scores, judged like one result."""
+"""`python -m pipeline fuse`: late fusion, the weighted mean of the scores of several results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from pipeline.metrics.accuracy import print_report
 from pipeline.metrics.scored_videos import ScoredVideos, align, read_scored_videos
 from pipeline.report.write_results import FILES, write_results
 
-_TINY = 1e-30  # of a probability, before its logarithm
+_TINY = 1e-30  # lower bound of a probability before its logarithm
 
 
 def fuse(
@@ -29,23 +29,23 @@ def fuse(
     data: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Fuse the scores of several results on the same videos, such as those of two streams, and judge the whole.
+    """Fuse the scores of several results on the same videos, such as two streams, and report the accuracy.
 
-    Written to `out` as by `evaluate`: predictions.parquet, report.json, per_class.csv and report.html.
+    Written to `out`, as by `evaluate`: predictions.parquet, report.json, per_class.csv and report.html.
 
     Args:
         results: folders that `evaluate`, `linear` or `fuse` wrote, or their predictions.parquet.
         out: folder for the results.
-        weights: one for each; default: 1 for all.
+        weights: one weight for each result; default: equal weights.
         average: probabilities; or logits, the weighted sum of the logarithms, as in I3D's two streams.
-        common: fuse the videos that all have, and leave out others.
-        data: the packed dataset, for previews of mistakes on the page.
-        seed: of the bootstrap's samples.
+        common: fuse the videos that all results have, and leave out the others.
+        data: folder of the packed dataset, for previews of mistakes on the page.
+        seed: seed of the bootstrap's samples.
 
     Raises:
-        FileNotFoundError: there are no such predictions.
-        ValueError: fewer than two results, weights that do not fit, scores of unlike scales, or different videos,
-            labels or classes.
+        FileNotFoundError: the predictions do not exist.
+        ValueError: fewer than two results, invalid weights, scores of different scales, or different videos, labels or
+            classes.
     """
     if len(results) < 2:
         raise ValueError(f"results={[str(path) for path in results]}: give at least two")
@@ -74,11 +74,11 @@ def fuse(
 def fused_scores(
     scores: Sequence[NDArray[Any]], shares: Sequence[float], average: Average | None
 ) -> NDArray[np.float32]:
-    """The weighted mean of scores.
+    """Computes the weighted mean of scores.
 
     Args:
-        scores: of each result, float (M, K), of the same videos; a video that is NaN in one is NaN in the whole.
-        shares: of each, adding up to 1.
+        scores: scores of each result, float (M, K), for the same videos; NaN in one result gives NaN.
+        shares: weight of each result; they sum to 1.
         average: `probabilities`; `logits` for the softmax of the mean of logarithms; None for scores of another scale.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Several checkpoints on one split, or one a fold on all folds: results of each, and what they say together."""
+"""Evaluation of several checkpoints on one split, or of one checkpoint per fold on all folds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,11 @@ from pipeline.report.fold_results import write_fold_results
 
 
 def evaluate_many(checkpoints: Sequence[Path], options: EvaluateOptions) -> list[Path]:
-    """Each in a folder of its own, then all others compared with the first; gives the folders, on the first rank."""
+    """Evaluates each checkpoint into its own folder and compares all others with the first.
+
+    Returns:
+        The folders on rank 0; empty on others.
+    """
     folders = [default_folder(path, options.split, options.fold) for path in checkpoints]
     if options.out is not None:
         folders = [options.out / name for name in distinct_names(checkpoints)]
@@ -36,10 +40,10 @@ def evaluate_many(checkpoints: Sequence[Path], options: EvaluateOptions) -> list
 
 
 def evaluate_folds(checkpoints: Sequence[Path], options: EvaluateOptions) -> list[Path]:
-    """Every fold in a folder of its own, then mean and spread; all their videos as one where no two folds share any.
+    """Evaluates each fold into its own folder; reports mean and spread, and pooled results if folds share no videos.
 
     Returns:
-        The folds' folders, on the first rank; else none.
+        The folders of the folds on rank 0; empty on others.
     """
     folds, split = open_manifest(options.data).folds, options.split
     trained_in = {path: fold_trained_in(path) for path in checkpoints} if len(checkpoints) > 1 else {}
@@ -62,15 +66,15 @@ def evaluate_folds(checkpoints: Sequence[Path], options: EvaluateOptions) -> lis
 
 
 def checkpoint_of_fold(checkpoints: Sequence[Path], fold: str, trained_folds: Mapping[Path, str | None]) -> Path:
-    """Which checkpoint is to be scored on a fold.
+    """Chooses the checkpoint to score on a fold.
 
     Args:
-        checkpoints: one, perhaps with `{fold}` in its path; or several, one a fold.
+        checkpoints: one path, perhaps with `{fold}` in it; or several, one per fold.
         fold: name of the fold.
-        trained_folds: the fold that each checkpoint was trained in, None where none is known.
+        trained_folds: the fold that each checkpoint was trained in; None if unknown.
 
     Raises:
-        ValueError: none, or more than one, was trained in this fold.
+        ValueError: no checkpoint, or more than one, was trained in this fold.
     """
     if len(checkpoints) == 1:
         return Path(str(checkpoints[0]).replace("{fold}", fold))
@@ -85,7 +89,7 @@ def checkpoint_of_fold(checkpoints: Sequence[Path], fold: str, trained_folds: Ma
 
 
 def fold_trained_in(path: Path) -> str | None:
-    """The fold that a checkpoint was trained in, where it says so."""
+    """Returns the fold that a checkpoint was trained in; None if it does not record one."""
     for state in read_checkpoint(path).values():
         if isinstance(state, dict) and isinstance(state.get("dataset"), dict):
             fold: str | None = state["dataset"].get("fold")

@@ -1,4 +1,4 @@
-"""One checkpoint on one split: every video scored once, on any number of ranks, and its results written."""
+"""Evaluation of one checkpoint on one split: scores every video once, on any number of ranks, and writes the report."""
 
 import time
 from pathlib import Path
@@ -33,11 +33,11 @@ from pipeline.metrics.predictions import PREDICTIONS_NAME, read_predictions
 from pipeline.metrics.scored_videos import ScoredVideos
 from pipeline.report.write_results import FILES, write_report_of
 
-_METRIC_ROWS = 8192  # videos of an update
+_METRIC_ROWS = 8192  # videos per update of the metrics
 
 
 class Scored(NamedTuple):
-    """What came of it: report.json's content, and what was judged."""
+    """Result of an evaluation: the content of report.json, the scored videos, and the data module."""
 
     report: dict[str, Any]
     judged: ScoredVideos
@@ -45,12 +45,12 @@ class Scored(NamedTuple):
 
 
 def score_checkpoint(checkpoint: Path, fold: str | None, folder: Path, options: EvaluateOptions) -> Scored | None:
-    """Scores a checkpoint and writes its results to `folder`; None on every rank but the first.
+    """Scores a checkpoint and writes the results to `folder`; returns None on ranks other than 0.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: checkpoint, dataset, split, fold or clips do not go together, or the checkpoint has seen the videos.
-        DecodeError: a video cannot be decoded, and that is not allowed; what is done is kept.
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: checkpoint, dataset, split, fold or clips do not fit together, or the videos were trained on.
+        DecodeError: a video cannot be decoded, and `allow_missing` is false; finished results are kept.
     """
     began = time.monotonic()
     trained, videos, provenance = open_checkpoint_and_data(checkpoint, fold, folder, options)
@@ -62,11 +62,12 @@ def score_checkpoint(checkpoint: Path, fold: str | None, folder: Path, options: 
 def open_checkpoint_and_data(
     checkpoint: Path, fold: str | None, folder: Path, options: EvaluateOptions
 ) -> tuple[TrainedCheckpoint, ShardedVideoDataModule, dict[str, Any]]:
-    """The checkpoint, the videos and the provenance of their scores, after all checks that can be made before the work.
+    """Opens the checkpoint and the data module, and describes the scores' provenance, after all checks of the inputs.
 
     Raises:
-        FileNotFoundError, ValueError: as `score_checkpoint`; nothing can be written to `folder`, or another
-            evaluation was stopped there.
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: the inputs do not fit together, the videos were trained on, or `folder` is not writable or holds
+            an unfinished evaluation with other settings.
     """
     refuse_unwritable_folder(folder)
     trained = open_checkpoint(checkpoint, options.allow, VideoClassifier)
@@ -108,7 +109,7 @@ def _report(
         "seconds": round(time.monotonic() - began, 1),
         "notes": _notes(provenance),
     }
-    if not missing:  # the model's metrics know no videos without scores
+    if not missing:  # the model's metrics cannot take videos without scores
         more["model_metrics"] = _model_metrics(cast(VideoClassifier, trained.model), scores, labels)
     of_fold = "" if provenance["fold"] is None else f", fold {provenance['fold']}"
     title = f"{title_of(checkpoint)} on {provenance['dataset']}, {provenance['split']}{of_fold}"
@@ -131,7 +132,7 @@ def _report(
 
 
 def _model_metrics(model: VideoClassifier, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """What the model's own test metrics say of the scores, which one process alone asks."""
+    """Computes the model's own test metrics from the scores, in one process, without synchronization."""
     metrics = model.test_metrics.cpu()
     for metric in metrics.values(copy_state=False):
         metric.distributed_available_fn = lambda: False
@@ -143,7 +144,7 @@ def _model_metrics(model: VideoClassifier, scores: NDArray[np.float32], labels: 
 
 
 def _notes(provenance: dict[str, Any]) -> list[str]:
-    """What the page has to say on top, besides what is not held out or missing."""
+    """Notes at the top of the report: unknown training videos, quarantined videos."""
     notes = []
     if not provenance["training_videos_known"]:
         notes.append(

@@ -1,4 +1,4 @@
-"""Scores of every video of a split, from any number of ranks, to predictions.parquet, as a resumable export."""
+"""Resumable export of the scores of all videos of a split, from any number of ranks, to predictions.parquet."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +18,15 @@ from pipeline.inference.split_runner import explain_decode_failure, run_over_spl
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint, split_row_numbers
 from pipeline.metrics.predictions import prediction_schema, prediction_table
 
-_FORWARD_BYTES = 2**25  # of float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
+_FORWARD_BYTES = 2**25  # float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
 _FORWARD_BYTES_CUDA = 2**28
 _REMEDY = "remove that folder"
-# The same scores come of the checkpoint elsewhere, and of a split of which other videos are quarantined.
+# The scores depend neither on the checkpoint's path nor on which other videos are quarantined.
 _NO_SETTINGS = ("checkpoint", "quarantined", "protocol", "overlap", "training_videos_known")
 
 
 def refuse_other_scores(path: Path, provenance: Mapping[str, Any]) -> None:
-    """Raises ValueError where an evaluation with other settings was stopped on its way to `path`."""
+    """Raises ValueError if `path` has parts of an unfinished evaluation with other settings."""
     refuse_other_settings(path, _settings(provenance), _REMEDY)
 
 
@@ -37,17 +37,17 @@ def export_scores(
     provenance: Mapping[str, Any],
     options: EvaluateOptions,
 ) -> bool:
-    """Writes predictions.parquet. Its parts stay: `remove_parts` is for the end of the command.
+    """Scores the videos and writes predictions.parquet; the caller removes the parts at the end of the command.
 
     Args:
-        trained: the checkpoint, of a classifier.
-        videos: the split.
-        path: of the file.
-        provenance: for its metadata.
-        options: how to score.
+        trained: checkpoint of a classifier.
+        videos: data module whose prediction split is scored.
+        path: the path of the file.
+        provenance: plain data for the file's metadata.
+        options: averaging of views, and how the network is run.
 
     Returns:
-        Whether this is the first rank, which is the one to report.
+        Whether this is rank 0, which reports.
     """
     model = cast(VideoClassifier, trained.model)
     model.view_average = options.average or "probabilities"
@@ -55,7 +55,7 @@ def export_scores(
     schema, index = prediction_schema(model.num_classes, provenance), videos.index
 
     def to_rows(outputs: dict[str, Any]) -> StepRows:
-        """Rows in the order of the index, those of videos that failed among them."""
+        """Rows in the order of the index, including NaN rows of videos that failed."""
         lost = [row for row, _ in outputs["failed"]]
         rows = np.array([*outputs["rows"].tolist(), *lost], dtype=np.int64)
         nothing = np.full((len(lost), model.num_classes), np.nan, np.float32)
@@ -90,7 +90,7 @@ def export_scores(
 
 
 def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:
-    """How many views go through the network at a time; one, where a view is a whole video."""
+    """Returns the number of views in one forward pass; 1 if a view is a whole video."""
     options = videos.options
     if options.test_sampling == "whole":
         return 1
@@ -100,5 +100,5 @@ def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:
 
 
 def _settings(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What the scores depend on."""
+    """Selects the settings that the scores depend on."""
     return {name: value for name, value in provenance.items() if name not in _NO_SETTINGS}

@@ -1,4 +1,4 @@
-"""`python -m pipeline summarize`: reports side by side, and where things are."""
+"""`python -m pipeline summarize`: table of the accuracies of several reports."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,11 @@ def summarize(reports: list[str], paths: list[str] | None = None) -> None:
     """Print the accuracies of several reports in one table, beside chance.
 
     Args:
-        reports: NAME=FILE for each row, files that `evaluate` or `linear` wrote.
-        paths: NAME=PATH, printed below the table; each must be there.
+        reports: NAME=FILE for each row, report.json files that `evaluate` or `linear` wrote.
+        paths: NAME=PATH, printed below the table; each must exist.
 
     Raises:
-        FileNotFoundError: a report or a path is not there.
+        FileNotFoundError: a report or a path does not exist.
         ValueError: not of the form NAME=FILE, or not a report.
     """
     rows = [(name, _read(path)) for name, path in map(_pair, reports)]

@@ -1,4 +1,4 @@
-"""Files of features: what is in them, and one function that reads them back, whatever their format."""
+"""Feature files: their columns and metadata, and one reader for all formats."""
 
 import io
 import json
@@ -20,26 +20,26 @@ from pipeline.metrics.predictions import provenance_of, with_provenance
 Format = Literal["parquet", "npz", "webdataset"]
 Dtype = Literal["float32", "float16"]
 SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".npz": "npz", ".tar": "webdataset"}
-PAX_KEY = "provenance"  # the tar's own header that holds it: readers of samples do not see it
+PAX_KEY = "provenance"  # global header of the tar, which readers of samples ignore
 
 _ARROW = {"float32": pa.float32(), "float16": pa.float16()}
 _COLUMN = "feature"
 
 
 def column_of(layer: str, layers: Sequence[str]) -> str:
-    """The column that holds a layer's features: `feature`, or `feature_{layer}` where there are several."""
+    """Returns the column of a layer's features: `feature`, or `feature_{layer}` in a file of several layers."""
     return _COLUMN if len(layers) == 1 else f"{_COLUMN}_{layer}"
 
 
 def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
-    """The columns of a file: key, label (int32), label_name, split, group, seen (bool), then the features.
+    """Returns the schema of a file: key, label (int32), label_name, split, group, seen (bool), then the features.
 
-    Between them, for rows of clips: clip (int32, from 0 in each video; null in the row of a whole video), clip_start
-    and clip_end (float64, seconds). `seen` says that the network was trained on the video or on one of its group.
+    Files with rows of clips have before the features: clip (int32, from 0 in each video; null in the row of a whole
+    video), clip_start and clip_end (float64, seconds). `seen`: the network was trained on the video or its group.
 
     Args:
-        provenance: plain data for the file's metadata; of it, `layers` gives the shape of each layer's features,
-            `dtype` their type and `per` the rows.
+        provenance: plain data for the file's metadata; its `layers` gives the shape of each layer's features, `dtype`
+            their type and `per` what a row is.
     """
     per: Per = provenance["per"]
     clip = [("clip", pa.int32()), ("clip_start", pa.float64()), ("clip_end", pa.float64())] if per != "video" else []
@@ -58,10 +58,10 @@ def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
 
 
 def feature_column(values: NDArray[np.float32], dtype: Dtype) -> pa.FixedSizeListArray:
-    """Rows (M, D) as an Arrow column of M lists of D numbers.
+    """Converts an array (M, D) to an Arrow column of M lists of D numbers.
 
     Raises:
-        ValueError: numbers that float16 cannot hold.
+        ValueError: values overflow float16.
     """
     with np.errstate(over="ignore"):
         flat = np.ascontiguousarray(values).ravel().astype(dtype)
@@ -71,7 +71,7 @@ def feature_column(values: NDArray[np.float32], dtype: Dtype) -> pa.FixedSizeLis
 
 
 def from_feature_column(column: pa.ChunkedArray | pa.Array) -> NDArray[np.floating]:
-    """An Arrow column of M lists of D numbers as an array (M, D), of the column's type."""
+    """Converts an Arrow column of M lists of D numbers to an array (M, D) of the column's type."""
     size = column.type.list_size
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     empty = np.empty((0, size), np.dtype(column.type.value_type.to_pandas_dtype()))
@@ -79,20 +79,20 @@ def from_feature_column(column: pa.ChunkedArray | pa.Array) -> NDArray[np.floati
 
 
 def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[np.floating], pa.Table]:
-    """Reads a file that `features` wrote: Parquet, npz or a tar in WebDataset's form.
+    """Reads a file that `features` wrote: Parquet, npz or a WebDataset tar.
 
     Args:
-        path: of the file.
-        layer: whose features, in a file of several layers.
+        path: the path of the file.
+        layer: name of the layer; may be None in a file of one layer.
 
     Returns:
-        The features, float32 or float16 (M, D), or (M, ...) where places were kept; and a table with the other columns
+        The features, float32 or float16 (M, D), or (M, ...) without full pooling; and a table with the other columns
         of the M rows: key, label, label_name, split, group, seen, and for rows of clips clip, clip_start and clip_end
         (seconds). `read_provenance` gives the metadata.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a file of features, damaged, or not of this layer.
+        FileNotFoundError: the file does not exist.
+        ValueError: not a feature file, damaged, or without this layer.
     """
     path = Path(path)
     about = read_provenance(path)
@@ -119,11 +119,11 @@ def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[n
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
-    """Where the features in a file come from: checkpoint, checkpoint_sha256, layers, sampling, decoder, classes, ...
+    """Reads the provenance of a feature file: checkpoint, checkpoint_sha256, layers, sampling, decoder, classes, ...
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a file of features.
+        FileNotFoundError: the file does not exist.
+        ValueError: not a feature file.
     """
     path = Path(path)
     kind = _format_of(path)
@@ -140,11 +140,11 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """A Parquet file of features.
+    """Opens a feature file in Parquet format.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a whole Parquet file, or not of features.
+        FileNotFoundError: the file does not exist.
+        ValueError: not a whole Parquet file, or without features.
     """
     if _format_of(path) != "parquet":
         raise ValueError(f"features {str(path)!r}: not a Parquet file; export with --format parquet")
@@ -157,7 +157,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Turns what Arrow says of damaged bytes, which names no file, into a ValueError that does."""
+    """Context that turns Arrow's errors about damaged data into a ValueError that names the file."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -166,10 +166,10 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def find_layer(about: Mapping[str, Any], layer: str | None, path: Path) -> tuple[str, list[int]]:
-    """The column of a layer and the shape of its features.
+    """Returns the column of a layer and the shape of its features.
 
     Raises:
-        ValueError: the file has not this layer, or several, and none is named.
+        ValueError: the file does not have this layer, or has several and `layer` is None.
     """
     layers = about.get("layers") or {about["layer"]: [about["dimension"]]}
     if layer is None and len(layers) > 1:
@@ -201,7 +201,7 @@ def _from_array(values: NDArray[Any], field: pa.Field) -> pa.Array:
 
 
 def _samples(path: Path) -> Iterator[dict[str, bytes]]:
-    """The members of each sample of a tar, by what follows the key."""
+    """Yields the members of each sample of a tar, by extension."""
     sample: dict[str, bytes] = {}
     with tarfile.open(path) as tar:
         for member in tar:
@@ -217,7 +217,7 @@ def _samples(path: Path) -> Iterator[dict[str, bytes]]:
 
 
 def _arrays_of(sample: Mapping[str, bytes], layer: str, shape: Sequence[int]) -> list[NDArray[np.floating]]:
-    """Those of a video's clips, then that of the video, as far as they are there: each (rows, ...)."""
+    """Loads the features of a video's clips, then of the video, if present: each (rows, ...)."""
     of = f"{layer}." if layer else ""
     names = [f"{of}clips.npy", f"{of}npy"]
     return [

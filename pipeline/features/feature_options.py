@@ -15,19 +15,19 @@ class FeatureOptions(InferenceOptions):
 
     Attributes:
         checkpoint: file that `fit` wrote, or a name that `python -m pipeline weights list` prints.
-        data: folder of the packed dataset; its classes may be others than the checkpoint's.
-        out: the file to write; one of the same settings is left as it is.
+        data: folder of the packed dataset; its classes may differ from the checkpoint's.
+        out: the file to write; an existing file with the same settings is kept.
         split: videos to export.
-        fold: for datasets with folds; default: the fold the checkpoint was trained in.
-        layer: names of endpoints of the network; default: the network's own choice, such as C3D's fc6. Several make a
-            column each, feature_NAME.
+        fold: fold of datasets with folds; default: the fold the checkpoint was trained in.
+        layer: names of endpoints of the network; default: the network's own choice, such as C3D's fc6. Several layers
+            get a column each, feature_NAME.
         pool: mean or max over time and space; time keeps the time steps (mean over space); none keeps all. The shape
-            of what is kept is in the metadata.
-        per: a row a video, the mean over its views; a row a clip, with its start and end in seconds; or both.
-        protocol: sets layer and clips as a paper had them, where no option says otherwise.
-        format: parquet; npz (an array a column); or webdataset, a tar with KEY.npy and KEY.json for each video.
+            of the features is in the metadata.
+        per: one row per video, the mean over its views; one per clip, with its start and end in seconds; or both.
+        protocol: use layer and clips of a paper; options given explicitly take precedence.
+        format: parquet; npz (one array per column); or webdataset, a tar with KEY.npy and KEY.json for each video.
         dtype: type of the features' numbers: float32, or float16 at half the size.
-        overwrite: replace a file of other settings, or parts of them.
+        overwrite: replace a file, or parts of an unfinished export, of other settings.
     """
 
     checkpoint: Path

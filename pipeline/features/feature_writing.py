@@ -1,4 +1,4 @@
-"""Writing files of features: Parquet, npz, or a tar in WebDataset's form; a bounded number of rows in memory."""
+"""Writers of feature files, as Parquet, npz or WebDataset tar, with a bounded number of rows in memory."""
 
 import io
 import itertools
@@ -24,13 +24,13 @@ Tables = Callable[[], Iterator[pa.Table]]
 
 
 def write_features(path: Path, form: Format, schema: pa.Schema, tables: Tables) -> None:
-    """Writes a file of features; it is not written aside.
+    """Writes a feature file directly to `path`, not atomically.
 
     Args:
-        path: of the file.
-        form: its format.
-        schema: of the rows, of `feature_schema`, with its metadata.
-        tables: gives all rows, in their order, as tables of a bounded size; anew at each call.
+        path: the path of the file.
+        form: format of the file.
+        schema: schema of the rows, from `feature_schema`, with its metadata.
+        tables: function that returns a new iterator over all rows, in order, as tables of bounded size.
     """
     {"parquet": _write_parquet, "npz": _write_npz, "webdataset": _write_webdataset}[form](path, schema, tables)
 
@@ -38,17 +38,17 @@ def write_features(path: Path, form: Format, schema: pa.Schema, tables: Tables) 
 def _write_parquet(path: Path, schema: pa.Schema, tables: Tables) -> None:
     about = provenance_of(schema, path)
     features = {column_of(layer, list(about["layers"])) for layer in about["layers"]}
-    split = [f"{name}.list.element" for name in features]  # bytes of the same place side by side: a little smaller
+    split = [f"{name}.list.element" for name in features]  # byte stream split: a little smaller
     others = [name for name in schema.names if name not in features]
     options = {"compression": "zstd", "use_dictionary": others, "use_byte_stream_split": split}
-    # Without checksums a flipped bit makes other numbers.
+    # Without checksums a flipped bit silently changes values.
     with pq.ParquetWriter(path, schema, write_page_checksum=True, **options) as writer:
         for table in tables():
             writer.write_table(table)
 
 
 def _write_npz(path: Path, schema: pa.Schema, tables: Tables) -> None:
-    """An array a column, of M rows; strings as numpy's, so that no pickle is needed; a video's clip is -1."""
+    """Writes one array of M rows per column; strings as NumPy's unicode type, without pickle; a video's clip is -1."""
     about = provenance_of(schema, path)
     features = {column_of(layer, list(about["layers"])): shape for layer, shape in about["layers"].items()}
     num_rows = sum(table.num_rows for table in tables())
@@ -80,9 +80,9 @@ def _add_array(archive: zipfile.ZipFile, name: str, values: NDArray[Any]) -> Non
 
 
 def _write_webdataset(path: Path, schema: pa.Schema, tables: Tables) -> None:
-    """A sample a video: KEY.json, the other columns of its rows; KEY.npy, its feature; KEY.clips.npy, its clips'.
+    """Writes one sample per video: KEY.json, the other columns; KEY.npy, its feature; KEY.clips.npy, those of clips.
 
-    With several layers, KEY.LAYER.npy and KEY.LAYER.clips.npy. The metadata are in the tar's own header.
+    With several layers, KEY.LAYER.npy and KEY.LAYER.clips.npy. The metadata are in the tar's global header.
     """
     about = provenance_of(schema, path)
     layers = {column_of(layer, list(about["layers"])): (layer, shape) for layer, shape in about["layers"].items()}
@@ -103,7 +103,7 @@ def _write_webdataset(path: Path, schema: pa.Schema, tables: Tables) -> None:
 
 
 def _videos(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The rows of each video, which are neighbors."""
+    """Yields the rows of each video, which are contiguous."""
     rest: pa.Table | None = None
     for table in tables:
         waiting = table if rest is None else pa.concat_tables([rest, table])
@@ -123,7 +123,7 @@ def _npy(values: NDArray[Any]) -> bytes:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)  # its time is 0: the same features make the same bytes
+    member = tarfile.TarInfo(name)  # with modification time 0: the same features give the same bytes
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
 
@@ -131,7 +131,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def feature_table(
     schema: pa.Schema, exported: ExportedFeatures, videos: ShardedVideoDataModule, seen: NDArray[np.int64], dtype: Dtype
 ) -> pa.Table:
-    """Rows of `schema`; what is known of the videos comes from the index; `seen` are rows there."""
+    """Builds rows of `schema` from exported features and the index; `seen` are row numbers of videos trained on."""
     index, rows, fold = videos.index, exported.rows.numpy(), videos.options.fold
     labels = index.column("label", rows)
     splits = index.column("split", rows)

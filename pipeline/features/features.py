@@ -1,4 +1,4 @@
-"""`python -m pipeline features`: named layers' features of every video of a split, in one file."""
+"""`python -m pipeline features`: export of layer outputs for every video of a split to one file."""
 
 import time
 from dataclasses import replace
@@ -34,25 +34,24 @@ from pipeline.inference.trained_checkpoint import (
 )
 from pipeline.inference.training_overlap import overlap_with_checkpoint, training_split
 
-__all__ = ["features", "read_features", "read_provenance"]  # what reads the files back, beside what writes them
+__all__ = ["features", "read_features", "read_provenance"]  # the readers of the files are part of the interface
 
 
 def features(options: FeatureOptions) -> None:
-    """Export the features that named layers of a checkpoint give for every video of a split.
+    """Export the outputs of named layers of a checkpoint for every video of a split.
 
     The file has key, label, label_name, split, group, seen (the network was trained on the video, or its group) and
-    feature, a list of fixed size; where it came from is in its metadata. `pipeline.features.features.read_features`
-    reads any format, pandas and pyarrow the Parquet one. An export that was stopped goes on from the finished parts in
-    OUT.parts when the same command is given again, with any number of devices.
+    feature, a list of fixed size; its provenance is in the metadata. `pipeline.features.features.read_features`
+    reads any format, pandas and pyarrow the Parquet one. A stopped export resumes from the finished parts in
+    OUT.parts when the same command is run again, with any number of devices.
 
     Args:
-        options: of which layers of which checkpoint, for which videos, and how they are written.
+        options: checkpoint, layers, videos and output format.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: the checkpoint, layer, dataset, split, fold or clips do not go together, or `out` holds something
-            else.
-        DecodeError: a video cannot be decoded; what is done is kept in OUT.parts.
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: the checkpoint, layer, dataset, split, fold or clips do not fit together, or `out` is another file.
+        DecodeError: a video cannot be decoded; finished parts are kept in OUT.parts.
     """
     began = time.monotonic()
     options = replace(options, **with_protocol(options.protocol, "features", vars(options)))
@@ -89,7 +88,7 @@ def features(options: FeatureOptions) -> None:
 def _export(
     trained: TrainedCheckpoint, videos: ShardedVideoDataModule, provenance: dict[str, Any], options: FeatureOptions
 ) -> int | None:
-    """Runs the network and writes the file; the number of its rows, None on every rank but the first."""
+    """Runs the network and writes the file; returns its number of rows on rank 0, None on others."""
     schema, rows = feature_schema(provenance), split_row_numbers(videos)
     seen = rows[overlap_with_checkpoint(trained, videos.index, rows).any]
 
@@ -103,7 +102,7 @@ def _export(
         num_rows = parts.num_rows
         write_features(path, provenance["format"], schema, parts.tables)
 
-    # A video that is quarantined after it failed changes no other row, and another format not one.
+    # Rows depend neither on newly quarantined videos nor on the format.
     apart = ("checkpoint", "quarantined", "format", "layers", "dimension")
     settings = {name: value for name, value in provenance.items() if name not in apart}
     settings["layer"] = provenance["layers"]
@@ -118,10 +117,10 @@ def _export(
 
 
 def _shape_of(trained: TrainedCheckpoint, videos: ShardedVideoDataModule, layer: str, how: Pool) -> list[int]:
-    """The shape of a layer's feature of one clip.
+    """Returns the shape of a layer's pooled output for one clip.
 
     Raises:
-        ValueError: no such layer, a network built for other clips, or a shape that would differ from video to video.
+        ValueError: the layer does not exist, the network was built for other clips, or the shape would vary by video.
     """
     feature = try_one_clip(trained, videos, layer)
     if videos.options.test_sampling == "whole" and how in ("time", "none") and feature.ndim > 2:
@@ -133,14 +132,14 @@ def _shape_of(trained: TrainedCheckpoint, videos: ShardedVideoDataModule, layer:
 
 
 def _is_there_already(out: Path, provenance: dict[str, Any]) -> bool:
-    """Whether `out` holds what would be written; ValueError where it holds anything else."""
+    """Whether `out` already holds these features; raises ValueError if it holds anything else."""
     if not out.exists():
         return False
     try:
-        found = {"precision": "32-true"} | read_provenance(out)  # a file from before there was a choice
+        found = {"precision": "32-true"} | read_provenance(out)  # files without the entry are float32
     except (ValueError, OSError):
         raise ValueError(f"out={str(out)!r}: is there and is not a file of features; choose another name") from None
-    aside = ("checkpoint", "versions")  # the same checkpoint elsewhere, newer libraries: still the same features
+    aside = ("checkpoint", "versions")  # features depend neither on the path nor, in practice, on library versions
     differ = [name for name in provenance if name not in aside and found.get(name) != provenance[name]]
     if differ:
         names = dict.fromkeys("layer" if name in ("layers", "dimension") else name for name in differ)

@@ -1,4 +1,4 @@
-"""`FeatureExport`: any network's named layers as vectors of videos, clips or both, under `trainer.predict`."""
+"""`FeatureExport`: LightningModule whose predict step returns layer outputs as features of videos, clips or both."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -12,19 +12,19 @@ from lightning_modules import VideoNetwork
 
 Pool = Literal["mean", "max", "time", "none"]
 Per = Literal["video", "clip", "both"]
-VIDEO = -1  # in place of a clip's number, for the row of a video beside those of its clips
+VIDEO = -1  # clip number of the row of a whole video
 
-_FORWARD_BYTES = 2**25  # of float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
+_FORWARD_BYTES = 2**25  # float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
 
 
 class ExportedFeatures(NamedTuple):
-    """The rows of one batch; those of a video are neighbors.
+    """Features of one batch; the rows of a video are contiguous.
 
     Attributes:
-        rows: int64 (M,), rows of the videos in the dataset's index.
-        features: by layer, float32 (M, D), on the CPU; what keeps more axes is flattened.
-        clips: int64 (M,), for each row the number of the clip in its video, or `VIDEO`.
-        times: float64 (M, 2), start and end in the video, in seconds: of the clip, or from the first to the last clip.
+        rows: int64 (M,), row numbers of the videos in the dataset's index.
+        features: features by layer, float32 (M, D), on the CPU; further axes are flattened.
+        clips: int64 (M,), number of the clip in its video, or `VIDEO` for the row of a whole video.
+        times: float64 (M, 2), start and end in seconds: of the clip, or of the span of all clips of the video.
     """
 
     rows: Tensor
@@ -34,15 +34,15 @@ class ExportedFeatures(NamedTuple):
 
 
 class FeatureExport(pl.LightningModule):
-    """Gives the features of a batch in `predict_step`.
+    """LightningModule that returns the features of a batch from `predict_step`.
 
     Args:
         model: the network.
-        layers: of its endpoints.
-        per: a row a video (the mean over its views), a row a clip (the mean over its crops), or a row a clip and then
-            one of the video.
-        num_crops: crops of a clip; the batch holds them next to each other.
-        pooling: see `pool`.
+        layers: names of endpoints of the network.
+        per: one row per video (mean over its views), one per clip (mean over its crops), or rows of clips followed by
+            the row of the video.
+        num_crops: number of crops per clip, which are contiguous in the batch.
+        pooling: pooling over time and space, see `pool`.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class FeatureExport(pl.LightningModule):
         self.pooling = pooling
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> ExportedFeatures:
-        """Features of the batch's videos or clips; a batch without videos gives no rows."""
-        owner = batch.video_index[:: self.num_crops].cpu().contiguous()  # of each clip, ascending
+        """Returns the features of the batch's videos or clips; no rows for an empty batch."""
+        owner = batch.video_index[:: self.num_crops].cpu().contiguous()  # video of each clip, ascending
         views, count = self._view_features(batch), batch.num_videos
-        number = torch.arange(len(owner)) - torch.searchsorted(owner, owner)  # of each clip in its video
+        number = torch.arange(len(owner)) - torch.searchsorted(owner, owner)  # index of each clip in its video
         clip_times = batch.clip_times[:: self.num_crops].cpu()
         owners, numbers, times, features = [], [], [], []
         if self.per != "video":
@@ -83,7 +83,7 @@ class FeatureExport(pl.LightningModule):
         )
 
     def _view_features(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Pooled features of all views by layer: float32 (N, D), on the CPU."""
+        """Computes pooled features of all views by layer: float32 (N, D), on the CPU."""
         view_bytes = max(1, batch.clips[:1].numel() * 4)
         pieces = torch.split(batch.clips, max(1, _FORWARD_BYTES // view_bytes)) if len(batch.clips) else ()
         pooled: dict[str, list[Tensor]] = {name: [] for name in self.layers}
@@ -95,17 +95,17 @@ class FeatureExport(pl.LightningModule):
 
 
 def pool(feature: Tensor, how: Pool = "mean") -> Tensor:
-    """A layer's output, one feature a clip.
+    """Pools the output of a layer to one feature per clip.
 
     Args:
-        feature: (N, D); a sequence (N, T, D); or (N, D, ...), such as (N, D, T, H, W).
-        how: `mean` or `max` over all axes but D; `time`: the mean over space, time kept; `none`: as it is.
+        feature: layer output: (N, D); a sequence (N, T, D); or (N, D, ...), such as (N, D, T, H, W).
+        how: `mean` or `max` over all axes but N and D; `time`: mean over space only; `none`: no pooling.
 
     Returns:
         (N, D) for `mean` and `max`; (N, T, D) for `time`; the shape of `feature` for `none`.
 
     Raises:
-        ValueError: a layer without features, or without the time that is to be kept.
+        ValueError: the layer has no feature axis, or no time axis for `time`.
     """
     if feature.ndim < 2:
         raise ValueError(f"a layer of shape {tuple(feature.shape)} has no features: choose another")
@@ -123,7 +123,7 @@ def pool(feature: Tensor, how: Pool = "mean") -> Tensor:
 
 
 def _span(owner: Tensor, times: Tensor, count: int) -> Tensor:
-    """From the first start to the last end of each video's clips: float64 (count, 2)."""
+    """Computes the first start and the last end of each video's clips: float64 (count, 2)."""
     spans = [
         torch.zeros(count, dtype=torch.float64).scatter_reduce(0, owner, ends, how, include_self=False)
         for ends, how in zip(times.unbind(dim=1), ("amin", "amax"), strict=True)
@@ -132,7 +132,7 @@ def _span(owner: Tensor, times: Tensor, count: int) -> Tensor:
 
 
 def _mean_by(owner: Tensor, features: Tensor, count: int) -> Tensor:
-    """Mean of the rows (N, D) of each owner: (count, D)."""
+    """Averages rows (N, D) by owner: (count, D)."""
     if count == 0:
         return features.new_zeros((0, features.shape[1]))
     sums = features.new_zeros((count, features.shape[1])).index_add_(0, owner, features)
