@@ -1,4 +1,4 @@
-"""Where Lightning's checkpoints are written to: a file that appears whole, or a run's CheckpointStore."""
+"""Checkpoint IO plugins for Lightning: write a checkpoint atomically to a file, or to a run's CheckpointStore."""
 
 import shutil
 import sys
@@ -15,17 +15,17 @@ from pipeline.cli.terminal import say
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes local checkpoints beside their place, syncs and renames them.
+    """Checkpoint IO that writes local checkpoints atomically: to a file in the same folder, then fsync and rename.
 
-    Lightning's own writes into the system's folder for temporary files and moves from there: between two file systems
-    that is a copy, and a kill within it, or a disk that is full, leaves half a checkpoint under the final name.
+    Lightning's own plugin writes to the system's temporary folder and moves the file: between file systems that is a
+    copy, and a kill or a full disk leaves half a checkpoint under the final name.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Saves a checkpoint whole or not at all.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the checkpoint cannot be written.
         """
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -36,15 +36,17 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class StoreCheckpointIO(TorchCheckpointIO):
-    """Writes to a store what Lightning has gathered. An error must not leave rank 0's barrier to the others.
+    """Checkpoint IO that saves the gathered checkpoint to a CheckpointStore.
+
+    Errors are kept, not raised: rank 0 must still reach the barrier at which the other ranks wait.
 
     Args:
-        store: of the run.
-        step: optimizer steps done.
-        metrics: what was measured with these weights.
+        store: the run's checkpoint store.
+        step: number of optimizer steps done.
+        metrics: metrics measured with these weights.
 
     Attributes:
-        failure: why it could not be written, on rank 0.
+        failure: the error of the write on rank 0; None if it succeeded.
     """
 
     def __init__(self, store: CheckpointStore, step: int, metrics: dict[str, Any]) -> None:
@@ -55,7 +57,7 @@ class StoreCheckpointIO(TorchCheckpointIO):
         self.failure: OSError | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Called on rank 0; the store knows the path."""
+        """Saves the checkpoint to the store, which chooses the path; called on rank 0."""
         try:
             self._store.save(_torch_save(checkpoint), self._step, self._metrics)
         except OSError as error:
@@ -68,7 +70,7 @@ class StoreCheckpointIO(TorchCheckpointIO):
 
 
 def _torch_save(checkpoint: dict[str, Any]) -> Callable[[Path], None]:
-    """Writes the checkpoint to a path, with an OSError where torch's own writer raises another for a full disk."""
+    """Returns a function that saves to a path; turns the RuntimeError of torch's writer on a full disk into OSError."""
 
     def write(path: Path) -> None:
         try:

@@ -6,22 +6,22 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """When a run saves checkpoints and which of them stay.
+    """When a run saves checkpoints and which of them are kept.
 
-    They are also saved before and after each validation, at the ends of epochs, at SIGTERM and at Ctrl-C. Each is
+    Checkpoints are also saved before and after each validation, at the ends of epochs, at SIGTERM and at Ctrl-C. One is
     called `checkpoints/step-{step:08d}.ckpt`, written aside and renamed; `last.ckpt` and `best.ckpt` in the run's
     folder are links to the newest and the best.
 
     Args:
         every_n_steps: optimizer steps between checkpoints; 0: not by steps.
         every_minutes: minutes between checkpoints; 0: not by minutes.
-        keep_newest: how many of the newest are kept, at least 1.
-        keep_best: how many of the best are kept besides, of those that were validated.
-        monitor: the metric by which the best are told; where it was never measured, best.ckpt is the newest.
-        monitor_mode: whether more (`max`) or less (`min`) of it is better.
+        keep_newest: number of newest checkpoints to keep, at least 1.
+        keep_best: number of best validated checkpoints to keep in addition.
+        monitor: the metric that ranks checkpoints; where it was never measured, best.ckpt is the newest.
+        monitor_mode: whether a higher (`max`) or a lower (`min`) value of the metric is better.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
     """
 
     every_n_steps: int = 0

@@ -1,16 +1,16 @@
 """CheckpointStore: the checkpoints of a run, in `checkpoints/` of its folder, for `fit` on a laptop and for jobs.
 
-A checkpoint is a file there called `step-{step:08d}.ckpt`. It is written aside and renamed, so a process that is killed
-at any moment, a full disk or a lost mount leave those that are there as they were. `checkpoints.json` beside them says
-what was measured with each; a file that it does not name, such as one that was copied back, counts all the same.
+A checkpoint is a file called `step-{step:08d}.ckpt`. It is written to a temporary file and renamed, so a kill, a full
+disk or a lost mount leaves existing checkpoints intact. `checkpoints.json` beside them records the metrics measured
+with each; a file that it does not name, such as one that was copied back, is a checkpoint all the same.
 
-Whether a checkpoint is whole is told by the CRC-32 that torch writes for each of its parts: every byte is looked at
-when a run starts again, and nothing is computed while it trains. A checksum of our own would find the same damage, and
-would cost another pass over the file for each checkpoint.
+A checkpoint is validated by the CRC-32 that torch writes for each of its records: all bytes are read when a run
+restarts, and nothing is computed during training. A checksum of our own would find the same damage at the cost of
+another pass over the file for each checkpoint.
 
-Not Lightning's ModelCheckpoint, which keeps the newest or the best and remembers what it keeps in the checkpoints
-themselves, so that each restart leaves files behind that nobody removes; and not Ray Train's, which keeps the K best
-and the one newest, or the K newest, and knows of one only when its controller has asked the rank.
+Lightning's ModelCheckpoint is not used: it keeps the newest or the best, and stores the list of kept files in the
+checkpoints themselves, so that each restart leaves files that are never removed. Neither is Ray Train's manager: it
+keeps the K best and the one newest, or the K newest, and knows of a checkpoint once its controller asked the rank.
 """
 
 import json
@@ -30,23 +30,23 @@ from pipeline.checkpoints.storage import Storage
 FOLDER = "checkpoints"
 RECORD = f"{FOLDER}/checkpoints.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
-DAMAGED_SUFFIX = ".damaged"  # what a checkpoint that was met damaged is renamed to
+DAMAGED_SUFFIX = ".damaged"  # appended to the name of a checkpoint found damaged
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
 class NoWholeCheckpointError(ValueError):
-    """A run has checkpoints, and none of them can be read; the message says what is wrong with each."""
+    """Raised when all checkpoints of a run are damaged; the message says what is wrong with each."""
 
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A checkpoint of a run.
+    """Record of a checkpoint of a run.
 
     Args:
-        step: optimizer steps done.
-        bytes: size of the file when it was written.
-        metrics: what was measured with these weights, and `epoch` and `step`.
-        time: when it was written, in seconds since the epoch.
+        step: number of optimizer steps done.
+        bytes: size of the file when it was written, in bytes.
+        metrics: metrics measured with these weights, and `epoch` and `step`.
+        time: time of writing, in seconds since 1970.
     """
 
     step: int
@@ -56,46 +56,46 @@ class SavedCheckpoint:
 
     @property
     def file(self) -> str:
-        """Its name in the folder of checkpoints."""
+        """Name of the file in the folder of checkpoints."""
         return f"step-{self.step:08d}.ckpt"
 
     @property
     def name(self) -> str:
-        """Its name in the run's folder."""
+        """Path of the file relative to the run's folder."""
         return f"{FOLDER}/{self.file}"
 
 
 class Damaged(NamedTuple):
-    """A checkpoint that cannot be read to its end, and what is wrong with it."""
+    """A damaged checkpoint, with a description of the damage."""
 
     checkpoint: SavedCheckpoint
     damage: str
 
 
 class CheckpointStore:
-    """Writes, keeps, checks and finds the checkpoints of a run. One process at a time writes.
+    """Store that saves, prunes, validates and finds the checkpoints of a run; at most one process may write.
 
     Args:
-        storage: the run's folder.
-        options: which are kept and which is best; None where they are read alone: as the last writer had it.
+        storage: storage of the run's folder.
+        options: which checkpoints are kept and which is best; None, for reading only, takes the last writer's metric.
     """
 
     def __init__(self, storage: Storage, options: CheckpointOptions | None = None) -> None:
         self.storage = storage
         self._options = options
-        self._stale: set[str] = set()  # files of a course that was left; they go when there is a new one
+        self._stale: set[str] = set()  # files of an abandoned course of training; removed at the next save
 
     def begin(self, step: int) -> list[str]:
-        """Makes the folder where it is missing, and clears away what a killed attempt left; where training begins.
+        """Creates the folder and removes leftovers of a killed attempt; called when training begins.
 
-        Checkpoints of steps after the one that the run goes on from stay until there is a new one, then they go too:
-        they are of a course that was left.
+        Checkpoints of later steps than `step` belong to an abandoned course of training; they are removed at the next
+        save, not before.
 
         Args:
-            step: optimizer steps done in the checkpoint that the run goes on from.
+            step: optimizer steps done in the checkpoint that the run resumes from; 0 for a new run.
 
         Returns:
-            The names of the files that were removed.
+            The names of the removed files.
         """
         self.storage.create_folder(FOLDER)
         removed = self.storage.remove_leftovers(FOLDER)
@@ -105,14 +105,14 @@ class CheckpointStore:
         superfluous = [each for each in saved if each not in kept and each.file not in self._stale]
         for each in superfluous:
             self.storage.remove(each.name)
-        self._link([each for each in saved if each not in superfluous])  # the one linked before may have been damaged
+        self._link([each for each in saved if each not in superfluous])  # the linked one may be damaged
         return [*removed, *(each.file for each in superfluous)]
 
     def saved(self) -> list[SavedCheckpoint]:
-        """The checkpoints, the newest last.
+        """Lists the checkpoints, the newest last.
 
         Raises:
-            OSError: the storage is not there.
+            OSError: the storage cannot be reached.
         """
         recorded = {each.file: each for each in self._recorded()}
         found = []
@@ -122,15 +122,15 @@ class CheckpointStore:
         return sorted(found, key=lambda each: each.step)
 
     def save(self, write: Callable[[Path], object], step: int, metrics: Mapping[str, Any]) -> SavedCheckpoint:
-        """Writes a checkpoint and removes those that are kept no longer.
+        """Writes a checkpoint and removes those that are no longer kept.
 
         Args:
-            write: writes it to a path that it is given.
+            write: function that writes the checkpoint to the given path.
             step: optimizer steps done; a checkpoint of the same step is replaced.
-            metrics: what was measured with these weights; numbers that are not finite are left out.
+            metrics: metrics measured with these weights; values that are not finite are left out.
 
         Raises:
-            OSError: it could not be written; those that were there are as they were.
+            OSError: the checkpoint could not be written; existing checkpoints are unchanged.
         """
         before = self.saved()
         new = SavedCheckpoint(step, 0)
@@ -153,22 +153,22 @@ class CheckpointStore:
         return new
 
     def address(self, checkpoint: SavedCheckpoint) -> str:
-        """Where a person finds it."""
+        """Returns the full path or URI of a checkpoint, for messages."""
         return f"{self.storage.address}/{checkpoint.name}"
 
     def fetch(self, checkpoint: SavedCheckpoint) -> Path:
-        """A path on this node: the file itself, or a copy of an object, made once for all processes of the node."""
+        """Returns a local path: the file itself, or a copy of the object, made once per node."""
         return self.storage.fetch(checkpoint.name)
 
     def newest_whole(self) -> tuple[SavedCheckpoint | None, list[Damaged]]:
-        """The newest checkpoint that can be read to its end, and what is wrong with those after it.
+        """Finds the newest undamaged checkpoint, and the damaged ones that are newer.
 
         Returns:
-            The checkpoint, None where the run has none yet; and the damaged ones, the newest first.
+            The checkpoint, None if the run has none yet; and the damaged ones, the newest first.
 
         Raises:
-            NoWholeCheckpointError: it has some, and all are damaged.
-            OSError: the storage is not there.
+            NoWholeCheckpointError: the run has checkpoints, and all are damaged.
+            OSError: the storage cannot be reached.
         """
         there = self.saved()
         missing = [each for each in self._recorded() if each not in there]
@@ -186,38 +186,38 @@ class CheckpointStore:
         return None, damaged
 
     def set_aside(self, damaged: Sequence[Damaged], found: SavedCheckpoint, say: Callable[[str], None]) -> None:
-        """Renames damaged checkpoints, so that nothing takes them for checkpoints or removes them as such.
+        """Renames damaged checkpoints, so that they are neither listed as checkpoints nor pruned.
 
         Args:
-            damaged: as from `newest_whole`.
-            found: the one that the run goes on from.
-            say: gets a line for each.
+            damaged: damaged checkpoints, as returned by `newest_whole`.
+            found: the checkpoint that the run resumes from.
+            say: called with one line per damaged checkpoint.
         """
         for each, damage in damaged:
             say(
                 f"checkpoint {self.address(each)} is damaged ({damage}); going on from the one before it that is "
                 f"whole, {self.address(found)}, step {found.step}"
             )
-            self.storage.rename(each.name, each.name + DAMAGED_SUFFIX)  # where it cannot be, it is passed by again
+            self.storage.rename(each.name, each.name + DAMAGED_SUFFIX)  # if this fails, it is skipped again next time
         if damaged:
             gone = [each.checkpoint for each in damaged]
             self._write_record([each for each in self._recorded() if each not in gone])
 
     def damage(self, checkpoint: SavedCheckpoint) -> str | None:
-        """What is wrong with a checkpoint's file; None where it is whole."""
+        """Describes the damage of a checkpoint's file; None if it is whole."""
         try:
             return damage_of(self.fetch(checkpoint), checkpoint.bytes)
         except OSError as error:
             return "it is missing" if isinstance(error, FileNotFoundError) else f"it cannot be read: {error}"
 
     def publish(self) -> dict[str, SavedCheckpoint]:
-        """Gives last.ckpt and best.ckpt to whole checkpoints, at the end of a run; reads them to their ends.
+        """Links last.ckpt and best.ckpt to validated checkpoints; called at the end of a run.
 
         Returns:
-            By `best` and `last`; empty where no checkpoint is whole.
+            The checkpoints by `best` and `last`; empty if no checkpoint is whole.
 
         Raises:
-            OSError: the storage is not there, or cannot copy.
+            OSError: the storage cannot be reached, or cannot copy.
         """
         whole = self.saved()
         while whole and self.damage(whole[-1]) is not None:
@@ -230,13 +230,13 @@ class CheckpointStore:
         return {"best": best, "last": whole[-1]}
 
     def _kept(self, saved: list[SavedCheckpoint]) -> list[SavedCheckpoint]:
-        """Those that stay, in the order of their steps."""
+        """Selects the checkpoints to keep, in the order of their steps."""
         options = self._options or CheckpointOptions()
         kept = to_keep(self._scores(saved), options.keep_newest, options.keep_best, self._best_by()[1])
         return [each for place, each in enumerate(saved) if place in kept]
 
     def _best_first(self, saved: list[SavedCheckpoint]) -> list[SavedCheckpoint]:
-        """All of them: the scored ones, the best first, then the others, the newest first."""
+        """Sorts all checkpoints: those with a score, the best first, then the others, the newest first."""
         scored = [saved[place] for place in best_first(self._scores(saved), self._best_by()[1])]
         return [*scored, *(each for each in reversed(saved) if each not in scored)]
 
@@ -244,26 +244,26 @@ class CheckpointStore:
         return [each.metrics.get(self._best_by()[0]) for each in saved]
 
     def _best_by(self) -> tuple[str, str]:
-        """Metric and mode."""
+        """Returns the monitored metric and its mode."""
         if self._options is not None:
             return self._options.monitor, self._options.monitor_mode
         record = self._read_record()
         return str(record.get("monitor")), str(record.get("monitor_mode"))
 
     def _link(self, saved: list[SavedCheckpoint]) -> None:
-        """While training last.ckpt and best.ckpt follow where that costs nothing; `publish` makes them in any case."""
+        """Updates last.ckpt and best.ckpt during training on a local disk; `publish` creates them on any storage."""
         if self.storage.is_local and saved:
             with suppress(OSError):
                 self.storage.link(saved[-1].name, LAST)
                 self.storage.link(self._best_first(saved)[0].name, BEST)
 
     def _recorded(self) -> list[SavedCheckpoint]:
-        """What the record names."""
+        """Reads the checkpoints in checkpoints.json."""
         names = ("step", "bytes", "metrics", "time")
         return [SavedCheckpoint(**{name: each[name] for name in names}) for each in self._read_record()["checkpoints"]]
 
     def _read_record(self) -> dict[str, Any]:
-        """Empty where there is none, or not ours: what it says can be done without."""
+        """Reads checkpoints.json, which is optional; without checkpoints if it is missing or damaged."""
         try:
             record = json.loads(self.storage.read(RECORD) or b"{}")
             return {"checkpoints": [], **record}

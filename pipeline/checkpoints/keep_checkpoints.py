@@ -1,4 +1,4 @@
-"""KeepCheckpoints: the checkpoints that every `fit` keeps, unless its config has another callback for them."""
+"""KeepCheckpoints: the default checkpoint callback of `fit`."""
 
 import time
 from typing import Any, NoReturn
@@ -15,22 +15,22 @@ from pipeline.checkpoints.preemption import LateAgreement, Preempted, Preemption
 
 
 class LastCheckpointError(OSError):
-    """Training is done, and its last checkpoint cannot be written."""
+    """Raised when the last checkpoint of a finished training cannot be written."""
 
 
 class KeepCheckpoints(Checkpoint):
-    """Saves every N steps or minutes, before and after validation, at the ends of epochs, at SIGTERM and at Ctrl-C.
+    """Callback that saves every N steps or minutes, around validation, at epoch ends, and at SIGTERM and Ctrl-C.
 
-    All ranks take part; rank 0 writes. A checkpoint that cannot be written costs a line, and training goes on: the next
-    may go well, and until then those that are there stay. Only the last one of a run must be written.
+    All ranks take part; rank 0 writes. If a checkpoint cannot be written, a warning is printed and training goes on
+    with the existing checkpoints; only a failure of the last checkpoint of a run is an error.
 
-    A subclass of Lightning's `Checkpoint`, so that it comes behind all callbacks that change weights, such as EMA.
+    A subclass of Lightning's `Checkpoint`, so that it runs after all callbacks that change weights, such as EMA.
 
     Args:
         options: when checkpoints are saved.
-        store: where they are written and kept.
-        notice: that the run is to leave; default: by SIGTERM or Ctrl-C.
-        on_leaving_only: saves at SIGTERM and Ctrl-C alone, beside Lightning's own callback for checkpoints.
+        store: store that writes and keeps the checkpoints.
+        notice: preemption notice of the run; by default one given by SIGTERM or Ctrl-C.
+        on_leaving_only: save at preemption only, beside one of Lightning's own checkpoint callbacks.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class KeepCheckpoints(Checkpoint):
         self._notice = notice or PreemptionNotice()
         self._on_leaving_only = on_leaving_only
         self._clock = LateAgreement()
-        self._step = 0  # the last optimizer step that was looked at
+        self._step = 0  # the last optimizer step that was handled
         self._saved_step = self._validated_step = -1
         self._saved_at = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Clears away what a killed attempt left; behind Lightning's own registration, the signals are ours."""
+        """Installs the signal handlers, after Lightning's own, and removes leftovers of a killed attempt."""
         self._notice.listen(interrupts=True)
         count_next_epoch(trainer)
         self._step = self._saved_step = trainer.global_step
@@ -64,7 +64,7 @@ class KeepCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves and leaves after an optimizer step; not between those batches whose gradients are gathered."""
+        """Saves if due, and stops the run if preempted, after an optimizer step; not while gradients accumulate."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -76,37 +76,37 @@ class KeepCheckpoints(Checkpoint):
             self.leave(trainer)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
-        """Whether to save here; an epoch's last step is left to the epoch's end, unless it is validated first."""
+        """Whether to save now; at an epoch's last step only before a validation, otherwise the epoch's end saves."""
         options = self._options
         due = options.every_n_steps > 0 and trainer.global_step % options.every_n_steps == 0
         if options.every_minutes:
             due |= self._clock.any_rank(trainer, time.monotonic() - self._saved_at >= 60 * options.every_minutes)
-        # A checkpoint from the end of an epoch says that the epoch is done, which is not so where the run ends earlier.
+        # A checkpoint of an epoch's end marks the epoch as done, which is wrong for a run that ends within the epoch.
         ends = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         return validates_next(trainer) or ((due or ends) and not trainer.is_last_batch)
 
     def leave(self, trainer: pl.Trainer) -> NoReturn:
-        """Ends the run, on all ranks; called once the checkpoint is saved."""
+        """Ends the run by raising `Preempted`; called on all ranks after the checkpoint is saved."""
         raise Preempted(trainer, self._notice.interrupted)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves with what was measured, in the middle of an epoch; at its end `on_train_epoch_end` does."""
+        """Saves with the validation's metrics in the middle of an epoch; at its end `on_train_epoch_end` saves."""
         if not trainer.sanity_checking:
             self._validated_step = trainer.global_step
             if not trainer.is_last_batch and not self._on_leaving_only:
                 self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves at the end of a whole epoch, behind its validation."""
+        """Saves at the end of a complete epoch, after its validation."""
         new = trainer.global_step > self._saved_step or self._validated_step == trainer.global_step
         if trainer.is_last_batch and new and not self._on_leaving_only:
             self.save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves no collective open; the last checkpoint must be there.
+        """Completes pending collectives and restores the signal handlers.
 
         Raises:
-            LastCheckpointError: on rank 0: it could not be written.
+            LastCheckpointError: on rank 0, if the last checkpoint could not be written.
         """
         self._clock.finish()
         self._notice.close()
@@ -114,24 +114,24 @@ class KeepCheckpoints(Checkpoint):
             raise LastCheckpointError(f"training is done, but its last checkpoint cannot be written: {self.failure}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """The signals end the process again."""
+        """Restores the signal handlers, without waiting for other ranks."""
         self._notice.close(failed=True)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Saves and clears away; a collective: strategies may gather. Rank 0 writes."""
+        """Saves a checkpoint and prunes old ones; a collective, because strategies may gather. Rank 0 writes."""
         self._saved_step = trainer.global_step
         writer = StoreCheckpointIO(self.store, trainer.global_step, self._metrics(trainer))
         before = trainer.strategy.checkpoint_io
         trainer.strategy.checkpoint_io = writer
         try:
-            trainer.save_checkpoint("", weights_only=False)  # the store knows the path
+            trainer.save_checkpoint("", weights_only=False)  # the store chooses the path
         finally:
             trainer.strategy.checkpoint_io = before
         self.failure = writer.failure
         self._saved_at = time.monotonic()
 
     def _metrics(self, trainer: pl.Trainer) -> dict[str, Any]:
-        """What was logged last; the metrics of a validation only with the weights that it measured."""
+        """Returns the logged metrics; those of validation only if it measured the present weights."""
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if self._validated_step != trainer.global_step:
             monitor = self._options.monitor
@@ -141,11 +141,11 @@ class KeepCheckpoints(Checkpoint):
 
 
 def count_next_epoch(trainer: pl.Trainer) -> None:
-    """Has Lightning count the epoch that begins where a run goes on from an epoch's last step.
+    """Makes Lightning count the epoch that begins when a run resumes from the last step of an epoch.
 
-    A checkpoint from before the validation at the end of an epoch is taken up in the next epoch, whose beginning
-    Lightning 2.6 does not count. It would take a checkpoint from within that epoch for one from its end, and lose the
-    last optimizer step where gradients are accumulated.
+    A run resumed from a checkpoint saved before the validation at an epoch's end starts in the next epoch, whose start
+    Lightning 2.6 does not count. It would then take a checkpoint from within that epoch for one from its end, and lose
+    the last optimizer step with gradient accumulation.
     """
     loop = trainer.fit_loop
     progress: Any = loop.epoch_progress.current

@@ -19,7 +19,7 @@ _CHUNK = 2**24
 
 
 class ObjectStorage:
-    """A prefix of a bucket. An object appears when its upload is complete, so a killed writer leaves nothing there.
+    """Storage below a prefix of a bucket; objects appear when their upload completes, so kills leave no partial files.
 
     Args:
         address: URI of the run's folder.
@@ -32,7 +32,7 @@ class ObjectStorage:
         self._filesystem, self._root = pyarrow.fs.FileSystem.from_uri(address)
 
     def create_folder(self, folder: str = "") -> None:
-        """As `Storage.create_folder`; an object store has no need of it, but for its bucket."""
+        """As `Storage.create_folder`; object stores need only the bucket to exist."""
         self._filesystem.create_dir(f"{self._root}/{folder}")
 
     def files(self, folder: str) -> list[StoredFile]:
@@ -50,7 +50,7 @@ class ObjectStorage:
             return None
 
     def write(self, name: str, write: Callable[[Path], object]) -> int:
-        """As `Storage.write`, by way of a file of this node."""
+        """As `Storage.write`, through a temporary file on this node."""
         local = self._copies() / f"{uuid.uuid4().hex}.partial"
         try:
             write(local)
@@ -61,7 +61,7 @@ class ObjectStorage:
             local.unlink(missing_ok=True)
 
     def fetch(self, name: str) -> Path:
-        """A copy, told from that of an earlier object of this name by size and time."""
+        """As `Storage.fetch`: a copy, named by the object's modification time and size so that versions differ."""
         [info] = self._filesystem.get_file_info([f"{self._root}/{name}"])
         if not info.is_file:
             raise FileNotFoundError(f"{self.address}/{name} is not there")
@@ -78,7 +78,7 @@ class ObjectStorage:
         return target
 
     def link(self, name: str, alias: str) -> None:
-        """A copy, made within the store."""
+        """As `Storage.link`, by a copy within the store."""
         self._filesystem.copy_file(f"{self._root}/{name}", f"{self._root}/{alias}")
 
     def rename(self, name: str, new: str) -> None:
@@ -92,12 +92,12 @@ class ObjectStorage:
             self._filesystem.delete_file(f"{self._root}/{name}")
 
     def remove_leftovers(self, folder: str) -> list[str]:
-        """Removes this node's copies."""
+        """Removes this node's copies of objects; the store itself has no partial files."""
         shutil.rmtree(self._copies(), ignore_errors=True)
         return []
 
     def node_folder(self) -> Path:
-        """As `Storage.node_folder`: a folder for temporary files that this user alone may read."""
+        """As `Storage.node_folder`: a temporary folder that only this user can read."""
         mark = hashlib.sha256(self.address.encode()).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"arp-run-{os.getuid()}-{mark}"
         folder.mkdir(mode=0o700, exist_ok=True)

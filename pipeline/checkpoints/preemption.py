@@ -1,10 +1,10 @@
-"""SIGTERM and Ctrl-C: a run that is to leave saves first, all ranks together, at the end of a step.
+"""Preemption by SIGTERM or Ctrl-C: all ranks save a checkpoint at the end of the step, then stop.
 
-Lightning's own handler cannot be had beside it: with several processes it starts a collective from within the signal
-handler, between those of training, and hangs or mixes them up unless every rank gets the signal at the same moment.
-So from the first step on the handler here takes its place; it takes a note, and the ranks agree at the end of a step.
+Lightning's own handler is replaced: with several processes it starts a collective within the signal handler, between
+those of training, and hangs or mixes them up unless every rank gets the signal at the same moment. The handler here
+only sets a flag, and the ranks agree at the end of a step.
 
-The first Ctrl-C is such a note too; the second is Python's KeyboardInterrupt again, and Lightning's to deal with.
+The first Ctrl-C sets the flag too; the second raises KeyboardInterrupt as usual, which Lightning handles.
 """
 
 import os
@@ -24,16 +24,16 @@ _ON_CTRL_C = b"\nCtrl-C: saving at the end of the step, then leaving; a second C
 
 
 class Preempted(SIGTERMException):
-    """Raised on all ranks once the checkpoint is saved; as a `SystemExit` it ends the process with status 143 or 130.
+    """Raised on all ranks after the checkpoint is saved; a `SystemExit` with status 143, or 130 after Ctrl-C.
 
     Args:
-        trainer: of the run.
-        interrupted: by Ctrl-C: status 130.
+        trainer: the run's trainer; ranks started by Lightning's launcher exit with status 0.
+        interrupted: whether the cause was Ctrl-C.
     """
 
     def __init__(self, trainer: pl.Trainer, interrupted: bool = False) -> None:
         self.interrupted = interrupted
-        # Lightning's launcher kills all processes when one that it started ends with another status than 0.
+        # Lightning's launcher kills all processes when one of its children ends with a status other than 0.
         cluster = getattr(trainer.strategy, "cluster_environment", None)
         launched = isinstance(cluster, LightningEnvironment) and trainer.local_rank > 0
         status = 128 + signal.SIGINT if interrupted else EXIT_STATUS
@@ -41,20 +41,20 @@ class Preempted(SIGTERMException):
 
 
 class LateAgreement:
-    """Whether any rank has said yes, known one call later, so that no rank waits for another or for its device."""
+    """Asynchronous any-reduce over ranks: its result is known one call later, so that nothing is waited for."""
 
     def __init__(self) -> None:
         self._asked: tuple[torch.Tensor, dist.Work] | None = None
 
     def any_rank(self, trainer: pl.Trainer, mine: bool) -> bool:
-        """A collective: every rank calls it at the same points of training.
+        """Starts an all-reduce and returns the result of the previous one; called by all ranks at the same steps.
 
         Args:
-            trainer: of the run.
-            mine: what this rank says now.
+            trainer: the run's trainer.
+            mine: value of this rank.
 
         Returns:
-            What any rank said at the call before; with a single rank, what it says now.
+            Whether any rank passed True at the previous call; with a single rank, `mine`.
         """
         if trainer.world_size == 1:
             return mine
@@ -74,16 +74,16 @@ class LateAgreement:
         return bool(told.item())
 
     def finish(self) -> None:
-        """At the end of a run that went well: takes the last answer in, before the process group goes."""
-        with suppress(RuntimeError):  # the others may be gone
+        """Waits for the pending all-reduce before the process group is destroyed, after a run that succeeded."""
+        with suppress(RuntimeError):  # other ranks may have exited
             self._answer()
 
 
 class PreemptionNotice:
-    """That this run is to leave: by SIGTERM or Ctrl-C to any of its processes, or by `give`.
+    """Request to stop this run, given by SIGTERM or Ctrl-C to any of its processes, or by `give`.
 
-    Another callback that saves may use it: `listen` at `on_train_start`, `agreed` on all ranks after each optimizer
-    step, and where that is true save and raise `Preempted(trainer)`; `close` at `on_train_end` and `on_exception`.
+    Protocol for callbacks: call `listen` in `on_train_start`, `agreed` on all ranks after each optimizer step, and if
+    that is true save and raise `Preempted(trainer)`; call `close` in `on_train_end` and `on_exception`.
     """
 
     def __init__(self) -> None:
@@ -92,14 +92,17 @@ class PreemptionNotice:
         self._before: dict[signal.Signals, Any] = {}
 
     def give(self, *_: object) -> None:
-        """Notes that the run is to leave; safe in signal handlers and from other threads."""
+        """Requests the stop; safe in signal handlers and other threads."""
         self.given = True
 
     def listen(self, interrupts: bool = False) -> bool:
-        """Takes SIGTERM from now on; a second one changes nothing. False in a thread, where signals cannot be had.
+        """Installs the handler of SIGTERM; further SIGTERMs have no effect.
 
         Args:
-            interrupts: takes one Ctrl-C too, where it would end the process: not where somebody has a handler for it.
+            interrupts: whether to handle the first Ctrl-C too, unless a handler of SIGINT is already installed.
+
+        Returns:
+            False outside the main thread, where handlers cannot be installed.
         """
         if threading.current_thread() is not threading.main_thread():
             return False
@@ -113,15 +116,15 @@ class PreemptionNotice:
         self.interrupted = True
         self.give()
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            with suppress(OSError):  # not through sys.stderr, in whose midst this may be
+            with suppress(OSError):  # not sys.stderr, whose write may be what the signal interrupted
                 os.write(2, _ON_CTRL_C)
 
     def agreed(self, trainer: pl.Trainer) -> bool:
-        """Whether any rank has had notice; a collective. With several ranks, as of the call before."""
+        """Whether any rank was asked to stop; a collective. With several ranks, as of the previous call."""
         return self._agreement.any_rank(trainer, self.given)
 
     def close(self, failed: bool = False) -> None:
-        """Gives the signals back to whom they were; `failed` where the other ranks are not to be waited for."""
+        """Restores the previous signal handlers; with `failed`, without waiting for the other ranks."""
         if not failed:
             self._agreement.finish()
         if threading.current_thread() is threading.main_thread():

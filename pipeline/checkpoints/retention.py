@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay, which is best, and whether one is whole."""
+"""Selection of the checkpoints to keep and of the best, and the check for damage."""
 
 import math
 import zipfile
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def best_first(scores: Sequence[float | None], mode: str) -> list[int]:
-    """The positions of the scored checkpoints, the best first; of equals the later one.
+    """Returns the positions of the checkpoints with a score, the best first; among equals the later first.
 
     Args:
-        scores: of checkpoints in the order of their steps; None, NaN or infinity where there is none.
+        scores: scores of the checkpoints in the order of their steps; None, NaN or infinity for no score.
         mode: whether a higher (`max`) or a lower score (`min`) is better.
     """
     sign = 1.0 if mode == "max" else -1.0
@@ -20,26 +20,26 @@ def best_first(scores: Sequence[float | None], mode: str) -> list[int]:
 
 
 def to_keep(scores: Sequence[float | None], newest: int, best: int, mode: str) -> set[int]:
-    """The positions of the checkpoints that stay.
+    """Returns the positions of the checkpoints to keep.
 
     Args:
-        scores: of checkpoints in the order of their steps; None, NaN or infinity where there is none.
-        newest: how many of the newest, at least 1.
-        best: how many of the best; some of them may be among the newest.
+        scores: scores of the checkpoints in the order of their steps; None, NaN or infinity for no score.
+        newest: number of newest checkpoints to keep, at least 1.
+        best: number of best checkpoints to keep; they may be among the newest.
         mode: whether a higher (`max`) or a lower score (`min`) is better.
     """
     return {*range(len(scores))[-newest:], *best_first(scores, mode)[:best]}
 
 
 def damage_of(path: Path, size: int) -> str | None:
-    """What is wrong with a file that torch wrote, by the CRC-32 of each of its parts; None where all is as written.
+    """Describes the damage of a file written by `torch.save`, found by the CRC-32 of its records; None if whole.
 
     Args:
-        path: of the file.
-        size: in bytes, when it was written; a file of another size whose checksums fit is whole, and newer than that.
+        path: the path of the file.
+        size: size in bytes when it was written; a file of another size with valid checksums is a newer, whole one.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     now = path.stat().st_size
     try:

@@ -1,6 +1,6 @@
-"""Storage: the files of a run's folder, on a disk or in an object store, behind one small protocol.
+"""Storage: protocol for the files of a run's folder, on a disk or in an object store.
 
-Names are relative to the run's folder, with `/` between folder and file. A file appears whole or not at all.
+Names are relative to the run's folder, with `/` between folder and file. Writes are atomic.
 """
 
 import os
@@ -14,12 +14,12 @@ from datamodules.storage.atomic_write import PARTIAL_SUFFIX, sync_folder, write_
 
 
 class StoredFile(NamedTuple):
-    """A file of a listing.
+    """A file in a listing.
 
     Attributes:
-        name: within its folder.
-        bytes: its size.
-        modified: seconds since the epoch.
+        name: name within its folder.
+        bytes: size in bytes.
+        modified: modification time, in seconds since 1970.
     """
 
     name: str
@@ -28,30 +28,30 @@ class StoredFile(NamedTuple):
 
 
 class Storage(Protocol):
-    """A run's folder.
+    """Access to the files of a run's folder.
 
     Attributes:
-        address: of the folder: a path or a URI.
-        is_local: whether it is a file system of this node, where files are read in place and links cost nothing.
+        address: path or URI of the folder.
+        is_local: whether the folder is on a mounted file system, where files are read in place and links are free.
     """
 
     address: str
     is_local: bool
 
     def create_folder(self, folder: str = "") -> None:
-        """Makes the run's folder, or one in it; nothing else makes one: a mount that is lost must not be replaced."""
+        """Creates the run's folder, or one in it. No other method creates it, so that a lost mount is an error."""
         ...
 
     def files(self, folder: str) -> list[StoredFile]:
-        """The files of a folder.
+        """Lists the files of a folder.
 
         Raises:
-            OSError: the storage cannot be reached; FileNotFoundError where a folder on a disk is not there.
+            OSError: the storage cannot be reached; FileNotFoundError if a folder on a disk does not exist.
         """
         ...
 
     def read(self, name: str) -> bytes | None:
-        """A small file; None where there is none.
+        """Reads a small file; None if it does not exist.
 
         Raises:
             OSError: the storage cannot be reached.
@@ -59,30 +59,30 @@ class Storage(Protocol):
         ...
 
     def write(self, name: str, write: Callable[[Path], object]) -> int:
-        """Writes or replaces a file, whole or not at all.
+        """Writes or replaces a file atomically.
 
         Args:
-            name: of the file; its folder exists.
-            write: writes the content to a path of this node that it is given.
+            name: name of the file; its folder must exist.
+            write: function that writes the content to the given local path.
 
         Returns:
             The size in bytes.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         ...
 
     def fetch(self, name: str) -> Path:
-        """A path on this node: the file itself, or a copy of an object, made once for all processes of the node.
+        """Returns a local path: the file itself, or a copy of the object, made once per node.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         ...
 
     def link(self, name: str, alias: str) -> None:
-        """Gives a file a second name, as the storage can: by a symbolic link, a hard link or a copy.
+        """Gives a file a second name, by a symbolic link, a hard link or a copy, whichever the storage supports.
 
         Raises:
             OSError: none of them can be made.
@@ -90,32 +90,32 @@ class Storage(Protocol):
         ...
 
     def rename(self, name: str, new: str) -> None:
-        """Renames a file, if that can be done."""
+        """Renames a file; errors are ignored."""
         ...
 
     def remove(self, name: str) -> None:
-        """Removes a file, if that can be done; one that is not there is no error."""
+        """Removes a file; errors are ignored."""
         ...
 
     def remove_leftovers(self, folder: str) -> list[str]:
-        """Removes what killed writers left in a folder; call it while nobody writes there.
+        """Removes partial files of killed writers from a folder, to which nothing may be writing.
 
         Returns:
-            The names of the files.
+            The names of the removed files.
         """
         ...
 
     def node_folder(self) -> Path:
-        """The run's folder itself, or a folder of this node for what goes to an object store and comes from there."""
+        """Returns the run's folder itself, or a local folder for the uploads and downloads of an object store."""
         ...
 
 
 class LocalStorage:
-    """A folder on a disk of this node, or on a file system that nodes share.
+    """Storage in a folder of a local or shared file system.
 
     Args:
-        folder: of the run.
-        address: what messages call it; default: the folder.
+        folder: the run's folder.
+        address: the folder's name in messages; default: its path.
     """
 
     is_local = True
@@ -135,7 +135,7 @@ class LocalStorage:
             raise FileNotFoundError(f"the run's folder {path} is not there (any more)")
         found = []
         for each in path.iterdir():
-            with suppress(FileNotFoundError):  # renamed by another rank just now
+            with suppress(FileNotFoundError):  # renamed by another rank meanwhile
                 if each.is_file():
                     found.append(StoredFile(each.name, each.stat().st_size, each.stat().st_mtime))
         return found
@@ -148,13 +148,13 @@ class LocalStorage:
             return None
 
     def write(self, name: str, write: Callable[[Path], object]) -> int:
-        """As `Storage.write`: beside its place, synced and renamed."""
+        """As `Storage.write`: to a temporary file, then fsync and rename."""
         with write_atomically(self._folder / name) as aside:
             write(aside)
             return aside.stat().st_size
 
     def fetch(self, name: str) -> Path:
-        """The file itself."""
+        """Returns the path of the file itself."""
         return self._folder / name
 
     def link(self, name: str, alias: str) -> None:
@@ -167,7 +167,7 @@ class LocalStorage:
         ways: list[Callable[[], object]] = [
             lambda: aside.symlink_to(relative),
             lambda: aside.hardlink_to(target),  # file systems without symbolic links
-            lambda: shutil.copyfile(target, aside),  # without any
+            lambda: shutil.copyfile(target, aside),  # file systems without links
         ]
         for way in ways:
             aside.unlink(missing_ok=True)
@@ -179,7 +179,7 @@ class LocalStorage:
                     aside.unlink(missing_ok=True)
                     raise
         aside.replace(place)
-        aside.unlink(missing_ok=True)  # it stays where both were links to one file
+        aside.unlink(missing_ok=True)  # rename is a no-op if both are hard links to one file
         sync_folder(place.parent)
 
     def rename(self, name: str, new: str) -> None:
@@ -200,12 +200,12 @@ class LocalStorage:
         return leftovers
 
     def node_folder(self) -> Path:
-        """The folder itself."""
+        """Returns the folder itself."""
         return self._folder
 
 
 def open_storage(address: str) -> Storage:
-    """The storage of a run's folder.
+    """Opens the storage of a run's folder.
 
     Args:
         address: a path, or a URI such as s3://bucket/runs/name.
@@ -214,6 +214,6 @@ def open_storage(address: str) -> Storage:
         return LocalStorage(Path(address))
     if address.startswith("file://"):
         return LocalStorage(Path(address.removeprefix("file://")), address)
-    from pipeline.checkpoints.object_storage import ObjectStorage  # brings pyarrow's file systems
+    from pipeline.checkpoints.object_storage import ObjectStorage  # imports pyarrow's file systems
 
     return ObjectStorage(address)

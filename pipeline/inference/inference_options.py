@@ -1,4 +1,4 @@
-"""Options of running a checkpoint over videos: which code it may name, what it runs on, how it sees the videos."""
+"""Options of inference with a checkpoint: allowed model classes, device and precision, views of the videos."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +27,7 @@ class ComputeOptions(Options):
     """Computing.
 
     Attributes:
-        accelerator: Lightning's: auto, cpu, gpu, ...
+        accelerator: Lightning's accelerator: auto, cpu, gpu, ...
         devices: processes or GPUs that compute; the result is the same with any number.
         precision: 32-true, or bf16-mixed, which is several times faster where the processor or GPU has bfloat16 units
             (AMX, tensor cores), slower where it has none, and moves results in the third digit; recorded with them.
@@ -38,7 +38,7 @@ class ComputeOptions(Options):
     precision: Precision = "32-true"
 
     def check(self) -> None:
-        """Refuses a run without a process."""
+        """Raises ValueError if devices is less than 1."""
         self.require_at_least(1, "devices")
 
 
@@ -46,7 +46,7 @@ class ComputeOptions(Options):
 class VideoViewOptions(ViewOverrides):
     """Views of a video.
 
-    Ten clips spread evenly and their center crops, where nothing is said.
+    By default ten evenly spread clips and their center crops.
 
     Attributes:
         whole: take all of a video as one clip instead, for networks that take any number of frames.
@@ -55,14 +55,14 @@ class VideoViewOptions(ViewOverrides):
     whole: bool | None = None
 
     def check(self) -> None:
-        """Refuses more than one way to take clips."""
+        """Raises ValueError for more than one way to choose clips."""
         ways = {"num_clips": self.num_clips, "clip_step": self.clip_step, "whole": self.whole or None}
         given = [f"{name}={value}" for name, value in ways.items() if value is not None]
         if len(given) > 1:
             raise ValueError(f"{', '.join(given)}: give one of them")
 
     def data_options(self) -> dict[str, Any]:
-        """The views as options of `ShardedVideoDataModule`."""
+        """Returns the views as options of `ShardedVideoDataModule`."""
         return {
             "test_sampling": "whole" if self.whole else "uniform" if self.clip_step is None else "dense",
             "num_clips": 10 if self.num_clips is None else self.num_clips,
@@ -76,15 +76,15 @@ class VideoViewOptions(ViewOverrides):
 class InferenceOptions(  # the fields of the last base come first
     CheckpointOptions, ComputeOptions, LoaderOptions, FrameOverrides, ClipOverrides, VideoViewOptions
 ):
-    """Stopping and going on.
+    """Stopping and resuming.
 
     Attributes:
-        save_every: videos of a process between two saves of what is done, which are at most 30 seconds apart: what is
-            lost, at most, when it is killed.
+        save_every: videos of a process between two saves of finished results, which are at most 30 seconds apart: the
+            most that is lost when it is killed.
     """
 
     save_every: int = 64
 
     def check(self) -> None:
-        """Refuses saves without a video."""
+        """Raises ValueError if save_every is less than 1."""
         self.require_at_least(1, "save_every")

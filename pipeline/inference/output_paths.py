@@ -1,4 +1,4 @@
-"""Where results go: if nobody says, and whether anything can be written where somebody says."""
+"""Output paths of results: defaults, names, and checks that they can be written."""
 
 import os
 import re
@@ -10,19 +10,19 @@ _EVERY_RUN_HAS = re.compile(r"(last|best|step[-=]\d+)\.ckpt")
 
 
 def default_folder(checkpoint: Path, split: str, fold: str | None) -> Path:
-    """Where results go if nobody says: {stem}-{split}, or {stem}-{split}-fold{fold}, beside the checkpoint."""
+    """Default folder of results: {stem}-{split}, or {stem}-{split}-fold{fold}, beside the checkpoint."""
     return checkpoint.with_name("-".join([checkpoint.stem, split, *([] if fold is None else [f"fold{fold}"])]))
 
 
 def folder_of_folds(checkpoint: Path, split: str) -> Path:
-    """Where the results of all folds go if nobody says: above the part that names the fold, else beside it."""
+    """Default folder for the results of all folds: above the path component with {fold}, else beside the checkpoint."""
     above = [part for part in checkpoint.parents if "{fold}" not in str(part)]
     parent = above[0] if "{fold}" in str(checkpoint) else checkpoint.parent
     return parent / f"{checkpoint.stem.replace('{fold}', '').strip('-_') or 'checkpoint'}-{split}-folds"
 
 
 def title_of(checkpoint: Path) -> str:
-    """How a page calls a checkpoint: by its name, with its run's folder where every run has one of that name."""
+    """Title of a checkpoint in a report: its file name, with its run's folder if every run has a file of that name."""
     name = checkpoint.name
     return f"{_run_folder(checkpoint)}/{name}" if _EVERY_RUN_HAS.fullmatch(name) else name
 
@@ -33,7 +33,7 @@ def _run_folder(checkpoint: Path) -> str:
 
 
 def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
-    """A folder's name for each checkpoint: its stem; with its run's where those are alike; else numbered."""
+    """Distinct folder name for each checkpoint: its stem, else with its run's name, else with a number too."""
     stems = [path.stem for path in checkpoints]
     if len(set(stems)) == len(stems):
         return stems
@@ -42,26 +42,26 @@ def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
 
 
 def refuse_unwritable_folder(folder: Path, option: str = "out") -> None:
-    """ValueError where results cannot be written into a folder, there or not; tried before the work that makes them."""
+    """Raises ValueError if results cannot be written to a folder, existing or not; called before the work starts."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{option}={str(folder)!r}: is a file; give a folder for the results")
     _try_to_write(folder, folder, option)
 
 
 def refuse_unwritable_file(path: Path, option: str = "out") -> None:
-    """ValueError where a file cannot be written, there or not; tried before the work that makes it."""
+    """Raises ValueError if a file cannot be written, existing or not; called before the work starts."""
     if path.is_dir():
         raise ValueError(f"{option}={str(path)!r}: is a folder; give the name of a file in it")
     _try_to_write(path, path.parent, option)
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder, or the first above it that is there."""
+    """Returns the folder itself if it exists, else its nearest existing parent."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
 
 
 def _try_to_write(path: Path, folder: Path, option: str) -> None:
-    """Writes nothing that stays; makes no folder, as the work may be refused yet."""
+    """Writes a temporary file in the nearest existing folder; creates no folder, as the work may still be refused."""
     there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
     if not there.is_dir():
         raise ValueError(f"{option}={str(path)!r}: {there} is no folder, so nothing can be in it; give another path")

@@ -1,7 +1,7 @@
-"""`PartFolder`: the finished parts of an export that is under way, in OUT.parts beside the file OUT.
+"""`PartFolder`: the finished parts of an unfinished export, in OUT.parts beside the file OUT.
 
-A part is an Arrow file of the rows of some videos, written aside and renamed: whole or not there. settings.json says
-what all that the rows depend on; parts of other settings are never mixed with them.
+A part is an Arrow file with the rows of some videos, written atomically. settings.json holds all settings that the rows
+depend on; parts of different settings are never mixed.
 """
 
 import contextlib
@@ -24,23 +24,23 @@ from pipeline.cli.terminal import say
 from pipeline.inference.part_rows import ROW, forget_parts, rows_of_part
 
 _SETTINGS = "settings.json"
-_PATIENCE_S = 30.0  # that a folder which another node has just made may take to appear on a network file system
+_PATIENCE_S = 30.0  # for a folder created by another node to appear on a network file system
 
 
 class PartFolder:
-    """Parts of an unfinished export, of one run at a time.
+    """Folder of the parts of an unfinished export, locked by one run at a time.
 
     Args:
-        out: the file that the export is to write.
-        settings: plain data, all that the rows depend on.
-        overwrite: remove parts of other settings when the folder is opened.
-        remedy: what a person can do about parts of other settings, besides finishing that export.
+        out: the file that the export writes.
+        settings: all settings that the rows depend on, as plain data.
+        overwrite: whether to remove parts of other settings when the folder is opened.
+        remedy: advice for the message about parts of other settings, besides finishing that export.
 
     Attributes:
-        path: of the folder.
+        path: the path of the folder.
 
     Raises:
-        ValueError: there are parts of other settings, and not `overwrite`.
+        ValueError: the folder holds parts of other settings, and `overwrite` is false.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any], overwrite: bool, remedy: str) -> None:
@@ -53,10 +53,10 @@ class PartFolder:
             refuse_other_settings(out, settings, remedy)
 
     def open(self) -> None:
-        """Makes the folder and locks it, on one rank; removes what killed runs left half-written.
+        """Creates and locks the folder, on one rank, and removes partial files of killed runs.
 
         Raises:
-            ValueError: another export writes there, or has left parts of other settings.
+            ValueError: another export writes there, or the folder holds parts of other settings.
         """
         if self._overwrite and _other_settings(self.path, self._settings):
             remove_parts(self._out)
@@ -70,13 +70,13 @@ class PartFolder:
         self._lock = lock
         remove_partial_files(self.path)
         for leftover in self._out.parent.glob(f".{glob.escape(self._out.name)}.*{PARTIAL_SUFFIX}"):
-            leftover.unlink()  # of a run that was killed while it put the parts together
+            leftover.unlink()  # of a run that was killed while merging the parts
         refuse_other_settings(self._out, self._settings, self._remedy)
         with write_atomically(self.path / _SETTINGS) as temporary:
             temporary.write_text(json.dumps(self._settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def wait_until_seen(self, rank: int) -> None:
-        """FileNotFoundError where the folder that rank 0 made does not appear on this rank's node."""
+        """Waits for the folder that rank 0 created; raises FileNotFoundError if it does not appear on this node."""
         deadline = time.monotonic() + _PATIENCE_S
         while not self.path.is_dir():
             if time.monotonic() > deadline:
@@ -87,10 +87,10 @@ class PartFolder:
             time.sleep(0.2)
 
     def parts(self, known: Iterable[str] = ()) -> list[Path]:
-        """The finished parts; one that cannot be read, which no run of ours leaves, counts as not there.
+        """Lists the finished parts; damaged ones are reported and left out.
 
         Args:
-            known: names of parts that a network file system may not list yet.
+            known: names of further parts, which a network file system may not list yet.
         """
         found = []
         for path in sorted({*self.path.glob("part-*.arrow"), *(self.path / name for name in known)}):
@@ -102,11 +102,11 @@ class PartFolder:
         return found
 
     def save(self, table: pa.Table, prefix: str = "part") -> str:
-        """Writes rows, with the column `ROW`, as a part; gives its name.
+        """Writes rows as a part and returns the name of the file.
 
         Args:
-            table: of at least one row.
-            prefix: of the name; with another than `part`, the next run does not find the part.
+            table: at least one row, with the column `ROW`.
+            prefix: prefix of the name; the next run finds only parts with the prefix `part`.
         """
         path = self.path / f"{prefix}-{table.column(ROW)[0].as_py():010d}-{uuid.uuid4().hex[:8]}.arrow"
         with write_atomically(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
@@ -114,12 +114,12 @@ class PartFolder:
         return path.name
 
     def close(self) -> None:
-        """Gives the lock back. A folder that was made here and has no part goes, with the folders made above it."""
+        """Releases the lock. A folder created here that has no part is removed, with the parents created for it."""
         if self._lock is None:
             return
         if self._made and self.path.is_dir() and not next(self.path.glob("part-*.arrow"), None):
             shutil.rmtree(self.path)
-            with contextlib.suppress(OSError):  # others have put something there
+            with contextlib.suppress(OSError):  # not empty
                 for folder in self._made[1:]:
                     folder.rmdir()
         self._lock.release()
@@ -127,23 +127,23 @@ class PartFolder:
 
 
 def parts_folder(out: Path) -> Path:
-    """Where the parts of an unfinished export to `out` are."""
+    """Returns the folder for the parts of an export to `out`."""
     return out.with_name(f"{out.name}.parts")
 
 
 def remove_parts(out: Path) -> None:
-    """Removes all parts of an export to `out`, where there are any."""
+    """Removes all parts of an export to `out`, if any."""
     forget_parts()
     shutil.rmtree(parts_folder(out), ignore_errors=True)
 
 
 def refuse_other_settings(out: Path, settings: Mapping[str, Any], remedy: str) -> None:
-    """Raises ValueError where there are parts of an export to `out` with other settings.
+    """Raises ValueError if there are parts of an export to `out` with other settings.
 
     Args:
-        out: the file that the export is to write.
-        settings: plain data.
-        remedy: what a person can do, besides finishing that export.
+        out: the file that the export writes.
+        settings: all settings that the rows depend on, as plain data.
+        remedy: advice for the message, besides finishing that export.
     """
     if differ := _other_settings(parts_folder(out), settings):
         raise ValueError(
@@ -153,7 +153,7 @@ def refuse_other_settings(out: Path, settings: Mapping[str, Any], remedy: str) -
 
 
 def _other_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
-    """Names of the settings in which the parts that are there differ; a folder without a part has none."""
+    """Names of the settings in which existing parts differ; empty for a folder without parts."""
     try:
         found = dict(json.loads((folder / _SETTINGS).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):

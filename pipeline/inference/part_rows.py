@@ -1,4 +1,4 @@
-"""`PartRows`: the rows of many parts, whoever wrote them, in the order of the dataset's index."""
+"""`PartRows`: reads the rows of many parts, from any ranks and runs, in the order of the dataset's index."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -10,21 +10,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-ROW = "row"  # the column of the parts, and of nothing else, that has the video's row in the dataset's index
+ROW = "row"  # column of parts only: the video's row number in the dataset's index
 _TABLE_BYTES = 2**26
 
 
 class PartRows:
-    """The rows of finished parts, by video; in memory are four numbers a video, and a table's worth of rows.
+    """Rows of finished parts by video; memory holds four numbers per video and one table of rows.
 
-    A video that is in two parts counts once.
+    A video that is in two parts is read from one of them.
 
     Args:
-        parts: Arrow files of `schema`, in which the rows of a video are neighbors.
-        schema: with the column `ROW`.
+        parts: Arrow files of `schema`, in which the rows of a video are contiguous.
+        schema: schema of the parts, with the column `ROW`.
 
     Attributes:
-        videos: rows of the videos in the dataset's index, ascending, int64.
+        videos: row numbers of the videos in the dataset's index, ascending, int64.
     """
 
     def __init__(self, parts: Sequence[Path], schema: pa.Schema) -> None:
@@ -35,19 +35,19 @@ class PartRows:
             first = np.concatenate([[0], np.flatnonzero(rows[1:] != rows[:-1]) + 1]) if len(rows) else rows
             counts = np.diff(first, append=len(rows))
             found.append(np.stack([rows[first], np.full(len(first), number), first, counts], axis=1))
-        places = np.concatenate(found)  # a line a video: its row in the index, its part, its first row there, its rows
+        places = np.concatenate(found)  # per video: row in the index, part, first row there, number of rows
         self.videos, kept = np.unique(places[:, 0], return_index=True)
         self._places = places[kept]
 
     def only(self, videos: NDArray[np.int64], path: Path) -> Self:
-        """Those of some videos.
+        """Restricts the rows to some videos, in place.
 
         Args:
-            videos: ascending.
-            path: named in the error.
+            videos: row numbers of the videos in the dataset's index, ascending.
+            path: output file, named in the error.
 
         Raises:
-            ValueError: some are missing.
+            ValueError: videos are missing from the parts.
         """
         missing = np.setdiff1d(videos, self.videos)
         if len(missing):
@@ -60,13 +60,14 @@ class PartRows:
 
     @property
     def num_rows(self) -> int:
-        """Rows of all videos."""
+        """Number of rows of all videos."""
         return int(self._places[:, 3].sum())
 
     def tables(self) -> Iterator[pa.Table]:
-        """Yields the rows in the order of their videos, without `ROW`, in tables of about 64 MB.
+        """Yields the rows in the order of the videos, without `ROW`, in tables of about 64 MB.
 
-        Where a table ends depends on the schema alone: a file made of them has the same bytes whatever the parts.
+        The number of rows per table depends on the schema alone, so that a file written from the tables has the same
+        bytes for any division into parts.
         """
         size = max(1, _TABLE_BYTES // _row_bytes(self._schema))
         waiting: list[pa.Table] = []
@@ -82,7 +83,7 @@ class PartRows:
             yield self._join(waiting)
 
     def _runs(self) -> Iterator[tuple[int, int, int]]:
-        """Part, first row and number of rows of neighbors, each of at most a table's rows."""
+        """Yields part, first row and number of rows of each run of videos that are contiguous in a part."""
         if not len(self._places):
             return
         _, parts, firsts, counts = self._places.T
@@ -96,16 +97,16 @@ class PartRows:
 
 
 def _row_bytes(schema: pa.Schema) -> int:
-    """About what a row takes: lists of a fixed size exactly, all else as a short text."""
+    """Approximate size of a row in bytes: exact for fixed-size lists, 32 bytes for any other column."""
     lists = [field.type for field in schema if pa.types.is_fixed_size_list(field.type)]
     return 32 * len(schema) + sum(int(one.list_size) * int(one.value_type.bit_width) // 8 for one in lists)
 
 
 def rows_of_part(path: Path) -> NDArray[np.int64]:
-    """For each row of a part its video's row in the dataset's index: int64; nothing else of the part is read.
+    """Reads the column `ROW` of a part: for each row its video's row number in the dataset's index, int64.
 
     Raises:
-        ArrowInvalid: not a whole Arrow file.
+        ArrowInvalid: the file is not a whole Arrow file.
     """
     rows: NDArray[np.int64] = _open_part(path).column(ROW).to_numpy().copy()
     return rows
@@ -118,6 +119,6 @@ def forget_parts() -> None:
 
 @lru_cache(maxsize=64)
 def _open_part(path: Path) -> pa.Table:
-    """Mapped into memory, not read."""
+    """Maps the file into memory, without reading it."""
     with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
         return reader.read_all()

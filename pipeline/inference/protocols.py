@@ -1,20 +1,20 @@
-"""Test protocols of papers: one table, protocol to options of `evaluate`, `features` and `linear`."""
+"""Test protocols of papers, as options of `evaluate`, `features` and `linear`."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 ProtocolName = Literal["lrcn", "c3d", "i3d", "10x3"]
-TransferProtocolName = Literal["lrcn", "c3d", "i3d"]  # of papers that also train a linear classifier on features
-_CLIP_CHOICES = ("num_clips", "clip_step", "whole")  # exclude each other
+TransferProtocolName = Literal["lrcn", "c3d", "i3d"]  # protocols with a linear classifier on features
+_CLIP_CHOICES = ("num_clips", "clip_step", "whole")  # mutually exclusive
 
 
 class Protocol(NamedTuple):
-    """What a paper does with a test video and with its features.
+    """Test protocol of a paper: scoring of a video, and classification of its features.
 
     Attributes:
         evaluate: options of `evaluate`; clips have the length and size that the network was trained on.
-        features: options of `features`; empty where the paper trains no classifier on features.
-        linear: options of `linear`; empty as `features`.
+        features: options of `features`; empty if the paper trains no classifier on features.
+        linear: options of `linear`; empty if `features` is empty.
     """
 
     evaluate: Mapping[str, Any]
@@ -61,16 +61,16 @@ PROTOCOLS: dict[str, Protocol] = {
 def with_protocol(
     protocol: ProtocolName | None, verb: Literal["evaluate", "features", "linear"], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The options of a verb: as given, else as the protocol has them, else None.
+    """Fills in the options of a verb that were not given with those of a protocol.
 
     Args:
-        protocol: its name; None sets nothing.
-        verb: whose options.
-        given: options by name, None where the person gave none. A given way of taking clips (`num_clips`, `clip_step`,
+        protocol: name of the protocol; None changes nothing.
+        verb: the verb that the options belong to.
+        given: options by name, None for options that were not given. A given choice of clips (`num_clips`, `clip_step`,
             `whole`) replaces the protocol's, and a given `frame_interval` its `fps`.
 
     Raises:
-        ValueError: no such protocol.
+        ValueError: the protocol does not exist.
     """
     if protocol is not None and protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r}: must be one of {', '.join(PROTOCOLS)}")

@@ -1,8 +1,8 @@
-"""`ResumableExport`: what predict steps return, from any number of ranks, kept until every video is there.
+"""`ResumableExport`: callback that saves the outputs of `trainer.predict` in parts and merges them into one file.
 
-Each rank puts its rows into parts of some videos (`PartFolder`). Whoever runs the same export again, on any number of
-ranks, takes the videos that are in no part; when none is left, the rows are put together in the order of the dataset's
-index. Several nodes need a folder that all of them see.
+Each rank writes its rows to parts of some videos (`PartFolder`). Running the same export again, on any number of ranks,
+processes the videos that are in no part; when none is left, the rows are merged in the order of the dataset's index.
+With several nodes, the folder must be on a shared file system.
 """
 
 import signal
@@ -29,16 +29,16 @@ from pipeline.processes.outcome import ProcessOutcome, attach_outcome
 
 _PART_BYTES = 2**26
 _SAVE_INTERVAL_S = 30.0
-_STATUS = 128 + signal.SIGTERM  # of a process that SIGTERM ended
+_STATUS = 128 + signal.SIGTERM  # exit status after SIGTERM
 
 
 class StepRows(NamedTuple):
-    """The rows that come of one predict step; those of a video are neighbors.
+    """Rows that a predict step produces; the rows of a video are contiguous.
 
     Attributes:
         table: M rows.
-        rows: int64 (M,), the video of each, by its row in the dataset's index.
-        failed: bool (M,), rows that stand for a video that gave nothing, and that another run tries again; None: none.
+        rows: int64 (M,), row number of each row's video in the dataset's index.
+        failed: bool (M,), placeholder rows of videos that failed, which another run tries again; None for none.
     """
 
     table: pa.Table
@@ -47,22 +47,21 @@ class StepRows(NamedTuple):
 
 
 class ResumableExport(pl.Callback):
-    """Keeps the outputs of `trainer.predict` in parts and hands them to `finish` when every video is there.
+    """Callback that saves the outputs of `trainer.predict` in parts, and calls `finish` when all videos are done.
 
     Args:
-        path: of the file to write.
-        settings: plain data, all that the rows depend on; parts of other settings are refused.
-        schema: of the rows.
-        to_rows: from what a step returned to rows of `schema`.
-        rows: of the videos that must be there in the dataset's index, ascending, int64.
-        finish: is given the temporary path and the rows of the parts, and writes the file.
-        save_every: videos of a rank between two parts: what is lost, at most, when it is killed. A part is also made
+        path: the file to write.
+        settings: all settings that the rows depend on, as plain data; parts of other settings are refused.
+        schema: schema of the rows.
+        to_rows: function that converts the output of a predict step to rows of `schema`.
+        rows: row numbers in the dataset's index of the videos to export, ascending, int64.
+        finish: function that writes the file, given a temporary path and the rows of all parts.
+        save_every: videos of a rank between two parts: the most that is lost when it is killed. A part is also written
             every 30 seconds.
-        verb: name of the work, for the lines that say how far it is.
-        overwrite: begin anew where there are parts of other settings.
-        keep_parts: leave the parts where they are when the file is written, for a caller whose work does not end with
-            it and who calls `remove_parts` at its own end.
-        remedy: what a person can do about parts of other settings, for the message.
+        verb: name of the work in progress messages.
+        overwrite: whether to remove parts of other settings and start again.
+        keep_parts: whether to keep the parts after the file is written; the caller then calls `remove_parts`.
+        remedy: advice for the message about parts of other settings.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class ResumableExport(pl.Callback):
         self._lines: ProgressLines | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Finds what is done, and has the data module leave it out, on every rank alike."""
+        """Finds the videos that earlier runs have done and excludes them from the data module, on all ranks."""
         done = np.empty(0, np.int64)
         if trainer.is_global_zero:
             self.parts.open()
@@ -109,22 +108,22 @@ class ResumableExport(pl.Callback):
         data.already_predicted = done
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes SIGTERM until the trainer gives it back: Lightning's handler would let prediction go on to its end."""
+        """Replaces Lightning's handler of SIGTERM, which lets prediction run to its end; the trainer restores it."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note_sigterm)
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
-        """Adds the rows of a step; every now and then makes a part of them.
+        """Adds the rows of a step, and writes a part if due.
 
         Raises:
-            SIGTERMException: the process was asked to leave.
+            SIGTERMException: the process received SIGTERM.
         """
         self._add(self._to_rows(outputs))
         size = sum(waiting.nbytes for waiting in self._waiting)
         overdue = time.monotonic() - self._last_save > _SAVE_INTERVAL_S
         if self._num_waiting >= self._save_every or size >= _PART_BYTES or overdue:
             self._save()
-        if trainer.is_global_zero and not sys.stderr.isatty():  # a terminal has Lightning's bar
+        if trainer.is_global_zero and not sys.stderr.isatty():  # on a terminal Lightning shows its progress bar
             if self._lines is None:
                 self._lines = ProgressLines(self._verb, int(sum(trainer.num_predict_batches)), "batches")
             self._lines.advance()
@@ -135,7 +134,7 @@ class ResumableExport(pl.Callback):
             raise leaving
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the parts of all ranks together."""
+        """Merges the parts of all ranks into the file."""
         self._save()
         if self._failed:
             self._saved.append(self.parts.save(pa.concat_tables(self._failed).cast(self._schema), prefix="failed"))
@@ -153,7 +152,7 @@ class ResumableExport(pl.Callback):
         self.parts.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Keeps what is done for the next run."""
+        """Saves the finished rows for the next run."""
         if self.parts.path.is_dir():
             self._save()
         self.parts.close()

@@ -1,4 +1,4 @@
-"""One pass of a network over a split, in one process or several, without anything that training needs."""
+"""One inference pass of a network over a split, in one process or several."""
 
 import contextlib
 import logging
@@ -21,17 +21,17 @@ from pipeline.inference.inference_options import ComputeOptions
 from pipeline.processes.precision import tell_slow_half
 from pipeline.processes.rank_exit import drop_ddp_wrapper
 
-_END_S = 10.0  # for a killed rank to be gone
+_END_S = 10.0  # wait for a killed rank to exit
 
-_launched: dict[str, Any] = {}  # settings of the Trainer in a process that is one of several, started by others
+_launched: dict[str, Any] = {}  # arguments of the Trainer in a rank that another launcher started
 
 
 @contextlib.contextmanager
 def distributed_inference(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Within it, `run_over_split` is one rank of processes that others started, on any number of nodes.
+    """Context in which `run_over_split` runs as one rank of externally launched processes, on any number of nodes.
 
     Args:
-        settings: of the Trainer: strategy, plugins, accelerator, devices. They hold in place of what callers ask for.
+        settings: arguments of the Trainer (strategy, plugins, accelerator, devices), which replace the callers' own.
     """
     _launched.update(settings)
     try:
@@ -42,11 +42,11 @@ def distributed_inference(settings: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explain_decode_failure(index: DatasetIndex, otherwise: str) -> Iterator[None]:
-    """Within it, the error of a video that cannot be decoded says what can be done.
+    """Context that adds advice to the error of a video that cannot be decoded.
 
     Args:
-        index: of the dataset.
-        otherwise: what else there is than to leave such videos out, or what follows.
+        index: the index of the dataset.
+        otherwise: end of the advice: an alternative to leaving such videos out, or what happens then.
     """
     try:
         yield
@@ -67,21 +67,21 @@ def run_over_split(
     callback: pl.Callback,
     compute: ComputeOptions,
 ) -> bool:
-    """Runs `trainer.predict`; the callback takes what the steps return.
+    """Runs `trainer.predict`; the callback consumes the outputs of the steps.
 
     Args:
-        model: in evaluation mode.
-        data: gives the loader.
-        callback: takes the steps' outputs.
-        compute: on what. More than one process is started by repeating this process's command line. Within
-            `distributed_inference` there are as many as were started.
+        model: the network, in evaluation mode.
+        data: data module that provides the prediction loader.
+        callback: callback that consumes the outputs.
+        compute: accelerator, devices and precision. Further processes are started by repeating this process's command
+            line; within `distributed_inference` the launched ranks are used instead.
 
     Returns:
-        Whether this is the first rank, which is the one to report.
+        Whether this is rank 0, which reports.
 
     Raises:
-        ValueError: several processes are asked for, but this is not the command line that could be repeated; or there
-            is no such accelerator.
+        ValueError: several devices are requested in a process whose command line cannot be repeated; or the accelerator
+            does not exist.
     """
     accelerator, devices = compute.accelerator, compute.devices
     if devices > 1 and not _launched and not _command_line_can_be_repeated():
@@ -100,7 +100,7 @@ def run_over_split(
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=sys.stderr.isatty(),
-            use_distributed_sampler=False,  # the plan already gives every rank its share
+            use_distributed_sampler=False,  # the plan already shards the videos over ranks
         )
     except MisconfigurationException as error:
         raise ValueError(f"accelerator={accelerator!r}, devices={devices}: {error}") from error
@@ -115,20 +115,20 @@ def run_over_split(
 
 
 def end_other_ranks(launcher: object) -> None:
-    """Ends the ranks that this process has started: they wait in a collective that will never come.
+    """Kills the ranks that this process has started, which wait in a collective that will never complete.
 
-    By SIGKILL: a rank in a collective of NCCL never comes back to Python, where a handler of SIGTERM could run.
+    Uses SIGKILL: a rank in an NCCL collective never returns to Python, where a handler of SIGTERM could run.
     """
     ranks = take_started_ranks(launcher)
     for rank in ranks:
         rank.kill()
     for rank in ranks:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a disk goes when that answers
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a rank in uninterruptible disk sleep exits later
             rank.wait(_END_S)
 
 
 def _command_line_can_be_repeated() -> bool:
-    """Whether `sys.argv` is ours, or the processes were all started by somebody else (torchrun, SLURM)."""
+    """Whether this is our command line, or a launcher (torchrun, SLURM) started all processes."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     ours = spec is not None and spec.name.split(".")[0] == "pipeline"
     return ours or Path(sys.argv[0]).name.startswith("action-pipeline") or "LOCAL_RANK" in os.environ

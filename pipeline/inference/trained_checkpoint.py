@@ -1,4 +1,4 @@
-"""A trained checkpoint, and the data module that feeds it videos to judge or export as it was trained to see them."""
+"""Trained checkpoint, and the data module that feeds it videos with the clip settings of its training."""
 
 import shlex
 from collections.abc import Sequence
@@ -27,26 +27,26 @@ from lightning_modules.weights.published_checkpoints import PUBLISHED
 from pipeline.inference.inference_options import InferenceOptions
 from pipeline.metrics.scored_videos import refuse_other_classes
 
-# What a clip is: taken from the checkpoint where nobody says otherwise.
+# Settings of a clip, taken from the checkpoint unless given.
 CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
-_BATCH_BYTES = 2**23  # of uint8 clips: a video of ten of C3D's, whose first layer then takes 0.5 GB
+_BATCH_BYTES = 2**23  # uint8 clips of a batch: ten clips of C3D, whose first layer then takes 0.5 GB
 _LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
 
 
 class TrainedCheckpoint(NamedTuple):
-    """A checkpoint that `fit` wrote.
+    """A checkpoint of `fit`, or a published one, loaded for inference.
 
     Attributes:
-        path: of the file.
-        sha256: of the file's bytes, hexadecimal.
-        model: the network, on the CPU, in evaluation mode, its batch norms folded into its convolutions: for inference,
-            not to be trained or saved.
-        clips: `CLIP_SETTINGS` as they were in training; empty where it was not trained by `ShardedVideoDataModule`.
-        dataset: what the data module said of itself in training: name, identity, rendition, train_split, fold, decoder;
-            empty likewise.
-        seen: what the videos of the training are recognized by, then those of the trainings before it, whose weights it
-            started from; None in place of what is not known.
-        published: its name, where it is a published one.
+        path: the path of the file.
+        sha256: SHA-256 of the file, hexadecimal.
+        model: the network, on the CPU, in evaluation mode, with batch norms folded into convolutions: not to be trained
+            or saved.
+        clips: `CLIP_SETTINGS` of the training; empty if it did not use `ShardedVideoDataModule`.
+        dataset: identity of the training data: name, identity, rendition, train_split, fold, decoder; empty if the
+            training did not use `ShardedVideoDataModule`.
+        seen: fingerprint of the training videos, then those of earlier trainings whose weights it started from; None
+            for an unknown one.
+        published: name of a published checkpoint; None for others.
     """
 
     path: Path
@@ -59,28 +59,28 @@ class TrainedCheckpoint(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the checkpoint is called on a command line: a published name, or its path."""
+        """Name of the checkpoint on a command line: its published name, or its path."""
         return self.published or str(self.path)
 
     @property
     def family(self) -> str | None:
-        """What all renditions of the dataset have in common; None where it is not known."""
+        """Identity shared by all renditions of the training dataset; None if unknown."""
         return self.dataset.get("family", self.dataset.get("identity"))
 
 
 def open_checkpoint(
     path: Path, allow: Sequence[str] | None = None, kind: type[VideoNetwork] = VideoNetwork
 ) -> TrainedCheckpoint:
-    """Loads a checkpoint, ours or a published one; nothing in it is trusted, see `VideoNetwork.load`.
+    """Loads a checkpoint of ours or a published one as untrusted data, see `VideoNetwork.load`.
 
     Args:
-        path: of the file; or a name that `python -m pipeline weights list` prints.
-        allow: modules that model classes may come from, besides ours.
-        kind: what the network must be, such as `VideoClassifier`.
+        path: the path of the file, or a name that `python -m pipeline weights list` prints.
+        allow: modules that model classes may come from, besides lightning_modules.
+        kind: required class of the network, such as `VideoClassifier`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a checkpoint of a VideoNetwork of this kind, or of a class that is not allowed.
+        FileNotFoundError: the file does not exist.
+        ValueError: not a checkpoint of a network of this kind, or its class is not allowed.
     """
     named = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
     published = named and issubclass(VideoClassifier, kind)
@@ -122,26 +122,26 @@ def open_data(
     same_classes: bool = True,
     allow_missing: bool = False,
 ) -> ShardedVideoDataModule:
-    """The data module for one split of a packed dataset, and every check that can be made before the first batch.
+    """Creates the data module for one split of a packed dataset, after all checks possible before the first batch.
 
     Args:
         trained: the checkpoint.
         root: folder of the packed dataset.
-        split: what `test_dataloader` and `predict_dataloader` will read.
-        fold: for datasets with folds; None takes the one trained on, if it is the same dataset.
-        options: how the videos are seen and loaded; clips and frames are as in training where nothing is said.
-        same_classes: whether the dataset's classes must be the checkpoint's; features need no such thing.
-        allow_missing: leave out videos that cannot be decoded.
+        split: split that `test_dataloader` and `predict_dataloader` read.
+        fold: fold of datasets with folds; None takes the training's fold if the dataset is the same.
+        options: views and loading; clip and frame settings that are not given are those of training.
+        same_classes: whether the dataset's classes must be the checkpoint's; not needed for features.
+        allow_missing: whether to leave out videos that cannot be decoded.
 
     Raises:
-        ValueError: the classes are not those of the checkpoint, there is no such split, fold or rendition, the
-            checkpoint does not say what a clip is, or the network cannot take such clips.
-        ShardFormatError: the folder holds no whole dataset.
+        ValueError: the classes are not those of the checkpoint; the split, fold or rendition does not exist; or the
+            checkpoint has no clip settings and they are not given.
+        ShardFormatError: the folder does not hold a complete dataset.
     """
     overrides = vars(options)
     chosen = {name: overrides[name] for name in (*CLIP_SETTINGS, "rendition") if overrides.get(name) is not None}
     if "frame_interval" in chosen:
-        chosen.setdefault("fps", None)  # which would otherwise win
+        chosen.setdefault("fps", None)  # which would take precedence
     shape = trained.clips | chosen
     if not {"num_frames", "crop_size"} <= shape.keys():
         raise ValueError(
@@ -168,7 +168,7 @@ def open_data(
 
 
 def _rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -> WantedRendition:
-    """The one trained on, where these are the same videos in the same sizes; else by what frames are resized to."""
+    """Returns the rendition of the training for the same dataset without `resize`; else `auto`."""
     manifest = open_manifest(root)
     trained_on = trained.dataset.get("rendition")
     same = manifest.family == trained.family and "resize" not in chosen
@@ -176,12 +176,12 @@ def _rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -
 
 
 def split_row_numbers(data: ShardedVideoDataModule) -> np.ndarray:
-    """Row numbers of the videos that the data module will read, int64, in the order of the index."""
+    """Returns the row numbers of the videos that the data module will read, int64, ascending."""
     return data.index.readable_rows(data.options.test_split, data.options.fold)
 
 
 def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
-    """Keys of the videos of the split that are quarantined, so not read; in the order of the index."""
+    """Returns the keys of the quarantined videos of the split, which are not read, in the order of the index."""
     index = data.index
     rows = index.rows(data.options.test_split, data.options.fold)
     return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
@@ -190,9 +190,9 @@ def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
 def _refuse_classes_unlike(
     trained: TrainedCheckpoint, found: Sequence[str], root: Path, label_from: str | None
 ) -> None:
-    """Like `refuse_other_classes`; of a dataset with some of the checkpoint's classes it says how to number them.
+    """`refuse_other_classes`, with advice how to renumber a dataset that has some of the checkpoint's classes.
 
-    `label_from` is how others' tars were indexed, None for tars of ours.
+    `label_from` is the option with which foreign tars were indexed; None for tars that `pack` wrote.
     """
     named = f"checkpoint {trained.name!r}"
     try:
@@ -211,18 +211,18 @@ def _refuse_classes_unlike(
 
 
 def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer: str | None = None) -> Tensor:
-    """What a layer, by default the last one, gives for one black clip, on the CPU: float (1, ...).
+    """Runs one black clip on the CPU and returns the output of a layer, by default the last: float (1, ...).
 
     For whole videos, two lengths are tried.
 
     Raises:
-        ValueError: no such layer, or the network was built for clips of another shape.
+        ValueError: the layer does not exist, or the network was built for clips of another shape.
     """
     num_frames, size = data.options.num_frames, data.options.crop_size
     layer = layer or trained.model.endpoints_available[-1]
     whole = data.options.test_sampling == "whole"
     if layer not in trained.model.endpoints_available:
-        trained.model.endpoints(torch.empty(0), [layer])  # raises, and lists the layers
+        trained.model.endpoints(torch.empty(0), [layer])  # raises an error that lists the layers
     try:
         with torch.inference_mode():
             if whole:
@@ -237,7 +237,7 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer
 
 
 def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[str, Any]:
-    """Where predictions or features come from, as plain data for the files' metadata."""
+    """Returns the provenance of predictions or features, as plain data for the files' metadata."""
     options = data.options
     sampling = {name: plain_data(getattr(options, name)) for name in CLIP_SETTINGS}
     spread = options.clip_step is None and options.test_sampling == "uniform"
@@ -263,5 +263,5 @@ def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that numbers may depend on."""
+    """Returns the versions of the libraries that results may depend on."""
     return {name: version(name) for name in _LIBRARIES}

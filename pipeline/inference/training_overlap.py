@@ -1,4 +1,4 @@
-"""Training overlap: which of some videos a network or a classifier was trained on, by key, by content and by group."""
+"""Training overlap: the videos that a network or classifier was trained on, found by key, content and group."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ Flags = NDArray[np.bool_]
 
 
 class TrainingOverlap(NamedTuple):
-    """Which of M videos were trained on.
+    """Flags of the M videos that overlap with the training videos.
 
     Attributes:
-        videos: bool (M,), the video itself.
-        content: bool (M,), another video that shows the same.
-        groups: bool (M,), a video of its group.
-        group_names: of the M videos, the source that each was cut from.
+        videos: bool (M,), whether the video itself was trained on.
+        content: bool (M,), whether a video with the same content was trained on.
+        groups: bool (M,), whether a video of the same group was trained on.
+        group_names: group of each of the M videos: the source that it was cut from.
     """
 
     videos: Flags
@@ -30,14 +30,15 @@ class TrainingOverlap(NamedTuple):
 
     @property
     def any(self) -> Flags:
-        """Videos that are not held out, for whichever reason: bool (M,)."""
+        """Videos that are not held out, for any reason: bool (M,)."""
         return self.videos | self.content | self.groups
 
     def counts(self) -> OverlapCounts | None:
-        """Numbers for a report; None where everything is held out.
+        """Counts the overlap for a report; None if all videos are held out.
 
         Returns:
-            videos: trained on; content: others that show the same as a video that was; groups: distinct ones; of: M.
+            videos: videos trained on; content: other videos with the same content as a training video; groups: distinct
+            groups trained on; of: M.
         """
         if not self.any.any():
             return None
@@ -49,13 +50,13 @@ class TrainingOverlap(NamedTuple):
 def overlap_with_keys(
     trained_keys: Iterable[str], trained_groups: Iterable[str], keys: Sequence[str], groups: Sequence[str]
 ) -> TrainingOverlap:
-    """The overlap of videos with training videos that are known by their keys and groups.
+    """Finds the overlap with training videos that are known by their keys and groups.
 
     Args:
-        trained_keys: of the training videos.
-        trained_groups: of the training videos; "" is no group.
-        keys: of M videos.
-        groups: of the M videos; "" where a video has none.
+        trained_keys: keys of the training videos.
+        trained_groups: groups of the training videos; "" for none.
+        keys: keys of the M videos.
+        groups: groups of the M videos; "" for none.
     """
     known_keys, known_groups = set(trained_keys), set(trained_groups) - {""}
     videos = np.array([key in known_keys for key in keys], dtype=bool)
@@ -66,16 +67,16 @@ def overlap_with_keys(
 def overlap_with_checkpoint(
     trained: TrainedCheckpoint, index: DatasetIndex, rows: NDArray[np.int64]
 ) -> TrainingOverlap:
-    """The overlap of videos of a dataset with what a checkpoint was trained on, as far as that is known.
+    """Finds the overlap of videos of a dataset with the known training videos of a checkpoint.
 
-    In the dataset that it was trained on, in any rendition, by keys and groups. In any dataset by what the checkpoint
-    carries (`datamodules.leakage.training_fingerprint`): bytes, what the frames show, and the names of groups; also of
-    the trainings whose weights it started from.
+    In any rendition of the training dataset, videos are compared by key and group. In any dataset they are compared
+    with the fingerprints in the checkpoint (`datamodules.leakage.training_fingerprint`) by bytes, content of the frames
+    and group names, including the trainings whose weights it started from.
 
     Args:
         trained: the checkpoint.
-        index: of the dataset.
-        rows: of the M videos in the index, int64 (M,).
+        index: the index of the dataset.
+        rows: row numbers of the M videos in the index, int64 (M,).
     """
     known = np.empty(0, np.int64)
     if trained.family == index.manifest.family:
@@ -89,12 +90,12 @@ def overlap_with_checkpoint(
 
 
 def refuse_overlap(counts: OverlapCounts | None, subject: str, remedy: str) -> None:
-    """Raises ValueError, with the counts, where there is an overlap.
+    """Raises ValueError with the counts if there is an overlap.
 
     Args:
-        counts: of `TrainingOverlap.counts`.
-        subject: begins the sentence: the argument with its value, and what was trained.
-        remedy: what to do instead, besides `--allow-overlap`.
+        counts: result of `TrainingOverlap.counts`.
+        subject: start of the message: the argument with its value, and the trained object.
+        remedy: advice, besides `--allow-overlap`.
     """
     if counts is None:
         return
@@ -106,13 +107,13 @@ def refuse_overlap(counts: OverlapCounts | None, subject: str, remedy: str) -> N
 
 
 def training_videos_known(trained: TrainedCheckpoint) -> bool:
-    """Whether the overlap is complete: not for published weights, what started from them, others' checkpoints."""
+    """Whether all training videos are known; false for published or foreign checkpoints and trainings from them."""
     own, *before = trained.seen
     return (own is not None or trained.family is not None) and all(one is not None for one in before)
 
 
 def training_split(trained: TrainedCheckpoint) -> dict[str, Any] | None:
-    """Name, split and fold of the dataset that a checkpoint was trained on, for metadata; None where not known."""
+    """Returns name, split and fold of the training dataset, for metadata; None if unknown."""
     if trained.family is None:
         return None
     dataset = trained.dataset

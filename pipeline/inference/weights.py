@@ -1,4 +1,4 @@
-"""`python -m pipeline weights list|get|convert|classes`: published checkpoints, got, verified and turned into ours."""
+"""`python -m pipeline weights list|get|convert|classes`: download, verification and conversion of published weights."""
 
 import sys
 from pathlib import Path
@@ -19,10 +19,10 @@ _USUAL = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "
 def weights(request: list[str], out: Path | None = None, num_classes: int | None = None) -> None:
     """List published checkpoints, get one into the cache, convert one to a checkpoint of ours, or print its classes.
 
-    A converted checkpoint is what `evaluate`, `features` and `classify` take. Published ones can also be named
+    A converted checkpoint is accepted by `evaluate`, `features` and `classify`. Published ones can also be named
     directly: `classify --weights NAME`, `fit ... --model.init_args.weights NAME`. The classes, one a line in the order
-    of their labels, are what `pack` and `index` take as `--classes`: so a dataset that has some of a checkpoint's
-    classes gets its numbers, and can be evaluated.
+    of their labels, are accepted by `pack` and `index` as `--classes`: a dataset with some of a checkpoint's classes
+    then has the checkpoint's labels, and can be evaluated.
 
     Args:
         request: `list`, `get NAME`, `convert NAME_OR_FILE` or `classes NAME_OR_FILE`.
@@ -44,7 +44,7 @@ def weights(request: list[str], out: Path | None = None, num_classes: int | None
             say(str(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes)))
         case ["classes", name]:
             names = "\n".join(class_names(name))
-            say(names) if sys.stdout.isatty() else print(names)  # a file gets them as they are
+            say(names) if sys.stdout.isatty() else print(names)  # unescaped, for files and pipes
         case _:
             raise ValueError(
                 f"weights {' '.join(request)}: say `list`, `get NAME`, `convert NAME_OR_FILE` or `classes NAME_OR_FILE`"
@@ -56,8 +56,8 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
 
     Args:
         name: published name or path.
-        out: file to write.
-        num_classes: another number than the file's gives an untrained classifier.
+        out: the file to write.
+        num_classes: number of classes; None takes the file's. Another number gives an untrained classifier.
 
     Returns:
         `out`.
@@ -72,7 +72,7 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
     }
     model.on_save_checkpoint(checkpoint)
     usual = told.published
-    if usual is None and told.class_names is None:  # a file of others: its pixels as for the published one of its kind
+    if usual is None and told.class_names is None:  # foreign file: as the published one of its kind
         usual = find_published(_USUAL[told.class_path])
     if usual is not None:
         checkpoint["datamodule_hyper_parameters"] = usual.clip_settings
@@ -83,17 +83,17 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
 
 
 def class_names(name: str) -> list[str]:
-    """The classes of a published checkpoint, or of a file, in the order of their labels.
+    """Returns the classes of a published checkpoint or a file, in the order of their labels.
 
     Args:
         name: published name or path.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a checkpoint, or one that does not name its classes.
+        FileNotFoundError: the file does not exist.
+        ValueError: not a checkpoint, or one without class names.
     """
     if not Path(name).exists() and not Path(name).suffix:
-        labels = find_published(name).labels  # nothing needs to be got
+        labels = find_published(name).labels  # no download needed
         found = read_labels(labels) if labels else []
     else:
         found = read_weights(name).class_names or []
