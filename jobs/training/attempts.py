@@ -148,7 +148,7 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # mypy assumes Ray Train V1
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
-            callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # mypy assumes Ray Train V1
+            callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # mypy assumes V1
             worker_runtime_env={"env_vars": loopback_variables()},
         ),
     )
