@@ -27,10 +27,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a verb.
 
     Args:
-        args: The words after `python -m jobs`; default: those of this process.
+        args: The words after `python -m jobs`; None: the arguments of this process.
 
     Returns:
-        The exit status: 0 when all went well, 2 for bad input, 1 or the job's own for a failed job.
+        The exit status: 0 for success, 2 for bad input, 130 after Ctrl-C; for a failed job its exit status, or 1.
     """
     words = list(sys.argv[1:] if args is None else args)
     own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
@@ -77,7 +77,7 @@ def _submit_unfinished(options: Namespace, command: list[str]) -> int:
 
 
 def _follow(client: Any, job_id: str, lines: Sequence[str], wait: bool) -> int:
-    """Say that a job was submitted; follow it, or say how to."""
+    """Print that a job was submitted; follow its log, or print the command for that."""
     from jobs.client.job_log import follow
 
     try:
@@ -180,7 +180,7 @@ def _up(options: Namespace, command: list[str]) -> int:
 
     ports = (options.port, options.ray_port)
     cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus, host=options.host, ports=ports)
-    check_resources(cluster, options.num_cpus, options.num_gpus)  # of one that ran before
+    check_resources(cluster, options.num_cpus, options.num_gpus)  # the cluster may have been running already
     print(f"a local Ray cluster takes jobs at {cluster.address}; its token is in {cluster.token_path}")
     print("`python -m jobs submit` finds it by itself; `python -m jobs down` stops it")
     print("".join(f"{line}\n" for line in cluster.how_to_join()), end="")

@@ -1,4 +1,4 @@
-"""The words after `python -m jobs`: verbs, their options, and what is said of those that cannot be."""
+"""Parser of `python -m jobs`: verbs, their options, and the messages of parse errors."""
 
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ def parse(parser: ArgumentParser, words: Sequence[str], *, has_command: bool) ->
 
     Args:
         parser: From `make_parser`.
-        words: The verb and its options, hyphens in their names or underscores.
+        words: The verb and its options, with hyphens or underscores in their names.
         has_command: Whether there was a `--`.
 
     Raises:
-        ArgumentError: An option is not known, or its value is none.
+        ArgumentError: An option is unknown, or its value is invalid.
         ValueError: A command is not behind `--`, or the spec file is wrong.
         SystemExit: The words asked for help, which is printed.
     """
@@ -46,35 +46,35 @@ def parse(parser: ArgumentParser, words: Sequence[str], *, has_command: bool) ->
     except ArgumentError as error:
         _, unrecognized, rest = str(error).partition("nrecognized arguments: ")
         if words[0] == "submit" and not has_command and unrecognized and not rest.startswith("-"):
-            from jobs.submission.preflight import NOTHING_TO_RUN  # here: it imports what reads datasets
+            from jobs.submission.preflight import NOTHING_TO_RUN  # here: it imports the dataset readers
 
             raise ValueError(NOTHING_TO_RUN) from None
         raise
 
 
 def explain_parser_error(error: BaseException) -> str:
-    """What `explain` says; of a field of the wrong type, in other words than Python's."""
+    """Explain a parse error; for a spec field of the wrong type, in plain words instead of Python's type names."""
     said = explain(error)
     name, _, rest = said.partition(": Expected a ")
     kind = describe_type(name)
     if kind is None or not rest:
         return said
     value = rest.partition("Got value: ")[2]
-    shown = f", not {value}" if value and name != "env" else ""  # whose values may be secrets
+    shown = f", not {value}" if value and name != "env" else ""  # values of env may be secrets
     return f"{name}: must be {kind}{shown}"
 
 
 def _with_underscores(word: str) -> str:
-    """`--storage-path=x-y` as `--storage_path=x-y`: both spellings of an option are taken."""
+    """Turn `--storage-path=x-y` into `--storage_path=x-y`: both spellings of an option are accepted."""
     option, equals, value = word.partition("=")
     return f"--{option[2:].replace('-', '_')}{equals}{value}" if option.startswith("--") else word
 
 
 def make_parser(description: str | None = None) -> ArgumentParser:
-    """The parser of all verbs.
+    """Build the parser of all verbs.
 
     Args:
-        description: What stands above the help of them all.
+        description: The text above the list of verbs in the help.
     """
     parser = ArgumentParser(
         prog="python -m jobs",
@@ -118,14 +118,14 @@ def make_parser(description: str | None = None) -> ArgumentParser:
 
 
 class _LinesKept(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Help whose examples keep to a line each."""
+    """Help formatter that keeps the line breaks of the description, one example a line."""
 
 
 class _SpecFile(ActionConfigFile):
-    """A config file whose names are checked first, and whose file is named in what is said of its values."""
+    """Action of `--spec FILE`: checks the field names first, and names the file in errors about its values."""
 
     def __call__(self, parser: Any, namespace: Any, value: Any, option_string: str | None = None) -> None:
-        """Called by the parser with the file's path."""
+        """Read the spec file; `value` is its path."""
         if not read_spec_file(value):
             return  # an empty one changes nothing; the parser would not take it
         try:

@@ -1,7 +1,7 @@
-"""The job itself, on the cluster: `python -m jobs.driver JOB_FILE -- ARGS`, started by Ray's job server.
+"""Driver of a job, on the cluster: `python -m jobs.driver JOB_FILE -- ARGS`, started by Ray's job server.
 
 `fit`, `validate`, `test` and `predict` run on all train workers under Ray Train (`jobs.training.attempts`). `evaluate`
-and `features` share the videos out over all workers (`jobs.verbs.evaluate`). `pack` is mapped over tasks, a shard each
+and `features` divide the videos among all workers (`jobs.verbs.evaluate`). `pack` is mapped over tasks, a shard each
 (`jobs.verbs.pack`). Every other verb runs once, as a task.
 """
 
@@ -32,14 +32,14 @@ from pipeline.cli.errors import explain
 from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
 from pipeline.processes.outcome import ProcessOutcome
 
-LOG_DELAY_S = 0.5  # what the workers printed last is on its way here
+LOG_DELAY_S = 0.5  # the last output of the workers is still being forwarded
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a job.
 
     Args:
-        words: `JOB_FILE -- ARGS`; default: those of this process.
+        words: `JOB_FILE -- ARGS`; None: the arguments of this process.
 
     Returns:
         The exit status.
@@ -56,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
         outcome = ProcessOutcome("finished", "\n".join(finished.lines))
     except (ArgumentError, ValueError, OSError, TimeoutError) as error:
         outcome = ProcessOutcome("refused", explain(error), 1)
-    except BaseException as error:  # what nobody foresaw: with its traceback
+    except BaseException as error:  # unexpected: with its traceback
         _end(record, ProcessOutcome("failed", describe_exception(error), 1))
         raise
     time.sleep(LOG_DELAY_S)
@@ -74,7 +74,7 @@ def _end(record: Submission | None, outcome: ProcessOutcome) -> None:
 
 
 def _record(job: Job, job_file: Path) -> Submission | None:
-    """Leave in the run's folder what `resume` needs; None where nothing was uploaded, or it cannot be written."""
+    """Record the job in the run's folder for `resume`; None if nothing was uploaded, or the folder is not writable."""
     if job_file.resolve() != upload_root() / JOB_FILE:
         return None
     record = Submission(job.spec.storage_path, str(job.spec.name))
@@ -87,9 +87,9 @@ def _record(job: Job, job_file: Path) -> Submission | None:
 
 
 def _run(job: Job, args: Sequence[str]) -> ProcessOutcome:
-    """Run a verb in its way."""
+    """Run a command, in the way of its verb."""
     if job.check or args[0] == "doctor":
-        from jobs.verbs.doctor import check_nodes  # here: it imports what reads videos
+        from jobs.verbs.doctor import check_nodes  # here: it imports the video readers
 
         _wait_for_room(job.spec, 1 if args[0] in ("doctor", "pack") else job.spec.fewest_workers)
         outcome = check_nodes(job, args, loopback_variables())
@@ -99,7 +99,7 @@ def _run(job: Job, args: Sequence[str]) -> ProcessOutcome:
         _wait_for_room(job.spec, job.spec.fewest_workers)
         return train(job, args)
     if args[0] == "pack":
-        from jobs.verbs.pack import pack_on_cluster  # here: no other job has a use for what it imports
+        from jobs.verbs.pack import pack_on_cluster  # here: no other verb needs its imports
 
         _wait_for_room(dataclasses.replace(job.spec, cpus_per_worker=1, gpus_per_worker=0), 1)
         return pack_on_cluster(job, args)
@@ -111,14 +111,14 @@ def _run(job: Job, args: Sequence[str]) -> ProcessOutcome:
 
 
 def run_once(job: Job, args: Sequence[str]) -> ProcessOutcome:
-    """Run any other verb, in one task with the resources of one worker."""
+    """Run a verb without a distributed form, in one task with the resources of one worker."""
     task = ray.remote(num_cpus=job.spec.cpus_per_worker, num_gpus=job.spec.gpus_per_worker)(run_verb)
     outcome: ProcessOutcome = ray.get(task.options(max_retries=job.spec.max_failures).remote(job, args))
     return outcome
 
 
 def _wait_for_room(spec: JobSpec, workers: int) -> None:
-    """Wait until the cluster has what the job asks for; TimeoutError says what is missing."""
+    """Wait until the cluster has the CPUs and GPUs that the job needs; TimeoutError says what is missing."""
     need = {"CPU": workers * spec.cpus_per_worker, "GPU": workers * spec.gpus_per_worker}
     deadline = time.monotonic() + (0 if is_local_cluster() else spec.start_timeout_s)
     said = False

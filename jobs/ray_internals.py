@@ -1,12 +1,12 @@
-"""What is used of Ray that is not its public interface; read in Ray 2.60.0, where a test looks at each of them again.
+"""Uses of Ray's private interfaces, as of Ray 2.60.0; a test checks each of them.
 
-Ray is imported within the functions: the submitting side has no use for Ray Train, which brings torch.
+Ray is imported within the functions: the submitting side does not need Ray Train, which imports torch.
 """
 
 import logging
 from typing import Any
 
-# Loggers that tell at length what is told here in a line: of a failed rank, and of a client that uploads and hangs up.
+# Loggers with long messages about what this package prints in a line: failed ranks; uploads, lost connections.
 FAILURE_LOGGERS = (
     "ray.train.v2._internal.execution.failure_handling.default",
     "ray.train.v2._internal.callbacks.backend_setup",
@@ -17,7 +17,7 @@ CLIENT_LOGGERS = (
     "ray._private.runtime_env.packaging",
 )
 REPORT_MESSAGE = "Reporting training result"  # how the message of every rank about every report begins
-# Of Ray's core at each start of Ray Train, about an actor of Ray's own: nobody can act on it.
+# A warning of Ray's core at each start of Ray Train, about an actor of Ray itself; users cannot act on it.
 CORE_NOISE = "Actor with class name: 'PreemptionWatcher'"
 
 
@@ -25,23 +25,23 @@ def user_exception(error: BaseException) -> BaseException:
     """The exception that a rank raised.
 
     Args:
-        error: What a `ray.train.UserCallback` is given for the rank: a
-            `ray.train.v2._internal.exceptions.UserExceptionWithTraceback` around it, or, where the process of the rank
-            was lost, the exception itself.
+        error: The exception that a `ray.train.UserCallback` gets for the rank: a
+            `ray.train.v2._internal.exceptions.UserExceptionWithTraceback` around the rank's exception, or, if the
+            process of the rank was lost, Ray's own exception, which is returned as it is.
     """
     raised = getattr(error, "_base_exc", None)
     return raised if isinstance(raised, BaseException) else error
 
 
 def draining_nodes() -> set[str]:
-    """The ids of nodes that are being drained: preempted spot machines, nodes that got SIGTERM."""
-    import ray._private.state as state  # the one place where Ray tells it outside of its own autoscaler
+    """The ids of nodes that are being drained: preempted spot machines, nodes that received SIGTERM."""
+    import ray._private.state as state  # the only source outside of Ray's autoscaler
 
     return set(state.state.get_draining_nodes())
 
 
 def local_gpus() -> int:
-    """The GPUs that Ray would find on this machine, within CUDA_VISIBLE_DEVICES."""
+    """The number of GPUs that Ray would find on this machine, within CUDA_VISIBLE_DEVICES."""
     from ray._private.accelerators import get_accelerator_manager_for_resource
 
     manager = get_accelerator_manager_for_resource("GPU")
@@ -52,9 +52,9 @@ def local_gpus() -> int:
 
 
 def largest_upload() -> int:
-    """The bytes of a request that the job server takes; a longer one gets HTTP 413.
+    """The size limit in bytes of a request to the job server, which answers a longer one with HTTP 413.
 
-    Ray's own warnings speak of 512 MiB, which is another limit.
+    The 512 MiB in Ray's own warnings are another limit.
     """
     from ray._private import ray_constants
 
@@ -62,14 +62,14 @@ def largest_upload() -> int:
 
 
 def torch_backend() -> Any:
-    """The class of the backend that sets up torch's process group; its public name is an attribute of TorchConfig."""
+    """The class of the backend that sets up torch's process group, from the public attribute of TorchConfig."""
     from ray.train.torch import TorchConfig
 
     return TorchConfig().backend_cls
 
 
 def quieten_reports() -> None:
-    """Keeps Ray Train from saying of every report of every rank that it was made; ours says so once."""
+    """Silence Ray Train's message about every report of every rank; the checkpoint callback prints one line."""
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:  # that one message comes from a logger with a file's name
         handler.addFilter(lambda record: not record.getMessage().startswith(REPORT_MESSAGE))

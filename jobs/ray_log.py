@@ -1,4 +1,4 @@
-"""What a job's driver prints of the cluster's logs: all lines but those of Ray that nobody can act on."""
+"""Filter of the cluster's logs that the driver prints: drops lines of Ray that users cannot act on."""
 
 import sys
 from typing import Any, TextIO
@@ -7,10 +7,10 @@ from jobs.ray_internals import CORE_NOISE
 
 
 class LogStream:
-    """A text stream without Ray's noise.
+    """Text stream that drops Ray's noise.
 
     Args:
-        stream: Where the other lines go. Ray prints every line of every process by one `print`.
+        stream: The stream for all other lines. Ray prints every line of every process by one `print`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -18,7 +18,7 @@ class LogStream:
         self._left_out = False
 
     def write(self, text: str) -> int:
-        """Write text, unless it is such a line, or the end of one."""
+        """Write text, unless it is a line of noise or the newline after one."""
         end_of_one = self._left_out and text == "\n"
         noise = CORE_NOISE in text
         self._left_out = noise and not text.endswith("\n")
@@ -29,6 +29,6 @@ class LogStream:
 
 
 def leave_out_noise() -> None:
-    """Print no noise on standard error from now on."""
+    """Filter standard error from now on."""
     if not isinstance(sys.stderr, LogStream):
         sys.stderr = LogStream(sys.stderr)  # a TextIO in all that Ray and we call

@@ -36,9 +36,9 @@ PLAIN, OURS, BF16 = "plain float32", "ours, float32", "ours, bf16-mixed"
 # As `evaluate` and `features` run them: only in the forward pass, and only of networks with batch norms.
 FOLDED, FOLDED_BF16 = f"{OURS}, norms folded", f"{BF16}, norms folded"
 BF16_SIDES = (BF16, FOLDED_BF16)
-# Of logits: the norm of the difference, of their norm.
+# Logits: the norm of the difference, relative to their norm.
 TOLERANCE = {OURS: 1e-3, FOLDED: 1e-3, BF16: 0.1, FOLDED_BF16: 0.1}
-GRADIENT_TOLERANCE = 1e-6  # of the first weights in float64, likewise; in float32 their own rounding makes 1e-2
+GRADIENT_TOLERANCE = 1e-6  # first weights in float64, relative norm; in float32 rounding alone makes 1e-2
 
 
 class Network(NamedTuple):

@@ -35,9 +35,9 @@ class JobSpec:
             `python -m jobs up` or an earlier submit started, else a new local one.
         num_workers: Train workers, the ranks of DDP: one process each. `pack` makes num_workers x cpus_per_worker
             shards at once, on a CPU each.
-        min_workers: With how many train workers to begin, or to go on after nodes are lost; the run grows again, up to
-            num_workers, when there is room. Default: num_workers, never fewer.
-        grow_check_s: With min_workers: seconds between two looks for room to grow.
+        min_workers: The fewest train workers with which to start, or to continue after nodes are lost; the run grows
+            again, up to num_workers, when there is room. Default: num_workers.
+        grow_check_s: With min_workers: seconds between two checks for room to grow.
         cpus_per_worker: CPU cores of each train worker; count its DataLoader workers too.
         gpus_per_worker: GPUs of each train worker: 0 (gloo on the CPU) or 1 (nccl).
         placement: Where the workers go: PACK (on as few nodes as possible), SPREAD (over as many), STRICT_PACK (all on
@@ -46,25 +46,26 @@ class JobSpec:
             their last bits. Default: `cpus_per_worker`.
         storage_path: Folder, or URI such as s3://bucket/runs, for checkpoints and results: every node must see it. A
             relative path is taken from the folder where submit is called.
-        max_failures: How often training is taken up again, from the newest checkpoint, after workers die; -1: always.
-            For `pack`, how often each shard is.
+        max_failures: How often training is restarted, from the newest checkpoint, after workers die; -1: always. For
+            `pack`, how often each shard is restarted.
         checkpoint_every_n_steps: Optimizer steps between checkpoints, besides those at validations and at the ends of
-            epochs; 0: not by steps. Default of this and the next five: `checkpoints` of the command's configuration.
+            epochs; 0: not by steps. Default of this field and of those up to `monitor_mode`: `checkpoints` of the
+            command's configuration.
         checkpoint_every_minutes: Minutes between checkpoints; 0: not by minutes.
         keep_newest: How many of the newest checkpoints are kept.
         keep_best: How many of the best checkpoints by `monitor` are kept in addition.
         monitor: The logged metric that ranks checkpoints for `keep_best`.
         monitor_mode: Whether more (max) or less (min) of `monitor` is better.
         env: Environment variables of the job's processes. Secrets are refused: they belong in the nodes' environment.
-        py_modules: Your own modules and packages from elsewhere that travel too: names that can be imported here, such
-            as an editable install, or paths of a package's folder or a .py file. Those in the folder of submit travel
-            anyway.
-        include: Patterns, relative to the folder of submit, of files that travel though they are not code-like.
-        exclude: Patterns, relative to the folder of submit, of files and folders that do not travel.
+        py_modules: Your own modules and packages to upload from outside the folder of submit: names that can be
+            imported here, such as an editable install, or paths of a package's folder or a .py file. Those in the
+            folder of submit are always uploaded.
+        include: Patterns, relative to the folder of submit, of further files to upload, of any kind.
+        exclude: Patterns, relative to the folder of submit, of files and folders that are not uploaded.
         wandb_mode: WANDB_MODE on the workers. auto: online where the node has a key, else offline.
         start_timeout_s: Seconds to wait until the cluster has room for all workers.
         collective_timeout_s: Seconds after which a collective operation that some rank does not join ends the attempt.
-        hang_timeout_s: Seconds after which a run in which no rank makes progress is ended and taken up again, and the
+        hang_timeout_s: Seconds after which a run in which no rank makes progress is ended and restarted, and the
             rank that the others wait for is named; more than the longest step, the first one included; 0: never.
         stop_timeout_s: Seconds that a stopped job gets between SIGTERM and SIGKILL.
     """

@@ -117,7 +117,7 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
                     raise
                 continue
             sizes.append(workers)
-            ended: Mapping[str, Any] = result.return_value  # type: ignore[attr-defined] # V1's, for mypy
+            ended: Mapping[str, Any] = result.return_value  # type: ignore[attr-defined] # mypy assumes Ray Train V1
             if not ended["left"]:
                 return sizes
             print(f"the ranks saved step {ended['step']} and left: {ended['left']}", flush=True)
@@ -145,10 +145,10 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
         run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the class of Ray Train V1
             name=spec.name,
             storage_path=spec.storage_path,
-            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # V1's, for mypy
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # mypy assumes Ray Train V1
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
-            callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # V1's, for mypy
+            callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # mypy assumes V1
             worker_runtime_env={"env_vars": loopback_variables()},
         ),
     )

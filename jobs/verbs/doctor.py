@@ -1,7 +1,7 @@
-"""`doctor` over a cluster: every node that may take workers is examined before a worker group is taken.
+"""`doctor` on a cluster: examines every node that can take workers, before a worker group is started.
 
-An actor on each node looks at the node itself, then at what the others left in the storage; then each takes part in a
-collective, and one takes two real steps. They take no CPUs, so that a busy cluster can be examined too.
+An actor on each node examines the node, then reads from the storage what the other nodes wrote; then all take part in a
+collective, and one runs two real steps. The actors reserve no CPUs, so that a busy cluster can be examined too.
 """
 
 import sys
@@ -20,20 +20,20 @@ from pipeline.doctor.machine_checks import versions
 from pipeline.doctor.storage_check import new_token
 from pipeline.processes.outcome import ProcessOutcome
 
-NODE_S = 300.0  # that a node has for looking at itself: a process to start, torch to import, reads from a slow disk
-MORE_S = 60.0  # besides the time limits of what is examined
+NODE_S = 300.0  # time limit of a node's examination: starting a process, importing torch, reads from a slow disk
+MORE_S = 60.0  # added to the time limits of the single checks
 
 
 def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> ProcessOutcome:
-    """Examine the cluster, and print the table.
+    """Examine the cluster, and print the table of findings.
 
     Args:
-        job: With the spec.
-        args: The command line from the verb on: `doctor` or the command that is to run.
-        variables: Of the workers' environment, besides the job's.
+        job: The job, with its spec.
+        args: The command line from the verb on: `doctor`, or the command that will run.
+        variables: Environment variables of the workers, in addition to the spec's `env`.
 
     Returns:
-        Whether something failed, with exit status 1.
+        The outcome; failed, with exit status 1, if a check failed.
 
     Raises:
         TimeoutError: the first node does not answer.
@@ -52,7 +52,7 @@ def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> 
 
 
 class _Cluster:
-    """The nodes that may take workers, each with its doctor."""
+    """The nodes that can take workers, each with its NodeDoctor actor."""
 
     def __init__(self, job: Job, variables: Mapping[str, str]) -> None:
         spec = self._spec = job.spec
@@ -73,7 +73,7 @@ class _Cluster:
         self._token = new_token()
 
     def plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
-        """What is to be examined, as read on the first node, and a finding about the configuration."""
+        """Read on the first node what to examine; return the plan, and a finding about the configuration."""
         answer = _gather({self.nodes[0]: self._doctors[self.nodes[0]].plan.remote(list(args))}, NODE_S + MORE_S)
         plan = answer[self.nodes[0]]
         if isinstance(plan, str):
@@ -82,7 +82,7 @@ class _Cluster:
         return read
 
     def look(self, plan: Plan) -> tuple[dict[str, list[Finding]], dict[str, dict[str, str]]]:
-        """Every node's findings about itself, and its versions; it leaves its name in the storage too."""
+        """Examine every node; return findings and versions by node. Each node also writes a probe to the storage."""
         numbers = {node: str(number) for number, node in enumerate(self.nodes)}
         answers = self._ask(lambda node, doctor: doctor.look.remote(plan, self._token, numbers[node]))
         of_versions = {node: answer[0] for node, answer in answers.items() if not isinstance(answer, str)}
@@ -94,7 +94,7 @@ class _Cluster:
         return found, of_versions or {"the driver": versions()}
 
     def storage(self, plan: Plan) -> Finding:
-        """Whether every node reads what every node wrote."""
+        """Check that every node reads the probes that all nodes wrote to the storage; removes the probes."""
         path, numbers = str(plan.storage_path), [str(number) for number in range(len(self.nodes))]
         answers = self._ask(lambda _, doctor: doctor.missing.remote(path, self._token, numbers))
         findings = {}
@@ -111,7 +111,7 @@ class _Cluster:
         return combine(findings)[0]
 
     def collective(self, plan: Plan) -> Finding:
-        """A rank on each node; two where there is one node."""
+        """Run a collective with one rank on each node; two ranks if there is only one node."""
         nodes = self.nodes if len(self.nodes) > 1 else self.nodes * 2
         backend = "nccl" if self._spec.gpus_per_worker else "gloo"
         if backend == "nccl" and len(self.nodes) == 1 and self._gpus < len(nodes):
@@ -131,7 +131,7 @@ class _Cluster:
         return combined if combined.status == "failed" else next(iter(findings.values()))[0]
 
     def step(self, plan: Plan) -> Finding:
-        """Two real steps on the first node."""
+        """Run two real steps on the first node."""
         answer = _gather({"": self._doctors[self.nodes[0]].step.remote(plan)}, plan.step_limit_s + MORE_S)[""]
         return answer if isinstance(answer, Finding) else Finding("one real step", "failed", answer)
 
@@ -140,7 +140,7 @@ class _Cluster:
 
 
 def _gather(asked: Mapping[Any, Any], limit_s: float) -> dict[Any, Any]:
-    """What each gave; a sentence where it failed, or took too long."""
+    """Wait for results; return each, or a sentence if it failed or took too long."""
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=limit_s)
     answers: dict[Any, Any] = {}
     for who, reference in asked.items():

@@ -1,4 +1,4 @@
-"""NodeDoctor: the actor on one node that `jobs.verbs.doctor` asks."""
+"""NodeDoctor: the actor that examines one node for `jobs.verbs.doctor`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from pipeline.doctor.step_check import check_step
 from pipeline.doctor.storage_check import missing_probes, remove_probe, write_probe
 from pipeline.processes.machine import free_ports
 
-CONFIG_VERBS = ("doctor", "fit", "validate", "test", "predict")  # whose options say what a run is
+CONFIG_VERBS = ("doctor", "fit", "validate", "test", "predict")  # verbs whose options are the configuration of a run
 
 
 class NodeDoctor:
     """Examines the node that it runs on.
 
     Args:
-        job: Its folder of submit is what relative paths start from, as for workers.
+        job: The job; relative paths start from its folder of submit, as on train workers.
     """
 
     def __init__(self, job: Job) -> None:
@@ -30,7 +30,7 @@ class NodeDoctor:
         enter_working_directory(job)
 
     def plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
-        """What a command line asks to examine, and a finding about its configuration, if it has one."""
+        """Read a command line; return what to examine, and a finding about its configuration, if it has one."""
         words = resolve(args, upload_root())
         plan, findings = read_plan(words[1:] if words[0] in CONFIG_VERBS else data_of(words))
         whole = dataclasses.replace(
@@ -42,7 +42,7 @@ class NodeDoctor:
         return whole, findings
 
     def look(self, plan: Plan, token: str, name: str) -> tuple[dict[str, str], list[Finding]]:
-        """Its versions, and what it finds about itself; leaves its name in the storage."""
+        """Examine the node, and write a probe with its name to the storage; return its versions and the findings."""
 
         def write() -> str:
             write_probe(str(plan.storage_path), token, name)
@@ -51,30 +51,30 @@ class NodeDoctor:
         return versions(), [*examine_machine(plan), examine("storage written", write)]
 
     def missing(self, storage_path: str, token: str, of: Sequence[str]) -> list[str]:
-        """Those whose names it does not see in the storage."""
+        """The names of the nodes whose probes this node does not see in the storage."""
         return missing_probes(storage_path, token, of)
 
     def leave(self, storage_path: str, token: str, name: str) -> None:
-        """Takes its name away."""
+        """Remove this node's probe from the storage."""
         remove_probe(storage_path, token, name)
 
     def address(self) -> str:
-        """Its address, with a port on which nothing listens."""
+        """The address of this node, with a free port, for the process group."""
         host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         return f"{host}:{free_ports(host, 1)[0]}"
 
     def take_part(self, rank: int, world_size: int, address: str, backend: str, limit_s: float) -> Finding:
-        """One rank of the collective."""
+        """Run one rank of the collective."""
         return examine("collective", lambda: check_collective(rank, world_size, address, backend, limit_s))
 
     def step(self, plan: Plan) -> Finding:
-        """Two real steps."""
+        """Run two real steps."""
         accelerator = "gpu" if self._spec.gpus_per_worker else "cpu"
         return examine("one real step", lambda: check_step(plan.config, plan.step_limit_s, accelerator))
 
 
 def data_of(words: Sequence[str]) -> list[str]:
-    """Of the options of a verb without a configuration, the dataset: `evaluate --data FOLDER`."""
+    """The `--data` option and its value of a verb without a configuration, such as `evaluate`; empty if it has none."""
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name == "--data" and (equals or place + 1 < len(words)):

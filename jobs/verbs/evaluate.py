@@ -1,8 +1,9 @@
-"""`evaluate` and `features` as a job: one process per worker, over any number of nodes, that share the videos out.
+"""`evaluate` and `features` as a job: the videos are divided among one process per worker, on any number of nodes.
 
-The same words run in each, as with `--devices N` on one machine; Ray Train makes the process group. Every video is seen
-once, and the tables come out as from one process. Their `--out` must be a folder that all nodes see. After a failure
-the words run again on all workers and go on from the finished parts (`pipeline.inference.resumable_export`).
+Each process runs the same command line, as with `--devices N` on one machine; Ray Train sets up the process group.
+Every video is processed once, and the tables are those of a single process. `--out` must be a folder that all nodes
+see. After a failure the command runs again on all workers, and continues from the finished parts
+(`pipeline.inference.resumable_export`).
 """
 
 import contextlib
@@ -24,19 +25,19 @@ from jobs.training.failure_callback import FailureCallback
 from jobs.training.worker import quiet_refusal, run_here
 from pipeline.processes.outcome import ProcessOutcome
 
-RAY_FOLDER = ".ray"  # in the run's folder: what Ray Train keeps for itself, where `fit` has its checkpoints
+RAY_FOLDER = ".ray"  # in the run's folder: Ray Train's own files
 
 
 def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> ProcessOutcome:
     """Run a verb on all workers.
 
     Args:
-        job: With the spec.
+        job: The job, with its spec.
         args: The command line from the verb on.
-        variables: Of the workers' environment, besides the job's.
+        variables: Environment variables of the workers, in addition to the spec's `env`.
 
     Returns:
-        How it ended.
+        The outcome of the job.
     """
     spec = job.spec
     for option in ("--devices", "--accelerator"):
@@ -57,7 +58,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> Pr
             resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
             placement_strategy=spec.placement,
         ),
-        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the one of V1
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the class of Ray Train V1
             name=RAY_FOLDER,
             storage_path=run.address,
             failure_config=ray.train.FailureConfig(max_failures=spec.max_failures),
@@ -76,14 +77,14 @@ def rank_worker(settings: dict[str, Any]) -> None:
     """Run the verb as one rank; Ray Train calls it on every worker, again after each failure.
 
     Args:
-        settings: `args`, the command line with its `upload:` paths, and `job`, plain data.
+        settings: `args`, the command line with its `upload:` paths, and `job`, the job as plain data.
 
     Raises:
-        RefusedError: the command refused its input; another attempt would meet it again.
+        RefusedError: the command refused its input; another attempt would refuse it again.
     """
     job = Job.from_dict(settings["job"])
     enter_working_directory(job)
-    import torch  # here: the driver imports this module too, and has no use for them
+    import torch  # here: the driver imports this module too, and does not need them
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     from pipeline.inference.split_runner import distributed_inference
@@ -99,7 +100,7 @@ def rank_worker(settings: dict[str, Any]) -> None:
     with (
         distributed_inference(trainer),
         contextlib.redirect_stdout(silenced),
-    ):  # a rank has nothing to say that the first has not
+    ):  # all ranks print the same
         outcome = run_here(settings["args"])
     if outcome.exit_status:
         raise quiet_refusal(outcome.sentence() or f"exit status {outcome.exit_status}")

@@ -1,10 +1,10 @@
 """`pack` as a job: the driver reads the lists once, Ray tasks make a shard each, the driver makes the dataset of them.
 
-At most num_workers x cpus_per_worker tasks are under way, with one CPU and one decoding process each: the CPUs that the
-same spec gives to training, which keeps every video in one thread and so the bytes those of one machine. They are
-spread over the nodes; those for which the cluster has no room wait, and nodes that join later take from them. A part
-whose process or node dies begins again elsewhere, at most max_failures times; its half-written shard has a name of its
-own and is never looked at.
+At most num_workers x cpus_per_worker tasks run at once, with one CPU and one decoding process each: the number of CPUs
+that the same spec gives to training. Each video is encoded in one thread, so the shards have the same bytes as on one
+machine. Tasks are spread over the nodes; those without room wait, and nodes that join later take some of them. A part
+whose process or node dies is started again elsewhere, at most max_failures times; its partial shard has a temporary
+name and is never read.
 """
 
 import secrets
@@ -36,22 +36,22 @@ from pipeline.processes.outcome import ProcessOutcome
 
 POLL_S = 1.0
 TOKEN_PREFIX = "job-"
-MOST_LOOKED_FOR = 10_000  # videos of which one must be there
+MOST_LOOKED_FOR = 10_000  # videos to look for until one is found
 
 
 def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     """Run `python -m pipeline pack ...` over the cluster; called by the driver.
 
     Args:
-        job: The spec, and the folder of submit, where relative paths start.
+        job: The job; relative paths start from its folder of submit.
         args: The command line from the verb on, with its `upload:` paths.
 
     Returns:
-        That it finished; all was printed.
+        The outcome `finished`; the summary has been printed.
 
     Raises:
-        ValueError: as `pipeline.packing.pack.pack`; or a part failed for a reason that another attempt would meet
-            again.
+        ValueError: an option or the input is wrong, as for `pipeline.packing.pack.pack`; or a part failed in a way that
+            another attempt would repeat.
     """
     began = time.monotonic()
     enter_working_directory(job)
@@ -75,13 +75,13 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
 
 
 class _Parts:
-    """The parts of a run, on their way over the cluster.
+    """Scheduler of the parts of a run: submits them as Ray tasks, and collects their results.
 
     Args:
-        parts: All of them.
-        view: What every node must see.
-        slots: How many tasks may be under way.
-        meter: Shows how far it is.
+        parts: All parts of the run.
+        view: The folders and versions that every node must have.
+        slots: The largest number of tasks at once.
+        meter: The progress display.
     """
 
     def __init__(self, parts: Sequence[ShardPart], view: SharedView, slots: int, meter: PackMeter) -> None:
@@ -101,16 +101,16 @@ class _Parts:
         """Make all parts.
 
         Returns:
-            Their results, in order.
+            The results, in the order of the parts.
 
         Raises:
-            PackError: One cannot be made.
+            PackError: A part cannot be made.
         """
         results: dict[int, PartResult] = {}
         while missing := [number for number in range(len(self._parts)) if number not in results]:
             results |= self._run(missing)
-            # Two attempts overlap where a node was given up that still worked. They write the same bytes, except where
-            # only one of them refused a video: then the shard may be the one's and the result the other's.
+            # Two attempts overlap if Ray gave up a node that still worked. They write the same bytes, unless only one
+            # of them refused a video: then the shard may be from one attempt and the result from the other.
             for number in missing:
                 if not is_complete(self._parts[number], results[number], self._view.settings.folders):
                     del results[number]
@@ -131,7 +131,7 @@ class _Parts:
                 number = under_way.pop(reference)
                 results[number] = result = self._fetch(reference, number)
                 self._count(number, outcome_of(result))
-        for _ in range(2):  # what was asked for before, and since
+        for _ in range(2):  # the request under way, and one more for later reports
             self._take_news(set(), wait_s=POLL_S)
         return results
 
@@ -139,7 +139,7 @@ class _Parts:
         try:
             result: PartResult | PartFailure = ray.get(reference)
         except RayTaskError:
-            raise  # what nobody foresaw: with its traceback
+            raise  # unexpected: with its traceback
         except RayError as error:
             tried = "" if self._view.job.spec.max_failures < 0 else f" {self._view.job.spec.max_failures + 1} times"
             raise PackError(
@@ -151,14 +151,14 @@ class _Parts:
         return result
 
     def _take_news(self, numbers: Set[int], wait_s: float = 0) -> None:
-        """Count what the tasks have told; without a tally, parts are counted when they end."""
+        """Count the progress that the tasks reported; if the actor is lost, parts are counted when they end."""
         self._asked = self._asked or self._tally.take.remote()
         if not ray.wait([self._asked], timeout=wait_s)[0]:
             return
         asked, self._asked = self._asked, None
         with suppress(RayError):
             news, again = ray.get(asked)
-            for number in news.keys() & numbers:  # others told before they ended, and are heard after
+            for number in news.keys() & numbers:  # reports of ended tasks may arrive late
                 self._count(number, news[number])
             for number in again:
                 print(f"pack: {self._parts[number].shard} was begun again: its process or node was lost", flush=True)
@@ -170,7 +170,7 @@ class _Parts:
 
 @contextmanager
 def _shared_view(job: Job, run: PackRun) -> Iterator[SharedView]:
-    """Leave a token in the folder, by which the tasks' nodes know it."""
+    """Write a token to the output folder, by which other nodes check that they see the same folder; removed on exit."""
     witness = _find_witness(run)
     folder = run.settings.root / PARTS_FOLDER
     for left in folder.glob(f"{TOKEN_PREFIX}*"):  # by a driver that was killed
@@ -184,14 +184,14 @@ def _shared_view(job: Job, run: PackRun) -> Iterator[SharedView]:
 
 
 def _find_witness(run: PackRun) -> str:
-    """The first video that this node sees; PackError where it sees none."""
+    """The path of the first video that this node sees; PackError if it sees none."""
     records = [record for part in run.parts for record in part.records][:MOST_LOOKED_FOR]
     for record in records:
         if Path(record.path).is_file():
             return record.path
     folder = run.settings.root / PARTS_FOLDER
     if not list(folder.glob("*.tar.json")):
-        (folder / CUT_NAME).unlink(missing_ok=True)  # it was made without knowing how large the videos are
+        (folder / CUT_NAME).unlink(missing_ok=True)  # it was computed without the sizes of the videos
     raise PackError(
         f"videos={run.settings.videos}: node {node_name()} sees none of the {len(records)} videos that it looked for "
         f"(the first: {records[0].path}); correct --videos or the lists, or give a folder that all nodes share"
@@ -199,7 +199,7 @@ def _find_witness(run: PackRun) -> str:
 
 
 def check_folders(job: Job, options: PackOptions) -> None:
-    """PackError for a relative path where this node does not have the folder of submit."""
+    """Raise PackError for a relative path if this node does not have the folder of submit."""
     if Path(job.origin).is_dir():
         return
     lists = options.annotations
@@ -213,7 +213,7 @@ def check_folders(job: Job, options: PackOptions) -> None:
 
 
 def is_complete(part: ShardPart, result: PartResult, folders: Sequence[Path]) -> bool:
-    """Whether a result accounts for every video of its part, and its shards are there in their sizes."""
+    """Whether a result accounts for every video of its part, and its shards exist with the recorded sizes."""
     refused = {refusal.key for refusal in result.refused}
     kept = {record.key for record in part.records} - refused
     shards = [] if result.shard is None else [result.shard, *(one.shard for one in result.smaller)]

@@ -1,4 +1,4 @@
-"""How far the tasks of a packing job are: told to an actor beside the driver, which the driver asks."""
+"""Progress of a packing job: the tasks report to an actor on the driver's node, which the driver polls."""
 
 import os
 import time
@@ -12,7 +12,7 @@ TELL_INTERVAL_S = 1.0
 
 
 class PackProgressActor:
-    """An actor beside the driver, to which the tasks tell how far they are."""
+    """Actor on the driver's node that collects the progress of the tasks."""
 
     def __init__(self) -> None:
         self._news: dict[int, Outcome] = {}
@@ -20,21 +20,21 @@ class PackProgressActor:
         self._again: list[int] = []
 
     def tell(self, number: int, attempt: str, so_far: Outcome) -> None:
-        """Called by an attempt at part `number` with all that it has done so far; each attempt begins with nothing."""
+        """Store the total progress of an attempt at part `number`; called by the tasks, from zero in each attempt."""
         self._news[number] = so_far
         if self._attempts.setdefault(number, attempt) != attempt:
             self._attempts[number] = attempt
             self._again.append(number)
 
     def take(self) -> tuple[dict[int, Outcome], list[int]]:
-        """What was told since the last call, by number, and the parts that began again."""
+        """The progress reported since the last call by part number, and the numbers of restarted parts."""
         told = self._news, self._again
         self._news, self._again = {}, []
         return told
 
 
 def make_progress_reporter(number: int, tally: Any) -> Callable[[Outcome], None]:
-    """A function that adds outcomes up and tells them, once in a while."""
+    """Make a function that adds up outcomes, and reports the sum to the actor at most every TELL_INTERVAL_S seconds."""
     attempt = os.urandom(8).hex()
     so_far = Outcome(0, 0, 0)
     told = 0.0
@@ -51,7 +51,7 @@ def make_progress_reporter(number: int, tally: Any) -> Callable[[Outcome], None]
 
 
 def add_outcomes(one: Outcome, other: Outcome, sign: int = 1) -> Outcome:
-    """The sum of two outcomes, `reused` where `other` is; with `sign` -1 what is left of `one` without `other`."""
+    """The sum of two outcomes, with `reused` of `other`; with `sign` -1 their difference, with `reused` of `one`."""
     return Outcome(
         one.videos + sign * other.videos,
         one.refused + sign * other.refused,
@@ -62,7 +62,7 @@ def add_outcomes(one: Outcome, other: Outcome, sign: int = 1) -> Outcome:
 
 
 def outcome_of(result: PartResult) -> Outcome:
-    """All that a finished part adds to the counts."""
+    """The outcome of a finished part, from its result."""
     renditions = (result.rows, *(one.rows for one in result.smaller))
     stored = tuple(sum(row.video_size for row in rows) for rows in renditions)
     refused = len(result.refused)

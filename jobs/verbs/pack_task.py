@@ -1,4 +1,4 @@
-"""One part of a packing job, as a Ray task: `pack_part` runs it on a node that is known to see what the others see."""
+"""Ray task of a packing job: `pack_part` makes one shard, after checking that its node sees the shared folders."""
 
 import functools
 import socket
@@ -21,25 +21,25 @@ from pipeline.processes.killable_process import KillableProcess, ProcessUnavaila
 
 @functools.cache
 def _decoding_process() -> KillableProcess:
-    """The child of this Ray worker process, which runs one task after the other."""
+    """The decoding process of this Ray worker process, shared by its tasks, which run one after the other."""
     return KillableProcess()
 
 
 class ViewError(PackError):
-    """A node lacks what the others have; the message names it."""
+    """Raised if a node lacks a folder or a library version that the others have; the message names the node."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedView:
-    """What every node of a packing job must have alike; plain data.
+    """The folders and library versions that all nodes of a packing job must share; plain data.
 
     Attributes:
-        job: Its folder of submit is what relative paths start from.
-        settings: How to pack, and where to.
-        token_name: A file in `out`/.parts that the driver made for this job; its content is its name.
-        witness: A video that the driver sees.
-        versions: Of the libraries that determine the bytes of a shard.
-        patience_s: Seconds that a file which another node has just made may take to appear on a network file system.
+        job: The job; relative paths start from its folder of submit.
+        settings: The settings of packing, with the folders of input and output.
+        token_name: The name of a file in `out`/.parts that the driver wrote for this job; its content is its name.
+        witness: The path of a video that the driver sees.
+        versions: The versions of the libraries that determine the bytes of a shard.
+        patience_s: Seconds until a file that another node has just written must be visible on a network file system.
     """
 
     job: Job
@@ -52,22 +52,26 @@ class SharedView:
 
 @dataclass(frozen=True, slots=True)
 class PartFailure:
-    """Returned for a part that cannot be made here, whoever tries: the sentence for the person names the node."""
+    """Result of a part that cannot be made on this node in any attempt.
+
+    Attributes:
+        message: One sentence for the user, which names the node.
+    """
 
     message: str
 
 
 def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None) -> PartResult | PartFailure:
-    """Make one shard, or find it made, on this node.
+    """Make one shard on this node, or reuse the finished one.
 
     Args:
-        number: Of the part, for `tally`.
+        number: The number of the part, for progress reports.
         part: The shard to make.
-        view: What this node must see.
-        tally: Handle of a `PackProgressActor` actor.
+        view: The folders and versions that this node must have.
+        tally: Handle of a `PackProgressActor`; None: no progress is reported.
 
     Returns:
-        The result, or why no attempt can succeed here: a folder that is not seen, a full disk, other versions.
+        The result, or the reason why no attempt can succeed here: an unseen folder, a full disk, other versions.
     """
     enter_working_directory(view.job)
     tell = make_progress_reporter(number, tally)
@@ -75,7 +79,7 @@ def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None)
 
     def report(outcome: Outcome) -> None:
         if outcome.refused and not outcome.reused:
-            check_view(view, patience_s=0)  # or a file system that went away would make the rest absent
+            check_view(view, patience_s=0)  # else a lost file system would make all further videos absent
         tell(outcome)
 
     try:
@@ -93,14 +97,14 @@ def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None)
 
 
 def check_view(view: SharedView, patience_s: float) -> None:
-    """See that this node has the same folders and libraries as the driver.
+    """Check that this node has the same folders and libraries as the driver.
 
     Args:
-        view: What the driver has.
-        patience_s: Seconds to wait for files that are not there.
+        view: The folders and versions of the driver.
+        patience_s: Seconds to wait for files that are missing.
 
     Raises:
-        ViewError: It has not.
+        ViewError: A folder is not seen, or a library has another version.
     """
     out, videos = view.settings.root, view.settings.videos
     remedy = "give a folder of a file system that all nodes share"
@@ -145,7 +149,7 @@ def _content(path: Path) -> str | None:
 
 
 def _taken_from(job: Job, path: Path) -> str:
-    """What a relative path was taken from, where that explains why it is not there."""
+    """The part of a message that explains a missing relative path by the missing folder of submit; else empty."""
     if path.is_absolute() or Path.cwd() == Path(job.origin):
         return ""
     return f", because it has no folder {job.origin} to take that path from"

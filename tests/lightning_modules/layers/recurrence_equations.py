@@ -13,9 +13,9 @@ class Run(NamedTuple):
     """What the equations give for one sequence.
 
     Attributes:
-        states: of the last layer, (T, H), or (T, 2H): forward and backward beside each other.
-        hidden: (layers, H), after the last step of every layer, of the forward direction.
-        cell: likewise; zeros where there is none.
+        states: of the last layer, (T, H), or (T, 2H): forward and backward states concatenated.
+        hidden: hidden state of each layer's forward direction after the last step, (layers, H).
+        cell: cell state of each layer's forward direction after the last step, (layers, H); zeros except for LSTM.
     """
 
     states: Tensor
