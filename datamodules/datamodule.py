@@ -1,4 +1,4 @@
-"""`ShardedVideoDataModule`: shards to batches, for training, validation, test and feature export."""
+"""`ShardedVideoDataModule`: data module that reads a packed dataset for training, validation, test and export."""
 
 from dataclasses import asdict
 from functools import cached_property
@@ -24,25 +24,25 @@ from datamodules.transforms.yuv420 import to_rgb
 
 
 class ShardedVideoDataModule(pl.LightningDataModule):
-    """Reads a packed dataset; every rank takes the same number of steps, evaluation sees every video exactly once.
+    """Data module of a packed dataset; ranks train the same number of steps, evaluation sees every video exactly once.
 
-    Rank and world size come from the trainer, in this process, never from a DataLoader worker. The order of an epoch
-    and the augmentation depend on `seed` and the epoch alone. The state in a checkpoint is global: a run resumes at the
-    exact sample, also with another number of ranks or workers.
+    Rank and world size are read from the trainer, never in a data loader worker. The order of an epoch and the
+    augmentation depend on `seed` and the epoch alone. The state in a checkpoint is global: a run resumes at the exact
+    sample, even with another number of ranks or workers.
 
     Args:
         root: folder of the packed dataset, with index.parquet and dataset.json; or its URL, http(s)://, s3:// (pip
-            install s3fs), gs:// (gcsfs) or another that fsspec knows. Videos are read from there one by one.
+            install s3fs), gs:// (gcsfs) or another that fsspec knows. Videos are then read one by one.
         **options: fields of `DataOptions`, where each is documented.
 
     Attributes:
-        options: all options but the dataset; replaced as a whole where one is changed (`dataclasses.replace`).
-        already_predicted: rows of the index that prediction leaves out, set before its loader is made; None for none.
+        options: all options except the root; immutable, changed with `dataclasses.replace`.
+        already_predicted: row numbers that the prediction loader leaves out, set before it is created; None for none.
 
     Raises:
         ValueError: an argument out of range, a split, fold or rendition that does not exist, too few videos, a flip
-            that would turn one class into another, sampling options that do not go together.
-        ShardFormatError: the folder holds no whole dataset.
+            that would turn one class into another, or conflicting sampling options.
+        ShardFormatError: the folder does not hold a complete dataset.
     """
 
     options: DataOptions
@@ -59,52 +59,52 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     @cached_property
     def index(self) -> DatasetIndex:
-        """The index of the dataset, of the rendition that is read; opened at first use."""
+        """Index of the rendition that is read; opened at first use."""
         index = open_rendition(self.root, self.options.rendition, self.options.resize, self.options)
         warn_of_decord(self.decoder, index)
         return index
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the K classes, in label order; the model takes them from here."""
+        """Names of the K classes in label order; linked to the model."""
         return self.index.classes
 
     @property
     def training_captions(self) -> list[str]:
-        """All captions of the training split, as batches carry them; networks that describe learn their words here."""
+        """All captions of the training split, from which captioning networks build their vocabulary."""
         rows = self.index.readable_rows(self.options.train_split, self.options.fold)
         captions, labels = self.index.column("captions", rows), self.index.column("label", rows)
         return [one for of, label in zip(captions, labels, strict=True) for one in of or [self.class_names[label]]]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint, a prediction or a feature file says about its data; see `datamodules.loading.resume`."""
+        """Identity of the data in checkpoints, predictions and feature files; see `datamodules.loading.resume`."""
         return dataset_state(self.index, self.root, self.options, self.decoder)
 
     def setup(self, stage: str) -> None:
-        """Opens the index and refuses what cannot work, before the first batch."""
+        """Refuses flips that would turn one class into another, before the first batch of a fit."""
         if stage == TrainerFn.FITTING:
             unmirrored_labels(self.class_names, self.options.flip_probability, self.options.sided_classes)
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
-        """Makes RGB of planes, cuts the crops of tests, changes training clips; on the device, nothing twice."""
+        """Converts planes to RGB, cuts the crops of tests and augments training clips, on the device."""
         return self.augmentation(cut_crops(to_rgb(batch)))
 
     def train_dataloader(self) -> PlannedLoader:
-        """Random clips; the same number of steps on every rank."""
+        """Loader of random clips, with the same number of steps on every rank."""
         loaders = self._loaders
         return loaders.training(self._progress.begin(loaders, self.trainer))
 
     def val_dataloader(self) -> PlannedLoader | list[Any]:
-        """Evenly spread clips of the validation split; no loader where `val_split` is null."""
+        """Loader of evenly spread clips of the validation split; empty if `val_split` is null."""
         return [] if self.options.val_split is None else self._loaders.validation()
 
     def test_dataloader(self) -> PlannedLoader:
-        """All views of the test split, every video once."""
+        """Loader of all views of the test split, every video once."""
         return self._loaders.test()
 
     def predict_dataloader(self) -> PlannedLoader:
-        """All clips of the split to export, every video once."""
+        """Loader of all views of the split to predict, every video once."""
         return self._loaders.prediction(self.already_predicted)
 
     @property
@@ -113,20 +113,20 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         return SplitLoaders(self.index, self.options, self.decoder, rank, world_size)
 
     def share_of_epoch(self, steps: int) -> float:
-        """The share of the epoch's samples that all ranks together have trained on after `steps` of its steps."""
+        """Share of the epoch's samples that all ranks have trained on after `steps` steps of the epoch, in [0, 1]."""
         return self._progress.share_of_epoch(steps)
 
     def samples_seen(self, steps: int) -> int:
-        """Training videos that all ranks together have had, of all epochs, `steps` steps of this one done."""
+        """Number of training samples of all ranks and epochs after `steps` steps of the present epoch."""
         return self._progress.samples_seen(steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands, for all ranks together: what a checkpoint says."""
+        """Returns the position of training over all ranks, and the identity and order of the data."""
         data = {"dataset": self.identity, "order": recorded_order(self.options)}
         return data | self._progress.state(self._loaders, self.trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up where a checkpoint was written; only when training resumes."""
+        """Restores the position of training; only when a fit resumes."""
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING or "epoch" not in state_dict:
             return
         self._progress.resume = resume_point(state_dict, self.identity, self.options)

@@ -1,7 +1,7 @@
-"""`python -m pipeline VERB ...`: every step a person runs.
+"""`python -m pipeline VERB ...`: command line of all steps.
 
 A verb is a typed function in the module of its name; its arguments and help come from its signature and docstring. Bad
-input ends with one line and exit status 2; set PIPELINE_DEBUG=1 to see where it came from.
+input ends with one line and exit status 2; set PIPELINE_DEBUG=1 for the traceback.
 """
 
 import os
@@ -17,13 +17,13 @@ from pipeline.processes.outcome import ProcessOutcome, attached_outcome
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs a verb, and prints in one line what was wrong.
+    """Runs a verb, and prints an error in one line.
 
     Args:
-        args: the words after `python -m pipeline`; default: those of this process.
+        args: command-line arguments after `python -m pipeline`; default: those of this process.
 
     Returns:
-        The exit status: 0 when all went well, 2 for bad input; 1 where `doctor` found something wrong.
+        The exit status: 0 for success, 2 for bad input; 1 if `doctor` found a problem.
     """
     outcome = run(sys.argv[1:] if args is None else args)
     if outcome.message:
@@ -35,14 +35,14 @@ def run(args: Sequence[str]) -> ProcessOutcome:
     """Runs a verb in this process.
 
     Args:
-        args: the words after `python -m pipeline`.
+        args: command-line arguments after `python -m pipeline`.
 
     Returns:
-        How it ended; what was wrong is left to the caller to print.
+        The outcome; its message is printed by the caller.
 
     Raises:
-        Exception: what nobody foresaw, with the outcome of the run attached where training had begun.
-        SystemExit: the words asked for help, which is printed.
+        Exception: an unexpected error, with the outcome of the run attached if training had begun.
+        SystemExit: the arguments asked for help, which is printed.
     """
     words = list(args)
     verb = words[0] if words else ""

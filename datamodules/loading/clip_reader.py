@@ -1,4 +1,4 @@
-"""What a DataLoader worker does with a request: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch."""
+"""ClipReader: dataset of a data loader worker: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch."""
 
 import logging
 import time
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class ReadFailure(NamedTuple):
-    """What a worker returns for a batch it could not read: the sentence to show, without a worker's traceback."""
+    """Result of a batch that could not be read: the error to raise in the training process, without a traceback."""
 
     message: str
     error: type[ValueError] = DecodeError
@@ -37,23 +37,23 @@ class ReadFailure(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipReader(Dataset[ClipBatch | ReadFailure]):
-    """Reads a planned batch: plain data and an index, so that it travels to workers under fork, forkserver and spawn.
+    """Map-style dataset that reads planned batches; picklable, for workers under fork, forkserver and spawn.
 
     Attributes:
-        index: the dataset.
-        rows: int64, the rows of the split's videos, by sample number.
-        sampler: which clips a video gives.
-        transform: uint8 (T, H, W, C) to a random crop, or to a window that holds fixed crops, of height or width S.
-        decoder: name of the decoder, resolved.
+        index: the index of the dataset.
+        rows: int64, row numbers of the split's videos in the index, by sample number.
+        sampler: sampler of the clips of a video.
+        transform: maps uint8 (T, H, W, C) to a random crop, or to a window with fixed crops, of height or width S.
+        decoder: resolved name of the decoder.
         seed: key of the augmentation, together with epoch and sample.
-        skip_errors: leave out videos that cannot be decoded, name and count them (training, and tests that allow it),
-            instead of failing.
+        skip_errors: whether videos that cannot be decoded are left out, logged and counted (training, and tests that
+            allow it) instead of failing the batch.
         crop_size: S, for the shape of a batch without videos.
-        board: where a DataLoader worker notes what it reads, or None.
-        memory: that workers write batches into, or None where there are none.
+        board: heartbeats in which a data loader worker records what it reads; None without workers.
+        memory: shared memory that workers write batches to; None without workers.
         unmirrored: labels of the classes whose clips are never mirrored.
-        captions: put the videos' captions into the batches.
-        pixels: `rgb`; or `i420`, planes, where all videos of a batch can be cut in planes: others are in RGB, whole.
+        captions: whether batches contain the videos' captions.
+        pixels: `rgb`; or `i420`, planes, for batches all of whose videos can be cropped in planes, `rgb` for others.
     """
 
     index: DatasetIndex
@@ -77,7 +77,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
         try:
             batch = self._read(request, self._pixels_of(request))
-        except OtherFramesError:  # found while decoding; it is read once more
+        except OtherFramesError:  # found while decoding: the batch is read again
             batch = self._read(request, "rgb")
         self._note(IDLE)
         if isinstance(batch, ReadFailure):
@@ -85,7 +85,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         return batch._replace(load_seconds=time.perf_counter() - began)
 
     def _pixels_of(self, request: Request) -> Pixels:
-        """How the clips of a batch travel, as far as the index tells."""
+        """Chooses the pixel format of a batch from the frame sizes in the index."""
         if self.pixels == "rgb":
             return "rgb"
         entries = [self.index.entry(int(self.rows[sample])) for sample in request.samples]
@@ -110,7 +110,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         num_quarantined = 0
         for sample in request.samples.tolist():
             row = int(self.rows[sample])
-            if self.index.is_quarantined(row):  # it keeps its place in the plan, so that runs resume exactly
+            if self.index.is_quarantined(row):  # still counted in the plan, so that runs resume exactly
                 num_quarantined += 1
                 continue
             self._note(row)
@@ -174,6 +174,6 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
 
 
 def name_video(index: DatasetIndex, row: int) -> str:
-    """What a video is called in a sentence: its key, and where it lies."""
+    """Returns the key and the shard of a video, for messages."""
     entry = index.entry(row)
     return f"video {printable(entry.key)} in {printable(entry.shard)}"

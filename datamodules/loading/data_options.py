@@ -1,4 +1,4 @@
-"""`DataOptions`: all options of `ShardedVideoDataModule` but its dataset, flat, composed of the groups of options."""
+"""`DataOptions`: all options of `ShardedVideoDataModule` except its root, composed of groups of options."""
 
 from dataclasses import dataclass
 
@@ -26,13 +26,13 @@ class DataOptions(  # the fields of the last base come first
     """Options of `ShardedVideoDataModule`.
 
     Attributes:
-        captions: batches carry the videos' captions too (class names where there are none), for networks that describe.
+        captions: add the videos' captions to the batches (class names if there are none), for captioning networks.
         max_skipped_fraction: share of an epoch's videos that may fail to decode in training before the run ends.
-        allow_missing: in tests and predictions, leave out videos that cannot be decoded and name them in their batch,
-            instead of ending.
+        allow_missing: in tests and predictions, leave out videos that cannot be decoded and list them in their batch,
+            instead of failing.
         eval_batch_bytes: bound on the clips of an evaluation batch, in bytes.
-        resume_on_other_data: let a run resume on other videos than its checkpoint was trained on: another dataset, of
-            which the epoch that was left then sees every video, or another split, fold or order.
+        resume_on_other_data: allow a run to resume on other videos than its checkpoint was trained on: another dataset,
+            of which the interrupted epoch then sees every video, or another split, fold or order.
     """
 
     captions: bool = False
@@ -42,7 +42,7 @@ class DataOptions(  # the fields of the last base come first
     resume_on_other_data: bool = False
 
     def check(self) -> None:
-        """Refuses options of different groups that do not go together."""
+        """Raises ValueError for conflicting options of different groups."""
         if self.test_sampling == "whole" and self.max_frames < self.num_frames:
             raise ValueError(f"max_frames={self.max_frames}: must be at least num_frames={self.num_frames}")
         if self.segments and (self.test_sampling != "uniform" or self.clip_step is not None):

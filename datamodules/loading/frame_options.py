@@ -1,4 +1,4 @@
-"""Options of the size of the frames that a network is fed."""
+"""Options of the frame size of a network's input."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from datamodules.options import Options
 class FrameOverrides(Options):
     """Size of the frames.
 
-    As in training, where nothing is said.
+    The default of each is its value in training.
 
     Attributes:
         crop_size: height and width of a clip, in pixels.
         resize: short side before cropping, or [height, width] as C3D's 128 x 171.
-        rendition: which of the sizes that the dataset was packed in is read: its short side, or `auto`, the smallest
-            that is at least as large as `resize` asks for (the largest where frames are cropped as stored). A run
-            resumes on the rendition that it was trained on, and is evaluated on that one unless another is named.
+        rendition: packed size of the videos to read: its short side, or `auto`, the smallest that is at least as large
+            as `resize` (the largest if frames are cropped as stored). A run resumes on the rendition that it was
+            trained on, and is evaluated on it unless another is named.
     """
 
     crop_size: int | None = None
@@ -25,7 +25,7 @@ class FrameOverrides(Options):
     rendition: WantedRendition | None = None
 
     def check(self) -> None:
-        """Refuses a clip without pixels."""
+        """Raises ValueError if crop_size is less than 1."""
         self.require_at_least(1, "crop_size")
 
 
@@ -33,7 +33,7 @@ class FrameOverrides(Options):
 class FrameOptions(FrameOverrides):
     """Size of the frames.
 
-    Without `resize` they are cropped as they are stored.
+    Without `resize` frames are cropped at their stored size.
     """
 
     crop_size: int = 112

@@ -1,4 +1,4 @@
-"""Options of the loader: how many videos at a time, by which processes; and which decoder reads them."""
+"""Options of the data loader: batch size, workers, and the decoder."""
 
 import multiprocessing
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class DecoderOptions(Options):
     """Decoding.
 
     Attributes:
-        decoder: `auto` takes torchcodec where it imports, else PyAV, and says so; `pyav`, `torchcodec`; or `decord`,
-            which crashes on some damaged files, so name it for shards that `pack` encoded. Which one it was is recorded
-            with what comes of it.
+        decoder: `auto` uses torchcodec if it imports, else PyAV, and logs which; `pyav`, `torchcodec`; or `decord`,
+            which crashes on some damaged files, so name it only for shards that `pack` encoded. The decoder is recorded
+            with the results.
     """
 
     decoder: Decoder = "auto"
@@ -34,15 +34,15 @@ class LoaderOptions(DecoderOptions):
     """Loading.
 
     Attributes:
-        batch_size: videos that a rank takes in a step; in evaluation at most, bounded by the bytes of their clips.
-        num_workers: DataLoader processes a rank; 0 reads in the process that computes.
-        worker_start: how they start. `fork` is quick and unsafe beside threads, which Ray and CUDA have.
+        batch_size: videos per rank and step; in evaluation at most, bounded by the bytes of their clips.
+        num_workers: data loader worker processes per rank; 0 reads in the training process.
+        worker_start: start method of workers. `fork` is fast but unsafe with threads, which Ray and CUDA have.
         worker_timeout_s: seconds that reading one video may take before its worker counts as stuck, and the run ends
             with the video's key; 0 for no limit.
         prefetch_factor: batches that a worker reads ahead.
-        pixels: how clips travel to the device: `rgb`; or `i420`, planar YUV 4:2:0 as decoded, half the bytes, which is
-            converted to the same RGB there, quickly on a GPU. Needs PyAV (`auto` takes it) and videos stored at the
-            size that is cropped; batches with others travel in RGB.
+        pixels: pixel format of clips sent to the device: `rgb`; or `i420`, planar YUV 4:2:0 as decoded, half the bytes,
+            which is converted to the same RGB there, quickly on a GPU. Needs PyAV (`auto` chooses it) and videos stored
+            at the size that is cropped; batches with other videos are sent in RGB.
     """
 
     batch_size: int = 8
@@ -53,12 +53,12 @@ class LoaderOptions(DecoderOptions):
     pixels: Pixels = "rgb"
 
     def check(self) -> None:
-        """Refuses numbers that load nothing."""
+        """Raises ValueError for numbers out of range."""
         self.require_at_least(1, "batch_size", "prefetch_factor")
         self.require_at_least(0, "num_workers", "worker_timeout_s")
 
     def worker_settings(self) -> dict[str, Any]:
-        """How the DataLoader workers of a rank are started and waited for: keyword arguments of `PlannedLoader`."""
+        """Returns the keyword arguments of `PlannedLoader` for start and timeout of its workers."""
         if self.num_workers == 0:
             return {"num_workers": 0}
         context = multiprocessing.get_context(self.worker_start)
@@ -75,10 +75,10 @@ class LoaderOptions(DecoderOptions):
 
 
 def choose_decoder(wanted: Decoder, pixels: Pixels) -> str:
-    """The name of the decoder that reads, and says so where nobody named it: PyAV for planes, which only it gives.
+    """Resolves the name of the decoder, and logs the choice of `auto`; `i420` needs PyAV.
 
     Raises:
-        ValueError: there is no such decoder, or it does not import.
+        ValueError: the decoder does not exist, or does not import.
     """
     chosen = resolve_decoder("pyav" if pixels == "i420" else wanted)
     if wanted == "auto":
@@ -87,7 +87,7 @@ def choose_decoder(wanted: Decoder, pixels: Pixels) -> str:
 
 
 def warn_of_decord(decoder: str, index: DatasetIndex) -> None:
-    """Says that decord is a risk, where it is to read videos that `pack` did not encode."""
+    """Warns if decord, which crashes on some damaged files, is to read videos that `pack` did not encode."""
     if decoder == "decord" and not index.manifest.encoded_by_us:
         rank_zero_warn(
             f"decoder='decord': the videos of {index.name} were not encoded by `pack`, and decord takes its "
@@ -97,5 +97,5 @@ def warn_of_decord(decoder: str, index: DatasetIndex) -> None:
 
 @cache
 def log_once(message: str) -> None:
-    """Once in each process, and only on the first rank."""
+    """Logs a message once per process, on rank 0 only."""
     rank_zero_info(message)

@@ -1,4 +1,4 @@
-"""From the plan to batches: the loader that asks for planned batches, in order.
+"""PlannedLoader: data loader that reads the batches of a plan in order.
 
 TrainRequests / EvaluationRequests ─▶ Request(samples, epoch) ─▶ a DataLoader worker:
 ClipReader: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch
@@ -22,22 +22,22 @@ from datamodules.sampling.batch_sampler import EvaluationRequests, LookAhead, Tr
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import DecodeError
 
-_HELD = 3  # batches of a worker that training holds at a time: that of the step, and what is fetched ahead
+_HELD = 3  # batches of a worker that training holds at a time: the step's, and those fetched ahead
 
 
 class PlannedLoader:
-    """An iterable of `ClipBatch`, with a length, an epoch and nothing for Lightning to replace.
+    """Iterable of `ClipBatch` over the requests of one rank.
 
-    A plain iterable on purpose: Lightning re-creates a DataLoader to put its own distributed sampler in, which would
-    undo the plan. Reading starts at the first `next`, not at `iter`: Lightning makes the iterator before it tells the
-    epoch.
+    It is deliberately not a DataLoader: Lightning would re-create one to insert its own distributed sampler, which
+    would undo the plan. Reading starts at the first `next`, not at `iter`, because Lightning creates the iterator
+    before it sets the epoch.
 
     Args:
-        reader: reads a batch.
-        requests: this rank's batches.
-        max_skipped: videos that may be left out of one pass before the run ends with DecodeError.
+        reader: dataset that reads a batch.
+        requests: batch sampler of this rank.
+        max_skipped: videos that may be skipped in one pass before the run ends with DecodeError.
         timeout_s: seconds that reading one video may take in a worker; 0 for no limit.
-        options: the DataLoader's, such as `num_workers`.
+        options: keyword arguments of the DataLoader, such as `num_workers`.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class PlannedLoader:
         timeout_s: float = 0,
         **options: Any,
     ) -> None:
-        self.sampler = requests  # the names under which Lightning looks for `set_epoch`
+        self.sampler = requests  # attributes on which Lightning calls `set_epoch`
         self.batch_sampler = None
         self._max_skipped = max_skipped
         self._watch: WorkerWatchdog | None = None
         self._memory: SharedMemoryPool | None = None
         if options.get("num_workers", 0) > 0:
             board, index = WorkerHeartbeats(options["num_workers"]), reader.index
-            # Blocks are kept as long as the workers: those of validation would lie idle for all of training.
+            # Blocks live as long as the workers: those of validation would be idle during training.
             blocks = options.get("prefetch_factor", 2) + _HELD if isinstance(requests, TrainRequests) else 0
             self._memory = SharedMemoryPool(options["num_workers"], blocks)
             reader = replace(reader, board=board, memory=self._memory)
@@ -79,7 +79,7 @@ class PlannedLoader:
         for batch in self._loader if self._watch is None else self._watch.batches(self._loader):
             if isinstance(batch, ReadFailure):
                 raise batch.error(batch.message)
-            if batch.loan is not None:  # where batches are pinned, that gave it back
+            if batch.loan is not None:  # None if pinning has returned the lease
                 give_back_when_dropped(batch.clips.untyped_storage(), batch.loan)
                 batch = batch._replace(loan=None)
             skipped += batch.num_skipped
@@ -90,15 +90,15 @@ class PlannedLoader:
                 )
             yield batch
 
-    # Lightning warns that a loader without these two cannot resume in the middle of an epoch. This one can: what it
-    # needs is in the state of its data module, where it is global, and not one rank's.
+    # Lightning warns that a loader without these two cannot resume within an epoch. This one can: its state is global,
+    # not per rank, and part of the data module's state.
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: see `ShardedVideoDataModule.state_dict`."""
+        """Empty: the state is in `ShardedVideoDataModule.state_dict`."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing: see `ShardedVideoDataModule.load_state_dict`."""
+        """Does nothing: the state is restored by `ShardedVideoDataModule.load_state_dict`."""
 
 
 def _how_to_leave_out(index: DatasetIndex, row: int) -> str:
@@ -106,13 +106,13 @@ def _how_to_leave_out(index: DatasetIndex, row: int) -> str:
     if isinstance(index.root, str):
         return f"if that video is to blame, add {printable(key)} to {index.root}/quarantine.csv and resume"
     command = ["python", "-m", "pipeline", "quarantine", str(index.root)]
-    if key.startswith("-"):  # as YouTube's ids may
+    if key.startswith("-"):  # as in some YouTube ids
         command.append("--")
     return f"if that video is to blame, leave it out and resume: {shlex.join(command)} {_quoted(key)}"
 
 
 def _quoted(word: str) -> str:
-    """A word for a shell; bash's $'..' where it holds what a terminal would obey."""
+    """Quotes a word for a shell; with bash's $'..' if it contains terminal control characters."""
     if printable(word) == word:
         return shlex.quote(word)
     escaped = word.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,4 +1,4 @@
-"""What a checkpoint says of the data of its run, and where it resumes on those at hand: the same, in the same order."""
+"""Resume: identity and order of the training data in a checkpoint, and the check that they match the present data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +14,17 @@ _WAY_OUT = "or set data.init_args.resume_on_other_data=true to go on here all th
 
 
 def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, decoder: str) -> dict[str, Any]:
-    """Which data they are, as plain data.
+    """Describes the training data as plain data.
 
-    Its `identity` is that of the rendition which is read, and what resuming is held against: other bytes would be
-    another training. `family` is the same for all renditions of a dataset, and so are the row numbers of a video: by it
-    `evaluate` knows what a checkpoint has seen, whichever rendition it is scored on.
+    `identity` is that of the rendition read, and must match to resume: other bytes would be another training. `family`
+    is shared by all renditions of a dataset, as are the row numbers of a video, so that `evaluate` can tell which
+    videos a checkpoint was trained on, whichever rendition it is scored on.
 
     Args:
-        index: of the rendition that is read.
+        index: the index of the rendition that is read.
         root: folder or URL of the dataset.
-        options: which videos are read.
-        decoder: its name, resolved.
+        options: split and fold.
+        decoder: resolved name of the decoder.
     """
     return {
         "name": index.name,
@@ -39,25 +39,25 @@ def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, deco
 
 
 def recorded_order(options: OrderOptions) -> dict[str, Any]:
-    """What the order of videos and the augmentation follow from; `scheme` changes when the arithmetic does."""
+    """Returns the settings that determine video order and augmentation; `scheme` is the version of the algorithm."""
     window = options.shard_window if options.shuffle == "shards" else None
     return {"scheme": 1, "seed": options.seed, "shuffle": options.shuffle, "shard_window": window}
 
 
 def resume_point(state: Mapping[str, Any], identity: Mapping[str, Any], options: DataOptions) -> ResumePoint:
-    """Where a checkpoint's run is taken up.
+    """Returns the point at which training resumes.
 
     Args:
-        state: in the checkpoint.
-        identity: of the data at hand.
-        options: of the data module.
+        state: state of the data module in the checkpoint.
+        identity: `dataset_state` of the present data.
+        options: options of the data module.
 
     Raises:
-        ValueError: the data are others, or in another order, and nobody allowed that.
+        ValueError: the data or their order differ, and `resume_on_other_data` is false.
     """
     if not options.resume_on_other_data:
         _refuse_other_data(state, identity, recorded_order(options), options.rendition)
-    elif state["dataset"]["identity"] != identity["identity"]:  # nothing of these has been seen
+    elif state["dataset"]["identity"] != identity["identity"]:  # none of these videos has been seen
         return ResumePoint(state["epoch"], 0, state["steps"])
     return ResumePoint(state["epoch"], state["consumed"], state["steps"])
 
@@ -65,17 +65,17 @@ def resume_point(state: Mapping[str, Any], identity: Mapping[str, Any], options:
 def _refuse_other_data(
     state: Mapping[str, Any], here: Mapping[str, Any], order: Mapping[str, Any], rendition: int | str
 ) -> None:
-    """Holds what a checkpoint says of its run's data against the data module's.
+    """Compares the data of a checkpoint with those of the data module.
 
     Args:
-        state: of the data module in the checkpoint: `dataset`, `consumed`, and `order` where it is new enough.
-        here: the data module's `identity`.
-        order: what the order of its videos and their augmentation follow from: scheme, seed, shuffle, shard_window.
-        rendition: as it was asked for.
+        state: state of the data module in the checkpoint: `dataset`, `consumed` and `order`.
+        here: identity of the data module.
+        order: settings of the present order and augmentation: scheme, seed, shuffle, shard_window.
+        rendition: the rendition option.
 
     Raises:
-        ValueError: other videos, another rendition, split or fold of them; or another order in the middle of an epoch,
-            where some videos would come twice and some never.
+        ValueError: other videos, rendition, split or fold; or another order within an epoch, in which some videos would
+            be repeated and some never seen.
     """
     trained_on = state["dataset"]
     if trained_on["identity"] != here["identity"]:

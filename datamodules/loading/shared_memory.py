@@ -1,9 +1,9 @@
-"""Shared memory that loader workers write batches into, used again once nothing in the training process holds it.
+"""Shared memory pool of data loader workers: blocks are reused once nothing in the training process refers to them.
 
-Memory that is fresh costs a page fault for every 4 KiB when it is first written: 4.7 ms for a clip of 64 x 224 x 224,
-against 1.1 for memory that was written before, where decoding that clip takes 10 (benchmarks/README.md, "loading
-clips"). So a worker keeps the blocks that it made. The training process says on a board when it has let go of one: it
-watches the block itself, not the tensor that came, so that a view or a numpy array of a batch holds it as well.
+Fresh memory costs a page fault per 4 KiB at the first write: 4.7 ms for a clip of 64 x 224 x 224, against 1.1 ms for
+memory written before, where decoding that clip takes 10 ms (benchmarks/README.md, "loading clips"). So a worker keeps
+its blocks. The training process marks a block as free in a shared table when its storage is garbage collected; the
+storage, not the received tensor, is watched, so that views and NumPy arrays of a batch keep the block in use too.
 """
 
 import itertools
@@ -27,13 +27,13 @@ _made_here: "weakref.WeakValueDictionary[tuple[int, int], SharedMemoryPool]" = w
 
 @dataclass(frozen=True)
 class BufferLease:
-    """That a block is in use; it travels with the batch, and means something in the training process alone.
+    """Lease of a block, which is sent with the batch and returned by the training process.
 
     Attributes:
-        memory: which `SharedMemoryPool`.
-        worker: whose block.
-        block: its number.
-        ticket: of this loan and no other: a block of a worker that is gone cannot free that of its successor.
+        memory: id of the `SharedMemoryPool`.
+        worker: number of the worker that owns the block.
+        block: number of the block.
+        ticket: unique number of the lease, so that a lease of a dead worker cannot free a block of its successor.
     """
 
     memory: tuple[int, int]
@@ -42,43 +42,46 @@ class BufferLease:
     ticket: int
 
     def give_back(self) -> None:
-        """Nothing holds the block any more: its worker may write to it."""
+        """Returns the block, so that its worker may write to it again."""
         memory = _made_here.get(self.memory)
         if memory is not None:
             memory.take_back(self)
 
     def pin_memory(self) -> None:
-        """Called by torch, which pins a batch field by field, this one after the clips: they have been copied."""
+        """Returns the block; called by torch, which pins a batch field by field, after the clips have been copied."""
         self.give_back()
 
 
 class SharedMemoryPool:
-    """The blocks of all workers of a loader, and which are lent; travels to them under fork, forkserver and spawn.
+    """Pool of the blocks of all workers of a loader; can be sent to workers under fork, forkserver and spawn.
 
     Args:
-        num_workers: of the DataLoader.
-        blocks: that a worker keeps at most; where all are lent, a batch gets memory that is not used again.
+        num_workers: number of workers of the DataLoader.
+        blocks: maximum number of blocks per worker; if all are leased, a batch gets memory that is not reused.
     """
 
     def __init__(self, num_workers: int, blocks: int) -> None:
         self._lent = torch.zeros((num_workers, blocks), dtype=torch.int64)  # tickets; 0 is free
         self._lent.share_memory_()  # type: ignore[no-untyped-call]
         self._name = (os.getpid(), next(_numbers))
-        self._blocks: dict[int, torch.UntypedStorage] | None = None  # a worker's own
+        self._blocks: dict[int, torch.UntypedStorage] | None = None  # blocks of this worker, in a worker
         _made_here[self._name] = self
 
     def lend(self, num_bytes: int) -> tuple[torch.UntypedStorage, BufferLease | None]:
-        """Called in a worker: shared memory of at least so many bytes, whatever they hold, and the loan to send along.
+        """Leases uninitialized shared memory; called in a worker.
 
         Args:
-            num_bytes: of the batch.
+            num_bytes: minimum size in bytes.
+
+        Returns:
+            The storage, and the lease to send with the batch; None for memory that is not reused.
         """
         worker = get_worker_info()
         assert worker is not None, "batches are lent to DataLoader workers alone"
         mine = self._lent.numpy()[worker.id]
         if self._blocks is None:
             self._blocks = {}
-            mine[:] = 0  # what a worker before this one had lent are other blocks
+            mine[:] = 0  # leases of a previous worker are of other blocks
         for block in (mine == 0).nonzero()[0].tolist():
             storage = self._blocks.get(block)
             if storage is None or storage.nbytes() < num_bytes:
@@ -89,22 +92,22 @@ class SharedMemoryPool:
         return shared_storage(num_bytes), None
 
     def take_back(self, loan: BufferLease) -> None:
-        """Its worker may write to the block again."""
+        """Marks a leased block as free, so that its worker may write to it again."""
         mine = self._lent.numpy()[loan.worker]
         if mine[loan.block] == loan.ticket:
             mine[loan.block] = 0
 
     @property
     def num_lent(self) -> int:
-        """Blocks in use."""
+        """Number of leased blocks."""
         return int(torch.count_nonzero(self._lent))
 
 
 class BatchBuffer:
-    """Where one batch is written, and whether it is sent: a block that is not is given back when the context ends.
+    """Context that allocates the memory of one batch, and returns the block at exit unless the batch was sent.
 
     Args:
-        memory: of the worker, which the training process reads without a copy; None gives ordinary memory.
+        memory: shared memory pool, which the training process reads without a copy; None for ordinary memory.
     """
 
     def __init__(self, memory: SharedMemoryPool | None) -> None:
@@ -119,23 +122,23 @@ class BatchBuffer:
             self._memory.take_back(self._loan)
 
     def __call__(self, shape: tuple[int, ...]) -> Tensor:
-        """A uint8 tensor that may hold anything; to be called once."""
+        """Allocates an uninitialized uint8 tensor; called once."""
         if self._memory is None:
-            return torch.from_numpy(np.empty(shape, np.uint8))  # in huge pages, which come at a third
+            return torch.from_numpy(np.empty(shape, np.uint8))  # NumPy uses huge pages, at a third of the cost
         block, self._loan = self._memory.lend(math.prod(shape))
         return torch.empty(0, dtype=torch.uint8).set_(block)[: math.prod(shape)].view(shape)
 
     def send(self) -> BufferLease | None:
-        """What is to travel with the batch, which is the training process's now."""
+        """Returns the lease to send with the batch, which then belongs to the training process."""
         loan, self._loan = self._loan, None
         return loan
 
 
 def give_back_when_dropped(block: torch.UntypedStorage, loan: BufferLease) -> None:
-    """Called in the training process, for a batch that has come.
+    """Returns a lease when its storage is garbage collected; called in the training process for a received batch.
 
     Args:
-        block: the memory of the clips.
-        loan: that came with it; given back when no tensor, view or array has the memory any more.
+        block: storage of the clips.
+        loan: the lease; returned when no tensor, view or array refers to the storage any more.
     """
     weakref.finalize(block, loan.give_back).atexit = False

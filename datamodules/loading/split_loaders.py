@@ -1,4 +1,4 @@
-"""The loaders of a data module: which videos of a split, which clips of them, in which batches."""
+"""SplitLoaders: creates the loaders of a data module for each split."""
 
 from dataclasses import dataclass
 
@@ -20,14 +20,14 @@ from datamodules.transforms.yuv420 import refuse_resized
 
 @dataclass(frozen=True)
 class SplitLoaders:
-    """Makes the loaders of one rank.
+    """Factory of the loaders of one rank.
 
     Attributes:
-        index: the dataset.
-        options: of the data module.
-        decoder: its name, resolved.
-        rank: whose batches.
-        world_size: how many ranks there are.
+        index: the index of the dataset.
+        options: options of the data module.
+        decoder: resolved name of the decoder.
+        rank: global rank of this process.
+        world_size: number of ranks.
     """
 
     index: DatasetIndex
@@ -38,23 +38,23 @@ class SplitLoaders:
 
     @property
     def training_rows(self) -> np.ndarray:
-        """Of the index: those of the training split, int64."""
+        """Row numbers of the training split in the index, int64."""
         return self.index.rows(self.options.train_split, self.options.fold)
 
     def train_plan(self) -> TrainPlan:
-        """The order of the training split, for all ranks."""
+        """Creates the plan of the training split for all ranks."""
         options, rows = self.options, self.training_rows
         sizes = self.index.shard_sizes(rows) if options.shuffle == "shards" else ()
         return options.train_plan(len(rows), options.batch_size, self.world_size, sizes)
 
     def training(self, requests: TrainRequests) -> PlannedLoader:
-        """Random clips of the training split, in the order that is asked for."""
+        """Loader of random clips of the training split, in the order of the requests."""
         options, rows = self.options, self.training_rows
         transform = TrainTransform(
             options.crop_size, options.resize, options.random_resized_crop, options.flip_probability
         )
         sampler = ClipSampler(options.clip_shape(), "random", options.clips_per_video, still=options.still)
-        # The data module's `setup` has refused what is to be refused; a loader made without it mirrors no sided class.
+        # `setup` of the data module refuses sided classes; a loader created without it does not mirror them.
         sided: SidedClasses = "keep" if options.sided_classes == "refuse" else options.sided_classes
         unmirrored = unmirrored_labels(self.index.classes, options.flip_probability, sided)
         reader = self._reader(rows, sampler, transform, skip_errors=True, unmirrored=unmirrored)
@@ -63,19 +63,19 @@ class SplitLoaders:
         return PlannedLoader(reader, requests, max_skipped, **options.worker_settings())
 
     def validation(self) -> PlannedLoader:
-        """Evenly spread clips of the validation split."""
+        """Loader of evenly spread clips of the validation split."""
         if self.options.val_split is None:
             raise ValueError("val_split=null: there is nothing to validate on")
         return self._evaluation(self.options.val_split, "uniform", self.options.val_num_clips, 1)
 
     def test(self) -> PlannedLoader:
-        """All views of the test split."""
+        """Loader of all views of the test split."""
         options = self.options
         views = (options.test_sampling, options.num_clips, options.num_crops)
         return self._evaluation(options.test_split, *views, allow_missing=options.allow_missing)
 
     def prediction(self, already_predicted: np.ndarray | None) -> PlannedLoader:
-        """All views of the split to predict, without these rows of it."""
+        """Loader of all views of the split to predict, without the rows in `already_predicted`."""
         options = self.options
         sampling: TestSampling = options.test_sampling if options.clip_step is None else "dense"
         views, missing = (sampling, options.num_clips, options.num_crops), options.allow_missing
@@ -94,13 +94,13 @@ class SplitLoaders:
         rows = self.index.readable_rows(split, options.fold)
         self._say_left_out(self.index.rows(split, options.fold), split)
         step = options.clip_step or 1
-        if method == "dense":  # the longest video says how many clips there can be
+        if method == "dense":  # upper bound, from the longest video
             num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // step)
         sampler = ClipSampler(options.clip_shape(), method, num_clips, step, options.still, options.max_frames)
         transform = EvalTransform(options.crop_size, options.resize, num_crops)
         reader = self._reader(rows, sampler, transform, skip_errors=allow_missing)
         video_bytes = num_clips * num_crops * options.num_frames * options.crop_size**2 * 3
-        # Whole videos differ in length: each is a batch.
+        # Whole videos differ in length: one per batch.
         fitting = max(1, min(options.batch_size, options.eval_batch_bytes // video_bytes))
         batch_size = 1 if method == "whole" else fitting
         is_done = None if done is None or not len(done) else np.isin(rows, done)

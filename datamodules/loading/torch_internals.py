@@ -1,9 +1,9 @@
-"""What is used of torch that is not its public interface; read in torch 2.13.0, where a test looks at it again."""
+"""Private functions of torch that are used here, as of torch 2.13.0; a test checks them."""
 
 import torch
 
 
 def shared_storage(num_bytes: int) -> torch.UntypedStorage:
-    """Memory that other processes can map, as the collation of torch's DataLoader workers makes it."""
+    """Allocates shared memory in the same way as the collation of torch's DataLoader workers."""
     storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call]
     return storage

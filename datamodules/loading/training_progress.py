@@ -1,4 +1,4 @@
-"""Where training stands, in the epoch and in the run, for all ranks together."""
+"""TrainingProgress: position of training in the epoch and in the run, over all ranks."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,11 +11,11 @@ from datamodules.sampling.batch_sampler import ResumePoint, TrainRequests
 
 
 class TrainingProgress:
-    """Counts samples by the steps that were trained on, not by the batches that were read ahead.
+    """Counts samples by completed steps, not by batches read ahead.
 
     Attributes:
-        resume: where the epoch that is trained on first was left.
-        requests: the batches of this rank; None while nothing is trained on.
+        resume: point at which training starts; the beginning for a new run.
+        requests: batch sampler of this rank; None before training.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class TrainingProgress:
         self._usual_reload: int | None = None
 
     def begin(self, loaders: SplitLoaders, trainer: pl.Trainer | None) -> TrainRequests:
-        """The batches of a rank, from the point of resumption on, or of the trainer's epoch where that is later."""
+        """Creates the batch sampler of a rank, from the resume point or the trainer's epoch, whichever is later."""
         plan = loaders.train_plan()
         self.requests = TrainRequests(plan, loaders.rank, self.resume)
         if trainer:
@@ -34,9 +34,9 @@ class TrainingProgress:
         return self.requests
 
     def _ask_again_next_epoch(self, trainer: pl.Trainer, needed: bool) -> None:
-        """Makes Lightning reload after an epoch that was begun with other ranks or another batch size.
+        """Makes Lightning reload the loader after an epoch resumed with another number of ranks or batch size.
 
-        The next epoch has another length, and Lightning asks for the length only when it reloads.
+        The next epoch has another length, which Lightning reads only when it reloads the loader.
         """
         name = "reload_dataloaders_every_n_epochs"  # an attribute that the trainer's __init__ does not declare
         if needed:
@@ -47,30 +47,30 @@ class TrainingProgress:
             self._usual_reload = None
 
     def share_of_epoch(self, steps: int) -> float:
-        """See `ShardedVideoDataModule.share_of_epoch`."""
+        """Implements `ShardedVideoDataModule.share_of_epoch`."""
         if self.requests is None:
             return 0.0
         return self.requests.point_after(steps).consumed / self.requests.plan.num_samples
 
     def samples_seen(self, steps: int) -> int:
-        """See `ShardedVideoDataModule.samples_seen`."""
+        """Implements `ShardedVideoDataModule.samples_seen`."""
         if self.requests is None:
             return 0
         point = self.requests.point_after(steps)
         return point.epoch * self.requests.plan.num_samples + point.consumed
 
     def state(self, loaders: SplitLoaders, trainer: pl.Trainer | None) -> dict[str, Any]:
-        """What a checkpoint says of it, as plain data: `epoch`, `consumed`, `steps`, and from the first rank `seen`.
+        """Returns the state for a checkpoint: `epoch`, `consumed`, `steps`, and on rank 0 the fingerprint `seen`.
 
-        Nothing where nothing is trained on.
+        Empty before training.
         """
         if self.requests is None or trainer is None:
             return {}
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
         steps: int = progress.processed  # type: ignore[attr-defined] # declared as the class above its own
         state = asdict(self.requests.point_after(steps))
-        if loaders.rank == 0:  # the one that writes
-            if self._seen is None:  # so that `evaluate` knows in other datasets too what was trained on
+        if loaders.rank == 0:  # only rank 0 writes the checkpoint
+            if self._seen is None:  # lets `evaluate` find training videos in other datasets too
                 self._seen = TrainingFingerprint.of(loaders.index, loaders.training_rows)
             state["seen"] = self._seen.state()
         return state

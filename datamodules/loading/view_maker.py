@@ -1,9 +1,9 @@
-"""From the bytes of a video to the clips of a batch: which frames, which window of them, decoded, cut, mirrored.
+"""ViewMaker: makes the views of a video from its bytes: samples frames and windows, decodes, crops and mirrors.
 
-Where frames are cut as they are stored, only the windows are converted and written, in training straight into the batch
-(`datamodules.transforms.crop_while_decoding`), or copied in planes, to be converted on the device
-(`datamodules.transforms.yuv420`); else whole frames are decoded, resized and cut
-(`datamodules.transforms.clip_transforms`). The pixels and the random numbers are the same either way.
+For frames cropped at their stored size, only the windows are converted and written, in training directly to the batch
+(`datamodules.transforms.crop_while_decoding`), or copied as planes that are converted on the device
+(`datamodules.transforms.yuv420`); otherwise whole frames are decoded, resized and cropped
+(`datamodules.transforms.clip_transforms`). Pixels and random numbers are the same in all cases.
 """
 
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ from datamodules.video.decoding import DecodeError, decode_frames, read_frame_ti
 
 
 class View(NamedTuple):
-    """A clip as a worker makes it.
+    """View of a video as a worker produces it.
 
     Attributes:
-        clip: uint8 (T, H, W, C), or in planes (T, 3h, 2w).
+        clip: uint8 (T, H, W, C), or planes (T, 3h, 2w).
         frame_numbers: int64 (T,).
-        times: seconds from when its earliest frame begins to be shown to when its latest one ends.
-        window: what it shows.
-        seed: of what is done to it on the device, or None.
-        colors: what planes are converted with, or none.
+        times: start of the earliest and end of the latest frame, in seconds.
+        window: window of the frame that the clip shows.
+        seed: seed of the augmentation on the device; None in evaluation.
+        colors: coefficients for converting planes to RGB; empty for RGB.
     """
 
     clip: Tensor
@@ -46,7 +46,7 @@ class View(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """A clip, where it was cut, and what it is to be converted with, if it is in planes."""
+    """A clip, its window, and for planes the coefficients for conversion to RGB."""
 
     clip: Tensor
     window: Window
@@ -54,7 +54,7 @@ class _Cut(NamedTuple):
 
 
 class _Video(NamedTuple):
-    """A video whose clips are to be cut: where they are written, if that is known, is `slots`."""
+    """A video to crop; `slots` is the memory that its clips are written to, None if they are allocated one by one."""
 
     data: bytes
     entry: VideoEntry
@@ -64,12 +64,12 @@ class _Video(NamedTuple):
 
 
 class VideoTooLargeError(ValueError):
-    """The clips of one video are larger than the memory that is left."""
+    """Raised when the clips of one video exceed the available memory."""
 
 
 @dataclass(frozen=True)
 class ViewMaker:
-    """Makes the views of videos; see `datamodules.loading.clip_reader.ClipReader` for what its attributes mean."""
+    """Makes the views of videos; the attributes are those of `datamodules.loading.clip_reader.ClipReader`."""
 
     sampler: ClipSampler
     transform: TrainTransform | EvalTransform
@@ -79,25 +79,25 @@ class ViewMaker:
     pixels: Pixels = "rgb"
 
     def slots_shape(self, num_videos: int) -> tuple[int, ...] | None:
-        """Of a training batch, whose clips are written as they are decoded; None for tests, whose clips differ."""
+        """Shape of a training batch, whose clips are written as decoded; None in tests, where clips differ in shape."""
         if not isinstance(self.transform, TrainTransform):
             return None
         return num_videos * self.sampler.num_clips, *self._clip_shape(self.crop_size, self.crop_size)
 
     def _clip_shape(self, height: int, width: int, num_frames: int | None = None) -> tuple[int, ...]:
-        """Of a clip that shows a window of this size; of as many frames as the sampler's, if it is not told."""
+        """Shape of a clip of a window of this size; `num_frames` defaults to the sampler's."""
         num_frames = self.sampler.shape.num_frames if num_frames is None else num_frames
         if self.pixels == "i420":
             return num_frames, 3 * box_of(height), 2 * box_of(width)
         return num_frames, height, width, 3
 
     def views(self, data: bytes, entry: VideoEntry, key: list[int], slots: Tensor | None) -> list[View]:
-        """All clips of one video, in training at the beginning of `slots`; what is random comes from `key` alone.
+        """Makes all views of one video, in training at the beginning of `slots`; random numbers depend on `key` alone.
 
         Raises:
-            DecodeError: the video does not decode.
-            OtherFramesError: planes are wanted, and it cannot be cut in planes.
-            VideoTooLargeError: its clips together are larger than the memory that is left.
+            DecodeError: the video cannot be decoded.
+            OtherFramesError: planes are requested, and the video cannot be cropped in planes.
+            VideoTooLargeError: its clips exceed the available memory.
         """
         generator = np.random.default_rng(key)
         times = times_of(entry, data)
@@ -127,7 +127,7 @@ class ViewMaker:
         ]
 
     def _windows(self, video: _Video) -> list[Window]:
-        """The window of each clip, of frames that are not resized."""
+        """Chooses the window of each clip, for frames that are not resized."""
         transform, frame = self.transform, (video.entry.height, video.entry.width)
         if isinstance(transform, TrainTransform):
             mirror = video.entry.label not in self.unmirrored
@@ -135,7 +135,7 @@ class ViewMaker:
         return [transform.window(frame)] * len(video.frame_numbers)
 
     def _places(self, video: _Video, windows: list[Window]) -> list[Tensor]:
-        """Where each clip is written: its slot, if its window fits there, or memory of its own."""
+        """Returns the memory of each clip: its slot if the window has the size of a crop, else a new tensor."""
         slots, num_frames = video.slots, video.frame_numbers.shape[1]
         return [
             slots[view]
@@ -145,14 +145,14 @@ class ViewMaker:
         ]
 
     def _cut_planes(self, video: _Video) -> list[_Cut]:
-        """Clips and windows in planes, of frames that need no resizing and are such as we pack, with PyAV."""
+        """Crops in planes with PyAV, for frames that need no resizing and have the format that `pack` writes."""
         windows = self._windows(video)
         clips = self._places(video, windows)
         colors = decode_planes(video.data, video.frame_numbers, windows, [clip.numpy() for clip in clips])
         return [_Cut(*cut) for cut in zip(clips, windows, colors, strict=True)]
 
     def _cut_while_decoding(self, video: _Video) -> list[_Cut] | None:
-        """Clips and windows where frames need no resizing and are such as we pack, with PyAV; else None."""
+        """Crops while decoding with PyAV; None if frames need resizing or have another format than `pack` writes."""
         transform, slots = self.transform, video.slots
         if self.decoder != "pyav" or not transform.keeps((video.entry.height, video.entry.width)):
             return None
@@ -170,11 +170,11 @@ class ViewMaker:
         return [_Cut(*cut) for cut in zip(clips, windows, strict=True)]
 
     def _is_slot(self, window: Window) -> bool:
-        """Whether a window is a crop already, not to be resized to one."""
+        """Whether a window has the size of a crop, so that it needs no resizing."""
         return (window.height, window.width) == (self.crop_size, self.crop_size)
 
     def _cut_whole_frames(self, video: _Video) -> list[_Cut]:
-        """Clips and windows by way of whole frames in RGB; in tests each frame is cropped as soon as it is decoded."""
+        """Crops from whole decoded RGB frames; in tests each frame is cropped as soon as it is decoded."""
         numbers, mirror = video.frame_numbers, video.entry.label not in self.unmirrored
         if isinstance(self.transform, EvalTransform):
             return [_Cut(*cut) for cut in iterate_clips(video.data, numbers, self.transform, self.decoder)]
@@ -187,13 +187,13 @@ class ViewMaker:
         return cut
 
 
-# A video's clips are in memory at most so often at once: as cut, laid out as one batch, and in the main process.
+# Maximum number of copies of a video's clips in memory: cropped, as a batch, and in the main process.
 _COPIES = 3
 _ALWAYS_FITS = 2**28
 
 
 def _refuse_too_large(frame_numbers: Integers, crop_size: int) -> None:
-    """Says that a video's clips, which a batch holds together, do not fit, before the system ends the process."""
+    """Raises VideoTooLargeError if a video's clips do not fit into memory, before the system kills the process."""
     needed = _COPIES * 3 * frame_numbers.size * crop_size**2
     if needed < _ALWAYS_FITS:
         return
@@ -207,17 +207,17 @@ def _refuse_too_large(frame_numbers: Integers, crop_size: int) -> None:
 
 
 def times_of(entry: VideoEntry, data: bytes) -> Seconds | None:
-    """When each frame of a video is shown, where the index says that they are not evenly spaced.
+    """Reads the presentation timestamps of a video with a variable frame rate.
 
     Args:
         entry: the video's row of the index.
-        data: its bytes; looked into only where the rate is variable.
+        data: bytes of the video; read only for a variable rate.
 
     Returns:
         float64 (F,), seconds from the first frame, ascending; None for evenly spaced frames.
 
     Raises:
-        DecodeError: the video cannot be read, or does not have the frames that the index says.
+        DecodeError: the video cannot be read, or has another number of frames than the index says.
     """
     if not entry.variable_rate:
         return None
@@ -228,5 +228,5 @@ def times_of(entry: VideoEntry, data: bytes) -> Seconds | None:
 
 
 def _view_seed(key: list[int], view: int) -> int:
-    """The key of what is done to a view on the device: of its own stream, beside the one that chose its window."""
+    """Returns the seed of a view's augmentation on the device, independent of the stream that chose its window."""
     return int(np.random.SeedSequence(key, spawn_key=(view,)).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,7 +1,7 @@
-"""Where each DataLoader worker notes what it reads, for the training process to see: a board in shared memory.
+"""WorkerHeartbeats: table in shared memory in which each data loader worker records the video that it reads.
 
-The training process makes it and looks at it, and acts on what it sees in `datamodules.loading.worker_watchdog`; all
-else here runs in the workers.
+The training process creates and reads the table (`datamodules.loading.worker_watchdog`); everything else here runs in
+the workers.
 """
 
 import os
@@ -22,10 +22,10 @@ _PARENT_CHECK_S = 2.0
 
 
 class WorkerHeartbeats:
-    """Where workers note what they read: shared memory that travels to them under fork, forkserver and spawn.
+    """Heartbeats of workers in shared memory; can be sent to workers under fork, forkserver and spawn.
 
     Args:
-        num_workers: of the DataLoader.
+        num_workers: number of workers of the DataLoader.
     """
 
     def __init__(self, num_workers: int) -> None:
@@ -35,17 +35,17 @@ class WorkerHeartbeats:
         self._owner = os.getpid()
 
     def enter(self, worker: int) -> None:
-        """Called in a worker when it starts: from now on it also ends when the training process is gone.
+        """Registers a worker and makes it exit when the training process dies; called in the worker at its start.
 
-        It goes on at Ctrl-C, which reaches all processes of a terminal: the training process may want to end its step.
+        Ctrl-C, which reaches all processes of a terminal, is ignored: the training process may want to finish its step.
         """
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # where another has started the fork server, it is not blocked
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # not blocked if the fork server was started earlier
         self._shared[worker, PID] = os.getpid()
         processes = (os.getppid(), self._owner)
         threading.Thread(target=_end_with, args=processes, daemon=True, name="end with parent").start()
 
     def note(self, row: int) -> None:
-        """Called in a worker: it begins to read the video of this row, or has nothing to read (`IDLE`)."""
+        """Records the row of the video that the worker begins to read, or `IDLE`; called in the worker."""
         worker = get_worker_info()
         if worker is not None:
             mine = self._shared.numpy()[worker.id]
@@ -53,17 +53,18 @@ class WorkerHeartbeats:
             mine[NOTES] += 1
 
     def look(self) -> npt.NDArray[np.int64]:
-        """A copy, int64 (num_workers, 3).
+        """Returns a copy of the table, int64 (num_workers, 3).
 
-        Its columns: `PID`, the process id (0 before it has started); `ROW`; `NOTES`, the number of notes made.
+        Columns: `PID`, process id, 0 before the start; `ROW`, row being read or `IDLE`; `NOTES`, number of records.
         """
         return np.array(self._shared.numpy(), dtype=np.int64)
 
 
 def _end_with(parent: int, owner: int) -> None:
-    """Torch's own look after the parent is between two batches: a worker that is stuck would outlive a killed run.
+    """Exits when the parent or the training process dies.
 
-    And the parent may be a fork server, which for its part stays as long as one of its workers does.
+    Torch checks the parent only between batches, so a stuck worker would outlive a killed run. The parent may also be a
+    fork server, which lives as long as any of its workers.
     """
     born = _birth(owner)
     while os.getppid() == parent and _birth(owner) == born:
@@ -72,7 +73,7 @@ def _end_with(parent: int, owner: int) -> None:
 
 
 def _birth(pid: int) -> str | None:
-    """When a process began, which tells it from a later one of the same number; None once it has ended."""
+    """Start time of a process, which distinguishes it from a later one with the same id; None after its end."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

@@ -1,9 +1,8 @@
-"""Looks after the DataLoader workers, in the training process: one that dies or sticks becomes a sentence.
+"""WorkerWatchdog: detects dead and stuck data loader workers in the training process, and explains the failure.
 
-torch says of a worker that is gone that it "exited unexpectedly", and waits for one that is stuck. Here every worker
-notes on a board (`datamodules.loading.worker_heartbeat`) which video it reads; a thread of the training process looks
-at the board, and kills a worker whose video takes too long, because one that is stuck in C code or stopped would hold
-up the end of the run.
+torch reports a dead worker as "exited unexpectedly", and waits for a stuck one. Here every worker records which video
+it reads (`datamodules.loading.worker_heartbeat`); a thread of the training process kills a worker whose video takes too
+long, because a worker that is stuck in C code or stopped would block the end of the run.
 """
 
 import multiprocessing
@@ -34,17 +33,17 @@ _watches: "weakref.WeakSet[WorkerWatchdog]" = weakref.WeakSet()
 
 
 class WorkerFailedError(ChildProcessError):
-    """A DataLoader worker died or stuck; the message names the worker, the video it was reading, and what to do."""
+    """Raised when a worker died or was stuck; the message names the worker, its video, and what to do."""
 
 
 class WorkerWatchdog:
-    """Looks after the workers of one DataLoader, in the process that takes its batches.
+    """Watchdog over the workers of one DataLoader, in the process that consumes its batches.
 
     Args:
-        board: the one that the workers note on.
+        board: heartbeats of the workers.
         timeout_s: seconds that reading one video may take; 0 for no limit.
-        describe: what a video is called in the sentence, by its row.
-        advice: what to do, by the row of the video.
+        describe: returns the name of a video for messages, given its row.
+        advice: returns what to do about a video, given its row.
     """
 
     def __init__(
@@ -55,12 +54,12 @@ class WorkerWatchdog:
         self._describe = describe
         self._advice = advice
         self._workers: dict[int, BaseProcess] = {}
-        self._waiting = 0  # number of the batch that is waited for; 0 while none is
-        self._stuck: dict[int, str] = {}  # by process id: how those were that the watch killed
+        self._waiting = 0  # number of the awaited batch; 0 if none is awaited
+        self._stuck: dict[int, str] = {}  # reason by process id, for workers that the watchdog killed
         self._failure: WorkerFailedError | None = None
 
     def batches(self, loader: "DataLoader[Any]") -> Iterator[Any]:
-        """What the loader gives.
+        """Yields the batches of the loader.
 
         Raises:
             WorkerFailedError: a worker died, or was killed because it was stuck.
@@ -73,7 +72,7 @@ class WorkerWatchdog:
                 looking.start()
             batches = self._ask(lambda: self._begin(loader))
             if looking.ident is None and self._timeout_s > 0:
-                looking.start()  # not before: workers that are forked beside a thread may inherit its locks
+                looking.start()  # not before the workers start: forked workers may inherit locks of a thread
             while True:
                 try:
                     batch = self._ask(lambda: next(batches))
@@ -92,33 +91,33 @@ class WorkerWatchdog:
         method = (loader.multiprocessing_context or multiprocessing).get_start_method()
         with nullcontext() if started else _interrupts_waiting(method):
             batches = iter(loader)
-        # Those of a first epoch stay for the next: there are new ones once.
+        # Persistent workers of the first epoch serve the next ones too: new workers start once.
         self._workers |= {p.pid: p for p in multiprocessing.active_children() if p not in others and p.pid is not None}
         _watches.add(self)
         _name_the_dead_at_once()
         return batches
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
-        """What the loader answers, or the failure where that is why it does not."""
+        """Calls the loader; raises the worker failure if it explains the loader's error."""
         try:
             return question()
         except WorkerFailedError:
             raise
-        except (RuntimeError, OSError, EOFError):  # the last two: a message was cut off
+        except (RuntimeError, OSError, EOFError):  # OSError, EOFError: a truncated message
             failure = self.failure()
             if failure is None:
                 raise
             raise failure from None
 
     def failure(self, wait_s: float = 1.0, ended_well_too: bool = True) -> WorkerFailedError | None:
-        """The error for a worker that is gone, or None; the others are killed then, as no batch can follow.
+        """Returns the error for a dead worker and kills the others, as no batch can follow; None if all are alive.
 
         Args:
-            wait_s: the news of an end may come before the end: how long to wait for it.
-            ended_well_too: also for one that ended with status 0, which it should not while batches are missing.
+            wait_s: seconds to wait for a worker to die, as an error may arrive before the exit.
+            ended_well_too: whether a worker that exited with status 0 counts, which is wrong while batches are due.
         """
         if self._failure is not None:
-            return self._failure  # the others are gone by now too, and not to blame
+            return self._failure  # the others were killed, and are not the cause
         deadline = time.monotonic() + wait_s
         while not (dead := [pid for pid, one in self._workers.items() if _is_gone(one, ended_well_too)]):
             if time.monotonic() >= deadline:
@@ -129,12 +128,12 @@ class WorkerWatchdog:
         dead.sort(key=lambda pid: (pid not in self._stuck, notes.get(pid, (0, IDLE))[1] == IDLE))
         self._failure = WorkerFailedError(self._sentence(dead[0], *notes.get(dead[0], (None, IDLE))))
         for worker in self._workers.values():
-            worker.kill()  # one that is stopped would never follow a request to end
+            worker.kill()  # a stopped process does not react to SIGTERM
         return self._failure
 
     @property
     def ending(self) -> bool:
-        """Whether a failure was met."""
+        """Whether a worker has failed."""
         return self._failure is not None
 
     def _sentence(self, pid: int, number: int | None, row: int) -> str:
@@ -148,7 +147,7 @@ class WorkerWatchdog:
         return f"{name} {how}; it was reading {self._describe(row)}; {self._advice(row)}"
 
     def _look_until(self, over: threading.Event) -> None:
-        """Kills workers that make no progress. Time counts as it passes for this thread: a run may be suspended."""
+        """Kills workers without progress. Only time in which this thread runs counts, as a run may be suspended."""
         interval = min(1.0, self._timeout_s / 10)
         seen, waiting = self._board.look(), self._waiting
         still, waited, last = np.zeros(len(seen)), 0.0, time.monotonic()
@@ -161,11 +160,11 @@ class WorkerWatchdog:
             slow = (still > self._timeout_s) & (now[:, ROW] != IDLE)
             how = f"was stuck for {self._timeout_s:g} s (worker_timeout_s) and was killed"
             if not slow.any() and waited > self._timeout_s and (still > self._timeout_s).all():
-                slow = now[:, PID] > 0  # nobody reads, and the batch does not come
+                slow = now[:, PID] > 0  # all are idle, and the batch does not arrive
                 how = f"gave no batch for {self._timeout_s:g} s (worker_timeout_s) and was killed"
             pids = now[slow, PID].tolist()
             if waited > self._timeout_s and not pids and not now[:, PID].any():
-                pids = list(self._workers)  # they did not even begin
+                pids = list(self._workers)  # workers that never started
                 how = f"did not start within {self._timeout_s:g} s (worker_timeout_s) and was killed"
             for pid in pids:
                 self._stuck.setdefault(pid, how)
@@ -175,12 +174,12 @@ class WorkerWatchdog:
 
 @contextmanager
 def _interrupts_waiting(start_method: str) -> Iterator[None]:
-    """Ctrl-C reaches this process when the block ends, and never the processes that are started in it.
+    """Context that defers Ctrl-C to its end, and blocks it in processes started within.
 
-    A worker takes seconds to start, and until it is in Python code of ours nothing else keeps the signal from it.
+    A worker takes seconds to start, and until our code runs in it nothing else protects it from the signal.
     """
     if start_method != "fork":
-        # Started within the block, as it is with the first such worker, it would have Python let the signal through.
+        # Starting the resource tracker within the block, with the first worker, would unblock the signal.
         resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -201,7 +200,7 @@ def _cause(code: int | None) -> str:
 
 
 def _name_the_dead_at_once() -> None:
-    """Where torch raises from its handler of SIGCHLD, wherever the main thread is, it raises our error instead."""
+    """Wraps torch's handler of SIGCHLD, so that it raises our error, which names the worker, instead of torch's."""
     raise_of_torch = signal.getsignal(signal.SIGCHLD)
     if (
         threading.current_thread() is not threading.main_thread()
@@ -218,7 +217,7 @@ def _name_the_dead_at_once() -> None:
             while time.monotonic() < deadline:
                 for watch in list(_watches):
                     if watch.ending:
-                        return  # it has been said; these are the others, killed by the watch
+                        return  # already reported; these workers were killed by the watchdog
                     failure = watch.failure(0.0, ended_well_too=False)
                     if failure is not None:
                         raise failure from None

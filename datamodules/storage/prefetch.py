@@ -1,7 +1,7 @@
-"""Reads the videos of a batch at once while the first of them are decoded: a few threads, bounded in bytes.
+"""ReadAhead: threads that read the next videos while the first are decoded, bounded in bytes.
 
-A reader says which rows it will ask for, in order, and then asks. Nothing is ever waited for that is not being read:
-what no thread has begun is read by who asks for it.
+The caller announces the rows that it will request, in order, and then requests them. A video that no thread has begun
+to read is read by the caller itself, so that it never waits for a queued read.
 """
 
 import os
@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import NamedTuple
 
-_IDLE_S = 10.0  # after which a thread ends: the next batch starts another
+_IDLE_S = 10.0  # idle time after which a thread ends; the next batch starts new ones
 
 
 class ByteRange(NamedTuple):
-    """Where a video lies."""
+    """Location of a video: row in the index, shard, byte range and checksum."""
 
     row: int
     shard: str
@@ -25,12 +25,12 @@ class ByteRange(NamedTuple):
 
 
 class ReadAhead:
-    """What was announced, is being read, and was read and not yet asked for. For one process; forked ones begin anew.
+    """Read-ahead buffer of one process; a forked process starts with an empty one.
 
     Args:
-        read: One place to its bytes, with all patience; raises what is wrong with this place.
-        threads: At least 1; started when there is something to read, and daemons: they hold up no exit.
-        max_bytes: Bound on what is being read or waits to be asked for, at least 1; a larger video is read alone.
+        read: Reads the bytes of one range, with retries; raises an error if it cannot be read.
+        threads: Number of daemon threads, at least 1; started on demand.
+        max_bytes: Bound on bytes being read or buffered, at least 1; a larger video is read alone.
     """
 
     def __init__(self, read: Callable[[ByteRange], bytes], threads: int, max_bytes: int):
@@ -45,11 +45,11 @@ class ReadAhead:
         self._threads: list[threading.Thread] = []
         self._waiting: deque[ByteRange] = deque()
         self._begun: dict[int, tuple[ByteRange, Future[bytes]]] = {}
-        self.held_bytes = 0  # of what is in `_begun` or still being read
-        self.most_bytes = 0  # that were ever held
+        self.held_bytes = 0  # bytes in `_begun` or still being read
+        self.most_bytes = 0  # maximum of `held_bytes`
 
     def expect(self, places: Sequence[ByteRange]) -> None:
-        """Announce the places that will be asked for, in order; what was announced before, but not now, is let go."""
+        """Announce the ranges that will be requested, in order; earlier announcements not repeated are dropped."""
         if self._process != os.getpid():
             self._forget()
         rows = {place.row for place in places}
@@ -65,12 +65,12 @@ class ReadAhead:
             self._changed.notify_all()
 
     def take(self, place: ByteRange) -> bytes:
-        """The bytes of one place, announced or not; raises what reading it raised."""
+        """Return the bytes of one range, announced or not; raises the error of its read."""
         found: bytes | None = None
         if self._process == os.getpid():
             with self._changed:
                 begun = self._begun.get(place.row)
-                if begun is None:  # not begun: left to nobody else
+                if begun is None:  # not begun: read here, not by a thread
                     self._waiting = deque(one for one in self._waiting if one.row != place.row)
             if begun is not None:
                 try:
@@ -86,7 +86,7 @@ class ReadAhead:
     def _drop(self, row: int) -> None:
         place, future = self._begun.pop(row, (None, None))
         if place is None or future is None or future.cancel():
-            return  # dropped before; or still being read: the thread sees that nobody wants it
+            return  # dropped before, or still being read: the thread sees that it was cancelled
         self.held_bytes -= place.size
 
     def _work(self) -> None:
@@ -102,7 +102,7 @@ class ReadAhead:
                 self.most_bytes = max(self.most_bytes, self.held_bytes)
             try:
                 answer: bytes | BaseException = self._read(place)
-            except BaseException as error:  # whatever it is, it is for who asks
+            except BaseException as error:  # passed to the caller of `take`
                 answer = error
             with self._changed:
                 if future.cancelled():
