@@ -80,7 +80,7 @@ class ClipBatch(NamedTuple):
             clips of portrait videos are transposed, and only `datamodules.transforms.three_crops.cut_crops` reads it.
         colors: int32 (N, 6), color conversion factors of each clip (`datamodules.transforms.yuv420.color_factors`);
             None for `rgb`.
-        loan: lease of the shared memory of `clips`, from a worker to its loader, which removes it; None elsewhere.
+        lease: lease of the shared memory of `clips`, from a worker to its loader, which removes it; None elsewhere.
 
     The fields that Python code reads, `windows` and `seeds`, are lists on the host: reading values of a tensor on the
     device would wait for all of its queued work.
@@ -103,7 +103,7 @@ class ClipBatch(NamedTuple):
     num_quarantined: int = 0
     load_seconds: float = 0.0
     colors: Tensor | None = None
-    loan: BufferLease | None = None
+    lease: BufferLease | None = None
 
     @classmethod
     def of_video(cls, clips: Tensor) -> Self:

@@ -94,15 +94,15 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
 
     def _read(self, request: Request, pixels: Pixels) -> ClipBatch | ReadFailure:
         maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
-        with BatchBuffer(self.memory) as room:
-            batch = self._read_into(room, request, maker)
+        with BatchBuffer(self.memory) as buffer:
+            batch = self._read_into(buffer, request, maker)
             if isinstance(batch, ReadFailure) or not len(batch.clips):
                 return batch
-            return batch._replace(loan=room.send())
+            return batch._replace(lease=buffer.send())
 
-    def _read_into(self, room: BatchBuffer, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
+    def _read_into(self, buffer: BatchBuffer, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
         shape = maker.slots_shape(len(request.samples))
-        slots = None if shape is None else room(shape)
+        slots = None if shape is None else buffer(shape)
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
@@ -133,7 +133,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             rows.append(row)
             views += of_video
         num_skipped = len(request.samples) - num_quarantined - len(rows)
-        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, maker.pixels, room)
+        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, maker.pixels, buffer)
         batch = self._batch(clips, views, video_index, rows, num_skipped)
         if views and maker.pixels == "i420":
             colors = torch.tensor([view.colors for view in views], dtype=torch.int32)
@@ -144,11 +144,11 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         if self.board is not None:
             self.board.note(row)
 
-    def _laid_out(self, views: list[View], pixels: Pixels, room: BatchBuffer) -> Tensor:
+    def _laid_out(self, views: list[View], pixels: Pixels, buffer: BatchBuffer) -> Tensor:
         clips = [view.clip for view in views]
         if clips:
             windows = [view.window for view in views]
-            return pad_and_stack(clips, room) if pixels == "rgb" else lay_out_planes(clips, windows, room)
+            return pad_and_stack(clips, buffer) if pixels == "rgb" else lay_out_planes(clips, windows, buffer)
         return torch.empty((0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3), dtype=torch.uint8)
 
     def _batch(

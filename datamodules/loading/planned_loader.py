@@ -79,9 +79,9 @@ class PlannedLoader:
         for batch in self._loader if self._watch is None else self._watch.batches(self._loader):
             if isinstance(batch, ReadFailure):
                 raise batch.error(batch.message)
-            if batch.loan is not None:  # None if pinning has returned the lease
-                give_back_when_dropped(batch.clips.untyped_storage(), batch.loan)
-                batch = batch._replace(loan=None)
+            if batch.lease is not None:  # None if pinning has returned the lease
+                give_back_when_dropped(batch.clips.untyped_storage(), batch.lease)
+                batch = batch._replace(lease=None)
             skipped += batch.num_skipped
             if skipped > self._max_skipped:
                 raise DecodeError(

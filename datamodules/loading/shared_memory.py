@@ -26,7 +26,7 @@ _made_here: "weakref.WeakValueDictionary[tuple[int, int], SharedMemoryPool]" = w
 
 
 @dataclass(frozen=True)
-class BufferLease:
+class BlockLease:
     """Lease of a block, which is sent with the batch and returned by the training process.
 
     Attributes:
@@ -67,7 +67,7 @@ class SharedMemoryPool:
         self._blocks: dict[int, torch.UntypedStorage] | None = None  # blocks of this worker, in a worker
         _made_here[self._name] = self
 
-    def lend(self, num_bytes: int) -> tuple[torch.UntypedStorage, BufferLease | None]:
+    def lend(self, num_bytes: int) -> tuple[torch.UntypedStorage, BlockLease | None]:
         """Leases uninitialized shared memory; called in a worker.
 
         Args:
@@ -88,14 +88,14 @@ class SharedMemoryPool:
                 storage = self._blocks[block] = shared_storage(num_bytes)
             ticket = secrets.randbits(62) + 1
             mine[block] = ticket
-            return storage, BufferLease(self._name, worker.id, block, ticket)
+            return storage, BlockLease(self._name, worker.id, block, ticket)
         return shared_storage(num_bytes), None
 
-    def take_back(self, loan: BufferLease) -> None:
+    def take_back(self, lease: BlockLease) -> None:
         """Marks a leased block as free, so that its worker may write to it again."""
-        mine = self._lent.numpy()[loan.worker]
-        if mine[loan.block] == loan.ticket:
-            mine[loan.block] = 0
+        mine = self._lent.numpy()[lease.worker]
+        if mine[lease.block] == lease.ticket:
+            mine[lease.block] = 0
 
     @property
     def num_lent(self) -> int:
@@ -112,33 +112,33 @@ class BatchBuffer:
 
     def __init__(self, memory: SharedMemoryPool | None) -> None:
         self._memory = memory
-        self._loan: BufferLease | None = None
+        self._lease: BlockLease | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._memory is not None and self._loan is not None:
-            self._memory.take_back(self._loan)
+        if self._memory is not None and self._lease is not None:
+            self._memory.take_back(self._lease)
 
     def __call__(self, shape: tuple[int, ...]) -> Tensor:
         """Allocates an uninitialized uint8 tensor; called once."""
         if self._memory is None:
             return torch.from_numpy(np.empty(shape, np.uint8))  # NumPy uses huge pages, at a third of the cost
-        block, self._loan = self._memory.lend(math.prod(shape))
+        block, self._lease = self._memory.lend(math.prod(shape))
         return torch.empty(0, dtype=torch.uint8).set_(block)[: math.prod(shape)].view(shape)
 
-    def send(self) -> BufferLease | None:
+    def send(self) -> BlockLease | None:
         """Returns the lease to send with the batch, which then belongs to the training process."""
-        loan, self._loan = self._loan, None
-        return loan
+        lease, self._lease = self._lease, None
+        return lease
 
 
-def give_back_when_dropped(block: torch.UntypedStorage, loan: BufferLease) -> None:
+def give_back_when_dropped(block: torch.UntypedStorage, lease: BlockLease) -> None:
     """Returns a lease when its storage is garbage collected; called in the training process for a received batch.
 
     Args:
         block: storage of the clips.
-        loan: the lease; returned when no tensor, view or array refers to the storage any more.
+        lease: the lease; returned when no tensor, view or array refers to the storage any more.
     """
-    weakref.finalize(block, loan.give_back).atexit = False
+    weakref.finalize(block, lease.give_back).atexit = False

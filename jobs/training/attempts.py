@@ -95,20 +95,20 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
     sizes: list[int] = []
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, max_restarts=-1)(HeartbeatBoard).options(scheduling_strategy=here).remote()
-    with Watchdog(spec, board) as overseer, stop_on_sigterm(overseer):
+    with Watchdog(spec, board) as watchdog, stop_on_sigterm(watchdog):
         while True:
-            if overseer.stopping:
+            if watchdog.stopping:
                 raise StoppedError("stopped")
             workers = spec.num_workers
             if spec.min_workers is not None:
-                workers = workers_to_start(spec, lambda: overseer.stopping)
-            overseer.begin()
+                workers = workers_to_start(spec, lambda: watchdog.stopping)
+            watchdog.begin()
             if sizes or failures:
                 print(f"going on with {workers} workers", flush=True)
             try:
                 result = _trainer(job, args, workers, board, failures).fit()
             except ray.train.TrainingFailedError as error:
-                if overseer.stopping:
+                if watchdog.stopping:
                     raise StoppedError("stopped") from error
                 if spec.min_workers is None or _is_refused(error):
                     raise
@@ -121,7 +121,7 @@ def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
             if not ended["left"]:
                 return sizes
             print(f"the ranks saved step {ended['step']} and left: {ended['left']}", flush=True)
-            if overseer.stopping:
+            if watchdog.stopping:
                 raise StoppedError(f"stopped after step {ended['step']}")
 
 

@@ -37,12 +37,12 @@ class DriverNotice(PreemptionNotice):
     """Notice that the ranks must leave: SIGTERM to this process, or a request of the driver to all ranks.
 
     Args:
-        pulse: The heartbeat sender of this process, which receives both.
+        sender: The heartbeat sender of this process, which receives both.
     """
 
-    def __init__(self, pulse: HeartbeatSender) -> None:
+    def __init__(self, sender: HeartbeatSender) -> None:
         super().__init__()
-        self._pulse = pulse
+        self._sender = sender
 
     def listen(self, interrupts: bool = False) -> bool:
         """Install no handler: `heartbeat.take_sigterm` does so in the main thread, and training runs in another one."""
@@ -50,7 +50,7 @@ class DriverNotice(PreemptionNotice):
 
     def agreed(self, trainer: pl.Trainer) -> bool:
         """Whether any rank has notice; a collective, the same on all ranks."""
-        if self._pulse.wants_to_leave():
+        if self._sender.wants_to_leave():
             self.give()
         return super().agreed(trainer)
 
@@ -61,15 +61,15 @@ class CheckpointCallback(KeepCheckpoints):
     Args:
         options: When checkpoints are saved.
         store: The store of the run's checkpoints.
-        pulse: The heartbeat sender of this process.
+        sender: The heartbeat sender of this process.
         metrics_copy: The copier of the run's metrics.csv.
     """
 
     def __init__(
-        self, options: CheckpointOptions, store: CheckpointStore, pulse: HeartbeatSender, metrics_copy: MetricsCopy
+        self, options: CheckpointOptions, store: CheckpointStore, sender: HeartbeatSender, metrics_copy: MetricsCopy
     ) -> None:
-        super().__init__(options, store, DriverNotice(pulse))
-        self._pulse = pulse
+        super().__init__(options, store, DriverNotice(sender))
+        self._sender = sender
         self._metrics_copy = metrics_copy
         self._copy_is_old = False
 
@@ -88,13 +88,13 @@ class CheckpointCallback(KeepCheckpoints):
     def save(self, trainer: pl.Trainer) -> None:
         """Save a checkpoint as `KeepCheckpoints.save` does, and print a line to the job's log."""
         step = trainer.global_step
-        self._pulse.at(f"after step {step}, saving a checkpoint")
+        self._sender.at(f"after step {step}, saving a checkpoint")
         if not trainer.is_global_zero:  # rank 0 passes this place after writing
-            self._pulse.at(f"after step {step}, waiting for rank 0 to save a checkpoint")
+            self._sender.at(f"after step {step}, waiting for rank 0 to save a checkpoint")
         super().save(trainer)
         if trainer.is_global_zero:
-            self._pulse.at("")
-        self._pulse.place = f"after step {step}, waiting for data"
+            self._sender.at("")
+        self._sender.place = f"after step {step}, waiting for data"
         if trainer.is_global_zero and self.failure is None:
             self._copy_metrics(trainer)
             self._copy_is_old = True  # the row of this step is completed after this
@@ -108,7 +108,7 @@ class CheckpointCallback(KeepCheckpoints):
             RestartRequestedError: always.
         """
         self._notice.close()
-        raise RestartRequestedError(all_stop_reasons(self._pulse.leave, trainer.world_size), trainer)
+        raise RestartRequestedError(all_stop_reasons(self._sender.leave, trainer.world_size), trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the complete metrics.csv, and check that the last checkpoint was saved."""

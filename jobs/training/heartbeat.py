@@ -125,7 +125,7 @@ class HeartbeatSender:
     def start(self) -> None:
         """Start the thread that sends a heartbeat every BEAT_S seconds."""
         if self.board is not None:
-            threading.Thread(target=self._beat_on, daemon=True, name="pulse").start()
+            threading.Thread(target=self._beat_on, daemon=True, name="heartbeat").start()
 
     def stop(self) -> None:
         """Send a last heartbeat with the place ENDED, and end the thread."""

@@ -20,7 +20,7 @@ class StoppedError(Exception):
 
 
 @contextlib.contextmanager
-def stop_on_sigterm(overseer: Watchdog) -> Iterator[None]:
+def stop_on_sigterm(watchdog: Watchdog) -> Iterator[None]:
     """Ask the ranks to save a checkpoint and leave at SIGTERM; if they have nothing to save, end the job at once.
 
     Raises:
@@ -32,7 +32,7 @@ def stop_on_sigterm(overseer: Watchdog) -> Iterator[None]:
     threads: list[threading.Thread] = []
 
     def look() -> None:
-        if _trains(overseer, over):
+        if _trains(watchdog, over):
             return
         at_once.set()
         while not over.is_set():
@@ -42,8 +42,8 @@ def stop_on_sigterm(overseer: Watchdog) -> Iterator[None]:
     def heed(number: int, frame: Any) -> None:
         if at_once.is_set() and not over.is_set():
             raise StoppedError("stopped")
-        if not overseer.stopping:
-            overseer.stop()
+        if not watchdog.stopping:
+            watchdog.stop()
             print("stopping: the ranks save a checkpoint and leave", flush=True)
             threads.append(threading.Thread(target=look, daemon=True))
             threads[0].start()
@@ -55,7 +55,7 @@ def stop_on_sigterm(overseer: Watchdog) -> Iterator[None]:
         raise
     except Exception as error:
         over.set()
-        if overseer.stopping:
+        if watchdog.stopping:
             raise StoppedError("stopped") from error
         raise
     finally:
@@ -65,12 +65,12 @@ def stop_on_sigterm(overseer: Watchdog) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _trains(overseer: Watchdog, over: threading.Event) -> bool:
+def _trains(watchdog: Watchdog, over: threading.Event) -> bool:
     """Whether some rank has trained a step, or the block was left; waits, because heartbeats are delayed."""
     deadline = time.monotonic() + _TELLS_WITHIN_S
     while True:
         with contextlib.suppress(Exception):  # the cluster does not answer
-            if overseer.trains():
+            if watchdog.trains():
                 return True
         if time.monotonic() > deadline:
             return False

@@ -40,7 +40,7 @@ class Watchdog:
         self._spec = spec
         self._board = board
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, daemon=True, name="overseer")
+        self._thread = threading.Thread(target=self._look_on, daemon=True, name="watchdog")
         self._stopping = threading.Event()
         self._may_grow_at = float("inf")
         self._seen: tuple[str, tuple[int, ...]] = ("", ())

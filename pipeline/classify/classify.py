@@ -110,17 +110,17 @@ def classify(options: ClassifyOptions) -> None:
     if options.linear is None:
         model: VideoClassifier | LinearHead = cast(VideoClassifier, trained.model)
         whole = weights is not None and trained.clips.get("fps") is not None
-        looking = preprocessing_of(trained, options.num_clips, options.decoder, whole)
+        preprocessing = preprocessing_of(trained, options.num_clips, options.decoder, whole)
     else:
-        model, looking = attach_head(options.linear, trained, options.decoder)
-    if timeline and looking.shape.segments:
+        model, preprocessing = attach_head(options.linear, trained, options.decoder)
+    if timeline and preprocessing.shape.segments:
         raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
     score = VideoScorer(model)
     if timeline:
-        outcomes = _by_second(paths, copies, looking, score, model.class_names, options.top)
+        outcomes = _by_second(paths, copies, preprocessing, score, model.class_names, options.top)
     else:
-        outcomes = _by_video(paths, looking, score, model.class_names, options.top)
-    _tell(outcomes, len(paths), describe_decoder(looking.decoder), options.json)
+        outcomes = _by_video(paths, preprocessing, score, model.class_names, options.top)
+    _tell(outcomes, len(paths), describe_decoder(preprocessing.decoder), options.json)
 
 
 def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]:
@@ -150,9 +150,9 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
 
 
 def _by_video(
-    paths: Sequence[Path], looking: Preprocessing, score: VideoScorer, names: Sequence[str], top: int
+    paths: Sequence[Path], preprocessing: Preprocessing, score: VideoScorer, names: Sequence[str], top: int
 ) -> Iterator[dict[str, Any]]:
-    for group in _groups(read_ahead(paths, looking, _THREADS)):
+    for group in _groups(read_ahead(paths, preprocessing, _THREADS)):
         readable = [one.clips for one in group if isinstance(one.clips, Tensor)]
         scores = iter(score(readable) if readable else ())
         for one in group:
@@ -188,7 +188,7 @@ def _groups(files: Iterable[DecodedVideo]) -> Iterator[list[DecodedVideo]]:
 def _by_second(
     paths: Sequence[Path],
     copies: Sequence[Path | None],
-    looking: Preprocessing,
+    preprocessing: Preprocessing,
     score: VideoScorer,
     names: Sequence[str],
     top: int,
@@ -201,7 +201,7 @@ def _by_second(
         outcome: dict[str, Any] = {"video": str(path)}
         try:
             source = open_source(path)
-            seconds, duration_s = score_seconds(looking, source, score, _progress(alone, "clips"))
+            seconds, duration_s = score_seconds(preprocessing, source, score, _progress(alone, "clips"))
             outcome["top"] = top_classes(seconds.mean(axis=0), names, top)
             outcome["stretches"] = segments(seconds, duration_s, names)
             outcome["timeline"] = by_second(seconds, duration_s, names, top)

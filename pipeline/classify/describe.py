@@ -59,14 +59,14 @@ def describe(options: DescribeOptions) -> None:
     paths = list(find_videos(options.videos))
     trained = open_checkpoint(options.checkpoint, options.allow, VideoDescriber)
     model = cast(VideoDescriber, trained.model)
-    looking = preprocessing_of(trained, options.num_clips, options.decoder)
+    preprocessing = preprocessing_of(trained, options.num_clips, options.decoder)
 
     def tell(source: Source) -> dict[str, Any]:
         with torch.inference_mode():
-            [caption], scores = model.say(_states(model, choose_clips(looking, source)), options.beam_size)
+            [caption], scores = model.say(_states(model, choose_clips(preprocessing, source)), options.beam_size)
         return {"caption": caption, "log_probability": round(float(scores[0]), 6)}
 
-    process_videos(paths, looking, tell, None if options.json else _in_words)
+    process_videos(paths, preprocessing, tell, None if options.json else _in_words)
 
 
 def _states(model: VideoDescriber, clips: VideoClips) -> tuple[Tensor, ...]:

@@ -89,5 +89,5 @@ def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tupl
         taken.get("max_frames", 512),
     )
     resize = tuple(taken["resize"]) if isinstance(taken["resize"], list) else taken["resize"]
-    looking = Preprocessing(sampler, EvalTransform(taken["crop_size"], resize), resolve_decoder(decoder), shape)
-    return LinearHead(trained.model, classifier, about), looking
+    preprocessing = Preprocessing(sampler, EvalTransform(taken["crop_size"], resize), resolve_decoder(decoder), shape)
+    return LinearHead(trained.model, classifier, about), preprocessing

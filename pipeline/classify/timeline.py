@@ -20,7 +20,7 @@ ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
 
 
 def score_seconds(
-    looking: Preprocessing,
+    preprocessing: Preprocessing,
     source: Source,
     score: ScoreVideos,
     progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
@@ -28,7 +28,7 @@ def score_seconds(
     """Scores a clip around each second, in one pass over the video.
 
     Args:
-        looking: the preprocessing of the network; clips have the length of its training.
+        preprocessing: the preprocessing of the network; clips have the length of its training.
         source: the bytes of the video file, or its path.
         score: function from the clips of V videos, each uint8 (N, T, H, W, C), to scores, float32 (V, K).
         progress: function from the number of clips to a context, which yields a function to call after each clip.
@@ -47,10 +47,10 @@ def score_seconds(
             "timeline: leave --timeline and --annotate out",
             TOO_LARGE,
         )
-    numbers = clips_by_second(looking.shape, info.num_frames, info.fps, times)
+    numbers = clips_by_second(preprocessing.shape, info.num_frames, info.fps, times)
     distinct, which = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
     with progress(len(distinct)) as count:
-        scores = list(_score_each(VideoClips(source, distinct, looking).decode(count), score))
+        scores = list(_score_each(VideoClips(source, distinct, preprocessing).decode(count), score))
     return np.concatenate(scores)[which.reshape(-1)], info.num_frames / info.fps
 
 

@@ -107,17 +107,17 @@ class VideoClips(NamedTuple):
     Attributes:
         source: the bytes of the video file, or its path.
         frame_numbers: int64 (N, T), the frame numbers of each clip.
-        looking: the preprocessing, with decoder and crop.
+        preprocessing: the preprocessing, with decoder and crop.
     """
 
     source: Source
     frame_numbers: Integers
-    looking: Preprocessing
+    preprocessing: Preprocessing
 
     @property
     def num_bytes(self) -> int:
         """Approximate size of all decoded clips together, in bytes."""
-        return 3 * self.frame_numbers.size * self.looking.transform.crop_size**2
+        return 3 * self.frame_numbers.size * self.preprocessing.transform.crop_size**2
 
     def decode(self, count: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
         """Yields the clips one by one, uint8 (T, H, W, C); `count` is called after each clip.
@@ -125,7 +125,9 @@ class VideoClips(NamedTuple):
         Raises:
             DecodeError: the video cannot be decoded; earlier clips have been yielded.
         """
-        for clip, _ in iterate_clips(self.source, self.frame_numbers, self.looking.transform, self.looking.decoder):
+        for clip, _ in iterate_clips(
+            self.source, self.frame_numbers, self.preprocessing.transform, self.preprocessing.decoder
+        ):
             yield clip
             count()
 
@@ -151,30 +153,32 @@ class VideoClips(NamedTuple):
         return clips
 
 
-def choose_clips(looking: Preprocessing, source: Source) -> VideoClips:
+def choose_clips(preprocessing: Preprocessing, source: Source) -> VideoClips:
     """Chooses the clips of a video by the preprocessing's sampler.
 
     Raises:
         DecodeError: the source is no video that can be decoded.
     """
     info = probe(source)
-    times = read_frame_times(source) if info.variable_rate and looking.sampler.by_time else None
-    numbers = looking.sampler(info.num_frames, info.fps, np.random.default_rng(0), times)  # these samplers draw nothing
-    return VideoClips(source, numbers, looking)
+    times = read_frame_times(source) if info.variable_rate and preprocessing.sampler.by_time else None
+    numbers = preprocessing.sampler(
+        info.num_frames, info.fps, np.random.default_rng(0), times
+    )  # these samplers draw nothing
+    return VideoClips(source, numbers, preprocessing)
 
 
-def read_clips(looking: Preprocessing, source: Source) -> Tensor:
+def read_clips(preprocessing: Preprocessing, source: Source) -> Tensor:
     """Decodes the clips of a video: uint8 (N, T, H, W, C).
 
     Raises:
         DecodeError: the source is no video that can be decoded.
     """
-    return choose_clips(looking, source).all()
+    return choose_clips(preprocessing, source).all()
 
 
 def process_videos(
     paths: Sequence[Path],
-    looking: Preprocessing,
+    preprocessing: Preprocessing,
     tell: Callable[[Source], dict[str, Any]],
     in_words: Callable[[dict[str, Any]], str] | None,
 ) -> None:
@@ -182,7 +186,7 @@ def process_videos(
 
     Args:
         paths: the paths of the videos.
-        looking: the preprocessing, whose decoder is part of the result.
+        preprocessing: the preprocessing, whose decoder is part of the result.
         tell: function from a file's bytes, or the path of a large file, to the result as plain data.
         in_words: formats a result, with `video` (the path), `decoder` and, after a failure, `error` added; None prints
             JSON lines.
@@ -198,7 +202,7 @@ def process_videos(
         except DecodeError as error:
             failed.append(f"{path} ({error})")
             outcome["error"] = str(error)
-        outcome["decoder"] = describe_decoder(looking.decoder)
+        outcome["decoder"] = describe_decoder(preprocessing.decoder)
         say(in_words(outcome) if in_words else dumps(outcome))
     if failed:
         raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
@@ -212,7 +216,7 @@ class DecodedVideo(NamedTuple):
     error: str
 
 
-def read_ahead(paths: Sequence[Path], looking: Preprocessing, threads: int) -> Iterator[DecodedVideo]:
+def read_ahead(paths: Sequence[Path], preprocessing: Preprocessing, threads: int) -> Iterator[DecodedVideo]:
     """Reads and decodes files ahead in `threads` threads, and yields them in order.
 
     The clips of a long video are yielded undecoded, to be decoded in pieces where they are used.
@@ -221,16 +225,16 @@ def read_ahead(paths: Sequence[Path], looking: Preprocessing, threads: int) -> I
     left = iter(paths)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for path in left:
-            waiting.append(pool.submit(_look_at, path, looking))
+            waiting.append(pool.submit(_look_at, path, preprocessing))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _look_at(path: Path, looking: Preprocessing) -> DecodedVideo:
+def _look_at(path: Path, preprocessing: Preprocessing) -> DecodedVideo:
     try:
-        chosen = choose_clips(looking, open_source(path))
+        chosen = choose_clips(preprocessing, open_source(path))
         return DecodedVideo(path, chosen.all() if chosen.num_bytes <= _CLIP_BYTES else chosen, "")
     except DecodeError as error:
         return DecodedVideo(path, None, str(error))

@@ -39,13 +39,13 @@ def compare(first: Path, second: Path, out: Path | None = None, common: bool = F
     refuse_unwritable_file(path)
     names = [str(first), str(second)]
     one, other = align([read_scored_videos(first), read_scored_videos(second)], names, common)
-    comparison = {"first": names[0], "second": names[1]} | compare_judged(one, other, seed)
+    comparison = {"first": names[0], "second": names[1]} | compare_results(one, other, seed)
     write_comparison(path, comparison)
     print_comparison(comparison)
     say(f"wrote {path}")
 
 
-def compare_judged(first: ScoredVideos, second: ScoredVideos, seed: int = 0) -> dict[str, Any]:
+def compare_results(first: ScoredVideos, second: ScoredVideos, seed: int = 0) -> dict[str, Any]:
     """Compares two results on the same videos in the same order.
 
     Returns:
@@ -81,9 +81,9 @@ def _figures(outcomes: Outcomes) -> tuple[float, float, float]:
     )
 
 
-def _changed_classes(judged: ScoredVideos, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
+def _changed_classes(scored: ScoredVideos, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
     rows = []
-    for label, name in enumerate(judged.class_names):
+    for label, name in enumerate(scored.class_names):
         of = one.labels == label
         videos, before, after = int(of.sum()), int(one.top1[of].sum()), int(other.top1[of].sum())
         if before != after:
@@ -105,8 +105,8 @@ def _flips(first: ScoredVideos, second: ScoredVideos, one: Outcomes, other: Outc
     ]
 
 
-def _name(judged: ScoredVideos, number: int) -> str | None:
-    return None if number < 0 else judged.class_names[number]
+def _name(scored: ScoredVideos, number: int) -> str | None:
+    return None if number < 0 else scored.class_names[number]
 
 
 def write_comparison(path: Path, comparison: dict[str, Any]) -> None:

@@ -56,14 +56,14 @@ def fuse(
     scale = _one_scale(many, names, average)
     first = many[0]
     scores = fused_scores(
-        [np.asarray(judged.scores) for judged in many], shares, average if scale == "probability" else None
+        [np.asarray(scored.scores) for scored in many], shares, average if scale == "probability" else None
     )
     provenance = _provenance(many, names, shares) | {"scores": scale, "average": average}
-    judged = ScoredVideos(scores, first.labels, first.class_names, first.keys, first.groups, provenance)
+    scored = ScoredVideos(scores, first.labels, first.class_names, first.keys, first.groups, provenance)
     about = first.provenance
     title = f"{len(many)} fused on {about.get('dataset', 'the same videos')}, {about.get('split', '')}".rstrip(", ")
     videos = None if data is None else DatasetIndex.open(data)
-    report = write_results(out, judged, title, {"notes": _notes(many, names)}, videos, seed)
+    report = write_results(out, scored, title, {"notes": _notes(many, names)}, videos, seed)
     print_report(title, report, {}, [out / name for name in FILES])
     if report["missing"]:
         say(f"without scores in one of them, so counted as wrong: {', '.join(map(printable, report['missing']))}")
@@ -101,7 +101,7 @@ def _shares(weights: list[float] | None, count: int) -> list[float]:
 
 
 def _one_scale(many: Sequence[ScoredVideos], names: Sequence[str], average: Average) -> str:
-    scales = [str(judged.provenance.get("scores")) for judged in many]
+    scales = [str(scored.provenance.get("scores")) for scored in many]
     if len(set(scales)) > 1:
         told = ", ".join(f"{name} has {scale}" for name, scale in zip(names, scales, strict=True))
         raise ValueError(f"scores of different scales cannot be averaged: {told}; use `linear --classifier logistic`")
@@ -117,11 +117,11 @@ def _provenance(many: Sequence[ScoredVideos], names: Sequence[str], shares: Sequ
         {
             "results": name,
             "share": share,
-            **{one: judged.provenance.get(one) for one in ("checkpoint", "checkpoint_sha256", "model")},
+            **{one: scored.provenance.get(one) for one in ("checkpoint", "checkpoint_sha256", "model")},
         }
-        for judged, name, share in zip(many, names, shares, strict=True)
+        for scored, name, share in zip(many, names, shares, strict=True)
     ]
-    overlaps = [judged.provenance["overlap"] for judged in many if judged.provenance.get("overlap")]
+    overlaps = [scored.provenance["overlap"] for scored in many if scored.provenance.get("overlap")]
     worst = max(overlaps, key=lambda overlap: (overlap["videos"], overlap["groups"]), default=None)
     more = {"fused": parts, "overlap": worst, "classes": list(many[0].class_names), "versions": library_versions()}
     return kept | more
@@ -130,7 +130,7 @@ def _provenance(many: Sequence[ScoredVideos], names: Sequence[str], shares: Sequ
 def _notes(many: Sequence[ScoredVideos], names: Sequence[str]) -> list[str]:
     unknown = [
         name
-        for judged, name in zip(many, names, strict=True)
-        if not judged.provenance.get("training_videos_known", True)
+        for scored, name in zip(many, names, strict=True)
+        if not scored.provenance.get("training_videos_known", True)
     ]
     return [f"What was trained on is not known for {', '.join(unknown)}."] if unknown else []

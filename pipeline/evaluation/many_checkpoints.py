@@ -6,7 +6,7 @@ from pathlib import Path
 from datamodules.dataset.open_dataset import open_manifest
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.cli.terminal import say
-from pipeline.evaluation.compare import COMPARISON_NAME, compare_judged, print_comparison, write_comparison
+from pipeline.evaluation.compare import COMPARISON_NAME, compare_results, print_comparison, write_comparison
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_checkpoint import open_checkpoint_and_data, score_checkpoint
 from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds
@@ -31,7 +31,7 @@ def evaluate_many(checkpoints: Sequence[Path], options: EvaluateOptions) -> list
         if first is None or one is None:  # not the first rank
             return []
         names = {"first": str(checkpoints[0]), "second": str(path)}
-        comparison = names | compare_judged(first.judged, one.judged, options.seed)
+        comparison = names | compare_results(first.scored, one.scored, options.seed)
         write_comparison(folder / COMPARISON_NAME, comparison)
         say()
         print_comparison(comparison)
@@ -57,11 +57,11 @@ def evaluate_folds(checkpoints: Sequence[Path], options: EvaluateOptions) -> lis
     if not done:  # not the first rank
         return []
     first = next(iter(done.values()))
-    dataset = first.judged.provenance["dataset"]
+    dataset = first.scored.provenance["dataset"]
     more = {"views": first.report["views"], "provenance": {"dataset": dataset, "split": split}}
     title = f"{dataset}, {split}, {len(done)} folds"
-    judged = {fold: one.judged for fold, one in done.items()}
-    write_fold_results(folder, judged, title, more, first.videos.index, options.seed)
+    by_fold = {fold: one.scored for fold, one in done.items()}
+    write_fold_results(folder, by_fold, title, more, first.videos.index, options.seed)
     return list(folders.values())
 
 

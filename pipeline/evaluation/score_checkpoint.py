@@ -40,7 +40,7 @@ class Scored(NamedTuple):
     """Result of an evaluation: the content of report.json, the scored videos, and the data module."""
 
     report: dict[str, Any]
-    judged: ScoredVideos
+    scored: ScoredVideos
     videos: ShardedVideoDataModule
 
 
@@ -100,7 +100,7 @@ def _report(
     scores, table = read_predictions(folder / PREDICTIONS_NAME)
     labels, keys = table.column("label").to_numpy().astype(np.int64), table.column("key").to_pylist()
     groups = table.column("group").to_pylist()
-    judged = ScoredVideos(scores, labels, trained.model.class_names, keys, groups, provenance)
+    scored = ScoredVideos(scores, labels, trained.model.class_names, keys, groups, provenance)
     views = videos.options
     of_each = views.num_clips * views.num_crops if views.test_sampling == "uniform" else None
     missing = int(np.isnan(scores).all(axis=1).sum())
@@ -113,7 +113,7 @@ def _report(
         more["model_metrics"] = _model_metrics(cast(VideoClassifier, trained.model), scores, labels)
     of_fold = "" if provenance["fold"] is None else f", fold {provenance['fold']}"
     title = f"{title_of(checkpoint)} on {provenance['dataset']}, {provenance['split']}{of_fold}"
-    report = write_report_of(folder, judged, title, more, videos.index, options.seed)
+    report = write_report_of(folder, scored, title, more, videos.index, options.seed)
     step, whole = views.clip_step, views.test_sampling == "whole"
     extra = {"views": "whole videos" if whole else f"{step} frames apart" if step else str(of_each)}
     extra["seconds"] = f"{report['seconds']:.0f}"
@@ -128,7 +128,7 @@ def _report(
         print(
             f"not held out: the checkpoint has seen {seen} of these videos in training, and {overlap['groups']} groups"
         )
-    return Scored(report, judged, videos)
+    return Scored(report, scored, videos)
 
 
 def _model_metrics(model: VideoClassifier, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:

@@ -13,11 +13,11 @@ from pipeline.metrics.scored_videos import read_scored_videos
 from pipeline.report.fold_results import write_fold_results
 
 
-def evaluate_folds(judge: ProbeSettings, every: VideoFeatures, index: DatasetIndex, out: Path) -> dict[str, Any]:
+def evaluate_folds(settings: ProbeSettings, every: VideoFeatures, index: DatasetIndex, out: Path) -> dict[str, Any]:
     """Fits a classifier on each fold's training videos and tests it on its held-out videos, in `out`/fold-NAME.
 
     Args:
-        judge: the settings of the classifier.
+        settings: the settings of the classifier.
         every: the features of all videos of the dataset.
         index: the dataset, whose folds are taken.
         out: folder of the results; its own report.json has mean and standard deviation, as in `summarize_folds`, and C
@@ -29,18 +29,18 @@ def evaluate_folds(judge: ProbeSettings, every: VideoFeatures, index: DatasetInd
     reports = {}
     for fold in index.folds:
         known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
-        reports[fold] = judge.report(known, asked, out / f"fold-{fold}", index, shown=False)
+        reports[fold] = settings.report(known, asked, out / f"fold-{fold}", index, shown=False)
     more = {
         "C": {fold: one["C"] for fold, one in reports.items()},
-        "classifier": judge.classifier,
-        "seconds": round(time.monotonic() - judge.began, 1),
+        "classifier": settings.classifier,
+        "seconds": round(time.monotonic() - settings.began, 1),
         "provenance": without_classes(every.provenance) | {"versions": library_versions()},
         "notes": [f"Fold {fold}: {note}" for fold, one in reports.items() for note in one.get("notes", ())],
     }
-    title = f"{judge.classifier} on {every.provenance['layer']}, {every.provenance['dataset']}, {len(reports)} folds"
+    title = f"{settings.classifier} on {every.provenance['layer']}, {every.provenance['dataset']}, {len(reports)} folds"
     folds = {fold: read_scored_videos(out / f"fold-{fold}") for fold in reports}
     report = write_fold_results(out, folds, title, more, index)
-    if judge.c == "auto":
+    if settings.c == "auto":
         say("C: " + ", ".join(f"{c:g} in fold {fold}" for fold, c in report["C"].items()))
     say(f"wrote all else of each fold in {out}/fold-*")
     return report

@@ -70,7 +70,7 @@ def linear(
         raise ValueError(f"C={C}: must be above 0, or 'auto'")
     if neighbors < 1:
         raise ValueError(f"neighbors={neighbors}: must be at least 1")
-    judge = ProbeSettings(chosen["classifier"] or "svm", c, class_weight, neighbors, allow_overlap, began)
+    settings = ProbeSettings(chosen["classifier"] or "svm", c, class_weight, neighbors, allow_overlap, began)
     refuse_unwritable_folder(out)
     room = nearest_folder(out)
     if features is None:
@@ -78,7 +78,7 @@ def linear(
             raise ValueError("give --train and --test, two files of features; or --features, one of all, with --data")
         known, asked = (read_videos(path, layer, max_memory_gb, room) for path in (train, test))
         refuse_other_features(known, asked)
-        judge.report(known, asked, out)
+        settings.report(known, asked, out)
         return
     if train is not None or test is not None or data is None:
         raise ValueError("--features holds all videos: give --data, the dataset that says which to learn from, alone")
@@ -88,7 +88,7 @@ def linear(
     if fold == "all":
         if not index.folds:
             raise ValueError(f"data={data}: has no folds; leave --fold out")
-        evaluate_folds(judge, every, index, out)
+        evaluate_folds(settings, every, index, out)
         return
     known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
-    judge.report(known, asked, out, index)
+    settings.report(known, asked, out, index)

@@ -131,11 +131,11 @@ class ProbeSettings(NamedTuple):
             more["notes"] = [
                 f"The network was trained on {seen} of these {len(asked.keys)} videos, or on their groups."
             ]
-        judged = ScoredVideos(scores, asked.labels, names, asked.keys, asked.groups, provenance)
+        scored = ScoredVideos(scores, asked.labels, names, asked.keys, asked.groups, provenance)
         held_out = [asked.provenance[name] for name in ("dataset", "split")]
         held_out += [f"of fold {asked.provenance['fold']}"] if asked.provenance.get("fold") is not None else []
         title = f"{self.classifier} on {source['layer']}, {' '.join(held_out)}"
-        report = write_results(out, judged, title, more, videos)
+        report = write_results(out, scored, title, more, videos)
         paths = [out / name for name in FILES]
         if fitted.linear is not None:
             paths.append(out / WEIGHTS_NAME)

@@ -41,18 +41,18 @@ class ScoredVideos(NamedTuple):
         return found
 
 
-def outcomes_of(judged: ScoredVideos) -> Outcomes:
+def outcomes_of(scored: ScoredVideos) -> Outcomes:
     """Right or wrong for each video, at top-1 and top-5, with labels and groups."""
-    labels = np.asarray(judged.labels, dtype=np.int64)
-    place = rank_of_label(np.asarray(judged.scores), labels, judged.missing)
-    groups = number_groups(judged.groups, judged.keys)
-    return Outcomes(labels, place == 0, place < 5, groups, len(judged.class_names))
+    labels = np.asarray(scored.labels, dtype=np.int64)
+    place = rank_of_label(np.asarray(scored.scores), labels, scored.missing)
+    groups = number_groups(scored.groups, scored.keys)
+    return Outcomes(labels, place == 0, place < 5, groups, len(scored.class_names))
 
 
-def predicted_classes(judged: ScoredVideos) -> NDArray[np.int64]:
+def predicted_classes(scored: ScoredVideos) -> NDArray[np.int64]:
     """The predicted class of each video: int64 (M,), -1 for a video without scores."""
-    missing = judged.missing
-    best = np.where(missing[:, None], 0, np.asarray(judged.scores)).argmax(axis=1)
+    missing = scored.missing
+    best = np.where(missing[:, None], 0, np.asarray(scored.scores)).argmax(axis=1)
     return np.where(missing, -1, best).astype(np.int64)
 
 
@@ -82,15 +82,15 @@ def read_scored_videos(path: Path) -> ScoredVideos:
 
 def concatenate(many: Sequence[ScoredVideos], provenance: Mapping[str, Any]) -> ScoredVideos | None:
     """Concatenates the videos of several results; None where two of them share a video."""
-    keys = [key for judged in many for key in judged.keys]
+    keys = [key for scored in many for key in scored.keys]
     if len(set(keys)) < len(keys):
         return None
     return ScoredVideos(
-        scores=np.concatenate([np.asarray(judged.scores) for judged in many]),
-        labels=np.concatenate([np.asarray(judged.labels) for judged in many]),
+        scores=np.concatenate([np.asarray(scored.scores) for scored in many]),
+        labels=np.concatenate([np.asarray(scored.labels) for scored in many]),
         class_names=many[0].class_names,
         keys=keys,
-        groups=[group for judged in many for group in judged.groups],
+        groups=[group for scored in many for group in scored.groups],
         provenance=provenance,
     )
 
@@ -111,32 +111,32 @@ def align(many: Sequence[ScoredVideos], names: Sequence[str], common: bool = Fal
     if not shared:
         raise ValueError(f"{' and '.join(names)} have no video in common")
     aligned = []
-    for judged, name in zip(many, names, strict=True):
-        refuse_other_classes(first.class_names, judged.class_names, names[0], name)
-        others = len(set(judged.keys) - shared)
+    for scored, name in zip(many, names, strict=True):
+        refuse_other_classes(first.class_names, scored.class_names, names[0], name)
+        others = len(set(scored.keys) - shared)
         if others and not common:
             raise ValueError(
                 f"{name} has {others} videos that not all others have, and {len(shared)} that all have: evaluate the "
                 "same split, or say --common to take only those"
             )
-        place = {key: number for number, key in enumerate(judged.keys)}
+        place = {key: number for number, key in enumerate(scored.keys)}
         rows = [place[key] for key in first.keys if key in shared]
-        aligned.append(_take(judged, rows))
-    for judged, name in zip(aligned, names, strict=True):
-        differ = np.flatnonzero(judged.labels != aligned[0].labels)
+        aligned.append(_take(scored, rows))
+    for scored, name in zip(aligned, names, strict=True):
+        differ = np.flatnonzero(scored.labels != aligned[0].labels)
         if len(differ):
-            key = judged.keys[int(differ[0])]
+            key = scored.keys[int(differ[0])]
             raise ValueError(f"{names[0]} and {name}: {len(differ)} videos have different labels, first {key}")
-    groups = next((judged.groups for judged in aligned if any(judged.groups)), aligned[0].groups)
-    return [judged._replace(groups=groups) for judged in aligned]
+    groups = next((scored.groups for scored in aligned if any(scored.groups)), aligned[0].groups)
+    return [scored._replace(groups=groups) for scored in aligned]
 
 
-def _take(judged: ScoredVideos, rows: Sequence[int]) -> ScoredVideos:
-    return judged._replace(
-        scores=np.asarray(judged.scores)[rows],
-        labels=np.asarray(judged.labels)[rows],
-        keys=[judged.keys[row] for row in rows],
-        groups=[judged.groups[row] for row in rows],
+def _take(scored: ScoredVideos, rows: Sequence[int]) -> ScoredVideos:
+    return scored._replace(
+        scores=np.asarray(scored.scores)[rows],
+        labels=np.asarray(scored.labels)[rows],
+        keys=[scored.keys[row] for row in rows],
+        groups=[scored.groups[row] for row in rows],
     )
 
 

@@ -35,7 +35,7 @@ _GALLERY = 12
 
 def write_results(
     folder: Path,
-    judged: ScoredVideos,
+    scored: ScoredVideos,
     title: str,
     more: Mapping[str, Any] | None = None,
     videos: DatasetIndex | None = None,
@@ -45,7 +45,7 @@ def write_results(
 
     Args:
         folder: folder of the four files, which is created if absent.
-        judged: the scores, with labels, keys, groups and provenance.
+        scored: the scores, with labels, keys, groups and provenance.
         title: title of the page: what was evaluated, and on which videos.
         more: plain data to add to report.json; `notes`, a list of sentences, are also on top of the page.
         videos: the dataset, for previews of the most confident mistakes; None: mistakes are shown without pictures.
@@ -58,45 +58,45 @@ def write_results(
         ValueError: there are no videos; shapes do not match; scores are not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    schema = prediction_schema(len(judged.class_names), judged.provenance)
-    labels, scores = np.asarray(judged.labels), np.asarray(judged.scores)
+    schema = prediction_schema(len(scored.class_names), scored.provenance)
+    labels, scores = np.asarray(scored.labels), np.asarray(scored.scores)
     table = prediction_table(
-        schema, judged.keys, labels, scores, judged.class_names, groups=judged.groups, missing=True
+        schema, scored.keys, labels, scores, scored.class_names, groups=scored.groups, missing=True
     )
     with write_atomically(folder / PREDICTIONS_NAME) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-    return write_report_of(folder, judged, title, more, videos, seed)
+    return write_report_of(folder, scored, title, more, videos, seed)
 
 
 def write_report_of(
     folder: Path,
-    judged: ScoredVideos,
+    scored: ScoredVideos,
     title: str,
     more: Mapping[str, Any] | None = None,
     videos: DatasetIndex | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Writes the files of `write_results` other than predictions.parquet, which must exist in `folder`."""
-    scores, labels = np.asarray(judged.scores, dtype=np.float64), np.asarray(judged.labels, dtype=np.int64)
-    names, missing = list(judged.class_names), judged.missing
+    scores, labels = np.asarray(scored.scores, dtype=np.float64), np.asarray(scored.labels, dtype=np.int64)
+    names, missing = list(scored.class_names), scored.missing
     report = accuracy_report(scores, labels, names, missing)
-    outcomes, predicted = outcomes_of(judged), predicted_classes(judged)
+    outcomes, predicted = outcomes_of(scored), predicted_classes(scored)
     matrix = confusion_matrix(labels, predicted, len(names))
     rows = class_rows(matrix, np.bincount(labels, minlength=len(names)), names)
     per_class = report.pop("per_class")
     report |= {
         "intervals": accuracy_intervals(outcomes, seed),
         "interval": {"level": LEVEL, "of": "groups", "groups": outcomes.num_groups, "draws": DRAWS, "seed": seed},
-        "calibration": _calibration(judged, scores, outcomes.top1, missing),
+        "calibration": _calibration(scored, scores, outcomes.top1, missing),
         "hardest_pairs": hardest_pairs(matrix, names, _PAIRS),
-        "missing": [judged.keys[number] for number in np.flatnonzero(missing).tolist()],
+        "missing": [scored.keys[number] for number in np.flatnonzero(missing).tolist()],
         "per_class": per_class,
         **(more or {}),
         "predictions_sha256": file_sha256(folder / PREDICTIONS_NAME),
-        "provenance": dict(judged.provenance),
+        "provenance": dict(scored.provenance),
     }
     write_class_rows(folder / PER_CLASS_NAME, rows)
-    mistakes = _mistakes(judged, scores, predicted, videos)
+    mistakes = _mistakes(scored, scores, predicted, videos)
     page = draw_results_page(title, report, matrix, rows, mistakes)
     with write_atomically(folder / PAGE_NAME) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -105,28 +105,28 @@ def write_report_of(
 
 
 def _calibration(
-    judged: ScoredVideos, scores: NDArray[Any], correct: NDArray[np.bool_], missing: NDArray[np.bool_]
+    scored: ScoredVideos, scores: NDArray[Any], correct: NDArray[np.bool_], missing: NDArray[np.bool_]
 ) -> dict[str, Any] | None:
-    if judged.provenance.get("scores") != "probability" or missing.all():
+    if scored.provenance.get("scores") != "probability" or missing.all():
         return None
     return calibrate(scores[~missing].max(axis=1), correct[~missing])
 
 
 def _mistakes(
-    judged: ScoredVideos, scores: NDArray[Any], predicted: NDArray[np.int64], videos: DatasetIndex | None
+    scored: ScoredVideos, scores: NDArray[Any], predicted: NDArray[np.int64], videos: DatasetIndex | None
 ) -> list[Mistake]:
     """The 12 most confident mistakes, the most confident first."""
-    labels = np.asarray(judged.labels)
+    labels = np.asarray(scored.labels)
     wrong = np.flatnonzero((predicted != labels) & (predicted >= 0))
     order = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:_GALLERY]
     return [
         Mistake(
-            key=judged.keys[number],
-            label=judged.class_names[labels[number]],
-            predicted=judged.class_names[predicted[number]],
+            key=scored.keys[number],
+            label=scored.class_names[labels[number]],
+            predicted=scored.class_names[predicted[number]],
             score=float(scores[number, predicted[number]]),
             label_score=float(scores[number, labels[number]]),
-            preview=None if videos is None else _preview(videos, judged.keys[number], judged.provenance),
+            preview=None if videos is None else _preview(videos, scored.keys[number], scored.provenance),
         )
         for number in order.tolist()
     ]

@@ -26,7 +26,7 @@ from datamodules.storage.plain_text import printable, read_cell
 from pipeline.__main__ import main
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.dataset_tools.show_page import ShownStage, ShownVideo, draw_clips_page
-from pipeline.evaluation.compare import compare_judged, print_comparison
+from pipeline.evaluation.compare import compare_results, print_comparison
 from pipeline.metrics.scored_videos import read_scored_videos
 from pipeline.report.charts import BarChart, bar_charts
 from pipeline.report.write_results import write_results
@@ -261,10 +261,10 @@ def test_tabs_in_names_are_no_limits_in_the_identity() -> None:
 
 
 def test_results_with_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    judged = made(len(LABELS), 60, sure=1.0)
+    scored = made(len(LABELS), 60, sure=1.0)
     keys = [f"{number}{KEYS[number % len(KEYS)]}" for number in range(60)]
-    judged = judged._replace(class_names=LABELS, keys=keys, provenance=judged.provenance | {"classes": LABELS})
-    write_results(tmp_path, judged, "C3D [rgb] :fire: <i>x</i> on made")
+    scored = scored._replace(class_names=LABELS, keys=keys, provenance=scored.provenance | {"classes": LABELS})
+    write_results(tmp_path, scored, "C3D [rgb] :fire: <i>x</i> on made")
     with (tmp_path / "per_class.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert [read_cell(row[0]) for row in rows[1:]] == LABELS
@@ -277,8 +277,8 @@ def test_results_with_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "<b>bold" not in page
     assert "\u202e" not in page
     assert "\x1b" not in page
-    other = judged._replace(scores=np.roll(judged.scores, 1, axis=1))
-    comparison = compare_judged(judged, other)
+    other = scored._replace(scores=np.roll(scored.scores, 1, axis=1))
+    comparison = compare_results(scored, other)
     print_comparison({"first": "[a]", "second": ":fire:"} | comparison)
     printed = capsys.readouterr().out
     assert "first   [a]\nsecond  :fire:\n" in printed

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.loading.shared_memory import BatchBuffer, BufferLease, SharedMemoryPool, give_back_when_dropped
+from datamodules.loading.shared_memory import BatchBuffer, BlockLease, SharedMemoryPool, give_back_when_dropped
 
 
 def loader(root, epoch=0, **options):
@@ -35,7 +35,7 @@ def test_batches_that_are_let_go_share_blocks_and_stay_right(motion_dataset, sta
         before = right[number - 1].clips
         assert held is None or torch.equal(held.clips, before)
         assert torch.equal(batch.clips, right[number].clips)
-        assert batch.loan is None
+        assert batch.lease is None
         files.append(file_of(batch))
         held = batch
     assert len(files) == len(right) == 20
@@ -66,8 +66,8 @@ class Lending(Dataset):
         return 3
 
     def __getitem__(self, number):
-        block, loan = self.memory.lend(100 - number)
-        return torch.empty(0, dtype=torch.uint8).set_(block)[: 100 - number].fill_(number), loan
+        block, lease = self.memory.lend(100 - number)
+        return torch.empty(0, dtype=torch.uint8).set_(block)[: 100 - number].fill_(number), lease
 
 
 def lent(memory):
@@ -76,8 +76,8 @@ def lent(memory):
 
 def test_where_all_are_lent_a_batch_has_memory_of_its_own():
     memory = SharedMemoryPool(num_workers=1, blocks=2)
-    loans = [loan for _, loan in lent(memory)]
-    assert [loan and loan.block for loan in loans] == [0, 1, None]
+    loans = [lease for _, lease in lent(memory)]
+    assert [lease and lease.block for lease in loans] == [0, 1, None]
     assert memory.num_lent == 2
     loans[1].pin_memory()  # torch calls it once it has copied what came
     assert memory.num_lent == 1
@@ -85,11 +85,11 @@ def test_where_all_are_lent_a_batch_has_memory_of_its_own():
 
 def test_a_block_of_a_worker_that_is_gone_cannot_free_its_successors():
     memory = SharedMemoryPool(num_workers=1, blocks=2)
-    [(old, old_loan), *_] = lent(memory)
-    give_back_when_dropped(old.untyped_storage(), old_loan)
-    [(new, new_loan), *_] = lent(memory)  # another worker, whose blocks are others
-    assert (new_loan.worker, new_loan.block) == (old_loan.worker, old_loan.block)
-    give_back_when_dropped(new.untyped_storage(), new_loan)
+    [(old, old_lease), *_] = lent(memory)
+    give_back_when_dropped(old.untyped_storage(), old_lease)
+    [(new, new_lease), *_] = lent(memory)  # another worker, whose blocks are others
+    assert (new_lease.worker, new_lease.block) == (old_lease.worker, old_lease.block)
+    give_back_when_dropped(new.untyped_storage(), new_lease)
     assert memory.num_lent == 2
     del old
     gc.collect()
@@ -101,11 +101,11 @@ def test_a_block_of_a_worker_that_is_gone_cannot_free_its_successors():
 
 def test_a_loan_outlives_its_memory():
     memory = SharedMemoryPool(num_workers=1, blocks=1)
-    [(_, loan), *_] = lent(memory)
+    [(_, lease), *_] = lent(memory)
     del memory
     gc.collect()
-    loan.give_back()
-    BufferLease((0, 0), 0, 0, 1).give_back()  # of another process
+    lease.give_back()
+    BlockLease((0, 0), 0, 0, 1).give_back()  # of another process
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
@@ -135,6 +135,6 @@ class Unsent(Lending):
     def __getitem__(self, number):
         if number % 2:
             return self.memory.num_lent
-        with BatchBuffer(self.memory) as room:
-            room((3, 2)).fill_(1)
+        with BatchBuffer(self.memory) as buffer:
+            buffer((3, 2)).fill_(1)
             return self.memory.num_lent

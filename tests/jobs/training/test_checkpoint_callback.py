@@ -15,23 +15,23 @@ from tests.pipeline.checkpoints.test_keep_checkpoints import fit
 
 
 def test_asked_to_leave_it_saves_and_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pulse = HeartbeatSender(0, 1, "group")
+    sender = HeartbeatSender(0, 1, "group")
 
     class Asks(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 2:
-                assert pulse.place == "step 3, forward"
-                pulse.leave = "the job was stopped"
+                assert sender.place == "step 3, forward"
+                sender.leave = "the job was stopped"
 
     copy = MetricsCopy(RunFolder(str(tmp_path), "run"), goes_on=False)
     with pytest.raises(RestartRequestedError, match="the job was stopped") as left:
         fit(
             tmp_path,
-            HeartbeatCallback(pulse),
+            HeartbeatCallback(sender),
             Asks(),
-            make=lambda options, store: CheckpointCallback(options, store, pulse, copy),
+            make=lambda options, store: CheckpointCallback(options, store, sender, copy),
         )
     assert left.value.step == 3
     assert re.findall(r"^checkpoint reported: .*step (\d+)$", capsys.readouterr().out, re.MULTILINE) == ["3"]
-    assert pulse.trains
-    assert pulse.place == "after step 3, waiting for data"
+    assert sender.trains
+    assert sender.place == "after step 3, waiting for data"

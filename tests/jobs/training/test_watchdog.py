@@ -99,7 +99,7 @@ def test_sigterm_is_noted_and_a_second_one_ends() -> None:
 
 
 class Ranks:
-    """As the overseer tells of them: whether they train, each time that is asked."""
+    """As the watchdog tells of them: whether they train, each time that is asked."""
 
     def __init__(self, *answers: bool) -> None:
         self.answers = list(answers)

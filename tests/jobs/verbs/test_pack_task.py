@@ -45,9 +45,9 @@ def view(tmp_path: Path, part: ShardPart, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.chdir(tmp_path)
     job = Job(JobSpec(name="x"), str(tmp_path))
     yield SharedView(job, settings, TOKEN, part.records[0].path, encoder_versions(), patience_s=0.2)
-    if pack_task._process is not None:
-        pack_task._process.close()
-        pack_task._process = None
+    if pack_task._decoding_process.cache_info().currsize:
+        pack_task._decoding_process().close()
+        pack_task._decoding_process.cache_clear()
 
 
 def failure(part: ShardPart, view: SharedView) -> str:

@@ -93,10 +93,10 @@ def test_a_timeline_says_what_each_second_shows(motion_checkpoint, long_video, c
     assert [(one["start"], one["end"]) for one in seconds] == [(n, n + 1.0) for n in range(6)]
     # The fourth second by hand: frames 28 and 8 before and after are around its middle, 3.5 s, so clip 20 to 35.
     model = VideoClassifier.load(motion_checkpoint)
-    looking = preprocessing_of(open_checkpoint(motion_checkpoint), 1, "auto")
+    preprocessing = preprocessing_of(open_checkpoint(motion_checkpoint), 1, "auto")
     frames = torch.from_numpy(decode_frames(long_video.read_bytes(), range(20, 36)))
     with torch.inference_mode():
-        expected = model.video_scores(ClipBatch.of_video(looking.transform(frames)[0][None]))[0]
+        expected = model.video_scores(ClipBatch.of_video(preprocessing.transform(frames)[0][None]))[0]
     assert seconds[3]["top"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-5)
     assert seconds[3]["top"][0]["class"] == model.class_names[int(expected.argmax())]
     assert set(told) == {"video", "decoder", "top", "timeline", "stretches"}

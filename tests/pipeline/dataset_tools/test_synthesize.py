@@ -1,5 +1,6 @@
 """`python -m pipeline synthesize`, called directly."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,5 +15,4 @@ def test_writes_and_says_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr()
     assert printed.out.startswith("wrote 16 videos (train 8, test 8) of 8 classes, ")
     assert str(root) in printed.out
-    assert printed.err.splitlines()[-1] == "synthesize: 16 of 16 videos"
-    assert len(printed.err.splitlines()) == 10
+    assert re.fullmatch(r"synthesize: 16 of 16 videos in \d+ s", printed.err.splitlines()[-1])

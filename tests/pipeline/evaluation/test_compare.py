@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.evaluation.compare import compare_judged
+from pipeline.evaluation.compare import compare_results
 from pipeline.evaluation.fuse import fused_scores
 from pipeline.metrics.scored_videos import ScoredVideos, align, read_scored_videos
 from pipeline.report.write_results import FILES, write_results
@@ -24,7 +24,7 @@ def answers(given, labels=(0, 0, 1, 1), **changes):
 
 
 def test_a_comparison_by_hand():
-    told = compare_judged(answers([0, 1, 1, 0]), answers([0, 0, 0, 0]))
+    told = compare_results(answers([0, 1, 1, 0]), answers([0, 0, 0, 0]))
     assert told["top1"]["first"] == told["top1"]["second"] == told["mean_class_accuracy"]["second"] == 0.5
     assert told["top1"]["difference"] == 0
     assert told["mcnemar"] == {"only_first": 1, "only_second": 1, "p_value": 1.0}
@@ -38,8 +38,8 @@ def test_a_comparison_by_hand():
     ]
     lost = answers([0, 1, 1, 0])
     lost.scores[0] = np.nan
-    assert compare_judged(lost, answers([0, 1, 1, 0]))["missing"] == {"first": 1, "second": 0}
-    assert compare_judged(lost, answers([0, 1, 1, 0]))["flips"][0] | {"key": ""} == {
+    assert compare_results(lost, answers([0, 1, 1, 0]))["missing"] == {"first": 1, "second": 0}
+    assert compare_results(lost, answers([0, 1, 1, 0]))["flips"][0] | {"key": ""} == {
         "key": "", "label": "x", "first": None, "second": "x", "right": "second"
     }  # fmt: skip
 

@@ -52,22 +52,22 @@ _LOADED = "[...document.images].filter(i => i.complete && i.naturalWidth > 0).le
 def page(motion_dataset, tmp_path_factory):
     """The page of a made result on real videos: with pictures, a warning, long names."""
     index = DatasetIndex.open(motion_dataset)
-    judged = made(24, 96)
+    scored = made(24, 96)
     keys = index.column("key", index.rows("all"))
     names = [
-        f"{name} {'and a long name that has to be cut ' * (n % 5 == 0)}" for n, name in enumerate(judged.class_names)
+        f"{name} {'and a long name that has to be cut ' * (n % 5 == 0)}" for n, name in enumerate(scored.class_names)
     ]
     overlap = {"videos": 3, "content": 2, "groups": 4, "of": 64}
-    judged = judged._replace(
-        scores=judged.scores[: len(keys)],
-        labels=judged.labels[: len(keys)],
-        groups=judged.groups[: len(keys)],
+    scored = scored._replace(
+        scores=scored.scores[: len(keys)],
+        labels=scored.labels[: len(keys)],
+        groups=scored.groups[: len(keys)],
         keys=list(keys),
         class_names=names,
-        provenance=judged.provenance | {"overlap": overlap, "checkpoint": "/a/long/path/" * 9},
+        provenance=scored.provenance | {"overlap": overlap, "checkpoint": "/a/long/path/" * 9},
     )
     folder = tmp_path_factory.mktemp("page")
-    write_results(folder, judged, "epoch=99-step=123456789012.ckpt on made, test", {"views": 30}, index)
+    write_results(folder, scored, "epoch=99-step=123456789012.ckpt on made, test", {"views": 30}, index)
     return folder / "report.html"
 
 

@@ -51,9 +51,9 @@ def test_four_files_that_agree(written):
     folder, report = written
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
-    judged = read_scored_videos(folder)
-    assert judged.groups[:5] == ["group_0"] * 4 + ["group_1"]
-    assert report["intervals"] == accuracy_intervals(outcomes_of(judged))
+    scored = read_scored_videos(folder)
+    assert scored.groups[:5] == ["group_0"] * 4 + ["group_1"]
+    assert report["intervals"] == accuracy_intervals(outcomes_of(scored))
     assert report["interval"]["groups"] == 20
     frame = pd.read_parquet(folder / "predictions.parquet")
     assert report["top1"] == frame.correct.mean()
@@ -98,32 +98,32 @@ def test_700_classes_are_shown_by_their_hardest_part(tmp_path):
 
 
 def test_videos_without_scores_count_as_wrong_and_are_named(tmp_path):
-    judged = made(3, 12)
-    whole = write_results(tmp_path / "whole", judged, "x on made")
-    scores = judged.scores.copy()
-    lost = int(np.flatnonzero(scores.argmax(axis=1) == judged.labels)[0])
+    scored = made(3, 12)
+    whole = write_results(tmp_path / "whole", scored, "x on made")
+    scores = scored.scores.copy()
+    lost = int(np.flatnonzero(scores.argmax(axis=1) == scored.labels)[0])
     scores[lost] = np.nan
-    report = write_results(tmp_path / "part", judged._replace(scores=scores), "x on made")
-    assert report["missing"] == [judged.keys[lost]]
+    report = write_results(tmp_path / "part", scored._replace(scores=scores), "x on made")
+    assert report["missing"] == [scored.keys[lost]]
     assert report["num_videos"] == 12
     assert report["top1"] == pytest.approx(whole["top1"] - 1 / 12)
     frame = pd.read_parquet(tmp_path / "part" / "predictions.parquet").set_index("key")
-    row = frame.loc[judged.keys[lost]]
+    row = frame.loc[scored.keys[lost]]
     assert not row.correct
     assert pd.isna(row.top1)
     assert np.isnan(row.scores).all()
     page = Page((tmp_path / "part" / "report.html").read_text(encoding="utf-8"))
-    assert f"could not be decoded\nThey count as wrong: {judged.keys[lost]}." in page.text
+    assert f"could not be decoded\nThey count as wrong: {scored.keys[lost]}." in page.text
     scores[0, 1] = np.inf
     with pytest.raises(ValueError, match="are not finite"):
-        write_results(tmp_path / "bad", judged._replace(scores=scores), "x")
+        write_results(tmp_path / "bad", scored._replace(scores=scores), "x")
 
 
 def test_margins_have_no_calibration_and_nothing_wrong_has_no_gallery(tmp_path):
-    judged = made(4, 20)
-    scores = np.eye(4, dtype=np.float32)[judged.labels] * 3 - 1
-    about = judged.provenance | {"scores": "margin"}
-    report = write_results(tmp_path, judged._replace(scores=scores, provenance=about), "svm on fc6, made")
+    scored = made(4, 20)
+    scores = np.eye(4, dtype=np.float32)[scored.labels] * 3 - 1
+    about = scored.provenance | {"scores": "margin"}
+    report = write_results(tmp_path, scored._replace(scores=scores, provenance=about), "svm on fc6, made")
     assert report["calibration"] is None
     assert report["top1"] == 1
     assert report["intervals"]["top1"] == [pytest.approx(0.025 ** (1 / 5)), 1]
