@@ -23,6 +23,7 @@ settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in this hook too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a file go to one process of pytest-xdist; those of jobs all to one, as two clusters are too much."""
     for item in items:
