@@ -36,10 +36,10 @@ demo: venv
 	@PATH="$(abspath $(BIN)):$$PATH" bash demo.sh $(DEMO)
 
 test: venv
-	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadgroup --durations=15 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --durations=15 $(PYTEST_OPTIONS)
 
 test-slow: venv
-	$(BIN)/python -m pytest -m slow -n $(TEST_PROCESSES) --dist loadgroup --durations=15 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m slow -n $(TEST_PROCESSES) --durations=15 $(PYTEST_OPTIONS)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -4,9 +4,11 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.ordinary_priority import is_real_time
 from tests.s3_server import s3_server  # noqa: F401 # a fixture, one server for all
@@ -23,12 +25,16 @@ settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in this hook too
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file go to one process of pytest-xdist; those of jobs all to one, as two clusters are too much."""
-    for item in items:
-        folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
-        item.add_marker(pytest.mark.xdist_group("jobs" if folder == "jobs" else str(item.path)))
+class FileScheduling(LoadScopeScheduling):
+    """Distribution of tests over the processes of pytest-xdist: by file; those of jobs, which start clusters, as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/jobs" if nodeid.startswith("tests/jobs/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    """The scheduler of `make test`. The marks of pytest-xdist 3.8, `xdist_group`, have no effect with pytest 9.2."""
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
