@@ -26,7 +26,7 @@ settings.load_profile("without a clock")
 
 
 class FileScheduling(LoadScopeScheduling):
-    """Distribution of tests over the processes of pytest-xdist: by file; those of jobs, which start clusters, as one."""
+    """Distribution of tests over the processes of pytest-xdist: by file; those of jobs (they start clusters) as one."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/jobs" if nodeid.startswith("tests/jobs/") else nodeid.partition("::")[0]
