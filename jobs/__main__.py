@@ -1,4 +1,4 @@
-"""`python -m jobs VERB`: submit a `python -m pipeline` command to a Ray cluster, and look after it.
+"""`python -m jobs VERB`: submit a `python -m pipeline` command to a Ray cluster, and manage it.
 
 python -m jobs submit --spec jobs/configs/cpu_2_workers.yaml -- fit --config pipeline/configs/demo.yaml
 python -m jobs list

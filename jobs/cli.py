@@ -19,10 +19,10 @@ from pipeline.cli.errors import explain
 VERBS = {
     "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",
     "list": "list the cluster's jobs, the newest first",
-    "status": "tell what is known of a job",
-    "logs": "print a job's log; --follow prints on to its end",
+    "status": "print the state of a job: status, reason, step, newest checkpoint",
+    "logs": "print a job's log; --follow keeps printing until it ends",
     "stop": "end a job",
-    "resume": "take a stopped or failed job up again: the command, spec and code that were submitted",
+    "resume": "resume a stopped or failed job with the command, spec and code that were submitted",
     "up": "start a local cluster, which submit does by itself where there is none, or with --host a head node",
     "down": "stop the cluster that was started here, its jobs too",
 }

@@ -20,7 +20,7 @@ class VideoRecord:
 
     Attributes:
         path: path of the video file; it may not exist.
-        key: name in the shards, unique in the data set, of the characters A-Z a-z 0-9 _ - only.
+        key: name in the shards, unique in the dataset, of the characters A-Z a-z 0-9 _ - only.
         label: class name.
         split: `train`, `val`, `test` or another name; "" if `fold_splits` is used.
         group: the source that the video was cut from; all videos of a group belong to one split.
@@ -43,11 +43,11 @@ class VideoRecord:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """The contents of a data set's annotation list.
+    """The contents of a dataset's annotation list.
 
     Attributes:
         records: the videos in the order of the list; at least one.
-        folds: names of the folds, sorted; () if the data set has fixed splits.
+        folds: names of the folds, sorted; () if the dataset has fixed splits.
         classes: class names in the order of the official labels; () if the list defines no order.
         refused: videos in the list or folder that cannot be represented as a record, for quarantine.csv.
         notes: sentences for the user on what was left out or chosen.

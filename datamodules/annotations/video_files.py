@@ -1,4 +1,4 @@
-"""Search for the video files of a data set in folders, and keys for them that shards can use."""
+"""Search for the video files of a dataset in folders, and keys for them that shards can use."""
 
 import hashlib
 import os

@@ -1,1 +1,1 @@
-"""Encoding of video files: renditions for training (H.264 in mp4), and synthetic data sets."""
+"""Encoding of video files: renditions for training (H.264 in mp4), and synthetic datasets."""

@@ -1,4 +1,4 @@
-"""Synthetic data set in the official form of Kinetics: real video files whose class is the motion that they show.
+"""Synthetic dataset in the official form of Kinetics: real video files whose class is the motion that they show.
 
 `datamodules.encoding.synthetic_scenes` draws the videos, and explains why a single frame does not reveal the class.
 Each video has its own random generator, keyed by (seed, class, split, number): more videos of one split or class leave
@@ -42,7 +42,7 @@ class Clip(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path of the file, relative to the data set's folder."""
+        """The path of the file, relative to the dataset's folder."""
         return f"videos/{self.label}/{self.youtube_id}_{self.time_start:06d}_{self.time_end:06d}.mp4"
 
 
@@ -61,7 +61,7 @@ class Synthesized:
     """The output of `synthesize`.
 
     Attributes:
-        root: the data set's folder.
+        root: the dataset's folder.
         videos: split -> number of videos.
         num_bytes: total size of the video files.
     """

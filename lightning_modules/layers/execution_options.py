@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.layers.layer_selection import longest_prefix, refuse_unknown_prefixes
-from lightning_modules.layers.torch_internals import BatchNorm
+from lightning_modules.layers.torch_internals import BatchNorm, is_compiled
 
 
 def use_channels_last(network: nn.Module) -> None:
@@ -72,7 +72,7 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
     Raises:
         ValueError: torch.compile does not work on the device.
     """
-    if network._compiled_call_impl is not None:
+    if is_compiled(network):
         return
     try:
         # A trial, so that a missing compiler is reported here and not in the first training step.

@@ -1,9 +1,10 @@
-"""What is used of torch that is not its public interface; read in torch 2.13.0, where a test looks at each again."""
+"""Private interfaces of torch that are used here, as read in version 2.13.0; a test checks each of them."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # the base class of all batch norms
+from torch.nn.modules.conv import _ConvTransposeNd as ConvTranspose  # the base class of all transposed convolutions
 
-__all__ = ["BatchNorm", "child_names", "has_forward_hooks"]
+__all__ = ["BatchNorm", "ConvTranspose", "child_names", "has_forward_hooks", "is_compiled"]
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
@@ -14,3 +15,8 @@ def has_forward_hooks(module: nn.Module) -> bool:
 def child_names(module: nn.Module) -> list[str]:
     """The names of a module's children in order, also of one that is there twice, which `named_children` leaves out."""
     return list(module._modules)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `module.compile()` was called: its forward pass runs through torch.compile."""
+    return module._compiled_call_impl is not None

@@ -1,4 +1,4 @@
-"""What is used of Lightning that is not its public interface; read in 2.6.6, where a test looks at each of them again.
+"""Private interfaces of Lightning that are used here, as read in version 2.6.6; a test checks each of them.
 
 Besides, `pipeline.training.lightning_cli.TrainingCLI` overrides methods of LightningCLI that begin with `_`.
 """
@@ -37,7 +37,7 @@ def last_saved(callback: ModelCheckpoint) -> Path | None:
 
 
 def take_started_ranks(launcher: object) -> list["subprocess.Popen[bytes]"]:
-    """The ranks that this process has started by repeating its command line; Lightning watches them no more.
+    """Take over from Lightning the ranks that this process started by repeating its command line.
 
     Where one of them fails, Lightning's observer would kill this process, too.
 

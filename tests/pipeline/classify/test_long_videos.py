@@ -18,7 +18,7 @@ from datamodules.video.decoding import iterate_frames, probe, read_frame_times
 from pipeline.__main__ import main
 from pipeline.classify import video_input as looking_module
 from pipeline.classify.timeline import score_seconds, segments
-from pipeline.classify.video_input import Preprocessing, choose_clips, preprocessing_of, read_clips
+from pipeline.classify.video_input import Preprocessing, choose_clips, preprocessing_of
 from pipeline.classify.video_scores import VideoScorer
 from pipeline.inference.trained_checkpoint import open_checkpoint
 from tests.pipeline.gray_videos import write_long_video
@@ -182,7 +182,7 @@ def test_a_video_in_pieces_has_the_scores_of_the_whole(
     model.view_average = average
     score = VideoScorer(model)
     clips = choose_clips(seen, data)
-    expected = score([read_clips(seen, data)])[0]
+    expected = score([choose_clips(seen, data).all()])[0]
     (tmp_path / "a.mp4").write_bytes(data)
     words = ["classify", str(tmp_path / "a.mp4"), "--checkpoint", str(motion_checkpoint), "--json", "--top", "8"]
     told = run(words, capsys)
