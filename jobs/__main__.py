@@ -20,27 +20,29 @@ from jsonargparse import ArgumentError, Namespace
 
 from jobs.cli import explain_parser_error, make_parser, parse
 from jobs.spec.job_spec import JobSpec
-from pipeline.cli.terminal import say, show_all_characters
+from pipeline.cli.terminal import escape_unencodable_characters, print_text
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a verb.
 
     Args:
-        args: The words after `python -m jobs`; None: the arguments of this process.
+        args: The arguments after `python -m jobs`; None: the arguments of this process.
 
     Returns:
         The exit status: 0 for success, 2 for bad input, 130 after Ctrl-C; for a failed job its exit status, or 1.
     """
-    words = list(sys.argv[1:] if args is None else args)
-    own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    arguments = list(sys.argv[1:] if args is None else args)
+    has_command = "--" in arguments
+    end = arguments.index("--") if has_command else len(arguments)
+    own_arguments, command = arguments[:end], arguments[end + 1 :]
     parser = make_parser(__doc__)
-    show_all_characters()
+    escape_unencodable_characters()
     try:
-        if not own:
+        if not own_arguments:
             parser.print_help()
             return 2
-        options = parse(parser, own, has_command="--" in words)
+        options = parse(parser, own_arguments, has_command=has_command)
         return _VERBS[options.verb](options[options.verb], command)
     except KeyboardInterrupt:
         print("interrupted; a job that was submitted runs on: `python -m jobs list`", file=sys.stderr)
@@ -48,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError, ArgumentError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise
-        say(f"error: {explain_parser_error(error)}", sys.stderr)
+        print_text(f"error: {explain_parser_error(error)}", sys.stderr)
         return 2
 
 
@@ -109,10 +111,9 @@ def _list(options: Namespace, command: list[str]) -> int:
     found = list_jobs(client)
     width = max((len(str(each.submission_id)) for each in found), default=0)
     for each in found:
-        words = (each.metadata or {}).get("command", each.entrypoint)
-        print(
-            f"{each.submission_id:<{width}}  {each.status:<9}  {_time(each.start_time)}  {_duration(each):>8}  {words}"
-        )
+        times = f"{_time(each.start_time)}  {_duration(each):>8}"
+        command_line = (each.metadata or {}).get("command", each.entrypoint)
+        print(f"{each.submission_id:<{width}}  {each.status:<9}  {times}  {command_line}")
     if not found:
         print(f"no jobs on {address}")
     return 0

@@ -28,24 +28,24 @@ VERBS = {
 }
 
 
-def parse(parser: ArgumentParser, words: Sequence[str], *, has_command: bool) -> Namespace:
-    """Read the words before `--`.
+def parse(parser: ArgumentParser, arguments: Sequence[str], *, has_command: bool) -> Namespace:
+    """Read the arguments before `--`.
 
     Args:
         parser: From `make_parser`.
-        words: The verb and its options, with hyphens or underscores in their names.
+        arguments: The verb and its options, with hyphens or underscores in their names.
         has_command: Whether there was a `--`.
 
     Raises:
         ArgumentError: An option is unknown, or its value is invalid.
         ValueError: A command is not behind `--`, or the spec file is wrong.
-        SystemExit: The words asked for help, which is printed.
+        SystemExit: Help was requested, and is printed.
     """
     try:
-        return parser.parse_args(expand_option_names(JobSpec, [_with_underscores(word) for word in words]))
+        return parser.parse_args(expand_option_names(JobSpec, [_with_underscores(argument) for argument in arguments]))
     except ArgumentError as error:
         _, unrecognized, rest = str(error).partition("nrecognized arguments: ")
-        if words[0] == "submit" and not has_command and unrecognized and not rest.startswith("-"):
+        if arguments[0] == "submit" and not has_command and unrecognized and not rest.startswith("-"):
             from jobs.submission.preflight import NOTHING_TO_RUN  # here: it imports the dataset readers
 
             raise ValueError(NOTHING_TO_RUN) from None
@@ -64,10 +64,10 @@ def explain_parser_error(error: BaseException) -> str:
     return f"{name}: must be {kind}{shown}"
 
 
-def _with_underscores(word: str) -> str:
+def _with_underscores(argument: str) -> str:
     """Turn `--storage-path=x-y` into `--storage_path=x-y`: both spellings of an option are accepted."""
-    option, equals, value = word.partition("=")
-    return f"--{option[2:].replace('-', '_')}{equals}{value}" if option.startswith("--") else word
+    option, equals, value = argument.partition("=")
+    return f"--{option[2:].replace('-', '_')}{equals}{value}" if option.startswith("--") else argument
 
 
 def make_parser(description: str | None = None) -> ArgumentParser:
@@ -79,7 +79,7 @@ def make_parser(description: str | None = None) -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m jobs",
         description=description,
-        formatter_class=_LinesKept,
+        formatter_class=_DescriptionHelpFormatter,
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -87,7 +87,7 @@ def make_parser(description: str | None = None) -> ArgumentParser:
     for verb, text in VERBS.items():
         each = ArgumentParser(description=text, exit_on_error=False, allow_abbrev=False)
         if verb == "submit":
-            each.add_argument("--spec", action=_SpecFile, help="a YAML file of the fields below")
+            each.add_argument("--spec", action=_SpecFileAction, help="a YAML file of the fields below")
             each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
             each.add_argument("--check", action="store_true", help="examine every node first, as `doctor` does")
             each.add_argument("--no_check", action="store_true", help="do not read the configuration here first")
@@ -117,11 +117,11 @@ def make_parser(description: str | None = None) -> ArgumentParser:
     return parser
 
 
-class _LinesKept(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+class _DescriptionHelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Help formatter that keeps the line breaks of the description, one example a line."""
 
 
-class _SpecFile(ActionConfigFile):
+class _SpecFileAction(ActionConfigFile):
     """Action of `--spec FILE`: checks the field names first, and names the file in errors about its values."""
 
     def __call__(self, parser: Any, namespace: Any, value: Any, option_string: str | None = None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipeline.cli.arguments import call_from_command_line
 from pipeline.cli.errors import exit_status, explain, is_reported_elsewhere, suggest
-from pipeline.cli.terminal import say, show_all_characters
+from pipeline.cli.terminal import escape_unencodable_characters, print_text
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS, load_verb
 from pipeline.processes.outcome import ProcessOutcome, attached_outcome
 
@@ -27,7 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     outcome = run(sys.argv[1:] if args is None else args)
     if outcome.message:
-        say(f"error: {outcome.sentence()}", sys.stderr)
+        print_text(f"error: {outcome.sentence()}", sys.stderr)
     return outcome.exit_status
 
 
@@ -44,8 +44,8 @@ def run(args: Sequence[str]) -> ProcessOutcome:
         Exception: an unexpected error, with the outcome of the run attached if training had begun.
         SystemExit: the arguments asked for help, which is printed.
     """
-    words = list(args)
-    verb = words[0] if words else ""
+    arguments = list(args)
+    verb = arguments[0] if arguments else ""
     if verb in ("", "-h", "--help"):
         print(_usage())
         return ProcessOutcome("finished") if verb else ProcessOutcome("refused", exit_status=2)
@@ -53,15 +53,15 @@ def run(args: Sequence[str]) -> ProcessOutcome:
         every = ", ".join(LIGHTNING_VERBS | CONFIG_VERBS | VERBS)
         hint = suggest(verb, LIGHTNING_VERBS | CONFIG_VERBS | VERBS, f"choose one of {every}")
         return ProcessOutcome("refused", f"there is no verb {verb!r}; {hint}", 2)
-    show_all_characters()
+    escape_unencodable_characters()
     try:
         if verb in LIGHTNING_VERBS:
-            load_verb(verb)(words, for_a_person=True)
+            load_verb(verb)(arguments, for_a_person=True)
         elif verb in CONFIG_VERBS:
-            status = int(load_verb(verb)(words[1:]) or 0)
+            status = int(load_verb(verb)(arguments[1:]) or 0)
             return ProcessOutcome("failed" if status else "finished", exit_status=status)
         else:
-            call_from_command_line(load_verb(verb), words[1:], f"python -m pipeline {verb}")
+            call_from_command_line(load_verb(verb), arguments[1:], f"python -m pipeline {verb}")
     except (ArgumentError, ValueError, OSError, ImportError) as error:
         if os.environ.get("PIPELINE_DEBUG"):
             raise

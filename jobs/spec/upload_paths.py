@@ -10,7 +10,7 @@ from jobs.spec.job import Job
 UPLOAD_PREFIX = "upload:"
 
 
-def resolve(args: Sequence[str], root: Path) -> list[str]:
+def resolve_upload_paths(args: Sequence[str], root: Path) -> list[str]:
     """Replace every `upload:RELATIVE` in the arguments by its path below `root`, the folder of the upload."""
     resolved = []
     for arg in args:

@@ -9,7 +9,7 @@ import yaml
 
 from datamodules.dataset.manifest import read_manifest
 from jobs.spec.job_spec import JobSpec
-from jobs.spec.upload_paths import resolve
+from jobs.spec.upload_paths import resolve_upload_paths
 from pipeline.cli.errors import suggest
 from pipeline.cli.verbs import LIGHTNING_VERBS, VERBS
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
@@ -46,7 +46,9 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
     environment = os.environ | {"PYTHONPATH": str(staged)}
     with KillableProcess(environment, origin, inherit_path=False) as child:
         try:
-            text, missing = child.call(resolve_in_upload, resolve(args, staged), staged.resolve(), timeout=CHECK_S)
+            text, missing = child.call(
+                resolve_in_upload, resolve_upload_paths(args, staged), staged.resolve(), timeout=CHECK_S
+            )
         except ProcessHung as error:
             raise ValueError(
                 f"the configuration cannot be read: {error}; does a module of yours do work when it is imported?"

@@ -54,7 +54,7 @@ def submit(
         FileNotFoundError: a config is missing.
         ConnectionError: the cluster cannot be reached.
     """
-    check_words(args)
+    check_command(args)
     reached = None if is_local(spec.address) else connect(spec.address)  # before the configuration is read for seconds
     with prepare_job(spec, args, read=read, check=check) as (job, staged):
         return send(job, staged, address=spec.address, reached=reached)
@@ -75,7 +75,7 @@ def prepare_job(
     Yields:
         The job, and the folder of its upload.
     """
-    check_words(args)
+    check_command(args)
     check_address(spec.address)
     if would_start(spec.address):
         check_gpus(spec)
@@ -104,7 +104,7 @@ def prepare_job(
         yield job, staged
 
 
-def check_words(args: Sequence[str]) -> None:
+def check_command(args: Sequence[str]) -> None:
     """Raise ValueError for a command line with an unknown verb or with a secret."""
     check_verb(args)
     refuse_secrets({}, args)

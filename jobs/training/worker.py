@@ -17,7 +17,7 @@ from ray.train.collective import broadcast_from_rank_zero
 from jobs.ray_internals import quieten_reports
 from jobs.spec.job import OVERLAY_FILE, Job
 from jobs.spec.job_spec import JobSpec
-from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
+from jobs.spec.upload_paths import enter_working_directory, resolve_upload_paths, upload_root
 from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
 from jobs.training.heartbeat import HeartbeatSender
@@ -148,7 +148,7 @@ def run_here(args: Sequence[str]) -> ProcessOutcome:
     from pipeline.__main__ import run
 
     try:
-        return run(resolve(args, upload_root()))
+        return run(resolve_upload_paths(args, upload_root()))
     except SystemExit as stop:  # Ray would take it for a crash
         status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         return ProcessOutcome("failed" if status else "finished", exit_status=status)
@@ -166,7 +166,7 @@ def worker_args(args: Sequence[str], run: RunFolder, checkpoint: Path | None) ->
     folder on this node for the metrics.csv of a fit, which is copied from there. After them, so that they override
     the user's: the Ray overlay with the accelerator, and the checkpoint to continue from, if there is one.
     """
-    verb, *rest = resolve(args, upload_root())
+    verb, *rest = resolve_upload_paths(args, upload_root())
     whole = [verb]
     if run.storage.is_local or verb == "fit":
         whole.append(f"--trainer.default_root_dir={run.storage.node_folder()}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import ray
 
 from jobs.spec.job import Job
-from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
+from jobs.spec.upload_paths import enter_working_directory, resolve_upload_paths, upload_root
 from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.doctor import Plan, examine_machine, read_plan
 from pipeline.doctor.findings import Finding, examine
@@ -31,7 +31,7 @@ class NodeDoctor:
 
     def plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
         """Read a command line; return what to examine, and a finding about its configuration, if it has one."""
-        words = resolve(args, upload_root())
+        words = resolve_upload_paths(args, upload_root())
         plan, findings = read_plan(words[1:] if words[0] in CONFIG_VERBS else data_of(words))
         whole = dataclasses.replace(
             plan,

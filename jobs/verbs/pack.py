@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from datamodules.storage.atomic_write import remove_partial_files
 from jobs.spec.job import Job
-from jobs.spec.upload_paths import enter_working_directory, resolve, upload_root
+from jobs.spec.upload_paths import enter_working_directory, resolve_upload_paths, upload_root
 from jobs.storage.run_folder import describe_exception
 from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
@@ -55,7 +55,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     """
     began = time.monotonic()
     enter_working_directory(job)
-    options = parse_pack_options(resolve(args, upload_root())[1:])
+    options = parse_pack_options(resolve_upload_paths(args, upload_root())[1:])
     check_folders(job, options)
     slots = job.spec.num_workers * job.spec.cpus_per_worker
     if options.processes is not None:

@@ -11,7 +11,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from datamodules.storage.atomic_write import write_atomically
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -62,7 +62,7 @@ class StoreCheckpointIO(TorchCheckpointIO):
             self._store.save(_torch_save(checkpoint), self._step, self._metrics)
         except OSError as error:
             self.failure = error
-            say(
+            print_text(
                 f"warning: the checkpoint of step {self._step} cannot be written ({error}); training goes on, the "
                 "newest one that was stays, and the next is tried when it is due",
                 sys.stderr,

@@ -34,7 +34,7 @@ from pipeline.classify.video_input import (
 )
 from pipeline.classify.video_scores import VideoScorer
 from pipeline.cli.progress import count_progress
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.inference.inference_options import CheckpointOptions
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import open_checkpoint
@@ -196,7 +196,7 @@ def _by_second(
     alone = len(paths) == 1
     labels = drawable_texts(names) if any(copies) else []
     if note := describe_missing(labels):
-        say(f"annotate: {note}", file=sys.stderr)
+        print_text(f"annotate: {note}", file=sys.stderr)
     for path, copy in zip(paths, copies, strict=True):
         outcome: dict[str, Any] = {"video": str(path)}
         try:
@@ -226,7 +226,7 @@ def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bo
             outcome["decoder"] = decoder
             if "error" not in outcome and (others := count_other_streams(outcome["video"])):
                 outcome["other_streams"] = others
-            say(json_lines.dumps(outcome) if json else in_words(outcome))
+            print_text(json_lines.dumps(outcome) if json else in_words(outcome))
             if "error" in outcome:
                 failed.append(f"{outcome['video']} ({outcome['error']})")
             count()

@@ -22,7 +22,7 @@ from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
 from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform
 from datamodules.video.decoding import DecodeError, Source, describe_decoder, probe, read_frame_times, resolve_decoder
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 
 FORWARD_BYTES = 2**25  # most bytes of float32 clips in one forward pass
@@ -194,7 +194,7 @@ def process_videos(
             failed.append(f"{path} ({error})")
             outcome["error"] = str(error)
         outcome["decoder"] = describe_decoder(preprocessing.decoder)
-        say(in_words(outcome) if in_words else dumps(outcome))
+        print_text(in_words(outcome) if in_words else dumps(outcome))
     if failed:
         raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
 
@@ -252,5 +252,5 @@ def find_videos(videos: Sequence[str]) -> Iterator[Path]:
         if not found and len(videos) == 1:
             raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({told})' if told else ''}")
         if told:
-            say(f"warning: {path}: {told}", sys.stderr)
+            print_text(f"warning: {path}: {told}", sys.stderr)
         yield from found or [path]

@@ -19,13 +19,13 @@ _HOW_TO_TYPE = (
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
 
 
-def expand_option_names(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
+def expand_option_names(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
     """Rewrite the arguments of a command in the syntax of jsonargparse.
 
     Args:
         function: The typed function or dataclass that is called; its annotations determine which options are lists or
             flags.
-        words: The arguments after the verb.
+        arguments: The arguments after the verb.
 
     Returns:
         The arguments with `--lists a b` as `--lists+=a --lists+=b` where `lists` is of type list, `--sides 1 2` as
@@ -44,7 +44,7 @@ def expand_option_names(function: Callable[..., Any], words: Sequence[str]) -> l
     places = [f"--{name}" for name, each in parameters.items() if each.default is each.empty]
     spelled: list[str] = []
     bare: list[str] = []
-    waiting = list(words)
+    waiting = list(arguments)
     while waiting:
         option, equals, value = waiting.pop(0).partition("=")
         if option == "--" and not equals:  # ends the options, as in other commands
@@ -100,13 +100,13 @@ def _one_more(option: str, value: str) -> str:
     return f"{option}+={json.dumps([value], ensure_ascii=False) if value[:1] in ('[', '?') else value}"
 
 
-def call_from_command_line(function: Callable[..., Any], words: Sequence[str], prog: str) -> Any:
+def call_from_command_line(function: Callable[..., Any], arguments: Sequence[str], prog: str) -> Any:
     """Call a typed function with the arguments of a command line.
 
     Args:
         function: A function whose parameters are the options, or whose only parameter is a dataclass of the options; or
             such a dataclass itself.
-        words: The arguments after the verb.
+        arguments: The arguments after the verb.
         prog: The name of the command in its help.
 
     Returns:
@@ -121,14 +121,14 @@ def call_from_command_line(function: Callable[..., Any], words: Sequence[str], p
 
     from pipeline.cli.option_groups import GroupedParser, options_class
 
-    for word in words:
+    for word in arguments:
         if not is_utf8(word):
             raise ValueError(
                 f"{os.fsencode(word)!r} is not UTF-8; rename the file or folder, or name the folder above it"
             )
     options = options_class(function)
     component = options or function
-    spelled = expand_option_names(component, words)
+    spelled = expand_option_names(component, arguments)
     _refuse_unknown_options(component, spelled, prog)
     settings: dict[str, Any] = {"as_positional": False, "exit_on_error": False, "allow_abbrev": False}
     settings |= {"prog": prog, "usage": usage_of(component, prog), "epilog": _HOW_TO_TYPE}

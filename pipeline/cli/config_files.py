@@ -7,13 +7,13 @@ from pathlib import Path
 import yaml
 
 
-def refuse_bad_configs(words: Sequence[str]) -> None:
+def refuse_bad_configs(arguments: Sequence[str]) -> None:
     """Raises ValueError for a `--config` that is no file, no YAML, or YAML that is no mapping of options.
 
     Args:
-        words: the command line; a config given as text instead of a path is not checked here.
+        arguments: the command line; a config given as text instead of a path is not checked here.
     """
-    for given in _configs_in(words):
+    for given in _configs_in(arguments):
         path = Path(given)
         if "\n" in given or given.lstrip().startswith("{"):
             continue
@@ -33,13 +33,13 @@ def describe_yaml_error(error: Exception) -> str:
     """The message of a YAML error in one line, with the line and column of the error."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
-    words = " ".join(filter(None, [error.context, error.problem]))
+    message = " ".join(filter(None, [error.context, error.problem]))
     mark = error.problem_mark or error.context_mark
-    return words if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {words}"
+    return message if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {message}"
 
 
-def _configs_in(words: Sequence[str]) -> Iterator[str]:
-    for word, following in itertools.pairwise([*words, ""]):
+def _configs_in(arguments: Sequence[str]) -> Iterator[str]:
+    for word, following in itertools.pairwise([*arguments, ""]):
         option, equals, value = word.partition("=")
         if option in ("--config", "-c") and (equals or following):
             yield value if equals else following

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
 
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextOnlyColumn, as_text
 
 LINE_INTERVAL_S = 10.0
@@ -57,7 +57,7 @@ class ProgressLines:
 
     def _print(self, ending: str) -> None:
         ending = f", {self._details()}" if self._details else ending
-        say(f"{self._verb}: {self._done} of {self._total} {self._what}{ending}", sys.stderr)
+        print_text(f"{self._verb}: {self._done} of {self._total} {self._what}{ending}", sys.stderr)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import DecodeError
 from pipeline.cli.progress import count_progress
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.dataset_tools.index_sources import (
     TarNotes,
     dataset_name,
@@ -133,8 +133,8 @@ def index(
     print_index(manifest, earlier, rows, refused)
     notes.tell()
     if refused:
-        say(f"wrote {root / QUARANTINE_NAME}")
-    say(f"wrote {root / INDEX_NAME} and {root / MANIFEST_NAME}")
+        print_text(f"wrote {root / QUARANTINE_NAME}")
+    print_text(f"wrote {root / INDEX_NAME} and {root / MANIFEST_NAME}")
 
 
 def _ours(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
@@ -220,7 +220,7 @@ def _fold_names(rows: Sequence[ShardRow], folds: Sequence[str] | None, earlier: 
     names = list(folds if folds is not None else earlier)
     if folds is None and len(names) != counts[0]:
         numbers = [str(number) for number in range(counts[0])]
-        say(
+        print_text(
             f"warning: tars do not say how their {counts[0]} folds are called, so they are {', '.join(numbers)} here; "
             "those of UCF101 and HMDB51 begin with 1: say --folds 1 2 3 to keep such names",
             sys.stderr,

@@ -15,7 +15,7 @@ from datamodules.dataset.shard_tar import ShardRow
 from datamodules.encoding.transcoding import SourceNotes
 from datamodules.storage.plain_text import describe_trimmed, is_utf8
 from datamodules.video.probing import VideoInfo
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.output_folder import RUN_NAME
 from pipeline.packing.shard_builder import PARTS_FOLDER
@@ -43,7 +43,7 @@ def find_tars(shards: Sequence[str]) -> list[Path]:
                 "(gunzip, bunzip2, unxz, unzstd) and name the .tar"
             )
         if packed:
-            say(
+            print_text(
                 f"warning: {text}: {len(packed)} compressed tars are left out, first {packed[0].name}; unpack them",
                 sys.stderr,
             )
@@ -126,13 +126,15 @@ def print_index(
     print_table(table)
     said = [row.description for row in rows]
     for line in describe_columns((one.variable_rate for one in said), (one.pixel_aspect for one in said)):
-        say(line)
+        print_text(line)
     if refused:
         reasons = Counter(refusal.reason for refusal in refused).most_common()
-        say(f"left out: {', '.join(f'{reason} {count}' for reason, count in reasons)}")
+        print_text(f"left out: {', '.join(f'{reason} {count}' for reason, count in reasons)}")
     if earlier is not None:
         same = earlier.identity == manifest.identity
-        say(f"the videos and labels are {'the same as' if same else 'not those that'} {MANIFEST_NAME} had before")
+        print_text(
+            f"the videos and labels are {'the same as' if same else 'not those that'} {MANIFEST_NAME} had before"
+        )
 
 
 class TarNotes:
@@ -156,12 +158,12 @@ class TarNotes:
     def tell(self) -> None:
         """Prints a line each on odd sources, files that belong to no sample, and labels that became one."""
         for line in describe_notes(self._sources, {"copy": True}):
-            say(line)
+            print_text(line)
         if self._passed_over:
             count = "1 file is" if len(self._passed_over) == 1 else f"{len(self._passed_over)} files are"
-            say(f"{count} in the tars and in no sample, as webdataset reads them: {_first(self._passed_over)}")
+            print_text(f"{count} in the tars and in no sample, as webdataset reads them: {_first(self._passed_over)}")
         if told := describe_trimmed(self._raw_labels):
-            say(told)
+            print_text(told)
 
 
 def _first(names: Sequence[str]) -> str:

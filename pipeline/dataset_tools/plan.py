@@ -8,7 +8,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.sampling.epoch_plan import TrainPlan
 from datamodules.sampling.order_options import OrderOptions
 from datamodules.storage.plain_text import printable
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 
 
@@ -74,17 +74,17 @@ def plan(options: PlanOptions) -> None:
         shards = len(np.unique(np.searchsorted(ends, taken, side="right")))
         edges = [_ends(index, rows[batch]) for batch in (batches[:1] + batches[-1:])] or ["", ""]
         table.add_row(str(each), str(len(taken)), str(shards), *edges)
-    say(
+    print_text(
         f"{index.name} {options.split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; "
         f"epoch {epoch}, seed {options.seed}, shuffle {options.shuffle}",
     )
-    say(
+    print_text(
         f"{planned.num_steps(consumed)} steps of {ranks} x {options.batch_size} videos; {consumed} consumed before, "
         f"{read} read, {len(rows) - consumed - read} left out",
     )
     left_out = int(np.isin(index.quarantined, rows, assume_unique=True).sum())
     if left_out:
-        say(f"{left_out} quarantined videos keep their places and are not read")
+        print_text(f"{left_out} quarantined videos keep their places and are not read")
     print_table(table)
 
 
@@ -94,7 +94,7 @@ def _print_batches(
     if not 0 <= rank < planned.world_size:
         raise ValueError(f"rank={rank}: there are ranks 0 to {planned.world_size - 1}")
     for step, batch in enumerate(planned.batches(epoch, rank, consumed)):
-        say(f"{step} {' '.join(printable(index.entry(int(row)).key) for row in rows[batch])}")
+        print_text(f"{step} {' '.join(printable(index.entry(int(row)).key) for row in rows[batch])}")
 
 
 def _ends(index: DatasetIndex, rows: np.ndarray) -> str:

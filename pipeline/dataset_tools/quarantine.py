@@ -7,7 +7,7 @@ from datamodules.annotations.refusals import BY_HAND, Refusal
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.quarantine import QUARANTINE_NAME, one_line, read_quarantine, write_quarantine
 from datamodules.storage.remote_files import split_root
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.packing.output_folder import lock_folder
 from pipeline.packing.shard_builder import PARTS_FOLDER
 
@@ -53,4 +53,6 @@ def quarantine(data: Path, keys: list[str], reason: str = BY_HAND, undo: bool = 
                 refusals.setdefault(key, Refusal(entries[key].source, key, one_line(reason, 60) or BY_HAND, ""))
         write_quarantine(root, refusals.values())
     left_out = DatasetIndex.open(root).quarantined
-    say(f"{index.name}: {len(left_out)} of {len(index)} videos are quarantined now; wrote {root / QUARANTINE_NAME}")
+    print_text(
+        f"{index.name}: {len(left_out)} of {len(index)} videos are quarantined now; wrote {root / QUARANTINE_NAME}"
+    )

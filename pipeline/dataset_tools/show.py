@@ -24,7 +24,7 @@ from datamodules.sampling.clip_sampling import Seconds
 from datamodules.storage.atomic_write import write_atomically
 from pipeline.cli.arguments import expand_option_names
 from pipeline.cli.config_files import refuse_bad_configs
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.dataset_tools.show_page import ShownClip, ShownStage, ShownVideo, draw_clips_page, make_shown_clip
 from pipeline.training.lightning_cli import TrainingCLI, parser_settings
 
@@ -38,11 +38,11 @@ _SETTINGS = (
 )
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Runs the verb: the options of `fit` make the data module, the options of `show` the page.
 
     Args:
-        words: the command line after `show`, such as `["--config", "pipeline/configs/demo.yaml", "--out", "a.html"]`.
+        arguments: the command line after `show`, such as `["--config", "my.yaml", "--out", "a.html"]`.
 
     Raises:
         ValueError: the configuration, the dataset or an option is wrong.
@@ -55,7 +55,7 @@ def main(words: list[str]) -> None:
         subclass_mode_data=True,
         seed_everything_default=0,
         parser_kwargs=parser_settings() | {"prog": "python -m pipeline show"},
-        args=expand_option_names(PageOptions, words),
+        args=expand_option_names(PageOptions, arguments),
         run=False,
     )
     if not isinstance(cli.datamodule, ShardedVideoDataModule):
@@ -105,7 +105,7 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
         except ValueError as error:
             if page.stage is not None or name == "train":
                 raise
-            say(f"{name} is not shown: {error}")
+            print_text(f"{name} is not shown: {error}")
             stages.append(ShownStage(name, str(error), []))
     settings = {name: str(getattr(data.options, name)) for name in _SETTINGS}
     title, origin = f"{data.index.name}: clips as the network gets them", data.identity | {"epoch": page.epoch}
@@ -113,7 +113,7 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
     with write_atomically(page.out) as temporary:
         temporary.write_text(draw_clips_page(title, origin, settings, stages), encoding="utf-8")
     videos = sum(len(one.videos) for one in stages)
-    say(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
+    print_text(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
 
 
 class _ShowCLI(TrainingCLI):

@@ -16,7 +16,7 @@ from datamodules.dataset.manifest import Manifest, read_manifest
 from datamodules.dataset.quarantine import read_quarantine
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import is_utf8
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.source_notes import describe_columns
 from pipeline.report.charts import BarChart, bar_charts
@@ -57,7 +57,7 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     quarantined = pc.is_in(table.column("key"), value_set=pa.array(filter(is_utf8, read_quarantine(data)), pa.string()))
     if left_out := Counter(splits[quarantined.to_numpy()].tolist()):
         counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
-        say(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
+        print_text(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
     print_table(_bars("videos a class", _ends(totals.most_common())))
     edges, counts = duration_histogram(seconds)
     ranges = [f"{low:g} to {high:g} s" for low, high in pairwise(edges)]
@@ -67,7 +67,7 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     sides = zip(table.column("width").to_pylist(), table.column("height").to_pylist(), strict=True)
     print_table(_bars("width x height", _ends(Counter(f"{w}x{h}" for w, h in sides).most_common(), "others")))
     for line in describe_columns(table.column("variable_rate").to_pylist(), table.column("pixel_aspect").to_numpy()):
-        say(line)
+        print_text(line)
     if out is not None:
         charts = [
             BarChart("videos a class", *zip(*totals.most_common(), strict=True)),
@@ -78,7 +78,7 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        say(f"wrote {out}")
+        print_text(f"wrote {out}")
 
 
 def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from datamodules.encoding import synthetic_dataset
 from datamodules.encoding.synthetic_scenes import MOTIONS
 from pipeline.cli.progress import count_progress
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.processes.machine import num_processors
 
 
@@ -48,7 +48,7 @@ def synthesize(
             root, seed, train, val, test, num_frames, width, height, fps, processes=processes, progress=count
         )
     splits = ", ".join(f"{split} {count}" for split, count in written.videos.items())
-    say(
+    print_text(
         f"wrote {sum(written.videos.values())} videos ({splits}) of {len(MOTIONS)} classes, "
         f"{written.num_bytes / 1e6:.1f} MB, to {root} in {time.monotonic() - began:.0f} s"
     )

@@ -20,7 +20,7 @@ from datamodules.storage.local_files import file_sha256
 from datamodules.storage.plain_text import printable
 from datamodules.video.probing import VideoInfo
 from pipeline.cli.progress import count_progress
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.dataset_tools.verify_checks import (
     COPY,
     NO_ROWS,
@@ -94,7 +94,7 @@ def _verify(data: Path, full: bool, processes: int | None, timeout: float, began
     if findings:
         count = "1 thing is" if len(findings) == 1 else f"{len(findings)} things are"
         raise ValueError(f"{count} wrong among {what} (checked in {seconds}: {how})")
-    say(f"all is well with {what} (checked in {seconds}: {how})")
+    print_text(f"all is well with {what} (checked in {seconds}: {how})")
 
 
 def _check_dataset(
@@ -280,7 +280,7 @@ def _print_findings(findings: Sequence[DatasetDefect]) -> None:
     for fix in fixes:
         same = [finding for finding in findings if finding.fix == fix]
         for finding in same[:SHOWN]:
-            say(printable(f"{finding.place}: {finding.problem}"))
+            print_text(printable(f"{finding.place}: {finding.problem}"))
         if len(same) > SHOWN:
-            say(f"... and {len(same) - SHOWN} more")
-        say(f"  -> {fix}")
+            print_text(f"... and {len(same) - SHOWN} more")
+        print_text(f"  -> {fix}")

@@ -60,16 +60,16 @@ class Plan:
     step_limit_s: float = 600.0
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Runs the verb.
 
     Args:
-        words: the command line after `doctor`.
+        arguments: the command line after `doctor`.
 
     Returns:
         0 where nothing failed, else 1.
     """
-    plan, found = read_plan(words)
+    plan, found = read_plan(arguments)
     findings = [compare_versions({"here": versions()}), *found, *examine_machine(plan)]
     if plan.storage_path is not None:
         storage = plan.storage_path
@@ -82,11 +82,11 @@ def main(words: list[str]) -> int:
     return int(any(finding.status == "failed" for finding in findings))
 
 
-def read_plan(words: Sequence[str]) -> tuple[Plan, list[Finding]]:
+def read_plan(arguments: Sequence[str]) -> tuple[Plan, list[Finding]]:
     """Parses a command line into a plan.
 
     Args:
-        words: options of `doctor`, and any options of `fit`: `--config X.yaml`, dotted flags.
+        arguments: options of `doctor`, and any options of `fit`: `--config X.yaml`, dotted flags.
 
     Returns:
         The plan and, where there is a configuration, a finding on whether it can be read. An unreadable configuration
@@ -95,7 +95,7 @@ def read_plan(words: Sequence[str]) -> tuple[Plan, list[Finding]]:
     Raises:
         ArgumentError: an option is wrong.
     """
-    given, config = _parser().parse_known_args(list(words))
+    given, config = _parser().parse_known_args(list(arguments))
     limits = {"collective_limit_s": given.collective_limit_s, "step_limit_s": given.step_limit_s}
     plan = Plan(data=given.data, storage_path=given.storage_path, **limits)
     if not config:
@@ -178,8 +178,8 @@ def _collective_here(plan: Plan) -> str:
     outcomes: dict[int, Finding] = {}
 
     def take_part(rank: int) -> None:
-        words = (rank, _LOCAL_RANKS, address, backend, plan.collective_limit_s)
-        outcomes[rank] = examine("collective", lambda: check_collective(*words))
+        arguments = (rank, _LOCAL_RANKS, address, backend, plan.collective_limit_s)
+        outcomes[rank] = examine("collective", lambda: check_collective(*arguments))
 
     threads = [threading.Thread(target=take_part, args=(rank,)) for rank in range(_LOCAL_RANKS)]
     for thread in threads:
@@ -206,6 +206,6 @@ def _parser() -> argparse.ArgumentParser:
         ("collective", Plan.collective_limit_s, "the processes to reach each other"),
         ("step", Plan.step_limit_s, "two steps of the configuration"),
     ):
-        words = (f"--{name}-limit-s", f"--{name}_limit_s")
-        parser.add_argument(*words, type=float, default=seconds, help=f"seconds for {what}; default: %(default)s")
+        flags = (f"--{name}-limit-s", f"--{name}_limit_s")
+        parser.add_argument(*flags, type=float, default=seconds, help=f"seconds for {what}; default: %(default)s")
     return parser

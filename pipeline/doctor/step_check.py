@@ -45,13 +45,13 @@ def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = 
     if not config:
         raise SkippedCheck("no --config was given")
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
-        words = [*config, f"--trainer.default_root_dir={folder}", *(f"--trainer.{each}" for each in _OVERRIDES)]
-        words += [f"--trainer.accelerator={accelerator}"] if accelerator else []
+        arguments = [*config, f"--trainer.default_root_dir={folder}", *(f"--trainer.{each}" for each in _OVERRIDES)]
+        arguments += [f"--trainer.accelerator={accelerator}"] if accelerator else []
         # Without Slurm's variables: with them Lightning would treat the child as one of Slurm's tasks.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         with KillableProcess(environment | {"WANDB_MODE": "disabled"}) as child:
             try:
-                return _in_words(child.call(take_steps, words, timeout=limit_s))
+                return _in_words(child.call(take_steps, arguments, timeout=limit_s))
             except ProcessHung:
                 raise ValueError(
                     f"two steps took longer than {limit_s:g} s: make the batch smaller, or allow more with "

@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, Outcomes, difference_intervals, mcnemar
@@ -42,7 +42,7 @@ def compare(first: Path, second: Path, out: Path | None = None, common: bool = F
     comparison = {"first": names[0], "second": names[1]} | compare_results(one, other, seed)
     write_comparison(path, comparison)
     print_comparison(comparison)
-    say(f"wrote {path}")
+    print_text(f"wrote {path}")
 
 
 def compare_results(first: ScoredVideos, second: ScoredVideos, seed: int = 0) -> dict[str, Any]:
@@ -127,22 +127,22 @@ def print_comparison(comparison: dict[str, Any]) -> None:
         row = comparison[name]
         interval = "one group" if row["interval"] is None else "{:+.1%} to {:+.1%}".format(*row["interval"])
         table.add_row(word, f"{row['first']:.1%}", f"{row['second']:.1%}", f"{row['difference']:+.1%}", interval)
-    say(f"first   {comparison['first']}\nsecond  {comparison['second']}")
+    print_text(f"first   {comparison['first']}\nsecond  {comparison['second']}")
     print_table(table)
     test = comparison["mcnemar"]
-    say(
+    print_text(
         f"only the first is right on {test['only_first']} videos, only the second on {test['only_second']}: "
         f"p = {test['p_value']:.3g} (McNemar, exact)"
     )
-    say(f"so {_verdict(comparison)}")
+    print_text(f"so {_verdict(comparison)}")
     for which, missing in comparison["missing"].items():
         if missing:
-            say(f"videos without scores in the {which}, so counted as wrong: {missing}")
+            print_text(f"videos without scores in the {which}, so counted as wrong: {missing}")
     for row in comparison["classes"][:_PRINTED]:
-        say(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
+        print_text(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
     left = len(comparison["classes"]) - _PRINTED
     if left > 0:
-        say(f"  and {left} classes more that changed")
+        print_text(f"  and {left} classes more that changed")
 
 
 def _verdict(comparison: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.storage.plain_text import printable
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.evaluation.evaluate_options import Average
 from pipeline.inference.output_paths import refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import library_versions
@@ -66,9 +66,11 @@ def fuse(
     report = write_results(out, scored, title, {"notes": _notes(many, names)}, videos, seed)
     print_report(title, report, {}, [out / name for name in FILES])
     if report["missing"]:
-        say(f"without scores in one of them, so counted as wrong: {', '.join(map(printable, report['missing']))}")
+        print_text(
+            f"without scores in one of them, so counted as wrong: {', '.join(map(printable, report['missing']))}"
+        )
     for share, name in zip(shares, names, strict=True):
-        say(f"{share:.0%} of {name}")
+        print_text(f"{share:.0%} of {name}")
 
 
 def fused_scores(

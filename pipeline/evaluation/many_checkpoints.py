@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datamodules.dataset.open_dataset import open_manifest
 from lightning_modules.weights.checkpoint_file import read_checkpoint
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_results, print_comparison, write_comparison
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_checkpoint import open_checkpoint_and_data, score_checkpoint
@@ -33,9 +33,9 @@ def evaluate_many(checkpoints: Sequence[Path], options: EvaluateOptions) -> list
         names = {"first": str(checkpoints[0]), "second": str(path)}
         comparison = names | compare_results(first.scored, one.scored, options.seed)
         write_comparison(folder / COMPARISON_NAME, comparison)
-        say()
+        print_text()
         print_comparison(comparison)
-        say(f"wrote {folder / COMPARISON_NAME}")
+        print_text(f"wrote {folder / COMPARISON_NAME}")
     return folders
 
 

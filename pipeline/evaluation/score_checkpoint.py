@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.storage.plain_text import printable
 from lightning_modules import VideoClassifier
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_export import export_scores, refuse_other_scores
 from pipeline.inference.output_paths import refuse_unwritable_folder, title_of
@@ -121,7 +121,7 @@ def _report(
         extra["quarantined, not scored"] = str(len(provenance["quarantined"]))
     print_report(title, report, extra, [folder / name for name in FILES])
     if missing:
-        say(f"not decoded, so counted as wrong: {', '.join(map(printable, report['missing']))}")
+        print_text(f"not decoded, so counted as wrong: {', '.join(map(printable, report['missing']))}")
     overlap = provenance["overlap"]
     if overlap is not None:
         seen = overlap["videos"] + overlap["content"]

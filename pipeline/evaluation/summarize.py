@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 
 
@@ -31,7 +31,7 @@ def summarize(reports: list[str], paths: list[str] | None = None) -> None:
     print_table(table)
     width = max((len(name) for name, _ in places), default=0)
     for name, path in places:
-        say(f"{name:<{width}}  {path}")
+        print_text(f"{name:<{width}}  {path}")
 
 
 def _pair(text: str) -> tuple[str, Path]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.datamodule import ShardedVideoDataModule
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.features.feature_files import (
     SUFFIXES,
     feature_schema,
@@ -72,7 +72,7 @@ def features(options: FeatureOptions) -> None:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not options.overwrite and _is_there_already(out, provenance):
         remove_parts(out)  # of a run that was killed at its very end
-        say(f"{out} is there already, with the same settings")
+        print_text(f"{out} is there already, with the same settings")
         return
     num_rows = _export(trained, videos, provenance, options)
     if num_rows is not None:
@@ -82,7 +82,9 @@ def features(options: FeatureOptions) -> None:
             what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
         numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
         seconds = f"{time.monotonic() - began:.0f} s"
-        say(f"wrote {out}: {' and '.join(layers)} of {what} of {options.split}, {numbers} numbers each, in {seconds}")
+        print_text(
+            f"wrote {out}: {' and '.join(layers)} of {what} of {options.split}, {numbers} numbers each, in {seconds}"
+        )
 
 
 def _export(

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from datamodules.storage.atomic_write import PARTIAL_SUFFIX, remove_partial_files, write_atomically
 from datamodules.storage.file_lock import FileLock, Timeout, file_lock
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.inference.part_rows import ROW, forget_parts, rows_of_part
 
 _SETTINGS = "settings.json"
@@ -98,7 +98,7 @@ class PartFolder:
                 rows_of_part(path)
                 found.append(path)
             except (pa.ArrowInvalid, OSError):
-                say(f"{path}: damaged, its videos are exported again", sys.stderr)
+                print_text(f"{path}: damaged, its videos are exported again", sys.stderr)
         return found
 
     def save(self, table: pa.Table, prefix: str = "part") -> str:

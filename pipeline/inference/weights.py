@@ -11,7 +11,7 @@ from lightning_modules.weights.download import cache_folder, fetch, find_publish
 from lightning_modules.weights.key_mapping import C3D, I3D, INCEPTION_V1
 from lightning_modules.weights.pretrained import read_labels, read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED, PublishedWeights
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 
 _USUAL = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "c3d-sports1m"}
 
@@ -35,16 +35,16 @@ def weights(request: list[str], out: Path | None = None, num_classes: int | None
     """
     match request:
         case ["list"]:
-            say("\n\n".join(map(_in_words, PUBLISHED)))
-            say(f"\ncache: {cache_folder()}")
+            print_text("\n\n".join(map(_in_words, PUBLISHED)))
+            print_text(f"\ncache: {cache_folder()}")
         case ["get", name]:
             path = fetch(find_published(name))
-            say(f"{path}\nsha256 {file_sha256(path)}")
+            print_text(f"{path}\nsha256 {file_sha256(path)}")
         case ["convert", name]:
-            say(str(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes)))
+            print_text(str(convert(name, out or Path(f"{Path(name).stem}.ckpt"), num_classes)))
         case ["classes", name]:
             names = "\n".join(class_names(name))
-            say(names) if sys.stdout.isatty() else print(names)  # unescaped, for files and pipes
+            print_text(names) if sys.stdout.isatty() else print(names)  # unescaped, for files and pipes
         case _:
             raise ValueError(
                 f"weights {' '.join(request)}: say `list`, `get NAME`, `convert NAME_OR_FILE` or `classes NAME_OR_FILE`"

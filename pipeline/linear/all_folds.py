@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import library_versions
 from pipeline.linear.linear_probe import ProbeSettings, without_classes
 from pipeline.linear.video_features import VideoFeatures, choose_split
@@ -41,6 +41,6 @@ def evaluate_folds(settings: ProbeSettings, every: VideoFeatures, index: Dataset
     folds = {fold: read_scored_videos(out / f"fold-{fold}") for fold in reports}
     report = write_fold_results(out, folds, title, more, index)
     if settings.c == "auto":
-        say("C: " + ", ".join(f"{c:g} in fold {fold}" for fold, c in report["C"].items()))
-    say(f"wrote all else of each fold in {out}/fold-*")
+        print_text("C: " + ", ".join(f"{c:g} in fold {fold}" for fold, c in report["C"].items()))
+    print_text(f"wrote all else of each fold in {out}/fold-*")
     return report

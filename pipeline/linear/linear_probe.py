@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import library_versions
 from pipeline.inference.training_overlap import overlap_with_keys, refuse_overlap
 from pipeline.linear.classifiers import ClassWeight, Fitting, LinearClassifier
@@ -149,12 +149,12 @@ class ProbeSettings(NamedTuple):
         setting = {"neighbors": str(neighbors)} if report["C"] is None else {"C": f"{report['C']:g}"}
         print_report(title, report, setting | {"trained on": str(report["num_train_videos"])}, paths)
         if not report.get("converged", True):
-            say("the solver reached its limit before it converged: try a smaller C")
+            print_text("the solver reached its limit before it converged: try a smaller C")
         overlap = report["provenance"]["overlap"]
         if overlap is not None:
-            say(f"not held out: {overlap['videos']} of these videos were trained on")
+            print_text(f"not held out: {overlap['videos']} of these videos were trained on")
         for note in report.get("notes", ()):
-            say(f"not held out: {note}")
+            print_text(f"not held out: {note}")
 
 
 def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:

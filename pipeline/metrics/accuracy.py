@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 
 
@@ -93,4 +93,4 @@ def print_report(title: str, report: Mapping[str, Any], extra: Mapping[str, str]
     table.add_row(*columns.values())
     print_table(table)
     for path in paths:
-        say(f"wrote {path}")
+        print_text(f"wrote {path}")

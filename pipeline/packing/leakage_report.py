@@ -10,7 +10,7 @@ from datamodules.dataset.manifest import MANIFEST_NAME
 from datamodules.leakage.split_leakage import GuardedVideo, Leak, count_leaks, find_leaks
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import write_cell
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.packing.output_folder import PackError
 
 GUARD_NAME = "split_guard.csv"
@@ -50,7 +50,7 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
             f"out={root}: {made} the split guard found {counts}: see {root / GUARD_NAME}, correct the lists and pack "
             "into another folder, or leave --strict out"
         )
-    say(f"warning: split guard: {counts}; {root / GUARD_NAME} lists them", sys.stderr)
+    print_text(f"warning: split guard: {counts}; {root / GUARD_NAME} lists them", sys.stderr)
     return leaks
 
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from datamodules.annotations.readers import Annotations, VideoRecord
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.packing.class_order import sort_labels
 
 USUAL_SPLITS = ("train", "val", "test", "validation")
@@ -20,7 +20,7 @@ def warn_of_lists(listed: Annotations) -> None:
     """Print a warning on standard error for each omission or choice of the reader and each likely mistake."""
     said = (*misspelled_splits(listed.records), *untrained_labels(listed), *odd_labels(listed.records))
     for sentence in (*listed.notes, *said):
-        say(f"warning: {sentence}", sys.stderr)
+        print_text(f"warning: {sentence}", sys.stderr)
 
 
 def misspelled_splits(records: Sequence[VideoRecord]) -> list[str]:

@@ -154,12 +154,12 @@ class PackOptions(RefusalOptions, ShardOptions, EncodingOptions):  # the fields 
             raise PackError(f"processes={self.processes}: must be at least 1")
 
 
-def parse_pack_options(words: Sequence[str]) -> PackOptions:
-    """Parses the words after the verb into options, with defaults for options that are not given.
+def parse_pack_options(arguments: Sequence[str]) -> PackOptions:
+    """Parses the arguments after the verb into options, with defaults for options that are not given.
 
     Raises:
         ArgumentError: An option is missing, or of the wrong type.
         ValueError: An option is unknown, or out of range.
     """
-    options: PackOptions = call_from_command_line(PackOptions, words, "python -m pipeline pack")
+    options: PackOptions = call_from_command_line(PackOptions, arguments, "python -m pipeline pack")
     return options

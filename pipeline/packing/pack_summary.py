@@ -12,7 +12,7 @@ from datamodules.annotations.refusals import HANG, Refusal
 from datamodules.dataset.dataset_index import Manifest
 from datamodules.storage.plain_text import printable
 from pipeline.cli.progress import count_progress
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.class_order import sort_labels
 from pipeline.packing.shard_builder import Outcome, PartResult
@@ -97,28 +97,30 @@ def print_summary(
     print_table(table)
     for split in splits:
         counts = _class_counts([result for result in results if result.split == split])
-        say(f"videos a class in {split}: {counts}")
+        print_text(f"videos a class in {split}: {counts}")
     for fold, splits_of in manifest.fold_counts.items():
         counts = ", ".join(f"{of.videos} {split}" for split, of in sorted(splits_of.items(), reverse=True))
-        say(f"fold {fold}: {counts}")
+        print_text(f"fold {fold}: {counts}")
     for line in describe_notes(add_notes(result.notes for result in results), manifest.encode):
-        say(line)
+        print_text(line)
     refused = [*unplaced, *(refusal for result in results for refusal in result.refused)]
     reasons = Counter(refusal.reason for refusal in refused)
     if reasons:
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-        say(f"refused: {counts}; {root / 'quarantine.csv'} lists them")
-        say("once they are mended, run again with --retry-quarantined")
+        print_text(f"refused: {counts}; {root / 'quarantine.csv'} lists them")
+        print_text("once they are mended, run again with --retry-quarantined")
         if HANG in reasons:
-            say("where not the video but the disk or machine is at fault for a hang, with a longer --timeout too")
+            print_text(
+                "where not the video but the disk or machine is at fault for a hang, with a longer --timeout too"
+            )
     empty = [name for name in manifest.classes if not any(of.classes.get(name) for of in manifest.splits.values())]
     if empty:
-        say(f"classes without a video: {', '.join(empty)}")
+        print_text(f"classes without a video: {', '.join(empty)}")
     reused = sum(result.reused for result in results)
     kept = f", {reused} of {len(results)} shards from an earlier run" if reused else ""
     for rendition in manifest.renditions[1:]:
-        say(f"wrote {root / rendition.folder}, the same videos")
-    say(f"wrote {root} in {_duration(seconds)}{kept}")
+        print_text(f"wrote {root / rendition.folder}, the same videos")
+    print_text(f"wrote {root} in {_duration(seconds)}{kept}")
 
 
 def _class_counts(results: Sequence[PartResult]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.metrics.accuracy import write_report
 from pipeline.metrics.folds import fold_summary_sentence, pool_folds, print_folds, summarize_folds
 from pipeline.metrics.predictions import REPORT_NAME
@@ -45,5 +45,5 @@ def write_fold_results(
         report = write_results(folder, pooled, title, report | {"notes": notes}, videos, seed)
     print_folds(title, report)
     for name in (REPORT_NAME,) if pooled is None else FILES:
-        say(f"wrote {folder / name}")
+        print_text(f"wrote {folder / name}")
     return report

@@ -16,13 +16,13 @@ from pipeline.cli.errors import exit_status, explain, was_interrupted
 from pipeline.processes.outcome import OutcomeKind, ProcessOutcome, attach_outcome
 
 
-def add_resume_hint(error: BaseException, trainer: pl.Trainer, words: Sequence[str]) -> None:
+def add_resume_hint(error: BaseException, trainer: pl.Trainer, arguments: Sequence[str]) -> None:
     """Attaches the outcome of the run to the exception that ended training.
 
     Args:
         error: the exception.
         trainer: the trainer of the run.
-        words: the command line from `fit` on.
+        arguments: the command line from `fit` on.
     """
     checkpoint = newest_checkpoint(trainer)
     message = f"{_what(error)}; stopped at step {trainer.global_step} in epoch {trainer.current_epoch}"
@@ -30,7 +30,7 @@ def add_resume_hint(error: BaseException, trainer: pl.Trainer, words: Sequence[s
     if checkpoint is None:
         outcome = ProcessOutcome(kind, f"{message}; there is no checkpoint yet", exit_status(error))
     else:
-        outcome = ProcessOutcome(kind, message, exit_status(error), str(checkpoint), command(words, checkpoint))
+        outcome = ProcessOutcome(kind, message, exit_status(error), str(checkpoint), command(arguments, checkpoint))
     attach_outcome(error, outcome)
 
 
@@ -48,10 +48,10 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
     return max(there, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def command(words: Sequence[str], checkpoint: Path) -> str:
+def command(arguments: Sequence[str], checkpoint: Path) -> str:
     """Returns the command line that resumes from a checkpoint: the original one with another `--ckpt_path`."""
     kept, drop = [], False
-    for word in words:
+    for word in arguments:
         if not drop and not word.startswith("--ckpt_path="):
             drop = word == "--ckpt_path"
             kept += [] if drop else [word]

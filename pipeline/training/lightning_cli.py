@@ -44,11 +44,11 @@ class TrainingCLI(LightningCLI):
     """LightningCLI that links class names and seed of data and model, and adds the default callbacks to a fit.
 
     Attributes:
-        words: the command line, for the hint how to resume a run that ends early; None for no hint.
+        arguments: the command line, for the hint how to resume a run that ends early; None for no hint.
         job: callbacks of the cluster job that this process is a rank of; None outside of one.
     """
 
-    words: Sequence[str] | None = None
+    arguments: Sequence[str] | None = None
     job: JobCallbacks | None = None
     _arguments: Mapping[str, Any] = {}
 
@@ -132,14 +132,14 @@ class TrainingCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            self._run_in_words(subcommand)
+            self._run_with_plain_errors(subcommand)
         except BaseException as error:
-            if self.words is not None and any(record.began for record in self._records):
-                add_resume_hint(error, self.trainer, self.words)
+            if self.arguments is not None and any(record.began for record in self._records):
+                add_resume_hint(error, self.trainer, self.arguments)
                 end_early(self.trainer.loggers, exit_status(error))
             raise
 
-    def _run_in_words(self, subcommand: str) -> None:
+    def _run_with_plain_errors(self, subcommand: str) -> None:
         """Runs a subcommand; errors of Lightning and torch about a wrong configuration become ValueErrors."""
         try:
             super()._run_subcommand(subcommand)
@@ -175,7 +175,7 @@ def main(args: list[str], for_a_person: bool = False, job: JobCallbacks | None =
     go_offline_without_key()
     if for_a_person:
         _keep_the_last_line_last()
-    cli = type("TrainingCLI", (TrainingCLI,), {"words": args if for_a_person else None, "job": job})
+    cli = type("TrainingCLI", (TrainingCLI,), {"arguments": args if for_a_person else None, "job": job})
     of_each = {verb: strict | _help_of(verb) for verb in TrainingCLI.subcommands()}
     _cli(args, run=True, parser_kwargs={**strict, **of_each}, cli=cli)
 
@@ -247,7 +247,7 @@ def _cli(
         pl.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        save_config_callback=None if cli.words is None else SaveConfiguration,  # a cluster job saves its own
+        save_config_callback=None if cli.arguments is None else SaveConfiguration,  # a cluster job saves its own
         save_config_kwargs={"save_to_log_dir": False},
         seed_everything_default=0,
         trainer_defaults={"log_every_n_steps": 10},

@@ -15,11 +15,11 @@ from pathlib import Path
 from pipeline.cli.errors import explain
 
 
-def resolve_configuration(words: Sequence[str]) -> str:
+def resolve_configuration(arguments: Sequence[str]) -> str:
     """Returns the resolved configuration as YAML.
 
     Args:
-        words: The command line from the verb on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
+        arguments: The command line from the verb on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
 
     Raises:
         ValueError: The configuration cannot be resolved; the message is the command's own, in one line.
@@ -29,7 +29,7 @@ def resolve_configuration(words: Sequence[str]) -> str:
         from pipeline.training.lightning_cli import main
 
         with contextlib.redirect_stdout(printed):
-            main([*words, "--print_config"])
+            main([*arguments, "--print_config"])
     except SystemExit as stop:  # --print_config ends this way
         if stop.code not in (0, None):
             raise ValueError(f"exit status {stop.code}") from None
@@ -40,11 +40,11 @@ def resolve_configuration(words: Sequence[str]) -> str:
     return printed.getvalue()
 
 
-def resolve_in_upload(words: Sequence[str], upload: Path) -> tuple[str, dict[str, str]]:
+def resolve_in_upload(arguments: Sequence[str], upload: Path) -> tuple[str, dict[str, str]]:
     """Returns the configuration as YAML, and the imported modules that will be missing on another machine.
 
     Args:
-        words: The command line from the verb on.
+        arguments: The command line from the verb on.
         upload: The folder that is uploaded to the other machine.
 
     Returns:
@@ -54,7 +54,7 @@ def resolve_in_upload(words: Sequence[str], upload: Path) -> tuple[str, dict[str
     Raises:
         ValueError: The configuration cannot be resolved.
     """
-    text = resolve_configuration(words)
+    text = resolve_configuration(arguments)
     places = [str(upload), sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
     there = [Path(place).resolve() for place in places]
     files = {name: getattr(module, "__file__", None) for name, module in sorted(sys.modules.items())}

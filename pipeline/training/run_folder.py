@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from pipeline.checkpoints.checkpoint_store import BEST, FOLDER, LAST, CheckpointStore, NoWholeCheckpointError
 from pipeline.checkpoints.storage import open_storage
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.training.metrics_csv import NAME
 
 RUNS = "runs"
@@ -58,7 +58,7 @@ def resolve_last(config: Any) -> str | None:
     if found is None:
         rank_zero_info(f"ckpt_path=last: no checkpoint in {folder}/{FOLDER} yet; the run begins")
         return None
-    rank_zero_only(store.set_aside)(damaged, found, lambda line: say(f"warning: {line}", sys.stderr))
+    rank_zero_only(store.set_aside)(damaged, found, lambda line: print_text(f"warning: {line}", sys.stderr))
     return str(store.fetch(found))
 
 

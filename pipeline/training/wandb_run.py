@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_modules.weights.safe_load import load_plain
-from pipeline.cli.terminal import say
+from pipeline.cli.terminal import print_text
 from pipeline.training.secret_patterns import without_secrets
 from pipeline.training.wandb_internals import continue_wandb_run, is_offline_logger
 
@@ -112,7 +112,7 @@ def end_early(loggers: Sequence[Logger], status: int) -> None:
                 if wandb.run is not None:
                     wandb.run.finish(exit_code=status)
             except Exception as error:  # of wandb or the network; it must not hide the run's own error
-                say(f"warning: wandb could not end its run: {error}", sys.stderr)
+                print_text(f"warning: wandb could not end its run: {error}", sys.stderr)
     say_how_to_send(loggers)
 
 

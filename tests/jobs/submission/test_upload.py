@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.spec.upload_paths import resolve
+from jobs.spec.upload_paths import resolve_upload_paths
 from jobs.submission.upload import stage
 
 
@@ -124,7 +124,10 @@ def test_configs_are_rewritten_to_the_copy(project: Path, tmp_path: Path) -> Non
     ]
     assert (target / "runs/kept.yaml").is_file()
     assert (target / place / "sub/part.yaml").read_text() == "a: 1", "a config that a config names comes along"
-    assert resolve(rewritten, Path("/node"))[2:4] == ["/node/runs/kept.yaml", f"--config=/node/{place}/over.yaml"]
+    assert resolve_upload_paths(rewritten, Path("/node"))[2:4] == [
+        "/node/runs/kept.yaml",
+        f"--config=/node/{place}/over.yaml",
+    ]
 
 
 def test_the_copy_does_not_change_with_the_file(project: Path, tmp_path: Path) -> None:
