@@ -58,7 +58,7 @@ def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
     steps = []
     with contextlib.suppress(OSError):  # not there, or not seen from here
         store = RunFolder(storage_path, name).checkpoints()
-        for newest in store.saved()[-1:]:
+        for newest in store.list_checkpoints()[-1:]:
             steps.append(newest.step)
             known["checkpoint"] = f"step {newest.step}, {store.address(newest)}"
     with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoints.checkpoint_store import CheckpointStore, SavedCheckpoint
+from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointStore
 from pipeline.checkpoints.storage import open_storage
 from pipeline.processes.outcome import OutcomeKind, ProcessOutcome
 
@@ -45,7 +45,7 @@ class RunFolder:
             return None
         return content
 
-    def finish(self, published: Mapping[str, SavedCheckpoint], *, facts: Mapping[str, Any]) -> None:
+    def finish(self, published: Mapping[str, CheckpointRecord], *, facts: Mapping[str, Any]) -> None:
         """Write result.json.
 
         Args:

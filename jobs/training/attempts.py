@@ -157,7 +157,7 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
 def _newest(run: RunFolder) -> str | None:
     store = run.checkpoints()
     try:
-        saved = store.saved()
+        saved = store.list_checkpoints()
     except OSError:
         return None
     return store.address(saved[-1]) if saved else None

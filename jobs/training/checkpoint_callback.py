@@ -9,8 +9,8 @@ from jobs.storage.metrics_copy import MetricsCopy
 from jobs.training.heartbeat import HeartbeatSender, all_stop_reasons
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
-from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
 from pipeline.checkpoints.preemption import PreemptionNotice
+from pipeline.checkpoints.run_checkpoint import RunCheckpoint
 from pipeline.processes.rank_exit import drop_ddp_wrapper
 
 
@@ -44,19 +44,19 @@ class DriverNotice(PreemptionNotice):
         super().__init__()
         self._sender = sender
 
-    def listen(self, interrupts: bool = False) -> bool:
+    def install_handlers(self, interrupts: bool = False) -> bool:
         """Install no handler: `heartbeat.take_sigterm` does so in the main thread, and training runs in another one."""
         return False
 
-    def agreed(self, trainer: pl.Trainer) -> bool:
+    def is_any_rank_requested(self, trainer: pl.Trainer) -> bool:
         """Whether any rank has notice; a collective, the same on all ranks."""
         if self._sender.wants_to_leave():
-            self.give()
-        return super().agreed(trainer)
+            self.request()
+        return super().is_any_rank_requested(trainer)
 
 
-class CheckpointCallback(KeepCheckpoints):
-    """`KeepCheckpoints` under Ray: the ranks leave when the driver asks, and metrics.csv is copied to the storage.
+class CheckpointCallback(RunCheckpoint):
+    """`RunCheckpoint` under Ray: the ranks leave when the driver asks, and metrics.csv is copied to the storage.
 
     Args:
         options: When checkpoints are saved.
@@ -86,7 +86,7 @@ class CheckpointCallback(KeepCheckpoints):
             self._copy_metrics(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Save a checkpoint as `KeepCheckpoints.save` does, and print a line to the job's log."""
+        """Save a checkpoint as `RunCheckpoint.save` does, and print a line to the job's log."""
         step = trainer.global_step
         self._sender.at(f"after step {step}, saving a checkpoint")
         if not trainer.is_global_zero:  # rank 0 passes this place after writing
@@ -107,7 +107,7 @@ class CheckpointCallback(KeepCheckpoints):
         Raises:
             RestartRequestedError: always.
         """
-        self._notice.close()
+        self._notice.restore_handlers()
         raise RestartRequestedError(all_stop_reasons(self._sender.leave, trainer.world_size), trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

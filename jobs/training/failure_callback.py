@@ -72,7 +72,7 @@ class FailureCallback(ray.train.UserCallback):
         saved = None
         if self._work == "training":
             with contextlib.suppress(OSError):  # the storage is gone; the next attempt says so
-                saved = RunFolder(self._spec.storage_path, str(self._spec.name)).checkpoints().saved()
+                saved = RunFolder(self._spec.storage_path, str(self._spec.name)).checkpoints().list_checkpoints()
         return (f"going on from step {saved[-1].step}" if saved else "beginning again") + count
 
 

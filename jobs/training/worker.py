@@ -22,7 +22,7 @@ from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
 from jobs.training.heartbeat import HeartbeatSender
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
-from pipeline.checkpoints.checkpoint_store import CheckpointStore, NoWholeCheckpointError, SavedCheckpoint
+from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointStore, NoIntactCheckpointError
 from pipeline.processes.outcome import ProcessOutcome
 
 
@@ -95,7 +95,7 @@ def _begin(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path |
         raise quiet_refusal(found["refused"])
     if "lost" in found:
         raise OSError(found["lost"])
-    newest = SavedCheckpoint(**found["newest"]) if found.get("newest") else None
+    newest = CheckpointRecord(**found["newest"]) if found.get("newest") else None
     return (run.checkpoints().fetch(newest) if newest is not None else None), sender
 
 
@@ -115,10 +115,10 @@ def _find_checkpoint(run: RunFolder) -> dict[str, Any]:
     """Find the newest whole checkpoint of earlier attempts, and set damaged ones aside; called on rank 0."""
     store = run.checkpoints()
     try:
-        newest, damaged = store.newest_whole()
+        newest, damaged = store.find_newest_intact()
         if newest is not None:
-            store.set_aside(damaged, newest, lambda line: print(f"warning: {line}", flush=True))
-    except NoWholeCheckpointError as error:
+            store.rename_damaged(damaged, newest, lambda line: print(f"warning: {line}", flush=True))
+    except NoIntactCheckpointError as error:
         return {"refused": f"name={run.name}: {error}; start anew under another --name, or bring one back there"}
     except OSError as error:
         return {"lost": f"the storage cannot be read: {error}"}

@@ -14,7 +14,7 @@ from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.cli.terminal import print_text
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoint IO that writes local checkpoints atomically: to a file in the same folder, then fsync and rename.
 
     Lightning's own plugin writes to the system's temporary folder and moves the file: between file systems that is a

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
-from pipeline.checkpoints.retention import best_first, damage_of, to_keep
+from pipeline.checkpoints.retention import find_damage, positions_to_keep, rank_by_score
 from pipeline.checkpoints.storage import Storage
 
 FOLDER = "checkpoints"
@@ -34,12 +34,12 @@ DAMAGED_SUFFIX = ".damaged"  # appended to the name of a checkpoint found damage
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
-class NoWholeCheckpointError(ValueError):
+class NoIntactCheckpointError(ValueError):
     """Raised when all checkpoints of a run are damaged; the message says what is wrong with each."""
 
 
 @dataclass(frozen=True)
-class SavedCheckpoint:
+class CheckpointRecord:
     """Record of a checkpoint of a run.
 
     Args:
@@ -65,10 +65,10 @@ class SavedCheckpoint:
         return f"{FOLDER}/{self.file}"
 
 
-class Damaged(NamedTuple):
+class DamagedCheckpoint(NamedTuple):
     """A damaged checkpoint, with a description of the damage."""
 
-    checkpoint: SavedCheckpoint
+    checkpoint: CheckpointRecord
     damage: str
 
 
@@ -99,29 +99,29 @@ class CheckpointStore:
         """
         self.storage.create_folder(FOLDER)
         removed = self.storage.remove_leftovers(FOLDER)
-        saved = self.saved()
+        saved = self.list_checkpoints()
         self._stale = {each.file for each in saved if each.step > step}
-        kept = self._kept([each for each in saved if each.file not in self._stale])
+        kept = self._select_kept([each for each in saved if each.file not in self._stale])
         superfluous = [each for each in saved if each not in kept and each.file not in self._stale]
         for each in superfluous:
             self.storage.remove(each.name)
-        self._link([each for each in saved if each not in superfluous])  # the linked one may be damaged
+        self._link_aliases([each for each in saved if each not in superfluous])  # the linked one may be damaged
         return [*removed, *(each.file for each in superfluous)]
 
-    def saved(self) -> list[SavedCheckpoint]:
+    def list_checkpoints(self) -> list[CheckpointRecord]:
         """Lists the checkpoints, the newest last.
 
         Raises:
             OSError: the storage cannot be reached.
         """
-        recorded = {each.file: each for each in self._recorded()}
+        recorded = {each.file: each for each in self._read_records()}
         found = []
         for file in self.storage.files(FOLDER):
             if match := _NAME.fullmatch(file.name):
-                found.append(recorded.get(file.name) or SavedCheckpoint(int(match[1]), file.bytes, {}, file.modified))
+                found.append(recorded.get(file.name) or CheckpointRecord(int(match[1]), file.bytes, {}, file.modified))
         return sorted(found, key=lambda each: each.step)
 
-    def save(self, write: Callable[[Path], object], step: int, metrics: Mapping[str, Any]) -> SavedCheckpoint:
+    def save(self, write: Callable[[Path], object], step: int, metrics: Mapping[str, Any]) -> CheckpointRecord:
         """Writes a checkpoint and removes those that are no longer kept.
 
         Args:
@@ -132,85 +132,87 @@ class CheckpointStore:
         Raises:
             OSError: the checkpoint could not be written; existing checkpoints are unchanged.
         """
-        before = self.saved()
-        new = SavedCheckpoint(step, 0)
+        before = self.list_checkpoints()
+        new = CheckpointRecord(step, 0)
         try:
             size = self.storage.write(new.name, write)
             finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-            new = SavedCheckpoint(step, size, finite, round(time.time(), 3))
+            new = CheckpointRecord(step, size, finite, round(time.time(), 3))
             others = [each for each in before if each.step != step and each.file not in self._stale]
-            kept = self._kept(sorted([*others, new], key=lambda each: each.step))
+            kept = self._select_kept(sorted([*others, new], key=lambda each: each.step))
             self._write_record(kept)
         except BaseException:
             if all(each.step != step for each in before):
                 self.storage.remove(new.name)
             raise
         self._stale = set()
-        self._link(kept)
+        self._link_aliases(kept)
         for each in before:
             if each.step != step and each not in kept:
                 self.storage.remove(each.name)
         return new
 
-    def address(self, checkpoint: SavedCheckpoint) -> str:
+    def address(self, checkpoint: CheckpointRecord) -> str:
         """Returns the full path or URI of a checkpoint, for messages."""
         return f"{self.storage.address}/{checkpoint.name}"
 
-    def fetch(self, checkpoint: SavedCheckpoint) -> Path:
+    def fetch(self, checkpoint: CheckpointRecord) -> Path:
         """Returns a local path: the file itself, or a copy of the object, made once per node."""
         return self.storage.fetch(checkpoint.name)
 
-    def newest_whole(self) -> tuple[SavedCheckpoint | None, list[Damaged]]:
+    def find_newest_intact(self) -> tuple[CheckpointRecord | None, list[DamagedCheckpoint]]:
         """Finds the newest undamaged checkpoint, and the damaged ones that are newer.
 
         Returns:
             The checkpoint, None if the run has none yet; and the damaged ones, the newest first.
 
         Raises:
-            NoWholeCheckpointError: the run has checkpoints, and all are damaged.
+            NoIntactCheckpointError: the run has checkpoints, and all are damaged.
             OSError: the storage cannot be reached.
         """
-        there = self.saved()
-        missing = [each for each in self._recorded() if each not in there]
-        damaged: list[Damaged] = []
-        for each in sorted([*there, *missing], key=lambda each: each.step, reverse=True):
-            damage = self.damage(each)
+        listed = self.list_checkpoints()
+        missing = [each for each in self._read_records() if each not in listed]
+        damaged: list[DamagedCheckpoint] = []
+        for each in sorted([*listed, *missing], key=lambda each: each.step, reverse=True):
+            damage = self.find_damage(each)
             if damage is None:
                 return each, damaged
-            damaged.append(Damaged(each, damage))
+            damaged.append(DamagedCheckpoint(each, damage))
         if damaged:
-            told = "; ".join(f"{each.checkpoint.file}: {each.damage}" for each in damaged)
-            raise NoWholeCheckpointError(
-                f"none of the {len(damaged)} checkpoints in {self.storage.address}/{FOLDER} can be read ({told})"
+            damages = "; ".join(f"{each.checkpoint.file}: {each.damage}" for each in damaged)
+            raise NoIntactCheckpointError(
+                f"none of the {len(damaged)} checkpoints in {self.storage.address}/{FOLDER} can be read ({damages})"
             )
         return None, damaged
 
-    def set_aside(self, damaged: Sequence[Damaged], found: SavedCheckpoint, say: Callable[[str], None]) -> None:
+    def rename_damaged(
+        self, damaged: Sequence[DamagedCheckpoint], resumed: CheckpointRecord, report: Callable[[str], None]
+    ) -> None:
         """Renames damaged checkpoints, so that they are neither listed as checkpoints nor pruned.
 
         Args:
-            damaged: damaged checkpoints, as returned by `newest_whole`.
-            found: the checkpoint that the run resumes from.
-            say: called with one line per damaged checkpoint.
+            damaged: damaged checkpoints, as returned by `find_newest_intact`.
+            resumed: the checkpoint that the run resumes from.
+            report: called with one line per damaged checkpoint.
         """
         for each, damage in damaged:
-            say(
+            report(
                 f"checkpoint {self.address(each)} is damaged ({damage}); going on from the one before it that is "
-                f"whole, {self.address(found)}, step {found.step}"
+                f"whole, {self.address(resumed)}, step {resumed.step}"
             )
             self.storage.rename(each.name, each.name + DAMAGED_SUFFIX)  # if this fails, it is skipped again next time
         if damaged:
-            gone = [each.checkpoint for each in damaged]
-            self._write_record([each for each in self._recorded() if each not in gone])
+            renamed = [each.checkpoint for each in damaged]
+            self._write_record([each for each in self._read_records() if each not in renamed])
 
-    def damage(self, checkpoint: SavedCheckpoint) -> str | None:
+    def find_damage(self, checkpoint: CheckpointRecord) -> str | None:
         """Describes the damage of a checkpoint's file; None if it is whole."""
         try:
-            return damage_of(self.fetch(checkpoint), checkpoint.bytes)
+            return find_damage(self.fetch(checkpoint), checkpoint.bytes)
         except OSError as error:
             return "it is missing" if isinstance(error, FileNotFoundError) else f"it cannot be read: {error}"
 
-    def publish(self) -> dict[str, SavedCheckpoint]:
+    def publish(self) -> dict[str, CheckpointRecord]:
         """Links last.ckpt and best.ckpt to validated checkpoints; called at the end of a run.
 
         Returns:
@@ -219,48 +221,50 @@ class CheckpointStore:
         Raises:
             OSError: the storage cannot be reached, or cannot copy.
         """
-        whole = self.saved()
-        while whole and self.damage(whole[-1]) is not None:
+        whole = self.list_checkpoints()
+        while whole and self.find_damage(whole[-1]) is not None:
             whole.pop()
         if not whole:
             return {}
-        best = next(each for each in self._best_first(whole) if each is whole[-1] or self.damage(each) is None)
+        best = next(each for each in self._sort_by_score(whole) if each is whole[-1] or self.find_damage(each) is None)
         for alias, each in ((LAST, whole[-1]), (BEST, best)):
             self.storage.link(each.name, alias)
         return {"best": best, "last": whole[-1]}
 
-    def _kept(self, saved: list[SavedCheckpoint]) -> list[SavedCheckpoint]:
+    def _select_kept(self, saved: list[CheckpointRecord]) -> list[CheckpointRecord]:
         """Selects the checkpoints to keep, in the order of their steps."""
         options = self._options or CheckpointOptions()
-        kept = to_keep(self._scores(saved), options.keep_newest, options.keep_best, self._best_by()[1])
-        return [each for place, each in enumerate(saved) if place in kept]
+        kept = positions_to_keep(
+            self._scores(saved), options.keep_newest, options.keep_best, self._monitored_metric()[1]
+        )
+        return [each for position, each in enumerate(saved) if position in kept]
 
-    def _best_first(self, saved: list[SavedCheckpoint]) -> list[SavedCheckpoint]:
+    def _sort_by_score(self, saved: list[CheckpointRecord]) -> list[CheckpointRecord]:
         """Sorts all checkpoints: those with a score, the best first, then the others, the newest first."""
-        scored = [saved[place] for place in best_first(self._scores(saved), self._best_by()[1])]
+        scored = [saved[position] for position in rank_by_score(self._scores(saved), self._monitored_metric()[1])]
         return [*scored, *(each for each in reversed(saved) if each not in scored)]
 
-    def _scores(self, saved: list[SavedCheckpoint]) -> list[float | None]:
-        return [each.metrics.get(self._best_by()[0]) for each in saved]
+    def _scores(self, saved: list[CheckpointRecord]) -> list[float | None]:
+        return [each.metrics.get(self._monitored_metric()[0]) for each in saved]
 
-    def _best_by(self) -> tuple[str, str]:
+    def _monitored_metric(self) -> tuple[str, str]:
         """Returns the monitored metric and its mode."""
         if self._options is not None:
             return self._options.monitor, self._options.monitor_mode
         record = self._read_record()
         return str(record.get("monitor")), str(record.get("monitor_mode"))
 
-    def _link(self, saved: list[SavedCheckpoint]) -> None:
+    def _link_aliases(self, saved: list[CheckpointRecord]) -> None:
         """Updates last.ckpt and best.ckpt during training on a local disk; `publish` creates them on any storage."""
         if self.storage.is_local and saved:
             with suppress(OSError):
                 self.storage.link(saved[-1].name, LAST)
-                self.storage.link(self._best_first(saved)[0].name, BEST)
+                self.storage.link(self._sort_by_score(saved)[0].name, BEST)
 
-    def _recorded(self) -> list[SavedCheckpoint]:
+    def _read_records(self) -> list[CheckpointRecord]:
         """Reads the checkpoints in checkpoints.json."""
         names = ("step", "bytes", "metrics", "time")
-        return [SavedCheckpoint(**{name: each[name] for name in names}) for each in self._read_record()["checkpoints"]]
+        return [CheckpointRecord(**{name: each[name] for name in names}) for each in self._read_record()["checkpoints"]]
 
     def _read_record(self) -> dict[str, Any]:
         """Reads checkpoints.json, which is optional; without checkpoints if it is missing or damaged."""
@@ -270,8 +274,8 @@ class CheckpointStore:
         except ValueError:
             return {"checkpoints": []}
 
-    def _write_record(self, saved: list[SavedCheckpoint]) -> None:
-        monitor, mode = self._best_by()
+    def _write_record(self, saved: list[CheckpointRecord]) -> None:
+        monitor, mode = self._monitored_metric()
         lines = [{"file": each.file, **asdict(each)} for each in saved]
         content = json.dumps({"monitor": monitor, "monitor_mode": mode, "checkpoints": lines}, indent=1) + "\n"
         self.storage.write(RECORD, lambda path: path.write_text(content, encoding="utf-8"))

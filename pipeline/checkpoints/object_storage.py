@@ -15,7 +15,7 @@ from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.file_lock import file_lock
 from pipeline.checkpoints.storage import StoredFile
 
-_CHUNK = 2**24
+_CHUNK_BYTES = 2**24
 
 
 class ObjectStorage:
@@ -51,11 +51,11 @@ class ObjectStorage:
 
     def write(self, name: str, write: Callable[[Path], object]) -> int:
         """As `Storage.write`, through a temporary file on this node."""
-        local = self._copies() / f"{uuid.uuid4().hex}.partial"
+        local = self._copies_folder() / f"{uuid.uuid4().hex}.partial"
         try:
             write(local)
             with local.open("rb") as file, self._filesystem.open_output_stream(f"{self._root}/{name}") as stream:
-                shutil.copyfileobj(file, stream, _CHUNK)
+                shutil.copyfileobj(file, stream, _CHUNK_BYTES)
             return local.stat().st_size
         finally:
             local.unlink(missing_ok=True)
@@ -65,16 +65,16 @@ class ObjectStorage:
         [info] = self._filesystem.get_file_info([f"{self._root}/{name}"])
         if not info.is_file:
             raise FileNotFoundError(f"{self.address}/{name} is not there")
-        folder = self._copies()
+        folder = self._copies_folder()
         target = folder / f"{name.replace('/', '-')}-{info.mtime_ns}-{info.size}"
         with file_lock(folder / "lock"):
             if not target.is_file():
                 with (
-                    write_atomically(target) as aside,
+                    write_atomically(target) as temporary,
                     self._filesystem.open_input_stream(info.path) as stream,
-                    aside.open("wb") as file,
+                    temporary.open("wb") as file,
                 ):
-                    shutil.copyfileobj(stream, file, _CHUNK)
+                    shutil.copyfileobj(stream, file, _CHUNK_BYTES)
         return target
 
     def link(self, name: str, alias: str) -> None:
@@ -93,17 +93,17 @@ class ObjectStorage:
 
     def remove_leftovers(self, folder: str) -> list[str]:
         """Removes this node's copies of objects; the store itself has no partial files."""
-        shutil.rmtree(self._copies(), ignore_errors=True)
+        shutil.rmtree(self._copies_folder(), ignore_errors=True)
         return []
 
     def node_folder(self) -> Path:
         """As `Storage.node_folder`: a temporary folder that only this user can read."""
-        mark = hashlib.sha256(self.address.encode()).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"arp-run-{os.getuid()}-{mark}"
+        digest = hashlib.sha256(self.address.encode()).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"arp-run-{os.getuid()}-{digest}"
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
-    def _copies(self) -> Path:
+    def _copies_folder(self) -> Path:
         folder = self.node_folder() / "copies"
         folder.mkdir(exist_ok=True)
         return folder

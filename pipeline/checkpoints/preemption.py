@@ -20,10 +20,12 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 EXIT_STATUS = 128 + signal.SIGTERM
-_ON_CTRL_C = b"\nCtrl-C: saving at the end of the step, then leaving; a second Ctrl-C ends at once, without saving\n"
+_CTRL_C_MESSAGE = (
+    b"\nCtrl-C: saving at the end of the step, then leaving; a second Ctrl-C ends at once, without saving\n"
+)
 
 
-class Preempted(SIGTERMException):
+class PreemptionExit(SIGTERMException):
     """Raised on all ranks after the checkpoint is saved; a `SystemExit` with status 143, or 130 after Ctrl-C.
 
     Args:
@@ -32,7 +34,7 @@ class Preempted(SIGTERMException):
     """
 
     def __init__(self, trainer: pl.Trainer, interrupted: bool = False) -> None:
-        self.interrupted = interrupted
+        self.is_interrupted = interrupted
         # Lightning's launcher kills all processes when one of its children ends with a status other than 0.
         cluster = getattr(trainer.strategy, "cluster_environment", None)
         launched = isinstance(cluster, LightningEnvironment) and trainer.local_rank > 0
@@ -40,62 +42,63 @@ class Preempted(SIGTERMException):
         super().__init__(0 if launched else status)
 
 
-class LateAgreement:
+class DelayedAnyReduce:
     """Asynchronous any-reduce over ranks: its result is known one call later, so that nothing is waited for."""
 
     def __init__(self) -> None:
-        self._asked: tuple[torch.Tensor, dist.Work] | None = None
+        self._pending: tuple[torch.Tensor, dist.Work] | None = None
 
-    def any_rank(self, trainer: pl.Trainer, mine: bool) -> bool:
+    def any_rank(self, trainer: pl.Trainer, value: bool) -> bool:
         """Starts an all-reduce and returns the result of the previous one; called by all ranks at the same steps.
 
         Args:
             trainer: the run's trainer.
-            mine: value of this rank.
+            value: value of this rank.
 
         Returns:
-            Whether any rank passed True at the previous call; with a single rank, `mine`.
+            Whether any rank passed True at the previous call; with a single rank, `value`.
         """
         if trainer.world_size == 1:
-            return mine
-        answer = self._answer()
-        told = torch.tensor([int(mine)], device=trainer.strategy.root_device)
-        work = dist.all_reduce(told, op=dist.ReduceOp.MAX, async_op=True)
+            return value
+        result = self._wait_for_result()
+        flag = torch.tensor([int(value)], device=trainer.strategy.root_device)
+        work = dist.all_reduce(flag, op=dist.ReduceOp.MAX, async_op=True)
         assert work is not None
-        self._asked = told, work
-        return answer
+        self._pending = flag, work
+        return result
 
-    def _answer(self) -> bool:
-        if self._asked is None:
+    def _wait_for_result(self) -> bool:
+        if self._pending is None:
             return False
-        told, work = self._asked
-        self._asked = None
+        flag, work = self._pending
+        self._pending = None
         work.wait()
-        return bool(told.item())
+        return bool(flag.item())
 
     def finish(self) -> None:
         """Waits for the pending all-reduce before the process group is destroyed, after a run that succeeded."""
         with suppress(RuntimeError):  # other ranks may have exited
-            self._answer()
+            self._wait_for_result()
 
 
 class PreemptionNotice:
-    """Request to stop this run, given by SIGTERM or Ctrl-C to any of its processes, or by `give`.
+    """Request to stop this run, given by SIGTERM or Ctrl-C to any of its processes, or by `request`.
 
-    Protocol for callbacks: call `listen` in `on_train_start`, `agreed` on all ranks after each optimizer step, and if
-    that is true save and raise `Preempted(trainer)`; call `close` in `on_train_end` and `on_exception`.
+    Protocol for callbacks: call `install_handlers` in `on_train_start`, and `is_any_rank_requested` on all ranks after
+    each optimizer step; if that is true, save and raise `PreemptionExit(trainer)`. Call `restore_handlers` in
+    `on_train_end` and `on_exception`.
     """
 
     def __init__(self) -> None:
-        self.given = self.interrupted = False
-        self._agreement = LateAgreement()
-        self._before: dict[signal.Signals, Any] = {}
+        self.is_requested = self.is_interrupted = False
+        self._agreement = DelayedAnyReduce()
+        self._previous_handlers: dict[signal.Signals, Any] = {}
 
-    def give(self, *_: object) -> None:
+    def request(self, *_: object) -> None:
         """Requests the stop; safe in signal handlers and other threads."""
-        self.given = True
+        self.is_requested = True
 
-    def listen(self, interrupts: bool = False) -> bool:
+    def install_handlers(self, interrupts: bool = False) -> bool:
         """Installs the handler of SIGTERM; further SIGTERMs have no effect.
 
         Args:
@@ -106,28 +109,28 @@ class PreemptionNotice:
         """
         if threading.current_thread() is not threading.main_thread():
             return False
-        self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.give)
+        self._previous_handlers[signal.SIGTERM] = signal.signal(signal.SIGTERM, self.request)
         if interrupts and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
+            self._previous_handlers[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
         return True
 
     def _interrupt(self, *_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.interrupted = True
-        self.give()
+        self.is_interrupted = True
+        self.request()
         if os.environ.get("LOCAL_RANK", "0") == "0":
             with suppress(OSError):  # not sys.stderr, whose write may be what the signal interrupted
-                os.write(2, _ON_CTRL_C)
+                os.write(2, _CTRL_C_MESSAGE)
 
-    def agreed(self, trainer: pl.Trainer) -> bool:
+    def is_any_rank_requested(self, trainer: pl.Trainer) -> bool:
         """Whether any rank was asked to stop; a collective. With several ranks, as of the previous call."""
-        return self._agreement.any_rank(trainer, self.given)
+        return self._agreement.any_rank(trainer, self.is_requested)
 
-    def close(self, failed: bool = False) -> None:
+    def restore_handlers(self, failed: bool = False) -> None:
         """Restores the previous signal handlers; with `failed`, without waiting for the other ranks."""
         if not failed:
             self._agreement.finish()
         if threading.current_thread() is threading.main_thread():
-            for number, handler in self._before.items():
+            for number, handler in self._previous_handlers.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-            self._before = {}
+            self._previous_handlers = {}

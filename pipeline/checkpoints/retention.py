@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def best_first(scores: Sequence[float | None], mode: str) -> list[int]:
+def rank_by_score(scores: Sequence[float | None], mode: str) -> list[int]:
     """Returns the positions of the checkpoints with a score, the best first; among equals the later first.
 
     Args:
@@ -15,11 +15,13 @@ def best_first(scores: Sequence[float | None], mode: str) -> list[int]:
         mode: whether a higher (`max`) or a lower score (`min`) is better.
     """
     sign = 1.0 if mode == "max" else -1.0
-    scored = [(sign * score, place) for place, score in enumerate(scores) if score is not None and math.isfinite(score)]
-    return [place for _, place in sorted(scored, reverse=True)]
+    scored = [
+        (sign * score, position) for position, score in enumerate(scores) if score is not None and math.isfinite(score)
+    ]
+    return [position for _, position in sorted(scored, reverse=True)]
 
 
-def to_keep(scores: Sequence[float | None], newest: int, best: int, mode: str) -> set[int]:
+def positions_to_keep(scores: Sequence[float | None], newest: int, best: int, mode: str) -> set[int]:
     """Returns the positions of the checkpoints to keep.
 
     Args:
@@ -28,10 +30,10 @@ def to_keep(scores: Sequence[float | None], newest: int, best: int, mode: str) -
         best: number of best checkpoints to keep; they may be among the newest.
         mode: whether a higher (`max`) or a lower score (`min`) is better.
     """
-    return {*range(len(scores))[-newest:], *best_first(scores, mode)[:best]}
+    return {*range(len(scores))[-newest:], *rank_by_score(scores, mode)[:best]}
 
 
-def damage_of(path: Path, size: int) -> str | None:
+def find_damage(path: Path, size: int) -> str | None:
     """Describes the damage of a file written by `torch.save`, found by the CRC-32 of its records; None if whole.
 
     Args:
@@ -41,10 +43,12 @@ def damage_of(path: Path, size: int) -> str | None:
     Raises:
         OSError: the file cannot be read.
     """
-    now = path.stat().st_size
+    current_size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
+            damaged_record = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
-        return f"it has {now} bytes of {size}" if now != size else "its table of contents cannot be read"
-    return None if broken is None else f"the checksum of {broken} does not fit"
+        return (
+            f"it has {current_size} bytes of {size}" if current_size != size else "its table of contents cannot be read"
+        )
+    return None if damaged_record is None else f"the checksum of {damaged_record} does not fit"

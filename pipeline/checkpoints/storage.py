@@ -130,15 +130,15 @@ class LocalStorage:
 
     def files(self, folder: str) -> list[StoredFile]:
         """As `Storage.files`."""
-        path = self._folder / folder
-        if not path.is_dir():
-            raise FileNotFoundError(f"the run's folder {path} is not there (any more)")
-        found = []
-        for each in path.iterdir():
+        folder_path = self._folder / folder
+        if not folder_path.is_dir():
+            raise FileNotFoundError(f"the run's folder {folder_path} is not there (any more)")
+        files = []
+        for path in folder_path.iterdir():
             with suppress(FileNotFoundError):  # renamed by another rank meanwhile
-                if each.is_file():
-                    found.append(StoredFile(each.name, each.stat().st_size, each.stat().st_mtime))
-        return found
+                if path.is_file():
+                    files.append(StoredFile(path.name, path.stat().st_size, path.stat().st_mtime))
+        return files
 
     def read(self, name: str) -> bytes | None:
         """As `Storage.read`."""
@@ -149,9 +149,9 @@ class LocalStorage:
 
     def write(self, name: str, write: Callable[[Path], object]) -> int:
         """As `Storage.write`: to a temporary file, then fsync and rename."""
-        with write_atomically(self._folder / name) as aside:
-            write(aside)
-            return aside.stat().st_size
+        with write_atomically(self._folder / name) as temporary:
+            write(temporary)
+            return temporary.stat().st_size
 
     def fetch(self, name: str) -> Path:
         """Returns the path of the file itself."""
@@ -159,28 +159,28 @@ class LocalStorage:
 
     def link(self, name: str, alias: str) -> None:
         """As `Storage.link`; a symbolic link is relative, so that a run's folder can be moved."""
-        target, place = self._folder / name, self._folder / alias
-        relative = os.path.relpath(target, place.parent)
-        if place.is_symlink() and str(place.readlink()) == relative:
+        target, alias_path = self._folder / name, self._folder / alias
+        relative = os.path.relpath(target, alias_path.parent)
+        if alias_path.is_symlink() and str(alias_path.readlink()) == relative:
             return
-        aside = place.with_name(f".{place.name}.link{PARTIAL_SUFFIX}")
-        ways: list[Callable[[], object]] = [
-            lambda: aside.symlink_to(relative),
-            lambda: aside.hardlink_to(target),  # file systems without symbolic links
-            lambda: shutil.copyfile(target, aside),  # file systems without links
+        temporary = alias_path.with_name(f".{alias_path.name}.link{PARTIAL_SUFFIX}")
+        methods: list[Callable[[], object]] = [
+            lambda: temporary.symlink_to(relative),
+            lambda: temporary.hardlink_to(target),  # file systems without symbolic links
+            lambda: shutil.copyfile(target, temporary),  # file systems without links
         ]
-        for way in ways:
-            aside.unlink(missing_ok=True)
+        for method in methods:
+            temporary.unlink(missing_ok=True)
             try:
-                way()
+                method()
                 break
             except OSError:
-                if way is ways[-1]:
-                    aside.unlink(missing_ok=True)
+                if method is methods[-1]:
+                    temporary.unlink(missing_ok=True)
                     raise
-        aside.replace(place)
-        aside.unlink(missing_ok=True)  # rename is a no-op if both are hard links to one file
-        sync_folder(place.parent)
+        temporary.replace(alias_path)
+        temporary.unlink(missing_ok=True)  # rename is a no-op if both are hard links to one file
+        sync_folder(alias_path.parent)
 
     def rename(self, name: str, new: str) -> None:
         """As `Storage.rename`."""

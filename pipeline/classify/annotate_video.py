@@ -16,16 +16,16 @@ from datamodules.video.decoding import Source, iterate_frames, orientation_of, p
 from datamodules.video.mp4_writer import as_rate
 from pipeline.classify.frame_text import DrawableText, open_font
 
-_LINES = 3
-_ENCODERS = 4  # threads of x264: each buffers several frames, and by default there are more threads than processors
+_NUM_LINES = 3
+_ENCODER_THREADS = 4  # each buffers several frames; x264's default is more threads than processors
 _TICK = Fraction(1, 90000)  # time base of a video with a variable frame rate, in seconds
-_WHITE, _GRAY, _BAR, _GROUND = "#ffffff", "#bec4cc", "#0072b2", "#000000bf"
+_WHITE, _GRAY, _BAR, _BACKGROUND = "#ffffff", "#bec4cc", "#0072b2", "#000000bf"
 
 
 def annotate_video(
     source: Source,
     path: Path,
-    seconds: NDArray[np.float32],
+    second_scores: NDArray[np.float32],
     labels: Sequence[DrawableText],
     progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
 ) -> None:
@@ -36,7 +36,7 @@ def annotate_video(
     Args:
         source: the bytes of the video file, or its path.
         path: the path of the mp4 file to write.
-        seconds: float (S, K), the class probabilities of each second.
+        second_scores: float (S, K), the class probabilities of each second.
         labels: the K class names, as a font can show them.
         progress: function from the number of frames to a context, which yields a function to call after each frame.
 
@@ -56,16 +56,16 @@ def annotate_video(
         stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
         assert isinstance(stream, av.VideoStream)
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = _ENCODERS
+        stream.codec_context.thread_count = _ENCODER_THREADS
         stream.codec_context.time_base = 1 / rate if times is None else _TICK
         last, second, panel = -1, -1, Image.new("RGBA", (0, 0))
         for number, frame in enumerate(iterate_frames(source)):
-            picture = _upright(frame)
+            picture = _rotate_and_crop(frame)
             if number == 0:
                 stream.width, stream.height = picture.size
             time_s = number / info.fps if times is None else float(times[min(number, len(times) - 1)])
-            if second != (second := min(len(seconds) - 1, int(time_s + 1e-6))):
-                panel = draw_scores(picture.size, seconds[second], labels)
+            if second != (second := min(len(second_scores) - 1, int(time_s + 1e-6))):
+                panel = draw_scores(picture.size, second_scores[second], labels)
             picture.paste(panel, (0, picture.height - panel.height), panel)
             drawn = converter.reformat(av.VideoFrame.from_ndarray(np.asarray(picture)), format="yuv420p")
             last = number if times is None else max(last + 1, round(time_s / _TICK))
@@ -75,7 +75,7 @@ def annotate_video(
         container.mux(stream.encode(None))
 
 
-def _upright(frame: av.VideoFrame) -> Image.Image:
+def _rotate_and_crop(frame: av.VideoFrame) -> Image.Image:
     """The frame after its display matrix, cropped to even sides, which H.264 requires; a side of 1 is doubled."""
     turned = orientation_of(frame).apply(np.asarray(frame.to_ndarray(format="rgb24")))
     wider = np.pad(turned, [(0, turned.shape[0] == 1), (0, turned.shape[1] == 1), (0, 0)], mode="edge")
@@ -97,8 +97,8 @@ def draw_scores(size: tuple[int, int], scores: NDArray[np.float32], labels: Sequ
     width, height = size
     scale = max(1, min(size) // 120)
     line, margin, letters = 12 * scale, 3 * scale, 8 * scale
-    best = np.argsort(-scores, kind="stable")[:_LINES].tolist()
-    panel = Image.new("RGBA", (width, min(height, line * len(best) + margin)), _GROUND)
+    best = np.argsort(-scores, kind="stable")[:_NUM_LINES].tolist()
+    panel = Image.new("RGBA", (width, min(height, line * len(best) + margin)), _BACKGROUND)
     canvas, digits = ImageDraw.Draw(panel), open_font(None, letters)
     column = margin + int(digits.getlength("100%"))
     for place, number in enumerate(best):
@@ -107,11 +107,11 @@ def draw_scores(size: tuple[int, int], scores: NDArray[np.float32], labels: Sequ
         if bar_width:
             canvas.rectangle((margin, bar_top, margin + bar_width - 1, bar_top + scale - 1), fill=_BAR)
         canvas.text((column, top + letters), f"{share:.0%}", fill=color, font=digits, anchor="rs")
-        font, name = open_font(labels[number].font, letters), _name(labels[number], number)
+        font, name = open_font(labels[number].font, letters), _drawn_name(labels[number], number)
         canvas.text((column + margin, top + letters), name, fill=color, font=font, anchor="ls")
     return panel
 
 
-def _name(label: DrawableText, number: int) -> str:
+def _drawn_name(label: DrawableText, number: int) -> str:
     """The class name, or `class` and its number where half of its characters or more cannot be drawn."""
     return f"class {number}" if label.missing and 2 * label.text.count("?") >= len(label.text) else label.text

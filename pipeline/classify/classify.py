@@ -20,7 +20,7 @@ from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
 from pipeline.classify.frame_text import describe_missing, drawable_texts
 from pipeline.classify.linear_head import LinearHead, attach_head
-from pipeline.classify.timeline import as_clock, by_second, score_seconds, segments, top_classes
+from pipeline.classify.timeline import format_clock, score_seconds, segments, timeline_entries, top_classes
 from pipeline.classify.video_input import (
     FORWARD_BYTES,
     DecodedVideo,
@@ -39,7 +39,7 @@ from pipeline.inference.inference_options import CheckpointOptions
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import open_checkpoint
 
-_THREADS = 2
+_NUM_DECODE_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -104,26 +104,26 @@ def classify(options: ClassifyOptions) -> None:
         raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
     if weights is not None and Path(weights).exists():
         raise ValueError(f"weights={weights}: is a file, not a published name; give it as --checkpoint {weights}")
-    copies = copies_of(paths, options.annotate)
+    annotated = annotated_paths(paths, options.annotate)
     kind = VideoClassifier if options.linear is None else VideoNetwork
     trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), options.allow, kind)
     if options.linear is None:
         model: VideoClassifier | LinearHead = cast(VideoClassifier, trained.model)
-        whole = weights is not None and trained.clips.get("fps") is not None
-        preprocessing = preprocessing_of(trained, options.num_clips, options.decoder, whole)
+        whole_video = weights is not None and trained.clips.get("fps") is not None
+        preprocessing = preprocessing_of(trained, options.num_clips, options.decoder, whole_video)
     else:
         model, preprocessing = attach_head(options.linear, trained, options.decoder)
     if timeline and preprocessing.shape.segments:
         raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
-    score = VideoScorer(model)
+    scorer = VideoScorer(model)
     if timeline:
-        outcomes = _by_second(paths, copies, preprocessing, score, model.class_names, options.top)
+        results = _classify_seconds(paths, annotated, preprocessing, scorer, model.class_names, options.top)
     else:
-        outcomes = _by_video(paths, preprocessing, score, model.class_names, options.top)
-    _tell(outcomes, len(paths), describe_decoder(preprocessing.decoder), options.json)
+        results = _classify_videos(paths, preprocessing, scorer, model.class_names, options.top)
+    _print_results(results, len(paths), describe_decoder(preprocessing.decoder), options.json)
 
 
-def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]:
+def annotated_paths(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]:
     """Returns the path of the annotated copy of each video; None for no copy.
 
     Raises:
@@ -137,9 +137,9 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     if annotate.suffix != ".mp4" and annotate.suffix.lower() in VIDEO_SUFFIXES and not annotate.is_dir():
         raise ValueError(f"annotate={str(annotate)!r}: copies are mp4 files; end the name in .mp4, or give a folder")
     copies = [annotate] if annotate.suffix == ".mp4" else [annotate / f"{path.stem}.mp4" for path in paths]
-    twice = [copy for copy in copies if copies.count(copy) > 1]
-    if twice:
-        raise ValueError(f"annotate={str(annotate)!r}: two of the videos are called {twice[0].stem}; rename one")
+    repeated = [copy for copy in copies if copies.count(copy) > 1]
+    if repeated:
+        raise ValueError(f"annotate={str(annotate)!r}: two of the videos are called {repeated[0].stem}; rename one")
     for path, copy in zip(paths, copies, strict=True):
         if os.path.realpath(copy) == os.path.realpath(path):
             raise ValueError(f"annotate={str(annotate)!r}: would replace the video itself; give another name")
@@ -149,101 +149,105 @@ def copies_of(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]
     return list(copies)
 
 
-def _by_video(
-    paths: Sequence[Path], preprocessing: Preprocessing, score: VideoScorer, names: Sequence[str], top: int
+def _classify_videos(
+    paths: Sequence[Path], preprocessing: Preprocessing, scorer: VideoScorer, names: Sequence[str], top: int
 ) -> Iterator[dict[str, Any]]:
-    for group in _groups(read_ahead(paths, preprocessing, _THREADS)):
-        readable = [one.clips for one in group if isinstance(one.clips, Tensor)]
-        scores = iter(score(readable) if readable else ())
-        for one in group:
+    for group in _group_by_size(read_ahead(paths, preprocessing, _NUM_DECODE_THREADS)):
+        readable = [video.clips for video in group if isinstance(video.clips, Tensor)]
+        scores = iter(scorer(readable) if readable else ())
+        for video in group:
             try:
-                if isinstance(one.clips, VideoClips):
-                    with _progress(len(paths) == 1, "clips")(len(one.clips.frame_numbers)) as count:
-                        told: dict[str, Any] = {
-                            "top": top_classes(score.of_pieces(one.clips.pieces(count)), names, top)
+                if isinstance(video.clips, VideoClips):
+                    with _progress_display(len(paths) == 1, "clips")(len(video.clips.frame_numbers)) as count:
+                        result: dict[str, Any] = {
+                            "top": top_classes(scorer.score_pieces(video.clips.pieces(count)), names, top)
                         }
                 else:
-                    told = {"error": one.error} if one.clips is None else {"top": top_classes(next(scores), names, top)}
+                    result = (
+                        {"error": video.error}
+                        if video.clips is None
+                        else {"top": top_classes(next(scores), names, top)}
+                    )
             except DecodeError as error:
-                told = {"error": str(error)}
-            yield {"video": str(one.path)} | told
+                result = {"error": str(error)}
+            yield {"video": str(video.path)} | result
 
 
-def _groups(files: Iterable[DecodedVideo]) -> Iterator[list[DecodedVideo]]:
+def _group_by_size(files: Iterable[DecodedVideo]) -> Iterator[list[DecodedVideo]]:
     """Groups files whose clips fit into one forward pass; a long video, not decoded yet, is a group of its own."""
-    waiting: list[DecodedVideo] = []
-    size = 0
-    for one in files:
-        long = isinstance(one.clips, VideoClips)
-        bytes_of_it = FORWARD_BYTES if long else 4 * one.clips.numel() if isinstance(one.clips, Tensor) else 0
-        if waiting and size + bytes_of_it > FORWARD_BYTES:
-            yield waiting
-            waiting, size = [], 0
-        waiting.append(one)
-        size += bytes_of_it
-    if waiting:
-        yield waiting
+    group: list[DecodedVideo] = []
+    group_bytes = 0
+    for video in files:
+        is_long = isinstance(video.clips, VideoClips)
+        video_bytes = FORWARD_BYTES if is_long else 4 * video.clips.numel() if isinstance(video.clips, Tensor) else 0
+        if group and group_bytes + video_bytes > FORWARD_BYTES:
+            yield group
+            group, group_bytes = [], 0
+        group.append(video)
+        group_bytes += video_bytes
+    if group:
+        yield group
 
 
-def _by_second(
+def _classify_seconds(
     paths: Sequence[Path],
     copies: Sequence[Path | None],
     preprocessing: Preprocessing,
-    score: VideoScorer,
+    scorer: VideoScorer,
     names: Sequence[str],
     top: int,
 ) -> Iterator[dict[str, Any]]:
-    alone = len(paths) == 1
+    is_single = len(paths) == 1
     labels = drawable_texts(names) if any(copies) else []
     if note := describe_missing(labels):
         print_text(f"annotate: {note}", file=sys.stderr)
     for path, copy in zip(paths, copies, strict=True):
-        outcome: dict[str, Any] = {"video": str(path)}
+        result: dict[str, Any] = {"video": str(path)}
         try:
             source = open_source(path)
-            seconds, duration_s = score_seconds(preprocessing, source, score, _progress(alone, "clips"))
-            outcome["top"] = top_classes(seconds.mean(axis=0), names, top)
-            outcome["stretches"] = segments(seconds, duration_s, names)
-            outcome["timeline"] = by_second(seconds, duration_s, names, top)
+            seconds, duration_s = score_seconds(preprocessing, source, scorer, _progress_display(is_single, "clips"))
+            result["top"] = top_classes(seconds.mean(axis=0), names, top)
+            result["stretches"] = segments(seconds, duration_s, names)
+            result["timeline"] = timeline_entries(seconds, duration_s, names, top)
             if copy is not None:
-                annotate_video(source, copy, seconds, labels, _progress(alone, "frames drawn"))
-                outcome["annotated"] = str(copy)
+                annotate_video(source, copy, seconds, labels, _progress_display(is_single, "frames drawn"))
+                result["annotated"] = str(copy)
         except DecodeError as error:
-            outcome = {"video": str(path), "error": str(error)}
-        yield outcome
+            result = {"video": str(path), "error": str(error)}
+        yield result
 
 
-def _progress(shown: bool, what: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
+def _progress_display(is_shown: bool, unit: str) -> Callable[[int], AbstractContextManager[Callable[[], None]]]:
     """Progress display, which is shown either within a single video or over several videos."""
-    return lambda total: count_progress("classify", total, what) if shown else nullcontext(lambda: None)
+    return lambda total: count_progress("classify", total, unit) if is_shown else nullcontext(lambda: None)
 
 
-def _tell(outcomes: Iterable[dict[str, Any]], total: int, decoder: str, json: bool) -> None:
+def _print_results(results: Iterable[dict[str, Any]], total: int, decoder: str, json: bool) -> None:
     """Prints each outcome as soon as it is known; raises ValueError at the end if videos failed."""
     failed = []
-    with _progress(total > 1, "videos")(total) as count:
-        for outcome in outcomes:
-            outcome["decoder"] = decoder
-            if "error" not in outcome and (others := count_other_streams(outcome["video"])):
-                outcome["other_streams"] = others
-            print_text(json_lines.dumps(outcome) if json else in_words(outcome))
-            if "error" in outcome:
-                failed.append(f"{outcome['video']} ({outcome['error']})")
+    with _progress_display(total > 1, "videos")(total) as count:
+        for result in results:
+            result["decoder"] = decoder
+            if "error" not in result and (others := count_other_streams(result["video"])):
+                result["other_streams"] = others
+            print_text(json_lines.dumps(result) if json else format_result(result))
+            if "error" in result:
+                failed.append(f"{result['video']} ({result['error']})")
             count()
     if failed:
         raise ValueError(f"{len(failed)} of {total} videos could not be decoded: {'; '.join(failed)}")
 
 
-def in_words(outcome: dict[str, Any]) -> str:
+def format_result(result: dict[str, Any]) -> str:
     """Formats the outcome of a video as several lines of text."""
-    lines = [f"  {one['probability']:6.1%}  {one['class']}" for one in outcome.get("top", ())]
-    parts = outcome.get("stretches", ())
-    width = max((len(as_clock(part["end"])) for part in parts), default=0)
+    lines = [f"  {entry['probability']:6.1%}  {entry['class']}" for entry in result.get("top", ())]
+    parts = result.get("stretches", ())
+    width = max((len(format_clock(part["end"])) for part in parts), default=0)
     for part in parts:
-        span = f"{as_clock(part['start']):>{width}} to {as_clock(part['end'] + 0.999):>{width}}"
+        span = f"{format_clock(part['start']):>{width}} to {format_clock(part['end'] + 0.999):>{width}}"
         lines.append(f"  {span}  {part['probability']:6.1%}  {part['class']}")
-    if "other_streams" in outcome:
-        lines.append(f"  of a file with {1 + outcome['other_streams']} video streams, of which one was looked at")
-    if "annotated" in outcome:
-        lines.append(f"  wrote {printable(outcome['annotated'])}")
-    return "\n".join([printable(outcome["video"]), *(lines or [f"  cannot be decoded: {printable(outcome['error'])}"])])
+    if "other_streams" in result:
+        lines.append(f"  of a file with {1 + result['other_streams']} video streams, of which one was looked at")
+    if "annotated" in result:
+        lines.append(f"  wrote {printable(result['annotated'])}")
+    return "\n".join([printable(result["video"]), *(lines or [f"  cannot be decoded: {printable(result['error'])}"])])

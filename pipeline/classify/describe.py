@@ -61,15 +61,17 @@ def describe(options: DescribeOptions) -> None:
     model = cast(VideoDescriber, trained.model)
     preprocessing = preprocessing_of(trained, options.num_clips, options.decoder)
 
-    def tell(source: Source) -> dict[str, Any]:
+    def caption_video(source: Source) -> dict[str, Any]:
         with torch.inference_mode():
-            [caption], scores = model.say(_states(model, choose_clips(preprocessing, source)), options.beam_size)
+            [caption], scores = model.say(
+                _mean_encoder_states(model, choose_clips(preprocessing, source)), options.beam_size
+            )
         return {"caption": caption, "log_probability": round(float(scores[0]), 6)}
 
-    process_videos(paths, preprocessing, tell, None if options.json else _in_words)
+    process_videos(paths, preprocessing, caption_video, None if options.json else _format_caption)
 
 
-def _states(model: VideoDescriber, clips: VideoClips) -> tuple[Tensor, ...]:
+def _mean_encoder_states(model: VideoDescriber, clips: VideoClips) -> tuple[Tensor, ...]:
     """Computes the encoder states of a video, averaged over its clips, which are read in pieces."""
     sums: list[Tensor] = []
     for piece in clips.pieces():
@@ -78,5 +80,5 @@ def _states(model: VideoDescriber, clips: VideoClips) -> tuple[Tensor, ...]:
     return tuple((sum_ / len(clips.frame_numbers)).to(model.mean.dtype) for sum_ in sums)
 
 
-def _in_words(outcome: dict[str, Any]) -> str:
-    return f"{printable(outcome['video'])}\n  {outcome.get('caption', 'cannot be decoded')}"
+def _format_caption(result: dict[str, Any]) -> str:
+    return f"{printable(result['video'])}\n  {result.get('caption', 'cannot be decoded')}"

@@ -16,10 +16,10 @@ from PIL import ImageFont
 from datamodules.storage.plain_text import printable
 
 _PROBE_SIZE = 16
-_NO_CHARACTER = "\uffff"  # a Unicode noncharacter, which no font has: drawn as every missing character is
+_NONCHARACTER = "\uffff"  # a Unicode noncharacter, which no font has: drawn as every missing character is
 _MAC_FONT = "Arial Unicode.ttf"  # where there is no fontconfig
-_UNSEEN = ("Mn", "Cf")  # Unicode categories: combining marks; format characters such as joiners
-_SHOWN = 3
+_INVISIBLE_CATEGORIES = ("Mn", "Cf")  # Unicode categories: combining marks; format characters such as joiners
+_MAX_NAMED = 3
 
 
 class DrawableText(NamedTuple):
@@ -40,7 +40,7 @@ def drawable_texts(texts: Sequence[str]) -> list[DrawableText]:
     """Chooses for each text the font that has most of its characters; escapes control characters by `printable`."""
     texts = [printable(text) for text in texts]
     fonts = _find_fonts("".join(sorted({letter for text in texts for letter in text})))
-    return [_fit(text, fonts) for text in texts]
+    return [_choose_font(text, fonts) for text in texts]
 
 
 def describe_missing(texts: Sequence[DrawableText]) -> str:
@@ -48,7 +48,7 @@ def describe_missing(texts: Sequence[DrawableText]) -> str:
     changed = [text for text in texts if text.missing]
     if not changed:
         return ""
-    shown = ", ".join(text.missing for text in changed[:_SHOWN]) + (", ..." if len(changed) > _SHOWN else "")
+    shown = ", ".join(text.missing for text in changed[:_MAX_NAMED]) + (", ..." if len(changed) > _MAX_NAMED else "")
     return (
         f"{len(changed)} of {len(texts)} names have characters that no font on this machine has: {shown}; they are "
         "drawn without accents or as '?'; install a font that has them, such as Debian's fonts-noto-cjk"
@@ -72,20 +72,20 @@ def open_font(font: str | None, size: float) -> ImageFont.FreeTypeFont:
 def _find_fonts(letters: str) -> list[str | None]:
     """Pillow's embedded font, then installed fonts, until all letters are covered or no font has any of the rest."""
     fonts: list[str | None] = [None]
-    letters = _missing(letters, None)
+    letters = _missing_characters(letters, None)
     while letters:
         try:
-            left = _missing(letters, font := _ask_for_font(letters))
+            uncovered = _missing_characters(letters, font := _query_fontconfig(letters))
         except OSError:
             break
-        if len(left) == len(letters):
+        if len(uncovered) == len(letters):
             break
         fonts.append(font)
-        letters = left
+        letters = uncovered
     return fonts
 
 
-def _ask_for_font(letters: str) -> str:
+def _query_fontconfig(letters: str) -> str:
     if shutil.which("fc-match") is None:
         return _MAC_FONT
     codes = " ".join(f"{ord(letter):x}" for letter in letters)
@@ -93,26 +93,36 @@ def _ask_for_font(letters: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
 
-def _fit(text: str, fonts: Sequence[str | None]) -> DrawableText:
-    missing, font = min(((_missing(text, font), font) for font in fonts), key=lambda found: len(found[0]))
-    return DrawableText("".join(_plain(one, font) if one in missing else one for one in text), font, missing)
+def _choose_font(text: str, fonts: Sequence[str | None]) -> DrawableText:
+    missing, font = min(
+        ((_missing_characters(text, font), font) for font in fonts), key=lambda candidate: len(candidate[0])
+    )
+    return DrawableText(
+        "".join(_strip_accents(character, font) if character in missing else character for character in text),
+        font,
+        missing,
+    )
 
 
-def _plain(letter: str, font: str | None) -> str:
+def _strip_accents(letter: str, font: str | None) -> str:
     """A letter without accents if the font has it, "" for a combining mark or a joiner, else a question mark."""
-    kept = "".join(one for one in unicodedata.normalize("NFKD", letter) if unicodedata.category(one) not in _UNSEEN)
-    return "?" if _missing(kept, font) else kept
+    base = "".join(
+        character
+        for character in unicodedata.normalize("NFKD", letter)
+        if unicodedata.category(character) not in _INVISIBLE_CATEGORIES
+    )
+    return "?" if _missing_characters(base, font) else base
 
 
-def _missing(text: str, font: str | None) -> str:
+def _missing_characters(text: str, font: str | None) -> str:
     """The distinct characters of a text that a font lacks."""
-    return "".join(letter for letter in dict.fromkeys(text) if not _has(letter, font))
+    return "".join(letter for letter in dict.fromkeys(text) if not _has_glyph(letter, font))
 
 
 @functools.cache
-def _has(letter: str, font: str | None) -> bool:
+def _has_glyph(letter: str, font: str | None) -> bool:
     if letter.isspace():
         return True
     probe = open_font(font, _PROBE_SIZE).font_variant(layout_engine=ImageFont.Layout.BASIC)  # letter by letter
-    drawn, nothing = probe.getmask(letter), probe.getmask(_NO_CHARACTER)
+    drawn, nothing = probe.getmask(letter), probe.getmask(_NONCHARACTER)
     return (drawn.size, bytes(drawn)) != (nothing.size, bytes(nothing))

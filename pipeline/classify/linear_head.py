@@ -31,13 +31,13 @@ class LinearHead(nn.Module):
         views_at_once: ignored; present because `classify` sets it. Views always go through the network in pieces.
     """
 
-    def __init__(self, network: VideoNetwork, classifier: LinearClassifier, about: dict[str, Any]) -> None:
+    def __init__(self, network: VideoNetwork, classifier: LinearClassifier, metadata: dict[str, Any]) -> None:
         super().__init__()
-        self.class_names: list[str] = about["classes"]
+        self.class_names: list[str] = metadata["classes"]
         self.views_at_once: int | None = None
         self._classifier = classifier
-        self._layer = about["layer"]
-        self._export = FeatureExport(network, [self._layer], "video", 1, about["pool"]).eval()
+        self._layer = metadata["layer"]
+        self._export = FeatureExport(network, [self._layer], "video", 1, metadata["pool"]).eval()
 
     def video_scores(self, batch: ClipBatch) -> Tensor:
         """Scores of B videos: float32 (B, K), rows sum to 1: probabilities, or the softmax of an SVM's margins.
@@ -71,23 +71,26 @@ def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tupl
         FileNotFoundError: there is no such file.
         ValueError: the file has no weights that `linear` wrote, or they were fitted to features of another checkpoint.
     """
-    classifier, about = LinearClassifier.load(weights)
-    if about["checkpoint_sha256"] != trained.sha256:
+    classifier, metadata = LinearClassifier.load(weights)
+    if metadata["checkpoint_sha256"] != trained.sha256:
         raise ValueError(
-            f"linear={str(weights)!r}: was fitted on features of {about['checkpoint']} "
-            f"({about['checkpoint_sha256'][:12]}), not of {trained.path} ({trained.sha256[:12]}); give that checkpoint"
+            f"linear={str(weights)!r}: was fitted on features of {metadata['checkpoint']} "
+            f"({metadata['checkpoint_sha256'][:12]}), not of {trained.path} ({trained.sha256[:12]}); give that "
+            "checkpoint"
         )
-    taken = about["train"]["sampling"]
-    shape = ClipShape(*(taken[name] for name in ("num_frames", "frame_interval", "fps", "short_videos", "segments")))
-    whole = taken["num_clips"] is None and taken["clip_step"] is None
+    sampling = metadata["train"]["sampling"]
+    shape = ClipShape(*(sampling[name] for name in ("num_frames", "frame_interval", "fps", "short_videos", "segments")))
+    whole_video = sampling["num_clips"] is None and sampling["clip_step"] is None
     sampler = ClipSampler(
         shape,
-        "whole" if whole else "uniform" if taken["clip_step"] is None else "dense",
-        taken["num_clips"] or 1,
-        taken["clip_step"] or 1,
-        taken["still"],
-        taken.get("max_frames", 512),
+        "whole" if whole_video else "uniform" if sampling["clip_step"] is None else "dense",
+        sampling["num_clips"] or 1,
+        sampling["clip_step"] or 1,
+        sampling["still"],
+        sampling.get("max_frames", 512),
     )
-    resize = tuple(taken["resize"]) if isinstance(taken["resize"], list) else taken["resize"]
-    preprocessing = Preprocessing(sampler, EvalTransform(taken["crop_size"], resize), resolve_decoder(decoder), shape)
-    return LinearHead(trained.model, classifier, about), preprocessing
+    resize = tuple(sampling["resize"]) if isinstance(sampling["resize"], list) else sampling["resize"]
+    preprocessing = Preprocessing(
+        sampler, EvalTransform(sampling["crop_size"], resize), resolve_decoder(decoder), shape
+    )
+    return LinearHead(trained.model, classifier, metadata), preprocessing

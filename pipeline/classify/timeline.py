@@ -14,7 +14,7 @@ from datamodules.video.decoding import TOO_LARGE, DecodeError, Source, probe, re
 from pipeline.classify.video_input import Preprocessing, VideoClips
 
 MAX_HOURS = 48  # longest timeline; it has an entry a second, so a frame of a time-lapse would fill thousands
-_SECONDS_AT_ONCE = 16  # number of clips, one a second, that go through the network together
+_CLIPS_PER_BATCH = 16  # number of clips, one a second, that go through the network together
 
 ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
 
@@ -48,29 +48,29 @@ def score_seconds(
             TOO_LARGE,
         )
     numbers = clips_by_second(preprocessing.shape, info.num_frames, info.fps, times)
-    distinct, which = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
+    distinct, inverse = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
     with progress(len(distinct)) as count:
         scores = list(_score_each(VideoClips(source, distinct, preprocessing).decode(count), score))
-    return np.concatenate(scores)[which.reshape(-1)], info.num_frames / info.fps
+    return np.concatenate(scores)[inverse.reshape(-1)], info.num_frames / info.fps
 
 
 def _score_each(clips: Iterable[Tensor], score: ScoreVideos) -> Iterator[NDArray[np.float32]]:
     """Yields the scores of clips, each scored as a video of its own, 16 clips at a time."""
-    waiting: list[Tensor] = []
+    batch: list[Tensor] = []
     for clip in clips:
-        waiting.append(clip[None])
-        if len(waiting) == _SECONDS_AT_ONCE:
-            yield score(waiting)
-            waiting = []
-    if waiting:
-        yield score(waiting)
+        batch.append(clip[None])
+        if len(batch) == _CLIPS_PER_BATCH:
+            yield score(batch)
+            batch = []
+    if batch:
+        yield score(batch)
 
 
-def segments(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:
+def segments(second_scores: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Merges consecutive seconds with the same best class into segments.
 
     Args:
-        seconds: float (S, K), the class probabilities of each second.
+        second_scores: float (S, K), the class probabilities of each second.
         duration_s: duration of the video, in seconds.
         class_names: the K class names.
 
@@ -78,44 +78,46 @@ def segments(seconds: NDArray[np.float32], duration_s: float, class_names: Seque
         For each segment: start and end in seconds, to the millisecond; class; probability, the class's mean over the
         segment, to six digits.
     """
-    best = seconds.argmax(axis=1)
+    best = second_scores.argmax(axis=1)
     starts = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
     return [
         {
             "start": first,
-            "end": _end_of(last - 1, duration_s),
+            "end": _second_end(last - 1, duration_s),
             "class": class_names[int(best[first])],
-            "probability": _rounded(seconds[first:last, best[first]].mean()),
+            "probability": _round_probability(second_scores[first:last, best[first]].mean()),
         }
         for first, last in pairwise(starts)
     ]
 
 
-def as_clock(second: float) -> str:
+def format_clock(second: float) -> str:
     """Formats seconds as m:ss, or h:mm:ss from an hour on, rounded down."""
     minutes, rest = divmod(int(second), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def by_second(seconds: NDArray[np.float32], duration_s: float, class_names: Sequence[str], top: int) -> list[Any]:
+def timeline_entries(
+    second_scores: NDArray[np.float32], duration_s: float, class_names: Sequence[str], top: int
+) -> list[Any]:
     """The timeline as plain data: for each second start and end, in seconds, and the `top` classes."""
     return [
-        {"start": number, "end": _end_of(number, duration_s), "top": top_classes(scores, class_names, top)}
-        for number, scores in enumerate(seconds)
+        {"start": number, "end": _second_end(number, duration_s), "top": top_classes(scores, class_names, top)}
+        for number, scores in enumerate(second_scores)
     ]
 
 
-def _end_of(second: int, duration_s: float) -> float:
+def _second_end(second: int, duration_s: float) -> float:
     """The end of a second of the timeline, in seconds: the last one ends with the video."""
     return min(second + 1.0, round(duration_s, 3))
 
 
-def _rounded(probability: Any) -> float:
+def _round_probability(probability: Any) -> float:
     return round(float(probability), 6)
 
 
 def top_classes(scores: NDArray[Any], class_names: Sequence[str], top: int) -> list[dict[str, Any]]:
     """The `top` most probable classes, the best first: class and probability."""
     order = np.argsort(-scores, kind="stable")[:top]
-    return [{"class": class_names[place], "probability": _rounded(scores[place])} for place in order.tolist()]
+    return [{"class": class_names[label], "probability": _round_probability(scores[label])} for label in order.tolist()]

@@ -26,9 +26,9 @@ from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 
 FORWARD_BYTES = 2**25  # most bytes of float32 clips in one forward pass
-_FRAMES_AT_ONCE = 256  # for networks that take any number of frames: about 10 s of video, 2 GB of activations in I3D
-_CLIP_BYTES = 2**27  # most bytes of a video's clips decoded ahead; ten clips of 64 frames of 224 x 224 are 92 MB
-_FILE_BYTES = 2**26  # most bytes of a file that is read into memory; several files are in memory at a time
+_MAX_FRAMES_PER_PIECE = 256  # for networks that take any number: about 10 s of video, 2 GB of activations in I3D
+_MAX_CLIP_BYTES = 2**27  # most bytes of a video's clips decoded ahead; ten clips of 64 frames of 224 x 224 are 92 MB
+_MAX_FILE_BYTES = 2**26  # most bytes of a file that is read into memory; several files are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,17 @@ class Preprocessing(NamedTuple):
     shape: ClipShape
 
 
-def preprocessing_of(trained: TrainedCheckpoint, num_clips: int, decoder: str, whole: bool = False) -> Preprocessing:
+def preprocessing_of(
+    trained: TrainedCheckpoint, num_clips: int, decoder: str, whole_video: bool = False
+) -> Preprocessing:
     """The preprocessing of a checkpoint's training, with `num_clips` clips spread over a video, or the whole video.
 
     Args:
         trained: the checkpoint.
         num_clips: clips a video, at least 1.
         decoder: auto, pyav, decord or torchcodec.
-        whole: take the whole video at the network's frame rate, in pieces, for networks that take any number of frames.
+        whole_video: take the whole video at the network's frame rate, in pieces, for networks that take any number of
+            frames.
 
     Raises:
         ValueError: the checkpoint does not contain the settings of its clips.
@@ -84,8 +87,8 @@ def preprocessing_of(trained: TrainedCheckpoint, num_clips: int, decoder: str, w
         )
     sizes = (clips["num_frames"], clips["frame_interval"], clips["fps"], clips["short_videos"])
     shape = ClipShape(*sizes, clips.get("segments", False))
-    taken = replace(shape, num_frames=1) if whole else shape
-    sampler = ClipSampler(taken, "whole" if whole else "uniform", num_clips, max_frames=_FRAMES_AT_ONCE)
+    sampled = replace(shape, num_frames=1) if whole_video else shape
+    sampler = ClipSampler(sampled, "whole" if whole_video else "uniform", num_clips, max_frames=_MAX_FRAMES_PER_PIECE)
     return Preprocessing(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder), shape)
 
 
@@ -96,7 +99,7 @@ def open_source(path: Path) -> Source:
         DecodeError: the file cannot be read.
     """
     with suppress(OSError, ValueError):  # read_video_bytes raises a better message
-        if path.is_file() and path.stat().st_size > _FILE_BYTES:
+        if path.is_file() and path.stat().st_size > _MAX_FILE_BYTES:
             return path
     return read_video_bytes(path)
 
@@ -142,7 +145,7 @@ class VideoClips(NamedTuple):
         if piece:
             yield torch.stack(piece)
 
-    def all(self) -> Tensor:
+    def decode_all(self) -> Tensor:
         """Decodes all clips into one tensor: uint8 (N, T, H, W, C)."""
         clips: Tensor | None = None
         for number, clip in enumerate(self.decode()):
@@ -170,31 +173,31 @@ def choose_clips(preprocessing: Preprocessing, source: Source) -> VideoClips:
 def process_videos(
     paths: Sequence[Path],
     preprocessing: Preprocessing,
-    tell: Callable[[Source], dict[str, Any]],
-    in_words: Callable[[dict[str, Any]], str] | None,
+    process: Callable[[Source], dict[str, Any]],
+    format_result: Callable[[dict[str, Any]], str] | None,
 ) -> None:
     """Prints the result of each video, and continues after a video that cannot be decoded.
 
     Args:
         paths: the paths of the videos.
         preprocessing: the preprocessing, whose decoder is part of the result.
-        tell: function from a file's bytes, or the path of a large file, to the result as plain data.
-        in_words: formats a result, with `video` (the path), `decoder` and, after a failure, `error` added; None prints
-            JSON lines.
+        process: function from a file's bytes, or the path of a large file, to the result as plain data.
+        format_result: formats a result, with `video` (the path), `decoder` and, after a failure, `error` added; None
+            prints JSON lines.
 
     Raises:
         ValueError: videos could not be decoded; the message names each of them.
     """
     failed = []
     for path in paths:
-        outcome: dict[str, Any] = {"video": str(path)}
+        result: dict[str, Any] = {"video": str(path)}
         try:
-            outcome |= tell(open_source(path))
+            result |= process(open_source(path))
         except DecodeError as error:
             failed.append(f"{path} ({error})")
-            outcome["error"] = str(error)
-        outcome["decoder"] = describe_decoder(preprocessing.decoder)
-        print_text(in_words(outcome) if in_words else dumps(outcome))
+            result["error"] = str(error)
+        result["decoder"] = describe_decoder(preprocessing.decoder)
+        print_text(format_result(result) if format_result else dumps(result))
     if failed:
         raise ValueError(f"{len(failed)} of {len(paths)} videos could not be decoded: {'; '.join(failed)}")
 
@@ -212,21 +215,21 @@ def read_ahead(paths: Sequence[Path], preprocessing: Preprocessing, threads: int
 
     The clips of a long video are yielded undecoded, to be decoded in pieces where they are used.
     """
-    waiting: deque[Future[DecodedVideo]] = deque()
-    left = iter(paths)
+    pending: deque[Future[DecodedVideo]] = deque()
+    remaining = iter(paths)
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for path in left:
-            waiting.append(pool.submit(_look_at, path, preprocessing))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for path in remaining:
+            pending.append(pool.submit(_decode_video, path, preprocessing))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def _look_at(path: Path, preprocessing: Preprocessing) -> DecodedVideo:
+def _decode_video(path: Path, preprocessing: Preprocessing) -> DecodedVideo:
     try:
-        chosen = choose_clips(preprocessing, open_source(path))
-        return DecodedVideo(path, chosen.all() if chosen.num_bytes <= _CLIP_BYTES else chosen, "")
+        clips = choose_clips(preprocessing, open_source(path))
+        return DecodedVideo(path, clips.decode_all() if clips.num_bytes <= _MAX_CLIP_BYTES else clips, "")
     except DecodeError as error:
         return DecodedVideo(path, None, str(error))
 
@@ -247,10 +250,10 @@ def find_videos(videos: Sequence[str]) -> Iterator[Path]:
             yield path
             continue
         files = scan_folder(path)
-        told = describe_left_out(files)
+        left_out = describe_left_out(files)
         found = [path / name for name in (*files.videos, *files.closed)]
         if not found and len(videos) == 1:
-            raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({told})' if told else ''}")
-        if told:
-            print_text(f"warning: {path}: {told}", sys.stderr)
+            raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({left_out})' if left_out else ''}")
+        if left_out:
+            print_text(f"warning: {path}: {left_out}", sys.stderr)
         yield from found or [path]

@@ -30,10 +30,10 @@ class VideoScorer:
         If all clips have the same shape (T, H, W, C), the videos go through the network together.
         """
         if len({clips.shape[1:] for clips in videos}) == 1:
-            return self._together(videos)
-        return np.concatenate([self._together([clips]) for clips in videos])
+            return self._score_batch(videos)
+        return np.concatenate([self._score_batch([clips]) for clips in videos])
 
-    def of_pieces(self, pieces: Iterable[Tensor]) -> NDArray[np.float32]:
+    def score_pieces(self, pieces: Iterable[Tensor]) -> NDArray[np.float32]:
         """Scores one video whose clips are given in pieces, each uint8 (N, T, H, W, C): float32 (K,).
 
         The result is that of all clips together, but only one piece is in memory at a time.
@@ -47,7 +47,7 @@ class VideoScorer:
             scores: NDArray[np.float32] = self._model.scores_of(means)[0].float().cpu().numpy()
         return scores
 
-    def _together(self, videos: Sequence[Tensor]) -> NDArray[np.float32]:
+    def _score_batch(self, videos: Sequence[Tensor]) -> NDArray[np.float32]:
         with torch.inference_mode():
             scores: NDArray[np.float32] = self._model.video_scores(self._batch(videos)).float().cpu().numpy()
         return scores

@@ -36,7 +36,7 @@ def exit_status(error: BaseException) -> int:
 
 
 def was_interrupted(error: BaseException) -> bool:
-    """Whether Ctrl-C caused an error: `Preempted` says so itself; otherwise Lightning may raise a SystemExit."""
+    """Whether Ctrl-C caused an error: `PreemptionExit` says so itself; otherwise Lightning may raise a SystemExit."""
     if getattr(error, "interrupted", False):
         return True
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)

@@ -10,11 +10,17 @@ from datamodules.storage.plain_text import to_json
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.inference.output_paths import refuse_unwritable_file
-from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, Outcomes, difference_intervals, mcnemar
-from pipeline.metrics.scored_videos import ScoredVideos, align, outcomes_of, predicted_classes, read_scored_videos
+from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, PredictionCorrectness, difference_intervals, mcnemar
+from pipeline.metrics.scored_videos import (
+    ScoredVideos,
+    align,
+    compute_correctness,
+    predicted_classes,
+    read_scored_videos,
+)
 
 COMPARISON_NAME = "compare.json"
-_PRINTED = 8
+_MAX_CLASSES_PRINTED = 8
 
 
 def compare(first: Path, second: Path, out: Path | None = None, common: bool = False, seed: int = 0) -> None:
@@ -38,8 +44,8 @@ def compare(first: Path, second: Path, out: Path | None = None, common: bool = F
     path = out or (second if second.is_dir() else second.parent) / COMPARISON_NAME
     refuse_unwritable_file(path)
     names = [str(first), str(second)]
-    one, other = align([read_scored_videos(first), read_scored_videos(second)], names, common)
-    comparison = {"first": names[0], "second": names[1]} | compare_results(one, other, seed)
+    first_scored, second_scored = align([read_scored_videos(first), read_scored_videos(second)], names, common)
+    comparison = {"first": names[0], "second": names[1]} | compare_results(first_scored, second_scored, seed)
     write_comparison(path, comparison)
     print_comparison(comparison)
     print_text(f"wrote {path}")
@@ -54,58 +60,72 @@ def compare_results(first: ScoredVideos, second: ScoredVideos, seed: int = 0) ->
         and only_second (videos that only this one got right), p_value; classes, those whose accuracy changed, the
         largest change first; flips, the videos that one got right and the other wrong.
     """
-    one, other = outcomes_of(first), outcomes_of(second)
-    intervals = difference_intervals(one, other, seed)
-    figures = zip(intervals, _figures(one), _figures(other), strict=True)
-    only_first, only_second = int((one.top1 & ~other.top1).sum()), int((other.top1 & ~one.top1).sum())
+    first_hits, second_hits = compute_correctness(first), compute_correctness(second)
+    intervals = difference_intervals(first_hits, second_hits, seed)
+    accuracies = zip(intervals, _accuracies(first_hits), _accuracies(second_hits), strict=True)
+    only_first, only_second = (
+        int((first_hits.top1 & ~second_hits.top1).sum()),
+        int((second_hits.top1 & ~first_hits.top1).sum()),
+    )
     return {
-        "num_videos": len(one.labels),
-        "num_groups": one.num_groups,
+        "num_videos": len(first_hits.labels),
+        "num_groups": first_hits.num_groups,
         "missing": {"first": int(first.missing.sum()), "second": int(second.missing.sum())},
         "interval": {"level": LEVEL, "of": "groups", "draws": DRAWS, "seed": seed},
-        **{name: {"first": a, "second": b, "difference": b - a, "interval": intervals[name]} for name, a, b in figures},
+        **{
+            name: {"first": a, "second": b, "difference": b - a, "interval": intervals[name]}
+            for name, a, b in accuracies
+        },
         "mcnemar": {"only_first": only_first, "only_second": only_second, "p_value": mcnemar(only_first, only_second)},
-        "classes": _changed_classes(first, one, other),
-        "flips": _flips(first, second, one, other),
+        "classes": _changed_classes(first, first_hits, second_hits),
+        "flips": _flips(first, second, first_hits, second_hits),
     }
 
 
-def _figures(outcomes: Outcomes) -> tuple[float, float, float]:
+def _accuracies(correctness: PredictionCorrectness) -> tuple[float, float, float]:
     """Returns top-1, top-5 and mean class accuracy."""
-    videos = np.bincount(outcomes.labels, minlength=outcomes.num_classes)
-    right = np.bincount(outcomes.labels[outcomes.top1], minlength=outcomes.num_classes)
+    videos = np.bincount(correctness.labels, minlength=correctness.num_classes)
+    hits = np.bincount(correctness.labels[correctness.top1], minlength=correctness.num_classes)
     return (
-        float(outcomes.top1.mean()),
-        float(outcomes.top5.mean()),
-        float((right[videos > 0] / videos[videos > 0]).mean()),
+        float(correctness.top1.mean()),
+        float(correctness.top5.mean()),
+        float((hits[videos > 0] / videos[videos > 0]).mean()),
     )
 
 
-def _changed_classes(scored: ScoredVideos, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
+def _changed_classes(
+    scored: ScoredVideos, first: PredictionCorrectness, second: PredictionCorrectness
+) -> list[dict[str, Any]]:
     rows = []
     for label, name in enumerate(scored.class_names):
-        of = one.labels == label
-        videos, before, after = int(of.sum()), int(one.top1[of].sum()), int(other.top1[of].sum())
-        if before != after:
-            rows.append({"class": name, "videos": videos, "first": before, "second": after})
+        is_class = first.labels == label
+        videos, first_hits, second_hits = (
+            int(is_class.sum()),
+            int(first.top1[is_class].sum()),
+            int(second.top1[is_class].sum()),
+        )
+        if first_hits != second_hits:
+            rows.append({"class": name, "videos": videos, "first": first_hits, "second": second_hits})
     return sorted(rows, key=lambda row: -abs(row["second"] - row["first"]) / row["videos"])  # ties in label order
 
 
-def _flips(first: ScoredVideos, second: ScoredVideos, one: Outcomes, other: Outcomes) -> list[dict[str, Any]]:
-    answers = predicted_classes(first), predicted_classes(second)
+def _flips(
+    first: ScoredVideos, second: ScoredVideos, first_hits: PredictionCorrectness, second_hits: PredictionCorrectness
+) -> list[dict[str, Any]]:
+    predictions = predicted_classes(first), predicted_classes(second)
     return [
         {
             "key": first.keys[number],
-            "label": first.class_names[int(one.labels[number])],
-            "first": _name(first, int(answers[0][number])),
-            "second": _name(first, int(answers[1][number])),
-            "right": "first" if one.top1[number] else "second",
+            "label": first.class_names[int(first_hits.labels[number])],
+            "first": _class_name(first, int(predictions[0][number])),
+            "second": _class_name(first, int(predictions[1][number])),
+            "right": "first" if first_hits.top1[number] else "second",
         }
-        for number in np.flatnonzero(one.top1 != other.top1).tolist()
+        for number in np.flatnonzero(first_hits.top1 != second_hits.top1).tolist()
     ]
 
 
-def _name(scored: ScoredVideos, number: int) -> str | None:
+def _class_name(scored: ScoredVideos, number: int) -> str | None:
     return None if number < 0 else scored.class_names[number]
 
 
@@ -123,10 +143,10 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     )
     for heading in ("", "first", "second", "difference", "95 % interval"):
         table.add_column(heading, justify="left" if not heading else "right")
-    for name, word in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class")):
+    for name, label in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class")):
         row = comparison[name]
         interval = "one group" if row["interval"] is None else "{:+.1%} to {:+.1%}".format(*row["interval"])
-        table.add_row(word, f"{row['first']:.1%}", f"{row['second']:.1%}", f"{row['difference']:+.1%}", interval)
+        table.add_row(label, f"{row['first']:.1%}", f"{row['second']:.1%}", f"{row['difference']:+.1%}", interval)
     print_text(f"first   {comparison['first']}\nsecond  {comparison['second']}")
     print_table(table)
     test = comparison["mcnemar"]
@@ -134,18 +154,18 @@ def print_comparison(comparison: dict[str, Any]) -> None:
         f"only the first is right on {test['only_first']} videos, only the second on {test['only_second']}: "
         f"p = {test['p_value']:.3g} (McNemar, exact)"
     )
-    print_text(f"so {_verdict(comparison)}")
+    print_text(f"so {_describe_verdict(comparison)}")
     for which, missing in comparison["missing"].items():
         if missing:
             print_text(f"videos without scores in the {which}, so counted as wrong: {missing}")
-    for row in comparison["classes"][:_PRINTED]:
+    for row in comparison["classes"][:_MAX_CLASSES_PRINTED]:
         print_text(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
-    left = len(comparison["classes"]) - _PRINTED
-    if left > 0:
-        print_text(f"  and {left} classes more that changed")
+    num_left_out = len(comparison["classes"]) - _MAX_CLASSES_PRINTED
+    if num_left_out > 0:
+        print_text(f"  and {num_left_out} classes more that changed")
 
 
-def _verdict(comparison: dict[str, Any]) -> str:
+def _describe_verdict(comparison: dict[str, Any]) -> str:
     interval = comparison["top1"]["interval"]
     if interval is None or interval[0] <= 0 <= interval[1]:
         return "the difference in top-1 may be chance: its interval holds 0"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datamodules.dataset.open_dataset import open_manifest
 from pipeline.evaluation.evaluate_options import EvaluateOptions
-from pipeline.evaluation.many_checkpoints import evaluate_folds, evaluate_many
+from pipeline.evaluation.multiple_checkpoints import evaluate_checkpoints, evaluate_folds
 from pipeline.evaluation.score_checkpoint import score_checkpoint
 from pipeline.inference.output_paths import default_folder
 from pipeline.inference.part_folder import remove_parts
@@ -41,6 +41,6 @@ def evaluate(options: EvaluateOptions) -> None:
         folder = options.out or default_folder(checkpoints[0], split, fold)
         folders = [folder] if score_checkpoint(checkpoints[0], fold, folder, options) else []
     else:
-        folders = evaluate_many(checkpoints, options)
+        folders = evaluate_checkpoints(checkpoints, options)
     for folder in folders:  # only at the end, so that a stopped command can resume
         remove_parts(folder / PREDICTIONS_NAME)

@@ -17,7 +17,7 @@ from pipeline.metrics.accuracy import print_report
 from pipeline.metrics.scored_videos import ScoredVideos, align, read_scored_videos
 from pipeline.report.write_results import FILES, write_results
 
-_TINY = 1e-30  # lower bound of a probability before its logarithm
+_MIN_PROBABILITY = 1e-30  # lower bound of a probability before its logarithm
 
 
 def fuse(
@@ -50,20 +50,21 @@ def fuse(
     if len(results) < 2:
         raise ValueError(f"results={[str(path) for path in results]}: give at least two")
     refuse_unwritable_folder(out)
-    shares = _shares(weights, len(results))
+    shares = _normalize_weights(weights, len(results))
     names = [str(path) for path in results]
-    many = align([read_scored_videos(path) for path in results], names, common)
-    scale = _one_scale(many, names, average)
-    first = many[0]
+    scored_results = align([read_scored_videos(path) for path in results], names, common)
+    scale = _common_scale(scored_results, names, average)
+    first = scored_results[0]
     scores = fused_scores(
-        [np.asarray(scored.scores) for scored in many], shares, average if scale == "probability" else None
+        [np.asarray(scored.scores) for scored in scored_results], shares, average if scale == "probability" else None
     )
-    provenance = _provenance(many, names, shares) | {"scores": scale, "average": average}
+    provenance = _provenance(scored_results, names, shares) | {"scores": scale, "average": average}
     scored = ScoredVideos(scores, first.labels, first.class_names, first.keys, first.groups, provenance)
-    about = first.provenance
-    title = f"{len(many)} fused on {about.get('dataset', 'the same videos')}, {about.get('split', '')}".rstrip(", ")
+    source = first.provenance
+    subject = f"{source.get('dataset', 'the same videos')}, {source.get('split', '')}".rstrip(", ")
+    title = f"{len(scored_results)} fused on {subject}"
     videos = None if data is None else DatasetIndex.open(data)
-    report = write_results(out, scored, title, {"notes": _notes(many, names)}, videos, seed)
+    report = write_results(out, scored, title, {"notes": _notes(scored_results, names)}, videos, seed)
     print_report(title, report, {}, [out / name for name in FILES])
     if report["missing"]:
         print_text(
@@ -87,52 +88,66 @@ def fused_scores(
         float32 (M, K).
     """
     if average != "logits":
-        return np.asarray(sum(share * one for share, one in zip(shares, scores, strict=True)), dtype=np.float32)
-    logits = sum(share * np.log(np.maximum(one, _TINY)) for share, one in zip(shares, scores, strict=True))
+        return np.asarray(
+            sum(share * probabilities for share, probabilities in zip(shares, scores, strict=True)), dtype=np.float32
+        )
+    logits = sum(
+        share * np.log(np.maximum(probabilities, _MIN_PROBABILITY))
+        for share, probabilities in zip(shares, scores, strict=True)
+    )
     powers = np.exp(logits - np.max(logits, axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _shares(weights: list[float] | None, count: int) -> list[float]:
-    given = [1.0] * count if weights is None else weights
-    if len(given) != count:
-        raise ValueError(f"weights={given}: {len(given)} for {count} results; give one for each")
-    if min(given) < 0 or not 0 < sum(given) < float("inf"):
-        raise ValueError(f"weights={given}: must be at least 0, and not all 0")
-    return [weight / sum(given) for weight in given]
+def _normalize_weights(weights: list[float] | None, count: int) -> list[float]:
+    chosen = [1.0] * count if weights is None else weights
+    if len(chosen) != count:
+        raise ValueError(f"weights={chosen}: {len(chosen)} for {count} results; give one for each")
+    if min(chosen) < 0 or not 0 < sum(chosen) < float("inf"):
+        raise ValueError(f"weights={chosen}: must be at least 0, and not all 0")
+    return [weight / sum(chosen) for weight in chosen]
 
 
-def _one_scale(many: Sequence[ScoredVideos], names: Sequence[str], average: Average) -> str:
-    scales = [str(scored.provenance.get("scores")) for scored in many]
+def _common_scale(scored_results: Sequence[ScoredVideos], names: Sequence[str], average: Average) -> str:
+    scales = [str(scored.provenance.get("scores")) for scored in scored_results]
     if len(set(scales)) > 1:
-        told = ", ".join(f"{name} has {scale}" for name, scale in zip(names, scales, strict=True))
-        raise ValueError(f"scores of different scales cannot be averaged: {told}; use `linear --classifier logistic`")
+        described = ", ".join(f"{name} has {scale}" for name, scale in zip(names, scales, strict=True))
+        raise ValueError(
+            f"scores of different scales cannot be averaged: {described}; use `linear --classifier logistic`"
+        )
     if average == "logits" and scales[0] != "probability":
         raise ValueError(f"average='logits': the scores are of the scale {scales[0]!r}, not probabilities")
     return scales[0]
 
 
-def _provenance(many: Sequence[ScoredVideos], names: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
-    about = many[0].provenance
-    kept = {name: about.get(name) for name in ("dataset", "dataset_identity", "split", "fold", "decoder")}
-    parts = [
+def _provenance(
+    scored_results: Sequence[ScoredVideos], names: Sequence[str], shares: Sequence[float]
+) -> dict[str, Any]:
+    first = scored_results[0].provenance
+    shared = {name: first.get(name) for name in ("dataset", "dataset_identity", "split", "fold", "decoder")}
+    fused = [
         {
             "results": name,
             "share": share,
-            **{one: scored.provenance.get(one) for one in ("checkpoint", "checkpoint_sha256", "model")},
+            **{field: scored.provenance.get(field) for field in ("checkpoint", "checkpoint_sha256", "model")},
         }
-        for scored, name, share in zip(many, names, shares, strict=True)
+        for scored, name, share in zip(scored_results, names, shares, strict=True)
     ]
-    overlaps = [scored.provenance["overlap"] for scored in many if scored.provenance.get("overlap")]
-    worst = max(overlaps, key=lambda overlap: (overlap["videos"], overlap["groups"]), default=None)
-    more = {"fused": parts, "overlap": worst, "classes": list(many[0].class_names), "versions": library_versions()}
-    return kept | more
+    overlaps = [scored.provenance["overlap"] for scored in scored_results if scored.provenance.get("overlap")]
+    largest_overlap = max(overlaps, key=lambda overlap: (overlap["videos"], overlap["groups"]), default=None)
+    added = {
+        "fused": fused,
+        "overlap": largest_overlap,
+        "classes": list(scored_results[0].class_names),
+        "versions": library_versions(),
+    }
+    return shared | added
 
 
-def _notes(many: Sequence[ScoredVideos], names: Sequence[str]) -> list[str]:
+def _notes(scored_results: Sequence[ScoredVideos], names: Sequence[str]) -> list[str]:
     unknown = [
         name
-        for scored, name in zip(many, names, strict=True)
+        for scored, name in zip(scored_results, names, strict=True)
         if not scored.provenance.get("training_videos_known", True)
     ]
     return [f"What was trained on is not known for {', '.join(unknown)}."] if unknown else []

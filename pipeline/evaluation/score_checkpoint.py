@@ -33,10 +33,10 @@ from pipeline.metrics.predictions import PREDICTIONS_NAME, read_predictions
 from pipeline.metrics.scored_videos import ScoredVideos
 from pipeline.report.write_results import FILES, write_report_of
 
-_METRIC_ROWS = 8192  # videos per update of the metrics
+_METRIC_BATCH = 8192  # videos per update of the metrics
 
 
-class Scored(NamedTuple):
+class EvaluationResult(NamedTuple):
     """Result of an evaluation: the content of report.json, the scored videos, and the data module."""
 
     report: dict[str, Any]
@@ -44,7 +44,9 @@ class Scored(NamedTuple):
     videos: ShardedVideoDataModule
 
 
-def score_checkpoint(checkpoint: Path, fold: str | None, folder: Path, options: EvaluateOptions) -> Scored | None:
+def score_checkpoint(
+    checkpoint: Path, fold: str | None, folder: Path, options: EvaluateOptions
+) -> EvaluationResult | None:
     """Scores a checkpoint and writes the results to `folder`; returns None on ranks other than 0.
 
     Raises:
@@ -56,7 +58,7 @@ def score_checkpoint(checkpoint: Path, fold: str | None, folder: Path, options: 
     trained, videos, provenance = open_checkpoint_and_data(checkpoint, fold, folder, options)
     if not export_scores(trained, videos, folder / PREDICTIONS_NAME, provenance, options):
         return None
-    return _report(checkpoint, trained, videos, folder, provenance, options, began)
+    return _write_report(checkpoint, trained, videos, folder, provenance, options, began)
 
 
 def open_checkpoint_and_data(
@@ -88,7 +90,7 @@ def open_checkpoint_and_data(
     return trained, videos, provenance
 
 
-def _report(
+def _write_report(
     checkpoint: Path,
     trained: TrainedCheckpoint,
     videos: ShardedVideoDataModule,
@@ -96,39 +98,40 @@ def _report(
     provenance: dict[str, Any],
     options: EvaluateOptions,
     began: float,
-) -> Scored:
+) -> EvaluationResult:
     scores, table = read_predictions(folder / PREDICTIONS_NAME)
     labels, keys = table.column("label").to_numpy().astype(np.int64), table.column("key").to_pylist()
     groups = table.column("group").to_pylist()
     scored = ScoredVideos(scores, labels, trained.model.class_names, keys, groups, provenance)
     views = videos.options
-    of_each = views.num_clips * views.num_crops if views.test_sampling == "uniform" else None
+    num_views = views.num_clips * views.num_crops if views.test_sampling == "uniform" else None
     missing = int(np.isnan(scores).all(axis=1).sum())
-    more: dict[str, Any] = {
-        "views": of_each,
+    extra: dict[str, Any] = {
+        "views": num_views,
         "seconds": round(time.monotonic() - began, 1),
         "notes": _notes(provenance),
     }
     if not missing:  # the model's metrics cannot take videos without scores
-        more["model_metrics"] = _model_metrics(cast(VideoClassifier, trained.model), scores, labels)
-    of_fold = "" if provenance["fold"] is None else f", fold {provenance['fold']}"
-    title = f"{title_of(checkpoint)} on {provenance['dataset']}, {provenance['split']}{of_fold}"
-    report = write_report_of(folder, scored, title, more, videos.index, options.seed)
+        extra["model_metrics"] = _model_metrics(cast(VideoClassifier, trained.model), scores, labels)
+    fold_suffix = "" if provenance["fold"] is None else f", fold {provenance['fold']}"
+    title = f"{title_of(checkpoint)} on {provenance['dataset']}, {provenance['split']}{fold_suffix}"
+    report = write_report_of(folder, scored, title, extra, videos.index, options.seed)
     step, whole = views.clip_step, views.test_sampling == "whole"
-    extra = {"views": "whole videos" if whole else f"{step} frames apart" if step else str(of_each)}
-    extra["seconds"] = f"{report['seconds']:.0f}"
+    columns = {"views": "whole videos" if whole else f"{step} frames apart" if step else str(num_views)}
+    columns["seconds"] = f"{report['seconds']:.0f}"
     if provenance["quarantined"]:
-        extra["quarantined, not scored"] = str(len(provenance["quarantined"]))
-    print_report(title, report, extra, [folder / name for name in FILES])
+        columns["quarantined, not scored"] = str(len(provenance["quarantined"]))
+    print_report(title, report, columns, [folder / name for name in FILES])
     if missing:
         print_text(f"not decoded, so counted as wrong: {', '.join(map(printable, report['missing']))}")
     overlap = provenance["overlap"]
     if overlap is not None:
-        seen = overlap["videos"] + overlap["content"]
+        num_trained = overlap["videos"] + overlap["content"]
         print(
-            f"not held out: the checkpoint has seen {seen} of these videos in training, and {overlap['groups']} groups"
+            f"not held out: the checkpoint has seen {num_trained} of these videos in training, and {overlap['groups']} "
+            "groups"
         )
-    return Scored(report, scored, videos)
+    return EvaluationResult(report, scored, videos)
 
 
 def _model_metrics(model: VideoClassifier, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -137,8 +140,8 @@ def _model_metrics(model: VideoClassifier, scores: NDArray[np.float32], labels: 
     for metric in metrics.values(copy_state=False):
         metric.distributed_available_fn = lambda: False
     metrics.reset()
-    for first in range(0, len(scores), _METRIC_ROWS):
-        rows = slice(first, first + _METRIC_ROWS)
+    for first in range(0, len(scores), _METRIC_BATCH):
+        rows = slice(first, first + _METRIC_BATCH)
         metrics.update(torch.from_numpy(scores[rows]), torch.from_numpy(labels[rows]))
     return {name: float(value) for name, value in metrics.compute().items()}
 

@@ -22,7 +22,7 @@ _FORWARD_BYTES = 2**25  # float clips in one forward pass: 13 of C3D's, whose fi
 _FORWARD_BYTES_CUDA = 2**28
 _REMEDY = "remove that folder"
 # The scores depend neither on the checkpoint's path nor on which other videos are quarantined.
-_NO_SETTINGS = ("checkpoint", "quarantined", "protocol", "overlap", "training_videos_known")
+_NOT_SETTINGS = ("checkpoint", "quarantined", "protocol", "overlap", "training_videos_known")
 
 
 def refuse_other_scores(path: Path, provenance: Mapping[str, Any]) -> None:
@@ -51,21 +51,21 @@ def export_scores(
     """
     model = cast(VideoClassifier, trained.model)
     model.view_average = options.average or "probabilities"
-    model.views_at_once = options.views_at_once or views_that_fit(videos, options.accelerator)
+    model.views_at_once = options.views_at_once or max_views_per_forward(videos, options.accelerator)
     schema, index = prediction_schema(model.num_classes, provenance), videos.index
 
     def to_rows(outputs: dict[str, Any]) -> StepRows:
         """Rows in the order of the index, including NaN rows of videos that failed."""
-        lost = [row for row, _ in outputs["failed"]]
-        rows = np.array([*outputs["rows"].tolist(), *lost], dtype=np.int64)
-        nothing = np.full((len(lost), model.num_classes), np.nan, np.float32)
-        scores = np.concatenate([outputs["scores"].float().cpu().numpy(), nothing])
+        failed_rows = [row for row, _ in outputs["failed"]]
+        rows = np.array([*outputs["rows"].tolist(), *failed_rows], dtype=np.int64)
+        missing_scores = np.full((len(failed_rows), model.num_classes), np.nan, np.float32)
+        scores = np.concatenate([outputs["scores"].float().cpu().numpy(), missing_scores])
         order = np.argsort(rows, kind="stable")
         entries = [index.entry(row) for row in rows[order].tolist()]
-        keys, groups = [one.key for one in entries], [one.group for one in entries]
-        labels = np.array([one.label for one in entries], dtype=np.int64)
+        keys, groups = [entry.key for entry in entries], [entry.group for entry in entries]
+        labels = np.array([entry.label for entry in entries], dtype=np.int64)
         table = prediction_table(schema, keys, labels, scores[order], model.class_names, groups, options.allow_missing)
-        return StepRows(table, rows[order], np.isin(rows[order], lost))
+        return StepRows(table, rows[order], np.isin(rows[order], failed_rows))
 
     def finish(temporary: Path, parts: PartRows) -> None:
         with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
@@ -84,12 +84,12 @@ def export_scores(
         keep_parts=True,
         remedy=_REMEDY,
     )
-    otherwise = ", or say --allow-missing, which counts them as wrong; then the same command goes on with the others"
-    with explain_decode_failure(index, otherwise):
+    alternative = ", or say --allow-missing, which counts them as wrong; then the same command goes on with the others"
+    with explain_decode_failure(index, alternative):
         return run_over_split(model, videos, callback, options)
 
 
-def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:
+def max_views_per_forward(videos: ShardedVideoDataModule, accelerator: str) -> int:
     """Returns the number of views in one forward pass; 1 if a view is a whole video."""
     options = videos.options
     if options.test_sampling == "whole":
@@ -101,4 +101,4 @@ def views_that_fit(videos: ShardedVideoDataModule, accelerator: str) -> int:
 
 def _settings(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Selects the settings that the scores depend on."""
-    return {name: value for name, value in provenance.items() if name not in _NO_SETTINGS}
+    return {name: value for name, value in provenance.items() if name not in _NOT_SETTINGS}

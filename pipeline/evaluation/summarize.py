@@ -19,9 +19,9 @@ def summarize(reports: list[str], paths: list[str] | None = None) -> None:
         FileNotFoundError: a report or a path does not exist.
         ValueError: not of the form NAME=FILE, or not a report.
     """
-    rows = [(name, _read(path)) for name, path in map(_pair, reports)]
-    places = [_pair(each) for each in paths or []]
-    for name, path in places:
+    rows = [(name, _read_report(path)) for name, path in map(_parse_pair, reports)]
+    named_paths = [_parse_pair(text) for text in paths or []]
+    for name, path in named_paths:
         if not path.exists():
             raise FileNotFoundError(f"{name}={path}: there is no such file or folder")
     table = TextTable("", "top-1", "top-5", "mean class", "chance", "videos")
@@ -29,19 +29,19 @@ def summarize(reports: list[str], paths: list[str] | None = None) -> None:
         shares = [f"{report[metric]:.1%}" for metric in ("top1", "top5", "mean_class_accuracy", "chance")]
         table.add_row(name, *shares, str(report["num_videos"]))
     print_table(table)
-    width = max((len(name) for name, _ in places), default=0)
-    for name, path in places:
+    width = max((len(name) for name, _ in named_paths), default=0)
+    for name, path in named_paths:
         print_text(f"{name:<{width}}  {path}")
 
 
-def _pair(text: str) -> tuple[str, Path]:
+def _parse_pair(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise ValueError(f"{text!r}: write NAME=FILE")
     return name, Path(path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_report(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"report {str(path)!r}: there is no such file")
     try:

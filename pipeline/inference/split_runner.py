@@ -41,12 +41,12 @@ def distributed_inference(settings: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explain_decode_failure(index: DatasetIndex, otherwise: str) -> Iterator[None]:
+def explain_decode_failure(index: DatasetIndex, alternative: str) -> Iterator[None]:
     """Context that adds advice to the error of a video that cannot be decoded.
 
     Args:
         index: the index of the dataset.
-        otherwise: end of the advice: an alternative to leaving such videos out, or what happens then.
+        alternative: end of the advice: an alternative to leaving such videos out, or what happens then.
     """
     try:
         yield
@@ -58,7 +58,7 @@ def explain_decode_failure(index: DatasetIndex, otherwise: str) -> Iterator[None
             leave_out = (
                 f"python -m pipeline quarantine {root} KEY ... (python -m pipeline verify {root} --full finds all)"
             )
-        raise DecodeError(f"{error}; leave such videos out: {leave_out}{otherwise}", error.reason) from error
+        raise DecodeError(f"{error}; leave such videos out: {leave_out}{alternative}", error.reason) from error
 
 
 def run_over_split(

@@ -13,7 +13,7 @@ from pipeline.metrics.scored_videos import read_scored_videos
 from pipeline.report.fold_results import write_fold_results
 
 
-def evaluate_folds(settings: ProbeSettings, every: VideoFeatures, index: DatasetIndex, out: Path) -> dict[str, Any]:
+def probe_folds(settings: ProbeSettings, every: VideoFeatures, index: DatasetIndex, out: Path) -> dict[str, Any]:
     """Fits a classifier on each fold's training videos and tests it on its held-out videos, in `out`/fold-NAME.
 
     Args:

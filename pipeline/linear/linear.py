@@ -10,7 +10,7 @@ from typing import Literal
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.inference.output_paths import nearest_folder, refuse_unwritable_folder
 from pipeline.inference.protocols import TransferProtocolName, with_protocol
-from pipeline.linear.all_folds import evaluate_folds
+from pipeline.linear.all_folds import probe_folds
 from pipeline.linear.classifiers import ClassWeight
 from pipeline.linear.linear_probe import ClassifierName, ProbeSettings, refuse_other_features
 from pipeline.linear.video_features import choose_split, read_videos
@@ -88,7 +88,7 @@ def linear(
     if fold == "all":
         if not index.folds:
             raise ValueError(f"data={data}: has no folds; leave --fold out")
-        evaluate_folds(settings, every, index, out)
+        probe_folds(settings, every, index, out)
         return
     known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
     settings.report(known, asked, out, index)

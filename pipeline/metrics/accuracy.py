@@ -40,23 +40,25 @@ def accuracy_report(
     labels = np.asarray(labels, dtype=np.int64)
     if not len(labels) or scores.shape != (len(labels), len(class_names)):
         raise ValueError(f"scores {scores.shape}, {len(labels)} labels, {len(class_names)} classes: want (M, K), M > 0")
-    absent = np.zeros(len(labels), dtype=bool) if missing is None else missing
-    broken = int((~np.isfinite(scores).all(axis=1) & ~absent).sum())
-    if broken:
-        raise ValueError(f"the scores of {broken} of {len(labels)} videos are not finite: did the training diverge?")
-    place = rank_of_label(scores, labels, absent)
+    is_missing = np.zeros(len(labels), dtype=bool) if missing is None else missing
+    num_broken = int((~np.isfinite(scores).all(axis=1) & ~is_missing).sum())
+    if num_broken:
+        raise ValueError(
+            f"the scores of {num_broken} of {len(labels)} videos are not finite: did the training diverge?"
+        )
+    rank = rank_of_label(scores, labels, is_missing)
     videos = np.bincount(labels, minlength=len(class_names))
-    correct = np.bincount(labels[place == 0], minlength=len(class_names))
-    seen = videos > 0
+    correct = np.bincount(labels[rank == 0], minlength=len(class_names))
+    has_videos = videos > 0
     return {
-        "top1": float((place == 0).mean()),
-        "top5": float((place < 5).mean()),
-        "mean_class_accuracy": float((correct[seen] / videos[seen]).mean()),
+        "top1": float((rank == 0).mean()),
+        "top5": float((rank < 5).mean()),
+        "mean_class_accuracy": float((correct[has_videos] / videos[has_videos]).mean()),
         "num_videos": len(labels),
         "chance": 1 / len(class_names),
         "per_class": {
-            name: {"videos": int(of), "correct": int(right), "accuracy": float(right / of) if of else None}
-            for name, of, right in zip(class_names, videos, correct, strict=True)
+            name: {"videos": int(total), "correct": int(hits), "accuracy": float(hits / total) if total else None}
+            for name, total, hits in zip(class_names, videos, correct, strict=True)
         },
     }
 
@@ -65,10 +67,10 @@ def rank_of_label(
     scores: NDArray[Any], labels: NDArray[np.int64], missing: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
     """The rank of the label among the classes: int64 (M,), 0 where it is the best; K + 5 where scores are missing."""
-    right = scores[np.arange(len(labels)), labels][:, None]
+    label_scores = scores[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]
-    found: NDArray[np.int64] = ((scores > right) | ((scores == right) & earlier)).sum(axis=1)
-    return found if missing is None else np.where(missing, scores.shape[1] + 5, found)
+    ranks: NDArray[np.int64] = ((scores > label_scores) | ((scores == label_scores) & earlier)).sum(axis=1)
+    return ranks if missing is None else np.where(missing, scores.shape[1] + 5, ranks)
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

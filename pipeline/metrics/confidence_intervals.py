@@ -14,13 +14,13 @@ from scipy.stats import binomtest
 
 DRAWS = 2000
 LEVEL = 0.95
-_DRAWS_AT_ONCE = 100
+_DRAWS_PER_BATCH = 100
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Interval = list[float] | None
 
 
-class Outcomes(NamedTuple):
+class PredictionCorrectness(NamedTuple):
     """Right or wrong for each of M videos, with labels and groups.
 
     Attributes:
@@ -50,33 +50,42 @@ def number_groups(groups: Sequence[str], keys: Sequence[str]) -> Integers:
     return numbers.astype(np.int64)
 
 
-def accuracy_intervals(outcomes: Outcomes, seed: int = 0, draws: int = DRAWS) -> dict[str, Interval]:
+def accuracy_intervals(correctness: PredictionCorrectness, seed: int = 0, draws: int = DRAWS) -> dict[str, Interval]:
     """Percentile intervals (95 %) of top1, top5 and mean_class_accuracy, from `draws` bootstrap samples of G groups.
 
     Where all videos are right, or all wrong, every sample gives the same figure: the interval is then the exact
     binomial (Clopper-Pearson) interval of G trials. With a single group there is no interval.
 
     Args:
-        outcomes: right or wrong for each video.
+        correctness: right or wrong for each video.
         seed: seed of the bootstrap; the same seed gives the same intervals.
         draws: number of bootstrap samples.
 
     Returns:
         For each figure [low, high], fractions in [0, 1], or None with a single group.
     """
-    if outcomes.num_groups < 2:
+    if correctness.num_groups < 2:
         return dict.fromkeys(("top1", "top5", "mean_class_accuracy"))
-    found = [_figures(outcomes, weights) for weights in _weights(outcomes.num_groups, seed, draws)]
+    samples = [
+        _resampled_accuracies(correctness, weights)
+        for weights in _resampled_group_counts(correctness.num_groups, seed, draws)
+    ]
     intervals: dict[str, Interval] = {}
     for number, name in enumerate(("top1", "top5", "mean_class_accuracy")):
-        hits = outcomes.top5 if name == "top5" else outcomes.top1
-        drawn = np.concatenate([of[number] for of in found])
-        degenerate = hits.all() or not hits.any()
-        intervals[name] = _exact(bool(hits[0]), outcomes.num_groups) if degenerate else _percentiles(drawn)
+        hits = correctness.top5 if name == "top5" else correctness.top1
+        accuracies = np.concatenate([sample[number] for sample in samples])
+        is_degenerate = hits.all() or not hits.any()
+        intervals[name] = (
+            _exact_interval(bool(hits[0]), correctness.num_groups)
+            if is_degenerate
+            else _percentile_interval(accuracies)
+        )
     return intervals
 
 
-def difference_intervals(first: Outcomes, second: Outcomes, seed: int = 0, draws: int = DRAWS) -> dict[str, Interval]:
+def difference_intervals(
+    first: PredictionCorrectness, second: PredictionCorrectness, seed: int = 0, draws: int = DRAWS
+) -> dict[str, Interval]:
     """Percentile intervals (95 %) of second minus first, paired: each bootstrap sample of groups evaluates both.
 
     Raises:
@@ -87,11 +96,18 @@ def difference_intervals(first: Outcomes, second: Outcomes, seed: int = 0, draws
     names = ("top1", "top5", "mean_class_accuracy")
     if first.num_groups < 2:
         return dict.fromkeys(names)
-    found = [
-        [one - other for one, other in zip(_figures(second, weights), _figures(first, weights), strict=True)]
-        for weights in _weights(first.num_groups, seed, draws)
+    samples = [
+        [
+            one - other
+            for one, other in zip(
+                _resampled_accuracies(second, weights), _resampled_accuracies(first, weights), strict=True
+            )
+        ]
+        for weights in _resampled_group_counts(first.num_groups, seed, draws)
     ]
-    return {name: _percentiles(np.concatenate([of[n] for of in found])) for n, name in enumerate(names)}
+    return {
+        name: _percentile_interval(np.concatenate([sample[n] for sample in samples])) for n, name in enumerate(names)
+    }
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -108,43 +124,48 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(min(only_first, only_second), total, 0.5).pvalue) if total else 1.0
 
 
-def wilson(right: int, of: int) -> Interval:
-    """Wilson's score interval (95 %) of right / of: [low, high]; None if `of` is 0. Assumes independent videos."""
-    if of == 0:
+def wilson_interval(correct: int, total: int) -> Interval:
+    """Wilson's score interval (95 %) of correct / total: [low, high]; None if `total` is 0.
+
+    Videos are assumed to be independent.
+    """
+    if total == 0:
         return None
-    interval = binomtest(right, of).proportion_ci(LEVEL, method="wilson")
+    interval = binomtest(correct, total).proportion_ci(LEVEL, method="wilson")
     return [float(interval.low), float(interval.high)]
 
 
-def _weights(num_groups: int, seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
+def _resampled_group_counts(num_groups: int, seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
     """Yields how often each group is in each bootstrap sample, 100 samples at a time: float64 (100, G), integers."""
     generator = np.random.default_rng([seed, num_groups])
-    for start in range(0, draws, _DRAWS_AT_ONCE):
-        count = min(_DRAWS_AT_ONCE, draws - start)
+    for start in range(0, draws, _DRAWS_PER_BATCH):
+        count = min(_DRAWS_PER_BATCH, draws - start)
         chosen = generator.integers(0, num_groups, (count, num_groups)) + num_groups * np.arange(count)[:, None]
         yield np.bincount(chosen.ravel(), minlength=count * num_groups).reshape(count, num_groups).astype(np.float64)
 
 
-def _figures(outcomes: Outcomes, weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def _resampled_accuracies(
+    correctness: PredictionCorrectness, weights: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
     """top1, top5 and mean class accuracy of each bootstrap sample: three arrays, float64 (samples,)."""
     videos, hits, hits5 = (
-        np.bincount(outcomes.groups, weights=of, minlength=outcomes.num_groups)
-        for of in (None, outcomes.top1, outcomes.top5)
+        np.bincount(correctness.groups, weights=weight, minlength=correctness.num_groups)
+        for weight in (None, correctness.top1, correctness.top5)
     )
     drawn = weights @ videos
-    shape = (outcomes.num_groups, outcomes.num_classes)
-    where = (outcomes.groups, outcomes.labels)
-    of_class = weights @ csr_matrix((np.ones(len(outcomes.labels)), where), shape)
-    right = weights @ csr_matrix((outcomes.top1.astype(np.float64), where), shape)
-    seen = of_class > 0
-    shares = np.divide(right, of_class, out=np.zeros_like(right), where=seen)
-    return [(weights @ hits) / drawn, (weights @ hits5) / drawn, shares.sum(1) / seen.sum(1)]
+    shape = (correctness.num_groups, correctness.num_classes)
+    positions = (correctness.groups, correctness.labels)
+    class_videos = weights @ csr_matrix((np.ones(len(correctness.labels)), positions), shape)
+    class_hits = weights @ csr_matrix((correctness.top1.astype(np.float64), positions), shape)
+    has_videos = class_videos > 0
+    shares = np.divide(class_hits, class_videos, out=np.zeros_like(class_hits), where=has_videos)
+    return [(weights @ hits) / drawn, (weights @ hits5) / drawn, shares.sum(1) / has_videos.sum(1)]
 
 
-def _percentiles(drawn: NDArray[Any]) -> list[float]:
-    return [float(value) for value in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+def _percentile_interval(values: NDArray[Any]) -> list[float]:
+    return [float(limit) for limit in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
 
 
-def _exact(right: bool, trials: int) -> list[float]:
-    interval = binomtest(trials if right else 0, trials).proportion_ci(LEVEL, method="exact")
+def _exact_interval(is_right: bool, trials: int) -> list[float]:
+    interval = binomtest(trials if is_right else 0, trials).proportion_ci(LEVEL, method="exact")
     return [float(interval.low), float(interval.high)]

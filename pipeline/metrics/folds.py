@@ -9,7 +9,7 @@ from pipeline.cli.text_table import TextTable, print_table
 from pipeline.metrics.accuracy import accuracy_report
 from pipeline.metrics.scored_videos import ScoredVideos, concatenate
 
-FIGURES = ("top1", "top5", "mean_class_accuracy")
+ACCURACIES = ("top1", "top5", "mean_class_accuracy")
 
 
 def summarize_folds(folds: Mapping[str, ScoredVideos]) -> dict[str, Any]:
@@ -23,17 +23,17 @@ def summarize_folds(folds: Mapping[str, ScoredVideos]) -> dict[str, Any]:
         and mean_class_accuracy; chance; and folds, each fold's figures and num_videos.
     """
     reports = {
-        fold: accuracy_report(np.asarray(one.scores, np.float64), one.labels, one.class_names, one.missing)
-        for fold, one in folds.items()
+        fold: accuracy_report(np.asarray(scored.scores, np.float64), scored.labels, scored.class_names, scored.missing)
+        for fold, scored in folds.items()
     }
     summary: dict[str, Any] = {}
-    for name in FIGURES:
+    for name in ACCURACIES:
         values = np.array([report[name] for report in reports.values()])
         summary[f"{name}_mean"] = float(values.mean())
         summary[f"{name}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     summary["chance"] = next(iter(reports.values()))["chance"]
-    wanted = (*FIGURES, "num_videos")
-    summary["folds"] = {fold: {name: report[name] for name in wanted} for fold, report in reports.items()}
+    reported = (*ACCURACIES, "num_videos")
+    summary["folds"] = {fold: {name: report[name] for name in reported} for fold, report in reports.items()}
     return summary
 
 
@@ -45,19 +45,21 @@ def pool_folds(folds: Mapping[str, ScoredVideos]) -> ScoredVideos | None:
     Args:
         folds: the scores of the videos that each fold holds out, by the fold's name.
     """
-    first, *others = [one.provenance for one in folds.values()]
+    first, *others = [scored.provenance for scored in folds.values()]
     provenance = {
-        name: value for name, value in first.items() if all(name in one and one[name] == value for one in others)
+        name: value
+        for name, value in first.items()
+        if all(name in scored and scored[name] == value for scored in others)
     }
-    checkpoints = {fold: one.provenance["checkpoint_sha256"] for fold, one in folds.items()}
+    checkpoints = {fold: scored.provenance["checkpoint_sha256"] for fold, scored in folds.items()}
     if len(set(checkpoints.values())) > 1:
         provenance["checkpoints_sha256"] = checkpoints
-    overlaps = [one.provenance["overlap"] for one in folds.values() if one.provenance["overlap"]]
+    overlaps = [scored.provenance["overlap"] for scored in folds.values() if scored.provenance["overlap"]]
     counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "content", "groups")}
-    counts["of"] = sum(len(one.keys) for one in folds.values())
+    counts["of"] = sum(len(scored.keys) for scored in folds.values())
     provenance["overlap"] = counts if overlaps else None
     if "seen_by_network" in first:
-        provenance["seen_by_network"] = sum(one.provenance["seen_by_network"] for one in folds.values())
+        provenance["seen_by_network"] = sum(scored.provenance["seen_by_network"] for scored in folds.values())
     return concatenate(list(folds.values()), provenance)
 
 
@@ -73,9 +75,9 @@ def print_folds(title: str, summary: Mapping[str, Any]) -> None:
     table = TextTable(title=title)
     for heading in ("fold", "top-1", "top-5", "mean class", "videos"):
         table.add_column(heading, justify="right")
-    for fold, one in summary["folds"].items():
-        table.add_row(fold, *(f"{one[name]:.1%}" for name in FIGURES), str(one["num_videos"]))
+    for fold, figures in summary["folds"].items():
+        table.add_row(fold, *(f"{figures[name]:.1%}" for name in ACCURACIES), str(figures["num_videos"]))
     table.add_section()
-    table.add_row("mean", *(f"{summary[f'{name}_mean']:.1%}" for name in FIGURES), "")
-    table.add_row("spread", *(f"± {summary[f'{name}_std']:.1%}" for name in FIGURES), "")
+    table.add_row("mean", *(f"{summary[f'{name}_mean']:.1%}" for name in ACCURACIES), "")
+    table.add_row("spread", *(f"± {summary[f'{name}_std']:.1%}" for name in ACCURACIES), "")
     print_table(table)

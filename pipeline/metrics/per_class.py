@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import write_cell
-from pipeline.metrics.confidence_intervals import wilson
+from pipeline.metrics.confidence_intervals import wilson_interval
 
 PER_CLASS_NAME = "per_class.csv"
 
@@ -53,23 +53,24 @@ def class_rows(matrix: NDArray[np.int64], videos: NDArray[np.int64], class_names
     """
     rows = []
     for number, name in enumerate(class_names):
-        of, right, predicted = int(videos[number]), int(matrix[number, number]), int(matrix[:, number].sum())
+        num_videos, num_correct = int(videos[number]), int(matrix[number, number])
+        predicted = int(matrix[:, number].sum())
         others = matrix[number].copy()
         others[number] = 0
-        mistaken = int(others.argmax())
-        low, high = wilson(right, of) or (None, None)
+        confused_label = int(others.argmax())
+        low, high = wilson_interval(num_correct, num_videos) or (None, None)
         rows.append(
             ClassRow(
                 name=name,
-                videos=of,
-                correct=right,
-                accuracy=right / of if of else None,
+                videos=num_videos,
+                correct=num_correct,
+                accuracy=num_correct / num_videos if num_videos else None,
                 low=low,
                 high=high,
                 predicted=predicted,
-                precision=right / predicted if predicted else None,
-                taken_for=class_names[mistaken] if others[mistaken] else "",
-                taken_for_videos=int(others[mistaken]),
+                precision=num_correct / predicted if predicted else None,
+                taken_for=class_names[confused_label] if others[confused_label] else "",
+                taken_for_videos=int(others[confused_label]),
             )
         )
     return rows

@@ -40,14 +40,14 @@ def prediction_schema(num_classes: int, provenance: Mapping[str, Any]) -> pa.Sch
 
     A video that could not be decoded, where such videos are allowed, has NaN scores and null in top1 to top5.
     """
-    best = [(f"top{place}", pa.string()) for place in range(1, min(5, num_classes) + 1)]
+    top_columns = [(f"top{rank}", pa.string()) for rank in range(1, min(5, num_classes) + 1)]
     schema = pa.schema(
         [
             ("key", pa.string()),
             ("label", pa.int32()),
             ("label_name", pa.string()),
             ("group", pa.string()),
-            *best,
+            *top_columns,
             ("correct", pa.bool_()),
             ("scores", pa.list_(pa.float32(), num_classes)),
         ]
@@ -78,10 +78,10 @@ def prediction_table(
     Raises:
         ValueError: scores are not finite; the message names the first such video.
     """
-    absent = np.isnan(scores).all(axis=1) & missing
-    broken = ~np.isfinite(scores).all(axis=1) & ~absent
-    if broken.any():
-        raise ValueError(f"the scores of {keys[int(broken.argmax())]} are not finite: did the training diverge?")
+    is_missing = np.isnan(scores).all(axis=1) & missing
+    is_broken = ~np.isfinite(scores).all(axis=1) & ~is_missing
+    if is_broken.any():
+        raise ValueError(f"the scores of {keys[int(is_broken.argmax())]} are not finite: did the training diverge?")
     names = np.asarray(class_names, dtype=object)
     order = np.argsort(-scores, axis=1, kind="stable")
     columns: dict[str, Any] = {
@@ -89,11 +89,11 @@ def prediction_table(
         "label": np.asarray(labels, dtype=np.int32),
         "label_name": names[labels].tolist(),
         "group": [""] * len(keys) if groups is None else list(groups),
-        "correct": (order[:, 0] == labels) & ~absent,
+        "correct": (order[:, 0] == labels) & ~is_missing,
         "scores": fixed_size_lists(scores),
     }
-    for place in range(min(5, len(names))):
-        columns[f"top{place + 1}"] = np.where(absent, np.array(None), names[order[:, place]]).tolist()
+    for rank in range(min(5, len(names))):
+        columns[f"top{rank + 1}"] = np.where(is_missing, np.array(None), names[order[:, rank]]).tolist()
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.metrics.accuracy import rank_of_label
-from pipeline.metrics.confidence_intervals import Outcomes, number_groups
+from pipeline.metrics.confidence_intervals import PredictionCorrectness, number_groups
 from pipeline.metrics.predictions import PREDICTIONS_NAME, provenance_of, read_predictions
 
 
@@ -41,12 +41,12 @@ class ScoredVideos(NamedTuple):
         return found
 
 
-def outcomes_of(scored: ScoredVideos) -> Outcomes:
+def compute_correctness(scored: ScoredVideos) -> PredictionCorrectness:
     """Right or wrong for each video, at top-1 and top-5, with labels and groups."""
     labels = np.asarray(scored.labels, dtype=np.int64)
-    place = rank_of_label(np.asarray(scored.scores), labels, scored.missing)
+    ranks = rank_of_label(np.asarray(scored.scores), labels, scored.missing)
     groups = number_groups(scored.groups, scored.keys)
-    return Outcomes(labels, place == 0, place < 5, groups, len(scored.class_names))
+    return PredictionCorrectness(labels, ranks == 0, ranks < 5, groups, len(scored.class_names))
 
 
 def predicted_classes(scored: ScoredVideos) -> NDArray[np.int64]:
@@ -80,58 +80,58 @@ def read_scored_videos(path: Path) -> ScoredVideos:
         raise ValueError(f"predictions {str(file)!r}: not a file that `evaluate` wrote, or damaged ({cause})") from None
 
 
-def concatenate(many: Sequence[ScoredVideos], provenance: Mapping[str, Any]) -> ScoredVideos | None:
+def concatenate(results: Sequence[ScoredVideos], provenance: Mapping[str, Any]) -> ScoredVideos | None:
     """Concatenates the videos of several results; None where two of them share a video."""
-    keys = [key for scored in many for key in scored.keys]
+    keys = [key for scored in results for key in scored.keys]
     if len(set(keys)) < len(keys):
         return None
     return ScoredVideos(
-        scores=np.concatenate([np.asarray(scored.scores) for scored in many]),
-        labels=np.concatenate([np.asarray(scored.labels) for scored in many]),
-        class_names=many[0].class_names,
+        scores=np.concatenate([np.asarray(scored.scores) for scored in results]),
+        labels=np.concatenate([np.asarray(scored.labels) for scored in results]),
+        class_names=results[0].class_names,
         keys=keys,
-        groups=[group for scored in many for group in scored.groups],
+        groups=[group for scored in results for group in scored.groups],
         provenance=provenance,
     )
 
 
-def align(many: Sequence[ScoredVideos], names: Sequence[str], common: bool = False) -> list[ScoredVideos]:
+def align(results: Sequence[ScoredVideos], names: Sequence[str], common: bool = False) -> list[ScoredVideos]:
     """Takes the same videos from each result, in the order of the first, with the groups of the first that has any.
 
     Args:
-        many: the results, at least one.
+        results: the results, at least one.
         names: a name for each result, for messages.
         common: take only the videos that all results have, instead of refusing results of different videos.
 
     Raises:
         ValueError: classes or labels differ; or, without `common`, videos differ; or no video is in all results.
     """
-    first = many[0]
-    shared = set(first.keys).intersection(*(other.keys for other in many[1:]))
+    first = results[0]
+    shared = set(first.keys).intersection(*(other.keys for other in results[1:]))
     if not shared:
         raise ValueError(f"{' and '.join(names)} have no video in common")
     aligned = []
-    for scored, name in zip(many, names, strict=True):
+    for scored, name in zip(results, names, strict=True):
         refuse_other_classes(first.class_names, scored.class_names, names[0], name)
-        others = len(set(scored.keys) - shared)
-        if others and not common:
+        num_unshared = len(set(scored.keys) - shared)
+        if num_unshared and not common:
             raise ValueError(
-                f"{name} has {others} videos that not all others have, and {len(shared)} that all have: evaluate the "
-                "same split, or say --common to take only those"
+                f"{name} has {num_unshared} videos that not all others have, and {len(shared)} that all have: evaluate "
+                "the same split, or say --common to take only those"
             )
-        place = {key: number for number, key in enumerate(scored.keys)}
-        rows = [place[key] for key in first.keys if key in shared]
-        aligned.append(_take(scored, rows))
+        row_of_key = {key: number for number, key in enumerate(scored.keys)}
+        rows = [row_of_key[key] for key in first.keys if key in shared]
+        aligned.append(_take_rows(scored, rows))
     for scored, name in zip(aligned, names, strict=True):
-        differ = np.flatnonzero(scored.labels != aligned[0].labels)
-        if len(differ):
-            key = scored.keys[int(differ[0])]
-            raise ValueError(f"{names[0]} and {name}: {len(differ)} videos have different labels, first {key}")
+        differing = np.flatnonzero(scored.labels != aligned[0].labels)
+        if len(differing):
+            key = scored.keys[int(differing[0])]
+            raise ValueError(f"{names[0]} and {name}: {len(differing)} videos have different labels, first {key}")
     groups = next((scored.groups for scored in aligned if any(scored.groups)), aligned[0].groups)
     return [scored._replace(groups=groups) for scored in aligned]
 
 
-def _take(scored: ScoredVideos, rows: Sequence[int]) -> ScoredVideos:
+def _take_rows(scored: ScoredVideos, rows: Sequence[int]) -> ScoredVideos:
     return scored._replace(
         scores=np.asarray(scored.scores)[rows],
         labels=np.asarray(scored.labels)[rows],
@@ -140,17 +140,19 @@ def _take(scored: ScoredVideos, rows: Sequence[int]) -> ScoredVideos:
     )
 
 
-def refuse_other_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
+def refuse_other_classes(
+    expected: Sequence[str], found: Sequence[str], expected_source: str, found_source: str
+) -> None:
     """Raises ValueError unless both lists have the same classes in the same order; the message says how they differ."""
     if list(expected) == list(found):
         return
     differences = []
-    for names, others, where in ((expected, found, expected_in), (found, expected, found_in)):
-        only = [name for name in names if name not in others]
-        if only:
-            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
-            differences.append(f"only {where} has {', '.join(map(repr, only[:3]))}{more}")
+    for names, others, source in ((expected, found, expected_source), (found, expected, found_source)):
+        unshared = [name for name in names if name not in others]
+        if unshared:
+            others_suffix = f" and {len(unshared) - 3} more" if len(unshared) > 3 else ""
+            differences.append(f"only {source} has {', '.join(map(repr, unshared[:3]))}{others_suffix}")
     if not differences:
-        place = next(i for i, (one, other) in enumerate(zip(expected, found, strict=True)) if one != other)
-        differences.append(f"their order differs, class {place} is {expected[place]!r} and {found[place]!r}")
-    raise ValueError(f"{expected_in} and {found_in} have different classes: {'; '.join(differences)}")
+        position = next(i for i, (one, other) in enumerate(zip(expected, found, strict=True)) if one != other)
+        differences.append(f"their order differs, class {position} is {expected[position]!r} and {found[position]!r}")
+    raise ValueError(f"{expected_source} and {found_source} have different classes: {'; '.join(differences)}")

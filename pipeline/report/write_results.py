@@ -21,7 +21,7 @@ from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, accuracy_interva
 from pipeline.metrics.confusion import confusion_matrix, hardest_pairs
 from pipeline.metrics.per_class import PER_CLASS_NAME, class_rows, write_class_rows
 from pipeline.metrics.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table
-from pipeline.metrics.scored_videos import ScoredVideos, outcomes_of, predicted_classes
+from pipeline.metrics.scored_videos import ScoredVideos, compute_correctness, predicted_classes
 from pipeline.report.pictures import Preview, make_preview
 from pipeline.report.results_page import Mistake, draw_results_page
 
@@ -80,7 +80,7 @@ def write_report_of(
     scores, labels = np.asarray(scored.scores, dtype=np.float64), np.asarray(scored.labels, dtype=np.int64)
     names, missing = list(scored.class_names), scored.missing
     report = accuracy_report(scores, labels, names, missing)
-    outcomes, predicted = outcomes_of(scored), predicted_classes(scored)
+    outcomes, predicted = compute_correctness(scored), predicted_classes(scored)
     matrix = confusion_matrix(labels, predicted, len(names))
     rows = class_rows(matrix, np.bincount(labels, minlength=len(names)), names)
     per_class = report.pop("per_class")

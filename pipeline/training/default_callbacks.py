@@ -13,14 +13,14 @@ from pytorch_lightning.cli import SaveConfigCallback
 from datamodules.storage.atomic_write import write_atomically
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
-from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
+from pipeline.checkpoints.run_checkpoint import RunCheckpoint
 from pipeline.checkpoints.storage import open_storage
 from pipeline.training.csv_logger import MetricsCSV
 from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_monitor import RunMonitor
 
 
-class SaveConfiguration(SaveConfigCallback):
+class SaveConfigurationCallback(SaveConfigCallback):
     """Callback that writes the resolved configuration of a fit to config.yaml in the run's folder."""
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -45,7 +45,7 @@ class JobCallbacks:
     """
 
     every_verb: Sequence[pl.Callback]
-    checkpoints: Callable[[CheckpointOptions], KeepCheckpoints]
+    checkpoints: Callable[[CheckpointOptions], RunCheckpoint]
 
 
 def choose_callbacks(
@@ -60,8 +60,8 @@ def choose_callbacks(
         job: callbacks of the cluster job that this process is a rank of; None outside of one.
 
     Returns:
-        The callbacks, without KeepCheckpoints if the config disables checkpoints or has its own checkpoint callback;
-        beside one of Lightning's, KeepCheckpoints saves at preemption only.
+        The callbacks, without RunCheckpoint if the config disables checkpoints or has its own checkpoint callback;
+        beside one of Lightning's, RunCheckpoint saves at preemption only.
     """
     theirs = settings.get("callbacks") or []
     theirs = theirs if isinstance(theirs, list) else [theirs]
@@ -76,7 +76,7 @@ def choose_callbacks(
         if others:  # they may write to the same folder, under other names
             options = replace(options, keep_newest=sys.maxsize)
         store = CheckpointStore(open_storage(str(settings["default_root_dir"])), options)
-        chosen.append(KeepCheckpoints(options, store, on_leaving_only=bool(others)))
+        chosen.append(RunCheckpoint(options, store, on_preemption_only=bool(others)))
     return chosen
 
 

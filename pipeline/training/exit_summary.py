@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_modules.tasks.lightning_internals import last_saved
-from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints
-from pipeline.checkpoints.preemption import Preempted
+from pipeline.checkpoints.preemption import PreemptionExit
+from pipeline.checkpoints.run_checkpoint import RunCheckpoint
 from pipeline.cli.errors import exit_status, explain, was_interrupted
 from pipeline.processes.outcome import OutcomeKind, ProcessOutcome, attach_outcome
 
@@ -26,7 +26,7 @@ def add_resume_hint(error: BaseException, trainer: pl.Trainer, arguments: Sequen
     """
     checkpoint = newest_checkpoint(trainer)
     message = f"{_what(error)}; stopped at step {trainer.global_step} in epoch {trainer.current_epoch}"
-    kind: OutcomeKind = "stopped" if was_interrupted(error) or isinstance(error, Preempted) else "failed"
+    kind: OutcomeKind = "stopped" if was_interrupted(error) or isinstance(error, PreemptionExit) else "failed"
     if checkpoint is None:
         outcome = ProcessOutcome(kind, f"{message}; there is no checkpoint yet", exit_status(error))
     else:
@@ -38,9 +38,9 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
     """Returns the newest whole checkpoint that this run's callbacks have saved, or None."""
     found: list[Path] = []
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, KeepCheckpoints):
+        if isinstance(callback, RunCheckpoint):
             with suppress(OSError, ValueError):  # no folder, or all checkpoints are damaged
-                newest, _ = callback.store.newest_whole()
+                newest, _ = callback.store.find_newest_intact()
                 found += [] if newest is None else [callback.store.fetch(newest)]
         elif isinstance(callback, ModelCheckpoint) and (saved := last_saved(callback)) is not None:
             found.append(saved)
@@ -68,7 +68,7 @@ def command(arguments: Sequence[str], checkpoint: Path) -> str:
 def _what(error: BaseException) -> str:
     if was_interrupted(error):
         return "interrupted"
-    if isinstance(error, Preempted):
+    if isinstance(error, PreemptionExit):
         return "SIGTERM: the run was asked to leave"
     if isinstance(error, (ValueError, OSError, ImportError)):
         return explain(error)

@@ -20,14 +20,19 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 import datamodules.datamodule  # noqa: F401 - lets configs say `class_path: ShardedVideoDataModule`
 import lightning_modules  # lets configs say `class_path: C3D`
 from lightning_modules import VideoNetwork
-from pipeline.checkpoints.checkpoint_io import WholeCheckpointIO
+from pipeline.checkpoints.checkpoint_io import AtomicCheckpointIO
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.cli.config_files import refuse_bad_configs
 from pipeline.cli.errors import exit_status, explain
 from pipeline.cli.option_groups import GroupedParser
 from pipeline.processes.precision import tell_slow_half
 from pipeline.training.checkpoint_argument import arguments_in
-from pipeline.training.default_callbacks import JobCallbacks, SaveConfiguration, choose_callbacks, choose_loggers
+from pipeline.training.default_callbacks import (
+    JobCallbacks,
+    SaveConfigurationCallback,
+    choose_callbacks,
+    choose_loggers,
+)
 from pipeline.training.exit_summary import add_resume_hint
 from pipeline.training.loader_bottleneck import StepTimer
 from pipeline.training.nan_guard import NanGuard
@@ -104,7 +109,7 @@ class TrainingCLI(LightningCLI):
         options = self._get(self.config_init, "checkpoints")
         trainer = self._make_trainer(config, [*others, *choose_callbacks(config, nan_guards, options, self.job)])
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
 
     def _make_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -247,7 +252,9 @@ def _cli(
         pl.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        save_config_callback=None if cli.arguments is None else SaveConfiguration,  # a cluster job saves its own
+        save_config_callback=None
+        if cli.arguments is None
+        else SaveConfigurationCallback,  # a cluster job saves its own
         save_config_kwargs={"save_to_log_dir": False},
         seed_everything_default=0,
         trainer_defaults={"log_every_n_steps": 10},

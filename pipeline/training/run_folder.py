@@ -16,7 +16,7 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from pipeline.checkpoints.checkpoint_store import BEST, FOLDER, LAST, CheckpointStore, NoWholeCheckpointError
+from pipeline.checkpoints.checkpoint_store import BEST, FOLDER, LAST, CheckpointStore, NoIntactCheckpointError
 from pipeline.checkpoints.storage import open_storage
 from pipeline.cli.terminal import print_text
 from pipeline.training.metrics_csv import NAME
@@ -47,10 +47,10 @@ def resolve_last(config: Any) -> str | None:
     folder = run_folder(config)
     store = CheckpointStore(open_storage(folder))
     try:
-        found, damaged = store.newest_whole()
+        found, damaged = store.find_newest_intact()
     except FileNotFoundError:  # no earlier run
         found = None
-    except NoWholeCheckpointError as error:
+    except NoIntactCheckpointError as error:
         raise ValueError(
             f"ckpt_path=last: {error}; bring one back there, or begin anew: in another trainer.default_root_dir, or "
             f"without --ckpt_path, which moves this run into {EARLIER}/"
@@ -58,7 +58,7 @@ def resolve_last(config: Any) -> str | None:
     if found is None:
         rank_zero_info(f"ckpt_path=last: no checkpoint in {folder}/{FOLDER} yet; the run begins")
         return None
-    rank_zero_only(store.set_aside)(damaged, found, lambda line: print_text(f"warning: {line}", sys.stderr))
+    rank_zero_only(store.rename_damaged)(damaged, found, lambda line: print_text(f"warning: {line}", sys.stderr))
     return str(store.fetch(found))
 
 

@@ -63,11 +63,11 @@ def test_checkpoints_are_kept_checked_and_removed(bucket: Any, node: Path) -> No
     content[len(content) // 2] ^= 1
     bucket.pipe(path, bytes(content))
     store = CheckpointStore(store.storage)
-    found, damaged = store.newest_whole()
+    found, damaged = store.find_newest_intact()
     assert found is not None
     assert found.step == 4
     said: list[str] = []
-    store.set_aside(damaged, found, said.append)
+    store.rename_damaged(damaged, found, said.append)
     assert re.search(r"s3://jobs/.*step-00000005.ckpt is damaged \(the checksum of .*s3://jobs/runs/kept/run", said[0])
     assert bucket.exists(path + ".damaged")
     assert not bucket.exists(f"{run}/last.ckpt"), "a copy, which costs: made at the end"

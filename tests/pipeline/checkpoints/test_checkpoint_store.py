@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
-from pipeline.checkpoints.checkpoint_store import CheckpointStore, NoWholeCheckpointError, SavedCheckpoint
+from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointStore, NoIntactCheckpointError
 from pipeline.checkpoints.storage import LocalStorage, open_storage
 
 
@@ -28,7 +28,7 @@ def store_in(address: object, keep_newest: int = 2, keep_best: int = 2, **best: 
     return store
 
 
-def save(store: CheckpointStore, step: int, score: float | None = None) -> SavedCheckpoint:
+def save(store: CheckpointStore, step: int, score: float | None = None) -> CheckpointRecord:
     return store.save(weights(step), step, {"step": step} | ({} if score is None else {"val/top1": score}))
 
 
@@ -40,12 +40,12 @@ def published(store: CheckpointStore) -> dict[str, int]:
     return {label: each.step for label, each in store.publish().items()}
 
 
-def newest_whole(store: CheckpointStore) -> SavedCheckpoint | None:
-    return store.newest_whole()[0]
+def find_newest_intact(store: CheckpointStore) -> CheckpointRecord | None:
+    return store.find_newest_intact()[0]
 
 
 def steps(store: CheckpointStore) -> list[int]:
-    return [each.step for each in store.saved()]
+    return [each.step for each in store.list_checkpoints()]
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_a_damaged_one_is_said_and_the_one_before_taken(
         save(store, step)
     newest = tmp_path / "run" / "checkpoints" / "step-00000003.ckpt"
     harm(newest)
-    found, damaged = store.newest_whole()
+    found, damaged = store.find_newest_intact()
     assert found is not None
     assert found.step == 2
     said: list[str] = []
-    store.set_aside(damaged, found, said.append)
+    store.rename_damaged(damaged, found, said.append)
     [line] = said
     assert line.endswith("step 2")
     assert re.search(damage, line), line
@@ -123,16 +123,16 @@ def test_a_damaged_one_is_said_and_the_one_before_taken(
     assert newest.with_name(newest.name + ".damaged").exists() == (harm is not Path.unlink)
     save(store, 3)
     assert steps(store) == [2, 3]
-    assert store.newest_whole() == (store.saved()[-1], [])
+    assert store.find_newest_intact() == (store.list_checkpoints()[-1], [])
 
 
 def test_none_is_whole(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    assert store.newest_whole() == (None, []), "a run that begins"
+    assert store.find_newest_intact() == (None, []), "a run that begins"
     for step in (1, 2):
         truncate(store.fetch(save(store, step)))
-    with pytest.raises(NoWholeCheckpointError, match=r"none of the 2 .*run/checkpoints can be read \(step-00000002"):
-        store.newest_whole()
+    with pytest.raises(NoIntactCheckpointError, match=r"none of the 2 .*run/checkpoints can be read \(step-00000002"):
+        store.find_newest_intact()
     assert published(store) == {}
 
 
@@ -154,7 +154,7 @@ def test_what_killed_attempts_left_is_removed_and_no_checkpoint(tmp_path: Path) 
     (folder / "notes.txt").touch()
     assert store.begin(3) == [".step-00000004.ckpt.abc.partial"]
     assert files(tmp_path) == ["notes.txt", *(f"step-{step:08d}.ckpt" for step in (1, 2, 3))]
-    assert newest_whole(store) == store.saved()[-1]
+    assert find_newest_intact(store) == store.list_checkpoints()[-1]
     assert store.begin(3) == []
 
 
@@ -174,9 +174,9 @@ def test_the_same_step_twice(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     save(store, 1)
     store.save(weights(1, size=2000), 1, {"val/top1": 0.5})
-    assert (len(files(tmp_path)), store.saved()[0].metrics) == (1, {"val/top1": 0.5})
-    weights(1, size=3000)(store.fetch(store.saved()[0]))
-    assert newest_whole(store) == store.saved()[0]
+    assert (len(files(tmp_path)), store.list_checkpoints()[0].metrics) == (1, {"val/top1": 0.5})
+    weights(1, size=3000)(store.fetch(store.list_checkpoints()[0]))
+    assert find_newest_intact(store) == store.list_checkpoints()[0]
 
 
 def test_a_record_that_cannot_be_read_costs_the_scores_alone(tmp_path: Path) -> None:
@@ -209,11 +209,11 @@ def test_a_disk_that_is_full(small_disk: Path) -> None:
         store.save(lambda path: path.write_bytes(b"x" * 2**21), 2, {})
     assert record.read_bytes() == before
     assert files(small_disk) == [saved.file], "what was begun is removed, so that others have room"
-    assert newest_whole(store) == saved
+    assert find_newest_intact(store) == saved
     (small_disk / "filler").write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize))
     with pytest.raises((OSError, RuntimeError)):  # torch has an error of its own, which the callback translates
         save(store, 2)
-    assert newest_whole(store) == saved
+    assert find_newest_intact(store) == saved
     (small_disk / "filler").unlink()
     save(store, 3)
     assert steps(store) == [1, 3]
@@ -227,7 +227,7 @@ def test_a_storage_that_is_gone(small_disk: Path) -> None:
         save(store, 2)
     assert list(small_disk.iterdir()) == [], "nothing is made where it was"
     with pytest.raises(FileNotFoundError, match="is not there"):
-        store.newest_whole()
+        store.find_newest_intact()
 
 
 def test_a_killed_writer_leaves_the_record_as_it_was(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_killed_writer_leaves_the_record_as_it_was(tmp_path: Path) -> None:
     assert killed.returncode == -9
     assert len(files(tmp_path)) == 2
     assert [name.startswith(".step-00000002") for name in store.begin(1)] == [True]
-    assert newest_whole(store) == saved
+    assert find_newest_intact(store) == saved
     assert json.loads((tmp_path / "run/checkpoints/checkpoints.json").read_text())["checkpoints"][0]["step"] == 1
 
 

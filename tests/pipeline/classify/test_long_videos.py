@@ -182,7 +182,7 @@ def test_a_video_in_pieces_has_the_scores_of_the_whole(
     model.view_average = average
     score = VideoScorer(model)
     clips = choose_clips(seen, data)
-    expected = score([choose_clips(seen, data).all()])[0]
+    expected = score([choose_clips(seen, data).decode_all()])[0]
     (tmp_path / "a.mp4").write_bytes(data)
     words = ["classify", str(tmp_path / "a.mp4"), "--checkpoint", str(motion_checkpoint), "--json", "--top", "8"]
     told = run(words, capsys)
@@ -191,7 +191,7 @@ def test_a_video_in_pieces_has_the_scores_of_the_whole(
         monkeypatch.setattr(looking_module, name, size)
     pieces = list(clips.pieces())
     assert [len(piece) for piece in pieces] == [3, 3, 3, 1]
-    np.testing.assert_allclose(score.of_pieces(pieces), expected, atol=1e-6)
+    np.testing.assert_allclose(score.score_pieces(pieces), expected, atol=1e-6)
     assert run(words, capsys) == told
 
 

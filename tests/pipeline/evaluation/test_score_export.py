@@ -6,7 +6,7 @@ import torch
 from datamodules.batch import ClipBatch
 from datamodules.datamodule import ShardedVideoDataModule
 from lightning_modules import C3D
-from pipeline.evaluation.score_export import views_that_fit
+from pipeline.evaluation.score_export import max_views_per_forward
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_no_more_views_than_allowed_are_in_the_network_at_a_time(views, average)
 
 def test_as_many_views_as_fit(motion_dataset):
     def fit(**settings):
-        return views_that_fit(ShardedVideoDataModule(str(motion_dataset), num_workers=0, **settings), "cpu")
+        return max_views_per_forward(ShardedVideoDataModule(str(motion_dataset), num_workers=0, **settings), "cpu")
 
     assert fit(num_frames=16, crop_size=112) == 13
     assert fit(num_frames=64, crop_size=224) == 1  # 10 x 3 of I3D's go one by one

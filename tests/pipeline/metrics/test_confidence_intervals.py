@@ -5,12 +5,12 @@ import pytest
 from scipy.stats import binom
 
 from pipeline.metrics.confidence_intervals import (
-    Outcomes,
+    PredictionCorrectness,
     accuracy_intervals,
     difference_intervals,
     mcnemar,
     number_groups,
-    wilson,
+    wilson_interval,
 )
 
 
@@ -18,7 +18,8 @@ def outcomes(right, groups=None, labels=None, num_classes=2, top5=None):
     right = np.asarray(right, dtype=bool)
     groups = np.arange(len(right)) if groups is None else np.asarray(groups)
     labels = np.zeros(len(right), np.int64) if labels is None else np.asarray(labels)
-    return Outcomes(labels, right, np.ones(len(right), bool) if top5 is None else top5, groups, num_classes)
+    top5 = np.ones(len(right), bool) if top5 is None else top5
+    return PredictionCorrectness(labels, right, top5, groups, num_classes)
 
 
 def test_the_bootstrap_of_single_videos_is_the_binomial_distribution():
@@ -91,11 +92,11 @@ def test_mcnemar_against_the_binomial_sum():
 
 
 def test_wilson_against_its_formula():
-    low, high = wilson(8, 10)
+    low, high = wilson_interval(8, 10)
     z, p, n = 1.959964, 0.8, 10
     middle, half = (p + z**2 / (2 * n)), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     assert (low, high) == pytest.approx(((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)), abs=1e-6)
-    assert wilson(0, 0) is None
+    assert wilson_interval(0, 0) is None
 
 
 def test_a_video_without_a_group_is_its_own():

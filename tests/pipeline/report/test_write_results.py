@@ -11,7 +11,7 @@ import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.metrics.confidence_intervals import accuracy_intervals
-from pipeline.metrics.scored_videos import outcomes_of, read_scored_videos
+from pipeline.metrics.scored_videos import compute_correctness, read_scored_videos
 from pipeline.report.pictures import make_preview
 from pipeline.report.write_results import FILES, write_results
 from tests.pipeline.metrics.made_results import made
@@ -53,7 +53,7 @@ def test_four_files_that_agree(written):
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
     scored = read_scored_videos(folder)
     assert scored.groups[:5] == ["group_0"] * 4 + ["group_1"]
-    assert report["intervals"] == accuracy_intervals(outcomes_of(scored))
+    assert report["intervals"] == accuracy_intervals(compute_correctness(scored))
     assert report["interval"]["groups"] == 20
     frame = pd.read_parquet(folder / "predictions.parquet")
     assert report["top1"] == frame.correct.mean()

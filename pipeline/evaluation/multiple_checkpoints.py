@@ -13,7 +13,7 @@ from pipeline.inference.output_paths import default_folder, distinct_names, fold
 from pipeline.report.fold_results import write_fold_results
 
 
-def evaluate_many(checkpoints: Sequence[Path], options: EvaluateOptions) -> list[Path]:
+def evaluate_checkpoints(checkpoints: Sequence[Path], options: EvaluateOptions) -> list[Path]:
     """Evaluates each checkpoint into its own folder and compares all others with the first.
 
     Returns:
@@ -24,14 +24,14 @@ def evaluate_many(checkpoints: Sequence[Path], options: EvaluateOptions) -> list
         folders = [options.out / name for name in distinct_names(checkpoints)]
     for path, folder in zip(checkpoints, folders, strict=True):  # what is refused is refused before the first is scored
         open_checkpoint_and_data(path, options.fold, folder, options)
-    tasks = zip(checkpoints, folders, strict=True)
-    scored = [score_checkpoint(path, options.fold, folder, options) for path, folder in tasks]
+    pairs = zip(checkpoints, folders, strict=True)
+    scored = [score_checkpoint(path, options.fold, folder, options) for path, folder in pairs]
     first, *others = scored
-    for path, one, folder in zip(checkpoints[1:], others, folders[1:], strict=True):
-        if first is None or one is None:  # not the first rank
+    for path, other, folder in zip(checkpoints[1:], others, folders[1:], strict=True):
+        if first is None or other is None:  # not the first rank
             return []
         names = {"first": str(checkpoints[0]), "second": str(path)}
-        comparison = names | compare_results(first.scored, one.scored, options.seed)
+        comparison = names | compare_results(first.scored, other.scored, options.seed)
         write_comparison(folder / COMPARISON_NAME, comparison)
         print_text()
         print_comparison(comparison)
@@ -46,22 +46,22 @@ def evaluate_folds(checkpoints: Sequence[Path], options: EvaluateOptions) -> lis
         The folders of the folds on rank 0; empty on others.
     """
     folds, split = open_manifest(options.data).folds, options.split
-    trained_in = {path: fold_trained_in(path) for path in checkpoints} if len(checkpoints) > 1 else {}
-    chosen = {fold: checkpoint_of_fold(checkpoints, fold, trained_in) for fold in folds}
+    trained_folds = {path: training_fold(path) for path in checkpoints} if len(checkpoints) > 1 else {}
+    chosen = {fold: checkpoint_of_fold(checkpoints, fold, trained_folds) for fold in folds}
     folder = options.out or folder_of_folds(checkpoints[0], split)
     folders = {fold: folder / f"fold-{fold}" for fold in folds}
     for fold, path in chosen.items():  # what is refused is refused before the first is scored
         open_checkpoint_and_data(path, fold, folders[fold], options)
-    scored = {fold: score_checkpoint(path, fold, folders[fold], options) for fold, path in chosen.items()}
-    done = {fold: one for fold, one in scored.items() if one is not None}
-    if not done:  # not the first rank
+    fold_results = {fold: score_checkpoint(path, fold, folders[fold], options) for fold, path in chosen.items()}
+    results = {fold: result for fold, result in fold_results.items() if result is not None}
+    if not results:  # not the first rank
         return []
-    first = next(iter(done.values()))
+    first = next(iter(results.values()))
     dataset = first.scored.provenance["dataset"]
-    more = {"views": first.report["views"], "provenance": {"dataset": dataset, "split": split}}
-    title = f"{dataset}, {split}, {len(done)} folds"
-    by_fold = {fold: one.scored for fold, one in done.items()}
-    write_fold_results(folder, by_fold, title, more, first.videos.index, options.seed)
+    extra = {"views": first.report["views"], "provenance": {"dataset": dataset, "split": split}}
+    title = f"{dataset}, {split}, {len(results)} folds"
+    by_fold = {fold: result.scored for fold, result in results.items()}
+    write_fold_results(folder, by_fold, title, extra, first.videos.index, options.seed)
     return list(folders.values())
 
 
@@ -78,17 +78,17 @@ def checkpoint_of_fold(checkpoints: Sequence[Path], fold: str, trained_folds: Ma
     """
     if len(checkpoints) == 1:
         return Path(str(checkpoints[0]).replace("{fold}", fold))
-    found = [path for path in checkpoints if trained_folds[path] == fold]
-    if len(found) != 1:
-        said = ", ".join(f"{path} ({trained_folds[path]})" for path in checkpoints)
+    matching = [path for path in checkpoints if trained_folds[path] == fold]
+    if len(matching) != 1:
+        described = ", ".join(f"{path} ({trained_folds[path]})" for path in checkpoints)
         raise ValueError(
-            f"fold=all: {len(found)} checkpoints were trained in fold {fold}, of {said}: give one a fold, or one path "
-            "with {fold} in it"
+            f"fold=all: {len(matching)} checkpoints were trained in fold {fold}, of {described}: give one a "
+            "fold, or one path with {fold} in it"
         )
-    return found[0]
+    return matching[0]
 
 
-def fold_trained_in(path: Path) -> str | None:
+def training_fold(path: Path) -> str | None:
     """Returns the fold that a checkpoint was trained in; None if it does not record one."""
     for state in read_checkpoint(path).values():
         if isinstance(state, dict) and isinstance(state.get("dataset"), dict):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
-from pipeline.checkpoints.keep_checkpoints import KeepCheckpoints, LastCheckpointError
+from pipeline.checkpoints.run_checkpoint import LastCheckpointError, RunCheckpoint
 from pipeline.checkpoints.storage import open_storage
 from tests.pipeline.checkpoints.test_checkpoint_store import small_disk, store_in  # noqa: F401 # one is a fixture
 
@@ -53,13 +53,13 @@ class Disk(pl.Callback):
             self.filler.unlink()
 
 
-Make = Callable[[CheckpointOptions, CheckpointStore], KeepCheckpoints]
+Make = Callable[[CheckpointOptions, CheckpointStore], RunCheckpoint]
 
 
 def fit(
     folder: Path,
     *callbacks: pl.Callback,
-    make: Make = KeepCheckpoints,
+    make: Make = RunCheckpoint,
     epochs: int = 2,
     accumulate: int = 1,
     **when: float,
@@ -80,7 +80,7 @@ def fit(
     return store
 
 
-class Writes(KeepCheckpoints):
+class Writes(RunCheckpoint):
     """Notes at which steps it saves."""
 
     steps: ClassVar[list[int]] = []
@@ -99,9 +99,9 @@ def written() -> list[int]:
 def test_every_n_steps_and_before_and_after_validation(tmp_path: Path, written: list[int]) -> None:
     store = fit(tmp_path, make=Writes, every_n_steps=3)
     assert written == [3, 6, 8, 8, 9, 12, 15, 16, 16]
-    assert [each.step for each in store.saved()] == [8, 15, 16]
-    assert ["val/top1" in each.metrics for each in store.saved()] == [True, False, True]
-    assert store.newest_whole() == (store.saved()[-1], [])
+    assert [each.step for each in store.list_checkpoints()] == [8, 15, 16]
+    assert ["val/top1" in each.metrics for each in store.list_checkpoints()] == [True, False, True]
+    assert store.find_newest_intact() == (store.list_checkpoints()[-1], [])
 
 
 def test_by_the_clock(tmp_path: Path, written: list[int]) -> None:
@@ -125,8 +125,8 @@ def test_a_full_disk_costs_a_line_and_no_training(small_disk: Path, capsys: pyte
     ]
     assert "0 MiB are free" in said
     assert "training goes on, the newest one that was stays" in said
-    assert [each.step for each in store.saved()] == [14, 16], "and what was there has made room in time"
-    assert store.newest_whole() == (store.saved()[-1], [])
+    assert [each.step for each in store.list_checkpoints()] == [14, 16], "and what was there has made room in time"
+    assert store.find_newest_intact() == (store.list_checkpoints()[-1], [])
 
 
 @pytest.mark.parametrize("unmount", [False, True])
@@ -136,6 +136,6 @@ def test_the_last_checkpoint_must_be_written(small_disk: Path, unmount: bool) ->
     if unmount:
         assert list(small_disk.iterdir()) == []
     else:
-        newest, damaged = store_in(small_disk).newest_whole()
+        newest, damaged = store_in(small_disk).find_newest_intact()
         assert newest is not None
         assert (newest.step, damaged) == (12, [])

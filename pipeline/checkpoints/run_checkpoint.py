@@ -1,4 +1,4 @@
-"""KeepCheckpoints: the default checkpoint callback of `fit`."""
+"""RunCheckpoint: the default checkpoint callback of `fit`."""
 
 import time
 from typing import Any, NoReturn
@@ -11,14 +11,14 @@ from lightning_modules.tasks.lightning_internals import validates_next
 from pipeline.checkpoints.checkpoint_io import StoreCheckpointIO
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
-from pipeline.checkpoints.preemption import LateAgreement, Preempted, PreemptionNotice
+from pipeline.checkpoints.preemption import DelayedAnyReduce, PreemptionExit, PreemptionNotice
 
 
 class LastCheckpointError(OSError):
     """Raised when the last checkpoint of a finished training cannot be written."""
 
 
-class KeepCheckpoints(Checkpoint):
+class RunCheckpoint(Checkpoint):
     """Callback that saves every N steps or minutes, around validation, at epoch ends, and at SIGTERM and Ctrl-C.
 
     All ranks take part; rank 0 writes. If a checkpoint cannot be written, a warning is printed and training goes on
@@ -30,7 +30,7 @@ class KeepCheckpoints(Checkpoint):
         options: when checkpoints are saved.
         store: store that writes and keeps the checkpoints.
         notice: preemption notice of the run; by default one given by SIGTERM or Ctrl-C.
-        on_leaving_only: save at preemption only, beside one of Lightning's own checkpoint callbacks.
+        on_preemption_only: save at preemption only, beside one of Lightning's own checkpoint callbacks.
     """
 
     def __init__(
@@ -38,24 +38,24 @@ class KeepCheckpoints(Checkpoint):
         options: CheckpointOptions,
         store: CheckpointStore,
         notice: PreemptionNotice | None = None,
-        on_leaving_only: bool = False,
+        on_preemption_only: bool = False,
     ) -> None:
         self.store = store
         self.failure: OSError | None = None
         self._options = options
         self._notice = notice or PreemptionNotice()
-        self._on_leaving_only = on_leaving_only
-        self._clock = LateAgreement()
+        self._on_preemption_only = on_preemption_only
+        self._any_overdue = DelayedAnyReduce()
         self._step = 0  # the last optimizer step that was handled
-        self._saved_step = self._validated_step = -1
-        self._saved_at = 0.0
+        self._last_saved_step = self._validated_step = -1
+        self._last_save = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Installs the signal handlers, after Lightning's own, and removes leftovers of a killed attempt."""
-        self._notice.listen(interrupts=True)
+        self._notice.install_handlers(interrupts=True)
         count_next_epoch(trainer)
-        self._step = self._saved_step = trainer.global_step
-        self._saved_at = time.monotonic()
+        self._step = self._last_saved_step = trainer.global_step
+        self._last_save = time.monotonic()
         if trainer.is_global_zero:
             removed = self.store.begin(trainer.global_step)
             if removed:
@@ -68,38 +68,40 @@ class KeepCheckpoints(Checkpoint):
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        leaves = self._notice.agreed(trainer)
-        if leaves or (not self._on_leaving_only and self._is_due(trainer)):
+        is_preempted = self._notice.is_any_rank_requested(trainer)
+        if is_preempted or (not self._on_preemption_only and self._is_due(trainer)):
             self.save(trainer)
-        if leaves:
-            self._clock.finish()
+        if is_preempted:
+            self._any_overdue.finish()
             self.leave(trainer)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         """Whether to save now; at an epoch's last step only before a validation, otherwise the epoch's end saves."""
         options = self._options
-        due = options.every_n_steps > 0 and trainer.global_step % options.every_n_steps == 0
+        is_due = options.every_n_steps > 0 and trainer.global_step % options.every_n_steps == 0
         if options.every_minutes:
-            due |= self._clock.any_rank(trainer, time.monotonic() - self._saved_at >= 60 * options.every_minutes)
+            is_due |= self._any_overdue.any_rank(
+                trainer, time.monotonic() - self._last_save >= 60 * options.every_minutes
+            )
         # A checkpoint of an epoch's end marks the epoch as done, which is wrong for a run that ends within the epoch.
-        ends = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
-        return validates_next(trainer) or ((due or ends) and not trainer.is_last_batch)
+        is_last_step = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        return validates_next(trainer) or ((is_due or is_last_step) and not trainer.is_last_batch)
 
     def leave(self, trainer: pl.Trainer) -> NoReturn:
-        """Ends the run by raising `Preempted`; called on all ranks after the checkpoint is saved."""
-        raise Preempted(trainer, self._notice.interrupted)
+        """Ends the run by raising `PreemptionExit`; called on all ranks after the checkpoint is saved."""
+        raise PreemptionExit(trainer, self._notice.is_interrupted)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves with the validation's metrics in the middle of an epoch; at its end `on_train_epoch_end` saves."""
         if not trainer.sanity_checking:
             self._validated_step = trainer.global_step
-            if not trainer.is_last_batch and not self._on_leaving_only:
+            if not trainer.is_last_batch and not self._on_preemption_only:
                 self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves at the end of a complete epoch, after its validation."""
-        new = trainer.global_step > self._saved_step or self._validated_step == trainer.global_step
-        if trainer.is_last_batch and new and not self._on_leaving_only:
+        is_new = trainer.global_step > self._last_saved_step or self._validated_step == trainer.global_step
+        if trainer.is_last_batch and is_new and not self._on_preemption_only:
             self.save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -108,27 +110,27 @@ class KeepCheckpoints(Checkpoint):
         Raises:
             LastCheckpointError: on rank 0, if the last checkpoint could not be written.
         """
-        self._clock.finish()
-        self._notice.close()
+        self._any_overdue.finish()
+        self._notice.restore_handlers()
         if self.failure is not None:
             raise LastCheckpointError(f"training is done, but its last checkpoint cannot be written: {self.failure}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Restores the signal handlers, without waiting for other ranks."""
-        self._notice.close(failed=True)
+        self._notice.restore_handlers(failed=True)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Saves a checkpoint and prunes old ones; a collective, because strategies may gather. Rank 0 writes."""
-        self._saved_step = trainer.global_step
+        self._last_saved_step = trainer.global_step
         writer = StoreCheckpointIO(self.store, trainer.global_step, self._metrics(trainer))
-        before = trainer.strategy.checkpoint_io
+        previous_io = trainer.strategy.checkpoint_io
         trainer.strategy.checkpoint_io = writer
         try:
             trainer.save_checkpoint("", weights_only=False)  # the store chooses the path
         finally:
-            trainer.strategy.checkpoint_io = before
+            trainer.strategy.checkpoint_io = previous_io
         self.failure = writer.failure
-        self._saved_at = time.monotonic()
+        self._last_save = time.monotonic()
 
     def _metrics(self, trainer: pl.Trainer) -> dict[str, Any]:
         """Returns the logged metrics; those of validation only if it measured the present weights."""
