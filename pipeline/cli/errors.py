@@ -37,7 +37,7 @@ def exit_status(error: BaseException) -> int:
 
 def was_interrupted(error: BaseException) -> bool:
     """Whether Ctrl-C caused an error: `PreemptionExit` says so itself; otherwise Lightning may raise a SystemExit."""
-    if getattr(error, "interrupted", False):
+    if getattr(error, "is_interrupted", False):
         return True
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 

@@ -11,7 +11,7 @@ from jobs.storage.run_folder import RunFolder
 from jobs.training.checkpoint_callback import CheckpointCallback, RestartRequestedError
 from jobs.training.heartbeat import HeartbeatSender
 from jobs.training.heartbeat_callback import HeartbeatCallback
-from tests.pipeline.checkpoints.test_keep_checkpoints import fit
+from tests.pipeline.checkpoints.test_run_checkpoint import fit
 
 
 def test_asked_to_leave_it_saves_and_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
