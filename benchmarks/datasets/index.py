@@ -92,6 +92,8 @@ def _part(shards: list[ShardFile], first: int, hashes: int) -> pa.Table:
         "source": [f"train/some class name/{number}_000010_000020.mp4" for number in numbers],
         "variable_rate": np.zeros(count, dtype=bool),
         "pixel_aspect": np.ones(count),
+        "source_start": pa.nulls(count, pa.float64()),
+        "source_end": pa.nulls(count, pa.float64()),
         "frame_hashes": pa.ListArray.from_arrays(
             np.arange(count + 1, dtype=np.int32) * hashes,
             np.frombuffer(random.bytes(8 * hashes * count), dtype=np.uint64),

@@ -5,10 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from datamodules.annotations.refusals import Refusal
 
 PathLike = str | os.PathLike[str]
+# What the labels of a dataset are: one class for each video (or none, -1 in the index), or any number of classes.
+Task = Literal["single_label", "multi_label"]
 
 _UCF101_NAME = re.compile(r"v_(\w+_g\d+)_c\d+")  # v_ApplyEyeMakeup_g08_c01: take 1 of source video 8
 _KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
@@ -16,18 +19,25 @@ _KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """One labelled video.
+    """One video of a dataset: a whole file, or a segment of one.
 
     Attributes:
-        path: path of the video file; it may not exist.
+        path: path of the video file, or of a folder of images; it may not exist.
         key: name in the shards, unique in the dataset, of the characters A-Z a-z 0-9 _ - only.
-        label: class name.
+        label: class name; "" for a video without a label, and for one with several.
         split: `train`, `val`, `test` or another name; "" if `fold_splits` is used.
         group: the source that the video was cut from; all videos of a group belong to one split.
         time_start: start of the annotated part in the source video, in seconds; None: its beginning.
         time_end: end of the annotated part, in seconds; None: the end of the video.
+        start_frame: number of the first frame of the annotated part, from 0, in place of `time_start`.
+        end_frame: number of the frame after its last one, in place of `time_end`.
+        exact_times: whether the annotated part is a segment of this very file, and is cut out of it; False: the times
+            are those of the original, from which the file may have been cut already, as in Kinetics.
+        frames_per_second: frame rate of a folder of images; None for video files.
         fold_splits: this video's split in each fold, in the order of `Annotations.folds`; () without folds.
         captions: alternative sentences that describe the video; () without captions.
+        labels: class names of a video in a dataset of several labels, without repetitions; () in other datasets, and
+            for a video that shows none of the classes.
     """
 
     path: str
@@ -39,6 +49,16 @@ class VideoRecord:
     time_end: float | None = None
     fold_splits: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    start_frame: int | None = None
+    end_frame: int | None = None
+    exact_times: bool = False
+    frames_per_second: float | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the video: none, one or several."""
+        return self.labels or ((self.label,) if self.label else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +71,7 @@ class Annotations:
         classes: class names in the order of the official labels; () if the list defines no order.
         refused: videos in the list or folder that cannot be represented as a record, for quarantine.csv.
         notes: sentences for the user on what was left out or chosen.
+        task: `single_label`, also without labels; or `multi_label`, where `VideoRecord.labels` counts.
     """
 
     records: list[VideoRecord]
@@ -58,6 +79,7 @@ class Annotations:
     classes: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
+    task: Task = "single_label"
 
 
 def group_of(path: str, key: str) -> str:

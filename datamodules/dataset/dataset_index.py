@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datamodules.dataset.index_reader import IndexValues, VideoEntry
-from datamodules.dataset.index_table import INDEX_NAME, dataset_identity, write_dataset
+from datamodules.dataset.index_table import INDEX_NAME, NO_LABEL, dataset_identity, write_dataset
 from datamodules.dataset.manifest import Manifest, ShardFile, read_manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.dataset.mapped_rows import MappedRows
@@ -71,6 +71,7 @@ class DatasetIndex:
         self.name = manifest.name
         self.classes = manifest.classes
         self.folds = manifest.folds
+        self.task = manifest.task
         self.identity = manifest.identity
         self._mapped = mapped
         self._table = mapped.table
@@ -166,9 +167,13 @@ class DatasetIndex:
         return self._values.has_captions
 
     def captions(self, row: int) -> list[str]:
-        """The captions of a video, or its class name if it has none."""
+        """The captions of a video, or its class names if it has none; empty if it has neither."""
+        return self._values.captions(row) or [self.classes[label] for label in self.labels(row)]
+
+    def labels(self, row: int) -> tuple[int, ...]:
+        """Class indices of a video: none, one, or in a dataset of several labels any number, ascending."""
         entry = self.entry(row)
-        return self._values.captions(row) or [self.classes[entry.label]]
+        return entry.labels or (() if entry.label == NO_LABEL else (entry.label,))
 
     def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The frame hashes of some videos, concatenated; `column` returns them as lists.

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.dataset.index_table import CAPTIONS, INDEX_NAME, INDEX_SCHEMA, read_index_table
+from datamodules.dataset.index_table import CAPTIONS, INDEX_NAME, INDEX_SCHEMA, LABELS, read_index_table
 from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.storage.local_files import OpenShards
@@ -21,6 +21,9 @@ _NUMBERS = (pa.int32(), pa.int64(), pa.float64(), pa.bool_())  # types of column
 
 class VideoEntry(NamedTuple):
     """A row of the index: `label` is the index into `DatasetIndex.classes`, other fields as in `VideoDescription`.
+
+    `label` is -1 for a video without a label, and in a dataset of several labels, where `labels` has the indices of the
+    video's classes, ascending. `source_start` and `source_end` are None for whole videos.
 
     Frame hashes, which training does not use, are read by `DatasetIndex.column`, captions by `captions`.
     """
@@ -42,6 +45,9 @@ class VideoEntry(NamedTuple):
     source: str
     variable_rate: bool
     pixel_aspect: float
+    source_start: float | None = None
+    source_end: float | None = None
+    labels: tuple[int, ...] = ()
 
 
 class IndexValues:
@@ -62,9 +68,10 @@ class IndexValues:
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
         """See `DatasetIndex.column`."""
-        if name not in (*INDEX_SCHEMA.names, CAPTIONS.name):
-            raise ValueError(f"column {name!r}: the index has {', '.join(INDEX_SCHEMA.names)}, {CAPTIONS.name}")
-        if name == CAPTIONS.name and not self.has_captions:
+        further = (LABELS.name, CAPTIONS.name)
+        if name not in (*INDEX_SCHEMA.names, *further):
+            raise ValueError(f"column {name!r}: the index has {', '.join((*INDEX_SCHEMA.names, *further))}")
+        if name in further and name not in self._mapped.table.schema.names:
             return [[] for _ in rows]
         column = self._frame_hashes() if name == "frame_hashes" else self._mapped.table.column(name)
         taken = column.take(pa.array(np.asarray(rows, dtype=np.int64)))
@@ -100,6 +107,8 @@ class IndexValues:
 
 
 def _read_entry(mapped: MappedIndex, row: int) -> VideoEntry:
-    values = mapped.row(row, VideoEntry._fields)
+    there = mapped.table.schema.names
+    values = mapped.row(row, [name for name in VideoEntry._fields if name in there])
     values["fold_splits"] = tuple(values["fold_splits"])
+    values["labels"] = tuple(values.get("labels", ()))
     return VideoEntry(**values)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodules.annotations.records import Task
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, Rendition, ShardFile, SplitCounts, write_manifest
 from datamodules.dataset.shard_tar import ShardRow
 from datamodules.storage.atomic_write import write_atomically
@@ -35,23 +37,31 @@ INDEX_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("variable_rate", pa.bool_()),
         ("pixel_aspect", pa.float64()),
+        ("source_start", pa.float64()),
+        ("source_end", pa.float64()),
         ("frame_hashes", pa.list_(pa.uint64())),
     ]
 )
-# An additional last column, if any video of the dataset has captions.
+# Further columns, in this order: the classes of each video, if the dataset's task is `multi_label` (`label` is -1
+# then); captions, if any video has one.
+LABELS = pa.field("labels", pa.list_(pa.int32()))
 CAPTIONS = pa.field("captions", pa.list_(pa.string()))
+NO_LABEL = -1
 
 
 def dataset_identity(rows: Sequence[ShardRow]) -> str:
     """The sha256 that identifies a dataset's content, see `Manifest.identity`."""
     described = ((row.key, row.description) for row in rows)
-    return identity_of((key, said.split, said.fold_splits, said.label, said.content_sha256) for key, said in described)
+    return identity_of(
+        (key, said.split, said.fold_splits, said.class_names, said.content_sha256) for key, said in described
+    )
 
 
-def identity_of(videos: Iterable[tuple[str, str, Sequence[str], str, str]]) -> str:
-    """`dataset_identity` from (key, split, fold splits, class name, content_sha256) of each video, in any order."""
+def identity_of(videos: Iterable[tuple[str, str, Sequence[str], Sequence[str], str]]) -> str:
+    """`dataset_identity` from (key, split, fold splits, class names, content_sha256) of each video, in any order."""
     digest = hashlib.sha256()
-    for key, split, fold_splits, label, content_sha256 in sorted(videos, key=lambda video: video[0]):
+    for key, split, fold_splits, class_names, content_sha256 in sorted(videos, key=lambda video: video[0]):
+        label = class_names[0] if len(class_names) == 1 else json.dumps(sorted(class_names))
         values = (key, split, *fold_splits, label, content_sha256)
         line = "\t".join(values)
         if line.count("\t") >= len(values) or "\n" in line or not key:
@@ -99,14 +109,15 @@ def write_dataset(
         said = row.description
         if row.key in keys:
             raise ValueError(f"key {row.key!r} is there twice: keys must be unique in a dataset")
-        if said.label not in labels:
-            raise ValueError(f"label {said.label!r} of {row.key} is not among the {len(labels)} classes")
+        for label in said.class_names:
+            if label not in labels:
+                raise ValueError(f"label {label!r} of {row.key} is not among the {len(labels)} classes")
         keys.add(row.key)
     manifest = Manifest(
         name=name,
         classes=list(classes),
         folds=list(folds),
-        splits=count_splits(((row.description.split, row.description.label) for row in rows), classes),
+        splits=count_splits(((row.description.split, row.description.class_names) for row in rows), classes),
         shards=sorted(shards, key=lambda shard: shard.name),
         encode=encode,
         versions=versions,
@@ -114,18 +125,31 @@ def write_dataset(
         fold_counts=_count_folds(rows, classes, folds),
         renditions=list(renditions),
         rendition_of=rendition_of,
+        task=_task_of(rows),
     )
-    _write_index(root, rows, labels, manifest.identity)
+    _write_index(root, rows, labels, manifest)
     write_manifest(root, manifest)
     return manifest
 
 
-def count_splits(videos: Iterable[tuple[str, str]], classes: Sequence[str]) -> dict[str, SplitCounts]:
-    """Counts by split, in alphabetical order, from (split, class name) of all videos."""
+def _task_of(rows: Sequence[ShardRow]) -> Task:
+    """The task that all videos agree on; raises ValueError if they do not."""
+    tasks = {row.description.task for row in rows}
+    if len(tasks) > 1:
+        raise ValueError("some videos have one label and some have lists of labels: these shards are of two datasets")
+    return tasks.pop() if tasks else "single_label"
+
+
+def count_splits(videos: Iterable[tuple[str, Sequence[str]]], classes: Sequence[str]) -> dict[str, SplitCounts]:
+    """Counts by split, in alphabetical order, from (split, class names) of all videos."""
+    totals: Counter[str] = Counter()
     counts: dict[str, dict[str, int]] = {}
-    for split, label in videos:
-        counts.setdefault(split, dict.fromkeys(classes, 0))[label] += 1
-    return {split: SplitCounts(sum(of.values()), of) for split, of in sorted(counts.items())}
+    for split, class_names in videos:
+        totals[split] += 1
+        of_split = counts.setdefault(split, dict.fromkeys(classes, 0))
+        for label in class_names:
+            of_split[label] += 1
+    return {split: SplitCounts(totals[split], of_split) for split, of_split in sorted(counts.items())}
 
 
 def _count_folds(
@@ -134,27 +158,32 @@ def _count_folds(
     """Counts by fold, then by split; a video that a fold does not use (its split is "") is not counted there."""
     said = [row.description for row in rows if len(row.description.fold_splits) == len(folds)]
     return {
-        fold: count_splits(((one.fold_splits[i], one.label) for one in said if one.fold_splits[i]), classes)
+        fold: count_splits(((one.fold_splits[i], one.class_names) for one in said if one.fold_splits[i]), classes)
         for i, fold in enumerate(folds)
     }
 
 
-def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], identity: str) -> None:
+def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], manifest: Manifest) -> None:
     schema = INDEX_SCHEMA
+    if manifest.task == "multi_label":
+        schema = schema.append(LABELS)
     if any(row.description.captions for row in rows):
         schema = schema.append(CAPTIONS)
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for row in rows:
-        values = row._asdict() | row.description._asdict() | {"label": labels[row.description.label]}
+        said = row.description
+        values = row._asdict() | said._asdict()
+        values["label"] = labels[said.label] if said.label else NO_LABEL
+        values["labels"] = sorted(labels[label] for label in said.labels)
         for name, column in columns.items():
             column.append(values[name])
-    table = pa.table(columns, schema=schema.with_metadata({_IDENTITY: identity.encode()}))
+    table = pa.table(columns, schema=schema.with_metadata({_IDENTITY: manifest.identity.encode()}))
     with write_atomically(root / INDEX_NAME) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
-    """Maps index.parquet into an Arrow table of `INDEX_SCHEMA`, with `CAPTIONS` if the dataset has captions.
+    """Maps index.parquet into an Arrow table of `INDEX_SCHEMA`, with `LABELS` and `CAPTIONS` if the dataset has them.
 
     Raises:
         ShardFormatError: It is missing, damaged, has other columns, or belongs to another dataset.json.
@@ -170,14 +199,25 @@ def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
     return table
 
 
+def labels_by_row(table: pa.Table) -> list[list[int]]:
+    """Class indices of each video of an index: none, one, or in a dataset of several labels any number, ascending."""
+    if LABELS.name in table.schema.names:
+        several: list[list[int]] = table.column(LABELS.name).to_pylist()
+        return several
+    return [[] if label == NO_LABEL else [label] for label in table.column("label").to_pylist()]
+
+
 def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> None:
     """Checks by its Arrow schema that an index has the right columns and belongs to the manifest; `where` is its path.
 
     Raises:
         ShardFormatError: It has other columns, or belongs to another dataset.json.
     """
-    plain = schema.remove(len(schema) - 1) if schema.field(len(schema) - 1).equals(CAPTIONS) else schema
-    if plain.names != INDEX_SCHEMA.names or plain.types != INDEX_SCHEMA.types:
+    wanted = INDEX_SCHEMA
+    for field in (*((LABELS,) if manifest.task == "multi_label" else ()), CAPTIONS):
+        if field.name in schema.names or field is LABELS:
+            wanted = wanted.append(field)
+    if schema.names != wanted.names or schema.types != wanted.types:
         raise ShardFormatError(f"{where}: its columns are not those of a packed dataset; run pack again")
     if (schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
         raise ShardFormatError(f"{where}: does not belong to the {MANIFEST_NAME} beside it; run pack again")

@@ -4,15 +4,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from datamodules.annotations.records import Task
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
 
 MANIFEST_NAME = "dataset.json"
-FORMAT = 3  # version of dataset.json, index.parquet and the videos' descriptions
-_OPTIONAL = ("fold_counts", "renditions", "rendition_of")  # written only if not empty
+FORMAT = 4  # version of dataset.json, index.parquet and the videos' descriptions
+_OPTIONAL = ("fold_counts", "renditions", "rendition_of", "task")  # written only if not the default
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Manifest:
         fold_counts: Counts by fold, then by split of that fold; empty if the dataset has fixed splits.
         renditions: All renditions of these videos, beginning with this one, the largest; empty if there is only one.
         rendition_of: In a smaller rendition, the identity of the largest, otherwise empty.
+        task: `single_label`: each video has one class, or none (label -1 in the index); `multi_label`: any number of
+            classes (column `labels` of the index).
         format_version: `FORMAT`; datasets of other versions are refused.
     """
 
@@ -86,6 +89,7 @@ class Manifest:
     fold_counts: dict[str, dict[str, SplitCounts]] = field(default_factory=dict)
     renditions: list[Rendition] = field(default_factory=list)
     rendition_of: str = ""
+    task: Task = "single_label"
     format_version: int = field(default=FORMAT)
 
     @property
@@ -103,7 +107,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     """Writes root/dataset.json atomically."""
     content = {"format_version": manifest.format_version} | asdict(manifest)
     for name in _OPTIONAL:
-        if not content[name]:
+        if not content[name] or content[name] == "single_label":
             del content[name]
     with write_atomically(root / MANIFEST_NAME) as temporary:
         temporary.write_text(to_json(content, indent=2) + "\n", encoding="utf-8")
@@ -168,6 +172,7 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
             for one in _optional(content, "renditions", [], path)
         ],
         rendition_of=_optional(content, "rendition_of", "", path),
+        task=_task(content, path),
         format_version=version,
     )
     elsewhere = [one.folder for one in manifest.renditions if one.folder != "." and not _is_name(one.folder)]
@@ -179,6 +184,13 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
     if outside:
         raise ShardFormatError(f"{path}: shard {outside[0]!r} must be a plain file name; pack the dataset again")
     return manifest
+
+
+def _task(content: Mapping[str, Any], path: Path | str) -> Task:
+    task = _optional(content, "task", "single_label", path)
+    if task not in get_args(Task):
+        raise ShardFormatError(f"{path}: task {task!r} must be {' or '.join(get_args(Task))}; pack the dataset again")
+    return task  # type: ignore[no-any-return]
 
 
 def _is_name(name: str) -> bool:

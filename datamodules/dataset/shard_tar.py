@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.annotations.records import as_captions
+from datamodules.annotations.records import Task, as_captions
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
@@ -38,7 +38,7 @@ class VideoDescription(NamedTuple):
     """The contents of `{key}.json`, in this order.
 
     Attributes:
-        label: Class name.
+        label: Class name; "" for a video without a label, and for one with several.
         split: Split of the video; `all` in a dataset with folds.
         fold_splits: The video's split in each fold, or empty.
         group: The source video; all videos of a group are in one split.
@@ -56,6 +56,12 @@ class VideoDescription(NamedTuple):
             (`datamodules.leakage.perceptual_hash`); () if not computed.
         captions: Sentences that describe the video, without leading, double or trailing blanks; in the json `caption`,
             one or a list, only if there are any.
+        labels: Class names of a video in a dataset of several labels; in the json only if `task` is `multi_label`.
+        task: What the labels of the dataset are, see `datamodules.annotations.records.Task`; in the json only if
+            `multi_label`.
+        source_start: Start of the segment in the original, in seconds; None for a whole video. In the json only for
+            segments, as `source_end`.
+        source_end: End of the segment in the original, in seconds; None for a whole video.
     """
 
     label: str
@@ -73,6 +79,15 @@ class VideoDescription(NamedTuple):
     pixel_aspect: float = 1.0
     frame_hashes: tuple[int, ...] = ()
     captions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    task: Task = "single_label"
+    source_start: float | None = None
+    source_end: float | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the video: none, one or several."""
+        return self.labels or ((self.label,) if self.label else ())
 
 
 class ShardRow(NamedTuple):
@@ -115,6 +130,11 @@ class ShardWriter:
         captions = said.pop("captions")
         if captions:
             said["caption"] = captions[0] if len(captions) == 1 else captions
+        if description.task == "single_label":
+            del said["labels"], said["task"]
+        for name in ("source_start", "source_end"):
+            if said[name] is None:
+                del said[name]
         text = to_json(said, separators=(",", ":"))
         self._tar_writer.write({"__key__": key, "json": text.encode(), "mp4": video})
 
@@ -273,9 +293,17 @@ def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription
             pixel_aspect=float(content["pixel_aspect"]),
             frame_hashes=tuple(int(value) for value in content["frame_hashes"]),
             captions=as_captions(content.get("caption")),
+            labels=tuple(str(label) for label in content.get("labels", ())),
+            task="multi_label" if content.get("task") == "multi_label" else "single_label",
+            source_start=_seconds(content.get("source_start")),
+            source_end=_seconds(content.get("source_end")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UndescribedShardError(
             f"{path}: {member} is not a description of a video by this pipeline ({type(error).__name__}: {error}); "
             "pack the dataset again"
         ) from None
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)

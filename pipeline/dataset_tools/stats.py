@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from datamodules.dataset.index_table import read_index_table
+from datamodules.dataset.index_table import labels_by_row, read_index_table
 from datamodules.dataset.manifest import Manifest, read_manifest
 from datamodules.dataset.quarantine import read_quarantine
 from datamodules.storage.atomic_write import write_atomically
@@ -49,16 +49,17 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     if table.num_rows == 0:
         raise ValueError(f"data={data}: holds no video; pack again")
     splits, title = _splits(manifest, table, fold)
-    labels, seconds = table.column("label").to_numpy(), table.column("duration_s").to_numpy()
+    seconds = table.column("duration_s").to_numpy()
     totals = Counter(dict.fromkeys(manifest.classes, 0))
-    totals.update(manifest.classes[label] for label in labels)
+    totals.update(manifest.classes[label] for labels in labels_by_row(table) for label in labels)
     for shown in _split_tables(title, manifest, table, splits):
         print_table(shown)
     quarantined = pc.is_in(table.column("key"), value_set=pa.array(filter(is_utf8, read_quarantine(data)), pa.string()))
     if left_out := Counter(splits[quarantined.to_numpy()].tolist()):
         counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
         print_text(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
-    print_table(_bars("videos a class", _ends(totals.most_common())))
+    if totals:
+        print_table(_bars("videos a class", _ends(totals.most_common())))
     edges, counts = duration_histogram(seconds)
     ranges = [f"{low:g} to {high:g} s" for low, high in pairwise(edges)]
     print_table(_bars("duration", list(zip(ranges, counts.tolist(), strict=True))))
@@ -69,10 +70,9 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     for line in describe_columns(table.column("variable_rate").to_pylist(), table.column("pixel_aspect").to_numpy()):
         print_text(line)
     if out is not None:
-        charts = [
-            BarChart("videos a class", *zip(*totals.most_common(), strict=True)),
-            BarChart("videos by duration in seconds", ranges, counts.tolist(), edges.tolist()),
-        ]
+        charts = [BarChart("videos by duration in seconds", ranges, counts.tolist(), edges.tolist())]
+        if totals:
+            charts.insert(0, BarChart("videos a class", *zip(*totals.most_common(), strict=True)))
         as_page = out.suffix == ".html"
         text = render("dataset.html", title=title, charts=bar_charts(charts)) if as_page else bar_charts(charts, title)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,8 @@ def _split_tables(title: str, manifest: Manifest, table: pa.Table, splits: NDArr
         shown.add_column("split")
         for heading in headings:
             shown.add_column(heading, justify="right")
-    labels, seconds, sizes = (table.column(name).to_numpy() for name in ("label", "duration_s", "video_size"))
+    labels = labels_by_row(table)
+    seconds, sizes = (table.column(name).to_numpy() for name in ("duration_s", "video_size"))
     names = sorted(set(splits.tolist()))
     for name in [*names, "total"] if len(names) > 1 else names:
         chosen = splits == name if name in names else np.ones(len(splits), bool)
@@ -136,11 +137,13 @@ def _split_tables(title: str, manifest: Manifest, table: pa.Table, splits: NDArr
         amounts.add_row(
             name, str(len(times)), f"{times.sum() / 3600:.2f}", f"{sizes[chosen].sum() / 1e6:.1f}", *lengths
         )
-        counts = np.bincount(labels[chosen], minlength=len(manifest.classes))
+        flat = [label for row in np.flatnonzero(chosen) for label in labels[row]]
+        counts = np.bincount(np.array(flat, dtype=np.int64), minlength=len(manifest.classes))
         filled = counts[counts > 0]
-        of_classes = [len(filled), len(counts) - len(filled), filled.min(), np.median(filled), filled.max()]
-        balance.add_row(name, *(f"{number:g}" for number in of_classes), f"{filled.max() / filled.min():.1f}")
-    return [amounts, balance]
+        if len(filled):
+            of_classes = [len(filled), len(counts) - len(filled), filled.min(), np.median(filled), filled.max()]
+            balance.add_row(name, *(f"{number:g}" for number in of_classes), f"{filled.max() / filled.min():.1f}")
+    return [amounts, balance] if balance.row_count else [amounts]
 
 
 def _ends(counted: Sequence[tuple[str, int]], rest: str = "") -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from datamodules.dataset.foreign_tar import read_range
-from datamodules.dataset.index_table import INDEX_NAME, read_index_table
+from datamodules.dataset.index_table import INDEX_NAME, NO_LABEL, read_index_table
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, read_manifest
 from datamodules.dataset.quarantine import QUARANTINE_NAME, QuarantineError, one_line, read_quarantine
 from datamodules.dataset.shard_tar import ShardRow, index_shard
@@ -198,10 +198,11 @@ def _check_descriptions(
 
 
 def _differences(row: dict[str, Any], found: ShardRow, manifest: Manifest) -> list[str]:
-    values = found._asdict() | found.description._asdict()
-    label = row["label"]
+    values = found._asdict() | found.description._asdict() | {"labels": set(found.description.labels)}
+    classes = dict(enumerate(manifest.classes))
     indexed = row | {
-        "label": manifest.classes[label] if 0 <= label < len(manifest.classes) else label,
+        "label": "" if row["label"] == NO_LABEL else classes.get(row["label"], row["label"]),
+        "labels": {classes.get(label, label) for label in row.get("labels") or ()},
         "fold_splits": tuple(row["fold_splits"]),
         "frame_hashes": tuple(row["frame_hashes"]),
         "captions": tuple(row.get("captions") or ()),

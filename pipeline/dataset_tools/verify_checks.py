@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.dataset.foreign_tar import prefix_of
-from datamodules.dataset.index_table import identity_of
+from datamodules.dataset.index_table import identity_of, labels_by_row
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
 from datamodules.dataset.shard_tar import is_header_of, is_video_of, iterate_members
 from datamodules.storage.errors import ShardFormatError
@@ -71,7 +71,7 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Dataset
                 DatasetDefect("index.parquet", f"has {found} {what}, {MANIFEST_NAME} says {said}", reindex(root))
             )
 
-    numbers = {name: table.column(name).to_numpy() for name in ("label", "video_offset", *_POSITIVE)}
+    numbers = {name: table.column(name).to_numpy() for name in ("video_offset", *_POSITIVE)}
     keys = table.column("key").to_pylist()
     shards, splits = table.column("shard").to_pylist(), table.column("split").to_pylist()
     folds = table.column("fold_splits").to_pylist()
@@ -79,7 +79,8 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Dataset
     repeated = {key for key, count in Counter(keys).items() if count > 1}
     add(np.array([key in repeated for key in keys], bool), "have a key that another has too")
     add(np.array([name not in listed for name in shards], bool), f"are in shards that {MANIFEST_NAME} does not list")
-    outside = (numbers["label"] < 0) | (numbers["label"] >= len(manifest.classes))
+    labels, number_of_classes = labels_by_row(table), len(manifest.classes)
+    outside = np.array([not all(0 <= label < number_of_classes for label in of_row) for of_row in labels], bool)
     add(outside, f"have a label outside of the {len(manifest.classes)} classes")
     wanted = [listed[name].split if name in listed else split for name, split in zip(shards, splits, strict=True)]
     mixed = () if manifest.folds else ("all",)  # `index` gives a tar with videos of several splits the split "all"
@@ -99,14 +100,17 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Dataset
         said = manifest.splits.get(split)
         expect(f"videos in split {split}", in_split[split], said.videos if said else 0)
     if not outside.any():
-        names = [manifest.classes[label] for label in numbers["label"]]
-        counted = Counter(zip(splits, names, strict=True))
+        names = [[manifest.classes[label] for label in of_row] for of_row in labels]
+        counted = Counter((split, name) for split, of_row in zip(splits, names, strict=True) for name in of_row)
         for split, counts in manifest.splits.items():
             for name in manifest.classes:
                 expect(f"videos of {name!r} in split {split}", counted[split, name], counts.classes.get(name, 0))
         if manifest.fold_counts:
             for number, fold in enumerate(manifest.folds):
-                counted = Counter((of[number], name) for of, name in zip(folds, names, strict=True) if len(of) > number)
+                of_fold = [of_row[number] if len(of_row) > number else "" for of_row in folds]
+                counted = Counter(
+                    (split, name) for split, of_row in zip(of_fold, names, strict=True) for name in of_row
+                )
                 for split, counts in manifest.fold_counts.get(fold, {}).items():
                     for name in manifest.classes:
                         what = f"videos of {name!r} in split {split} of fold {fold}"

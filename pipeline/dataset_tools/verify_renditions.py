@@ -9,7 +9,10 @@ from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, Rendition
 from pipeline.dataset_tools.verify_checks import COPY, MANY, DatasetDefect
 
 # Columns that are equal in all renditions, row for row; bytes, sizes and hashes differ.
-_SHARED = ("key", "split", "fold_splits", "group", "label", "shard", "num_frames", "fps", "variable_rate", "source")
+_SHARED = (
+    *("key", "split", "fold_splits", "group", "label", "labels", "shard", "num_frames", "fps", "variable_rate"),
+    *("source", "source_start", "source_end"),
+)
 
 
 def check_rendition(
@@ -31,7 +34,7 @@ def check_rendition(
         findings.append(DatasetDefect(where, f"is not of a rendition of the dataset in {MANIFEST_NAME}", COPY))
     if side != rendition.short_side:
         findings.append(DatasetDefect(where, f"says short side {side}, {MANIFEST_NAME} {rendition.short_side}", COPY))
-    for name in ("name", "classes", "folds"):
+    for name in ("name", "classes", "folds", "task"):
         if getattr(found, name) != getattr(manifest, name):
             findings.append(DatasetDefect(where, f"has another {name} than {MANIFEST_NAME}", COPY))
     if table is not None and its_table is not None:
@@ -47,7 +50,7 @@ def _compare_rows(rendition: Rendition, table: pa.Table, its_table: pa.Table) ->
         named = ", ".join(differing[:MANY]) + (", ..." if len(differing) > MANY else "")
         return [DatasetDefect(where, f"{len(differing)} videos are in one of the renditions alone: {named}", COPY)]
     findings = []
-    for name in _SHARED:
+    for name in [name for name in _SHARED if name in table.schema.names and name in its_table.schema.names]:
         pairs = zip(table.column(name).to_pylist(), its_table.column(name).to_pylist(), strict=True)
         rows = np.flatnonzero([one != other for one, other in pairs])
         if len(rows):

@@ -1,10 +1,10 @@
 """The order of classes: from a text file of names, the official list, numeric labels or the alphabet."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from datamodules.dataset.shard_tar import ShardRow
+from datamodules.dataset.shard_tar import ShardRow, VideoDescription
 
 _NUMBER = re.compile(r"-?[0-9]+")
 
@@ -39,15 +39,18 @@ def name_classes(
     Raises:
         ValueError: The list cannot be read, repeats a name, or lacks a label.
     """
-    labels = {row.description.label for row in rows}
+    labels = {label for row in rows for label in row.description.class_names}
     if listed is None:
         if labels <= set(earlier):
             return list(rows), list(earlier)
         return list(rows), sort_labels(labels)
     names = read_class_list(listed)
     renamed = {label: _name(label, names, listed) for label in labels}
-    rows = [row._replace(description=row.description._replace(label=renamed[row.description.label])) for row in rows]
-    return rows, names
+    return [row._replace(description=_rename(row.description, renamed)) for row in rows], names
+
+
+def _rename(said: VideoDescription, renamed: Mapping[str, str]) -> VideoDescription:
+    return said._replace(label=renamed.get(said.label, ""), labels=tuple(renamed[label] for label in said.labels))
 
 
 def _name(label: str, names: Sequence[str], listed: Path) -> str:

@@ -76,7 +76,8 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
     """
     profiles = options.profiles()
     listed = read_annotations(options.format, options.annotations, options.videos, options.split, options.classes)
-    class_names = order_classes((record.label for record in listed.records), listed.classes, options.classes)
+    labels = (label for record in listed.records for label in record.class_names)
+    class_names = order_classes(labels, listed.classes, options.classes)
     name, out = _dataset_name(options.out, options.name), options.out
     settings = PackSettings(
         out,
@@ -86,6 +87,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         options.timeout,
         options.retry_quarantined,
         tuple(profiles[1:]),
+        listed.task,
     )
     recorded = _recorded_options(name, listed, class_names, settings, options)
     warn_of_lists(listed)
@@ -187,6 +189,7 @@ def _recorded_options(
         **settings.encode,
         **{field.name: getattr(shards, field.name) for field in fields(ShardOptions)},
         **encoder_versions(),
+        "task": settings.task,
         "classes": plain_digest(list(classes)),
         "annotations": plain_digest(described_records(listed.records, settings)),
     }

@@ -125,7 +125,7 @@ def print_summary(
 
 def _class_counts(results: Sequence[PartResult]) -> str:
     """The number of videos of each class, the largest first; of more than 12 classes the first and last three."""
-    counts = Counter(row.description.label for result in results for row in result.rows)
+    counts = Counter(name for result in results for row in result.rows for name in row.description.class_names)
     told = [f"{printable(name)} {counts[name]}" for name in sorted(sort_labels(counts), key=lambda name: -counts[name])]
     if len(told) > _CLASSES_SHOWN:
         told = [*told[:3], f"... ({len(told) - 6} more, `python -m pipeline stats` has all)", *told[-3:]]
@@ -138,7 +138,7 @@ def _totals(results: Sequence[PartResult]) -> list[str]:
     after = [sum(shard.bytes for shard in rendition) for rendition in zip(*shards, strict=True)] or [0]
     return [
         str(len(rows)),
-        str(len({row.description.label for row in rows})),
+        str(len({name for row in rows for name in row.description.class_names})),
         f"{sum(row.description.duration_s for row in rows) / 3600:.2f}",
         f"{sum(result.source_bytes for result in results) / 1e6:.1f}",
         " + ".join(f"{size / 1e6:.1f}" for size in after),

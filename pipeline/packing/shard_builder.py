@@ -199,6 +199,8 @@ def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: Pa
         pixel_aspect=video.info.pixel_aspect,
         frame_hashes=video.frame_hashes,
         captions=record.captions,
+        labels=record.labels,
+        task=settings.task,
     )
 
 

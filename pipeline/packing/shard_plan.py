@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.records import Task
 from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.manifest import Rendition
 from datamodules.encoding.transcoding import EncodeProfile
@@ -32,6 +33,7 @@ class PackSettings:
         timeout: Seconds without progress after which a video is refused as hanging.
         retry_quarantined: Run parts with refused videos again.
         smaller: The encoding profiles of the smaller renditions, from larger to smaller.
+        task: What the labels of the dataset are.
     """
 
     root: Path
@@ -41,6 +43,7 @@ class PackSettings:
     timeout: float = 300.0
     retry_quarantined: bool = False
     smaller: tuple[EncodeProfile, ...] = ()
+    task: Task = "single_label"
 
     @property
     def encode(self) -> dict[str, Any]:
@@ -144,9 +147,8 @@ def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
 
 
 def described_records(records: Sequence[VideoRecord], settings: PackSettings) -> list[dict[str, Any]]:
-    """The records as plain values, with paths relative to the folder of the videos; captions where there are any."""
-    described = [asdict(record) | {"path": source_name(record, settings)} for record in records]
-    return [{name: value for name, value in one.items() if name != "captions" or value} for one in described]
+    """The records as plain values, with paths relative to the folder of the videos."""
+    return [asdict(record) | {"path": source_name(record, settings)} for record in records]
 
 
 def plain_digest(content: Any) -> str:

@@ -255,8 +255,9 @@ def test_a_folder_with_brackets_is_no_pattern(tmp_path: Path) -> None:
 
 
 def test_tabs_in_names_are_no_limits_in_the_identity() -> None:
-    two = [[("k", "train", (), "a\tb", "h")], [("k\ttrain", "a", (), "b", "h")], [("k", "train", ("a",), "b", "h")]]
-    two += [[("a", "s", (), "l", "h"), ("b", "s", (), "l", "h")], [("a", "s", (), "l", "h\nb\ts\tl\th")]]
+    two = [[("k", "train", (), ["a\tb"], "h")], [("k\ttrain", "a", (), ["b"], "h")]]
+    two += [[("k", "train", ("a",), ["b"], "h")], [("k", "train", (), ["a", "b"], "h")]]
+    two += [[("a", "s", (), ["l"], "h"), ("b", "s", (), ["l"], "h")], [("a", "s", (), ["l"], "h\nb\ts\tl\th")]]
     assert len({identity_of(videos) for videos in two}) == len(two)
 
 

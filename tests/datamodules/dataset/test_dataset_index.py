@@ -27,6 +27,7 @@ from datamodules.dataset.dataset_index import (
     read_manifest,
     write_dataset,
 )
+from datamodules.dataset.manifest import FORMAT
 from datamodules.encoding.transcoding import encode_frames
 from datamodules.storage.atomic_write import remove_partial_files, write_atomically
 from datamodules.storage.local_files import file_sha256
@@ -123,7 +124,8 @@ def test_variable_rates_and_pixel_aspects_are_in_tar_and_index(tmp_path: Path) -
     shard = ShardFile("one.tar", "test", 2, (tmp_path / "one.tar").stat().st_size, "")
     write_dataset(tmp_path, "tiny", rows, [shard], CLASSES, [], {}, {})
     index = DatasetIndex.open(tmp_path)
-    assert [index.entry(row)[-2:] for row in (0, 1)] == [(True, 16 / 11), (False, 1.0)]
+    entries = [index.entry(row) for row in (0, 1)]
+    assert [(one.variable_rate, one.pixel_aspect) for one in entries] == [(True, 16 / 11), (False, 1.0)]
     assert np.array_equal(index.column("variable_rate", [1, 0]), [False, True])
     assert np.array_equal(index.column("pixel_aspect", [1, 0]), [1.0, 16 / 11])
 
@@ -342,8 +344,16 @@ def test_missing_and_damaged_parts_say_what_to_do(root: Path, tmp_path: Path) ->
     manifest = json.loads((root / "dataset.json").read_text())
     check(root / "dataset.json", b"{", "JSON")
     check(root / "dataset.json", b"[]", "JSON object")
-    check(root / "dataset.json", json.dumps(manifest | {"format_version": 4}).encode(), "newer.* 3; update")
-    check(root / "dataset.json", json.dumps(manifest | {"format_version": 2}).encode(), "older.* 3; pack it")
+    check(
+        root / "dataset.json",
+        json.dumps(manifest | {"format_version": FORMAT + 1}).encode(),
+        f"newer.* {FORMAT}; update",
+    )
+    check(
+        root / "dataset.json",
+        json.dumps(manifest | {"format_version": FORMAT - 1}).encode(),
+        f"older.* {FORMAT}; pack it",
+    )
     for name in manifest:
         without = {key: value for key, value in manifest.items() if key != name}
         check(root / "dataset.json", json.dumps(without).encode(), f"'{name}' is missing")

@@ -31,8 +31,9 @@ def copies(folder):
 def test_every_row_is_that_of_the_parquet_file(root):
     index = DatasetIndex.open(root)
     table = pq.read_table(root / "index.parquet").to_pylist()
-    assert [list(index.entry(row)) for row in range(len(index))] == [
-        [tuple(row[name]) if name == "fold_splits" else row[name] for name in VideoEntry._fields] for row in table
+    assert [index.entry(row) for row in range(len(index))] == [
+        VideoEntry(**{name: row[name] for name in VideoEntry._fields if name in row} | {"fold_splits": ()})
+        for row in table
     ]
     for split in ("train", "val", "test"):
         assert index.rows(split).tolist() == [n for n, row in enumerate(table) if row["split"] == split]

@@ -61,7 +61,8 @@ def change_index(data: Path, change: Callable[[list[dict[str, Any]]], None], ide
         content = json.loads((data / "dataset.json").read_text())
         classes = content["classes"]
         content["identity"] = identity_of(
-            (row["key"], row["split"], row["fold_splits"], classes[row["label"]], row["content_sha256"]) for row in rows
+            (row["key"], row["split"], row["fold_splits"], [classes[row["label"]]], row["content_sha256"])
+            for row in rows
         )
         (data / "dataset.json").write_text(json.dumps(content))
         metadata[b"identity"] = content["identity"].encode()

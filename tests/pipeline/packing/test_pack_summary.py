@@ -7,7 +7,9 @@ from pipeline.packing.pack_summary import _class_counts
 
 def rows(counts):
     labels = [label for label, count in counts.items() for _ in range(count)]
-    return [SimpleNamespace(rows=[SimpleNamespace(description=SimpleNamespace(label=label)) for label in labels])]
+    return [
+        SimpleNamespace(rows=[SimpleNamespace(description=SimpleNamespace(class_names=[label])) for label in labels])
+    ]
 
 
 def test_few_classes_are_all_told_and_of_many_the_ends():
