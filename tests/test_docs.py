@@ -233,7 +233,8 @@ def rows(heading: str) -> dict[str, str]:
 
 def test_the_columns_of_the_format_are_those_of_the_code():
     types = {
-        field.name: re.sub(r"list<\w+: (\w+)>", r"list of \1", str(field.type)) for field in (*INDEX_SCHEMA, LABELS, CAPTIONS)
+        field.name: re.sub(r"list<\w+: (\w+)>", r"list of \1", str(field.type))
+        for field in (*INDEX_SCHEMA, LABELS, CAPTIONS)
     }
     assert rows("index.parquet") == types
     assert set(rows("dataset.json")) == {field.name for field in fields(Manifest)}

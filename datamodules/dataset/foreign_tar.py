@@ -25,7 +25,7 @@ from datamodules.dataset.sample_texts import (
     shown,
 )
 from datamodules.dataset.shard_tar import ShardRow, VideoDescription
-from datamodules.dataset.tar_samples import TarSample, iterate_samples
+from datamodules.dataset.tar_members import TarSample, iterate_samples
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import is_utf8
 from datamodules.video.probing import VideoInfo, probe

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datamodules.annotations.records import as_captions
-from datamodules.dataset.tar_samples import TarSample
+from datamodules.dataset.tar_members import TarSample
 from datamodules.storage.plain_text import is_utf8
 
 BAD_CAPTION = "bad caption"  # a sample whose txt or json is not text

@@ -5,29 +5,16 @@ and modes of the members are fixed, so that the same videos give the same bytes.
 """
 
 import json
-import re
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.annotations.records import Task, as_captions
-from datamodules.annotations.video_files import VIDEO_SUFFIXES
+from datamodules.dataset.tar_members import iterate_members, split_member_name
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
-
-# Signatures of compressed files; the program, and how to decompress.
-COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "gunzip --keep"),
-    b"BZh": ("bzip2", "bunzip2 --keep"),
-    b"\xfd7zXZ\0": ("xz", "unxz --keep"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
-}
-AGAIN = "copy the shard again or pack the dataset again"
-_MEMBER_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 
 
 class UndescribedShardError(ShardFormatError):
@@ -100,24 +87,6 @@ class ShardRow(NamedTuple):
     description: VideoDescription
 
 
-class TarMember(NamedTuple):
-    """A file in a tar, whose bytes can be read during the iteration over the tar.
-
-    Attributes:
-        name: Name as decoded by Python (`os.fsdecode` if not UTF-8).
-        offset: Byte offset of its content in the tar.
-        size: Size in bytes.
-        read: Function that reads its content.
-        sparse: Whether it is a sparse file, whose content is not contiguous in the tar.
-    """
-
-    name: str
-    offset: int
-    size: int
-    read: Callable[[], bytes]
-    sparse: bool = False
-
-
 class ShardWriter:
     """Writer of videos to a tar, from `open_shard_writer`."""
 
@@ -162,59 +131,6 @@ def open_shard_writer(path: Path) -> Iterator[ShardWriter]:
         tar_writer.close()
 
 
-def split_member_name(name: str) -> tuple[str, str] | None:
-    """Key and extension of a member as webdataset splits them, at the first dot of the file name.
-
-    Returns:
-        The key, with the folders of the name, and the extension in lower case; None for a name that webdataset ignores.
-
-    >>> split_member_name("fight/a.b/001.left.MP4")
-    ('fight/a.b/001', 'left.mp4')
-    """
-    found = _MEMBER_NAME.fullmatch(name)
-    return None if found is None else (found[1], found[2].lower())
-
-
-def iterate_members(path: Path) -> Iterator[TarMember]:
-    """Iterates over the files in a tar, in order, without reading their content.
-
-    Raises:
-        ShardFormatError: The file is missing, compressed, or not a complete tar (truncated, damaged header); raised
-            after the last member at the latest.
-    """
-    end = 0
-    try:
-        _refuse_compressed(path)
-        with tarfile.open(path, "r:", encoding="utf-8") as tar:  # independent of the locale
-            for member in tar:
-                end = tar.offset  # offset of the next header
-                if member.isreg():
-                    read = partial(_read_member, tar, member)
-                    yield TarMember(member.name, member.offset_data, member.size, read, member.issparse())
-    except FileNotFoundError:
-        raise ShardFormatError(f"{path}: there is no such shard; {AGAIN}") from None
-    except tarfile.TarError as error:
-        raise ShardFormatError(f"{path}: not a whole tar file ({error}); {AGAIN}") from None
-    except OSError as error:
-        raise ShardFormatError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
-    _check_end(path, end)
-
-
-def is_video_of(key: str, name: str) -> bool:
-    """Whether a member of this name is the video of the sample `key`: `{key}.mp4`, or another video suffix."""
-    found = split_member_name(name)
-    return found is not None and found[0] == key and f".{found[1].rpartition('.')[2]}" in VIDEO_SUFFIXES
-
-
-def is_header_of(header: bytes, key: str, size: int) -> bool:
-    """Whether 512 bytes are the tar header of a video of this key and size; False also where the name is not in it."""
-    try:
-        member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-    except (tarfile.HeaderError, UnicodeDecodeError):
-        return False
-    return is_video_of(key, member.name) and member.size == size and member.isreg()
-
-
 def index_shard(path: Path) -> list[ShardRow]:
     """Recovers the rows of a shard from the tar alone, without reading the videos.
 
@@ -243,35 +159,6 @@ def index_shard(path: Path) -> list[ShardRow]:
     if unpaired:
         raise UndescribedShardError(f"{path}: {unpaired[0]} lacks its .mp4 or its .json; pack the dataset again")
     return [ShardRow(key, path.name, *place, described[key]) for key, place in videos.items()]
-
-
-def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    content = tar.extractfile(member)
-    return content.read() if content else b""
-
-
-def _refuse_compressed(path: Path) -> None:
-    with path.open("rb") as file:
-        begin = file.read(6)
-    for magic, (name, command) in COMPRESSED.items():
-        if begin.startswith(magic):
-            raise ShardFormatError(
-                f"{path}: is compressed with {name}, and videos are read by their place in a plain tar; unpack it: "
-                f"{command} {path.name}"
-            )
-
-
-def _check_end(path: Path, end: int) -> None:
-    """Checks that a tar ends with at least two zero blocks: tarfile accepts one that is truncated between members."""
-    with path.open("rb") as file:
-        file.seek(end)
-        length = 0
-        while chunk := file.read(1 << 20):
-            if chunk.strip(b"\0"):
-                raise ShardFormatError(f"{path}: damaged after byte {end}; {AGAIN}")
-            length += len(chunk)
-    if length < 2 * tarfile.BLOCKSIZE:
-        raise ShardFormatError(f"{path}: truncated, the end of the tar is missing; {AGAIN}")
 
 
 def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription:

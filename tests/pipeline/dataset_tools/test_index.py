@@ -17,7 +17,7 @@ import webdataset
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import read_manifest
 from datamodules.dataset.quarantine import read_quarantine
-from datamodules.dataset.shard_tar import split_member_name
+from datamodules.dataset.tar_members import split_member_name
 from datamodules.encoding.transcoding import encode_frames
 from datamodules.storage.errors import ShardFormatError
 from datamodules.video.decoding import decode_frames

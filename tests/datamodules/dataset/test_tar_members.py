@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from datamodules.dataset.foreign_tar import TarLayout, read_samples
-from datamodules.dataset.shard_tar import iterate_members
-from datamodules.dataset.tar_samples import iterate_samples
+from datamodules.dataset.tar_members import iterate_members, iterate_samples
 from datamodules.storage.errors import ShardFormatError
 
 FOLDERS = ["", "a/", "A/", "./", "../", "a.b/", "__m__/", "__m/", "m__/", ".h/", "é/", "\udce9/", "l" * 120 + "/"]
