@@ -64,7 +64,7 @@ class RunFolder:
         lines = [f"{name} checkpoint: {path}" for name, path in result["checkpoints"].items()]
         return [*lines, f"result: {self.address}/{RESULT_FILE}"]
 
-    def failed(self, reason: str, newest: str | None, *, since: float) -> ProcessOutcome:
+    def failure_outcome(self, reason: str, newest: str | None, *, since: float) -> ProcessOutcome:
         """The outcome of a run that failed and is not retried.
 
         Args:
@@ -74,9 +74,11 @@ class RunFolder:
         """
         failures = [failure for failure in self.read_failures() if failure["time"] >= since]
         kind: OutcomeKind = "refused" if failures and failures[-1].get("refused") else "failed"
-        return self.ended(kind, failures[-1]["reason"] if failures else reason, 1, newest)
+        return self.unfinished_outcome(kind, failures[-1]["reason"] if failures else reason, 1, newest)
 
-    def ended(self, kind: OutcomeKind, message: str, exit_status: int, newest: str | None) -> ProcessOutcome:
+    def unfinished_outcome(
+        self, kind: OutcomeKind, message: str, exit_status: int, newest: str | None
+    ) -> ProcessOutcome:
         """The outcome of a run that did not finish; if there is a checkpoint, it names the command to resume.
 
         Args:

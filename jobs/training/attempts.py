@@ -1,8 +1,8 @@
 """A run under Ray Train, as a sequence of attempts.
 
 Within an attempt the number of workers is fixed; Ray Train places the workers and restarts them after failures. A new
-attempt begins after the ranks have saved a checkpoint and left (preemption, room to grow), and for an elastic run after
-each failure, with as many workers as the cluster has room for. Each continues from the newest whole checkpoint.
+attempt begins after the ranks have saved a checkpoint and left (preemption, capacity to grow), and for an elastic run
+after each failure, with as many workers as fit on the cluster. Each continues from the newest whole checkpoint.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -19,21 +20,39 @@ import ray.train
 import ray.train.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from jobs.ray_internals import torch_backend
 from jobs.spec.job import RESOLVED_FILE, Job
 from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import command_fingerprint, refuse_finished_run
 from jobs.storage.run_folder import RunFolder, describe_exception
-from jobs.training.backend import SigtermTorchConfig
-from jobs.training.cluster_capacity import workers_to_start
+from jobs.training.cluster_capacity import wait_for_workers
 from jobs.training.failure_callback import FailureCallback
 from jobs.training.heartbeat import HeartbeatBoard
+from jobs.training.sigterm_handler import install_sigterm_handler
 from jobs.training.stop_signal import STOPPED_STATUS, StoppedError, stop_on_sigterm
 from jobs.training.watchdog import Watchdog
 from jobs.training.worker import train_worker
 from pipeline.checkpoints.checkpoint_store import FOLDER
 from pipeline.processes.outcome import ProcessOutcome
 
-_ELASTIC_START_S = 20  # a worker group not placed within this time is retried with the size that fits by then
+_ELASTIC_START_TIMEOUT_S = 20  # a worker group not placed within this time is retried with the size that fits by then
+
+
+class _SigtermBackend(torch_backend()):  # type: ignore[misc] # known when it runs
+    def on_training_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Called in the controller after the process group is set up; `execute` runs in the workers' main threads."""
+        super().on_training_start(worker_group, backend_config)
+        worker_group.execute(install_sigterm_handler)
+
+
+@dataclass
+class SigtermTorchConfig(ray.train.torch.TorchConfig):
+    """TorchConfig that installs a SIGTERM handler in each worker: training, in another thread, saves and leaves."""
+
+    @property
+    def backend_cls(self) -> type[_SigtermBackend]:
+        """The class of the backend."""
+        return _SigtermBackend
 
 
 def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
@@ -49,9 +68,9 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
     Raises:
         FinishedError: a run of this name has finished.
         ValueError: a run of this name has finished with another command.
-        TimeoutError: there is no room for `min_workers`.
+        TimeoutError: there is no capacity for `min_workers`.
     """
-    spec, started = job.spec, time.time()
+    spec, start_time = job.spec, time.time()
     run = RunFolder(spec.storage_path, str(spec.name))
     refuse_finished_run(run, args, upload_root())
     run.storage.create_folder(FOLDER)
@@ -59,15 +78,14 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
     if args[0] == "fit" and configuration.is_file():
         run.write_config(configuration.read_text(encoding="utf-8"))
     try:
-        sizes = _attempts(job, args, started)
+        world_sizes = _run_attempts(job, args)
     except (ray.train.TrainingFailedError, StoppedError, OSError) as error:
-        stopped = isinstance(error, StoppedError)
-        newest = _newest(run) if args[0] == "fit" else None
-        if stopped:
-            said = str(error) if newest is not None or args[0] != "fit" else "stopped before the first step"
-            return run.ended("stopped", said, STOPPED_STATUS, newest)
+        newest = _newest_checkpoint(run) if args[0] == "fit" else None
+        if isinstance(error, StoppedError):
+            message = str(error) if newest is not None or args[0] != "fit" else "stopped before the first step"
+            return run.unfinished_outcome("stopped", message, STOPPED_STATUS, newest)
         reason = str(error) if isinstance(error, OSError) else describe_exception(error)
-        return run.failed(reason, newest, since=started)
+        return run.failure_outcome(reason, newest, since=start_time)
     if args[0] != "fit":
         return ProcessOutcome("finished")
     run.finish(
@@ -75,61 +93,63 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
         facts={
             "command": f"python -m pipeline {job.command or shlex.join(args)}",
             "fingerprint": command_fingerprint(args, upload_root()),
-            "seconds": round(time.time() - started, 1),
-            "num_workers": sizes[-1],
+            "seconds": round(time.time() - start_time, 1),
+            "num_workers": world_sizes[-1],
             "versions": {"ray": ray.__version__},
         },
     )
     return ProcessOutcome("finished", "\n".join(run.last_lines()))
 
 
-def _attempts(job: Job, args: Sequence[str], started: float) -> list[int]:
+def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
     """Start attempts until the command finishes; return the numbers of workers of the attempts that did not fail.
 
     Raises:
         TrainingFailedError: more than `max_failures` failures.
         StoppedError: the job was stopped.
-        TimeoutError: there is no room for `min_workers`.
+        TimeoutError: there is no capacity for `min_workers`.
     """
-    spec, failures = job.spec, 0
-    sizes: list[int] = []
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, max_restarts=-1)(HeartbeatBoard).options(scheduling_strategy=here).remote()
+    spec, num_failures = job.spec, 0
+    world_sizes: list[int] = []
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, max_restarts=-1)(HeartbeatBoard).options(scheduling_strategy=this_node).remote()
     with Watchdog(spec, board) as watchdog, stop_on_sigterm(watchdog):
         while True:
-            if watchdog.stopping:
+            if watchdog.is_stopping:
                 raise StoppedError("stopped")
-            workers = spec.num_workers
+            num_workers = spec.num_workers
             if spec.min_workers is not None:
-                workers = workers_to_start(spec, lambda: watchdog.stopping)
-            watchdog.begin()
-            if sizes or failures:
-                print(f"going on with {workers} workers", flush=True)
+                num_workers = wait_for_workers(spec, lambda: watchdog.is_stopping)
+            watchdog.begin_attempt()
+            if world_sizes or num_failures:
+                print(f"going on with {num_workers} workers", flush=True)
             try:
-                result = _trainer(job, args, workers, board, failures).fit()
+                result = _make_trainer(job, args, num_workers, board, num_failures).fit()
             except ray.train.TrainingFailedError as error:
-                if watchdog.stopping:
+                if watchdog.is_stopping:
                     raise StoppedError("stopped") from error
                 if spec.min_workers is None or _is_refused(error):
                     raise
-                failures += not isinstance(error, ray.train.ControllerError)  # that is: no room for the group
-                if -1 < spec.max_failures < failures:
+                num_failures += not isinstance(error, ray.train.ControllerError)  # that is: no capacity for the group
+                if -1 < spec.max_failures < num_failures:
                     raise
                 continue
-            sizes.append(workers)
-            ended: Mapping[str, Any] = result.return_value  # type: ignore[attr-defined] # mypy assumes Ray Train V1
-            if not ended["left"]:
-                return sizes
-            print(f"the ranks saved step {ended['step']} and left: {ended['left']}", flush=True)
-            if watchdog.stopping:
-                raise StoppedError(f"stopped after step {ended['step']}")
+            world_sizes.append(num_workers)
+            returned: Mapping[str, Any] = result.return_value  # type: ignore[attr-defined] # mypy assumes Ray Train V1
+            if not returned["leave_reason"]:
+                return world_sizes
+            print(f"the ranks saved step {returned['step']} and left: {returned['leave_reason']}", flush=True)
+            if watchdog.is_stopping:
+                raise StoppedError(f"stopped after step {returned['step']}")
 
 
-def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: int) -> ray.train.torch.TorchTrainer:
+def _make_trainer(
+    job: Job, args: Sequence[str], num_workers: int, board: Any, num_failures: int
+) -> ray.train.torch.TorchTrainer:
     spec = job.spec
     elastic = spec.min_workers is not None
     if elastic:
-        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(min(_ELASTIC_START_S, spec.start_timeout_s))
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(min(_ELASTIC_START_TIMEOUT_S, spec.start_timeout_s))
     return ray.train.torch.TorchTrainer(
         train_worker,  # type: ignore[arg-type] # V2 hands on what rank 0 returns
         train_loop_config={"args": list(args), "job": dataclasses.asdict(job), "board": board},
@@ -137,7 +157,7 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
             backend="nccl" if spec.gpus_per_worker else "gloo", timeout_s=int(spec.collective_timeout_s)
         ),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers,
+            num_workers=num_workers,
             use_gpu=bool(spec.gpus_per_worker),
             resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
             placement_strategy=spec.placement,
@@ -148,13 +168,13 @@ def _trainer(job: Job, args: Sequence[str], workers: int, board: Any, failures: 
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg] # mypy assumes Ray Train V1
                 max_failures=0 if elastic else spec.max_failures, controller_failure_limit=0 if elastic else -1
             ),
-            callbacks=[FailureCallback(spec, board, before=failures)],  # type: ignore[list-item] # mypy assumes V1
+            callbacks=[FailureCallback(spec, board, num_failures=num_failures)],  # type: ignore[list-item] # mypy assumes V1
             worker_runtime_env={"env_vars": loopback_variables()},
         ),
     )
 
 
-def _newest(run: RunFolder) -> str | None:
+def _newest_checkpoint(run: RunFolder) -> str | None:
     store = run.checkpoints()
     try:
         saved = store.list_checkpoints()
@@ -177,6 +197,6 @@ def is_local_cluster() -> bool:
 
 def loopback_variables() -> dict[str, str]:
     """Environment variables that bind gloo to loopback on a local cluster: the host name may not resolve."""
-    if not is_local_cluster() or "GLOO_SOCKET_IFNAME" in os.environ:  # the job's own env holds
+    if not is_local_cluster() or "GLOO_SOCKET_IFNAME" in os.environ:  # the job's own env has precedence
         return {}
     return {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}

@@ -1,4 +1,4 @@
-"""CheckpointCallback: saves the checkpoints of a job, and ends all ranks at the same step when the driver asks."""
+"""CheckpointCallback: saves the checkpoints of a job, and ends all ranks at the same step at the driver's request."""
 
 from pathlib import Path
 from typing import Any, NoReturn
@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 
 from jobs.storage.metrics_copy import MetricsCopy
-from jobs.training.heartbeat import HeartbeatSender, all_stop_reasons
+from jobs.training.heartbeat import HeartbeatSender, gather_leave_reasons
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.checkpoints.preemption import PreemptionNotice
@@ -45,18 +45,18 @@ class DriverNotice(PreemptionNotice):
         self._sender = sender
 
     def install_handlers(self, interrupts: bool = False) -> bool:
-        """Install no handler: `heartbeat.take_sigterm` does so in the main thread, and training runs in another one."""
+        """Install no handler: `install_sigterm_handler` does so in the main thread; training runs in another one."""
         return False
 
     def is_any_rank_requested(self, trainer: pl.Trainer) -> bool:
         """Whether any rank has notice; a collective, the same on all ranks."""
-        if self._sender.wants_to_leave():
+        if self._sender.must_leave():
             self.request()
         return super().is_any_rank_requested(trainer)
 
 
 class CheckpointCallback(RunCheckpoint):
-    """`RunCheckpoint` under Ray: the ranks leave when the driver asks, and metrics.csv is copied to the storage.
+    """`RunCheckpoint` under Ray: the ranks leave when the driver requests it; metrics.csv is copied to the storage.
 
     Args:
         options: When checkpoints are saved.
@@ -71,7 +71,7 @@ class CheckpointCallback(RunCheckpoint):
         super().__init__(options, store, DriverNotice(sender))
         self._sender = sender
         self._metrics_copy = metrics_copy
-        self._copy_is_old = False
+        self._is_copy_outdated = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Copy metrics.csv of earlier attempts to the node of rank 0."""
@@ -82,24 +82,24 @@ class CheckpointCallback(RunCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Copy metrics.csv after a checkpoint: by now all metrics of the earlier steps are logged."""
-        if self._copy_is_old:
+        if self._is_copy_outdated:
             self._copy_metrics(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save a checkpoint as `RunCheckpoint.save` does, and print a line to the job's log."""
         step = trainer.global_step
-        self._sender.at(f"after step {step}, saving a checkpoint")
-        if not trainer.is_global_zero:  # rank 0 passes this place after writing
-            self._sender.at(f"after step {step}, waiting for rank 0 to save a checkpoint")
+        self._sender.enter_phase(f"after step {step}, saving a checkpoint")
+        if not trainer.is_global_zero:  # rank 0 enters this phase after writing
+            self._sender.enter_phase(f"after step {step}, waiting for rank 0 to save a checkpoint")
         super().save(trainer)
         if trainer.is_global_zero:
-            self._sender.at("")
-        self._sender.place = f"after step {step}, waiting for data"
+            self._sender.enter_phase("")
+        self._sender.phase = f"after step {step}, waiting for data"
         if trainer.is_global_zero and self.failure is None:
             self._copy_metrics(trainer)
-            self._copy_is_old = True  # the row of this step is completed after this
-            shown = (f"{name} {value:.4g}" for name, value in self._metrics(trainer).items())
-            print(f"checkpoint reported: {', '.join(shown)}", flush=True)
+            self._is_copy_outdated = True  # the row of this step is completed after this
+            metrics = (f"{name} {value:.4g}" for name, value in self._metrics(trainer).items())
+            print(f"checkpoint reported: {', '.join(metrics)}", flush=True)
 
     def leave(self, trainer: pl.Trainer) -> NoReturn:
         """End this attempt on all ranks.
@@ -108,7 +108,7 @@ class CheckpointCallback(RunCheckpoint):
             RestartRequestedError: always.
         """
         self._notice.restore_handlers()
-        raise RestartRequestedError(all_stop_reasons(self._sender.leave, trainer.world_size), trainer)
+        raise RestartRequestedError(gather_leave_reasons(self._sender.leave_reason, trainer.world_size), trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the complete metrics.csv, and check that the last checkpoint was saved."""
@@ -121,6 +121,6 @@ class CheckpointCallback(RunCheckpoint):
         super().on_exception(trainer, pl_module, exception)
 
     def _copy_metrics(self, trainer: pl.Trainer) -> None:
-        self._copy_is_old = False
+        self._is_copy_outdated = False
         if trainer.is_global_zero:
             self._metrics_copy.store()

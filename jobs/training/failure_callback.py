@@ -16,23 +16,25 @@ from jobs.spec.job_spec import JobSpec
 from jobs.storage.run_folder import RunFolder, describe_exception
 from jobs.training.worker import RefusedError
 
+_PROCESS_FIELDS = (("pid", "process"), ("ip", "on node"))  # in Ray's message about a dead actor
+
 
 class FailureCallback(ray.train.UserCallback):
     """Writes each failure to the run's folder, and ends the run if another attempt would fail in the same way.
 
     Args:
         spec: The spec of the job.
-        board: Handle of the `jobs.training.heartbeat.HeartbeatBoard`, which knows why a hung rank was ended; None if
-            there is no watchdog.
+        board: Handle of the `jobs.training.heartbeat.HeartbeatBoard`, which has the reason why a hung rank was ended;
+            None if there is no watchdog.
         work: The name of the interrupted work in messages, such as "training".
-        before: The number of failures in earlier attempts of the job.
+        num_failures: The number of failures in earlier attempts of the job.
     """
 
-    def __init__(self, spec: JobSpec, board: Any = None, work: str = "training", before: int = 0) -> None:
+    def __init__(self, spec: JobSpec, board: Any = None, work: str = "training", num_failures: int = 0) -> None:
         self._spec = spec
         self._board = board
         self._work = work
-        self._failures = before
+        self._num_failures = num_failures
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
         """Called in the controller with the exceptions of the ranks that failed.
@@ -41,62 +43,61 @@ class FailureCallback(ray.train.UserCallback):
             RuntimeError: the input was refused; Ray Train takes this for an error that is not to be retried.
         """
         for name in FAILURE_LOGGERS:
-            logging.getLogger(name).addFilter(_says_more)
+            logging.getLogger(name).addFilter(_is_unreported)
         reasons = {str(rank): describe_exception(error) for rank, error in worker_exceptions.items()}
         raised = [user_exception(error) for error in worker_exceptions.values()]
         refused = [str(error) for error in raised if isinstance(error, RefusedError)]
         reason = refused[0] if refused else describe_failures(worker_exceptions)
         if self._board is not None:
             with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and the board with it
-                reason = ray.get(self._board.verdict.remote(), timeout=10) or reason
-                self._board.forget.remote()
+                reason = ray.get(self._board.hang_reason.remote(), timeout=10) or reason
+                self._board.close_group.remote()
         try:
             run = RunFolder(self._spec.storage_path, str(self._spec.name))
             run.add_failure({"time": time.time(), "reason": reason, "refused": bool(refused), "ranks": reasons})
         except OSError as error:
-            where = self._spec.storage_path
-            print(f"warning: what failed cannot be noted in {where}: {error}", file=sys.stderr, flush=True)
+            folder = self._spec.storage_path
+            print(f"warning: what failed cannot be noted in {folder}: {error}", file=sys.stderr, flush=True)
         if refused:
-            logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # the driver says it in one line
+            logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # the driver prints it in one line
             raise RuntimeError(refused[0])
         preempted = any(_is_preempted(error) for error in worker_exceptions.values())
-        self._failures += not preempted
-        what_next = self._what_next("" if preempted else f"failure {self._failures}")
-        print(f"{self._work} was interrupted: {reason}; {what_next}", file=sys.stderr, flush=True)
+        self._num_failures += not preempted
+        next_step = self._describe_next_attempt("" if preempted else f"failure {self._num_failures}")
+        print(f"{self._work} was interrupted: {reason}; {next_step}", file=sys.stderr, flush=True)
 
-    def _what_next(self, failure: str) -> str:
-        most = self._spec.max_failures
-        if failure and -1 < most < self._failures:
-            return f"this was {failure}, and max_failures={most}"
-        count = "" if not failure else f" ({failure})" if most == -1 else f" ({failure} of {most})"
+    def _describe_next_attempt(self, failure: str) -> str:
+        limit = self._spec.max_failures
+        if failure and -1 < limit < self._num_failures:
+            return f"this was {failure}, and max_failures={limit}"
+        count = "" if not failure else f" ({failure})" if limit == -1 else f" ({failure} of {limit})"
         saved = None
         if self._work == "training":
-            with contextlib.suppress(OSError):  # the storage is gone; the next attempt says so
+            with contextlib.suppress(OSError):  # the storage is gone; the next attempt reports it
                 saved = RunFolder(self._spec.storage_path, str(self._spec.name)).checkpoints().list_checkpoints()
         return (f"going on from step {saved[-1].step}" if saved else "beginning again") + count
 
 
 def describe_failures(worker_exceptions: Mapping[int, Exception]) -> str:
     """Describe the lost ranks, because the errors of the others only follow from that; else the errors of all ranks."""
-    lost = {rank: how for rank, error in worker_exceptions.items() if (how := _how_lost(error))}
+    lost = {rank: loss for rank, error in worker_exceptions.items() if (loss := _describe_loss(error))}
     if lost:
-        return "; ".join(f"rank {rank}{how}" for rank, how in lost.items())
+        return "; ".join(f"rank {rank}{loss}" for rank, loss in lost.items())
     return "; ".join(f"rank {rank}: {describe_exception(error)}" for rank, error in worker_exceptions.items())
 
 
-def _how_lost(error: Exception) -> str:
-    """Describe the lost process of a rank, and what Ray knows of its end; empty for any other failure."""
+def _describe_loss(error: Exception) -> str:
+    """Describe the lost process of a rank, and the cause that Ray gives; empty for any other failure."""
     failure = getattr(error, "health_check_failure", None)
     if not isinstance(failure, ray.exceptions.RayActorError):
         return ""
-    said = str(failure)
-    ends = {"node has died": "was lost with its node", "low on memory": "was killed: its node ran low on memory"}
-    ends["SYSTEM_ERROR"] = "was killed, or crashed"
-    how = next((words for sign, words in ends.items() if sign in said), "")
-    found = {name: re.search(rf"^\t{name}: (\S+)$", said, re.MULTILINE) for name in ("pid", "ip")}
-    words = {"pid": "process", "ip": "on node"}
-    place = " ".join(f"{words[name]} {match[1]}" for name, match in found.items() if match)
-    return f"{place and f' ({place})'} {how}" if how else ""
+    message = str(failure)
+    causes = {"node has died": "was lost with its node", "low on memory": "was killed: its node ran low on memory"}
+    causes["SYSTEM_ERROR"] = "was killed, or crashed"
+    cause = next((text for marker, text in causes.items() if marker in message), "")
+    matches = {label: re.search(rf"^\t{field}: (\S+)$", message, re.MULTILINE) for field, label in _PROCESS_FIELDS}
+    process = " ".join(f"{label} {match[1]}" for label, match in matches.items() if match)
+    return f"{process and f' ({process})'} {cause}" if cause else ""
 
 
 def _is_preempted(error: Exception) -> bool:
@@ -104,8 +105,8 @@ def _is_preempted(error: Exception) -> bool:
     return bool(getattr(getattr(error, "health_check_failure", None), "preempted", False))
 
 
-def _says_more(record: logging.LogRecord) -> bool:
+def _is_unreported(record: logging.LogRecord) -> bool:
     """Logging filter that drops Ray's messages about failed ranks, which this callback prints itself."""
     error = record.exc_info[1] if record.exc_info else None
-    known = (ray.train.WorkerGroupError, ray.exceptions.RayActorError, ray.exceptions.RayTaskError)
-    return not isinstance(error, known)
+    reported = (ray.train.WorkerGroupError, ray.exceptions.RayActorError, ray.exceptions.RayTaskError)
+    return not isinstance(error, reported)

@@ -1,13 +1,12 @@
 """Heartbeat: each rank reports its progress to the driver every second, and receives the driver's requests.
 
-A thread sends the heartbeats; the training thread only counts: `sender.at("...")` adds one to the number of places
-passed and keeps the name of the place. All ranks pass the same places in the same order, so if ranks wait for each
+A thread sends the heartbeats; the training thread only counts: `sender.enter_phase("...")` adds one to the number of
+phases and keeps the name of the phase. All ranks enter the same phases in the same order, so if ranks wait for each
 other, they wait for the rank with the lowest count.
 """
 
 import faulthandler
 import os
-import signal
 import sys
 import threading
 import time
@@ -17,13 +16,15 @@ from typing import Any, NamedTuple
 
 import ray  # its import makes the psutil that it brings importable
 
+from jobs.training.sigterm_handler import SigtermHandler, installed_sigterm_handler
+
 # isort: split
 import psutil
 
-BEAT_S = 1.0
+HEARTBEAT_INTERVAL_S = 1.0
 STARTING = "starting"
 ENDED = "ended"
-_DEEPEST = 40  # frames of a stack that are reported, the innermost
+_MAX_STACK_FRAMES = 40  # frames of a stack that are reported, the innermost
 
 
 class RankHeartbeat(NamedTuple):
@@ -31,21 +32,21 @@ class RankHeartbeat(NamedTuple):
 
     group: str  # id of the worker group, the same for all its ranks
     rank: int
-    of: int  # the number of ranks
+    world_size: int
     pid: int
-    started: float  # start time of the process, seconds since the epoch
-    node: str  # Ray's id of the node
-    passed: int  # number of places passed since the start
-    place: str
-    trains: bool  # whether a training step has been done
+    start_time: float  # of the process, seconds since the epoch
+    node_id: str  # Ray's id of the node
+    num_phases: int  # number of phases entered since the start
+    phase: str  # the name of the newest phase
+    has_trained: bool  # whether a training step has been done
     stack: str  # frames of the training thread; empty unless requested
 
 
 class DriverRequest(NamedTuple):
     """A request of the driver to all ranks of a group."""
 
-    leave: str = ""  # reason to save a checkpoint and leave; empty: go on
-    stacks: bool = False  # whether to report the stack of the training thread
+    leave_reason: str = ""  # reason to save a checkpoint and leave; empty: continue
+    include_stack: bool = False  # whether heartbeats include the stack of the training thread
 
 
 class HeartbeatBoard:
@@ -53,43 +54,43 @@ class HeartbeatBoard:
 
     def __init__(self) -> None:
         self._group = ""
-        self._past: set[str] = set()
-        self._beats: dict[int, tuple[RankHeartbeat, float]] = {}
-        self._asked = DriverRequest()
-        self._verdict = ""
+        self._past_groups: set[str] = set()
+        self._heartbeats: dict[int, tuple[RankHeartbeat, float]] = {}
+        self._request = DriverRequest()
+        self._hang_reason = ""
 
-    def beat(self, beat: RankHeartbeat) -> DriverRequest:
+    def record(self, heartbeat: RankHeartbeat) -> DriverRequest:
         """Store the heartbeat of a rank, and return the driver's request; called by the ranks."""
-        if beat.group in self._past:
+        if heartbeat.group in self._past_groups:
             return DriverRequest()
-        if beat.group != self._group:
-            self._past.add(self._group)
-            self._group, self._beats, self._asked = beat.group, {}, DriverRequest()
-        self._beats[beat.rank] = (beat, time.monotonic())
-        return self._asked
+        if heartbeat.group != self._group:
+            self._past_groups.add(self._group)
+            self._group, self._heartbeats, self._request = heartbeat.group, {}, DriverRequest()
+        self._heartbeats[heartbeat.rank] = (heartbeat, time.monotonic())
+        return self._request
 
-    def look(self) -> list[tuple[RankHeartbeat, float]]:
+    def heartbeats(self) -> list[tuple[RankHeartbeat, float]]:
         """The last heartbeat of each rank of the newest group in the order of ranks, and its age in seconds."""
         now = time.monotonic()
-        return [(beat, now - came) for _, (beat, came) in sorted(self._beats.items())]
+        return [(heartbeat, now - received) for _, (heartbeat, received) in sorted(self._heartbeats.items())]
 
-    def forget(self) -> None:
-        """Forget the newest group, which has ended; later heartbeats from it are ignored."""
-        self._past.add(self._group)
-        self._group, self._beats, self._verdict = "", {}, ""
+    def close_group(self) -> None:
+        """Remove the heartbeats of the newest group, which has ended; later ones from it are ignored."""
+        self._past_groups.add(self._group)
+        self._group, self._heartbeats, self._hang_reason = "", {}, ""
 
-    def set_verdict(self, reason: str) -> None:
-        """Set the reason why the newest group is being ended."""
-        self._verdict = reason
+    def set_hang_reason(self, reason: str) -> None:
+        """Set the sentence on the hang for which the newest group is being ended."""
+        self._hang_reason = reason
 
-    def verdict(self) -> str:
-        """The reason why the newest group was ended; empty if it was not."""
-        return self._verdict
+    def hang_reason(self) -> str:
+        """The sentence on the hang for which the newest group was ended; empty if it was not."""
+        return self._hang_reason
 
-    def ask(self, group: str, asked: DriverRequest) -> None:
+    def set_request(self, group: str, request: DriverRequest) -> None:
         """Set the request to a group; ignored unless it is the newest group."""
         if group == self._group:
-            self._asked = asked
+            self._request = request
 
 
 @dataclass
@@ -98,107 +99,92 @@ class HeartbeatSender:
 
     Args:
         rank: The rank of this process.
-        of: The number of ranks.
+        world_size: The number of ranks.
         group: The id of the worker group, the same on all its ranks.
         board: Handle of the `HeartbeatBoard`; None: no heartbeats are sent.
         hang_timeout_s: Seconds without a heartbeat, as when native code keeps Python from running, after which
             faulthandler writes the stacks to stderr; 0: never.
+
+    Attributes:
+        num_phases: The number of phases entered since the start.
+        phase: The name of the newest phase.
+        has_trained: Whether a training step has been done.
+        leave_reason: The reason to save a checkpoint and leave; empty: continue.
     """
 
     rank: int
-    of: int
+    world_size: int
     group: str
     board: Any = None
     hang_timeout_s: float = 0.0
-    passed: int = 0
-    place: str = STARTING
-    trains: bool = False
-    leave: str = ""
-    _thread: int = field(default_factory=threading.get_ident)
-    _over: threading.Event = field(default_factory=threading.Event)
+    num_phases: int = 0
+    phase: str = STARTING
+    has_trained: bool = False
+    leave_reason: str = ""
+    _training_thread: int = field(default_factory=threading.get_ident)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _sigterm: SigtermHandler | None = field(default_factory=installed_sigterm_handler)
 
-    def at(self, place: str) -> None:
-        """Count a place that the training thread passes, and keep its name."""
-        self.passed += 1
-        self.place = place
+    def enter_phase(self, name: str) -> None:
+        """Count a phase that the training thread enters, and keep its name."""
+        self.num_phases += 1
+        self.phase = name
 
     def start(self) -> None:
-        """Start the thread that sends a heartbeat every BEAT_S seconds."""
+        """Start the thread that sends a heartbeat every HEARTBEAT_INTERVAL_S seconds."""
         if self.board is not None:
-            threading.Thread(target=self._beat_on, daemon=True, name="heartbeat").start()
+            threading.Thread(target=self._send_heartbeats, daemon=True, name="heartbeat").start()
 
     def stop(self) -> None:
-        """Send a last heartbeat with the place ENDED, and end the thread."""
-        self.at(ENDED)
-        self._over.set()
+        """Send a last heartbeat with the phase ENDED, and end the thread."""
+        self.enter_phase(ENDED)
+        self._stopped.set()
 
-    def wants_to_leave(self) -> bool:
-        """Whether this process received SIGTERM, or the driver asks all ranks to save a checkpoint and leave."""
-        if terminated.is_set() and not self.leave:
-            self.leave = f"rank {self.rank} was told to end (SIGTERM)"
-        return bool(self.leave)
+    def must_leave(self) -> bool:
+        """Whether this process received SIGTERM, or the driver requests that all ranks save a checkpoint and leave."""
+        if self._sigterm is not None and self._sigterm.is_signaled and not self.leave_reason:
+            self.leave_reason = f"rank {self.rank} received SIGTERM"
+        return bool(self.leave_reason)
 
-    def _beat_on(self) -> None:
-        node, started, stack = ray.get_runtime_context().get_node_id(), psutil.Process().create_time(), ""
-        over = False
-        while not over:
-            over = self._over.wait(BEAT_S)
-            if self.hang_timeout_s and not over:
+    def _send_heartbeats(self) -> None:
+        node_id, start_time, stack = ray.get_runtime_context().get_node_id(), psutil.Process().create_time(), ""
+        is_last = False
+        while not is_last:
+            is_last = self._stopped.wait(HEARTBEAT_INTERVAL_S)
+            if self.hang_timeout_s and not is_last:
                 faulthandler.dump_traceback_later(self.hang_timeout_s)
-            beat = RankHeartbeat(
-                *(self.group, self.rank, self.of, os.getpid(), started, node),
-                *(self.passed, self.place, self.trains, stack),
+            heartbeat = RankHeartbeat(
+                *(self.group, self.rank, self.world_size, os.getpid(), start_time, node_id),
+                *(self.num_phases, self.phase, self.has_trained, stack),
             )
             try:
-                asked: DriverRequest = ray.get(self.board.beat.remote(beat), timeout=10 * BEAT_S)
+                request: DriverRequest = ray.get(self.board.record.remote(heartbeat), timeout=10 * HEARTBEAT_INTERVAL_S)
             except Exception:  # the driver or its node is gone, or slow: training does not depend on it
                 continue
-            self.leave = self.leave or asked.leave
-            stack = _stack_of(self._thread) if asked.stacks else ""
+            self.leave_reason = self.leave_reason or request.leave_reason
+            stack = format_stack(self._training_thread) if request.include_stack else ""
         faulthandler.cancel_dump_traceback_later()
 
 
-def all_stop_reasons(mine: str, ranks: int) -> str:
+def gather_leave_reasons(reason: str, world_size: int) -> str:
     """Gather the reasons why the ranks leave; a collective.
 
     Args:
-        mine: The reason that this rank knows; empty if it knows none.
-        ranks: The number of ranks.
+        reason: The reason of this rank; empty if it has none.
+        world_size: The number of ranks.
 
     Returns:
         Each distinct reason once, joined by semicolons; the same on all ranks.
     """
     from torch import distributed  # here: the driver imports this module too, and has no use for it
 
-    told = [mine] * ranks
-    if ranks > 1:
-        distributed.all_gather_object(told, mine)
-    return "; ".join(dict.fromkeys(filter(None, told)))
+    reasons = [reason] * world_size
+    if world_size > 1:
+        distributed.all_gather_object(reasons, reason)
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
-terminated = threading.Event()  # set by SIGTERM; a global, because signal handlers are global to a process
-
-
-def take_sigterm() -> None:
-    """Install a SIGTERM handler: the first signal makes the ranks leave after a step, the second ends the process.
-
-    Call it in the main thread, the only one where Python can install handlers; training runs in another thread.
-    """
-    before = signal.getsignal(signal.SIGTERM)
-
-    def note(number: int, frame: Any) -> None:
-        if not terminated.is_set():
-            terminated.set()
-        elif callable(before):
-            before(number, frame)
-        else:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    signal.signal(signal.SIGTERM, note)
-
-
-def _stack_of(thread: int) -> str:
+def format_stack(thread_id: int) -> str:
     """The formatted stack of a thread, the innermost frame last; empty if the thread has ended."""
-    frame = sys._current_frames().get(thread)
-    return "".join(traceback.format_stack(frame)[-_DEEPEST:]) if frame is not None else ""
+    frame = sys._current_frames().get(thread_id)
+    return "".join(traceback.format_stack(frame)[-_MAX_STACK_FRAMES:]) if frame is not None else ""

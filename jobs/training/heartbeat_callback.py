@@ -9,7 +9,7 @@ from pipeline.processes.rank_exit import drop_ddp_wrapper
 
 
 class HeartbeatCallback(pl.Callback):
-    """Counts the places that this rank passes, for the watchdog.
+    """Counts the phases that this rank enters, for the watchdog.
 
     Args:
         sender: The heartbeat sender of this process.
@@ -22,30 +22,30 @@ class HeartbeatCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Count the start of a step, when its batch has been loaded."""
-        self.sender.at(f"step {trainer.global_step + 1}, forward")
+        self.sender.enter_phase(f"step {trainer.global_step + 1}, forward")
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Any) -> None:
         """Count the start of the backward pass, in which ranks wait for each other's gradients."""
-        self.sender.at(f"step {trainer.global_step + 1}, backward")
+        self.sender.enter_phase(f"step {trainer.global_step + 1}, backward")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the end of a step; from now on there is progress for a checkpoint to save."""
-        self.sender.trains = True
-        self.sender.at(f"after step {trainer.global_step}, waiting for data")
+        self.sender.has_trained = True
+        self.sender.enter_phase(f"after step {trainer.global_step}, waiting for data")
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Count a batch of validation."""
-        self.sender.at(f"validation after step {trainer.global_step}")
+        self.sender.enter_phase(f"validation after step {trainer.global_step}")
 
     def on_test_batch_end(self, *_: Any) -> None:
         """Count a batch of the test."""
-        self.sender.at("test")
+        self.sender.enter_phase("test")
 
     def on_predict_batch_end(self, *_: Any) -> None:
         """Count a batch of the prediction."""
-        self.sender.at("predict")
+        self.sender.enter_phase("predict")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Remove the DDP wrapper, which would get in the way of an orderly exit."""

@@ -11,8 +11,8 @@ from typing import Any
 from jobs.training.watchdog import POLL_S, Watchdog
 
 STOPPED_STATUS = 128 + signal.SIGTERM
-_TELLS_WITHIN_S = 4.0  # several heartbeats: ranks report progress and receive requests every second
-_AGAIN_S = 5.0
+_PROGRESS_TIMEOUT_S = 4.0  # several heartbeats: ranks report progress and receive requests every second
+_RESEND_INTERVAL_S = 5.0
 
 
 class StoppedError(Exception):
@@ -21,58 +21,58 @@ class StoppedError(Exception):
 
 @contextlib.contextmanager
 def stop_on_sigterm(watchdog: Watchdog) -> Iterator[None]:
-    """Ask the ranks to save a checkpoint and leave at SIGTERM; if they have nothing to save, end the job at once.
+    """At SIGTERM, make the ranks save a checkpoint and leave; if they have nothing to save, end the job at once.
 
     Raises:
         StoppedError: raised in the main thread, wherever it waits. Ray's code may turn it into another error, such as
             SystemError, or swallow it: so any error that leaves the block after SIGTERM is raised as StoppedError, and
             the signal is sent again until the block is left.
     """
-    at_once, over = threading.Event(), threading.Event()
+    at_once, closed = threading.Event(), threading.Event()
     threads: list[threading.Thread] = []
 
-    def look() -> None:
-        if _trains(watchdog, over):
+    def resend_if_untrained() -> None:
+        if _has_trained(watchdog, closed):
             return
         at_once.set()
-        while not over.is_set():
+        while not closed.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
-            over.wait(_AGAIN_S)
+            closed.wait(_RESEND_INTERVAL_S)
 
-    def heed(number: int, frame: Any) -> None:
-        if at_once.is_set() and not over.is_set():
+    def handle_signal(number: int, frame: Any) -> None:
+        if at_once.is_set() and not closed.is_set():
             raise StoppedError("stopped")
-        if not watchdog.stopping:
+        if not watchdog.is_stopping:
             watchdog.stop()
             print("stopping: the ranks save a checkpoint and leave", flush=True)
-            threads.append(threading.Thread(target=look, daemon=True))
+            threads.append(threading.Thread(target=resend_if_untrained, daemon=True))
             threads[0].start()
 
-    before = signal.signal(signal.SIGTERM, heed)
+    previous = signal.signal(signal.SIGTERM, handle_signal)
     try:
         yield
     except StoppedError:
         raise
     except Exception as error:
-        over.set()
-        if watchdog.stopping:
+        closed.set()
+        if watchdog.is_stopping:
             raise StoppedError("stopped") from error
         raise
     finally:
-        over.set()
+        closed.set()
         for thread in threads:  # a later signal of the thread would reach the restored handler
             thread.join()
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _trains(watchdog: Watchdog, over: threading.Event) -> bool:
+def _has_trained(watchdog: Watchdog, closed: threading.Event) -> bool:
     """Whether some rank has trained a step, or the block was left; waits, because heartbeats are delayed."""
-    deadline = time.monotonic() + _TELLS_WITHIN_S
+    deadline = time.monotonic() + _PROGRESS_TIMEOUT_S
     while True:
         with contextlib.suppress(Exception):  # the cluster does not answer
-            if watchdog.trains():
+            if watchdog.has_trained():
                 return True
         if time.monotonic() > deadline:
             return False
-        if over.wait(POLL_S / 2):
+        if closed.wait(POLL_S / 2):
             return True

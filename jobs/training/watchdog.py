@@ -1,6 +1,6 @@
 """Watchdog: a thread of the driver that ends an attempt in which no rank makes progress.
 
-It names the rank that is to blame: the one that the others wait for, not those that wait. It also asks the ranks to
+It names the rank that hangs: the one that the others wait for, not those that wait. It also requests that the ranks
 save a checkpoint and leave when the job is stopped, when one of their nodes is drained, and when an elastic run can
 grow.
 """
@@ -23,9 +23,9 @@ from jobs.training.cluster_capacity import free_workers, max_workers
 from jobs.training.heartbeat import ENDED, DriverRequest, RankHeartbeat
 
 POLL_S = 1.0
-STACK_WAIT_S = 5.0
-_SILENT_S = 15.0  # age of the last heartbeat from which a rank counts as not responding
-_KILL_S = 60.0
+_STACK_TIMEOUT_S = 5.0
+_UNRESPONSIVE_S = 15.0  # age of the last heartbeat from which a rank counts as not responding
+_KILL_TIMEOUT_S = 60.0
 
 
 class Watchdog:
@@ -39,13 +39,13 @@ class Watchdog:
     def __init__(self, spec: JobSpec, board: Any) -> None:
         self._spec = spec
         self._board = board
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, daemon=True, name="watchdog")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="watchdog")
+        self._closed = threading.Event()
         self._stopping = threading.Event()
-        self._may_grow_at = float("inf")
-        self._seen: tuple[str, tuple[int, ...]] = ("", ())
-        self._moved = time.monotonic()
-        self._ended: set[str] = set()
+        self._next_growth_check = float("inf")
+        self._progress: tuple[str, tuple[int, ...]] = ("", ())  # the group, and the phase count of each rank
+        self._progress_time = time.monotonic()
+        self._hung_groups: set[str] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -54,136 +54,145 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._closed.set()
 
     @property
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether the job is being stopped."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """Ask the ranks to save a checkpoint and leave, and end the job; safe to call in signal handlers."""
+        """Request that the ranks save a checkpoint and leave, and end the job; safe to call in signal handlers."""
         self._stopping.set()
 
-    def trains(self) -> bool:
+    def has_trained(self) -> bool:
         """Whether some rank has trained a step, so that there is progress to save."""
-        return any(beat.trains for beat, _ in self._beats())
+        return any(heartbeat.has_trained for heartbeat, _ in self._heartbeats())
 
-    def begin(self) -> None:
-        """Start an attempt: forget the heartbeats of the last one."""
+    def begin_attempt(self) -> None:
+        """Start an attempt: remove the heartbeats of the last one."""
         with contextlib.suppress(ray.exceptions.RayError):
-            ray.get(self._board.forget.remote(), timeout=30)
-        self._may_grow_at = time.monotonic() + self._spec.grow_check_s
+            ray.get(self._board.close_group.remote(), timeout=30)
+        self._next_growth_check = time.monotonic() + self._spec.grow_check_s
 
-    def _look_on(self) -> None:
-        while not self._over.wait(POLL_S):
+    def _run(self) -> None:
+        while not self._closed.wait(POLL_S):
             try:
-                self._look()
+                self._check_ranks()
             except Exception as error:  # the cluster is slow or in trouble: tried again later
-                print(f"note: the job's watch could not look at the ranks: {error!r:.200}", file=sys.stderr, flush=True)
+                print(f"note: the watchdog cannot read the heartbeats: {error!r:.200}", file=sys.stderr, flush=True)
 
-    def _beats(self) -> list[tuple[RankHeartbeat, float]]:
-        beats: list[tuple[RankHeartbeat, float]] = ray.get(self._board.look.remote(), timeout=30)
-        return beats
+    def _heartbeats(self) -> list[tuple[RankHeartbeat, float]]:
+        heartbeats: list[tuple[RankHeartbeat, float]] = ray.get(self._board.heartbeats.remote(), timeout=30)
+        return heartbeats
 
-    def _look(self) -> None:
-        beats = self._beats()
-        if not beats or any(beat.place == ENDED for beat, _ in beats):
+    def _check_ranks(self) -> None:
+        heartbeats = [heartbeat for heartbeat, _ in self._heartbeats()]
+        if not heartbeats or any(heartbeat.phase == ENDED for heartbeat in heartbeats):
             return
-        group = beats[0][0].group
-        seen = (group, tuple(beat.passed for beat, _ in beats))
-        if seen != self._seen:
-            self._seen, self._moved = seen, time.monotonic()
-        limit = self._spec.hang_timeout_s
-        if limit and group not in self._ended and time.monotonic() - self._moved > limit:
-            self._ended.add(group)
-            self._end_hung(group)
-        elif reason := self._why_to_leave([beat for beat, _ in beats]):
-            self._ask(group, DriverRequest(leave=reason))
+        group = heartbeats[0].group
+        progress = (group, tuple(heartbeat.num_phases for heartbeat in heartbeats))
+        if progress != self._progress:
+            self._progress, self._progress_time = progress, time.monotonic()
+        limit_s = self._spec.hang_timeout_s
+        if limit_s and group not in self._hung_groups and time.monotonic() - self._progress_time > limit_s:
+            self._hung_groups.add(group)
+            self._end_hung_group(group)
+        elif reason := self._leave_reason(heartbeats):
+            self._send_request(group, DriverRequest(leave_reason=reason))
 
-    def _why_to_leave(self, beats: list[RankHeartbeat]) -> str:
-        if self.stopping:
+    def _leave_reason(self, heartbeats: list[RankHeartbeat]) -> str:
+        """The reason why the ranks are to save a checkpoint and leave now; empty if there is none."""
+        if self.is_stopping:
             return "the job was stopped"
-        leaving = draining_nodes()
-        ranks = [str(beat.rank) for beat in beats if beat.node in leaving]
+        draining = draining_nodes()
+        ranks = [str(heartbeat.rank) for heartbeat in heartbeats if heartbeat.node_id in draining]
         if ranks:
             return f"the node of rank {', '.join(ranks)} is going away"
-        now, of = time.monotonic(), beats[0].of
-        if self._spec.min_workers is None or of >= self._spec.num_workers or now < self._may_grow_at:
+        now, world_size = time.monotonic(), heartbeats[0].world_size
+        is_full = self._spec.min_workers is None or world_size >= self._spec.num_workers
+        if is_full or now < self._next_growth_check or not all(heartbeat.has_trained for heartbeat in heartbeats):
             return ""
-        if not all(beat.trains for beat in beats):
-            return ""
-        if max_workers(self._spec) > of and free_workers(self._spec) > 0:
-            return "there is room for more workers"
-        self._may_grow_at = now + self._spec.grow_check_s
+        if max_workers(self._spec) > world_size and free_workers(self._spec) > 0:
+            return "the cluster has capacity for more workers"
+        self._next_growth_check = now + self._spec.grow_check_s
         return ""
 
-    def _ask(self, group: str, asked: DriverRequest) -> None:
-        ray.get(self._board.ask.remote(group, asked), timeout=30)
+    def _send_request(self, group: str, request: DriverRequest) -> None:
+        ray.get(self._board.set_request.remote(group, request), timeout=30)
 
-    def _end_hung(self, group: str) -> None:
-        self._ask(group, DriverRequest(stacks=True))
-        deadline = time.monotonic() + STACK_WAIT_S
-        blamed = lagging_ranks(self._beats())
-        while time.monotonic() < deadline and not all(beat.stack for beat, _ in blamed):
+    def _end_hung_group(self, group: str) -> None:
+        self._send_request(group, DriverRequest(include_stack=True))
+        deadline = time.monotonic() + _STACK_TIMEOUT_S
+        hung = lagging_ranks(self._heartbeats())
+        while time.monotonic() < deadline and not all(heartbeat.stack for heartbeat, _ in hung):
             time.sleep(POLL_S / 2)
-            blamed = lagging_ranks(self._beats())
-        reason = describe_hang(blamed, self._spec.hang_timeout_s)
+            hung = lagging_ranks(self._heartbeats())
+        reason = describe_hang(hung, self._spec.hang_timeout_s)
         print(f"error: {reason}; ending this attempt", file=sys.stderr, flush=True)
-        for beat, _ in blamed:
-            if beat.stack:
-                print(f"rank {beat.rank} was at:\n{beat.stack}", file=sys.stderr, flush=True)
-        ray.get(self._board.set_verdict.remote(reason), timeout=30)
-        for beat, _ in blamed:
-            _kill(beat)
+        for heartbeat, _ in hung:
+            if heartbeat.stack:
+                print(f"rank {heartbeat.rank} was at:\n{heartbeat.stack}", file=sys.stderr, flush=True)
+        ray.get(self._board.set_hang_reason.remote(reason), timeout=30)
+        for heartbeat, _ in hung:
+            _kill_rank(heartbeat)
 
 
-def lagging_ranks(beats: list[tuple[RankHeartbeat, float]]) -> list[tuple[RankHeartbeat, float]]:
-    """The ranks that the others wait for: those with the lowest count; among them, those not responding, if any."""
-    fewest = min(beat.passed for beat, _ in beats)
-    behind = [each for each in beats if each[0].passed == fewest]
-    silent = [each for each in behind if each[1] > _SILENT_S]
-    return silent or behind
-
-
-def describe_hang(blamed: list[tuple[RankHeartbeat, float]], limit_s: float) -> str:
-    """Describe which ranks hung, and where.
+def lagging_ranks(heartbeats: list[tuple[RankHeartbeat, float]]) -> list[tuple[RankHeartbeat, float]]:
+    """The ranks that the others wait for: those with the lowest count; among them, those not responding, if any.
 
     Args:
-        blamed: The last heartbeat of each of these ranks, and its age in seconds.
+        heartbeats: The last heartbeat of each rank, and its age in seconds.
+    """
+    lowest = min(heartbeat.num_phases for heartbeat, _ in heartbeats)
+    lagging = [(heartbeat, age_s) for heartbeat, age_s in heartbeats if heartbeat.num_phases == lowest]
+    unresponsive = [(heartbeat, age_s) for heartbeat, age_s in lagging if age_s > _UNRESPONSIVE_S]
+    return unresponsive or lagging
+
+
+def describe_hang(hung: list[tuple[RankHeartbeat, float]], limit_s: float) -> str:
+    """Describe which ranks hung, and in which line of code.
+
+    Args:
+        hung: The last heartbeat of each of these ranks, and its age in seconds.
         limit_s: The time without progress, in seconds.
     """
     parts = []
-    for beat, age in blamed:
-        where = _innermost(beat.stack)
-        how = "its process does not answer: it is stopped, or native code keeps Python from running"
-        known = f"in {where}" if where else how if age > _SILENT_S else "its stack is not known"
-        parts.append(f"rank {beat.rank} of {beat.of} (process {beat.pid}, {beat.place}; {known})")
+    for heartbeat, age_s in hung:
+        if frame := _innermost_frame(heartbeat.stack):
+            details = f"in {frame}"
+        elif age_s > _UNRESPONSIVE_S:
+            details = "its process does not answer: it is stopped, or native code keeps Python from running"
+        else:
+            details = "its stack is not known"
+        parts.append(
+            f"rank {heartbeat.rank} of {heartbeat.world_size} (process {heartbeat.pid}, {heartbeat.phase}; {details})"
+        )
     return f"hung: no progress for {limit_s:g} s (hang_timeout_s) of {', '.join(parts)}"
 
 
-def _innermost(stack: str) -> str:
+def _innermost_frame(stack: str) -> str:
     """`file, line N, function` of the innermost frame outside installed libraries, else of the innermost frame."""
     frames = [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")]
-    own = [frame for frame in frames if "site-packages" not in frame and "/lib/python" not in frame]
-    found = (own or frames)[-1:]
-    if not found:
+    own_frames = [frame for frame in frames if "site-packages" not in frame and "/lib/python" not in frame]
+    innermost = (own_frames or frames)[-1:]
+    if not innermost:
         return ""
-    place = found[0].removeprefix("File ").replace('"', "").replace(" in ", " ")
-    return re.sub(r".*/_ray_pkg_\w+/", "", place)  # the upload's folder on that node
+    frame = innermost[0].removeprefix("File ").replace('"', "").replace(" in ", " ")
+    return re.sub(r".*/_ray_pkg_\w+/", "", frame)  # the upload's folder on that node
 
 
-def _kill(beat: RankHeartbeat) -> None:
+def _kill_rank(heartbeat: RankHeartbeat) -> None:
     """Kill the process of a rank from a Ray task on its node; Ray Train then notices that the worker died."""
-    there = NodeAffinitySchedulingStrategy(beat.node, soft=False)
-    task = ray.remote(num_cpus=0, max_retries=0)(_kill_here).options(scheduling_strategy=there)
+    on_node = NodeAffinitySchedulingStrategy(heartbeat.node_id, soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0)(_kill_process).options(scheduling_strategy=on_node)
     with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # the node is gone, the rank with it
-        ray.get(task.remote(beat.pid, beat.started), timeout=_KILL_S)
+        ray.get(task.remote(heartbeat.pid, heartbeat.start_time), timeout=_KILL_TIMEOUT_S)
 
 
-def _kill_here(pid: int, started: float) -> None:
+def _kill_process(pid: int, start_time: float) -> None:
     import psutil
 
     with contextlib.suppress(psutil.Error):
-        if abs(psutil.Process(pid).create_time() - started) < 1.0:  # not a later process with the same id
+        if abs(psutil.Process(pid).create_time() - start_time) < 1.0:  # not a later process with the same id
             os.kill(pid, 9)

@@ -38,8 +38,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             of a `jobs.training.heartbeat.HeartbeatBoard`, or None.
 
     Returns:
-        `left`: the reason why the ranks saved a checkpoint and left early; empty if the command finished; `step`: the
-        number of optimizer steps done by then.
+        `leave_reason`: the reason why the ranks saved a checkpoint and left early; empty if the command finished;
+        `step`: the number of optimizer steps done by then.
     """
     job = Job(JobSpec.from_dict(settings["job"]["spec"]), settings["job"]["origin"])
     enter_working_directory(job)
@@ -51,31 +51,34 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     from pipeline.training.nan_guard import BadLossError
 
     torch.set_num_threads(job.spec.threads)
-    os.environ.setdefault("WANDB_RUN_ID", run_id(job.spec))
+    os.environ.setdefault("WANDB_RUN_ID", wandb_run_id(job.spec))
     quieten_reports()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     run = RunFolder(job.spec.storage_path, str(job.spec.name))
-    checkpoint, mine = _begin(job.spec, run, settings["args"][0], settings.get("board"))
+    checkpoint, sender = _start_heartbeats(job.spec, run, settings["args"][0], settings.get("board"))
     try:
-        main(worker_args(settings["args"], run, checkpoint), job=_callbacks(run, mine, resumes=checkpoint is not None))
-    except RestartRequestedError as leave:
-        leave.drop_wrapper()
-        return {"left": leave.reason, "step": leave.step}
+        main(
+            worker_args(settings["args"], run, checkpoint),
+            job=_job_callbacks(run, sender, resumes=checkpoint is not None),
+        )
+    except RestartRequestedError as restart:
+        restart.drop_wrapper()
+        return {"leave_reason": restart.reason, "step": restart.step}
     except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
         if stop.code not in (0, None):
             raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
     except BadLossError as error:  # the same videos would give it again
-        raise quiet_refusal(explain(error)) from None
-    except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` says in one line
-        if os.environ.get("PIPELINE_DEBUG") or mine.trains or checkpoint is not None:
+        raise make_refusal(explain(error)) from None
+    except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` reports in one line
+        if os.environ.get("PIPELINE_DEBUG") or sender.has_trained or checkpoint is not None:
             raise
-        raise quiet_refusal(explain(error)) from None
+        raise make_refusal(explain(error)) from None
     finally:
-        mine.stop()
-    return {"left": "", "step": 0}
+        sender.stop()
+    return {"leave_reason": "", "step": 0}
 
 
-def _begin(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path | None, HeartbeatSender]:
+def _start_heartbeats(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path | None, HeartbeatSender]:
     """Start the heartbeats of this rank, and find the checkpoint to continue from, the same on all ranks.
 
     Raises:
@@ -83,23 +86,23 @@ def _begin(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> tuple[Path |
         OSError: The storage cannot be read.
     """
     context = ray.train.get_context()
-    found: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     if context.get_world_rank() == 0:
-        found = {"group": uuid.uuid4().hex, **(_find_checkpoint(run) if verb == "fit" else {})}
-    found = broadcast_from_rank_zero(found)
+        state = {"group": uuid.uuid4().hex, **(_find_checkpoint(run) if verb == "fit" else {})}
+    state = broadcast_from_rank_zero(state)
     sender = HeartbeatSender(
-        context.get_world_rank(), context.get_world_size(), found["group"], board, spec.hang_timeout_s
+        context.get_world_rank(), context.get_world_size(), state["group"], board, spec.hang_timeout_s
     )
     sender.start()
-    if "refused" in found:
-        raise quiet_refusal(found["refused"])
-    if "lost" in found:
-        raise OSError(found["lost"])
-    newest = CheckpointRecord(**found["newest"]) if found.get("newest") else None
+    if "refused" in state:
+        raise make_refusal(state["refused"])
+    if "storage_error" in state:
+        raise OSError(state["storage_error"])
+    newest = CheckpointRecord(**state["newest"]) if state.get("newest") else None
     return (run.checkpoints().fetch(newest) if newest is not None else None), sender
 
 
-def _callbacks(run: RunFolder, sender: HeartbeatSender, resumes: bool) -> Any:
+def _job_callbacks(run: RunFolder, sender: HeartbeatSender, resumes: bool) -> Any:
     """The `JobCallbacks` of this rank."""
     from jobs.training.checkpoint_callback import CheckpointCallback
     from jobs.training.heartbeat_callback import HeartbeatCallback
@@ -121,12 +124,12 @@ def _find_checkpoint(run: RunFolder) -> dict[str, Any]:
     except NoIntactCheckpointError as error:
         return {"refused": f"name={run.name}: {error}; start anew under another --name, or bring one back there"}
     except OSError as error:
-        return {"lost": f"the storage cannot be read: {error}"}
+        return {"storage_error": f"the storage cannot be read: {error}"}
     # Without its metrics, because the broadcast must be small.
     return {"newest": None if newest is None else dataclasses.asdict(dataclasses.replace(newest, metrics={}))}
 
 
-def quiet_refusal(message: str) -> RefusedError:
+def make_refusal(message: str) -> RefusedError:
     """Build the error of a refused input; Ray logs no traceback, because the driver prints the message last."""
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback
     return RefusedError(message)
@@ -140,10 +143,10 @@ def run_verb(job: Job, args: Sequence[str]) -> ProcessOutcome:
         would print it.
     """
     enter_working_directory(job)
-    return run_here(args)
+    return run_in_working_directory(args)
 
 
-def run_here(args: Sequence[str]) -> ProcessOutcome:
+def run_in_working_directory(args: Sequence[str]) -> ProcessOutcome:
     """Run `python -m pipeline ARGS` in this process, which is in the working directory of the job already."""
     from pipeline.__main__ import run
 
@@ -154,7 +157,7 @@ def run_here(args: Sequence[str]) -> ProcessOutcome:
         return ProcessOutcome("failed" if status else "finished", exit_status=status)
 
 
-def run_id(spec: JobSpec) -> str:
+def wandb_run_id(spec: JobSpec) -> str:
     """The wandb id of a run, eight hexadecimal digits; the same for every job with this name and storage path."""
     return hashlib.sha256(f"{spec.storage_path}/{spec.name}".encode()).hexdigest()[:8]
 
@@ -167,8 +170,8 @@ def worker_args(args: Sequence[str], run: RunFolder, checkpoint: Path | None) ->
     the user's: the Ray overlay with the accelerator, and the checkpoint to continue from, if there is one.
     """
     verb, *rest = resolve_upload_paths(args, upload_root())
-    whole = [verb]
+    arguments = [verb]
     if run.storage.is_local or verb == "fit":
-        whole.append(f"--trainer.default_root_dir={run.storage.node_folder()}")
-    whole += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
-    return whole if checkpoint is None else [*whole, f"--ckpt_path={checkpoint}"]
+        arguments.append(f"--trainer.default_root_dir={run.storage.node_folder()}")
+    arguments += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
+    return arguments if checkpoint is None else [*arguments, f"--ckpt_path={checkpoint}"]

@@ -22,7 +22,7 @@ from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory
 from jobs.storage.run_folder import RunFolder, describe_exception
 from jobs.training.failure_callback import FailureCallback
-from jobs.training.worker import quiet_refusal, run_here
+from jobs.training.worker import make_refusal, run_in_working_directory
 from pipeline.processes.outcome import ProcessOutcome
 
 RAY_FOLDER = ".ray"  # in the run's folder: Ray Train's own files
@@ -45,7 +45,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> Pr
             print(
                 f"note: {option} is for one machine; the spec's num_workers={spec.num_workers} holds here", flush=True
             )
-    run, started = RunFolder(spec.storage_path, str(spec.name)), time.time()
+    run, start_time = RunFolder(spec.storage_path, str(spec.name)), time.time()
     trainer = ray.train.torch.TorchTrainer(
         rank_worker,
         train_loop_config={"args": list(args), "job": dataclasses.asdict(job)},
@@ -69,7 +69,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> Pr
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        return run.failed(describe_exception(error), None, since=started)
+        return run.failure_outcome(describe_exception(error), None, since=start_time)
     return ProcessOutcome("finished")
 
 
@@ -101,6 +101,6 @@ def rank_worker(settings: dict[str, Any]) -> None:
         distributed_inference(trainer),
         contextlib.redirect_stdout(silenced),
     ):  # all ranks print the same
-        outcome = run_here(settings["args"])
+        outcome = run_in_working_directory(settings["args"])
     if outcome.exit_status:
-        raise quiet_refusal(outcome.sentence() or f"exit status {outcome.exit_status}")
+        raise make_refusal(outcome.sentence() or f"exit status {outcome.exit_status}")

@@ -11,7 +11,7 @@ from ray.train.v2._internal.execution import context
 from ray.train.v2._internal.execution.worker_group.thread_runner import ThreadRunner
 
 from jobs import ray_internals
-from jobs.training.backend import SigtermTorchConfig
+from jobs.training.attempts import SigtermTorchConfig
 
 
 def test_the_exception_of_a_rank_is_unwrapped() -> None:

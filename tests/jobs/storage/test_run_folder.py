@@ -39,15 +39,15 @@ def test_a_run_that_saved_nothing(tmp_path: Path) -> None:
 
 def test_the_outcome_of_a_run_that_failed(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path), "a")
-    assert folder.failed("Lost", None, since=0) == ProcessOutcome("failed", "Lost", 1)
+    assert folder.failure_outcome("Lost", None, since=0) == ProcessOutcome("failed", "Lost", 1)
     folder.add_failure({"time": 5.0, "reason": "Old", "refused": True})
     folder.add_failure({"time": 9.0, "reason": "New", "refused": False})
     newest = f"{tmp_path}/a/checkpoints/step-2.ckpt"
-    assert folder.failed("Lost", newest, since=8) == ProcessOutcome(
+    assert folder.failure_outcome("Lost", newest, since=8) == ProcessOutcome(
         "failed", "New", 1, newest, "python -m jobs resume a"
     )
     folder.add_failure({"time": 10.0, "reason": "No such option", "refused": True})
-    assert folder.failed("Lost", None, since=8).kind == "refused"
+    assert folder.failure_outcome("Lost", None, since=8).kind == "refused"
 
 
 def test_a_fingerprint_changes_with_the_config(tmp_path: Path) -> None:

@@ -14,24 +14,24 @@ from jobs.training.heartbeat_callback import HeartbeatCallback
 from tests.pipeline.checkpoints.test_run_checkpoint import fit
 
 
-def test_asked_to_leave_it_saves_and_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_at_a_request_to_leave_it_saves_and_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sender = HeartbeatSender(0, 1, "group")
 
-    class Asks(pl.Callback):
+    class LeaveRequest(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 2:
-                assert sender.place == "step 3, forward"
-                sender.leave = "the job was stopped"
+                assert sender.phase == "step 3, forward"
+                sender.leave_reason = "the job was stopped"
 
     copy = MetricsCopy(RunFolder(str(tmp_path), "run"), goes_on=False)
     with pytest.raises(RestartRequestedError, match="the job was stopped") as left:
         fit(
             tmp_path,
             HeartbeatCallback(sender),
-            Asks(),
+            LeaveRequest(),
             make=lambda options, store: CheckpointCallback(options, store, sender, copy),
         )
     assert left.value.step == 3
     assert re.findall(r"^checkpoint reported: .*step (\d+)$", capsys.readouterr().out, re.MULTILINE) == ["3"]
-    assert sender.trains
-    assert sender.place == "after step 3, waiting for data"
+    assert sender.has_trained
+    assert sender.phase == "after step 3, waiting for data"

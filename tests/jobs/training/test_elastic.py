@@ -119,7 +119,7 @@ def test_nodes_come_and_go(nodes: Nodes, origin: Path, motion_dataset: Path) -> 
     assert len(failures) == 1, "growing and leaving are none"
     lost = [before.lines[-1][1] for before in found[:-1]]
     assert [int(last) + 1 == after.start for last, after in zip(lost, found[1:], strict=True)][1:] == [True, True]
-    assert "left: there is room for more workers" in printed
+    assert "left: the cluster has capacity for more workers" in printed
     assert "is going away" in printed
     keys = defaultdict(list)
     for number, attempt in enumerate(found):
