@@ -71,10 +71,10 @@ def _submit_unfinished(options: Namespace, command: list[str]) -> int:
     if options.dry_run:
         from jobs.submission.dry_run import describe_job
 
-        with prepare_job(spec, command, read=not options.no_check, check=options.check) as (job, staged):
+        with prepare_job(spec, command, read_config=not options.no_check, check_nodes=options.check) as (job, staged):
             print("\n".join(describe_job(job, staged)))
         return 0
-    client, job_id = submit(spec, command, read=not options.no_check, check=options.check)
+    client, job_id = submit(spec, command, read_config=not options.no_check, check_nodes=options.check)
     return _follow(client, job_id, [f"submitted {job_id}"], options.wait)
 
 
@@ -97,38 +97,38 @@ def _follow(client: Any, job_id: str, lines: Sequence[str], wait: bool) -> int:
 def _resume(options: Namespace, command: list[str]) -> int:
     from jobs.submission.resume import resume
 
-    resumed = resume(options.id, storage_path=options.storage_path, address=options.address)
-    if resumed.job_id is None:
-        print("\n".join(resumed.lines), flush=True)
+    result = resume(options.id, storage_path=options.storage_path, address=options.address)
+    if result.job_id is None:
+        print("\n".join(result.lines), flush=True)
         return 0
-    return _follow(resumed.client, resumed.job_id, resumed.lines, options.wait)
+    return _follow(result.client, result.job_id, result.lines, options.wait)
 
 
 def _list(options: Namespace, command: list[str]) -> int:
     from jobs.client.job_server import connect, list_jobs
 
     client, address = connect(options.address)
-    found = list_jobs(client)
-    width = max((len(str(each.submission_id)) for each in found), default=0)
-    for each in found:
+    jobs = list_jobs(client)
+    width = max((len(str(each.submission_id)) for each in jobs), default=0)
+    for each in jobs:
         times = f"{_time(each.start_time)}  {_duration(each):>8}"
         command_line = (each.metadata or {}).get("command", each.entrypoint)
         print(f"{each.submission_id:<{width}}  {each.status:<9}  {times}  {command_line}")
-    if not found:
+    if not jobs:
         print(f"no jobs on {address}")
     return 0
 
 
 def _status(options: Namespace, command: list[str]) -> int:
     from jobs.client.job_server import connect, find_job, split_message
-    from jobs.client.run_status import job_outcome, run_progress
+    from jobs.client.run_status import find_outcome, run_progress
     from jobs.storage.job_outcome import describe_outcome
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
     metadata = job.metadata or {}
     message, log = split_message(job)
-    outcome = job_outcome(job, log)
+    outcome = find_outcome(job, log)
     lines = {
         "job": job.submission_id,
         "status": job.status,
@@ -149,49 +149,50 @@ def _status(options: Namespace, command: list[str]) -> int:
 def _logs(options: Namespace, command: list[str]) -> int:
     from jobs.client.job_log import follow
     from jobs.client.job_server import connect, find_job
+    from jobs.storage.job_outcome import hide_outcome
 
     client, _ = connect(options.address)
     job_id = str(find_job(client, options.id).submission_id)
     if options.follow:
         return follow(client, job_id)
-    print(client.get_job_logs(job_id), end="")
+    print(hide_outcome(client.get_job_logs(job_id)), end="")
     return 0
 
 
 def _stop(options: Namespace, command: list[str]) -> int:
-    from jobs.client.job_server import connect, find_job, stop
-    from jobs.client.run_status import job_outcome
-    from jobs.storage.job_outcome import resume_lines
+    from jobs.client.job_server import connect, find_job, stop_job
+    from jobs.client.run_status import find_outcome
+    from jobs.storage.job_outcome import describe_resume
 
     client, _ = connect(options.address)
     job = find_job(client, options.id)
     if job.status.is_terminal():
         print(f"{job.submission_id} has ended already: {job.status}")
         return 0
-    grace = float((job.metadata or {}).get("stop_timeout_s", 30))
-    stopped = stop(client, str(job.submission_id), timeout_s=grace + 30)
+    stop_timeout_s = float((job.metadata or {}).get("stop_timeout_s", 30))
+    stopped = stop_job(client, str(job.submission_id), timeout_s=stop_timeout_s + 30)
     print(f"{job.submission_id}: {stopped.status}")
-    outcome = job_outcome(stopped, client.get_job_logs(str(job.submission_id)))
-    print("".join(f"{line}\n" for line in resume_lines(outcome)) if outcome is not None else "", end="")
+    outcome = find_outcome(stopped, client.get_job_logs(str(job.submission_id)))
+    print("".join(f"{line}\n" for line in describe_resume(outcome)) if outcome is not None else "", end="")
     return 0
 
 
 def _up(options: Namespace, command: list[str]) -> int:
-    from jobs.client.local_cluster import check_resources, up
+    from jobs.client.local_cluster import check_resources, start_cluster
 
     ports = (options.port, options.ray_port)
-    cluster = up(num_cpus=options.num_cpus, num_gpus=options.num_gpus, host=options.host, ports=ports)
+    cluster = start_cluster(num_cpus=options.num_cpus, num_gpus=options.num_gpus, host=options.host, ports=ports)
     check_resources(cluster, options.num_cpus, options.num_gpus)  # the cluster may have been running already
     print(f"a local Ray cluster takes jobs at {cluster.address}; its token is in {cluster.token_path}")
     print("`python -m jobs submit` finds it by itself; `python -m jobs down` stops it")
-    print("".join(f"{line}\n" for line in cluster.how_to_join()), end="")
+    print("".join(f"{line}\n" for line in cluster.join_instructions()), end="")
     return 0
 
 
 def _down(options: Namespace, command: list[str]) -> int:
-    from jobs.client.local_cluster import down
+    from jobs.client.local_cluster import stop_cluster
 
-    stopped = down()
+    stopped = stop_cluster()
     print(f"stopped the cluster at {stopped.address}" if stopped else "no cluster was started here")
     return 0
 

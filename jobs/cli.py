@@ -54,14 +54,14 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], *, has_command: bool
 
 def explain_parser_error(error: BaseException) -> str:
     """Explain a parse error; for a spec field of the wrong type, in plain words instead of Python's type names."""
-    said = explain(error)
-    name, _, rest = said.partition(": Expected a ")
-    kind = describe_type(name)
-    if kind is None or not rest:
-        return said
+    message = explain(error)
+    name, _, rest = message.partition(": Expected a ")
+    type_description = describe_type(name)
+    if type_description is None or not rest:
+        return message
     value = rest.partition("Got value: ")[2]
     shown = f", not {value}" if value and name != "env" else ""  # values of env may be secrets
-    return f"{name}: must be {kind}{shown}"
+    return f"{name}: must be {type_description}{shown}"
 
 
 def _with_underscores(argument: str) -> str:
@@ -91,13 +91,13 @@ def make_parser(description: str | None = None) -> ArgumentParser:
             each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
             each.add_argument("--check", action="store_true", help="examine every node first, as `doctor` does")
             each.add_argument("--no_check", action="store_true", help="do not read the configuration here first")
-            each.add_argument("--dry_run", action="store_true", help="say what would run, and start nothing")
+            each.add_argument("--dry_run", action="store_true", help="show what would run, and start nothing")
             each.add_class_arguments(JobSpec)
         elif verb == "up":
             each.add_argument("--num_cpus", type=int | None, default=None, help="CPUs to share out; default: all")
             each.add_argument("--num_gpus", type=int | None, default=None, help="GPUs to share out; default: all")
-            listens = "the address of this machine to listen on, such as 10.0.0.5, so that other nodes can join"
-            each.add_argument("--host", type=str, default="127.0.0.1", help=listens)
+            host_help = "the address of this machine to listen on, such as 10.0.0.5, so that other nodes can join"
+            each.add_argument("--host", type=str, default="127.0.0.1", help=host_help)
             each.add_argument(
                 "--port", type=int, default=0, help="of the job server; default: 8265, on loopback a free one"
             )

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import ray
 
-from jobs.ray_log import leave_out_noise
+from jobs.ray_log import filter_ray_log
 from jobs.spec.job import JOB_FILE, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import FinishedError
-from jobs.storage.job_outcome import describe_outcome
-from jobs.storage.job_record import Submission
+from jobs.storage.job_outcome import describe_outcome, format_outcome
+from jobs.storage.job_record import JobRecord
 from jobs.storage.run_folder import describe_exception
 from jobs.training.attempts import is_local_cluster, loopback_variables, train
 from jobs.training.worker import run_verb
@@ -32,81 +32,83 @@ from pipeline.cli.errors import explain
 from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
 from pipeline.processes.outcome import ProcessOutcome
 
-LOG_DELAY_S = 0.5  # the last output of the workers is still being forwarded
+_LOG_DELAY_S = 0.5  # the last output of the workers is still being forwarded
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a job.
 
     Args:
-        words: `JOB_FILE -- ARGS`; None: the arguments of this process.
+        arguments: `JOB_FILE -- ARGS`; None: those of this process.
 
     Returns:
         The exit status.
     """
-    job_file, _, *args = list(sys.argv[1:] if words is None else words)
+    job_file, _, *args = list(sys.argv[1:] if arguments is None else arguments)
     job = Job.read(Path(job_file))
     record = None
     try:
-        record = _record(job, Path(job_file))
-        leave_out_noise()
+        record = _create_record(job, Path(job_file))
+        filter_ray_log()
         ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
-        outcome = _run(job, args)
+        outcome = run_job(job, args)
     except FinishedError as finished:
         outcome = ProcessOutcome("finished", "\n".join(finished.lines))
     except (ArgumentError, ValueError, OSError, TimeoutError) as error:
         outcome = ProcessOutcome("refused", explain(error), 1)
     except BaseException as error:  # unexpected: with its traceback
-        _end(record, ProcessOutcome("failed", describe_exception(error), 1))
+        _record_outcome(record, ProcessOutcome("failed", describe_exception(error), 1))
         raise
-    time.sleep(LOG_DELAY_S)
+    time.sleep(_LOG_DELAY_S)
     ray.shutdown()
-    _end(record, outcome)
+    _record_outcome(record, outcome)
     for line in describe_outcome(outcome):
         print(line, file=sys.stderr if outcome.exit_status else sys.stdout, flush=True)
     return outcome.exit_status
 
 
-def _end(record: Submission | None, outcome: ProcessOutcome) -> None:
+def _record_outcome(record: JobRecord | None, outcome: ProcessOutcome) -> None:
+    """Write the outcome to the log, and to the run's folder."""
+    print(format_outcome(outcome), flush=True)
     if record is not None:
-        with contextlib.suppress(OSError):  # the storage is gone; the run itself has said so
-            record.end(outcome)
+        with contextlib.suppress(OSError):  # the storage is gone; the run itself has reported it
+            record.add_outcome(outcome)
 
 
-def _record(job: Job, job_file: Path) -> Submission | None:
+def _create_record(job: Job, job_file: Path) -> JobRecord | None:
     """Record the job in the run's folder for `resume`; None if nothing was uploaded, or the folder is not writable."""
     if job_file.resolve() != upload_root() / JOB_FILE:
         return None
-    record = Submission(job.spec.storage_path, str(job.spec.name))
+    record = JobRecord(job.spec.storage_path, str(job.spec.name))
     try:
-        record.begin(job, upload_root(), os.environ.get(SUBMISSION_VARIABLE, ""))
+        record.create(job, upload_root(), os.environ.get(SUBMISSION_VARIABLE, ""))
     except OSError as error:
         print(f"note: this job cannot be resumed, {record.run.address} cannot be written: {error}", file=sys.stderr)
         return None
     return record
 
 
-def _run(job: Job, args: Sequence[str]) -> ProcessOutcome:
-    """Run a command, in the way of its verb."""
+def run_job(job: Job, args: Sequence[str]) -> ProcessOutcome:
+    """Run the command of a job: on all train workers, as tasks, or as one task, depending on its verb."""
     if job.check or args[0] == "doctor":
         from jobs.verbs.doctor import check_nodes  # here: it imports the video readers
 
-        _wait_for_room(job.spec, 1 if args[0] in ("doctor", "pack") else job.spec.fewest_workers)
+        _wait_for_capacity(job.spec, 1 if args[0] in ("doctor", "pack") else job.spec.smallest_num_workers)
         outcome = check_nodes(job, args, loopback_variables())
         if outcome.exit_status or args[0] == "doctor":
             return outcome
     if args[0] in LIGHTNING_VERBS:
-        _wait_for_room(job.spec, job.spec.fewest_workers)
+        _wait_for_capacity(job.spec, job.spec.smallest_num_workers)
         return train(job, args)
     if args[0] == "pack":
         from jobs.verbs.pack import pack_on_cluster  # here: no other verb needs its imports
 
-        _wait_for_room(dataclasses.replace(job.spec, cpus_per_worker=1, gpus_per_worker=0), 1)
+        _wait_for_capacity(dataclasses.replace(job.spec, cpus_per_worker=1, gpus_per_worker=0), 1)
         return pack_on_cluster(job, args)
     if args[0] in RANKED_VERBS:
-        _wait_for_room(job.spec, job.spec.num_workers)
+        _wait_for_capacity(job.spec, job.spec.num_workers)
         return run_on_ranks(job, args, loopback_variables())
-    _wait_for_room(job.spec, 1)
+    _wait_for_capacity(job.spec, 1)
     return run_once(job, args)
 
 
@@ -117,28 +119,30 @@ def run_once(job: Job, args: Sequence[str]) -> ProcessOutcome:
     return outcome
 
 
-def _wait_for_room(spec: JobSpec, workers: int) -> None:
-    """Wait until the cluster has the CPUs and GPUs that the job needs; TimeoutError says what is missing."""
-    need = {"CPU": workers * spec.cpus_per_worker, "GPU": workers * spec.gpus_per_worker}
+def _wait_for_capacity(spec: JobSpec, workers: int) -> None:
+    """Wait until the cluster has the CPUs and GPUs that a job needs; TimeoutError, which names what is missing."""
+    required = {"CPU": workers * spec.cpus_per_worker, "GPU": workers * spec.gpus_per_worker}
     deadline = time.monotonic() + (0 if is_local_cluster() else spec.start_timeout_s)
-    said = False
+    is_reported = False
     while True:
-        have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        existing: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         missing = [
-            f"{n} {name} (the cluster has {have.get(name, 0):g})" for name, n in need.items() if n > have.get(name, 0)
+            f"{count} {name} (the cluster has {existing.get(name, 0):g})"
+            for name, count in required.items()
+            if count > existing.get(name, 0)
         ]
         if not missing:
             return
-        words = ", ".join(missing)
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"{workers} workers with cpus_per_worker={spec.cpus_per_worker} and "
-                f"gpus_per_worker={spec.gpus_per_worker} take {words}; ask for less or add nodes"
+                f"gpus_per_worker={spec.gpus_per_worker} take {', '.join(missing)}; ask for less or add nodes"
                 " (a local cluster: `python -m jobs down`, then `up --num-cpus N`)"
             )
-        if not said:
-            print(f"waiting up to {spec.start_timeout_s:g} s for room: the job takes {words}", flush=True)
-            said = True
+        if not is_reported:
+            takes = ", ".join(missing)
+            print(f"waiting up to {spec.start_timeout_s:g} s for capacity: the job takes {takes}", flush=True)
+            is_reported = True
         time.sleep(1.0)
 
 

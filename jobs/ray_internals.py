@@ -40,18 +40,18 @@ def draining_nodes() -> set[str]:
     return set(state.state.get_draining_nodes())
 
 
-def local_gpus() -> int:
+def num_local_gpus() -> int:
     """The number of GPUs that Ray would find on this machine, within CUDA_VISIBLE_DEVICES."""
     from ray._private.accelerators import get_accelerator_manager_for_resource
 
     manager = get_accelerator_manager_for_resource("GPU")
     assert manager is not None, "Ray knows GPUs"
     visible = manager.get_current_process_visible_accelerator_ids()  # None: all
-    there = int(manager.get_current_node_num_accelerators())
-    return there if visible is None else min(there, len(visible))
+    num_gpus = int(manager.get_current_node_num_accelerators())
+    return num_gpus if visible is None else min(num_gpus, len(visible))
 
 
-def largest_upload() -> int:
+def max_upload_bytes() -> int:
     """The size limit in bytes of a request to the job server, which answers a longer one with HTTP 413.
 
     The 512 MiB in Ray's own warnings are another limit.
@@ -68,7 +68,7 @@ def torch_backend() -> Any:
     return TorchConfig().backend_cls
 
 
-def quieten_reports() -> None:
+def silence_reports() -> None:
     """Silence Ray Train's message about every report of every rank; the checkpoint callback prints one line."""
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:  # that one message comes from a logger with a file's name

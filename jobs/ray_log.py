@@ -6,7 +6,7 @@ from typing import Any, TextIO
 from jobs.ray_internals import CORE_NOISE
 
 
-class LogStream:
+class FilteredLogStream:
     """Text stream that drops Ray's noise.
 
     Args:
@@ -15,20 +15,20 @@ class LogStream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._left_out = False
+        self._is_line_dropped = False
 
     def write(self, text: str) -> int:
         """Write text, unless it is a line of noise or the newline after one."""
-        end_of_one = self._left_out and text == "\n"
-        noise = CORE_NOISE in text
-        self._left_out = noise and not text.endswith("\n")
-        return len(text) if noise or end_of_one else self._stream.write(text)
+        is_end_of_dropped = self._is_line_dropped and text == "\n"
+        is_noise = CORE_NOISE in text
+        self._is_line_dropped = is_noise and not text.endswith("\n")
+        return len(text) if is_noise or is_end_of_dropped else self._stream.write(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def leave_out_noise() -> None:
+def filter_ray_log() -> None:
     """Filter standard error from now on."""
-    if not isinstance(sys.stderr, LogStream):
-        sys.stderr = LogStream(sys.stderr)  # a TextIO in all that Ray and we call
+    if not isinstance(sys.stderr, FilteredLogStream):
+        sys.stderr = FilteredLogStream(sys.stderr)  # a TextIO in all that Ray and we call

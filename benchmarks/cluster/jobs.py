@@ -146,12 +146,12 @@ class Benchmark:
 
     def others_cpu_s(self) -> float:
         """Processor time so far of the cluster's processes, the job's driver too, without its train workers."""
-        from jobs.client.local_cluster import processes, psutil  # here: this file is a module of both runs too
+        from jobs.client.local_cluster import cluster_processes, psutil  # here: this file is a module of both runs too
         from jobs.client.local_state import LocalCluster
 
         recorded = LocalCluster(**json.loads((self.folder / "state" / "cluster.json").read_text()))
         spent = 0.0
-        for process in processes(recorded):
+        for process in cluster_processes(recorded):
             with contextlib.suppress(psutil.Error):
                 if "RayTrainWorker" not in process.name() and "RayTrainWorker" not in " ".join(process.cmdline()):
                     spent += sum(process.cpu_times()[:2])

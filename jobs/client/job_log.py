@@ -15,8 +15,9 @@ from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs.client.job_server import connection_error_reason, split_message
+from jobs.storage.job_outcome import OutcomeLineFilter
 
-PATIENCE = 5  # requests, a second apart, before a cluster that does not answer is given up
+MAX_REQUESTS = 5  # requests, a second apart, before a cluster that does not answer is given up
 
 
 def follow(client: JobSubmissionClient, job_id: str) -> int:
@@ -28,73 +29,84 @@ def follow(client: JobSubmissionClient, job_id: str) -> int:
     Raises:
         ConnectionError: the cluster has gone; the message says how to resume the run.
     """
-    printed = 0
-    with _heeding_interrupts() as interrupted:
+    printer = _LogPrinter()
+    with _record_interrupts() as interrupted:
         while True:
             try:
-                printed = asyncio.run(_print_log(client, job_id, printed))
-            except (RuntimeError, OSError, aiohttp.ClientError):  # the connection broke: what was printed is skipped
+                asyncio.run(printer.print_log(client, job_id))
+            except (RuntimeError, OSError, aiohttp.ClientError):  # the connection broke
                 if interrupted.is_set():
                     raise KeyboardInterrupt from None
                 time.sleep(1.0)
-            info = _ask(client, job_id)
-            if info.status.is_terminal():
-                if info.status != JobStatus.SUCCEEDED:
-                    print(f"{job_id}: {info.status}: {split_message(info)[0]}", file=sys.stderr)
-                return 0 if info.status == JobStatus.SUCCEEDED else info.driver_exit_code or 1
+            details = _job_details(client, job_id)
+            if details.status.is_terminal():
+                printer.finish()
+                if details.status != JobStatus.SUCCEEDED:
+                    print(f"{job_id}: {details.status}: {split_message(details)[0]}", file=sys.stderr)
+                return 0 if details.status == JobStatus.SUCCEEDED else details.driver_exit_code or 1
             time.sleep(0.5)
 
 
-def _ask(client: JobSubmissionClient, job_id: str) -> JobDetails:
+class _LogPrinter:
+    """Prints a job's log as it grows, each part once over all connections, without the line of its outcome."""
+
+    def __init__(self) -> None:
+        self._filter = OutcomeLineFilter()
+        self._num_characters = 0  # received so far
+
+    async def print_log(self, client: JobSubmissionClient, job_id: str) -> None:
+        """Print the rest of the log, until the connection ends; the server sends the log from its beginning."""
+        position = 0
+        async for chunk in client.tail_job_logs(job_id):
+            new = chunk[max(self._num_characters - position, 0) :]
+            position += len(chunk)
+            self._num_characters = max(self._num_characters, position)
+            print(self._filter.filter(new), end="", flush=True)
+
+    def finish(self) -> None:
+        """Print what is left of the log of a job that has ended."""
+        print(self._filter.rest(), end="", flush=True)
+
+
+def _job_details(client: JobSubmissionClient, job_id: str) -> JobDetails:
     """Get the details of a submitted job; ConnectionError if the cluster does not answer, or has lost the job."""
-    for left in reversed(range(PATIENCE)):
+    for retries_left in reversed(range(MAX_REQUESTS)):
         try:
             return client.get_job_info(job_id)
         except (requests.exceptions.RequestException, RuntimeError) as error:
-            unknown = isinstance(error, RuntimeError) and "status code 404" in str(error)
-            if left and not unknown:
+            is_lost = isinstance(error, RuntimeError) and "status code 404" in str(error)
+            if retries_left and not is_lost:
                 time.sleep(1.0)
                 continue
-            what = (
+            reason = (
                 "was started anew and does not know the job"
-                if unknown
+                if is_lost
                 else f"has gone ({connection_error_reason(error)})"
             )
             break
     raise ConnectionError(
-        f"the cluster at {client.get_address()} {what}; when one is there again, `python -m jobs resume {job_id}` "
+        f"the cluster at {client.get_address()} {reason}; when one is there again, `python -m jobs resume {job_id}` "
         "takes the run up where it was, from its newest checkpoint"
     )
 
 
 @contextlib.contextmanager
-def _heeding_interrupts() -> Iterator[threading.Event]:
+def _record_interrupts() -> Iterator[threading.Event]:
     """Make Ctrl-C raise KeyboardInterrupt in the main thread, and record it in the event.
 
     By default `asyncio.run` cancels its task instead, which a library that is connecting may turn into another error.
     """
     interrupted = threading.Event()
 
-    def heed(number: int, frame: Any) -> None:
+    def handle_signal(number: int, frame: Any) -> None:
         interrupted.set()
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
-    before = signal.signal(signal.SIGINT, heed)
+    previous = signal.signal(signal.SIGINT, handle_signal)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-async def _print_log(client: JobSubmissionClient, job_id: str, skip: int) -> int:
-    """Print the log from character `skip` on, and return its length so far."""
-    seen = 0
-    async for chunk in client.tail_job_logs(job_id):
-        fresh = chunk[max(skip - seen, 0) :]
-        seen += len(chunk)
-        if fresh:
-            print(fresh, end="", flush=True)
-    return max(seen, skip)
+        signal.signal(signal.SIGINT, previous)

@@ -1,8 +1,8 @@
 """Local Ray cluster: started when a job has no cluster, reachable from this machine alone, removed without a trace.
 
 Every process listens on loopback, unless `host` is another address, which lets other nodes join; both kinds require a
-token. `down` ends only the descendants of the process that `up` started and the processes with the cluster's mark in
-their environment: `ray stop` would end every cluster of the machine.
+token. `stop_cluster` ends only the descendants of the process that `start_cluster` started and the processes with the
+cluster's mark in their environment: `ray stop` would end every cluster of the machine.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ import ray  # its import makes the psutil that it brings importable
 from jobs.client.local_state import (
     CLUSTER_MARK,
     LocalCluster,
-    forget_cluster,
     lock_state,
     read_cluster,
+    remove_cluster_record,
     write_cluster,
     write_token,
 )
@@ -37,10 +37,10 @@ from pipeline.processes.machine import free_ports
 import psutil
 
 ATTEMPTS = 3  # a port that was free may be taken before Ray binds it
-LONGEST_TEMPORARY = 30  # characters: Ray's socket paths below it must stay under the 107 of AF_UNIX
+_MAX_TEMPORARY_LENGTH = 30  # characters: Ray's socket paths below it must stay under the 107 of AF_UNIX
 
 
-def up(
+def start_cluster(
     *,
     num_cpus: int | None = None,
     num_gpus: int | None = None,
@@ -74,13 +74,13 @@ def up(
                     raise ValueError(
                         f"host={host}: a cluster is running at {recorded.address}; end it with `python -m jobs down`"
                     )
-                _wait_for_answer(recorded, timeout_s)
+                _wait_for_job_server(recorded, timeout_s)
                 return recorded  # num_cpus of a running cluster cannot change
             print(f"the cluster recorded at {recorded.address} has died; clearing up after it", file=sys.stderr)
-            _end(recorded)
+            _end_cluster(recorded)
         failure = ""
         for _ in range(ATTEMPTS):
-            started = _start(num_cpus, num_gpus, host, ports, timeout_s)
+            started = _try_to_start(num_cpus, num_gpus, host, ports, timeout_s)
             if isinstance(started, LocalCluster):
                 return started
             failure = started
@@ -89,7 +89,7 @@ def up(
         raise RuntimeError(f"Ray did not start on this machine: {failure}")
 
 
-def down() -> LocalCluster | None:
+def stop_cluster() -> LocalCluster | None:
     """Stop the local cluster and its jobs, and remove its files.
 
     Returns:
@@ -102,17 +102,17 @@ def down() -> LocalCluster | None:
         recorded = read_cluster()
         if recorded is None:
             return None
-        _end(recorded)
+        _end_cluster(recorded)
         return recorded
 
 
 def check_resources(cluster: LocalCluster, num_cpus: int | None, num_gpus: int | None) -> None:
-    """Raise ValueError if the cluster has another number of CPUs or GPUs than asked for; None accepts any number."""
-    for asked, has, what in ((num_cpus, cluster.num_cpus, "CPUs"), (num_gpus, cluster.num_gpus, "GPUs")):
-        if asked is not None and asked != has:
-            how_many = f"all {what} of this machine" if has is None else f"{has} {what}"
+    """Raise ValueError if the cluster has another number of CPUs or GPUs than these; None accepts any number."""
+    for count, actual, unit in ((num_cpus, cluster.num_cpus, "CPUs"), (num_gpus, cluster.num_gpus, "GPUs")):
+        if count is not None and count != actual:
+            existing = f"all {unit} of this machine" if actual is None else f"{actual} {unit}"
             raise ValueError(
-                f"num_{what.lower()}={asked}: the cluster at {cluster.address} runs already, with {how_many}; end it "
+                f"num_{unit.lower()}={count}: the cluster at {cluster.address} runs already, with {existing}; end it "
                 "and its jobs with `python -m jobs down` first"
             )
 
@@ -122,7 +122,7 @@ def is_alive(cluster: LocalCluster) -> bool:
     return _first_process(cluster) is not None
 
 
-def processes(cluster: LocalCluster) -> list[Any]:
+def cluster_processes(cluster: LocalCluster) -> list[Any]:
     """The cluster's psutil processes: the first, its descendants, and all processes of this user with the mark."""
     found = {}
     first = _first_process(cluster)
@@ -137,18 +137,18 @@ def processes(cluster: LocalCluster) -> list[Any]:
     return list(found.values())
 
 
-def _start(
+def _try_to_start(
     num_cpus: int | None, num_gpus: int | None, host: str, ports: tuple[int, int], timeout_s: float
 ) -> LocalCluster | str:
     """Try once to start a cluster; return it, or the reason why it did not start."""
     mark = secrets.token_hex(4)
-    temporary = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"
+    temporary = tempfile.gettempdir() if len(tempfile.gettempdir()) <= _MAX_TEMPORARY_LENGTH else "/tmp"
     folder = Path(tempfile.mkdtemp(prefix="arp-", dir=temporary))  # mode 0700: Ray makes what is inside 0777
     token_path = write_token(mark)
     port, client_port = free_ports(host, 2)
-    port, own_port = (port, 0) if host == LOOPBACK else HEAD_PORTS
-    port, own_port = ports[0] or port, ports[1] or own_port
-    command = ray_command(folder, host, own_port=own_port, port=port, client_port=client_port)
+    port, ray_port = (port, 0) if host == LOOPBACK else HEAD_PORTS
+    port, ray_port = ports[0] or port, ports[1] or ray_port
+    command = ray_command(folder, host, ray_port=ray_port, port=port, client_port=client_port)
     command += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]
     command += [] if num_gpus is None else [f"--num-gpus={num_gpus}"]
     log = folder / "start.log"
@@ -162,40 +162,40 @@ def _start(
             env=ray_environment(mark, token_path, f"http://{host}:{port}", host == LOOPBACK),
             start_new_session=True,  # Ctrl-C in this terminal is not for the cluster
         )
-    started = psutil.Process(process.pid).create_time()
-    joins_at = "" if host == LOOPBACK else f"{host}:{own_port}"
+    start_time = psutil.Process(process.pid).create_time()
+    join_address = "" if host == LOOPBACK else f"{host}:{ray_port}"
     address = f"http://{host}:{port}"
     cluster = LocalCluster(
-        address, process.pid, started, mark, str(folder), str(token_path), joins_at, num_cpus, num_gpus
+        address, process.pid, start_time, mark, str(folder), str(token_path), join_address, num_cpus, num_gpus
     )
-    write_cluster(cluster)  # from here on `down` finds it, also if this process is killed
+    write_cluster(cluster)  # from here on `stop_cluster` finds it, also if this process is killed
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
-        if "Ray runtime started" in log.read_text(errors="replace") and _answers(cluster, cluster.token()):
-            if not _answers(cluster, "none"):
+        if "Ray runtime started" in log.read_text(errors="replace") and _accepts_token(cluster, cluster.token()):
+            if not _accepts_token(cluster, "none"):
                 return cluster
-            _end(cluster)
+            _end_cluster(cluster)
             return f"Ray {ray.__version__} asks for no token: 2.52 is the first that does"
         time.sleep(0.2)
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     reason = "; ".join(lines[-3:]) if process.poll() is not None else f"it did not answer within {timeout_s:g} s"
-    _end(cluster)
+    _end_cluster(cluster)
     return reason
 
 
 def _first_process(cluster: LocalCluster) -> Any | None:
     try:
         process = psutil.Process(cluster.pid)
-        same = abs(process.create_time() - cluster.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        same = abs(process.create_time() - cluster.start_time) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return None
     return process if same else None
 
 
-def _wait_for_answer(cluster: LocalCluster, timeout_s: float) -> None:
+def _wait_for_job_server(cluster: LocalCluster, timeout_s: float) -> None:
     """Raise RuntimeError if the cluster does not answer in time; it is not ended, because its jobs may be running."""
     deadline = time.monotonic() + timeout_s
-    while not _answers(cluster, cluster.token()):
+    while not _accepts_token(cluster, cluster.token()):
         if time.monotonic() > deadline:
             raise RuntimeError(
                 f"the local cluster at {cluster.address} does not answer within {timeout_s:g} s; "
@@ -204,7 +204,7 @@ def _wait_for_answer(cluster: LocalCluster, timeout_s: float) -> None:
         time.sleep(0.5)
 
 
-def _answers(cluster: LocalCluster, token: str) -> bool:
+def _accepts_token(cluster: LocalCluster, token: str) -> bool:
     """Whether the job server answers, and accepts this token."""
     try:
         request = urllib.request.Request(f"{cluster.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
@@ -215,16 +215,16 @@ def _answers(cluster: LocalCluster, token: str) -> bool:
         return False
 
 
-def _end(cluster: LocalCluster) -> None:
+def _end_cluster(cluster: LocalCluster) -> None:
     """End all processes of a cluster with SIGTERM, then SIGKILL; then remove its folder, token and record."""
-    for how, patience_s in (("terminate", 3), ("kill", 5)):  # Ray's own shutdown in order takes its raylet 30 s
-        members = processes(cluster)
+    for method, timeout_s in (("terminate", 3), ("kill", 5)):  # Ray's own shutdown in order takes its raylet 30 s
+        members = cluster_processes(cluster)
         for member in members:
             with contextlib.suppress(psutil.Error):  # gone meanwhile
-                getattr(member, how)()
-        psutil.wait_procs(members, timeout=patience_s)
-    if remaining := [each.pid for each in processes(cluster) if each.status() != psutil.STATUS_ZOMBIE]:
+                getattr(member, method)()
+        psutil.wait_procs(members, timeout=timeout_s)
+    if remaining := [each.pid for each in cluster_processes(cluster) if each.status() != psutil.STATUS_ZOMBIE]:
         raise RuntimeError(f"processes of the cluster are still there after SIGKILL: {remaining}")
     if Path(cluster.folder).name.startswith("arp-"):  # a record that was tampered with removes nothing else
         shutil.rmtree(cluster.folder, ignore_errors=True)
-    forget_cluster()
+    remove_cluster_record()

@@ -1,6 +1,6 @@
 """The CPUs and GPUs of this machine, checked before a local cluster is started for a job."""
 
-from jobs.ray_internals import local_gpus
+from jobs.ray_internals import num_local_gpus
 from jobs.spec.job_spec import JobSpec
 from pipeline.processes.machine import num_processors
 
@@ -11,12 +11,12 @@ def check_gpus(spec: JobSpec) -> None:
     Args:
         spec: The spec of the job.
     """
-    needed, there = spec.fewest_workers * spec.gpus_per_worker, local_gpus()
-    if needed > there:
+    needed, existing = spec.smallest_num_workers * spec.gpus_per_worker, num_local_gpus()
+    if needed > existing:
         raise ValueError(
             f"num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker}: take {needed} GPUs, and a "
-            f"local cluster on this machine would have {there}; give the cluster's --address (or RAY_ADDRESS), or ask "
-            "for less"
+            f"local cluster on this machine would have {existing}; give the cluster's --address (or RAY_ADDRESS), or "
+            "ask for less"
         )
 
 
@@ -26,7 +26,7 @@ def describe_cpus(num_cpus: int) -> str:
     Args:
         num_cpus: The number of CPUs that Ray schedules.
     """
-    there = num_processors()
-    if num_cpus <= there:
+    existing = num_processors()
+    if num_cpus <= existing:
         return f"with {num_cpus} CPUs"
-    return f"with {num_cpus} CPUs, of which this machine has {there}: its workers share them, and are slower for it"
+    return f"with {num_cpus} CPUs, of which this machine has {existing}: its workers share them, and are slower for it"

@@ -25,23 +25,23 @@ class LocalCluster:
     Args:
         address: The address of its job server, such as http://127.0.0.1:43211.
         pid: The process id of `ray start --block`, the parent of the cluster's other processes.
-        started: The start time of that process in seconds since the epoch, which distinguishes it from a later process
-            with the same id.
+        start_time: The start time of that process in seconds since the epoch, which distinguishes it from a later
+            process with the same id.
         mark: The value of CLUSTER_MARK in the environment of all processes of the cluster and of its jobs.
         folder: The folder of Ray's sessions, sockets and logs, which only its owner can enter.
         token_path: The path of the token file, which has mode 0600.
-        joins_at: The host:port where other nodes can join; empty for a cluster on loopback.
+        join_address: The host:port where other nodes can join; empty for a cluster on loopback.
         num_cpus: The number of CPUs that Ray schedules; None: all that Ray found.
         num_gpus: The number of GPUs that Ray schedules; None: all that Ray found.
     """
 
     address: str
     pid: int
-    started: float
+    start_time: float
     mark: str
     folder: str
     token_path: str
-    joins_at: str = ""
+    join_address: str = ""
     num_cpus: int | None = None
     num_gpus: int | None = None
 
@@ -49,21 +49,21 @@ class LocalCluster:
         """The token that the job server requires."""
         return Path(self.token_path).read_text(encoding="utf-8").strip()
 
-    def how_to_join(self) -> list[str]:
+    def join_instructions(self) -> list[str]:
         """The commands to type on other machines, as lines of text; empty for a cluster on loopback."""
-        if not self.joins_at:
+        if not self.join_address:
             return []
-        given = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={self.token_path}"
+        variables = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={self.token_path}"
         return [
             "on every other node, with a copy of the token file that only its owner can read (chmod 600):",
-            f"  {given} ray start --address={self.joins_at}",
+            f"  {variables} ray start --address={self.join_address}",
             "to submit from another machine:",
-            f"  {given} RAY_ADDRESS={self.address} python -m jobs submit ...",
+            f"  {variables} RAY_ADDRESS={self.address} python -m jobs submit ...",
         ]
 
 
 @dataclass(frozen=True)
-class Submitted:
+class SubmissionRecord:
     """Record of a job that was submitted from this machine, by which `resume` finds it after a restart of the cluster.
 
     Args:
@@ -81,14 +81,14 @@ class Submitted:
     time: float
 
 
-MOST_SUBMISSIONS = 500  # submitted jobs that are kept on record, the newest
+MAX_SUBMISSIONS = 500  # records of submitted jobs that are kept, the newest
 CLUSTER_MARK = "ACTION_RECOGNITION_CLUSTER"
 
 
 def state_folder() -> Path:
     """The state folder; created with mode 0700 if it is missing."""
-    chosen = os.environ.get("JOBS_STATE_DIR")
-    folder = Path(chosen) if chosen else user_state_folder()
+    configured = os.environ.get("JOBS_STATE_DIR")
+    folder = Path(configured) if configured else user_state_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder.absolute()
 
@@ -107,7 +107,7 @@ def write_cluster(cluster: LocalCluster) -> None:
         temporary.write_text(json.dumps(dataclasses.asdict(cluster), indent=1), encoding="utf-8")
 
 
-def forget_cluster() -> None:
+def remove_cluster_record() -> None:
     """Remove the record and the token."""
     recorded = read_cluster()
     if recorded is not None:
@@ -124,25 +124,25 @@ def write_token(mark: str) -> Path:
     return path
 
 
-def remember_submission(submitted: Submitted) -> None:
+def record_submission(submission: SubmissionRecord) -> None:
     """Add a job to the record of submitted jobs."""
     with lock_state("submissions.lock"):
-        lines = [json.dumps(dataclasses.asdict(each)) for each in [*read_submissions(), submitted]]
+        lines = [json.dumps(dataclasses.asdict(each)) for each in [*recorded_submissions(), submission]]
         with write_atomically(state_folder() / "submissions.jsonl") as temporary:
-            temporary.write_text("\n".join(lines[-MOST_SUBMISSIONS:]) + "\n", encoding="utf-8")
+            temporary.write_text("\n".join(lines[-MAX_SUBMISSIONS:]) + "\n", encoding="utf-8")
 
 
-def read_submissions() -> list[Submitted]:
+def recorded_submissions() -> list[SubmissionRecord]:
     """The jobs that were submitted from this machine, the newest last; unreadable lines are skipped."""
-    found = []
+    records = []
     try:
         lines = (state_folder() / "submissions.jsonl").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
     for line in lines:
         with contextlib.suppress(ValueError, TypeError):
-            found.append(Submitted(**json.loads(line)))
-    return found
+            records.append(SubmissionRecord(**json.loads(line)))
+    return records
 
 
 def lock_state(name: str = "lock") -> AbstractContextManager[object]:

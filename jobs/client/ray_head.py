@@ -13,38 +13,38 @@ HEAD_PORTS = (8265, 6379)  # the job server, and Ray itself, where other nodes j
 OBJECT_STORE_BYTES = 256 * 2**20  # nothing of ours travels through the object store
 
 
-def ray_command(folder: Path, host: str, *, own_port: int, port: int, client_port: int) -> list[str]:
+def ray_command(folder: Path, host: str, *, ray_port: int, port: int, client_port: int) -> list[str]:
     """The command that starts a head node and does not return (`--block`).
 
     Args:
         folder: The folder for Ray's sessions, sockets and logs.
         host: The address that all its processes listen on.
-        own_port: The port where other nodes join; 0: any free port.
+        ray_port: The port where other nodes join; 0: any free port.
         port: The port of the job server.
         client_port: The port of Ray's client server.
     """
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--node-ip-address={host}"]
-    command += [f"--port={own_port}", f"--dashboard-host={host}", f"--dashboard-port={port}"]
+    command += [f"--port={ray_port}", f"--dashboard-host={host}", f"--dashboard-port={port}"]
     command += ["--dashboard-agent-listen-port=0"]
     command += [f"--ray-client-server-port={client_port}", "--min-worker-port=0", "--max-worker-port=0"]
     command += [f"--temp-dir={folder / 'r'}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"]
     return [*command, "--log-style=record", "--log-color=false"]
 
 
-def ray_environment(mark: str, token_path: Path, address: str, keeps_to_loopback: bool) -> dict[str, str]:
+def ray_environment(mark: str, token_path: Path, address: str, is_loopback: bool) -> dict[str, str]:
     """The environment of the cluster's processes: that of this process, without variables that would mislead Ray."""
     dropped = ("PYTHONPATH", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     binaries = str(Path(sys.executable).parent)
     environment |= {
         CLUSTER_MARK: mark,
-        "PATH": os.pathsep.join([binaries, environment.get("PATH", os.defpath)]),  # jobs say `python`
+        "PATH": os.pathsep.join([binaries, environment.get("PATH", os.defpath)]),  # the entrypoint of a job is `python`
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_path),
         "RAY_API_SERVER_ADDRESS": address,  # else Ray's own parts look for a cluster, and may find another one
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    if keeps_to_loopback:
+    if is_loopback:
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the switch, on Linux too
     return environment
 

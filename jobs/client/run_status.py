@@ -6,14 +6,14 @@ from pathlib import Path
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobStatus
 
-from jobs.storage.job_outcome import outcome_in_log
-from jobs.storage.job_record import Submission
+from jobs.storage.job_outcome import parse_outcome
+from jobs.storage.job_record import JobRecord
 from jobs.storage.run_folder import RunFolder
 from pipeline.processes.outcome import ProcessOutcome
 from pipeline.training.metrics_csv import NAME, read_metrics
 
 
-def job_outcome(job: JobDetails, log: str) -> ProcessOutcome | None:
+def find_outcome(job: JobDetails, log: str) -> ProcessOutcome | None:
     """Find out how a job ended, from the record in its run's folder, else from its log.
 
     Only the log is left if the driver was killed, or if this machine does not see the folder. A URI is not read:
@@ -32,10 +32,10 @@ def job_outcome(job: JobDetails, log: str) -> ProcessOutcome | None:
     storage, name = metadata.get("storage_path"), metadata.get("name")
     if storage is not None and name is not None and "://" not in storage:
         with contextlib.suppress(OSError, ValueError):  # not seen from here, or damaged
-            recorded = Submission(storage, name).outcome(str(job.submission_id))
+            recorded = JobRecord(storage, name).outcome(str(job.submission_id))
             if recorded is not None:
                 return recorded
-    return None if job.status == JobStatus.SUCCEEDED else outcome_in_log(log)
+    return None if job.status == JobStatus.SUCCEEDED else parse_outcome(log)
 
 
 def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
@@ -52,15 +52,15 @@ def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
     """
     if storage_path is None or name is None:
         return {}
-    known = {"run folder": f"{storage_path}/{name}"}
+    progress = {"run folder": f"{storage_path}/{name}"}
     if "://" in storage_path:
-        return known
+        return progress
     steps = []
     with contextlib.suppress(OSError):  # not there, or not seen from here
         store = RunFolder(storage_path, name).checkpoints()
         for newest in store.list_checkpoints()[-1:]:
             steps.append(newest.step)
-            known["checkpoint"] = f"step {newest.step}, {store.address(newest)}"
+            progress["checkpoint"] = f"step {newest.step}, {store.address(newest)}"
     with contextlib.suppress(OSError):
-        steps += [int(row["step"]) for row in read_metrics(Path(known["run folder"]) / NAME)[-1:]]
-    return {"step": str(max(steps)), **known} if steps else known
+        steps += [int(row["step"]) for row in read_metrics(Path(progress["run folder"]) / NAME)[-1:]]
+    return {"step": str(max(steps)), **progress} if steps else progress

@@ -36,8 +36,8 @@ class JobSpec:
         num_workers: Train workers, the ranks of DDP: one process each. `pack` makes num_workers x cpus_per_worker
             shards at once, on a CPU each.
         min_workers: The fewest train workers with which to start, or to continue after nodes are lost; the run grows
-            again, up to num_workers, when there is room. Default: num_workers.
-        grow_check_s: With min_workers: seconds between two checks for room to grow.
+            again, up to num_workers, when the cluster has capacity. Default: num_workers.
+        grow_check_s: With min_workers: seconds between two checks for capacity to grow.
         cpus_per_worker: CPU cores of each train worker; count its DataLoader workers too.
         gpus_per_worker: GPUs of each train worker: 0 (gloo on the CPU) or 1 (nccl).
         placement: Where the workers go: PACK (on as few nodes as possible), SPREAD (over as many), STRICT_PACK (all on
@@ -63,7 +63,7 @@ class JobSpec:
         include: Patterns, relative to the folder of submit, of further files to upload, of any kind.
         exclude: Patterns, relative to the folder of submit, of files and folders that are not uploaded.
         wandb_mode: WANDB_MODE on the workers. auto: online where the node has a key, else offline.
-        start_timeout_s: Seconds to wait until the cluster has room for all workers.
+        start_timeout_s: Seconds to wait until the cluster has capacity for all workers.
         collective_timeout_s: Seconds after which a collective operation that some rank does not join ends the attempt.
         hang_timeout_s: Seconds after which a run in which no rank makes progress is ended and restarted, and the
             rank that the others wait for is named; more than the longest step, the first one included; 0: never.
@@ -99,12 +99,12 @@ class JobSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work; ValueError names the field, its value and the fix."""
-        lowest = {"num_workers": 1, "cpus_per_worker": 1, "max_failures": -1, "stop_timeout_s": 1}
-        lowest |= {"checkpoint_every_n_steps": 0, "checkpoint_every_minutes": 0, "keep_newest": 1, "keep_best": 0}
-        lowest |= {"hang_timeout_s": 0, "threads_per_worker": 1}
-        for name, least in lowest.items():
-            if getattr(self, name) is not None and not getattr(self, name) >= least:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+        minimums = {"num_workers": 1, "cpus_per_worker": 1, "max_failures": -1, "stop_timeout_s": 1}
+        minimums |= {"checkpoint_every_n_steps": 0, "checkpoint_every_minutes": 0, "keep_newest": 1, "keep_best": 0}
+        minimums |= {"hang_timeout_s": 0, "threads_per_worker": 1}
+        for name, minimum in minimums.items():
+            if getattr(self, name) is not None and not getattr(self, name) >= minimum:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {minimum}")
         if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
             raise ValueError(
                 f"min_workers={self.min_workers}: must be at least 1 and at most num_workers={self.num_workers}"
@@ -123,14 +123,15 @@ class JobSpec:
                     "environment of the cluster's nodes instead"
                 )
         for variable, value in self.env.items():
-            if said := "looks like a secret" if is_secret_variable(variable) else find_secret(str(value), variable):
+            is_secret = is_secret_variable(variable)
+            if description := "looks like a secret" if is_secret else find_secret(str(value), variable):
                 raise ValueError(
-                    f"env: {variable} {said}, and a job's env is shown in the dashboard; set it in the "
+                    f"env: {variable} {description}, and a job's env is shown in the dashboard; set it in the "
                     "environment of the cluster's nodes instead (for a local cluster: before `python -m jobs up`)"
                 )
 
     @property
-    def fewest_workers(self) -> int:
+    def smallest_num_workers(self) -> int:
         """The smallest number of train workers with which a run starts or continues."""
         return self.num_workers if self.min_workers is None else self.min_workers
 
@@ -143,8 +144,8 @@ class JobSpec:
         """The fields of `CheckpointOptions` that the spec sets; all others are left to the command's configuration."""
         names = ["checkpoint_every_n_steps", "checkpoint_every_minutes"]
         names += ["keep_newest", "keep_best", "monitor", "monitor_mode"]
-        given = {name.removeprefix("checkpoint_"): getattr(self, name) for name in names}
-        return {name: value for name, value in given.items() if value is not None}
+        options = {name.removeprefix("checkpoint_"): getattr(self, name) for name in names}
+        return {name: value for name, value in options.items() if value is not None}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -153,18 +154,18 @@ class JobSpec:
         return cls(**fields)
 
 
-def check_fields(fields: Mapping[str, Any], where: str) -> None:
+def check_fields(fields: Mapping[str, Any], source: str) -> None:
     """Raise ValueError, which suggests the closest field name, for a field that JobSpec does not have.
 
     Args:
         fields: The content of the YAML file.
-        where: The name of the source in the error message, such as `spec=FILE`.
+        source: The name of the source in the error message, such as `spec=FILE`.
     """
-    known = [each.name for each in dataclasses.fields(JobSpec)]
+    valid = [each.name for each in dataclasses.fields(JobSpec)]
     for name in fields:
-        if name not in known:
-            hint = suggest(str(name), known, f"the fields are: {', '.join(known)}")
-            raise ValueError(f"{where}: there is no field {name!r}; {hint}")
+        if name not in valid:
+            hint = suggest(str(name), valid, f"the fields are: {', '.join(valid)}")
+            raise ValueError(f"{source}: there is no field {name!r}; {hint}")
 
 
 def read_spec_file(path: str | Path) -> dict[str, Any]:
@@ -190,13 +191,13 @@ def read_spec_file(path: str | Path) -> dict[str, Any]:
 
 
 def describe_type(name: str) -> str | None:
-    """The type of a field in words; None for an unknown field, and for a Literal, whose error lists its values."""
+    """The description of a field's type; None for an unknown field, and for a Literal, whose error lists its values."""
     hint = typing.get_type_hints(JobSpec).get(name)
     kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
-    words: dict[Any, str] = {int: "a whole number", float: "a number", str: "text (a number in quotes)"}
-    words |= {dict[str, str]: "names with texts, such as {NAME: text} (numbers in quotes)"}
-    words |= {list[str]: "a list of texts, such as [a, b]"}
-    return words.get(kind)
+    descriptions: dict[Any, str] = {int: "a whole number", float: "a number", str: "text (a number in quotes)"}
+    descriptions |= {dict[str, str]: "names with texts, such as {NAME: text} (numbers in quotes)"}
+    descriptions |= {list[str]: "a list of texts, such as [a, b]"}
+    return descriptions.get(kind)
 
 
 def _is_plain(name: str) -> bool:

@@ -20,41 +20,41 @@ _ADVICE = (
     "nodes instead (a local cluster: before `python -m jobs up`)"
 )
 # Never uploaded, whatever `include` says. Python modules may have such names (secrets.py, tokens.py).
-_FILES = (
+_SECRET_FILES = (
     *(".env", ".env.*", "*.env", ".netrc", "_netrc", ".pypirc", ".pgpass", ".npmrc", ".git-credentials", ".htpasswd"),
     *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.gpg", "*.asc", "id_rsa*"),
     *("id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials", "kubeconfig", "*service_account*.json"),
     *("*secret*", "*credential*", "*password*", "*api_key*", "*apikey*", "*auth_token*", "*token.*"),
 )
-_FOLDERS = frozenset({".ssh", ".aws", ".azure", ".gcloud", ".kube", ".docker", ".gnupg", ".git"})
+_SECRET_FOLDERS = frozenset({".ssh", ".aws", ".azure", ".gcloud", ".kube", ".docker", ".gnupg", ".git"})
 
 
-def refuse_secrets_in_file(text: str, where: str) -> None:
+def refuse_secrets_in_file(text: str, file_name: str) -> None:
     """Raise ValueError if a config file to upload holds a secret, in a setting or in a comment.
 
     Args:
         text: The content of the file; valid YAML.
-        where: The name of the file in the error message.
+        file_name: The name of the file in the error message.
     """
     try:
         refuse_secrets(yaml.safe_load(text))
         for number, line in enumerate(text.splitlines(), start=1):
-            if said := find_secret(line):
-                raise ValueError(f"line {number} {said}, {_ADVICE}")
+            if description := find_secret(line):
+                raise ValueError(f"line {number} {description}, {_ADVICE}")
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{file_name}: {error}") from None
 
 
 def is_secret_file(path: PurePath) -> bool:
-    """Whether a file's name, or a folder that it is in, says that it holds secrets.
+    """Whether a file's name, or a folder that it is in, suggests that it holds secrets.
 
     Args:
         path: The path of the file, relative to the folder of submit.
     """
-    if _FOLDERS & set(path.parts[:-1]):
+    if _SECRET_FOLDERS & set(path.parts[:-1]):
         return True
     name = path.name.lower()
-    return path.suffix != ".py" and any(fnmatch.fnmatchcase(name, pattern) for pattern in _FILES)
+    return path.suffix != ".py" and any(fnmatch.fnmatchcase(name, pattern) for pattern in _SECRET_FILES)
 
 
 def refuse_secrets(configuration: Any, args: Sequence[str] = ()) -> None:
@@ -62,31 +62,31 @@ def refuse_secrets(configuration: Any, args: Sequence[str] = ()) -> None:
 
     Args:
         configuration: Plain data, as read from YAML.
-        args: A command line. The options (`--name VALUE`, `--name=VALUE`) are checked by name and value, all words by
-            value.
+        args: A command line. The options (`--name VALUE`, `--name=VALUE`) are checked by name and value, all arguments
+            by value.
     """
-    typed: dict[str, str] = {}
+    options: dict[str, str] = {}
     for option, following in itertools.pairwise([*args, ""]):
         name, equals, value = option.partition("=")
         if name.startswith("--"):
-            typed[name.removeprefix("--")] = value if equals else following
-    for place, value in [*_strings(configuration, ""), *typed.items()]:
-        name = place.rpartition(".")[2]
+            options[name.removeprefix("--")] = value if equals else following
+    for key, value in [*_strings(configuration, ""), *options.items()]:
+        name = key.rpartition(".")[2]
         if is_secret_setting(name, value):
-            raise ValueError(f"{place}: looks like a secret, {_ADVICE}")
-        if said := find_secret(value, place):
-            raise ValueError(f"{place}: {said}, {_ADVICE}")
-    for number, word in enumerate(args, start=1):
-        if said := find_secret(word):
-            raise ValueError(f"word {number} of the command {said}, {_ADVICE}")
+            raise ValueError(f"{key}: looks like a secret, {_ADVICE}")
+        if description := find_secret(value, key):
+            raise ValueError(f"{key}: {description}, {_ADVICE}")
+    for number, argument in enumerate(args, start=1):
+        if description := find_secret(argument):
+            raise ValueError(f"word {number} of the command {description}, {_ADVICE}")
 
 
-def _strings(content: Any, place: str) -> Iterator[tuple[str, str]]:
+def _strings(content: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(content, Mapping):
         for name, value in content.items():
-            yield from _strings(value, f"{place}.{name}".lstrip("."))
+            yield from _strings(value, f"{key}.{name}".lstrip("."))
     elif isinstance(content, list | tuple):
         for number, value in enumerate(content):
-            yield from _strings(value, f"{place}.{number}")
+            yield from _strings(value, f"{key}.{number}")
     elif isinstance(content, str):
-        yield place, content
+        yield key, content

@@ -25,7 +25,7 @@ RECORD_FILE = "job.json"
 CODE_FILE = "code.zip"
 
 
-class Submission:
+class JobRecord:
     """The record of a job in its run's folder.
 
     Args:
@@ -36,7 +36,7 @@ class Submission:
     def __init__(self, storage_path: str, name: str) -> None:
         self.run = RunFolder(storage_path, name)
 
-    def begin(self, job: Job, upload: Path, submission_id: str = "") -> None:
+    def create(self, job: Job, upload: Path, submission_id: str = "") -> None:
         """Record a job that starts.
 
         Args:
@@ -50,8 +50,8 @@ class Submission:
         """
         self.check(job, upload)
         self.run.write(CODE_FILE, _zip(upload))
-        began = {"began": time.time(), "submission_id": submission_id, "ray": ray.__version__}
-        self._write({"job": dataclasses.asdict(job), **began, "outcome": None})
+        start = {"began": time.time(), "submission_id": submission_id, "ray": ray.__version__}
+        self._write({"job": dataclasses.asdict(job), **start, "outcome": None})
 
     def check(self, job: Job, upload: Path) -> None:
         """Check that a job can start or continue the run of this name; writes nothing.
@@ -73,7 +73,7 @@ class Submission:
             )
         refuse_finished_run(self.run, job.args, upload)
 
-    def end(self, outcome: ProcessOutcome) -> None:
+    def add_outcome(self, outcome: ProcessOutcome) -> None:
         """Record how the job ended."""
         recorded = self.read()
         if recorded is not None:
@@ -135,9 +135,9 @@ def _zip(folder: Path) -> bytes:
     """Zip the files of a folder without byte code, deterministically: equal files give equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for place, names, files in os.walk(folder):
+        for parent, names, files in os.walk(folder):
             names[:] = sorted(name for name in names if name != "__pycache__")
             for name in sorted(files):
-                path = Path(place) / name
+                path = Path(parent) / name
                 archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
     return buffer.getvalue()

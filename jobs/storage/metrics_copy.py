@@ -15,14 +15,14 @@ class MetricsCopy:
 
     Args:
         run: The run's folder.
-        goes_on: Whether this attempt continues from a checkpoint of the run.
+        is_resumed: Whether this attempt continues from a checkpoint of the run.
     """
 
-    def __init__(self, run: RunFolder, goes_on: bool) -> None:
+    def __init__(self, run: RunFolder, is_resumed: bool) -> None:
         self._run = run
-        self._goes_on = goes_on
+        self._goes_on = is_resumed
         self._file: Path | None = None
-        self._said = False
+        self._is_failure_reported = False
 
     def begin(self, folder: Path) -> None:
         """Copy the metrics.csv of earlier attempts to this node; called on rank 0 before the file is opened.
@@ -48,11 +48,11 @@ class MetricsCopy:
             return
         try:
             self._run.write(NAME, self._file.read_bytes(), make_folder=False)
-        except FileNotFoundError:  # nothing was logged yet, or it could not be written, which has been said
+        except FileNotFoundError:  # nothing was logged yet, or it could not be written, which has been reported
             return
         except OSError as error:
-            if not self._said:
+            if not self._is_failure_reported:
                 print(
                     f"warning: {NAME} cannot be copied to {self._run.address} ({error}); tried again later", flush=True
                 )
-            self._said = True
+            self._is_failure_reported = True

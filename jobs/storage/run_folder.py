@@ -13,7 +13,7 @@ from pipeline.processes.outcome import OutcomeKind, ProcessOutcome
 CONFIG_FILE = "config.yaml"  # the whole configuration of the run
 RESULT_FILE = "result.json"
 FAILURES_FILE = "failures.jsonl"
-_LONGEST = 2000  # characters of a reason; a refusal names videos
+_MAX_REASON_LENGTH = 2000  # characters of a reason; a refusal names videos
 
 
 class RunFolder:
@@ -130,4 +130,4 @@ def command_digest(args: Sequence[str], configs: Sequence[Path]) -> str:
 def describe_exception(error: BaseException) -> str:
     """Describe an exception in one line: its class and the last line of its message, without Ray's general advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:_LONGEST]}"
+    return f"{type(error).__name__}: {lines[-1].partition(' Some common causes include')[0][:_MAX_REASON_LENGTH]}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from jobs.client.job_server import describe_address
-from jobs.ray_internals import largest_upload
+from jobs.ray_internals import max_upload_bytes
 from jobs.spec.job import Job
 from jobs.submission.submit import entrypoint, environment
 from jobs.submission.upload import archive_bytes, largest_files, upload_sizes
@@ -21,10 +21,10 @@ def describe_job(job: Job, staged: Path) -> list[str]:
         job: The job that would be submitted.
         staged: The folder of its upload.
     """
-    spec, sizes = job.spec, upload_sizes(staged)
+    spec, sizes, limit = job.spec, upload_sizes(staged), max_upload_bytes()
     lines = {
         "command": f"python -m pipeline {job.command}",
-        "runs as": _manner(job.args[0], spec.num_workers, spec.cpus_per_worker),
+        "runs as": _describe_execution(job.args[0], spec.num_workers, spec.cpus_per_worker),
         "checked": "every node is examined first" if job.check else None,
         "entrypoint": entrypoint(job),
         "cluster": describe_address(spec.address, spec.num_workers * spec.cpus_per_worker),
@@ -32,16 +32,16 @@ def describe_job(job: Job, staged: Path) -> list[str]:
         "workers": f"{spec.num_workers}, each with {spec.cpus_per_worker} CPU and {spec.gpus_per_worker} GPU; "
         f"{spec.num_workers * spec.cpus_per_worker} CPU and {spec.num_workers * spec.gpus_per_worker} GPU in all; "
         f"placement {spec.placement}",
-        "upload": f"{len(sizes)} files, {archive_bytes(sizes) / 2**20:.2f} MiB of the {largest_upload() / 2**20:g} MiB "
+        "upload": f"{len(sizes)} files, {archive_bytes(sizes) / 2**20:.2f} MiB of the {limit / 2**20:g} MiB "
         f"that Ray takes; the biggest: {largest_files(sizes)}",
     }
-    told = [f"{name + ':':<12} {text}" for name, text in lines.items() if text is not None]
+    summary = [f"{name + ':':<12} {text}" for name, text in lines.items() if text is not None]
     variables = [f"  {name}={shlex.quote(value)}" for name, value in sorted(environment(spec).items())]
     fields = yaml.safe_dump(dataclasses.asdict(spec), sort_keys=False).splitlines()
-    return [*told, "environment:", *variables, "spec:", *(f"  {line}" for line in fields), "nothing was started"]
+    return [*summary, "environment:", *variables, "spec:", *(f"  {line}" for line in fields), "nothing was started"]
 
 
-def _manner(verb: str, workers: int, cpus: int) -> str:
+def _describe_execution(verb: str, workers: int, cpus: int) -> str:
     if verb in LIGHTNING_VERBS or verb in RANKED_VERBS:
         return f"{workers} ranks under Ray Train, the same command on each"
     if verb == "pack":

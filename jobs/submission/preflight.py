@@ -15,7 +15,7 @@ from pipeline.cli.verbs import LIGHTNING_VERBS, VERBS
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 from pipeline.training.resolved_configuration import resolve_in_upload
 
-CHECK_S = 300.0
+CHECK_TIMEOUT_S = 300.0
 NOTHING_TO_RUN = "nothing to run: put the command behind `--`, as in `submit --spec S.yaml -- fit --config C.yaml`"
 
 
@@ -47,23 +47,23 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
     with KillableProcess(environment, origin, inherit_path=False) as child:
         try:
             text, missing = child.call(
-                resolve_in_upload, resolve_upload_paths(args, staged), staged.resolve(), timeout=CHECK_S
+                resolve_in_upload, resolve_upload_paths(args, staged), staged.resolve(), timeout=CHECK_TIMEOUT_S
             )
         except ProcessHung as error:
             raise ValueError(
                 f"the configuration cannot be read: {error}; does a module of yours do work when it is imported?"
             ) from None
         except (ValueError, ProcessDied) as error:
-            said = " ".join(str(error).split()).replace(str(staged), "UPLOAD")
+            message = " ".join(str(error).split()).replace(str(staged), "UPLOAD")
             hint = (
                 "; modules of yours from outside this folder travel with `py_modules`"
-                if "No module named" in said
+                if "No module named" in message
                 else ""
             )
-            raise ValueError(f"the configuration cannot be read: {said}{hint}") from None
-    for name, place in missing.items():
+            raise ValueError(f"the configuration cannot be read: {message}{hint}") from None
+    for name, path in missing.items():
         print(
-            f"note: the module {name} is read from {place} here and does not travel; unless the nodes have it, "
+            f"note: the module {name} is read from {path} here and does not travel; unless the nodes have it, "
             "name it under `py_modules`",
             file=sys.stderr,
         )
@@ -99,15 +99,15 @@ def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:
     """
     trainer = yaml.safe_load(resolved).get("trainer") or {}
     accelerator = "gpu" if spec.gpus_per_worker else "cpu"
-    held = {"strategy": ("auto", "ddp"), "devices": ("auto", 1, "1"), "num_nodes": (1,)}
-    held["accelerator"] = ("auto", accelerator, *(("cuda",) if spec.gpus_per_worker else ()))
-    by = f"the spec's num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker} hold in its place"
+    neutral = {"strategy": ("auto", "ddp"), "devices": ("auto", 1, "1"), "num_nodes": (1,)}
+    neutral["accelerator"] = ("auto", accelerator, *(("cuda",) if spec.gpus_per_worker else ()))
+    replacement = f"the spec's num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker} hold in its place"
     return [
-        f"trainer.{name}={_shown(trainer[name])} is for runs without Ray; {by}"
-        for name, values in held.items()
+        f"trainer.{name}={_setting_name(trainer[name])} is for runs without Ray; {replacement}"
+        for name, values in neutral.items()
         if trainer.get(name, values[0]) not in values
     ]
 
 
-def _shown(setting: object) -> object:
+def _setting_name(setting: object) -> object:
     return setting.get("class_path", setting) if isinstance(setting, dict) else setting

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.submission.code_files import PACKAGES, code_files, copy
+from jobs.submission.code_files import PACKAGES, code_files, copy_file
 
 
 def copy_modules(names: Sequence[str], origin: Path, target: Path, exclude: Sequence[str] = ()) -> None:
@@ -28,15 +28,15 @@ def copy_modules(names: Sequence[str], origin: Path, target: Path, exclude: Sequ
         ValueError: a module is not Python code, has the name of one of our packages, or has a compiled extension.
     """
     for name in names:
-        path = _find(name, origin)
+        path = _module_path(name, origin)
         if path.stem in PACKAGES:
             raise ValueError(f"py_modules: {name!r} is one of the packages that travel anyway; leave it out")
         if path.is_file():
-            copy(path, target / path.name)
+            copy_file(path, target / path.name)
             continue
         _refuse_compiled(path)
         for relative in code_files(path, exclude):
-            copy(path / relative, target / path.name / relative)
+            copy_file(path / relative, target / path.name / relative)
 
 
 def _refuse_compiled(package: Path) -> None:
@@ -48,7 +48,7 @@ def _refuse_compiled(package: Path) -> None:
             )
 
 
-def _find(name: str, origin: Path) -> Path:
+def _module_path(name: str, origin: Path) -> Path:
     """The path of a module's .py file or of a package's folder."""
     if os.sep in name or name.endswith(".py") or (origin / name).exists():
         path = Path(os.path.normpath(origin / Path(name).expanduser()))
@@ -60,13 +60,15 @@ def _find(name: str, origin: Path) -> Path:
             raise ValueError(f"py_modules: {name!r}: there are no .py files in that folder")
         return path
     importlib.invalidate_caches()
-    found = importlib.util.find_spec(name) if name.isidentifier() else None
-    if found is None:
+    module_spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if module_spec is None:
         raise FileNotFoundError(
             f"py_modules: {name!r} can neither be imported by {sys.executable} nor is it a path in {origin}"
         )
-    if found.submodule_search_locations:
-        return Path(next(iter(found.submodule_search_locations)))
-    if found.origin is None or not found.origin.endswith(".py"):
-        raise ValueError(f"py_modules: {name!r} is not Python code that could travel ({found.origin or 'no file'})")
-    return Path(found.origin)
+    if module_spec.submodule_search_locations:
+        return Path(next(iter(module_spec.submodule_search_locations)))
+    if module_spec.origin is None or not module_spec.origin.endswith(".py"):
+        raise ValueError(
+            f"py_modules: {name!r} is not Python code that could travel ({module_spec.origin or 'no file'})"
+        )
+    return Path(module_spec.origin)

@@ -13,13 +13,13 @@ from pathlib import Path
 from ray.job_submission import JobSubmissionClient
 
 from jobs.client.job_server import connect, list_jobs
-from jobs.client.local_state import Submitted, read_submissions
-from jobs.storage.job_record import Submission
-from jobs.submission.submit import send
+from jobs.client.local_state import SubmissionRecord, recorded_submissions
+from jobs.storage.job_record import JobRecord
+from jobs.submission.submit import submit_job
 
 
 @dataclasses.dataclass(frozen=True)
-class Resumed:
+class ResumeResult:
     """The result of `resume`.
 
     Attributes:
@@ -33,11 +33,11 @@ class Resumed:
     lines: Sequence[str]
 
 
-def resume(which: str | None, *, storage_path: str | None = None, address: str | None = None) -> Resumed:
+def resume(job_name: str | None, *, storage_path: str | None = None, address: str | None = None) -> ResumeResult:
     """Submit a stopped or failed job again.
 
     Args:
-        which: The job's id, or its run's name; None: the newest job.
+        job_name: The job's id, or its run's name; None: the newest job.
         storage_path: The folder that holds the run's folder; needed only if neither the cluster nor this machine has a
             record of the job.
         address: The address of the cluster; None: the one that `submit` would use.
@@ -49,56 +49,56 @@ def resume(which: str | None, *, storage_path: str | None = None, address: str |
         ValueError: there is no such job, it is running, or its run's folder has no record.
         ConnectionError: the cluster cannot be reached.
     """
-    name, storage = _find(which, storage_path, address)
-    submission = Submission(storage, name)
-    recorded = submission.read()
+    name, storage = _find_run(job_name, storage_path, address)
+    record = JobRecord(storage, name)
+    recorded = record.read()
     if recorded is None:
         raise ValueError(
-            f"{submission.run.address} holds no record of a job: it ended before it began, or this machine does not "
+            f"{record.run.address} holds no record of a job: it ended before it began, or this machine does not "
             f"see that folder; submit the same command again with --name {name}, which continues the run"
         )
-    outcome = submission.outcome()
+    outcome = record.outcome()
     if outcome is not None and outcome.kind == "finished":
-        lines = submission.run.last_lines() if submission.run.read_result() else []
-        return Resumed(None, None, [f"{name} has finished already; there is nothing to do", *lines])
+        lines = record.run.last_lines() if record.run.read_result() else []
+        return ResumeResult(None, None, [f"{name} has finished already; there is nothing to do", *lines])
     with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:
-        job = submission.unpack(Path(folder))
-        client, job_id = send(job, Path(folder), address=address or job.spec.address)
-    return Resumed(client, job_id, [f"resumed {name}: {job.command}", f"submitted {job_id}"])
+        job = record.unpack(Path(folder))
+        client, job_id = submit_job(job, Path(folder), address=address or job.spec.address)
+    return ResumeResult(client, job_id, [f"resumed {name}: {job.command}", f"submitted {job_id}"])
 
 
-def _find(which: str | None, storage_path: str | None, address: str | None) -> tuple[str, str]:
+def _find_run(job_name: str | None, storage_path: str | None, address: str | None) -> tuple[str, str]:
     """The run's name and storage path."""
     if storage_path is not None:
-        if which is None:
-            raise ValueError("storage_path: say which run in it is to be resumed, by its name")
+        if job_name is None:
+            raise ValueError("storage_path: name the run in it that is to be resumed")
         absolute = storage_path if "://" in storage_path else str(Path(storage_path).expanduser().absolute())
-        return which, absolute
-    known = [*_on_cluster(address), *reversed(read_submissions())]  # the newest first
-    for each in sorted(known, key=lambda each: -each.time):
-        if which in (None, each.job_id, each.name):
+        return job_name, absolute
+    records = [*_cluster_records(address), *reversed(recorded_submissions())]  # the newest first
+    for each in sorted(records, key=lambda each: -each.time):
+        if job_name in (None, each.job_id, each.name):
             return each.name, each.storage_path
-    if not known:
+    if not records:
         raise ValueError("no job is known, on the cluster or on this machine: give its name and --storage-path")
-    names = ", ".join(dict.fromkeys(each.name for each in known[:5]))
-    hint = "; its run's name and --storage-path find it" if re.search(r"-[0-9a-f]{4}$", which or "") else ""
-    raise ValueError(f"job={which}: neither the cluster nor this machine knows it; known are: {names}{hint}")
+    names = ", ".join(dict.fromkeys(each.name for each in records[:5]))
+    hint = "; its run's name and --storage-path find it" if re.search(r"-[0-9a-f]{4}$", job_name or "") else ""
+    raise ValueError(f"job={job_name}: neither the cluster nor this machine knows it; known are: {names}{hint}")
 
 
-def _on_cluster(address: str | None) -> list[Submitted]:
+def _cluster_records(address: str | None) -> list[SubmissionRecord]:
     """The jobs that the cluster has records of; empty if there is no cluster, or it was restarted."""
     try:
-        client, reached = connect(address)
+        client, server = connect(address)
     except ConnectionError:
         if address is not None:
             raise
         return []
     return [
-        Submitted(
+        SubmissionRecord(
             str(each.submission_id),
             each.metadata["name"],
             each.metadata["storage_path"],
-            reached,
+            server,
             (each.start_time or 0) / 1000,
         )
         for each in list_jobs(client)

@@ -22,28 +22,28 @@ from pathlib import Path
 import yaml
 from ray.job_submission import JobSubmissionClient
 
-from jobs.client.job_server import check_address, connect, is_local, list_jobs, would_start
+from jobs.client.job_server import check_address, connect, is_local_address, list_jobs, would_start_cluster
 from jobs.client.local_resources import check_gpus
-from jobs.client.local_state import Submitted, remember_submission
+from jobs.client.local_state import SubmissionRecord, record_submission
 from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.secret_scan import refuse_secrets
-from jobs.storage.job_record import Submission
+from jobs.storage.job_record import JobRecord
 from jobs.submission.preflight import check_configuration, check_dataset_folder, check_verb, replaced_settings
-from jobs.submission.upload import CONFIG_FLAGS, stage
+from jobs.submission.upload import CONFIG_FLAGS, stage_upload
 from pipeline.cli.verbs import LIGHTNING_VERBS
 
 
 def submit(
-    spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
+    spec: JobSpec, args: Sequence[str], *, read_config: bool = True, check_nodes: bool = False
 ) -> tuple[JobSubmissionClient, str]:
     """Submit `python -m pipeline ARGS` to the cluster; where there is none, start a local one.
 
     Args:
         spec: What the job needs.
         args: The command line from the verb on, such as ["fit", "--config", "pipeline/configs/demo.yaml"].
-        read: Read the configuration here first, which takes some seconds.
-        check: Examine every node before the command is run there.
+        read_config: Read the configuration here first, which takes some seconds.
+        check_nodes: Examine every node before the command is run there.
 
     Returns:
         The client of the cluster and the id of the job.
@@ -55,49 +55,50 @@ def submit(
         ConnectionError: the cluster cannot be reached.
     """
     check_command(args)
-    reached = None if is_local(spec.address) else connect(spec.address)  # before the configuration is read for seconds
-    with prepare_job(spec, args, read=read, check=check) as (job, staged):
-        return send(job, staged, address=spec.address, reached=reached)
+    # Remote clusters are connected to here, before the configuration is read for seconds.
+    connection = None if is_local_address(spec.address) else connect(spec.address)
+    with prepare_job(spec, args, read_config=read_config, check_nodes=check_nodes) as (job, staged):
+        return submit_job(job, staged, address=spec.address, connection=connection)
 
 
 @contextlib.contextmanager
 def prepare_job(
-    spec: JobSpec, args: Sequence[str], *, read: bool = True, check: bool = False
+    spec: JobSpec, args: Sequence[str], *, read_config: bool = True, check_nodes: bool = False
 ) -> Iterator[tuple[Job, Path]]:
     """Build a job and its upload, without talking to the cluster; the upload is removed on exit.
 
     Args:
         spec: The spec of the job.
         args: The command line from the verb on.
-        read: Read the configuration here first, which takes some seconds.
-        check: Examine every node before the command is run there.
+        read_config: Read the configuration here first, which takes some seconds.
+        check_nodes: Examine every node before the command is run there.
 
     Yields:
         The job, and the folder of its upload.
     """
     check_command(args)
     check_address(spec.address)
-    if would_start(spec.address):
+    if would_start_cluster(spec.address):
         check_gpus(spec)
     origin = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="arp-upload-") as folder:
         staged = Path(folder)
-        travels = {"include": spec.include, "exclude": spec.exclude, "py_modules": spec.py_modules}
-        uploaded = stage(args, origin, staged, **travels)
-        job = Job(_completed(spec, args, origin), str(origin), tuple(uploaded), shlex.join(args), check)
+        selection = {"include": spec.include, "exclude": spec.exclude, "py_modules": spec.py_modules}
+        uploaded_args = stage_upload(args, origin, staged, **selection)
+        job = Job(_complete_spec(spec, args, origin), str(origin), tuple(uploaded_args), shlex.join(args), check_nodes)
         _check_unfinished(job, staged)
         job.write(staged)
         (staged / OVERLAY_FILE).write_text(overlay(spec), encoding="utf-8")
-        if read and args[0] in LIGHTNING_VERBS:
-            ours = [f"--checkpoints.{name}={value}" for name, value in spec.checkpoint_options().items()]
-            resolved = check_configuration([*uploaded, *ours], staged, origin)
+        if read_config and args[0] in LIGHTNING_VERBS:
+            checkpoint_flags = [f"--checkpoints.{name}={value}" for name, value in spec.checkpoint_options().items()]
+            resolved = check_configuration([*uploaded_args, *checkpoint_flags], staged, origin)
             refuse_secrets(yaml.safe_load(resolved))
             (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
             for note in replaced_settings(resolved, spec):
                 print(f"note: {note}", file=sys.stderr)
-            if is_local(spec.address):
+            if is_local_address(spec.address):
                 check_dataset_folder(resolved)
-        elif read and args[0] == "pack":
+        elif read_config and args[0] == "pack":
             from pipeline.packing.pack_options import parse_pack_options
 
             parse_pack_options(args[1:])
@@ -110,8 +111,8 @@ def check_command(args: Sequence[str]) -> None:
     refuse_secrets({}, args)
 
 
-def send(
-    job: Job, staged: Path, *, address: str | None, reached: tuple[JobSubmissionClient, str] | None = None
+def submit_job(
+    job: Job, staged: Path, *, address: str | None, connection: tuple[JobSubmissionClient, str] | None = None
 ) -> tuple[JobSubmissionClient, str]:
     """Submit a job and its upload to the cluster at `address`; if there is no cluster, start a local one.
 
@@ -119,7 +120,7 @@ def send(
         job: The job that `prepare_job` yields.
         staged: The folder of its upload.
         address: The address of the cluster; None: the one that `connect` finds.
-        reached: The result of `connect`, if the caller has connected already.
+        connection: The result of `connect`, if the caller has connected already.
 
     Returns:
         The client of the cluster and the id of the job.
@@ -129,9 +130,9 @@ def send(
         ConnectionError: the cluster cannot be reached.
     """
     spec = job.spec
-    if reached is None and would_start(address):
+    if connection is None and would_start_cluster(address):
         check_gpus(spec)
-    client, server = reached or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
+    client, server = connection or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
     _check_name_is_free(client, spec)
     job_id = f"{spec.name}-{secrets.token_hex(2)}"
     client.submit_job(
@@ -145,7 +146,7 @@ def send(
             "stop_timeout_s": str(spec.stop_timeout_s),
         },
     )
-    remember_submission(Submitted(job_id, str(spec.name), spec.storage_path, server, time.time()))
+    record_submission(SubmissionRecord(job_id, str(spec.name), spec.storage_path, server, time.time()))
     return client, job_id
 
 
@@ -181,15 +182,15 @@ def environment(spec: JobSpec) -> dict[str, str]:
     return variables | spec.env
 
 
-def _completed(spec: JobSpec, args: Sequence[str], origin: Path) -> JobSpec:
+def _complete_spec(spec: JobSpec, args: Sequence[str], origin: Path) -> JobSpec:
     """The spec with a name, and with an absolute storage path."""
     storage = spec.storage_path
     if "://" not in storage:
         storage = os.path.normpath(origin / Path(storage).expanduser())
-    return dataclasses.replace(spec, name=spec.name or _name(args), storage_path=storage)
+    return dataclasses.replace(spec, name=spec.name or _default_name(args), storage_path=storage)
 
 
-def _name(args: Sequence[str]) -> str:
+def _default_name(args: Sequence[str]) -> str:
     """The default name of a run: the file name of the last config, else the verb, and the time."""
     configs = [arg.partition("=")[2] for arg in args if arg.partition("=")[0] in CONFIG_FLAGS and "=" in arg]
     configs += [value for flag, value in itertools.pairwise(args) if flag in CONFIG_FLAGS]
@@ -199,20 +200,20 @@ def _name(args: Sequence[str]) -> str:
 
 
 def _check_unfinished(job: Job, staged: Path) -> None:
-    """Call `Submission.check` if this machine sees the run's folder; otherwise the driver does so.
+    """Call `JobRecord.check` if this machine sees the run's folder; otherwise the driver does so.
 
     A URI is left to the driver too, because the nodes have its credentials.
     """
     if "://" not in job.spec.storage_path:
         with contextlib.suppress(OSError):
-            Submission(job.spec.storage_path, str(job.spec.name)).check(job, staged)
+            JobRecord(job.spec.storage_path, str(job.spec.name)).check(job, staged)
 
 
 def _check_name_is_free(client: JobSubmissionClient, spec: JobSpec) -> None:
     for each in list_jobs(client):
         metadata = each.metadata or {}
-        same = (metadata.get("name"), metadata.get("storage_path")) == (spec.name, spec.storage_path)
-        if same and not each.status.is_terminal():
+        is_same = (metadata.get("name"), metadata.get("storage_path")) == (spec.name, spec.storage_path)
+        if is_same and not each.status.is_terminal():
             raise ValueError(
                 f"name={spec.name}: the job {each.submission_id} is writing to {spec.storage_path}/{spec.name}; "
                 f"give another --name, or end it with `python -m jobs stop {each.submission_id}`"

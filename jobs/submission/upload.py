@@ -2,7 +2,7 @@
 
 The rule, in full:
 
-- From the folder where submit is called: code-like files (CODE_SUFFIXES, at most LARGEST_CODE_FILE each), with their
+- From the folder where submit is called: code-like files (CODE_SUFFIXES, at most MAX_CODE_FILE_BYTES each), with their
   relative paths, so that the user's own modules can be imported. Left out: hidden files and folders, virtual
   environments, SKIPPED_FOLDERS unless they are Python packages, packed shards, names that look like secrets, and what
   the spec's `exclude` matches. The spec's `include` adds files of any kind, but for those that look like secrets.
@@ -22,10 +22,10 @@ from pathlib import Path
 
 import yaml
 
-from jobs.ray_internals import largest_upload
+from jobs.ray_internals import max_upload_bytes
 from jobs.spec.secret_scan import is_secret_file, refuse_secrets_in_file
 from jobs.spec.upload_paths import UPLOAD_PREFIX
-from jobs.submission.code_files import LARGEST_CODE_FILE, PACKAGES, code_files, copy, is_excluded
+from jobs.submission.code_files import MAX_CODE_FILE_BYTES, PACKAGES, code_files, copy_file, is_excluded
 from jobs.submission.py_modules import copy_modules
 from pipeline.cli.config_files import describe_yaml_error
 
@@ -36,7 +36,7 @@ CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 CONFIG_FLAGS = ("--config", "-c", "--confi", "--conf", "--con", "--co")  # argparse takes its beginnings too
 
 
-def stage(
+def stage_upload(
     args: Sequence[str],
     origin: Path,
     target: Path,
@@ -63,10 +63,10 @@ def stage(
         ValueError: there are too many files to search, the upload is too large (the message names the largest files),
             or a config holds a secret.
     """
-    configs = _Configs(origin, target)
+    configs = _ConfigFiles(origin, target)
     rewritten = configs.rewrite(args)  # first: a missing config is the commonest mistake
     for relative in code_files(origin, exclude):
-        copy(origin / relative, target / relative)
+        copy_file(origin / relative, target / relative)
     for pattern in include:
         if Path(pattern).is_absolute():
             raise ValueError(f"include={pattern}: must be relative to this folder, {origin}")
@@ -78,7 +78,7 @@ def stage(
             if is_secret_file(relative):
                 print(f"note: {relative} stays behind: its name looks like that of a secret", file=sys.stderr)
             elif not is_excluded(relative, exclude):
-                copy(path, target / relative)
+                copy_file(path, target / relative)
     copy_modules(py_modules, origin, target, exclude)
     for package in PACKAGES:
         _copy_package(package, target)
@@ -87,13 +87,13 @@ def stage(
     return rewritten
 
 
-class _Configs:
-    """The config files of a command line, and the place of each in the upload."""
+class _ConfigFiles:
+    """The config files of a command line, and the path of each in the upload."""
 
     def __init__(self, origin: Path, target: Path) -> None:
         self._origin = origin
         self._target = target
-        self._places: dict[Path, str] = {}
+        self._upload_paths: dict[Path, str] = {}
 
     def rewrite(self, args: Sequence[str]) -> list[str]:
         """Replace the path of each config file in the arguments by `upload:RELATIVE`."""
@@ -102,9 +102,9 @@ class _Configs:
         for arg in args:
             name, equals, value = arg.partition("=")
             if equals and name.startswith("-") and self._is_config(name, value):
-                rewritten.append(f"{name}={self._place(value, name)}")
+                rewritten.append(f"{name}={self._add_argument(value, name)}")
             elif flag and not arg.startswith("-") and self._is_config(flag, arg):
-                rewritten.append(self._place(arg, flag))
+                rewritten.append(self._add_argument(arg, flag))
             else:
                 rewritten.append(arg)
             flag = arg if arg.startswith("-") and not equals else ""
@@ -112,8 +112,8 @@ class _Configs:
 
     def copy(self) -> None:
         """Copy all config files into the upload; ValueError if one holds a secret."""
-        for source, relative in self._places.items():
-            copy(source, self._target / relative)
+        for source, relative in self._upload_paths.items():
+            copy_file(source, self._target / relative)
             refuse_secrets_in_file((self._target / relative).read_text(encoding="utf-8"), f"config={source}")
 
     def _is_config(self, flag: str, value: str) -> bool:
@@ -122,45 +122,45 @@ class _Configs:
             return not value.lstrip().startswith("{")  # YAML in place of a path is jsonargparse's right
         return Path(value).suffix in (".yaml", ".yml") and (self._origin / value).is_file()
 
-    def _place(self, value: str, flag: str) -> str:
+    def _add_argument(self, value: str, flag: str) -> str:
         path = Path(os.path.normpath(self._origin / Path(value).expanduser()))
         if not path.is_file():
             raise FileNotFoundError(f"{flag} {value}: there is no such file (looked in {self._origin})")
-        if path not in self._places:
-            self._add(path, self._folder_of(path))
-        return UPLOAD_PREFIX + self._places[path]
+        if path not in self._upload_paths:
+            self._add(path, self._upload_folder(path))
+        return UPLOAD_PREFIX + self._upload_paths[path]
 
-    def _folder_of(self, path: Path) -> str:
+    def _upload_folder(self, path: Path) -> str:
         """The folder of a config in the upload: its own relative path, or a new one if it is not in `origin`."""
         if path.is_relative_to(self._origin):
             return path.parent.relative_to(self._origin).as_posix()
-        return f"configs_from_outside/{len(self._places)}"
+        return f"configs_from_outside/{len(self._upload_paths)}"
 
     def _add(self, path: Path, folder: str) -> None:
         """Add a config and the files that it refers to by relative paths, which stay valid in the upload."""
-        self._places[path] = os.path.normpath(f"{folder}/{path.name}")
-        for name in _named_configs(path):
-            further = Path(os.path.normpath(path.parent / name))
-            if Path(name).is_absolute() or further in self._places or not further.is_file():
+        self._upload_paths[path] = os.path.normpath(f"{folder}/{path.name}")
+        for name in _referenced_configs(path):
+            referenced = Path(os.path.normpath(path.parent / name))
+            if Path(name).is_absolute() or referenced in self._upload_paths or not referenced.is_file():
                 continue
-            if further.stat().st_size <= LARGEST_CODE_FILE:
+            if referenced.stat().st_size <= MAX_CODE_FILE_BYTES:
                 relative = os.path.normpath(f"{folder}/{name}")
                 if not relative.startswith(".."):
-                    self._add(further, Path(relative).parent.as_posix())
+                    self._add(referenced, Path(relative).parent.as_posix())
 
 
-def _named_configs(path: Path) -> Iterator[str]:
+def _referenced_configs(path: Path) -> Iterator[str]:
     """Yield the strings of a YAML file that look like paths of config files."""
     try:
-        waiting = [yaml.safe_load(path.read_text(encoding="utf-8"))]
+        pending = [yaml.safe_load(path.read_text(encoding="utf-8"))]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config={path}: not a YAML file: {describe_yaml_error(error)}") from None
-    while waiting:
-        each = waiting.pop()
+    while pending:
+        each = pending.pop()
         if isinstance(each, dict):
-            waiting.extend(each.values())
+            pending.extend(each.values())
         elif isinstance(each, list):
-            waiting.extend(each)
+            pending.extend(each)
         elif isinstance(each, str) and Path(each).suffix in CONFIG_SUFFIXES:
             yield each
 
@@ -172,7 +172,7 @@ def _copy_package(name: str, target: Path) -> None:
     source = Path(next(iter(found.submodule_search_locations)))
     for path in source.rglob("*"):  # whatever its suffix: a package's data, such as templates, are part of it
         if path.is_file() and path.suffix != ".pyc" and not path.name.startswith("."):
-            copy(path, target / name / path.relative_to(source))
+            copy_file(path, target / name / path.relative_to(source))
 
 
 def upload_sizes(folder: Path) -> dict[str, int]:
@@ -197,7 +197,7 @@ def check_size(folder: Path, limit: int | None = None) -> int:
         folder: The folder of the upload.
         limit: The largest size in bytes; None: the limit of Ray's job server.
     """
-    limit = largest_upload() if limit is None else limit
+    limit = max_upload_bytes() if limit is None else limit
     sizes = upload_sizes(folder)
     total = archive_bytes(sizes)
     if total > limit:

@@ -41,13 +41,14 @@ def wait_for_workers(spec: JobSpec, is_stopping: Callable[[], bool]) -> int:
     while True:
         largest, free = max_workers(spec), free_workers(spec)
         waited = time.monotonic() - start_time
-        if free >= largest >= spec.fewest_workers:
+        if free >= largest >= spec.smallest_num_workers:
             return largest
-        if min(largest, free) >= spec.fewest_workers and waited > _RELEASE_TIMEOUT_S:
-            return min(largest, free)
+        possible = min(largest, free)
+        if possible >= spec.smallest_num_workers and waited > _RELEASE_TIMEOUT_S:
+            return possible
         if waited > spec.start_timeout_s or is_stopping():
             raise TimeoutError(
-                f"min_workers={spec.fewest_workers}: the cluster has capacity for {min(largest, free)} workers with "
+                f"min_workers={spec.smallest_num_workers}: the cluster has capacity for {possible} workers with "
                 f"cpus_per_worker={spec.cpus_per_worker} and gpus_per_worker={spec.gpus_per_worker} after "
                 f"{spec.start_timeout_s:g} s"
             )

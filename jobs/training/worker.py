@@ -14,7 +14,7 @@ from typing import Any
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
-from jobs.ray_internals import quieten_reports
+from jobs.ray_internals import silence_reports
 from jobs.spec.job import OVERLAY_FILE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import enter_working_directory, resolve_upload_paths, upload_root
@@ -52,7 +52,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(job.spec.threads)
     os.environ.setdefault("WANDB_RUN_ID", wandb_run_id(job.spec))
-    quieten_reports()
+    silence_reports()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     run = RunFolder(job.spec.storage_path, str(job.spec.name))
     checkpoint, sender = _start_heartbeats(job.spec, run, settings["args"][0], settings.get("board"))

@@ -20,8 +20,10 @@ from pipeline.doctor.machine_checks import versions
 from pipeline.doctor.storage_check import new_token
 from pipeline.processes.outcome import ProcessOutcome
 
-NODE_S = 300.0  # time limit of a node's examination: starting a process, importing torch, reads from a slow disk
-MORE_S = 60.0  # added to the time limits of the single checks
+_NODE_TIMEOUT_S = (
+    300.0  # time limit of a node's examination: starting a process, importing torch, reads from a slow disk
+)
+_OVERHEAD_S = 60.0  # added to the time limits of the single checks
 
 
 def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> ProcessOutcome:
@@ -39,10 +41,10 @@ def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> 
         TimeoutError: the first node does not answer.
     """
     cluster = _Cluster(job, variables)
-    plan, findings = cluster.plan(args)
-    of_nodes, of_versions = cluster.look(plan)
-    findings = [compare_versions(of_versions), *findings, *combine(of_nodes), cluster.storage(plan)]
-    findings += [cluster.collective(plan), cluster.step(plan)]
+    plan, findings = cluster.read_plan(args)
+    node_findings, node_versions = cluster.examine_nodes(plan)
+    findings = [compare_versions(node_versions), *findings, *combine(node_findings), cluster.check_storage(plan)]
+    findings += [cluster.check_collective(plan), cluster.check_steps(plan)]
     print_findings(f"doctor on {len(cluster.nodes)} node{'s' if len(cluster.nodes) > 1 else ''}", findings)
     sys.stdout.flush()
     failed = [finding.check for finding in findings if finding.status == "failed"]
@@ -56,9 +58,11 @@ class _Cluster:
 
     def __init__(self, job: Job, variables: Mapping[str, str]) -> None:
         spec = self._spec = job.spec
-        found: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        alive: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         need = {"CPU": spec.cpus_per_worker, "GPU": spec.gpus_per_worker}
-        able = [node for node in found if all(node["Resources"].get(name, 0) >= least for name, least in need.items())]
+        able = [
+            node for node in alive if all(node["Resources"].get(name, 0) >= amount for name, amount in need.items())
+        ]
         # Two ranks of nccl on one node need a GPU each.
         self._gpus = min(2, int(able[0]["Resources"].get("GPU", 0))) if len(able) == 1 else 1
         gpus = self._gpus * spec.gpus_per_worker
@@ -67,89 +71,96 @@ class _Cluster:
         self._doctors = {}
         for node in sorted(able, key=lambda each: (each["NodeManagerAddress"], each["NodeID"])):
             name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})"
-            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            self._doctors[name] = actor.options(scheduling_strategy=here, runtime_env=environment).remote(job)
+            on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            self._doctors[name] = actor.options(scheduling_strategy=on_node, runtime_env=environment).remote(job)
         self.nodes = list(self._doctors)
         self._token = new_token()
 
-    def plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
+    def read_plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
         """Read on the first node what to examine; return the plan, and a finding about the configuration."""
-        answer = _gather({self.nodes[0]: self._doctors[self.nodes[0]].plan.remote(list(args))}, NODE_S + MORE_S)
-        plan = answer[self.nodes[0]]
+        results = _gather(
+            {self.nodes[0]: self._doctors[self.nodes[0]].read_plan.remote(list(args))}, _NODE_TIMEOUT_S + _OVERHEAD_S
+        )
+        plan = results[self.nodes[0]]
         if isinstance(plan, str):
             raise TimeoutError(f"node {self.nodes[0]}: {plan}")
-        read: tuple[Plan, list[Finding]] = plan
-        return read
+        read_plan: tuple[Plan, list[Finding]] = plan
+        return read_plan
 
-    def look(self, plan: Plan) -> tuple[dict[str, list[Finding]], dict[str, dict[str, str]]]:
+    def examine_nodes(self, plan: Plan) -> tuple[dict[str, list[Finding]], dict[str, dict[str, str]]]:
         """Examine every node; return findings and versions by node. Each node also writes a probe to the storage."""
-        numbers = {node: str(number) for number, node in enumerate(self.nodes)}
-        answers = self._ask(lambda node, doctor: doctor.look.remote(plan, self._token, numbers[node]))
-        of_versions = {node: answer[0] for node, answer in answers.items() if not isinstance(answer, str)}
-        found = {node: answer[1] for node, answer in answers.items() if not isinstance(answer, str)}
-        checks = [finding.check for finding in next(iter(found.values()), [])] or ["nodes"]
-        for node, answer in answers.items():
-            if isinstance(answer, str):
-                found[node] = [Finding(check, "failed", answer) for check in checks]
-        return found, of_versions or {"the driver": versions()}
+        writers = {node: str(number) for number, node in enumerate(self.nodes)}
+        results = self._call_nodes(lambda node, doctor: doctor.examine_node.remote(plan, self._token, writers[node]))
+        node_versions = {node: result[0] for node, result in results.items() if not isinstance(result, str)}
+        findings = {node: result[1] for node, result in results.items() if not isinstance(result, str)}
+        checks = [finding.check for finding in next(iter(findings.values()), [])] or ["nodes"]
+        for node, result in results.items():
+            if isinstance(result, str):
+                findings[node] = [Finding(check, "failed", result) for check in checks]
+        return findings, node_versions or {"the driver": versions()}
 
-    def storage(self, plan: Plan) -> Finding:
+    def check_storage(self, plan: Plan) -> Finding:
         """Check that every node reads the probes that all nodes wrote to the storage; removes the probes."""
-        path, numbers = str(plan.storage_path), [str(number) for number in range(len(self.nodes))]
-        answers = self._ask(lambda _, doctor: doctor.missing.remote(path, self._token, numbers))
+        path, writers = str(plan.storage_path), [str(number) for number in range(len(self.nodes))]
+        results = self._call_nodes(lambda _, doctor: doctor.missing_probes.remote(path, self._token, writers))
         findings = {}
-        for node, answer in answers.items():
-            if isinstance(answer, str):
-                findings[node] = [Finding("storage", "failed", answer)]
-            elif answer:
-                of = ", ".join(self.nodes[int(number)] for number in answer)
-                text = f"storage_path={path} does not show what {of} wrote: give a place that all nodes share"
+        for node, result in results.items():
+            if isinstance(result, str):
+                findings[node] = [Finding("storage", "failed", result)]
+            elif result:
+                unseen = ", ".join(self.nodes[int(number)] for number in result)
+                text = f"storage_path={path} does not show what {unseen} wrote: give a place that all nodes share"
                 findings[node] = [Finding("storage", "failed", text)]
             else:
                 findings[node] = [Finding("storage", "passed", f"{path}: what each node wrote, every node reads")]
-        self._ask(lambda node, doctor: doctor.leave.remote(path, self._token, str(self.nodes.index(node))))
+        self._call_nodes(
+            lambda node, doctor: doctor.remove_probe.remote(path, self._token, str(self.nodes.index(node)))
+        )
         return combine(findings)[0]
 
-    def collective(self, plan: Plan) -> Finding:
+    def check_collective(self, plan: Plan) -> Finding:
         """Run a collective with one rank on each node; two ranks if there is only one node."""
         nodes = self.nodes if len(self.nodes) > 1 else self.nodes * 2
         backend = "nccl" if self._spec.gpus_per_worker else "gloo"
         if backend == "nccl" and len(self.nodes) == 1 and self._gpus < len(nodes):
             return Finding("collective", "skipped", "one node with one GPU: there is nothing to connect")
-        address = _gather({"": self._doctors[nodes[0]].address.remote()}, MORE_S)[""]
-        words = (len(nodes), address, backend, plan.collective_limit_s)
-        answers = _gather(
-            {(node, rank): self._doctors[node].take_part.remote(rank, *words) for rank, node in enumerate(nodes)},
-            plan.collective_limit_s + MORE_S,
+        address = _gather({"": self._doctors[nodes[0]].address.remote()}, _OVERHEAD_S)[""]
+        arguments = (len(nodes), address, backend, plan.collective_limit_s)
+        results = _gather(
+            {
+                (node, rank): self._doctors[node].run_collective.remote(rank, *arguments)
+                for rank, node in enumerate(nodes)
+            },
+            plan.collective_limit_s + _OVERHEAD_S,
         )
         findings = {}
-        for (node, _), answer in answers.items():
-            each = Finding("collective", "failed", answer) if isinstance(answer, str) else answer
+        for (node, _), result in results.items():
+            each = Finding("collective", "failed", result) if isinstance(result, str) else result
             if node not in findings or each.status == "failed":
                 findings[node] = [each]
         combined = combine(findings)[0]
         return combined if combined.status == "failed" else next(iter(findings.values()))[0]
 
-    def step(self, plan: Plan) -> Finding:
+    def check_steps(self, plan: Plan) -> Finding:
         """Run two real steps on the first node."""
-        answer = _gather({"": self._doctors[self.nodes[0]].step.remote(plan)}, plan.step_limit_s + MORE_S)[""]
-        return answer if isinstance(answer, Finding) else Finding("one real step", "failed", answer)
+        result = _gather({"": self._doctors[self.nodes[0]].run_steps.remote(plan)}, plan.step_limit_s + _OVERHEAD_S)[""]
+        return result if isinstance(result, Finding) else Finding("one real step", "failed", result)
 
-    def _ask(self, question: Any) -> dict[str, Any]:
-        return _gather({node: question(node, doctor) for node, doctor in self._doctors.items()}, NODE_S)
+    def _call_nodes(self, submit: Any) -> dict[str, Any]:
+        return _gather({node: submit(node, doctor) for node, doctor in self._doctors.items()}, _NODE_TIMEOUT_S)
 
 
-def _gather(asked: Mapping[Any, Any], limit_s: float) -> dict[Any, Any]:
+def _gather(references: Mapping[Any, Any], limit_s: float) -> dict[Any, Any]:
     """Wait for results; return each, or a sentence if it failed or took too long."""
-    ray.wait(list(asked.values()), num_returns=len(asked), timeout=limit_s)
-    answers: dict[Any, Any] = {}
-    for who, reference in asked.items():
+    ray.wait(list(references.values()), num_returns=len(references), timeout=limit_s)
+    results: dict[Any, Any] = {}
+    for key, reference in references.items():
         try:
-            answers[who] = ray.get(reference, timeout=0)
+            results[key] = ray.get(reference, timeout=0)
         except ray.exceptions.GetTimeoutError:
-            answers[who] = f"no answer within {limit_s:g} s"
+            results[key] = f"no answer within {limit_s:g} s"
         except ray.exceptions.RayTaskError as error:
-            answers[who] = explain(error.cause) if isinstance(error.cause, Exception) else "it failed"
+            results[key] = explain(error.cause) if isinstance(error.cause, Exception) else "it failed"
         except ray.exceptions.RayError as error:
-            answers[who] = next(iter(str(error).splitlines()), type(error).__name__)
-    return answers
+            results[key] = next(iter(str(error).splitlines()), type(error).__name__)
+    return results

@@ -29,54 +29,54 @@ class NodeDoctor:
         self._spec = job.spec
         enter_working_directory(job)
 
-    def plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
+    def read_plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
         """Read a command line; return what to examine, and a finding about its configuration, if it has one."""
-        words = resolve_upload_paths(args, upload_root())
-        plan, findings = read_plan(words[1:] if words[0] in CONFIG_VERBS else data_of(words))
-        whole = dataclasses.replace(
+        arguments = resolve_upload_paths(args, upload_root())
+        plan, findings = read_plan(arguments[1:] if arguments[0] in CONFIG_VERBS else data_option(arguments))
+        completed = dataclasses.replace(
             plan,
             storage_path=plan.storage_path or self._spec.storage_path,
             gpu=bool(self._spec.gpus_per_worker),
             wandb_mode=self._spec.wandb_mode,
         )
-        return whole, findings
+        return completed, findings
 
-    def look(self, plan: Plan, token: str, name: str) -> tuple[dict[str, str], list[Finding]]:
-        """Examine the node, and write a probe with its name to the storage; return its versions and the findings."""
+    def examine_node(self, plan: Plan, token: str, writer: str) -> tuple[dict[str, str], list[Finding]]:
+        """Examine the node, and write the probe of `writer` to the storage; return its versions and the findings."""
 
         def write() -> str:
-            write_probe(str(plan.storage_path), token, name)
+            write_probe(str(plan.storage_path), token, writer)
             return str(plan.storage_path)
 
         return versions(), [*examine_machine(plan), examine("storage written", write)]
 
-    def missing(self, storage_path: str, token: str, of: Sequence[str]) -> list[str]:
-        """The names of the nodes whose probes this node does not see in the storage."""
-        return missing_probes(storage_path, token, of)
+    def missing_probes(self, storage_path: str, token: str, writers: Sequence[str]) -> list[str]:
+        """The writers whose probes this node does not see in the storage."""
+        return missing_probes(storage_path, token, writers)
 
-    def leave(self, storage_path: str, token: str, name: str) -> None:
+    def remove_probe(self, storage_path: str, token: str, writer: str) -> None:
         """Remove this node's probe from the storage."""
-        remove_probe(storage_path, token, name)
+        remove_probe(storage_path, token, writer)
 
     def address(self) -> str:
         """The address of this node, with a free port, for the process group."""
         host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         return f"{host}:{free_ports(host, 1)[0]}"
 
-    def take_part(self, rank: int, world_size: int, address: str, backend: str, limit_s: float) -> Finding:
+    def run_collective(self, rank: int, world_size: int, address: str, backend: str, limit_s: float) -> Finding:
         """Run one rank of the collective."""
         return examine("collective", lambda: check_collective(rank, world_size, address, backend, limit_s))
 
-    def step(self, plan: Plan) -> Finding:
+    def run_steps(self, plan: Plan) -> Finding:
         """Run two real steps."""
         accelerator = "gpu" if self._spec.gpus_per_worker else "cpu"
         return examine("one real step", lambda: check_step(plan.config, plan.step_limit_s, accelerator))
 
 
-def data_of(words: Sequence[str]) -> list[str]:
+def data_option(arguments: Sequence[str]) -> list[str]:
     """The `--data` option and its value of a verb without a configuration, such as `evaluate`; empty if it has none."""
-    for place, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name == "--data" and (equals or place + 1 < len(words)):
-            return [name, value if equals else words[place + 1]]
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--data" and (equals or position + 1 < len(arguments)):
+            return [name, value if equals else arguments[position + 1]]
     return []

@@ -2,9 +2,9 @@
 
 At most num_workers x cpus_per_worker tasks run at once, with one CPU and one decoding process each: the number of CPUs
 that the same spec gives to training. Each video is encoded in one thread, so the shards have the same bytes as on one
-machine. Tasks are spread over the nodes; those without room wait, and nodes that join later take some of them. A part
-whose process or node dies is started again elsewhere, at most max_failures times; its partial shard has a temporary
-name and is never read.
+machine. Tasks are spread over the nodes; those without a free CPU wait, and nodes that join later take some of them. A
+part whose process or node dies is started again elsewhere, at most max_failures times; its partial shard has a
+temporary name and is never read.
 """
 
 import secrets
@@ -23,7 +23,7 @@ from datamodules.storage.atomic_write import remove_partial_files
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory, resolve_upload_paths, upload_root
 from jobs.storage.run_folder import describe_exception
-from jobs.verbs.pack_progress import PackProgressActor, add_outcomes, outcome_of
+from jobs.verbs.pack_progress import PackProgressActor, add_progress, result_progress
 from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import PackOptions, parse_pack_options
@@ -36,7 +36,7 @@ from pipeline.processes.outcome import ProcessOutcome
 
 POLL_S = 1.0
 TOKEN_PREFIX = "job-"
-MOST_LOOKED_FOR = 10_000  # videos to look for until one is found
+MAX_WITNESS_CANDIDATES = 10_000  # videos to search for until one is found
 
 
 def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
@@ -53,7 +53,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
         ValueError: an option or the input is wrong, as for `pipeline.packing.pack.pack`; or a part failed in a way that
             another attempt would repeat.
     """
-    began = time.monotonic()
+    start_time = time.monotonic()
     enter_working_directory(job)
     options = parse_pack_options(resolve_upload_paths(args, upload_root())[1:])
     check_folders(job, options)
@@ -61,20 +61,20 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     if options.processes is not None:
         print(f"note: --processes is for one machine; num_workers x cpus_per_worker = {slots} holds here", flush=True)
     with prepare_shards(options) as run, _shared_view(job, run) as view:
-        have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        at_once = f"at most {slots} at once; the cluster has {have.get('CPU', 0):g} CPUs"
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        at_once = f"at most {slots} at once; the cluster has {resources.get('CPU', 0):g} CPUs"
         print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
         with show_progress(sum(len(part.records) for part in run.parts)) as meter:
-            results = _Parts(run.parts, view, slots, meter).run()
+            results = _PartScheduler(run.parts, view, slots, meter).run()
         manifest = finish(run, results)
         for folder in (*run.settings.folders, run.settings.root / PARTS_FOLDER):
             remove_partial_files(folder)  # of attempts that died
-    print_summary(manifest, results, run.settings.root, time.monotonic() - began, run.refused)
+    print_summary(manifest, results, run.settings.root, time.monotonic() - start_time, run.refused)
     sys.stdout.flush()
     return ProcessOutcome("finished")
 
 
-class _Parts:
+class _PartScheduler:
     """Scheduler of the parts of a run: submits them as Ray tasks, and collects their results.
 
     Args:
@@ -89,10 +89,12 @@ class _Parts:
         self._view = view
         self._slots = slots
         self._meter = meter
-        self._counted: dict[int, Outcome] = {}
-        self._asked: Any = None
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._tally: Any = ray.remote(PackProgressActor).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._part_progress: dict[int, Outcome] = {}
+        self._pending_reports: Any = None
+        this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._progress_actor: Any = (
+            ray.remote(PackProgressActor).options(num_cpus=0, scheduling_strategy=this_node).remote()
+        )
         self._task = ray.remote(pack_part).options(
             num_cpus=1, max_retries=view.job.spec.max_failures, scheduling_strategy="SPREAD"
         )
@@ -108,7 +110,7 @@ class _Parts:
         """
         results: dict[int, PartResult] = {}
         while missing := [number for number in range(len(self._parts)) if number not in results]:
-            results |= self._run(missing)
+            results |= self._run_parts(missing)
             # Two attempts overlap if Ray gave up a node that still worked. They write the same bytes, unless only one
             # of them refused a video: then the shard may be from one attempt and the result from the other.
             for number in missing:
@@ -117,22 +119,22 @@ class _Parts:
                     self._count(number, Outcome(0, 0, 0))
         return [results[number] for number in range(len(self._parts))]
 
-    def _run(self, numbers: Sequence[int]) -> dict[int, PartResult]:
+    def _run_parts(self, numbers: Sequence[int]) -> dict[int, PartResult]:
         results = {}
-        waiting = list(reversed(numbers))
-        under_way: dict[Any, int] = {}
-        while waiting or under_way:
-            while waiting and len(under_way) < self._slots:
-                number = waiting.pop()
-                under_way[self._task.remote(number, self._parts[number], self._view, self._tally)] = number
-            ended, _ = ray.wait(list(under_way), timeout=POLL_S)
-            self._take_news(set(under_way.values()))
-            for reference in ended:
-                number = under_way.pop(reference)
+        pending = list(reversed(numbers))
+        running: dict[Any, int] = {}
+        while pending or running:
+            while pending and len(running) < self._slots:
+                number = pending.pop()
+                running[self._task.remote(number, self._parts[number], self._view, self._progress_actor)] = number
+            finished, _ = ray.wait(list(running), timeout=POLL_S)
+            self._count_reports(set(running.values()))
+            for reference in finished:
+                number = running.pop(reference)
                 results[number] = result = self._fetch(reference, number)
-                self._count(number, outcome_of(result))
+                self._count(number, result_progress(result))
         for _ in range(2):  # the request under way, and one more for later reports
-            self._take_news(set(), wait_s=POLL_S)
+            self._count_reports(set(), wait_s=POLL_S)
         return results
 
     def _fetch(self, reference: Any, number: int) -> PartResult:
@@ -141,31 +143,31 @@ class _Parts:
         except RayTaskError:
             raise  # unexpected: with its traceback
         except RayError as error:
-            tried = "" if self._view.job.spec.max_failures < 0 else f" {self._view.job.spec.max_failures + 1} times"
+            attempts = "" if self._view.job.spec.max_failures < 0 else f" {self._view.job.spec.max_failures + 1} times"
             raise PackError(
-                f"{self._parts[number].shard} was given up: the process or the node that made it died{tried} "
+                f"{self._parts[number].shard} was given up: the process or the node that made it died{attempts} "
                 f"({describe_exception(error)}); the same submit again keeps the finished shards"
             ) from None
         if isinstance(result, PartFailure):
             raise PackError(result.message)
         return result
 
-    def _take_news(self, numbers: Set[int], wait_s: float = 0) -> None:
+    def _count_reports(self, running: Set[int], wait_s: float = 0) -> None:
         """Count the progress that the tasks reported; if the actor is lost, parts are counted when they end."""
-        self._asked = self._asked or self._tally.take.remote()
-        if not ray.wait([self._asked], timeout=wait_s)[0]:
+        self._pending_reports = self._pending_reports or self._progress_actor.take_reports.remote()
+        if not ray.wait([self._pending_reports], timeout=wait_s)[0]:
             return
-        asked, self._asked = self._asked, None
+        reference, self._pending_reports = self._pending_reports, None
         with suppress(RayError):
-            news, again = ray.get(asked)
-            for number in news.keys() & numbers:  # reports of ended tasks may arrive late
-                self._count(number, news[number])
-            for number in again:
+            progress, restarted = ray.get(reference)
+            for number in progress.keys() & running:  # reports of ended tasks may arrive late
+                self._count(number, progress[number])
+            for number in restarted:
                 print(f"pack: {self._parts[number].shard} was begun again: its process or node was lost", flush=True)
 
-    def _count(self, number: int, so_far: Outcome) -> None:
-        self._meter.add(add_outcomes(so_far, self._counted.get(number, Outcome(0, 0, 0)), -1))
-        self._counted[number] = so_far
+    def _count(self, number: int, progress: Outcome) -> None:
+        self._meter.add(add_progress(progress, self._part_progress.get(number, Outcome(0, 0, 0)), -1))
+        self._part_progress[number] = progress
 
 
 @contextmanager
@@ -173,8 +175,8 @@ def _shared_view(job: Job, run: PackRun) -> Iterator[SharedView]:
     """Write a token to the output folder, by which other nodes check that they see the same folder; removed on exit."""
     witness = _find_witness(run)
     folder = run.settings.root / PARTS_FOLDER
-    for left in folder.glob(f"{TOKEN_PREFIX}*"):  # by a driver that was killed
-        left.unlink(missing_ok=True)
+    for leftover in folder.glob(f"{TOKEN_PREFIX}*"):  # of a driver that was killed
+        leftover.unlink(missing_ok=True)
     name = TOKEN_PREFIX + secrets.token_hex(8)
     (folder / name).write_text(name, encoding="utf-8")
     try:
@@ -185,7 +187,7 @@ def _shared_view(job: Job, run: PackRun) -> Iterator[SharedView]:
 
 def _find_witness(run: PackRun) -> str:
     """The path of the first video that this node sees; PackError if it sees none."""
-    records = [record for part in run.parts for record in part.records][:MOST_LOOKED_FOR]
+    records = [record for part in run.parts for record in part.records][:MAX_WITNESS_CANDIDATES]
     for record in records:
         if Path(record.path).is_file():
             return record.path

@@ -8,50 +8,55 @@ from typing import Any
 
 from pipeline.packing.shard_builder import Outcome, PartResult
 
-TELL_INTERVAL_S = 1.0
+REPORT_INTERVAL_S = 1.0
 
 
 class PackProgressActor:
     """Actor on the driver's node that collects the progress of the tasks."""
 
     def __init__(self) -> None:
-        self._news: dict[int, Outcome] = {}
-        self._attempts: dict[int, str] = {}
-        self._again: list[int] = []
+        self._progress: dict[int, Outcome] = {}
+        self._attempt_ids: dict[int, str] = {}
+        self._restarted: list[int] = []
 
-    def tell(self, number: int, attempt: str, so_far: Outcome) -> None:
-        """Store the total progress of an attempt at part `number`; called by the tasks, from zero in each attempt."""
-        self._news[number] = so_far
-        if self._attempts.setdefault(number, attempt) != attempt:
-            self._attempts[number] = attempt
-            self._again.append(number)
+    def report(self, part_number: int, attempt_id: str, progress: Outcome) -> None:
+        """Store the total progress of an attempt at a part; called by the tasks, from zero in each attempt."""
+        self._progress[part_number] = progress
+        if self._attempt_ids.setdefault(part_number, attempt_id) != attempt_id:
+            self._attempt_ids[part_number] = attempt_id
+            self._restarted.append(part_number)
 
-    def take(self) -> tuple[dict[int, Outcome], list[int]]:
+    def take_reports(self) -> tuple[dict[int, Outcome], list[int]]:
         """The progress reported since the last call by part number, and the numbers of restarted parts."""
-        told = self._news, self._again
-        self._news, self._again = {}, []
-        return told
+        reports = self._progress, self._restarted
+        self._progress, self._restarted = {}, []
+        return reports
 
 
-def make_progress_reporter(number: int, tally: Any) -> Callable[[Outcome], None]:
-    """Make a function that adds up outcomes, and reports the sum to the actor at most every TELL_INTERVAL_S seconds."""
-    attempt = os.urandom(8).hex()
-    so_far = Outcome(0, 0, 0)
-    told = 0.0
+def make_progress_reporter(part_number: int, progress_actor: Any) -> Callable[[Outcome], None]:
+    """Make a function that adds up progress, and reports the sum at most every REPORT_INTERVAL_S seconds.
 
-    def tell(outcome: Outcome) -> None:
-        nonlocal so_far, told
-        so_far = add_outcomes(so_far, outcome)
+    Args:
+        part_number: The number of the part.
+        progress_actor: Handle of a `PackProgressActor`; None: nothing is reported.
+    """
+    attempt_id = os.urandom(8).hex()
+    total = Outcome(0, 0, 0)
+    last_report = 0.0
+
+    def report_progress(progress: Outcome) -> None:
+        nonlocal total, last_report
+        total = add_progress(total, progress)
         now = time.monotonic()
-        if tally is not None and now - told >= TELL_INTERVAL_S:
-            told = now
-            tally.tell.remote(number, attempt, so_far)
+        if progress_actor is not None and now - last_report >= REPORT_INTERVAL_S:
+            last_report = now
+            progress_actor.report.remote(part_number, attempt_id, total)
 
-    return tell
+    return report_progress
 
 
-def add_outcomes(one: Outcome, other: Outcome, sign: int = 1) -> Outcome:
-    """The sum of two outcomes, with `reused` of `other`; with `sign` -1 their difference, with `reused` of `one`."""
+def add_progress(one: Outcome, other: Outcome, sign: int = 1) -> Outcome:
+    """The sum of two counts, with `reused` of `other`; with `sign` -1 their difference, with `reused` of `one`."""
     return Outcome(
         one.videos + sign * other.videos,
         one.refused + sign * other.refused,
@@ -61,8 +66,8 @@ def add_outcomes(one: Outcome, other: Outcome, sign: int = 1) -> Outcome:
     )
 
 
-def outcome_of(result: PartResult) -> Outcome:
-    """The outcome of a finished part, from its result."""
+def result_progress(result: PartResult) -> Outcome:
+    """The progress of a finished part, from its result."""
     renditions = (result.rows, *(one.rows for one in result.smaller))
     stored = tuple(sum(row.video_size for row in rows) for rows in renditions)
     refused = len(result.refused)

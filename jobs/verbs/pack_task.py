@@ -39,7 +39,7 @@ class SharedView:
         token_name: The name of a file in `out`/.parts that the driver wrote for this job; its content is its name.
         witness: The path of a video that the driver sees.
         versions: The versions of the libraries that determine the bytes of a shard.
-        patience_s: Seconds until a file that another node has just written must be visible on a network file system.
+        timeout_s: Seconds until a file that another node has just written must be visible on a network file system.
     """
 
     job: Job
@@ -47,7 +47,7 @@ class SharedView:
     token_name: str
     witness: str
     versions: dict[str, str]
-    patience_s: float = 5.0
+    timeout_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +61,33 @@ class PartFailure:
     message: str
 
 
-def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None) -> PartResult | PartFailure:
+def pack_part(
+    part_number: int, part: ShardPart, view: SharedView, progress_actor: Any = None
+) -> PartResult | PartFailure:
     """Make one shard on this node, or reuse the finished one.
 
     Args:
-        number: The number of the part, for progress reports.
+        part_number: The number of the part, for progress reports.
         part: The shard to make.
         view: The folders and versions that this node must have.
-        tally: Handle of a `PackProgressActor`; None: no progress is reported.
+        progress_actor: Handle of a `PackProgressActor`; None: no progress is reported.
 
     Returns:
-        The result, or the reason why no attempt can succeed here: an unseen folder, a full disk, other versions.
+        The result, or the reason why no attempt can succeed here: a missing folder, a full disk, other versions.
     """
     enter_working_directory(view.job)
-    tell = make_progress_reporter(number, tally)
-    tell(Outcome(0, 0, 0))
+    report_progress = make_progress_reporter(part_number, progress_actor)
+    report_progress(Outcome(0, 0, 0))
 
-    def report(outcome: Outcome) -> None:
+    def check_and_report(outcome: Outcome) -> None:
         if outcome.refused and not outcome.reused:
-            check_view(view, patience_s=0)  # else a lost file system would make all further videos absent
-        tell(outcome)
+            check_view(view, timeout_s=0)  # else a lost file system would make all further videos absent
+        report_progress(outcome)
 
     try:
-        check_view(view, view.patience_s)
+        check_view(view, view.timeout_s)
         with report_full_disk(view.settings.root):
-            return run_part(part, view.settings, report, _decoding_process())
+            return run_part(part, view.settings, check_and_report, _decoding_process())
     except ViewError as error:
         return PartFailure(str(error))
     except PackError as error:
@@ -96,29 +98,29 @@ def pack_part(number: int, part: ShardPart, view: SharedView, tally: Any = None)
         return PartFailure(f"node {node_name()}: {part.shard} cannot be made: {error}")
 
 
-def check_view(view: SharedView, patience_s: float) -> None:
+def check_view(view: SharedView, timeout_s: float) -> None:
     """Check that this node has the same folders and libraries as the driver.
 
     Args:
         view: The folders and versions of the driver.
-        patience_s: Seconds to wait for files that are missing.
+        timeout_s: Seconds to wait for files that are missing.
 
     Raises:
         ViewError: A folder is not seen, or a library has another version.
     """
     out, videos = view.settings.root, view.settings.videos
     remedy = "give a folder of a file system that all nodes share"
-    if not _appears(lambda: _content(out / PARTS_FOLDER / view.token_name) == view.token_name, patience_s):
-        why = _taken_from(view.job, out)
-        raise ViewError(f"node {node_name()} does not see the folder out={out} that the others see{why}; {remedy}")
-    if not _appears(Path(view.witness).is_file, patience_s):
-        why = _taken_from(view.job, Path(view.witness))
+    if not _wait_until(lambda: _read_text(out / PARTS_FOLDER / view.token_name) == view.token_name, timeout_s):
+        reason = _explain_relative_path(view.job, out)
+        raise ViewError(f"node {node_name()} does not see the folder out={out} that the others see{reason}; {remedy}")
+    if not _wait_until(Path(view.witness).is_file, timeout_s):
+        reason = _explain_relative_path(view.job, Path(view.witness))
         raise ViewError(
             f"node {node_name()} does not see the videos in {videos} that the others see (such as {view.witness})"
-            f"{why}; {remedy}"
+            f"{reason}; {remedy}"
         )
-    here = encoder_versions()
-    other = [f"{name} {here[name]}, not {version}" for name, version in view.versions.items() if here[name] != version]
+    own = encoder_versions()
+    other = [f"{name} {own[name]}, not {version}" for name, version in view.versions.items() if own[name] != version]
     if other:
         versions = "; ".join(other)
         raise ViewError(
@@ -132,8 +134,8 @@ def node_name() -> str:
     return f"{socket.gethostname()} ({address})"
 
 
-def _appears(condition: Callable[[], bool], patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
+def _wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:
             return False
@@ -141,14 +143,14 @@ def _appears(condition: Callable[[], bool], patience_s: float) -> bool:
     return True
 
 
-def _content(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
         return None
 
 
-def _taken_from(job: Job, path: Path) -> str:
+def _explain_relative_path(job: Job, path: Path) -> str:
     """The part of a message that explains a missing relative path by the missing folder of submit; else empty."""
     if path.is_absolute() or Path.cwd() == Path(job.origin):
         return ""

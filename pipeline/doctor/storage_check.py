@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.checkpoints.storage import Storage, open_storage
 
 PROBE = ".doctor-"
-_PATIENCE_S = 10.0  # seconds that another node's file may take to appear on a network file system
+_VISIBILITY_TIMEOUT_S = 10.0  # seconds that another node's file may take to appear on a network file system
 
 
 def check_storage(storage_path: str) -> str:
@@ -22,12 +22,12 @@ def check_storage(storage_path: str) -> str:
     Raises:
         ValueError: writing, renaming or reading failed.
     """
-    token, who = new_token(), f"{os.uname().nodename}-{os.getpid()}"
+    token, writer = new_token(), f"{os.uname().nodename}-{os.getpid()}"
     try:
-        write_probe(storage_path, token, who)
-        missing = missing_probes(storage_path, token, [who], patience_s=0)
+        write_probe(storage_path, token, writer)
+        missing = missing_probes(storage_path, token, [writer], timeout_s=0)
     finally:
-        remove_probe(storage_path, token, who)
+        remove_probe(storage_path, token, writer)
     if missing:
         raise ValueError(f"storage_path={storage_path}: what was written there is not there to be read")
     return f"{storage_path}: written, renamed, read and removed"
@@ -38,8 +38,8 @@ def new_token() -> str:
     return uuid.uuid4().hex[:8]
 
 
-def write_probe(storage_path: str, token: str, who: str) -> None:
-    """Writes a probe file that contains `who`, the name of a node and process, under a temporary name, and renames it.
+def write_probe(storage_path: str, token: str, writer: str) -> None:
+    """Writes a probe file that contains `writer`, the name of a node and process, and renames it into place.
 
     Raises:
         ValueError: the file cannot be written; the message has the reason.
@@ -47,8 +47,8 @@ def write_probe(storage_path: str, token: str, who: str) -> None:
     try:
         storage = _open(storage_path)
         storage.create_folder()
-        storage.write(f"{PROBE}{token}-{who}.aside", lambda path: path.write_text(who))
-        storage.rename(f"{PROBE}{token}-{who}.aside", f"{PROBE}{token}-{who}")
+        storage.write(f"{PROBE}{token}-{writer}.aside", lambda path: path.write_text(writer))
+        storage.rename(f"{PROBE}{token}-{writer}.aside", f"{PROBE}{token}-{writer}")
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         raise ValueError(
@@ -57,27 +57,29 @@ def write_probe(storage_path: str, token: str, who: str) -> None:
         ) from None
 
 
-def missing_probes(storage_path: str, token: str, of: Sequence[str], patience_s: float = _PATIENCE_S) -> list[str]:
-    """The writers of `of` whose probe files cannot be read here, after waiting up to `patience_s` seconds for them."""
-    deadline = time.monotonic() + patience_s
+def missing_probes(
+    storage_path: str, token: str, writers: Sequence[str], timeout_s: float = _VISIBILITY_TIMEOUT_S
+) -> list[str]:
+    """The `writers` whose probe files cannot be read here, after waiting up to `timeout_s` seconds for them."""
+    deadline = time.monotonic() + timeout_s
     while True:
-        missing = [who for who in of if not _reads(storage_path, token, who)]
+        missing = [writer for writer in writers if not _reads(storage_path, token, writer)]
         if not missing or time.monotonic() >= deadline:
             return missing
         time.sleep(0.3)
 
 
-def remove_probe(storage_path: str, token: str, who: str) -> None:
+def remove_probe(storage_path: str, token: str, writer: str) -> None:
     """Removes the probe file of a writer, as far as possible; errors are ignored."""
     with suppress(OSError, ValueError):
         storage = _open(storage_path)
-        storage.remove(f"{PROBE}{token}-{who}.aside")
-        storage.remove(f"{PROBE}{token}-{who}")
+        storage.remove(f"{PROBE}{token}-{writer}.aside")
+        storage.remove(f"{PROBE}{token}-{writer}")
 
 
-def _reads(storage_path: str, token: str, who: str) -> bool:
+def _reads(storage_path: str, token: str, writer: str) -> bool:
     try:
-        return _open(storage_path).read(f"{PROBE}{token}-{who}") == who.encode()
+        return _open(storage_path).read(f"{PROBE}{token}-{writer}") == writer.encode()
     except OSError:
         return False
 

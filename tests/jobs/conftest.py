@@ -71,9 +71,9 @@ def run_jobs(folder: Path) -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
         recorded = local_state.read_cluster()
-        local_cluster.down()
+        local_cluster.stop_cluster()
     if recorded is not None:
-        assert not local_cluster.processes(recorded)
+        assert not local_cluster.cluster_processes(recorded)
 
 
 @pytest.fixture(scope="module")

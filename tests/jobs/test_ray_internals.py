@@ -47,10 +47,10 @@ def test_the_backend_hears_when_training_starts() -> None:
 
 
 def test_gpus_and_the_largest_upload(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ray_internals.local_gpus() >= 0
+    assert ray_internals.num_local_gpus() >= 0
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert ray_internals.local_gpus() == 0
-    assert ray_internals.largest_upload() == 100 * 2**20
+    assert ray_internals.num_local_gpus() == 0
+    assert ray_internals.max_upload_bytes() == 100 * 2**20
 
 
 def test_the_state_knows_the_nodes_that_are_drained() -> None:

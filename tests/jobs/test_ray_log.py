@@ -3,12 +3,12 @@
 import io
 
 from jobs.ray_internals import CORE_NOISE
-from jobs.ray_log import LogStream
+from jobs.ray_log import FilteredLogStream
 
 
 def test_lines_that_nobody_can_act_on_are_left_out() -> None:
     kept = io.StringIO()
-    stream = LogStream(kept)
+    stream = FilteredLogStream(kept)
     print("epoch 1", file=stream)
     print(f"(TrainController pid=1) core_worker.cc:2465: {CORE_NOISE} and ID: 'ab' has constructor", file=stream)
     print(file=stream)

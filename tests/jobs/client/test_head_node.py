@@ -57,8 +57,8 @@ def test_a_head_node_and_another_that_joins(run_jobs: Run, folder: Path, address
         patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
         head = local_state.read_cluster()
     assert head is not None
-    assert (head.address, head.joins_at) == (f"http://{address}:{ports[0]}", f"{address}:{ports[1]}")
-    assert f"RAY_AUTH_TOKEN_PATH={head.token_path} ray start --address={head.joins_at}" in started.stdout
+    assert (head.address, head.join_address) == (f"http://{address}:{ports[0]}", f"{address}:{ports[1]}")
+    assert f"RAY_AUTH_TOKEN_PATH={head.token_path} ray start --address={head.join_address}" in started.stdout
     assert stat.S_IMODE(Path(head.token_path).stat().st_mode) == 0o600
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{head.address}/api/jobs/", timeout=10)
@@ -69,7 +69,7 @@ def test_a_head_node_and_another_that_joins(run_jobs: Run, folder: Path, address
         "RAY_AUTH_TOKEN_PATH": head.token_path,
         local_state.CLUSTER_MARK: head.mark,
     }
-    join = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={head.joins_at}", "--num-cpus=3"]
+    join = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={head.join_address}", "--num-cpus=3"]
     joined = subprocess.run(
         [*join, "--disable-usage-stats"], env=environment, capture_output=True, text=True, timeout=100, check=False
     )
@@ -88,7 +88,7 @@ def test_a_head_node_and_another_that_joins(run_jobs: Run, folder: Path, address
     other = run_jobs("up", "--host", address)
     assert other.stdout.startswith(f"a local Ray cluster takes jobs at {head.address}")
     assert run_jobs("down").returncode == 0
-    assert not local_cluster.processes(head)
+    assert not local_cluster.cluster_processes(head)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_only_its_owner_reaches_it(local: local_state.LocalCluster) -> None:
         assert refused.value.code in (401, 403)
     listening = {
         connection.laddr.ip
-        for process in local_cluster.processes(local)
+        for process in local_cluster.cluster_processes(local)
         for connection in process.net_connections()
         if connection.status == "LISTEN"
     }
@@ -180,9 +180,9 @@ def test_too_much_is_refused_in_a_line(local: local_state.LocalCluster, run_jobs
 
 def test_down_leaves_nothing(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> None:
     job = run_jobs("list").stdout.split()[0]
-    assert local_cluster.processes(local)
+    assert local_cluster.cluster_processes(local)
     assert run_jobs("down").stdout.strip() == f"stopped the cluster at {local.address}"
-    assert not local_cluster.processes(local)
+    assert not local_cluster.cluster_processes(local)
     assert not Path(local.folder).exists()
     assert not Path(local.token_path).exists()
     refused = run_jobs("status", job)

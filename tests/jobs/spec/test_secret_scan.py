@@ -7,7 +7,7 @@ import pytest
 from jobs.__main__ import main
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.secret_scan import is_secret_file, refuse_secrets
-from jobs.submission.upload import stage
+from jobs.submission.upload import stage_upload
 from pipeline.training.secret_patterns import find_secret, is_secret_variable, without_secrets
 from tests.jobs.own_module import write_project
 
@@ -36,7 +36,7 @@ def test_they_never_travel_whatever_is_included(tmp_path: Path, capsys: pytest.C
         (project / name).write_text("THE-SECRET")
     (project / "weights.bin").write_text("w")
     everything = ["**/*", ".*", *SECRET_FILES]
-    stage(["fit", "--config", "mine.yaml"], project, target, include=everything, py_modules=["own_module.py"])
+    stage_upload(["fit", "--config", "mine.yaml"], project, target, include=everything, py_modules=["own_module.py"])
     travelled = [path for path in target.rglob("*") if path.is_file()]
     assert target / "weights.bin" in travelled
     assert not [path for path in travelled if b"THE-SECRET" in path.read_bytes()]
@@ -123,7 +123,7 @@ def test_a_config_file_with_such_a_value_does_not_travel(tmp_path: Path, comment
     config = tmp_path / "project" / "mine.yaml"
     config.write_text(f"{config.read_text()}\n{comment}https://bob:hunter2@host/x\n".replace("\ndata:\n", "\nmore:\n"))
     with pytest.raises(ValueError, match=r"config=.*mine\.yaml: (data:|line \d+) holds an address") as refused:
-        stage(["fit", "--config", "mine.yaml"], tmp_path / "project", tmp_path / "staged")
+        stage_upload(["fit", "--config", "mine.yaml"], tmp_path / "project", tmp_path / "staged")
     assert "hunter2" not in str(refused.value)
 
 

@@ -5,16 +5,22 @@ import json
 from pathlib import Path
 
 import pytest
+from jobs.submission.resume import resume
+from jobs.submission.submit import prepare_job
 
 from jobs.__main__ import main
-from jobs.client.local_state import MOST_SUBMISSIONS, Submitted, read_submissions, remember_submission, state_folder
+from jobs.client.local_state import (
+    MAX_SUBMISSIONS,
+    SubmissionRecord,
+    record_submission,
+    recorded_submissions,
+    state_folder,
+)
 from jobs.spec.job import JOB_FILE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.storage.finished_run import FinishedError, command_fingerprint
-from jobs.storage.job_record import CODE_FILE, RECORD_FILE, Submission
+from jobs.storage.job_record import CODE_FILE, RECORD_FILE, JobRecord
 from jobs.storage.run_folder import RunFolder
-from jobs.submission.resume import resume
-from jobs.submission.submit import prepare_job
 from pipeline.processes.outcome import ProcessOutcome
 
 
@@ -34,37 +40,37 @@ def upload(tmp_path: Path) -> Path:
 
 def test_what_travelled_comes_back(upload: Path, tmp_path: Path) -> None:
     job = job_in(tmp_path / "runs", "fit", "--config", "upload:c.yaml")
-    Submission(str(tmp_path / "runs"), "a").begin(job, upload)
+    JobRecord(str(tmp_path / "runs"), "a").create(job, upload)
     (tmp_path / "back").mkdir()
-    assert Submission(str(tmp_path / "runs"), "a").unpack(tmp_path / "back") == job
+    assert JobRecord(str(tmp_path / "runs"), "a").unpack(tmp_path / "back") == job
     back = {path.relative_to(tmp_path / "back").as_posix() for path in (tmp_path / "back").rglob("*") if path.is_file()}
     assert back == {"pipeline/a.py", JOB_FILE}
 
 
 def test_the_name_of_a_run_of_another_verb_is_refused(upload: Path, tmp_path: Path) -> None:
-    submission = Submission(str(tmp_path), "a")
-    submission.begin(job_in(tmp_path, "fit"), upload)
-    submission.begin(job_in(tmp_path, "fit", "--config", "other"), upload)
+    record = JobRecord(str(tmp_path), "a")
+    record.create(job_in(tmp_path, "fit"), upload)
+    record.create(job_in(tmp_path, "fit", "--config", "other"), upload)
     with pytest.raises(ValueError, match=r"name=a: this is a run of `fit`, in .*/a; give `evaluate` another --name"):
-        submission.begin(job_in(tmp_path, "evaluate"), upload)
+        record.create(job_in(tmp_path, "evaluate"), upload)
 
 
 def test_a_finished_one_says_so(upload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
-    submission = Submission(str(tmp_path), "a")
-    submission.begin(job_in(tmp_path, "features"), upload)
-    submission.end(ProcessOutcome("finished"))
+    record = JobRecord(str(tmp_path), "a")
+    record.create(job_in(tmp_path, "features"), upload)
+    record.add_outcome(ProcessOutcome("finished"))
     resumed = resume("a", storage_path=str(tmp_path))
     assert (resumed.job_id, resumed.lines) == (None, ["a has finished already; there is nothing to do"])
 
 
 @pytest.mark.parametrize(("name", "content"), [(RECORD_FILE, b"{"), (CODE_FILE, b"no zip")])
 def test_a_damaged_record_is_one_sentence(upload: Path, tmp_path: Path, name: str, content: bytes) -> None:
-    submission = Submission(str(tmp_path), "a")
-    submission.begin(job_in(tmp_path, "fit"), upload)
+    record = JobRecord(str(tmp_path), "a")
+    record.create(job_in(tmp_path, "fit"), upload)
     (tmp_path / "a" / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"a/{name} cannot be read: it is damaged"):
-        submission.unpack(tmp_path / "back")
+        record.unpack(tmp_path / "back")
 
 
 def test_what_nobody_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,28 +80,28 @@ def test_what_nobody_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         resume("b", storage_path=str(tmp_path))
     with pytest.raises(ValueError, match="no job is known, on the cluster or on this machine"):
         resume(None)
-    with pytest.raises(ValueError, match="say which run in it"):
+    with pytest.raises(ValueError, match="name the run in it"):
         resume(None, storage_path=str(tmp_path))
 
 
 def test_what_was_submitted_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
-    one = Submitted("a-0123", "a", "/runs", "http://head:8265", 1.0)
-    lines = [json.dumps(dataclasses.asdict(one))] * MOST_SUBMISSIONS
+    one = SubmissionRecord("a-0123", "a", "/runs", "http://head:8265", 1.0)
+    lines = [json.dumps(dataclasses.asdict(one))] * MAX_SUBMISSIONS
     (state_folder() / "submissions.jsonl").write_text("\n".join([*lines, "half a li"]))
-    remember_submission(dataclasses.replace(one, name="b"))
-    known = read_submissions()
-    assert (len(known), known[-1].name) == (MOST_SUBMISSIONS, "b")
+    record_submission(dataclasses.replace(one, name="b"))
+    known = recorded_submissions()
+    assert (len(known), known[-1].name) == (MAX_SUBMISSIONS, "b")
 
 
 def finish(job: Job, upload: Path) -> dict[Path, bytes]:
     """Record a run as begun and finished; returns what its folder holds."""
-    submission = Submission(job.spec.storage_path, str(job.spec.name))
-    submission.begin(job, upload)
+    record = JobRecord(job.spec.storage_path, str(job.spec.name))
+    record.create(job, upload)
     facts = {"command": f"python -m pipeline {job.command}", "fingerprint": command_fingerprint(job.args, upload)}
-    submission.run.finish({}, facts=facts)
-    submission.end(ProcessOutcome("finished"))
-    return files_of(submission.run)
+    record.run.finish({}, facts=facts)
+    record.add_outcome(ProcessOutcome("finished"))
+    return files_of(record.run)
 
 
 def files_of(run: RunFolder) -> dict[Path, bytes]:
@@ -103,20 +109,20 @@ def files_of(run: RunFolder) -> dict[Path, bytes]:
 
 
 def test_the_record_of_a_finished_run_stays(upload: Path, tmp_path: Path) -> None:
-    submission = Submission(str(tmp_path / "runs"), "a")
+    record = JobRecord(str(tmp_path / "runs"), "a")
     before = finish(job_in(tmp_path / "runs", "fit", "--x", "1"), upload)
     with pytest.raises(ValueError, match=r"in .*/runs/a has finished, with another command .*pipeline fit --x 1\)"):
-        submission.begin(job_in(tmp_path / "runs", "fit", "--x", "2"), upload)
+        record.create(job_in(tmp_path / "runs", "fit", "--x", "2"), upload)
     with pytest.raises(FinishedError, match="there is nothing to do"):
-        submission.begin(job_in(tmp_path / "runs", "fit", "--x", "1"), upload)
-    assert files_of(submission.run) == before
+        record.create(job_in(tmp_path / "runs", "fit", "--x", "1"), upload)
+    assert files_of(record.run) == before
 
 
 def test_a_finished_name_is_answered_before_anything_is_sent(
     submit_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["fit", "--config", "mine.yaml"]
-    with prepare_job(JobSpec(name="a"), words, read=False) as (job, staged):
+    with prepare_job(JobSpec(name="a"), words, read_config=False) as (job, staged):
         before = finish(job, staged)
     submit = ["submit", "--name", "a", "--"]
     assert main([*submit, *words]) == 0

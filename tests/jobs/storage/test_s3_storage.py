@@ -80,7 +80,7 @@ def test_checkpoints_are_kept_checked_and_removed(bucket: Any, node: Path) -> No
 
 def test_the_rows_go_on_on_another_node(bucket: Any, tmp_path: Path) -> None:
     run = RunFolder(URI, "moves")
-    first = MetricsCopy(run, goes_on=False)
+    first = MetricsCopy(run, is_resumed=False)
     first.begin(tmp_path / "one")
     first.store()
     assert not bucket.exists("jobs/runs/moves/metrics.csv"), "nothing was logged"
@@ -89,7 +89,7 @@ def test_the_rows_go_on_on_another_node(bucket: Any, tmp_path: Path) -> None:
         rows.add(step, {"train/loss": 1.0, "attempt": 1})
     first.store()
     rows.add(40, {"train/loss": 1.0, "attempt": 1})
-    second = MetricsCopy(run, goes_on=True)
+    second = MetricsCopy(run, is_resumed=True)
     second.begin(tmp_path / "two")
     rows = MetricsFile(tmp_path / "two" / NAME, after=20)
     assert rows.dropped == 1
@@ -98,12 +98,12 @@ def test_the_rows_go_on_on_another_node(bucket: Any, tmp_path: Path) -> None:
     there = tmp_path / "there.csv"
     there.write_bytes(bucket.cat("jobs/runs/moves/metrics.csv"))
     assert [(row["step"], row["attempt"]) for row in read_metrics(there)] == [("10", "1"), ("20", "1"), ("30", "2")]
-    MetricsCopy(run, goes_on=False).begin(tmp_path / "three")
+    MetricsCopy(run, is_resumed=False).begin(tmp_path / "three")
     assert not (tmp_path / "three").exists(), "another run begins"
 
 
 def test_a_folder_needs_no_copies(tmp_path: Path) -> None:
-    copy = MetricsCopy(RunFolder(str(tmp_path), "run"), goes_on=True)
+    copy = MetricsCopy(RunFolder(str(tmp_path), "run"), is_resumed=True)
     copy.begin(tmp_path / "elsewhere")
     MetricsFile(tmp_path / "elsewhere" / NAME).add(1, {})
     copy.store()

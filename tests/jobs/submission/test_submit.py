@@ -11,13 +11,13 @@ from ray.job_submission import JobSubmissionClient
 
 from jobs.client import local_state
 from jobs.client.job_log import follow
-from jobs.client.job_server import is_local
+from jobs.client.job_server import is_local_address
 from jobs.client.local_cluster import check_resources
 from jobs.client.local_resources import check_gpus, describe_cpus
 from jobs.spec.job_spec import JobSpec
 from jobs.submission.preflight import check_configuration, check_dataset_folder, check_verb, replaced_settings
 from jobs.submission.submit import environment, overlay, prepare_job
-from jobs.submission.upload import stage
+from jobs.submission.upload import stage_upload
 from pipeline.processes.machine import num_processors
 from tests.jobs.own_module import write_project
 
@@ -34,20 +34,20 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_staged_copy_alone_says_the_configuration(project: Path, tmp_path: Path) -> None:
-    args = stage(["fit", "--config", "mine.yaml", "--model.delay", "2"], project, tmp_path / "staged")
+    args = stage_upload(["fit", "--config", "mine.yaml", "--model.delay", "2"], project, tmp_path / "staged")
     (project / "own_module.py").unlink()  # only the copy is read
     assert "delay: 2.0" in check_configuration(args, tmp_path / "staged", project)
 
 
 def test_a_module_that_stays_behind_is_missed_at_once(project: Path, tmp_path: Path) -> None:
-    args = stage(["fit", "--config", "mine.yaml"], project, tmp_path / "staged", exclude=["own_module.py"])
+    args = stage_upload(["fit", "--config", "mine.yaml"], project, tmp_path / "staged", exclude=["own_module.py"])
     with pytest.raises(ValueError, match=r"the configuration cannot be read: .*own_module") as caught:
         check_configuration(args, tmp_path / "staged", project)
     assert "\n" not in str(caught.value)
 
 
 def test_a_misspelt_option(project: Path, tmp_path: Path) -> None:
-    args = stage(["fit", "--config", "mine.yaml", "--trainer.max_epox", "2"], project, tmp_path / "staged")
+    args = stage_upload(["fit", "--config", "mine.yaml", "--trainer.max_epox", "2"], project, tmp_path / "staged")
     with pytest.raises(ValueError, match=r"the configuration cannot be read: .*max_epox"):
         check_configuration(args, tmp_path / "staged", project)
 
@@ -56,8 +56,8 @@ def test_a_module_that_works_when_it_is_imported(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / "own_module.py").write_text("import time\n\ntime.sleep(1000)\n")
-    args = stage(["fit", "--config", "mine.yaml"], project, tmp_path / "staged")
-    monkeypatch.setattr("jobs.submission.preflight.CHECK_S", 0.5)
+    args = stage_upload(["fit", "--config", "mine.yaml"], project, tmp_path / "staged")
+    monkeypatch.setattr("jobs.submission.preflight.CHECK_TIMEOUT_S", 0.5)
     with pytest.raises(ValueError, match=r"the configuration cannot be read: took more than 0\.5 s; does a module"):
         check_configuration(args, tmp_path / "staged", project)
 
@@ -92,14 +92,14 @@ def test_which_cluster_is_this_machine(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path))
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    assert is_local(None)
+    assert is_local_address(None)
     local_state.write_cluster(
         local_state.LocalCluster("http://127.0.0.1:9", 1, 1.0, "mark", str(tmp_path), str(tmp_path))
     )
-    assert is_local("http://127.0.0.1:9/")
-    assert not is_local("http://head:8265")
+    assert is_local_address("http://127.0.0.1:9/")
+    assert not is_local_address("http://head:8265")
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
-    assert not is_local(None)
+    assert not is_local_address(None)
 
 
 def test_a_cluster_that_runs_already_with_others() -> None:
@@ -120,7 +120,7 @@ def test_a_local_cluster_that_would_not_have_the_gpus(tmp_path: Path, monkeypatc
     spec = JobSpec(num_workers=32, cpus_per_worker=12, gpus_per_worker=1)
     with (
         pytest.raises(ValueError, match=r"take 32 GPUs, and a local cluster on this machine would have 0; give the"),
-        prepare_job(spec, ["fit"], read=False),
+        prepare_job(spec, ["fit"], read_config=False),
     ):
         pass
     check_gpus(JobSpec(num_workers=32))
@@ -158,7 +158,7 @@ def new_cluster() -> Iterator[ThreadingHTTPServer]:
 def test_a_cluster_that_goes_while_its_job_is_followed(
     new_cluster: ThreadingHTTPServer, gone: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.client.job_log.PATIENCE", 1)
+    monkeypatch.setattr("jobs.client.job_log.MAX_REQUESTS", 1)
     address = f"http://127.0.0.1:{new_cluster.server_port}"
     client = JobSubmissionClient(address)
     if gone:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.spec.upload_paths import resolve_upload_paths
-from jobs.submission.upload import stage
+from jobs.submission.upload import stage_upload
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def staged_files(folder: Path) -> set[str]:
 
 def test_code_and_configs_travel_and_nothing_else(project: Path, tmp_path: Path) -> None:
     target = tmp_path / "staged"
-    stage(["fit"], project, target)
+    stage_upload(["fit"], project, target)
     assert staged_files(target) == {
         "my_model.py",
         "package/__init__.py",
@@ -74,7 +74,7 @@ def test_our_packages_travel_from_where_they_are_imported(project: Path, tmp_pat
     target = tmp_path / "staged"
     (project / "pipeline").mkdir()
     (project / "pipeline" / "stray.py").write_text("")
-    stage(["fit"], project, target)
+    stage_upload(["fit"], project, target)
     for name in (
         "jobs/driver.py",
         "jobs/configs/ray.yaml",
@@ -90,7 +90,7 @@ def test_our_packages_travel_from_where_they_are_imported(project: Path, tmp_pat
 
 def test_include_and_exclude(project: Path, tmp_path: Path) -> None:
     target = tmp_path / "staged"
-    stage(
+    stage_upload(
         ["fit"], project, target, include=["*.safetensors", "data/**/*.csv"], exclude=["notes/", "*.toml", "tokens.py"]
     )
     found = staged_files(target)
@@ -100,9 +100,9 @@ def test_include_and_exclude(project: Path, tmp_path: Path) -> None:
 
 def test_an_include_without_match_is_refused(project: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"include: '\*\.onnx' matches no file"):
-        stage(["fit"], project, tmp_path / "staged", include=["*.onnx"])
+        stage_upload(["fit"], project, tmp_path / "staged", include=["*.onnx"])
     with pytest.raises(ValueError, match=r"include=/data/\*\.csv: must be relative to this folder"):
-        stage(["fit"], project, tmp_path / "staged", include=["/data/*.csv"])
+        stage_upload(["fit"], project, tmp_path / "staged", include=["/data/*.csv"])
 
 
 def test_configs_are_rewritten_to_the_copy(project: Path, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_configs_are_rewritten_to_the_copy(project: Path, tmp_path: Path) -> Non
     args = ["fit", "--config", "runs/kept.yaml", f"--config={outside}", "-c", "configs/data.yaml"]
     args += ["--data", "configs/data.yaml", "--data.root", "data", "--ckpt_path", "runs/last.ckpt"]
     target = tmp_path / "staged"
-    rewritten = stage(args, project, target)
+    rewritten = stage_upload(args, project, target)
     place = "configs_from_outside/1"
     assert rewritten == [
         "fit",
@@ -132,7 +132,7 @@ def test_configs_are_rewritten_to_the_copy(project: Path, tmp_path: Path) -> Non
 
 def test_the_copy_does_not_change_with_the_file(project: Path, tmp_path: Path) -> None:
     target = tmp_path / "staged"
-    stage(["fit", "--config", "configs/run.yaml"], project, target)
+    stage_upload(["fit", "--config", "configs/run.yaml"], project, target)
     (project / "configs" / "run.yaml").write_text("trainer: {max_epochs: 100}")
     assert "max_epochs: 1}" in (target / "configs" / "run.yaml").read_text()
 
@@ -140,4 +140,4 @@ def test_the_copy_does_not_change_with_the_file(project: Path, tmp_path: Path) -
 @pytest.mark.parametrize("flag", ["--config", "-c", "--conf"])
 def test_a_missing_config_is_named(project: Path, tmp_path: Path, flag: str) -> None:
     with pytest.raises(FileNotFoundError, match=f"{flag} nothere.yaml: there is no such file"):
-        stage(["fit", flag, "nothere.yaml"], project, tmp_path / "staged")
+        stage_upload(["fit", flag, "nothere.yaml"], project, tmp_path / "staged")

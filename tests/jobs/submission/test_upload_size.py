@@ -12,7 +12,7 @@ from jobs.__main__ import main
 from jobs.client.local_resources import describe_cpus
 from jobs.submission.preflight import check_configuration
 from jobs.submission.py_modules import copy_modules
-from jobs.submission.upload import archive_bytes, check_size, stage, upload_sizes
+from jobs.submission.upload import archive_bytes, check_size, stage_upload, upload_sizes
 from pipeline.processes.machine import num_processors
 from tests.jobs.own_module import write_project
 
@@ -103,7 +103,7 @@ def test_a_model_from_elsewhere_is_read_from_the_upload_alone(
     (tmp_path / "theirs" / "own_module.py").write_text(
         "import finder\n" + (tmp_path / "theirs" / "own_module.py").read_text()
     )
-    args = stage(["fit", "--config", "mine.yaml"], project, staged, py_modules=["../theirs/own_module.py"])
+    args = stage_upload(["fit", "--config", "mine.yaml"], project, staged, py_modules=["../theirs/own_module.py"])
     assert "class_path: own_module.Model" in check_configuration(args, staged, project)
     said = capsys.readouterr().err
     assert f"note: the module left_behind is read from {tmp_path}/stays/left_behind.py here and does not travel" in said

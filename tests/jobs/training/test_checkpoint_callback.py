@@ -23,7 +23,7 @@ def test_at_a_request_to_leave_it_saves_and_leaves(tmp_path: Path, capsys: pytes
                 assert sender.phase == "step 3, forward"
                 sender.leave_reason = "the job was stopped"
 
-    copy = MetricsCopy(RunFolder(str(tmp_path), "run"), goes_on=False)
+    copy = MetricsCopy(RunFolder(str(tmp_path), "run"), is_resumed=False)
     with pytest.raises(RestartRequestedError, match="the job was stopped") as left:
         fit(
             tmp_path,

@@ -15,7 +15,7 @@ from jobs.spec.job import OVERLAY_FILE
 from jobs.spec.job_spec import JobSpec
 from jobs.storage.run_folder import RunFolder
 from jobs.submission.submit import overlay
-from jobs.submission.upload import stage
+from jobs.submission.upload import stage_upload
 from tests.jobs.training import fault_injection
 from tests.jobs.two_nodes import Nodes
 from tests.pipeline.gray_videos import wait_for
@@ -49,7 +49,7 @@ def origin(folder: Path, motion_dataset: Path) -> Path:
 def nodes(origin: Path) -> Iterator[Nodes]:
     """A cluster of one node, which sees what submit would upload."""
     code = origin / "upload"
-    stage(CONFIG, origin, code)
+    stage_upload(CONFIG, origin, code)
     (code / OVERLAY_FILE).parent.mkdir()
     (code / OVERLAY_FILE).write_text(overlay(JobSpec(**SETTINGS)))
     started = Nodes(origin, code)

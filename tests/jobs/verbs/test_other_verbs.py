@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from jobs.client import local_state
-from jobs.ray_internals import largest_upload
+from jobs.ray_internals import max_upload_bytes
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.features.feature_options import FeatureOptions
@@ -164,7 +164,7 @@ def test_the_limit_is_that_of_the_job_server(local: local_state.LocalCluster, ru
         patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
         cluster = local_state.read_cluster()
     assert cluster is not None
-    for size, status in ((largest_upload(), 200), (largest_upload() + 1, 413)):
+    for size, status in ((max_upload_bytes(), 200), (max_upload_bytes() + 1, 413)):
         answer = requests.put(
             f"{cluster.address}/api/packages/gcs/_ray_pkg_{size}.zip",
             data=bytes(size),

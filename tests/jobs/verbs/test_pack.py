@@ -46,7 +46,7 @@ def busy_worker(local: local_state.LocalCluster, out: Path) -> int:
 
     def tasks() -> list[int]:
         found = []
-        for process in local_cluster.processes(local):
+        for process in local_cluster.cluster_processes(local):
             with suppress(OSError):  # gone meanwhile
                 if Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"ray::pack_part"):
                     found.append(process.pid)

@@ -44,7 +44,7 @@ def view(tmp_path: Path, part: ShardPart, monkeypatch: pytest.MonkeyPatch) -> It
     (tmp_path / "out" / ".parts" / TOKEN).write_text(TOKEN)
     monkeypatch.chdir(tmp_path)
     job = Job(JobSpec(name="x"), str(tmp_path))
-    yield SharedView(job, settings, TOKEN, part.records[0].path, encoder_versions(), patience_s=0.2)
+    yield SharedView(job, settings, TOKEN, part.records[0].path, encoder_versions(), timeout_s=0.2)
     if pack_task._decoding_process.cache_info().currsize:
         pack_task._decoding_process().close()
         pack_task._decoding_process.cache_clear()
@@ -85,16 +85,16 @@ def test_what_two_attempts_left_is_seen(part: ShardPart, view: SharedView) -> No
 
 
 def test_counts_of_an_attempt_that_was_lost() -> None:
-    tally = pack_progress.PackProgressActor()
-    lost, again = Outcome(3, 1, 100, False, (10, 5)), Outcome(1, 0, 40, False, (4, 2))
-    tally.tell(7, "first", lost)
-    assert tally.take() == ({7: lost}, [])
-    tally.tell(7, "second", again)
-    tally.tell(7, "second", again)
-    assert tally.take() == ({7: again}, [7])
-    assert tally.take() == ({}, [])
-    assert pack_progress.add_outcomes(again, lost, -1) == Outcome(-2, -1, -60, False, (-6, -3))
-    assert pack_progress.add_outcomes(Outcome(0, 0, 0), lost) == lost
+    actor = pack_progress.PackProgressActor()
+    lost, restarted = Outcome(3, 1, 100, False, (10, 5)), Outcome(1, 0, 40, False, (4, 2))
+    actor.report(7, "first", lost)
+    assert actor.take_reports() == ({7: lost}, [])
+    actor.report(7, "second", restarted)
+    actor.report(7, "second", restarted)
+    assert actor.take_reports() == ({7: restarted}, [7])
+    assert actor.take_reports() == ({}, [])
+    assert pack_progress.add_progress(restarted, lost, -1) == Outcome(-2, -1, -60, False, (-6, -3))
+    assert pack_progress.add_progress(Outcome(0, 0, 0), lost) == lost
 
 
 def test_another_folder_of_the_same_name(part: ShardPart, view: SharedView) -> None:
@@ -108,7 +108,7 @@ def test_another_folder_of_the_same_name(part: ShardPart, view: SharedView) -> N
 def test_a_token_that_appears_late(part: ShardPart, view: SharedView) -> None:
     token = view.settings.root / ".parts" / TOKEN
     token.unlink()
-    patient = dataclasses.replace(view, patience_s=30.0)
+    patient = dataclasses.replace(view, timeout_s=30.0)
     timer = threading.Timer(0.5, lambda: token.write_text(TOKEN))
     timer.start()
     assert isinstance(pack_part(0, part, patient), PartResult)
@@ -125,19 +125,19 @@ def test_videos_that_are_not_seen(part: ShardPart, view: SharedView, tmp_path: P
 def test_videos_that_go_away_in_the_middle(
     part: ShardPart, view: SharedView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_progress, "TELL_INTERVAL_S", 0.0)
-    told = []
+    monkeypatch.setattr(pack_progress, "REPORT_INTERVAL_S", 0.0)
+    reported = []
 
-    def unmount(number: int, attempt: str, so_far: Outcome) -> None:
-        told.append(so_far.videos)
-        if so_far.videos == 1:
+    def unmount(part_number: int, attempt_id: str, progress: Outcome) -> None:
+        reported.append(progress.videos)
+        if progress.videos == 1:
             (tmp_path / "videos").rename(tmp_path / "elsewhere")
 
-    handle = SimpleNamespace(tell=SimpleNamespace(remote=unmount))
+    handle = SimpleNamespace(report=SimpleNamespace(remote=unmount))
     result = pack_part(0, part, view, handle)
     assert isinstance(result, PartFailure)
     assert f"does not see the videos in {tmp_path}/videos" in result.message
-    assert told == [0, 1], "it ended at the first video that seemed absent"
+    assert reported == [0, 1], "it ended at the first video that seemed absent"
     assert not list(view.settings.root.glob("*x-train*"))
 
 

@@ -128,8 +128,8 @@ def test_a_read_only_storage_path(tmp_path):
 def test_what_other_nodes_wrote_is_looked_for(tmp_path):
     token = new_token()
     write_probe(str(tmp_path), token, "one")
-    assert missing_probes(str(tmp_path), token, ["one", "two"], patience_s=0.1) == ["two"]
-    assert missing_probes(str(tmp_path / "elsewhere"), token, ["one"], patience_s=0) == ["one"]
+    assert missing_probes(str(tmp_path), token, ["one", "two"], timeout_s=0.1) == ["two"]
+    assert missing_probes(str(tmp_path / "elsewhere"), token, ["one"], timeout_s=0) == ["one"]
     remove_probe(str(tmp_path), token, "one")
     assert list(tmp_path.iterdir()) == []
 
