@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from jobs.submission.resume import resume
-from jobs.submission.submit import prepare_job
 
 from jobs.__main__ import main
 from jobs.client.local_state import (
@@ -21,6 +19,8 @@ from jobs.spec.job_spec import JobSpec
 from jobs.storage.finished_run import FinishedError, command_fingerprint
 from jobs.storage.job_record import CODE_FILE, RECORD_FILE, JobRecord
 from jobs.storage.run_folder import RunFolder
+from jobs.submission.resume import resume
+from jobs.submission.submit import prepare_job
 from pipeline.processes.outcome import ProcessOutcome
 
 
