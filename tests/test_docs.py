@@ -241,7 +241,9 @@ def test_the_columns_of_the_format_are_those_of_the_code():
     assert tuple(rows("quarantine.csv")) == Refusal._fields
     assert tuple(rows("split_guard.csv")) == Leak._fields
     text = section("docs/datasets/format.md", "quarantine.csv")
-    assert all(f"`{reason}`" in text for reason in (*REASONS, HANG, CRASH, ERROR, OUTSIDE, NOT_TEXT, ADDRESS, BY_HAND))
+    assert all(
+        f"`{reason}`" in text for reason in (*REASONS, HANG, CRASH, ERROR, OUTSIDE_CLASSES, BAD_NAME, ADDRESS, BY_HAND)
+    )
 
 
 WORDS = (

@@ -60,7 +60,7 @@ def serve(folder: Path, latency_s: float, address: Any) -> None:
 def read(url: str, batches: list[list[ByteRange]], reads: int, decode_s: float) -> float:
     """Seconds to read the batches; `reads` 0 is one by one, as asked for."""
     files = RemoteFiles(url)
-    ahead = ReadAhead(files.read_place, max(1, reads), 2**26)
+    ahead = ReadAhead(files.read_byte_range, max(1, reads), 2**26)
     files.size("0.tar")  # connected
     began = time.perf_counter()
     for batch, later in zip(batches, [*batches[1:], []], strict=True):

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.annotations.records import Annotations, PathLike, VideoRecord, group_of
-from datamodules.annotations.refusals import NOT_TEXT, OUTSIDE, Refusal
-from datamodules.annotations.skipped_files import describe_left_out, merge, name_some
-from datamodules.annotations.tables import AnnotationError, split_name, usual_split
+from datamodules.annotations.records import Annotations, PathLike, VideoRecord, infer_group
+from datamodules.annotations.refusals import BAD_NAME, OUTSIDE_CLASSES, Refusal
+from datamodules.annotations.skipped_files import describe_skipped_files, join_first_names, merge_folder_files
+from datamodules.annotations.tables import AnnotationError, normalize_split, split_synonym
 from datamodules.annotations.video_files import (
     FolderFiles,
     existing_folder,
@@ -19,10 +19,10 @@ from datamodules.annotations.video_files import (
     visible_entries,
 )
 
-_SHOWN = 8
+_MAX_NAMES = 8
 
 
-class _Found(NamedTuple):
+class _FolderVideo(NamedTuple):
     """A video's path below the root, its class ("" if no folder names one), and its split."""
 
     path: str
@@ -48,59 +48,63 @@ def read_class_folders(root: PathLike, split: str | None = None) -> Annotations:
         AnnotationError: a folder is missing or cannot be read, or no video can be packed.
     """
     folder = existing_folder(root)
-    split = None if split is None else split_name(split)
+    split = None if split is None else normalize_split(split)
     folders, notes = _split_folders(folder, split)
     scanned = {name: scan_folder(folder / name) for name in folders}
-    found = [_placed(name, path, folders[name]) for name, files in scanned.items() for path in files.videos]
+    videos = [_folder_video(name, path, folders[name]) for name, files in scanned.items() for path in files.videos]
     if "" not in folders and split is None:
         scanned[""] = scan_files(folder)
-        found += [_Found(path, "", "") for path in scanned[""].videos]
-    files = merge(list(scanned.items()))
-    if files.closed:
-        closed, why = next(iter(sorted(files.closed.items())))
-        raise AnnotationError(f"{folder / closed}: cannot be read ({why}); check its permissions")
-    found.sort(key=lambda one: one.path)
-    annotations = _annotations(folder, found, files)
-    notes += [*_empty_classes(folder, folders, found), describe_left_out(files)]
+        videos += [_FolderVideo(path, "", "") for path in scanned[""].videos]
+    files = merge_folder_files(list(scanned.items()))
+    if files.unreadable_folders:
+        unreadable, reason = next(iter(sorted(files.unreadable_folders.items())))
+        raise AnnotationError(f"{folder / unreadable}: cannot be read ({reason}); check its permissions")
+    videos.sort(key=lambda video: video.path)
+    annotations = _make_annotations(folder, videos, files)
+    notes += [*_describe_empty_classes(folder, folders, videos), describe_skipped_files(files)]
     return Annotations(annotations.records, refused=annotations.refused, notes=tuple(filter(None, notes)))
 
 
-def _placed(folder: str, path: str, split: str) -> _Found:
+def _folder_video(folder: str, path: str, split: str) -> _FolderVideo:
     label, *rest = path.split("/")
-    return _Found(f"{folder}/{path}" if folder else path, label if rest else "", split)
+    return _FolderVideo(f"{folder}/{path}" if folder else path, label if rest else "", split)
 
 
-def _annotations(root: Path, found: list[_Found], files: FolderFiles) -> Annotations:
+def _make_annotations(root: Path, videos: list[_FolderVideo], files: FolderFiles) -> Annotations:
     """The videos as records; those that cannot be represented as a record are refused."""
     records, refused = [], []
-    for one, key in zip(found, make_keys([one.path for one in found]), strict=True):
-        if not is_text(one.path):
-            refused.append(Refusal(one.path, key, NOT_TEXT, "the name is not UTF-8; rename the file or folder"))
-        elif not one.label:
-            refused.append(Refusal(one.path, key, OUTSIDE, "lies outside the classes' folders; move it into one"))
+    for video, key in zip(videos, make_keys([video.path for video in videos]), strict=True):
+        if not is_text(video.path):
+            refused.append(Refusal(video.path, key, BAD_NAME, "the name is not UTF-8; rename the file or folder"))
+        elif not video.label:
+            refused.append(
+                Refusal(video.path, key, OUTSIDE_CLASSES, "lies outside the classes' folders; move it into one")
+            )
         else:
-            records.append(VideoRecord(join(root, one.path), key, one.label, one.split, group_of(one.path, key)))
+            records.append(
+                VideoRecord(join(root, video.path), key, video.label, video.split, infer_group(video.path, key))
+            )
     if records:
         return Annotations(records, refused=tuple(refused))
     if refused:
         raise AnnotationError(f"{root / refused[0].path}: {refused[0].detail}; no other video is there")
-    told = describe_left_out(files)
-    raise AnnotationError(f"{root}: has no video in any class's folder{f' ({told})' if told else ''}")
+    left_out = describe_skipped_files(files)
+    raise AnnotationError(f"{root}: has no video in any class's folder{f' ({left_out})' if left_out else ''}")
 
 
-def _empty_classes(root: Path, folders: dict[str, str], found: list[_Found]) -> list[str]:
+def _describe_empty_classes(root: Path, folders: dict[str, str], videos: list[_FolderVideo]) -> list[str]:
     """A sentence that lists class folders without videos, if there are any."""
-    named = {above for one in found for above in _above(one.path)}
+    named = {folder for video in videos for folder in _parent_folders(video.path)}
     empty = [
         f"{name}/{entry.name}" if name else entry.name
         for name in sorted(folders)
         for entry in visible_entries(root / name)
         if is_folder(entry) and (f"{name}/{entry.name}" if name else entry.name) not in named
     ]
-    return [f"no video in the folders {name_some(empty, _SHOWN)}"] if empty else []
+    return [f"no video in the folders {join_first_names(empty, _MAX_NAMES)}"] if empty else []
 
 
-def _above(path: str) -> list[str]:
+def _parent_folders(path: str) -> list[str]:
     """The first two folders of a path below the root: a class folder, or a split's and a class's."""
     parts = path.split("/")[:-1]
     return ["/".join(parts[:n]) for n in (1, 2)]
@@ -109,27 +113,29 @@ def _above(path: str) -> list[str]:
 def _split_folders(root: Path, split: str | None) -> tuple[dict[str, str], list[str]]:
     """Folder -> split of the folders to read, "" being the root itself; and a sentence on the folders not read."""
     names = [entry.name for entry in visible_entries(root) if is_folder(entry)]
-    splits = {name: usual_split(name) for name in names}
-    splits = {name: known for name, known in splits.items() if known in ("train", "val", "test", split)}
+    splits = {name: split_synonym(name) for name in names}
+    splits = {name: canonical for name, canonical in splits.items() if canonical in ("train", "val", "test", split)}
     if len(splits) < len(names):  # `Training` may be a class: a split folder has class folders in it
-        splits = {name: known for name, known in splits.items() if any(map(is_folder, visible_entries(root / name)))}
+        splits = {
+            name: canonical for name, canonical in splits.items() if any(map(is_folder, visible_entries(root / name)))
+        }
     if split is None and not splits:
         raise AnnotationError(
             f"{root}: has no folder train, val or test with folders of classes in it; give the split of all its videos"
         )
     if split is None or not splits:
-        return splits or {"": split or ""}, _unread(splits, names)
+        return splits or {"": split or ""}, _describe_unread_folders(splits, names)
     if split not in splits.values():
         raise AnnotationError(f"split={split!r}: {root} has {', '.join(splits)} only; name one of them")
-    return {name: known for name, known in splits.items() if known == split}, []
+    return {name: canonical for name, canonical in splits.items() if canonical == split}, []
 
 
-def _unread(splits: dict[str, str], names: list[str]) -> list[str]:
+def _describe_unread_folders(splits: dict[str, str], names: list[str]) -> list[str]:
     """A sentence that lists the folders beside the split folders."""
     beside = [name for name in names if name not in splits]
     if not splits or not beside:
         return []
     return [
-        f"folders beside {', '.join(splits)} are not read: {name_some(beside, _SHOWN)}; if they are splits, call them "
-        "train, val or test, if they are classes, move them into one of those"
+        f"folders beside {', '.join(splits)} are not read: {join_first_names(beside, _MAX_NAMES)}; if they are splits, "
+        "call them train, val or test, if they are classes, move them into one of those"
     ]

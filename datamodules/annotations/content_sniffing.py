@@ -17,11 +17,11 @@ import av
 import av.container
 
 _HEAD_BYTES = 4096
-_MOST_BYTES = 2**26  # read from a file at most: the index of an hour of mp4 is some 4 MB, at the file's end
+_MAX_READ_BYTES = 2**26  # read from a file at most: the index of an hour of mp4 is some 4 MB, at the file's end
 _THREADS = 16  # concurrent reads, for network file systems
 _BATCH = 64
 _TEXT_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
-_OTHER_KINDS: tuple[tuple[int, bytes], ...] = (  # offset and bytes of common kinds, which FFmpeg need not open
+_OTHER_SIGNATURES: tuple[tuple[int, bytes], ...] = (  # offset and bytes of common kinds, which FFmpeg need not open
     (0, b"\xff\xd8\xff"),  # JPEG
     (0, b"BM"),
     (0, b"II*\0"),  # TIFF
@@ -52,7 +52,7 @@ _VIDEO_FORMATS = (
     "pmp,rl2,siff,smjpeg,smk,thp,tmv,ty,vivo,vividas,vmd,wc3movie,wsvqa,xmv,yop,yuv4mpegpipe,bink,bethsoftvid,c93,"
     "cine,dsicin,avs,bfi,bmv,hnm,iv8,gdv,sga,tiertexseq,argo_brp,viv,cdxl"
 )
-_OPTIONS = {
+_DEMUXER_OPTIONS = {
     "format_whitelist": _VIDEO_FORMATS,
     "protocol_whitelist": "data",
     "formatprobesize": str(2**16),
@@ -75,7 +75,11 @@ def are_videos(paths: Sequence[str]) -> list[bool | None]:
         return []
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(min(_THREADS, len(batches))) as pool:
-        return [told for some in pool.map(lambda batch: [_look(path) for path in batch], batches) for told in some]
+        return [
+            result
+            for results in pool.map(lambda batch: [_is_video_or_unreadable(path) for path in batch], batches)
+            for result in results
+        ]
 
 
 def is_video(path: str) -> bool:
@@ -91,33 +95,35 @@ def is_video(path: str) -> bool:
         return False
     with Path(path).open("rb") as file:
         head = file.read(_HEAD_BYTES)
-        if _is_told(head):
+        if _header_excludes_video(head):
             return False
         file.seek(0)
         try:
-            with av.open(_Bounded(file), mode="r", options=_OPTIONS, metadata_errors="replace") as container:
-                return _shows_motion(container)
+            with av.open(
+                _BoundedFile(file), mode="r", options=_DEMUXER_OPTIONS, metadata_errors="replace"
+            ) as container:
+                return _has_moving_pictures(container)
         except Exception:  # PyAV raises its own types, ValueError, UnicodeDecodeError, ...
             return False
 
 
-def _look(path: str) -> bool | None:
+def _is_video_or_unreadable(path: str) -> bool | None:
     try:
         return is_video(path)
     except OSError:
         return None
 
 
-def _is_told(head: bytes) -> bool:
+def _header_excludes_video(head: bytes) -> bool:
     """Whether the first bytes alone show that a file is not a video: empty, text, or another kind's signature."""
-    if any(head.startswith(mark, offset) for offset, mark in _OTHER_KINDS):
+    if any(head.startswith(signature, offset) for offset, signature in _OTHER_SIGNATURES):
         return True
     if head.startswith(b"\x89PNG"):
         return b"acTL" not in head  # the animation chunk precedes the picture
     return not head.startswith(b"YUV4MPEG2") and head.translate(None, _TEXT_CONTROLS) == head
 
 
-def _shows_motion(container: av.container.InputContainer) -> bool:
+def _has_moving_pictures(container: av.container.InputContainer) -> bool:
     """Whether one of the streams is a video and not a picture."""
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
@@ -131,16 +137,16 @@ def _packets(container: av.container.InputContainer, stream: Any) -> Iterator[An
     return (packet for packet in container.demux(stream) if packet.size)
 
 
-class _Bounded:
+class _BoundedFile:
     """A file object that ends after a bounded number of bytes read, whatever the content requests."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._left = _MOST_BYTES
+        self._remaining = _MAX_READ_BYTES
 
     def read(self, size: int) -> bytes:
-        data = self._file.read(min(size, self._left))
-        self._left -= len(data)
+        data = self._file.read(min(size, self._remaining))
+        self._remaining -= len(data)
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:

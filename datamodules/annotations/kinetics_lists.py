@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 from datamodules.annotations.columns import KINETICS_COLUMNS
 from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list
-from datamodules.annotations.skipped_files import count_of, name_some
-from datamodules.annotations.tables import Row, read_table, refuse_repeats, split_name
+from datamodules.annotations.skipped_files import count_noun, join_first_names
+from datamodules.annotations.tables import AnnotationRow, normalize_split, read_table, refuse_repeats
 from datamodules.annotations.video_files import existing_folder, join
-from datamodules.annotations.video_lookup import VideosByName, Wanted
-from datamodules.storage.plain_text import describe_trimmed
+from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
+from datamodules.storage.plain_text import describe_trimmed_labels
 
 _TIMED_NAME = re.compile(r"(?:v_)?([\w-]+?)[_-](\d+(?:\.\d+)?)[_-](\d+(?:\.\d+)?)", re.ASCII)
 
 
-class _Clip(NamedTuple):
-    row: Row
+class _KineticsClip(NamedTuple):
+    row: AnnotationRow
     youtube_id: str
     start: int
     end: int
@@ -51,15 +51,15 @@ def read_kinetics_csv(
         AnnotationError: a file or folder is missing, a column is missing, a value is malformed, a clip is listed twice,
             or nothing is listed.
     """
-    split = None if split is None else split_name(split)
+    split = None if split is None else normalize_split(split)
     required = ("label", "youtube_id", "time_start", "time_end", *(("split",) if split is None else ()))
     tables = [read_table(Path(path), KINETICS_COLUMNS, required) for path in as_list(csv_paths)]
     root = existing_folder(videos_root)
     clips = [_read_clip(row, split) for table in tables for row in table.rows]
     refuse_repeats([clip.key for clip in clips], [clip.row for clip in clips], "clip")
-    files = VideosByName(root)
-    found = files.find([Wanted(clip.key, clip.label, clip.split) for clip in clips])
-    notes = _find_otherwise(clips, found, files)
+    files = VideoNameIndex(root)
+    paths = files.find([VideoQuery(clip.key, clip.label, clip.split) for clip in clips])
+    notes = _find_by_other_names(clips, paths, files)
     records = [
         VideoRecord(
             join(root, path or f"{clip.label}/{clip.key}.mp4"),
@@ -70,14 +70,14 @@ def read_kinetics_csv(
             float(clip.start),
             float(clip.end),
         )
-        for clip, path in zip(clips, found, strict=True)
+        for clip, path in zip(clips, paths, strict=True)
     ]
-    trimmed = describe_trimmed(row.values["label"] for table in tables for row in table.rows)
-    told = [*(table.note for table in tables), trimmed, *notes, *files.notes()]
-    return Annotations(records, notes=tuple(note for note in told if note))
+    trimmed = describe_trimmed_labels(row.values["label"] for table in tables for row in table.rows)
+    sentences = [*(table.note for table in tables), trimmed, *notes, *files.notes()]
+    return Annotations(records, notes=tuple(note for note in sentences if note))
 
 
-def _read_clip(row: Row, split: str | None) -> _Clip:
+def _read_clip(row: AnnotationRow, split: str | None) -> _KineticsClip:
     youtube_id, start, end = row.text("youtube_id"), row.seconds("time_start"), row.seconds("time_end")
     if re.fullmatch(r"[\w-]+", youtube_id, re.ASCII) is None:
         raise row.error("youtube_id", "must consist of letters, digits, - and _")
@@ -87,58 +87,58 @@ def _read_clip(row: Row, split: str | None) -> _Clip:
     if end <= start:
         raise row.error("time_end", f"must be after time_start={row.values['time_start']}")
     name = row.split() if split is None else split
-    return _Clip(row, youtube_id, int(start), int(end), row.text("label"), name)
+    return _KineticsClip(row, youtube_id, int(start), int(end), row.text("label"), name)
 
 
-def _find_otherwise(clips: Sequence[_Clip], found: list[str | None], files: VideosByName) -> list[str]:
+def _find_by_other_names(clips: Sequence[_KineticsClip], paths: list[str | None], files: VideoNameIndex) -> list[str]:
     """Finds files under other than the official names; returns sentences on the names used and ambiguous files."""
-    missing = [number for number, path in enumerate(found) if path is None]
+    missing = [number for number, path in enumerate(paths) if path is None]
     if not missing:
         return []
     stems = set(files.stems)
-    timed: defaultdict[tuple[str, float, float], list[str]] = defaultdict(list)
-    of_source: dict[str, str] = {}
+    stems_by_times: defaultdict[tuple[str, float, float], list[str]] = defaultdict(list)
+    stem_by_source: dict[str, str] = {}
     for stem in sorted(stems):
         match = _TIMED_NAME.fullmatch(stem)
         if match is not None:
-            timed[match[1], float(match[2]), float(match[3])].append(stem)
-            of_source[match[1]] = stem
+            stems_by_times[match[1], float(match[2]), float(match[3])].append(stem)
+            stem_by_source[match[1]] = stem
     sources = Counter(clip.youtube_id for clip in clips)
     names: dict[int, str] = {}
     ambiguous = []
     for number in missing:
         clip = clips[number]
-        same_times = timed.get((clip.youtube_id, clip.start, clip.end), [])
+        same_times = stems_by_times.get((clip.youtube_id, clip.start, clip.end), [])
         whole = next((stem for stem in (clip.youtube_id, f"v_{clip.youtube_id}") if stem in stems), "")
-        other = whole or of_source.get(clip.youtube_id, "")
+        other = whole or stem_by_source.get(clip.youtube_id, "")
         if len(same_times) == 1:
             names[number] = same_times[0]
         elif whole and sources[clip.youtube_id] == 1:
             names[number] = whole
         elif other:
             ambiguous.append((clip.key, other))
-    wanted = [Wanted(name, clips[number].label, clips[number].split) for number, name in names.items()]
-    for number, path in zip(names, files.find(wanted), strict=True):
-        found[number] = path
-    return [*_in_words(names, clips), *_hint(ambiguous)]
+    queries = [VideoQuery(name, clips[number].label, clips[number].split) for number, name in names.items()]
+    for number, path in zip(names, files.find(queries), strict=True):
+        paths[number] = path
+    return [*_describe_other_names(names, clips), *_describe_ambiguous_clips(ambiguous)]
 
 
-def _in_words(names: dict[int, str], clips: Sequence[_Clip]) -> list[str]:
+def _describe_other_names(names: dict[int, str], clips: Sequence[_KineticsClip]) -> list[str]:
     if not names:
         return []
     number, name = next(iter(names.items()))
     return [
-        f"{count_of(len(names), 'clip')} found under other names than the official lists' "
-        f"{{youtube_id}}_{{time_start:06d}}_{{time_end:06d}}, such as {name_some([name])} for {clips[number].key}; "
-        "what is longer than its clip is cut to the times of the list"
+        f"{count_noun(len(names), 'clip')} found under other names than the official lists' "
+        f"{{youtube_id}}_{{time_start:06d}}_{{time_end:06d}}, such as {join_first_names([name])} for "
+        f"{clips[number].key}; what is longer than its clip is cut to the times of the list"
     ]
 
 
-def _hint(ambiguous: Sequence[tuple[str, str]]) -> list[str]:
+def _describe_ambiguous_clips(ambiguous: Sequence[tuple[str, str]]) -> list[str]:
     if not ambiguous:
         return []
     key, stem = ambiguous[0]
     return [
-        f"{count_of(len(ambiguous), 'clip')} not found while files of the same youtube id are there: {key} is not, "
-        f"{name_some([stem])} is; call each {{youtube_id}}_{{time_start:06d}}_{{time_end:06d}}"
+        f"{count_noun(len(ambiguous), 'clip')} not found while files of the same youtube id are there: {key} is not, "
+        f"{join_first_names([stem])} is; call each {{youtube_id}}_{{time_start:06d}}_{{time_end:06d}}"
     ]

@@ -3,14 +3,14 @@
 import codecs
 from pathlib import Path
 
-_MARKS = (  # UTF-32 first: its mark begins with UTF-16's
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its mark begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_OTHER_FORMS = (
+_OTHER_SIGNATURES = (
     (b"PK\x03\x04", "a spreadsheet (xlsx, ods) or another zip file; save it as CSV"),
     (b"\xd0\xcf\x11\xe0", "a spreadsheet (xls); save it as CSV"),
     (b"\x1f\x8b", "compressed with gzip; unpack it"),
@@ -37,9 +37,9 @@ def read_text(path: Path) -> str:
         raise AnnotationError(f"{path}: there is no such file; check the path of the list") from None
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read ({error.strerror}); name a file with a list") from None
-    for mark, what in _OTHER_FORMS:
-        if data.startswith(mark):
-            raise AnnotationError(f"{path}: is {what}")
+    for signature, description in _OTHER_SIGNATURES:
+        if data.startswith(signature):
+            raise AnnotationError(f"{path}: is {description}")
     try:
         text = data.decode(_encoding(data))
     except UnicodeDecodeError as error:
@@ -55,8 +55,8 @@ def read_text(path: Path) -> str:
 
 def _encoding(data: bytes) -> str:
     """The encoding by the byte order mark, or by the position of zero bytes in the first character; else UTF-8."""
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
+    for signature, encoding in _BYTE_ORDER_MARKS:
+        if data.startswith(signature):
             return encoding
     if len(data) >= 4 and data[1] == 0 and data[0] != 0:
         return "utf-16-le"

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, group_of
-from datamodules.annotations.tables import AnnotationError, Row, read_lines, refuse_repeats, split_name
+from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, infer_group
+from datamodules.annotations.tables import AnnotationError, AnnotationRow, normalize_split, read_lines, refuse_repeats
 from datamodules.annotations.video_files import existing_folder, from_windows, has_video_suffix, join, make_keys
-from datamodules.annotations.video_lookup import VideosByName, Wanted
+from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 
 _UCF101_LIST = re.compile(r"(train|test)list0*(\d+)\.txt")
 _UCF101_CLASSES = "classInd.txt"
@@ -45,27 +45,27 @@ def read_ucf101(lists: PathLike | Sequence[PathLike], videos_root: PathLike) -> 
     Raises:
         AnnotationError: a file is missing, a line is malformed, or a video is on both sides of a fold.
     """
-    found = _files(lists, _UCF101_LIST)
-    if not found:
+    list_files = _find_lists(lists, _UCF101_LIST)
+    if not list_files:
         raise AnnotationError(
             f"{as_list(lists)[0]}: has no trainlist01.txt, testlist01.txt and so on; name their folder"
         )
-    folder = next(iter(found.values())).parent
+    folder = next(iter(list_files.values())).parent
     numbers = _ucf101_classes(folder / _UCF101_CLASSES)
-    folds = sorted({fold for _, fold in found}, key=int)
-    entries: dict[str, list[tuple[str, str, Row]]] = {fold: [] for fold in folds}
+    folds = sorted({fold for _, fold in list_files}, key=int)
+    entries: dict[str, list[tuple[str, str, AnnotationRow]]] = {fold: [] for fold in folds}
     for fold in folds:
         for side in ("train", "test"):
-            if (side, fold) not in found:
+            if (side, fold) not in list_files:
                 raise AnnotationError(f"{folder}: has no {side}list{int(fold):02d}.txt; fold {fold} needs it")
-            for row in _rows(found[side, fold]):
+            for row in _rows(list_files[side, fold]):
                 path, number = _ucf101_line(row)
                 label = path.split("/")[0]
                 if label not in numbers or number not in ("", numbers[label]):
-                    known = f"its number in {_UCF101_CLASSES} is {numbers.get(label, 'missing')}"
-                    raise row.error("line", f"class {label!r} does not fit, {known}; use the official files")
+                    expected = f"its number in {_UCF101_CLASSES} is {numbers.get(label, 'missing')}"
+                    raise row.error("line", f"class {label!r} does not fit, {expected}; use the official files")
                 entries[fold].append((path, side, row))
-    return _folded(entries, {}, existing_folder(videos_root), tuple(numbers))
+    return _make_annotations(entries, {}, existing_folder(videos_root), tuple(numbers))
 
 
 def read_hmdb51(lists: PathLike | Sequence[PathLike], videos_root: PathLike) -> Annotations:
@@ -81,18 +81,18 @@ def read_hmdb51(lists: PathLike | Sequence[PathLike], videos_root: PathLike) -> 
     Raises:
         AnnotationError: a file is missing, a line is malformed, or a video is listed twice in a fold.
     """
-    found = _files(lists, _HMDB51_LIST)
-    if not found:
+    list_files = _find_lists(lists, _HMDB51_LIST)
+    if not list_files:
         raise AnnotationError(f"{as_list(lists)[0]}: has no {{class}}_test_split1.txt and so on; name their folder")
-    folds = sorted({fold for _, fold in found}, key=int)
-    entries: dict[str, list[tuple[str, str, Row]]] = {fold: [] for fold in folds}
+    folds = sorted({fold for _, fold in list_files}, key=int)
+    entries: dict[str, list[tuple[str, str, AnnotationRow]]] = {fold: [] for fold in folds}
     groups = {}
-    for label in sorted({label for label, _ in found}):
+    for label in sorted({label for label, _ in list_files}):
         for fold in folds:
-            if (label, fold) not in found:
-                folder = next(iter(found.values())).parent
+            if (label, fold) not in list_files:
+                folder = next(iter(list_files.values())).parent
                 raise AnnotationError(f"{folder}: has no {label}_test_split{fold}.txt; other classes have split {fold}")
-            for row in _rows(found[label, fold]):
+            for row in _rows(list_files[label, fold]):
                 name, _, number = row.values["line"].rpartition(" ")
                 name = name.strip()
                 if number not in _HMDB51_SPLITS or not _is_name(name) or "/" in name:
@@ -102,7 +102,9 @@ def read_hmdb51(lists: PathLike | Sequence[PathLike], videos_root: PathLike) -> 
                 match = _HMDB51_NAME.fullmatch(name.rpartition(".")[0])
                 if match is not None and match[1].endswith(f"_{label}"):
                     groups[path] = f"{label}/{match[1].removesuffix(f'_{label}')}"
-    return _folded(entries, groups, existing_folder(videos_root), tuple(sorted({label for label, _ in found})))
+    return _make_annotations(
+        entries, groups, existing_folder(videos_root), tuple(sorted({label for label, _ in list_files}))
+    )
 
 
 def read_mmaction(
@@ -125,13 +127,13 @@ def read_mmaction(
     """
     root = existing_folder(videos_root)
     names = None if label_map is None else [name for _, name in read_lines(Path(label_map))]
-    by_number: dict[int, str] = {}
-    rows, found = [], []
+    label_by_number: dict[int, str] = {}
+    rows, videos = [], []
     for file in map(Path, as_list(lists)):
-        told = _MMACTION_SPLIT.search(file.stem)
-        if split is None and told is None:
+        split_match = _MMACTION_SPLIT.search(file.stem)
+        if split is None and split_match is None:
             raise AnnotationError(f"{file}: its name has none of train, val and test; give the split of all its videos")
-        name = split_name(split) if split is not None else told[1] if told else ""
+        name = normalize_split(split) if split is not None else split_match[1] if split_match else ""
         for row in _rows(file):
             path, number = _mmaction_line(row, root)
             if names is not None and number >= len(names):
@@ -139,26 +141,28 @@ def read_mmaction(
             if names is None and "/" not in path:
                 raise row.error("line", "has no folder to name the class; give a label map (--classes)")
             label = names[number] if names is not None else path.split("/")[-2]
-            if by_number.setdefault(number, label) != label:
-                raise row.error("line", f"label {number} is {by_number[number]!r} before; give a label map (--classes)")
+            if label_by_number.setdefault(number, label) != label:
+                raise row.error(
+                    "line", f"label {number} is {label_by_number[number]!r} before; give a label map (--classes)"
+                )
             rows.append(row)
-            found.append((path, label, name))
-    refuse_repeats([path for path, _, _ in found], rows, "path")
-    classes = names or [by_number[number] for number in sorted(by_number)]
+            videos.append((path, label, name))
+    refuse_repeats([path for path, _, _ in videos], rows, "path")
+    classes = names or [label_by_number[number] for number in sorted(label_by_number)]
     if len(set(classes)) < len(classes):
-        twice = next(label for label in classes if classes.count(label) > 1)
+        repeated = next(label for label in classes if classes.count(label) > 1)
         raise AnnotationError(
-            f"{label_map or as_list(lists)[0]}: class {twice!r} has two labels; give each its own name"
+            f"{label_map or as_list(lists)[0]}: class {repeated!r} has two labels; give each its own name"
         )
-    keys = make_keys([path for path, _, _ in found])
+    keys = make_keys([path for path, _, _ in videos])
     records = [
-        VideoRecord(join(root, path), key, label, name, group_of(path, key))
-        for key, (path, label, name) in zip(keys, found, strict=True)
+        VideoRecord(join(root, path), key, label, name, infer_group(path, key))
+        for key, (path, label, name) in zip(keys, videos, strict=True)
     ]
     return Annotations(records, (), tuple(classes))
 
 
-def _files(lists: PathLike | Sequence[PathLike], pattern: re.Pattern[str]) -> dict[tuple[str, str], Path]:
+def _find_lists(lists: PathLike | Sequence[PathLike], pattern: re.Pattern[str]) -> dict[tuple[str, str], Path]:
     """The pattern's two groups -> file, for lists given as a folder or one by one."""
     found = {}
     for item in map(Path, as_list(lists)):
@@ -171,9 +175,9 @@ def _files(lists: PathLike | Sequence[PathLike], pattern: re.Pattern[str]) -> di
     return found
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[AnnotationRow]:
     for number, line in read_lines(path):
-        yield Row(str(path), number, {"line": re.sub(r"\s", " ", line)})
+        yield AnnotationRow(str(path), number, {"line": re.sub(r"\s", " ", line)})
 
 
 def _is_name(path: str) -> bool:
@@ -192,14 +196,14 @@ def _ucf101_classes(file: Path) -> dict[str, str]:
     return numbers
 
 
-def _ucf101_line(row: Row) -> tuple[str, str]:
+def _ucf101_line(row: AnnotationRow) -> tuple[str, str]:
     match = re.fullmatch(r"([^/]+/[^/]+?)(?: +(\d+))?", row.values["line"].replace("\\", "/"))
     if match is None or not _is_name(match[1]):
         raise row.error("line", "must be class/video and, in a trainlist, the number of the class")
     return match[1], match[2] or ""
 
 
-def _mmaction_line(row: Row, root: Path) -> tuple[str, int]:
+def _mmaction_line(row: AnnotationRow, root: Path) -> tuple[str, int]:
     path, _, number = row.values["line"].rpartition(" ")
     if re.fullmatch(r"\d+", number, re.ASCII) is None:
         raise row.error("line", "must be a path and the number of its class")
@@ -213,30 +217,32 @@ def _mmaction_line(row: Row, root: Path) -> tuple[str, int]:
     return path, int(number)
 
 
-def _wanted(label: str, name: str) -> Wanted:
+def _make_query(label: str, name: str) -> VideoQuery:
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
-    return Wanted(stem, label, suffix=suffix) if has_video_suffix(name) else Wanted(name, label)
+    return VideoQuery(stem, label, suffix=suffix) if has_video_suffix(name) else VideoQuery(name, label)
 
 
-def _folded(
-    entries: Mapping[str, Sequence[tuple[str, str, Row]]],
+def _make_annotations(
+    entries: Mapping[str, Sequence[tuple[str, str, AnnotationRow]]],
     groups: Mapping[str, str],
     root: Path,
     classes: tuple[str, ...],
 ) -> Annotations:
     """Records of the (path, split, line) of each fold, in the order of first mention."""
     splits: dict[str, dict[str, str]] = {}
-    for fold, listed in entries.items():
-        refuse_repeats([path for path, _, _ in listed], [row for _, _, row in listed], "video")
-        for path, split, _ in listed:
+    for fold, entry_list in entries.items():
+        refuse_repeats([path for path, _, _ in entry_list], [row for _, _, row in entry_list], "video")
+        for path, split, _ in entry_list:
             splits.setdefault(path, {})[fold] = split
-    files = VideosByName(root)
-    places = [path.split("/") for path in splits]
-    found = files.find([_wanted(label, name) for label, name in places])
+    files = VideoNameIndex(root)
+    parts = [path.split("/") for path in splits]
+    found_paths = files.find([_make_query(label, name) for label, name in parts])
     records = []
-    for (path, by_fold), place, key in zip(splits.items(), found, make_keys(list(splits)), strict=True):
-        group = groups.get(path) or group_of(path, key)
+    for (path, by_fold), found_path, key in zip(splits.items(), found_paths, make_keys(list(splits)), strict=True):
+        group = groups.get(path) or infer_group(path, key)
         fold_splits = tuple(by_fold.get(fold, "") for fold in entries)
-        record = VideoRecord(join(root, place or path), key, path.split("/")[0], "", group, fold_splits=fold_splits)
+        record = VideoRecord(
+            join(root, found_path or path), key, path.split("/")[0], "", group, fold_splits=fold_splits
+        )
         records.append(record)
     return Annotations(records, tuple(entries), classes, notes=tuple(files.notes()))

@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from datamodules.annotations.class_folders import read_class_folders
-from datamodules.annotations.columns import KINETICS_COLUMNS, PLAIN_COLUMNS, has_columns
+from datamodules.annotations.columns import CSV_COLUMNS, KINETICS_COLUMNS, has_columns
 from datamodules.annotations.kinetics_lists import read_kinetics_csv
 from datamodules.annotations.official_lists import detect_official, read_hmdb51, read_mmaction, read_ucf101
-from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, group_of
+from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, infer_group
 from datamodules.annotations.refusals import ADDRESS, Refusal
-from datamodules.annotations.skipped_files import count_of, name_some
+from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import (
-    EMPTY,
+    EMPTY_LIST,
     AnnotationError,
-    Row,
+    AnnotationRow,
+    normalize_split,
     read_header,
     read_table,
     refuse_repeats,
-    split_name,
 )
 from datamodules.annotations.video_files import (
     VIDEO_SUFFIXES,
@@ -38,8 +38,8 @@ from datamodules.annotations.video_files import (
     join,
     make_keys,
 )
-from datamodules.annotations.video_lookup import VideosByName, Wanted
-from datamodules.storage.plain_text import describe_trimmed
+from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
+from datamodules.storage.plain_text import describe_trimmed_labels
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -86,10 +86,12 @@ def read_annotations(
     """
     lists = [] if annotations is None else as_list(annotations)
     if format == "auto":
-        format = _detect(Path(lists[0])) if lists else "folders"
+        format = _detect_format(Path(lists[0])) if lists else "folders"
     if format == "folders":
         if lists and videos is not None:
-            raise AnnotationError(f"annotations={_shown(lists)}: folders are their own list; leave annotations out")
+            raise AnnotationError(
+                f"annotations={_join_paths(lists)}: folders are their own list; leave annotations out"
+            )
         if not lists and videos is None:
             raise AnnotationError("annotations and videos are both missing: name a list, a folder of videos, or both")
         return read_class_folders(videos if videos is not None else lists[0], split)
@@ -108,18 +110,18 @@ def read_annotations(
             raise AnnotationError(f"split={split!r}: the folds of {format} say each video's split; leave split out")
         return (read_ucf101 if format == "ucf101" else read_hmdb51)(lists, root)
     if len(lists) > 1:
-        raise AnnotationError(f"annotations={_shown(lists)}: format csv takes one file; join them into one")
+        raise AnnotationError(f"annotations={_join_paths(lists)}: format csv takes one file; join them into one")
     return read_csv(lists[0], root, split)
 
 
 def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None) -> Annotations:
     """Read a plain list, CSV or Parquet: path, label, and optionally group, and split or fold.
 
-    Columns may have alternative names (`annotation_columns.PLAIN_COLUMNS`); unknown columns are ignored and listed in
-    `notes`. With folds, a video is `test` in the fold of its row and `train` in all others. Without a group each video
-    is its own. Keys are made from the paths: fight/fi001.mp4 is fight_fi001. A path without a suffix, if there is no
-    such file, is the video of that name in the folder or up to two folders deeper. The column caption describes the
-    video: one sentence, several as a JSON list of strings (in Parquet also a column of lists), or empty.
+    Columns may have alternative names (`datamodules.annotations.columns.CSV_COLUMNS`); unknown columns are ignored and
+    listed in `notes`. With folds, a video is `test` in the fold of its row and `train` in all others. Without a group
+    each video is its own. Keys are made from the paths: fight/fi001.mp4 is fight_fi001. A path without a suffix, if
+    there is no such file, is the video of that name in the folder or up to two folders deeper. The column caption
+    describes the video: one sentence, several as a JSON list of strings (in Parquet also a column of lists), or empty.
 
     Args:
         csv_path: the list; a file ending in .parquet is read as Parquet, with rows numbered from 1 as lines.
@@ -130,26 +132,26 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
         AnnotationError: a file or folder is missing, a column is missing or ambiguous, a value is empty, a path is
             listed twice, or nothing is listed.
     """
-    split = None if split is None else split_name(split)
+    split = None if split is None else normalize_split(split)
     file = Path(csv_path)
-    rows, note = read_table(file, PLAIN_COLUMNS, ("path", "label"))
+    rows, note = read_table(file, CSV_COLUMNS, ("path", "label"))
     columns = rows[0].values.keys()
     if "fold" in columns and ("split" in columns or split is not None):
         raise AnnotationError(f"{file}: has a column fold besides a split; keep only one of the two")
     if "fold" not in columns and "split" not in columns and split is None:
         raise AnnotationError(f"{file}: has neither a column split nor fold; add one, or give the split of all videos")
     root = existing_folder(file.parent if videos_root is None else videos_root)
-    rows, refused, notes = _without_addresses(rows)
-    names, found = _names(rows, root)
+    rows, refused, notes = _refuse_addresses(rows)
+    names, lookup_notes = _resolve_names(rows, root)
     paths = [join(root, name) for name in names]
     refuse_repeats(paths, rows, "path")
-    folds = sorted({row.text("fold") for row in rows}, key=_natural) if "fold" in columns else []
+    folds = sorted({row.text("fold") for row in rows}, key=_natural_key) if "fold" in columns else []
     if len(folds) == 1:
         raise AnnotationError(f"{file}: all videos are of fold {folds[0]!r}; folds need at least two, or use a split")
-    keys = make_keys([_relative(path, root) for path in paths])
+    keys = make_keys([_relative_path(path, root) for path in paths])
     records = []
     for row, path, key in zip(rows, paths, keys, strict=True):
-        group = row.text("group") if "group" in columns else group_of(path, key)
+        group = row.text("group") if "group" in columns else infer_group(path, key)
         name = "" if folds else row.split() if split is None else split
         captions = row.captions("caption") if "caption" in columns else ()
         record = VideoRecord(path, key, row.text("label"), name, group, captions=captions)
@@ -157,51 +159,53 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
             held_out = row.text("fold")
             record = replace(record, fold_splits=tuple("test" if fold == held_out else "train" for fold in folds))
         records.append(record)
-    trimmed = describe_trimmed(row.values["label"] for row in rows)
-    told = tuple(sentence for sentence in (note, trimmed, *notes, *found) if sentence)
-    return Annotations(records, tuple(folds), refused=tuple(refused), notes=told)
+    trimmed = describe_trimmed_labels(row.values["label"] for row in rows)
+    sentences = tuple(sentence for sentence in (note, trimmed, *notes, *lookup_notes) if sentence)
+    return Annotations(records, tuple(folds), refused=tuple(refused), notes=sentences)
 
 
-def _without_addresses(rows: list[Row]) -> tuple[list[Row], list[Refusal], list[str]]:
+def _refuse_addresses(rows: list[AnnotationRow]) -> tuple[list[AnnotationRow], list[Refusal], list[str]]:
     """The rows with local paths; a refusal for each URL, and a sentence on paths of another operating system."""
     paths = [row.text("path") for row in rows]
-    here = [row for row, path in zip(rows, paths, strict=True) if not _ADDRESS.match(path)]
+    local_rows = [row for row, path in zip(rows, paths, strict=True) if not _ADDRESS.match(path)]
     addresses = [path for path in paths if _ADDRESS.match(path)]
-    if not here:
+    if not local_rows:
         raise rows[0].error("path", "is an address, as all others are; download the videos and list the files")
-    told = "is an address, and is not fetched: download the video and list the file"
-    refused = [Refusal(path, key, ADDRESS, told) for path, key in zip(addresses, make_keys(addresses), strict=True)]
+    detail = "is an address, and is not fetched: download the video and list the file"
+    refused = [Refusal(path, key, ADDRESS, detail) for path, key in zip(addresses, make_keys(addresses), strict=True)]
     drives = [path for path in paths if _DRIVE.match(path)]
-    note = f"{count_of(len(drives), 'path')} with the drive of another system, such as {name_some(drives, 1)}"
-    return here, refused, [note] if drives else []
+    note = f"{count_noun(len(drives), 'path')} with the drive of another system, such as {join_first_names(drives, 1)}"
+    return local_rows, refused, [note] if drives else []
 
 
-def _names(rows: Sequence[Row], root: Path) -> tuple[list[str], list[str]]:
+def _resolve_names(rows: Sequence[AnnotationRow], root: Path) -> tuple[list[str], list[str]]:
     """The paths of the rows, with suffixes of found files added; and a sentence on each choice among several."""
     names = [from_windows(root, row.text("path")) for row in rows]
-    bare = [at for at, name in enumerate(names) if not has_video_suffix(name) and not (root / name).exists()]
-    if not bare:
-        return names, []
-    files = VideosByName(root)
-    parts = [os.path.split(os.path.normpath(names[at])) for at in bare]
-    wanted = [
-        Wanted(name, rows[at].values["label"].strip(), folder=folder)
-        for at, (folder, name) in zip(bare, parts, strict=True)
+    incomplete = [
+        position for position, name in enumerate(names) if not has_video_suffix(name) and not (root / name).exists()
     ]
-    found = files.find(wanted)
-    for at, path in zip(bare, found, strict=True):
-        names[at] = path or names[at]
+    if not incomplete:
+        return names, []
+    files = VideoNameIndex(root)
+    parts = [os.path.split(os.path.normpath(names[position])) for position in incomplete]
+    queries = [
+        VideoQuery(name, rows[position].values["label"].strip(), folder=folder)
+        for position, (folder, name) in zip(incomplete, parts, strict=True)
+    ]
+    found_paths = files.find(queries)
+    for position, path in zip(incomplete, found_paths, strict=True):
+        names[position] = path or names[position]
     return names, files.notes()
 
 
-def _detect(file: Path) -> AnnotationFormat:
+def _detect_format(file: Path) -> AnnotationFormat:
     """The format by the columns of the header, otherwise by names and lines."""
     if file.is_dir():
         return detect_official(file) or "folders"
     header = read_header(file)
     if not header:
-        raise AnnotationError(f"{file}: {EMPTY}")
-    if file.suffix == ".txt" and not has_columns(header, PLAIN_COLUMNS, ("path", "label")):
+        raise AnnotationError(f"{file}: {EMPTY_LIST}")
+    if file.suffix == ".txt" and not has_columns(header, CSV_COLUMNS, ("path", "label")):
         return detect_official(file) or "csv"
     official = [column for column in ("youtube_id", "time_start", "time_end") if column in header]
     if "path" not in header and (official or has_columns(header, KINETICS_COLUMNS, ("youtube_id", *_TIMES))):
@@ -210,16 +214,16 @@ def _detect(file: Path) -> AnnotationFormat:
     return "mmaction" if line is not None and has_video_suffix(line[1]) else "csv"
 
 
-def _relative(path: str, root: Path) -> str:
+def _relative_path(path: str, root: Path) -> str:
     """A path below the root as relative to it, any other path unchanged; with forward slashes."""
     prefix = f"{os.path.normpath(root)}{os.sep}"
     return path.removeprefix(prefix).replace(os.sep, "/").lstrip("/")
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
+def _natural_key(name: str) -> tuple[bool, int, str]:
     """Sort key that sorts numbers by value, before all other names."""
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
 
-def _shown(paths: Iterable[PathLike]) -> str:
+def _join_paths(paths: Iterable[PathLike]) -> str:
     return ", ".join(os.fspath(path) for path in paths)

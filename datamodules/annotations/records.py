@@ -82,7 +82,7 @@ class Annotations:
     task: Task = "single_label"
 
 
-def group_of(path: str, key: str) -> str:
+def infer_group(path: str, key: str) -> str:
     """The source in a file name of UCF101 or Kinetics, otherwise `key`, which makes the video its own group."""
     stem = Path(path).stem
     match = _UCF101_NAME.fullmatch(stem) or _KINETICS_NAME.fullmatch(stem)
@@ -100,5 +100,5 @@ def as_captions(value: object) -> tuple[str, ...]:
     >>> as_captions([" a man  runs", "", "running"])
     ('a man runs', 'running')
     """
-    several = value if isinstance(value, list | tuple) else [value]
-    return tuple(text for one in several if isinstance(one, str) and (text := " ".join(one.split())))
+    values = value if isinstance(value, list | tuple) else [value]
+    return tuple(text for item in values if isinstance(item, str) and (text := " ".join(item.split())))

@@ -5,8 +5,8 @@ from typing import NamedTuple
 HANG = "hang"  # longer than the time limit; the process was killed
 CRASH = "crash"  # the decoder crashed its process
 ERROR = "error"  # any unexpected error; the detail has its message
-OUTSIDE = "outside classes"  # in a folder of videos, but not in a class folder
-NOT_TEXT = "name"  # not UTF-8, which no table can represent
+OUTSIDE_CLASSES = "outside classes"  # in a folder of videos, but not in a class folder
+BAD_NAME = "name"  # not UTF-8, which no table can represent
 ADDRESS = "address"  # a URL, which is not fetched
 BY_HAND = "by hand"  # added by a user without a reason
 

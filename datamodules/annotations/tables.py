@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.annotations.columns import (
+    CSV_COLUMNS,
     KINETICS_COLUMNS,
-    PLAIN_COLUMNS,
     ColumnError,
-    Columns,
+    MatchedColumns,
     describe_ignored,
     find_delimiter,
     match_columns,
@@ -26,7 +26,16 @@ from datamodules.annotations.columns import (
 from datamodules.annotations.list_text import AnnotationError, read_text
 from datamodules.annotations.records import as_captions
 
-__all__ = ["EMPTY", "SPLIT_NAMES", "AnnotationError", "Row", "Table", "read_header", "read_lines", "read_table"]
+__all__ = [
+    "EMPTY_LIST",
+    "SPLIT_NAMES",
+    "AnnotationError",
+    "AnnotationRow",
+    "AnnotationTable",
+    "read_header",
+    "read_lines",
+    "read_table",
+]
 
 # Other spellings of the three, in lower case. `eval` is not included: it is the test split of some data sets, and the
 # val split of others.
@@ -37,10 +46,10 @@ SPLIT_NAMES = {
     **dict.fromkeys(("testing", "tst"), "test"),
 }
 _LINE_END = re.compile(r"\r\n|\r|\n")
-EMPTY = "is empty; it needs a header and a line for each video"
+EMPTY_LIST = "is empty; it needs a header and a line for each video"
 
 
-class Row(NamedTuple):
+class AnnotationRow(NamedTuple):
     """One row of a table.
 
     Attributes:
@@ -72,12 +81,12 @@ class Row(NamedTuple):
         if not (value.startswith("[") and value.endswith("]")):
             return as_captions(value)
         try:
-            several = json.loads(value)
+            sentences = json.loads(value)
         except ValueError:
-            several = [None]
-        if not all(isinstance(one, str) for one in several):
+            sentences = [None]
+        if not all(isinstance(sentence, str) for sentence in sentences):
             raise self.error(column, 'must be one sentence, or several as a JSON list: ["a man runs", "running"]')
-        return as_captions(several)
+        return as_captions(sentences)
 
     def seconds(self, column: str) -> float:
         """The value as seconds; raises AnnotationError unless it is finite and not negative."""
@@ -92,26 +101,26 @@ class Row(NamedTuple):
 
     def split(self) -> str:
         """The split, under its standard name."""
-        return split_name(self.text("split"), f"{self.file}, line {self.line}: ")
+        return normalize_split(self.text("split"), f"{self.file}, line {self.line}: ")
 
 
-def split_name(name: str, where: str = "") -> str:
+def normalize_split(name: str, location: str = "") -> str:
     """The name of a split, "val" for its other spellings; raises AnnotationError if it cannot be in file names."""
     if re.fullmatch(r"\w+", name, re.ASCII) is None:
-        raise AnnotationError(f"{where}split={name!r}: must be a word of letters, digits and _")
-    return usual_split(name)
+        raise AnnotationError(f"{location}split={name!r}: must be a word of letters, digits and _")
+    return split_synonym(name)
 
 
-def usual_split(name: str) -> str:
+def split_synonym(name: str) -> str:
     """train, val or test for their other spellings, in any case; other names unchanged.
 
-    >>> usual_split("Validation"), usual_split("TEST"), usual_split("Extra")
+    >>> split_synonym("Validation"), split_synonym("TEST"), split_synonym("Extra")
     ('val', 'test', 'Extra')
     """
     return SPLIT_NAMES.get(name.lower(), name)
 
 
-class Table(NamedTuple):
+class AnnotationTable(NamedTuple):
     """A table's rows, at least one.
 
     Attributes:
@@ -119,17 +128,17 @@ class Table(NamedTuple):
         note: a sentence that lists the columns not read; empty if all are.
     """
 
-    rows: list[Row]
+    rows: list[AnnotationRow]
     note: str
 
 
-def read_table(path: Path, known: Mapping[str, Sequence[str]], required: Iterable[str]) -> Table:
+def read_table(path: Path, column_names: Mapping[str, Sequence[str]], required: Iterable[str]) -> AnnotationTable:
     """Reads all lines of a CSV file with a header, or all rows of a Parquet file as text; at least one.
 
     Args:
         path: a CSV file in UTF-8, or UTF-16 with a byte order mark; values separated by commas, semicolons, tabs or |;
             empty lines are skipped. Or a file ending in .parquet.
-        known: column name -> alternative names; columns may be in any order, unknown columns are not read.
+        column_names: column name -> alternative names; columns may be in any order, unknown columns are not read.
         required: columns that must be present.
 
     Raises:
@@ -137,31 +146,35 @@ def read_table(path: Path, known: Mapping[str, Sequence[str]], required: Iterabl
             has more or fewer values than columns, or there is no line.
     """
     if path.suffix == ".parquet":
-        return _read_parquet(path, known, required)
+        return _read_parquet(path, column_names, required)
     text = read_text(path)
-    head, delimiter = _header_line(text)
-    if head is None:
-        raise AnnotationError(f"{path}: {EMPTY}")
+    header_line, delimiter = _find_header(text)
+    if header_line is None:
+        raise AnnotationError(f"{path}: {EMPTY_LIST}")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-    rows: list[Row] = []
-    columns: Columns | None = None
+    rows: list[AnnotationRow] = []
+    columns: MatchedColumns | None = None
     width = 0
     try:
         for cells in reader:
-            if reader.line_num < head or not any(cell.strip() for cell in cells):
+            if reader.line_num < header_line or not any(cell.strip() for cell in cells):
                 continue
-            where = f"{path}, line {reader.line_num}"
+            location = f"{path}, line {reader.line_num}"
             if columns is None:
-                width, columns = len(cells), _match(where, cells, known, required)
+                width, columns = len(cells), _match_columns(location, cells, column_names, required)
                 continue
             if len(cells) != width:
-                cells = _fit(where, cells, width, delimiter)
-            rows.append(Row(str(path), reader.line_num, {name: cells[at] for name, at in columns.places.items()}))
+                cells = _check_width(location, cells, width, delimiter)
+            rows.append(
+                AnnotationRow(
+                    str(path), reader.line_num, {name: cells[position] for name, position in columns.positions.items()}
+                )
+            )
     except csv.Error as error:
         raise AnnotationError(f"{path}, line {reader.line_num}: is not valid CSV ({error}); check the quotes") from None
     if not rows or columns is None:
         raise AnnotationError(f"{path}: lists no video; it needs a line for each video")
-    return Table(rows, _note(path, columns, known))
+    return AnnotationTable(rows, _describe_ignored_columns(path, columns, column_names))
 
 
 def read_header(path: Path) -> list[str]:
@@ -169,10 +182,10 @@ def read_header(path: Path) -> list[str]:
     if path.suffix == ".parquet":
         return list(_open_parquet(path).schema.names)
     text = read_text(path)
-    head, delimiter = _header_line(text)
-    if head is None:
+    header_line, delimiter = _find_header(text)
+    if header_line is None:
         return []
-    line = next(islice(io.StringIO(text, newline=""), head - 1, None))
+    line = next(islice(io.StringIO(text, newline=""), header_line - 1, None))
     return [cell.strip() for cell in split_cells(line, delimiter)]
 
 
@@ -188,19 +201,19 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def refuse_repeats(values: Iterable[str], rows: Sequence[Row], what: str) -> None:
+def refuse_repeats(values: Iterable[str], rows: Sequence[AnnotationRow], noun: str) -> None:
     """Raises AnnotationError if two rows have the same value; names both lines and the number of further repeats."""
-    first: dict[str, Row] = {}
+    first_rows: dict[str, AnnotationRow] = {}
     repeats = [
-        (value, row, first[value])
+        (value, row, first_rows[value])
         for value, row in zip(values, rows, strict=True)
-        if first.setdefault(value, row) is not row
+        if first_rows.setdefault(value, row) is not row
     ]
     if repeats:
-        value, row, before = repeats[0]
-        more = f" (such lines: {len(repeats)})" if len(repeats) > 1 else ""
+        value, row, earlier = repeats[0]
+        count = f" (such lines: {len(repeats)})" if len(repeats) > 1 else ""
         raise AnnotationError(
-            f"{row.file}, line {row.line}: {what} {value!r} is already in {before.file}, line {before.line}{more}; "
+            f"{row.file}, line {row.line}: {noun} {value!r} is already in {earlier.file}, line {earlier.line}{count}; "
             "keep one of the two lines"
         )
 
@@ -215,17 +228,19 @@ def _open_parquet(path: Path) -> pa.Table:
         raise AnnotationError(f"{path}: cannot be read as Parquet ({cause}); save the list again") from None
 
 
-def _read_parquet(path: Path, known: Mapping[str, Sequence[str]], required: Iterable[str]) -> Table:
+def _read_parquet(path: Path, column_names: Mapping[str, Sequence[str]], required: Iterable[str]) -> AnnotationTable:
     table = _open_parquet(path)
-    columns = _match(str(path), table.schema.names, known, required)
+    columns = _match_columns(str(path), table.schema.names, column_names, required)
     if not table.num_rows:
         raise AnnotationError(f"{path}: lists no video; it needs a row for each video")
-    values = [[_as_text(value) for value in table.column(at).to_pylist()] for at in columns.places.values()]
+    values = [
+        [_as_text(value) for value in table.column(position).to_pylist()] for position in columns.positions.values()
+    ]
     rows = [
-        Row(str(path), number, dict(zip(columns.places, cells, strict=True)))
+        AnnotationRow(str(path), number, dict(zip(columns.positions, cells, strict=True)))
         for number, cells in enumerate(zip(*values, strict=True), 1)
     ]
-    return Table(rows, _note(path, columns, known))
+    return AnnotationTable(rows, _describe_ignored_columns(path, columns, column_names))
 
 
 def _as_text(value: object) -> str:
@@ -236,36 +251,38 @@ def _as_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
 
 
-def _header_line(text: str) -> tuple[int | None, str]:
+def _find_header(text: str) -> tuple[int | None, str]:
     """The line number of the header, None if all lines are blank, and the delimiter.
 
     A first line `sep=;`, as spreadsheets write it, states the delimiter.
     """
-    told = ""
+    declared = ""
     for number, line in enumerate(io.StringIO(text, newline=""), 1):
         if number == 1 and re.fullmatch(r"sep=.", line.strip("\r\n")):
-            told = line[4]
+            declared = line[4]
         elif line.strip():
-            return number, told or find_delimiter(line, PLAIN_COLUMNS, KINETICS_COLUMNS)
+            return number, declared or find_delimiter(line, CSV_COLUMNS, KINETICS_COLUMNS)
     return None, ","
 
 
-def _match(where: str, header: Sequence[str], known: Mapping[str, Sequence[str]], required: Iterable[str]) -> Columns:
+def _match_columns(
+    location: str, header: Sequence[str], column_names: Mapping[str, Sequence[str]], required: Iterable[str]
+) -> MatchedColumns:
     try:
-        return match_columns(header, known, required)
+        return match_columns(header, column_names, required)
     except ColumnError as error:
-        raise AnnotationError(f"{where}: {error}") from None
+        raise AnnotationError(f"{location}: {error}") from None
 
 
-def _fit(where: str, cells: list[str], width: int, delimiter: str) -> list[str]:
+def _check_width(location: str, cells: list[str], width: int, delimiter: str) -> list[str]:
     """A line's values, without empty ones beyond the last column."""
     if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
         return cells[:width]
     name = {",": "a comma", ";": "a semicolon", "\t": "a tab"}.get(delimiter, repr(delimiter))
     fix = f"quote values that contain {name}" if len(cells) > width else "give it one for each"
-    raise AnnotationError(f"{where}: has {len(cells)} values for {width} columns; {fix}")
+    raise AnnotationError(f"{location}: has {len(cells)} values for {width} columns; {fix}")
 
 
-def _note(path: Path, columns: Columns, known: Mapping[str, Sequence[str]]) -> str:
-    told = describe_ignored(columns, known)
-    return told and f"{path}: {told}"
+def _describe_ignored_columns(path: Path, columns: MatchedColumns, column_names: Mapping[str, Sequence[str]]) -> str:
+    sentence = describe_ignored(columns, column_names)
+    return sentence and f"{path}: {sentence}"

@@ -47,14 +47,14 @@ class FolderFiles(NamedTuple):
         others: files that are not videos.
         hidden: files and folders whose name begins with a dot, which are not read.
         unreadable: files that may be videos and cannot be read.
-        closed: folder that cannot be read -> reason.
+        unreadable_folders: folder that cannot be read -> reason.
     """
 
     videos: list[str]
     others: list[str]
     hidden: list[str]
     unreadable: list[str]
-    closed: dict[str, str]
+    unreadable_folders: dict[str, str]
 
 
 def existing_folder(folder: str | os.PathLike[str]) -> Path:
@@ -116,40 +116,40 @@ def scan_folder(root: Path) -> FolderFiles:
         AnnotationError: the folder itself cannot be read, or a link leads to a folder above itself.
     """
     videos: list[str] = []
-    unsure: list[str] = []
+    undetermined: list[str] = []
     hidden: list[str] = []
-    closed: dict[str, str] = {}
+    unreadable_folders: dict[str, str] = {}
 
-    def visit(folder: str, above: frozenset[str]) -> None:
+    def visit(folder: str, ancestors: frozenset[str]) -> None:
         real = os.path.realpath(root / folder)
-        if real in above:
+        if real in ancestors:
             raise AnnotationError(f"{root / folder}: is a link to a folder above itself; remove it")
         try:
             entries = _entries(root / folder)
         except OSError as error:
-            closed[folder] = error.strerror or str(error)
+            unreadable_folders[folder] = error.strerror or str(error)
             return
         for entry in entries:
             relative = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith("."):
                 hidden.append(relative)
             elif is_folder(entry):
-                visit(relative, above | {real})
+                visit(relative, ancestors | {real})
             else:
-                (videos if has_video_suffix(entry.name) else unsure).append(relative)
+                (videos if has_video_suffix(entry.name) else undetermined).append(relative)
 
     visit("", frozenset())
-    if "" in closed:
-        raise AnnotationError(f"{root}: cannot be read ({closed['']}); check its permissions")
-    return _told(root, videos, unsure, hidden, closed)
+    if "" in unreadable_folders:
+        raise AnnotationError(f"{root}: cannot be read ({unreadable_folders['']}); check its permissions")
+    return _inspect_undetermined(root, videos, undetermined, hidden, unreadable_folders)
 
 
 def scan_files(root: Path) -> FolderFiles:
     """As `scan_folder`, but without subfolders."""
     names = [entry.name for entry in visible_entries(root) if not is_folder(entry)]
-    unsure = [name for name in names if not has_video_suffix(name)]
+    undetermined = [name for name in names if not has_video_suffix(name)]
     hidden = [entry.name for entry in _entries(root) if entry.name.startswith(".")]
-    return _told(root, [name for name in names if has_video_suffix(name)], unsure, hidden, {})
+    return _inspect_undetermined(root, [name for name in names if has_video_suffix(name)], undetermined, hidden, {})
 
 
 def make_keys(paths: Sequence[str]) -> list[str]:
@@ -205,12 +205,18 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def _told(
-    root: Path, videos: list[str], unsure: Sequence[str], hidden: Sequence[str], closed: dict[str, str]
+def _inspect_undetermined(
+    root: Path,
+    videos: list[str],
+    undetermined: Sequence[str],
+    hidden: Sequence[str],
+    unreadable_folders: dict[str, str],
 ) -> FolderFiles:
     """Inspects the content of the files whose suffix is inconclusive."""
-    told = are_videos([os.path.join(root, path) for path in unsure])  # noqa: PTH118
+    are_video = are_videos([os.path.join(root, path) for path in undetermined])  # noqa: PTH118
     groups: dict[bool | None, list[str]] = {True: videos, False: [], None: []}
-    for path, kind in zip(unsure, told, strict=True):
+    for path, kind in zip(undetermined, are_video, strict=True):
         groups[kind].append(path)
-    return FolderFiles(sorted(groups[True]), sorted(groups[False]), sorted(hidden), sorted(groups[None]), closed)
+    return FolderFiles(
+        sorted(groups[True]), sorted(groups[False]), sorted(hidden), sorted(groups[None]), unreadable_folders
+    )

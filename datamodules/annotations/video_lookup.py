@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.annotations.content_sniffing import are_videos
-from datamodules.annotations.skipped_files import count_of, name_some
-from datamodules.annotations.tables import usual_split
+from datamodules.annotations.skipped_files import count_noun, join_first_names
+from datamodules.annotations.tables import split_synonym
 from datamodules.annotations.video_files import VIDEO_SUFFIXES, has_video_suffix, is_folder, visible_entries
 
 
-class Wanted(NamedTuple):
+class VideoQuery(NamedTuple):
     """A video to be found.
 
     Attributes:
@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
     folder: str = ""
 
 
-class VideosByName:
+class VideoNameIndex:
     """The files in a folder and `depth` levels below it, by their names without suffix.
 
     Each folder is read once, and files with a video suffix are not opened: fast for hundreds of thousands of videos,
@@ -47,7 +47,7 @@ class VideosByName:
         self._root = root
         self._videos: dict[str, list[str]] = {}
         self._others: dict[str, list[str]] = {}
-        self._several: list[tuple[str, str]] = []  # chosen file, and one of the others
+        self._choices: list[tuple[str, str]] = []  # chosen file, and one of the others
         level = [""]
         for _ in range(depth + 1):
             level = [below for folder in level for below in self._read(folder)]
@@ -57,26 +57,26 @@ class VideosByName:
         """The names of all videos, without suffix."""
         return list(self._videos)
 
-    def find(self, wanted: Sequence[Wanted]) -> list[str | None]:
+    def find(self, queries: Sequence[VideoQuery]) -> list[str | None]:
         """The path of each video, relative to the folder; None if there is no file of its name."""
-        candidates = [_of(one, self._videos) for one in wanted]
-        missing = [one for one, found in zip(wanted, candidates, strict=True) if not found]
-        unsure = sorted({path for one in missing for path in _of(one, self._others)})
-        looked_at = zip(unsure, are_videos([os.path.join(self._root, path) for path in unsure]), strict=True)  # noqa: PTH118
-        videos = {path for path, is_video in looked_at if is_video}
+        candidates = [_matching_files(query, self._videos) for query in queries]
+        missing = [query for query, found in zip(queries, candidates, strict=True) if not found]
+        undetermined = sorted({path for query in missing for path in _matching_files(query, self._others)})
+        inspected = are_videos([os.path.join(self._root, path) for path in undetermined])  # noqa: PTH118
+        videos = {path for path, is_video in zip(undetermined, inspected, strict=True) if is_video}
         return [
-            self._choose(one, found or [path for path in _of(one, self._others) if path in videos])
-            for one, found in zip(wanted, candidates, strict=True)
+            self._choose(query, found or [path for path in _matching_files(query, self._others) if path in videos])
+            for query, found in zip(queries, candidates, strict=True)
         ]
 
     def notes(self) -> list[str]:
         """A sentence if one of several files was chosen for any video so far."""
-        if not self._several:
+        if not self._choices:
             return []
-        taken, left = self._several[0]
-        first = f"of {name_some([taken])} and {name_some([left])} the first is taken"
+        chosen, other = self._choices[0]
+        first = f"of {join_first_names([chosen])} and {join_first_names([other])} the first is taken"
         return [
-            f"several files have the name of one video of the list ({count_of(len(self._several), 'video')}): {first}"
+            f"several files have the name of one video of the list ({count_noun(len(self._choices), 'video')}): {first}"
         ]
 
     def _read(self, folder: str) -> list[str]:
@@ -94,27 +94,27 @@ class VideosByName:
                     self._others.setdefault(name, []).append(relative)
         return below
 
-    def _choose(self, wanted: Wanted, candidates: Sequence[str]) -> str | None:
+    def _choose(self, query: VideoQuery, candidates: Sequence[str]) -> str | None:
         if len(candidates) < 2:
             return candidates[0] if candidates else None
-        first, second, *_ = sorted(candidates, key=lambda path: _rank(path, wanted))
-        self._several.append((first, second))
+        first, second, *_ = sorted(candidates, key=lambda path: _preference_key(path, query))
+        self._choices.append((first, second))
         return first
 
 
-def _of(wanted: Wanted, files: Mapping[str, list[str]]) -> list[str]:
+def _matching_files(query: VideoQuery, files: Mapping[str, list[str]]) -> list[str]:
     """The files of the wanted name, in the wanted folder."""
-    found = files.get(wanted.stem, [])
-    if not wanted.folder:
+    found = files.get(query.stem, [])
+    if not query.folder:
         return found
-    return [path for path in found if f"/{os.path.dirname(path)}".endswith(f"/{wanted.folder}")]  # noqa: PTH120
+    return [path for path in found if f"/{os.path.dirname(path)}".endswith(f"/{query.folder}")]  # noqa: PTH120
 
 
-def _rank(path: str, wanted: Wanted) -> tuple[bool, bool, bool, int, str]:
+def _preference_key(path: str, query: VideoQuery) -> tuple[bool, bool, bool, int, str]:
     """Sort key, best first: in the label's folder, in the split's, with the list's suffix, then by suffix."""
     *folders, name = path.replace(" ", "_").split("/")
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-    place = VIDEO_SUFFIXES.index(suffix) if suffix in VIDEO_SUFFIXES else len(VIDEO_SUFFIXES)
-    splits = [usual_split(folder) for folder in folders]
-    outside = wanted.label.replace(" ", "_") not in folders
-    return outside, wanted.split not in splits, suffix != wanted.suffix.lower(), place, path
+    suffix_rank = VIDEO_SUFFIXES.index(suffix) if suffix in VIDEO_SUFFIXES else len(VIDEO_SUFFIXES)
+    splits = [split_synonym(folder) for folder in folders]
+    outside = query.label.replace(" ", "_") not in folders
+    return outside, query.split not in splits, suffix != query.suffix.lower(), suffix_rank, path

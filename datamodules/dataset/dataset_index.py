@@ -80,27 +80,27 @@ class DatasetIndex:
         self.quarantined = quarantined
         self._split_rows = SplitRows(manifest, mapped, quarantined)
         self._values = IndexValues(manifest, mapped, files)
-        self._ahead: ReadAhead | None = None
+        self._read_ahead: ReadAhead | None = None
         if isinstance(files, RemoteFiles):
-            self._ahead = ReadAhead(files.read_place, remote.remote_reads, remote.remote_read_bytes)
+            self._read_ahead = ReadAhead(files.read_byte_range, remote.remote_reads, remote.remote_read_bytes)
 
     @classmethod
     def open(
         cls,
         root: str | Path,
         max_open_files: int = 64,
-        patience: RetryPolicy = RetryPolicy(),  # noqa: B008 # immutable
+        retry_policy: RetryPolicy = RetryPolicy(),  # noqa: B008 # immutable
         remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
-        quarantine_of: str | Path | None = None,
+        quarantine_root: str | Path | None = None,
     ) -> Self:
         """Opens the dataset in a folder or at a URL; fast, because no shard is read.
 
         Args:
             root: The folder with dataset.json, index.parquet and the tars, or its URL (see `remote_shards`).
             max_open_files: How many shards of a folder this process keeps open.
-            patience: How long reads from a URL are tried.
+            retry_policy: How long reads from a URL are tried.
             remote: How many of them are under way at a time (see `expect`), and where their videos are kept.
-            quarantine_of: Folder or URL whose quarantine.csv counts; default: `root`.
+            quarantine_root: Folder or URL whose quarantine.csv counts; default: `root`.
 
         Raises:
             ShardFormatError: Folder, dataset.json, index.parquet or a shard is missing, damaged, or they do not belong
@@ -108,13 +108,17 @@ class DatasetIndex:
         """
         root = split_root(root)
         if isinstance(root, Path):
-            local = open_folder(root, max_open_files)
-            refused = read_quarantine(Path(quarantine_of or root))
-            return cls(root, *local, remote, quarantined_rows(local[1], refused))
+            folder_parts = open_folder(root, max_open_files)
+            refused = read_quarantine(Path(quarantine_root or root))
+            return cls(root, *folder_parts, remote, quarantined_rows(folder_parts[1], refused))
         cache = None if remote.cache_folder is None else ByteCache(remote.cache_folder, remote.cache_bytes)
-        opened = open_url(RemoteFiles(root, patience, cache))
-        home = opened[2] if quarantine_of is None else RemoteFiles(str(quarantine_of), patience, None)
-        return cls(root, *opened, remote, quarantined_rows(opened[1], read_remote_quarantine(home)))
+        remote_parts = open_url(RemoteFiles(root, retry_policy, cache))
+        quarantine_files = (
+            remote_parts[2] if quarantine_root is None else RemoteFiles(str(quarantine_root), retry_policy, None)
+        )
+        return cls(
+            root, *remote_parts, remote, quarantined_rows(remote_parts[1], read_remote_quarantine(quarantine_files))
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         if isinstance(self._files, OpenShards):
@@ -142,7 +146,7 @@ class DatasetIndex:
         Raises:
             ValueError: There is no such split or fold; the message lists the known ones.
         """
-        return self._split_rows.of(split, fold)
+        return self._split_rows.rows(split, fold)
 
     def readable_rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
         """The rows of a split that are not quarantined, for evaluation and export."""
@@ -154,8 +158,8 @@ class DatasetIndex:
 
     def rows_of(self, keys: Collection[str]) -> np.ndarray:
         """Rows of the videos with these keys, int64, ascending; unknown keys are ignored."""
-        wanted = pa.array(sorted(filter(is_utf8, keys)), pa.string())  # keys in an index are UTF-8
-        return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=wanted).to_numpy())
+        value_set = pa.array(sorted(filter(is_utf8, keys)), pa.string())  # keys in an index are UTF-8
+        return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=value_set).to_numpy())
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
         """Values of an index column for some rows: an array for numbers, a list for strings and lists of strings."""
@@ -189,10 +193,10 @@ class DatasetIndex:
         if int(ends[-1] if len(ends) else 0) != len(self):
             raise ShardFormatError(f"{self.root}: {INDEX_NAME} has {len(self)} rows, dataset.json says otherwise")
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1:  # contiguous rows, as in splits without folds
-            places = np.clip(ends - rows[0], 0, len(rows))
+            positions = np.clip(ends - rows[0], 0, len(rows))
         else:
-            places = np.searchsorted(rows, ends)
-        sizes = np.diff(places, prepend=0)
+            positions = np.searchsorted(rows, ends)
+        sizes = np.diff(positions, prepend=0)
         if isinstance(rows, MappedRows):
             rows.release()
         return tuple(sizes[sizes > 0].tolist())
@@ -212,8 +216,8 @@ class DatasetIndex:
 
         Rows announced earlier that are not among these are dropped. Local files are read on request.
         """
-        if self._ahead is not None:
-            self._ahead.expect([self._place(row) for row in rows])
+        if self._read_ahead is not None:
+            self._read_ahead.expect([self._byte_range(row) for row in rows])
 
     def read_video(self, row: int) -> bytes:
         """The stored bytes of one video file.
@@ -222,12 +226,12 @@ class DatasetIndex:
             IndexError: `row` is not in [0, len(self)).
             ShardFormatError: The shard is missing, or shorter than the index says.
         """
-        place = self._place(row)
-        if self._ahead is not None:
-            return self._ahead.take(place)
-        return self._files.read(place.shard, place.offset, place.size)  # type: ignore[call-arg]
+        byte_range = self._byte_range(row)
+        if self._read_ahead is not None:
+            return self._read_ahead.take(byte_range)
+        return self._files.read(byte_range.shard, byte_range.offset, byte_range.size)  # type: ignore[call-arg]
 
-    def _place(self, row: int) -> ByteRange:
+    def _byte_range(self, row: int) -> ByteRange:
         entry = self.entry(row)
         return ByteRange(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
 

@@ -106,7 +106,7 @@ def write_dataset(
     labels = {label: position for position, label in enumerate(classes)}
     keys: set[str] = set()
     for row in rows:
-        said = row.description
+        description = row.description
         if row.key in keys:
             raise ValueError(f"key {row.key!r} is there twice: keys must be unique in a dataset")
         for label in said.class_names:
@@ -156,7 +156,7 @@ def _count_folds(
     rows: Sequence[ShardRow], classes: Sequence[str], folds: Sequence[str]
 ) -> dict[str, dict[str, SplitCounts]]:
     """Counts by fold, then by split; a video that a fold does not use (its split is "") is not counted there."""
-    said = [row.description for row in rows if len(row.description.fold_splits) == len(folds)]
+    descriptions = [row.description for row in rows if len(row.description.fold_splits) == len(folds)]
     return {
         fold: count_splits(((one.fold_splits[i], one.class_names) for one in said if one.fold_splits[i]), classes)
         for i, fold in enumerate(folds)
@@ -220,4 +220,4 @@ def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> Non
     if schema.names != wanted.names or schema.types != wanted.types:
         raise ShardFormatError(f"{where}: its columns are not those of a packed dataset; run pack again")
     if (schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
-        raise ShardFormatError(f"{where}: does not belong to the {MANIFEST_NAME} beside it; run pack again")
+        raise ShardFormatError(f"{path}: does not belong to the {MANIFEST_NAME} beside it; run pack again")

@@ -141,48 +141,54 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
     """Checks the content of a dataset.json and converts it to a `Manifest`; `path` is for errors."""
     if not isinstance(content, dict):
         raise ShardFormatError(f"{path}: must hold a JSON object; pack the dataset again")
-    version = _field(content, "format_version", int, path)
-    if version != FORMAT:
-        age, fix = ("newer", "update action-recognition-pipeline") if version > FORMAT else ("older", "pack it again")
-        raise ShardFormatError(f"{path}: format_version {version} is {age} than this code's {FORMAT}; {fix}")
+    version = _read_field(content, "format_version", int, path)
+    if version != FORMAT_VERSION:
+        age, fix = (
+            ("newer", "update action-recognition-pipeline") if version > FORMAT_VERSION else ("older", "pack it again")
+        )
+        raise ShardFormatError(f"{path}: format_version {version} is {age} than this code's {FORMAT_VERSION}; {fix}")
     manifest = Manifest(
-        name=_field(content, "name", str, path),
-        classes=_names(content, "classes", path),
-        folds=_names(content, "folds", path),
-        splits=_split_counts(content, "splits", path),
+        name=_read_field(content, "name", str, path),
+        classes=_read_names(content, "classes", path),
+        folds=_read_names(content, "folds", path),
+        splits=_read_split_counts(content, "splits", path),
         shards=[
             ShardFile(
-                _field(shard, "name", str, path),
-                _field(shard, "split", str, path),
-                _field(shard, "videos", int, path),
-                _field(shard, "bytes", int, path),
-                _field(shard, "sha256", str, path),
+                _read_field(shard, "name", str, path),
+                _read_field(shard, "split", str, path),
+                _read_field(shard, "videos", int, path),
+                _read_field(shard, "bytes", int, path),
+                _read_field(shard, "sha256", str, path),
             )
-            for shard in _field(content, "shards", list, path)
+            for shard in _read_field(content, "shards", list, path)
         ],
-        encode=_field(content, "encode", dict, path),
-        versions=_field(content, "versions", dict, path),
-        identity=_field(content, "identity", str, path),
+        encode=_read_field(content, "encode", dict, path),
+        versions=_read_field(content, "versions", dict, path),
+        identity=_read_field(content, "identity", str, path),
         fold_counts={
-            fold: _split_counts(content["fold_counts"], fold, path)
-            for fold in _optional(content, "fold_counts", {}, path)
+            fold: _read_split_counts(content["fold_counts"], fold, path)
+            for fold in _read_optional_field(content, "fold_counts", {}, path)
         },
         renditions=[
-            Rendition(_field(one, "short_side", int, path), _field(one, "folder", str, path))
-            for one in _optional(content, "renditions", [], path)
+            Rendition(_read_field(rendition, "short_side", int, path), _read_field(rendition, "folder", str, path))
+            for rendition in _read_optional_field(content, "renditions", [], path)
         ],
         rendition_of=_optional(content, "rendition_of", "", path),
         task=_task(content, path),
         format_version=version,
     )
-    elsewhere = [one.folder for one in manifest.renditions if one.folder != "." and not _is_name(one.folder)]
-    if elsewhere:
+    outside_folders = [
+        rendition.folder
+        for rendition in manifest.renditions
+        if rendition.folder != "." and not _is_file_name(rendition.folder)
+    ]
+    if outside_folders:
         raise ShardFormatError(
-            f"{path}: rendition {elsewhere[0]!r} must be a plain folder name; pack the dataset again"
+            f"{path}: rendition {outside_folders[0]!r} must be a plain folder name; pack the dataset again"
         )
-    outside = [shard.name for shard in manifest.shards if not _is_name(shard.name)]
-    if outside:
-        raise ShardFormatError(f"{path}: shard {outside[0]!r} must be a plain file name; pack the dataset again")
+    outside_shards = [shard.name for shard in manifest.shards if not _is_file_name(shard.name)]
+    if outside_shards:
+        raise ShardFormatError(f"{path}: shard {outside_shards[0]!r} must be a plain file name; pack the dataset again")
     return manifest
 
 
@@ -197,26 +203,28 @@ def _is_name(name: str) -> bool:
     return Path(name).name == name and name != ".."
 
 
-def _split_counts(content: Mapping[str, Any], name: str, path: Path | str) -> dict[str, SplitCounts]:
+def _read_split_counts(content: Mapping[str, Any], name: str, path: Path | str) -> dict[str, SplitCounts]:
     return {
-        split: SplitCounts(_field(counts, "videos", int, path), dict(_field(counts, "classes", dict, path)))
-        for split, counts in _field(content, name, dict, path).items()
+        split: SplitCounts(_read_field(counts, "videos", int, path), dict(_read_field(counts, "classes", dict, path)))
+        for split, counts in _read_field(content, name, dict, path).items()
     }
 
 
-def _optional(content: Mapping[str, Any], name: str, default: Any, path: Path | str) -> Any:
-    return _field(content, name, type(default), path) if name in content else default
+def _read_optional_field(content: Mapping[str, Any], name: str, default: Any, path: Path | str) -> Any:
+    return _read_field(content, name, type(default), path) if name in content else default
 
 
-def _field(content: Mapping[str, Any], name: str, kind: type, path: Path | str) -> Any:
+def _read_field(content: Mapping[str, Any], name: str, field_type: type, path: Path | str) -> Any:
     value = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ShardFormatError(f"{path}: {name!r} is missing or not of type {kind.__name__}; pack the dataset again")
+    if not isinstance(value, field_type) or isinstance(value, bool):
+        raise ShardFormatError(
+            f"{path}: {name!r} is missing or not of type {field_type.__name__}; pack the dataset again"
+        )
     return value
 
 
-def _names(content: Mapping[str, Any], name: str, path: Path | str) -> list[str]:
-    names = _field(content, name, list, path)
+def _read_names(content: Mapping[str, Any], name: str, path: Path | str) -> list[str]:
+    names = _read_field(content, name, list, path)
     if not all(isinstance(item, str) for item in names) or len(set(names)) != len(names):
         raise ShardFormatError(f"{path}: {name!r} must be a list of different names; pack the dataset again")
     return list(names)

@@ -42,10 +42,10 @@ from datamodules.storage.user_folders import user_cache_folder
 
 BATCH_ROWS = 2**18
 MAPPED_PREFIX = ".mapped-"
-_LAYOUT = 2  # version of the copy's layout; a new number replaces all copies
+_LAYOUT_VERSION = 2  # version of the copy's layout; a new number replaces all copies
 _TABLE_NAME = "index.arrow"
-_LEFT_OUT = "frame_hashes"
-_UNUSED_S = 30 * 24 * 3600  # copies in the cache folder that were not opened for this long are removed
+_EXCLUDED_COLUMN = "frame_hashes"
+_MAX_UNUSED_S = 30 * 24 * 3600  # copies in the cache folder that were not opened for this long are removed
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class MappedIndex:
 
     def __reduce__(self) -> Any:
         """Pickles the folder's name if there is one, so that other processes of the node map the same pages."""
-        return (_open, (self.folder,)) if self.folder is not None else (MappedIndex, (self.table, None))
+        return (_open_copy, (self.folder,)) if self.folder is not None else (MappedIndex, (self.table, None))
 
     def row(self, row: int, names: Sequence[str]) -> dict[str, Any]:
         """The named columns of one row in [0, num_rows)."""
@@ -94,31 +94,31 @@ class MappedIndex:
             path = self.folder / f"rows-{hashlib.sha256(name.encode()).hexdigest()[:16]}.int64"
             with suppress(OSError):
                 if not path.exists():
-                    with _alone(self.folder):
+                    with _lock_folder(self.folder):
                         if not path.exists():
                             self._write_rows(path, matches)
                 if path.stat().st_size:  # an empty file cannot be mapped
                     return map_rows(path)
-        found = np.concatenate([np.empty(0, dtype=np.int64), *self._find(matches)])
-        found.setflags(write=False)
-        return found
+        rows = np.concatenate([np.empty(0, dtype=np.int64), *self._matching_rows(matches)])
+        rows.setflags(write=False)
+        return rows
 
     def _write_rows(self, path: Path, matches: Callable[[pa.RecordBatch], Any]) -> None:
         with write_atomically(path) as temporary, temporary.open("wb") as file:
-            for found in self._find(matches):
-                file.write(found.tobytes())
+            for rows in self._matching_rows(matches):
+                file.write(rows.tobytes())
 
-    def _find(self, matches: Callable[[pa.RecordBatch], Any]) -> Iterator[np.ndarray]:
+    def _matching_rows(self, matches: Callable[[pa.RecordBatch], Any]) -> Iterator[np.ndarray]:
         for start, batch in zip(self._starts, self._batches, strict=False):
             yield start + np.flatnonzero(matches(batch).to_numpy(zero_copy_only=False)).astype(np.int64)
             self.release()
 
 
-def parquet_footer(where: str, size: int, read: Callable[[int, int], bytes]) -> bytes:
+def parquet_footer(path: str, size: int, read: Callable[[int, int], bytes]) -> bytes:
     """The footer of index.parquet, which describes its contents.
 
     Args:
-        where: Path of the file, for errors.
+        path: Path of the file, for errors.
         size: Size of the file in bytes.
         read: Function of offset and size that returns bytes.
 
@@ -128,12 +128,12 @@ def parquet_footer(where: str, size: int, read: Callable[[int, int], bytes]) -> 
     ending = read(max(0, size - 8), min(size, 8))
     length = int.from_bytes(ending[:4], "little") + 8
     if ending[4:] != b"PAR1" or length > size:
-        raise ShardFormatError(f"{where}: damaged (no Parquet footer); run pack again")
+        raise ShardFormatError(f"{path}: damaged (no Parquet footer); run pack again")
     return read(size - length, length)
 
 
 def map_index(
-    manifest: Manifest, footer: bytes, fetch: Callable[[Path], Path], root: Path | None, where: str
+    manifest: Manifest, footer: bytes, fetch: Callable[[Path], Path], root: Path | None, path: str
 ) -> MappedIndex:
     """Opens the memory-mapped copy of an index, and creates it if missing.
 
@@ -142,29 +142,29 @@ def map_index(
         footer: Footer of index.parquet, from `parquet_footer`.
         fetch: Function of a scratch folder that returns the path of index.parquet on this machine.
         root: The folder of the dataset, None for a remote one.
-        where: Path of index.parquet, for errors.
+        path: Path of index.parquet, for errors.
 
     Raises:
         ShardFormatError: index.parquet is damaged, has other columns, or belongs to another dataset.json.
     """
     shards = [(shard.name, shard.videos, shard.bytes, shard.sha256) for shard in manifest.shards]
-    said = json.dumps([_LAYOUT, manifest.identity, manifest.classes, manifest.folds, shards])
-    name = MAPPED_PREFIX + hashlib.sha256(said.encode() + footer).hexdigest()[:32]
+    content = json.dumps([_LAYOUT_VERSION, manifest.identity, manifest.classes, manifest.folds, shards])
+    name = MAPPED_PREFIX + hashlib.sha256(content.encode() + footer).hexdigest()[:32]
     parents = [user_cache_folder()] if root is None else [root, user_cache_folder()]
     for parent in parents:
         if (parent / name / _TABLE_NAME).exists():
             with suppress(OSError, ValueError, pa.ArrowException):
-                return _open(parent / name)
+                return _open_copy(parent / name)
     for parent in parents:
         try:
-            return _make(parent / name, manifest, fetch, where)
+            return _create_copy(parent / name, manifest, fetch, path)
         except OSError as error:
             _log.info("no mapped index in %s: %s", parent, error)
-    _log.warning("%s: no place for a mapped copy, nor in %s: each process keeps its own", where, parents[-1])
-    return MappedIndex(_read_whole(manifest, fetch, where), None)
+    _log.warning("%s: no place for a mapped copy, nor in %s: each process keeps its own", path, parents[-1])
+    return MappedIndex(_read_into_memory(manifest, fetch, path), None)
 
 
-def _open(folder: Path) -> MappedIndex:
+def _open_copy(folder: Path) -> MappedIndex:
     with suppress(OSError):
         os.utime(folder)  # marks it as in use
     with (folder / _TABLE_NAME).open("rb") as file:
@@ -176,62 +176,62 @@ def _open(folder: Path) -> MappedIndex:
     return MappedIndex(pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping))).read_all(), folder, mapping)
 
 
-def _make(folder: Path, manifest: Manifest, fetch: Callable[[Path], Path], where: str) -> MappedIndex:
+def _create_copy(folder: Path, manifest: Manifest, fetch: Callable[[Path], Path], path: str) -> MappedIndex:
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with _lock_folder(folder):
         with suppress(OSError, ValueError, pa.ArrowException):
-            return _open(folder)  # another process created it
+            return _open_copy(folder)  # another process created it
         try:
-            path = fetch(folder)
-            _convert(path, folder / _TABLE_NAME, manifest, where)
+            parquet = fetch(folder)
+            _convert(parquet, folder / _TABLE_NAME, manifest, path)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        if path.parent == folder:
-            path.unlink(missing_ok=True)
-    _remove_stale(folder)
-    return _open(folder)
+        if parquet.parent == folder:
+            parquet.unlink(missing_ok=True)
+    _remove_stale_copies(folder)
+    return _open_copy(folder)
 
 
-def _convert(parquet: Path, target: Path, manifest: Manifest, where: str) -> None:
-    began = time.monotonic()
+def _convert(parquet: Path, target: Path, manifest: Manifest, path: str) -> None:
+    started = time.monotonic()
     try:
         file = pq.ParquetFile(parquet, memory_map=True)
         schema = file.schema_arrow
-        check_index_schema(schema, manifest, where)
-        schema = schema.remove(schema.get_field_index(_LEFT_OUT))
+        check_index_schema(schema, manifest, path)
+        schema = schema.remove(schema.get_field_index(_EXCLUDED_COLUMN))
         with write_atomically(target) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
             for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
                 writer.write_batch(batch)
     except pa.ArrowException as error:
-        raise ShardFormatError(f"{where}: damaged ({str(error).splitlines()[0]}); run pack again") from None
+        raise ShardFormatError(f"{path}: damaged ({str(error).splitlines()[0]}); run pack again") from None
     pa.default_memory_pool().release_unused()
-    _log.info("mapped %s to %s in %.1f s", where, target, time.monotonic() - began)
+    _log.info("mapped %s to %s in %.1f s", path, target, time.monotonic() - started)
 
 
-def _read_whole(manifest: Manifest, fetch: Callable[[Path], Path], where: str) -> pa.Table:
+def _read_into_memory(manifest: Manifest, fetch: Callable[[Path], Path], path: str) -> pa.Table:
     with TemporaryDirectory() as scratch:
         try:
             table = pq.read_table(fetch(Path(scratch)), partitioning=None)
         except (OSError, pa.ArrowException) as error:
-            raise ShardFormatError(f"{where}: damaged ({str(error).splitlines()[0]}); run pack again") from None
-    check_index_schema(table.schema, manifest, where)
-    return table.drop_columns([_LEFT_OUT])
+            raise ShardFormatError(f"{path}: damaged ({str(error).splitlines()[0]}); run pack again") from None
+    check_index_schema(table.schema, manifest, path)
+    return table.drop_columns([_EXCLUDED_COLUMN])
 
 
-def _remove_stale(folder: Path) -> None:
+def _remove_stale_copies(folder: Path) -> None:
     """Removes all other copies beside a dataset, long unused ones in the cache folder; open mappings stay valid."""
     others = [other for other in folder.parent.glob(f"{MAPPED_PREFIX}*") if other != folder]
     for other in others:
         with suppress(OSError):
-            if (folder.parent / INDEX_NAME).exists() or time.time() - other.stat().st_mtime > _UNUSED_S:
+            if (folder.parent / INDEX_NAME).exists() or time.time() - other.stat().st_mtime > _MAX_UNUSED_S:
                 shutil.rmtree(other, ignore_errors=True)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path) -> Iterator[None]:
     """Lock for one process of the node at a time; on file systems without locks, all do the same work, harmlessly."""
-    with ExitStack() as held:
+    with ExitStack() as stack:
         with suppress(OSError):
-            held.enter_context(file_lock(folder / "lock"))
+            stack.enter_context(file_lock(folder / "lock"))
         yield

@@ -9,21 +9,21 @@ import numpy as np
 
 from datamodules.storage.errors import ShardFormatError
 
-_LOOK_UPS = 16  # look-ups between two releases of the pages: at most 1 MB
+_LOOKUPS_PER_RELEASE = 16  # look-ups between two releases of the pages: at most 1 MB
 
 
 class MappedRows(np.memmap[Any, np.dtype[np.int64]]):
     """Row numbers in a file, int64, read-only; pickled as the file's name, so that workers map it without a copy."""
 
-    _look_ups = 0
+    _num_lookups = 0
 
-    def __getitem__(self, places: Any) -> Any:
+    def __getitem__(self, key: Any) -> Any:
         """Array indexing, with regular releases of the pages: the kernel maps 64 kB around each access."""
-        found = super().__getitem__(places)
-        self._look_ups += 1
-        if self._look_ups % _LOOK_UPS == 0:
+        rows = super().__getitem__(key)
+        self._num_lookups += 1
+        if self._num_lookups % _LOOKUPS_PER_RELEASE == 0:
             self.release()
-        return found
+        return rows
 
     def release(self) -> None:
         """Unmaps the pages: they stay in the page cache, and are mapped again on access."""

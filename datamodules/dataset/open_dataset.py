@@ -46,25 +46,27 @@ def open_url(files: RemoteFiles) -> tuple[Manifest, MappedIndex, RemoteFiles]:
         ShardFormatError: A file is missing, damaged or unreachable, or the files do not belong together.
     """
     manifest = _remote_manifest(files)
-    where = f"{files.root}/{INDEX_NAME}"
-    footer = parquet_footer(where, files.size(INDEX_NAME), lambda *place: files.read_range(INDEX_NAME, *place))
-    return manifest, map_index(manifest, footer, lambda to: files.fetch(INDEX_NAME, to), None, where), files
+    path = f"{files.root}/{INDEX_NAME}"
+    footer = parquet_footer(
+        path, files.size(INDEX_NAME), lambda *offset_and_size: files.read_range(INDEX_NAME, *offset_and_size)
+    )
+    return manifest, map_index(manifest, footer, lambda folder: files.fetch(INDEX_NAME, folder), None, path), files
 
 
-def open_manifest(root: str | Path, patience: RetryPolicy = RetryPolicy()) -> Manifest:  # noqa: B008 # immutable
+def open_manifest(root: str | Path, retry_policy: RetryPolicy = RetryPolicy()) -> Manifest:  # noqa: B008 # immutable
     """Reads only the dataset.json of a folder or URL.
 
     Raises:
         ShardFormatError: It is missing or damaged.
     """
     root = split_root(root)
-    return read_manifest(root) if isinstance(root, Path) else _remote_manifest(RemoteFiles(root, patience, None))
+    return read_manifest(root) if isinstance(root, Path) else _remote_manifest(RemoteFiles(root, retry_policy, None))
 
 
 def _remote_manifest(files: RemoteFiles) -> Manifest:
-    where = f"{files.root}/{MANIFEST_NAME}"
+    path = f"{files.root}/{MANIFEST_NAME}"
     try:
         content = json.loads(files.read_file(MANIFEST_NAME))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ShardFormatError(f"{where}: cannot be read as JSON ({error}); copy the dataset again") from None
-    return parse_manifest(content, where)
+        raise ShardFormatError(f"{path}: cannot be read as JSON ({error}); copy the dataset again") from None
+    return parse_manifest(content, path)

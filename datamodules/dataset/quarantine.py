@@ -73,20 +73,20 @@ def read_remote_quarantine(files: RemoteFiles) -> dict[str, Refusal]:
     return parse_quarantine(content, f"{files.root}/{QUARANTINE_NAME}")
 
 
-def parse_quarantine(content: bytes, where: str) -> dict[str, Refusal]:
-    """The refusals in the content of a quarantine.csv, see `read_quarantine`; `where` names the file in errors."""
+def parse_quarantine(content: bytes, path: str) -> dict[str, Refusal]:
+    """The refusals in the content of a quarantine.csv, see `read_quarantine`; `path` names the file in errors."""
     try:
         lines = csv.DictReader(io.StringIO(content.decode(), newline=""))
         if "key" not in (lines.fieldnames or ()):
-            raise QuarantineError(f"{where}: its header must be {','.join(Refusal._fields)}; correct or remove it")
+            raise QuarantineError(f"{path}: its header must be {','.join(Refusal._fields)}; correct or remove it")
         refusals = {}
         for line in lines:
             values = {name: read_cell(line.get(name) or "") for name in Refusal._fields}
             if not values["key"]:
-                raise QuarantineError(f"{where}, line {lines.line_num}: the key is empty; correct or remove the line")
+                raise QuarantineError(f"{path}, line {lines.line_num}: the key is empty; correct or remove the line")
             refusals[values["key"]] = Refusal(**values | {"reason": values["reason"] or BY_HAND})
     except (UnicodeDecodeError, csv.Error) as error:
-        raise QuarantineError(f"{where}: cannot be read ({error}); correct or remove it") from None
+        raise QuarantineError(f"{path}: cannot be read ({error}); correct or remove it") from None
     return refusals
 
 
@@ -95,11 +95,11 @@ def quarantined_rows(index: MappedIndex, keys: Collection[str]) -> np.ndarray:
 
     The result is stored with the mapped index, so that the next process with the same keys does not search.
     """
-    wanted = sorted(filter(is_utf8, keys))  # keys in an index are UTF-8
-    if not wanted:
+    sorted_keys = sorted(filter(is_utf8, keys))  # keys in an index are UTF-8
+    if not sorted_keys:
         return np.empty(0, dtype=np.int64)
-    values = pa.array(wanted, pa.string())
-    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    values = pa.array(sorted_keys, pa.string())
+    digest = hashlib.sha256(json.dumps(sorted_keys).encode()).hexdigest()
     return index.rows(f"keys {digest}", lambda batch: pc.is_in(batch.column("key"), value_set=values))
 
 

@@ -16,43 +16,45 @@ from datamodules.dataset.open_dataset import open_manifest
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.remote_options import RemoteOptions
 
-WantedRendition = Literal["auto"] | int
+RenditionChoice = Literal["auto"] | int
 
 
 def choose_rendition(
-    manifest: Manifest, wanted: WantedRendition, resize: int | Sequence[int] | None, where: str
+    manifest: Manifest, choice: RenditionChoice, resize: int | Sequence[int] | None, dataset: str
 ) -> Rendition:
     """The rendition to read.
 
     Args:
         manifest: Manifest of the largest rendition, or of a dataset with only one.
-        wanted: `auto`, or the short side in pixels.
+        choice: `auto`, or the short side in pixels.
         resize: Size of frames before cropping, the short side or (height, width). `auto` takes the smallest rendition
             at least as large as the smaller of the two; the largest if none is, or if `resize` is None and frames are
             cropped at their stored size.
-        where: The dataset, for errors.
+        dataset: The dataset, for errors.
 
     Raises:
-        ValueError: `wanted` is neither `auto` nor the short side of a rendition; the message lists the known ones.
+        ValueError: `choice` is neither `auto` nor the short side of a rendition; the message lists the known ones.
     """
-    here = Rendition(int(manifest.encode.get("short_side") or 0), ".")
-    there_are = manifest.renditions or [here]
-    if wanted == "auto":
-        asked = None if resize is None else resize if isinstance(resize, int) else min(resize)
-        large_enough = [one for one in there_are if asked is not None and one.short_side >= asked]
-        return min(large_enough or [max(there_are)])
-    for one in there_are:
-        if one.short_side == wanted:
-            return one
-    sides = ", ".join(str(one.short_side) for one in there_are if one.short_side)
+    own_rendition = Rendition(int(manifest.encode.get("short_side") or 0), ".")
+    renditions = manifest.renditions or [own_rendition]
+    if choice == "auto":
+        min_side = None if resize is None else resize if isinstance(resize, int) else min(resize)
+        large_enough = [
+            rendition for rendition in renditions if min_side is not None and rendition.short_side >= min_side
+        ]
+        return min(large_enough or [max(renditions)])
+    for rendition in renditions:
+        if rendition.short_side == choice:
+            return rendition
+    sides = ", ".join(str(rendition.short_side) for rendition in renditions if rendition.short_side)
     if not sides:
-        raise ValueError(f"rendition={wanted}: {where} holds its videos as they came, in one size; say auto")
-    raise ValueError(f"rendition={wanted}: {where} has {sides}; name one of these, or auto")
+        raise ValueError(f"rendition={choice}: {dataset} holds its videos as they came, in one size; say auto")
+    raise ValueError(f"rendition={choice}: {dataset} has {sides}; name one of these, or auto")
 
 
 def open_rendition(
     root: Path | str,
-    wanted: WantedRendition,
+    choice: RenditionChoice,
     resize: int | Sequence[int] | None,
     remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
 ) -> DatasetIndex:
@@ -60,7 +62,7 @@ def open_rendition(
 
     Args:
         root: Folder or URL of the dataset.
-        wanted: `auto`, or the short side in pixels.
+        choice: `auto`, or the short side in pixels.
         resize: Size of frames before cropping, the short side or (height, width), or None.
         remote: How it is read where `root` is a URL.
 
@@ -69,11 +71,11 @@ def open_rendition(
         ShardFormatError: The dataset is incomplete, or the rendition is missing or has other videos.
     """
     manifest = open_manifest(root)
-    folder = choose_rendition(manifest, wanted, resize, str(root)).folder
+    folder = choose_rendition(manifest, choice, resize, str(root)).folder
     if folder == ".":
         return DatasetIndex.open(root, remote=remote)
-    place = root / folder if isinstance(root, Path) else f"{root}/{folder}"
-    index = DatasetIndex.open(place, quarantine_of=root, remote=remote)
+    location = root / folder if isinstance(root, Path) else f"{root}/{folder}"
+    index = DatasetIndex.open(location, quarantine_root=root, remote=remote)
     if index.manifest.family != manifest.family:
         raise ShardFormatError(
             f"{index.root}: is no rendition of the dataset in {root}; run the same pack command again"

@@ -32,56 +32,56 @@ def find_captions(label_from: str, sample: TarSample) -> tuple[str, ...]:
     Raises:
         UnusableSampleError: The json or txt to read is not text, or a caption cannot be represented.
     """
-    about = _load(sample, "json", BAD_CAPTION) if "json" in sample.texts else {}
-    found = as_captions(about.get("caption")) if label_from != "json:caption" else ()
-    if not found and label_from not in ("txt", "json:caption") and "txt" in sample.texts:
-        found = as_captions(_decode(sample, "txt", BAD_CAPTION))
-    for caption in found:
+    metadata = _load(sample, "json", BAD_CAPTION) if "json" in sample.texts else {}
+    captions = as_captions(metadata.get("caption")) if label_from != "json:caption" else ()
+    if not captions and label_from not in ("txt", "json:caption") and "txt" in sample.texts:
+        captions = as_captions(_decode(sample, "txt", BAD_CAPTION))
+    for caption in captions:
         if not is_utf8(caption):
             raise UnusableSampleError(BAD_CAPTION, f"its caption {caption!a} holds half a character; correct it")
-    return found
+    return captions
 
 
-def find_text(place: str, sample: TarSample, reason: str) -> str:
+def find_text(source: str, sample: TarSample, reason: str) -> str:
     """The text at a place in a sample.
 
     Args:
-        place: `json:KEY`, `cls`, `txt` or `folder`, as in `TarLayout`.
+        source: `json:KEY`, `cls`, `txt` or `folder`, as in `TarLayout`.
         sample: The sample to search.
         reason: The reason of the refusal if there is no text.
 
     Raises:
         UnusableSampleError: There is no such place, or no text there; the message says what is there instead.
     """
-    if place == "folder":
+    if source == "folder":
         folders = sample.key.split("/")[:-1]
         if not folders:
             raise UnusableSampleError(reason, f"{sample.key} is in no folder of the tar")
         return folders[-1]
-    kind, _, name = place.partition(":")
+    kind, _, name = source.partition(":")
     if kind not in sample.texts:
-        raise UnusableSampleError(reason, f"there is no .{kind} member, only {shown(sample.extensions)}")
+        raise UnusableSampleError(reason, f"there is no .{kind} member, only {list_extensions(sample.extensions)}")
     if kind != "json":
         return _decode(sample, kind, reason)
     value: Any = _load(sample, kind, reason)
-    for step in [name] if name in value else name.split("."):
-        if not isinstance(value, dict) or step not in value:
+    for part in [name] if name in value else name.split("."):
+        if not isinstance(value, dict) or part not in value:
             keys = ", ".join(value) if isinstance(value, dict) else repr(value)
             raise UnusableSampleError(reason, f"its json has no {name!r}, only {keys or 'an empty object'}")
-        value = value[step]
+        value = value[part]
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 3.0 means 3: pandas makes floats of integers where some are missing
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise UnusableSampleError(reason, f"{place} is {value!r}, not a name or a whole number")
+        raise UnusableSampleError(reason, f"{source} is {value!r}, not a name or a whole number")
     return str(value)
 
 
-def as_name(text: str, place: str, reason: str) -> str:
+def as_name(text: str, source: str, reason: str) -> str:
     """The text stripped of blanks, checked to be a name.
 
     Args:
         text: The text from `find_text`.
-        place: The place where it was found, for the message.
+        source: The place where it was found, for the message.
         reason: The reason of the refusal.
 
     Raises:
@@ -89,11 +89,11 @@ def as_name(text: str, place: str, reason: str) -> str:
     """
     name = text.strip(_BLANKS)
     if not name.strip():
-        raise UnusableSampleError(reason, f"{place} is {text!r}, which is empty; give every video one")
+        raise UnusableSampleError(reason, f"{source} is {text!r}, which is empty; give every video one")
     if _CONTROLS.search(name):
-        raise UnusableSampleError(reason, f"{place} is {text!r}, which holds a control character; write it as text")
+        raise UnusableSampleError(reason, f"{source} is {text!r}, which holds a control character; write it as text")
     if not is_utf8(name):
-        raise UnusableSampleError(reason, f"{place} is {text!a}, which is not UTF-8; write it as text")
+        raise UnusableSampleError(reason, f"{source} is {text!a}, which is not UTF-8; write it as text")
     return name
 
 
@@ -122,6 +122,6 @@ def json_keys(sample: TarSample) -> list[str]:
         return []
 
 
-def shown(extensions: Sequence[str]) -> str:
+def list_extensions(extensions: Sequence[str]) -> str:
     """The extensions of a sample's members, for a message."""
     return ", ".join(f".{extension}" for extension in extensions) or "nothing"

@@ -17,7 +17,7 @@ from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
 
 
-class UndescribedShardError(ShardFormatError):
+class ForeignShardError(ShardFormatError):
     """A complete tar whose videos have no description by this pipeline: another tool wrote it."""
 
 
@@ -95,8 +95,8 @@ class ShardWriter:
 
     def write(self, key: str, video: bytes, description: VideoDescription) -> None:
         """Appends `{key}.json` and `{key}.mp4` (webdataset sorts members by extension)."""
-        said = description._asdict()
-        captions = said.pop("captions")
+        fields = description._asdict()
+        captions = fields.pop("captions")
         if captions:
             said["caption"] = captions[0] if len(captions) == 1 else captions
         if description.task == "single_label":
@@ -142,7 +142,7 @@ def index_shard(path: Path) -> list[ShardRow]:
 
     Raises:
         ShardFormatError: The file is missing, not a complete tar (truncated, damaged), or has a key twice.
-        UndescribedShardError: A video has no description or vice versa, or a description lacks a field.
+        ForeignShardError: A video has no description or vice versa, or a description lacks a field.
     """
     videos: dict[str, tuple[int, int]] = {}
     descriptions: dict[str, bytes] = {}
@@ -157,8 +157,8 @@ def index_shard(path: Path) -> list[ShardRow]:
     described = {key: _parse_description(text, path, f"{key}.json") for key, text in descriptions.items()}
     unpaired = sorted(videos.keys() ^ described.keys())
     if unpaired:
-        raise UndescribedShardError(f"{path}: {unpaired[0]} lacks its .mp4 or its .json; pack the dataset again")
-    return [ShardRow(key, path.name, *place, described[key]) for key, place in videos.items()]
+        raise ForeignShardError(f"{path}: {unpaired[0]} lacks its .mp4 or its .json; pack the dataset again")
+    return [ShardRow(key, path.name, *byte_range, described[key]) for key, byte_range in videos.items()]
 
 
 def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription:
@@ -186,7 +186,7 @@ def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription
             source_end=_seconds(content.get("source_end")),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise UndescribedShardError(
+        raise ForeignShardError(
             f"{path}: {member} is not a description of a video by this pipeline ({type(error).__name__}: {error}); "
             "pack the dataset again"
         ) from None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from datamodules.dataset.renditions import WantedRendition
+from datamodules.dataset.renditions import RenditionChoice
 from datamodules.options import Options
 
 
@@ -22,7 +22,7 @@ class FrameOverrides(Options):
 
     crop_size: int | None = None
     resize: int | tuple[int, int] | None = None
-    rendition: WantedRendition | None = None
+    rendition: RenditionChoice | None = None
 
     def check(self) -> None:
         """Raises ValueError if crop_size is less than 1."""
@@ -37,4 +37,4 @@ class FrameOptions(FrameOverrides):
     """
 
     crop_size: int = 112
-    rendition: WantedRendition = "auto"
+    rendition: RenditionChoice = "auto"

@@ -9,10 +9,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 def available_memory() -> float:
     """Bytes available without swapping, by the machine and by the container's limit; infinite if unknown."""
-    return min(_of_machine(), _of_container())
+    return min(_machine_memory(), _container_memory())
 
 
-def _of_machine() -> float:
+def _machine_memory() -> float:
     try:
         lines = _MEMINFO.read_text().splitlines()
         [kib] = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
@@ -21,11 +21,11 @@ def _of_machine() -> float:
     return 1024 * float(kib)
 
 
-def _of_container() -> float:
+def _container_memory() -> float:
     """The rest of the control group's limit (version 2); its page cache counts as used, so the value is low."""
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
-        taken = int((_CGROUP / "memory.current").read_text())
+        used = int((_CGROUP / "memory.current").read_text())
     except (OSError, ValueError):
         return math.inf
-    return math.inf if limit == "max" else max(0.0, float(limit) - taken)
+    return math.inf if limit == "max" else max(0.0, float(limit) - used)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datamodules.storage.file_lock import file_lock
 
-_FULL_TO = 0.9  # fraction of the bound left by an eviction, so that the next one is not due at once
+_EVICTION_TARGET = 0.9  # fraction of the bound left by an eviction, so that the next one is not due at once
 _ABANDONED_S = 3600  # age at which a temporary file is taken for one of a killed writer
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class ByteCache:
             if self._reserve(temporary, len(data)):
                 with temporary.open("r+b") as file:  # not "wb", which would release the reserved space
                     file.write(data)
-                with self._alone():  # or an eviction could see neither name
+                with self._locked_size_file():  # or an eviction could see neither name
                     temporary.replace(path)
         except OSError as error:
             self._usable = False
@@ -77,27 +77,27 @@ class ByteCache:
 
     def _reserve(self, temporary: Path, size: int) -> bool:
         """Creates the temporary file at its full size, after evicting others if needed; False if it does not fit."""
-        with self._alone() as count:
-            text = os.pread(count.fileno(), 32, 0)
+        with self._locked_size_file() as size_file:
+            text = os.pread(size_file.fileno(), 32, 0)
             used = int(text) if text.isdigit() else self._evict(self.max_bytes)
             if used + size > self.max_bytes:
-                used = self._evict(min(int(_FULL_TO * self.max_bytes), self.max_bytes - size))
+                used = self._evict(min(int(_EVICTION_TARGET * self.max_bytes), self.max_bytes - size))
             if used + size > self.max_bytes:
                 return False
             with temporary.open("xb") as file:
                 file.truncate(size)
-            count.truncate(0)  # a crash here leaves an empty count, and the next process recounts
-            count.write(b"%d" % (used + size))
+            size_file.truncate(0)  # a crash here leaves an empty count, and the next process recounts
+            size_file.write(b"%d" % (used + size))
             return True
 
     @contextmanager
-    def _alone(self) -> Iterator[FileIO]:
+    def _locked_size_file(self) -> Iterator[FileIO]:
         """Context with exclusive access of this process and thread to the file with the total size."""
-        with file_lock(self.folder / "lock"), (self.folder / "bytes").open("a+b", buffering=0) as count:
-            yield count
+        with file_lock(self.folder / "lock"), (self.folder / "bytes").open("a+b", buffering=0) as size_file:
+            yield size_file
 
-    def _evict(self, leave: int) -> int:
-        """Removes least recently used files until at most `leave` bytes are left; returns the bytes left."""
+    def _evict(self, max_bytes: int) -> int:
+        """Removes least recently used files until at most `max_bytes` bytes are left; returns the bytes left."""
         files = []
         for path in self.folder.glob("??/*"):
             with suppress(OSError):
@@ -106,7 +106,7 @@ class ByteCache:
         used = sum(size for _, size, _ in files)
         for changed_ns, size, path in sorted(files):
             fresh_partial = path.suffix == ".partial" and time.time_ns() - changed_ns < _ABANDONED_S * 1e9
-            if used > leave and not fresh_partial:
+            if used > max_bytes and not fresh_partial:
                 with suppress(OSError):
                     path.unlink()
                     used -= size

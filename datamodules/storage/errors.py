@@ -9,7 +9,7 @@ from typing import Any
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _RETRIED_STATUS = (408, 425, 429)  # client errors (400 to 499) that may be temporary
-_ACCESS = {
+_CREDENTIALS_ADVICE = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws; AWS_ENDPOINT_URL for a server of your own",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
 }
@@ -58,19 +58,19 @@ def describe_read_error(error: BaseException) -> str:
 
 def access_advice(root: str, error: BaseException) -> str:
     """Advice on what to check after a final failure."""
-    access = _ACCESS.get(_family(root))
+    credentials = _CREDENTIALS_ADVICE.get(_protocol_family(root))
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
         return "the file may be shorter than the index says: copy it there again"
-    return f"check the address and your access ({access})" if access else "check the address and your access"
+    return f"check the address and your access ({credentials})" if credentials else "check the address and your access"
 
 
-def advice_after_tries(root: str) -> str:
+def retry_advice(root: str) -> str:
     """Advice on what to check after many retries; gcsfs without credentials, for example, just waits."""
-    access = _ACCESS.get(_family(root))
-    return "check the server, the network and your access" if access else "check the server and the network"
+    credentials = _CREDENTIALS_ADVICE.get(_protocol_family(root))
+    return "check the server, the network and your access" if credentials else "check the server and the network"
 
 
-def absent_package(root: str, error: ImportError) -> ShardFormatError:
+def missing_package_error(root: str, error: ImportError) -> ShardFormatError:
     """The error for a file system whose package is not installed."""
     protocol = root.partition("://")[0]
     package = PACKAGES.get(protocol) or getattr(error.__cause__, "name", None) or "the package that it names"
@@ -78,7 +78,7 @@ def absent_package(root: str, error: ImportError) -> ShardFormatError:
     return ShardFormatError(f"root={root}: reading {protocol}:// needs {package} ({cause}); pip install {package}")
 
 
-def _family(root: str) -> str:
+def _protocol_family(root: str) -> str:
     return {"s3fs": "s3", "gcsfs": "gs"}.get(PACKAGES.get(root.partition("://")[0], ""), "")
 
 

@@ -40,9 +40,9 @@ class OpenShards:
         self.root = root
         self.sizes = sizes
         self.max_open = max_open
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._open: OrderedDict[str, _OpenFile] = OrderedDict()
@@ -76,13 +76,13 @@ class OpenShards:
     @staticmethod
     def _read(descriptor: int, offset: int, size: int) -> bytes:
         data = os.pread(descriptor, size, offset)
-        while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
-            data += more  # reads over 2 GiB, and from network file systems, may be short
+        while len(data) < size and (chunk := os.pread(descriptor, size - len(data), offset + len(data))):
+            data += chunk  # reads over 2 GiB, and from network file systems, may be short
         return data
 
     def _file(self, shard: str) -> _OpenFile:
         if self._process != os.getpid():
-            self._forget()  # after a fork: closes only the child's copies, with a new lock
+            self._reset()  # after a fork: closes only the child's copies, with a new lock
         with self._lock:
             if shard in self._open:
                 self._open.move_to_end(shard)

@@ -13,13 +13,15 @@ from collections.abc import Iterable
 from typing import Any
 
 _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories: control characters, surrogates, line and paragraph separators
-_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of the following text
-_NONE = "\ufffe\uffff"  # noncharacters of Unicode, which XML and SVG must not have
+_DIRECTION_CONTROLS = (
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of the following text
+)
+_NONCHARACTERS = "\ufffe\uffff"  # noncharacters of Unicode, which XML and SVG must not have
 _ESCAPES = r"\\x[0-9a-f]{2}|\\[\\tnr]"
 _BYTES = re.compile(rf"""b(?:'(?:[ -&(-[\]-~]|\\'|{_ESCAPES})*'|"(?:[ !#-[\]-~]|{_ESCAPES})*")""")
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")  # noqa: RUF001 - see OWASP, CSV injection
 QUOTE = "'"
-_SHOWN = 5
+_MAX_EXAMPLES = 5
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -37,15 +39,15 @@ def printable(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(one if one in keep else _escape(one) for one in text)
+    return "".join(character if character in keep else _escape(character) for character in text)
 
 
-def _escape(one: str) -> str:
-    if one not in _TURNS + _NONE and unicodedata.category(one) not in _CONTROLS:
-        return one
-    if "\udc80" <= one <= "\udcff":  # a byte that is not UTF-8
-        return f"\\x{ord(one) - 0xDC00:02x}"
-    return one.encode("unicode_escape", "surrogatepass").decode()
+def _escape(character: str) -> str:
+    if character not in _DIRECTION_CONTROLS + _NONCHARACTERS and unicodedata.category(character) not in _CONTROLS:
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def write_cell(text: str) -> str:
@@ -92,17 +94,17 @@ def to_json(value: Any, **options: Any) -> str:
     return text.encode(errors="backslashreplace").decode()  # JSON's own notation of surrogates
 
 
-def describe_trimmed(labels: Iterable[str]) -> str:
+def describe_trimmed_labels(labels: Iterable[str]) -> str:
     """A sentence on labels that are equal except for surrounding blanks and become one class; empty if there are none.
 
-    >>> describe_trimmed(["run", "run ", " walk"])
+    >>> describe_trimmed_labels(["run", "run ", " walk"])
     "labels that differ in the blanks around them alone are one class: 'run', 'run '"
     """
     forms = sorted(set(labels))
     counts = Counter(form.strip() for form in forms)
-    alike = [form for form in forms if counts[form.strip()] > 1]
-    told = ", ".join(map(repr, alike[:_SHOWN])) + (", ..." if len(alike) > _SHOWN else "")
-    return f"labels that differ in the blanks around them alone are one class: {told}" if alike else ""
+    equal_forms = [form for form in forms if counts[form.strip()] > 1]
+    examples = ", ".join(map(repr, equal_forms[:_MAX_EXAMPLES])) + (", ..." if len(equal_forms) > _MAX_EXAMPLES else "")
+    return f"labels that differ in the blanks around them alone are one class: {examples}" if equal_forms else ""
 
 
 def is_utf8(text: str) -> bool:

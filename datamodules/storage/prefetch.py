@@ -37,84 +37,84 @@ class ReadAhead:
         self._read = read
         self._num_threads = threads
         self._max_bytes = max_bytes
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._waiting: deque[ByteRange] = deque()
-        self._begun: dict[int, tuple[ByteRange, Future[bytes]]] = {}
-        self.held_bytes = 0  # bytes in `_begun` or still being read
-        self.most_bytes = 0  # maximum of `held_bytes`
+        self._queue: deque[ByteRange] = deque()
+        self._started: dict[int, tuple[ByteRange, Future[bytes]]] = {}
+        self.held_bytes = 0  # bytes in `_started` or still being read
+        self.peak_bytes = 0  # maximum of `held_bytes`
 
-    def expect(self, places: Sequence[ByteRange]) -> None:
+    def expect(self, ranges: Sequence[ByteRange]) -> None:
         """Announce the ranges that will be requested, in order; earlier announcements not repeated are dropped."""
         if self._process != os.getpid():
-            self._forget()
-        rows = {place.row for place in places}
+            self._reset()
+        rows = {byte_range.row for byte_range in ranges}
         with self._changed:
-            for row in [row for row in self._begun if row not in rows]:
+            for row in [row for row in self._started if row not in rows]:
                 self._drop(row)
-            wanted = {place.row: place for place in places if place.row not in self._begun}
-            self._waiting = deque(wanted.values())
-            while len(self._threads) < min(self._num_threads, len(self._waiting)):
+            new_ranges = {byte_range.row: byte_range for byte_range in ranges if byte_range.row not in self._started}
+            self._queue = deque(new_ranges.values())
+            while len(self._threads) < min(self._num_threads, len(self._queue)):
                 thread = threading.Thread(target=self._work, name="remote-reads", daemon=True)
                 self._threads.append(thread)
                 thread.start()
             self._changed.notify_all()
 
-    def take(self, place: ByteRange) -> bytes:
+    def take(self, byte_range: ByteRange) -> bytes:
         """Return the bytes of one range, announced or not; raises the error of its read."""
-        found: bytes | None = None
+        data: bytes | None = None
         if self._process == os.getpid():
             with self._changed:
-                begun = self._begun.get(place.row)
-                if begun is None:  # not begun: read here, not by a thread
-                    self._waiting = deque(one for one in self._waiting if one.row != place.row)
-            if begun is not None:
+                started = self._started.get(byte_range.row)
+                if started is None:  # not begun: read here, not by a thread
+                    self._queue = deque(one for one in self._queue if one.row != byte_range.row)
+            if started is not None:
                 try:
-                    found = begun[1].result()
+                    data = started[1].result()
                 except CancelledError:  # another thread announced other rows meanwhile
-                    found = None
+                    data = None
                 finally:
                     with self._changed:
-                        self._drop(place.row)
+                        self._drop(byte_range.row)
                         self._changed.notify_all()
-        return self._read(place) if found is None else found
+        return self._read(byte_range) if data is None else data
 
     def _drop(self, row: int) -> None:
-        place, future = self._begun.pop(row, (None, None))
-        if place is None or future is None or future.cancel():
+        byte_range, future = self._started.pop(row, (None, None))
+        if byte_range is None or future is None or future.cancel():
             return  # dropped before, or still being read: the thread sees that it was cancelled
-        self.held_bytes -= place.size
+        self.held_bytes -= byte_range.size
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while (place := self._next_place()) is None:
-                    if not self._changed.wait(_IDLE_S) and not self._waiting:
+                while (byte_range := self._next_range()) is None:
+                    if not self._changed.wait(_IDLE_S) and not self._queue:
                         self._threads.remove(threading.current_thread())
                         return
                 future: Future[bytes] = Future()
-                self._begun[place.row] = place, future
-                self.held_bytes += place.size
-                self.most_bytes = max(self.most_bytes, self.held_bytes)
+                self._started[byte_range.row] = byte_range, future
+                self.held_bytes += byte_range.size
+                self.peak_bytes = max(self.peak_bytes, self.held_bytes)
             try:
-                answer: bytes | BaseException = self._read(place)
+                result: bytes | BaseException = self._read(byte_range)
             except BaseException as error:  # passed to the caller of `take`
-                answer = error
+                result = error
             with self._changed:
                 if future.cancelled():
-                    self.held_bytes -= place.size
-                elif isinstance(answer, BaseException):
-                    future.set_exception(answer)
+                    self.held_bytes -= byte_range.size
+                elif isinstance(result, BaseException):
+                    future.set_exception(result)
                 else:
-                    future.set_result(answer)
+                    future.set_result(result)
                 self._changed.notify_all()
 
-    def _next_place(self) -> ByteRange | None:
-        if not self._waiting:
+    def _next_range(self) -> ByteRange | None:
+        if not self._queue:
             return None
-        size = self._waiting[0].size
-        return self._waiting.popleft() if not self.held_bytes or self.held_bytes + size <= self._max_bytes else None
+        size = self._queue[0].size
+        return self._queue.popleft() if not self.held_bytes or self.held_bytes + size <= self._max_bytes else None

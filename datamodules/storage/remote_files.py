@@ -23,18 +23,18 @@ from datamodules.storage.errors import (
     ShardFormatError,
     ShardUnavailableError,
     ShortReadError,
-    absent_package,
     access_advice,
-    advice_after_tries,
     cause_of,
     describe_read_error,
     is_final,
     is_missing,
+    missing_package_error,
+    retry_advice,
 )
 from datamodules.storage.prefetch import ByteRange
 
 _CHUNK_BYTES = 2**24
-_inherited: list[Any] = []  # the parent's file systems: closing them would wait for its threads
+_inherited_connections: list[Any] = []  # the parent's file systems: closing them would wait for its threads
 
 Result = TypeVar("Result")
 
@@ -77,24 +77,24 @@ class RemoteFiles:
 
     Attributes:
         root: URL of the dataset's folder.
-        patience: Retry policy.
+        retry_policy: Retry policy.
         cache: Disk cache of videos, or None.
     """
 
     root: str
-    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     cache: ByteCache | None = None
 
     def __post_init__(self) -> None:
-        if self.patience.tries < 1:
-            raise ValueError(f"tries={self.patience.tries}: must be at least 1")
-        self._forget()
+        if self.retry_policy.tries < 1:
+            raise ValueError(f"tries={self.retry_policy.tries}: must be at least 1")
+        self._reset()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles everything but the connection."""
-        return type(self), (self.root, self.patience, self.cache)
+        return type(self), (self.root, self.retry_policy, self.cache)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._connection: tuple[Any, str] | None = None
@@ -113,14 +113,14 @@ class RemoteFiles:
                 self.cache.put(sha256, data)
         return data
 
-    def read_place(self, place: ByteRange) -> bytes:
+    def read_byte_range(self, byte_range: ByteRange) -> bytes:
         """The bytes of one video; raises the errors of `read`."""
-        return self.read(place.shard, place.offset, place.size, place.sha256)
+        return self.read(byte_range.shard, byte_range.offset, byte_range.size, byte_range.sha256)
 
     def read_range(self, name: str, offset: int, size: int, sha256: str | None = None) -> bytes:
         """Bytes [offset, offset + size) of a file, without the cache; raises the errors of `read`."""
 
-        def once() -> bytes:
+        def read() -> bytes:
             data: bytes = self._call("cat_file", name, start=offset, end=offset + size) if size else b""
             if len(data) > size:
                 raise ShardFormatError(f"{self.root}: the server ignores byte ranges; use one that answers them")
@@ -130,18 +130,18 @@ class RemoteFiles:
                 raise ShortReadError("the bytes are not those of the index; was the shard replaced?")
             return data
 
-        return self._persist(once, f"{self.root}/{name}: {size} bytes at offset {offset}")
+        return self._retry(read, f"{self.root}/{name}: {size} bytes at offset {offset}")
 
     def size(self, name: str) -> int:
         """Size of a file in bytes; raises the errors of `read`."""
 
-        def once() -> int:
+        def read() -> int:
             size = self._call("info", name).get("size")
             if size is None:
                 raise ShardFormatError(f"{self.root}/{name}: the server does not say its size; use one that does")
             return int(size)
 
-        return self._persist(once, f"{self.root}/{name}: its size")
+        return self._retry(read, f"{self.root}/{name}: its size")
 
     def read_file(self, name: str) -> bytes:
         """The content of a small file; raises the errors of `read`."""
@@ -156,34 +156,35 @@ class RemoteFiles:
                 file.write(self.read_range(name, offset, min(_CHUNK_BYTES, size - offset)))
         return path
 
-    def _persist(self, once: Callable[[], Result], what: str) -> Result:
+    def _retry(self, read: Callable[[], Result], description: str) -> Result:
         """Calls a function until it succeeds; errors that a retry cannot help are raised at once."""
-        began = time.monotonic()
-        wait = self.patience.first_wait_s
-        for number in range(1, self.patience.tries + 1):
+        started = time.monotonic()
+        wait = self.retry_policy.first_wait_s
+        for attempt in range(1, self.retry_policy.tries + 1):
             try:
-                return once()
+                return read()
             except ShardFormatError:
                 raise
             except ImportError as caught:
-                raise absent_package(self.root, caught) from None
+                raise missing_package_error(self.root, caught) from None
             except Exception as caught:  # each file system raises its own types
                 error = cause_of(caught)
                 if is_missing(error):
                     raise ShardFormatError(
-                        f"{what}: there is no such file; copy it there or correct the root"
+                        f"{description}: there is no such file; copy it there or correct the root"
                     ) from None
                 if is_final(error):
+                    advice = access_advice(self.root, error)
                     raise ShardUnavailableError(
-                        f"{what} cannot be read ({describe_read_error(error)}); {access_advice(self.root, error)}"
+                        f"{description} cannot be read ({describe_read_error(error)}); {advice}"
                     ) from error
-                if number == self.patience.tries:
+                if attempt == self.retry_policy.tries:
                     raise ShardUnavailableError(
-                        f"{what} could not be read in {number} tries over {time.monotonic() - began:.0f} s, the last "
-                        f"ended with {describe_read_error(error)}; {advice_after_tries(self.root)}, then start again"
+                        f"{description} could not be read in {attempt} tries over {time.monotonic() - started:.0f} s, "
+                        f"the last ended with {describe_read_error(error)}; {retry_advice(self.root)}, then start again"
                     ) from error
             time.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(2 * wait, self.patience.longest_wait_s)
+            wait = min(2 * wait, self.retry_policy.longest_wait_s)
         raise AssertionError("the last try returns or raises")
 
     def _call(self, method: str, name: str, **options: Any) -> Any:
@@ -192,14 +193,14 @@ class RemoteFiles:
         path = f"{root}/{name}"
         if filesystem.async_impl:
             call = getattr(filesystem, f"_{method}")
-            return sync(filesystem.loop, call, path, timeout=self.patience.timeout_s, **options)
+            return sync(filesystem.loop, call, path, timeout=self.retry_policy.timeout_s, **options)
         return getattr(filesystem, method)(path, **options)
 
     def _connect(self) -> tuple[Any, str]:
         if self._process != os.getpid():
             # fsspec's event loop is a thread of the parent, and its file systems refuse use after a fork.
-            _inherited.append(self._connection)
-            self._forget()
+            _inherited_connections.append(self._connection)
+            self._reset()
         with self._lock:
             if self._connection is None:
                 # No cached listings: `info` must see a replaced file. No shared instance: it may be the parent's.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.annotations.skipped_files import describe_left_out
+from datamodules.annotations.skipped_files import describe_skipped_files
 from datamodules.annotations.video_files import read_video_bytes, scan_folder
 from datamodules.options import Options
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
@@ -250,8 +250,8 @@ def find_videos(videos: Sequence[str]) -> Iterator[Path]:
             yield path
             continue
         files = scan_folder(path)
-        left_out = describe_left_out(files)
-        found = [path / name for name in (*files.videos, *files.closed)]
+        left_out = describe_skipped_files(files)
+        found = [path / name for name in (*files.videos, *files.unreadable_folders)]
         if not found and len(videos) == 1:
             raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({left_out})' if left_out else ''}")
         if left_out:

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.annotations.refusals import CRASH, ERROR, HANG, Refusal
-from datamodules.dataset.foreign_tar import REASONS, TarLayout, as_row, first_sample, probe_range, read_samples
+from datamodules.dataset.foreign_tar import (
+    REASONS,
+    TarLayout,
+    describe_first_sample,
+    make_shard_row,
+    probe_range,
+    read_foreign_tar,
+)
 from datamodules.dataset.index_table import INDEX_NAME, write_dataset
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, read_manifest
 from datamodules.dataset.quarantine import QUARANTINE_NAME, one_line, read_quarantine, write_quarantine
-from datamodules.dataset.shard_tar import ShardRow, UndescribedShardError, index_shard
+from datamodules.dataset.shard_tar import ForeignShardError, ShardRow, index_shard
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import DecodeError
@@ -140,15 +147,15 @@ def index(
 def _ours(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
     try:
         return index_shard(tar), []
-    except UndescribedShardError as error:
+    except ForeignShardError as error:
         raise ValueError(
             f"{str(error).rpartition(';')[0]}; where others wrote it, say where the labels are with --label-from "
-            f"json:KEY, cls, txt or folder: its first sample has {first_sample(tar)}"
+            f"json:KEY, cls, txt or folder: its first sample has {describe_first_sample(tar)}"
         ) from None
 
 
 def _others(tar: Path, layout: TarLayout, pool: KillablePool, notes: TarNotes) -> tuple[list[ShardRow], list[Refusal]]:
-    read = read_samples(tar, layout)
+    read = read_foreign_tar(tar, layout)
     notes.add(tar, read)
     refused = read.refused
     jobs = [(str(tar.absolute()), sample.offset, sample.size) for sample in read.samples]
@@ -157,7 +164,7 @@ def _others(tar: Path, layout: TarLayout, pool: KillablePool, notes: TarNotes) -
         if isinstance(facts, Exception):
             refused.append(Refusal(f"{tar.name}/{sample.member}", sample.key, _reason(facts), one_line(str(facts))))
         else:
-            rows.append(as_row(sample, facts, tar.name))
+            rows.append(make_shard_row(sample, facts, tar.name))
             notes.add_video(sample.key, facts.info)
     return rows, refused
 

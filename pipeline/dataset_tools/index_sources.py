@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.annotations.refusals import Refusal
-from datamodules.dataset.foreign_tar import ReadTar
+from datamodules.dataset.foreign_tar import ForeignTar
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
 from datamodules.dataset.shard_tar import ShardRow
 from datamodules.encoding.transcoding import SourceNotes
-from datamodules.storage.plain_text import describe_trimmed, is_utf8
+from datamodules.storage.plain_text import describe_trimmed_labels, is_utf8
 from datamodules.video.probing import VideoInfo
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
@@ -145,9 +145,9 @@ class TarNotes:
         self._raw_labels: set[str] = set()
         self._sources: Notes = {}
 
-    def add(self, tar: Path, read: ReadTar) -> None:
+    def add(self, tar: Path, read: ForeignTar) -> None:
         """Adds the files in no sample and the labels of a tar."""
-        self._passed_over += [f"{tar.name}/{name}" for name in read.passed_over]
+        self._passed_over += [f"{tar.name}/{name}" for name in read.ignored_files]
         self._raw_labels |= read.raw_labels
 
     def add_video(self, key: str, info: VideoInfo) -> None:
@@ -162,7 +162,7 @@ class TarNotes:
         if self._passed_over:
             count = "1 file is" if len(self._passed_over) == 1 else f"{len(self._passed_over)} files are"
             print_text(f"{count} in the tars and in no sample, as webdataset reads them: {_first(self._passed_over)}")
-        if told := describe_trimmed(self._raw_labels):
+        if told := describe_trimmed_labels(self._raw_labels):
             print_text(told)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from datamodules.dataset.foreign_tar import prefix_of
+from datamodules.dataset.foreign_tar import key_prefix_of_shard
 from datamodules.dataset.index_table import identity_of, labels_by_row
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
-from datamodules.dataset.tar_members import is_header_of, is_video_of, iterate_members
+from datamodules.dataset.tar_members import is_video_header, is_sample_video, iterate_members
 from datamodules.storage.errors import ShardFormatError
 
 COPY = "copy it here again, or run the same pack command again: it packs anew what does not match"
@@ -150,7 +150,7 @@ def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callabl
         columns = table.select(["key", "video_offset", "video_size"]).take(rows.get(shard.name, NO_ROWS)).columns
         places = list(zip(*(column.to_pylist() for column in columns), strict=True))
         if manifest.encode.get("key_prefix") is not None:  # the prefix is not in the tar
-            places = [(key.removeprefix(prefix_of(shard.name)), *place) for key, *place in places]
+            places = [(key.removeprefix(key_prefix_of_shard(shard.name)), *place) for key, *place in places]
         if (root / shard.name).is_file():
             findings += _check_shard_members(root, root / shard.name, places)
         for _ in places:
@@ -165,7 +165,9 @@ def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, in
     except OSError as error:
         yield DatasetDefect(path.name, f"cannot be read ({error.strerror})", COPY)
         return
-    doubtful = [place for place, header in zip(places, headers, strict=True) if not is_header_of(header, *place[::2])]
+    doubtful = [
+        place for place, header in zip(places, headers, strict=True) if not is_video_header(header, *place[::2])
+    ]
     if not doubtful:
         return
     try:  # long names and names beyond ASCII are not in the header itself
@@ -177,7 +179,7 @@ def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, in
         member = members.get(offset)
         if member is None:
             yield DatasetDefect(f"{path.name}, {key}", f"no file begins at byte {offset}", reindex(root))
-        elif not is_video_of(key, member.name) or member.size != size:
+        elif not is_sample_video(key, member.name) or member.size != size:
             problem = (
                 f"at byte {offset} is {member.name} of {member.size} bytes, index.parquet says {size} bytes of {key}"
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.open_dataset import open_manifest
-from datamodules.dataset.renditions import WantedRendition
+from datamodules.dataset.renditions import RenditionChoice
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.loading.loader_options import LoaderOptions
 from datamodules.storage.local_files import file_sha256
@@ -167,7 +167,7 @@ def open_data(
     return data
 
 
-def _rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -> WantedRendition:
+def _rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -> RenditionChoice:
     """Returns the rendition of the training for the same dataset without `resize`; else `auto`."""
     manifest = open_manifest(root)
     trained_on = trained.dataset.get("rendition")

@@ -14,7 +14,7 @@ from datamodules.annotations.readers import AnnotationError, read_csv
 from datamodules.annotations.records import as_captions
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.manifest import FORMAT, read_manifest
+from datamodules.dataset.manifest import FORMAT_VERSION, read_manifest
 from pipeline.dataset_tools.index import index
 from pipeline.dataset_tools.verify import verify
 from pipeline.packing.pack import pack
@@ -70,7 +70,7 @@ def test_packing_keeps_captions_in_json_and_index(told: Path) -> None:
         assert described.captions(rows["walk_0"]) == ["a man walks", "somebody is walking"]
         assert described.captions(rows["walk_2"]) == ["walk"]  # the name of its class
     assert opened.column("captions", [rows["walk_2"], rows["run_1"]]) == [[], ["a dog, running"]]
-    assert read_manifest(told).format_version == FORMAT
+    assert read_manifest(told).format_version == FORMAT_VERSION
     verify(told, full=True)
 
 
@@ -93,7 +93,7 @@ def test_tars_alone_give_the_captions_back(told: Path, tmp_path: Path) -> None:
 
 def test_without_captions_everything_is_as_it_was(motion_dataset: Path) -> None:
     opened = DatasetIndex.open(motion_dataset)
-    assert read_manifest(motion_dataset).format_version == FORMAT
+    assert read_manifest(motion_dataset).format_version == FORMAT_VERSION
     assert "captions" not in pq.read_schema(motion_dataset / "index.parquet").names
     assert opened.captions(0) == [opened.classes[opened.entry(0).label]]
     assert opened.column("captions", [0, 1]) == [[], []]

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from datamodules.dataset.foreign_tar import TarLayout, read_samples
+from datamodules.dataset.foreign_tar import TarLayout, read_foreign_tar
 from datamodules.dataset.tar_members import iterate_members, iterate_samples
 from datamodules.storage.errors import ShardFormatError
 
@@ -74,7 +74,7 @@ def test_the_samples_are_those_that_webdataset_yields(
     taken = sum(len(sample.extensions) for sample in ours) + sum(bool(sample.twice) for sample in ours)
     assert taken + len(passed_over) <= num_files
     # none is lost on the way to index.parquet and quarantine.csv, and none is in both
-    read = read_samples(path, TarLayout("cls"))
+    read = read_foreign_tar(path, TarLayout("cls"))
     keys = [sample.key for sample in read.samples] + [refusal.key for refusal in read.refused]
     assert len(keys) == len(set(keys))
     assert set(keys) == {sample["__key__"] for sample in theirs}
@@ -86,7 +86,7 @@ def test_a_prefix_tells_keys_of_different_tars_apart(tmp_path: Path) -> None:
     for number in range(2):
         path = tmp_path / f"a.b-train-{number}.tar"
         write_members(path, [(f"f/0{end}", tarfile.REGTYPE) for end in (".mp4", ".cls")] + [("1.mp4", b"0")], 1)
-        read = read_samples(path, layout)
+        read = read_foreign_tar(path, layout)
         assert [sample.key for sample in read.samples] == [sample.group for sample in read.samples]
         keys |= {one.key for one in (*read.samples, *read.refused)}
     assert keys == {f"a.b-train-{number}/{key}" for number in range(2) for key in ("f/0", "1")}
@@ -121,5 +121,5 @@ def test_a_file_with_holes_is_left_out(tmp_path: Path) -> None:
     path.write_bytes(bytes(header) + b"v" * 1024 + tail + bytes(10240))
     [theirs] = webdatasets_samples(path)
     assert len(theirs["mp4"]) == 2**20
-    read = read_samples(path, TarLayout("cls"))
+    read = read_foreign_tar(path, TarLayout("cls"))
     assert [(refusal.key, refusal.reason) for refusal in read.refused] == [("a", "sparse")]

@@ -66,7 +66,7 @@ def test_with_every_fault_nothing_is_lost_and_nothing_doubled(motion_dataset, tm
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset, stall_s=0.6) as server:
         index = DatasetIndex.open(
-            server.url, patience=QUICK, remote=RemoteOptions(cache_dir=str(tmp_path / "videos") if cached else None)
+            server.url, retry_policy=QUICK, remote=RemoteOptions(cache_dir=str(tmp_path / "videos") if cached else None)
         )
         server.faults, server.every = (*FAULTS, "500", "short"), 3
         server.served.clear()
@@ -84,7 +84,7 @@ def test_with_every_fault_nothing_is_lost_and_nothing_doubled(motion_dataset, tm
 def test_an_error_is_that_of_the_video_asked_for(motion_dataset, tmp_path):
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset) as server:
-        index = DatasetIndex.open(server.url, patience=RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3))
+        index = DatasetIndex.open(server.url, retry_policy=RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3))
         folder = tmp_path / "some"
         folder.mkdir()
         lost = local.entry(0).shard

@@ -34,7 +34,7 @@ def videos(index, rows=None):
 def test_every_fault_is_overcome_and_the_bytes_are_those_of_the_folder(motion_dataset):
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset, every=3, stall_s=0.6) as server:
-        remote = DatasetIndex.open(server.url, patience=QUICK)
+        remote = DatasetIndex.open(server.url, retry_policy=QUICK)
         assert (remote.identity, len(remote)) == (local.identity, len(local))
         assert [remote.entry(row) for row in range(len(remote))] == [local.entry(row) for row in range(len(local))]
         server.faults = FAULTS
@@ -51,7 +51,7 @@ def test_every_fault_is_overcome_and_the_bytes_are_those_of_the_folder(motion_da
 def test_opening_survives_faults_too(motion_dataset):
     survivable = tuple(fault for fault in FAULTS if fault != "wrong")  # nothing says what dataset.json should hold
     with serving(motion_dataset, *survivable, every=2, stall_s=0.6) as server:
-        remote = DatasetIndex.open(f"{server.url}/", patience=QUICK)
+        remote = DatasetIndex.open(f"{server.url}/", retry_policy=QUICK)
         assert remote.rows("test").tolist() == DatasetIndex.open(motion_dataset).rows("test").tolist()
         assert len(server.injected) >= 2
 
@@ -59,7 +59,7 @@ def test_opening_survives_faults_too(motion_dataset):
 def test_threads_share_a_connection(motion_dataset):
     local = DatasetIndex.open(motion_dataset)
     with serving(motion_dataset, "500", "reset", "short", "cut", every=3) as server:
-        remote = DatasetIndex.open(server.url, patience=QUICK)
+        remote = DatasetIndex.open(server.url, retry_policy=QUICK)
         with ThreadPoolExecutor(6) as pool:
             assert list(pool.map(remote.read_video, range(len(remote)))) == videos(local)
 
@@ -94,7 +94,7 @@ def test_an_epoch_from_a_flaky_server_is_that_of_the_folder(motion_dataset, tmp_
 def test_a_server_that_stays_down_costs_bounded_time_and_one_sentence(motion_dataset, fault):
     with serving(motion_dataset, stall_s=0.5) as server:
         patience = RetryPolicy(tries=3, first_wait_s=0.01, timeout_s=0.2)
-        index = DatasetIndex.open(server.url, patience=patience)
+        index = DatasetIndex.open(server.url, retry_policy=patience)
         entry = index.entry(7)
         server.faults, server.every = (fault,), 1
         began = time.monotonic()
@@ -116,8 +116,8 @@ def test_a_server_that_stays_down_costs_bounded_time_and_one_sentence(motion_dat
 def test_a_server_that_is_gone(motion_dataset):
     with serving(motion_dataset) as server:
         patience = RetryPolicy(tries=3, first_wait_s=0.01, timeout_s=1)
-        index = DatasetIndex.open(server.url, patience=patience)
-    for call in (lambda: index.read_video(0), lambda: DatasetIndex.open(server.url, patience=patience)):
+        index = DatasetIndex.open(server.url, retry_policy=patience)
+    for call in (lambda: index.read_video(0), lambda: DatasetIndex.open(server.url, retry_policy=patience)):
         with pytest.raises(ShardUnavailableError, match=r"in 3 tries over \d s, the last ended with .*127\.0\.0\.1"):
             call()
 
@@ -135,7 +135,7 @@ def test_a_worker_says_the_same_sentence(motion_dataset):
 
 def test_what_waiting_does_not_mend_is_said_at_once(motion_dataset, tmp_path):
     with serving(motion_dataset) as server:
-        index = DatasetIndex.open(server.url, patience=QUICK)
+        index = DatasetIndex.open(server.url, retry_policy=QUICK)
         server.ranges = False
         with pytest.raises(ShardFormatError, match="ignores byte ranges"):
             index.read_video(0)
@@ -145,7 +145,7 @@ def test_what_waiting_does_not_mend_is_said_at_once(motion_dataset, tmp_path):
             index.read_video(0)
         assert server.gets == gets + 1
         with pytest.raises(ShardFormatError, match=r"dataset\.json: .*there is no such file"):
-            DatasetIndex.open(server.url, patience=QUICK)
+            DatasetIndex.open(server.url, retry_policy=QUICK)
     with pytest.raises(ValueError, match="tries=0"):
         RemoteFiles("http://127.0.0.1", RetryPolicy(tries=0))
 
@@ -179,7 +179,7 @@ def test_memory(motion_dataset):
         if path.is_file():
             memory.pipe(f"/motion/{path.name}", path.read_bytes())
     try:
-        index = DatasetIndex.open("memory://motion", patience=QUICK)
+        index = DatasetIndex.open("memory://motion", retry_policy=QUICK)
         assert videos(index) == videos(DatasetIndex.open(motion_dataset))
         shard = index.entry(0).shard
         memory.pipe(f"/motion/{shard}", b"short")

@@ -37,7 +37,7 @@ def bucket(s3_server, motion_dataset, tmp_path, monkeypatch):
 
 def test_videos_come_by_range_one_by_one_and_ahead(bucket, motion_dataset):
     local = DatasetIndex.open(motion_dataset)
-    index = DatasetIndex.open("s3://bucket/data", patience=RetryPolicy(tries=3, first_wait_s=0.05))
+    index = DatasetIndex.open("s3://bucket/data", retry_policy=RetryPolicy(tries=3, first_wait_s=0.05))
     expected = [local.read_video(row) for row in range(len(local))]
     assert [index.read_video(row) for row in range(len(index))] == expected
     index.expect(range(len(index)))
@@ -47,7 +47,7 @@ def test_videos_come_by_range_one_by_one_and_ahead(bucket, motion_dataset):
 def test_a_server_that_stalls_is_asked_again(bucket, s3_server, motion_dataset):
     process, _ = s3_server
     local = DatasetIndex.open(motion_dataset)
-    index = DatasetIndex.open("s3://bucket/data", patience=QUICK)
+    index = DatasetIndex.open("s3://bucket/data", retry_policy=QUICK)
     process.send_signal(signal.SIGSTOP)
     timer = threading.Timer(1.5, lambda: process.send_signal(signal.SIGCONT))
     timer.start()
@@ -69,10 +69,10 @@ def test_a_server_that_stalls_is_asked_again(bucket, s3_server, motion_dataset):
 
 def test_what_is_not_there_and_what_is_short(bucket):
     patience = RetryPolicy(tries=3, first_wait_s=0.05)
-    index = DatasetIndex.open("s3://bucket/data", patience=patience)
+    index = DatasetIndex.open("s3://bucket/data", retry_policy=patience)
     for root in ("s3://bucket/nothing", "s3://no-bucket/data"):
         with pytest.raises(ShardFormatError, match=r"dataset\.json: its size: there is no such file"):
-            DatasetIndex.open(root, patience=patience)
+            DatasetIndex.open(root, retry_policy=patience)
     shard = index.entry(0).shard
     bucket.pipe(f"bucket/data/{shard}", b"short")
     with pytest.raises(ShardUnavailableError, match="may be shorter than the index says"):
@@ -106,5 +106,5 @@ def test_gs_without_credentials_ends_in_one_sentence(monkeypatch, tmp_path):
     pytest.importorskip("gcsfs", reason="pip install gcsfs")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", os.devnull)
     with pytest.raises(ShardUnavailableError, match=r"^gs://b/data/dataset\.json: .*your access") as caught:
-        DatasetIndex.open("gs://b/data", patience=RetryPolicy(tries=2, first_wait_s=0.05, timeout_s=5))
+        DatasetIndex.open("gs://b/data", retry_policy=RetryPolicy(tries=2, first_wait_s=0.05, timeout_s=5))
     assert "\n" not in str(caught.value)
