@@ -17,7 +17,7 @@ Allocate = Callable[[tuple[int, ...]], Tensor]
 class BufferLease(Protocol):
     """A lease of shared memory: the worker that wrote a batch into it waits for its return."""
 
-    def give_back(self) -> None:
+    def return_block(self) -> None:
         """Ends the lease: nothing refers to the block any more, and its worker may overwrite it."""
 
     def pin_memory(self) -> None:
@@ -106,21 +106,21 @@ class ClipBatch(NamedTuple):
     lease: BufferLease | None = None
 
     @classmethod
-    def of_video(cls, clips: Tensor) -> Self:
+    def from_clips(cls, clips: Tensor) -> Self:
         """A batch of one video that is not from a dataset, given its clips: uint8 (N, T, H, W, C)."""
-        return cls.of_videos([clips])
+        return cls.from_clips_of_videos([clips])
 
     @classmethod
-    def of_videos(cls, videos: Sequence[Tensor]) -> Self:
+    def from_clips_of_videos(cls, videos: Sequence[Tensor]) -> Self:
         """A batch of B videos that are not from a dataset, given the clips of each: uint8 (N, T, H, W, C), any N."""
-        none = torch.zeros(len(videos), dtype=torch.int64)
+        zeros = torch.zeros(len(videos), dtype=torch.int64)
         counts = torch.tensor([len(clips) for clips in videos])
         return cls(
             clips=torch.cat(list(videos)),
             video_index=torch.repeat_interleave(torch.arange(len(videos)), counts),
-            labels=none,
+            labels=zeros,
             keys=[""] * len(videos),
-            rows=none,
+            rows=zeros,
             clip_times=torch.zeros(int(counts.sum()), 2, dtype=torch.float64),
         )
 

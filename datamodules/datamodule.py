@@ -12,9 +12,9 @@ from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.renditions import open_rendition
 from datamodules.loading.data_options import DataOptions
-from datamodules.loading.loader_options import choose_decoder, warn_of_decord
+from datamodules.loading.loader_options import resolve_logged_decoder, warn_about_decord
 from datamodules.loading.planned_loader import PlannedLoader
-from datamodules.loading.resume import dataset_state, recorded_order, resume_point
+from datamodules.loading.resume import dataset_state, order_state, resume_point
 from datamodules.loading.split_loaders import SplitLoaders
 from datamodules.loading.training_progress import TrainingProgress
 from datamodules.storage.remote_files import split_root
@@ -53,7 +53,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         self.save_hyperparameters({"root": root} | asdict(self.options), logger=False)  # plain data, for checkpoints
         self.root = split_root(root)
         self.augmentation = self.options.device_augmentation()
-        self.decoder = choose_decoder(self.options.decoder, self.options.pixels)
+        self.decoder = resolve_logged_decoder(self.options.decoder, self.options.pixels)
         self.already_predicted: np.ndarray | None = None
         self._progress = TrainingProgress()
 
@@ -61,7 +61,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     def index(self) -> DatasetIndex:
         """Index of the rendition that is read; opened at first use."""
         index = open_rendition(self.root, self.options.rendition, self.options.resize, self.options)
-        warn_of_decord(self.decoder, index)
+        warn_about_decord(self.decoder, index)
         return index
 
     @property
@@ -74,7 +74,11 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         """All captions of the training split, from which captioning networks build their vocabulary."""
         rows = self.index.readable_rows(self.options.train_split, self.options.fold)
         captions, labels = self.index.column("captions", rows), self.index.column("label", rows)
-        return [one for of, label in zip(captions, labels, strict=True) for one in of or [self.class_names[label]]]
+        return [
+            caption
+            for video_captions, label in zip(captions, labels, strict=True)
+            for caption in video_captions or [self.class_names[label]]
+        ]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -122,7 +126,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position of training over all ranks, and the identity and order of the data."""
-        data = {"dataset": self.identity, "order": recorded_order(self.options)}
+        data = {"dataset": self.identity, "order": order_state(self.options)}
         return data | self._progress.state(self._loaders, self.trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -18,10 +18,10 @@ class Options:
     def check(self) -> None:
         """Raises ValueError for a value out of range, or for values that do not go together."""
 
-    def require_at_least(self, least: int, *names: str) -> None:
-        """Raises ValueError where one of the named fields is below `least`; None is not."""
+    def require_at_least(self, minimum: int, *names: str) -> None:
+        """Raises ValueError where one of the named fields is below `minimum`; None is not."""
         for name in names:
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and value < minimum:
                 otherwise = ", or null" if getattr(type(self), name, "") is None else ""
-                raise ValueError(f"{name}={value}: must be at least {least}{otherwise}")
+                raise ValueError(f"{name}={value}: must be at least {minimum}{otherwise}")

@@ -33,7 +33,7 @@ def main() -> None:
     rows = index.rows("train")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
-    seen = TrainingFingerprint.of(index, rows)
+    seen = TrainingFingerprint.from_index(index, rows)
     print(f"making it of {len(rows)} videos: {time.monotonic() - began:.1f} s")
     print(f"memory meanwhile: {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000:.0f} MB")
     file = io.BytesIO()

@@ -24,7 +24,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.loading import planned_loader
 
 CLIPS = {"64 x 224": (64, 224, 256), "16 x 112": (16, 112, 128)}  # frames, side, stored short side
-SIDES = {"used again": planned_loader._HELD, "fresh": -2}  # blocks beside the two that are fetched ahead
+SIDES = {"used again": planned_loader._HELD_BATCHES, "fresh": -2}  # blocks beside the two that are fetched ahead
 
 
 class Side(NamedTuple):
@@ -37,7 +37,7 @@ class Side(NamedTuple):
 def started(data: Path, clip: str, held: int, split: str) -> Side:
     """A loader whose worker has loaded some batches."""
     frames, size, short_side = CLIPS[clip]
-    planned_loader._HELD = held
+    planned_loader._HELD_BATCHES = held
     options = {"sided_classes": "keep", "num_workers": 1, "worker_start": "forkserver", "prefetch_factor": 2}
     shape = {"num_frames": frames, "crop_size": size, "resize": short_side, "rendition": "auto"}
     module = ShardedVideoDataModule(
@@ -55,8 +55,8 @@ def started(data: Path, clip: str, held: int, split: str) -> Side:
     batches = endless()
     for _ in range(8):
         next(batches)
-    assert loader._watch is not None
-    return Side(batches, int(loader._watch._board.look()[0, 0]))
+    assert loader._watchdog is not None
+    return Side(batches, int(loader._watchdog._heartbeats.read()[0, 0]))
 
 
 def processor(pid: int) -> float:

@@ -62,7 +62,7 @@ def main() -> None:
     loader = data.test_dataloader()
     reader = loader._loader.dataset
     fields = {field.name: getattr(reader, field.name) for field in dataclasses.fields(reader)}
-    cutting = PlannedLoader(CuttingReader(**fields), loader.sampler, **data.options.worker_settings())
+    cutting = PlannedLoader(CuttingReader(**fields), loader.sampler, **data.options.worker_arguments())
     print(f"{data.index.name}, {settings}")
     list(loader), list(cutting)  # starts the workers
     sent, cut, device = [], [], []

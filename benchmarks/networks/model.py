@@ -88,7 +88,7 @@ def pair(
 def logits_of(side: nn.Module, clips: Tensor) -> Tensor:
     """What either side gives for uint8 clips (N, T, H, W, C): (N, K)."""
     if isinstance(side, VideoClassifier):
-        return side(ClipBatch.of_video(clips)).float()
+        return side(ClipBatch.from_clips(clips)).float()
     return side((clips.permute(0, 4, 1, 2, 3).contiguous().float() / 255 - 0.5) / 0.5)
 
 

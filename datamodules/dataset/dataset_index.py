@@ -96,7 +96,7 @@ class DatasetIndex:
         """Opens the dataset in a folder or at a URL; fast, because no shard is read.
 
         Args:
-            root: The folder with dataset.json, index.parquet and the tars, or its URL (see `remote_shards`).
+            root: Folder or URL of dataset.json, index.parquet and the tars.
             max_open_files: How many shards of a folder this process keeps open.
             retry_policy: How long reads from a URL are tried.
             remote: How many of them are under way at a time (see `expect`), and where their videos are kept.

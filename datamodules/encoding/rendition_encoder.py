@@ -15,7 +15,7 @@ from datamodules.video.orientation import UPRIGHT, Orientation, orientation_of
 from datamodules.video.probing import VideoInfo, probe
 
 
-class SourceNotes(NamedTuple):
+class SourceIrregularities(NamedTuple):
     """Irregularities of a packed source video that users should know.
 
     Attributes:
@@ -41,11 +41,11 @@ class EncodedVideo(NamedTuple):
     data: bytes
     info: VideoInfo
     frame_hashes: tuple[int, ...] = ()
-    notes: SourceNotes = SourceNotes()
+    notes: SourceIrregularities = SourceIrregularities()
 
 
 class RenditionEncoder:
-    """Encodes one rendition of a video whose frames are passed to `take` in presentation order.
+    """Encodes one rendition of a video whose frames are passed to `encode` in presentation order.
 
     Without `profile.fps` every frame is written once: evenly spaced if the source's frames are, otherwise each at its
     own time. With it, frame i is the one that the source shows in the middle of [i / fps, (i + 1) / fps).
@@ -61,8 +61,8 @@ class RenditionEncoder:
     def __init__(
         self, first: av.VideoFrame, table: FrameTable, pixel_aspect: Fraction, duration_s: float, profile: EncodeProfile
     ) -> None:
-        shown = orientation_of(first)
-        width, height = (first.height, first.width) if shown.swaps_sides else (first.width, first.height)
+        orientation = orientation_of(first)
+        width, height = (first.height, first.width) if orientation.swaps_sides else (first.width, first.height)
         if profile.square_pixels:
             width, pixel_aspect = max(1, round(width * pixel_aspect)), Fraction(1)
         self._width, self._height = target_size(width, height, profile.short_side)
@@ -71,34 +71,34 @@ class RenditionEncoder:
         self._own_times = table.variable_rate and not self._resampled
         self._converter = VideoReformatter()
         self._hasher = FrameHasher(duration_s)
-        longest = _longest_step(table) if self._own_times else None
-        self._writer = Mp4Writer(self._width, self._height, self._rate, profile, pixel_aspect, longest)
-        self._writer.take_color_from(first)
+        longest_step = _longest_step(table) if self._own_times else None
+        self._writer = Mp4Writer(self._width, self._height, self._rate, profile, pixel_aspect, longest_step)
+        self._writer.copy_color(first)
         self._pixel_aspect = float(pixel_aspect)
         self._pending: av.VideoFrame | None = None
-        self._showings = 0  # how often the pending frame was written
+        self._num_repetitions = 0  # how often the pending frame was written
         self._last_time = Fraction(0)
         self.frames_dropped = self.frames_repeated = 0
 
-    def take(self, frame: av.VideoFrame, time: Fraction) -> None:
+    def encode(self, frame: av.VideoFrame, time: Fraction) -> None:
         """Takes the next frame, shown from `time` (seconds) until the time of the one after it."""
         if self._resampled:
-            self._show_until(time)
-            self.frames_dropped += self._pending is not None and not self._showings
+            self._write_until(time)
+            self.frames_dropped += self._pending is not None and not self._num_repetitions
         self._last_time = time
         scaled = _scale(self._converter, frame, self._width, self._height, orientation_of(frame))
         if self._resampled:
-            self._pending, self._showings = scaled, 0
+            self._pending, self._num_repetitions = scaled, 0
         else:
             self._write(scaled, float(time), time if self._own_times else None)
 
     def finish(self, end: Fraction) -> EncodedVideo:
         """Closes the file and returns the video; the last frame is shown until `end` (seconds)."""
         if self._resampled:
-            self._show_until(max(end, self._last_time + Fraction(1, 2) / self._rate))
+            self._write_until(max(end, self._last_time + Fraction(1, 2) / self._rate))
             if self._writer.num_frames == 0 and self._pending is not None:  # one frame, and a low rate
                 self._write(self._pending, 0.0)
-            self.frames_dropped += not self._showings and self._writer.num_frames > 1
+            self.frames_dropped += not self._num_repetitions and self._writer.num_frames > 1
         data = self._writer.finish(end if self._own_times else None)
         return EncodedVideo(data, self._describe(data), self._hasher.hashes())
 
@@ -109,15 +109,15 @@ class RenditionEncoder:
         seconds, rate = float(count / self._rate), float(self._rate)
         return VideoInfo(count, rate, self._width, self._height, seconds, 0, "h264", pixel_aspect=aspect)
 
-    def _show_until(self, time: Fraction) -> None:
+    def _write_until(self, time: Fraction) -> None:
         """Writes the pending frame for every output frame whose middle is at or before `time`."""
         while self._pending is not None and (self._writer.num_frames + Fraction(1, 2)) / self._rate <= time:
-            self.frames_repeated += self._showings > 0
-            self._showings += 1
+            self.frames_repeated += self._num_repetitions > 0
+            self._num_repetitions += 1
             self._write(self._pending, float(self._writer.num_frames / self._rate))
 
     def _write(self, frame: av.VideoFrame, time_s: float, time: Fraction | None = None) -> None:
-        self._hasher.offer(frame, time_s)
+        self._hasher.add_frame(frame, time_s)
         self._writer.write(frame, time)
 
 
@@ -132,24 +132,27 @@ def _longest_step(table: FrameTable) -> Fraction:
 
 
 def _scale(
-    converter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, shown: Orientation
+    converter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, orientation: Orientation
 ) -> av.VideoFrame:
     """The frame scaled to (width, height) in the display orientation, as yuv420p."""
-    stored = (height, width) if shown.swaps_sides else (width, height)
+    stored_size = (height, width) if orientation.swaps_sides else (width, height)
     scaled = converter.reformat(
         frame,
-        width=stored[0],
-        height=stored[1],
+        width=stored_size[0],
+        height=stored_size[1],
         format="yuv420p",
-        interpolation=Interpolation.AREA if stored != (frame.width, frame.height) else Interpolation.BILINEAR,
+        interpolation=Interpolation.AREA if stored_size != (frame.width, frame.height) else Interpolation.BILINEAR,
         dst_color_range=ColorRange.MPEG,
         threads=1,
     )
-    if shown == UPRIGHT:
+    if orientation == UPRIGHT:
         return scaled
     packed = scaled.to_ndarray()  # (1.5 * H, W): Y, then U and V at half the size
-    luma, chroma = packed[: stored[1]], packed[stored[1] :].reshape(2, stored[1] // 2, stored[0] // 2)
-    planes = [shown.apply(plane) for plane in (luma, *chroma)]
+    luma, chroma = (
+        packed[: stored_size[1]],
+        packed[stored_size[1] :].reshape(2, stored_size[1] // 2, stored_size[0] // 2),
+    )
+    planes = [orientation.apply(plane) for plane in (luma, *chroma)]
     return av.VideoFrame.from_ndarray(
         np.concatenate([np.ascontiguousarray(plane).reshape(-1) for plane in planes]).reshape(-1, width),
         format="yuv420p",

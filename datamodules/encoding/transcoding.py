@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import av
 
-from datamodules.encoding.rendition_encoder import EncodedVideo, RenditionEncoder, SourceNotes, encoded_rate
+from datamodules.encoding.rendition_encoder import EncodedVideo, RenditionEncoder, SourceIrregularities, encoded_rate
 from datamodules.leakage.perceptual_hash import FrameHasher
 from datamodules.video.frame_table import FrameTable, count_steps, read_frame_table
 from datamodules.video.mp4_writer import EncodeProfile, encode_frames, target_size
@@ -34,7 +34,7 @@ from datamodules.video.video_container import (
 __all__ = [
     "EncodeProfile",
     "EncodedVideo",
-    "SourceNotes",
+    "SourceIrregularities",
     "encode_frames",
     "inspect",
     "target_size",
@@ -91,15 +91,17 @@ def transcode_renditions(
         DecodeError: with the `reason`; nothing partial is returned.
         ValueError: `time_start` and `time_end` are not an interval.
     """
-    moved = count_steps(progress)
+    report_step = count_steps(progress)
 
     def encode(table: FrameTable) -> list[EncodedVideo]:
-        return _encode_renditions(source, table, profiles, time_start, time_end, moved)
+        return _encode_renditions(source, table, profiles, time_start, time_end, report_step)
 
-    return _with_whole_table(source, encode, moved)
+    return _call_with_frame_table(source, encode, report_step)
 
 
-def _with_whole_table(source: Source, function: Callable[[FrameTable], Result], moved: Callable[[], None]) -> Result:
+def _call_with_frame_table(
+    source: Source, function: Callable[[FrameTable], Result], report_step: Callable[[], None]
+) -> Result:
     """Calls a function that decodes a whole file with the file's frame table.
 
     The table is made from the packets; if the number of decoded frames differs, the call is repeated with a table made
@@ -108,16 +110,16 @@ def _with_whole_table(source: Source, function: Callable[[FrameTable], Result], 
     Raises:
         DecodeError: the file is truncated or damaged.
     """
-    table = read_frame_table(source, "ordered", moved)
-    if table.flaw:
-        raise DecodeError(f"the video is truncated: {table.flaw}", TRUNCATED)
+    table = read_frame_table(source, "ordered", report_step)
+    if table.truncation:
+        raise DecodeError(f"the video is truncated: {table.truncation}", TRUNCATED)
     try:
         return function(table)
-    except _OtherFramesError:
-        return function(read_frame_table(source, "nothing", moved))
+    except _FrameCountError:
+        return function(read_frame_table(source, "nothing", report_step))
 
 
-class _OtherFramesError(Exception):
+class _FrameCountError(Exception):
     """The number of decoded frames differs from the frame table's."""
 
 
@@ -127,7 +129,7 @@ def _encode_renditions(
     profiles: Sequence[EncodeProfile],
     time_start: float | None,
     time_end: float | None,
-    moved: Callable[[], None],
+    report_step: Callable[[], None],
 ) -> list[EncodedVideo]:
     start, end = _trim(table.duration, time_start, time_end)
     last = min(table.duration, Fraction(end)) if math.isfinite(end) else table.duration
@@ -138,7 +140,7 @@ def _encode_renditions(
     renditions: list[RenditionEncoder] = []
     aspect = Fraction(1)
     for frame, time in _timed_frames(source, table, end):
-        moved()
+        report_step()
         if time < offset and not math.isclose(time, offset, abs_tol=1e-6):
             continue
         if not renditions:
@@ -146,14 +148,14 @@ def _encode_renditions(
             length = float(last - time)
             renditions = [RenditionEncoder(frame, table, aspect, length, profile) for profile in profiles]
         for rendition in renditions:
-            rendition.take(frame, time - offset)
+            rendition.encode(frame, time - offset)
     if not renditions:
         raise DecodeError(
             f"nothing is left from {start} s on: the video lasts {float(table.duration):.2f} s", TOO_SHORT
         )
     videos = [rendition.finish(last - offset) for rendition in renditions]
     counts = renditions[0].frames_dropped, renditions[0].frames_repeated
-    notes = SourceNotes(table.variable_rate, table.clock_jumps, table.other_streams, *counts, aspect != 1)
+    notes = SourceIrregularities(table.variable_rate, table.clock_jumps, table.other_streams, *counts, aspect != 1)
     return [video._replace(notes=notes) for video in videos]
 
 
@@ -183,12 +185,12 @@ def _timed_frames(source: str | bytes, table: FrameTable, end: float) -> Iterato
     """Decodes every frame up to `end`, and yields each with its time in seconds from the first.
 
     Raises:
-        _OtherFramesError: the number of frames differs from the table's.
+        _FrameCountError: the number of frames differs from the table's.
     """
     count = 0
     for frame in iterate_frames(source):
         if count == table.num_frames:
-            raise _OtherFramesError
+            raise _FrameCountError
         time = table.ticks[count] * table.time_base
         if time >= end:
             return
@@ -197,7 +199,7 @@ def _timed_frames(source: str | bytes, table: FrameTable, end: float) -> Iterato
     if count == 0:
         raise DecodeError("the video has no frames", NO_FRAMES)
     if count < table.num_frames:
-        raise _OtherFramesError
+        raise _FrameCountError
 
 
 def inspect(source: str | bytes, progress: Callable[[int], None] | None = None) -> EncodedVideo:
@@ -213,17 +215,19 @@ def inspect(source: str | bytes, progress: Callable[[int], None] | None = None) 
     Raises:
         DecodeError: the file is truncated or damaged, see `transcode_renditions`.
     """
-    moved = count_steps(progress)
+    report_step = count_steps(progress)
 
-    def read(table: FrameTable) -> EncodedVideo:
+    def decode(table: FrameTable) -> EncodedVideo:
         hasher = FrameHasher(float(table.duration))
         for frame, time in _timed_frames(source, table, math.inf):
-            moved()
-            hasher.offer(frame, float(time), orientation_of(frame))
+            report_step()
+            hasher.add_frame(frame, float(time), orientation_of(frame))
         info = describe_video(source, table)
         data = source if isinstance(source, bytes) else Path(os.fspath(source)).read_bytes()
         stretched = info.pixel_aspect != 1
-        notes = SourceNotes(table.variable_rate, table.clock_jumps, table.other_streams, stretched_pixels=stretched)
+        notes = SourceIrregularities(
+            table.variable_rate, table.clock_jumps, table.other_streams, stretched_pixels=stretched
+        )
         return EncodedVideo(data, info, hasher.hashes(), notes)
 
-    return _with_whole_table(source, read, moved)
+    return _call_with_frame_table(source, decode, report_step)

@@ -40,12 +40,12 @@ class FrameHashes(NamedTuple):
     starts: Numbers
     steps_s: npt.NDArray[np.float64]
 
-    def of(self, video: int) -> Hashes:
+    def video_hashes(self, video: int) -> Hashes:
         """The hashes of one video."""
         return self.hashes[self.starts[video] : self.starts[video + 1]]
 
 
-class _Entries(NamedTuple):
+class _BucketEntries(NamedTuple):
     """The entries to put into buckets: frames first, then mirror images; `owners` has the video of every frame."""
 
     frames: npt.NDArray[np.uint32]
@@ -53,9 +53,9 @@ class _Entries(NamedTuple):
     owners: npt.NDArray[np.int32]
 
 
-def frame_table(hashes: Sequence[Sequence[int]], durations_s: Sequence[float]) -> FrameHashes:
+def make_frame_hashes(hashes: Sequence[Sequence[int]], durations_s: Sequence[float]) -> FrameHashes:
     """The table of videos, from the hashes of each, which are evenly spaced over its duration."""
-    counts = np.array([len(of) for of in hashes], dtype=np.int64)
+    counts = np.array([len(video_hashes) for video_hashes in hashes], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     flat = np.fromiter(chain.from_iterable(hashes), dtype=np.uint64, count=int(starts[-1]))
     return FrameHashes(flat, starts, np.asarray(durations_s, dtype=np.float64) / np.maximum(counts, 1))
@@ -82,21 +82,21 @@ def find_candidates(table: FrameHashes, sides: Numbers, conflicts: Flags) -> lis
     Returns:
         (first, second, whether the second is mirrored), first < second.
     """
-    entries = _entries(table, sides, conflicts)
+    entries = _make_entries(table, sides, conflicts)
     if not len(entries.frames):
         return []
     bits = int(min(31, max(_MIN_BITS, np.ceil(np.log2(len(entries.frames))))))
     random = np.random.default_rng(0)
     codes = np.zeros(0, np.int64)
     for _ in range(_TABLES):
-        ordered = _by_bucket(table, entries, random.permutation(64)[:bits])
-        found = [_meetings(block, entries, table, sides, conflicts) for block in _blocks(ordered)]
-        codes = np.unique(np.concatenate([codes, *found]))
+        ordered = _sort_by_bucket(table, entries, random.permutation(64)[:bits])
+        codes_of_blocks = [_similar_pairs(block, entries, table, sides, conflicts) for block in _blocks(ordered)]
+        codes = np.unique(np.concatenate([codes, *codes_of_blocks]))
     count = len(sides)
     return [(int(code // 2 // count), int(code // 2 % count), bool(code % 2)) for code in codes]
 
 
-def _entries(table: FrameHashes, sides: Numbers, conflicts: Flags) -> _Entries:
+def _make_entries(table: FrameHashes, sides: Numbers, conflicts: Flags) -> _BucketEntries:
     """All frames to compare; mirrored on all sides but the largest, because mirroring one of two suffices."""
     counts = np.diff(table.starts)
     owners = np.repeat(np.arange(len(sides), dtype=np.int32), counts)
@@ -105,24 +105,24 @@ def _entries(table: FrameHashes, sides: Numbers, conflicts: Flags) -> _Entries:
     all_frames = np.arange(len(owners), dtype=np.uint32)
     plain = all_frames[np.repeat(compared[sides], counts) & (table.hashes != FLAT)]
     mirrored = plain[(sides != largest)[owners[plain]]]
-    return _Entries(np.concatenate([plain, mirrored]), len(plain), owners)
+    return _BucketEntries(np.concatenate([plain, mirrored]), len(plain), owners)
 
 
-def _hashes(table: FrameHashes, entries: _Entries, numbers: Numbers) -> Hashes:
+def _entry_hashes(table: FrameHashes, entries: _BucketEntries, numbers: Numbers) -> Hashes:
     mask = np.where(numbers >= entries.num_plain, MIRROR_MASK, np.uint64(0))
     hashes: Hashes = table.hashes[entries.frames[numbers]] ^ mask
     return hashes
 
 
-def _by_bucket(table: FrameHashes, entries: _Entries, chosen: Numbers) -> Hashes:
+def _sort_by_bucket(table: FrameHashes, entries: _BucketEntries, bit_positions: Numbers) -> Hashes:
     """(bucket << 32 | number of the entry), sorted; a hash's bucket is its bits at the chosen positions."""
     parts = np.zeros((8, 256), np.uint64)  # bucket bits contributed by each value of each byte
-    for place, bit in enumerate(chosen):
+    for position, bit in enumerate(bit_positions):
         values = np.arange(256, dtype=np.uint64)
-        parts[bit // 8] |= ((values >> np.uint64(bit % 8)) & np.uint64(1)) << np.uint64(32 + place)
+        parts[bit // 8] |= ((values >> np.uint64(bit % 8)) & np.uint64(1)) << np.uint64(32 + position)
     ordered = np.arange(len(entries.frames), dtype=np.uint64)
     for start in range(0, len(ordered), _BLOCK):
-        block = _hashes(table, entries, np.arange(start, min(start + _BLOCK, len(ordered))))
+        block = _entry_hashes(table, entries, np.arange(start, min(start + _BLOCK, len(ordered))))
         for byte in range(8):
             ordered[start : start + _BLOCK] |= parts[byte][(block >> np.uint64(8 * byte)) & np.uint64(255)]
     ordered.sort()
@@ -140,7 +140,9 @@ def _blocks(ordered: Hashes) -> Iterator[Hashes]:
         start = end
 
 
-def _meetings(ordered: Hashes, entries: _Entries, table: FrameHashes, sides: Numbers, conflicts: Flags) -> Numbers:
+def _similar_pairs(
+    ordered: Hashes, entries: _BucketEntries, table: FrameHashes, sides: Numbers, conflicts: Flags
+) -> Numbers:
     """Pairs of videos with similar entries in a bucket and nearby: (first * V + second) * 2 + mirrored."""
     buckets = ordered >> np.uint64(32)
     numbers = (ordered & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -150,11 +152,11 @@ def _meetings(ordered: Hashes, entries: _Entries, table: FrameHashes, sides: Num
     buckets, numbers = buckets[shared], numbers[shared]
     mirrored = numbers >= entries.num_plain
     owners = entries.owners[entries.frames[numbers]].astype(np.int64)
-    fresh = np.ones(len(numbers), bool)  # several frames of a video in one bucket count once
-    fresh[1:] = (buckets[1:] != buckets[:-1]) | (owners[1:] != owners[:-1]) | (mirrored[1:] != mirrored[:-1])
-    buckets, numbers, mirrored, owners = buckets[fresh], numbers[fresh], mirrored[fresh], owners[fresh]
-    hashes, their_sides = _hashes(table, entries, numbers), sides[owners]
-    found = [np.zeros(0, np.int64)]
+    is_new = np.ones(len(numbers), bool)  # several frames of a video in one bucket count once
+    is_new[1:] = (buckets[1:] != buckets[:-1]) | (owners[1:] != owners[:-1]) | (mirrored[1:] != mirrored[:-1])
+    buckets, numbers, mirrored, owners = buckets[is_new], numbers[is_new], mirrored[is_new], owners[is_new]
+    hashes, entry_sides = _entry_hashes(table, entries, numbers), sides[owners]
+    pairs = [np.zeros(0, np.int64)]
     left = np.arange(len(numbers))
     for step in range(1, _MAX_NEIGHBORS + 1):
         left = left[left + step < len(numbers)]
@@ -162,36 +164,38 @@ def _meetings(ordered: Hashes, entries: _Entries, table: FrameHashes, sides: Num
         if not len(left):
             break
         right = left + step
-        useful = conflicts[their_sides[left], their_sides[right]] & ~(mirrored[left] & mirrored[right])
-        useful &= distance(hashes[left], hashes[right]) <= MAX_DISTANCE
-        one, other = left[useful], right[useful]
-        swapped = owners[one] > owners[other]
-        one, other = np.where(swapped, other, one), np.where(swapped, one, other)
-        either = mirrored[one] | mirrored[other]
-        frames = entries.frames[numbers[one]].astype(np.int64), entries.frames[numbers[other]].astype(np.int64)
-        keep = _goes_on(table, (owners[one], owners[other]), frames, either)
-        found.append(((owners[one] * len(sides) + owners[other]) * 2 + either)[keep])
-    return np.unique(np.concatenate(found))
+        is_similar = conflicts[entry_sides[left], entry_sides[right]] & ~(mirrored[left] & mirrored[right])
+        is_similar &= distance(hashes[left], hashes[right]) <= MAX_DISTANCE
+        first, second = left[is_similar], right[is_similar]
+        swapped = owners[first] > owners[second]
+        first, second = np.where(swapped, second, first), np.where(swapped, first, second)
+        either = mirrored[first] | mirrored[second]
+        frames = entries.frames[numbers[first]].astype(np.int64), entries.frames[numbers[second]].astype(np.int64)
+        keep = _continues(table, (owners[first], owners[second]), frames, either)
+        pairs.append(((owners[first] * len(sides) + owners[second]) * 2 + either)[keep])
+    return np.unique(np.concatenate(pairs))
 
 
-def _goes_on(
+def _continues(
     table: FrameHashes, videos: tuple[Numbers, Numbers], frames: tuple[Numbers, Numbers], mirrored: Flags
 ) -> Flags:
     """Whether near two similar frames there are two others: by chance, one frame in 50 of a bucket is similar."""
-    (first, second), (one, other) = videos, frames
+    (first, second), (first_frames, second_frames) = videos, frames
     mask = np.where(mirrored, MIRROR_MASK, np.uint64(0))
     ratio = table.steps_s[first] / np.maximum(table.steps_s[second], 1e-9)
-    lengths = np.minimum(*(table.starts[of + 1] - table.starts[of] for of in videos))
+    lengths = np.minimum(*(table.starts[index + 1] - table.starts[index] for index in videos))
     alike: Flags = np.asarray(lengths < MIN_MATCHES)
     last = len(table.hashes) - 1
-    for away in (*_NEARBY, *(-number for number in _NEARBY)):
-        left = one + away
+    for frame_distance in (*_NEARBY, *(-number for number in _NEARBY)):
+        left = first_frames + frame_distance
         inside = (left >= table.starts[first]) & (left < table.starts[first + 1])
         ours = table.hashes[np.clip(left, 0, last)]
         for drift in (-1, 0, 1):  # the two videos are sampled at different phases
-            right = other + np.rint(away * ratio).astype(np.int64) + drift
+            right = second_frames + np.rint(frame_distance * ratio).astype(np.int64) + drift
             theirs = table.hashes[np.clip(right, 0, last)]
-            valid = inside & (right >= table.starts[second]) & (right < table.starts[second + 1]) & (right != other)
+            valid = (
+                inside & (right >= table.starts[second]) & (right < table.starts[second + 1]) & (right != second_frames)
+            )
             valid &= (ours != FLAT) & (theirs != FLAT)
             alike |= valid & (distance(ours, theirs ^ mask) <= MAX_DISTANCE)
     return alike

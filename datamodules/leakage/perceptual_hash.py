@@ -60,7 +60,7 @@ def mirror_hashes(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 class FrameHasher:
-    """Hashes frames of a video at even intervals as they are passed to `offer`.
+    """Hashes frames of a video at even intervals as they are passed to `add_frame`.
 
     Args:
         duration_s: duration of the video in seconds, as far as known; below half a second, hashes are denser.
@@ -71,7 +71,7 @@ class FrameHasher:
         self._converter = VideoReformatter()
         self._hashes: list[int] = []
 
-    def offer(self, frame: av.VideoFrame, time_s: float, orientation: Orientation = UPRIGHT) -> None:
+    def add_frame(self, frame: av.VideoFrame, time_s: float, orientation: Orientation = UPRIGHT) -> None:
         """Hashes the frame if the next sampling time has come.
 
         Args:

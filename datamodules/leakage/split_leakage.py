@@ -20,7 +20,7 @@ from datamodules.leakage.near_duplicates import (
     Numbers,
     distance,
     find_candidates,
-    frame_table,
+    make_frame_hashes,
 )
 from datamodules.leakage.perceptual_hash import FLAT, HASHES_PER_SECOND, mirror_hashes
 
@@ -83,8 +83,8 @@ def find_leaks(videos: Sequence[GuardedVideo]) -> list[Leak]:
     as pairs, unless their bytes are identical.
     """
     leaks = [
-        *_repeated(videos, "group", lambda video: video.group),
-        *_repeated(videos, "bytes", lambda video: video.content_sha256),
+        *_find_repeated(videos, "group", lambda video: video.group),
+        *_find_repeated(videos, "bytes", lambda video: video.content_sha256),
     ]
     for pair in find_near_pairs(videos, _conflicts(videos)):
         first, second = videos[pair.first], videos[pair.second]
@@ -109,12 +109,12 @@ def find_near_pairs(videos: Sequence[GuardedVideo], conflicts: Flags | None = No
     conflicts = _conflicts(videos) if conflicts is None else conflicts
     if not conflicts.any():
         return []
-    table = frame_table([video.frame_hashes for video in videos], [video.duration_s for video in videos])
+    table = make_frame_hashes([video.frame_hashes for video in videos], [video.duration_s for video in videos])
     best: dict[tuple[int, int], NearPair] = {}
     for first, second, mirrored in find_candidates(table, sides, conflicts):
-        other = mirror_hashes(table.of(second)) if mirrored else table.of(second)
+        other = mirror_hashes(table.video_hashes(second)) if mirrored else table.video_hashes(second)
         durations = videos[first].duration_s, videos[second].duration_s
-        matches, offset = _align(table.of(first), other, *durations)
+        matches, offset = _align(table.video_hashes(first), other, *durations)
         pair = NearPair(first, second, mirrored, matches, offset)
         if matches and matches > best.get((first, second), pair._replace(matches=0)).matches:
             best[first, second] = pair
@@ -132,12 +132,12 @@ def _align(first: Hashes, second: Hashes, first_s: float, second_s: float) -> tu
     offsets = i * steps[0] - j * steps[1]
     width = min(_TIME_TOLERANCE_S, 1.25 * min(steps))
     bins = np.floor((offsets - offsets.min()) / width).astype(np.int64)
-    seen_first = np.zeros((bins.max() + 2, len(first)), bool)
-    seen_second = np.zeros((bins.max() + 2, len(second)), bool)
+    matched_first = np.zeros((bins.max() + 2, len(first)), bool)
+    matched_second = np.zeros((bins.max() + 2, len(second)), bool)
     for shift in (0, 1):  # each offset falls into two overlapping windows
-        seen_first[bins + shift, i] = True
-        seen_second[bins + shift, j] = True
-    matches = np.minimum(seen_first.sum(1), seen_second.sum(1))
+        matched_first[bins + shift, i] = True
+        matched_second[bins + shift, j] = True
+    matches = np.minimum(matched_first.sum(1), matched_second.sum(1))
     offset = offsets.min() + np.arange(len(matches)) * width
     overlap = np.minimum(first_s, second_s + offset) - np.maximum(0.0, offset)
     expected = overlap / max(steps)
@@ -170,21 +170,21 @@ def _conflicts(videos: Sequence[GuardedVideo]) -> Flags:
     return np.array([[_sides(one, other) is not None for other in examples] for one in examples], dtype=bool)
 
 
-def _repeated(videos: Iterable[GuardedVideo], kind: str, value: Callable[[GuardedVideo], str]) -> Iterator[Leak]:
+def _find_repeated(videos: Iterable[GuardedVideo], kind: str, value: Callable[[GuardedVideo], str]) -> Iterator[Leak]:
     """For each value, the videos on another side than an earlier video with the same value."""
     members: defaultdict[str, list[GuardedVideo]] = defaultdict(list)
     for video in videos:
         members[value(video)].append(video)
-    for shared, having in members.items():
+    for shared, sharing in members.items():
         examples: dict[tuple[str, ...], GuardedVideo] = {}
-        for video in having:
-            against = next((known for known in examples.values() if _sides(known, video)), None)
-            if against is not None:
-                yield Leak(kind, against.key, video.key, _sides(against, video) or "", f"{kind} {shared}")
+        for video in sharing:
+            conflict = next((example for example in examples.values() if _sides(example, video)), None)
+            if conflict is not None:
+                yield Leak(kind, conflict.key, video.key, _sides(conflict, video) or "", f"{kind} {shared}")
             examples.setdefault(_side_of(video), video)
 
 
 def count_leaks(leaks: Iterable[Leak]) -> dict[str, int]:
     """Number of findings by kind, `group`, `bytes`, `content`; kinds without findings are left out."""
     kinds = sorted((leak.kind for leak in leaks), key=("group", "bytes", "content").index)
-    return {kind: len(list(of)) for kind, of in itertools.groupby(kinds)}
+    return {kind: len(list(group)) for kind, group in itertools.groupby(kinds)}

@@ -20,9 +20,9 @@ from datamodules.sampling.clip_sampling import ClipSampler, Integers
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import printable
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
-from datamodules.transforms.crop_while_decoding import OtherFramesError
+from datamodules.transforms.crop_while_decoding import UnsupportedFramesError
 from datamodules.transforms.three_crops import pad_and_stack
-from datamodules.transforms.yuv420 import Pixels, lay_out_planes, supports_yuv420
+from datamodules.transforms.yuv420 import Pixels, stack_planes, supports_yuv420
 from datamodules.video.decoding import DecodeError
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         skip_errors: whether videos that cannot be decoded are left out, logged and counted (training, and tests that
             allow it) instead of failing the batch.
         crop_size: S, for the shape of a batch without videos.
-        board: heartbeats in which a data loader worker records what it reads; None without workers.
+        heartbeats: heartbeats in which a data loader worker records what it reads; None without workers.
         memory: shared memory that workers write batches to; None without workers.
         unmirrored: labels of the classes whose clips are never mirrored.
         captions: whether batches contain the videos' captions.
@@ -64,7 +64,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     seed: int
     skip_errors: bool
     crop_size: int
-    board: WorkerHeartbeats | None = None
+    heartbeats: WorkerHeartbeats | None = None
     memory: SharedMemoryPool | None = None
     unmirrored: frozenset[int] = frozenset()
     captions: bool = False
@@ -72,25 +72,25 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
-        began = time.perf_counter()
+        started = time.perf_counter()
         announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
         self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
         try:
-            batch = self._read(request, self._pixels_of(request))
-        except OtherFramesError:  # found while decoding: the batch is read again
+            batch = self._read(request, self._choose_pixels(request))
+        except UnsupportedFramesError:  # found while decoding: the batch is read again
             batch = self._read(request, "rgb")
-        self._note(IDLE)
+        self._record(IDLE)
         if isinstance(batch, ReadFailure):
             return batch
-        return batch._replace(load_seconds=time.perf_counter() - began)
+        return batch._replace(load_seconds=time.perf_counter() - started)
 
-    def _pixels_of(self, request: Request) -> Pixels:
+    def _choose_pixels(self, request: Request) -> Pixels:
         """Chooses the pixel format of a batch from the frame sizes in the index."""
         if self.pixels == "rgb":
             return "rgb"
         entries = [self.index.entry(int(self.rows[sample])) for sample in request.samples]
-        fit = all(supports_yuv420(self.transform, entry.height, entry.width) for entry in entries)
-        return self.pixels if fit else "rgb"
+        all_supported = all(supports_yuv420(self.transform, entry.height, entry.width) for entry in entries)
+        return self.pixels if all_supported else "rgb"
 
     def _read(self, request: Request, pixels: Pixels) -> ClipBatch | ReadFailure:
         maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
@@ -98,7 +98,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             batch = self._read_into(buffer, request, maker)
             if isinstance(batch, ReadFailure) or not len(batch.clips):
                 return batch
-            return batch._replace(lease=buffer.send())
+            return batch._replace(lease=buffer.take_lease())
 
     def _read_into(self, buffer: BatchBuffer, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
         shape = maker.slots_shape(len(request.samples))
@@ -113,45 +113,45 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             if self.index.is_quarantined(row):  # still counted in the plan, so that runs resume exactly
                 num_quarantined += 1
                 continue
-            self._note(row)
+            self._record(row)
             try:
-                free = None if slots is None else slots[len(views) :]
+                free_slots = None if slots is None else slots[len(views) :]
                 data, key = self.index.read_video(row), [self.seed, request.epoch, sample]
-                of_video = maker.views(data, self.index.entry(row), key, free)
+                video_views = maker.views(data, self.index.entry(row), key, free_slots)
             except DecodeError as error:
-                message = f"{name_video(self.index, row)} cannot be decoded by {self.decoder}: {error}"
+                message = f"{describe_video_location(self.index, row)} cannot be decoded by {self.decoder}: {error}"
                 if not self.skip_errors:
                     return ReadFailure(message)
                 _log.warning("left out: %s", message)
                 failed.append((row, str(error)))
                 continue
             except VideoTooLargeError as error:
-                return ReadFailure(f"{name_video(self.index, row)}: {error}", ValueError)
+                return ReadFailure(f"{describe_video_location(self.index, row)}: {error}", ValueError)
             except ShardFormatError as error:
                 return ReadFailure(f"video {printable(self.index.entry(row).key)}: {error}", ShardFormatError)
-            video_index += [len(rows)] * len(of_video)
+            video_index += [len(rows)] * len(video_views)
             rows.append(row)
-            views += of_video
+            views += video_views
         num_skipped = len(request.samples) - num_quarantined - len(rows)
-        clips = slots[: len(views)] if slots is not None and views else self._laid_out(views, maker.pixels, buffer)
-        batch = self._batch(clips, views, video_index, rows, num_skipped)
+        clips = slots[: len(views)] if slots is not None and views else self._stack_clips(views, maker.pixels, buffer)
+        batch = self._make_batch(clips, views, video_index, rows, num_skipped)
         if views and maker.pixels == "i420":
             colors = torch.tensor([view.colors for view in views], dtype=torch.int32)
             batch = batch._replace(pixel_format=maker.pixels, colors=colors)
         return batch._replace(failed=failed, num_quarantined=num_quarantined)
 
-    def _note(self, row: int) -> None:
-        if self.board is not None:
-            self.board.note(row)
+    def _record(self, row: int) -> None:
+        if self.heartbeats is not None:
+            self.heartbeats.record(row)
 
-    def _laid_out(self, views: list[View], pixels: Pixels, buffer: BatchBuffer) -> Tensor:
+    def _stack_clips(self, views: list[View], pixels: Pixels, buffer: BatchBuffer) -> Tensor:
         clips = [view.clip for view in views]
         if clips:
             windows = [view.window for view in views]
-            return pad_and_stack(clips, buffer) if pixels == "rgb" else lay_out_planes(clips, windows, buffer)
+            return pad_and_stack(clips, buffer) if pixels == "rgb" else stack_planes(clips, windows, buffer)
         return torch.empty((0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3), dtype=torch.uint8)
 
-    def _batch(
+    def _make_batch(
         self, clips: Tensor, views: list[View], video_index: list[int], rows: list[int], num_skipped: int
     ) -> ClipBatch:
         num_frames = self.sampler.shape.num_frames
@@ -173,7 +173,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         )
 
 
-def name_video(index: DatasetIndex, row: int) -> str:
+def describe_video_location(index: DatasetIndex, row: int) -> str:
     """Returns the key and the shard of a video, for messages."""
     entry = index.entry(row)
     return f"video {printable(entry.key)} in {printable(entry.shard)}"

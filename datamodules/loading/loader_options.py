@@ -57,7 +57,7 @@ class LoaderOptions(DecoderOptions):
         self.require_at_least(1, "batch_size", "prefetch_factor")
         self.require_at_least(0, "num_workers", "worker_timeout_s")
 
-    def worker_settings(self) -> dict[str, Any]:
+    def worker_arguments(self) -> dict[str, Any]:
         """Returns the keyword arguments of `PlannedLoader` for start and timeout of its workers."""
         if self.num_workers == 0:
             return {"num_workers": 0}
@@ -74,19 +74,19 @@ class LoaderOptions(DecoderOptions):
         }
 
 
-def choose_decoder(wanted: Decoder, pixels: Pixels) -> str:
+def resolve_logged_decoder(name: Decoder, pixels: Pixels) -> str:
     """Resolves the name of the decoder, and logs the choice of `auto`; `i420` needs PyAV.
 
     Raises:
         ValueError: the decoder does not exist, or does not import.
     """
-    chosen = resolve_decoder("pyav" if pixels == "i420" else wanted)
-    if wanted == "auto":
+    chosen = resolve_decoder("pyav" if pixels == "i420" else name)
+    if name == "auto":
         log_once(f"decoder auto: {describe_decoder(chosen)}")
     return chosen
 
 
-def warn_of_decord(decoder: str, index: DatasetIndex) -> None:
+def warn_about_decord(decoder: str, index: DatasetIndex) -> None:
     """Warns if decord, which crashes on some damaged files, is to read videos that `pack` did not encode."""
     if decoder == "decord" and not index.manifest.encoded_by_us:
         rank_zero_warn(

@@ -14,15 +14,15 @@ from torch.utils.data import DataLoader
 
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.loading.clip_reader import ClipReader, ReadFailure, name_video
-from datamodules.loading.shared_memory import SharedMemoryPool, give_back_when_dropped
+from datamodules.loading.clip_reader import ClipReader, ReadFailure, describe_video_location
+from datamodules.loading.shared_memory import SharedMemoryPool, return_when_collected
 from datamodules.loading.worker_heartbeat import WorkerHeartbeats
 from datamodules.loading.worker_watchdog import WorkerWatchdog
-from datamodules.sampling.batch_sampler import EvaluationRequests, LookAhead, TrainRequests
+from datamodules.sampling.batch_sampler import EvaluationRequests, RequestPrefetcher, TrainRequests
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import DecodeError
 
-_HELD = 3  # batches of a worker that training holds at a time: the step's, and those fetched ahead
+_HELD_BATCHES = 3  # batches of a worker that training holds at a time: the step's, and those fetched ahead
 
 
 class PlannedLoader:
@@ -51,21 +51,24 @@ class PlannedLoader:
         self.sampler = requests  # attributes on which Lightning calls `set_epoch`
         self.batch_sampler = None
         self._max_skipped = max_skipped
-        self._watch: WorkerWatchdog | None = None
+        self._watchdog: WorkerWatchdog | None = None
         self._memory: SharedMemoryPool | None = None
         if options.get("num_workers", 0) > 0:
-            board, index = WorkerHeartbeats(options["num_workers"]), reader.index
+            heartbeats, index = WorkerHeartbeats(options["num_workers"]), reader.index
             # Blocks live as long as the workers: those of validation would be idle during training.
-            blocks = options.get("prefetch_factor", 2) + _HELD if isinstance(requests, TrainRequests) else 0
+            blocks = options.get("prefetch_factor", 2) + _HELD_BATCHES if isinstance(requests, TrainRequests) else 0
             self._memory = SharedMemoryPool(options["num_workers"], blocks)
-            reader = replace(reader, board=board, memory=self._memory)
-            options["worker_init_fn"] = board.enter
-            self._watch = WorkerWatchdog(
-                board, timeout_s, lambda row: name_video(index, row), lambda row: _how_to_leave_out(index, row)
+            reader = replace(reader, heartbeats=heartbeats, memory=self._memory)
+            options["worker_init_fn"] = heartbeats.register_worker
+            self._watchdog = WorkerWatchdog(
+                heartbeats,
+                timeout_s,
+                lambda row: describe_video_location(index, row),
+                lambda row: _quarantine_advice(index, row),
             )
         self._loader: DataLoader[Any] = DataLoader(
             reader,
-            sampler=LookAhead(requests, max(1, options.get("num_workers", 0))),
+            sampler=RequestPrefetcher(requests, max(1, options.get("num_workers", 0))),
             batch_size=None,
             pin_memory=torch.cuda.is_available(),
             **options,
@@ -76,11 +79,11 @@ class PlannedLoader:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         skipped = 0
-        for batch in self._loader if self._watch is None else self._watch.batches(self._loader):
+        for batch in self._loader if self._watchdog is None else self._watchdog.batches(self._loader):
             if isinstance(batch, ReadFailure):
                 raise batch.error(batch.message)
             if batch.lease is not None:  # None if pinning has returned the lease
-                give_back_when_dropped(batch.clips.untyped_storage(), batch.lease)
+                return_when_collected(batch.clips.untyped_storage(), batch.lease)
                 batch = batch._replace(lease=None)
             skipped += batch.num_skipped
             if skipped > self._max_skipped:
@@ -101,7 +104,7 @@ class PlannedLoader:
         """Does nothing: the state is restored by `ShardedVideoDataModule.load_state_dict`."""
 
 
-def _how_to_leave_out(index: DatasetIndex, row: int) -> str:
+def _quarantine_advice(index: DatasetIndex, row: int) -> str:
     key = index.entry(row).key
     if isinstance(index.root, str):
         return f"if that video is to blame, add {printable(key)} to {index.root}/quarantine.csv and resume"

@@ -10,7 +10,7 @@ from datamodules.sampling.batch_sampler import ResumePoint
 from datamodules.sampling.order_options import OrderOptions
 from datamodules.video.decoding import describe_decoder
 
-_WAY_OUT = "or set data.init_args.resume_on_other_data=true to go on here all the same"
+_OVERRIDE_ADVICE = "or set data.init_args.resume_on_other_data=true to go on here all the same"
 
 
 def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, decoder: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, deco
     }
 
 
-def recorded_order(options: OrderOptions) -> dict[str, Any]:
+def order_state(options: OrderOptions) -> dict[str, Any]:
     """Returns the settings that determine video order and augmentation; `scheme` is the version of the algorithm."""
     window = options.shard_window if options.shuffle == "shards" else None
     return {"scheme": 1, "seed": options.seed, "shuffle": options.shuffle, "shard_window": window}
@@ -56,20 +56,20 @@ def resume_point(state: Mapping[str, Any], identity: Mapping[str, Any], options:
         ValueError: the data or their order differ, and `resume_on_other_data` is false.
     """
     if not options.resume_on_other_data:
-        _refuse_other_data(state, identity, recorded_order(options), options.rendition)
+        _check_same_data(state, identity, order_state(options), options.rendition)
     elif state["dataset"]["identity"] != identity["identity"]:  # none of these videos has been seen
         return ResumePoint(state["epoch"], 0, state["steps"])
     return ResumePoint(state["epoch"], state["consumed"], state["steps"])
 
 
-def _refuse_other_data(
-    state: Mapping[str, Any], here: Mapping[str, Any], order: Mapping[str, Any], rendition: int | str
+def _check_same_data(
+    state: Mapping[str, Any], identity: Mapping[str, Any], order: Mapping[str, Any], rendition: int | str
 ) -> None:
     """Compares the data of a checkpoint with those of the data module.
 
     Args:
         state: state of the data module in the checkpoint: `dataset`, `consumed` and `order`.
-        here: identity of the data module.
+        identity: identity of the data module.
         order: settings of the present order and augmentation: scheme, seed, shuffle, shard_window.
         rendition: the rendition option.
 
@@ -78,27 +78,32 @@ def _refuse_other_data(
             be repeated and some never seen.
     """
     trained_on = state["dataset"]
-    if trained_on["identity"] != here["identity"]:
-        if trained_on.get("family") == here["family"] and trained_on["rendition"] != here["rendition"]:
+    if trained_on["identity"] != identity["identity"]:
+        if trained_on.get("family") == identity["family"] and trained_on["rendition"] != identity["rendition"]:
             raise ValueError(
-                f"rendition={rendition}: reads short side {here['rendition']} of {here['name']}, and the checkpoint "
-                f"was trained on {trained_on['rendition']}: set data.init_args.rendition to {trained_on['rendition']} "
-                f"to resume, {_WAY_OUT}"
+                f"rendition={rendition}: reads short side {identity['rendition']} of {identity['name']}, and the "
+                f"checkpoint was trained on {trained_on['rendition']}: set data.init_args.rendition to "
+                f"{trained_on['rendition']} to resume, {_OVERRIDE_ADVICE}"
             )
         raise ValueError(
             f"the checkpoint was trained on dataset {trained_on['name']} ({trained_on['identity'][:12]}), but "
-            f"root={here['root']!r} holds {here['name']} ({here['identity'][:12]}): resume on the same data, {_WAY_OUT}"
+            f"root={identity['root']!r} holds {identity['name']} ({identity['identity'][:12]}): resume on the same "
+            f"data, {_OVERRIDE_ADVICE}"
         )
     for name in ("train_split", "fold"):
-        if trained_on.get(name, here[name]) != here[name]:
+        if trained_on.get(name, identity[name]) != identity[name]:
             raise ValueError(
-                f"{name}={here[name]}: the checkpoint was trained on {name}={trained_on[name]}; resume on that, "
-                f"{_WAY_OUT}"
+                f"{name}={identity[name]}: the checkpoint was trained on {name}={trained_on[name]}; resume on that, "
+                f"{_OVERRIDE_ADVICE}"
             )
-    before = state.get("order", order)
-    if state["consumed"] and before != order:
-        changed = [f"{name}={order[name]} (it was {before[name]})" for name in order if order[name] != before.get(name)]
+    saved_order = state.get("order", order)
+    if state["consumed"] and saved_order != order:
+        changed = [
+            f"{name}={order[name]} (it was {saved_order[name]})"
+            for name in order
+            if order[name] != saved_order.get(name)
+        ]
         raise ValueError(
             f"{', '.join(changed)}: the checkpoint is from within an epoch, and the videos that remain would come in "
-            f"another order, some twice and some never: resume with what it was, {_WAY_OUT}"
+            f"another order, some twice and some never: resume with what it was, {_OVERRIDE_ADVICE}"
         )

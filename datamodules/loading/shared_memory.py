@@ -22,7 +22,7 @@ from torch.utils.data import get_worker_info
 from datamodules.loading.torch_internals import shared_storage
 
 _numbers = itertools.count()
-_made_here: "weakref.WeakValueDictionary[tuple[int, int], SharedMemoryPool]" = weakref.WeakValueDictionary()
+_pools: "weakref.WeakValueDictionary[tuple[int, int], SharedMemoryPool]" = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,26 @@ class BlockLease:
     """Lease of a block, which is sent with the batch and returned by the training process.
 
     Attributes:
-        memory: id of the `SharedMemoryPool`.
+        pool_id: id of the `SharedMemoryPool`.
         worker: number of the worker that owns the block.
         block: number of the block.
         ticket: unique number of the lease, so that a lease of a dead worker cannot free a block of its successor.
     """
 
-    memory: tuple[int, int]
+    pool_id: tuple[int, int]
     worker: int
     block: int
     ticket: int
 
-    def give_back(self) -> None:
+    def return_block(self) -> None:
         """Returns the block, so that its worker may write to it again."""
-        memory = _made_here.get(self.memory)
-        if memory is not None:
-            memory.take_back(self)
+        pool = _pools.get(self.pool_id)
+        if pool is not None:
+            pool.free(self)
 
     def pin_memory(self) -> None:
         """Returns the block; called by torch, which pins a batch field by field, after the clips have been copied."""
-        self.give_back()
+        self.return_block()
 
 
 class SharedMemoryPool:
@@ -61,13 +61,13 @@ class SharedMemoryPool:
     """
 
     def __init__(self, num_workers: int, blocks: int) -> None:
-        self._lent = torch.zeros((num_workers, blocks), dtype=torch.int64)  # tickets; 0 is free
-        self._lent.share_memory_()  # type: ignore[no-untyped-call]
+        self._tickets = torch.zeros((num_workers, blocks), dtype=torch.int64)  # tickets; 0 is free
+        self._tickets.share_memory_()  # type: ignore[no-untyped-call]
         self._name = (os.getpid(), next(_numbers))
         self._blocks: dict[int, torch.UntypedStorage] | None = None  # blocks of this worker, in a worker
-        _made_here[self._name] = self
+        _pools[self._name] = self
 
-    def lend(self, num_bytes: int) -> tuple[torch.UntypedStorage, BlockLease | None]:
+    def lease(self, num_bytes: int) -> tuple[torch.UntypedStorage, BlockLease | None]:
         """Leases uninitialized shared memory; called in a worker.
 
         Args:
@@ -78,29 +78,29 @@ class SharedMemoryPool:
         """
         worker = get_worker_info()
         assert worker is not None, "batches are lent to DataLoader workers alone"
-        mine = self._lent.numpy()[worker.id]
+        tickets = self._tickets.numpy()[worker.id]
         if self._blocks is None:
             self._blocks = {}
-            mine[:] = 0  # leases of a previous worker are of other blocks
-        for block in (mine == 0).nonzero()[0].tolist():
+            tickets[:] = 0  # leases of a previous worker are of other blocks
+        for block in (tickets == 0).nonzero()[0].tolist():
             storage = self._blocks.get(block)
             if storage is None or storage.nbytes() < num_bytes:
                 storage = self._blocks[block] = shared_storage(num_bytes)
             ticket = secrets.randbits(62) + 1
-            mine[block] = ticket
+            tickets[block] = ticket
             return storage, BlockLease(self._name, worker.id, block, ticket)
         return shared_storage(num_bytes), None
 
-    def take_back(self, lease: BlockLease) -> None:
+    def free(self, lease: BlockLease) -> None:
         """Marks a leased block as free, so that its worker may write to it again."""
-        mine = self._lent.numpy()[lease.worker]
-        if mine[lease.block] == lease.ticket:
-            mine[lease.block] = 0
+        tickets = self._tickets.numpy()[lease.worker]
+        if tickets[lease.block] == lease.ticket:
+            tickets[lease.block] = 0
 
     @property
-    def num_lent(self) -> int:
+    def num_leased(self) -> int:
         """Number of leased blocks."""
-        return int(torch.count_nonzero(self._lent))
+        return int(torch.count_nonzero(self._tickets))
 
 
 class BatchBuffer:
@@ -119,26 +119,26 @@ class BatchBuffer:
 
     def __exit__(self, *_: object) -> None:
         if self._memory is not None and self._lease is not None:
-            self._memory.take_back(self._lease)
+            self._memory.free(self._lease)
 
     def __call__(self, shape: tuple[int, ...]) -> Tensor:
         """Allocates an uninitialized uint8 tensor; called once."""
         if self._memory is None:
             return torch.from_numpy(np.empty(shape, np.uint8))  # NumPy uses huge pages, at a third of the cost
-        block, self._lease = self._memory.lend(math.prod(shape))
+        block, self._lease = self._memory.lease(math.prod(shape))
         return torch.empty(0, dtype=torch.uint8).set_(block)[: math.prod(shape)].view(shape)
 
-    def send(self) -> BlockLease | None:
+    def take_lease(self) -> BlockLease | None:
         """Returns the lease to send with the batch, which then belongs to the training process."""
         lease, self._lease = self._lease, None
         return lease
 
 
-def give_back_when_dropped(block: torch.UntypedStorage, lease: BlockLease) -> None:
+def return_when_collected(block: torch.UntypedStorage, lease: BlockLease) -> None:
     """Returns a lease when its storage is garbage collected; called in the training process for a received batch.
 
     Args:
         block: storage of the clips.
         lease: the lease; returned when no tensor, view or array refers to the storage any more.
     """
-    weakref.finalize(block, lease.give_back).atexit = False
+    weakref.finalize(block, lease.return_block).atexit = False

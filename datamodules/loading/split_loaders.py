@@ -15,7 +15,7 @@ from datamodules.sampling.clip_sampling import ClipSampler, Method
 from datamodules.sampling.epoch_plan import TrainPlan
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.transforms.flip_safety import SidedClasses, unmirrored_labels
-from datamodules.transforms.yuv420 import refuse_resized
+from datamodules.transforms.yuv420 import count_unsupported
 
 
 @dataclass(frozen=True)
@@ -57,57 +57,59 @@ class SplitLoaders:
         # `setup` of the data module refuses sided classes; a loader created without it does not mirror them.
         sided: SidedClasses = "keep" if options.sided_classes == "refuse" else options.sided_classes
         unmirrored = unmirrored_labels(self.index.classes, options.flip_probability, sided)
-        reader = self._reader(rows, sampler, transform, skip_errors=True, unmirrored=unmirrored)
-        self._say_left_out(rows, options.train_split)
+        reader = self._make_reader(rows, sampler, transform, skip_errors=True, unmirrored=unmirrored)
+        self._log_quarantined(rows, options.train_split)
         max_skipped = int(options.max_skipped_fraction * len(rows) / self.world_size)
-        return PlannedLoader(reader, requests, max_skipped, **options.worker_settings())
+        return PlannedLoader(reader, requests, max_skipped, **options.worker_arguments())
 
     def validation(self) -> PlannedLoader:
         """Loader of evenly spread clips of the validation split."""
         if self.options.val_split is None:
             raise ValueError("val_split=null: there is nothing to validate on")
-        return self._evaluation(self.options.val_split, "uniform", self.options.val_num_clips, 1)
+        return self._evaluation_loader(self.options.val_split, "uniform", self.options.val_num_clips, 1)
 
     def test(self) -> PlannedLoader:
         """Loader of all views of the test split."""
         options = self.options
         views = (options.test_sampling, options.num_clips, options.num_crops)
-        return self._evaluation(options.test_split, *views, allow_missing=options.allow_missing)
+        return self._evaluation_loader(options.test_split, *views, allow_missing=options.allow_missing)
 
     def prediction(self, already_predicted: np.ndarray | None) -> PlannedLoader:
         """Loader of all views of the split to predict, without the rows in `already_predicted`."""
         options = self.options
         sampling: TestSampling = options.test_sampling if options.clip_step is None else "dense"
         views, missing = (sampling, options.num_clips, options.num_crops), options.allow_missing
-        return self._evaluation(options.predict_split, *views, allow_missing=missing, done=already_predicted)
+        return self._evaluation_loader(
+            options.predict_split, *views, allow_missing=missing, done_rows=already_predicted
+        )
 
-    def _evaluation(
+    def _evaluation_loader(
         self,
         split: str,
         method: Method,
         num_clips: int,
         num_crops: int,
         allow_missing: bool = False,
-        done: np.ndarray | None = None,
+        done_rows: np.ndarray | None = None,
     ) -> PlannedLoader:
         options = self.options
         rows = self.index.readable_rows(split, options.fold)
-        self._say_left_out(self.index.rows(split, options.fold), split)
+        self._log_quarantined(self.index.rows(split, options.fold), split)
         step = options.clip_step or 1
         if method == "dense":  # upper bound, from the longest video
             num_clips = -(-int(np.max(self.index.column("num_frames", rows), initial=1)) // step)
         sampler = ClipSampler(options.clip_shape(), method, num_clips, step, options.still, options.max_frames)
         transform = EvalTransform(options.crop_size, options.resize, num_crops)
-        reader = self._reader(rows, sampler, transform, skip_errors=allow_missing)
+        reader = self._make_reader(rows, sampler, transform, skip_errors=allow_missing)
         video_bytes = num_clips * num_crops * options.num_frames * options.crop_size**2 * 3
         # Whole videos differ in length: one per batch.
-        fitting = max(1, min(options.batch_size, options.eval_batch_bytes // video_bytes))
-        batch_size = 1 if method == "whole" else fitting
-        is_done = None if done is None or not len(done) else np.isin(rows, done)
+        max_batch_size = max(1, min(options.batch_size, options.eval_batch_bytes // video_bytes))
+        batch_size = 1 if method == "whole" else max_batch_size
+        is_done = None if done_rows is None or not len(done_rows) else np.isin(rows, done_rows)
         requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size, is_done)
-        return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **options.worker_settings())
+        return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **options.worker_arguments())
 
-    def _reader(
+    def _make_reader(
         self,
         rows: np.ndarray,
         sampler: ClipSampler,
@@ -118,7 +120,7 @@ class SplitLoaders:
         options = self.options
         if options.pixels == "i420" and len(rows):
             sizes = (np.asarray(self.index.column(name, rows)) for name in ("height", "width"))
-            if count := refuse_resized(transform, *sizes):
+            if count := count_unsupported(transform, *sizes):
                 log_once(f"pixels='i420': {count} of {len(rows)} videos are resized; batches with them travel in RGB")
         return ClipReader(
             self.index,
@@ -134,7 +136,7 @@ class SplitLoaders:
             pixels=options.pixels,
         )
 
-    def _say_left_out(self, rows: np.ndarray, split: str) -> None:
+    def _log_quarantined(self, rows: np.ndarray, split: str) -> None:
         quarantined = self.index.quarantined
         count = int(np.isin(quarantined, rows, assume_unique=True).sum()) if len(quarantined) else 0
         if count:

@@ -21,8 +21,8 @@ class TrainingProgress:
     def __init__(self) -> None:
         self.resume = ResumePoint()
         self.requests: TrainRequests | None = None
-        self._seen: TrainingFingerprint | None = None
-        self._usual_reload: int | None = None
+        self._fingerprint: TrainingFingerprint | None = None
+        self._configured_reload: int | None = None
 
     def begin(self, loaders: SplitLoaders, trainer: pl.Trainer | None) -> TrainRequests:
         """Creates the batch sampler of a rank, from the resume point or the trainer's epoch, whichever is later."""
@@ -30,21 +30,21 @@ class TrainingProgress:
         self.requests = TrainRequests(plan, loaders.rank, self.resume)
         if trainer:
             self.requests.set_epoch(max(self.resume.epoch, trainer.current_epoch))
-            self._ask_again_next_epoch(trainer, len(self.requests) != plan.num_steps())
+            self._reload_next_epoch(trainer, len(self.requests) != plan.num_steps())
         return self.requests
 
-    def _ask_again_next_epoch(self, trainer: pl.Trainer, needed: bool) -> None:
+    def _reload_next_epoch(self, trainer: pl.Trainer, needed: bool) -> None:
         """Makes Lightning reload the loader after an epoch resumed with another number of ranks or batch size.
 
         The next epoch has another length, which Lightning reads only when it reloads the loader.
         """
         name = "reload_dataloaders_every_n_epochs"  # an attribute that the trainer's __init__ does not declare
         if needed:
-            self._usual_reload = getattr(trainer, name)
+            self._configured_reload = getattr(trainer, name)
             setattr(trainer, name, 1)
-        elif self._usual_reload is not None:
-            setattr(trainer, name, self._usual_reload)
-            self._usual_reload = None
+        elif self._configured_reload is not None:
+            setattr(trainer, name, self._configured_reload)
+            self._configured_reload = None
 
     def share_of_epoch(self, steps: int) -> float:
         """Implements `ShardedVideoDataModule.share_of_epoch`."""
@@ -70,7 +70,7 @@ class TrainingProgress:
         steps: int = progress.processed  # type: ignore[attr-defined] # declared as the class above its own
         state = asdict(self.requests.point_after(steps))
         if loaders.rank == 0:  # only rank 0 writes the checkpoint
-            if self._seen is None:  # lets `evaluate` find training videos in other datasets too
-                self._seen = TrainingFingerprint.of(loaders.index, loaders.training_rows)
-            state["seen"] = self._seen.state()
+            if self._fingerprint is None:  # lets `evaluate` find training videos in other datasets too
+                self._fingerprint = TrainingFingerprint.from_index(loaders.index, loaders.training_rows)
+            state["seen"] = self._fingerprint.state()
         return state

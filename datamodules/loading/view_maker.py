@@ -16,12 +16,12 @@ from torch import Tensor
 from datamodules.batch import Window
 from datamodules.dataset.dataset_index import VideoEntry
 from datamodules.sampling.clip_sampling import ClipSampler, Integers, Seconds
-from datamodules.sampling.frame_times import span_of
+from datamodules.sampling.frame_times import time_span
 from datamodules.storage.available_memory import available_memory
 from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
-from datamodules.transforms.crop_while_decoding import OtherFramesError, decode_planes, decode_windows
-from datamodules.transforms.yuv420 import Pixels, box_of
+from datamodules.transforms.crop_while_decoding import UnsupportedFramesError, decode_planes, decode_windows
+from datamodules.transforms.yuv420 import Pixels, num_enclosing_pairs
 from datamodules.video.decoding import DecodeError, decode_frames, read_frame_times
 
 
@@ -45,7 +45,7 @@ class View(NamedTuple):
     colors: tuple[int, ...]
 
 
-class _Cut(NamedTuple):
+class _CroppedClip(NamedTuple):
     """A clip, its window, and for planes the coefficients for conversion to RGB."""
 
     clip: Tensor
@@ -53,7 +53,7 @@ class _Cut(NamedTuple):
     colors: tuple[int, ...] = ()
 
 
-class _Video(NamedTuple):
+class _VideoSource(NamedTuple):
     """A video to crop; `slots` is the memory that its clips are written to, None if they are allocated one by one."""
 
     data: bytes
@@ -88,7 +88,7 @@ class ViewMaker:
         """Shape of a clip of a window of this size; `num_frames` defaults to the sampler's."""
         num_frames = self.sampler.shape.num_frames if num_frames is None else num_frames
         if self.pixels == "i420":
-            return num_frames, 3 * box_of(height), 2 * box_of(width)
+            return num_frames, 3 * num_enclosing_pairs(height), 2 * num_enclosing_pairs(width)
         return num_frames, height, width, 3
 
     def views(self, data: bytes, entry: VideoEntry, key: list[int], slots: Tensor | None) -> list[View]:
@@ -96,37 +96,37 @@ class ViewMaker:
 
         Raises:
             DecodeError: the video cannot be decoded.
-            OtherFramesError: planes are requested, and the video cannot be cropped in planes.
+            UnsupportedFramesError: planes are requested, and the video cannot be cropped in planes.
             VideoTooLargeError: its clips exceed the available memory.
         """
         generator = np.random.default_rng(key)
-        times = times_of(entry, data)
+        times = read_times(entry, data)
         frame_numbers = self.sampler(entry.num_frames, entry.fps, generator, times)
         if slots is None:
             _refuse_too_large(frame_numbers, self.crop_size)
-        video = _Video(data, entry, frame_numbers, generator, slots)
+        video = _VideoSource(data, entry, frame_numbers, generator, slots)
         if self.pixels == "i420":
-            cut = self._cut_planes(video)
+            cropped = self._crop_planes(video)
         else:
             state = generator.bit_generator.state
-            while_decoding = self._cut_while_decoding(video)
-            if while_decoding is None:
+            cropped_early = self._crop_while_decoding(video)
+            if cropped_early is None:
                 generator.bit_generator.state = state
-            cut = self._cut_whole_frames(video) if while_decoding is None else while_decoding
+            cropped = self._crop_whole_frames(video) if cropped_early is None else cropped_early
         training = isinstance(self.transform, TrainTransform)
         return [
             View(
                 clip,
                 numbers,
-                span_of(int(numbers.min()), int(numbers.max()), entry.fps, times),
+                time_span(int(numbers.min()), int(numbers.max()), entry.fps, times),
                 window,
                 _view_seed(key, view) if training else None,
                 colors,
             )
-            for view, (numbers, (clip, window, colors)) in enumerate(zip(frame_numbers, cut, strict=True))
+            for view, (numbers, (clip, window, colors)) in enumerate(zip(frame_numbers, cropped, strict=True))
         ]
 
-    def _windows(self, video: _Video) -> list[Window]:
+    def _windows(self, video: _VideoSource) -> list[Window]:
         """Chooses the window of each clip, for frames that are not resized."""
         transform, frame = self.transform, (video.entry.height, video.entry.width)
         if isinstance(transform, TrainTransform):
@@ -134,79 +134,84 @@ class ViewMaker:
             return [transform.window(frame, video.generator, mirror) for _ in video.frame_numbers]
         return [transform.window(frame)] * len(video.frame_numbers)
 
-    def _places(self, video: _Video, windows: list[Window]) -> list[Tensor]:
+    def _allocate_clips(self, video: _VideoSource, windows: list[Window]) -> list[Tensor]:
         """Returns the memory of each clip: its slot if the window has the size of a crop, else a new tensor."""
         slots, num_frames = video.slots, video.frame_numbers.shape[1]
         return [
             slots[view]
-            if slots is not None and self._is_slot(window)
+            if slots is not None and self._has_crop_size(window)
             else torch.from_numpy(np.empty(self._clip_shape(window.height, window.width, num_frames), np.uint8))
             for view, window in enumerate(windows)
         ]
 
-    def _cut_planes(self, video: _Video) -> list[_Cut]:
+    def _crop_planes(self, video: _VideoSource) -> list[_CroppedClip]:
         """Crops in planes with PyAV, for frames that need no resizing and have the format that `pack` writes."""
         windows = self._windows(video)
-        clips = self._places(video, windows)
+        clips = self._allocate_clips(video, windows)
         colors = decode_planes(video.data, video.frame_numbers, windows, [clip.numpy() for clip in clips])
-        return [_Cut(*cut) for cut in zip(clips, windows, colors, strict=True)]
+        return [_CroppedClip(*cropped) for cropped in zip(clips, windows, colors, strict=True)]
 
-    def _cut_while_decoding(self, video: _Video) -> list[_Cut] | None:
+    def _crop_while_decoding(self, video: _VideoSource) -> list[_CroppedClip] | None:
         """Crops while decoding with PyAV; None if frames need resizing or have another format than `pack` writes."""
         transform, slots = self.transform, video.slots
-        if self.decoder != "pyav" or not transform.keeps((video.entry.height, video.entry.width)):
+        if self.decoder != "pyav" or not transform.crops_without_resize((video.entry.height, video.entry.width)):
             return None
         windows = self._windows(video)
-        clips = self._places(video, windows)
-        shown = [window if self._is_slot(window) else window._replace(mirrored=False) for window in windows]
+        clips = self._allocate_clips(video, windows)
+        decoded_windows = [
+            window if self._has_crop_size(window) else window._replace(mirrored=False) for window in windows
+        ]
         try:
-            decode_windows(video.data, video.frame_numbers, shown, [clip.numpy() for clip in clips])
-        except OtherFramesError:
+            decode_windows(video.data, video.frame_numbers, decoded_windows, [clip.numpy() for clip in clips])
+        except UnsupportedFramesError:
             return None
         if slots is not None and isinstance(transform, TrainTransform):
             for slot, clip, window in zip(slots, clips, windows, strict=False):
-                if not self._is_slot(window):
-                    slot.copy_(transform.finish(clip, window))
-        return [_Cut(*cut) for cut in zip(clips, windows, strict=True)]
+                if not self._has_crop_size(window):
+                    slot.copy_(transform.resize_and_flip(clip, window))
+        return [_CroppedClip(*cropped) for cropped in zip(clips, windows, strict=True)]
 
-    def _is_slot(self, window: Window) -> bool:
+    def _has_crop_size(self, window: Window) -> bool:
         """Whether a window has the size of a crop, so that it needs no resizing."""
         return (window.height, window.width) == (self.crop_size, self.crop_size)
 
-    def _cut_whole_frames(self, video: _Video) -> list[_Cut]:
+    def _crop_whole_frames(self, video: _VideoSource) -> list[_CroppedClip]:
         """Crops from whole decoded RGB frames; in tests each frame is cropped as soon as it is decoded."""
         numbers, mirror = video.frame_numbers, video.entry.label not in self.unmirrored
         if isinstance(self.transform, EvalTransform):
-            return [_Cut(*cut) for cut in iterate_clips(video.data, numbers, self.transform, self.decoder)]
+            return [
+                _CroppedClip(*cropped) for cropped in iterate_clips(video.data, numbers, self.transform, self.decoder)
+            ]
         frames = torch.from_numpy(decode_frames(video.data, numbers.ravel().tolist(), self.decoder))
-        cut: list[_Cut] = []
+        cropped: list[_CroppedClip] = []
         for view, clip in enumerate(torch.split(frames, numbers.shape[1])):
-            cut.append(_Cut(*self.transform(clip, video.generator, mirror)))
+            cropped.append(_CroppedClip(*self.transform(clip, video.generator, mirror)))
             if video.slots is not None:
-                video.slots[view].copy_(cut[-1].clip)
-        return cut
+                video.slots[view].copy_(cropped[-1].clip)
+        return cropped
 
 
 # Maximum number of copies of a video's clips in memory: cropped, as a batch, and in the main process.
 _COPIES = 3
-_ALWAYS_FITS = 2**28
+_MIN_CHECKED_BYTES = 2**28
 
 
 def _refuse_too_large(frame_numbers: Integers, crop_size: int) -> None:
     """Raises VideoTooLargeError if a video's clips do not fit into memory, before the system kills the process."""
-    needed = _COPIES * 3 * frame_numbers.size * crop_size**2
-    if needed < _ALWAYS_FITS:
+    needed_bytes = _COPIES * 3 * frame_numbers.size * crop_size**2
+    if needed_bytes < _MIN_CHECKED_BYTES:
         return
-    left = available_memory()
-    if needed > left:
+    available_bytes = available_memory()
+    if needed_bytes > available_bytes:
         clips, frames = frame_numbers.shape
         raise VideoTooLargeError(
-            f"its {clips} clips of {frames} frames take {needed / 2**30:.1f} GB and {left / 2**30:.1f} are left: take "
-            "fewer clips (num_clips), a larger clip_step or a lower rate, or pack it in parts"
+            f"its {clips} clips of {frames} frames take {needed_bytes / 2**30:.1f} GB and "
+            f"{available_bytes / 2**30:.1f} are left: take fewer clips (num_clips), a larger clip_step or a "
+            "lower rate, or pack it in parts"
         )
 
 
-def times_of(entry: VideoEntry, data: bytes) -> Seconds | None:
+def read_times(entry: VideoEntry, data: bytes) -> Seconds | None:
     """Reads the presentation timestamps of a video with a variable frame rate.
 
     Args:

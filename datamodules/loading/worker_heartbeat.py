@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 IDLE = -1
-PID, ROW, NOTES = range(3)
+PID, ROW, RECORDS = range(3)
 _PARENT_CHECK_S = 2.0
 
 
@@ -34,7 +34,7 @@ class WorkerHeartbeats:
         self._shared[:, ROW] = IDLE
         self._owner = os.getpid()
 
-    def enter(self, worker: int) -> None:
+    def register_worker(self, worker: int) -> None:
         """Registers a worker and makes it exit when the training process dies; called in the worker at its start.
 
         Ctrl-C, which reaches all processes of a terminal, is ignored: the training process may want to finish its step.
@@ -42,37 +42,37 @@ class WorkerHeartbeats:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # not blocked if the fork server was started earlier
         self._shared[worker, PID] = os.getpid()
         processes = (os.getppid(), self._owner)
-        threading.Thread(target=_end_with, args=processes, daemon=True, name="end with parent").start()
+        threading.Thread(target=_exit_with_parent, args=processes, daemon=True, name="end with parent").start()
 
-    def note(self, row: int) -> None:
+    def record(self, row: int) -> None:
         """Records the row of the video that the worker begins to read, or `IDLE`; called in the worker."""
         worker = get_worker_info()
         if worker is not None:
-            mine = self._shared.numpy()[worker.id]
-            mine[ROW] = row
-            mine[NOTES] += 1
+            columns = self._shared.numpy()[worker.id]
+            columns[ROW] = row
+            columns[RECORDS] += 1
 
-    def look(self) -> npt.NDArray[np.int64]:
+    def read(self) -> npt.NDArray[np.int64]:
         """Returns a copy of the table, int64 (num_workers, 3).
 
-        Columns: `PID`, process id, 0 before the start; `ROW`, row being read or `IDLE`; `NOTES`, number of records.
+        Columns: `PID`, process id, 0 before the start; `ROW`, row being read or `IDLE`; `RECORDS`, number of records.
         """
         return np.array(self._shared.numpy(), dtype=np.int64)
 
 
-def _end_with(parent: int, owner: int) -> None:
+def _exit_with_parent(parent: int, owner: int) -> None:
     """Exits when the parent or the training process dies.
 
     Torch checks the parent only between batches, so a stuck worker would outlive a killed run. The parent may also be a
     fork server, which lives as long as any of its workers.
     """
-    born = _birth(owner)
-    while os.getppid() == parent and _birth(owner) == born:
+    start_time = _start_time(owner)
+    while os.getppid() == parent and _start_time(owner) == start_time:
         time.sleep(_PARENT_CHECK_S)
     os._exit(1)
 
 
-def _birth(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     """Start time of a process, which distinguishes it from a later one with the same id; None after its end."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.loading.worker_heartbeat import IDLE, PID, ROW, WorkerHeartbeats
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _HINTS = {
     "SIGKILL": "as the system does when memory runs out",
@@ -29,7 +29,7 @@ _HINTS = {
     "SIGSEGV": "a crash inside a library, such as the decoder",
     "SIGABRT": "a crash inside a library, such as the decoder",
 }
-_watches: "weakref.WeakSet[WorkerWatchdog]" = weakref.WeakSet()
+_watchdogs: "weakref.WeakSet[WorkerWatchdog]" = weakref.WeakSet()
 
 
 class WorkerFailedError(ChildProcessError):
@@ -40,21 +40,25 @@ class WorkerWatchdog:
     """Watchdog over the workers of one DataLoader, in the process that consumes its batches.
 
     Args:
-        board: heartbeats of the workers.
+        heartbeats: heartbeats of the workers.
         timeout_s: seconds that reading one video may take; 0 for no limit.
         describe: returns the name of a video for messages, given its row.
         advice: returns what to do about a video, given its row.
     """
 
     def __init__(
-        self, board: WorkerHeartbeats, timeout_s: float, describe: Callable[[int], str], advice: Callable[[int], str]
+        self,
+        heartbeats: WorkerHeartbeats,
+        timeout_s: float,
+        describe: Callable[[int], str],
+        advice: Callable[[int], str],
     ) -> None:
-        self._board = board
+        self._heartbeats = heartbeats
         self._timeout_s = timeout_s
         self._describe = describe
         self._advice = advice
         self._workers: dict[int, BaseProcess] = {}
-        self._waiting = 0  # number of the awaited batch; 0 if none is awaited
+        self._awaited_batch = 0  # number of the awaited batch; 0 if none is awaited
         self._stuck: dict[int, str] = {}  # reason by process id, for workers that the watchdog killed
         self._failure: WorkerFailedError | None = None
 
@@ -64,43 +68,43 @@ class WorkerWatchdog:
         Raises:
             WorkerFailedError: a worker died, or was killed because it was stuck.
         """
-        over = threading.Event()
-        looking = threading.Thread(target=self._look_until, args=(over,), daemon=True, name="worker watch")
+        finished = threading.Event()
+        thread = threading.Thread(target=self._kill_stuck_workers, args=(finished,), daemon=True, name="worker watch")
         try:
-            number = self._waiting = 1
+            number = self._awaited_batch = 1
             if self._workers and self._timeout_s > 0:
-                looking.start()
-            batches = self._ask(lambda: self._begin(loader))
-            if looking.ident is None and self._timeout_s > 0:
-                looking.start()  # not before the workers start: forked workers may inherit locks of a thread
+                thread.start()
+            batches = self._call_loader(lambda: self._start_workers(loader))
+            if thread.ident is None and self._timeout_s > 0:
+                thread.start()  # not before the workers start: forked workers may inherit locks of a thread
             while True:
                 try:
-                    batch = self._ask(lambda: next(batches))
+                    batch = self._call_loader(lambda: next(batches))
                 except StopIteration:
                     return
-                self._waiting = 0
+                self._awaited_batch = 0
                 yield batch
                 number += 1
-                self._waiting = number
+                self._awaited_batch = number
         finally:
-            over.set()
+            finished.set()
 
-    def _begin(self, loader: "DataLoader[Any]") -> Iterator[Any]:
+    def _start_workers(self, loader: "DataLoader[Any]") -> Iterator[Any]:
         others = set(multiprocessing.active_children())
         started = self._workers and loader.persistent_workers
         method = (loader.multiprocessing_context or multiprocessing).get_start_method()
-        with nullcontext() if started else _interrupts_waiting(method):
+        with nullcontext() if started else _interrupts_deferred(method):
             batches = iter(loader)
         # Persistent workers of the first epoch serve the next ones too: new workers start once.
         self._workers |= {p.pid: p for p in multiprocessing.active_children() if p not in others and p.pid is not None}
-        _watches.add(self)
-        _name_the_dead_at_once()
+        _watchdogs.add(self)
+        _install_child_signal_handler()
         return batches
 
-    def _ask(self, question: Callable[[], Answer]) -> Answer:
+    def _call_loader(self, call: Callable[[], Result]) -> Result:
         """Calls the loader; raises the worker failure if it explains the loader's error."""
         try:
-            return question()
+            return call()
         except WorkerFailedError:
             raise
         except (RuntimeError, OSError, EOFError):  # OSError, EOFError: a truncated message
@@ -109,71 +113,71 @@ class WorkerWatchdog:
                 raise
             raise failure from None
 
-    def failure(self, wait_s: float = 1.0, ended_well_too: bool = True) -> WorkerFailedError | None:
+    def failure(self, wait_s: float = 1.0, count_clean_exits: bool = True) -> WorkerFailedError | None:
         """Returns the error for a dead worker and kills the others, as no batch can follow; None if all are alive.
 
         Args:
             wait_s: seconds to wait for a worker to die, as an error may arrive before the exit.
-            ended_well_too: whether a worker that exited with status 0 counts, which is wrong while batches are due.
+            count_clean_exits: whether a worker that exited with status 0 counts, which is wrong while batches are due.
         """
         if self._failure is not None:
             return self._failure  # the others were killed, and are not the cause
         deadline = time.monotonic() + wait_s
-        while not (dead := [pid for pid, one in self._workers.items() if _is_gone(one, ended_well_too)]):
+        while not (dead := [pid for pid, worker in self._workers.items() if _is_dead(worker, count_clean_exits)]):
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.02)
-        board = self._board.look()
-        notes = {int(pid): (number, int(row)) for number, (pid, row, _) in enumerate(board) if pid}
-        dead.sort(key=lambda pid: (pid not in self._stuck, notes.get(pid, (0, IDLE))[1] == IDLE))
-        self._failure = WorkerFailedError(self._sentence(dead[0], *notes.get(dead[0], (None, IDLE))))
+        heartbeats = self._heartbeats.read()
+        rows_by_pid = {int(pid): (number, int(row)) for number, (pid, row, _) in enumerate(heartbeats) if pid}
+        dead.sort(key=lambda pid: (pid not in self._stuck, rows_by_pid.get(pid, (0, IDLE))[1] == IDLE))
+        self._failure = WorkerFailedError(self._describe_failure(dead[0], *rows_by_pid.get(dead[0], (None, IDLE))))
         for worker in self._workers.values():
             worker.kill()  # a stopped process does not react to SIGTERM
         return self._failure
 
     @property
-    def ending(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether a worker has failed."""
         return self._failure is not None
 
-    def _sentence(self, pid: int, number: int | None, row: int) -> str:
+    def _describe_failure(self, pid: int, number: int | None, row: int) -> str:
         name = f"DataLoader worker {'' if number is None else f'{number} '}(process {pid})"
-        how = self._stuck.get(pid) or f"was lost: {_cause(self._workers[pid].exitcode)}"
+        reason = self._stuck.get(pid) or f"was lost: {_cause(self._workers[pid].exitcode)}"
         if row == IDLE:
             return (
-                f"{name} {how}; it was reading no video; if this comes again, lower num_workers, prefetch_factor or "
+                f"{name} {reason}; it was reading no video; if this comes again, lower num_workers, prefetch_factor or "
                 "batch_size, or see the log of the system"
             )
-        return f"{name} {how}; it was reading {self._describe(row)}; {self._advice(row)}"
+        return f"{name} {reason}; it was reading {self._describe(row)}; {self._advice(row)}"
 
-    def _look_until(self, over: threading.Event) -> None:
+    def _kill_stuck_workers(self, finished: threading.Event) -> None:
         """Kills workers without progress. Only time in which this thread runs counts, as a run may be suspended."""
         interval = min(1.0, self._timeout_s / 10)
-        seen, waiting = self._board.look(), self._waiting
-        still, waited, last = np.zeros(len(seen)), 0.0, time.monotonic()
-        while not over.wait(interval) and not self.ending:
-            passed, last = min(time.monotonic() - last, 2 * interval), time.monotonic()
-            now, waiting_now = self._board.look(), self._waiting
-            still = np.where((now == seen).all(axis=1), still + passed, 0.0)
-            waited = waited + passed if waiting_now == waiting != 0 else 0.0
-            seen, waiting = now, waiting_now
-            slow = (still > self._timeout_s) & (now[:, ROW] != IDLE)
-            how = f"was stuck for {self._timeout_s:g} s (worker_timeout_s) and was killed"
-            if not slow.any() and waited > self._timeout_s and (still > self._timeout_s).all():
-                slow = now[:, PID] > 0  # all are idle, and the batch does not arrive
-                how = f"gave no batch for {self._timeout_s:g} s (worker_timeout_s) and was killed"
-            pids = now[slow, PID].tolist()
-            if waited > self._timeout_s and not pids and not now[:, PID].any():
+        previous, previous_batch = self._heartbeats.read(), self._awaited_batch
+        idle_s, waited_s, last_time = np.zeros(len(previous)), 0.0, time.monotonic()
+        while not finished.wait(interval) and not self.has_failed:
+            elapsed_s, last_time = min(time.monotonic() - last_time, 2 * interval), time.monotonic()
+            current, current_batch = self._heartbeats.read(), self._awaited_batch
+            idle_s = np.where((current == previous).all(axis=1), idle_s + elapsed_s, 0.0)
+            waited_s = waited_s + elapsed_s if current_batch == previous_batch != 0 else 0.0
+            previous, previous_batch = current, current_batch
+            is_stuck = (idle_s > self._timeout_s) & (current[:, ROW] != IDLE)
+            reason = f"was stuck for {self._timeout_s:g} s (worker_timeout_s) and was killed"
+            if not is_stuck.any() and waited_s > self._timeout_s and (idle_s > self._timeout_s).all():
+                is_stuck = current[:, PID] > 0  # all are idle, and the batch does not arrive
+                reason = f"gave no batch for {self._timeout_s:g} s (worker_timeout_s) and was killed"
+            pids = current[is_stuck, PID].tolist()
+            if waited_s > self._timeout_s and not pids and not current[:, PID].any():
                 pids = list(self._workers)  # workers that never started
-                how = f"did not start within {self._timeout_s:g} s (worker_timeout_s) and was killed"
+                reason = f"did not start within {self._timeout_s:g} s (worker_timeout_s) and was killed"
             for pid in pids:
-                self._stuck.setdefault(pid, how)
+                self._stuck.setdefault(pid, reason)
                 if pid in self._workers:
                     self._workers[pid].kill()
 
 
 @contextmanager
-def _interrupts_waiting(start_method: str) -> Iterator[None]:
+def _interrupts_deferred(start_method: str) -> Iterator[None]:
     """Context that defers Ctrl-C to its end, and blocks it in processes started within.
 
     A worker takes seconds to start, and until our code runs in it nothing else protects it from the signal.
@@ -188,8 +192,8 @@ def _interrupts_waiting(start_method: str) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _is_gone(worker: BaseProcess, ended_well_too: bool) -> bool:
-    return not worker.is_alive() and (ended_well_too or worker.exitcode != 0)
+def _is_dead(worker: BaseProcess, count_clean_exits: bool) -> bool:
+    return not worker.is_alive() and (count_clean_exits or worker.exitcode != 0)
 
 
 def _cause(code: int | None) -> str:
@@ -199,30 +203,30 @@ def _cause(code: int | None) -> str:
     return f"killed by {name}, {_HINTS[name]}" if name in _HINTS else f"killed by {name}"
 
 
-def _name_the_dead_at_once() -> None:
+def _install_child_signal_handler() -> None:
     """Wraps torch's handler of SIGCHLD, so that it raises our error, which names the worker, instead of torch's."""
-    raise_of_torch = signal.getsignal(signal.SIGCHLD)
+    torch_handler = signal.getsignal(signal.SIGCHLD)
     if (
         threading.current_thread() is not threading.main_thread()
-        or not callable(raise_of_torch)
-        or getattr(raise_of_torch, "names_the_dead", False)
+        or not callable(torch_handler)
+        or getattr(torch_handler, "reports_worker_failure", False)
     ):
         return
 
     def handler(number: int, frame: Any) -> None:
         try:
-            raise_of_torch(number, frame)
+            torch_handler(number, frame)
         except RuntimeError:
             deadline = time.monotonic() + 1.0
             while time.monotonic() < deadline:
-                for watch in list(_watches):
-                    if watch.ending:
+                for watchdog in list(_watchdogs):
+                    if watchdog.has_failed:
                         return  # already reported; these workers were killed by the watchdog
-                    failure = watch.failure(0.0, ended_well_too=False)
+                    failure = watchdog.failure(0.0, count_clean_exits=False)
                     if failure is not None:
                         raise failure from None
                 time.sleep(0.02)
             raise
 
-    handler.names_the_dead = True  # type: ignore[attr-defined]
+    handler.reports_worker_failure = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGCHLD, handler)

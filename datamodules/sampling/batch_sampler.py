@@ -90,7 +90,7 @@ class EvaluationRequests(Sampler[Request]):
             yield Request(samples, 0)
 
 
-class LookAhead(Sampler[Request]):
+class RequestPrefetcher(Sampler[Request]):
     """Wraps a sampler: adds to each request the samples of the one `distance` later, as its `ahead`.
 
     A DataLoader assigns requests to its workers in turn, so with `distance` workers both go to the same worker.
@@ -104,9 +104,9 @@ class LookAhead(Sampler[Request]):
         return len(self.requests)
 
     def __iter__(self) -> Iterator[Request]:
-        known: deque[Request] = deque()
+        pending: deque[Request] = deque()
         for later in self.requests:
-            known.append(later)
-            if len(known) > self.distance:
-                yield known.popleft()._replace(ahead=later.samples)
-        yield from known
+            pending.append(later)
+            if len(pending) > self.distance:
+                yield pending.popleft()._replace(ahead=later.samples)
+        yield from pending

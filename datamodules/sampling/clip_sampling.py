@@ -30,7 +30,7 @@ from typing import Literal
 
 import numpy as np
 
-from datamodules.sampling.clip_shape import ClipShape, Integers, Seconds, ShortVideos, floor_places
+from datamodules.sampling.clip_shape import ClipShape, Integers, Seconds, ShortVideos, floor_positions
 from datamodules.sampling.frame_times import FrameTimes
 
 __all__ = [
@@ -73,11 +73,11 @@ def random_clips(
     Returns:
         int64 (num_clips, T) frame numbers in [0, video_frames).
     """
-    video = shape.in_time(times, video_frames, video_fps)
+    video = shape.frame_times(times, video_frames, video_fps)
     if video is not None:
-        return shape.shown(generator.random(num_clips) * max(0.0, video.end - shape.length_s), video)
+        return shape.frames_at_times(generator.random(num_clips) * max(0.0, video.end - shape.length_s), video)
     last_start = max(0, video_frames - shape.span(video_fps))
-    return shape.at(generator.integers(0, last_start + 1, size=num_clips), video_frames, video_fps)
+    return shape.frames_from_starts(generator.integers(0, last_start + 1, size=num_clips), video_frames, video_fps)
 
 
 def uniform_clips(
@@ -92,13 +92,13 @@ def uniform_clips(
     """
     if num_clips < 1:
         raise ValueError(f"num_clips={num_clips}: must be at least 1")
-    places = np.linspace(0, 1, num_clips) if num_clips > 1 else np.array([0.5])
-    video = shape.in_time(times, video_frames, video_fps)
+    positions = np.linspace(0, 1, num_clips) if num_clips > 1 else np.array([0.5])
+    video = shape.frame_times(times, video_frames, video_fps)
     if video is not None:
         last_frame_s = min(video.mean_frame_s, shape.step_s)
-        return shape.shown(places * max(0.0, video.end - shape.length_s - last_frame_s), video)
+        return shape.frames_at_times(positions * max(0.0, video.end - shape.length_s - last_frame_s), video)
     last_start = max(0, video_frames - shape.span(video_fps))
-    return shape.at(floor_places(places * last_start), video_frames, video_fps)
+    return shape.frames_from_starts(floor_positions(positions * last_start), video_frames, video_fps)
 
 
 def dense_clips(
@@ -114,14 +114,14 @@ def dense_clips(
     """
     if step < 1:
         raise ValueError(f"step={step}: must be at least 1")
-    video = shape.in_time(times, video_frames, video_fps)
+    video = shape.frame_times(times, video_frames, video_fps)
     if video is not None:
-        starts = video.starts_of(np.arange(0, video_frames, step))
+        starts = video.start_times(np.arange(0, video_frames, step))
         fitting = video.fits(starts, shape.length_s)
         fitting[0] = True
-        return shape.shown(starts[fitting], video)
+        return shape.frames_at_times(starts[fitting], video)
     last_start = max(0, video_frames - shape.span(video_fps))
-    return shape.at(np.arange(0, last_start + 1, step), video_frames, video_fps)
+    return shape.frames_from_starts(np.arange(0, last_start + 1, step), video_frames, video_fps)
 
 
 def clips_by_second(shape: ClipShape, video_frames: int, video_fps: float, times: Seconds | None = None) -> Integers:
@@ -138,18 +138,18 @@ def clips_by_second(shape: ClipShape, video_frames: int, video_fps: float, times
     seconds = max(1, math.ceil(video_frames / video_fps - 1e-6))
     middles = np.minimum((np.arange(seconds) + 0.5) * video_fps, video_frames)
     last_start = max(0, video_frames - shape.span(video_fps))
-    starts = np.clip(floor_places(middles - shape.span(video_fps) / 2), 0, last_start)
-    return shape.at(starts, video_frames, video_fps)
+    starts = np.clip(floor_positions(middles - shape.span(video_fps) / 2), 0, last_start)
+    return shape.frames_from_starts(starts, video_frames, video_fps)
 
 
 def _clips_in_time(shape: ClipShape, video: FrameTimes, video_frames: int, video_fps: float) -> Integers:
     middles = np.minimum(np.arange(max(1, math.ceil(video.end - 1e-6))) + 0.5, video.end)
     if shape.fps is None:
         span = shape.span(video_fps)
-        starts = floor_places(video.places(middles) - span / 2)
-        return shape.at(np.clip(starts, 0, max(0, video_frames - span)), video_frames, video_fps)
+        starts = floor_positions(video.fractional_positions(middles) - span / 2)
+        return shape.frames_from_starts(np.clip(starts, 0, max(0, video_frames - span)), video_frames, video_fps)
     length_s = shape.num_frames * shape.step_s
-    return shape.shown(np.clip(middles - length_s / 2, 0, max(0.0, video.end - length_s)), video)
+    return shape.frames_at_times(np.clip(middles - length_s / 2, 0, max(0.0, video.end - length_s)), video)
 
 
 def whole_video(
@@ -166,20 +166,20 @@ def whole_video(
     """
     if max_frames < shape.num_frames:
         raise ValueError(f"max_frames={max_frames}: must be at least num_frames={shape.num_frames}")
-    video = shape.in_time(times, video_frames, video_fps)
+    video = shape.frame_times(times, video_frames, video_fps)
     length_in_frames = video_frames if video is None else video.end * video_fps
     count = math.ceil((length_in_frames - 1e-6) / shape.interval(video_fps))  # k * interval before the end
     if count <= shape.num_frames:
         if video is not None:
-            return shape.shown(np.zeros(1), video)
-        return shape.at(np.zeros(1, dtype=np.int64), video_frames, video_fps)
+            return shape.frames_at_times(np.zeros(1), video)
+        return shape.frames_from_starts(np.zeros(1, dtype=np.int64), video_frames, video_fps)
     num_clips = -(-count // max_frames)
     length = max(shape.num_frames, -(-count // num_clips))
-    starts = floor_places(np.linspace(0, count - length, num_clips))
-    places = starts[:, None] + np.arange(length)[None, :]
+    starts = floor_positions(np.linspace(0, count - length, num_clips))
+    positions = starts[:, None] + np.arange(length)[None, :]
     if video is not None:
-        return video.shown(places * shape.step_s)
-    return np.minimum(floor_places(places * shape.interval(video_fps)), video_frames - 1)
+        return video.frames_at(positions * shape.step_s)
+    return np.minimum(floor_positions(positions * shape.interval(video_fps)), video_frames - 1)
 
 
 def segment_clips(
@@ -203,11 +203,11 @@ def segment_clips(
             "use fewer, or short_videos='loop' or 'repeat_last'"
         )
     if generator is None:
-        places = np.repeat((np.arange(num_clips)[:, None] + 0.5) / num_clips, shape.num_frames, axis=1)
+        positions = np.repeat((np.arange(num_clips)[:, None] + 0.5) / num_clips, shape.num_frames, axis=1)
     else:
-        places = generator.random((num_clips, shape.num_frames))
+        positions = generator.random((num_clips, shape.num_frames))
     parts = np.arange(shape.num_frames)[None, :]
-    return np.minimum(floor_places((parts + places) * (video_frames / shape.num_frames)), video_frames - 1)
+    return np.minimum(floor_positions((parts + positions) * (video_frames / shape.num_frames)), video_frames - 1)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class ClipShape:
 
     def offsets(self, video_fps: float) -> Integers:
         """Frame numbers of a clip relative to its first frame: int64 (T,)."""
-        return floor_places(np.arange(self.num_frames) * self.interval(video_fps))
+        return floor_positions(np.arange(self.num_frames) * self.interval(video_fps))
 
     def span(self, video_fps: float) -> int:
         """Source frames from the first to the last frame of a clip, both included."""
@@ -64,23 +64,23 @@ class ClipShape:
         """Seconds from the first to the last frame of a clip taken at `fps`."""
         return (self.num_frames - 1) * self.step_s
 
-    def in_time(self, times: Seconds | None, video_frames: int, video_fps: float) -> FrameTimes | None:
+    def frame_times(self, times: Seconds | None, video_frames: int, video_fps: float) -> FrameTimes | None:
         """The frame times, if the clip's frames depend on them; None if frame numbers suffice."""
         return None if times is None or self.fps is None else FrameTimes(times, video_frames, video_fps)
 
-    def shown(self, starts: NDArray[np.floating[Any]], video: FrameTimes) -> Integers:
+    def frames_at_times(self, starts: NDArray[np.floating[Any]], video: FrameTimes) -> Integers:
         """Frame numbers of the clips that begin at `starts` (N,), in seconds: int64 (N, T)."""
         moments = starts[:, None] + np.arange(self.num_frames)[None, :] * self.step_s
         if self.short_videos == "loop":
-            return video.shown(video.wrapped(moments))
+            return video.frames_at(video.wrap(moments))
         if self.short_videos == "error" and not video.fits(0.0, self.length_s):
             raise ValueError(
                 f"the video lasts {video.end:.3f} s, a clip {self.length_s:.3f} s: "
                 "use shorter clips, or short_videos='loop' or 'repeat_last'"
             )
-        return video.shown(moments)
+        return video.frames_at(moments)
 
-    def at(self, starts: Integers, video_frames: int, video_fps: float) -> Integers:
+    def frames_from_starts(self, starts: Integers, video_frames: int, video_fps: float) -> Integers:
         """Frame numbers of the clips that begin at the frames `starts` (N,): int64 (N, T), in [0, video_frames)."""
         indices: Integers = starts[:, None] + self.offsets(video_fps)[None, :]
         if self.short_videos == "loop":
@@ -93,8 +93,8 @@ class ClipShape:
         return np.minimum(indices, video_frames - 1)
 
 
-def floor_places(places: NDArray[np.floating[Any]]) -> Integers:
+def floor_positions(positions: NDArray[np.floating[Any]]) -> Integers:
     """Rounds fractional frame positions down to frame numbers, with a tolerance for floating-point error."""
     # A small number is added so that 30 / 10 * 3 = 8.999... gives 9.
-    rounded: Integers = np.floor(places + 1e-6).astype(np.int64)
+    rounded: Integers = np.floor(positions + 1e-6).astype(np.int64)
     return rounded

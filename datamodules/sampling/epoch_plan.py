@@ -112,12 +112,14 @@ class ShardPermutation:
         numbers = np.empty_like(positions)
         windows = np.searchsorted(self._window_start, positions, side="right") - 1
         for window in np.unique(windows):
-            here = windows == window
+            in_window = windows == window
             start = self._window_start[window]
             end = self._shard_start[min((int(window) + 1) * self._window, len(self._first))]
-            shuffled = start + KeyedPermutation(int(end - start), *self._key, 1, int(window))(positions[here] - start)
+            shuffled = start + KeyedPermutation(int(end - start), *self._key, 1, int(window))(
+                positions[in_window] - start
+            )
             shard = np.searchsorted(self._shard_start, shuffled, side="right") - 1
-            numbers[here] = self._first[shard] + shuffled - self._shard_start[shard]
+            numbers[in_window] = self._first[shard] + shuffled - self._shard_start[shard]
         return numbers
 
 
@@ -188,15 +190,15 @@ class TrainPlan:
             first = start + rank * size
             yield permutation(np.arange(first, first + size))
 
-    def _permutation(self, epoch: int) -> "KeyedPermutation | ShardPermutation | _InOrder":
+    def _permutation(self, epoch: int) -> "KeyedPermutation | ShardPermutation | _IdentityPermutation":
         if self.shuffle == "global":
             return KeyedPermutation(self.num_samples, self.seed, epoch)
         if self.shuffle == "shards":
             return ShardPermutation(self.shard_sizes, self.shard_window, self.seed, epoch)
-        return _InOrder()
+        return _IdentityPermutation()
 
 
-class _InOrder:
+class _IdentityPermutation:
     def __call__(self, positions: Integers) -> Integers:
         return positions
 
@@ -248,10 +250,10 @@ class EvaluationBatches(Sequence[Integers]):
     def __getitem__(self, number: int | slice) -> Integers | list[Integers]:
         """A batch by its number, or a list of batches for a slice."""
         if isinstance(number, slice):
-            return [self[one] for one in range(*number.indices(self._length))]
-        place = range(self._length)[number]  # IndexError beyond the end
-        if place >= len(self._batches):
+            return [self[index] for index in range(*number.indices(self._length))]
+        position = range(self._length)[number]  # IndexError beyond the end
+        if position >= len(self._batches):
             return np.arange(0)
-        first = self._batches[place] * self._batch_size
+        first = self._batches[position] * self._batch_size
         samples = np.arange(first, min(first + self._batch_size, self._num_samples))
         return samples if self._done is None else samples[~self._done[samples]]

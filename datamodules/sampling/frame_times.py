@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDED_S = 1.001e-3  # tolerance: containers round times to a millisecond (Matroska)
-_SAME_S = 1e-9  # tolerance for floating-point error in sums of times
+_ROUNDING_TOLERANCE_S = 1.001e-3  # tolerance: containers round times to a millisecond (Matroska)
+_FLOAT_TOLERANCE_S = 1e-9  # tolerance for floating-point error in sums of times
 
 
 class FrameTimes:
@@ -30,33 +30,37 @@ class FrameTimes:
             raise ValueError(f"times has shape {times.shape}: must be ({video_frames},), one for each frame")
         self._times = times
         self.mean_frame_s = 1 / video_fps
-        self.end = max(video_frames / video_fps, float(times[-1]) + _ROUNDED_S)
+        self.end = max(video_frames / video_fps, float(times[-1]) + _ROUNDING_TOLERANCE_S)
 
-    def shown(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    def frames_at(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         """Number of the frame shown at each moment (seconds); the last frame for moments after the end."""
-        numbers = np.searchsorted(self._times, moments + _ROUNDED_S, side="right") - 1
+        numbers = np.searchsorted(self._times, moments + _ROUNDING_TOLERANCE_S, side="right") - 1
         return np.clip(numbers, 0, len(self._times) - 1).astype(np.int64)
 
-    def places(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    def fractional_positions(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Fractional frame positions of moments: a frame's number at its start, growing linearly until the next."""
-        places: NDArray[np.float64] = np.interp(moments, [*self._times, self.end], np.arange(len(self._times) + 1))
-        return places
+        fractional_positions: NDArray[np.float64] = np.interp(
+            moments, [*self._times, self.end], np.arange(len(self._times) + 1)
+        )
+        return fractional_positions
 
-    def wrapped(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    def wrap(self, moments: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Moments modulo the video's duration: the video is repeated when it ends."""
-        return np.where(moments < self.end - _SAME_S, moments, np.mod(moments + _SAME_S, self.end))
+        return np.where(
+            moments < self.end - _FLOAT_TOLERANCE_S, moments, np.mod(moments + _FLOAT_TOLERANCE_S, self.end)
+        )
 
     def fits(self, starts: NDArray[np.floating[Any]] | float, seconds: float) -> NDArray[np.bool_]:
         """Whether clips that begin at `starts` take their last frame, `seconds` later, before the video ends."""
-        return np.asarray(np.asarray(starts) + seconds < self.end - _SAME_S)
+        return np.asarray(np.asarray(starts) + seconds < self.end - _FLOAT_TOLERANCE_S)
 
-    def starts_of(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    def start_times(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """Presentation times of frames, in seconds."""
         starts: NDArray[np.float64] = self._times[numbers]
         return starts
 
 
-def span_of(first: int, last: int, video_fps: float, times: NDArray[np.float64] | None) -> tuple[float, float]:
+def time_span(first: int, last: int, video_fps: float, times: NDArray[np.float64] | None) -> tuple[float, float]:
     """Start of the frame `first` of a video and end of the frame `last`, in seconds.
 
     Args:

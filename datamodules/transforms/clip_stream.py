@@ -35,19 +35,19 @@ def iterate_clips(
     Raises:
         DecodeError: the video does not decode, or has too few frames; earlier clips have been yielded already.
     """
-    wanted, places = np.unique(frame_numbers, return_inverse=True)
-    last_clip = np.zeros(len(wanted), np.int64)  # number of the last clip that contains each frame
-    np.maximum.at(last_clip, places.reshape(-1), np.repeat(np.arange(len(frame_numbers)), frame_numbers.shape[1]))
+    unique_numbers, positions = np.unique(frame_numbers, return_inverse=True)
+    last_clip = np.zeros(len(unique_numbers), np.int64)  # number of the last clip that contains each frame
+    np.maximum.at(last_clip, positions.reshape(-1), np.repeat(np.arange(len(frame_numbers)), frame_numbers.shape[1]))
     ends = frame_numbers.max(axis=1)
-    held: dict[int, Tensor] = {}
+    cropped_frames: dict[int, Tensor] = {}
     clip = 0
-    for numbers, frames in iterate_frame_chunks(source, wanted.tolist(), decoder):
+    for numbers, frames in iterate_frame_chunks(source, unique_numbers.tolist(), decoder):
         cropped, window = transform(torch.from_numpy(frames))
-        held.update(zip(numbers, cropped.unbind(), strict=True))
+        cropped_frames.update(zip(numbers, cropped.unbind(), strict=True))
         while clip < len(ends) and ends[clip] <= numbers[-1]:
-            shown = frame_numbers[clip].tolist()
-            yield torch.stack([held[number] for number in shown]), window
-            for number in set(shown):
-                if last_clip[np.searchsorted(wanted, number)] == clip:
-                    del held[number]
+            numbers_of_clip = frame_numbers[clip].tolist()
+            yield torch.stack([cropped_frames[number] for number in numbers_of_clip]), window
+            for number in set(numbers_of_clip):
+                if last_clip[np.searchsorted(unique_numbers, number)] == clip:
+                    del cropped_frames[number]
             clip += 1

@@ -10,10 +10,16 @@ import numpy as np
 from torch import Tensor
 
 from datamodules.batch import Window
-from datamodules.sampling.crop_windows import Size, crop_windows, random_resized_window, random_window, window_around
+from datamodules.sampling.crop_windows import (
+    FrameSize,
+    crop_windows,
+    enclosing_window,
+    random_resized_window,
+    random_window,
+)
 from datamodules.transforms.resize_and_crop import (
     check_clip,
-    cut_out,
+    crop,
     frame_size,
     horizontal_flip,
     resize,
@@ -64,13 +70,13 @@ class TrainTransform:
             clip = resize_to_fit(clip, self.crop_size, self.crop_size)
         check_clip(clip)
         window = self.window(frame_size(clip), generator, mirror)
-        return self.finish(cut_out(clip, window), window), window
+        return self.resize_and_flip(crop(clip, window), window), window
 
-    def keeps(self, frame: Size) -> bool:
+    def crops_without_resize(self, frame: FrameSize) -> bool:
         """Whether frames of this (height, width) are cropped without being resized first."""
-        return _keeps(frame, self.resize) and (self.random_resized or min(frame) >= self.crop_size)
+        return _is_unchanged(frame, self.resize) and (self.random_resized or min(frame) >= self.crop_size)
 
-    def window(self, frame: Size, generator: np.random.Generator, mirror: bool = True) -> Window:
+    def window(self, frame: FrameSize, generator: np.random.Generator, mirror: bool = True) -> Window:
         """Draws the window to cut from frames of this (height, width), measured after `resize`."""
         if self.random_resized:
             window = random_resized_window(frame, generator, self.scale, self.ratio)
@@ -78,9 +84,9 @@ class TrainTransform:
             window = random_window(frame, (self.crop_size, self.crop_size), generator)
         return window._replace(mirrored=generator.random() < self.flip_probability and mirror)
 
-    def finish(self, cut: Tensor, window: Window) -> Tensor:
+    def resize_and_flip(self, cropped: Tensor, window: Window) -> Tensor:
         """Resizes the cut-out window of a clip, uint8 (T, H, W, C), to the crop size and mirrors it if required."""
-        clip = resize(cut, (self.crop_size, self.crop_size))
+        clip = resize(cropped, (self.crop_size, self.crop_size))
         return horizontal_flip(clip) if window.mirrored else clip
 
 
@@ -113,15 +119,15 @@ class EvalTransform:
         """
         clip = resize_to_fit(_resize(clip, self.resize), self.crop_size, self.crop_size)
         window = self.window(frame_size(clip))
-        return cut_out(clip, window), window
+        return crop(clip, window), window
 
-    def keeps(self, frame: Size) -> bool:
+    def crops_without_resize(self, frame: FrameSize) -> bool:
         """Whether frames of this (height, width) are cropped without being resized first."""
-        return _keeps(frame, self.resize) and min(frame) >= self.crop_size
+        return _is_unchanged(frame, self.resize) and min(frame) >= self.crop_size
 
-    def window(self, frame: Size) -> Window:
+    def window(self, frame: FrameSize) -> Window:
         """The window to cut from frames of this (height, width), measured after `resize`."""
-        return window_around(crop_windows(frame, self.crop_size, self.num_crops))
+        return enclosing_window(crop_windows(frame, self.crop_size, self.num_crops))
 
 
 def _resize(clip: Tensor, size: int | tuple[int, int] | None) -> Tensor:
@@ -130,7 +136,7 @@ def _resize(clip: Tensor, size: int | tuple[int, int] | None) -> Tensor:
     return resize_short_side(clip, size) if isinstance(size, int) else resize(clip, size)
 
 
-def _keeps(frame: Size, size: int | Size | None) -> bool:
+def _is_unchanged(frame: FrameSize, size: int | FrameSize | None) -> bool:
     """Whether `_resize` leaves frames of this (height, width) unchanged."""
     return size is None or (min(frame) == size if isinstance(size, int) else frame == tuple(size))
 

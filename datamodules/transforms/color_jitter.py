@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from datamodules.transforms import pixel_operations as pixels
-from datamodules.transforms.rand_augment import Step
+from datamodules.transforms.rand_augment import AugmentationStep
 
 _OPERATIONS = {
     "brightness": pixels.brightness,
@@ -43,26 +43,26 @@ class ColorJitter:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"color_jitter.probability={self.probability}: must be from 0 to 1")
 
-    def draw(self, generator: np.random.Generator) -> list[Step]:
+    def draw(self, generator: np.random.Generator) -> list[AugmentationStep]:
         """Draws the steps for one clip; an empty list leaves it unchanged."""
-        chosen = generator.random() < self.probability
+        is_applied = generator.random() < self.probability
         steps = []
         for name in generator.permutation(list(_OPERATIONS)).tolist():
-            extent, usual = getattr(self, name), 0.0 if name == "hue" else 1.0
-            least = -extent if name == "hue" else max(0.0, 1 - extent)
-            value = generator.uniform(least, usual + extent)
-            if extent > 0:
-                steps.append(Step(name, value))
-        return steps if chosen else []
+            strength, neutral = getattr(self, name), 0.0 if name == "hue" else 1.0
+            min_value = -strength if name == "hue" else max(0.0, 1 - strength)
+            value = generator.uniform(min_value, neutral + strength)
+            if strength > 0:
+                steps.append(AugmentationStep(name, value))
+        return steps if is_applied else []
 
     @staticmethod
-    def apply(clip: Tensor, steps: list[Step]) -> Tensor:
+    def apply(clip: Tensor, steps: list[AugmentationStep]) -> Tensor:
         """Applies the steps: uint8 (T, H, W, C) to the same shape, all frames equally."""
         for step in steps:
             clip = _OPERATIONS[step.operation](clip, step.value)
         return clip
 
     @staticmethod
-    def describe(steps: list[Step]) -> list[str]:
+    def describe(steps: list[AugmentationStep]) -> list[str]:
         """Describes the steps in words, such as `saturation x 1.21`."""
         return [f"hue {value:+.3f} turns" if name == "hue" else f"{name} x {value:.2f}" for name, value in steps]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datamodules.batch import ClipBatch
 from datamodules.transforms.color_jitter import ColorJitter
-from datamodules.transforms.rand_augment import RandAugment, Step
+from datamodules.transforms.rand_augment import AugmentationStep, RandAugment
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,23 @@ class Augmentation:
         if not batch.seeds or (self.rand_augment is None and self.color_jitter is None):
             return batch
         clips = torch.empty_like(batch.clips)
-        for place, clip, seed in zip(clips, batch.clips, batch.seeds, strict=True):
-            place.copy_(self._augmented(clip, seed))
+        for output, clip, seed in zip(clips, batch.clips, batch.seeds, strict=True):
+            output.copy_(self._augment(clip, seed))
         return batch._replace(clips=clips)
 
-    def _augmented(self, clip: Tensor, seed: int) -> Tensor:
-        for transform, steps in self._drawn(seed):
+    def _augment(self, clip: Tensor, seed: int) -> Tensor:
+        for transform, steps in self._draw_steps(seed):
             clip = transform.apply(clip, steps)
         return clip
 
     def describe(self, seed: int) -> list[str]:
         """Describes the augmentation of the clip with this seed in words, in order."""
-        return [words for transform, steps in self._drawn(seed) for words in transform.describe(steps)]
+        return [description for transform, steps in self._draw_steps(seed) for description in transform.describe(steps)]
 
-    def _drawn(self, seed: int) -> list[tuple[RandAugment | ColorJitter, list[Step]]]:
+    def _draw_steps(self, seed: int) -> list[tuple[RandAugment | ColorJitter, list[AugmentationStep]]]:
         streams = enumerate((self.rand_augment, self.color_jitter))
-        return [(one, one.draw(np.random.default_rng([seed, number]))) for number, one in streams if one is not None]
+        return [
+            (transform, transform.draw(np.random.default_rng([seed, number])))
+            for number, transform in streams
+            if transform is not None
+        ]

@@ -40,10 +40,10 @@ def unmirrored_labels(class_names: Sequence[str], flip_probability: float, sided
         return frozenset(class_names.index(name) for name in sided)
     found = [name for name in class_names if mentions_left_or_right(name)]
     if sided == "refuse" and found and flip_probability > 0:
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        omitted = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise ValueError(
-            f"flip_probability={flip_probability}: mirroring would turn {', '.join(map(repr, found[:5]))}{more} into "
-            "another class; set data.init_args.flip_probability to 0, or data.init_args.sided_classes to `keep` (never "
-            "mirror these), `mirror`, or the list of the classes never to mirror"
+            f"flip_probability={flip_probability}: mirroring would turn {', '.join(map(repr, found[:5]))}{omitted} "
+            "into another class; set data.init_args.flip_probability to 0, or data.init_args.sided_classes to `keep` "
+            "(never mirror these), `mirror`, or the list of the classes never to mirror"
         )
     return frozenset(class_names.index(name) for name in found) if sided == "keep" else frozenset()

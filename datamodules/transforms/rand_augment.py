@@ -9,10 +9,10 @@ from torch import Tensor
 
 from datamodules.transforms import pixel_operations as pixels
 
-_MOST = 10  # largest magnitude on the paper's scale, section 3
+_MAX_MAGNITUDE = 10  # largest magnitude on the paper's scale, section 3
 
 
-class Step(NamedTuple):
+class AugmentationStep(NamedTuple):
     """One operation and its value, in the operation's own unit; 0 if it has no parameter."""
 
     operation: str
@@ -24,19 +24,19 @@ class Operation(NamedTuple):
 
     Attributes:
         apply: function of the clip and the value that returns the clip.
-        words: format string that describes the value.
-        least: value at magnitude 0, which leaves the clip unchanged.
-        most: value at magnitude 10.
-        signed: whether the value's distance from `least` gets a random sign.
-        whole: whether the value is an integer.
+        description: format string that describes the value.
+        min_value: value at magnitude 0, which leaves the clip unchanged.
+        max_value: value at magnitude 10.
+        signed: whether the value's distance from `min_value` gets a random sign.
+        integral: whether the value is an integer.
     """
 
     apply: Callable[[Tensor, float], Tensor]
-    words: str
-    least: float = 0.0
-    most: float = 0.0
+    description: str
+    min_value: float = 0.0
+    max_value: float = 0.0
     signed: bool = False
-    whole: bool = False
+    integral: bool = False
 
 
 def _shift(clip: Tensor, across: float, down: float) -> Tensor:
@@ -51,9 +51,11 @@ OPERATIONS = {
     "autocontrast": Operation(lambda clip, _: pixels.autocontrast(clip), ""),
     "equalize": Operation(lambda clip, _: pixels.equalize(clip), ""),
     "rotate": Operation(pixels.rotate, " by {:.1f} degrees", 0, 30, signed=True),
-    "solarize": Operation(lambda clip, value: pixels.solarize(clip, int(value)), " from {:.0f}", 256, 0, whole=True),
+    "solarize": Operation(lambda clip, value: pixels.solarize(clip, int(value)), " from {:.0f}", 256, 0, integral=True),
     "color": Operation(pixels.color, " x {:.2f}", 1, 1.9, signed=True),
-    "posterize": Operation(lambda clip, value: pixels.posterize(clip, int(value)), " to {:.0f} bits", 8, 4, whole=True),
+    "posterize": Operation(
+        lambda clip, value: pixels.posterize(clip, int(value)), " to {:.0f} bits", 8, 4, integral=True
+    ),
     "contrast": Operation(pixels.contrast, " x {:.2f}", 1, 1.9, signed=True),
     "brightness": Operation(pixels.brightness, " x {:.2f}", 1, 1.9, signed=True),
     "sharpness": Operation(pixels.sharpness, " x {:.2f}", 1, 1.9, signed=True),
@@ -83,10 +85,10 @@ class RandAugment:
     def __post_init__(self) -> None:
         if self.num_ops < 1:
             raise ValueError(f"rand_augment.num_ops={self.num_ops}: must be at least 1")
-        if not 0 <= self.magnitude <= _MOST:
-            raise ValueError(f"rand_augment.magnitude={self.magnitude}: must be from 0 to {_MOST}")
+        if not 0 <= self.magnitude <= _MAX_MAGNITUDE:
+            raise ValueError(f"rand_augment.magnitude={self.magnitude}: must be from 0 to {_MAX_MAGNITUDE}")
 
-    def draw(self, generator: np.random.Generator) -> list[Step]:
+    def draw(self, generator: np.random.Generator) -> list[AugmentationStep]:
         """Draws the steps for one clip."""
         names = list(OPERATIONS)
         steps = []
@@ -94,19 +96,19 @@ class RandAugment:
             name = names[int(generator.integers(len(names)))]
             sign = -1 if generator.random() < 0.5 else 1  # drawn for unsigned operations too: all take as many draws
             operation = OPERATIONS[name]
-            distance = (operation.most - operation.least) * self.magnitude / _MOST
-            value = operation.least + (sign if operation.signed else 1) * distance
-            steps.append(Step(name, round(value) if operation.whole else value))
+            distance = (operation.max_value - operation.min_value) * self.magnitude / _MAX_MAGNITUDE
+            value = operation.min_value + (sign if operation.signed else 1) * distance
+            steps.append(AugmentationStep(name, round(value) if operation.integral else value))
         return steps
 
     @staticmethod
-    def apply(clip: Tensor, steps: list[Step]) -> Tensor:
+    def apply(clip: Tensor, steps: list[AugmentationStep]) -> Tensor:
         """Applies the steps: uint8 (T, H, W, C) to the same shape, all frames equally."""
         for step in steps:
             clip = OPERATIONS[step.operation].apply(clip, step.value)
         return clip
 
     @staticmethod
-    def describe(steps: list[Step]) -> list[str]:
+    def describe(steps: list[AugmentationStep]) -> list[str]:
         """Describes the steps in words, such as `rotate by -27.0 degrees`."""
-        return [step.operation + OPERATIONS[step.operation].words.format(step.value) for step in steps]
+        return [step.operation + OPERATIONS[step.operation].description.format(step.value) for step in steps]

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.batch import Window
-from datamodules.sampling.crop_windows import Size, crop_windows
+from datamodules.sampling.crop_windows import FrameSize, crop_windows
 
 
-def resize(clip: Tensor, size: Size) -> Tensor:
+def resize(clip: Tensor, size: FrameSize) -> Tensor:
     """Resizes every frame with bilinear interpolation, antialiased when shrinking.
 
     torch computes uint8 in fixed point and rounds to the nearest level; bilinear weights cannot leave [0, 255].
@@ -88,25 +88,25 @@ def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops={num_crops}: must be 1 (center) or 3 (along the longer side)")
     clip = resize_to_fit(clip, size, size)
-    return [cut_out(clip, window) for window in crop_windows(frame_size(clip), size, num_crops)]
+    return [crop(clip, window) for window in crop_windows(frame_size(clip), size, num_crops)]
 
 
 def resize_to_fit(clip: Tensor, height: int, width: int) -> Tensor:
     """The clip if it covers (height, width), otherwise its smallest enlargement that does, keeping the aspect ratio."""
     check_clip(clip)
-    have_height, have_width = clip.shape[1:3]
-    if have_height >= height and have_width >= width:
+    clip_height, clip_width = clip.shape[1:3]
+    if clip_height >= height and clip_width >= width:
         return clip
-    factor = max(height / have_height, width / have_width)
-    return resize(clip, (max(height, round(have_height * factor)), max(width, round(have_width * factor))))
+    factor = max(height / clip_height, width / clip_width)
+    return resize(clip, (max(height, round(clip_height * factor)), max(width, round(clip_width * factor))))
 
 
-def frame_size(clip: Tensor) -> Size:
+def frame_size(clip: Tensor) -> FrameSize:
     """(height, width) of a clip."""
     return clip.shape[1], clip.shape[2]
 
 
-def cut_out(clip: Tensor, window: Window) -> Tensor:
+def crop(clip: Tensor, window: Window) -> Tensor:
     """The window's part of a clip, copied only if not contiguous; mirroring is left to the caller."""
     rows = slice(window.top, window.top + window.height)
     return clip[:, rows, window.left : window.left + window.width].contiguous()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Allocate, ClipBatch, Window
-from datamodules.sampling.crop_windows import crop_places
+from datamodules.sampling.crop_windows import crop_offsets
 
 
 def pad_and_stack(clips: list[Tensor], allocate: Allocate) -> Tensor:
@@ -27,17 +27,17 @@ def pad_and_stack(clips: list[Tensor], allocate: Allocate) -> Tensor:
     Returns:
         uint8 (N, T, S, longest L, C).
     """
-    lying = [clip.transpose(1, 2) if _is_upright(clip) else clip for clip in clips]
-    longest = max(clip.shape[2] for clip in lying)
-    frames, side, _, channels = lying[0].shape
-    together = allocate((len(lying), frames, side, longest, channels))
-    for place, clip in zip(together, lying, strict=True):
-        place[:, :, : clip.shape[2]] = clip
-        place[:, :, clip.shape[2] :] = 0
-    return together
+    landscape = [clip.transpose(1, 2) if _is_portrait(clip) else clip for clip in clips]
+    longest = max(clip.shape[2] for clip in landscape)
+    frames, side, _, channels = landscape[0].shape
+    stacked = allocate((len(landscape), frames, side, longest, channels))
+    for output, clip in zip(stacked, landscape, strict=True):
+        output[:, :, : clip.shape[2]] = clip
+        output[:, :, clip.shape[2] :] = 0
+    return stacked
 
 
-def _is_upright(clip: Tensor) -> bool:
+def _is_portrait(clip: Tensor) -> bool:
     return clip.shape[1] > clip.shape[2]
 
 
@@ -57,14 +57,14 @@ def cut_crops(batch: ClipBatch) -> ClipBatch:
     windows: list[Window] = []
     for clip, window in zip(batch.clips, batch.windows or [], strict=True):
         side = min(window.height, window.width)
-        for place in crop_places(max(window.height, window.width) - side):
-            crop = clip[:, :, place : place + side]
+        for offset in crop_offsets(max(window.height, window.width) - side):
+            crop = clip[:, :, offset : offset + side]
             if window.height > window.width:
                 crops.append(crop.transpose(1, 2))
-                windows.append(window._replace(top=window.top + place, height=side))
+                windows.append(window._replace(top=window.top + offset, height=side))
             else:
                 crops.append(crop)
-                windows.append(window._replace(left=window.left + place, width=side))
+                windows.append(window._replace(left=window.left + offset, width=side))
     numbers = batch.frame_numbers
     return batch._replace(
         clips=torch.stack(crops) if crops else batch.clips,

@@ -32,8 +32,8 @@ _Planes = TypeVar("_Planes", Tensor, Frames)
 _BT601 = (0.299, 0.114)
 _SHARES = {1: (0.2126, 0.0722), 2: _BT601, 4: (0.30, 0.11), 5: _BT601, 6: _BT601, 7: (0.212, 0.087)}
 _FULL_RANGE = 2
-_PIXELS_AT_ONCE = 2**24  # pixels converted at once on a GPU: intermediate results take some 15 bytes per pixel
-_PIXELS_IN_CACHE = 2**17  # pixels converted at once on a CPU
+_PIXELS_PER_PASS_GPU = 2**24  # pixels converted at once on a GPU: intermediate results take some 15 bytes per pixel
+_PIXELS_PER_PASS_CPU = 2**17  # pixels converted at once on a CPU
 
 
 @cache
@@ -61,19 +61,19 @@ def color_factors(matrix: int, color_range: int) -> tuple[int, ...] | None:
     return offset, *((factor * 8192 + 32768) >> 16 for factor in (luma, *chroma))
 
 
-def box_of(size: int) -> int:
+def num_enclosing_pairs(size: int) -> int:
     """Number of pairs that contain `size` rows, or columns, wherever these begin."""
     return size // 2 + 1
 
 
-def planes_of(clips: _Planes) -> tuple[_Planes, _Planes, _Planes]:
+def split_planes(clips: _Planes) -> tuple[_Planes, _Planes, _Planes]:
     """Views of the planes: (..., 3h, 2w) to Y (..., 2h, 2w), U (..., h, w) and V (..., h, w)."""
     height, width = clips.shape[-2] // 3, clips.shape[-1] // 2
     chroma = clips[..., 2 * height :, :].reshape(*clips.shape[:-2], 2, height, width)
     return clips[..., : 2 * height, :], chroma[..., 0, :, :], chroma[..., 1, :, :]
 
 
-def lay_out_planes(clips: list[Tensor], windows: list[Window], allocate: Allocate) -> Tensor:
+def stack_planes(clips: list[Tensor], windows: list[Window], allocate: Allocate) -> Tensor:
     """Stacks windows in planes into one tensor, padded with 0 to the longest; see `three_crops.pad_and_stack`.
 
     Args:
@@ -84,18 +84,18 @@ def lay_out_planes(clips: list[Tensor], windows: list[Window], allocate: Allocat
     Returns:
         uint8 (N, T, 3h, 2 * longest w).
     """
-    lying = [
-        [plane.transpose(1, 2) if window.height > window.width else plane for plane in planes_of(clip)]
+    landscape = [
+        [plane.transpose(1, 2) if window.height > window.width else plane for plane in split_planes(clip)]
         for clip, window in zip(clips, windows, strict=True)
     ]
-    frames, height, _ = lying[0][1].shape
-    longest = max(luma.shape[2] for luma, _, _ in lying)
-    together = allocate((len(lying), frames, 3 * height, longest))
-    for *places, planes in zip(*planes_of(together), lying, strict=True):
-        for place, plane in zip(places, planes, strict=True):
-            place[:, :, : plane.shape[2]] = plane
-            place[:, :, plane.shape[2] :] = 0
-    return together
+    frames, height, _ = landscape[0][1].shape
+    longest = max(luma.shape[2] for luma, _, _ in landscape)
+    stacked = allocate((len(landscape), frames, 3 * height, longest))
+    for *outputs, planes in zip(*split_planes(stacked), landscape, strict=True):
+        for output, plane in zip(outputs, planes, strict=True):
+            output[:, :, : plane.shape[2]] = plane
+            output[:, :, plane.shape[2] :] = 0
+    return stacked
 
 
 def to_rgb(batch: ClipBatch) -> ClipBatch:
@@ -113,41 +113,45 @@ def to_rgb(batch: ClipBatch) -> ClipBatch:
     width = max(max(window.height, window.width) for window in batch.windows)
     clips = batch.clips.new_zeros((num_clips, num_frames, height, width, 3))
     factors = batch.colors.to(clips.device, non_blocking=True)[:, :, None, None, None]
-    at_once = _PIXELS_AT_ONCE if clips.is_cuda else _PIXELS_IN_CACHE
-    few_clips = max(1, at_once // (num_frames * rows * columns))
-    few_frames = max(1, at_once // (rows * columns))
-    for first in range(0, num_clips, few_clips):
-        some = slice(first, first + few_clips)
-        for start in range(0, num_frames, few_frames):
-            frames = slice(start, start + few_frames)
-            boxes = _convert(batch.clips[some, frames], factors[some])
-            for clip, box, window in zip(clips[some, frames], boxes, batch.windows[some], strict=True):
-                _take(clip, box, window)
+    pixels_per_pass = _PIXELS_PER_PASS_GPU if clips.is_cuda else _PIXELS_PER_PASS_CPU
+    clips_per_pass = max(1, pixels_per_pass // (num_frames * rows * columns))
+    frames_per_pass = max(1, pixels_per_pass // (rows * columns))
+    for first in range(0, num_clips, clips_per_pass):
+        clip_range = slice(first, first + clips_per_pass)
+        for start in range(0, num_frames, frames_per_pass):
+            frame_range = slice(start, start + frames_per_pass)
+            pairs = _convert(batch.clips[clip_range, frame_range], factors[clip_range])
+            for clip, clip_pairs, window in zip(
+                clips[clip_range, frame_range], pairs, batch.windows[clip_range], strict=True
+            ):
+                _copy_window(clip, clip_pairs, window)
     return batch._replace(clips=clips, pixel_format="rgb", colors=None)
 
 
-def _take(clip: Tensor, box: Tensor, window: Window) -> None:
+def _copy_window(clip: Tensor, pairs: Tensor, window: Window) -> None:
     """Copies a window, mirrored if required, from the pairs that contain it, (C, T, 2h, 2w), to (T, H, W, C)."""
-    inside, size = (window.top % 2, window.left % 2), (window.height, window.width)
+    offset, size = (window.top % 2, window.left % 2), (window.height, window.width)
     if window.height > window.width:  # transposed
-        inside, size = inside[::-1], size[::-1]
-    cut = box[:, :, inside[0] : inside[0] + size[0], inside[1] : inside[1] + size[1]].permute(1, 2, 3, 0)
-    clip[:, :, : size[1]] = cut.flip(2) if window.mirrored else cut
+        offset, size = offset[::-1], size[::-1]
+    cropped = pairs[:, :, offset[0] : offset[0] + size[0], offset[1] : offset[1] + size[1]].permute(1, 2, 3, 0)
+    clip[:, :, : size[1]] = cropped.flip(2) if window.mirrored else cropped
 
 
 def _convert(clips: Tensor, factors: Tensor) -> Tensor:
     """uint8 (N, T, 3h, 2w) and int32 (N, 6, 1, 1, 1) to RGB, channels first: uint8 (N, C, T, 2h, 2w)."""
-    luma, u, v = (plane.to(torch.int32) for plane in planes_of(clips))
-    offset, of_luma, v_red, u_blue, u_green, v_green = factors.unbind(1)
-    level = luma.mul_(8 * of_luma).sub_(offset * of_luma).bitwise_right_shift_(16).to(torch.int16)
+    luma, u, v = (plane.to(torch.int32) for plane in split_planes(clips))
+    offset, luma_factor, v_red, u_blue, u_green, v_green = factors.unbind(1)
+    level = luma.mul_(8 * luma_factor).sub_(offset * luma_factor).bitwise_right_shift_(16).to(torch.int16)
     level = level.view(*u.shape[:3], 2, -1)  # (N, T, h, 2, 2w)
     u, v = u.sub_(128).mul_(8), v.sub_(128).mul_(8)
     red, blue = (v * v_red) >> 16, (u * u_blue) >> 16
     green = ((u * u_green) >> 16) + ((v * v_green) >> 16)
     rgb = clips.new_empty((len(clips), 3, *luma.shape[1:]))
     for channel, chroma in enumerate((red, green, blue)):
-        twice = torch.add(chroma & 0xFFFF, chroma, alpha=0x10000).view(torch.int16)  # each value twice: (N, T, h, 2w)
-        rgb[:, channel] = (level + twice[:, :, :, None]).clamp_(0, 255).flatten(2, 3)
+        repeated = torch.add(chroma & 0xFFFF, chroma, alpha=0x10000).view(
+            torch.int16
+        )  # each value twice: (N, T, h, 2w)
+        rgb[:, channel] = (level + repeated[:, :, :, None]).clamp_(0, 255).flatten(2, 3)
     return rgb
 
 
@@ -168,27 +172,27 @@ def check_yuv420_options(pixels: str, decoder: str, random_resized_crop: bool) -
 def supports_yuv420(transform: TrainTransform | EvalTransform, height: int, width: int) -> bool:
     """Whether frames of this size can be cropped in their planes: even sides, and no resizing."""
     resized = isinstance(transform, TrainTransform) and transform.random_resized
-    return not resized and transform.keeps((height, width)) and height % 2 == 0 and width % 2 == 0
+    return not resized and transform.crops_without_resize((height, width)) and height % 2 == 0 and width % 2 == 0
 
 
-def refuse_resized(transform: TrainTransform | EvalTransform, heights: np.ndarray, widths: np.ndarray) -> int:
+def count_unsupported(transform: TrainTransform | EvalTransform, heights: np.ndarray, widths: np.ndarray) -> int:
     """Number of videos, of sizes int64 (M,) each, that cannot be cropped in their planes.
 
     Raises:
         ValueError: none of the videos can.
     """
     sizes, counts = np.unique(np.stack([heights, widths], axis=1), axis=0, return_counts=True)
-    unfit = [
+    unsupported = [
         (tuple(size), count)
         for size, count in zip(sizes.tolist(), counts.tolist(), strict=True)
         if not supports_yuv420(transform, *size)
     ]
-    left_out = sum(int(count) for _, count in unfit)
-    if unfit and left_out == len(heights):
-        height, width = unfit[0][0]
+    num_unsupported = sum(int(count) for _, count in unsupported)
+    if unsupported and num_unsupported == len(heights):
+        height, width = unsupported[0][0]
         raise ValueError(
             f"pixels='i420': frames of {height} x {width} would be resized or are of an odd size (resize="
             f"{transform.resize}, crop_size={transform.crop_size}), and planes are cut as they are stored; pack at a "
             "size that needs no resizing, or use pixels='rgb'"
         )
-    return left_out
+    return num_unsupported

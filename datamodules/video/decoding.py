@@ -21,7 +21,7 @@ from datamodules.video.exact_seeking import seeks_exactly
 from datamodules.video.mp4_writer import encode_frames
 from datamodules.video.orientation import UPRIGHT, Orientation, orientation_of
 from datamodules.video.probing import VideoInfo, probe, read_frame_times
-from datamodules.video.pyav_decoder import Frames, frames_at_once, out_of_range, pyav_chunks
+from datamodules.video.pyav_decoder import Frames, chunk_length, out_of_range, pyav_chunks
 from datamodules.video.video_container import (
     ABSENT,
     DAMAGED,
@@ -137,10 +137,10 @@ def resolve_decoder(name: str) -> str:
         ValueError: no such decoder, or it is not installed.
     """
     if name == "auto":
-        return "torchcodec" if _missing("torchcodec") is None and _torchcodec_works() else "pyav"
+        return "torchcodec" if _import_error("torchcodec") is None and _torchcodec_works() else "pyav"
     if name not in DECODERS:
         raise ValueError(f"decoder={name!r}: must be one of auto, {', '.join(DECODERS)}")
-    cause = _missing(name)
+    cause = _import_error(name)
     if cause is not None:
         raise ValueError(f"decoder={name!r}: it does not import here ({cause}); install it, or use decoder='pyav'")
     return name
@@ -152,7 +152,7 @@ def describe_decoder(name: str) -> str:
     return f"{resolved} {importlib.metadata.version('av' if resolved == 'pyav' else resolved)}"
 
 
-def _missing(name: str) -> str | None:
+def _import_error(name: str) -> str | None:
     """The reason why a decoder cannot be imported, in one line, or None."""
     try:
         if name == "decord":
@@ -175,7 +175,7 @@ def _torchcodec_works() -> bool:
 
 
 @functools.cache
-def _say_substitution(name: str) -> None:
+def _log_substitution(name: str) -> None:
     """Logs once per process that PyAV replaces the chosen decoder for some files."""
     _log.warning("some of these files are read with pyav, because %s would fail or return wrong frames", name)
 
@@ -183,8 +183,8 @@ def _say_substitution(name: str) -> None:
 _Adapter = Callable[[Source, Sequence[int], int | None], Iterator[Frames]]
 
 
-def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
-    """Decorator of a decoder: files that it does not seek exactly, or whose codec it is `lacking`, go to PyAV.
+def _fall_back_to_pyav(*unsupported_codecs: str) -> Callable[[_Adapter], _Adapter]:
+    """Decorator of a decoder: files that it does not seek exactly, or of `unsupported_codecs`, are decoded by PyAV.
 
     decord 0.6 and torchcodec 0.13 silently return wrong frames after seeks into files with open groups of pictures,
     with intra refresh, with an edit list that cuts frames away, and into AVI and transport streams with B-frames.
@@ -193,9 +193,9 @@ def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
     def guard(adapter: _Adapter) -> _Adapter:
         @functools.wraps(adapter)
         def guarded(data: Source, indices: Sequence[int], chunk_bytes: int | None) -> Iterator[Frames]:
-            if seeks_exactly(data, lacking):
+            if seeks_exactly(data, unsupported_codecs):
                 return adapter(data, indices, chunk_bytes)
-            _say_substitution(adapter.__name__.removeprefix("_decode_"))
+            _log_substitution(adapter.__name__.removeprefix("_decode_"))
             return pyav_chunks(data, indices, chunk_bytes)
 
         return guarded
@@ -203,7 +203,7 @@ def _only_where_exact(*lacking: str) -> Callable[[_Adapter], _Adapter]:
     return guard
 
 
-@_only_where_exact("av1")
+@_fall_back_to_pyav("av1")
 def _decode_decord(data: Source, indices: Sequence[int], chunk_bytes: int | None) -> Iterator[Frames]:
     import decord
 
@@ -212,7 +212,7 @@ def _decode_decord(data: Source, indices: Sequence[int], chunk_bytes: int | None
     return _in_chunks(lambda part: reader.get_batch(part).asnumpy(), len(reader), indices, chunk_bytes)
 
 
-@_only_where_exact()
+@_fall_back_to_pyav()
 def _decode_torchcodec(data: Source, indices: Sequence[int], chunk_bytes: int | None) -> Iterator[Frames]:
     from torchcodec.decoders import VideoDecoder
 
@@ -233,7 +233,7 @@ def _in_chunks(
         frames = read(list(indices[done : done + size]))
         yield frames
         done += len(frames)
-        size = frames_at_once(frames.shape[1:3], len(indices) - done, chunk_bytes)
+        size = chunk_length(frames.shape[1:3], len(indices) - done, chunk_bytes)
 
 
 _ADAPTERS: dict[str, _Adapter] = {

@@ -9,21 +9,21 @@ import av
 from datamodules.video.header_frames import NotIndexedError
 from datamodules.video.mp4_sample_table import read_sample_table
 from datamodules.video.orientation import orientation_of
-from datamodules.video.packets import holds_idr
+from datamodules.video.packets import has_idr_slice
 from datamodules.video.pyav_decoder import read_index
 from datamodules.video.video_container import Source, iterate_open, library_errors, open_video
 from datamodules.video.video_streams import candidate_streams
 
 
-class _Seen(NamedTuple):
+class _PacketSummary(NamedTuple):
     """Facts about one packet: presentation timestamp, whether it is a key frame, whether decoding can start there."""
 
     time: int
     is_key: bool
-    is_fresh: bool
+    is_clean_start: bool
 
 
-def seeks_exactly(source: Source, lacking: Container[str] = ()) -> bool:
+def seeks_exactly(source: Source, unsupported_codecs: Container[str] = ()) -> bool:
     """Whether frame i is the same in every decoder: all frames are shown, and every key frame a clean start.
 
     That means: no edit list that cuts frames away, no frame that follows a key frame and is shown before it (open group
@@ -33,21 +33,23 @@ def seeks_exactly(source: Source, lacking: Container[str] = ()) -> bool:
 
     Args:
         source: the bytes of a video file, or its path.
-        lacking: FFmpeg's names of the codecs that the decoder lacks; videos of these never pass.
+        unsupported_codecs: FFmpeg's names of the codecs that the decoder lacks; videos of these never pass.
     """
     with library_errors("the packets cannot be read"), open_video(source) as (container, stream):
         codec = stream.codec_context.name
-        if stream.codec_context.codec.canonical_name in lacking:
+        if stream.codec_context.codec.canonical_name in unsupported_codecs:
             return False
         if len(candidate_streams(container)) > 1:
             return False
 
-        def look(packet: "av.Packet[Any]") -> _Seen:
-            fresh = codec != "h264" or (packet.is_keyframe and holds_idr(packet, stream.codec_context.extradata))
-            return _Seen(packet.pts or 0, packet.is_keyframe, fresh)  # without a timestamp, `read_index` raises
+        def summarize(packet: "av.Packet[Any]") -> _PacketSummary:
+            fresh = codec != "h264" or (packet.is_keyframe and has_idr_slice(packet, stream.codec_context.extradata))
+            return _PacketSummary(
+                packet.pts or 0, packet.is_keyframe, fresh
+            )  # without a timestamp, `read_index` raises
 
         try:
-            index = read_index(container, stream, look)
+            index = read_index(container, stream, summarize)
         except NotIndexedError:
             return False
         if codec == "hevc" or len(index.times) != len(index.packets) or not index.keys or index.keys[0] != 0:
@@ -56,7 +58,7 @@ def seeks_exactly(source: Source, lacking: Container[str] = ()) -> bool:
         for packet in index.packets:
             if packet.is_key:
                 latest_key = packet.time
-                if not packet.is_fresh:
+                if not packet.is_clean_start:
                     return False
             elif packet.time < latest_key:
                 return False

@@ -20,8 +20,14 @@ import av.video
 import numpy as np
 
 from datamodules.video.mp4_writer import as_rate
-from datamodules.video.packets import PacketFacts, clock_restarts, facts_of, in_order, packets_number_frames
-from datamodules.video.truncation import clock_may_jump, find_truncation, is_cut_off
+from datamodules.video.packets import (
+    PacketInfo,
+    has_clock_restart,
+    packets_are_ordered,
+    packets_number_frames,
+    read_packet_info,
+)
+from datamodules.video.truncation import clock_may_jump, find_truncation, is_last_packet_truncated
 from datamodules.video.video_container import (
     DAMAGED,
     MAX_FRAMES,
@@ -41,7 +47,7 @@ from datamodules.video.video_streams import candidate_streams
 NEW_CLOCK_S = 10
 BROKEN_CLOCK_S = 30 * 3600
 
-Trust = Literal["exact", "ordered", "nothing"]
+PacketTrust = Literal["exact", "ordered", "nothing"]
 
 
 class FrameTable(NamedTuple):
@@ -55,7 +61,7 @@ class FrameTable(NamedTuple):
         variable_rate: a frame is half of the average frame duration or more away from even spacing.
         clock_jumps: number of places where the file's clock started again or jumped, and was corrected.
         other_streams: number of further video streams in the file, without cover pictures.
-        flaw: why the file must be truncated, by its container's header; empty otherwise.
+        truncation: why the file must be truncated, by its container's header; empty otherwise.
     """
 
     ticks: list[int]
@@ -65,7 +71,7 @@ class FrameTable(NamedTuple):
     variable_rate: bool = False
     clock_jumps: int = 0
     other_streams: int = 0
-    flaw: str = ""
+    truncation: str = ""
 
     @property
     def num_frames(self) -> int:
@@ -79,7 +85,9 @@ def count_steps(progress: Callable[[int], None] | None) -> Callable[[], None]:
     return (lambda: None) if progress is None else lambda: progress(next(steps))
 
 
-def read_frame_table(source: Source, trust: Trust = "exact", moved: Callable[[], None] = lambda: None) -> FrameTable:
+def read_frame_table(
+    source: Source, trust: PacketTrust = "exact", report_step: Callable[[], None] = lambda: None
+) -> FrameTable:
     """Counts and times the frames of a video.
 
     Args:
@@ -87,49 +95,51 @@ def read_frame_table(source: Source, trust: Trust = "exact", moved: Callable[[],
         trust: when packets number the frames without decoding. `exact`: only where nothing in the file speaks against
             it. `ordered`: also in containers that do not list their frames (transport streams and others), for callers
             that decode the whole file anyway and count the output. `nothing`: never, the file is decoded.
-        moved: called after each packet read and each frame decoded.
+        report_step: called after each packet read and each frame decoded.
 
     Raises:
         DecodeError: the file cannot be opened or read, or needs decoding and does not decode.
     """
     with open_video(source) as (container, stream), library_errors("the packets cannot be read"):
-        packets: list[PacketFacts] = []
+        packets: list[PacketInfo] = []
         last = None
         for packet in container.demux(stream):
             if packet.size:
-                moved()
-                packets.append(facts_of(packet, stream.codec_context))
+                report_step()
+                packets.append(read_packet_info(packet, stream.codec_context))
                 last = packet
             if len(packets) > MAX_FRAMES:
                 raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
-        flaw = "its last packets are cut off" if is_cut_off(container, last) else ""
-        flaw = find_truncation(source, container, stream) or flaw
-        clock = _Clock.of(container, stream, packets)
-        by_packets = packets_number_frames(packets, container.format.name) or (trust == "ordered" and in_order(packets))
-        others = len(candidate_streams(container)) - 1
+        truncation = "its last packets are cut off" if is_last_packet_truncated(container, last) else ""
+        truncation = find_truncation(source, container, stream) or truncation
+        clock = _FileClock.from_stream(container, stream, packets)
+        by_packets = packets_number_frames(packets, container.format.name) or (
+            trust == "ordered" and packets_are_ordered(packets)
+        )
+        num_other_streams = len(candidate_streams(container)) - 1
     shown = [packet for packet in packets if packet.shown]
     if trust == "nothing" or not by_packets:
         try:
-            table = _decode_table(source, packets, clock, moved)
+            table = _decode_table(source, packets, clock, report_step)
         except DecodeError as error:
-            if flaw:
-                raise DecodeError(f"the video is truncated: {flaw}", TRUNCATED) from error
+            if truncation:
+                raise DecodeError(f"the video is truncated: {truncation}", TRUNCATED) from error
             raise
     elif clock.counts_packets:
         table = clock.table([packet.dts or 0 for packet in shown])
     else:
         table = clock.table(sorted(packet.pts or 0 for packet in shown))
-    return table._replace(other_streams=others, flaw=flaw)
+    return table._replace(other_streams=num_other_streams, truncation=truncation)
 
 
-class _Clock(NamedTuple):
+class _FileClock(NamedTuple):
     """How the timestamps of a file are interpreted.
 
     Attributes:
         time_base: seconds per tick.
         rate: frame rate by the header, frames per second.
         last_duration: duration of the frame that is shown last, in `time_base`; 0 where the file does not state it.
-        jumps_s: a longer step between two frames, in seconds, is a jump of the clock.
+        max_step_s: a longer step between two frames, in seconds, is a jump of the clock.
         counts_packets: decoding timestamps are used as presentation timestamps: in AVI, where a packet's number is its
             time and FFmpeg's presentation timestamps around B-frames are wrong, and in files without any.
     """
@@ -137,12 +147,12 @@ class _Clock(NamedTuple):
     time_base: Fraction
     rate: Fraction
     last_duration: int
-    jumps_s: int
+    max_step_s: int
     counts_packets: bool
 
     @classmethod
-    def of(
-        cls, container: av.container.InputContainer, stream: av.video.VideoStream, packets: Sequence[PacketFacts]
+    def from_stream(
+        cls, container: av.container.InputContainer, stream: av.video.VideoStream, packets: Sequence[PacketInfo]
     ) -> Self:
         """The clock of an open video."""
         latest = max(packets, key=lambda packet: (packet.shown, packet.pts or 0), default=None)
@@ -155,7 +165,7 @@ class _Clock(NamedTuple):
             counted,
         )
 
-    def numbered(self, count: int) -> FrameTable:
+    def evenly_spaced_table(self, count: int) -> FrameTable:
         """A table of evenly spaced frames at the header's rate, for files without timestamps.
 
         Rates below 1 per second are raised to 1: no timestamp confirms them, and a single frame would last for hours.
@@ -171,19 +181,19 @@ class _Clock(NamedTuple):
         count = len(times)
         steps = [after - before for before, after in pairwise(times)]
         if not any(step > 0 for step in steps):
-            return self.numbered(count)
-        usual = median_low([step for step in steps if step > 0])
-        limit = self.jumps_s / self.time_base
+            return self.evenly_spaced_table(count)
+        median_step = median_low([step for step in steps if step > 0])
+        limit = self.max_step_s / self.time_base
         ticks, jumps = [0], 0
         for step in steps:
             jumped = step < 0 or step > limit
             jumps += jumped
-            ticks.append(ticks[-1] + (usual if jumped else step))
+            ticks.append(ticks[-1] + (median_step if jumped else step))
         duration = (ticks[-1] + (self.last_duration or Fraction(ticks[-1], count - 1))) * self.time_base
         variable = _is_variable(ticks)
         # The header's rate is kept unless the frames contradict it.
-        counted = as_rate(count / duration)
-        rate = counted if variable or abs(self.rate * duration - count) >= 1 else self.rate
+        counted_rate = as_rate(count / duration)
+        rate = counted_rate if variable or abs(self.rate * duration - count) >= 1 else self.rate
         return FrameTable(ticks, self.time_base, rate, duration, variable, jumps)
 
 
@@ -195,7 +205,7 @@ def _is_variable(ticks: Sequence[int]) -> bool:
 
 
 def _decode_table(
-    source: Source, packets: Sequence[PacketFacts], clock: _Clock, moved: Callable[[], None]
+    source: Source, packets: Sequence[PacketInfo], clock: _FileClock, report_step: Callable[[], None]
 ) -> FrameTable:
     """Decodes the whole video, and makes the table of its frames.
 
@@ -203,32 +213,32 @@ def _decode_table(
         DecodeError: there is no frame, one does not decode, or frames are missing and the decoder logged an error.
     """
     times: list[int | None] = []
-    about_the_beginning = 0
+    num_initial_messages = 0
     with _decoder_messages() as messages:
         for frame in iterate_frames(source):
-            about_the_beginning = about_the_beginning if times else len(messages)
+            num_initial_messages = num_initial_messages if times else len(messages)
             times.append(frame.pts)
-            moved()
+            report_step()
     if not times:
         raise DecodeError("the video has no frames", NO_FRAMES)
     missing = _num_decodable(packets) - len(times)
-    if missing > 0 and len(messages) > about_the_beginning:
+    if missing > 0 and len(messages) > num_initial_messages:
         raise DecodeError(
             f"only {len(times)} of {len(times) + missing} frames decode ({messages[-1][2].strip()})", DAMAGED
         )
     decoding = [packet.dts for packet in packets if packet.shown and packet.dts is not None]
     if clock.counts_packets:
         in_step = len(decoding) == len(times)
-        return clock.table(decoding) if in_step else clock.numbered(len(times))
-    known = [time for time in times if time is not None]
-    if len(known) < len(times):
-        return clock.numbered(len(times))
-    if len(set(known)) == len(known) and not clock_restarts(packets):
-        known.sort()  # one clock: timestamps that descend are then in decoding order
-    return clock.table(known)
+        return clock.table(decoding) if in_step else clock.evenly_spaced_table(len(times))
+    timestamps = [time for time in times if time is not None]
+    if len(timestamps) < len(times):
+        return clock.evenly_spaced_table(len(times))
+    if len(set(timestamps)) == len(timestamps) and not has_clock_restart(packets):
+        timestamps.sort()  # one clock: timestamps that descend are then in decoding order
+    return clock.table(timestamps)
 
 
-def _num_decodable(packets: Sequence[PacketFacts]) -> int:
+def _num_decodable(packets: Sequence[PacketInfo]) -> int:
     """Number of frames to expect from the packets, without leading pictures that refer to pictures before the cut."""
     first = next((number for number, packet in enumerate(packets) if packet.key), 0)
     second = next((number for number, packet in enumerate(packets) if packet.key and number > first), len(packets))

@@ -20,8 +20,8 @@ from datamodules.video.mp4_sample_table import SampleTable, read_sample_table
 from datamodules.video.video_container import LIMITS, MAX_FRAMES, Source, open_video
 
 # Decoders of this thread: creating one costs as much as decoding several frames.
-_kept = threading.local()
-_KEPT_DECODERS = 8
+_thread_cache = threading.local()
+_MAX_CACHED_DECODERS = 8
 
 
 class NotIndexedError(Exception):
@@ -68,7 +68,7 @@ def frames_by_header(source: Source, indices: Sequence[int]) -> Iterator[tuple[i
 def _frames_by_table(data: bytes, table: SampleTable, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
     if indices[-1] >= len(table.sizes):
         raise NotIndexedError
-    with _decoder(table.setup) as decoder:
+    with _borrow_decoder(table.configuration) as decoder:
         expected = 0
         for index in indices:
             key = table.keys[bisect_right(table.keys, index) - 1]
@@ -93,24 +93,24 @@ def _packet(data: bytes, table: SampleTable, number: int) -> "av.Packet[Any]":
 
 
 @contextmanager
-def _decoder(setup: bytes) -> "Iterator[av.VideoCodecContext]":
+def _borrow_decoder(configuration: bytes) -> "Iterator[av.VideoCodecContext]":
     """Lends this thread's decoder of a configuration, or a new one; it is returned to the thread's cache at the end.
 
     A flush keeps only the decoder's configuration, which in `avc1` is in the header alone.
     """
-    kept: dict[bytes, av.VideoCodecContext] = _kept.__dict__.setdefault("decoders", {})
-    decoder = kept.pop(setup, None)
+    decoders: dict[bytes, av.VideoCodecContext] = _thread_cache.__dict__.setdefault("decoders", {})
+    decoder = decoders.pop(configuration, None)
     if decoder is None:
         decoder = av.CodecContext.create("h264", "r")
-        decoder.extradata = setup
+        decoder.extradata = configuration
         decoder.options = LIMITS
         decoder.thread_type, decoder.thread_count = "NONE", 1
     try:
         yield decoder
     finally:
-        kept[setup] = decoder
-        if len(kept) > _KEPT_DECODERS:
-            kept.pop(next(iter(kept)))
+        decoders[configuration] = decoder
+        if len(decoders) > _MAX_CACHED_DECODERS:
+            decoders.pop(next(iter(decoders)))
 
 
 def _read_header(container: av.container.InputContainer, stream: av.video.VideoStream) -> tuple[list[int], list[int]]:

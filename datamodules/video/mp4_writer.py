@@ -111,9 +111,9 @@ class Mp4Writer:
             self._stream.options |= {"tune": "fastdecode"}
         self.num_frames = 0
         self._last_tick = -1
-        self._held: av.Packet[Any] | None = None
+        self._pending_packet: av.Packet[Any] | None = None
 
-    def take_color_from(self, frame: av.VideoFrame) -> None:
+    def copy_color(self, frame: av.VideoFrame) -> None:
         """Copies the color matrix of a source frame into the output's header, so that colors do not change."""
         context = self._stream.codec_context
         context.colorspace, context.color_range = frame.colorspace, ColorRange.MPEG
@@ -135,20 +135,20 @@ class Mp4Writer:
             end: the time in seconds at which the last frame ends; None: one frame at the fixed rate after its start.
         """
         self._mux(self._stream.encode(None))
-        if self._held is not None:
+        if self._pending_packet is not None:
             if end is not None:
                 ticks = round(end / self._stream.codec_context.time_base)
-                self._held.duration = max(1, ticks - self._last_tick)
-            self._container.mux(self._held)
+                self._pending_packet.duration = max(1, ticks - self._last_tick)
+            self._container.mux(self._pending_packet)
         self._container.close()
         return self._file.getvalue()
 
     def _mux(self, packets: "Iterable[av.Packet[Any]]") -> None:
         """Writes all packets but the latest, whose duration may still change."""
         for packet in packets:
-            if self._held is not None:
-                self._container.mux(self._held)
-            self._held = packet
+            if self._pending_packet is not None:
+                self._container.mux(self._pending_packet)
+            self._pending_packet = packet
 
 
 def as_rate(fps: float | Fraction) -> Fraction:

@@ -47,8 +47,8 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     """The orientation of a decoded frame by its display matrix, to the nearest quarter turn; `UPRIGHT` without one."""
     # Not `frame.side_data`: it makes a reference cycle with the frame, which then stays in memory until Python's
     # garbage collector runs, hundreds of frames later.
-    beside = SideDataContainer(frame)  # type: ignore[call-arg] # the stub lacks __init__
-    matrix = beside.get("DISPLAYMATRIX") if len(beside) else None  # most frames have none: a quick test
+    side_data = SideDataContainer(frame)  # type: ignore[call-arg] # the stub lacks __init__
+    matrix = side_data.get("DISPLAYMATRIX") if len(side_data) else None  # most frames have none: a quick test
     return UPRIGHT if matrix is None else orientation_of_matrix(bytes(cast(Buffer, matrix)))
 
 

@@ -17,7 +17,7 @@ _DIVX_PACKED = re.compile(rb"DivX\d+[Bb]\d+p")  # MPEG-4 user data of encoders t
 _MAX_EMPTY_VOP_BYTES = 8  # size of an MPEG-4 packet that repeats the previous picture: the decoder outputs no frame
 
 
-class PacketFacts(NamedTuple):
+class PacketInfo(NamedTuple):
     """Facts about one packet.
 
     Attributes:
@@ -25,22 +25,22 @@ class PacketFacts(NamedTuple):
         dts: decoding timestamp in the stream's time base, or None.
         duration: in the stream's time base; 0 where the packet does not state it.
         key: a key frame: decoding may begin here.
-        fresh: a key frame after which nothing refers to earlier frames, as far as the codec tells; in H.264 the
+        clean_start: a key frame after which nothing refers to earlier frames, as far as the codec tells; in H.264 the
             beginning of a gradual intra refresh is also marked as key, and is not fresh.
         shown: the packet yields a frame: it is within the edit list, and not for reference only.
-        certain: nothing suggests that it yields another number of frames than one, or none if it is not `shown`.
+        one_frame: nothing suggests that it yields another number of frames than one, or none if it is not `shown`.
     """
 
     pts: int | None
     dts: int | None
     duration: int
     key: bool
-    fresh: bool
+    clean_start: bool
     shown: bool
-    certain: bool
+    one_frame: bool
 
 
-def facts_of(packet: "av.Packet[Any]", decoder: av.VideoCodecContext) -> PacketFacts:
+def read_packet_info(packet: "av.Packet[Any]", decoder: av.VideoCodecContext) -> PacketInfo:
     """Reads the facts of a packet that is not empty.
 
     Args:
@@ -48,14 +48,14 @@ def facts_of(packet: "av.Packet[Any]", decoder: av.VideoCodecContext) -> PacketF
         decoder: the codec context of that stream.
     """
     codec = decoder.name
-    certain = codec != "mpeg4" or (packet.size > _MAX_EMPTY_VOP_BYTES and not _is_packed(packet))
-    certain = certain and not packet.is_corrupt
-    shown = not packet.is_discard and not holds_no_frame(packet, codec)
-    fresh = packet.is_keyframe and (codec != "h264" or holds_idr(packet, decoder.extradata))
-    return PacketFacts(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, fresh, shown, certain)
+    one_frame = codec != "mpeg4" or (packet.size > _MAX_EMPTY_VOP_BYTES and not _is_packed(packet))
+    one_frame = one_frame and not packet.is_corrupt
+    shown = not packet.is_discard and not is_reference_only(packet, codec)
+    clean_start = packet.is_keyframe and (codec != "h264" or has_idr_slice(packet, decoder.extradata))
+    return PacketInfo(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, clean_start, shown, one_frame)
 
 
-def holds_no_frame(packet: "av.Packet[Any]", codec: str) -> bool:
+def is_reference_only(packet: "av.Packet[Any]", codec: str) -> bool:
     """Whether a packet is for reference only: VP8 (RFC 6386, section 9.1), VP9 (its bitstream, section 7.2)."""
     if codec in ("vp8", "libvpx"):
         return not memoryview(packet)[0] & 0x10
@@ -69,7 +69,7 @@ def holds_no_frame(packet: "av.Packet[Any]", codec: str) -> bool:
     return False
 
 
-def holds_idr(packet: "av.Packet[Any]", extradata: bytes | None) -> bool:
+def has_idr_slice(packet: "av.Packet[Any]", extradata: bytes | None) -> bool:
     """Whether an H.264 packet holds an IDR slice, as mp4 and Matroska store it (length-prefixed NAL units).
 
     Args:
@@ -92,7 +92,7 @@ def _is_packed(packet: "av.Packet[Any]") -> bool:
     return packet.is_keyframe and _DIVX_PACKED.search(bytes(memoryview(packet)[:512])) is not None
 
 
-def in_order(packets: Sequence[PacketFacts]) -> bool:
+def packets_are_ordered(packets: Sequence[PacketInfo]) -> bool:
     """Whether the packets can number the frames: one clock, beginning with a key frame, no timestamp twice.
 
     False where decoding timestamps go back or two frames have the same timestamp (joined files), where the first packet
@@ -100,7 +100,12 @@ def in_order(packets: Sequence[PacketFacts]) -> bool:
     packet may yield more or fewer frames than one.
     """
     shown = [packet for packet in packets if packet.shown]
-    if not shown or not all(packet.certain for packet in packets) or not packets[0].fresh or clock_restarts(packets):
+    if (
+        not shown
+        or not all(packet.one_frame for packet in packets)
+        or not packets[0].clean_start
+        or has_clock_restart(packets)
+    ):
         return False
     times = [packet.pts for packet in shown if packet.pts is not None]
     if len(times) != len(shown):  # without any presentation timestamps, decoding timestamps number the frames
@@ -109,17 +114,17 @@ def in_order(packets: Sequence[PacketFacts]) -> bool:
     return len(set(times)) == len(times) and (first is None or not packets[0].shown or min(times) >= first)
 
 
-def clock_restarts(packets: Sequence[PacketFacts]) -> bool:
+def has_clock_restart(packets: Sequence[PacketInfo]) -> bool:
     """Whether decoding timestamps go back, as in joined files."""
     decoding = [packet.dts for packet in packets if packet.dts is not None]
     return any(before > after for before, after in pairwise(decoding))
 
 
-def packets_number_frames(packets: Sequence[PacketFacts], container_format: str) -> bool:
+def packets_number_frames(packets: Sequence[PacketInfo], container_format: str) -> bool:
     """Whether frame i is the i-th packet's in presentation order, so that frames are counted without decoding.
 
     Args:
         packets: the facts of all packets of the stream, in file order.
         container_format: FFmpeg's name of the container, such as `mov,mp4,m4a,3gp,3g2,mj2`.
     """
-    return any(name in container_format for name in _LISTING_FORMATS) and in_order(packets)
+    return any(name in container_format for name in _LISTING_FORMATS) and packets_are_ordered(packets)

@@ -61,7 +61,7 @@ def probe(source: Source, progress: Callable[[int], None] | None = None) -> Vide
     Raises:
         DecodeError: the file cannot be opened, has no video stream or no frame.
     """
-    return describe_video(source, read_frame_table(source, moved=count_steps(progress)))
+    return describe_video(source, read_frame_table(source, report_step=count_steps(progress)))
 
 
 def describe_video(source: Source, table: FrameTable) -> VideoInfo:
@@ -70,8 +70,8 @@ def describe_video(source: Source, table: FrameTable) -> VideoInfo:
         frame = next(iterate_open(container, stream), None)
         if frame is None or table.num_frames == 0:
             raise DecodeError("the video has no frames", NO_FRAMES)
-        shown, codec = orientation_of(frame), stream.codec_context.name
-        width, height = (frame.height, frame.width) if shown.swaps_sides else (frame.width, frame.height)
+        orientation, codec = orientation_of(frame), stream.codec_context.name
+        width, height = (frame.height, frame.width) if orientation.swaps_sides else (frame.width, frame.height)
         aspect = float(stream.sample_aspect_ratio or 1)
     return VideoInfo(
         num_frames=table.num_frames,
@@ -79,11 +79,11 @@ def describe_video(source: Source, table: FrameTable) -> VideoInfo:
         width=width,
         height=height,
         duration_s=float(table.duration),
-        rotation=90 * shown.quarter_turns,
+        rotation=90 * orientation.quarter_turns,
         codec=codec,
         variable_rate=table.variable_rate,
-        pixel_aspect=1 / aspect if shown.swaps_sides else aspect,
-        mirrored=shown.mirrored,
+        pixel_aspect=1 / aspect if orientation.swaps_sides else aspect,
+        mirrored=orientation.mirrored,
         other_streams=table.other_streams,
         clock_jumps=table.clock_jumps,
     )

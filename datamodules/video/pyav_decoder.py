@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 
 from datamodules.video.header_frames import NotIndexedError, frames_by_header
 from datamodules.video.orientation import orientation_of
-from datamodules.video.packets import PacketFacts, facts_of, in_order
+from datamodules.video.packets import PacketInfo, packets_are_ordered, read_packet_info
 from datamodules.video.video_container import (
     MAX_FRAMES,
     OUT_OF_RANGE,
@@ -37,14 +37,14 @@ from datamodules.video.video_container import (
 Frames = npt.NDArray[np.uint8]
 
 # The pixel converter of this thread: creating one costs as much as converting several frames.
-_kept = threading.local()
+_thread_cache = threading.local()
 
 
 class PacketIndex(NamedTuple):
     """The packets of a video and the presentation timestamps of its frames.
 
     Attributes:
-        packets: what `keep` returned for each packet, in decoding order.
+        packets: what `summarize` returned for each packet, in decoding order.
         times: presentation timestamps of the shown frames, ascending; frame i is shown at `times[i]`.
         keys: positions of the key frames in `packets`, ascending.
         key_times: presentation timestamps of the key frames, ascending.
@@ -72,28 +72,28 @@ def pyav_chunks(source: Source, indices: Sequence[int], chunk_bytes: int | None 
     """
     chunk: Frames | None = None
     shape: tuple[int, ...] = ()
-    taken, left = 0, len(indices)
-    for frame in _wanted_frames(source, indices):
-        shown = orientation_of(frame)
+    filled, left = 0, len(indices)
+    for frame in _iterate_selected(source, indices):
+        orientation = orientation_of(frame)
         if not shape:
             width, height = frame.width, frame.height
-            shape = (width, height) if shown.swaps_sides else (height, width)
+            shape = (width, height) if orientation.swaps_sides else (height, width)
         if chunk is None:
-            chunk = np.empty((frames_at_once(shape, left, chunk_bytes), *shape, 3), np.uint8)
+            chunk = np.empty((chunk_length(shape, left, chunk_bytes), *shape, 3), np.uint8)
         pixels = _rgb(frame, width, height)  # if the size changes within the stream, scale to the first wanted frame
-        chunk[taken] = shown.apply(pixels)
-        taken += 1
-        if taken == len(chunk):
+        chunk[filled] = orientation.apply(pixels)
+        filled += 1
+        if filled == len(chunk):
             yield chunk
-            chunk, taken, left = None, 0, left - taken
+            chunk, filled, left = None, 0, left - filled
 
 
-def frames_at_once(shape: Sequence[int], left: int, chunk_bytes: int | None) -> int:
+def chunk_length(shape: Sequence[int], left: int, chunk_bytes: int | None) -> int:
     """Number of frames of the next chunk, 1 to `left`, for frames of `shape` (height, width)."""
     return left if chunk_bytes is None else max(1, min(left, chunk_bytes // (3 * shape[0] * shape[1])))
 
 
-def _wanted_frames(source: Source, indices: Sequence[int]) -> Iterator[av.VideoFrame]:
+def _iterate_selected(source: Source, indices: Sequence[int]) -> Iterator[av.VideoFrame]:
     """The frames at ascending indices; where one method fails, the next continues with the remaining indices."""
     done = count = 0
     for frames_of in (frames_by_header, _frames_by_index, _frames_by_counting):
@@ -121,9 +121,9 @@ def out_of_range(index: int, count: int | None = None) -> DecodeError:
 
 def _rgb(frame: av.VideoFrame, width: int, height: int) -> Frames:
     """A view of the frame's pixels in RGB, uint8 (H, W, 3), as stored (not turned)."""
-    converter: VideoReformatter | None = getattr(_kept, "converter", None)
+    converter: VideoReformatter | None = getattr(_thread_cache, "converter", None)
     if converter is None:
-        converter = _kept.converter = VideoReformatter()
+        converter = _thread_cache.converter = VideoReformatter()
     rgb = converter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
     plane = rgb.planes[0]
     rows: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # rows are padded
@@ -133,14 +133,14 @@ def _rgb(frame: av.VideoFrame, width: int, height: int) -> Frames:
 def read_index(
     container: av.container.InputContainer,
     stream: av.video.VideoStream,
-    keep: "Callable[[av.Packet[Any]], Any]" = lambda packet: packet,
+    summarize: "Callable[[av.Packet[Any]], Any]" = lambda packet: packet,
 ) -> PacketIndex:
     """Reads all packets of an open video, and indexes them by presentation timestamp.
 
     Args:
         container: the open container.
         stream: the video stream to read.
-        keep: what to store for each packet; the default stores the packets themselves, as many bytes as the file.
+        summarize: what to store for each packet; the default stores the packets themselves, as many bytes as the file.
 
     Raises:
         NotIndexedError: the timestamps do not number the frames, or the container is neither mp4 nor Matroska.
@@ -148,24 +148,24 @@ def read_index(
     if not any(kind in container.format.name for kind in ("mp4", "matroska")):
         raise NotIndexedError  # AVI has no presentation timestamps, and key frame flags of MPEG-TS are unreliable
     packets: list[Any] = []
-    facts: list[PacketFacts] = []
+    infos: list[PacketInfo] = []
     for packet in container.demux(stream):
         if packet.size:
-            packets.append(keep(packet))
-            facts.append(facts_of(packet, stream.codec_context))
+            packets.append(summarize(packet))
+            infos.append(read_packet_info(packet, stream.codec_context))
             if len(packets) > MAX_FRAMES:
                 raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
-    if not in_order(facts):
+    if not packets_are_ordered(infos):
         raise NotIndexedError  # the clock starts again, or pictures at the beginning are never shown
-    times = sorted(_time(said) for said in facts if said.shown)
-    keys = [position for position, said in enumerate(facts) if said.key]
-    key_times = [_time(facts[position]) for position in keys]
+    times = sorted(_time(info) for info in infos if info.shown)
+    keys = [position for position, info in enumerate(infos) if info.key]
+    key_times = [_time(infos[position]) for position in keys]
     if not times or any(a >= b for a, b in pairwise(times)) or any(a >= b for a, b in pairwise(key_times)):
         raise NotIndexedError
     return PacketIndex(packets, times, keys, key_times)
 
 
-def _time(packet: PacketFacts) -> int:
+def _time(packet: PacketInfo) -> int:
     """The presentation timestamp of a packet; raises NotIndexedError if it has none."""
     if packet.pts is None:
         raise NotIndexedError
@@ -178,38 +178,38 @@ def _frames_by_index(source: Source, indices: Sequence[int]) -> Iterator[tuple[i
     Raises:
         NotIndexedError: timestamps are missing, repeated or differ from the decoded ones, or a frame is damaged.
     """
-    with _indexed(source) as (found, packets, decoder):
-        if indices[-1] >= len(found.times):
-            raise out_of_range(indices[-1], len(found.times))
+    with _open_indexed(source) as (index_table, packets, decoder):
+        if indices[-1] >= len(index_table.times):
+            raise out_of_range(indices[-1], len(index_table.times))
         position = expected = start_time = 0  # next packet to decode, number of the next frame to come out
         ready: list[av.VideoFrame] = []
         for index in indices:
-            nearest = bisect_right(found.key_times, found.times[index]) - 1
+            nearest = bisect_right(index_table.key_times, index_table.times[index]) - 1
             if nearest < 0:
                 raise NotIndexedError
-            if found.keys[nearest] >= position:
+            if index_table.keys[nearest] >= position:
                 if position > 0:
                     decoder.flush_buffers()
-                deque(islice(packets, found.keys[nearest] - position), maxlen=0)  # skipped
-                position, start_time, ready = found.keys[nearest], found.key_times[nearest], []
-                expected = bisect_left(found.times, start_time)
+                deque(islice(packets, index_table.keys[nearest] - position), maxlen=0)  # skipped
+                position, start_time, ready = index_table.keys[nearest], index_table.key_times[nearest], []
+                expected = bisect_left(index_table.times, start_time)
             while expected <= index:
                 while not ready:
-                    if position > len(found.packets):
+                    if position > len(index_table.packets):
                         raise NotIndexedError
                     ready = list(decoder.decode(next(packets, None)))
                     position += 1
                 frame = ready.pop(0)
                 if frame.pts is not None and frame.pts < start_time:
                     continue  # open group of pictures: the frame follows the key frame and is shown before it
-                if frame.pts != found.times[expected] or frame.is_corrupt:
+                if frame.pts != index_table.times[expected] or frame.is_corrupt:
                     raise NotIndexedError
                 yield expected, frame
                 expected += 1
 
 
 @contextmanager
-def _indexed(source: Source) -> "Iterator[tuple[PacketIndex, Iterator[av.Packet[Any]], av.VideoCodecContext]]":
+def _open_indexed(source: Source) -> "Iterator[tuple[PacketIndex, Iterator[av.Packet[Any]], av.VideoCodecContext]]":
     """The index of a video, its packets, and a decoder; the packets of a path are read again, not kept in memory."""
     with ExitStack() as stack:
         container, stream = stack.enter_context(open_video(source))

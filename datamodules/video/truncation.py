@@ -30,27 +30,31 @@ def find_truncation(
     size = len(source) if isinstance(source, bytes) else os.path.getsize(source)  # noqa: PTH202 (any path-like)
     name = container.format.name
     if "mp4" in name:
-        listed = [entry for entry in stream.index_entries if entry.size]
-        held = sum(entry.pos + entry.size <= size for entry in listed)
-        return "" if held == len(listed) else f"its header lists {len(listed)} packets and the file holds {held}"
+        entries = [entry for entry in stream.index_entries if entry.size]
+        num_complete = sum(entry.pos + entry.size <= size for entry in entries)
+        return (
+            ""
+            if num_complete == len(entries)
+            else f"its header lists {len(entries)} packets and the file holds {num_complete}"
+        )
     missing = 0
     if "matroska" in name or name == "avi":
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:  # noqa: PTH123
-            missing = _missing_of_avi(file, size) if name == "avi" else _missing_of_matroska(file, size)
+            missing = _missing_bytes_avi(file, size) if name == "avi" else _missing_bytes_matroska(file, size)
     return f"it ends {missing} bytes before its end by its header" if missing > 0 else ""
 
 
-def _missing_of_matroska(file: IO[bytes], size: int) -> int:
+def _missing_bytes_matroska(file: IO[bytes], size: int) -> int:
     """Number of bytes missing from the last segment; 0 where its size is unknown, as in live recordings."""
     position = 0
     while position < size:
         file.seek(position)
         head = file.read(12)
         number, width = _read_vint(head, keep_marker=True)
-        length, more = _read_vint(head[width:], keep_marker=False)
-        if number not in (_EBML, _SEGMENT) or not more or length == 2 ** (7 * more) - 1:
+        length, length_width = _read_vint(head[width:], keep_marker=False)
+        if number not in (_EBML, _SEGMENT) or not length_width or length == 2 ** (7 * length_width) - 1:
             return 0
-        end = position + width + more + length
+        end = position + width + length_width + length
         if end > size:
             return end - size
         position = end
@@ -66,7 +70,7 @@ def _read_vint(data: bytes, keep_marker: bool) -> tuple[int, int]:
     return (value if keep_marker else value & (2 ** (7 * width) - 1)), width
 
 
-def _missing_of_avi(file: IO[bytes], size: int) -> int:
+def _missing_bytes_avi(file: IO[bytes], size: int) -> int:
     """Number of bytes missing from a `movi` list; interrupted recorders leave its size at 0 or all ones (unknown)."""
     for start, length in _avi_movies(file, size):
         if 4 < length < 0xFFFFFFFF and start + length > size:
@@ -89,7 +93,7 @@ def _avi_movies(file: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
         position += 8 + length + length % 2
 
 
-def is_cut_off(container: av.container.InputContainer, last_packet: "av.Packet[Any] | None") -> bool:
+def is_last_packet_truncated(container: av.container.InputContainer, last_packet: "av.Packet[Any] | None") -> bool:
     """Whether the last packet is cut off by the end of the file; in transport streams it also marks lost packets."""
     return last_packet is not None and last_packet.is_corrupt and not clock_may_jump(container)
 

@@ -12,7 +12,7 @@ import av
 import av.container
 import av.video
 
-from datamodules.video.video_streams import candidate_streams, choose_stream, count_few_packets
+from datamodules.video.video_streams import candidate_streams, choose_stream, count_up_to_two_packets
 
 UNREADABLE = "unreadable"  # not a container that FFmpeg supports, or no decoder for its codec
 ABSENT = "absent"  # no such file
@@ -32,9 +32,9 @@ MAX_FRAMES = 2**22  # per video: 19 hours at 60 frames per second
 LIMITS = {"max_pixels": str(MAX_PIXELS)}
 
 # Demuxers that open other files or addresses than the given one: playlists, sessions, filters, patterns.
-_REFERRING = {"applehttp", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"}
-_REFERRING |= {"avisynth", "vapoursynth", "webm_dash_manifest"}
-_FORMATS = {"format_whitelist": ",".join(sorted(av.formats_available - _REFERRING))}
+_INDIRECT_FORMATS = {"applehttp", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"}
+_INDIRECT_FORMATS |= {"avisynth", "vapoursynth", "webm_dash_manifest"}
+_FORMATS = {"format_whitelist": ",".join(sorted(av.formats_available - _INDIRECT_FORMATS))}
 
 Source = bytes | str | os.PathLike[str]
 
@@ -55,14 +55,14 @@ class DecodeError(ValueError):
 
 
 @contextmanager
-def library_errors(what: str, reason: str = DAMAGED) -> Iterator[None]:
+def library_errors(description: str, reason: str = DAMAGED) -> Iterator[None]:
     """Context manager that turns any exception of a decoding library into a `DecodeError`: what failed, and why."""
     try:
         yield
     except DecodeError:
         raise
     except Exception as error:  # the libraries raise their own types, OSError, ValueError, UnicodeDecodeError, ...
-        raise DecodeError(f"{what}: {type(error).__name__}: {error}", reason) from error
+        raise DecodeError(f"{description}: {type(error).__name__}: {error}", reason) from error
 
 
 @contextmanager
@@ -73,8 +73,8 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
         DecodeError: `ABSENT`, `UNREADABLE` or `NO_VIDEO_STREAM` (cover pictures do not count).
     """
     if not isinstance(source, bytes) and not os.path.isfile(source):  # noqa: PTH113 (any path-like)
-        what = "a folder, not a file" if os.path.isdir(source) else "no such file"  # noqa: PTH112
-        raise DecodeError(f"{os.fspath(source)}: {what}", ABSENT)
+        problem = "a folder, not a file" if os.path.isdir(source) else "no such file"  # noqa: PTH112
+        raise DecodeError(f"{os.fspath(source)}: {problem}", ABSENT)
     if (len(source) if isinstance(source, bytes) else os.path.getsize(source)) == 0:  # noqa: PTH202
         raise DecodeError("the file is empty, 0 bytes", UNREADABLE)
     with _open_container(source) as container:
@@ -82,7 +82,7 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
             streams = candidate_streams(container)
             if not streams:
                 raise DecodeError("the file has no video stream", NO_VIDEO_STREAM)
-            stream = choose_stream(streams, lambda: _count_few_packets(source))
+            stream = choose_stream(streams, lambda: _count_up_to_two_packets(source))
             if stream.codec_context is None:
                 raise DecodeError("the video stream's codec is not known to FFmpeg", UNREADABLE)
             stream.codec_context.options = LIMITS
@@ -95,17 +95,17 @@ def _open_container(source: Source) -> av.container.InputContainer:
     with library_errors("the video cannot be opened", UNREADABLE):
         if isinstance(source, bytes):
             # Naming the usual format saves FFmpeg from trying all of them: 0.6 of 2 ms.
-            known = "mp4" if source[4:8] == b"ftyp" else None
+            format_name = "mp4" if source[4:8] == b"ftyp" else None
             options = LIMITS | _FORMATS | {"protocol_whitelist": "data"}
-            return av.open(io.BytesIO(source), mode="r", format=known, options=options, metadata_errors="replace")
+            return av.open(io.BytesIO(source), mode="r", format=format_name, options=options, metadata_errors="replace")
         options = LIMITS | _FORMATS | {"protocol_whitelist": "file"}
         # The protocol is given because FFmpeg would take the part of a file name before a colon for one.
         return av.open(f"file:{os.fspath(source)}", mode="r", options=options, metadata_errors="replace")
 
 
-def _count_few_packets(source: Source) -> dict[int, int]:
+def _count_up_to_two_packets(source: Source) -> dict[int, int]:
     with _open_container(source) as container:
-        return count_few_packets(container, candidate_streams(container))
+        return count_up_to_two_packets(container, candidate_streams(container))
 
 
 def count_other_streams(source: Source) -> int:
@@ -133,26 +133,26 @@ def iterate_frames(source: Source) -> Iterator[av.VideoFrame]:
 
 def iterate_open(container: av.container.InputContainer, stream: av.video.VideoStream) -> Iterator[av.VideoFrame]:
     """Decodes all frames of a video that was just opened, as `iterate_frames`; FFmpeg's exceptions pass through."""
-    begun = False
+    has_key_frame = False
     for packet in container.demux(stream):
-        begun = begun or packet.is_keyframe
+        has_key_frame = has_key_frame or packet.is_keyframe
         # FFmpeg's decoders take an empty packet for the end of the stream, so those in the middle are skipped.
         if packet.size:
-            yield from _decode(packet, begun)
-    yield from _whole(packet.decode())  # the last packet is empty: it flushes the decoder
+            yield from _decode(packet, has_key_frame)
+    yield from _refuse_corrupt(packet.decode())  # the last packet is empty: it flushes the decoder
 
 
-def _decode(packet: "av.Packet[av.video.VideoStream]", begun: bool) -> Iterator[av.VideoFrame]:
+def _decode(packet: "av.Packet[av.video.VideoStream]", has_key_frame: bool) -> Iterator[av.VideoFrame]:
     try:
         frames = packet.decode()
     except av.InvalidDataError:
-        if begun:
+        if has_key_frame:
             raise
         return
-    yield from _whole(frames)
+    yield from _refuse_corrupt(frames)
 
 
-def _whole(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+def _refuse_corrupt(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     for frame in frames:
         if frame.is_corrupt:
             raise DecodeError("a frame is damaged: the decoder marked it corrupt")

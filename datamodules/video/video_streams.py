@@ -8,7 +8,7 @@ import av.stream
 import av.video
 
 _Disposition = av.stream.Disposition
-_ENOUGH_PACKETS = 2  # a stream of a single packet is a picture
+_MIN_PACKETS = 2  # a stream of a single packet is a picture
 
 
 def candidate_streams(container: av.container.InputContainer) -> list[av.video.VideoStream]:
@@ -31,12 +31,12 @@ def choose_stream(
         counts: Mapping[int, int] = {stream.index: stream.frames for stream in readable}
         if not all(counts.values()):
             counts = count_packets()
-        moving = [stream for stream in readable if counts.get(stream.index, 0) >= _ENOUGH_PACKETS]
+        moving = [stream for stream in readable if counts.get(stream.index, 0) >= _MIN_PACKETS]
         readable = moving or readable
     return max(readable, key=_preference)
 
 
-def count_few_packets(
+def count_up_to_two_packets(
     container: av.container.InputContainer, streams: Sequence[av.video.VideoStream]
 ) -> dict[int, int]:
     """Number of packets of each stream by its index, counted up to 2, which distinguishes a picture from a video."""
@@ -44,7 +44,7 @@ def count_few_packets(
     for packet in container.demux(list(streams)):
         if packet.size:
             counts[packet.stream_index] += 1
-            if min(counts.values()) >= _ENOUGH_PACKETS:
+            if min(counts.values()) >= _MIN_PACKETS:
                 break
     return counts
 

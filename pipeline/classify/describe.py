@@ -75,7 +75,7 @@ def _mean_encoder_states(model: VideoDescriber, clips: VideoClips) -> tuple[Tens
     """Computes the encoder states of a video, averaged over its clips, which are read in pieces."""
     sums: list[Tensor] = []
     for piece in clips.pieces():
-        parts = [len(piece) * part.double() for part in model.video_states(ClipBatch.of_video(piece))]
+        parts = [len(piece) * part.double() for part in model.video_states(ClipBatch.from_clips(piece))]
         sums = [sum_ + part for sum_, part in zip(sums, parts, strict=True)] if sums else parts
     return tuple((sum_ / len(clips.frame_numbers)).to(model.mean.dtype) for sum_ in sums)
 

@@ -54,5 +54,5 @@ class VideoScorer:
 
     def _batch(self, videos: Sequence[Tensor]) -> ClipBatch:
         self._model.views_at_once = max(1, FORWARD_BYTES // (4 * videos[0][0].numel()))
-        batch = ClipBatch.of_videos(videos)
+        batch = ClipBatch.from_clips_of_videos(videos)
         return batch._replace(clips=batch.clips.to(self._device), video_index=batch.video_index.to(self._device))

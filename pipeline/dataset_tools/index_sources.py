@@ -12,7 +12,7 @@ from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.foreign_tar import ForeignTar
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
 from datamodules.dataset.shard_tar import ShardRow
-from datamodules.encoding.transcoding import SourceNotes
+from datamodules.encoding.transcoding import SourceIrregularities
 from datamodules.storage.plain_text import describe_trimmed_labels, is_utf8
 from datamodules.video.probing import VideoInfo
 from pipeline.cli.terminal import print_text
@@ -152,7 +152,7 @@ class TarNotes:
 
     def add_video(self, key: str, info: VideoInfo) -> None:
         """Adds the peculiarities of a video that are in no column of the index."""
-        source = SourceNotes(clock_jumps=info.clock_jumps, other_streams=info.other_streams)
+        source = SourceIrregularities(clock_jumps=info.clock_jumps, other_streams=info.other_streams)
         self._sources = add_notes([self._sources, notes_of(key, source)])
 
     def tell(self) -> None:

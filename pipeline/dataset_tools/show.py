@@ -17,7 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from datamodules.batch import ClipBatch, Window
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.loading.view_maker import times_of
+from datamodules.loading.view_maker import read_times
 from datamodules.options import Options
 from datamodules.sampling.batch_sampler import TrainRequests
 from datamodules.sampling.clip_sampling import Seconds
@@ -168,7 +168,7 @@ def _videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num_view
 def _frame_times(index: DatasetIndex, row: int) -> Seconds:
     """The presentation timestamps of a video's frames, in seconds: float64 (F,)."""
     entry = index.entry(row)
-    times = times_of(entry, index.read_video(row)) if entry.variable_rate else None
+    times = read_times(entry, index.read_video(row)) if entry.variable_rate else None
     return np.arange(entry.num_frames) / entry.fps if times is None else times
 
 

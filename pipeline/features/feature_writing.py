@@ -92,14 +92,14 @@ def _write_webdataset(path: Path, schema: pa.Schema, tables: Tables) -> None:
             plain = rows.drop_columns(list(layers)).to_pylist()
             first = {name: plain[0][name] for name in ("key", "label", "label_name", "split", "group")}
             _add(tar, f"{first['key']}.json", to_json(first | {"rows": plain}).encode())
-            of_video = np.array([row.get("clip") is None for row in plain])
+            from_clips = np.array([row.get("clip") is None for row in plain])
             for column, (layer, shape) in layers.items():
                 values = from_feature_column(rows.column(column)).reshape(-1, *shape)
                 of = "" if len(layers) == 1 else f"{layer}."
-                if not of_video.all():
-                    _add(tar, f"{first['key']}.{of}clips.npy", _npy(values[~of_video]))
-                if of_video.any():
-                    _add(tar, f"{first['key']}.{of}npy", _npy(values[of_video][0]))
+                if not from_clips.all():
+                    _add(tar, f"{first['key']}.{of}clips.npy", _npy(values[~from_clips]))
+                if from_clips.any():
+                    _add(tar, f"{first['key']}.{of}npy", _npy(values[from_clips][0]))
 
 
 def _videos(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

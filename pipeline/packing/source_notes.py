@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from datamodules.encoding.transcoding import SourceNotes
+from datamodules.encoding.transcoding import SourceIrregularities
 
 KEYS_NAMED = 3
 
@@ -28,11 +28,12 @@ class NoteCount(NamedTuple):
         return f"{_count(self.videos, 'video')} ({', '.join(self.keys)}{more})"
 
 
-# Counts by field of SourceNotes; dropped and repeated frames are counted separately for constant and variable rates.
+# Counts by field of `SourceIrregularities`; dropped and repeated frames are counted separately for constant and
+# variable rates.
 Notes = dict[str, NoteCount]
 
 
-def notes_of(key: str, source: SourceNotes) -> Notes:
+def notes_of(key: str, source: SourceIrregularities) -> Notes:
     """The notes on one video."""
     told: dict[str, int] = source._asdict()
     dropped, repeated = told.pop("frames_dropped"), told.pop("frames_repeated")

@@ -21,7 +21,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.index_table import identity_of
 from datamodules.dataset.manifest import read_manifest
 from datamodules.dataset.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
-from datamodules.loading.planned_loader import _how_to_leave_out
+from datamodules.loading.planned_loader import _quarantine_advice
 from datamodules.storage.plain_text import printable, read_cell
 from pipeline.__main__ import main
 from pipeline.cli.text_table import TextTable, print_table
@@ -122,7 +122,7 @@ def test_keys_and_labels_of_others_tars_come_out_as_they_went_in(
     assert "\x1b" not in printed + capsys.readouterr().out
     # into quarantine and out, through the file; as the command that a failed run prints says it
     for row, key in enumerate(KEYS):
-        command = _how_to_leave_out(DatasetIndex.open(tmp_path), row).partition("python -m pipeline ")[2]
+        command = _quarantine_advice(DatasetIndex.open(tmp_path), row).partition("python -m pipeline ")[2]
         assert command == printable(command)
         words = ["bash", "-c", f"printf '%s\\0' {command}"]
         typed = subprocess.run(words, capture_output=True, check=True).stdout.decode().split("\0")[:-1]

@@ -71,7 +71,7 @@ def test_the_samples_are_those_that_webdataset_yields(
         assert one.extensions == [name for name in other if name not in ("__key__", "__url__")]
         assert all(one.texts[extension] == other[extension] for extension in one.texts)
     num_files = sum(kind == tarfile.REGTYPE for _, kind in members)
-    taken = sum(len(sample.extensions) for sample in ours) + sum(bool(sample.twice) for sample in ours)
+    taken = sum(len(sample.extensions) for sample in ours) + sum(bool(sample.repeated_member) for sample in ours)
     assert taken + len(passed_over) <= num_files
     # none is lost on the way to index.parquet and quarantine.csv, and none is in both
     read = read_foreign_tar(path, TarLayout("cls"))

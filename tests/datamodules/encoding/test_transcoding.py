@@ -12,7 +12,7 @@ import pytest
 
 from datamodules.encoding.transcoding import (
     EncodeProfile,
-    SourceNotes,
+    SourceIrregularities,
     encode_frames,
     inspect,
     target_size,
@@ -146,7 +146,7 @@ def test_frames_of_a_variable_rate_keep_their_times():
     assert numbers(video.data) == list(range(20))
     assert 1000 * read_frame_times(video.data) == pytest.approx(times, abs=0.1)
     assert video.info == VideoInfo(20, 20 / 2.84, 64, 48, 2.84, 0, "h264", variable_rate=True) == probe(video.data)
-    assert video.notes == SourceNotes(variable_rate=True)
+    assert video.notes == SourceIrregularities(variable_rate=True)
     assert probe(source)[:6] == video.info[:6]
 
 
@@ -167,7 +167,7 @@ def test_a_pause_loses_no_frame(pause):
     video = transcode(timed_video(times), EncodeProfile())
     assert numbers(video.data) == list(range(40))
     assert 1000 * read_frame_times(video.data) == pytest.approx(times, abs=1)
-    assert video.notes == SourceNotes(variable_rate=True)
+    assert video.notes == SourceIrregularities(variable_rate=True)
 
 
 def test_one_frame_an_hour():
@@ -313,7 +313,7 @@ def test_memory_does_not_grow_with_the_length():
     """2000 frames of 320x240 are 440 MB in RGB and 220 MB as decoded; alone in a process, whose peak is its own."""
     program = """
 import resource, numpy as np
-from datamodules.encoding.transcoding import EncodeProfile, SourceNotes, encode_frames, transcode
+from datamodules.encoding.transcoding import EncodeProfile, SourceIrregularities, encode_frames, transcode
 frame = np.zeros((240, 320, 3), np.uint8)
 source = encode_frames((frame for _ in range(2000)), 30.0, preset="ultrafast")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

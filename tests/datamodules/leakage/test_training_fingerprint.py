@@ -5,9 +5,9 @@ import torch
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.leakage.training_fingerprint import (
-    SKETCH,
+    SKETCH_SIZE,
     TrainingFingerprint,
-    find_alike,
+    find_similar_sketches,
     frame_hash_sketches,
     groups_of,
 )
@@ -15,7 +15,7 @@ from datamodules.leakage.training_fingerprint import (
 
 def test_videos_packed_anew_are_recognized_and_no_others(motion_dataset, packed_anew):
     one, other = DatasetIndex.open(motion_dataset), DatasetIndex.open(packed_anew)
-    seen = TrainingFingerprint.of(one, one.rows("train"))
+    seen = TrainingFingerprint.from_index(one, one.rows("train"))
     rows = other.rows("all")
     digests = [index.column("content_sha256", index.rows("all")) for index in (one, other)]
     assert not set(digests[0]) & set(digests[1])
@@ -28,7 +28,7 @@ def test_videos_packed_anew_are_recognized_and_no_others(motion_dataset, packed_
 
 def test_they_travel_in_a_checkpoint(motion_dataset, tmp_path):
     index = DatasetIndex.open(motion_dataset)
-    seen = TrainingFingerprint.of(index, index.rows("train"))
+    seen = TrainingFingerprint.from_index(index, index.rows("train"))
     torch.save(seen.state(), tmp_path / "state.pt")
     back = TrainingFingerprint.from_state(torch.load(tmp_path / "state.pt", weights_only=True))
     for name in TrainingFingerprint._fields:
@@ -38,7 +38,7 @@ def test_they_travel_in_a_checkpoint(motion_dataset, tmp_path):
 
 def test_groups_are_known_by_name_unless_they_are_a_video_alone(motion_dataset, monkeypatch):
     index = DatasetIndex.open(motion_dataset)
-    seen = TrainingFingerprint.of(index, index.rows("train"))
+    seen = TrainingFingerprint.from_index(index, index.rows("train"))
     assert len(seen.groups) == 40
     found = seen.find(index, index.rows("all"))
     assert np.flatnonzero(found.groups).tolist() == index.rows("train").tolist()
@@ -49,27 +49,27 @@ def test_groups_are_known_by_name_unless_they_are_a_video_alone(motion_dataset, 
 
 def test_alike_means_most_frames_in_few_bits():
     generator = np.random.default_rng(0)
-    known = generator.integers(1, 2**63, (500, SKETCH), dtype=np.uint64)
+    known = generator.integers(1, 2**63, (500, SKETCH_SIZE), dtype=np.uint64)
     few = known[:6].copy()
     few[1] ^= np.uint64(0b11111111)  # 8 bits in every frame
     few[2] ^= np.uint64(0b111111111)  # 9
     few[3, :2] = few[3, :2] ^ np.uint64(2**40 - 1)  # two frames of eight are others
     few[4, :3] = few[4, :3] ^ np.uint64(2**40 - 1)  # three
     few[5, 3:] = 0  # only three frames show anything
-    assert find_alike(few, known).tolist() == [True, True, False, True, False, False]
-    flat = np.zeros((2, SKETCH), np.uint64)
-    assert not find_alike(flat, flat).any()
-    assert not find_alike(few, known[:0]).any()
+    assert find_similar_sketches(few, known).tolist() == [True, True, False, True, False, False]
+    flat = np.zeros((2, SKETCH_SIZE), np.uint64)
+    assert not find_similar_sketches(flat, flat).any()
+    assert not find_similar_sketches(few, known[:0]).any()
 
 
 def test_a_search_in_blocks_finds_the_same(monkeypatch):
     generator = np.random.default_rng(1)
-    known = generator.integers(1, 2**63, (300, SKETCH), dtype=np.uint64)
+    known = generator.integers(1, 2**63, (300, SKETCH_SIZE), dtype=np.uint64)
     known[:, 0] &= np.uint64(0xFFFF)  # one full bucket
-    asked = np.concatenate([known[::7], generator.integers(1, 2**63, (50, SKETCH), dtype=np.uint64)])
-    whole = find_alike(asked, known)
+    asked = np.concatenate([known[::7], generator.integers(1, 2**63, (50, SKETCH_SIZE), dtype=np.uint64)])
+    whole = find_similar_sketches(asked, known)
     monkeypatch.setattr("datamodules.leakage.training_fingerprint._BLOCK", 10)
-    np.testing.assert_array_equal(find_alike(asked, known), whole)
+    np.testing.assert_array_equal(find_similar_sketches(asked, known), whole)
     assert whole.tolist() == [True] * 43 + [False] * 50
 
 
@@ -77,7 +77,9 @@ def test_sketches_are_of_the_frames_spread_over_a_video(motion_dataset, monkeypa
     index = DatasetIndex.open(motion_dataset)
     rows = index.rows("val")
     for sketch, hashes in zip(frame_hash_sketches(index, rows), index.column("frame_hashes", rows), strict=True):
-        assert sketch.tolist() == [hashes[int((place + 0.5) / SKETCH * len(hashes))] for place in range(SKETCH)]
+        assert sketch.tolist() == [
+            hashes[int((place + 0.5) / SKETCH_SIZE * len(hashes))] for place in range(SKETCH_SIZE)
+        ]
     made = np.arange(1, 23, dtype=np.uint64), np.array([0, 3, 3, 7, 22])
     monkeypatch.setattr(index, "frame_hashes", lambda rows: made)
     sketches = frame_hash_sketches(index, np.arange(4))

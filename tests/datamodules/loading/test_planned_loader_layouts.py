@@ -12,7 +12,7 @@ RANKS = (1, 2, 3, 5, 8)
 
 def loaders_of_ranks(data, make_requests, ranks, workers):
     """What each rank's data module would build, in one process: only the requests know the rank."""
-    options = data.options.worker_settings() | {"persistent_workers": False} if workers else {"num_workers": 0}
+    options = data.options.worker_arguments() | {"persistent_workers": False} if workers else {"num_workers": 0}
     reader = data.test_dataloader()._loader.dataset
     return [PlannedLoader(reader, make_requests(rank, ranks), **options) for rank in range(ranks)]
 

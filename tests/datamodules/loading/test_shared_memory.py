@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.loading.shared_memory import BatchBuffer, BlockLease, SharedMemoryPool, give_back_when_dropped
+from datamodules.loading.shared_memory import BatchBuffer, BlockLease, SharedMemoryPool, return_when_collected
 
 
 def loader(root, epoch=0, **options):
@@ -42,7 +42,7 @@ def test_batches_that_are_let_go_share_blocks_and_stay_right(motion_dataset, sta
     assert len(set(files)) <= 4  # one in the making, one ready, two held
     del batch, held
     gc.collect()
-    assert data._memory.num_lent == 0
+    assert data._memory.num_leased == 0
 
 
 def test_whatever_holds_a_batch_keeps_it(motion_dataset):
@@ -66,7 +66,7 @@ class Lending(Dataset):
         return 3
 
     def __getitem__(self, number):
-        block, lease = self.memory.lend(100 - number)
+        block, lease = self.memory.lease(100 - number)
         return torch.empty(0, dtype=torch.uint8).set_(block)[: 100 - number].fill_(number), lease
 
 
@@ -78,25 +78,25 @@ def test_where_all_are_lent_a_batch_has_memory_of_its_own():
     memory = SharedMemoryPool(num_workers=1, blocks=2)
     loans = [lease for _, lease in lent(memory)]
     assert [lease and lease.block for lease in loans] == [0, 1, None]
-    assert memory.num_lent == 2
+    assert memory.num_leased == 2
     loans[1].pin_memory()  # torch calls it once it has copied what came
-    assert memory.num_lent == 1
+    assert memory.num_leased == 1
 
 
 def test_a_block_of_a_worker_that_is_gone_cannot_free_its_successors():
     memory = SharedMemoryPool(num_workers=1, blocks=2)
     [(old, old_lease), *_] = lent(memory)
-    give_back_when_dropped(old.untyped_storage(), old_lease)
+    return_when_collected(old.untyped_storage(), old_lease)
     [(new, new_lease), *_] = lent(memory)  # another worker, whose blocks are others
     assert (new_lease.worker, new_lease.block) == (old_lease.worker, old_lease.block)
-    give_back_when_dropped(new.untyped_storage(), new_lease)
-    assert memory.num_lent == 2
+    return_when_collected(new.untyped_storage(), new_lease)
+    assert memory.num_leased == 2
     del old
     gc.collect()
-    assert memory.num_lent == 2
+    assert memory.num_leased == 2
     del new
     gc.collect()
-    assert memory.num_lent == 1
+    assert memory.num_leased == 1
 
 
 def test_a_loan_outlives_its_memory():
@@ -104,8 +104,8 @@ def test_a_loan_outlives_its_memory():
     [(_, lease), *_] = lent(memory)
     del memory
     gc.collect()
-    lease.give_back()
-    BlockLease((0, 0), 0, 0, 1).give_back()  # of another process
+    lease.return_block()
+    BlockLease((0, 0), 0, 0, 1).return_block()  # of another process
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
@@ -117,7 +117,7 @@ def test_batches_of_tests_are_written_where_they_are_read_and_kept_by_nobody(mot
     for batch, expected in zip(loader, right, strict=True):
         assert torch.equal(batch.clips, expected.clips)
         assert batch.clips.is_shared()
-        assert loader._memory.num_lent == 0
+        assert loader._memory.num_leased == 0
 
 
 def test_memory_for_a_batch_that_is_not_sent_is_free_again():
@@ -134,7 +134,7 @@ class Unsent(Lending):
 
     def __getitem__(self, number):
         if number % 2:
-            return self.memory.num_lent
+            return self.memory.num_leased
         with BatchBuffer(self.memory) as buffer:
             buffer((3, 2)).fill_(1)
-            return self.memory.num_lent
+            return self.memory.num_leased

@@ -19,13 +19,13 @@ from tests.datamodules.storage.flaky_server import serving
 slow = pytest.mark.slow
 INTERRUPTED_AT_ONCE = """
 import multiprocessing, os, signal, sys
-from datamodules.loading.worker_watchdog import _interrupts_waiting
+from datamodules.loading.worker_watchdog import _interrupts_deferred
 
 if __name__ == "__main__":
     worker = multiprocessing.get_context(sys.argv[1]).Process(target=os.kill, args=(0, signal.SIGINT))
     os.setpgrp()
     signal.signal(signal.SIGINT, lambda *_: None)  # for this process alone; ignoring it would be inherited
-    with _interrupts_waiting(sys.argv[1]):
+    with _interrupts_deferred(sys.argv[1]):
         worker.start()
     worker.join()
     sys.exit(worker.exitcode)
@@ -70,7 +70,7 @@ def strike_when_reading(loader, number):
     def strike():
         for _ in range(600):
             time.sleep(0.05)
-            pid, row, _ = loader._watch._board.look()[0].tolist()
+            pid, row, _ = loader._watchdog._heartbeats.read()[0].tolist()
             if pid and row != IDLE:
                 time.sleep(0.3)
                 struck.append((pid, row))
@@ -124,7 +124,7 @@ def test_the_other_workers_end_too(motion_dataset):
         strike_when_reading(loader, signal.SIGSEGV)
         with pytest.raises(WorkerFailedError, match="killed by SIGSEGV, a crash inside a library"):
             next(iter(loader))
-        pids = [int(pid) for pid in loader._watch._board.look()[:, 0]]
+        pids = [int(pid) for pid in loader._watchdog._heartbeats.read()[:, 0]]
         assert len(pids) == 2
         deadline = time.monotonic() + 5
         while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
@@ -136,7 +136,7 @@ def worker_that_has_read_ahead(loader, num_batches):
     """The process of the only worker, once it has read so many batches of two videos and has nothing to read."""
     notes = 3 * num_batches  # of each: two videos, and that it is done
     for _ in range(1200):
-        pid, row, noted = loader._watch._board.look()[0].tolist()
+        pid, row, noted = loader._watchdog._heartbeats.read()[0].tolist()
         if (row, noted) == (IDLE, notes):
             return pid
         time.sleep(0.05)
@@ -175,7 +175,7 @@ def test_a_worker_that_has_not_begun_outlives_ctrl_c(tmp_path, start):
 def test_a_worker_that_is_killed_between_epochs(motion_dataset):
     loader = quick_loader(motion_dataset, batch_size=8, num_workers=2)
     assert len(list(loader)) == 5
-    os.kill(int(loader._watch._board.look()[1, 0]), signal.SIGKILL)
+    os.kill(int(loader._watchdog._heartbeats.read()[1, 0]), signal.SIGKILL)
     loader.sampler.set_epoch(1)
     with pytest.raises(WorkerFailedError, match=r"DataLoader worker 1 \(process \d+\) was lost: killed by SIGKILL"):
         list(loader)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.sampling.crop_windows import middle_window, random_resized_window, random_window
+from datamodules.sampling.crop_windows import center_window, random_resized_window, random_window
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ from datamodules.sampling.crop_windows import middle_window, random_resized_wind
     [((10, 20), (4, 4), (3, 8)), ((5, 6), (4, 4), (0, 1)), ((4, 4), (4, 4), (0, 0)), ((8, 6), (2, 4), (3, 1))],
 )
 def test_the_middle_starts_at_half_the_remainder(frame, size, corner):
-    assert middle_window(frame, size) == (*frame, *corner, *size, False)
+    assert center_window(frame, size) == (*frame, *corner, *size, False)
 
 
 def test_a_random_window_is_at_every_place_equally_often_and_repeatable():

@@ -16,7 +16,7 @@ NAMES = [hashlib.sha256(blob).hexdigest() for blob in BLOBS]
 
 
 def held(folder):
-    with ByteCache(folder, 1)._alone():  # while nobody adds or renames
+    with ByteCache(folder, 1)._locked_size_file():  # while nobody adds or renames
         return sum(path.stat().st_size for path in folder.glob("??/*"))
 
 

@@ -78,7 +78,7 @@ def test_with_every_fault_nothing_is_lost_and_nothing_doubled(motion_dataset, tm
             assert read_epoch(index, shuffled_batches(index)) == videos
             assert server.gets == gets
     assert videos == {row: local.read_video(row) for row in range(len(local))}
-    assert index._ahead.held_bytes == 0
+    assert index._read_ahead.held_bytes == 0
 
 
 def test_an_error_is_that_of_the_video_asked_for(motion_dataset, tmp_path):
@@ -126,10 +126,10 @@ def test_bytes_are_bounded_and_what_is_not_wanted_any_more_is_let_go(motion_data
         index = DatasetIndex.open(server.url, remote=RemoteOptions(remote_read_bytes=bound))
         index.expect(range(len(index)))
         time.sleep(0.2)
-        ahead = index._ahead
+        ahead = index._read_ahead
         assert bound - sizes.max() < ahead.held_bytes <= bound
         assert [index.read_video(row) for row in range(20)] == [local.read_video(row) for row in range(20)]
-        assert ahead.most_bytes <= bound
+        assert ahead.peak_bytes <= bound
         index.expect([])
         deadline = time.monotonic() + 5
         while ahead.held_bytes and time.monotonic() < deadline:
@@ -138,7 +138,7 @@ def test_bytes_are_bounded_and_what_is_not_wanted_any_more_is_let_go(motion_data
         # Less than any video: one at a time.
         small = DatasetIndex.open(server.url, remote=RemoteOptions(remote_read_bytes=1))
         assert read_epoch(small, [[3, 4, 5]]) == {row: local.read_video(row) for row in (3, 4, 5)}
-        assert small._ahead.most_bytes <= sizes.max()
+        assert small._read_ahead.peak_bytes <= sizes.max()
         with pytest.raises(ValueError, match="remote_reads=0: must be at least 1"):
             RemoteOptions(remote_reads=0)
 
@@ -158,9 +158,9 @@ def test_other_processes_have_threads_of_their_own(motion_dataset, method):
         context = multiprocessing.get_context(method)
         results = context.Queue()
         child = context.Process(target=read_in_child, args=(index, rows, results))
-        index._ahead._changed.acquire()  # as one of the threads may have
+        index._read_ahead._changed.acquire()  # as one of the threads may have
         child.start()
-        index._ahead._changed.release()
+        index._read_ahead._changed.release()
         assert results.get(timeout=60) == expected
         assert [index.read_video(row) for row in rows] == expected
         child.join(60)

@@ -13,7 +13,7 @@ import torch
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.sampling.batch_sampler import LookAhead, ResumePoint, TrainRequests
+from datamodules.sampling.batch_sampler import RequestPrefetcher, ResumePoint, TrainRequests
 from datamodules.sampling.epoch_plan import TrainPlan
 from datamodules.storage.errors import ShardFormatError, ShardUnavailableError
 from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
@@ -216,7 +216,7 @@ def test_training_reads_a_batch_and_the_next_one_ahead(motion_dataset):
         ranges = [served for served in server.served if served[0].endswith(".tar")]
         assert len(ranges) == len(set(ranges)) == sum(len(keys) for keys, _ in found)
         data = ShardedVideoDataModule(server.url, batch_size=6, num_frames=4, crop_size=32, num_workers=0)
-        data.index._files.patience = RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3)
+        data.index._files.retry_policy = RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3)
         first = data.index.entry(int(data.index.rows("train")[next(TrainPlan(40, 6).batches(0, 0))[0]]))
         server.faults, server.every = ("500",), 1
         with pytest.raises(ShardFormatError, match=f"^video {first.key}: {server.url}/{first.shard}: "):
@@ -230,9 +230,9 @@ def test_training_reads_a_batch_and_the_next_one_ahead(motion_dataset):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_each_request_tells_what_the_same_worker_reads_next(workers):
     requests = TrainRequests(TrainPlan(20, 2), rank=0, resume=ResumePoint())
-    told = list(LookAhead(requests, workers))
+    told = list(RequestPrefetcher(requests, workers))
     assert [request.samples.tolist() for request in told] == [request.samples.tolist() for request in requests]
     for number, request in enumerate(told):
         later = told[number + workers].samples.tolist() if number + workers < len(told) else []
         assert list(request.ahead) == later
-    assert len(LookAhead(requests, workers)) == len(requests)
+    assert len(RequestPrefetcher(requests, workers)) == len(requests)

@@ -58,7 +58,7 @@ def test_a_server_that_stalls_is_asked_again(bucket, s3_server, motion_dataset):
     timer.join()
     process.send_signal(signal.SIGSTOP)
     try:
-        index._files.patience = RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3)
+        index._files.retry_policy = RetryPolicy(tries=2, first_wait_s=0.01, timeout_s=0.3)
         with pytest.raises(
             ShardUnavailableError, match=r"could not be read in 2 tries .*, the network and your access"
         ):

@@ -7,7 +7,7 @@ import torch
 from datamodules.batch import Window
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.loading.view_maker import ViewMaker
-from datamodules.transforms.crop_while_decoding import OtherFramesError, decode_windows
+from datamodules.transforms.crop_while_decoding import UnsupportedFramesError, decode_windows
 from datamodules.video.decoding import decode_frames
 from datamodules.video.mp4_writer import encode_frames
 
@@ -59,9 +59,9 @@ def test_what_it_cannot_cut_is_left_to_the_decoders(video: bytes):
         (video[: len(video) // 2], Window(64, 86, 0, 0, 32, 32)),
         (b"no video", Window(64, 86, 0, 0, 32, 32)),
     ):
-        with pytest.raises(OtherFramesError):
+        with pytest.raises(UnsupportedFramesError):
             cut(data, numbers, [window])
-    with pytest.raises(OtherFramesError):
+    with pytest.raises(UnsupportedFramesError):
         cut(video, numbers + 40, [Window(64, 86, 0, 0, 32, 32)])
 
 
@@ -80,17 +80,17 @@ def test_training_batches_are_those_of_whole_frames(motion_dataset, monkeypatch,
         **settings,
     )
     loader, taken = data.train_dataloader(), []
-    cut_while_decoding = ViewMaker._cut_while_decoding
+    cut_while_decoding = ViewMaker._crop_while_decoding
 
     def noted(*arguments):
         taken.append(cut_while_decoding(*arguments))
         return taken[-1]
 
-    monkeypatch.setattr(ViewMaker, "_cut_while_decoding", noted)
+    monkeypatch.setattr(ViewMaker, "_crop_while_decoding", noted)
     fast = list(loader)
     assert len(taken) == 40
     assert None not in taken
-    monkeypatch.setattr(ViewMaker, "_cut_while_decoding", lambda *arguments: None)
+    monkeypatch.setattr(ViewMaker, "_crop_while_decoding", lambda *arguments: None)
     slow = list(loader)
     assert len(fast) == len(slow) == 10
     for one, other in zip(fast, slow, strict=True):
@@ -113,7 +113,7 @@ def test_test_batches_are_those_of_whole_frames(motion_dataset, monkeypatch):
         num_workers=0,
     )
     fast = list(data.test_dataloader())
-    monkeypatch.setattr(ViewMaker, "_cut_while_decoding", lambda *arguments: None)
+    monkeypatch.setattr(ViewMaker, "_crop_while_decoding", lambda *arguments: None)
     for one, other in zip(fast, data.test_dataloader(), strict=True):
         assert torch.equal(one.clips, other.clips)
         assert one.windows == other.windows

@@ -11,7 +11,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.sampling.batch_sampler import ResumePoint
 from datamodules.transforms.color_jitter import ColorJitter
 from datamodules.transforms.device_augmentation import Augmentation
-from datamodules.transforms.rand_augment import OPERATIONS, RandAugment, Step
+from datamodules.transforms.rand_augment import OPERATIONS, AugmentationStep, RandAugment
 from tests.lightning_modules.clip_batches import moving_bars
 
 BOTH = Augmentation(RandAugment(2, 7.0), ColorJitter())
@@ -97,20 +97,28 @@ def test_magnitude_zero_changes_nothing():
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_keeps_shape_and_type(name):
     operation = OPERATIONS[name]
-    result = operation.apply(colored(), operation.most)
+    result = operation.apply(colored(), operation.max_value)
     assert (result.shape, result.dtype) == (colored().shape, torch.uint8)
 
 
 def test_words():
-    steps = [Step("rotate", -27.0), Step("identity", 0.0), Step("posterize", 4.0), Step("translate x", 0.25)]
+    steps = [
+        AugmentationStep("rotate", -27.0),
+        AugmentationStep("identity", 0.0),
+        AugmentationStep("posterize", 4.0),
+        AugmentationStep("translate x", 0.25),
+    ]
     words = ["rotate by -27.0 degrees", "identity", "posterize to 4 bits", "translate x by 25%"]
     assert RandAugment.describe(steps) == words
-    assert ColorJitter.describe([Step("hue", -0.05), Step("contrast", 1.2)]) == ["hue -0.050 turns", "contrast x 1.20"]
+    assert ColorJitter.describe([AugmentationStep("hue", -0.05), AugmentationStep("contrast", 1.2)]) == [
+        "hue -0.050 turns",
+        "contrast x 1.20",
+    ]
 
 
 def test_a_shift_moves_the_picture_and_not_the_window():
     clip = torch.arange(10, dtype=torch.uint8).reshape(1, 1, 10, 1).repeat(1, 2, 1, 3)
-    moved = RandAugment.apply(clip, [Step("translate x", 0.3)])
+    moved = RandAugment.apply(clip, [AugmentationStep("translate x", 0.3)])
     assert moved[0, 0, :, 0].tolist() == [128, 128, 128, 0, 1, 2, 3, 4, 5, 6]
 
 

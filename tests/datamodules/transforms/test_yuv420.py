@@ -11,9 +11,9 @@ from av.video.reformatter import VideoReformatter
 from datamodules.batch import ClipBatch, Window
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.loading.shared_memory import BatchBuffer
-from datamodules.transforms.crop_while_decoding import OtherFramesError, decode_planes, decode_windows
+from datamodules.transforms.crop_while_decoding import UnsupportedFramesError, decode_planes, decode_windows
 from datamodules.transforms.three_crops import pad_and_stack
-from datamodules.transforms.yuv420 import box_of, color_factors, lay_out_planes, to_rgb
+from datamodules.transforms.yuv420 import color_factors, num_enclosing_pairs, stack_planes, to_rgb
 from datamodules.video.mp4_writer import encode_frames
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
@@ -36,7 +36,7 @@ def in_ffmpeg(picture: np.ndarray, matrix: int, color_range: int) -> torch.Tenso
 def in_torch(picture: np.ndarray, *colors: tuple[int, int]) -> torch.Tensor:
     """The first frame of clips of one picture each, converted together."""
     height, width = picture.shape[0] * 2 // 3, picture.shape[1]
-    batch = ClipBatch.of_video(torch.from_numpy(picture).expand(len(colors), 1, -1, -1))
+    batch = ClipBatch.from_clips(torch.from_numpy(picture).expand(len(colors), 1, -1, -1))
     factors = torch.tensor([color_factors(*of) for of in colors], dtype=torch.int32)
     windows = [Window(height, width, 0, 0, height, width)] * len(colors)
     return to_rgb(batch._replace(pixel_format="i420", colors=factors, windows=windows)).clips[:, 0]
@@ -73,9 +73,12 @@ def read(data: bytes, windows: list[Window], planar: bool) -> torch.Tensor:
         out = [np.full((12, window.height, window.width, 3), 99, np.uint8) for window in windows]
         decode_windows(data, numbers, windows, out)
         return pad_and_stack([torch.from_numpy(clip) for clip in out], BatchBuffer(None))
-    out = [np.full((12, 3 * box_of(one.height), 2 * box_of(one.width)), 99, np.uint8) for one in windows]
+    out = [
+        np.full((12, 3 * num_enclosing_pairs(one.height), 2 * num_enclosing_pairs(one.width)), 99, np.uint8)
+        for one in windows
+    ]
     factors = torch.tensor(decode_planes(data, numbers, windows, out), dtype=torch.int32)
-    batch = ClipBatch.of_video(lay_out_planes([torch.from_numpy(clip) for clip in out], windows, BatchBuffer(None)))
+    batch = ClipBatch.from_clips(stack_planes([torch.from_numpy(clip) for clip in out], windows, BatchBuffer(None)))
     return to_rgb(batch._replace(pixel_format="i420", colors=factors, windows=windows)).clips
 
 
@@ -177,7 +180,7 @@ def test_says_what_does_not_go_together(motion_dataset, noise):
     data = ShardedVideoDataModule(root, pixels="i420", resize=40, crop_size=32, sided_classes="keep")
     with pytest.raises(ValueError, match="frames of 48 x 64 would be resized"):
         data.train_dataloader()
-    with pytest.raises(OtherFramesError):
+    with pytest.raises(UnsupportedFramesError):
         decode_planes(
             b"no video", np.arange(2)[None], [Window(64, 86, 0, 0, 32, 32)], [np.empty((2, 51, 34), np.uint8)]
         )

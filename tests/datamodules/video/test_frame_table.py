@@ -7,10 +7,10 @@ import av
 import numpy as np
 import pytest
 
-from datamodules.encoding.transcoding import EncodeProfile, SourceNotes, inspect, transcode
+from datamodules.encoding.transcoding import EncodeProfile, SourceIrregularities, inspect, transcode
 from datamodules.video.decoding import TRUNCATED, DecodeError, decode_frames, probe, read_frame_times
 from datamodules.video.frame_table import read_frame_table
-from datamodules.video.packets import holds_no_frame
+from datamodules.video.packets import is_reference_only
 from tests.datamodules.video.odd_files import (
     add_numbered,
     cut_without_encoding,
@@ -59,7 +59,7 @@ def test_joined_files_whose_clock_starts_again(codec, container, options):
     """`cat one other`: each part's first frame has the same time."""
     parts = [numbered_video(codec, container, numbers, **options) for numbers in (range(30), range(30, 60))]
     notes = check_everywhere(b"".join(parts), list(range(60)))
-    assert notes == SourceNotes(clock_jumps=1)
+    assert notes == SourceIrregularities(clock_jumps=1)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 3_600_000), (3_600_000, 0)])
@@ -69,7 +69,7 @@ def test_a_transport_stream_whose_clock_jumps(first, second):
         for numbers, start in ((range(20), first), (range(20, 40), second))
     ]
     notes = check_everywhere(b"".join(parts), list(range(40)))
-    assert notes == SourceNotes(clock_jumps=1)
+    assert notes == SourceIrregularities(clock_jumps=1)
 
 
 def test_joined_parts_of_other_rates_keep_their_own():
@@ -80,7 +80,7 @@ def test_joined_parts_of_other_rates_keep_their_own():
     notes = check_everywhere(
         data, list(range(40)), 40 / 2.8, tolerance=0.03
     )  # the header speaks of 40 ms for the last one
-    assert notes == SourceNotes(variable_rate=True, clock_jumps=1)
+    assert notes == SourceIrregularities(variable_rate=True, clock_jumps=1)
     steps = np.diff(read_frame_times(transcode(data, EncodeProfile()).data))
     assert steps[:19] == pytest.approx(0.04, abs=2e-3)
     assert steps[20:] == pytest.approx(0.1, abs=2e-3)
@@ -115,7 +115,7 @@ def test_joined_files_whose_times_lie_between_one_another():
         for numbers, start in ((range(20), 0), (range(20, 40), 13))
     ]
     notes = check_everywhere(b"".join(parts), list(range(40)))
-    assert notes == SourceNotes(clock_jumps=1)
+    assert notes == SourceIrregularities(clock_jumps=1)
 
 
 @pytest.mark.parametrize("container", ["matroska", "mp4", "mpegts"])
@@ -163,7 +163,7 @@ def test_presentation_times_of_a_wrong_order_number_the_frames():
                 packet.pts, packet.stream = packet.dts, stream
                 output.mux(packet)
     notes = check_everywhere(file.getvalue(), list(range(30)))
-    assert notes == SourceNotes()
+    assert notes == SourceIrregularities()
 
 
 def test_empty_chunks_of_an_avi_are_pauses():
@@ -188,7 +188,9 @@ def test_empty_chunks_of_an_avi_are_pauses():
 def test_avi_with_b_frames_has_the_rate_of_its_places(codec):
     """What FFmpeg says of presentation times in such a file is wrong."""
     options = X264 if codec == "libx264" else {"b_frames": 2}
-    assert check_everywhere(numbered_video(codec, "avi", range(40), **options), list(range(40))) == SourceNotes()
+    assert (
+        check_everywhere(numbered_video(codec, "avi", range(40), **options), list(range(40))) == SourceIrregularities()
+    )
 
 
 @pytest.mark.parametrize("container", ["matroska", "mp4", "mpegts", "avi", "flv"])
@@ -264,7 +266,7 @@ def test_a_live_recording_cut_off_cannot_be_known_to_be():
 )
 def test_packets_of_vp9_that_give_no_frame(first_byte, last_byte, hidden):
     """The uncompressed header of VP9: marker, two bits of the profile, show_existing_frame, frame_type, show_frame."""
-    assert holds_no_frame(av.Packet(bytes([first_byte, 0, 0, last_byte])), "vp9") == hidden
+    assert is_reference_only(av.Packet(bytes([first_byte, 0, 0, last_byte])), "vp9") == hidden
 
 
 def test_a_constant_rate_needs_no_decoding(monkeypatch):

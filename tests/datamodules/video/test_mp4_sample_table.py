@@ -45,7 +45,7 @@ def assert_is_what_ffmpeg_finds(data: bytes) -> None:
     assert table is not None
     with open_video(data) as (_, stream):
         entries = [(entry.size, entry.pos, entry.is_keyframe) for entry in stream.index_entries]
-        assert table.setup == stream.codec_context.extradata
+        assert table.configuration == stream.codec_context.extradata
     sizes, offsets, are_keys = zip(*entries, strict=True)
     assert table.sizes == list(sizes)
     assert table.offsets == list(offsets)
@@ -87,7 +87,7 @@ def test_real_clips_packed(shared_dir: Path):
 def test_a_decoder_goes_from_video_to_video():
     """All have the same configuration; one ends in the middle, one is damaged."""
     videos = [encode("libx264", "mp4", crf=crf, height=96) for crf in (18, 40)]
-    assert len({read_sample_table(data).setup for data in videos}) <= 2
+    assert len({read_sample_table(data).configuration for data in videos}) <= 2
     expected = [linear(data) for data in videos]
     table = read_sample_table(videos[0])
     broken = bytearray(videos[0])
@@ -127,7 +127,7 @@ def test_a_damaged_header_never_gives_other_frames():
             found = [frame.to_ndarray(format="rgb24") for _, frame in frames_by_header(bytes(damaged), [3, 12])]
         except (NotIndexedError, av.FFmpegError, ValueError):
             continue
-        if table.setup == right.setup:
+        if table.configuration == right.configuration:
             assert (np.stack(found) == expected[[3, 12]]).all(), place - start
 
 

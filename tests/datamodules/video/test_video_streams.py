@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from datamodules.encoding.transcoding import EncodeProfile, SourceNotes, inspect, transcode
+from datamodules.encoding.transcoding import EncodeProfile, SourceIrregularities, inspect, transcode
 from datamodules.video.decoding import UNREADABLE, DecodeError, decode_frames, probe
 from tests.datamodules.video.odd_files import add_numbered, numbered_video, read_number
 from tests.datamodules.video.video_kinds import INSTALLED
@@ -61,7 +61,7 @@ def test_the_default_then_the_largest_stream_is_taken(container, first, second, 
         assert [read_number(frame) for frame in frames] == [numbers[0], numbers[-1]], decoder
     for packed in (transcode(data, EncodeProfile()), inspect(data)):
         assert (packed.info.num_frames, packed.info.width) == (len(numbers), width)
-        assert packed.notes == SourceNotes(other_streams=1)
+        assert packed.notes == SourceIrregularities(other_streams=1)
 
 
 @pytest.mark.parametrize("name", ["12:30:05.mp4", "cam1:x.mp4", "concat:a|b.mp4", "file:x.mp4", "-i.mp4", "a%03d.mp4"])
@@ -106,7 +106,7 @@ def test_pixels_that_are_not_square_are_kept_and_noted_or_made_square():
     assert probe(data).pixel_aspect == pytest.approx(4 / 3)
     kept = transcode(data, EncodeProfile(short_side=32))
     assert (kept.info.width, kept.info.height, kept.info.pixel_aspect) == (48, 32, pytest.approx(4 / 3))
-    assert kept.notes == SourceNotes(stretched_pixels=True)
+    assert kept.notes == SourceIrregularities(stretched_pixels=True)
     assert probe(kept.data) == kept.info
     square = transcode(data, EncodeProfile(short_side=32, square_pixels=True))
     assert (square.info.width, square.info.height, square.info.pixel_aspect) == (64, 32, 1.0)

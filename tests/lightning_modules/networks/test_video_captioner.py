@@ -244,8 +244,8 @@ def test_views_are_averaged_and_empty_batches_pass():
     model = small().eval()
     batch = bars(3, clips_per_video=2)
     states = model.clip_states(model.normalize(batch))
-    for part, of_videos in zip(states, model.video_states(batch), strict=True):
-        torch.testing.assert_close(of_videos, part.unflatten(1, (3, 2)).mean(2))
+    for part, from_clips_of_videos in zip(states, model.video_states(batch), strict=True):
+        torch.testing.assert_close(from_clips_of_videos, part.unflatten(1, (3, 2)).mean(2))
     empty = batch._replace(clips=batch.clips[:0], video_index=batch.video_index[:0], keys=[], captions=[])
     model.log = lambda *args, **kwargs: None
     assert model.predict_step(empty, 0)["captions"] == []

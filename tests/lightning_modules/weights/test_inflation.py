@@ -122,8 +122,8 @@ def test_i3d_equals_the_inception_it_came_from(dtype):
     frame = torch.randn(1, 3, 64, 64, dtype=dtype)
     with torch.inference_mode():
         of_frame = flat.endpoints(frame[:, :, None], flat.endpoints_available)
-        of_video = deep.endpoints(repeated(frame, 9), deep.endpoints_available)
-    for one, other in zip(of_frame.values(), of_video.values(), strict=True):
+        from_clips = deep.endpoints(repeated(frame, 9), deep.endpoints_available)
+    for one, other in zip(of_frame.values(), from_clips.values(), strict=True):
         scale = 1 + float(one.abs().max())
         assert float((one - other).abs().max()) < TOLERANCE[dtype] * scale
 

@@ -96,7 +96,7 @@ def test_a_timeline_says_what_each_second_shows(motion_checkpoint, long_video, c
     preprocessing = preprocessing_of(open_checkpoint(motion_checkpoint), 1, "auto")
     frames = torch.from_numpy(decode_frames(long_video.read_bytes(), range(20, 36)))
     with torch.inference_mode():
-        expected = model.video_scores(ClipBatch.of_video(preprocessing.transform(frames)[0][None]))[0]
+        expected = model.video_scores(ClipBatch.from_clips(preprocessing.transform(frames)[0][None]))[0]
     assert seconds[3]["top"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-5)
     assert seconds[3]["top"][0]["class"] == model.class_names[int(expected.argmax())]
     assert set(told) == {"video", "decoder", "top", "timeline", "stretches"}

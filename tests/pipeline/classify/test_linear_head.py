@@ -47,9 +47,9 @@ def test_the_scores_are_those_of_linear(kind, clips, motion_checkpoint, motion_d
         scores = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     names = DatasetIndex.open(motion_dataset).classes
     assert len(told) == 16
-    for key, of_video in zip(table.column("key").to_pylist(), scores, strict=True):
+    for key, from_clips in zip(table.column("key").to_pylist(), scores, strict=True):
         found = {one["class"]: one["probability"] for one in told[str(videos / f"{key}.mp4")]}
-        np.testing.assert_allclose([found[name] for name in names], of_video, atol=1e-4)
+        np.testing.assert_allclose([found[name] for name in names], from_clips, atol=1e-4)
 
 
 def test_another_network_is_refused(motion_checkpoint, motion_dataset, folded_checkpoint, videos, tmp_path, capsys):

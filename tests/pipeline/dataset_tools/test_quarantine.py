@@ -13,7 +13,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.quarantine import QuarantineError, read_quarantine
 from datamodules.loading.loader_options import log_once
-from datamodules.loading.planned_loader import _how_to_leave_out
+from datamodules.loading.planned_loader import _quarantine_advice
 from datamodules.video.decoding import DecodeError
 from pipeline.__main__ import main
 from tests.datamodules.storage.flaky_server import serving
@@ -154,7 +154,7 @@ def test_all_processes_of_a_run_leave_out_the_same(data):
 
 def test_the_command_that_a_lost_worker_names_is_one_that_works(data, capsys):
     index = DatasetIndex.open(data)
-    words = shlex.split(_how_to_leave_out(index, 3).partition("python -m pipeline ")[2])
+    words = shlex.split(_quarantine_advice(index, 3).partition("python -m pipeline ")[2])
     assert main(words) == 0
     assert DatasetIndex.open(data).quarantined.tolist() == [3]
     assert main(["quarantine", str(data), "--keys+=--a_000001"]) == 2  # as an id of YouTube's may begin

@@ -366,7 +366,7 @@ def test_all_folds_with_a_checkpoint_each(folded_checkpoint, folded_dataset, tmp
         state = checkpoint["ShardedVideoDataModule"]
         state["dataset"]["fold"] = fold
         index = DatasetIndex.open(folded_dataset)
-        state["seen"] = TrainingFingerprint.of(index, index.rows("train", fold)).state()
+        state["seen"] = TrainingFingerprint.from_index(index, index.rows("train", fold)).state()
         torch.save(checkpoint, tmp_path / f"{fold}.ckpt")
     words = ["--data", str(folded_dataset), "--fold", "all", "--num-clips", "1", "--num-workers", "0"]
     assert main(["evaluate", "--checkpoint", str(tmp_path / "{fold}.ckpt"), *words, "--out", str(tmp_path / "a")]) == 0

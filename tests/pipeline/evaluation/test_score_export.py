@@ -14,7 +14,7 @@ def views():
     """Three videos of 10, 1 and 19 views of 16 x 32 x 32."""
     generator = torch.Generator().manual_seed(0)
     clips = torch.randint(0, 256, (30, 16, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return ClipBatch.of_videos(clips.split([10, 1, 19]))
+    return ClipBatch.from_clips_of_videos(clips.split([10, 1, 19]))
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
