@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.annotations.refusals import ADDRESS, BY_HAND, CRASH, ERROR, HANG, NOT_TEXT, OUTSIDE, Refusal
+from datamodules.annotations.refusals import ADDRESS, BAD_NAME, BY_HAND, CRASH, ERROR, HANG, OUTSIDE_CLASSES, Refusal
 from datamodules.dataset.index_table import CAPTIONS, INDEX_SCHEMA, LABELS
 from datamodules.dataset.manifest import Manifest
 from datamodules.leakage.split_leakage import Leak

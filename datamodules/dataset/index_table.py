@@ -109,7 +109,7 @@ def write_dataset(
         description = row.description
         if row.key in keys:
             raise ValueError(f"key {row.key!r} is there twice: keys must be unique in a dataset")
-        for label in said.class_names:
+        for label in description.class_names:
             if label not in labels:
                 raise ValueError(f"label {label!r} of {row.key} is not among the {len(labels)} classes")
         keys.add(row.key)
@@ -146,10 +146,10 @@ def count_splits(videos: Iterable[tuple[str, Sequence[str]]], classes: Sequence[
     counts: dict[str, dict[str, int]] = {}
     for split, class_names in videos:
         totals[split] += 1
-        of_split = counts.setdefault(split, dict.fromkeys(classes, 0))
+        class_counts = counts.setdefault(split, dict.fromkeys(classes, 0))
         for label in class_names:
-            of_split[label] += 1
-    return {split: SplitCounts(totals[split], of_split) for split, of_split in sorted(counts.items())}
+            class_counts[label] += 1
+    return {split: SplitCounts(totals[split], class_counts) for split, class_counts in sorted(counts.items())}
 
 
 def _count_folds(
@@ -158,7 +158,14 @@ def _count_folds(
     """Counts by fold, then by split; a video that a fold does not use (its split is "") is not counted there."""
     descriptions = [row.description for row in rows if len(row.description.fold_splits) == len(folds)]
     return {
-        fold: count_splits(((one.fold_splits[i], one.class_names) for one in said if one.fold_splits[i]), classes)
+        fold: count_splits(
+            (
+                (description.fold_splits[i], description.class_names)
+                for description in descriptions
+                if description.fold_splits[i]
+            ),
+            classes,
+        )
         for i, fold in enumerate(folds)
     }
 
@@ -207,17 +214,17 @@ def labels_by_row(table: pa.Table) -> list[list[int]]:
     return [[] if label == NO_LABEL else [label] for label in table.column("label").to_pylist()]
 
 
-def check_index_schema(schema: pa.Schema, manifest: Manifest, where: str) -> None:
-    """Checks by its Arrow schema that an index has the right columns and belongs to the manifest; `where` is its path.
+def check_index_schema(schema: pa.Schema, manifest: Manifest, path: str) -> None:
+    """Checks by its Arrow schema that an index has the right columns and belongs to the manifest; `path` is for errors.
 
     Raises:
         ShardFormatError: It has other columns, or belongs to another dataset.json.
     """
-    wanted = INDEX_SCHEMA
+    expected = INDEX_SCHEMA
     for field in (*((LABELS,) if manifest.task == "multi_label" else ()), CAPTIONS):
         if field.name in schema.names or field is LABELS:
-            wanted = wanted.append(field)
-    if schema.names != wanted.names or schema.types != wanted.types:
-        raise ShardFormatError(f"{where}: its columns are not those of a packed dataset; run pack again")
+            expected = expected.append(field)
+    if schema.names != expected.names or schema.types != expected.types:
+        raise ShardFormatError(f"{path}: its columns are not those of a packed dataset; run pack again")
     if (schema.metadata or {}).get(_IDENTITY, b"").decode() != manifest.identity:
         raise ShardFormatError(f"{path}: does not belong to the {MANIFEST_NAME} beside it; run pack again")

@@ -12,8 +12,8 @@ from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
 
 MANIFEST_NAME = "dataset.json"
-FORMAT = 4  # version of dataset.json, index.parquet and the videos' descriptions
-_OPTIONAL = ("fold_counts", "renditions", "rendition_of", "task")  # written only if not the default
+FORMAT_VERSION = 4  # version of dataset.json, index.parquet and the videos' descriptions
+_OPTIONAL_FIELDS = ("fold_counts", "renditions", "rendition_of", "task")  # written only if not the default
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Manifest:
         rendition_of: In a smaller rendition, the identity of the largest, otherwise empty.
         task: `single_label`: each video has one class, or none (label -1 in the index); `multi_label`: any number of
             classes (column `labels` of the index).
-        format_version: `FORMAT`; datasets of other versions are refused.
+        format_version: `FORMAT_VERSION`; datasets of other versions are refused.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Manifest:
     renditions: list[Rendition] = field(default_factory=list)
     rendition_of: str = ""
     task: Task = "single_label"
-    format_version: int = field(default=FORMAT)
+    format_version: int = field(default=FORMAT_VERSION)
 
     @property
     def encoded_by_us(self) -> bool:
@@ -106,7 +106,7 @@ class Manifest:
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Writes root/dataset.json atomically."""
     content = {"format_version": manifest.format_version} | asdict(manifest)
-    for name in _OPTIONAL:
+    for name in _OPTIONAL_FIELDS:
         if not content[name] or content[name] == "single_label":
             del content[name]
     with write_atomically(root / MANIFEST_NAME) as temporary:
@@ -173,7 +173,7 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
             Rendition(_read_field(rendition, "short_side", int, path), _read_field(rendition, "folder", str, path))
             for rendition in _read_optional_field(content, "renditions", [], path)
         ],
-        rendition_of=_optional(content, "rendition_of", "", path),
+        rendition_of=_read_optional_field(content, "rendition_of", "", path),
         task=_task(content, path),
         format_version=version,
     )
@@ -193,13 +193,13 @@ def parse_manifest(content: object, path: Path | str) -> Manifest:
 
 
 def _task(content: Mapping[str, Any], path: Path | str) -> Task:
-    task = _optional(content, "task", "single_label", path)
+    task = _read_optional_field(content, "task", "single_label", path)
     if task not in get_args(Task):
         raise ShardFormatError(f"{path}: task {task!r} must be {' or '.join(get_args(Task))}; pack the dataset again")
     return task  # type: ignore[no-any-return]
 
 
-def _is_name(name: str) -> bool:
+def _is_file_name(name: str) -> bool:
     return Path(name).name == name and name != ".."
 
 

@@ -98,13 +98,13 @@ class ShardWriter:
         fields = description._asdict()
         captions = fields.pop("captions")
         if captions:
-            said["caption"] = captions[0] if len(captions) == 1 else captions
+            fields["caption"] = captions[0] if len(captions) == 1 else captions
         if description.task == "single_label":
-            del said["labels"], said["task"]
+            del fields["labels"], fields["task"]
         for name in ("source_start", "source_end"):
-            if said[name] is None:
-                del said[name]
-        text = to_json(said, separators=(",", ":"))
+            if fields[name] is None:
+                del fields[name]
+        text = to_json(fields, separators=(",", ":"))
         self._tar_writer.write({"__key__": key, "json": text.encode(), "mp4": video})
 
 

@@ -15,16 +15,16 @@ from datamodules.annotations.video_files import VIDEO_SUFFIXES
 from datamodules.storage.errors import ShardFormatError
 
 # Signatures of compressed files; the program, and how to decompress.
-COMPRESSED = {
+COMPRESSION_SIGNATURES = {
     b"\x1f\x8b": ("gzip", "gunzip --keep"),
     b"BZh": ("bzip2", "bunzip2 --keep"),
     b"\xfd7zXZ\0": ("xz", "unxz --keep"),
     b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
 }
-AGAIN = "copy the shard again or pack the dataset again"
+COPY_OR_PACK_AGAIN = "copy the shard again or pack the dataset again"
 _MEMBER_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
-TEXTS = ("json", "cls", "txt")  # extensions of the members that are read
-_NOTES = re.compile(r"__[^/]*__($|/)")  # webdataset's metadata about the tar itself
+TEXT_EXTENSIONS = ("json", "cls", "txt")  # extensions of the members that are read
+_TAR_METADATA = re.compile(r"__[^/]*__($|/)")  # webdataset's metadata about the tar itself
 _RESERVED = ("__key__", "__url__")  # keys that webdataset's samples already have
 
 
@@ -54,14 +54,14 @@ class TarSample(NamedTuple):
         extensions: Extensions of all members, in their order, in lower case.
         videos: The members that are videos by their names.
         texts: Contents of the members that are read, by extension.
-        twice: Name of a member whose extension occurs twice, which webdataset refuses; "" for none.
+        repeated_member: Name of a member whose extension occurs twice, which webdataset refuses; "" for none.
     """
 
     key: str
     extensions: list[str]
     videos: list[TarMember]
     texts: Mapping[str, bytes]
-    twice: str = ""
+    repeated_member: str = ""
 
 
 def split_member_name(name: str) -> tuple[str, str] | None:
@@ -73,23 +73,27 @@ def split_member_name(name: str) -> tuple[str, str] | None:
     >>> split_member_name("fight/a.b/001.left.MP4")
     ('fight/a.b/001', 'left.mp4')
     """
-    found = _MEMBER_NAME.fullmatch(name)
-    return None if found is None else (found[1], found[2].lower())
+    match = _MEMBER_NAME.fullmatch(name)
+    return None if match is None else (match[1], match[2].lower())
 
 
-def is_video_of(key: str, name: str) -> bool:
+def is_sample_video(key: str, name: str) -> bool:
     """Whether a member of this name is the video of the sample `key`: `{key}.mp4`, or another video suffix."""
-    found = split_member_name(name)
-    return found is not None and found[0] == key and f".{found[1].rpartition('.')[2]}" in VIDEO_SUFFIXES
+    key_and_extension = split_member_name(name)
+    return (
+        key_and_extension is not None
+        and key_and_extension[0] == key
+        and f".{key_and_extension[1].rpartition('.')[2]}" in VIDEO_SUFFIXES
+    )
 
 
-def is_header_of(header: bytes, key: str, size: int) -> bool:
+def is_video_header(header: bytes, key: str, size: int) -> bool:
     """Whether 512 bytes are the tar header of a video of this key and size; False also where the name is not in it."""
     try:
         member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError):
         return False
-    return is_video_of(key, member.name) and member.size == size and member.isreg()
+    return is_sample_video(key, member.name) and member.size == size and member.isreg()
 
 
 def iterate_members(path: Path) -> Iterator[TarMember]:
@@ -109,20 +113,20 @@ def iterate_members(path: Path) -> Iterator[TarMember]:
                     read = partial(_read_member, tar, member)
                     yield TarMember(member.name, member.offset_data, member.size, read, member.issparse())
     except FileNotFoundError:
-        raise ShardFormatError(f"{path}: there is no such shard; {AGAIN}") from None
+        raise ShardFormatError(f"{path}: there is no such shard; {COPY_OR_PACK_AGAIN}") from None
     except tarfile.TarError as error:
-        raise ShardFormatError(f"{path}: not a whole tar file ({error}); {AGAIN}") from None
+        raise ShardFormatError(f"{path}: not a whole tar file ({error}); {COPY_OR_PACK_AGAIN}") from None
     except OSError as error:
-        raise ShardFormatError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
+        raise ShardFormatError(f"{path}: cannot be read ({error.strerror}); {COPY_OR_PACK_AGAIN}") from None
     _check_end(path, end)
 
 
-def iterate_samples(path: Path, passed_over: list[str]) -> Iterator[TarSample]:
+def iterate_samples(path: Path, ignored_files: list[str]) -> Iterator[TarSample]:
     """Iterates over the samples of a tar, in order; small members are read.
 
     Args:
         path: The path of the tar.
-        passed_over: List to which the names of files are appended that belong to no sample in webdataset's reading:
+        ignored_files: List to which the names of files are appended that belong to no sample in webdataset's reading:
             names without a dot or with nothing before it, and metadata about the tar (`__name__`).
 
     Raises:
@@ -130,11 +134,11 @@ def iterate_samples(path: Path, passed_over: list[str]) -> Iterator[TarSample]:
     """
     sample: TarSample | None = None
     for member in iterate_members(path):
-        found = None if _NOTES.match(member.name) else split_member_name(member.name)
-        if found is None:
-            passed_over.append(member.name)
+        key_and_extension = None if _TAR_METADATA.match(member.name) else split_member_name(member.name)
+        if key_and_extension is None:
+            ignored_files.append(member.name)
             continue
-        key, extension = found
+        key, extension = key_and_extension
         if sample is None or sample.key != key:
             if sample is not None:
                 yield sample
@@ -146,11 +150,11 @@ def iterate_samples(path: Path, passed_over: list[str]) -> Iterator[TarSample]:
 
 def _with_member(sample: TarSample, member: TarMember, extension: str) -> TarSample:
     if extension in sample.extensions or extension in _RESERVED:
-        return sample._replace(twice=sample.twice or member.name)
+        return sample._replace(repeated_member=sample.repeated_member or member.name)
     sample = sample._replace(extensions=[*sample.extensions, extension])
-    if is_video_of(sample.key, member.name):
+    if is_sample_video(sample.key, member.name):
         return sample._replace(videos=[*sample.videos, member])
-    return sample._replace(texts={**sample.texts, extension: member.read()}) if extension in TEXTS else sample
+    return sample._replace(texts={**sample.texts, extension: member.read()}) if extension in TEXT_EXTENSIONS else sample
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -161,7 +165,7 @@ def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 def _refuse_compressed(path: Path) -> None:
     with path.open("rb") as file:
         begin = file.read(6)
-    for magic, (name, command) in COMPRESSED.items():
+    for magic, (name, command) in COMPRESSION_SIGNATURES.items():
         if begin.startswith(magic):
             raise ShardFormatError(
                 f"{path}: is compressed with {name}, and videos are read by their place in a plain tar; unpack it: "
@@ -176,7 +180,7 @@ def _check_end(path: Path, end: int) -> None:
         length = 0
         while chunk := file.read(1 << 20):
             if chunk.strip(b"\0"):
-                raise ShardFormatError(f"{path}: damaged after byte {end}; {AGAIN}")
+                raise ShardFormatError(f"{path}: damaged after byte {end}; {COPY_OR_PACK_AGAIN}")
             length += len(chunk)
     if length < 2 * tarfile.BLOCKSIZE:
-        raise ShardFormatError(f"{path}: truncated, the end of the tar is missing; {AGAIN}")
+        raise ShardFormatError(f"{path}: truncated, the end of the tar is missing; {COPY_OR_PACK_AGAIN}")

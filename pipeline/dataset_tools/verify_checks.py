@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datamodules.dataset.foreign_tar import key_prefix_of_shard
 from datamodules.dataset.index_table import identity_of, labels_by_row
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
-from datamodules.dataset.tar_members import is_video_header, is_sample_video, iterate_members
+from datamodules.dataset.tar_members import is_sample_video, is_video_header, iterate_members
 from datamodules.storage.errors import ShardFormatError
 
 COPY = "copy it here again, or run the same pack command again: it packs anew what does not match"
