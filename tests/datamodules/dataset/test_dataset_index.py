@@ -27,7 +27,7 @@ from datamodules.dataset.dataset_index import (
     read_manifest,
     write_dataset,
 )
-from datamodules.dataset.manifest import FORMAT
+from datamodules.dataset.manifest import FORMAT_VERSION
 from datamodules.encoding.transcoding import encode_frames
 from datamodules.storage.atomic_write import remove_partial_files, write_atomically
 from datamodules.storage.local_files import file_sha256
@@ -346,13 +346,13 @@ def test_missing_and_damaged_parts_say_what_to_do(root: Path, tmp_path: Path) ->
     check(root / "dataset.json", b"[]", "JSON object")
     check(
         root / "dataset.json",
-        json.dumps(manifest | {"format_version": FORMAT + 1}).encode(),
-        f"newer.* {FORMAT}; update",
+        json.dumps(manifest | {"format_version": FORMAT_VERSION + 1}).encode(),
+        f"newer.* {FORMAT_VERSION}; update",
     )
     check(
         root / "dataset.json",
-        json.dumps(manifest | {"format_version": FORMAT - 1}).encode(),
-        f"older.* {FORMAT}; pack it",
+        json.dumps(manifest | {"format_version": FORMAT_VERSION - 1}).encode(),
+        f"older.* {FORMAT_VERSION}; pack it",
     )
     for name in manifest:
         without = {key: value for key, value in manifest.items() if key != name}
