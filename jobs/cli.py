@@ -13,7 +13,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 
 from jobs.spec.job_spec import JobSpec, describe_type, read_spec_file
-from pipeline.cli.arguments import expand_option_names
+from pipeline.cli.arguments import expand_option_names, hyphenate_options
 from pipeline.cli.errors import explain
 
 VERBS = {
@@ -85,7 +85,7 @@ def make_parser(description: str | None = None) -> ArgumentParser:
     )
     verbs = parser.add_subcommands(dest="verb")
     for verb, text in VERBS.items():
-        each = ArgumentParser(description=text, exit_on_error=False, allow_abbrev=False)
+        each = _VerbParser(description=text, exit_on_error=False, allow_abbrev=False)
         if verb == "submit":
             each.add_argument("--spec", action=_SpecFileAction, help="a YAML file of the fields below")
             each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
@@ -115,6 +115,13 @@ def make_parser(description: str | None = None) -> ArgumentParser:
             each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
         verbs.add_subcommand(verb, each, help=text)
     return parser
+
+
+class _VerbParser(ArgumentParser):
+    """Argument parser whose help shows the names of options with hyphens."""
+
+    def format_help(self) -> str:
+        return hyphenate_options(super().format_help())
 
 
 class _DescriptionHelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -17,6 +18,15 @@ _HOW_TO_TYPE = (
     "one of type bool alone means true; one that takes a list takes words up to the next option."
 )
 _TRUTHS = ("true", "false", "yes", "no", "null", "none")
+
+
+def hyphenate_options(text: str) -> str:
+    """Write options with hyphens, as the documentation does; dotted ones, of configuration files, keep underscores.
+
+    >>> hyphenate_options("--short_side SHORT_SIDE, or --data.init_args.root ROOT")
+    '--short-side SHORT_SIDE, or --data.init_args.root ROOT'
+    """
+    return re.sub(r"(?<![\w.-])--[a-z0-9]+(?:_[a-z0-9]+)+(?![\w.])", lambda match: match[0].replace("_", "-"), text)
 
 
 def expand_option_names(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
@@ -53,11 +63,12 @@ def expand_option_names(function: Callable[..., Any], arguments: Sequence[str]) 
         if not option.startswith("-"):
             (bare if places else spelled).append(f"{option}{equals}{value}")
             continue
-        if option.replace("-", "_").replace("__", "--", 1) in kinds:
-            option = option.replace("-", "_").replace("__", "--", 1)
+        with_underscores = option.replace("-", "_").replace("__", "--", 1)
+        if with_underscores in kinds or with_underscores == "--print_config":
+            option = with_underscores
         if equals and kinds.get(option) is list and not _is_list(value):
             spelled.append(_one_more(option, value))
-        elif equals or option in ("-h", "--help"):
+        elif equals or option in ("-h", "--help", "--print_config"):
             spelled.append(f"{option}{equals}{value}")
         elif kinds.get(option) is bool and (not waiting or waiting[0].lower() not in _TRUTHS):
             spelled.append(f"{option}=true")

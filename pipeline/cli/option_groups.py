@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
 
+from pipeline.cli.argparse_internals import move_actions
+from pipeline.cli.arguments import hyphenate_options
+
 
 def options_class(function: Callable[..., Any]) -> type[Any] | None:
     """The dataclass of the options of a function or class.
@@ -48,26 +51,26 @@ def option_groups(options: type[Any]) -> list[OptionGroup]:
     other verb has, are in no group.
 
     >>> @dataclasses.dataclass(frozen=True, kw_only=True)
-    ... class Size:
-    ...     '''Size of the picture.'''
+    ... class FrameSize:
+    ...     '''Size of a frame.'''
     ...     width: int = 1
     >>> @dataclasses.dataclass(frozen=True)
-    ... class Options(Size):
+    ... class Options(FrameSize):
     ...     '''Options of a verb.'''
     ...     out: str = ""
     >>> option_groups(Options)
-    [OptionGroup(title='Size of the picture', description='', names=['width'])]
+    [OptionGroup(title='Size of a frame', description='', names=['width'])]
     """
     groups: dict[type[Any], list[str]] = {}
     for field in dataclasses.fields(options):
         groups.setdefault(_group_of(field.name, options), []).append(field.name)
     groups.pop(options, None)
-    made = []
+    composed_groups = []
     for group, names in groups.items():
         title, _, rest = (inspect.getdoc(group) or group.__name__).partition("\n\n")
         description = "" if rest.startswith("Attributes:") else rest.partition("\n\nAttributes:")[0]
-        made.append(OptionGroup(title.rstrip("."), description, names))
-    return made
+        composed_groups.append(OptionGroup(title.rstrip("."), description, names))
+    return composed_groups
 
 
 def _group_of(name: str, composed: type[Any]) -> type[Any]:
@@ -90,8 +93,9 @@ class GroupedParser(ArgumentParser):
         for title, description, names in option_groups(options) if options else ():
             group = self.add_argument_group(title, description or None)
             dests = {name if nested_key is None else f"{nested_key}.{name}" for name in names}
-            for other in self._action_groups:  # only the help depends on a group's actions, not parsing
-                moved = [action for action in other._group_actions if action.dest in dests]
-                other._group_actions = [action for action in other._group_actions if action not in moved]
-                group._group_actions += moved
+            move_actions(self, group, dests)
         return added
+
+    def format_help(self) -> str:
+        """The help, with hyphens in the names of options."""
+        return hyphenate_options(super().format_help())

@@ -19,6 +19,7 @@ def verb(
     [
         ("--root r --short_side 2", "--root r --short_side 2"),
         ("--root=r --short-side=2", "--root=r --short_side=2"),
+        ("--root=r --print-config", "--root=r --print_config"),
         ("--lists a b --root r", "--lists+=a --lists+=b --root r"),
         ("--lists a --lists b", "--lists+=a --lists+=b"),
         ("--lists [a,b]", "--lists [a,b]"),

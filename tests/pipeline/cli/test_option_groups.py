@@ -70,7 +70,8 @@ def test_the_help_shows_the_options_in_groups(
     assert len(groups) >= 3
     for group in groups:
         for name in group.names:
-            assert f"\n  {prefix}{name}" in shown[group.title], name
+            spelled = name.replace("_", "-") if prefix == "--" else name
+            assert f"\n  {prefix}{spelled}" in shown[group.title], name
     assert [title for title in shown if title in {group.title for group in groups}] == [one.title for one in groups]
 
 
