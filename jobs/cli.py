@@ -120,8 +120,8 @@ def make_parser(description: str | None = None) -> ArgumentParser:
 class _VerbParser(ArgumentParser):
     """Argument parser whose help shows the names of options with hyphens."""
 
-    def format_help(self) -> str:
-        return hyphenate_options(super().format_help())
+    def format_help(self, *args: Any, **options: Any) -> str:
+        return hyphenate_options(super().format_help(*args, **options))
 
 
 class _DescriptionHelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):

@@ -13,11 +13,11 @@ from typing import Any
 from datamodules.storage.plain_text import is_utf8
 from pipeline.cli.errors import suggest
 
-_HOW_TO_TYPE = (
+_SYNTAX_HELP = (
     "What the usage shows without an option may be given by its option, too. Options may have hyphens or underscores; "
-    "one of type bool alone means true; one that takes a list takes words up to the next option."
+    "one of type bool alone means true; one that takes a list takes values up to the next option."
 )
-_TRUTHS = ("true", "false", "yes", "no", "null", "none")
+_BOOLEAN_VALUES = ("true", "false", "yes", "no", "null", "none")
 
 
 def hyphenate_options(text: str) -> str:
@@ -50,55 +50,55 @@ def expand_option_names(function: Callable[..., Any], arguments: Sequence[str]) 
     """
     hints = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters
-    kinds = {f"--{name}": _kind(hints.get(name)) for name in parameters}
-    places = [f"--{name}" for name, each in parameters.items() if each.default is each.empty]
-    spelled: list[str] = []
-    bare: list[str] = []
-    waiting = list(arguments)
-    while waiting:
-        option, equals, value = waiting.pop(0).partition("=")
+    kinds = {f"--{name}": _option_kind(hints.get(name)) for name in parameters}
+    required = [f"--{name}" for name, each in parameters.items() if each.default is each.empty]
+    expanded: list[str] = []
+    positional: list[str] = []
+    remaining = list(arguments)
+    while remaining:
+        option, equals, value = remaining.pop(0).partition("=")
         if option == "--" and not equals:  # ends the options, as in other commands
-            bare += waiting
+            positional += remaining
             break
         if not option.startswith("-"):
-            (bare if places else spelled).append(f"{option}{equals}{value}")
+            (positional if required else expanded).append(f"{option}{equals}{value}")
             continue
         with_underscores = option.replace("-", "_").replace("__", "--", 1)
         if with_underscores in kinds or with_underscores == "--print_config":
             option = with_underscores
         if equals and kinds.get(option) is list and not _is_list(value):
-            spelled.append(_one_more(option, value))
+            expanded.append(_append_value(option, value))
         elif equals or option in ("-h", "--help", "--print_config"):
-            spelled.append(f"{option}{equals}{value}")
-        elif kinds.get(option) is bool and (not waiting or waiting[0].lower() not in _TRUTHS):
-            spelled.append(f"{option}=true")
-        elif kinds.get(option) is int and len(waiting) > 1 and waiting[0].isdigit() and waiting[1].isdigit():
-            numbers = list(itertools.takewhile(str.isdigit, waiting))
-            del waiting[: len(numbers)]
-            spelled.append(f"{option}=[{','.join(numbers)}]")
+            expanded.append(f"{option}{equals}{value}")
+        elif kinds.get(option) is bool and (not remaining or remaining[0].lower() not in _BOOLEAN_VALUES):
+            expanded.append(f"{option}=true")
+        elif kinds.get(option) is int and len(remaining) > 1 and remaining[0].isdigit() and remaining[1].isdigit():
+            numbers = list(itertools.takewhile(str.isdigit, remaining))
+            del remaining[: len(numbers)]
+            expanded.append(f"{option}=[{','.join(numbers)}]")
         else:
-            spelled += _with_values(option, waiting, greedy=kinds.get(option) is list)
-    given = {word.partition("=")[0].rstrip("+") for word in spelled}
-    return spelled + _in_places(bare, [place for place in places if place not in given], kinds)
+            expanded += _take_values(option, remaining, greedy=kinds.get(option) is list)
+    present = {argument.partition("=")[0].rstrip("+") for argument in expanded}
+    return expanded + _name_positional(positional, [option for option in required if option not in present], kinds)
 
 
-def _with_values(option: str, waiting: list[str], greedy: bool) -> list[str]:
-    """The option with its value or, if `greedy`, all values up to the next option; removes them from `waiting`."""
+def _take_values(option: str, remaining: list[str], greedy: bool) -> list[str]:
+    """The option with its value or, if `greedy`, all values up to the next option; removes them from `remaining`."""
     values: list[str] = []
-    while waiting and not waiting[0].startswith("--") and (greedy or not values):
-        values.append(waiting.pop(0))
+    while remaining and not remaining[0].startswith("--") and (greedy or not values):
+        values.append(remaining.pop(0))
     if greedy and values and not _is_list(values[0]):
-        return [_one_more(option, value) for value in values]
+        return [_append_value(option, value) for value in values]
     return [option, *values]
 
 
-def _in_places(bare: list[str], places: list[str], kinds: dict[str, type | None]) -> list[str]:
+def _name_positional(positional: list[str], options: list[str], kinds: dict[str, type | None]) -> list[str]:
     """Positional arguments as options; surplus ones stay as they are, for jsonargparse to refuse."""
-    if not bare or not places:
-        return bare
-    if kinds[places[0]] is list:
-        return [_one_more(places[0], word) for word in bare]
-    return [f"{places[0]}={bare[0]}", *_in_places(bare[1:], places[1:], kinds)]
+    if not positional or not options:
+        return positional
+    if kinds[options[0]] is list:
+        return [_append_value(options[0], value) for value in positional]
+    return [f"{options[0]}={positional[0]}", *_name_positional(positional[1:], options[1:], kinds)]
 
 
 def _is_list(value: str) -> bool:
@@ -106,7 +106,7 @@ def _is_list(value: str) -> bool:
     return value.startswith("[") and value.endswith("]")
 
 
-def _one_more(option: str, value: str) -> str:
+def _append_value(option: str, value: str) -> str:
     """Appends a value to a list option; in quotes where jsonargparse would read it as a list or a request for help."""
     return f"{option}+={json.dumps([value], ensure_ascii=False) if value[:1] in ('[', '?') else value}"
 
@@ -132,21 +132,21 @@ def call_from_command_line(function: Callable[..., Any], arguments: Sequence[str
 
     from pipeline.cli.option_groups import GroupedParser, options_class
 
-    for word in arguments:
-        if not is_utf8(word):
+    for argument in arguments:
+        if not is_utf8(argument):
             raise ValueError(
-                f"{os.fsencode(word)!r} is not UTF-8; rename the file or folder, or name the folder above it"
+                f"{os.fsencode(argument)!r} is not UTF-8; rename the file or folder, or name the folder above it"
             )
     options = options_class(function)
     component = options or function
-    spelled = expand_option_names(component, arguments)
-    _refuse_unknown_options(component, spelled, prog)
+    expanded = expand_option_names(component, arguments)
+    _refuse_unknown_options(component, expanded, prog)
     settings: dict[str, Any] = {"as_positional": False, "exit_on_error": False, "allow_abbrev": False}
-    settings |= {"prog": prog, "usage": usage_of(component, prog), "epilog": _HOW_TO_TYPE}
+    settings |= {"prog": prog, "usage": usage_of(component, prog), "epilog": _SYNTAX_HELP}
     if options is not None:
         settings["description"] = (inspect.getdoc(function) or "").partition("\n\n")[0]
-    made = auto_cli(component, args=spelled, parser_class=GroupedParser, return_instance=True, **settings)
-    return made if options in (None, function) else function(made)
+    parsed = auto_cli(component, args=expanded, parser_class=GroupedParser, return_instance=True, **settings)
+    return parsed if options in (None, function) else function(parsed)
 
 
 def usage_of(function: Callable[..., Any], prog: str) -> str:
@@ -157,28 +157,28 @@ def usage_of(function: Callable[..., Any], prog: str) -> str:
     'python -m example DATA LISTS ... --out OUT [options]'
     """
     hints = typing.get_type_hints(function)
-    parts, places = [prog], True
+    parts, is_positional = [prog], True
     for name, each in inspect.signature(function).parameters.items():
         if each.default is not each.empty:
             continue
-        several = _kind(hints.get(name)) is list
-        word = f"{name.upper()} ..." if several else name.upper()
-        parts.append(word if places else f"--{name} {word}")
-        places = places and not several  # a list takes all remaining arguments
+        is_list = _option_kind(hints.get(name)) is list
+        value = f"{name.upper()} ..." if is_list else name.upper()
+        parts.append(value if is_positional else f"--{name} {value}")
+        is_positional = is_positional and not is_list  # a list takes all remaining arguments
     return " ".join([*parts, "[options]"])
 
 
-def _refuse_unknown_options(function: Callable[..., Any], spelled: Sequence[str], prog: str) -> None:
-    known = [*inspect.signature(function).parameters, "help", "config", "print_config"]
-    for word in spelled:
-        name = word.partition("=")[0].rstrip("+").removeprefix("--").partition(".")[0]
-        if word.startswith("--") and name not in known:
-            options = [option.replace("_", "-") for option in known]
+def _refuse_unknown_options(function: Callable[..., Any], expanded: Sequence[str], prog: str) -> None:
+    valid = [*inspect.signature(function).parameters, "help", "config", "print_config"]
+    for argument in expanded:
+        name = argument.partition("=")[0].rstrip("+").removeprefix("--").partition(".")[0]
+        if argument.startswith("--") and name not in valid:
+            options = [option.replace("_", "-") for option in valid]
             hint = suggest(name.replace("_", "-"), options, f"`{prog} --help` lists them", "--{}".format)
             raise ValueError(f"there is no option --{name}; {hint}")
 
 
-def _kind(hint: Any) -> type | None:
+def _option_kind(hint: Any) -> type | None:
     """The kind of a type hint: `list` or `bool`, also with `| None`; `int` for `int | list[int]`; else None."""
     union = typing.get_origin(hint) in (types.UnionType, typing.Union)
     members = typing.get_args(hint) if union else (hint,)

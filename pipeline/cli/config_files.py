@@ -13,20 +13,20 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
     Args:
         arguments: the command line; a config given as text instead of a path is not checked here.
     """
-    for given in _configs_in(arguments):
-        path = Path(given)
-        if "\n" in given or given.lstrip().startswith("{"):
+    for config in _config_values(arguments):
+        path = Path(config)
+        if "\n" in config or config.lstrip().startswith("{"):
             continue
         if not path.is_file():
-            raise ValueError(f"config={given}: {_what_is_no_file(path)}; name a YAML file")
+            raise ValueError(f"config={config}: {_describe_missing_file(path)}; name a YAML file")
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"config={given}: not a YAML file: {describe_yaml_error(error)}") from None
+            raise ValueError(f"config={config}: not a YAML file: {describe_yaml_error(error)}") from None
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-            held = "nothing" if content is None else f"a {type(content).__name__}"
-            held = "keys that are no names" if isinstance(content, dict) else held
-            raise ValueError(f"config={given}: must hold options such as `model:` and `data:`, and holds {held}")
+            actual = "nothing" if content is None else f"a {type(content).__name__}"
+            actual = "keys that are no names" if isinstance(content, dict) else actual
+            raise ValueError(f"config={config}: must hold options such as `model:` and `data:`, and holds {actual}")
 
 
 def describe_yaml_error(error: Exception) -> str:
@@ -38,14 +38,14 @@ def describe_yaml_error(error: Exception) -> str:
     return message if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {message}"
 
 
-def _configs_in(arguments: Sequence[str]) -> Iterator[str]:
-    for word, following in itertools.pairwise([*arguments, ""]):
-        option, equals, value = word.partition("=")
+def _config_values(arguments: Sequence[str]) -> Iterator[str]:
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        option, equals, value = argument.partition("=")
         if option in ("--config", "-c") and (equals or following):
             yield value if equals else following
 
 
-def _what_is_no_file(path: Path) -> str:
+def _describe_missing_file(path: Path) -> str:
     if path.is_dir():
         return "is a folder"
     if path.is_symlink():

@@ -7,23 +7,23 @@ from argparse import ArgumentError
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+_TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def suggest(name: str, known: Iterable[str], otherwise: str, show: Callable[[str], str] = repr) -> str:
-    """The end of a sentence about an unknown name, which suggests the nearest known name.
+def suggest(name: str, valid: Iterable[str], fallback: str, format_name: Callable[[str], str] = repr) -> str:
+    """The end of a sentence about an unknown name, which suggests the nearest valid name.
 
     Args:
         name: The unknown name.
-        known: The known names.
-        otherwise: The end of the sentence where no known name is near.
-        show: Formats a name; default: in quotes.
+        valid: The valid names.
+        fallback: The end of the sentence where no valid name is near.
+        format_name: Formats a name; default: in quotes.
 
     >>> suggest("evaluat", ["fit", "evaluate"], "choose one of fit, evaluate")
     "did you mean 'evaluate'?"
     """
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {show(near[0])}?" if near else otherwise
+    near = difflib.get_close_matches(name, list(valid), 1)
+    return f"did you mean {format_name(near[0])}?" if near else fallback
 
 
 def exit_status(error: BaseException) -> int:
@@ -70,16 +70,16 @@ def explain(error: BaseException) -> str:
     while wrapped and innermost.__cause__ is not None:
         innermost = innermost.__cause__
     text = " ".join(str(innermost).split())
-    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _one_of, text)
-    text = re.sub(r"Expected a <class '(int|float|bool)'>\. Got value: (.*)", _of_kind, text)
+    text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _describe_wrong_choice, text)
+    text = re.sub(r"Expected a <class '(int|float|bool)'>\. Got value: (.*)", _describe_wrong_type, text)
     option = re.match(r'Parser key "([^"]+)"', message)
     return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
 
 
-def _one_of(match: re.Match[str]) -> str:
+def _describe_wrong_choice(match: re.Match[str]) -> str:
     names = match[1].replace("'", "")
     return f"must be one of {names}, not {match[2]}"
 
 
-def _of_kind(match: re.Match[str]) -> str:
-    return f"must be {_KINDS[match[1]]}, not {match[2]}"
+def _describe_wrong_type(match: re.Match[str]) -> str:
+    return f"must be {_TYPE_NAMES[match[1]]}, not {match[2]}"

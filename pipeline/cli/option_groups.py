@@ -63,7 +63,7 @@ def option_groups(options: type[Any]) -> list[OptionGroup]:
     """
     groups: dict[type[Any], list[str]] = {}
     for field in dataclasses.fields(options):
-        groups.setdefault(_group_of(field.name, options), []).append(field.name)
+        groups.setdefault(_group_class(field.name, options), []).append(field.name)
     groups.pop(options, None)
     composed_groups = []
     for group, names in groups.items():
@@ -73,12 +73,12 @@ def option_groups(options: type[Any]) -> list[OptionGroup]:
     return composed_groups
 
 
-def _group_of(name: str, composed: type[Any]) -> type[Any]:
+def _group_class(name: str, composed: type[Any]) -> type[Any]:
     """The class that is a field's group: the one that declares it, or has it and does not inherit from several."""
     if name in inspect.get_annotations(composed):
         return composed
     base = next(base for base in composed.__bases__ if name in (field.name for field in dataclasses.fields(base)))
-    return _group_of(name, base) if len(base.__bases__) > 1 else base
+    return _group_class(name, base) if len(base.__bases__) > 1 else base
 
 
 class GroupedParser(ArgumentParser):
@@ -96,6 +96,6 @@ class GroupedParser(ArgumentParser):
             move_actions(self, group, dests)
         return added
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **options: Any) -> str:
         """The help, with hyphens in the names of options."""
-        return hyphenate_options(super().format_help())
+        return hyphenate_options(super().format_help(*args, **options))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from datamodules.storage.plain_text import printable
 
-_WIDEST = 1000  # width in characters of a table in a file, where nothing need be folded
+_MAX_WIDTH = 1000  # width in characters of a table in a file, where nothing need be folded
 
 
 class TextTable(Table):
@@ -26,13 +26,13 @@ class TextTable(Table):
     """
 
     def __init__(self, *headings: str, title: str | None = None, **options: Any):
-        super().__init__(title=None if title is None else as_text(title, "table.title"), **options)
+        super().__init__(title=None if title is None else literal_text(title, "table.title"), **options)
         for heading in headings:
             self.add_column(heading)
 
     def add_column(self, header: str = "", **options: Any) -> None:  # type: ignore[override] # text alone
         """Adds a column; `options` are other arguments of `rich.table.Table.add_column`."""
-        super().add_column(as_text(header), **{"overflow": "fold"} | options)
+        super().add_column(literal_text(header), **{"overflow": "fold"} | options)
 
     def add_row(self, *cells: str | Text, **options: Any) -> None:  # type: ignore[override]
         """Adds a row of text; a cell with a color is given as `Text`."""
@@ -40,13 +40,13 @@ class TextTable(Table):
 
 
 class TextOnlyColumn(TextColumn):
-    """Text beside a progress bar; `words` is the format of `rich.progress.TextColumn`, without markup."""
+    """Text beside a progress bar; `text_format` is the format of `rich.progress.TextColumn`, without markup."""
 
-    def __init__(self, words: str):
-        super().__init__(words, markup=False)
+    def __init__(self, text_format: str):
+        super().__init__(text_format, markup=False)
 
 
-def as_text(text: str, style: str = "") -> Text:
+def literal_text(text: str, style: str = "") -> Text:
     """Text that rich shows literally, with control characters escaped."""
     return Text(printable(text, keep="\n"), style)
 
@@ -60,8 +60,8 @@ def print_table(table: Table, width: int | None = None) -> None:
     """
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        wide = Console(width=width or _WIDEST, markup=False, emoji=False, highlight=False)
-        needed = Measurement.get(wide, wide.options, table).maximum
+        wide_console = Console(width=width or _MAX_WIDTH, markup=False, emoji=False, highlight=False)
+        needed = Measurement.get(wide_console, wide_console.options, table).maximum
         console.width = width or max(console.width, needed)
     if table.title is not None:  # rich would fold the title to the table's width
         console.print(table.title, soft_wrap=True)

@@ -30,7 +30,7 @@ def test_a_log_hears_of_an_item_that_takes_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(progress, "_LOOK_S", 0.01)
+    monkeypatch.setattr(progress, "_CHECK_INTERVAL_S", 0.01)
     with count_progress("pack", 2, "videos", lambda: "0 refused"):
         time.sleep(0.2)
         assert set(capsys.readouterr().err.splitlines()) == {"pack: 0 of 2 videos, 0 refused"}
