@@ -55,11 +55,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _submit(options: Namespace, command: list[str]) -> int:
-    from jobs.storage.finished_run import FinishedError
+    from jobs.storage.finished_run import RunFinishedError
 
     try:
         return _submit_unfinished(options, command)
-    except FinishedError as finished:
+    except RunFinishedError as finished:
         print("\n".join(finished.lines))
         return 0
 

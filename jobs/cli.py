@@ -16,7 +16,7 @@ from jobs.spec.job_spec import JobSpec, describe_type, read_spec_file
 from pipeline.cli.arguments import expand_option_names, hyphenate_options
 from pipeline.cli.errors import explain
 
-VERBS = {
+JOB_VERBS = {
     "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",
     "list": "list the cluster's jobs, the newest first",
     "status": "print the state of a job: status, reason, step, newest checkpoint",
@@ -84,7 +84,7 @@ def make_parser(description: str | None = None) -> ArgumentParser:
         allow_abbrev=False,
     )
     verbs = parser.add_subcommands(dest="verb")
-    for verb, text in VERBS.items():
+    for verb, text in JOB_VERBS.items():
         each = _VerbParser(description=text, exit_on_error=False, allow_abbrev=False)
         if verb == "submit":
             each.add_argument("--spec", action=_SpecFileAction, help="a YAML file of the fields below")

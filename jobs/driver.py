@@ -21,7 +21,7 @@ from jobs.ray_log import filter_ray_log
 from jobs.spec.job import JOB_FILE, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import upload_root
-from jobs.storage.finished_run import FinishedError
+from jobs.storage.finished_run import RunFinishedError
 from jobs.storage.job_outcome import describe_outcome, format_outcome
 from jobs.storage.job_record import JobRecord
 from jobs.storage.run_folder import describe_exception
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         filter_ray_log()
         ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
         outcome = run_job(job, args)
-    except FinishedError as finished:
+    except RunFinishedError as finished:
         outcome = ProcessOutcome("finished", "\n".join(finished.lines))
     except (ArgumentError, ValueError, OSError, TimeoutError) as error:
         outcome = ProcessOutcome("refused", explain(error), 1)
@@ -119,9 +119,9 @@ def run_once(job: Job, args: Sequence[str]) -> ProcessOutcome:
     return outcome
 
 
-def _wait_for_capacity(spec: JobSpec, workers: int) -> None:
+def _wait_for_capacity(spec: JobSpec, num_workers: int) -> None:
     """Wait until the cluster has the CPUs and GPUs that a job needs; TimeoutError, which names what is missing."""
-    required = {"CPU": workers * spec.cpus_per_worker, "GPU": workers * spec.gpus_per_worker}
+    required = {name: num_workers * count for name, count in spec.worker_resources.items()}
     deadline = time.monotonic() + (0 if is_local_cluster() else spec.start_timeout_s)
     is_reported = False
     while True:
@@ -135,7 +135,7 @@ def _wait_for_capacity(spec: JobSpec, workers: int) -> None:
             return
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"{workers} workers with cpus_per_worker={spec.cpus_per_worker} and "
+                f"{num_workers} workers with cpus_per_worker={spec.cpus_per_worker} and "
                 f"gpus_per_worker={spec.gpus_per_worker} take {', '.join(missing)}; ask for less or add nodes"
                 " (a local cluster: `python -m jobs down`, then `up --num-cpus N`)"
             )

@@ -36,7 +36,7 @@ from pipeline.processes.machine import free_ports
 # isort: split
 import psutil
 
-ATTEMPTS = 3  # a port that was free may be taken before Ray binds it
+_MAX_START_ATTEMPTS = 3  # a port that was free may be taken before Ray binds it
 _MAX_TEMPORARY_LENGTH = 30  # characters: Ray's socket paths below it must stay under the 107 of AF_UNIX
 
 
@@ -79,7 +79,7 @@ def start_cluster(
             print(f"the cluster recorded at {recorded.address} has died; clearing up after it", file=sys.stderr)
             _end_cluster(recorded)
         failure = ""
-        for _ in range(ATTEMPTS):
+        for _ in range(_MAX_START_ATTEMPTS):
             started = _try_to_start(num_cpus, num_gpus, host, ports, timeout_s)
             if isinstance(started, LocalCluster):
                 return started

@@ -136,6 +136,11 @@ class JobSpec:
         return self.num_workers if self.min_workers is None else self.min_workers
 
     @property
+    def worker_resources(self) -> dict[str, int]:
+        """The resources of a train worker, by Ray's names: CPU and, if it has one, GPU."""
+        return {"CPU": self.cpus_per_worker} | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+
+    @property
     def threads(self) -> int:
         """OMP_NUM_THREADS of a worker."""
         return self.threads_per_worker or self.cpus_per_worker

@@ -78,7 +78,7 @@ def refuse_secrets(configuration: Any, args: Sequence[str] = ()) -> None:
             raise ValueError(f"{key}: {description}, {_ADVICE}")
     for number, argument in enumerate(args, start=1):
         if description := find_secret(argument):
-            raise ValueError(f"word {number} of the command {description}, {_ADVICE}")
+            raise ValueError(f"argument {number} of the command {description}, {_ADVICE}")
 
 
 def _strings(content: Any, key: str) -> Iterator[tuple[str, str]]:

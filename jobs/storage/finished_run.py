@@ -7,7 +7,7 @@ from jobs.spec.upload_paths import UPLOAD_PREFIX
 from jobs.storage.run_folder import RunFolder, command_digest
 
 
-class FinishedError(Exception):
+class RunFinishedError(Exception):
     """Raised if a run of this name has finished with the same command and configs, so that there is nothing to do.
 
     Args:
@@ -40,7 +40,7 @@ def refuse_finished_run(run: RunFolder, args: Sequence[str], upload: Path) -> No
         upload: The folder of the upload.
 
     Raises:
-        FinishedError: The run has finished with the same command and configs.
+        RunFinishedError: The run has finished with the same command and configs.
         ValueError: The run has finished with another command or config.
     """
     finished = run.read_result() if args[0] == "fit" else None
@@ -53,4 +53,4 @@ def refuse_finished_run(run: RunFolder, args: Sequence[str], upload: Path) -> No
             f"name={run.name}: the run in {run.address} has finished, with another command or config ({command}); give "
             f"this one another --name; to go on from there, add `--ckpt_path {last}`"
         )
-    raise FinishedError(["this run has finished already; there is nothing to do", *run.last_lines()])
+    raise RunFinishedError(["this run has finished already; there is nothing to do", *run.last_lines()])

@@ -45,7 +45,7 @@ class JobRecord:
             submission_id: The id of the job on its cluster.
 
         Raises:
-            FinishedError: the run has finished; its record is not changed.
+            RunFinishedError: the run has finished; its record is not changed.
             ValueError: the run is of another verb, or has finished with another command; its record is not changed.
         """
         self.check(job, upload)
@@ -61,7 +61,7 @@ class JobRecord:
             upload: The folder of its upload.
 
         Raises:
-            FinishedError: the run has finished.
+            RunFinishedError: the run has finished.
             ValueError: the run is of another verb, or has finished with another command.
         """
         recorded = self.read()

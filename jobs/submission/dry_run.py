@@ -41,11 +41,11 @@ def describe_job(job: Job, staged: Path) -> list[str]:
     return [*summary, "environment:", *variables, "spec:", *(f"  {line}" for line in fields), "nothing was started"]
 
 
-def _describe_execution(verb: str, workers: int, cpus: int) -> str:
+def _describe_execution(verb: str, num_workers: int, cpus_per_worker: int) -> str:
     if verb in LIGHTNING_VERBS or verb in RANKED_VERBS:
-        return f"{workers} ranks under Ray Train, the same command on each"
+        return f"{num_workers} ranks under Ray Train, the same command on each"
     if verb == "pack":
-        return f"Ray tasks, a shard each, {workers * cpus} at once"
+        return f"Ray tasks, a shard each, {num_workers * cpus_per_worker} at once"
     if verb == "doctor":
         return "a task on every node"
     return "one task with the resources of one worker"

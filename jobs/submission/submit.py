@@ -49,7 +49,7 @@ def submit(
         The client of the cluster and the id of the job.
 
     Raises:
-        FinishedError: the run of that name has finished with this command.
+        RunFinishedError: the run of that name has finished with this command.
         ValueError: the verb, an argument or the upload is wrong, or the run has finished with another command.
         FileNotFoundError: a config is missing.
         ConnectionError: the cluster cannot be reached.

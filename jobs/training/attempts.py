@@ -29,7 +29,7 @@ from jobs.training.cluster_capacity import wait_for_workers
 from jobs.training.failure_callback import FailureCallback
 from jobs.training.heartbeat import HeartbeatBoard
 from jobs.training.sigterm_handler import install_sigterm_handler
-from jobs.training.stop_signal import STOPPED_STATUS, StoppedError, stop_on_sigterm
+from jobs.training.stop_signal import STOPPED_STATUS, JobStoppedError, stop_on_sigterm
 from jobs.training.watchdog import Watchdog
 from jobs.training.worker import train_worker
 from pipeline.checkpoints.checkpoint_store import FOLDER
@@ -66,7 +66,7 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
         The outcome of the run; its exit status is 1 after a failure that is not retried.
 
     Raises:
-        FinishedError: a run of this name has finished.
+        RunFinishedError: a run of this name has finished.
         ValueError: a run of this name has finished with another command.
         TimeoutError: there is no capacity for `min_workers`.
     """
@@ -79,9 +79,9 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
         run.write_config(configuration.read_text(encoding="utf-8"))
     try:
         world_sizes = _run_attempts(job, args)
-    except (ray.train.TrainingFailedError, StoppedError, OSError) as error:
+    except (ray.train.TrainingFailedError, JobStoppedError, OSError) as error:
         newest = _newest_checkpoint(run) if args[0] == "fit" else None
-        if isinstance(error, StoppedError):
+        if isinstance(error, JobStoppedError):
             message = str(error) if newest is not None or args[0] != "fit" else "stopped before the first step"
             return run.unfinished_outcome("stopped", message, STOPPED_STATUS, newest)
         reason = str(error) if isinstance(error, OSError) else describe_exception(error)
@@ -106,7 +106,7 @@ def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
 
     Raises:
         TrainingFailedError: more than `max_failures` failures.
-        StoppedError: the job was stopped.
+        JobStoppedError: the job was stopped.
         TimeoutError: there is no capacity for `min_workers`.
     """
     spec, num_failures = job.spec, 0
@@ -116,7 +116,7 @@ def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
     with Watchdog(spec, board) as watchdog, stop_on_sigterm(watchdog):
         while True:
             if watchdog.is_stopping:
-                raise StoppedError("stopped")
+                raise JobStoppedError("stopped")
             num_workers = spec.num_workers
             if spec.min_workers is not None:
                 num_workers = wait_for_workers(spec, lambda: watchdog.is_stopping)
@@ -127,7 +127,7 @@ def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
                 result = _make_trainer(job, args, num_workers, board, num_failures).fit()
             except ray.train.TrainingFailedError as error:
                 if watchdog.is_stopping:
-                    raise StoppedError("stopped") from error
+                    raise JobStoppedError("stopped") from error
                 if spec.min_workers is None or _is_refused(error):
                     raise
                 num_failures += not isinstance(error, ray.train.ControllerError)  # that is: no capacity for the group
@@ -140,7 +140,7 @@ def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
                 return world_sizes
             print(f"the ranks saved step {returned['step']} and left: {returned['leave_reason']}", flush=True)
             if watchdog.is_stopping:
-                raise StoppedError(f"stopped after step {returned['step']}")
+                raise JobStoppedError(f"stopped after step {returned['step']}")
 
 
 def _make_trainer(
@@ -159,7 +159,7 @@ def _make_trainer(
         scaling_config=ray.train.ScalingConfig(
             num_workers=num_workers,
             use_gpu=bool(spec.gpus_per_worker),
-            resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
+            resources_per_worker=dict(spec.worker_resources),
             placement_strategy=spec.placement,
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the class of Ray Train V1

@@ -57,7 +57,4 @@ def wait_for_workers(spec: JobSpec, is_stopping: Callable[[], bool]) -> int:
 
 def _worker_capacity(spec: JobSpec, resources: dict[str, float]) -> int:
     """The number of workers that fit into these resources."""
-    capacity = resources.get("CPU", 0.0) / spec.cpus_per_worker
-    if spec.gpus_per_worker:
-        capacity = min(capacity, resources.get("GPU", 0.0) / spec.gpus_per_worker)
-    return math.floor(capacity + 1e-6)
+    return min(math.floor(resources.get(name, 0.0) / count + 1e-6) for name, count in spec.worker_resources.items())

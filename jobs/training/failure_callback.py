@@ -14,7 +14,7 @@ import ray.train
 from jobs.ray_internals import FAILURE_LOGGERS, user_exception
 from jobs.spec.job_spec import JobSpec
 from jobs.storage.run_folder import RunFolder, describe_exception
-from jobs.training.worker import RefusedError
+from jobs.training.worker import RefusedInputError
 
 _PROCESS_FIELDS = (("pid", "process"), ("ip", "on node"))  # in Ray's message about a dead actor
 
@@ -46,7 +46,7 @@ class FailureCallback(ray.train.UserCallback):
             logging.getLogger(name).addFilter(_is_unreported)
         reasons = {str(rank): describe_exception(error) for rank, error in worker_exceptions.items()}
         raised = [user_exception(error) for error in worker_exceptions.values()]
-        refused = [str(error) for error in raised if isinstance(error, RefusedError)]
+        refused = [str(error) for error in raised if isinstance(error, RefusedInputError)]
         reason = refused[0] if refused else describe_failures(worker_exceptions)
         if self._board is not None:
             with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and the board with it

@@ -15,7 +15,7 @@ _PROGRESS_TIMEOUT_S = 4.0  # several heartbeats: ranks report progress and recei
 _RESEND_INTERVAL_S = 5.0
 
 
-class StoppedError(Exception):
+class JobStoppedError(Exception):
     """Raised in the driver if the job was stopped."""
 
 
@@ -24,9 +24,9 @@ def stop_on_sigterm(watchdog: Watchdog) -> Iterator[None]:
     """At SIGTERM, make the ranks save a checkpoint and leave; if they have nothing to save, end the job at once.
 
     Raises:
-        StoppedError: raised in the main thread, wherever it waits. Ray's code may turn it into another error, such as
-            SystemError, or swallow it: so any error that leaves the block after SIGTERM is raised as StoppedError, and
-            the signal is sent again until the block is left.
+        JobStoppedError: raised in the main thread, wherever it waits. Ray's code may turn it into another error, such
+            as SystemError, or swallow it: so any error that leaves the block after SIGTERM is raised as
+            JobStoppedError, and the signal is sent again until the block is left.
     """
     at_once, closed = threading.Event(), threading.Event()
     threads: list[threading.Thread] = []
@@ -41,7 +41,7 @@ def stop_on_sigterm(watchdog: Watchdog) -> Iterator[None]:
 
     def handle_signal(number: int, frame: Any) -> None:
         if at_once.is_set() and not closed.is_set():
-            raise StoppedError("stopped")
+            raise JobStoppedError("stopped")
         if not watchdog.is_stopping:
             watchdog.stop()
             print("stopping: the ranks save a checkpoint and leave", flush=True)
@@ -51,12 +51,12 @@ def stop_on_sigterm(watchdog: Watchdog) -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, handle_signal)
     try:
         yield
-    except StoppedError:
+    except JobStoppedError:
         raise
     except Exception as error:
         closed.set()
         if watchdog.is_stopping:
-            raise StoppedError("stopped") from error
+            raise JobStoppedError("stopped") from error
         raise
     finally:
         closed.set()

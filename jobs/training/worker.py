@@ -26,7 +26,7 @@ from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointSt
 from pipeline.processes.outcome import ProcessOutcome
 
 
-class RefusedError(ValueError):
+class RefusedInputError(ValueError):
     """Raised for bad input found before the first training step, which another attempt would find again."""
 
 
@@ -66,7 +66,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         return {"leave_reason": restart.reason, "step": restart.step}
     except SystemExit as stop:  # jsonargparse has printed its error; Ray would not take this for a failure
         if stop.code not in (0, None):
-            raise RefusedError("the command line cannot be read; the reason is in the lines above") from None
+            raise RefusedInputError("the command line cannot be read; the reason is in the lines above") from None
     except BadLossError as error:  # the same videos would give it again
         raise make_refusal(explain(error)) from None
     except (ArgumentError, ValueError, OSError, ImportError) as error:  # what `python -m pipeline` reports in one line
@@ -82,7 +82,7 @@ def _start_heartbeats(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> t
     """Start the heartbeats of this rank, and find the checkpoint to continue from, the same on all ranks.
 
     Raises:
-        RefusedError: There are checkpoints, but none is readable.
+        RefusedInputError: There are checkpoints, but none is readable.
         OSError: The storage cannot be read.
     """
     context = ray.train.get_context()
@@ -129,10 +129,10 @@ def _find_checkpoint(run: RunFolder) -> dict[str, Any]:
     return {"newest": None if newest is None else dataclasses.asdict(dataclasses.replace(newest, metrics={}))}
 
 
-def make_refusal(message: str) -> RefusedError:
+def make_refusal(message: str) -> RefusedInputError:
     """Build the error of a refused input; Ray logs no traceback, because the driver prints the message last."""
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # else it prints the traceback
-    return RefusedError(message)
+    return RefusedInputError(message)
 
 
 def run_verb(job: Job, args: Sequence[str]) -> ProcessOutcome:

@@ -59,9 +59,10 @@ class _Cluster:
     def __init__(self, job: Job, variables: Mapping[str, str]) -> None:
         spec = self._spec = job.spec
         alive: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        need = {"CPU": spec.cpus_per_worker, "GPU": spec.gpus_per_worker}
         able = [
-            node for node in alive if all(node["Resources"].get(name, 0) >= amount for name, amount in need.items())
+            node
+            for node in alive
+            if all(node["Resources"].get(name, 0) >= count for name, count in spec.worker_resources.items())
         ]
         # Two ranks of nccl on one node need a GPU each.
         self._gpus = min(2, int(able[0]["Resources"].get("GPU", 0))) if len(able) == 1 else 1

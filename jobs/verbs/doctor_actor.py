@@ -7,6 +7,7 @@ import ray
 
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory, resolve_upload_paths, upload_root
+from pipeline.cli.verbs import LIGHTNING_VERBS
 from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.doctor import Plan, examine_machine, read_plan
 from pipeline.doctor.findings import Finding, examine
@@ -15,7 +16,7 @@ from pipeline.doctor.step_check import check_step
 from pipeline.doctor.storage_check import missing_probes, remove_probe, write_probe
 from pipeline.processes.machine import free_ports
 
-CONFIG_VERBS = ("doctor", "fit", "validate", "test", "predict")  # verbs whose options are the configuration of a run
+_RUN_VERBS = ("doctor", *LIGHTNING_VERBS)  # verbs whose options are the configuration of a run
 
 
 class NodeDoctor:
@@ -32,7 +33,7 @@ class NodeDoctor:
     def read_plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
         """Read a command line; return what to examine, and a finding about its configuration, if it has one."""
         arguments = resolve_upload_paths(args, upload_root())
-        plan, findings = read_plan(arguments[1:] if arguments[0] in CONFIG_VERBS else data_option(arguments))
+        plan, findings = read_plan(arguments[1:] if arguments[0] in _RUN_VERBS else data_option(arguments))
         completed = dataclasses.replace(
             plan,
             storage_path=plan.storage_path or self._spec.storage_path,

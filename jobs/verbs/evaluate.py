@@ -55,7 +55,7 @@ def run_on_ranks(job: Job, args: Sequence[str], variables: dict[str, str]) -> Pr
         scaling_config=ray.train.ScalingConfig(
             num_workers=spec.num_workers,
             use_gpu=bool(spec.gpus_per_worker),
-            resources_per_worker={"CPU": spec.cpus_per_worker, **({"GPU": 1} if spec.gpus_per_worker else {})},
+            resources_per_worker=dict(spec.worker_resources),
             placement_strategy=spec.placement,
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg] # mypy takes it for the class of Ray Train V1
@@ -80,7 +80,7 @@ def rank_worker(settings: dict[str, Any]) -> None:
         settings: `args`, the command line with its `upload:` paths, and `job`, the job as plain data.
 
     Raises:
-        RefusedError: the command refused its input; another attempt would refuse it again.
+        RefusedInputError: the command refused its input; another attempt would refuse it again.
     """
     job = Job.from_dict(settings["job"])
     enter_working_directory(job)

@@ -24,7 +24,7 @@ from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory, resolve_upload_paths, upload_root
 from jobs.storage.run_folder import describe_exception
 from jobs.verbs.pack_progress import PackProgressActor, add_progress, result_progress
-from jobs.verbs.pack_task import PartFailure, SharedView, node_name, pack_part
+from jobs.verbs.pack_task import NodeRequirements, PartFailure, node_name, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import PackOptions, parse_pack_options
 from pipeline.packing.pack_run import PackRun, finish, prepare_shards
@@ -36,7 +36,7 @@ from pipeline.processes.outcome import ProcessOutcome
 
 POLL_S = 1.0
 TOKEN_PREFIX = "job-"
-MAX_WITNESS_CANDIDATES = 10_000  # videos to search for until one is found
+MAX_REFERENCE_CANDIDATES = 10_000  # videos to search for until one is found
 
 
 def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
@@ -60,12 +60,12 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
     slots = job.spec.num_workers * job.spec.cpus_per_worker
     if options.processes is not None:
         print(f"note: --processes is for one machine; num_workers x cpus_per_worker = {slots} holds here", flush=True)
-    with prepare_shards(options) as run, _shared_view(job, run) as view:
+    with prepare_shards(options) as run, _node_requirements(job, run) as requirements:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         at_once = f"at most {slots} at once; the cluster has {resources.get('CPU', 0):g} CPUs"
         print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
         with show_progress(sum(len(part.records) for part in run.parts)) as meter:
-            results = _PartScheduler(run.parts, view, slots, meter).run()
+            results = _PartScheduler(run.parts, requirements, slots, meter).run()
         manifest = finish(run, results)
         for folder in (*run.settings.folders, run.settings.root / PARTS_FOLDER):
             remove_partial_files(folder)  # of attempts that died
@@ -79,14 +79,16 @@ class _PartScheduler:
 
     Args:
         parts: All parts of the run.
-        view: The folders and versions that every node must have.
+        requirements: The folders and versions that every node must have.
         slots: The largest number of tasks at once.
         meter: The progress display.
     """
 
-    def __init__(self, parts: Sequence[ShardPart], view: SharedView, slots: int, meter: PackMeter) -> None:
+    def __init__(
+        self, parts: Sequence[ShardPart], requirements: NodeRequirements, slots: int, meter: PackMeter
+    ) -> None:
         self._parts = parts
-        self._view = view
+        self._requirements = requirements
         self._slots = slots
         self._meter = meter
         self._part_progress: dict[int, Outcome] = {}
@@ -96,7 +98,7 @@ class _PartScheduler:
             ray.remote(PackProgressActor).options(num_cpus=0, scheduling_strategy=this_node).remote()
         )
         self._task = ray.remote(pack_part).options(
-            num_cpus=1, max_retries=view.job.spec.max_failures, scheduling_strategy="SPREAD"
+            num_cpus=1, max_retries=requirements.job.spec.max_failures, scheduling_strategy="SPREAD"
         )
 
     def run(self) -> list[PartResult]:
@@ -114,7 +116,7 @@ class _PartScheduler:
             # Two attempts overlap if Ray gave up a node that still worked. They write the same bytes, unless only one
             # of them refused a video: then the shard may be from one attempt and the result from the other.
             for number in missing:
-                if not is_complete(self._parts[number], results[number], self._view.settings.folders):
+                if not is_complete(self._parts[number], results[number], self._requirements.settings.folders):
                     del results[number]
                     self._count(number, Outcome(0, 0, 0))
         return [results[number] for number in range(len(self._parts))]
@@ -126,7 +128,8 @@ class _PartScheduler:
         while pending or running:
             while pending and len(running) < self._slots:
                 number = pending.pop()
-                running[self._task.remote(number, self._parts[number], self._view, self._progress_actor)] = number
+                arguments = (number, self._parts[number], self._requirements, self._progress_actor)
+                running[self._task.remote(*arguments)] = number
             finished, _ = ray.wait(list(running), timeout=POLL_S)
             self._count_reports(set(running.values()))
             for reference in finished:
@@ -143,7 +146,8 @@ class _PartScheduler:
         except RayTaskError:
             raise  # unexpected: with its traceback
         except RayError as error:
-            attempts = "" if self._view.job.spec.max_failures < 0 else f" {self._view.job.spec.max_failures + 1} times"
+            max_failures = self._requirements.job.spec.max_failures
+            attempts = "" if max_failures < 0 else f" {max_failures + 1} times"
             raise PackError(
                 f"{self._parts[number].shard} was given up: the process or the node that made it died{attempts} "
                 f"({describe_exception(error)}); the same submit again keeps the finished shards"
@@ -171,23 +175,23 @@ class _PartScheduler:
 
 
 @contextmanager
-def _shared_view(job: Job, run: PackRun) -> Iterator[SharedView]:
+def _node_requirements(job: Job, run: PackRun) -> Iterator[NodeRequirements]:
     """Write a token to the output folder, by which other nodes check that they see the same folder; removed on exit."""
-    witness = _find_witness(run)
+    reference_video = _find_reference_video(run)
     folder = run.settings.root / PARTS_FOLDER
     for leftover in folder.glob(f"{TOKEN_PREFIX}*"):  # of a driver that was killed
         leftover.unlink(missing_ok=True)
     name = TOKEN_PREFIX + secrets.token_hex(8)
     (folder / name).write_text(name, encoding="utf-8")
     try:
-        yield SharedView(job, run.settings, name, witness, encoder_versions())
+        yield NodeRequirements(job, run.settings, name, reference_video, encoder_versions())
     finally:
         (folder / name).unlink(missing_ok=True)
 
 
-def _find_witness(run: PackRun) -> str:
+def _find_reference_video(run: PackRun) -> str:
     """The path of the first video that this node sees; PackError if it sees none."""
-    records = [record for part in run.parts for record in part.records][:MAX_WITNESS_CANDIDATES]
+    records = [record for part in run.parts for record in part.records][:MAX_REFERENCE_CANDIDATES]
     for record in records:
         if Path(record.path).is_file():
             return record.path

@@ -25,19 +25,19 @@ def _decoding_process() -> KillableProcess:
     return KillableProcess()
 
 
-class ViewError(PackError):
+class RequirementError(PackError):
     """Raised if a node lacks a folder or a library version that the others have; the message names the node."""
 
 
 @dataclass(frozen=True, slots=True)
-class SharedView:
+class NodeRequirements:
     """The folders and library versions that all nodes of a packing job must share; plain data.
 
     Attributes:
         job: The job; relative paths start from its folder of submit.
         settings: The settings of packing, with the folders of input and output.
         token_name: The name of a file in `out`/.parts that the driver wrote for this job; its content is its name.
-        witness: The path of a video that the driver sees.
+        reference_video: The path of a video that the driver sees.
         versions: The versions of the libraries that determine the bytes of a shard.
         timeout_s: Seconds until a file that another node has just written must be visible on a network file system.
     """
@@ -45,7 +45,7 @@ class SharedView:
     job: Job
     settings: PackSettings
     token_name: str
-    witness: str
+    reference_video: str
     versions: dict[str, str]
     timeout_s: float = 5.0
 
@@ -62,33 +62,34 @@ class PartFailure:
 
 
 def pack_part(
-    part_number: int, part: ShardPart, view: SharedView, progress_actor: Any = None
+    part_number: int, part: ShardPart, requirements: NodeRequirements, progress_actor: Any = None
 ) -> PartResult | PartFailure:
     """Make one shard on this node, or reuse the finished one.
 
     Args:
         part_number: The number of the part, for progress reports.
         part: The shard to make.
-        view: The folders and versions that this node must have.
+        requirements: The folders and versions that this node must have.
         progress_actor: Handle of a `PackProgressActor`; None: no progress is reported.
 
     Returns:
         The result, or the reason why no attempt can succeed here: a missing folder, a full disk, other versions.
     """
-    enter_working_directory(view.job)
+    enter_working_directory(requirements.job)
     report_progress = make_progress_reporter(part_number, progress_actor)
     report_progress(Outcome(0, 0, 0))
 
     def check_and_report(outcome: Outcome) -> None:
         if outcome.refused and not outcome.reused:
-            check_view(view, timeout_s=0)  # else a lost file system would make all further videos absent
+            # Without this check, a lost file system would make all further videos absent.
+            check_requirements(requirements, timeout_s=0)
         report_progress(outcome)
 
     try:
-        check_view(view, view.timeout_s)
-        with report_full_disk(view.settings.root):
-            return run_part(part, view.settings, check_and_report, _decoding_process())
-    except ViewError as error:
+        check_requirements(requirements, requirements.timeout_s)
+        with report_full_disk(requirements.settings.root):
+            return run_part(part, requirements.settings, check_and_report, _decoding_process())
+    except RequirementError as error:
         return PartFailure(str(error))
     except PackError as error:
         return PartFailure(f"node {node_name()}: {error}")
@@ -98,32 +99,36 @@ def pack_part(
         return PartFailure(f"node {node_name()}: {part.shard} cannot be made: {error}")
 
 
-def check_view(view: SharedView, timeout_s: float) -> None:
+def check_requirements(requirements: NodeRequirements, timeout_s: float) -> None:
     """Check that this node has the same folders and libraries as the driver.
 
     Args:
-        view: The folders and versions of the driver.
+        requirements: The folders and versions of the driver.
         timeout_s: Seconds to wait for files that are missing.
 
     Raises:
-        ViewError: A folder is not seen, or a library has another version.
+        RequirementError: A folder is not seen, or a library has another version.
     """
-    out, videos = view.settings.root, view.settings.videos
+    out, videos = requirements.settings.root, requirements.settings.videos
     remedy = "give a folder of a file system that all nodes share"
-    if not _wait_until(lambda: _read_text(out / PARTS_FOLDER / view.token_name) == view.token_name, timeout_s):
-        reason = _explain_relative_path(view.job, out)
-        raise ViewError(f"node {node_name()} does not see the folder out={out} that the others see{reason}; {remedy}")
-    if not _wait_until(Path(view.witness).is_file, timeout_s):
-        reason = _explain_relative_path(view.job, Path(view.witness))
-        raise ViewError(
-            f"node {node_name()} does not see the videos in {videos} that the others see (such as {view.witness})"
+    token, reference_video = requirements.token_name, requirements.reference_video
+    if not _wait_until(lambda: _read_text(out / PARTS_FOLDER / token) == token, timeout_s):
+        reason = _explain_relative_path(requirements.job, out)
+        raise RequirementError(
+            f"node {node_name()} does not see the folder out={out} that the others see{reason}; {remedy}"
+        )
+    if not _wait_until(Path(reference_video).is_file, timeout_s):
+        reason = _explain_relative_path(requirements.job, Path(reference_video))
+        raise RequirementError(
+            f"node {node_name()} does not see the videos in {videos} that the others see (such as {reference_video})"
             f"{reason}; {remedy}"
         )
     own = encoder_versions()
-    other = [f"{name} {own[name]}, not {version}" for name, version in view.versions.items() if own[name] != version]
+    required = requirements.versions
+    other = [f"{name} {own[name]}, not {version}" for name, version in required.items() if own[name] != version]
     if other:
         versions = "; ".join(other)
-        raise ViewError(
+        raise RequirementError(
             f"node {node_name()} has other libraries than the driver's node ({versions}); install the same everywhere"
         )
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from jobs.__main__ import main
-from jobs.cli import VERBS, make_parser, parse
+from jobs.cli import JOB_VERBS, make_parser, parse
 from jobs.spec.job import JOB_FILE, Job
 from jobs.spec.job_spec import JobSpec, read_spec_file
 
@@ -156,7 +156,7 @@ def test_help_says_what_each_verb_is_for(capsys: pytest.CaptureFixture[str], mon
     printed = capsys.readouterr().out
     assert "\nJOBS_STATE_DIR is the folder where" in printed
     assert "\npython -m jobs list\npython -m jobs status|logs|stop|resume [ID]\n" in printed, "a line each"
-    for verb, text in VERBS.items():
+    for verb, text in JOB_VERBS.items():
         assert f"{verb} {text}" in " ".join(printed.split())
 
 

@@ -16,7 +16,7 @@ from jobs.client.local_state import (
 )
 from jobs.spec.job import JOB_FILE, Job
 from jobs.spec.job_spec import JobSpec
-from jobs.storage.finished_run import FinishedError, command_fingerprint
+from jobs.storage.finished_run import RunFinishedError, command_fingerprint
 from jobs.storage.job_record import CODE_FILE, RECORD_FILE, JobRecord
 from jobs.storage.run_folder import RunFolder
 from jobs.submission.resume import resume
@@ -113,7 +113,7 @@ def test_the_record_of_a_finished_run_stays(upload: Path, tmp_path: Path) -> Non
     before = finish(job_in(tmp_path / "runs", "fit", "--x", "1"), upload)
     with pytest.raises(ValueError, match=r"in .*/runs/a has finished, with another command .*pipeline fit --x 1\)"):
         record.create(job_in(tmp_path / "runs", "fit", "--x", "2"), upload)
-    with pytest.raises(FinishedError, match="there is nothing to do"):
+    with pytest.raises(RunFinishedError, match="there is nothing to do"):
         record.create(job_in(tmp_path / "runs", "fit", "--x", "1"), upload)
     assert files_of(record.run) == before
 

@@ -23,7 +23,7 @@ from jobs.storage.run_folder import RunFolder
 from jobs.training import heartbeat, stop_signal
 from jobs.training.failure_callback import FailureCallback
 from jobs.training.heartbeat import DriverRequest, HeartbeatBoard, HeartbeatSender, RankHeartbeat
-from jobs.training.stop_signal import StoppedError, stop_on_sigterm
+from jobs.training.stop_signal import JobStoppedError, stop_on_sigterm
 from jobs.training.watchdog import describe_hang, lagging_ranks
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
@@ -120,7 +120,7 @@ def wait_in_library(first: type[Exception] | None) -> None:
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(100)
-    except StoppedError as error:
+    except JobStoppedError as error:
         if first is not None:
             raise first("<built-in method __new__> returned a result with an exception set") from error
     time.sleep(100)
@@ -133,7 +133,7 @@ def test_stopped_before_the_first_step_it_ends(
     monkeypatch.setattr(stop_signal, "_PROGRESS_TIMEOUT_S", 0.0)
     monkeypatch.setattr(stop_signal, "_RESEND_INTERVAL_S", 0.1)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(StoppedError, match="stopped"), stop_on_sigterm(FakeWatchdog(False)):  # type: ignore[arg-type]
+    with pytest.raises(JobStoppedError, match="stopped"), stop_on_sigterm(FakeWatchdog(False)):  # type: ignore[arg-type]
         wait_in_library(made_of_it)
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -17,7 +17,7 @@ from jobs.spec.job import Job
 from jobs.spec.job_spec import JobSpec
 from jobs.verbs import pack_progress, pack_task
 from jobs.verbs.pack import check_folders, is_complete
-from jobs.verbs.pack_task import PartFailure, SharedView, pack_part
+from jobs.verbs.pack_task import NodeRequirements, PartFailure, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import parse_pack_options
 from pipeline.packing.shard_builder import Outcome, PartResult
@@ -37,37 +37,37 @@ def part(tmp_path: Path) -> ShardPart:
 
 
 @pytest.fixture
-def view(tmp_path: Path, part: ShardPart, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedView]:
+def requirements(tmp_path: Path, part: ShardPart, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeRequirements]:
     """As the driver makes it, in a folder that has its token."""
     settings = PackSettings(tmp_path / "out", tmp_path / "videos", EncodeProfile(short_side=64))
     (tmp_path / "out" / ".parts").mkdir(parents=True)
     (tmp_path / "out" / ".parts" / TOKEN).write_text(TOKEN)
     monkeypatch.chdir(tmp_path)
     job = Job(JobSpec(name="x"), str(tmp_path))
-    yield SharedView(job, settings, TOKEN, part.records[0].path, encoder_versions(), timeout_s=0.2)
+    yield NodeRequirements(job, settings, TOKEN, part.records[0].path, encoder_versions(), timeout_s=0.2)
     if pack_task._decoding_process.cache_info().currsize:
         pack_task._decoding_process().close()
         pack_task._decoding_process.cache_clear()
 
 
-def failure(part: ShardPart, view: SharedView) -> str:
-    result = pack_part(0, part, view)
+def failure(part: ShardPart, requirements: NodeRequirements) -> str:
+    result = pack_part(0, part, requirements)
     assert isinstance(result, PartFailure)
     assert not [path for path in Path("out").iterdir() if path.name != ".parts"], "no shard, and no part of one"
     return result.message
 
 
-def test_a_part_is_made(part: ShardPart, view: SharedView) -> None:
-    result = pack_part(0, part, view)
+def test_a_part_is_made(part: ShardPart, requirements: NodeRequirements) -> None:
+    result = pack_part(0, part, requirements)
     assert isinstance(result, PartResult)
     assert [row.key for row in result.rows] == ["0", "1"]
     assert [(refusal.key, refusal.reason) for refusal in result.refused] == [("absent", "absent")]
 
 
-def test_what_two_attempts_left_is_seen(part: ShardPart, view: SharedView) -> None:
-    result = pack_part(0, part, view)
+def test_what_two_attempts_left_is_seen(part: ShardPart, requirements: NodeRequirements) -> None:
+    result = pack_part(0, part, requirements)
     assert isinstance(result, PartResult)
-    folders = view.settings.folders
+    folders = requirements.settings.folders
     assert is_complete(part, result, folders)
     assert not is_complete(part, dataclasses.replace(result, refused=[]), folders), (
         "a video is neither kept nor refused"
@@ -75,9 +75,9 @@ def test_what_two_attempts_left_is_seen(part: ShardPart, view: SharedView) -> No
     assert not is_complete(part, dataclasses.replace(result, rows=result.rows[:1]), folders)
     other = dataclasses.replace(result, refused=[*result.refused, result.refused[0]._replace(key="0")])
     assert not is_complete(part, other, folders), "it is both"
-    os.truncate(view.settings.root / part.shard, 1000)
+    os.truncate(requirements.settings.root / part.shard, 1000)
     assert not is_complete(part, result, folders)
-    (view.settings.root / part.shard).unlink()
+    (requirements.settings.root / part.shard).unlink()
     assert not is_complete(part, result, folders)
     assert is_complete(
         dataclasses.replace(part, records=part.records[2:]), PartResult("train", None, [], result.refused, 0), folders
@@ -97,33 +97,35 @@ def test_counts_of_an_attempt_that_was_lost() -> None:
     assert pack_progress.add_progress(Outcome(0, 0, 0), lost) == lost
 
 
-def test_another_folder_of_the_same_name(part: ShardPart, view: SharedView) -> None:
+def test_another_folder_of_the_same_name(part: ShardPart, requirements: NodeRequirements) -> None:
     """A node whose `out` is a disk of its own, with what an earlier job left there."""
-    (view.settings.root / ".parts" / TOKEN).rename(view.settings.root / ".parts" / "job-fedcba9876543210")
-    message = failure(part, view)
+    (requirements.settings.root / ".parts" / TOKEN).rename(
+        requirements.settings.root / ".parts" / "job-fedcba9876543210"
+    )
+    message = failure(part, requirements)
     assert message.startswith(f"node {socket.gethostname()} (")
-    assert f"does not see the folder out={view.settings.root} that the others see; give a folder of" in message
+    assert f"does not see the folder out={requirements.settings.root} that the others see; give a folder of" in message
 
 
-def test_a_token_that_appears_late(part: ShardPart, view: SharedView) -> None:
-    token = view.settings.root / ".parts" / TOKEN
+def test_a_token_that_appears_late(part: ShardPart, requirements: NodeRequirements) -> None:
+    token = requirements.settings.root / ".parts" / TOKEN
     token.unlink()
-    patient = dataclasses.replace(view, timeout_s=30.0)
+    patient = dataclasses.replace(requirements, timeout_s=30.0)
     timer = threading.Timer(0.5, lambda: token.write_text(TOKEN))
     timer.start()
     assert isinstance(pack_part(0, part, patient), PartResult)
     timer.join()
 
 
-def test_videos_that_are_not_seen(part: ShardPart, view: SharedView, tmp_path: Path) -> None:
+def test_videos_that_are_not_seen(part: ShardPart, requirements: NodeRequirements, tmp_path: Path) -> None:
     """An empty mount point has the folder, and not one of the videos: they would all be refused as absent."""
     (tmp_path / "videos").rename(tmp_path / "elsewhere")
     (tmp_path / "videos").mkdir()
-    assert f"does not see the videos in {tmp_path}/videos that the others see (such as" in failure(part, view)
+    assert f"does not see the videos in {tmp_path}/videos that the others see (such as" in failure(part, requirements)
 
 
 def test_videos_that_go_away_in_the_middle(
-    part: ShardPart, view: SharedView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: ShardPart, requirements: NodeRequirements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pack_progress, "REPORT_INTERVAL_S", 0.0)
     reported = []
@@ -134,17 +136,19 @@ def test_videos_that_go_away_in_the_middle(
             (tmp_path / "videos").rename(tmp_path / "elsewhere")
 
     handle = SimpleNamespace(report=SimpleNamespace(remote=unmount))
-    result = pack_part(0, part, view, handle)
+    result = pack_part(0, part, requirements, handle)
     assert isinstance(result, PartFailure)
     assert f"does not see the videos in {tmp_path}/videos" in result.message
     assert reported == [0, 1], "it ended at the first video that seemed absent"
-    assert not list(view.settings.root.glob("*x-train*"))
+    assert not list(requirements.settings.root.glob("*x-train*"))
 
 
-def test_a_folder_of_submit_that_the_node_lacks(part: ShardPart, view: SharedView, tmp_path: Path) -> None:
-    settings = dataclasses.replace(view.settings, root=Path("relative"))
-    elsewhere = Job(view.job.spec, str(tmp_path / "nowhere"))
-    result = pack_part(0, part, dataclasses.replace(view, settings=settings, job=elsewhere))
+def test_a_folder_of_submit_that_the_node_lacks(
+    part: ShardPart, requirements: NodeRequirements, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(requirements.settings, root=Path("relative"))
+    elsewhere = Job(requirements.job.spec, str(tmp_path / "nowhere"))
+    result = pack_part(0, part, dataclasses.replace(requirements, settings=settings, job=elsewhere))
     assert isinstance(result, PartFailure)
     assert f"because it has no folder {tmp_path}/nowhere to take that path from" in result.message
 
@@ -164,17 +168,17 @@ def test_relative_paths_where_the_driver_lacks_the_folder_of_submit(tmp_path: Pa
     check("--out", "shards", job=Job(JobSpec(name="x"), str(tmp_path)))
 
 
-def test_other_libraries(part: ShardPart, view: SharedView) -> None:
-    other = dataclasses.replace(view, versions=view.versions | {"av": "1.0"})
-    assert f"(av {view.versions['av']}, not 1.0); install the same everywhere" in failure(part, other)
+def test_other_libraries(part: ShardPart, requirements: NodeRequirements) -> None:
+    other = dataclasses.replace(requirements, versions=requirements.versions | {"av": "1.0"})
+    assert f"(av {requirements.versions['av']}, not 1.0); install the same everywhere" in failure(part, other)
 
 
-def test_no_room(part: ShardPart, view: SharedView) -> None:
+def test_no_room(part: ShardPart, requirements: NodeRequirements) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        message = failure(part, view)
+        message = failure(part, requirements)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert message.startswith(f"node {socket.gethostname()} (")
-    assert f"out={view.settings.root}: no room left to write (File too large)" in message
+    assert f"out={requirements.settings.root}: no room left to write (File too large)" in message
