@@ -24,7 +24,7 @@ from datamodules.dataset.index_table import CAPTIONS, INDEX_SCHEMA, LABELS
 from datamodules.dataset.manifest import Manifest
 from datamodules.leakage.split_leakage import Leak
 from datamodules.video.video_container import REASONS
-from jobs.cli import VERBS as JOBS_VERBS
+from jobs.cli import JOB_VERBS
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS
 from tests.conftest import REPOSITORY
 from tests.test_command_line import help_of
@@ -118,7 +118,7 @@ def test_commands_name_verbs_that_exist():
         for verb in re.findall(r"python -m pipeline ([a-z0-9]+)", page.read_text()):
             assert verb in {**VERBS, **CONFIG_VERBS, **LIGHTNING_VERBS}, f"{name_of(page)}: {verb}"
         for verb in re.findall(r"python -m jobs ([a-z]+)", page.read_text()):
-            assert verb in JOBS_VERBS, f"{name_of(page)}: {verb}"
+            assert verb in JOB_VERBS, f"{name_of(page)}: {verb}"
 
 
 def test_options_exist():
