@@ -1,13 +1,16 @@
 """`VideoClassifier`: the LightningModule of all video classifiers, with loss, metrics and averaging over views."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from datamodules.batch import ClipBatch
+from lightning_modules.tasks.classification_loss import ClassificationLoss, ClassWeights, balanced_class_weights
 from lightning_modules.tasks.metrics import classification_metrics
 from lightning_modules.tasks.mixup_cutmix import MixUpCutMix, draw_mix
 from lightning_modules.tasks.video_network import VideoNetwork
@@ -23,6 +26,12 @@ class VideoClassifier(VideoNetwork):
 
     Args:
         label_smoothing: fraction of the target spread over all classes, in [0, 1).
+        class_weights: weights of the classes in the training loss: `balanced`, n / (K n_c) for a class with n_c of n
+            training videos, as scikit-learn's; `none`, all 1.
+        class_frequencies: fraction of the training videos in each class, for `class_weights`; `fit` takes them from
+            the dataset.
+        focal_gamma: gamma of the focal loss (Lin et al. 2017), which gives clips that are classified well already less
+            weight; 0 is the cross entropy.
         mixup_alpha: MixUp: blend training clips in pairs, with shares drawn from Beta(alpha, alpha); 0 disables it.
         cutmix_alpha: CutMix: paste a patch of one training clip into another, with its area drawn from Beta(alpha,
             alpha); 0 disables it. With both, each batch takes one of them.
@@ -44,6 +53,9 @@ class VideoClassifier(VideoNetwork):
     def __init__(
         self,
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights = "none",
+        class_frequencies: Sequence[float] | None = None,
+        focal_gamma: float = 0.0,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
         mix_probability: float = 1.0,
@@ -52,14 +64,15 @@ class VideoClassifier(VideoNetwork):
         super().__init__(**kwargs)
         if self.num_classes < 1:
             raise ValueError(f"num_classes={kwargs.get('num_classes')}: give a number of at least 1, or class_names")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing={label_smoothing}: must be in [0, 1)")
+        self.loss = ClassificationLoss(label_smoothing, focal_gamma)
+        self.class_weights = class_weights
+        if class_frequencies is not None:
+            self._weigh_classes(class_frequencies)
         for name, value in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
             if value < 0:
                 raise ValueError(f"{name}={value}: must be at least 0")
         if not 0 <= mix_probability <= 1:
             raise ValueError(f"mix_probability={mix_probability}: must be from 0 to 1")
-        self.label_smoothing = label_smoothing
         self.mixing = (mixup_alpha, cutmix_alpha, mix_probability)
         self.train_metrics = classification_metrics(self.num_classes, "train")
         self.val_metrics = classification_metrics(self.num_classes, "val")
@@ -107,8 +120,33 @@ class VideoClassifier(VideoNetwork):
 
     # Training and evaluation.
 
+    def setup(self, stage: str) -> None:
+        """Computes the class weights from the training split, unless its frequencies were given.
+
+        Raises:
+            ValueError: `class_weights` is `balanced`, and the frequencies of the classes are not known.
+        """
+        if stage == TrainerFn.FITTING and self.class_weights == "balanced" and self.loss.weights is None:
+            frequencies = getattr(getattr(self.trainer, "datamodule", None), "class_frequencies", None)
+            if frequencies is None:
+                raise ValueError(
+                    "class_weights='balanced', class_frequencies=None: give the fraction of the training videos in "
+                    "each class; the data module does not know it"
+                )
+            self._weigh_classes(frequencies)
+        super().setup(stage)
+
+    def _weigh_classes(self, frequencies: Sequence[float]) -> None:
+        if len(frequencies) != self.num_classes or not all(0 <= frequency <= 1 for frequency in frequencies):
+            raise ValueError(
+                f"class_frequencies={list(frequencies)}: must be {self.num_classes} numbers in [0, 1], one a class"
+            )
+        self.hparams["class_frequencies"] = list(frequencies)  # for the checkpoint
+        if self.class_weights == "balanced":
+            self.loss.weights = balanced_class_weights(frequencies).to(self.mean.device)
+
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Mean cross entropy of the clips with their videos' labels, or of mixed clips with both labels, by share.
+        """Mean loss of the clips with their videos' labels, or of mixed clips with both labels, by share.
 
         Training metrics compare a mixed clip with the label that has the larger share in it.
         """
@@ -121,7 +159,7 @@ class VideoClassifier(VideoNetwork):
             x, targets = mix.clips(x), mix.targets(labels, self.num_classes)
             labels = mix.dominant(labels)
         logits = self.clip_logits(x)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        loss: Tensor = self.loss(logits, targets)
         self.train_metrics.update(logits.detach().float().softmax(dim=1), labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(labels))
