@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 _LABEL_NAMES = ("class", "label_name", "class_name", "classname", "category", "category_name", "action", "action_name",
           "activity", "activity_name", "gesture", "labels", "tag")  # fmt: skip
-_SPLIT_NAMES = ("subset", "set", "partition", "normalize_split")
+_SPLIT_NAMES = ("subset", "set", "partition", "split_name")
 
 # Column name -> alternative names. Case is ignored, and blanks and hyphens count as underscores.
 CSV_COLUMNS: Mapping[str, Sequence[str]] = {

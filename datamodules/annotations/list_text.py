@@ -29,7 +29,7 @@ def read_text(path: Path) -> str:
     """The text of a list in UTF-8, or in UTF-16 or UTF-32 as saved by spreadsheets and PowerShell.
 
     Raises:
-        AnnotationError: the file is missing, cannot be read, is not text, or is JSON.
+        AnnotationError: the file is missing, cannot be read, or is not text.
     """
     try:
         data = path.read_bytes()
@@ -46,11 +46,27 @@ def read_text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         value = data[error.start : error.start + 1]
         raise AnnotationError(f"{path}, line {line}: {value!r} is not UTF-8; save the list as UTF-8") from None
-    if text.lstrip().startswith(("{", "[{", "[\n", "[\r\n", '["')) or path.suffix.lower() in (".json", ".jsonl"):
+    return text
+
+
+def read_table_text(path: Path) -> str:
+    """As `read_text`, for tables and lists of lines.
+
+    Raises:
+        AnnotationError: also where the file is JSON.
+    """
+    text = read_text(path)
+    if is_json_text(text) or path.suffix.lower() in (".json", ".jsonl"):
         raise AnnotationError(
-            f"{path}: is JSON, which is not read; write a CSV file with the columns path, label, split"
+            f"{path}: is JSON, which this format is not; check --format, or write a CSV file with the columns path, "
+            "label, split"
         )
     return text
+
+
+def is_json_text(text: str) -> bool:
+    """Whether a text begins as JSON objects and lists of objects or texts do; a line of a table may begin with [."""
+    return text.lstrip().startswith(("{", "[{", "[\n", "[\r\n", '["'))
 
 
 def _encoding(data: bytes) -> str:

@@ -23,7 +23,7 @@ from datamodules.annotations.columns import (
     match_columns,
     split_cells,
 )
-from datamodules.annotations.list_text import AnnotationError, read_text
+from datamodules.annotations.list_text import AnnotationError, read_table_text
 from datamodules.annotations.records import as_captions
 
 __all__ = [
@@ -147,7 +147,7 @@ def read_table(path: Path, column_names: Mapping[str, Sequence[str]], required: 
     """
     if path.suffix == ".parquet":
         return _read_parquet(path, column_names, required)
-    text = read_text(path)
+    text = read_table_text(path)
     header_line, delimiter = _find_header(text)
     if header_line is None:
         raise AnnotationError(f"{path}: {EMPTY_LIST}")
@@ -181,7 +181,7 @@ def read_header(path: Path) -> list[str]:
     """The names of the columns as written in the file; [] for an empty file."""
     if path.suffix == ".parquet":
         return list(_open_parquet(path).schema.names)
-    text = read_text(path)
+    text = read_table_text(path)
     header_line, delimiter = _find_header(text)
     if header_line is None:
         return []
@@ -195,7 +195,9 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     Raises:
         AnnotationError: the file is missing, not UTF-8 or empty.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(_LINE_END.split(read_text(path)), 1) if line.strip()]
+    lines = [
+        (number, line.strip()) for number, line in enumerate(_LINE_END.split(read_table_text(path)), 1) if line.strip()
+    ]
     if not lines:
         raise AnnotationError(f"{path}: is empty; it needs a line for each entry")
     return lines

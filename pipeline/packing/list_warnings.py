@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from datamodules.annotations.readers import Annotations, VideoRecord
+from datamodules.annotations.records import Annotations, VideoRecord
 from pipeline.cli.terminal import print_text
 from pipeline.packing.class_order import sort_labels
 

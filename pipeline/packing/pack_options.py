@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datamodules.annotations.readers import AnnotationFormat
+from datamodules.annotations.list_format import ListOptions
 from datamodules.encoding.transcoding import EncodeProfile
+from datamodules.list_formats.formats import AnnotationFormat
 from datamodules.options import Options
 from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
@@ -116,7 +117,7 @@ class RefusalOptions(Options):
 
 
 @dataclass(frozen=True)
-class PackOptions(RefusalOptions, ShardOptions, EncodingOptions):  # the fields of the last base come first
+class PackOptions(RefusalOptions, ShardOptions, EncodingOptions, ListOptions):  # the last base's fields come first
     """Options of `pack`.
 
     Attributes:

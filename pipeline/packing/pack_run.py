@@ -11,11 +11,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from datamodules.annotations.readers import Annotations, VideoRecord, read_annotations
+from datamodules.annotations.records import Annotations, VideoRecord
 from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.dataset_index import Manifest, dataset_identity, write_dataset
 from datamodules.dataset.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
 from datamodules.encoding.transcoding import EncodeProfile
+from datamodules.list_formats.read_annotations import read_annotations
 from datamodules.storage.atomic_write import remove_partial_files
 from pipeline.packing.class_order import order_classes
 from pipeline.packing.leakage_report import guard_splits
@@ -75,7 +76,9 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
             left.
     """
     profiles = options.profiles()
-    listed = read_annotations(options.format, options.annotations, options.videos, options.split, options.classes)
+    listed = read_annotations(
+        options.format, options.annotations, options.videos, options.split, options.classes, options
+    )
     labels = (label for record in listed.records for label in record.class_names)
     class_names = order_classes(labels, listed.classes, options.classes)
     name, out = _dataset_name(options.out, options.name), options.out

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.records import VideoRecord
 from datamodules.annotations.refusals import CRASH, ERROR, HANG, Refusal
 from datamodules.annotations.video_files import check_video_file
 from datamodules.dataset.dataset_index import ShardRow, VideoDescription, index_shard, open_shard_writer

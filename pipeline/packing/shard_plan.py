@@ -11,8 +11,7 @@ from typing import Any
 
 import av
 
-from datamodules.annotations.readers import VideoRecord
-from datamodules.annotations.records import Task
+from datamodules.annotations.records import Task, VideoRecord
 from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.manifest import Rendition
 from datamodules.encoding.transcoding import EncodeProfile

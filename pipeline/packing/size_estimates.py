@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.records import VideoRecord
 from datamodules.encoding.transcoding import EncodeProfile
 
 MEMBER_BYTES = 4096

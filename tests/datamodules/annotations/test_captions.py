@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datamodules.annotations.readers import AnnotationError, read_csv
+from datamodules.annotations.plain_lists import read_csv
 from datamodules.annotations.records import as_captions
+from datamodules.annotations.tables import AnnotationError
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import FORMAT_VERSION, read_manifest

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.annotations.readers import read_annotations, read_csv, read_kinetics_csv
+from datamodules.annotations.plain_lists import read_csv
+from datamodules.list_formats.kinetics import read_kinetics_csv
+from datamodules.list_formats.read_annotations import read_annotations
 from tests.datamodules.annotations.test_readers import HEADER, touch, write
 
 

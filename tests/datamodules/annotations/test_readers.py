@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.annotations.readers import (
-    AnnotationError,
-    VideoRecord,
-    read_annotations,
-    read_class_folders,
-    read_csv,
-    read_kinetics_csv,
-)
+from datamodules.annotations.class_folders import read_class_folders
+from datamodules.annotations.plain_lists import read_csv
+from datamodules.annotations.records import VideoRecord
+from datamodules.annotations.tables import AnnotationError
+from datamodules.list_formats.kinetics import read_kinetics_csv
+from datamodules.list_formats.read_annotations import read_annotations
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 
@@ -210,7 +208,7 @@ class TestCsv:
             ("path;label\na.mp4;x;y\n", "train", "line 2: has 3 values for 2 columns; .*contain a semicolon"),
             ("path,label\na.mp4\n", "train", "line 2: has 1 values for 2 columns; give it one for each"),
             ("path,label\nhttp://x/a.mp4,x\n", "train", "line 2: path='http://x/a.mp4': is an address, as all"),
-            ('[{"id": 1}]', "train", "is JSON, which is not read; write a CSV file"),
+            ('[{"id": 1}]', "train", "is JSON, which this format is not; .* write a CSV file"),
             ('{"database": {}}', "train", "is JSON"),
             ("PK\x03\x04", "train", "is a spreadsheet"),
             ("path,label\na.mp4,x\n", "a b", "split='a b'"),

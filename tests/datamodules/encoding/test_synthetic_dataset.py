@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules.annotations.readers import read_kinetics_csv
 from datamodules.encoding.synthetic_dataset import MARKER, make_synthetic_dataset
 from datamodules.encoding.synthetic_scenes import MOTIONS
+from datamodules.list_formats.kinetics import read_kinetics_csv
 from tests.datamodules.encoding.test_synthetic_scenes import accuracies
 
 SMALL = {"train": 2, "val": 1, "test": 1, "num_frames": 20, "width": 64, "height": 48}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.records import VideoRecord
 from pipeline.packing.shard_plan import order_records, plan_parts
 from tests.jobs.two_nodes import Nodes
 from tests.pipeline.gray_videos import NUM_VIDEOS, command, digests, make_endless, split_of, wait_for

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.records import VideoRecord
 from datamodules.encoding.transcoding import EncodeProfile
 from jobs.spec.job import Job
 from jobs.spec.job_spec import JobSpec

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.annotations.readers import Annotations, VideoRecord
+from datamodules.annotations.records import Annotations, VideoRecord
 from pipeline.packing.class_order import read_class_list
 from pipeline.packing.list_warnings import meant_split, misspelled_splits, odd_labels, untrained_labels
 from pipeline.packing.pack import pack

@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 
-from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.records import VideoRecord
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import SplitCounts
 from datamodules.dataset.quarantine import QuarantineError, read_quarantine

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.records import VideoRecord
 from datamodules.dataset.dataset_index import DatasetIndex, ShardFormatError
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack

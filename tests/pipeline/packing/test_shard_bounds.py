@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.annotations.readers import VideoRecord
+from datamodules.annotations.records import VideoRecord
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import ShardFile
 from datamodules.encoding.transcoding import EncodeProfile, transcode

@@ -1,117 +1,26 @@
-"""Readers of annotation lists in all formats, which return `VideoRecord`s in the order of the list.
+"""Reader of plain lists: CSV or Parquet files with a row for each video.
 
-This module reads plain CSV or Parquet files with the columns path, label, and optionally group, split or fold, and
-caption; `datamodules.annotations.kinetics_lists` the official Kinetics CSV files,
-`datamodules.annotations.official_lists` the text files of UCF101, HMDB51 and mmaction2, and
-`datamodules.annotations.class_folders` folders named after classes. Whether the videos exist is not checked, except for
-class folders and for names without a video suffix: `pack` opens every file anyway, and reports missing ones.
+Whether the videos exist is not checked, except for names without a video suffix: `pack` opens every file anyway, and
+reports missing ones.
 """
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
 
-from datamodules.annotations.class_folders import read_class_folders
-from datamodules.annotations.columns import CSV_COLUMNS, KINETICS_COLUMNS, has_columns
-from datamodules.annotations.kinetics_lists import read_kinetics_csv
-from datamodules.annotations.official_lists import detect_official, read_hmdb51, read_mmaction, read_ucf101
-from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, infer_group
+from datamodules.annotations.columns import CSV_COLUMNS
+from datamodules.annotations.records import Annotations, PathLike, VideoRecord, infer_group
 from datamodules.annotations.refusals import ADDRESS, Refusal
 from datamodules.annotations.skipped_files import count_noun, join_first_names
-from datamodules.annotations.tables import (
-    EMPTY_LIST,
-    AnnotationError,
-    AnnotationRow,
-    normalize_split,
-    read_header,
-    read_table,
-    refuse_repeats,
-)
-from datamodules.annotations.video_files import (
-    VIDEO_SUFFIXES,
-    existing_folder,
-    from_windows,
-    has_video_suffix,
-    join,
-    make_keys,
-)
+from datamodules.annotations.tables import AnnotationError, AnnotationRow, normalize_split, read_table, refuse_repeats
+from datamodules.annotations.video_files import existing_folder, from_windows, has_video_suffix, join, make_keys
 from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 from datamodules.storage.plain_text import describe_trimmed_labels
 
-__all__ = [
-    "VIDEO_SUFFIXES",
-    "AnnotationError",
-    "AnnotationFormat",
-    "Annotations",
-    "VideoRecord",
-    "read_annotations",
-    "read_class_folders",
-    "read_csv",
-    "read_hmdb51",
-    "read_kinetics_csv",
-    "read_mmaction",
-    "read_ucf101",
-]
-
-AnnotationFormat = Literal["auto", "kinetics", "ucf101", "hmdb51", "mmaction", "folders", "csv"]
-
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_TIMES = ("time_start", "time_end")
-_MMACTION_LINE = re.compile(r"(.+) \d+")
-
-
-def read_annotations(
-    format: AnnotationFormat,
-    annotations: PathLike | Sequence[PathLike] | None = None,
-    videos: PathLike | None = None,
-    split: str | None = None,
-    classes: PathLike | None = None,
-) -> Annotations:
-    """Read an annotation list in any of the formats.
-
-    Args:
-        format: `kinetics`, `ucf101`, `hmdb51`, `mmaction`, `folders`, `csv`, or `auto`: `folders` without a list,
-            otherwise detected from the first list's columns or name.
-        annotations: file or files; for `ucf101` and `hmdb51` also their folder; for `folders` None.
-        videos: folder of the videos; None: the folder of the (first) list.
-        split: the split of all videos, overriding the list.
-        classes: label map of `mmaction` with one class name per line; the other formats ignore it.
-
-    Raises:
-        AnnotationError: the list is invalid (see the readers), or the arguments do not fit the format.
-    """
-    lists = [] if annotations is None else as_list(annotations)
-    if format == "auto":
-        format = _detect_format(Path(lists[0])) if lists else "folders"
-    if format == "folders":
-        if lists and videos is not None:
-            raise AnnotationError(
-                f"annotations={_join_paths(lists)}: folders are their own list; leave annotations out"
-            )
-        if not lists and videos is None:
-            raise AnnotationError("annotations and videos are both missing: name a list, a folder of videos, or both")
-        return read_class_folders(videos if videos is not None else lists[0], split)
-    if format not in get_args(AnnotationFormat):
-        raise AnnotationError(f"format={format!r}: must be {', '.join(get_args(AnnotationFormat))}")
-    if not lists:
-        raise AnnotationError(f"annotations is missing: format {format} needs the list's file")
-    first = Path(lists[0])
-    root = (first if first.is_dir() else first.parent) if videos is None else videos
-    if format == "kinetics":
-        return read_kinetics_csv(lists, root, split)
-    if format == "mmaction":
-        return read_mmaction(lists, root, split, classes)
-    if format in ("ucf101", "hmdb51"):
-        if split is not None:
-            raise AnnotationError(f"split={split!r}: the folds of {format} say each video's split; leave split out")
-        return (read_ucf101 if format == "ucf101" else read_hmdb51)(lists, root)
-    if len(lists) > 1:
-        raise AnnotationError(f"annotations={_join_paths(lists)}: format csv takes one file; join them into one")
-    return read_csv(lists[0], root, split)
 
 
 def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None) -> Annotations:
@@ -198,22 +107,6 @@ def _resolve_names(rows: Sequence[AnnotationRow], root: Path) -> tuple[list[str]
     return names, files.notes()
 
 
-def _detect_format(file: Path) -> AnnotationFormat:
-    """The format by the columns of the header, otherwise by names and lines."""
-    if file.is_dir():
-        return detect_official(file) or "folders"
-    header = read_header(file)
-    if not header:
-        raise AnnotationError(f"{file}: {EMPTY_LIST}")
-    if file.suffix == ".txt" and not has_columns(header, CSV_COLUMNS, ("path", "label")):
-        return detect_official(file) or "csv"
-    official = [column for column in ("youtube_id", "time_start", "time_end") if column in header]
-    if "path" not in header and (official or has_columns(header, KINETICS_COLUMNS, ("youtube_id", *_TIMES))):
-        return "kinetics"
-    line = _MMACTION_LINE.fullmatch(" ".join(header))
-    return "mmaction" if line is not None and has_video_suffix(line[1]) else "csv"
-
-
 def _relative_path(path: str, root: Path) -> str:
     """A path below the root as relative to it, any other path unchanged; with forward slashes."""
     prefix = f"{os.path.normpath(root)}{os.sep}"
@@ -223,7 +116,3 @@ def _relative_path(path: str, root: Path) -> str:
 def _natural_key(name: str) -> tuple[bool, int, str]:
     """Sort key that sorts numbers by value, before all other names."""
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
-
-
-def _join_paths(paths: Iterable[PathLike]) -> str:
-    return ", ".join(os.fspath(path) for path in paths)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.annotations.columns import KINETICS_COLUMNS
+from datamodules.annotations.columns import KINETICS_COLUMNS, has_columns
+from datamodules.annotations.list_format import ListFormat, ListHead
 from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list
 from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import AnnotationRow, normalize_split, read_table, refuse_repeats
@@ -142,3 +143,21 @@ def _describe_ambiguous_clips(ambiguous: Sequence[tuple[str, str]]) -> list[str]
         f"{count_noun(len(ambiguous), 'clip')} not found while files of the same youtube id are there: {key} is not, "
         f"{join_first_names([stem])} is; call each {{youtube_id}}_{{time_start:06d}}_{{time_end:06d}}"
     ]
+
+
+def _matches(head: ListHead) -> bool:
+    official = any(column in head.header for column in ("youtube_id", "time_start", "time_end"))
+    others = has_columns(head.header, KINETICS_COLUMNS, ("youtube_id", "time_start", "time_end"))
+    return "path" not in head.header and (official or others)
+
+
+KINETICS = ListFormat(
+    "kinetics",
+    "Kinetics-400, -600, -700 and -700-2020: CSV files, in any number. Videos: {youtube_id}_{time_start:06d}_"
+    "{time_end:06d}.mp4, flat, or in folders of the class or of split and class.",
+    "label,youtube_id,time_start,time_end,split\n"
+    "testifying,---QUuC4vJs,84,94,validate\n"
+    "washing feet,--GkrdYZ9Tc,0,10,validate",
+    lambda source: read_kinetics_csv(source.paths, source.videos, source.split),
+    _matches,
+)

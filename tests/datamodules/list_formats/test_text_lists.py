@@ -7,16 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.annotations.official_lists import detect_official
-from datamodules.annotations.readers import (
-    AnnotationError,
-    read_annotations,
-    read_csv,
-    read_hmdb51,
-    read_kinetics_csv,
-    read_mmaction,
-    read_ucf101,
-)
+from datamodules.annotations.plain_lists import read_csv
+from datamodules.annotations.tables import AnnotationError
+from datamodules.list_formats.formats import detect_format
+from datamodules.list_formats.hmdb51 import read_hmdb51
+from datamodules.list_formats.kinetics import read_kinetics_csv
+from datamodules.list_formats.mmaction import read_mmaction
+from datamodules.list_formats.read_annotations import read_annotations
+from datamodules.list_formats.ucf101 import read_ucf101
 from tests.datamodules.annotations.test_readers import HEADER, touch, write
 
 
@@ -230,8 +228,8 @@ class TestAnySuffix:
 
 def test_what_is_no_official_list(tmp_path: Path) -> None:
     touch(tmp_path, "v/train/a/1.mp4", "list.csv")
-    assert detect_official(tmp_path / "v") is None
-    assert detect_official(tmp_path / "list.csv") is None
+    assert detect_format(tmp_path / "v").name == "folders"
+    assert detect_format(write(tmp_path / "list.csv", "path,label,split\n")).name == "csv"
 
 
 def test_labels_that_differ_in_blanks_alone_get_a_word(tmp_path: Path) -> None:

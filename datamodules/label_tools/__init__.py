@@ -1,0 +1,1 @@
+"""Lists that label tools export: Label Studio, FiftyOne, VIA 3."""

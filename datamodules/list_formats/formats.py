@@ -1,0 +1,61 @@
+"""The formats of annotation lists: `FORMATS` by name, and `detect_format`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from datamodules.annotations.class_folders import read_class_folders
+from datamodules.annotations.json_lists import is_json_list, read_json
+from datamodules.annotations.list_format import ListFormat, ListHead
+from datamodules.annotations.plain_lists import read_csv
+from datamodules.annotations.tables import EMPTY_LIST, AnnotationError, read_header
+from datamodules.list_formats.hmdb51 import HMDB51
+from datamodules.list_formats.kinetics import KINETICS
+from datamodules.list_formats.mmaction import MMACTION
+from datamodules.list_formats.ucf101 import UCF101
+
+AnnotationFormat = Literal["auto", "kinetics", "ucf101", "hmdb51", "mmaction", "folders", "csv"]
+
+FOLDERS = ListFormat(
+    "folders",
+    "Folders named after classes, without a list: {split}/{class}/, or {class}/ with --split.",
+    "my_videos/train/fight/fi001.mp4\nmy_videos/train/noFight/nofi001.mp4\nmy_videos/test/fight/fi002.mp4",
+    lambda source: read_class_folders(source.videos, source.split),
+)
+CSV = ListFormat(
+    "csv",
+    "A plain list, CSV or Parquet: path, label, and optionally group, split or fold, and caption. Videos: at the "
+    "paths, relative to --videos.",
+    "path,label,split\nfight/fi001.mp4,fight,train\nnofight/nofi001.mp4,noFight,test",
+    lambda source: read_csv(source.paths[0], source.videos, source.split),
+)
+# In the order of detection. `mmaction` takes any text file without columns, therefore it is last.
+_DETECTED = (UCF101, HMDB51, KINETICS, MMACTION)
+FORMATS: Mapping[str, ListFormat] = {one.name: one for one in (*_DETECTED, FOLDERS, CSV)}
+
+
+def detect_format(path: Path) -> ListFormat:
+    """The format of a list or a folder of lists, by its columns, names of files, or keys of its JSON.
+
+    Raises:
+        AnnotationError: the list is empty, or it is JSON of none of the formats.
+    """
+    head = _read_head(path)
+    found = next((one for one in _DETECTED if one.matches(head)), None)
+    if found is None and head.content is not None:
+        raise AnnotationError(
+            f"{path}: is JSON of a form that is not recognized; name its format (--format), or write a CSV file with "
+            "the columns path, label, split"
+        )
+    return found or (FOLDERS if path.is_dir() else CSV)
+
+
+def _read_head(path: Path) -> ListHead:
+    if path.is_dir():
+        return ListHead(path, sorted(item.name for item in path.iterdir()), [], None)
+    if is_json_list(path):
+        return ListHead(path, [path.name], [], read_json(path))
+    header = read_header(path)
+    if not header:
+        raise AnnotationError(f"{path}: {EMPTY_LIST}")
+    return ListHead(path, [path.name], header, None)

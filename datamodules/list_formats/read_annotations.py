@@ -1,0 +1,81 @@
+"""`read_annotations`: reads an annotation list in any format into `VideoRecord`s.
+
+Whether the videos exist is not checked, except for class folders and for names without a video suffix: `pack` opens
+every file anyway, and reports missing ones.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+from datamodules.annotations.list_format import ListFormat, ListOptions, ListSource
+from datamodules.annotations.records import Annotations, PathLike, as_list
+from datamodules.annotations.tables import AnnotationError
+from datamodules.list_formats.formats import FORMATS, AnnotationFormat, detect_format
+
+
+def read_annotations(
+    format: AnnotationFormat,
+    annotations: PathLike | Sequence[PathLike] | None = None,
+    videos: PathLike | None = None,
+    split: str | None = None,
+    classes: PathLike | None = None,
+    options: ListOptions | None = None,
+) -> Annotations:
+    """Read an annotation list in any of the formats.
+
+    Args:
+        format: name of the format (`datamodules.list_formats.formats.FORMATS`), or `auto`: `folders` without a list,
+            otherwise detected from the first list's columns, name or keys.
+        annotations: file or files; for official lists also their folder; for `folders` None.
+        videos: folder of the videos; None: the folder of the (first) list.
+        split: the split of all videos, overriding the list.
+        classes: label map of `mmaction` with one class name per line; the other formats ignore it.
+        options: how the list is read; None: as by default.
+
+    Raises:
+        AnnotationError: the list is invalid (see the readers), or the arguments do not fit the format.
+    """
+    lists = [] if annotations is None else [Path(path) for path in as_list(annotations)]
+    if format not in get_args(AnnotationFormat):
+        raise AnnotationError(f"format={format!r}: must be {', '.join(get_args(AnnotationFormat))}")
+    form = _detect(lists) if format == "auto" else FORMATS[format]
+    options = ListOptions() if options is None else options
+    _check_options(form, split, options)
+    if form.name == "folders":
+        if lists and videos is not None:
+            raise AnnotationError(
+                f"annotations={_join_paths(lists)}: folders are their own list; leave annotations out"
+            )
+        if not lists and videos is None:
+            raise AnnotationError("annotations and videos are both missing: name a list, a folder of videos, or both")
+        return form.read(ListSource([], Path(videos) if videos is not None else lists[0], split, None, options))
+    if not lists:
+        raise AnnotationError(f"annotations is missing: format {form.name} needs the list's file")
+    if form.name == "csv" and len(lists) > 1:
+        raise AnnotationError(f"annotations={_join_paths(lists)}: format csv takes one file; join them into one")
+    root = (lists[0] if lists[0].is_dir() else lists[0].parent) if videos is None else Path(videos)
+    return form.read(ListSource(lists, root, split, None if classes is None else Path(classes), options))
+
+
+def _detect(lists: Sequence[Path]) -> ListFormat:
+    return detect_format(lists[0]) if lists else FORMATS["folders"]
+
+
+def _check_options(form: ListFormat, split: str | None, options: ListOptions) -> None:
+    """Refuses an option that the format does not have."""
+    if split is not None and "split" not in form.options:
+        raise AnnotationError(f"split={split!r}: the folds of {form.name} give each video's split; leave split out")
+    for field in fields(ListOptions):
+        value = getattr(options, field.name)
+        if value != field.default and field.name not in form.options:
+            having = ", ".join(one.name for one in FORMATS.values() if field.name in one.options)
+            raise AnnotationError(
+                f"{field.name}={value}: format {form.name} has no such option (these have it: {having}); leave it out"
+            )
+
+
+def _join_paths(paths: Iterable[PathLike]) -> str:
+    return ", ".join(os.fspath(path) for path in paths)
