@@ -14,9 +14,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from jobs.spec.job import Job
 from jobs.verbs.doctor_actor import NodeDoctor
 from pipeline.cli.errors import explain
-from pipeline.doctor.doctor import Plan
-from pipeline.doctor.findings import Finding, combine, compare_versions, print_findings
-from pipeline.doctor.machine_checks import versions
+from pipeline.doctor.check_results import CheckResult, combine_results, compare_versions, print_check_results
+from pipeline.doctor.doctor import CheckPlan
+from pipeline.doctor.machine_checks import installed_versions
 from pipeline.doctor.storage_check import new_token
 from pipeline.processes.outcome import ProcessOutcome
 
@@ -43,9 +43,14 @@ def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> 
     cluster = _Cluster(job, variables)
     plan, findings = cluster.read_plan(args)
     node_findings, node_versions = cluster.examine_nodes(plan)
-    findings = [compare_versions(node_versions), *findings, *combine(node_findings), cluster.check_storage(plan)]
+    findings = [
+        compare_versions(node_versions),
+        *findings,
+        *combine_results(node_findings),
+        cluster.check_storage(plan),
+    ]
     findings += [cluster.check_collective(plan), cluster.check_steps(plan)]
-    print_findings(f"doctor on {len(cluster.nodes)} node{'s' if len(cluster.nodes) > 1 else ''}", findings)
+    print_check_results(f"doctor on {len(cluster.nodes)} node{'s' if len(cluster.nodes) > 1 else ''}", findings)
     sys.stdout.flush()
     failed = [finding.check for finding in findings if finding.status == "failed"]
     if failed:
@@ -77,7 +82,7 @@ class _Cluster:
         self.nodes = list(self._doctors)
         self._token = new_token()
 
-    def read_plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
+    def read_plan(self, args: Sequence[str]) -> tuple[CheckPlan, list[CheckResult]]:
         """Read on the first node what to examine; return the plan, and a finding about the configuration."""
         results = _gather(
             {self.nodes[0]: self._doctors[self.nodes[0]].read_plan.remote(list(args))}, _NODE_TIMEOUT_S + _OVERHEAD_S
@@ -85,10 +90,10 @@ class _Cluster:
         plan = results[self.nodes[0]]
         if isinstance(plan, str):
             raise TimeoutError(f"node {self.nodes[0]}: {plan}")
-        read_plan: tuple[Plan, list[Finding]] = plan
-        return read_plan
+        answer: tuple[CheckPlan, list[CheckResult]] = plan
+        return answer
 
-    def examine_nodes(self, plan: Plan) -> tuple[dict[str, list[Finding]], dict[str, dict[str, str]]]:
+    def examine_nodes(self, plan: CheckPlan) -> tuple[dict[str, list[CheckResult]], dict[str, dict[str, str]]]:
         """Examine every node; return findings and versions by node. Each node also writes a probe to the storage."""
         writers = {node: str(number) for number, node in enumerate(self.nodes)}
         results = self._call_nodes(lambda node, doctor: doctor.examine_node.remote(plan, self._token, writers[node]))
@@ -97,34 +102,34 @@ class _Cluster:
         checks = [finding.check for finding in next(iter(findings.values()), [])] or ["nodes"]
         for node, result in results.items():
             if isinstance(result, str):
-                findings[node] = [Finding(check, "failed", result) for check in checks]
-        return findings, node_versions or {"the driver": versions()}
+                findings[node] = [CheckResult(check, "failed", result) for check in checks]
+        return findings, node_versions or {"the driver": installed_versions()}
 
-    def check_storage(self, plan: Plan) -> Finding:
+    def check_storage(self, plan: CheckPlan) -> CheckResult:
         """Check that every node reads the probes that all nodes wrote to the storage; removes the probes."""
         path, writers = str(plan.storage_path), [str(number) for number in range(len(self.nodes))]
         results = self._call_nodes(lambda _, doctor: doctor.missing_probes.remote(path, self._token, writers))
         findings = {}
         for node, result in results.items():
             if isinstance(result, str):
-                findings[node] = [Finding("storage", "failed", result)]
+                findings[node] = [CheckResult("storage", "failed", result)]
             elif result:
                 unseen = ", ".join(self.nodes[int(number)] for number in result)
                 text = f"storage_path={path} does not show what {unseen} wrote: give a place that all nodes share"
-                findings[node] = [Finding("storage", "failed", text)]
+                findings[node] = [CheckResult("storage", "failed", text)]
             else:
-                findings[node] = [Finding("storage", "passed", f"{path}: what each node wrote, every node reads")]
+                findings[node] = [CheckResult("storage", "passed", f"{path}: what each node wrote, every node reads")]
         self._call_nodes(
             lambda node, doctor: doctor.remove_probe.remote(path, self._token, str(self.nodes.index(node)))
         )
-        return combine(findings)[0]
+        return combine_results(findings)[0]
 
-    def check_collective(self, plan: Plan) -> Finding:
+    def check_collective(self, plan: CheckPlan) -> CheckResult:
         """Run a collective with one rank on each node; two ranks if there is only one node."""
         nodes = self.nodes if len(self.nodes) > 1 else self.nodes * 2
         backend = "nccl" if self._spec.gpus_per_worker else "gloo"
         if backend == "nccl" and len(self.nodes) == 1 and self._gpus < len(nodes):
-            return Finding("collective", "skipped", "one node with one GPU: there is nothing to connect")
+            return CheckResult("collective", "skipped", "one node with one GPU: there is nothing to connect")
         address = _gather({"": self._doctors[nodes[0]].address.remote()}, _OVERHEAD_S)[""]
         arguments = (len(nodes), address, backend, plan.collective_limit_s)
         results = _gather(
@@ -136,16 +141,16 @@ class _Cluster:
         )
         findings = {}
         for (node, _), result in results.items():
-            each = Finding("collective", "failed", result) if isinstance(result, str) else result
+            each = CheckResult("collective", "failed", result) if isinstance(result, str) else result
             if node not in findings or each.status == "failed":
                 findings[node] = [each]
-        combined = combine(findings)[0]
+        combined = combine_results(findings)[0]
         return combined if combined.status == "failed" else next(iter(findings.values()))[0]
 
-    def check_steps(self, plan: Plan) -> Finding:
+    def check_steps(self, plan: CheckPlan) -> CheckResult:
         """Run two real steps on the first node."""
         result = _gather({"": self._doctors[self.nodes[0]].run_steps.remote(plan)}, plan.step_limit_s + _OVERHEAD_S)[""]
-        return result if isinstance(result, Finding) else Finding("one real step", "failed", result)
+        return result if isinstance(result, CheckResult) else CheckResult("one real step", "failed", result)
 
     def _call_nodes(self, submit: Any) -> dict[str, Any]:
         return _gather({node: submit(node, doctor) for node, doctor in self._doctors.items()}, _NODE_TIMEOUT_S)

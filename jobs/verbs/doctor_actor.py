@@ -8,10 +8,10 @@ import ray
 from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory, resolve_upload_paths, upload_root
 from pipeline.cli.verbs import LIGHTNING_VERBS
+from pipeline.doctor.check_results import CheckResult, run_check
 from pipeline.doctor.collective_check import check_collective
-from pipeline.doctor.doctor import Plan, examine_machine, read_plan
-from pipeline.doctor.findings import Finding, examine
-from pipeline.doctor.machine_checks import versions
+from pipeline.doctor.doctor import CheckPlan, check_machine, parse_plan
+from pipeline.doctor.machine_checks import installed_versions
 from pipeline.doctor.step_check import check_step
 from pipeline.doctor.storage_check import missing_probes, remove_probe, write_probe
 from pipeline.processes.machine import free_ports
@@ -30,10 +30,10 @@ class NodeDoctor:
         self._spec = job.spec
         enter_working_directory(job)
 
-    def read_plan(self, args: Sequence[str]) -> tuple[Plan, list[Finding]]:
+    def read_plan(self, args: Sequence[str]) -> tuple[CheckPlan, list[CheckResult]]:
         """Read a command line; return what to examine, and a finding about its configuration, if it has one."""
         arguments = resolve_upload_paths(args, upload_root())
-        plan, findings = read_plan(arguments[1:] if arguments[0] in _RUN_VERBS else data_option(arguments))
+        plan, findings = parse_plan(arguments[1:] if arguments[0] in _RUN_VERBS else data_option(arguments))
         completed = dataclasses.replace(
             plan,
             storage_path=plan.storage_path or self._spec.storage_path,
@@ -42,14 +42,14 @@ class NodeDoctor:
         )
         return completed, findings
 
-    def examine_node(self, plan: Plan, token: str, writer: str) -> tuple[dict[str, str], list[Finding]]:
+    def examine_node(self, plan: CheckPlan, token: str, writer: str) -> tuple[dict[str, str], list[CheckResult]]:
         """Examine the node, and write the probe of `writer` to the storage; return its versions and the findings."""
 
         def write() -> str:
             write_probe(str(plan.storage_path), token, writer)
             return str(plan.storage_path)
 
-        return versions(), [*examine_machine(plan), examine("storage written", write)]
+        return installed_versions(), [*check_machine(plan), run_check("storage written", write)]
 
     def missing_probes(self, storage_path: str, token: str, writers: Sequence[str]) -> list[str]:
         """The writers whose probes this node does not see in the storage."""
@@ -64,14 +64,14 @@ class NodeDoctor:
         host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         return f"{host}:{free_ports(host, 1)[0]}"
 
-    def run_collective(self, rank: int, world_size: int, address: str, backend: str, limit_s: float) -> Finding:
+    def run_collective(self, rank: int, world_size: int, address: str, backend: str, limit_s: float) -> CheckResult:
         """Run one rank of the collective."""
-        return examine("collective", lambda: check_collective(rank, world_size, address, backend, limit_s))
+        return run_check("collective", lambda: check_collective(rank, world_size, address, backend, limit_s))
 
-    def run_steps(self, plan: Plan) -> Finding:
+    def run_steps(self, plan: CheckPlan) -> CheckResult:
         """Run two real steps."""
         accelerator = "gpu" if self._spec.gpus_per_worker else "cpu"
-        return examine("one real step", lambda: check_step(plan.config, plan.step_limit_s, accelerator))
+        return run_check("one real step", lambda: check_step(plan.config, plan.step_limit_s, accelerator))
 
 
 def data_option(arguments: Sequence[str]) -> list[str]:

@@ -26,12 +26,12 @@ from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
 from pipeline.dataset_tools.index_sources import (
     TarNotes,
+    dataset_folder,
     dataset_name,
     find_tars,
-    folder_of,
+    is_unfinished,
     link_tars,
     print_index,
-    unfinished,
 )
 from pipeline.packing.class_order import name_classes
 from pipeline.packing.output_folder import lock_folder
@@ -86,13 +86,13 @@ def index(
         raise ValueError("--split, --group-from and --key-prefix are for others' tars: give --label-from too")
     layout = None if label_from is None else TarLayout(label_from, group_from, split, key_prefix)
     tars = find_tars(shards)
-    root = folder_of(tars, out)
+    root = dataset_folder(tars, out)
     rows: list[ShardRow] = []
     refused: list[Refusal] = []
     files: list[ShardFile] = []
     notes = TarNotes()
     with lock_folder(root) if (root / PARTS_FOLDER).is_dir() else nullcontext():
-        if unfinished(root):
+        if is_unfinished(root):
             raise ValueError(
                 f"out={root}: packing has not finished there; run the same pack command again, it keeps finished "
                 f"shards. If it had finished, and only {MANIFEST_NAME} is lost: index into another folder (--out), or "
@@ -101,14 +101,16 @@ def index(
         earlier = _earlier_manifest(root, tars)
         with (
             KillablePool(processes, timeout, by_progress=True) as pool,
-            count_progress("index", len(tars), "shards") as done,
+            count_progress("index", len(tars), "shards") as advance,
         ):
             for tar in tars:
-                found, left_out = _ours(tar) if layout is None else _others(tar, layout, pool, notes)
+                found, left_out = (
+                    _index_packed_tar(tar) if layout is None else _index_foreign_tar(tar, layout, pool, notes)
+                )
                 rows += found
                 refused += left_out
                 files.append(_describe_shard(tar, found))
-                done()
+                advance()
         _refuse_repeated_keys(rows, refused, layout)
         if not rows:
             detail = f"; first {refused[0].path}: {refused[0].reason}, {refused[0].detail}" if refused else ""
@@ -138,13 +140,13 @@ def index(
             earlier.rendition_of if earlier else "",
         )
     print_index(manifest, earlier, rows, refused)
-    notes.tell()
+    notes.report()
     if refused:
         print_text(f"wrote {root / QUARANTINE_NAME}")
     print_text(f"wrote {root / INDEX_NAME} and {root / MANIFEST_NAME}")
 
 
-def _ours(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
+def _index_packed_tar(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
     try:
         return index_shard(tar), []
     except ForeignShardError as error:
@@ -154,7 +156,9 @@ def _ours(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
         ) from None
 
 
-def _others(tar: Path, layout: TarLayout, pool: KillablePool, notes: TarNotes) -> tuple[list[ShardRow], list[Refusal]]:
+def _index_foreign_tar(
+    tar: Path, layout: TarLayout, pool: KillablePool, notes: TarNotes
+) -> tuple[list[ShardRow], list[Refusal]]:
     read = read_foreign_tar(tar, layout)
     notes.add(tar, read)
     refused = read.refused
@@ -162,14 +166,16 @@ def _others(tar: Path, layout: TarLayout, pool: KillablePool, notes: TarNotes) -
     rows = []
     for sample, facts in zip(read.samples, pool.map(probe_range, jobs, lambda: None), strict=True):
         if isinstance(facts, Exception):
-            refused.append(Refusal(f"{tar.name}/{sample.member}", sample.key, _reason(facts), one_line(str(facts))))
+            refused.append(
+                Refusal(f"{tar.name}/{sample.member}", sample.key, _refusal_reason(facts), one_line(str(facts)))
+            )
         else:
             rows.append(make_shard_row(sample, facts, tar.name))
             notes.add_video(sample.key, facts.info)
     return rows, refused
 
 
-def _reason(error: Exception) -> str:
+def _refusal_reason(error: Exception) -> str:
     if isinstance(error, DecodeError):
         return error.reason
     return HANG if isinstance(error, ProcessHung) else CRASH if isinstance(error, ProcessDied) else ERROR

@@ -22,8 +22,8 @@ from pipeline.packing.shard_builder import PARTS_FOLDER
 from pipeline.packing.source_notes import Notes, add_notes, describe_columns, describe_notes, notes_of
 
 _COMPRESSED = re.compile(r".*\.(?:tar\.(?:gz|bz2|xz|zst)|tgz|tbz2?|txz)", re.IGNORECASE | re.DOTALL)
-_SHOWN = 5
-_OUR_NAME = re.compile(r"([A-Za-z0-9_-]+)-[^-]+-\d{6}\.tar")
+_MAX_NAMED = 5
+_PACKED_NAME = re.compile(r"([A-Za-z0-9_-]+)-[^-]+-\d{6}\.tar")
 
 
 def find_tars(shards: Sequence[str]) -> list[Path]:
@@ -34,17 +34,18 @@ def find_tars(shards: Sequence[str]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for text in shards:
-        paths = _named(text)
-        packed = [path for path in paths if _COMPRESSED.fullmatch(path.name)]
-        paths = [path for path in paths if path not in packed]
-        if packed and not (paths and Path(text).is_dir()):
+        paths = _matching_tars(text)
+        compressed = [path for path in paths if _COMPRESSED.fullmatch(path.name)]
+        paths = [path for path in paths if path not in compressed]
+        if compressed and not (paths and Path(text).is_dir()):
             raise ValueError(
-                f"shards={packed[0]}: is compressed, and videos are read by their place in a plain tar; unpack it "
+                f"shards={compressed[0]}: is compressed, and videos are read by their place in a plain tar; unpack it "
                 "(gunzip, bunzip2, unxz, unzstd) and name the .tar"
             )
-        if packed:
+        if compressed:
             print_text(
-                f"warning: {text}: {len(packed)} compressed tars are left out, first {packed[0].name}; unpack them",
+                f"warning: {text}: {len(compressed)} compressed tars are left out, first {compressed[0].name}; unpack "
+                "them",
                 sys.stderr,
             )
         if not paths:
@@ -58,7 +59,7 @@ def find_tars(shards: Sequence[str]) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-def _named(text: str) -> list[Path]:
+def _matching_tars(text: str) -> list[Path]:
     """The tars, including compressed ones, of one argument: a folder, a file, or a pattern."""
     if Path(text).is_dir():
         paths = [path for path in Path(text).iterdir() if not path.name.startswith(".")]
@@ -71,7 +72,7 @@ def _named(text: str) -> list[Path]:
     return [Path(match) for match in glob.glob(text)]  # noqa: PTH207 - the pattern may be absolute
 
 
-def folder_of(tars: Sequence[Path], out: Path | None) -> Path:
+def dataset_folder(tars: Sequence[Path], out: Path | None) -> Path:
     """The folder of the dataset, which is created if absent."""
     folders = {tar.parent for tar in tars}
     if out is None:
@@ -82,13 +83,13 @@ def folder_of(tars: Sequence[Path], out: Path | None) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"out={out}: is not a folder; choose another name") from None
-    strange = sorted({path.name for path in out.glob("*.tar")} - {tar.name for tar in tars})
-    if strange:
-        raise ValueError(f"out={out}: holds {strange[0]} too, which is not among the tars; choose another folder")
+    unlisted = sorted({path.name for path in out.glob("*.tar")} - {tar.name for tar in tars})
+    if unlisted:
+        raise ValueError(f"out={out}: holds {unlisted[0]} too, which is not among the tars; choose another folder")
     return out
 
 
-def unfinished(root: Path) -> bool:
+def is_unfinished(root: Path) -> bool:
     """Whether `pack` started in a folder and has not finished."""
     return (root / PARTS_FOLDER / RUN_NAME).exists() and not (root / MANIFEST_NAME).exists()
 
@@ -106,7 +107,7 @@ def link_tars(tars: Sequence[Path], root: Path) -> None:
 
 def dataset_name(tars: Sequence[Path], root: Path) -> str:
     """The dataset's name in the names of shards that `pack` wrote, else the folder's name."""
-    names = {found[1] for tar in tars if (found := _OUR_NAME.fullmatch(tar.name))}
+    names = {found[1] for tar in tars if (found := _PACKED_NAME.fullmatch(tar.name))}
     if len(names) == 1:
         return names.pop()
     return re.sub(r"[^A-Za-z0-9_-]+", "_", root.absolute().name) or "dataset"
@@ -121,19 +122,22 @@ def print_index(
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, counts in manifest.splits.items():
         hours = sum(row.description.duration_s for row in rows if row.description.split == split) / 3600
-        filled = sum(count > 0 for count in counts.classes.values())
-        table.add_row(split, str(counts.videos), str(filled), f"{hours:.2f}")
+        num_classes = sum(count > 0 for count in counts.classes.values())
+        table.add_row(split, str(counts.videos), str(num_classes), f"{hours:.2f}")
     print_table(table)
-    said = [row.description for row in rows]
-    for line in describe_columns((one.variable_rate for one in said), (one.pixel_aspect for one in said)):
+    descriptions = [row.description for row in rows]
+    for line in describe_columns(
+        (description.variable_rate for description in descriptions),
+        (description.pixel_aspect for description in descriptions),
+    ):
         print_text(line)
     if refused:
         reasons = Counter(refusal.reason for refusal in refused).most_common()
         print_text(f"left out: {', '.join(f'{reason} {count}' for reason, count in reasons)}")
     if earlier is not None:
-        same = earlier.identity == manifest.identity
+        is_same = earlier.identity == manifest.identity
         print_text(
-            f"the videos and labels are {'the same as' if same else 'not those that'} {MANIFEST_NAME} had before"
+            f"the videos and labels are {'the same as' if is_same else 'not those that'} {MANIFEST_NAME} had before"
         )
 
 
@@ -145,27 +149,28 @@ class TarNotes:
         self._raw_labels: set[str] = set()
         self._sources: Notes = {}
 
-    def add(self, tar: Path, read: ForeignTar) -> None:
+    def add(self, tar: Path, content: ForeignTar) -> None:
         """Adds the files in no sample and the labels of a tar."""
-        self._passed_over += [f"{tar.name}/{name}" for name in read.ignored_files]
-        self._raw_labels |= read.raw_labels
+        self._passed_over += [f"{tar.name}/{name}" for name in content.ignored_files]
+        self._raw_labels |= content.raw_labels
 
     def add_video(self, key: str, info: VideoInfo) -> None:
         """Adds the peculiarities of a video that are in no column of the index."""
         source = SourceIrregularities(clock_jumps=info.clock_jumps, other_streams=info.other_streams)
         self._sources = add_notes([self._sources, notes_of(key, source)])
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Prints a line each on odd sources, files that belong to no sample, and labels that became one."""
         for line in describe_notes(self._sources, {"copy": True}):
             print_text(line)
         if self._passed_over:
             count = "1 file is" if len(self._passed_over) == 1 else f"{len(self._passed_over)} files are"
-            print_text(f"{count} in the tars and in no sample, as webdataset reads them: {_first(self._passed_over)}")
-        if told := describe_trimmed_labels(self._raw_labels):
-            print_text(told)
+            names = _format_first_names(self._passed_over)
+            print_text(f"{count} in the tars and in no sample, as webdataset reads them: {names}")
+        if trimmed := describe_trimmed_labels(self._raw_labels):
+            print_text(trimmed)
 
 
-def _first(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more
+def _format_first_names(names: Sequence[str]) -> str:
+    suffix = ", ..." if len(names) > _MAX_NAMED else ""
+    return ", ".join(map(repr, names[:_MAX_NAMED])) + suffix

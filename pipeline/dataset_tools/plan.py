@@ -60,27 +60,27 @@ def plan(options: PlanOptions) -> None:
     if consumed > len(rows):
         raise ValueError(f"consumed={consumed}: must be at most {len(rows)}, the videos of {options.split}")
     sizes = index.shard_sizes(rows) if options.shuffle == "shards" else ()
-    planned = options.train_plan(len(rows), options.batch_size, ranks, sizes)
+    epoch_plan = options.train_plan(len(rows), options.batch_size, ranks, sizes)
     if options.rank is not None:
-        _print_batches(index, rows, planned, epoch, options.rank, consumed)
+        _print_batches(index, rows, epoch_plan, epoch, options.rank, consumed)
         return
     ends = np.cumsum([shard.videos for shard in index.manifest.shards])
     table = TextTable("rank", "videos", "shards", "first batch", "last batch")
-    read = 0
-    for each in range(ranks):
-        batches = list(planned.batches(epoch, each, consumed))
-        taken = rows[np.concatenate([np.empty(0, dtype=np.int64), *batches])]
-        read += len(taken)
-        shards = len(np.unique(np.searchsorted(ends, taken, side="right")))
-        edges = [_ends(index, rows[batch]) for batch in (batches[:1] + batches[-1:])] or ["", ""]
-        table.add_row(str(each), str(len(taken)), str(shards), *edges)
+    num_read = 0
+    for rank in range(ranks):
+        batches = list(epoch_plan.batches(epoch, rank, consumed))
+        rank_rows = rows[np.concatenate([np.empty(0, dtype=np.int64), *batches])]
+        num_read += len(rank_rows)
+        shards = len(np.unique(np.searchsorted(ends, rank_rows, side="right")))
+        batch_keys = [_first_and_last_key(index, rows[batch]) for batch in (batches[:1] + batches[-1:])] or ["", ""]
+        table.add_row(str(rank), str(len(rank_rows)), str(shards), *batch_keys)
     print_text(
         f"{index.name} {options.split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; "
         f"epoch {epoch}, seed {options.seed}, shuffle {options.shuffle}",
     )
     print_text(
-        f"{planned.num_steps(consumed)} steps of {ranks} x {options.batch_size} videos; {consumed} consumed before, "
-        f"{read} read, {len(rows) - consumed - read} left out",
+        f"{epoch_plan.num_steps(consumed)} steps of {ranks} x {options.batch_size} videos; {consumed} consumed before, "
+        f"{num_read} read, {len(rows) - consumed - num_read} left out",
     )
     left_out = int(np.isin(index.quarantined, rows, assume_unique=True).sum())
     if left_out:
@@ -89,15 +89,15 @@ def plan(options: PlanOptions) -> None:
 
 
 def _print_batches(
-    index: DatasetIndex, rows: np.ndarray, planned: TrainPlan, epoch: int, rank: int, consumed: int
+    index: DatasetIndex, rows: np.ndarray, epoch_plan: TrainPlan, epoch: int, rank: int, consumed: int
 ) -> None:
-    if not 0 <= rank < planned.world_size:
-        raise ValueError(f"rank={rank}: there are ranks 0 to {planned.world_size - 1}")
-    for step, batch in enumerate(planned.batches(epoch, rank, consumed)):
+    if not 0 <= rank < epoch_plan.world_size:
+        raise ValueError(f"rank={rank}: there are ranks 0 to {epoch_plan.world_size - 1}")
+    for step, batch in enumerate(epoch_plan.batches(epoch, rank, consumed)):
         print_text(f"{step} {' '.join(printable(index.entry(int(row)).key) for row in rows[batch])}")
 
 
-def _ends(index: DatasetIndex, rows: np.ndarray) -> str:
+def _first_and_last_key(index: DatasetIndex, rows: np.ndarray) -> str:
     """The first and the last key of a batch, as text."""
     keys = [index.entry(int(row)).key for row in (rows[:1].tolist() + rows[-1:].tolist())]
     return keys[0] if len(rows) == 1 else " .. ".join(keys)

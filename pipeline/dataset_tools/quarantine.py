@@ -11,7 +11,7 @@ from pipeline.cli.terminal import print_text
 from pipeline.packing.output_folder import lock_folder
 from pipeline.packing.shard_builder import PARTS_FOLDER
 
-_SHOWN = 5
+_MAX_NAMED = 5
 
 
 def quarantine(data: Path, keys: list[str], reason: str = BY_HAND, undo: bool = False) -> None:
@@ -37,15 +37,17 @@ def quarantine(data: Path, keys: list[str], reason: str = BY_HAND, undo: bool = 
     with lock_folder(root) if (root / PARTS_FOLDER).is_dir() else nullcontext():
         refusals = read_quarantine(root)
         entries = {entry.key: entry for entry in map(index.entry, index.rows_of(keys).tolist())}
-        strange = [key for key in keys if key not in entries or (undo and key not in refusals)]
-        if strange:
-            more = ", ..." if len(strange) > _SHOWN else ""
-            where = (
+        unknown = [key for key in keys if key not in entries or (undo and key not in refusals)]
+        if unknown:
+            suffix = ", ..." if len(unknown) > _MAX_NAMED else ""
+            location = (
                 f"{root / QUARANTINE_NAME}, or left out when packing (pack --retry-quarantined)"
                 if undo
                 else f"the index of {index.name}"
             )
-            raise ValueError(f"keys={', '.join(strange[:_SHOWN])}{more}: not in {where}; see the keys in index.parquet")
+            raise ValueError(
+                f"keys={', '.join(unknown[:_MAX_NAMED])}{suffix}: not in {location}; see the keys in index.parquet"
+            )
         for key in keys:
             if undo:
                 refusals.pop(key, None)

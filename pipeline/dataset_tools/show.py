@@ -31,7 +31,7 @@ from pipeline.training.lightning_cli import TrainingCLI, parser_settings
 Stage = Literal["train", "val", "test", "predict"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
 # Options of the data module that the page lists.
-_SETTINGS = (
+_SHOWN_OPTIONS = (
     *("num_frames", "frame_interval", "fps", "segments", "short_videos", "still", "resize", "crop_size"),
     *("random_resized_crop", "flip_probability", "sided_classes", "rand_augment", "color_jitter", "clips_per_video"),
     *("val_num_clips", "test_sampling", "num_clips", "num_crops", "clip_step", "seed", "fold"),
@@ -101,18 +101,18 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
     stages = []
     for name in [page.stage] if isinstance(page.stage, str) else page.stage or STAGES:
         try:
-            stages.append(_stage(data, name, page))
+            stages.append(_read_stage(data, name, page))
         except ValueError as error:
             if page.stage is not None or name == "train":
                 raise
             print_text(f"{name} is not shown: {error}")
             stages.append(ShownStage(name, str(error), []))
-    settings = {name: str(getattr(data.options, name)) for name in _SETTINGS}
+    settings = {name: str(getattr(data.options, name)) for name in _SHOWN_OPTIONS}
     title, origin = f"{data.index.name}: clips as the network gets them", data.identity | {"epoch": page.epoch}
     page.out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(page.out) as temporary:
         temporary.write_text(draw_clips_page(title, origin, settings, stages), encoding="utf-8")
-    videos = sum(len(one.videos) for one in stages)
+    videos = sum(len(stage.videos) for stage in stages)
     print_text(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -130,11 +130,11 @@ class _ShowCLI(TrainingCLI):
         self.config = parser.parse_args(args)
 
     def instantiate_classes(self) -> None:
-        only = Namespace(data=self.config.data)  # type: ignore[no-untyped-call]
-        self.datamodule = self.parser.instantiate_classes(only).data
+        data_config = Namespace(data=self.config.data)  # type: ignore[no-untyped-call]
+        self.datamodule = self.parser.instantiate_classes(data_config).data
 
 
-def _stage(data: ShardedVideoDataModule, stage: Stage, page: PageOptions) -> ShownStage:
+def _read_stage(data: ShardedVideoDataModule, stage: Stage, page: PageOptions) -> ShownStage:
     """The first videos of a stage, read through the data loader of a run."""
     if stage == "train":
         data.setup("fit")
@@ -144,22 +144,22 @@ def _stage(data: ShardedVideoDataModule, stage: Stage, page: PageOptions) -> Sho
     if isinstance(loader.sampler, TrainRequests):
         loader.sampler.set_epoch(page.epoch)
     videos: list[ShownVideo] = []
-    for loaded in loader:
-        crops = loaded.crops_to_cut
-        videos += _videos(data, data.on_after_batch_transfer(loaded, 0), crops, page.num_views)
+    for batch in loader:
+        crops = batch.crops_to_cut
+        videos += _make_videos(data, data.on_after_batch_transfer(batch, 0), crops, page.num_views)
         if len(videos) >= page.num_videos:
             break
-    of = f"split {getattr(data.options, f'{stage}_split')}" + (f", epoch {page.epoch}" if stage == "train" else "")
-    return ShownStage(stage, of, videos[: page.num_videos])
+    line = f"split {getattr(data.options, f'{stage}_split')}" + (f", epoch {page.epoch}" if stage == "train" else "")
+    return ShownStage(stage, line, videos[: page.num_videos])
 
 
-def _videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num_views: int) -> list[ShownVideo]:
+def _make_videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num_views: int) -> list[ShownVideo]:
     shown = []
     for video, key in enumerate(batch.keys):
         views = (batch.video_index == video).nonzero().flatten().tolist()
         times = _frame_times(data.index, int(batch.rows[video]))
         chosen = np.linspace(0, len(views) - 1, min(num_views, len(views))).round().astype(int).tolist()
-        clips = [_clip(data, batch, views[number], times, number, crops) for number in chosen]
+        clips = [_make_clip(data, batch, views[number], times, number, crops) for number in chosen]
         label = data.class_names[int(batch.labels[video])]
         shown.append(ShownVideo(key, label, clips, len(views) - len(clips)))
     return shown
@@ -172,19 +172,19 @@ def _frame_times(index: DatasetIndex, row: int) -> Seconds:
     return np.arange(entry.num_frames) / entry.fps if times is None else times
 
 
-def _clip(
+def _make_clip(
     data: ShardedVideoDataModule, batch: ClipBatch, view: int, times: Seconds, number: int, crops: int
 ) -> ShownClip:
     assert batch.frame_numbers is not None, "the reader records them"
     assert batch.windows is not None, "the reader records them"
     frames = batch.clips[view].cpu().numpy()
-    words = [describe_window(batch.windows[view], frames.shape[1:3])]
+    steps = [describe_window(batch.windows[view], frames.shape[1:3])]
     if batch.seeds:
-        words += data.augmentation.describe(batch.seeds[view])
+        steps += data.augmentation.describe(batch.seeds[view])
     numbers = batch.frame_numbers[view].tolist()
     start, end = batch.clip_times[view].tolist()
     name = f"clip {number // crops + 1}" + (f", crop {number % crops + 1} of {crops}" if crops > 1 else "")
-    return make_shown_clip(name, np.ascontiguousarray(frames), numbers, times[numbers].tolist(), (start, end), words)
+    return make_shown_clip(name, np.ascontiguousarray(frames), numbers, times[numbers].tolist(), (start, end), steps)
 
 
 def describe_window(window: Window, size: tuple[int, ...]) -> str:

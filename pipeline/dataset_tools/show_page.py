@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.report.pictures import encode_jpeg
 from pipeline.report.rendering import render
 
-_MOST_FRAMES = 16  # maximum number of a clip's frames on the page
+_MAX_FRAMES = 16  # maximum number of a clip's frames on the page
 
 
 class ShownFrame(NamedTuple):
@@ -29,12 +29,12 @@ class ShownClip(NamedTuple):
 
 
 class ShownVideo(NamedTuple):
-    """A video: some of its views, and the number of its other views in `more`."""
+    """A video: some of its views, and the number of its other views in `num_other_clips`."""
 
     key: str
     label: str
     clips: Sequence[ShownClip]
-    more: int
+    num_other_clips: int
 
 
 class ShownStage(NamedTuple):
@@ -64,10 +64,10 @@ def make_shown_clip(
         steps: descriptions of the transforms, in the order in which they were applied.
     """
     count = len(frames)
-    chosen = sorted({round(place) for place in np.linspace(0, count - 1, min(count, _MOST_FRAMES))})
-    part = "" if len(chosen) == count else f", {len(chosen)} of {count} frames"
-    description = f"{name}, {span[0]:.2f} to {span[1]:.2f} s{part}: {'; '.join(steps)}"
-    shown = [ShownFrame(numbers[place], times[place], encode_jpeg(frames[place])) for place in chosen]
+    chosen = sorted({round(position) for position in np.linspace(0, count - 1, min(count, _MAX_FRAMES))})
+    subset = "" if len(chosen) == count else f", {len(chosen)} of {count} frames"
+    description = f"{name}, {span[0]:.2f} to {span[1]:.2f} s{subset}: {'; '.join(steps)}"
+    shown = [ShownFrame(numbers[position], times[position], encode_jpeg(frames[position])) for position in chosen]
     return ShownClip(name, description, shown)
 
 

@@ -22,9 +22,9 @@ from pipeline.packing.source_notes import describe_columns
 from pipeline.report.charts import BarChart, bar_charts
 from pipeline.report.rendering import render
 
-BAR = 30  # characters of the longest bar
-SHOWN = 10  # of more than 20 classes, rates or sizes: classes at each end; 19 rates or sizes and the sum of the others
-NICE_STEPS = (1, 2, 2.5, 5, 10)
+BAR_WIDTH = 30  # characters of the longest bar
+MAX_ENTRIES = 10  # of more than 20 entries: classes at each end; 19 rates or sizes, and the sum of the others
+ROUND_STEPS = (1, 2, 2.5, 5, 10)
 NUM_BINS = 10
 
 
@@ -59,14 +59,14 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
         counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
         print_text(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
     if totals:
-        print_table(_bars("videos a class", _ends(totals.most_common())))
+        print_table(_bar_table("videos a class", _shorten(totals.most_common())))
     edges, counts = duration_histogram(seconds)
     ranges = [f"{low:g} to {high:g} s" for low, high in pairwise(edges)]
-    print_table(_bars("duration", list(zip(ranges, counts.tolist(), strict=True))))
+    print_table(_bar_table("duration", list(zip(ranges, counts.tolist(), strict=True))))
     rates = Counter(f"{fps:.4g}" for fps in table.column("fps").to_numpy())
-    print_table(_bars("frames a second", _ends(rates.most_common(), "others")))
+    print_table(_bar_table("frames a second", _shorten(rates.most_common(), "others")))
     sides = zip(table.column("width").to_pylist(), table.column("height").to_pylist(), strict=True)
-    print_table(_bars("width x height", _ends(Counter(f"{w}x{h}" for w, h in sides).most_common(), "others")))
+    print_table(_bar_table("width x height", _shorten(Counter(f"{w}x{h}" for w, h in sides).most_common(), "others")))
     for line in describe_columns(table.column("variable_rate").to_pylist(), table.column("pixel_aspect").to_numpy()):
         print_text(line)
     if out is not None:
@@ -91,14 +91,14 @@ def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64
         The edges, float64 (bins + 1,), in seconds, and the number of videos in [edge, next edge): int64 (bins,).
     """
     low, high = float(seconds.min()), float(seconds.max())
-    wanted = max((high - low) / (NUM_BINS - 1), high / 20, 1e-3)
-    power = 10.0 ** np.floor(np.log10(wanted))
-    step = next(power * nice for nice in NICE_STEPS if power * nice >= wanted * (1 - 1e-9))
+    min_width = max((high - low) / (NUM_BINS - 1), high / 20, 1e-3)
+    power = 10.0 ** np.floor(np.log10(min_width))
+    step = next(power * round_step for round_step in ROUND_STEPS if power * round_step >= min_width * (1 - 1e-9))
     first = np.floor(low / step)
     numbers = np.arange(first, np.floor(high / step) + 2)
     edges = numbers * step
-    place = np.clip(np.searchsorted(edges, seconds, side="right") - 1, 0, len(edges) - 2)
-    counts = np.bincount(place, minlength=len(edges) - 1).astype(np.int64)
+    bins = np.clip(np.searchsorted(edges, seconds, side="right") - 1, 0, len(edges) - 2)
+    counts = np.bincount(bins, minlength=len(edges) - 1).astype(np.int64)
     return edges, counts
 
 
@@ -132,37 +132,43 @@ def _split_tables(title: str, manifest: Manifest, table: pa.Table, splits: NDArr
     names = sorted(set(splits.tolist()))
     for name in [*names, "total"] if len(names) > 1 else names:
         chosen = splits == name if name in names else np.ones(len(splits), bool)
-        times = seconds[chosen]
-        lengths = [f"{length:.1f} s" for length in (times.min(), np.median(times), times.max())]
+        durations = seconds[chosen]
+        lengths = [f"{length:.1f} s" for length in (durations.min(), np.median(durations), durations.max())]
         amounts.add_row(
-            name, str(len(times)), f"{times.sum() / 3600:.2f}", f"{sizes[chosen].sum() / 1e6:.1f}", *lengths
+            name, str(len(durations)), f"{durations.sum() / 3600:.2f}", f"{sizes[chosen].sum() / 1e6:.1f}", *lengths
         )
         flat = [label for row in np.flatnonzero(chosen) for label in labels[row]]
         counts = np.bincount(np.array(flat, dtype=np.int64), minlength=len(manifest.classes))
-        filled = counts[counts > 0]
-        if len(filled):
-            of_classes = [len(filled), len(counts) - len(filled), filled.min(), np.median(filled), filled.max()]
-            balance.add_row(name, *(f"{number:g}" for number in of_classes), f"{filled.max() / filled.min():.1f}")
+        nonempty = counts[counts > 0]
+        if len(nonempty):
+            class_values = [
+                len(nonempty),
+                len(counts) - len(nonempty),
+                nonempty.min(),
+                np.median(nonempty),
+                nonempty.max(),
+            ]
+            balance.add_row(name, *(f"{number:g}" for number in class_values), f"{nonempty.max() / nonempty.min():.1f}")
     return [amounts, balance] if balance.row_count else [amounts]
 
 
-def _ends(counted: Sequence[tuple[str, int]], rest: str = "") -> list[tuple[str, int]]:
-    """Shortens a list: its first and last `SHOWN` entries or, with `rest`, its first 19 and the sum of the others."""
-    if len(counted) <= 2 * SHOWN:
-        return list(counted)
+def _shorten(counts: Sequence[tuple[str, int]], rest: str = "") -> list[tuple[str, int]]:
+    """Shortens a list: the first and last `MAX_ENTRIES` or, with `rest`, the first 19 and the sum of the others."""
+    if len(counts) <= 2 * MAX_ENTRIES:
+        return list(counts)
     if rest:
-        others = counted[2 * SHOWN - 1 :]
-        return [*counted[: 2 * SHOWN - 1], (f"{len(others)} {rest}", sum(count for _, count in others))]
-    return [*counted[:SHOWN], (f"... {len(counted) - 2 * SHOWN} more ...", -1), *counted[-SHOWN:]]
+        others = counts[2 * MAX_ENTRIES - 1 :]
+        return [*counts[: 2 * MAX_ENTRIES - 1], (f"{len(others)} {rest}", sum(count for _, count in others))]
+    return [*counts[:MAX_ENTRIES], (f"... {len(counts) - 2 * MAX_ENTRIES} more ...", -1), *counts[-MAX_ENTRIES:]]
 
 
-def _bars(heading: str, counted: Sequence[tuple[str, int]]) -> TextTable:
+def _bar_table(heading: str, counts: Sequence[tuple[str, int]]) -> TextTable:
     """A table with a bar beside every count; a count of -1 marks omitted rows."""
-    shown = TextTable(heading, "videos", "", box=None, pad_edge=False, header_style="bold")
-    shown.columns[1].justify = "right"
-    most = max(count for _, count in counted)
-    for name, count in counted:
-        bar = "█" * max(round(BAR * count / most), count > 0)
-        shown.add_row(name, "" if count < 0 else str(count), bar)
-    shown.add_row("", "", "")
-    return shown
+    table = TextTable(heading, "videos", "", box=None, pad_edge=False, header_style="bold")
+    table.columns[1].justify = "right"
+    highest = max(count for _, count in counts)
+    for name, count in counts:
+        bar = "█" * max(round(BAR_WIDTH * count / highest), count > 0)
+        table.add_row(name, "" if count < 0 else str(count), bar)
+    table.add_row("", "", "")
+    return table

@@ -22,19 +22,19 @@ from datamodules.video.probing import VideoInfo
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
 from pipeline.dataset_tools.verify_checks import (
-    COPY,
+    COPY_FIX,
     NO_ROWS,
     DatasetDefect,
     check_files,
     check_members,
     check_table,
-    reindex,
+    reindex_fix,
     rows_by_shard,
 )
 from pipeline.dataset_tools.verify_renditions import check_rendition, in_subfolder
 from pipeline.processes.killable_pool import KillablePool
 
-SHOWN = 50
+MAX_PRINTED = 50
 
 
 def verify(data: str, full: bool = False, processes: int | None = None, timeout: float = 300.0) -> None:
@@ -64,76 +64,76 @@ def verify(data: str, full: bool = False, processes: int | None = None, timeout:
 
 def _verify(data: Path, full: bool, processes: int | None, timeout: float, began: float) -> None:
     manifest = read_manifest(data)
-    findings: list[DatasetDefect] = []
-    quarantined = _read_quarantine(data, findings)
-    its_findings, table = _check_dataset(data, manifest, full, quarantined, processes, timeout)
-    findings += its_findings
+    defects: list[DatasetDefect] = []
+    quarantined = _read_quarantine(data, defects)
+    new_defects, table = _check_dataset(data, manifest, full, quarantined, processes, timeout)
+    defects += new_defects
     num_shards = len(manifest.shards)
     for rendition in manifest.renditions[1:]:
         folder = data / rendition.folder
         try:
-            found = read_manifest(folder)
+            rendition_manifest = read_manifest(folder)
         except ShardFormatError as error:
             problem = f"there is no whole dataset of this rendition ({str(error).rpartition(';')[0]})"
-            findings.append(DatasetDefect(rendition.folder, problem, COPY))
+            defects.append(DatasetDefect(rendition.folder, problem, COPY_FIX))
             continue
-        its_findings, its_table = _check_dataset(folder, found, full, quarantined, processes, timeout)
-        findings += [in_subfolder(folder, finding) for finding in its_findings]
-        findings += check_rendition(manifest, table, rendition, found, its_table)
-        num_shards += len(found.shards)
-    findings = list(dict.fromkeys(findings))
-    _print_findings(findings)
+        new_defects, rendition_table = _check_dataset(folder, rendition_manifest, full, quarantined, processes, timeout)
+        defects += [in_subfolder(folder, defect) for defect in new_defects]
+        defects += check_rendition(manifest, table, rendition, rendition_manifest, rendition_table)
+        num_shards += len(rendition_manifest.shards)
+    defects = list(dict.fromkeys(defects))
+    _print_defects(defects)
     seconds = f"{time.monotonic() - began:.0f} s"
-    what = f"{num_shards} shards and {0 if table is None else table.num_rows} videos of {data}"
+    subject = f"{num_shards} shards and {0 if table is None else table.num_rows} videos of {data}"
     if manifest.renditions:
-        what += f" in {len(manifest.renditions)} renditions"
+        subject += f" in {len(manifest.renditions)} renditions"
     left_out = 0 if table is None else len(quarantined.intersection(table.column("key").to_pylist()))
     if left_out:
-        what += f" ({left_out} quarantined)"
-    how = "checksums and every frame" if full else "sizes and index; --full adds checksums and every frame"
-    if findings:
-        count = "1 thing is" if len(findings) == 1 else f"{len(findings)} things are"
-        raise ValueError(f"{count} wrong among {what} (checked in {seconds}: {how})")
-    print_text(f"all is well with {what} (checked in {seconds}: {how})")
+        subject += f" ({left_out} quarantined)"
+    scope = "checksums and every frame" if full else "sizes and index; --full adds checksums and every frame"
+    if defects:
+        count = "1 thing is" if len(defects) == 1 else f"{len(defects)} things are"
+        raise ValueError(f"{count} wrong among {subject} (checked in {seconds}: {scope})")
+    print_text(f"all is well with {subject} (checked in {seconds}: {scope})")
 
 
 def _check_dataset(
     root: Path, manifest: Manifest, full: bool, quarantined: frozenset[str], processes: int | None, timeout: float
 ) -> tuple[list[DatasetDefect], pa.Table | None]:
     """The defects of the dataset in a folder, without its renditions, and its index, None where it cannot be read."""
-    findings = check_files(root, manifest)
-    table = _read_table(root, manifest, findings)
+    defects = check_files(root, manifest)
+    table = _read_table(root, manifest, defects)
     if table is None:
-        return findings, None
-    findings += check_table(root, manifest, table)
-    with count_progress("verify: byte ranges", table.num_rows, "videos") as done:
-        findings += check_members(root, manifest, table, done)
+        return defects, None
+    defects += check_table(root, manifest, table)
+    with count_progress("verify: byte ranges", table.num_rows, "videos") as advance:
+        defects += check_members(root, manifest, table, advance)
     if full:
         with (
             KillablePool(processes, timeout, by_progress=True) as pool,
-            count_progress("verify: frames", table.num_rows, "videos") as done,
+            count_progress("verify: frames", table.num_rows, "videos") as advance,
         ):
             rows = rows_by_shard(table)
             for shard in manifest.shards:
-                mine = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
-                findings += _check_shard(root, manifest, shard, mine, quarantined, pool, done)
-    return findings, table
+                shard_rows = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
+                defects += _check_shard(root, manifest, shard, shard_rows, quarantined, pool, advance)
+    return defects, table
 
 
-def _read_table(data: Path, manifest: Manifest, findings: list[DatasetDefect]) -> pa.Table | None:
+def _read_table(data: Path, manifest: Manifest, defects: list[DatasetDefect]) -> pa.Table | None:
     try:
         return read_index_table(data, manifest)
     except ShardFormatError as error:
         text = str(error).rpartition(";")[0].removeprefix(f"{data / INDEX_NAME}: ").removeprefix(f"{data}: ")
-        findings.append(DatasetDefect(INDEX_NAME, text, reindex(data)))
+        defects.append(DatasetDefect(INDEX_NAME, text, reindex_fix(data)))
         return None
 
 
-def _read_quarantine(data: Path, findings: list[DatasetDefect]) -> frozenset[str]:
+def _read_quarantine(data: Path, defects: list[DatasetDefect]) -> frozenset[str]:
     try:
         return frozenset(read_quarantine(data))
     except QuarantineError as error:
-        findings.append(
+        defects.append(
             DatasetDefect(QUARANTINE_NAME, str(error).removeprefix(f"{data / QUARANTINE_NAME}"), "correct it")
         )
         return frozenset()
@@ -146,30 +146,30 @@ def _check_shard(
     rows: Sequence[dict[str, Any]],
     quarantined: frozenset[str],
     pool: KillablePool,
-    done: Callable[[], None],
+    advance: Callable[[], None],
 ) -> list[DatasetDefect]:
     """Checks the checksum, the descriptions, and every video of a shard."""
     path = root / shard.name
     if not path.is_file():
         for _ in rows:
-            done()
+            advance()
         return []  # `check_files` reports it
-    findings = []
+    defects = []
     try:
         if path.stat().st_size == shard.bytes and file_sha256(path) != shard.sha256:
-            findings.append(DatasetDefect(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY))
+            defects.append(DatasetDefect(shard.name, f"its sha256 is not the one in {MANIFEST_NAME}", COPY_FIX))
     except OSError as error:
-        findings.append(DatasetDefect(shard.name, f"cannot be read ({error.strerror})", COPY))
+        defects.append(DatasetDefect(shard.name, f"cannot be read ({error.strerror})", COPY_FIX))
     if "label_from" not in manifest.encode:  # foreign tars have no descriptions
-        findings += _check_descriptions(root, manifest, path, rows)
+        defects += _check_descriptions(root, manifest, path, rows)
     jobs = [
         (str(path.absolute()), row["video_offset"], row["video_size"], row["key"] not in quarantined) for row in rows
     ]
-    for row, facts in zip(rows, pool.map(decode_range, jobs, done), strict=True):
-        problem, fix = _compare(row, facts, root)
+    for row, checked in zip(rows, pool.map(decode_range, jobs, advance), strict=True):
+        problem, fix = _find_defect(row, checked, root)
         if problem:
-            findings.append(DatasetDefect(f"{shard.name}, {row['key']}", problem, fix))
-    return findings
+            defects.append(DatasetDefect(f"{shard.name}, {row['key']}", problem, fix))
+    return defects
 
 
 def _check_descriptions(
@@ -177,28 +177,29 @@ def _check_descriptions(
 ) -> list[DatasetDefect]:
     """Checks that a shard's rows of the index are equal to the descriptions in the tar."""
     try:
-        said = {row.key: row for row in index_shard(path)}
+        described = {row.key: row for row in index_shard(path)}
     except ShardFormatError as error:
-        return [DatasetDefect(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY)]
-    findings = []
+        return [DatasetDefect(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY_FIX)]
+    defects = []
     for row in rows:
-        found = said.pop(row["key"], None)
-        differing = [] if found is None else _differences(row, found, manifest)
-        if found is None:
-            findings.append(
-                DatasetDefect(f"{path.name}, {row['key']}", "is in index.parquet and not in the tar", reindex(root))
+        description = described.pop(row["key"], None)
+        differing = [] if description is None else _differences(row, description, manifest)
+        if description is None:
+            defects.append(
+                DatasetDefect(f"{path.name}, {row['key']}", "is in index.parquet and not in the tar", reindex_fix(root))
             )
         elif differing:
             problem = f"its {', '.join(differing)} in index.parquet is not as in the tar"
-            findings.append(DatasetDefect(f"{path.name}, {row['key']}", problem, reindex(root)))
-    findings += [
-        DatasetDefect(f"{path.name}, {key}", "is in the tar and not in index.parquet", reindex(root)) for key in said
+            defects.append(DatasetDefect(f"{path.name}, {row['key']}", problem, reindex_fix(root)))
+    defects += [
+        DatasetDefect(f"{path.name}, {key}", "is in the tar and not in index.parquet", reindex_fix(root))
+        for key in described
     ]
-    return findings
+    return defects
 
 
-def _differences(row: dict[str, Any], found: ShardRow, manifest: Manifest) -> list[str]:
-    values = found._asdict() | found.description._asdict() | {"labels": set(found.description.labels)}
+def _differences(row: dict[str, Any], described: ShardRow, manifest: Manifest) -> list[str]:
+    values = described._asdict() | described.description._asdict() | {"labels": set(described.description.labels)}
     classes = dict(enumerate(manifest.classes))
     indexed = row | {
         "label": "" if row["label"] == NO_LABEL else classes.get(row["label"], row["label"]),
@@ -244,30 +245,32 @@ class UndecodableError(ValueError):
         self.detail = detail
 
 
-def _compare(row: dict[str, Any], facts: CheckedVideo | Exception, root: Path) -> tuple[str, str]:
+def _find_defect(row: dict[str, Any], checked: CheckedVideo | Exception, root: Path) -> tuple[str, str]:
     """The problem of a video and its fix; two empty strings where there is no problem."""
     leave_out = f"leave them out: python -m pipeline quarantine {root} KEY ..."
-    if isinstance(facts, UndecodableError):
-        if facts.digest != row["content_sha256"]:
-            return f"its bytes are damaged: {one_line(facts.detail)}", COPY
-        return f"does not decode: {one_line(facts.detail)}", leave_out
-    if isinstance(facts, ShardFormatError):
-        return "its shard ends before it does", COPY
-    if isinstance(facts, Exception):
-        return f"cannot be decoded: {one_line(str(facts))}", leave_out
-    if facts.content_sha256 != row["content_sha256"]:
-        return "its bytes are not those of its content_sha256", COPY
-    info = facts.info
+    if isinstance(checked, UndecodableError):
+        if checked.digest != row["content_sha256"]:
+            return f"its bytes are damaged: {one_line(checked.detail)}", COPY_FIX
+        return f"does not decode: {one_line(checked.detail)}", leave_out
+    if isinstance(checked, ShardFormatError):
+        return "its shard ends before it does", COPY_FIX
+    if isinstance(checked, Exception):
+        return f"cannot be decoded: {one_line(str(checked))}", leave_out
+    if checked.content_sha256 != row["content_sha256"]:
+        return "its bytes are not those of its content_sha256", COPY_FIX
+    info = checked.info
     if info is None:  # quarantined
         return "", ""
-    seen, said = (info._asdict(), row)
-    same = all(seen[name] == said[name] for name in ("num_frames", "width", "height", "variable_rate"))
-    if not same or not all(math.isclose(seen[name], said[name], rel_tol=0.01) for name in ("fps", "pixel_aspect")):
-        return f"has {_in_words(seen)}, index.parquet says {_in_words(said)}", reindex(root)
+    measured, recorded = (info._asdict(), row)
+    is_same = all(measured[name] == recorded[name] for name in ("num_frames", "width", "height", "variable_rate"))
+    if not is_same or not all(
+        math.isclose(measured[name], recorded[name], rel_tol=0.01) for name in ("fps", "pixel_aspect")
+    ):
+        return f"has {_describe_video(measured)}, index.parquet says {_describe_video(recorded)}", reindex_fix(root)
     return "", ""
 
 
-def _in_words(video: Mapping[str, Any]) -> str:
+def _describe_video(video: Mapping[str, Any]) -> str:
     """Describes a video by the fields of `VideoInfo` or the columns of the index."""
     text = f"{video['num_frames']} frames of {video['width']}x{video['height']} at {video['fps']:g} fps"
     text += " on average" if video["variable_rate"] else ""
@@ -275,13 +278,13 @@ def _in_words(video: Mapping[str, Any]) -> str:
     return text if math.isclose(aspect, 1.0, rel_tol=0.01) else f"{text}, pixel aspect {aspect:.4g}"
 
 
-def _print_findings(findings: Sequence[DatasetDefect]) -> None:
-    """Prints the findings, grouped by fix."""
-    fixes = dict.fromkeys(finding.fix for finding in findings)
+def _print_defects(defects: Sequence[DatasetDefect]) -> None:
+    """Prints the defects, grouped by fix."""
+    fixes = dict.fromkeys(defect.fix for defect in defects)
     for fix in fixes:
-        same = [finding for finding in findings if finding.fix == fix]
-        for finding in same[:SHOWN]:
-            print_text(printable(f"{finding.place}: {finding.problem}"))
-        if len(same) > SHOWN:
-            print_text(f"... and {len(same) - SHOWN} more")
+        same = [defect for defect in defects if defect.fix == fix]
+        for defect in same[:MAX_PRINTED]:
+            print_text(printable(f"{defect.location}: {defect.problem}"))
+        if len(same) > MAX_PRINTED:
+            print_text(f"... and {len(same) - MAX_PRINTED} more")
         print_text(f"  -> {fix}")

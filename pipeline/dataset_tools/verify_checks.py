@@ -16,8 +16,8 @@ from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
 from datamodules.dataset.tar_members import is_sample_video, is_video_header, iterate_members
 from datamodules.storage.errors import ShardFormatError
 
-COPY = "copy it here again, or run the same pack command again: it packs anew what does not match"
-MANY = 5  # maximum number of videos named in one finding
+COPY_FIX = "copy it here again, or run the same pack command again: it packs anew what does not match"
+MAX_NAMED = 5  # maximum number of videos named in one finding
 _POSITIVE = ("video_size", "num_frames", "fps", "width", "height", "duration_s", "pixel_aspect")
 NO_ROWS = pa.array([], pa.int64())
 
@@ -25,86 +25,99 @@ NO_ROWS = pa.array([], pa.int64())
 class DatasetDefect(NamedTuple):
     """A defect: its place (a file, and the key of the video where it concerns one), the problem, and the fix."""
 
-    place: str
+    location: str
     problem: str
     fix: str
 
 
-def reindex(root: Path) -> str:
+def reindex_fix(root: Path) -> str:
     """The fix for an index that does not match its shards."""
     return f"rebuild the index: python -m pipeline index --shards {root}"
 
 
 def check_files(root: Path, manifest: Manifest) -> list[DatasetDefect]:
     """Checks that each shard of dataset.json is listed once and has its size, and that there are no other tars."""
-    findings = []
+    defects = []
     names = Counter(shard.name for shard in manifest.shards)
-    findings += [
-        DatasetDefect(MANIFEST_NAME, f"lists {name} {n} times", reindex(root)) for name, n in names.items() if n > 1
+    defects += [
+        DatasetDefect(MANIFEST_NAME, f"lists {name} {n} times", reindex_fix(root)) for name, n in names.items() if n > 1
     ]
     for shard in manifest.shards:
         path = root / shard.name
         if not path.is_file():
-            findings.append(DatasetDefect(shard.name, "is missing", COPY))
+            defects.append(DatasetDefect(shard.name, "is missing", COPY_FIX))
         elif (size := path.stat().st_size) != shard.bytes:
-            findings.append(DatasetDefect(shard.name, f"has {size} bytes, {MANIFEST_NAME} says {shard.bytes}", COPY))
-    strays = sorted(path.name for path in root.glob("*.tar") if path.name not in names and path.name[0] != ".")
+            defects.append(DatasetDefect(shard.name, f"has {size} bytes, {MANIFEST_NAME} says {shard.bytes}", COPY_FIX))
+    unlisted = sorted(path.name for path in root.glob("*.tar") if path.name not in names and path.name[0] != ".")
     fix = f"remove it, or take it in: python -m pipeline index --shards {root}"
-    findings += [DatasetDefect(name, f"is not in {MANIFEST_NAME}", fix) for name in strays]
-    return findings
+    defects += [DatasetDefect(name, f"is not in {MANIFEST_NAME}", fix) for name in unlisted]
+    return defects
 
 
 def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[DatasetDefect]:
     """Checks index.parquet against dataset.json: keys, labels, splits, folds, counts, identity, byte ranges."""
-    findings: list[DatasetDefect] = []
+    defects: list[DatasetDefect] = []
 
-    def add(wrong: NDArray[np.bool_], problem: str) -> None:
-        rows = np.flatnonzero(wrong)
+    def add_defect(is_wrong: NDArray[np.bool_], problem: str) -> None:
+        rows = np.flatnonzero(is_wrong)
         if len(rows):
-            keys = table.column("key").take(pa.array(rows[:MANY])).to_pylist()
-            named = ", ".join(map(str, keys)) + (", ..." if len(rows) > MANY else "")
-            findings.append(DatasetDefect("index.parquet", f"{len(rows)} videos {problem}: {named}", reindex(root)))
+            keys = table.column("key").take(pa.array(rows[:MAX_NAMED])).to_pylist()
+            named = ", ".join(map(str, keys)) + (", ..." if len(rows) > MAX_NAMED else "")
+            defects.append(DatasetDefect("index.parquet", f"{len(rows)} videos {problem}: {named}", reindex_fix(root)))
 
-    def expect(what: str, found: Any, said: Any) -> None:
-        if found != said:
-            findings.append(
-                DatasetDefect("index.parquet", f"has {found} {what}, {MANIFEST_NAME} says {said}", reindex(root))
+    def expect_equal(quantity: str, found: Any, expected: Any) -> None:
+        if found != expected:
+            defects.append(
+                DatasetDefect(
+                    "index.parquet", f"has {found} {quantity}, {MANIFEST_NAME} says {expected}", reindex_fix(root)
+                )
             )
 
     numbers = {name: table.column(name).to_numpy() for name in ("video_offset", *_POSITIVE)}
     keys = table.column("key").to_pylist()
     shards, splits = table.column("shard").to_pylist(), table.column("split").to_pylist()
     folds = table.column("fold_splits").to_pylist()
-    listed = {shard.name: shard for shard in manifest.shards}
+    shards_by_name = {shard.name: shard for shard in manifest.shards}
     repeated = {key for key, count in Counter(keys).items() if count > 1}
-    add(np.array([key in repeated for key in keys], bool), "have a key that another has too")
-    add(np.array([name not in listed for name in shards], bool), f"are in shards that {MANIFEST_NAME} does not list")
+    add_defect(np.array([key in repeated for key in keys], bool), "have a key that another has too")
+    add_defect(
+        np.array([name not in shards_by_name for name in shards], bool),
+        f"are in shards that {MANIFEST_NAME} does not list",
+    )
     labels, number_of_classes = labels_by_row(table), len(manifest.classes)
-    outside = np.array([not all(0 <= label < number_of_classes for label in of_row) for of_row in labels], bool)
-    add(outside, f"have a label outside of the {len(manifest.classes)} classes")
-    wanted = [listed[name].split if name in listed else split for name, split in zip(shards, splits, strict=True)]
+    is_outside = np.array([not all(0 <= label < number_of_classes for label in of_row) for of_row in labels], bool)
+    add_defect(is_outside, f"have a label outside of the {len(manifest.classes)} classes")
+    shard_splits = [
+        shards_by_name[name].split if name in shards_by_name else split
+        for name, split in zip(shards, splits, strict=True)
+    ]
     mixed = () if manifest.folds else ("all",)  # `index` gives a tar with videos of several splits the split "all"
-    other = [of_shard not in (split, *mixed) for of_shard, split in zip(wanted, splits, strict=True)]
-    add(np.array(other, bool), "have another split than their shard")
-    add(np.array([len(of) != len(manifest.folds) for of in folds], bool), f"do not have {len(manifest.folds)} folds")
-    positive = [(numbers[name] > 0) & np.isfinite(numbers[name]) for name in _POSITIVE]
-    add(~np.logical_and.reduce(positive), "have no size, frames, rate, duration or pixel aspect")
-    add(
+    is_other_split = [
+        shard_split not in (split, *mixed) for shard_split, split in zip(shard_splits, splits, strict=True)
+    ]
+    add_defect(np.array(is_other_split, bool), "have another split than their shard")
+    add_defect(
+        np.array([len(fold_splits) != len(manifest.folds) for fold_splits in folds], bool),
+        f"do not have {len(manifest.folds)} folds",
+    )
+    is_positive = [(numbers[name] > 0) & np.isfinite(numbers[name]) for name in _POSITIVE]
+    add_defect(~np.logical_and.reduce(is_positive), "have no size, frames, rate, duration or pixel aspect")
+    add_defect(
         _bad_ranges(manifest, shards, numbers["video_offset"], numbers["video_size"]),
         "lie outside of their shard or overlap",
     )
     in_shard, in_split = Counter(shards), Counter(splits)
     for shard in manifest.shards:
-        expect(f"videos in {shard.name}", in_shard[shard.name], shard.videos)
+        expect_equal(f"videos in {shard.name}", in_shard[shard.name], shard.videos)
     for split in sorted({*in_split, *manifest.splits}):
-        said = manifest.splits.get(split)
-        expect(f"videos in split {split}", in_split[split], said.videos if said else 0)
-    if not outside.any():
+        counts = manifest.splits.get(split)
+        expect_equal(f"videos in split {split}", in_split[split], counts.videos if counts else 0)
+    if not is_outside.any():
         names = [[manifest.classes[label] for label in of_row] for of_row in labels]
         counted = Counter((split, name) for split, of_row in zip(splits, names, strict=True) for name in of_row)
         for split, counts in manifest.splits.items():
             for name in manifest.classes:
-                expect(f"videos of {name!r} in split {split}", counted[split, name], counts.classes.get(name, 0))
+                expect_equal(f"videos of {name!r} in split {split}", counted[split, name], counts.classes.get(name, 0))
         if manifest.fold_counts:
             for number, fold in enumerate(manifest.folds):
                 of_fold = [of_row[number] if len(of_row) > number else "" for of_row in folds]
@@ -114,10 +127,12 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Dataset
                 for split, counts in manifest.fold_counts.get(fold, {}).items():
                     for name in manifest.classes:
                         what = f"videos of {name!r} in split {split} of fold {fold}"
-                        expect(what, counted[split, name], counts.classes.get(name, 0))
+                        expect_equal(what, counted[split, name], counts.classes.get(name, 0))
         contents = table.column("content_sha256").to_pylist()
-        expect("as identity", identity_of(zip(keys, splits, folds, names, contents, strict=True)), manifest.identity)
-    return findings
+        expect_equal(
+            "as identity", identity_of(zip(keys, splits, folds, names, contents, strict=True)), manifest.identity
+        )
+    return defects
 
 
 def _bad_ranges(manifest: Manifest, shards: list[str], offsets: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.bool_]:
@@ -125,11 +140,11 @@ def _bad_ranges(manifest: Manifest, shards: list[str], offsets: NDArray[Any], si
     bytes_of = {shard.name: shard.bytes for shard in manifest.shards}
     ends = offsets + sizes
     limits = np.array([bytes_of.get(name, 0) for name in shards])
-    bad: NDArray[np.bool_] = (offsets < 512) | (offsets % 512 != 0) | (ends > limits)
+    is_bad: NDArray[np.bool_] = (offsets < 512) | (offsets % 512 != 0) | (ends > limits)
     order = np.lexsort((offsets, np.unique(shards, return_inverse=True)[1])) if shards else np.arange(0)
-    same = np.array(shards)[order][1:] == np.array(shards)[order][:-1]
-    bad[order[1:]] |= same & (offsets[order][1:] - 512 < ends[order][:-1])
-    return bad
+    is_same_shard = np.array(shards)[order][1:] == np.array(shards)[order][:-1]
+    is_bad[order[1:]] |= is_same_shard & (offsets[order][1:] - 512 < ends[order][:-1])
+    return is_bad
 
 
 def rows_by_shard(table: pa.Table) -> dict[str, pa.Array]:
@@ -142,45 +157,45 @@ def rows_by_shard(table: pa.Table) -> dict[str, pa.Array]:
     return {name: pa.array(rows) for name, rows in zip(shards.dictionary.to_pylist(), parts, strict=False)}
 
 
-def check_members(root: Path, manifest: Manifest, table: pa.Table, done: Callable[[], None]) -> list[DatasetDefect]:
-    """Checks that each byte range is a member of that size with the video's key; calls `done` after each row."""
-    findings: list[DatasetDefect] = []
+def check_members(root: Path, manifest: Manifest, table: pa.Table, advance: Callable[[], None]) -> list[DatasetDefect]:
+    """Checks that each byte range is a member of that size with the video's key; calls `advance` after each row."""
+    defects: list[DatasetDefect] = []
     rows = rows_by_shard(table)
     for shard in manifest.shards:
         columns = table.select(["key", "video_offset", "video_size"]).take(rows.get(shard.name, NO_ROWS)).columns
-        places = list(zip(*(column.to_pylist() for column in columns), strict=True))
+        ranges = list(zip(*(column.to_pylist() for column in columns), strict=True))
         if manifest.encode.get("key_prefix") is not None:  # the prefix is not in the tar
-            places = [(key.removeprefix(key_prefix_of_shard(shard.name)), *place) for key, *place in places]
+            ranges = [(key.removeprefix(key_prefix_of_shard(shard.name)), *range_) for key, *range_ in ranges]
         if (root / shard.name).is_file():
-            findings += _check_shard_members(root, root / shard.name, places)
-        for _ in places:
-            done()
-    return findings
+            defects += _check_shard_members(root, root / shard.name, ranges)
+        for _ in ranges:
+            advance()
+    return defects
 
 
-def _check_shard_members(root: Path, path: Path, places: list[tuple[str, int, int]]) -> Iterator[DatasetDefect]:
+def _check_shard_members(root: Path, path: Path, ranges: list[tuple[str, int, int]]) -> Iterator[DatasetDefect]:
     try:
         with path.open("rb") as file:
-            headers = [os.pread(file.fileno(), 512, max(offset - 512, 0)) for _, offset, _ in places]
+            headers = [os.pread(file.fileno(), 512, max(offset - 512, 0)) for _, offset, _ in ranges]
     except OSError as error:
-        yield DatasetDefect(path.name, f"cannot be read ({error.strerror})", COPY)
+        yield DatasetDefect(path.name, f"cannot be read ({error.strerror})", COPY_FIX)
         return
-    doubtful = [
-        place for place, header in zip(places, headers, strict=True) if not is_video_header(header, *place[::2])
+    unmatched = [
+        range_ for range_, header in zip(ranges, headers, strict=True) if not is_video_header(header, *range_[::2])
     ]
-    if not doubtful:
+    if not unmatched:
         return
     try:  # long names and names beyond ASCII are not in the header itself
         members = {member.offset: member for member in iterate_members(path)}
     except ShardFormatError as error:
-        yield DatasetDefect(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY)
+        yield DatasetDefect(path.name, str(error).removeprefix(f"{path}: ").rpartition(";")[0], COPY_FIX)
         return
-    for key, offset, size in doubtful:
+    for key, offset, size in unmatched:
         member = members.get(offset)
         if member is None:
-            yield DatasetDefect(f"{path.name}, {key}", f"no file begins at byte {offset}", reindex(root))
+            yield DatasetDefect(f"{path.name}, {key}", f"no file begins at byte {offset}", reindex_fix(root))
         elif not is_sample_video(key, member.name) or member.size != size:
             problem = (
                 f"at byte {offset} is {member.name} of {member.size} bytes, index.parquet says {size} bytes of {key}"
             )
-            yield DatasetDefect(f"{path.name}, {key}", problem, reindex(root))
+            yield DatasetDefect(f"{path.name}, {key}", problem, reindex_fix(root))

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pipeline.processes.killable_process import KillableProcess, ProcessHung
 from pipeline.processes.machine import network_interfaces
 
-VALUES = 2**22  # float32 values: 16 MiB
+NUM_VALUES = 2**22  # float32 values: 16 MiB
 _ENFORCED = re.compile(r"\[enforce fail at \S+\] (?:\S+ != \S+\. )?")  # place in gloo's source, cut from its messages
 
 
@@ -32,7 +32,7 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
     """
     with KillableProcess() as child:  # killed at the end, as an incomplete process group may hang at exit
         try:
-            return child.call(take_part, rank, world_size, address, backend, limit_s, timeout=limit_s + 30)
+            return child.call(run_rank, rank, world_size, address, backend, limit_s, timeout=limit_s + 30)
         except ProcessHung:
             reason = f"no answer within {limit_s:g} s"
         except Exception as error:
@@ -45,23 +45,25 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
 def interface_advice(address: str, backend: str) -> str:
     """Advice on the environment variable that chooses the network interface, and on its value."""
     variable = f"{backend.upper()}_SOCKET_IFNAME"
-    host, here = address.rpartition(":")[0], network_interfaces()
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
-        way.connect((host, 9))  # sends nothing: determines the route
-        own = way.getsockname()[0]
-        through = [name for name, place in here.items() if place == own]
-        if through:
-            here = {name: place for name, place in here.items() if place} or here
-            ours = f"the way to {host} goes through {through[0]}"
-            return f"set {variable} (now {os.environ.get(variable)!r}) on the nodes: {ours}; there are {_told(here)}"
-    return f"set {variable} (now {os.environ.get(variable)!r}) to the interface between the nodes: {_told(here)}"
+    host, interfaces = address.rpartition(":")[0], network_interfaces()
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing: determines the route
+        own_address = probe.getsockname()[0]
+        route_interfaces = [name for name, address in interfaces.items() if address == own_address]
+        if route_interfaces:
+            interfaces = {name: address for name, address in interfaces.items() if address} or interfaces
+            route = f"the way to {host} goes through {route_interfaces[0]}"
+            names = _format_interfaces(interfaces)
+            return f"set {variable} (now {os.environ.get(variable)!r}) on the nodes: {route}; there are {names}"
+    names = _format_interfaces(interfaces)
+    return f"set {variable} (now {os.environ.get(variable)!r}) to the interface between the nodes: {names}"
 
 
-def _told(here: dict[str, str]) -> str:
-    return ", ".join(f"{name} ({place})" if place else name for name, place in here.items())
+def _format_interfaces(interfaces: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({address})" if address else name for name, address in interfaces.items())
 
 
-def take_part(rank: int, world_size: int, address: str, backend: str, limit_s: float) -> str:
+def run_rank(rank: int, world_size: int, address: str, backend: str, limit_s: float) -> str:
     """The part of `check_collective` in the child, with the same arguments; it does not destroy its process group."""
     import torch
     import torch.distributed as dist
@@ -72,7 +74,7 @@ def take_part(rank: int, world_size: int, address: str, backend: str, limit_s: f
     dist.init_process_group(
         backend, init_method=f"tcp://{address}", rank=rank, world_size=world_size, timeout=timedelta(seconds=limit_s)
     )
-    values = torch.ones(VALUES, device="cuda" if backend == "nccl" else "cpu")
+    values = torch.ones(NUM_VALUES, device="cuda" if backend == "nccl" else "cpu")
     dist.all_reduce(values)
     ready = time.monotonic()
     dist.all_reduce(values)

@@ -13,9 +13,16 @@ from typing import Any
 
 import yaml
 
+from pipeline.doctor.check_results import CheckResult, compare_versions, print_check_results, run_check
 from pipeline.doctor.collective_check import check_collective
-from pipeline.doctor.findings import Finding, compare_versions, examine, print_findings
-from pipeline.doctor.machine_checks import check_dataset, check_decoder, check_disk, check_gpu, check_wandb, versions
+from pipeline.doctor.machine_checks import (
+    check_dataset,
+    check_decoder,
+    check_disk,
+    check_gpu,
+    check_wandb,
+    installed_versions,
+)
 from pipeline.doctor.precision_check import check_precision
 from pipeline.doctor.step_check import check_step
 from pipeline.doctor.storage_check import check_storage
@@ -28,7 +35,7 @@ _LOCAL_RANKS = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class CheckPlan:
     """The subjects of the checks; plain data.
 
     Attributes:
@@ -41,7 +48,7 @@ class Plan:
         wandb_mode: wandb mode of the job, as in `check_wandb`.
         gpu: whether the run needs GPUs; None: unknown.
         precision: precision of the Trainer; None: unknown.
-        foreign: whether the network is not from `lightning_modules`.
+        is_foreign: whether the network is not from `lightning_modules`.
         collective_limit_s: seconds for the ranks to reach each other.
         step_limit_s: seconds for two steps.
     """
@@ -55,7 +62,7 @@ class Plan:
     wandb_mode: str | None = None
     gpu: bool | None = None
     precision: str | int | None = None
-    foreign: bool = False
+    is_foreign: bool = False
     collective_limit_s: float = 60.0
     step_limit_s: float = 600.0
 
@@ -69,50 +76,50 @@ def main(arguments: list[str]) -> int:
     Returns:
         0 where nothing failed, else 1.
     """
-    plan, found = read_plan(arguments)
-    findings = [compare_versions({"here": versions()}), *found, *examine_machine(plan)]
+    plan, configuration_results = parse_plan(arguments)
+    results = [compare_versions({"here": installed_versions()}), *configuration_results, *check_machine(plan)]
     if plan.storage_path is not None:
         storage = plan.storage_path
-        findings.append(examine("storage", lambda: check_storage(storage)))
+        results.append(run_check("storage", lambda: check_storage(storage)))
     else:
-        findings.append(Finding("storage", "skipped", "no --storage-path was given"))
-    findings.append(examine("collective", lambda: _collective_here(plan)))
-    findings.append(examine("one real step", lambda: check_step(plan.config, plan.step_limit_s)))
-    print_findings(f"doctor on {os.uname().nodename}", findings)
-    return int(any(finding.status == "failed" for finding in findings))
+        results.append(CheckResult("storage", "skipped", "no --storage-path was given"))
+    results.append(run_check("collective", lambda: _check_local_collective(plan)))
+    results.append(run_check("one real step", lambda: check_step(plan.config, plan.step_limit_s)))
+    print_check_results(f"doctor on {os.uname().nodename}", results)
+    return int(any(result.status == "failed" for result in results))
 
 
-def read_plan(arguments: Sequence[str]) -> tuple[Plan, list[Finding]]:
+def parse_plan(arguments: Sequence[str]) -> tuple[CheckPlan, list[CheckResult]]:
     """Parses a command line into a plan.
 
     Args:
         arguments: options of `doctor`, and any options of `fit`: `--config X.yaml`, dotted flags.
 
     Returns:
-        The plan and, where there is a configuration, a finding on whether it can be read. An unreadable configuration
+        The plan and, where there is a configuration, the result of reading it. An unreadable configuration
         is not in the plan.
 
     Raises:
         ArgumentError: an option is wrong.
     """
-    given, config = _parser().parse_known_args(list(arguments))
-    limits = {"collective_limit_s": given.collective_limit_s, "step_limit_s": given.step_limit_s}
-    plan = Plan(data=given.data, storage_path=given.storage_path, **limits)
+    options, config = _parser().parse_known_args(list(arguments))
+    limits = {"collective_limit_s": options.collective_limit_s, "step_limit_s": options.step_limit_s}
+    plan = CheckPlan(data=options.data, storage_path=options.storage_path, **limits)
     if not config:
         return plan, []
-    if given.data:
-        is_place = "://" in given.data or Path(given.data).is_dir()
-        config.append(f"--data{'.init_args.root' if is_place else ''}={given.data}")
+    if options.data:
+        is_dataset = "://" in options.data or Path(options.data).is_dir()
+        config.append(f"--data{'.init_args.root' if is_dataset else ''}={options.data}")
     try:
         resolved = resolve_config(config)
     except ValueError as error:
-        return plan, [Finding("configuration", "failed", str(error))]
-    told = plan_of(resolved, config)
-    read = Plan(**{**vars(told), **limits, "storage_path": given.storage_path})
-    return read, [Finding("configuration", "passed", f"read: {' '.join(config)}")]
+        return plan, [CheckResult("configuration", "failed", str(error))]
+    configured = plan_from_configuration(resolved, config)
+    plan = CheckPlan(**{**vars(configured), **limits, "storage_path": options.storage_path})
+    return plan, [CheckResult("configuration", "passed", f"read: {' '.join(config)}")]
 
 
-def plan_of(resolved: Mapping[str, Any], config: Sequence[str]) -> Plan:
+def plan_from_configuration(resolved: Mapping[str, Any], config: Sequence[str]) -> CheckPlan:
     """Makes the plan of a configuration.
 
     Args:
@@ -120,20 +127,22 @@ def plan_of(resolved: Mapping[str, Any], config: Sequence[str]) -> Plan:
         config: the options of `fit` that it was resolved from.
     """
     data, trainer, model = (resolved.get(part) or {} for part in ("data", "trainer", "model"))
-    ours = str(data.get("class_path", "")).endswith("ShardedVideoDataModule")
-    init = (data.get("init_args") or {}) if ours else {}
+    is_own_data = str(data.get("class_path", "")).endswith("ShardedVideoDataModule")
+    init = (data.get("init_args") or {}) if is_own_data else {}
     loggers = trainer.get("logger")
-    named = [each for each in (loggers if isinstance(loggers, list) else [loggers]) if isinstance(each, dict)]
-    wandb = [each for each in named if str(each.get("class_path", "")).endswith("WandbLogger")]
-    return Plan(
+    logger_configs = [
+        logger for logger in (loggers if isinstance(loggers, list) else [loggers]) if isinstance(logger, dict)
+    ]
+    wandb = [logger for logger in logger_configs if str(logger.get("class_path", "")).endswith("WandbLogger")]
+    return CheckPlan(
         config=tuple(config),
         data=init.get("root"),
         decoder=init.get("decoder", "auto"),
         cache=init.get("cache_dir"),
-        wandb=any(not (each.get("init_args") or {}).get("offline") for each in wandb),
+        wandb=any(not (logger.get("init_args") or {}).get("offline") for logger in wandb),
         gpu={"gpu": True, "cuda": True, "cpu": False}.get(str(trainer.get("accelerator"))),
         precision=trainer.get("precision"),
-        foreign=str(model.get("class_path", "lightning_modules.")).split(".")[0] != "lightning_modules",
+        is_foreign=str(model.get("class_path", "lightning_modules.")).split(".")[0] != "lightning_modules",
     )
 
 
@@ -152,44 +161,44 @@ def resolve_config(config: Sequence[str]) -> dict[str, Any]:
     return resolved
 
 
-def examine_machine(plan: Plan) -> list[Finding]:
+def check_machine(plan: CheckPlan) -> list[CheckResult]:
     """Runs the checks that need no other machine; all machines have the same checks in the same order."""
-    places = {}
+    folders = {}
     if plan.storage_path is not None and "://" not in plan.storage_path:
-        places["storage"] = plan.storage_path
+        folders["storage"] = plan.storage_path
     if plan.cache is not None:
-        places["cache"] = plan.cache
+        folders["cache"] = plan.cache
     return [
-        examine("decoder", lambda: check_decoder(plan.decoder)),
-        examine("data", lambda: check_dataset(plan.data, plan.decoder)),
-        examine("free disk", lambda: check_disk(places)),
-        examine("wandb", lambda: check_wandb(plan.wandb, plan.wandb_mode)),
-        examine("GPU", lambda: check_gpu(plan.gpu)),
-        examine("gradients", lambda: check_precision(plan.precision, plan.gpu, plan.foreign)),
+        run_check("decoder", lambda: check_decoder(plan.decoder)),
+        run_check("data", lambda: check_dataset(plan.data, plan.decoder)),
+        run_check("free disk", lambda: check_disk(folders)),
+        run_check("wandb", lambda: check_wandb(plan.wandb, plan.wandb_mode)),
+        run_check("GPU", lambda: check_gpu(plan.gpu)),
+        run_check("gradients", lambda: check_precision(plan.precision, plan.gpu, plan.is_foreign)),
     ]
 
 
-def _collective_here(plan: Plan) -> str:
+def _check_local_collective(plan: CheckPlan) -> str:
     """Runs `check_collective` with two ranks on this machine."""
     import torch
 
     backend = "nccl" if torch.cuda.device_count() >= _LOCAL_RANKS and plan.gpu is not False else "gloo"
     address = f"127.0.0.1:{free_ports('127.0.0.1', 1)[0]}"
-    outcomes: dict[int, Finding] = {}
+    results: dict[int, CheckResult] = {}
 
-    def take_part(rank: int) -> None:
+    def run_rank(rank: int) -> None:
         arguments = (rank, _LOCAL_RANKS, address, backend, plan.collective_limit_s)
-        outcomes[rank] = examine("collective", lambda: check_collective(*arguments))
+        results[rank] = run_check("collective", lambda: check_collective(*arguments))
 
-    threads = [threading.Thread(target=take_part, args=(rank,)) for rank in range(_LOCAL_RANKS)]
+    threads = [threading.Thread(target=run_rank, args=(rank,)) for rank in range(_LOCAL_RANKS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    failed = [outcome.text for outcome in outcomes.values() if outcome.status == "failed"]
+    failed = [result.text for result in results.values() if result.status == "failed"]
     if failed:
         raise ValueError(failed[0])
-    return f"{outcomes[0].text}, on this machine"
+    return f"{results[0].text}, on this machine"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -203,8 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", help="folder or URL of a packed dataset; default: the configuration's")
     parser.add_argument("--storage-path", "--storage_path", help="where checkpoints and results will go")
     for name, seconds, what in (
-        ("collective", Plan.collective_limit_s, "the processes to reach each other"),
-        ("step", Plan.step_limit_s, "two steps of the configuration"),
+        ("collective", CheckPlan.collective_limit_s, "the processes to reach each other"),
+        ("step", CheckPlan.step_limit_s, "two steps of the configuration"),
     ):
         flags = (f"--{name}-limit-s", f"--{name}_limit_s")
         parser.add_argument(*flags, type=float, default=seconds, help=f"seconds for {what}; default: %(default)s")

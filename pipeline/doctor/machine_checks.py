@@ -18,23 +18,23 @@ import torch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.encoding.transcoding import encode_frames
 from datamodules.video.decoding import decode_frames, describe_decoder
-from pipeline.doctor.findings import SkippedCheck
+from pipeline.doctor.check_results import SkippedCheck
 from pipeline.training.wandb_run import has_key
 
 LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "ray", "numpy", "pyarrow", "av", "decord", "torchcodec")
-LEAST_FREE = {"temporary files": 2 * 2**30, "storage": 10 * 2**30, "cache": 2**30}  # bytes
+MIN_FREE_BYTES = {"temporary files": 2 * 2**30, "storage": 10 * 2**30, "cache": 2**30}  # bytes
 _WANDB_S = 10.0
 
 
-def versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """The versions of Python and of the libraries, by name; "" for a library that is not installed."""
-    found = {"Python": platform.python_version()}
+    versions = {"Python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            found[library] = version(library)
+            versions[library] = version(library)
         except PackageNotFoundError:
-            found[library] = ""
-    return found
+            versions[library] = ""
+    return versions
 
 
 def check_decoder(name: str) -> str:
@@ -46,9 +46,9 @@ def check_decoder(name: str) -> str:
     levels = [40 * step for step in range(6)]
     video = encode_frames([np.full((64, 64, 3), level, np.uint8) for level in levels], 25.0)
     frames = decode_frames(video, [0, 5], name)
-    off = np.abs(frames.reshape(2, -1).mean(1) - [levels[0], levels[5]]).max()
-    if off > 10:
-        raise ValueError(f"{describe_decoder(name)} reads frames that are off by {off:.0f} of 255; use decoder: pyav")
+    error = np.abs(frames.reshape(2, -1).mean(1) - [levels[0], levels[5]]).max()
+    if error > 10:
+        raise ValueError(f"{describe_decoder(name)} reads frames that are off by {error:.0f} of 255; use decoder: pyav")
     return describe_decoder(name)
 
 
@@ -66,10 +66,10 @@ def check_dataset(root: str | None, decoder: str) -> str:
         raise SkippedCheck("no --data and no configuration with ShardedVideoDataModule was given")
     began, index = time.monotonic(), DatasetIndex.open(root)
     folds: list[str | None] = [*index.folds] or [None]
-    counts, seen = index.manifest.fold_counts.get(str(folds[0])) or index.manifest.splits, set()
+    counts, read_rows = index.manifest.fold_counts.get(str(folds[0])) or index.manifest.splits, set()
     for split in counts:
         rows = index.readable_rows(split, folds[0])
-        for row in {int(rows[place]) for place in (0, len(rows) // 2, len(rows) - 1)} if len(rows) else ():
+        for row in {int(rows[position]) for position in (0, len(rows) // 2, len(rows) - 1)} if len(rows) else ():
             entry = index.entry(row)
             try:
                 video = index.read_video(row)
@@ -81,48 +81,48 @@ def check_dataset(root: str | None, decoder: str) -> str:
                     f"{split}: video {entry.key} of {entry.shard} in {root} cannot be read: {error}; "
                     f"`python -m pipeline verify {root}` finds all such"
                 ) from None
-            seen.add(row)
-    told = ", ".join(f"{split} {each.videos}" for split, each in counts.items())
-    return f"{index.name}: {told}; {len(seen)} videos read in {time.monotonic() - began:.1f} s"
+            read_rows.add(row)
+    described = ", ".join(f"{split} {each.videos}" for split, each in counts.items())
+    return f"{index.name}: {described}; {len(read_rows)} videos read in {time.monotonic() - began:.1f} s"
 
 
-def check_disk(places: Mapping[str, str], least: Mapping[str, int] | None = None) -> str:
+def check_disk(folders: Mapping[str, str], min_free_bytes: Mapping[str, int] | None = None) -> str:
     """Compares the free space of folders with the minimum that a run needs.
 
     Args:
-        places: local folders by purpose, such as `storage`; they need not exist. The system's folder of
+        folders: local folders by purpose, such as `storage`; they need not exist. The system's folder of
             `temporary files` is checked too.
-        least: minimum free bytes by purpose; default: `LEAST_FREE`.
+        min_free_bytes: minimum free bytes by purpose; default: `MIN_FREE_BYTES`.
 
     Raises:
         ValueError: a folder has less free space.
     """
-    told = []
-    for purpose, place in {"temporary files": tempfile.gettempdir(), **places}.items():
-        folder = Path(place)
+    described = []
+    for purpose, path in {"temporary files": tempfile.gettempdir(), **folders}.items():
+        folder = Path(path)
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
-        free, needed = shutil.disk_usage(folder).free, (least or LEAST_FREE).get(purpose, 0)
+        free, needed = shutil.disk_usage(folder).free, (min_free_bytes or MIN_FREE_BYTES).get(purpose, 0)
         if free < needed:
             raise ValueError(
                 f"{purpose}: {free / 2**30:.1f} GiB are free at {folder}, fewer than {needed / 2**30:.1f}; make room, "
                 f"or choose another place{' (TMPDIR)' if purpose == 'temporary files' else ''}"
             )
-        told.append(f"{purpose} {free / 2**30:.0f} GiB at {folder}")
-    return ", ".join(told)
+        described.append(f"{purpose} {free / 2**30:.0f} GiB at {folder}")
+    return ", ".join(described)
 
 
-def check_wandb(logs: bool | None, mode: str | None) -> str:
+def check_wandb(is_online: bool | None, mode: str | None) -> str:
     """Checks that wandb's server answers, where the run will contact it.
 
     Args:
-        logs: whether the configuration has an online WandbLogger; None: unknown.
+        is_online: whether the configuration has an online WandbLogger; None: unknown.
         mode: wandb mode of the job: auto, online, offline or disabled; None: from the environment.
 
     Raises:
         ValueError: the server does not answer, or mode `online` has no key.
     """
-    if logs is False:
+    if is_online is False:
         raise SkippedCheck("the configuration has no WandbLogger, or one that is offline")
     mode = os.environ.get("WANDB_MODE", "auto") if mode in (None, "auto") else mode
     if mode in ("offline", "disabled", "dryrun"):
@@ -144,23 +144,23 @@ def check_wandb(logs: bool | None, mode: str | None) -> str:
     return f"{url} answers"
 
 
-def check_gpu(wanted: bool | None) -> str:
+def check_gpu(is_required: bool | None) -> str:
     """Checks the free memory and the bf16 support of the GPUs that this process sees.
 
     Args:
-        wanted: whether the run needs a GPU; None: unknown.
+        is_required: whether the run needs a GPU; None: unknown.
 
     Raises:
         ValueError: a GPU is needed and there is none, or less than half of a GPU's memory is free.
     """
     if not torch.cuda.is_available():
-        if wanted:
+        if is_required:
             raise ValueError(
                 f"torch {torch.__version__} sees no GPU: install its CUDA build and the driver, or set "
                 "gpus_per_worker: 0"
             )
         raise SkippedCheck("torch sees no GPU, and none was asked for")
-    told = []
+    described = []
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
         name = torch.cuda.get_device_name(number)
@@ -171,5 +171,5 @@ def check_gpu(wanted: bool | None) -> str:
             )
         with torch.cuda.device(number):
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        told.append(f"{name}, {total / 2**30:.0f} GiB, {'bf16' if bf16 else 'no bf16: use 16-mixed or 32-true'}")
-    return "; ".join(f"{told.count(each)} x {each}" for each in dict.fromkeys(told))
+        described.append(f"{name}, {total / 2**30:.0f} GiB, {'bf16' if bf16 else 'no bf16: use 16-mixed or 32-true'}")
+    return "; ".join(f"{described.count(each)} x {each}" for each in dict.fromkeys(described))

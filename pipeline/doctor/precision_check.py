@@ -20,9 +20,9 @@ from pipeline.processes.precision import half_type, slow_half
 
 TOLERANCE = 5e-2  # of the gradient's norm; the rounding of bf16 alone gives 3e-3
 _LIMIT_S = 200.0
-_TURNS = 2  # repetitions: memory that is left unwritten may be right by chance
+_NUM_REPETITIONS = 2  # repetitions: memory that is left unwritten may be right by chance
 
-# Arguments of `Layer`: layers of C3D and I3D with fewer channels and smaller clips, and two with fewer frames.
+# Arguments of `ConvolutionSpec`: layers of C3D and I3D with fewer channels and smaller clips, and two with few frames.
 _LAYERS = (
     (3, 32, 16, 20, 7, 2),  # I3D's first
     (3, 32, 16, 14, 3, 1),  # C3D's first
@@ -36,7 +36,7 @@ _LAYERS = (
 
 
 @dataclass(frozen=True)
-class Layer:
+class ConvolutionSpec:
     """A 3D convolution over clips of `frames` x `size` x `size`, with padding `kernel // 2`.
 
     Attributes:
@@ -60,121 +60,132 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Compared:
+class GradientError:
     """Error of the gradients of one layer on one device.
 
     Attributes:
         device: description of the device.
-        run: whether the run uses the device.
-        ours: whether `convolve` of our networks computed them, not torch alone.
+        is_used: whether the run uses the device.
+        is_own: whether `convolve` of our networks computed them, not torch alone.
         layer: description of the layer.
         error: distance of the worst gradient from the one in float32, divided by the norm of the latter; inf where a
             gradient has a NaN or could not be computed.
     """
 
     device: str
-    run: bool
-    ours: bool
+    is_used: bool
+    is_own: bool
     layer: str
     error: float
 
     @property
-    def right(self) -> bool:
+    def is_accurate(self) -> bool:
         """Whether the error is within `TOLERANCE`, as rounding explains."""
         return self.error < TOLERANCE
 
 
-def check_precision(precision: str | int | None, gpu: bool | None, foreign: bool) -> str:
+def check_precision(precision: str | int | None, gpu: bool | None, is_foreign: bool) -> str:
     """Compares gradients on the processor and on every GPU.
 
     Args:
         precision: precision of the Trainer; None: unknown, and bf16 is checked without failing the check.
         gpu: whether the run uses GPUs; None: if there are any.
-        foreign: whether the run's network is not from `lightning_modules`, and convolves by torch alone.
+        is_foreign: whether the run's network is not from `lightning_modules`, and convolves by torch alone.
 
     Raises:
         ValueError: the precision is one of 16 bits, and the run would get wrong gradients; or the check did not end
             within 200 s.
     """
-    asked = half_type(precision, "cpu") is not None
-    compared: list[Compared] = []
-    crash, ours = "", True
-    end = time.monotonic() + _LIMIT_S
+    is_half = half_type(precision, "cpu") is not None
+    errors: list[GradientError] = []
+    crash_message, own = "", True
+    deadline = time.monotonic() + _LIMIT_S
     try:
         with KillableProcess() as child:
             # Ours first: if torch's own convolutions crash the child, the results of ours are known.
-            for ours in (True, False):
-                for layer in (Layer(*numbers) for numbers in _LAYERS):
-                    left = max(0.0, end - time.monotonic())
-                    compared += child.call(compare_devices, layer, precision, gpu, ours, timeout=left)
+            for own in (True, False):
+                for layer in (ConvolutionSpec(*numbers) for numbers in _LAYERS):
+                    remaining_s = max(0.0, deadline - time.monotonic())
+                    errors += child.call(compare_devices, layer, precision, gpu, own, timeout=remaining_s)
     except ProcessHung:
         raise ValueError(f"gradients of 3D convolutions: no end within {_LIMIT_S:g} s") from None
     except ProcessDied as error:
-        whose = "convolutions" if ours else "torch's own convolutions"
-        crash = f"{whose} take the process down ({error})"
-    slow = slow_half(precision if asked else "bf16-mixed", "cpu")
-    return judge(compared, asked, foreign, crash, ours, slow)
+        whose = "convolutions" if own else "torch's own convolutions"
+        crash_message = f"{whose} take the process down ({error})"
+    slow_warning = slow_half(precision if is_half else "bf16-mixed", "cpu")
+    return summarize_errors(errors, is_half, is_foreign, crash_message, own, slow_warning)
 
 
-def judge(
-    compared: Sequence[Compared], asked: bool, foreign: bool, crash: str, ours_crash: bool, slow: str | None
+def summarize_errors(
+    errors: Sequence[GradientError],
+    is_half: bool,
+    is_foreign: bool,
+    crash_message: str,
+    own_crashed: bool,
+    slow_warning: str | None,
 ) -> str:
     """Summarizes the comparisons in a sentence.
 
     Args:
-        compared: the comparisons of all layers and devices.
-        asked: whether the run's precision has 16 bits.
-        foreign: whether the run's network is not from `lightning_modules`.
-        crash: the message of a crash that ended the comparisons; empty where there was none.
-        ours_crash: whether the crash was in `convolve` of our networks.
-        slow: the warning that this processor has no bf16 units, or None.
+        errors: the comparisons of all layers and devices.
+        is_half: whether the run's precision has 16 bits.
+        is_foreign: whether the run's network is not from `lightning_modules`.
+        crash_message: the message of a crash that ended the comparisons; empty where there was none.
+        own_crashed: whether the crash was in `convolve` of our networks.
+        slow_warning: the warning that this processor has no bf16 units, or None.
 
     Raises:
         ValueError: the run would get wrong gradients.
     """
-    wrong = [each for each in compared if not each.right]
-    harmful = _worst([each for each in wrong if each.run and each.ours is not foreign])
-    if crash and (foreign or ours_crash):
-        harmful.append(crash)
-    if asked and harmful:
-        otherwise = ", or convolve with lightning_modules.layers.onednn_convolution.convolve" if foreign else ""
+    inaccurate = [each for each in errors if not each.is_accurate]
+    harmful = _describe_worst([each for each in inaccurate if each.is_used and each.is_own is not is_foreign])
+    if crash_message and (is_foreign or own_crashed):
+        harmful.append(crash_message)
+    if is_half and harmful:
+        otherwise = ", or convolve with lightning_modules.layers.onednn_convolution.convolve" if is_foreign else ""
         raise ValueError(
             f"gradients of 3D convolutions are wrong in 16 bits: {'; '.join(harmful)}: "
             f"set trainer.precision: 32-true{otherwise}"
         )
-    told = [f"16-bit gradients of 3D convolutions are within {_largest(compared)} of float32's"]
-    told += [f"wrong, so keep precision 32-true there: {each}" for each in _worst([w for w in wrong if w.ours])]
-    told += [f"torch's own way is wrong, ours avoids it: {each}" for each in _worst([w for w in wrong if not w.ours])]
-    return "; ".join(filter(None, [*told, crash, slow]))
+    sentences = [f"16-bit gradients of 3D convolutions are within {_describe_largest(errors)} of float32's"]
+    sentences += [
+        f"wrong, so keep precision 32-true there: {each}"
+        for each in _describe_worst([each for each in inaccurate if each.is_own])
+    ]
+    sentences += [
+        f"torch's own way is wrong, ours avoids it: {each}"
+        for each in _describe_worst([each for each in inaccurate if not each.is_own])
+    ]
+    return "; ".join(filter(None, [*sentences, crash_message, slow_warning]))
 
 
-def _largest(compared: Sequence[Compared]) -> str:
-    of_device: dict[str, float] = {}
-    for each in compared:
-        if each.ours and each.right:
-            of_device[each.device] = max(of_device.get(each.device, 0.0), each.error)
-    return ", ".join(f"{error:.1e} ({device})" for device, error in of_device.items())
+def _describe_largest(errors: Sequence[GradientError]) -> str:
+    largest: dict[str, float] = {}
+    for each in errors:
+        if each.is_own and each.is_accurate:
+            largest[each.device] = max(largest.get(each.device, 0.0), each.error)
+    return ", ".join(f"{error:.1e} ({device})" for device, error in largest.items())
 
 
-def _worst(wrong: Sequence[Compared]) -> list[str]:
+def _describe_worst(inaccurate: Sequence[GradientError]) -> list[str]:
     """A phrase for each device: its worst layer, and the number of wrong layers."""
     texts = []
-    for device in dict.fromkeys(each.device for each in wrong):
-        there = [each for each in wrong if each.device == device]
-        worst = max(there, key=lambda each: each.error)
+    for device in dict.fromkeys(each.device for each in inaccurate):
+        device_errors = [each for each in inaccurate if each.device == device]
+        worst = max(device_errors, key=lambda each: each.error)
         off = f"{worst.error:.1e} off" if math.isfinite(worst.error) else "no numbers"
-        texts.append(f"{off} for {worst.layer}, {len(there)} of {len(_LAYERS)} layers, on the {device}")
+        texts.append(f"{off} for {worst.layer}, {len(device_errors)} of {len(_LAYERS)} layers, on the {device}")
     return texts
 
 
-def gradients(layer: Layer, device: str, dtype: torch.dtype | None, ours: bool) -> list[Tensor]:
+def compute_gradients(layer: ConvolutionSpec, device: str, dtype: torch.dtype | None, own: bool) -> list[Tensor]:
     """The gradients of a layer by weights, bias and input, returned as float32 on the CPU.
 
     Args:
         layer: the layer; weights and inputs are drawn with a fixed seed.
         device: the device to compute on, such as `cpu` or `cuda:0`.
         dtype: data type of autocast; None: no autocast.
-        ours: compute by `convolve` of our networks, instead of `F.conv3d`.
+        own: compute by `convolve` of our networks, instead of `F.conv3d`.
     """
     random = torch.Generator().manual_seed(0)
     inputs, filters = (1, layer.inputs, layer.frames, layer.size, layer.size), (layer.outputs, layer.inputs)
@@ -182,21 +193,21 @@ def gradients(layer: Layer, device: str, dtype: torch.dtype | None, ours: bool) 
     weight, bias, x = (torch.randn(shape, generator=random).to(device).requires_grad_() for shape in shapes)
     stride, padding = (layer.stride,) * 3, (layer.kernel // 2,) * 3
     with torch.autocast(device.partition(":")[0], dtype, enabled=dtype is not None):
-        y = convolve(x, weight, bias, stride, padding) if ours else F.conv3d(x, weight, bias, stride, padding)
+        y = convolve(x, weight, bias, stride, padding) if own else F.conv3d(x, weight, bias, stride, padding)
     # The allocator's next memory contains NaN, so that elements which are left unwritten are detected.
-    given_back = [torch.full(shape, math.nan, dtype=y.dtype, device=device) for shape in shapes]
-    del given_back
-    found = torch.autograd.grad(y, (weight, bias, x), torch.randn(y.shape, generator=random).to(device, y.dtype))
-    return [each.float().cpu() for each in found]
+    poisoned = [torch.full(shape, math.nan, dtype=y.dtype, device=device) for shape in shapes]
+    del poisoned
+    results = torch.autograd.grad(y, (weight, bias, x), torch.randn(y.shape, generator=random).to(device, y.dtype))
+    return [each.float().cpu() for each in results]
 
 
-def worst_gradient_error(layer: Layer, device: str, dtype: torch.dtype, ours: bool) -> float:
+def worst_gradient_error(layer: ConvolutionSpec, device: str, dtype: torch.dtype, own: bool) -> float:
     """The error of the worst gradient against float32 on the CPU, relative to its norm; inf where it has a NaN."""
-    expected = gradients(layer, "cpu", None, ours=True)
+    expected = compute_gradients(layer, "cpu", None, own=True)
     errors = []
-    for _ in range(_TURNS):
+    for _ in range(_NUM_REPETITIONS):
         try:
-            found = gradients(layer, device, dtype, ours)
+            found = compute_gradients(layer, device, dtype, own)
         except RuntimeError as error:  # such as a GPU without bf16
             print(error, file=sys.stderr)
             return math.inf
@@ -207,25 +218,27 @@ def worst_gradient_error(layer: Layer, device: str, dtype: torch.dtype, ours: bo
 def _devices(gpu: bool | None) -> dict[str, tuple[str, bool]]:
     """The processor and the GPUs by name: a description of each, and whether the run uses it."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    runs = count > 0 and gpu is not False
-    found = {"cpu": ("processor", not runs)}
+    uses_gpus = count > 0 and gpu is not False
+    found = {"cpu": ("processor", not uses_gpus)}
     found |= {
-        f"cuda:{number}": (f"GPU {number} ({torch.cuda.get_device_name(number)})", runs) for number in range(count)
+        f"cuda:{number}": (f"GPU {number} ({torch.cuda.get_device_name(number)})", uses_gpus) for number in range(count)
     }
     return found
 
 
-def compare_devices(layer: Layer, precision: str | int | None, gpu: bool | None, ours: bool) -> list[Compared]:
+def compare_devices(
+    layer: ConvolutionSpec, precision: str | int | None, gpu: bool | None, own: bool
+) -> list[GradientError]:
     """Compares the gradients of one layer on the processor and on every GPU.
 
     Args:
         layer: the layer.
         precision: precision of the Trainer, whose 16-bit type is taken; bf16 where it has none.
         gpu: whether the run uses GPUs; None: if there are any.
-        ours: compute by `convolve` of our networks, instead of `F.conv3d`.
+        own: compute by `convolve` of our networks, instead of `F.conv3d`.
     """
     found = []
-    for device, (name, run) in _devices(gpu).items():
+    for device, (name, is_used) in _devices(gpu).items():
         dtype = half_type(precision, device.partition(":")[0]) or torch.bfloat16
-        found.append(Compared(name, run, ours, str(layer), worst_gradient_error(layer, device, dtype, ours)))
+        found.append(GradientError(name, is_used, own, str(layer), worst_gradient_error(layer, device, dtype, own)))
     return found

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from pipeline.cli.errors import explain
-from pipeline.doctor.findings import SkippedCheck
+from pipeline.doctor.check_results import SkippedCheck
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung
 
 # Lightning's trial run: two batches of training and of validation; no loggers, no checkpoints.
@@ -51,7 +51,7 @@ def check_step(config: Sequence[str], limit_s: float, accelerator: str | None = 
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         with KillableProcess(environment | {"WANDB_MODE": "disabled"}) as child:
             try:
-                return _in_words(child.call(take_steps, arguments, timeout=limit_s))
+                return _describe_steps(child.call(run_two_steps, arguments, timeout=limit_s))
             except ProcessHung:
                 raise ValueError(
                     f"two steps took longer than {limit_s:g} s: make the batch smaller, or allow more with "
@@ -67,24 +67,25 @@ def step_advice(error: Exception) -> str:
     Args:
         error: The exception of the child, or `ProcessDied`.
     """
-    said = (explain(error) or type(error).__name__)[:400]
+    message = (explain(error) or type(error).__name__)[:400]
     if isinstance(error, ProcessDied) and error.exit_status == -signal.SIGKILL:
         return (
             "the step was killed, by all signs because memory ran out: lower data.init_args.batch_size or num_workers"
         )
-    if "out of memory" in said.lower():
+    if "out of memory" in message.lower():
         return (
-            f"one step does not fit into the GPU ({said}): lower data.init_args.batch_size, with "
+            f"one step does not fit into the GPU ({message}): lower data.init_args.batch_size, with "
             "trainer.accumulate_grad_batches, or set checkpoint_activations: true, or precision: bf16-mixed"
         )
-    if any(sign in said for sign in _NO_MEMORY):
+    if any(pattern in message for pattern in _NO_MEMORY):
         return (
-            f"one step does not fit into this machine's memory: lower data.init_args.batch_size or num_workers ({said})"
+            "one step does not fit into this machine's memory: lower data.init_args.batch_size or num_workers "
+            f"({message})"
         )
-    return said
+    return message
 
 
-def _in_words(measured: dict[str, Any]) -> str:
+def _describe_steps(measured: dict[str, Any]) -> str:
     memory = f"{measured['memory'] / 2**30:.2f} GiB of memory with its loaders"
     if measured["gpu_memory"]:
         memory = f"{measured['gpu_memory'] / 2**30:.2f} of {measured['gpu_total'] / 2**30:.0f} GiB on the GPU, {memory}"
@@ -93,7 +94,7 @@ def _in_words(measured: dict[str, Any]) -> str:
     return f"{batch}a step takes {seconds:.2f} s after {waited:.2f} s of waiting for data; {memory}"
 
 
-class Measure(pl.Callback):
+class StepTimingCallback(pl.Callback):
     """Callback that times training steps and records the shape of the batches.
 
     Attributes:
@@ -130,7 +131,7 @@ class Measure(pl.Callback):
         self._since = now
 
 
-def take_steps(config: Sequence[str]) -> dict[str, Any]:
+def run_two_steps(config: Sequence[str]) -> dict[str, Any]:
     """Runs the steps in this process.
 
     Args:
@@ -147,16 +148,16 @@ def take_steps(config: Sequence[str]) -> dict[str, Any]:
         cli = build(list(config))
     except SystemExit as stop:  # such as for a request for help
         raise ValueError(f"exit status {stop.code}") from None
-    measure = Measure()
+    timing = StepTimingCallback()
     trainer: Any = cli.trainer  # Lightning's annotations lack `callbacks`
-    trainer.callbacks.append(measure)
+    trainer.callbacks.append(timing)
     trainer.fit(cli.model, cli.datamodule)
     own, loaders = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
     return {
-        "seconds": measure.seconds,
-        "waited": measure.waited,
-        "batch": measure.batch,
+        "seconds": timing.seconds,
+        "waited": timing.waited,
+        "batch": timing.batch,
         "memory": (own + loaders) * (1 if sys.platform == "darwin" else 1024),
         "gpu_memory": torch.cuda.max_memory_reserved() if on_gpu else 0,
         "gpu_total": torch.cuda.get_device_properties(0).total_memory if on_gpu else 0,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.checkpoints.storage import Storage, open_storage
 
-PROBE = ".doctor-"
+PROBE_PREFIX = ".doctor-"
 _VISIBILITY_TIMEOUT_S = 10.0  # seconds that another node's file may take to appear on a network file system
 
 
@@ -47,8 +47,8 @@ def write_probe(storage_path: str, token: str, writer: str) -> None:
     try:
         storage = _open(storage_path)
         storage.create_folder()
-        storage.write(f"{PROBE}{token}-{writer}.aside", lambda path: path.write_text(writer))
-        storage.rename(f"{PROBE}{token}-{writer}.aside", f"{PROBE}{token}-{writer}")
+        storage.write(f"{PROBE_PREFIX}{token}-{writer}.aside", lambda path: path.write_text(writer))
+        storage.rename(f"{PROBE_PREFIX}{token}-{writer}.aside", f"{PROBE_PREFIX}{token}-{writer}")
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         raise ValueError(
@@ -63,7 +63,7 @@ def missing_probes(
     """The `writers` whose probe files cannot be read here, after waiting up to `timeout_s` seconds for them."""
     deadline = time.monotonic() + timeout_s
     while True:
-        missing = [writer for writer in writers if not _reads(storage_path, token, writer)]
+        missing = [writer for writer in writers if not _is_readable(storage_path, token, writer)]
         if not missing or time.monotonic() >= deadline:
             return missing
         time.sleep(0.3)
@@ -73,13 +73,13 @@ def remove_probe(storage_path: str, token: str, writer: str) -> None:
     """Removes the probe file of a writer, as far as possible; errors are ignored."""
     with suppress(OSError, ValueError):
         storage = _open(storage_path)
-        storage.remove(f"{PROBE}{token}-{writer}.aside")
-        storage.remove(f"{PROBE}{token}-{writer}")
+        storage.remove(f"{PROBE_PREFIX}{token}-{writer}.aside")
+        storage.remove(f"{PROBE_PREFIX}{token}-{writer}")
 
 
-def _reads(storage_path: str, token: str, writer: str) -> bool:
+def _is_readable(storage_path: str, token: str, writer: str) -> bool:
     try:
-        return _open(storage_path).read(f"{PROBE}{token}-{writer}") == writer.encode()
+        return _open(storage_path).read(f"{PROBE_PREFIX}{token}-{writer}") == writer.encode()
     except OSError:
         return False
 

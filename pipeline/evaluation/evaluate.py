@@ -9,7 +9,7 @@ from pipeline.evaluation.multiple_checkpoints import evaluate_checkpoints, evalu
 from pipeline.evaluation.score_checkpoint import score_checkpoint
 from pipeline.inference.output_paths import default_folder
 from pipeline.inference.part_folder import remove_parts
-from pipeline.inference.protocols import with_protocol
+from pipeline.inference.protocols import apply_protocol
 from pipeline.metrics.predictions import PREDICTIONS_NAME
 
 ALL_FOLDS = "all"
@@ -32,7 +32,7 @@ def evaluate(options: EvaluateOptions) -> None:
             the videos.
         DecodeError: a video cannot be decoded; finished results are kept in OUT/predictions.parquet.parts.
     """
-    options = replace(options, **with_protocol(options.protocol, "evaluate", vars(options)))
+    options = replace(options, **apply_protocol(options.protocol, "evaluate", vars(options)))
     fold, split = options.fold, options.split
     checkpoints = [options.checkpoint] if isinstance(options.checkpoint, Path) else options.checkpoint
     if fold == ALL_FOLDS and open_manifest(options.data).folds:

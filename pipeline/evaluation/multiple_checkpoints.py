@@ -9,7 +9,7 @@ from pipeline.cli.terminal import print_text
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_results, print_comparison, write_comparison
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_checkpoint import open_checkpoint_and_data, score_checkpoint
-from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds
+from pipeline.inference.output_paths import default_folder, default_folds_folder, distinct_names
 from pipeline.report.fold_results import write_fold_results
 
 
@@ -48,7 +48,7 @@ def evaluate_folds(checkpoints: Sequence[Path], options: EvaluateOptions) -> lis
     folds, split = open_manifest(options.data).folds, options.split
     trained_folds = {path: training_fold(path) for path in checkpoints} if len(checkpoints) > 1 else {}
     chosen = {fold: checkpoint_of_fold(checkpoints, fold, trained_folds) for fold in folds}
-    folder = options.out or folder_of_folds(checkpoints[0], split)
+    folder = options.out or default_folds_folder(checkpoints[0], split)
     folders = {fold: folder / f"fold-{fold}" for fold in folds}
     for fold, path in chosen.items():  # what is refused is refused before the first is scored
         open_checkpoint_and_data(path, fold, folders[fold], options)

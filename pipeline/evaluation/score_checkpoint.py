@@ -14,7 +14,7 @@ from lightning_modules import VideoClassifier
 from pipeline.cli.terminal import print_text
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_export import export_scores, refuse_other_scores
-from pipeline.inference.output_paths import refuse_unwritable_folder, title_of
+from pipeline.inference.output_paths import checkpoint_title, refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
     describe_checkpoint,
@@ -114,7 +114,7 @@ def _write_report(
     if not missing:  # the model's metrics cannot take videos without scores
         extra["model_metrics"] = _model_metrics(cast(VideoClassifier, trained.model), scores, labels)
     fold_suffix = "" if provenance["fold"] is None else f", fold {provenance['fold']}"
-    title = f"{title_of(checkpoint)} on {provenance['dataset']}, {provenance['split']}{fold_suffix}"
+    title = f"{checkpoint_title(checkpoint)} on {provenance['dataset']}, {provenance['split']}{fold_suffix}"
     report = write_report_of(folder, scored, title, extra, videos.index, options.seed)
     step, whole = views.clip_step, views.test_sampling == "whole"
     columns = {"views": "whole videos" if whole else f"{step} frames apart" if step else str(num_views)}

@@ -21,7 +21,7 @@ from pipeline.features.layer_features import ExportedFeatures, FeatureExport, Po
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.part_rows import PartRows
-from pipeline.inference.protocols import with_protocol
+from pipeline.inference.protocols import apply_protocol
 from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
@@ -54,7 +54,7 @@ def features(options: FeatureOptions) -> None:
         DecodeError: a video cannot be decoded; finished parts are kept in OUT.parts.
     """
     began = time.monotonic()
-    options = replace(options, **with_protocol(options.protocol, "features", vars(options)))
+    options = replace(options, **apply_protocol(options.protocol, "features", vars(options)))
     out, format, per = options.out, options.format, options.per
     meant = SUFFIXES.get(out.suffix, format)
     if meant != format:

@@ -56,10 +56,10 @@ class VideoViewOptions(ViewOverrides):
 
     def check(self) -> None:
         """Raises ValueError for more than one way to choose clips."""
-        ways = {"num_clips": self.num_clips, "clip_step": self.clip_step, "whole": self.whole or None}
-        given = [f"{name}={value}" for name, value in ways.items() if value is not None]
-        if len(given) > 1:
-            raise ValueError(f"{', '.join(given)}: give one of them")
+        choices = {"num_clips": self.num_clips, "clip_step": self.clip_step, "whole": self.whole or None}
+        chosen = [f"{name}={value}" for name, value in choices.items() if value is not None]
+        if len(chosen) > 1:
+            raise ValueError(f"{', '.join(chosen)}: give one of them")
 
     def data_options(self) -> dict[str, Any]:
         """Returns the views as options of `ShardedVideoDataModule`."""

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-_EVERY_RUN_HAS = re.compile(r"(last|best|step[-=]\d+)\.ckpt")
+_RUN_CHECKPOINT_NAME = re.compile(r"(last|best|step[-=]\d+)\.ckpt")
 
 
 def default_folder(checkpoint: Path, split: str, fold: str | None) -> Path:
@@ -14,17 +14,17 @@ def default_folder(checkpoint: Path, split: str, fold: str | None) -> Path:
     return checkpoint.with_name("-".join([checkpoint.stem, split, *([] if fold is None else [f"fold{fold}"])]))
 
 
-def folder_of_folds(checkpoint: Path, split: str) -> Path:
+def default_folds_folder(checkpoint: Path, split: str) -> Path:
     """Default folder for the results of all folds: above the path component with {fold}, else beside the checkpoint."""
     above = [part for part in checkpoint.parents if "{fold}" not in str(part)]
     parent = above[0] if "{fold}" in str(checkpoint) else checkpoint.parent
     return parent / f"{checkpoint.stem.replace('{fold}', '').strip('-_') or 'checkpoint'}-{split}-folds"
 
 
-def title_of(checkpoint: Path) -> str:
+def checkpoint_title(checkpoint: Path) -> str:
     """Title of a checkpoint in a report: its file name, with its run's folder if every run has a file of that name."""
     name = checkpoint.name
-    return f"{_run_folder(checkpoint)}/{name}" if _EVERY_RUN_HAS.fullmatch(name) else name
+    return f"{_run_folder(checkpoint)}/{name}" if _RUN_CHECKPOINT_NAME.fullmatch(name) else name
 
 
 def _run_folder(checkpoint: Path) -> str:
@@ -45,14 +45,14 @@ def refuse_unwritable_folder(folder: Path, option: str = "out") -> None:
     """Raises ValueError if results cannot be written to a folder, existing or not; called before the work starts."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{option}={str(folder)!r}: is a file; give a folder for the results")
-    _try_to_write(folder, folder, option)
+    _refuse_unwritable(folder, folder, option)
 
 
 def refuse_unwritable_file(path: Path, option: str = "out") -> None:
     """Raises ValueError if a file cannot be written, existing or not; called before the work starts."""
     if path.is_dir():
         raise ValueError(f"{option}={str(path)!r}: is a folder; give the name of a file in it")
-    _try_to_write(path, path.parent, option)
+    _refuse_unwritable(path, path.parent, option)
 
 
 def nearest_folder(path: Path) -> Path:
@@ -60,16 +60,16 @@ def nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
 
 
-def _try_to_write(path: Path, folder: Path, option: str) -> None:
+def _refuse_unwritable(path: Path, folder: Path, option: str) -> None:
     """Writes a temporary file in the nearest existing folder; creates no folder, as the work may still be refused."""
-    there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
-    if not there.is_dir():
-        raise ValueError(f"{option}={str(path)!r}: {there} is no folder, so nothing can be in it; give another path")
+    existing = next(ancestor for ancestor in (folder, *folder.absolute().parents) if os.path.lexists(ancestor))
+    if not existing.is_dir():
+        raise ValueError(f"{option}={str(path)!r}: {existing} is no folder, so nothing can be in it; give another path")
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        wrong = (error.strerror or str(error)).lower()
+        reason = (error.strerror or str(error)).lower()
         raise ValueError(
-            f"{option}={str(path)!r}: nothing can be written in {there} ({wrong}); give another path"
+            f"{option}={str(path)!r}: nothing can be written in {existing} ({reason}); give another path"
         ) from error

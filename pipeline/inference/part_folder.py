@@ -24,7 +24,7 @@ from pipeline.cli.terminal import print_text
 from pipeline.inference.part_rows import ROW, forget_parts, rows_of_part
 
 _SETTINGS = "settings.json"
-_PATIENCE_S = 30.0  # for a folder created by another node to appear on a network file system
+_VISIBILITY_TIMEOUT_S = 30.0  # for a folder created by another node to appear on a network file system
 
 
 class PartFolder:
@@ -48,7 +48,7 @@ class PartFolder:
         self._out, self._overwrite, self._remedy = out, overwrite, remedy
         self._settings = dict(settings)
         self._lock: FileLock | None = None
-        self._made: list[Path] = []
+        self._created: list[Path] = []
         if not overwrite:
             refuse_other_settings(out, settings, remedy)
 
@@ -58,9 +58,9 @@ class PartFolder:
         Raises:
             ValueError: another export writes there, or the folder holds parts of other settings.
         """
-        if self._overwrite and _other_settings(self.path, self._settings):
+        if self._overwrite and _differing_settings(self.path, self._settings):
             remove_parts(self._out)
-        self._made = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.is_dir()]
+        self._created = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.is_dir()]
         self.path.mkdir(parents=True, exist_ok=True)
         lock = file_lock(self.path / "lock", wait=False)
         try:
@@ -75,9 +75,9 @@ class PartFolder:
         with write_atomically(self.path / _SETTINGS) as temporary:
             temporary.write_text(json.dumps(self._settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
-    def wait_until_seen(self, rank: int) -> None:
+    def wait_until_visible(self, rank: int) -> None:
         """Waits for the folder that rank 0 created; raises FileNotFoundError if it does not appear on this node."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _VISIBILITY_TIMEOUT_S
         while not self.path.is_dir():
             if time.monotonic() > deadline:
                 raise FileNotFoundError(
@@ -86,14 +86,14 @@ class PartFolder:
                 )
             time.sleep(0.2)
 
-    def parts(self, known: Iterable[str] = ()) -> list[Path]:
+    def parts(self, further_names: Iterable[str] = ()) -> list[Path]:
         """Lists the finished parts; damaged ones are reported and left out.
 
         Args:
-            known: names of further parts, which a network file system may not list yet.
+            further_names: names of further parts, which a network file system may not list yet.
         """
         found = []
-        for path in sorted({*self.path.glob("part-*.arrow"), *(self.path / name for name in known)}):
+        for path in sorted({*self.path.glob("part-*.arrow"), *(self.path / name for name in further_names)}):
             try:
                 rows_of_part(path)
                 found.append(path)
@@ -117,10 +117,10 @@ class PartFolder:
         """Releases the lock. A folder created here that has no part is removed, with the parents created for it."""
         if self._lock is None:
             return
-        if self._made and self.path.is_dir() and not next(self.path.glob("part-*.arrow"), None):
+        if self._created and self.path.is_dir() and not next(self.path.glob("part-*.arrow"), None):
             shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # not empty
-                for folder in self._made[1:]:
+                for folder in self._created[1:]:
                     folder.rmdir()
         self._lock.release()
         self._lock = None
@@ -145,14 +145,14 @@ def refuse_other_settings(out: Path, settings: Mapping[str, Any], remedy: str) -
         settings: all settings that the rows depend on, as plain data.
         remedy: advice for the message, besides finishing that export.
     """
-    if differ := _other_settings(parts_folder(out), settings):
+    if differing := _differing_settings(parts_folder(out), settings):
         raise ValueError(
-            f"{parts_folder(out)}: holds an unfinished export with another {', '.join(differ)}; finish that one, "
+            f"{parts_folder(out)}: holds an unfinished export with another {', '.join(differing)}; finish that one, "
             f"choose another name, or {remedy}"
         )
 
 
-def _other_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
+def _differing_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     """Names of the settings in which existing parts differ; empty for a folder without parts."""
     try:
         found = dict(json.loads((folder / _SETTINGS).read_text(encoding="utf-8")))

@@ -35,11 +35,11 @@ class PartRows:
             first = np.concatenate([[0], np.flatnonzero(rows[1:] != rows[:-1]) + 1]) if len(rows) else rows
             counts = np.diff(first, append=len(rows))
             found.append(np.stack([rows[first], np.full(len(first), number), first, counts], axis=1))
-        places = np.concatenate(found)  # per video: row in the index, part, first row there, number of rows
-        self.videos, kept = np.unique(places[:, 0], return_index=True)
-        self._places = places[kept]
+        runs = np.concatenate(found)  # per video: row in the index, part, first row there, number of rows
+        self.videos, first_of_video = np.unique(runs[:, 0], return_index=True)
+        self._video_runs = runs[first_of_video]
 
-    def only(self, videos: NDArray[np.int64], path: Path) -> Self:
+    def restrict(self, videos: NDArray[np.int64], path: Path) -> Self:
         """Restricts the rows to some videos, in place.
 
         Args:
@@ -55,13 +55,13 @@ class PartRows:
                 f"{path}: {len(missing)} videos of the split are missing (the first is in row {missing[0]} of the "
                 "index); run the same command again"
             )
-        self.videos, self._places = videos, self._places[np.searchsorted(self.videos, videos)]
+        self.videos, self._video_runs = videos, self._video_runs[np.searchsorted(self.videos, videos)]
         return self
 
     @property
     def num_rows(self) -> int:
         """Number of rows of all videos."""
-        return int(self._places[:, 3].sum())
+        return int(self._video_runs[:, 3].sum())
 
     def tables(self) -> Iterator[pa.Table]:
         """Yields the rows in the order of the videos, without `ROW`, in tables of about 64 MB.
@@ -70,23 +70,23 @@ class PartRows:
         bytes for any division into parts.
         """
         size = max(1, _TABLE_BYTES // _row_bytes(self._schema))
-        waiting: list[pa.Table] = []
-        room = size
+        batch: list[pa.Table] = []
+        capacity = size
         for part, first, count in self._runs():
             while count:
-                waiting.append(_open_part(self._parts[part]).slice(first, min(count, room)))
-                first, count, room = first + len(waiting[-1]), count - len(waiting[-1]), room - len(waiting[-1])
-                if not room:
-                    yield self._join(waiting)
-                    waiting, room = [], size
-        if waiting:
-            yield self._join(waiting)
+                batch.append(_open_part(self._parts[part]).slice(first, min(count, capacity)))
+                first, count, capacity = first + len(batch[-1]), count - len(batch[-1]), capacity - len(batch[-1])
+                if not capacity:
+                    yield self._join(batch)
+                    batch, capacity = [], size
+        if batch:
+            yield self._join(batch)
 
     def _runs(self) -> Iterator[tuple[int, int, int]]:
         """Yields part, first row and number of rows of each run of videos that are contiguous in a part."""
-        if not len(self._places):
+        if not len(self._video_runs):
             return
-        _, parts, firsts, counts = self._places.T
+        _, parts, firsts, counts = self._video_runs.T
         follows = (parts[1:] == parts[:-1]) & (firsts[1:] == firsts[:-1] + counts[:-1])
         edges = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(parts)]
         for begin, end in itertools.pairwise(edges):
@@ -99,7 +99,7 @@ class PartRows:
 def _row_bytes(schema: pa.Schema) -> int:
     """Approximate size of a row in bytes: exact for fixed-size lists, 32 bytes for any other column."""
     lists = [field.type for field in schema if pa.types.is_fixed_size_list(field.type)]
-    return 32 * len(schema) + sum(int(one.list_size) * int(one.value_type.bit_width) // 8 for one in lists)
+    return 32 * len(schema) + sum(int(type_.list_size) * int(type_.value_type.bit_width) // 8 for type_ in lists)
 
 
 def rows_of_part(path: Path) -> NDArray[np.int64]:

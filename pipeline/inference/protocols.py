@@ -58,25 +58,25 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def with_protocol(
-    protocol: ProtocolName | None, verb: Literal["evaluate", "features", "linear"], given: Mapping[str, Any]
+def apply_protocol(
+    protocol: ProtocolName | None, verb: Literal["evaluate", "features", "linear"], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Fills in the options of a verb that were not given with those of a protocol.
 
     Args:
         protocol: name of the protocol; None changes nothing.
         verb: the verb that the options belong to.
-        given: options by name, None for options that were not given. A given choice of clips (`num_clips`, `clip_step`,
-            `whole`) replaces the protocol's, and a given `frame_interval` its `fps`.
+        options: options by name, None for options that were not given. A given choice of clips (`num_clips`,
+            `clip_step`, `whole`) replaces the protocol's, and a given `frame_interval` its `fps`.
 
     Raises:
         ValueError: the protocol does not exist.
     """
     if protocol is not None and protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r}: must be one of {', '.join(PROTOCOLS)}")
-    options = {} if protocol is None else dict(getattr(PROTOCOLS[protocol], verb))
-    if any(given.get(name) for name in _CLIP_CHOICES):
-        options = {name: value for name, value in options.items() if name not in _CLIP_CHOICES}
-    if given.get("frame_interval") is not None:
-        options.pop("fps", None)
-    return {name: options.get(name) if value is None else value for name, value in given.items()}
+    defaults = {} if protocol is None else dict(getattr(PROTOCOLS[protocol], verb))
+    if any(options.get(name) for name in _CLIP_CHOICES):
+        defaults = {name: value for name, value in defaults.items() if name not in _CLIP_CHOICES}
+    if options.get("frame_interval") is not None:
+        defaults.pop("fps", None)
+    return {name: defaults.get(name) if value is None else value for name, value in options.items()}

@@ -29,7 +29,7 @@ from pipeline.processes.outcome import ProcessOutcome, attach_outcome
 
 _PART_BYTES = 2**26
 _SAVE_INTERVAL_S = 30.0
-_STATUS = 128 + signal.SIGTERM  # exit status after SIGTERM
+_SIGTERM_STATUS = 128 + signal.SIGTERM  # exit status after SIGTERM
 
 
 class StepRows(NamedTuple):
@@ -84,12 +84,12 @@ class ResumableExport(pl.Callback):
         self._schema = schema.append(pa.field(ROW, pa.int64())).remove_metadata()
         self._to_rows, self._rows, self._finish = to_rows, rows, finish
         self._save_every, self._verb, self._keep_parts = save_every, verb, keep_parts
-        self._waiting: list[pa.Table] = []
+        self._pending: list[pa.Table] = []
         self._failed: list[pa.Table] = []
-        self._num_waiting = 0
+        self._num_pending = 0
         self._saved: list[str] = []
         self._last_save = time.monotonic()
-        self._asked_to_leave = False
+        self._is_terminated = False
         self._lines: ProgressLines | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -103,14 +103,14 @@ class ResumableExport(pl.Callback):
                     f"{self._verb}: {len(done)} of {len(self._rows)} videos are done, from an earlier run", flush=True
                 )
         done = trainer.strategy.broadcast(done)
-        self.parts.wait_until_seen(trainer.global_rank)
+        self.parts.wait_until_visible(trainer.global_rank)
         data: ShardedVideoDataModule = trainer.datamodule  # type: ignore[attr-defined] # set by the trainer
         data.already_predicted = done
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Replaces Lightning's handler of SIGTERM, which lets prediction run to its end; the trainer restores it."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._note_sigterm)
+            signal.signal(signal.SIGTERM, self._handle_sigterm)
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Adds the rows of a step, and writes a part if due.
@@ -119,19 +119,19 @@ class ResumableExport(pl.Callback):
             SIGTERMException: the process received SIGTERM.
         """
         self._add(self._to_rows(outputs))
-        size = sum(waiting.nbytes for waiting in self._waiting)
-        overdue = time.monotonic() - self._last_save > _SAVE_INTERVAL_S
-        if self._num_waiting >= self._save_every or size >= _PART_BYTES or overdue:
+        num_bytes = sum(table.nbytes for table in self._pending)
+        is_overdue = time.monotonic() - self._last_save > _SAVE_INTERVAL_S
+        if self._num_pending >= self._save_every or num_bytes >= _PART_BYTES or is_overdue:
             self._save()
         if trainer.is_global_zero and not sys.stderr.isatty():  # on a terminal Lightning shows its progress bar
             if self._lines is None:
                 self._lines = ProgressLines(self._verb, int(sum(trainer.num_predict_batches)), "batches")
             self._lines.advance()
-        if self._asked_to_leave:
-            leaving = SIGTERMException(_STATUS)
+        if self._is_terminated:
+            exit_ = SIGTERMException(_SIGTERM_STATUS)
             message = f"SIGTERM: what is done is in {self.parts.path}; the same command goes on from there"
-            attach_outcome(leaving, ProcessOutcome("stopped", message, _STATUS))
-            raise leaving
+            attach_outcome(exit_, ProcessOutcome("stopped", message, _SIGTERM_STATUS))
+            raise exit_
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Merges the parts of all ranks into the file."""
@@ -145,7 +145,7 @@ class ResumableExport(pl.Callback):
         if trainer.is_global_zero:
             parts = PartRows(self.parts.parts(name for of_rank in names for name in of_rank), self._schema)
             with write_atomically(self.path) as temporary:
-                self._finish(temporary, parts.only(self._rows, self.path))
+                self._finish(temporary, parts.restrict(self._rows, self.path))
             if not self._keep_parts:
                 remove_parts(self.path)
         trainer.strategy.barrier()
@@ -157,23 +157,23 @@ class ResumableExport(pl.Callback):
             self._save()
         self.parts.close()
 
-    def _note_sigterm(self, *_: Any) -> None:
-        self._asked_to_leave = True
+    def _handle_sigterm(self, *_: Any) -> None:
+        self._is_terminated = True
 
-    def _add(self, step: StepRows) -> None:
-        if not step.table.num_rows:
+    def _add(self, step_rows: StepRows) -> None:
+        if not step_rows.table.num_rows:
             return
-        table = step.table.append_column(ROW, pa.array(step.rows)).replace_schema_metadata(None)
-        rows = step.rows
-        if step.failed is not None and step.failed.any():
-            self._failed.append(table.filter(step.failed))
-            table, rows = table.filter(~step.failed), rows[~step.failed]
+        table = step_rows.table.append_column(ROW, pa.array(step_rows.rows)).replace_schema_metadata(None)
+        rows = step_rows.rows
+        if step_rows.failed is not None and step_rows.failed.any():
+            self._failed.append(table.filter(step_rows.failed))
+            table, rows = table.filter(~step_rows.failed), rows[~step_rows.failed]
         if len(rows):
-            self._waiting.append(table)
-            self._num_waiting += len(np.unique(rows))
+            self._pending.append(table)
+            self._num_pending += len(np.unique(rows))
 
     def _save(self) -> None:
-        if self._waiting:
-            self._saved.append(self.parts.save(pa.concat_tables(self._waiting).cast(self._schema)))
-        self._waiting, self._num_waiting = [], 0
+        if self._pending:
+            self._saved.append(self.parts.save(pa.concat_tables(self._pending).cast(self._schema)))
+        self._pending, self._num_pending = [], 0
         self._last_save = time.monotonic()

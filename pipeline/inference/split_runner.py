@@ -18,10 +18,10 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import DecodeError
 from lightning_modules.tasks.lightning_internals import take_started_ranks
 from pipeline.inference.inference_options import ComputeOptions
-from pipeline.processes.precision import tell_slow_half
+from pipeline.processes.precision import warn_slow_half
 from pipeline.processes.rank_exit import drop_ddp_wrapper
 
-_END_S = 10.0  # wait for a killed rank to exit
+_KILL_WAIT_S = 10.0  # wait for a killed rank to exit
 
 _launched: dict[str, Any] = {}  # arguments of the Trainer in a rank that another launcher started
 
@@ -84,7 +84,7 @@ def run_over_split(
             does not exist.
     """
     accelerator, devices = compute.accelerator, compute.devices
-    if devices > 1 and not _launched and not _command_line_can_be_repeated():
+    if devices > 1 and not _launched and not _is_command_line_repeatable():
         raise ValueError(
             f"devices={devices}: works from the command line, `python -m pipeline ...`; here use devices=1"
         )
@@ -104,7 +104,7 @@ def run_over_split(
         )
     except MisconfigurationException as error:
         raise ValueError(f"accelerator={accelerator!r}, devices={devices}: {error}") from error
-    tell_slow_half(trainer)
+    warn_slow_half(trainer)
     try:
         trainer.predict(model, data, return_predictions=False)
     except BaseException:
@@ -124,10 +124,10 @@ def end_other_ranks(launcher: object) -> None:
         rank.kill()
     for rank in ranks:
         with contextlib.suppress(subprocess.TimeoutExpired):  # a rank in uninterruptible disk sleep exits later
-            rank.wait(_END_S)
+            rank.wait(_KILL_WAIT_S)
 
 
-def _command_line_can_be_repeated() -> bool:
+def _is_command_line_repeatable() -> bool:
     """Whether this is our command line, or a launcher (torchrun, SLURM) started all processes."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     ours = spec is not None and spec.name.split(".")[0] == "pipeline"

@@ -44,8 +44,8 @@ class TrainedCheckpoint(NamedTuple):
         clips: `CLIP_SETTINGS` of the training; empty if it did not use `ShardedVideoDataModule`.
         dataset: identity of the training data: name, identity, rendition, train_split, fold, decoder; empty if the
             training did not use `ShardedVideoDataModule`.
-        seen: fingerprint of the training videos, then those of earlier trainings whose weights it started from; None
-            for an unknown one.
+        fingerprints: fingerprint of the training videos, then those of earlier trainings whose weights it started from;
+            None for an unknown one.
         published: name of a published checkpoint; None for others.
     """
 
@@ -54,7 +54,7 @@ class TrainedCheckpoint(NamedTuple):
     model: VideoNetwork
     clips: dict[str, Any]
     dataset: dict[str, Any]
-    seen: tuple[TrainingFingerprint | None, ...] = (None,)
+    fingerprints: tuple[TrainingFingerprint | None, ...] = (None,)
     published: str | None = None
 
     @property
@@ -82,8 +82,8 @@ def open_checkpoint(
         FileNotFoundError: the file does not exist.
         ValueError: not a checkpoint of a network of this kind, or its class is not allowed.
     """
-    named = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
-    published = named and issubclass(VideoClassifier, kind)
+    is_published_name = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
+    published = is_published_name and issubclass(VideoClassifier, kind)
     trained = _open_published(path.name) if published else _open_trained(path, allow, kind)
     fold_batch_norms(trained.model)
     return trained
@@ -94,22 +94,24 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
     model = kind.from_checkpoint(checkpoint, str(path), allow or ())
     settings = checkpoint.get("datamodule_hyper_parameters", {})
     clips = {name: settings[name] for name in CLIP_SETTINGS if name in settings}
-    states = [
+    data_states = [
         state for state in checkpoint.values() if isinstance(state, dict) and isinstance(state.get("dataset"), dict)
     ]
-    state = states[0] if states else {"dataset": {}}
-    seen = tuple(None if one is None else TrainingFingerprint.from_state(one) for one in trained_on(checkpoint))
-    return TrainedCheckpoint(path, file_sha256(path), model, clips, state["dataset"], seen)
+    state = data_states[0] if data_states else {"dataset": {}}
+    fingerprints = tuple(
+        None if state_ is None else TrainingFingerprint.from_state(state_) for state_ in trained_on(checkpoint)
+    )
+    return TrainedCheckpoint(path, file_sha256(path), model, clips, state["dataset"], fingerprints)
 
 
 def _open_published(name: str) -> TrainedCheckpoint:
-    told = read_weights(name)
-    assert told.published is not None
-    if told.init_args.get("in_channels", 3) != 3:
+    weights = read_weights(name)
+    assert weights.published is not None
+    if weights.init_args.get("in_channels", 3) != 3:
         raise ValueError(f"checkpoint {name!r}: takes optical flow, and the datasets here hold RGB")
     model = VideoClassifier.from_pretrained(name)
     return TrainedCheckpoint(
-        Path(told.path), file_sha256(Path(told.path)), model, told.published.clip_settings, {}, published=name
+        Path(weights.path), file_sha256(Path(weights.path)), model, weights.published.clip_settings, {}, published=name
     )
 
 
@@ -139,16 +141,18 @@ def open_data(
         ShardFormatError: the folder does not hold a complete dataset.
     """
     overrides = vars(options)
-    chosen = {name: overrides[name] for name in (*CLIP_SETTINGS, "rendition") if overrides.get(name) is not None}
-    if "frame_interval" in chosen:
-        chosen.setdefault("fps", None)  # which would take precedence
-    shape = trained.clips | chosen
+    overrides_given = {
+        name: overrides[name] for name in (*CLIP_SETTINGS, "rendition") if overrides.get(name) is not None
+    }
+    if "frame_interval" in overrides_given:
+        overrides_given.setdefault("fps", None)  # which would take precedence
+    shape = trained.clips | overrides_given
     if not {"num_frames", "crop_size"} <= shape.keys():
         raise ValueError(
             f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
             "ShardedVideoDataModule): give --num-frames and --crop-size"
         )
-    settings = {"rendition": _rendition(trained, root, chosen)} | shape | options.data_options()
+    settings = {"rendition": _choose_rendition(trained, root, overrides_given)} | shape | options.data_options()
     settings |= {field.name: overrides[field.name] for field in fields(LoaderOptions)}
     data = ShardedVideoDataModule(
         str(root),
@@ -162,17 +166,19 @@ def open_data(
     if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
-        _refuse_classes_unlike(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
+        _refuse_other_classes(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
     split_row_numbers(data)
     return data
 
 
-def _rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -> RenditionChoice:
+def _choose_rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -> RenditionChoice:
     """Returns the rendition of the training for the same dataset without `resize`; else `auto`."""
     manifest = open_manifest(root)
     trained_on = trained.dataset.get("rendition")
-    same = manifest.family == trained.family and "resize" not in chosen
-    return trained_on if same and trained_on in [one.short_side for one in manifest.renditions] else "auto"
+    is_same = manifest.family == trained.family and "resize" not in chosen
+    return (
+        trained_on if is_same and trained_on in [rendition.short_side for rendition in manifest.renditions] else "auto"
+    )
 
 
 def split_row_numbers(data: ShardedVideoDataModule) -> np.ndarray:
@@ -187,26 +193,24 @@ def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
     return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
 
 
-def _refuse_classes_unlike(
-    trained: TrainedCheckpoint, found: Sequence[str], root: Path, label_from: str | None
-) -> None:
+def _refuse_other_classes(trained: TrainedCheckpoint, found: Sequence[str], root: Path, label_from: str | None) -> None:
     """`refuse_other_classes`, with advice how to renumber a dataset that has some of the checkpoint's classes.
 
     `label_from` is the option with which foreign tars were indexed; None for tars that `pack` wrote.
     """
-    named = f"checkpoint {trained.name!r}"
+    checkpoint_name = f"checkpoint {trained.name!r}"
     try:
-        refuse_other_classes(trained.model.class_names, found, named, str(root))
+        refuse_other_classes(trained.model.class_names, found, checkpoint_name, str(root))
     except ValueError as error:
         if not set(found) <= set(trained.model.class_names):
             raise
-        again = ""
+        index_options = ""
         if label_from is not None:
-            again = f" --label-from {shlex.quote(label_from)}, and the other options that it was indexed with"
+            index_options = f" --label-from {shlex.quote(label_from)}, and the other options that it was indexed with"
         raise ValueError(
             f"{error}; number them as the checkpoint does, without packing again: python -m pipeline weights classes "
             f"{shlex.quote(str(trained.name))} > classes.txt && python -m pipeline index {shlex.quote(str(root))} "
-            f"--classes classes.txt{again}"
+            f"--classes classes.txt{index_options}"
         ) from None
 
 
@@ -220,18 +224,20 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer
     """
     num_frames, size = data.options.num_frames, data.options.crop_size
     layer = layer or trained.model.endpoints_available[-1]
-    whole = data.options.test_sampling == "whole"
+    is_whole = data.options.test_sampling == "whole"
     if layer not in trained.model.endpoints_available:
         trained.model.endpoints(torch.empty(0), [layer])  # raises an error that lists the layers
     try:
         with torch.inference_mode():
-            if whole:
+            if is_whole:
                 trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), [layer])
             return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), [layer])[layer]
     except (RuntimeError, ValueError) as error:
-        wanted = "clips of any length, for whole videos" if whole else f"num_frames={num_frames}, crop_size={size}"
+        clips_description = (
+            "clips of any length, for whole videos" if is_whole else f"num_frames={num_frames}, crop_size={size}"
+        )
         raise ValueError(
-            f"{wanted}: the {type(trained.model).__name__} of {trained.path} was built for other clips "
+            f"{clips_description}: the {type(trained.model).__name__} of {trained.path} was built for other clips "
             f"({str(error).splitlines()[0]})"
         ) from error
 

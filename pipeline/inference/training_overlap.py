@@ -58,9 +58,9 @@ def overlap_with_keys(
         keys: keys of the M videos.
         groups: groups of the M videos; "" for none.
     """
-    known_keys, known_groups = set(trained_keys), set(trained_groups) - {""}
-    videos = np.array([key in known_keys for key in keys], dtype=bool)
-    shared = np.array([group in known_groups for group in groups], dtype=bool)
+    training_keys, training_groups = set(trained_keys), set(trained_groups) - {""}
+    videos = np.array([key in training_keys for key in keys], dtype=bool)
+    shared = np.array([group in training_groups for group in groups], dtype=bool)
     return TrainingOverlap(videos, np.zeros(len(videos), dtype=bool), shared, groups)
 
 
@@ -78,12 +78,12 @@ def overlap_with_checkpoint(
         index: the index of the dataset.
         rows: row numbers of the M videos in the index, int64 (M,).
     """
-    known = np.empty(0, np.int64)
+    training_rows = np.empty(0, np.int64)
     if trained.family == index.manifest.family:
-        known = index.rows(trained.dataset["train_split"], trained.dataset["fold"])
+        training_rows = index.rows(trained.dataset["train_split"], trained.dataset["fold"])
     keys, groups = (list(index.column(name, rows)) for name in ("key", "group"))
-    overlap = overlap_with_keys(index.column("key", known), index.column("group", known), keys, groups)
-    for fingerprint in filter(None, trained.seen):
+    overlap = overlap_with_keys(index.column("key", training_rows), index.column("group", training_rows), keys, groups)
+    for fingerprint in filter(None, trained.fingerprints):
         found = fingerprint.find(index, rows)
         overlap = overlap._replace(content=overlap.content | found.content, groups=overlap.groups | found.groups)
     return overlap
@@ -99,17 +99,17 @@ def refuse_overlap(counts: OverlapCounts | None, subject: str, remedy: str) -> N
     """
     if counts is None:
         return
-    more = f", on {counts['content']} more that show the same" if counts["content"] else ""
+    content_phrase = f", on {counts['content']} more that show the same" if counts["content"] else ""
     raise ValueError(
-        f"{subject} was trained on {counts['videos']} of its {counts['of']} videos{more}, and {counts['groups']} of "
-        f"its groups: {remedy}, or say --allow-overlap"
+        f"{subject} was trained on {counts['videos']} of its {counts['of']} videos{content_phrase}, and "
+        f"{counts['groups']} of its groups: {remedy}, or say --allow-overlap"
     )
 
 
 def training_videos_known(trained: TrainedCheckpoint) -> bool:
     """Whether all training videos are known; false for published or foreign checkpoints and trainings from them."""
-    own, *before = trained.seen
-    return (own is not None or trained.family is not None) and all(one is not None for one in before)
+    last, *earlier = trained.fingerprints
+    return (last is not None or trained.family is not None) and all(fingerprint is not None for fingerprint in earlier)
 
 
 def training_split(trained: TrainedCheckpoint) -> dict[str, Any] | None:

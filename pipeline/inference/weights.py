@@ -13,7 +13,7 @@ from lightning_modules.weights.pretrained import read_labels, read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED, PublishedWeights
 from pipeline.cli.terminal import print_text
 
-_USUAL = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "c3d-sports1m"}
+_PUBLISHED_BY_CLASS = {I3D: "i3d-kinetics400-rgb", INCEPTION_V1: "googlenet-imagenet", C3D: "c3d-sports1m"}
 
 
 def weights(request: list[str], out: Path | None = None, num_classes: int | None = None) -> None:
@@ -35,7 +35,7 @@ def weights(request: list[str], out: Path | None = None, num_classes: int | None
     """
     match request:
         case ["list"]:
-            print_text("\n\n".join(map(_in_words, PUBLISHED)))
+            print_text("\n\n".join(map(_describe_weights, PUBLISHED)))
             print_text(f"\ncache: {cache_folder()}")
         case ["get", name]:
             path = fetch(find_published(name))
@@ -64,18 +64,18 @@ def convert(name: str, out: Path, num_classes: int | None = None) -> Path:
     """
     import torch
 
-    told = read_weights(name)
+    weights_file = read_weights(name)
     model = VideoClassifier.from_pretrained(name, num_classes)
     checkpoint: dict[str, Any] = {
         "state_dict": model.state_dict(),
-        "source": {"name": name, "sha256": file_sha256(Path(told.path))},
+        "source": {"name": name, "sha256": file_sha256(Path(weights_file.path))},
     }
     model.on_save_checkpoint(checkpoint)
-    usual = told.published
-    if usual is None and told.class_names is None:  # foreign file: as the published one of its kind
-        usual = find_published(_USUAL[told.class_path])
-    if usual is not None:
-        checkpoint["datamodule_hyper_parameters"] = usual.clip_settings
+    published = weights_file.published
+    if published is None and weights_file.class_names is None:  # foreign file: as the published one of its kind
+        published = find_published(_PUBLISHED_BY_CLASS[weights_file.class_path])
+    if published is not None:
+        checkpoint["datamodule_hyper_parameters"] = published.clip_settings
     out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(out) as temporary:
         torch.save(checkpoint, temporary)
@@ -94,21 +94,23 @@ def class_names(name: str) -> list[str]:
     """
     if not Path(name).exists() and not Path(name).suffix:
         labels = find_published(name).labels  # no download needed
-        found = read_labels(labels) if labels else []
+        names = read_labels(labels) if labels else []
     else:
-        found = read_weights(name).class_names or []
-    if not found:
+        names = read_weights(name).class_names or []
+    if not names:
         raise ValueError(f"weights {name!r}: does not name its classes")
-    return found
+    return names
 
 
-def _in_words(row: PublishedWeights) -> str:
+def _describe_weights(published: PublishedWeights) -> str:
     facts = {
-        "trained on": row.trained_on,
-        "accuracy": row.accuracy,
-        "licence": row.licence,
-        "from": row.source,
-        "sha256": row.sha256 or "stated by nobody: compare the one that `get` prints with somebody else's",
-        "here": str(cache_folder() / row.file) if (cache_folder() / row.file).is_file() else "not in the cache",
+        "trained on": published.trained_on,
+        "accuracy": published.accuracy,
+        "licence": published.licence,
+        "from": published.source,
+        "sha256": published.sha256 or "stated by nobody: compare the one that `get` prints with somebody else's",
+        "here": str(cache_folder() / published.file)
+        if (cache_folder() / published.file).is_file()
+        else "not in the cache",
     }
-    return "\n".join([row.name, *(f"  {name:<10}  {text}" for name, text in facts.items())])
+    return "\n".join([published.name, *(f"  {name:<10}  {text}" for name, text in facts.items())])

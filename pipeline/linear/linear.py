@@ -9,7 +9,7 @@ from typing import Literal
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.inference.output_paths import nearest_folder, refuse_unwritable_folder
-from pipeline.inference.protocols import TransferProtocolName, with_protocol
+from pipeline.inference.protocols import TransferProtocolName, apply_protocol
 from pipeline.linear.all_folds import probe_folds
 from pipeline.linear.classifiers import ClassWeight
 from pipeline.linear.linear_probe import ClassifierName, ProbeSettings, refuse_other_features
@@ -64,7 +64,7 @@ def linear(
         ValueError: the files do not match, share videos or groups, or no classifier can be trained on them.
     """
     began = time.monotonic()
-    chosen = with_protocol(protocol, "linear", {"classifier": classifier, "C": C})
+    chosen = apply_protocol(protocol, "linear", {"classifier": classifier, "C": C})
     c = 1.0 if chosen["C"] is None else chosen["C"]
     if c != "auto" and not 0 < c < float("inf"):
         raise ValueError(f"C={C}: must be above 0, or 'auto'")

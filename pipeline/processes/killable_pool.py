@@ -55,17 +55,17 @@ class KillablePool:
         Args:
             work: Function that is called with the child, and has exclusive use of it until it returns.
         """
-        return self._threads.submit(self._lend, work)
+        return self._threads.submit(self._run_with_child, work)
 
     def map(
-        self, function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], done: Callable[[], None]
+        self, function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], advance: Callable[[], None]
     ) -> list[Result | Exception]:
         """Call `function(*job)` for every job, each in a child.
 
         Args:
             function: A function of an importable module.
             jobs: The arguments of each call; arguments and results are pickled.
-            done: Called after every job, in this thread.
+            advance: Called after every job, in this thread.
 
         Returns:
             For each job, in order, the result or the exception of the call, including `ProcessHung` and `ProcessDied`.
@@ -80,7 +80,7 @@ class KillablePool:
                 raise ValueError(f"decoding processes do not run: {failure}") from None
             if failure is not None and not isinstance(failure, Exception):
                 raise failure
-            done()
+            advance()
         failures = [future.exception() for future in futures]
         return [
             failure if isinstance(failure, Exception) else future.result()
@@ -90,7 +90,7 @@ class KillablePool:
     def _call(self, function: Callable[..., Result], job: tuple[Any, ...], child: KillableProcess) -> Result:
         return child.call(function, *job, timeout=self._timeout, by_progress=self._by_progress)
 
-    def _lend(self, work: Callable[[KillableProcess], Result]) -> Result:
+    def _run_with_child(self, work: Callable[[KillableProcess], Result]) -> Result:
         child = self._free.get()
         try:
             return work(child)

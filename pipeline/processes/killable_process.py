@@ -106,7 +106,7 @@ class KillableProcess:
             ProcessUnavailable: The child cannot be started, or `stop` was called.
         """
         if self._process is not None and self._process.poll() is not None:
-            self._bury()  # the child died between two calls: restart it
+            self._reap()  # the child died between two calls: restart it
         connection = self._connection or self._start()
         try:
             connection.send((function, args, timeout * _PROGRESS_SHARE if by_progress else None))
@@ -116,7 +116,7 @@ class KillableProcess:
                 succeeded, value = self._answer(connection, timeout, by_progress)
         except (EOFError, OSError):
             process = self._process
-            ended = self._bury()
+            ended = self._reap()
             if self._stopped:
                 raise ProcessUnavailable("the process was stopped") from None
             raise ProcessDied(ended, process.returncode if process is not None else 0) from None
@@ -135,22 +135,22 @@ class KillableProcess:
     def close(self) -> None:
         """Kill the child and free its resources; from the thread that uses it."""
         self.stop()
-        self._bury()
+        self._reap()
 
     def _answer(self, connection: Connection, timeout: float, by_progress: bool) -> tuple[bool, Any]:
         """Whether the call succeeded, and its result or exception; every report of progress restarts the time limit."""
-        said = "made no progress for" if by_progress else "took more than"
-        reached = -math.inf
+        failure = "made no progress for" if by_progress else "took more than"
+        highest = -math.inf
         end = time.monotonic() + timeout
         while True:
-            self._wait(connection, max(0.0, end - time.monotonic()), f"{said} {timeout:g} s")
+            self._wait(connection, max(0.0, end - time.monotonic()), f"{failure} {timeout:g} s")
             kind, value = connection.recv()
             if kind != _PROGRESS:
                 return kind, value
-            if value > reached:
-                reached, end = value, time.monotonic() + timeout
+            if value > highest:
+                highest, end = value, time.monotonic() + timeout
 
-    def _wait(self, connection: Connection, seconds: float, what: str = "") -> None:
+    def _wait(self, connection: Connection, seconds: float, message: str = "") -> None:
         """Wait for a message; raises EOFError if the child has died, kills it and raises ProcessHung at the limit."""
         end = time.monotonic() + seconds
         while not connection.poll(min(_CHILD_CHECK_S, max(0.0, end - time.monotonic()))):
@@ -159,8 +159,8 @@ class KillableProcess:
                     return
                 raise EOFError
             if time.monotonic() >= end:
-                self._bury(grace_s=0)
-                raise ProcessHung(what or f"took more than {seconds:g} s")
+                self._reap(grace_s=0)
+                raise ProcessHung(message or f"took more than {seconds:g} s")
 
     def _start(self) -> Connection:
         try:
@@ -169,10 +169,10 @@ class KillableProcess:
             raise ProcessUnavailable(f"a child process cannot be started: {error}") from None
         try:
             if not connection.poll(START_LIMIT_S):
-                raise ProcessUnavailable(f"a child process did not start within {START_LIMIT_S:g} s: {self._bury()}")
+                raise ProcessUnavailable(f"a child process did not start within {START_LIMIT_S:g} s: {self._reap()}")
             connection.recv()
         except (EOFError, OSError):
-            raise ProcessUnavailable(f"a child process cannot be started: {self._bury()}") from None
+            raise ProcessUnavailable(f"a child process cannot be started: {self._reap()}") from None
         return connection
 
     def _spawn(self) -> Connection:
@@ -193,7 +193,7 @@ class KillableProcess:
             )
         return ours
 
-    def _bury(self, grace_s: float = 1.0) -> str:
+    def _reap(self, grace_s: float = 1.0) -> str:
         """Free the child's resources and describe how it ended; it is killed if it still runs after `grace_s` s."""
         process, self._process = self._process, None
         connection, self._connection = self._connection, None
@@ -209,9 +209,9 @@ class KillableProcess:
             code = process.wait()
         with messages:
             messages.seek(0)
-            last_words = messages.read().decode(errors="replace").strip()[-300:]
+            last_output = messages.read().decode(errors="replace").strip()[-300:]
         ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"{ended}: {last_words}" if last_words else ended
+        return f"{ended}: {last_output}" if last_output else ended
 
 
 def _serve() -> None:
@@ -232,14 +232,14 @@ def _serve() -> None:
             continue
         connection.send((True, None))
         try:
-            options = {} if report_s is None else {"progress": _Reports(connection, report_s)}
+            options = {} if report_s is None else {"progress": _ProgressReporter(connection, report_s)}
             answer = (True, function(*args, **options))
         except Exception as error:
             answer = (False, _portable(error))
         connection.send(answer)
 
 
-class _Reports:
+class _ProgressReporter:
     """The `progress` function in the child: sends reports to the parent, at a limited rate.
 
     Args:
@@ -252,11 +252,11 @@ class _Reports:
         self._every_s = every_s
         self._next = 0.0
 
-    def __call__(self, reached: int) -> None:
+    def __call__(self, progress: int) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + self._every_s
-            self._connection.send((_PROGRESS, reached))
+            self._connection.send((_PROGRESS, progress))
 
 
 def _exit_with_parent(connection: int, parent: int) -> None:

@@ -34,6 +34,6 @@ def free_ports(host: str, count: int) -> list[int]:
 def network_interfaces() -> dict[str, str]:
     """The network interfaces of this machine by name, each with its IPv4 address, or "" where it has none."""
     return {
-        name: next((place.address for place in places if place.family == socket.AF_INET), "")
-        for name, places in psutil.net_if_addrs().items()
+        name: next((address.address for address in addresses if address.family == socket.AF_INET), "")
+        for name, addresses in psutil.net_if_addrs().items()
     }

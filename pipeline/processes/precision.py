@@ -20,12 +20,12 @@ def half_type(precision: str | int | None, device: str) -> torch.dtype | None:
         precision: the Trainer's precision, such as `bf16-mixed`, `16-true` or 32; None for the default.
         device: `cpu` or `cuda`; on the CPU Lightning uses bf16 for `16-mixed`.
     """
-    words = str(precision)
-    if words.startswith(("bf16", "transformer-engine")) and words != "transformer-engine-float16":
+    name = str(precision)
+    if name.startswith(("bf16", "transformer-engine")) and name != "transformer-engine-float16":
         return torch.bfloat16
-    if words in ("16", "16-mixed"):
+    if name in ("16", "16-mixed"):
         return torch.bfloat16 if device == "cpu" else torch.float16
-    return torch.float16 if words in ("16-true", "transformer-engine-float16") else None
+    return torch.float16 if name in ("16-true", "transformer-engine-float16") else None
 
 
 def has_bf16_units(cpuinfo: Path = _CPUINFO) -> bool | None:
@@ -39,8 +39,8 @@ def has_bf16_units(cpuinfo: Path = _CPUINFO) -> bool | None:
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
-        return any(known.get(name) for name in _BF16_UNITS) if known else None
+        capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
+        return any(capabilities.get(name) for name in _BF16_UNITS) if capabilities else None
     features = [line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))]
     return not _BF16_UNITS.isdisjoint(features[0]) if features else None
 
@@ -55,13 +55,13 @@ def slow_half(precision: str | int | None, device: str) -> str | None:
     )
 
 
-def tell_slow_half(trainer: pl.Trainer) -> None:
+def warn_slow_half(trainer: pl.Trainer) -> None:
     """Prints the warning of `slow_half` on standard error, once in a process, on rank 0."""
-    told = slow_half(trainer.precision, trainer.strategy.root_device.type)
-    if told is not None and trainer.is_global_zero:
-        _tell(told)
+    warning = slow_half(trainer.precision, trainer.strategy.root_device.type)
+    if warning is not None and trainer.is_global_zero:
+        _print_once(warning)
 
 
 @cache
-def _tell(line: str) -> None:
+def _print_once(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

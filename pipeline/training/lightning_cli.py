@@ -25,7 +25,7 @@ from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.cli.config_files import refuse_bad_configs
 from pipeline.cli.errors import exit_status, explain
 from pipeline.cli.option_groups import GroupedParser
-from pipeline.processes.precision import tell_slow_half
+from pipeline.processes.precision import warn_slow_half
 from pipeline.training.checkpoint_argument import arguments_in
 from pipeline.training.default_callbacks import (
     JobCallbacks,
@@ -122,7 +122,7 @@ class TrainingCLI(LightningCLI):
     def before_fit(self) -> None:
         """Sets the run's id, that of the checkpoint if it resumes, and passes the configuration to the RunMonitor."""
         options = self.config["fit"]
-        tell_slow_half(self.trainer)
+        warn_slow_half(self.trainer)
         if isinstance(self.model, VideoNetwork):
             self.model.resumes = options.get("ckpt_path") is not None
         run_id = continue_run(self.trainer.loggers, id_of_run(options.get("ckpt_path")))

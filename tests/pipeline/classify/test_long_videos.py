@@ -187,7 +187,11 @@ def test_a_video_in_pieces_has_the_scores_of_the_whole(
     words = ["classify", str(tmp_path / "a.mp4"), "--checkpoint", str(motion_checkpoint), "--json", "--top", "8"]
     told = run(words, capsys)
     clip_bytes = 3 * 16 * seen.transform.crop_size**2
-    for name, size in (("FORWARD_BYTES", 4 * 3 * clip_bytes), ("_CLIP_BYTES", clip_bytes), ("_FILE_BYTES", 1000)):
+    for name, size in (
+        ("FORWARD_BYTES", 4 * 3 * clip_bytes),
+        ("_MAX_CLIP_BYTES", clip_bytes),
+        ("_MAX_FILE_BYTES", 1000),
+    ):
         monkeypatch.setattr(looking_module, name, size)
     pieces = list(clips.pieces())
     assert [len(piece) for piece in pieces] == [3, 3, 3, 1]

@@ -12,10 +12,17 @@ import pytest
 import torch
 import yaml
 
+from pipeline.doctor.check_results import CheckResult, SkippedCheck, combine_results, compare_versions, run_check
 from pipeline.doctor.collective_check import check_collective
-from pipeline.doctor.doctor import plan_of, read_plan
-from pipeline.doctor.findings import Finding, SkippedCheck, combine, compare_versions, examine
-from pipeline.doctor.machine_checks import check_dataset, check_decoder, check_disk, check_gpu, check_wandb, versions
+from pipeline.doctor.doctor import parse_plan, plan_from_configuration
+from pipeline.doctor.machine_checks import (
+    check_dataset,
+    check_decoder,
+    check_disk,
+    check_gpu,
+    check_wandb,
+    installed_versions,
+)
 from pipeline.doctor.step_check import check_step, step_advice
 from pipeline.doctor.storage_check import check_storage, missing_probes, new_token, remove_probe, write_probe
 from pipeline.processes.killable_process import KillableProcess, ProcessDied
@@ -28,7 +35,7 @@ def skipped(text: str) -> SkippedCheck:
 
 
 def test_versions_that_differ_between_nodes_are_named():
-    same = versions()
+    same = installed_versions()
     assert same["torch"]
     assert compare_versions({"one": same, "two": same}).status == "passed"
     found = compare_versions({"one": same, "two": same | {"torch": "1.0"}, "three": same | {"torch": "1.0", "av": ""}})
@@ -40,14 +47,14 @@ def test_versions_that_differ_between_nodes_are_named():
 
 def test_findings_of_nodes_are_put_together():
     def node(*statuses):
-        return [Finding(f"check {n}", status, f"{status} text") for n, status in enumerate(statuses)]
+        return [CheckResult(f"check {n}", status, f"{status} text") for n, status in enumerate(statuses)]
 
-    found = combine({"a": node("passed", "passed", "skipped"), "b": node("passed", "failed", "skipped")})
+    found = combine_results({"a": node("passed", "passed", "skipped"), "b": node("passed", "failed", "skipped")})
     assert [each.status for each in found] == ["passed", "failed", "skipped"]
     assert [each.text for each in found] == ["on 2 of 2 nodes: passed text", "b: failed text", "skipped text"]
-    many = combine({f"n{n}": node("failed") for n in range(9)})
+    many = combine_results({f"n{n}": node("failed") for n in range(9)})
     assert many[0].text == "n0, n1, n2, n3 and 5 more: failed text"
-    assert combine({"a": node("passed"), "b": node("skipped")})[0].text == "on 1 of 2 nodes: passed text"
+    assert combine_results({"a": node("passed"), "b": node("skipped")})[0].text == "on 1 of 2 nodes: passed text"
 
 
 def test_examine_turns_what_happens_into_a_finding():
@@ -57,9 +64,9 @@ def test_examine_turns_what_happens_into_a_finding():
     def skips():
         raise skipped("not here")
 
-    assert examine("a", lambda: "fine") == Finding("a", "passed", "fine")
-    assert examine("a", fails) == Finding("a", "failed", "no such thing")
-    assert examine("a", skips) == Finding("a", "skipped", "not here")
+    assert run_check("a", lambda: "fine") == CheckResult("a", "passed", "fine")
+    assert run_check("a", fails) == CheckResult("a", "failed", "no such thing")
+    assert run_check("a", skips) == CheckResult("a", "skipped", "not here")
 
 
 def test_decoder():
@@ -236,24 +243,29 @@ def test_a_batch_that_is_too_big_is_to_be_made_smaller():
 
 
 def test_what_a_configuration_says():
-    assert plan_of({"data": {"class_path": "own.Data", "init_args": {"root": "x"}}}, ["--config=a"]).data is None
+    assert (
+        plan_from_configuration({"data": {"class_path": "own.Data", "init_args": {"root": "x"}}}, ["--config=a"]).data
+        is None
+    )
     loggers = [{"class_path": "WandbLogger", "init_args": {"offline": True}}]
-    told = plan_of({"data": {"class_path": "ShardedVideoDataModule", "init_args": {"root": "x"}}, "trainer": {}}, [])
+    told = plan_from_configuration(
+        {"data": {"class_path": "ShardedVideoDataModule", "init_args": {"root": "x"}}, "trainer": {}}, []
+    )
     assert (told.data, told.wandb, told.gpu) == ("x", False, None)
-    assert (told.precision, told.foreign) == (None, False)
+    assert (told.precision, told.is_foreign) == (None, False)
     for accelerator, gpu in (("gpu", True), ("cuda", True), ("cpu", False), ("auto", None)):
         trainer = {"accelerator": accelerator, "precision": "bf16-mixed"}
-        told = plan_of({"trainer": trainer, "model": {"class_path": "lightning_modules.C3D"}}, [])
-        assert (told.gpu, told.precision, told.foreign) == (gpu, "bf16-mixed", False)
-    assert plan_of({"model": {"class_path": "mine.Network"}}, []).foreign
-    assert plan_of({"trainer": {"logger": loggers}}, []).wandb is False
+        told = plan_from_configuration({"trainer": trainer, "model": {"class_path": "lightning_modules.C3D"}}, [])
+        assert (told.gpu, told.precision, told.is_foreign) == (gpu, "bf16-mixed", False)
+    assert plan_from_configuration({"model": {"class_path": "mine.Network"}}, []).is_foreign
+    assert plan_from_configuration({"trainer": {"logger": loggers}}, []).wandb is False
     loggers[0]["init_args"] = {}
-    assert plan_of({"trainer": {"logger": loggers, "accelerator": "gpu"}}, []).wandb is True
+    assert plan_from_configuration({"trainer": {"logger": loggers, "accelerator": "gpu"}}, []).wandb is True
 
 
 def test_a_configuration_that_cannot_be_read_is_a_finding(tmp_path):
     (tmp_path / "c.yaml").write_text("trainer: {max_epox: 1}")
-    plan, [finding] = read_plan(["--config", str(tmp_path / "c.yaml"), "--storage-path", "runs"])
+    plan, [finding] = parse_plan(["--config", str(tmp_path / "c.yaml"), "--storage-path", "runs"])
     assert (plan.config, plan.storage_path, finding.check, finding.status) == ((), "runs", "configuration", "failed")
     assert "max_epox" in finding.text
 

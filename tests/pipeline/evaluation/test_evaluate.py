@@ -25,7 +25,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
-from pipeline.inference.output_paths import default_folder, distinct_names, folder_of_folds, title_of
+from pipeline.inference.output_paths import checkpoint_title, default_folder, default_folds_folder, distinct_names
 from pipeline.metrics.predictions import provenance_of, read_predictions
 from pipeline.report.write_results import FILES
 from tests.pipeline.conftest import fit
@@ -352,11 +352,11 @@ def test_names_of_folders():
     assert distinct_names([Path("a/x.ckpt"), Path("b/x.ckpt")]) == ["a-x", "b-x"]
     assert distinct_names([Path("a/checkpoints/x.ckpt"), Path("b/checkpoints/x.ckpt")]) == ["a-x", "b-x"]
     names = {"a/checkpoints/last.ckpt": "a/last.ckpt", "a/best.ckpt": "a/best.ckpt", "a/i3d.ckpt": "i3d.ckpt"}
-    assert {path: title_of(Path(path)) for path in names} == names
+    assert {path: checkpoint_title(Path(path)) for path in names} == names
     assert distinct_names([Path("a/x.ckpt"), Path("a/x.ckpt")]) == ["1-a-x", "2-a-x"]
-    assert folder_of_folds(Path("runs/fold{fold}/best.ckpt"), "test") == Path("runs/best-test-folds")
-    assert folder_of_folds(Path("runs/fold{fold}.ckpt"), "test") == Path("runs/fold-test-folds")
-    assert folder_of_folds(Path("i3d-kinetics400-rgb"), "test") == Path("i3d-kinetics400-rgb-test-folds")
+    assert default_folds_folder(Path("runs/fold{fold}/best.ckpt"), "test") == Path("runs/best-test-folds")
+    assert default_folds_folder(Path("runs/fold{fold}.ckpt"), "test") == Path("runs/fold-test-folds")
+    assert default_folds_folder(Path("i3d-kinetics400-rgb"), "test") == Path("i3d-kinetics400-rgb-test-folds")
 
 
 def test_all_folds_with_a_checkpoint_each(folded_checkpoint, folded_dataset, tmp_path, capsys):

@@ -34,7 +34,7 @@ def test_parts_of_whoever_come_in_the_order_of_the_index(tmp_path):
     parts = [write_part(tmp_path, f"{number}.arrow", of, clips=2) for number, of in enumerate(rows)]
     found = PartRows(parts[::-1], SCHEMA)
     assert found.videos.tolist() == [0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13]
-    found = found.only(np.array([0, 1, 2, 3, 5, 6, 10, 11, 12, 13]), tmp_path / "out")  # 4 is quarantined by now
+    found = found.restrict(np.array([0, 1, 2, 3, 5, 6, 10, 11, 12, 13]), tmp_path / "out")  # 4 is quarantined by now
     table = pa.concat_tables(found.tables())
     assert table.column_names == ["key", "clip"]
     assert table.column("key").to_pylist() == [f"v{row}" for row in (0, 1, 2, 3, 5, 6, 10, 11, 12, 13) for _ in "ab"]
@@ -42,7 +42,7 @@ def test_parts_of_whoever_come_in_the_order_of_the_index(tmp_path):
     twice = PartRows([*parts, write_part(tmp_path, "again.arrow", [11, 12], clips=2)], SCHEMA)
     assert twice.num_rows == 22
     with pytest.raises(ValueError, match=r"1 videos of the split are missing \(the first is in row 7 of the index\)"):
-        PartRows(parts, SCHEMA).only(np.array([0, 7]), tmp_path / "out")
+        PartRows(parts, SCHEMA).restrict(np.array([0, 7]), tmp_path / "out")
 
 
 def test_a_table_ends_where_the_schema_says_whatever_the_parts(tmp_path, monkeypatch):
@@ -54,12 +54,12 @@ def test_a_table_ends_where_the_schema_says_whatever_the_parts(tmp_path, monkeyp
 
 
 def test_a_folder_that_this_node_does_not_see_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(part_folder, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(part_folder, "_VISIBILITY_TIMEOUT_S", 0.1)
     parts = PartFolder(tmp_path / "new" / "out", {}, overwrite=False, remedy="")
     with pytest.raises(FileNotFoundError, match=r"rank 3, on \S+, does not see what rank 0 made there"):
-        parts.wait_until_seen(3)
+        parts.wait_until_visible(3)
     parts.open()
-    parts.wait_until_seen(3)
+    parts.wait_until_visible(3)
     parts.close()
     assert not (tmp_path / "new").exists(), "a folder without a part is nothing to go on from"
 

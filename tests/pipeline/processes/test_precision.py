@@ -62,7 +62,7 @@ def test_only_16_bits_on_a_processor_are_spoken_of():
 
 @pytest.mark.parametrize("verb", ["fit", "evaluate", "features"])
 def test_each_verb_says_it_in_one_line(verb, motion_dataset, motion_checkpoint, tmp_path, capfd):
-    precision._tell.cache_clear()
+    precision._print_once.cache_clear()
     if verb == "fit":
         config = tmp_path / "c.yaml"
         model = {"width": 1, "crop_size": 32}
