@@ -54,7 +54,7 @@ PATCHES = 5
 NOISE = 1.5  # standard deviation of the simulated camera noise, in gray levels
 
 
-class Waves(NamedTuple):
+class WaveTexture(NamedTuple):
     """A smooth procedural texture: a sum of W plane waves, mapped to (-1, 1) by softsign, that blends two colors.
 
     Attributes:
@@ -69,7 +69,7 @@ class Waves(NamedTuple):
     gain: float
     colors: Array
 
-    def at(self, x: Array, y: Array) -> Array:
+    def sample_colors(self, x: Array, y: Array) -> Array:
         """Colors (..., 3) in [0, 255] at the coordinates x and y, broadcast against each other."""
         wave = sum(
             np.sin(2 * math.pi * (fx * x + fy * y) + phase)
@@ -94,7 +94,7 @@ class Patch(NamedTuple):
     offset: Array
     lobes: int
     depth: float
-    texture: Waves
+    texture: WaveTexture
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Scene:
     state: Array
     velocity: Array
     patches: tuple[Patch, ...]
-    background: Waves
+    background: WaveTexture
     noise_seed: int
 
 
@@ -150,12 +150,12 @@ def _draw_waves(
     gain: tuple[float, float],
     dark: tuple[int, int],
     bright: tuple[int, int],
-) -> Waves:
+) -> WaveTexture:
     directions = rng.uniform(0, 2 * math.pi, size=3)
     lengths = rng.uniform(*frequency, size=3)
     frequencies = np.stack([np.cos(directions) * lengths, np.sin(directions) * lengths], axis=1)
     colors = np.stack([rng.uniform(*dark, size=3), rng.uniform(*bright, size=3)])
-    return Waves(frequencies, rng.uniform(0, 2 * math.pi, size=3), rng.uniform(*gain), colors)
+    return WaveTexture(frequencies, rng.uniform(0, 2 * math.pi, size=3), rng.uniform(*gain), colors)
 
 
 def render_scene(
@@ -172,7 +172,7 @@ def render_scene(
     """
     rng = np.random.default_rng(scene.noise_seed)
     ys, xs = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / height
-    background = scene.background.at(xs[None, :], ys[:, None])
+    background = scene.background.sample_colors(xs[None, :], ys[:, None])
     for index in range(num_frames):
         state = scene.state + (index - (num_frames - 1) / 2) * scene.velocity
         canvas = background.copy()
@@ -201,4 +201,4 @@ def _paint(canvas: Array, patch: Patch, state: Array) -> None:
     inside = np.clip((rim - np.hypot(u, v)) * radius + 0.5, 0, 1)  # one pixel of soft edge
     alpha = (opacity * inside)[..., None]
     where = np.ix_(rows % height, columns % width)
-    canvas[where] = (1 - alpha) * canvas[where] + alpha * patch.texture.at(u, v)
+    canvas[where] = (1 - alpha) * canvas[where] + alpha * patch.texture.sample_colors(u, v)

@@ -30,7 +30,7 @@ from pipeline.packing.pack_options import PackOptions, parse_pack_options
 from pipeline.packing.pack_run import PackRun, finish, prepare_shards
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
 from pipeline.packing.shard_bounds import CUT_NAME
-from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult
+from pipeline.packing.shard_builder import PARTS_FOLDER, PackProgress, PartResult
 from pipeline.packing.shard_plan import ShardPart, encoder_versions
 from pipeline.processes.outcome import ProcessOutcome
 
@@ -91,7 +91,7 @@ class _PartScheduler:
         self._requirements = requirements
         self._slots = slots
         self._meter = meter
-        self._part_progress: dict[int, Outcome] = {}
+        self._part_progress: dict[int, PackProgress] = {}
         self._pending_reports: Any = None
         this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._progress_actor: Any = (
@@ -118,7 +118,7 @@ class _PartScheduler:
             for number in missing:
                 if not is_complete(self._parts[number], results[number], self._requirements.settings.folders):
                     del results[number]
-                    self._count(number, Outcome(0, 0, 0))
+                    self._count(number, PackProgress(0, 0, 0))
         return [results[number] for number in range(len(self._parts))]
 
     def _run_parts(self, numbers: Sequence[int]) -> dict[int, PartResult]:
@@ -169,8 +169,8 @@ class _PartScheduler:
             for number in restarted:
                 print(f"pack: {self._parts[number].shard} was begun again: its process or node was lost", flush=True)
 
-    def _count(self, number: int, progress: Outcome) -> None:
-        self._meter.add(add_progress(progress, self._part_progress.get(number, Outcome(0, 0, 0)), -1))
+    def _count(self, number: int, progress: PackProgress) -> None:
+        self._meter.add(add_progress(progress, self._part_progress.get(number, PackProgress(0, 0, 0)), -1))
         self._part_progress[number] = progress
 
 

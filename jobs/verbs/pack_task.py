@@ -14,7 +14,7 @@ from jobs.spec.job import Job
 from jobs.spec.upload_paths import enter_working_directory
 from jobs.verbs.pack_progress import make_progress_reporter
 from pipeline.packing.output_folder import PackError, report_full_disk
-from pipeline.packing.shard_builder import PARTS_FOLDER, Outcome, PartResult, run_part
+from pipeline.packing.shard_builder import PARTS_FOLDER, PackProgress, PartResult, run_part
 from pipeline.packing.shard_plan import PackSettings, ShardPart, encoder_versions
 from pipeline.processes.killable_process import KillableProcess, ProcessUnavailable
 
@@ -77,13 +77,13 @@ def pack_part(
     """
     enter_working_directory(requirements.job)
     report_progress = make_progress_reporter(part_number, progress_actor)
-    report_progress(Outcome(0, 0, 0))
+    report_progress(PackProgress(0, 0, 0))
 
-    def check_and_report(outcome: Outcome) -> None:
-        if outcome.refused and not outcome.reused:
+    def check_and_report(progress: PackProgress) -> None:
+        if progress.refused and not progress.reused:
             # Without this check, a lost file system would make all further videos absent.
             check_requirements(requirements, timeout_s=0)
-        report_progress(outcome)
+        report_progress(progress)
 
     try:
         check_requirements(requirements, requirements.timeout_s)

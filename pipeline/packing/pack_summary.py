@@ -15,14 +15,14 @@ from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.class_order import sort_labels
-from pipeline.packing.shard_builder import Outcome, PartResult
+from pipeline.packing.shard_builder import PackProgress, PartResult
 from pipeline.packing.source_notes import add_notes, describe_notes
 
 _CLASSES_SHOWN = 12
 
 
 class PackMeter:
-    """Counts outcomes from all threads and computes the rates of this run, without shards reused from earlier runs.
+    """Adds up progress from all threads and computes the rates of this run, without shards reused from earlier runs.
 
     Args:
         total: Number of videos in the lists.
@@ -36,22 +36,22 @@ class PackMeter:
         self.reused = 0
         self.source_bytes = 0
         self.stored_bytes: list[int] = []  # bytes written, for each rendition
-        self.count: Callable[[int], None] = lambda videos: None  # called with the number of videos of each outcome
+        self.count: Callable[[int], None] = lambda videos: None  # called with the number of videos of each report
         self._began = began
         self._lock = threading.Lock()
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, progress: PackProgress) -> None:
         """Count a video, or all videos of a part that is reused."""
         with self._lock:
-            self.done += outcome.videos
-            self.refused += outcome.refused
-            if outcome.reused:
-                self.reused += outcome.videos
+            self.done += progress.videos
+            self.refused += progress.refused
+            if progress.reused:
+                self.reused += progress.videos
             else:
-                self.source_bytes += outcome.source_bytes
-                sums = zip_longest(self.stored_bytes, outcome.stored_bytes, fillvalue=0)
+                self.source_bytes += progress.source_bytes
+                sums = zip_longest(self.stored_bytes, progress.stored_bytes, fillvalue=0)
                 self.stored_bytes = [before + new for before, new in sums]
-        self.count(outcome.videos)
+        self.count(progress.videos)
 
     def text(self, now: float) -> str:
         """Rates, refusals and estimated remaining time, as one phrase."""

@@ -66,7 +66,7 @@ class PartResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PackProgress:
     """Progress report after each video (`videos` = 1), or after a part that is reused (`videos` = all its videos).
 
     `stored_bytes` are the bytes written for the video, a number for each rendition.
@@ -79,11 +79,14 @@ class Outcome:
     stored_bytes: tuple[int, ...] = ()
 
 
-Report = Callable[[Outcome], None]
+ProgressCallback = Callable[[PackProgress], None]
 
 
 def run_part(
-    part: ShardPart, settings: PackSettings, report: Report | None = None, process: KillableProcess | None = None
+    part: ShardPart,
+    settings: PackSettings,
+    report: ProgressCallback | None = None,
+    process: KillableProcess | None = None,
 ) -> PartResult:
     """Make one shard, or reuse the one that an earlier run made from the same videos with the same settings.
 
@@ -98,10 +101,10 @@ def run_part(
         OSError: The shard cannot be written.
         ProcessUnavailable: The decoding process cannot be started, or was stopped.
     """
-    report = report or (lambda outcome: None)
+    report = report or (lambda progress: None)
     reused = _recover(part, settings)
     if reused is not None:
-        report(Outcome(len(part.records), len(reused.refused), reused.source_bytes, reused=True))
+        report(PackProgress(len(part.records), len(reused.refused), reused.source_bytes, reused=True))
         return reused
     # From here on the folder is no complete dataset, until `finish` writes the manifest again.
     remove_manifests(settings)
@@ -121,7 +124,7 @@ def remove_manifests(settings: PackSettings) -> None:
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
 
 
-def _pack(part: ShardPart, settings: PackSettings, report: Report, process: KillableProcess) -> PartResult:
+def _pack(part: ShardPart, settings: PackSettings, report: ProgressCallback, process: KillableProcess) -> PartResult:
     paths = [folder / part.shard for folder in settings.folders]
     quarantined = {refusal.key: refusal for refusal in part.quarantined}
     refused: list[Refusal] = []
@@ -135,14 +138,14 @@ def _pack(part: ShardPart, settings: PackSettings, report: Report, process: Kill
             result = quarantined.get(record.key) or _encode(record, settings, process)
             if isinstance(result, Refusal):
                 refused.append(result)
-                report(Outcome(1, 1, 0))
+                report(PackProgress(1, 1, 0))
                 continue
             for writer, video in zip(writers, result, strict=True):
                 writer.write(record.key, video.data, _describe(record, part.split, video, settings))
             notes.append(notes_of(record.key, result[0].notes))
             size = file_size(record.path)
             kept, source_bytes = kept + 1, source_bytes + size
-            report(Outcome(1, 0, size, stored_bytes=tuple(len(video.data) for video in result)))
+            report(PackProgress(1, 0, size, stored_bytes=tuple(len(video.data) for video in result)))
     if not kept:
         for path in paths:
             path.unlink()

@@ -60,8 +60,8 @@ def run_jobs(folder: Path) -> Iterator[Run]:
     """Runs `python -m jobs WORDS` in the folder of submit, as a person does; in the end no process is left."""
     environment = environment_in(folder)
 
-    def run(*words: str, timeout_s: float = 200, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "jobs", *words]
+    def run(*arguments: str, timeout_s: float = 200, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jobs", *arguments]
         whole = environment | variables
         return subprocess.run(
             command, cwd=folder, env=whole, capture_output=True, text=True, timeout=timeout_s, check=False

@@ -18,8 +18,13 @@ from jobs.submission.submit import environment
 from tests.jobs.conftest import REPOSITORY
 from tests.pipeline.gray_videos import wait_for
 
-NODE_WORDS = ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
-NODE_WORDS += ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
+NODE_ARGUMENTS = [
+    "--node-ip-address=127.0.0.1",
+    "--num-cpus=1",
+    "--object-store-memory=100000000",
+    "--disable-usage-stats",
+]
+NODE_ARGUMENTS += ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
 
 
 class Nodes:
@@ -91,10 +96,19 @@ class Nodes:
         whole = self._environment | environment(JobSpec(**spec))
         return subprocess.Popen(command, cwd=self._code, env=whole, stdout=output, stderr=subprocess.STDOUT, text=True)
 
-    def _start(self, words: Sequence[str], before: Sequence[str] = (), tries: int = 3) -> None:
+    def _start(self, arguments: Sequence[str], before: Sequence[str] = (), tries: int = 3) -> None:
         """Start a node; Ray itself gives up on one that is not registered within 30 s, as on a busy machine."""
         log = self._folder / f"{secrets.token_hex(4)}.log"
-        command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, *NODE_WORDS]
+        command = [
+            *before,
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            "--block",
+            *arguments,
+            *NODE_ARGUMENTS,
+        ]
         with log.open("wb") as output:
             node = subprocess.Popen(
                 command,
@@ -110,7 +124,7 @@ class Nodes:
         while "Ray runtime started" not in log.read_text(errors="replace"):
             if node.poll() is not None and tries > 1 and "Try increase" in log.read_text(errors="replace"):
                 self.nodes.pop()
-                return self._start(words, before, tries - 1)
+                return self._start(arguments, before, tries - 1)
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the node did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.2)

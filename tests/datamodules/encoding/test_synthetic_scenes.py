@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datamodules.encoding.synthetic_scenes import FADE, MOTIONS, Scene, Waves, draw_scene, render_scene
+from datamodules.encoding.synthetic_scenes import FADE, MOTIONS, Scene, WaveTexture, draw_scene, render_scene
 
 LABELS = list(MOTIONS)
 OPPOSITES = [
@@ -35,7 +35,7 @@ def frame(
 
 def on_gray(scene: Scene) -> Scene:
     """One opaque patch of medium size on a gray ground, at the middle of the frame."""
-    gray = Waves(np.ones((1, 2)), np.zeros(1), 1.0, np.full((2, 3), 128.0))
+    gray = WaveTexture(np.ones((1, 2)), np.zeros(1), 1.0, np.full((2, 3), 128.0))
     patch = scene.patches[0]._replace(offset=np.zeros(4))
     return replace(scene, state=np.full(4, 0.5), patches=(patch,), background=gray)
 

@@ -50,8 +50,8 @@ def test_hosts_that_are_none(
 @pytest.mark.timeout(300)
 def test_a_head_node_and_another_that_joins(run_jobs: Run, folder: Path, address: str) -> None:
     ports = tuple(free_ports(address, 2))
-    words = ["--num-cpus", "1", "--host", address, "--port", str(ports[0]), "--ray-port", str(ports[1])]
-    started = run_jobs("up", *words)
+    arguments = ["--num-cpus", "1", "--host", address, "--port", str(ports[0]), "--ray-port", str(ports[1])]
+    started = run_jobs("up", *arguments)
     assert started.returncode == 0, started.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JOBS_STATE_DIR", str(folder / "state"))
@@ -103,7 +103,7 @@ def open_server(address: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *words: object) -> None:
+        def log_message(self, *arguments: object) -> None:
             pass
 
     server = ThreadingHTTPServer((address, 0), Handler)

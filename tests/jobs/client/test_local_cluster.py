@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.fixture(scope="module")
 def trained(folder: Path, run_jobs: Run, local: local_state.LocalCluster) -> subprocess.CompletedProcess[str]:
     """A job that was followed to its end, its config spoilt as soon as it was submitted."""
-    words = [
+    arguments = [
         "submit",
         "--spec",
         SPEC,
@@ -41,7 +41,7 @@ def trained(folder: Path, run_jobs: Run, local: local_state.LocalCluster) -> sub
         "--config",
         "mine.yaml",
     ]
-    submitted = run_jobs(*words)
+    submitted = run_jobs(*arguments)
     assert submitted.returncode == 0, submitted.stderr
     (folder / "mine.yaml").write_text("this is: [not yaml")
     followed = run_jobs("logs", "first", "--follow")
@@ -124,16 +124,28 @@ def test_the_token_is_nowhere(
 
 
 def test_the_same_again_is_finished(trained: subprocess.CompletedProcess[str], run_jobs: Run) -> None:
-    words = ["submit", "--spec", SPEC, "--name", "first", "--no_check", "--wait", "--", "fit", "--config", "mine.yaml"]
-    again = run_jobs(*words)
+    arguments = [
+        "submit",
+        "--spec",
+        SPEC,
+        "--name",
+        "first",
+        "--no_check",
+        "--wait",
+        "--",
+        "fit",
+        "--config",
+        "mine.yaml",
+    ]
+    again = run_jobs(*arguments)
     assert again.returncode == 0, again.stderr
     assert "this run has finished already; there is nothing to do" in again.stdout
 
 
 def test_stop(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> None:
-    words = ["submit", "--name", "long", "--no_check", "--", "fit", "--config", "mine.yaml", "--model.delay", "60"]
-    job = run_jobs(*words).stdout.split()[1]
-    twice = run_jobs(*words)
+    arguments = ["submit", "--name", "long", "--no_check", "--", "fit", "--config", "mine.yaml", "--model.delay", "60"]
+    job = run_jobs(*arguments).stdout.split()[1]
+    twice = run_jobs(*arguments)
     assert twice.returncode == 2
     assert f"name=long: the job {job} is writing to {folder}/runs/long" in twice.stderr
     deadline = time.monotonic() + 60
@@ -151,8 +163,8 @@ def test_pack_is_the_same_as_on_one_machine(
     here = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(REPOSITORY)}}
     more = ["--short-side", "32", "16"]
     subprocess.run(command(Path("one/out"), Path("videos"), *more), check=True, capture_output=True, **here)  # type: ignore[call-overload]
-    words = ["--num-workers", "2", "--wait", "--", "pack", "--out", "two/out", "--annotations", "videos/list.csv"]
-    packed = run_jobs("submit", *words, "--videos-per-shard", "3", "--fps", "10", "--processes", "7", *more)
+    arguments = ["--num-workers", "2", "--wait", "--", "pack", "--out", "two/out", "--annotations", "videos/list.csv"]
+    packed = run_jobs("submit", *arguments, "--videos-per-shard", "3", "--fps", "10", "--processes", "7", *more)
     assert packed.returncode == 0, packed.stdout + packed.stderr
     assert digests(folder / "two" / "out") == digests(folder / "one" / "out")
     assert digests(folder / "two" / "out" / "short16") == digests(folder / "one" / "out" / "short16")
@@ -167,8 +179,8 @@ def test_pack_is_the_same_as_on_one_machine(
 
 
 def test_too_much_is_refused_in_a_line(local: local_state.LocalCluster, run_jobs: Run) -> None:
-    words = ["submit", "--num_workers", "9", "--no_check", "--wait", "--", "fit", "--config", "mine.yaml"]
-    refused = run_jobs(*words)
+    arguments = ["submit", "--num_workers", "9", "--no_check", "--wait", "--", "fit", "--config", "mine.yaml"]
+    refused = run_jobs(*arguments)
     assert refused.returncode == 1
     assert "take 9 CPU (the cluster has 2)" in refused.stdout.strip().splitlines()[-1]
     status = run_jobs("status").stdout.splitlines()

@@ -16,8 +16,8 @@ CONFIGS = Path(__file__).resolve().parents[3] / "jobs" / "configs"
 SPECS = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "ray.yaml")
 
 
-def parsed(*words: str) -> JobSpec:
-    options = parse(make_parser(), ["submit", *words], has_command=True)["submit"]
+def parsed(*arguments: str) -> JobSpec:
+    options = parse(make_parser(), ["submit", *arguments], has_command=True)["submit"]
     return JobSpec(**{field.name: options[field.name] for field in dataclasses.fields(JobSpec)})
 
 
@@ -84,7 +84,7 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["submit", "--num_workers", "two", "--", "fit"], "error: num_workers: must be a whole number, not two"),
         (["submit", "--spec", "absent.yaml", "--", "fit"], "spec=absent.yaml: there is no such file"),
@@ -110,11 +110,15 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) ->
     ],
 )
 def test_bad_input_costs_one_line(
-    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JOBS_STATE_DIR", str(tmp_path / "state"))
-    assert main(words) == 2
+    assert main(arguments) == 2
     printed = capsys.readouterr()
     assert message in printed.err
     assert len(printed.err.strip().splitlines()) == 1

@@ -121,20 +121,20 @@ def test_the_record_of_a_finished_run_stays(upload: Path, tmp_path: Path) -> Non
 def test_a_finished_name_is_answered_before_anything_is_sent(
     submit_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["fit", "--config", "mine.yaml"]
-    with prepare_job(JobSpec(name="a"), words, read_config=False) as (job, staged):
+    arguments = ["fit", "--config", "mine.yaml"]
+    with prepare_job(JobSpec(name="a"), arguments, read_config=False) as (job, staged):
         before = finish(job, staged)
     submit = ["submit", "--name", "a", "--"]
-    assert main([*submit, *words]) == 0
+    assert main([*submit, *arguments]) == 0
     printed = capsys.readouterr()
     assert "this run has finished already; there is nothing to do" in printed.out
     assert f"result: {submit_folder}/runs/a/result.json" in printed.out
-    assert main([*submit, *words, "--trainer.max_epochs", "9"]) == 2
+    assert main([*submit, *arguments, "--trainer.max_epochs", "9"]) == 2
     assert "has finished, with another command or config (python -m pipeline fit --config mine.yaml)" in (
         capsys.readouterr().err
     )
     (submit_folder / "mine.yaml").write_text("trainer: {}")
-    assert main([*submit, *words]) == 2, "the same words, another config"
+    assert main([*submit, *arguments]) == 2, "the same arguments, another config"
     assert main([*submit, "evaluate"]) == 2
     assert "this is a run of `fit`" in capsys.readouterr().err
     assert files_of(RunFolder(str(submit_folder / "runs"), "a")) == before

@@ -124,13 +124,11 @@ def test_a_job_killed_on_a_node_that_is_lost(
     shutil.copy(Path(fault_injection.__file__), folder)
     content = yaml.safe_load(CONFIG)
     content["trainer"] |= {"log_every_n_steps": 1, "logger": False}
-    content["trainer"]["callbacks"] = [
-        {"class_path": "fault_injection.LosesItsNode", "init_args": {"folder": str(folder)}}
-    ]
+    content["trainer"]["callbacks"] = [{"class_path": "fault_injection.NodeLoss", "init_args": {"folder": str(folder)}}]
     (folder / "lost.yaml").write_text(yaml.safe_dump(content))
-    words = ["submit", "--spec", SPEC, "--num_workers", "1", "--name", "lost", "--storage_path", URI, "--no_check"]
-    words += ["--checkpoint_every_n_steps", "3", "--wait", "--", "fit", "--config", "lost.yaml"]
-    finished = run_jobs(*words)
+    arguments = ["submit", "--spec", SPEC, "--num_workers", "1", "--name", "lost", "--storage_path", URI, "--no_check"]
+    arguments += ["--checkpoint_every_n_steps", "3", "--wait", "--", "fit", "--config", "lost.yaml"]
+    finished = run_jobs(*arguments)
     assert finished.returncode == 0, finished.stdout
     assert re.findall(r"TRAINS from step (\d+)", finished.stdout) == ["0", "9"]
     assert finished.stdout.splitlines()[-1] == f"result: {URI}/lost/result.json"

@@ -142,7 +142,7 @@ class NewCluster(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"version": "4", "ray_version": "2.56.1"}' if known else b"no such job")
 
-    def log_message(self, *words: object) -> None:
+    def log_message(self, *arguments: object) -> None:
         pass
 
 

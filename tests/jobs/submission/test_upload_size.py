@@ -113,9 +113,9 @@ def test_a_model_from_elsewhere_is_read_from_the_upload_alone(
 def test_a_dry_run_says_what_would_run_and_starts_nothing(
     submit_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["submit", "--dry-run", "--no-check", "--name", "a", "--num-workers", "2", "--cpus-per-worker", "3"]
-    words += ["--placement", "SPREAD", "--env", '{"A": "b c"}', "--", "fit", "--config", "mine.yaml"]
-    assert main(words) == 0
+    arguments = ["submit", "--dry-run", "--no-check", "--name", "a", "--num-workers", "2", "--cpus-per-worker", "3"]
+    arguments += ["--placement", "SPREAD", "--env", '{"A": "b c"}', "--", "fit", "--config", "mine.yaml"]
+    assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     for said in (
         "command:     python -m pipeline fit --config mine.yaml",

@@ -12,7 +12,7 @@ import torch
 MOMENTS = ("first-step", "step", "write", "damage", "validation", "sigterm")
 
 
-class Disturbances(pl.Callback):
+class FaultInjection(pl.Callback):
     """SIGKILL in the first step, in a later one, while a checkpoint is written, beside a damaged one, in validation.
 
     Then SIGTERM, which is no failure.
@@ -47,7 +47,7 @@ class Disturbances(pl.Callback):
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint):
         if trainer.global_rank == 0 and trainer.global_step == 5 and self._is_new("write"):
-            checkpoint["bomb"] = _Bomb(self)
+            checkpoint["bomb"] = _KillWhenPickled(self)
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         if trainer.global_rank == 1 and trainer.global_step >= 9:
@@ -62,7 +62,7 @@ class Disturbances(pl.Callback):
             os.kill(os.getpid(), number)
 
 
-class _Bomb:
+class _KillWhenPickled:
     """Goes off when it is pickled: the checkpoint's file is open, and not yet written."""
 
     def __init__(self, disturbances):
@@ -75,7 +75,7 @@ class _Bomb:
         return (int, ())
 
 
-class Seen(pl.Callback):
+class BatchRecorder(pl.Callback):
     """Notes who trained on what, in `FOLDER/{attempt}-{rank}.txt`.
 
     The first line: time, steps done before. Then a line a step: epoch, steps done before, ranks, learning rate, keys.
@@ -97,11 +97,11 @@ class Seen(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         time.sleep(self.delay)
-        words = [trainer.current_epoch, trainer.global_step - 1, trainer.world_size, self.rate, *batch.keys]
-        print(*words, file=self.file)
+        fields = [trainer.current_epoch, trainer.global_step - 1, trainer.world_size, self.rate, *batch.keys]
+        print(*fields, file=self.file)
 
 
-class LosesItsNode(pl.Callback):
+class NodeLoss(pl.Callback):
     """Once, in the step after the tenth: what this node has of the run is gone, and so is the process.
 
     Args:
@@ -119,7 +119,7 @@ class LosesItsNode(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Hangs(pl.Callback):
+class RankHang(pl.Callback):
     """Rank 1 sleeps in its third step, once."""
 
     def __init__(self, folder: str) -> None:

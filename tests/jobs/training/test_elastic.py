@@ -32,7 +32,7 @@ def origin(folder: Path, motion_dataset: Path) -> Path:
     """The folder of submit: a config and a module."""
     data = {"root": str(motion_dataset), "batch_size": 2, "crop_size": 32, "flip_probability": 0.0, "num_workers": 0}
     model = {"width": 2, "num_frames": 16, "crop_size": 32, "lr_schedule": "constant", "learning_rate": RATE}
-    seen = {"class_path": "fault_injection.Seen", "init_args": {"folder": str(folder / "seen"), "delay": 1.0}}
+    seen = {"class_path": "fault_injection.BatchRecorder", "init_args": {"folder": str(folder / "seen"), "delay": 1.0}}
     trainer = {"max_epochs": EPOCHS, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     content = {
         "model": {"class_path": "C3D", "init_args": model | {"scale_learning_rate_from": 4}},
@@ -77,7 +77,7 @@ def attempts(folder: Path) -> list[Attempt]:
     made = []
     for ranks in groups.values():
         [(began, start), *_] = [lines[0] for lines in ranks]
-        made.append(Attempt(float(began), int(start), [words for lines in ranks for words in lines[1:]]))
+        made.append(Attempt(float(began), int(start), [fields for lines in ranks for fields in lines[1:]]))
     return sorted(made, key=lambda attempt: attempt.began)
 
 
@@ -90,9 +90,11 @@ def test_nodes_come_and_go(nodes: Nodes, origin: Path, motion_dataset: Path) -> 
         return lambda: len(found := attempts(seen)) > attempt and len(found[attempt].lines) >= steps
 
     second = nodes.add()
-    words = ["fit", "--config", str(origin / "elastic.yaml")]
+    arguments = ["fit", "--config", str(origin / "elastic.yaml")]
     with log.open("w") as output:
-        job = nodes.drive(origin, words, output=output, name="elastic", stop_timeout_s=60, max_failures=2, **SETTINGS)
+        job = nodes.drive(
+            origin, arguments, output=output, name="elastic", stop_timeout_s=60, max_failures=2, **SETTINGS
+        )
     try:
         wait_for(trains(0, 8), 240)
         nodes.kill(second)
@@ -112,7 +114,7 @@ def test_nodes_come_and_go(nodes: Nodes, origin: Path, motion_dataset: Path) -> 
         job.kill()
         print(log.read_text())
     found = attempts(seen)
-    sizes = [{int(words[2]) for words in attempt.lines} for attempt in found]
+    sizes = [{int(fields[2]) for fields in attempt.lines} for attempt in found]
     assert sizes == [{2}, {1}, {2}, {1}]
     printed = log.read_text()
     failures = RunFolder(str(origin), "elastic").read_failures()
@@ -131,5 +133,5 @@ def test_nodes_come_and_go(nodes: Nodes, origin: Path, motion_dataset: Path) -> 
     train = sorted(index.entry(int(row)).key for row in index.rows("train"))
     assert sorted(keys) == list(range(EPOCHS))
     assert all(sorted(names) == train for names in keys.values()), "each epoch has each video once"
-    rates = [{(int(words[2]), float(words[3])) for words in attempt.lines} for attempt in found]
+    rates = [{(int(fields[2]), float(fields[3])) for fields in attempt.lines} for attempt in found]
     assert rates == [{(2, RATE)}, {(1, RATE / 2)}, {(2, RATE)}, {(1, RATE / 2)}], "from the first step on"

@@ -44,8 +44,8 @@ def test_the_job_ends_with_the_key(
             "trainer": {"max_epochs": 50, "logger": False, "enable_checkpointing": False},
         }
         (folder / "slow.yaml").write_text(yaml.safe_dump(content))
-        words = ["submit", "--spec", SPEC, "--name", "lost", "--max_failures", "0", "--no_check", "--"]
-        job = run_jobs(*words, "fit", "--config", "slow.yaml", XDG_CACHE_HOME=str(folder)).stdout.split()[1]
+        arguments = ["submit", "--spec", SPEC, "--name", "lost", "--max_failures", "0", "--no_check", "--"]
+        job = run_jobs(*arguments, "fit", "--config", "slow.yaml", XDG_CACHE_HOME=str(folder)).stdout.split()[1]
         deadline = time.monotonic() + 150
         while len(server.served) < 30 and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def fit(run_jobs: Run, name: str, *more: str, every: int = 3) -> str:
-    words = ["submit", "--spec", SPEC, "--name", name, "--checkpoint_every_n_steps", str(every), "--no_check"]
-    submitted = run_jobs(*words, "--", "fit", "--config", "mine.yaml", *more)
+    arguments = ["submit", "--spec", SPEC, "--name", name, "--checkpoint_every_n_steps", str(every), "--no_check"]
+    submitted = run_jobs(*arguments, "--", "fit", "--config", "mine.yaml", *more)
     assert submitted.returncode == 0, submitted.stderr
     return submitted.stdout.split()[1]
 
@@ -43,14 +43,24 @@ def test_the_weights_are_those_of_a_calm_run(
     moments = folder / "moments"
     moments.mkdir()
     places = {"folder": str(moments), "checkpoints": str(folder / "runs" / "shaken" / "checkpoints")}
-    callback = {"class_path": "fault_injection.Disturbances", "init_args": places}
+    callback = {"class_path": "fault_injection.FaultInjection", "init_args": places}
     content["trainer"]["callbacks"] = [callback]  # type: ignore[index]
     (folder / "shaken.yaml").write_text(yaml.safe_dump(content))
     shutil.copy(Path(fault_injection.__file__), folder)
-    words = ["submit", "--spec", SPEC, "--no_check", "--checkpoint_every_n_steps", "1", "--max_failures", "5", "--wait"]
+    arguments = [
+        "submit",
+        "--spec",
+        SPEC,
+        "--no_check",
+        "--checkpoint_every_n_steps",
+        "1",
+        "--max_failures",
+        "5",
+        "--wait",
+    ]
     logs = {}
     for name in ("calm", "shaken"):
-        finished = run_jobs(*words, "--name", name, "--", "fit", "--config", f"{name}.yaml", timeout_s=1000)
+        finished = run_jobs(*arguments, "--name", name, "--", "fit", "--config", f"{name}.yaml", timeout_s=1000)
         assert finished.returncode == 0, finished.stdout
         logs[name] = finished.stdout
     log = logs["shaken"]
@@ -92,11 +102,11 @@ def test_a_rank_that_hangs_is_named_and_ended(local: local_state.LocalCluster, r
     shutil.copy(Path(fault_injection.__file__), folder)
     content = yaml.safe_load(CONFIG)
     content["trainer"]["callbacks"].append(
-        {"class_path": "fault_injection.Hangs", "init_args": {"folder": str(folder)}}
+        {"class_path": "fault_injection.RankHang", "init_args": {"folder": str(folder)}}
     )
     (folder / "hangs.yaml").write_text(yaml.safe_dump(content))
-    words = ["submit", "--spec", SPEC, "--name", "hung", "--no_check", "--hang_timeout_s", "45", "--wait"]
-    followed = run_jobs(*words, "--checkpoint_every_n_steps", "1", "--", "fit", "--config", "hangs.yaml")
+    arguments = ["submit", "--spec", SPEC, "--name", "hung", "--no_check", "--hang_timeout_s", "45", "--wait"]
+    followed = run_jobs(*arguments, "--checkpoint_every_n_steps", "1", "--", "fit", "--config", "hangs.yaml")
     assert followed.returncode == 0, followed.stdout
     [failure] = RunFolder(str(folder / "runs"), "hung").read_failures()
     assert re.search(
@@ -142,8 +152,8 @@ def test_stopped_and_submitted_again_it_goes_on(local: local_state.LocalCluster,
 
 
 def test_other_verbs_are_jobs_too(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> None:
-    words = ("synthesize", "--root", "made", "--train", "1", "--val", "1", "--test", "1", "--processes", "1")
-    made = run_jobs("submit", "--wait", "--", *words)
+    arguments = ("synthesize", "--root", "made", "--train", "1", "--val", "1", "--test", "1", "--processes", "1")
+    made = run_jobs("submit", "--wait", "--", *arguments)
     assert made.returncode == 0, made.stdout + made.stderr
     assert (folder / "made" / "train.csv").is_file()
     refused = run_jobs("submit", "--wait", "--", "synthesize", "--root", "made2", "--fps", "0")

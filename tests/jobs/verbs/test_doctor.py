@@ -81,8 +81,17 @@ def test_evaluate_over_two_nodes_is_as_in_one_process(
     evaluate(
         EvaluateOptions(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", num_clips=1, num_workers=0)
     )
-    words = ["--checkpoint", str(checkpoint), "--data", str(motion_dataset), "--num-clips", "1", "--num-workers", "0"]
-    job = nodes.drive(folder, ["evaluate", *words, "--out", "together"], name="over", num_workers=2, max_failures=0)
+    arguments = [
+        "--checkpoint",
+        str(checkpoint),
+        "--data",
+        str(motion_dataset),
+        "--num-clips",
+        "1",
+        "--num-workers",
+        "0",
+    ]
+    job = nodes.drive(folder, ["evaluate", *arguments, "--out", "together"], name="over", num_workers=2, max_failures=0)
     printed, _ = job.communicate(timeout=200)
     assert job.returncode == 0, printed
     alone, one = read_predictions(folder / "alone" / "predictions.parquet")

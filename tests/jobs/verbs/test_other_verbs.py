@@ -35,7 +35,7 @@ def checkpoint(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
     return fit(motion_dataset, tmp_path_factory.mktemp("fit"))
 
 
-def words_of(**options: object) -> list[str]:
+def arguments_of(**options: object) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
@@ -59,11 +59,11 @@ def test_evaluate_on_two_ranks_of_which_one_is_killed_is_as_in_one_process(
     options = {"split": "all", "num_clips": 20, "num_crops": 3, "batch_size": 2, "num_workers": 0, "save_every": 1}
     options |= {"allow_overlap": True}
     evaluate(EvaluateOptions(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", **options))  # type: ignore[arg-type]
-    words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together", devices=3, **options)
+    arguments = arguments_of(checkpoint=checkpoint, data=motion_dataset, out="together", devices=3, **options)
     with ThreadPoolExecutor(1) as threads:
         killed = threads.submit(kill_first_rank, folder / "together")
         submit = ("submit", "--spec", SPEC, "--name", "eval", "--check", "--wait", "--")
-        done = run_jobs(*submit, "evaluate", *words, timeout_s=350)
+        done = run_jobs(*submit, "evaluate", *arguments, timeout_s=350)
         killed.result(timeout=1)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "doctor on 1 node" in done.stdout
@@ -87,14 +87,14 @@ def test_features_on_two_ranks_are_as_in_one_process(
 ) -> None:
     options = {"num_clips": 3, "batch_size": 3, "num_workers": 0}
     features(FeatureOptions(checkpoint, motion_dataset, folder / "alone.parquet", accelerator="cpu", **options))  # type: ignore[arg-type]
-    words = words_of(checkpoint=checkpoint, data=motion_dataset, out="together.parquet", **options)
-    done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *words)
+    arguments = arguments_of(checkpoint=checkpoint, data=motion_dataset, out="together.parquet", **options)
+    done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     alone, one = read_features(folder / "alone.parquet")
     together, two = read_features(folder / "together.parquet")
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert two.equals(one)
-    refused = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *words, "--layer", "nope")
+    refused = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *arguments, "--layer", "nope")
     assert refused.returncode == 1
     assert refused.stdout.strip().splitlines()[-1].startswith("error: layer 'nope': ")
     assert refused.stdout.count("layer 'nope': ") == 1, "of all ranks and who looks after them"
@@ -106,7 +106,7 @@ def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(
 ) -> None:
     """Its client is interrupted, which ends nothing; then cluster, configuration and module are gone."""
     config = folder / "mine.yaml"
-    words = [
+    arguments = [
         "--spec",
         SPEC,
         "--name",
@@ -118,9 +118,9 @@ def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(
         "--",
         "fit",
     ]
-    words += ["--config", "mine.yaml", "--model.delay", "3", "--trainer.max_epochs", "3"]
+    arguments += ["--config", "mine.yaml", "--model.delay", "3", "--trainer.max_epochs", "3"]
     client = subprocess.Popen(
-        [sys.executable, "-m", "jobs", "submit", *words],
+        [sys.executable, "-m", "jobs", "submit", *arguments],
         cwd=folder,
         env=environment_in(folder),
         stdout=subprocess.PIPE,

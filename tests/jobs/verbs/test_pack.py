@@ -35,7 +35,7 @@ def hanging(originals: Path, folder: Path) -> Path:
     return videos
 
 
-def words(out: str, *spec: str) -> list[str]:
+def pack_arguments(out: str, *spec: str) -> list[str]:
     """Submits the packing of the videos in the folder of submit, all paths relative."""
     pack = ["pack", "--out", out, "--annotations", "videos/list.csv", "--videos-per-shard", "3", "--fps", "10"]
     return ["submit", "--num-workers", "2", *spec, "--", *pack]
@@ -61,7 +61,7 @@ def test_a_killed_task_begins_again(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, hanging: Path, originals: Path, whole: dict[str, str]
 ) -> None:
     out = folder / "killed" / "out"
-    job = run_jobs(*words("killed/out")).stdout.split()[1]
+    job = run_jobs(*pack_arguments("killed/out")).stdout.split()[1]
     worker = busy_worker(local, out)
     wait_for_log(run_jobs, job, r"pack: 9 of 12 videos, .* left")
     shutil.copyfile(originals / "run" / "5.mp4", hanging / "run" / "5.mp4")
@@ -76,7 +76,7 @@ def test_a_killed_task_begins_again(
 
 def test_a_task_that_always_dies(local: local_state.LocalCluster, run_jobs: Run, folder: Path, hanging: Path) -> None:
     out = folder / "given_up" / "out"
-    job = run_jobs(*words("given_up/out", "--max-failures", "0")).stdout.split()[1]
+    job = run_jobs(*pack_arguments("given_up/out", "--max-failures", "0")).stdout.split()[1]
     os.kill(busy_worker(local, out), signal.SIGKILL)
     followed = run_jobs("logs", job, "--follow")
     assert followed.returncode == 1
@@ -91,7 +91,7 @@ def test_stopped_and_submitted_again(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, hanging: Path, originals: Path, whole: dict[str, str]
 ) -> None:
     out = folder / "stopped" / "out"
-    job = run_jobs(*words("stopped/out")).stdout.split()[1]
+    job = run_jobs(*pack_arguments("stopped/out")).stdout.split()[1]
     worker = busy_worker(local, out)
     assert "STOPPED" in run_jobs("stop", job).stdout
     wait_for(lambda: not Path(f"/proc/{worker}").exists())
@@ -99,7 +99,7 @@ def test_stopped_and_submitted_again(
     kept = {path.name: path.stat().st_ino for path in out.glob("*.tar")}
     assert len(kept) == 4
     shutil.copyfile(originals / "run" / "5.mp4", hanging / "run" / "5.mp4")
-    again = run_jobs(*words("stopped/out", "--wait"))
+    again = run_jobs(*pack_arguments("stopped/out", "--wait"))
     assert again.returncode == 0, again.stdout
     assert "4 of 5 shards from an earlier run" in again.stdout
     assert digests(out) == whole

@@ -20,7 +20,7 @@ from jobs.verbs.pack import check_folders, is_complete
 from jobs.verbs.pack_task import NodeRequirements, PartFailure, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import parse_pack_options
-from pipeline.packing.shard_builder import Outcome, PartResult
+from pipeline.packing.shard_builder import PackProgress, PartResult
 from pipeline.packing.shard_plan import PackSettings, ShardPart, encoder_versions
 from tests.pipeline.gray_videos import noisy_videos
 
@@ -86,15 +86,15 @@ def test_what_two_attempts_left_is_seen(part: ShardPart, requirements: NodeRequi
 
 def test_counts_of_an_attempt_that_was_lost() -> None:
     actor = pack_progress.PackProgressActor()
-    lost, restarted = Outcome(3, 1, 100, False, (10, 5)), Outcome(1, 0, 40, False, (4, 2))
+    lost, restarted = PackProgress(3, 1, 100, False, (10, 5)), PackProgress(1, 0, 40, False, (4, 2))
     actor.report(7, "first", lost)
     assert actor.take_reports() == ({7: lost}, [])
     actor.report(7, "second", restarted)
     actor.report(7, "second", restarted)
     assert actor.take_reports() == ({7: restarted}, [7])
     assert actor.take_reports() == ({}, [])
-    assert pack_progress.add_progress(restarted, lost, -1) == Outcome(-2, -1, -60, False, (-6, -3))
-    assert pack_progress.add_progress(Outcome(0, 0, 0), lost) == lost
+    assert pack_progress.add_progress(restarted, lost, -1) == PackProgress(-2, -1, -60, False, (-6, -3))
+    assert pack_progress.add_progress(PackProgress(0, 0, 0), lost) == lost
 
 
 def test_another_folder_of_the_same_name(part: ShardPart, requirements: NodeRequirements) -> None:
@@ -130,7 +130,7 @@ def test_videos_that_go_away_in_the_middle(
     monkeypatch.setattr(pack_progress, "REPORT_INTERVAL_S", 0.0)
     reported = []
 
-    def unmount(part_number: int, attempt_id: str, progress: Outcome) -> None:
+    def unmount(part_number: int, attempt_id: str, progress: PackProgress) -> None:
         reported.append(progress.videos)
         if progress.videos == 1:
             (tmp_path / "videos").rename(tmp_path / "elsewhere")
@@ -157,8 +157,8 @@ def test_relative_paths_where_the_driver_lacks_the_folder_of_submit(tmp_path: Pa
     """The lists may have travelled; what is written, and the videos, cannot lie in the copy that did."""
     elsewhere = Job(JobSpec(name="x"), str(tmp_path / "nowhere"))
 
-    def check(*words: str, job: Job = elsewhere) -> None:
-        check_folders(job, parse_pack_options(["--annotations", "list.csv", *words]))
+    def check(*arguments: str, job: Job = elsewhere) -> None:
+        check_folders(job, parse_pack_options(["--annotations", "list.csv", *arguments]))
 
     with pytest.raises(PackError, match=r"out=shards: node .* has no folder .*/nowhere to take a relative path from"):
         check("--out", "shards", "--videos", "/shared/videos")

@@ -62,12 +62,18 @@ def test_one_number_or_several(typed: str, spelled: str) -> None:
 
 
 def several(data: Path, keys: list[str], reason: str = "") -> None:
-    """Stands for a verb of several words."""
+    """Stands for a verb of several arguments."""
 
 
 def test_bare_words_stand_for_what_has_no_default() -> None:
-    words = ["folder", "a", "b=c", "--reason", "too dark"]
-    assert expand_option_names(several, words) == ["--reason", "too dark", "--data=folder", "--keys+=a", "--keys+=b=c"]
+    arguments = ["folder", "a", "b=c", "--reason", "too dark"]
+    assert expand_option_names(several, arguments) == [
+        "--reason",
+        "too dark",
+        "--data=folder",
+        "--keys+=a",
+        "--keys+=b=c",
+    ]
     assert expand_option_names(several, ["--keys", "a", "b", "--reason=", "folder"])[-1] == "--data=folder"
 
 
@@ -76,7 +82,7 @@ def heard(data: Path, keys: list[str]) -> list[str]:
     return keys
 
 
-ODD_WORDS = [
+UNUSUAL_NAMES = [
     "[Group] a.mp4",
     "[k]",
     '["k"]',
@@ -94,7 +100,7 @@ ODD_WORDS = [
 ]
 
 
-@pytest.mark.parametrize("word", ODD_WORDS)
+@pytest.mark.parametrize("word", UNUSUAL_NAMES)
 def test_a_bare_word_is_text_whatever_it_holds(word: str) -> None:
     assert call_from_command_line(heard, ["folder", "--", word], "x") == [word]
     assert call_from_command_line(heard, ["folder", "--", "a", word, "b"], "x") == ["a", word, "b"]
@@ -112,8 +118,8 @@ def test_the_usage_shows_which_words_need_no_option() -> None:
     def led_by_a_list(results: list[Path], out: Path) -> None: ...
 
     assert usage_of(led_by_a_list, "x") == "x RESULTS ... --out OUT [options]"
-    words = expand_option_names(led_by_a_list, ["a", "b", "--out", "c"])
-    assert words == ["--out", "c", "--results+=a", "--results+=b"]
+    arguments = expand_option_names(led_by_a_list, ["a", "b", "--out", "c"])
+    assert arguments == ["--out", "c", "--results+=a", "--results+=b"]
 
 
 @pytest.mark.parametrize(

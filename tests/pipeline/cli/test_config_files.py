@@ -24,8 +24,8 @@ from pipeline.cli.config_files import refuse_bad_configs
 def test_what_is_no_mapping_is_one_sentence(tmp_path, capsys, content, message):
     path = tmp_path / "wrong.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    for words in (["fit", "--config", str(path)], ["show", f"--config={path}", "--out", str(tmp_path / "o.html")]):
-        assert main(words) == 2
+    for arguments in (["fit", "--config", str(path)], ["show", f"--config={path}", "--out", str(tmp_path / "o.html")]):
+        assert main(arguments) == 2
         said = capsys.readouterr().err.splitlines()
         assert said[-1].startswith(f"error: config={path}: ")
         assert message in said[-1]

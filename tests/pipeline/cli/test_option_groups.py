@@ -53,7 +53,7 @@ def shown_groups(printed: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "prefix", "options"),
+    ("arguments", "prefix", "options"),
     [
         (["pack", "--help"], "--", options_class(load_verb("pack"))),
         (["evaluate", "--help"], "--", options_class(load_verb("evaluate"))),
@@ -61,10 +61,10 @@ def shown_groups(printed: str) -> dict[str, str]:
     ],
 )
 def test_the_help_shows_the_options_in_groups(
-    words: list[str], prefix: str, options: type, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], prefix: str, options: type, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main(words)
+        main(arguments)
     shown = shown_groups(capsys.readouterr().out)
     groups = option_groups(options)
     assert len(groups) >= 3

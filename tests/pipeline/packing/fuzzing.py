@@ -31,7 +31,7 @@ SOURCES = {
 }
 
 
-class Outcome(NamedTuple):
+class FuzzResult(NamedTuple):
     """What one file gave: by function `frames`, a `DecodeError` reason, or the name of another error; and the cost."""
 
     results: dict[str, str]
@@ -113,7 +113,7 @@ def damaged_files(sources: dict[str, bytes], count: int, seed: int) -> Iterator[
         yield name, damage(sources[name], generator)
 
 
-def read_in_every_way(data: bytes) -> Outcome:
+def read_in_every_way(data: bytes) -> FuzzResult:
     """Probes, decodes a few frames, transcodes and inspects, as the feed and packing do; for a process of its own."""
     profile = EncodeProfile(short_side=32, fps=25, preset="ultrafast")
     ways = {
@@ -133,4 +133,4 @@ def read_in_every_way(data: bytes) -> Outcome:
             results[name] = f"{type(error).__name__}: {error}"
     # Not getrusage, whose peak begins with that of the parent process.
     [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return Outcome(results, len(list(Path("/proc/self/fd").iterdir())), int(peak) // 1024)
+    return FuzzResult(results, len(list(Path("/proc/self/fd").iterdir())), int(peak) // 1024)
