@@ -56,6 +56,11 @@ class VideoRecord:
     frames_per_second: float | None = None
 
     @property
+    def is_segment(self) -> bool:
+        """Whether the video is cut out of its file, or is a part of its folder of images."""
+        return self.exact_times or self.start_frame is not None or self.end_frame is not None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes of the video: none, one or several."""
         return self.labels or ((self.label,) if self.label else ())

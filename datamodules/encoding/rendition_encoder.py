@@ -1,5 +1,6 @@
 """Rendition encoder: scales, times, hashes and encodes the frames of one video, one frame at a time."""
 
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from datamodules.video.frame_table import FrameTable
 from datamodules.video.mp4_writer import EncodeProfile, Mp4Writer, as_rate, target_size
 from datamodules.video.orientation import UPRIGHT, Orientation, orientation_of
 from datamodules.video.probing import VideoInfo, probe
+from datamodules.video.video_container import MAX_FRAMES, TOO_LARGE, DecodeError
 
 
 class SourceIrregularities(NamedTuple):
@@ -25,6 +27,7 @@ class SourceIrregularities(NamedTuple):
         frames_dropped: number of source frames missing from the output because of a lower constant rate.
         frames_repeated: number of output frames that repeat the source frame of the previous one.
         stretched_pixels: its pixels are not square.
+        ends_after_file: it is a segment that ends after its file does, and was cut there.
     """
 
     variable_rate: bool = False
@@ -33,15 +36,29 @@ class SourceIrregularities(NamedTuple):
     frames_dropped: int = 0
     frames_repeated: int = 0
     stretched_pixels: bool = False
+    ends_after_file: bool = False
 
 
 class EncodedVideo(NamedTuple):
-    """An encoded video: the file's bytes, its properties, perceptual hashes of some frames, and notes on the source."""
+    """An encoded video.
+
+    Attributes:
+        data: the bytes of the file.
+        info: its properties.
+        frame_hashes: perceptual hashes of some of its frames.
+        notes: irregularities of the source.
+        source_start: of a segment, seconds from the start of the source to the segment's first frame; else None.
+        source_end: of a segment, seconds from the start of the source to the end of its last frame; else None.
+        source_share: the part of the source that was packed, as a fraction of its duration.
+    """
 
     data: bytes
     info: VideoInfo
     frame_hashes: tuple[int, ...] = ()
     notes: SourceIrregularities = SourceIrregularities()
+    source_start: float | None = None
+    source_end: float | None = None
+    source_share: float = 1.0
 
 
 class RenditionEncoder:
@@ -119,6 +136,46 @@ class RenditionEncoder:
     def _write(self, frame: av.VideoFrame, time_s: float, time: Fraction | None = None) -> None:
         self._hasher.add_frame(frame, time_s)
         self._writer.write(frame, time)
+
+
+def encode_renditions(
+    frames: Iterable[av.VideoFrame],
+    table: FrameTable,
+    pixel_aspect: Callable[[Orientation], Fraction],
+    profiles: Sequence[EncodeProfile],
+) -> list[EncodedVideo]:
+    """Encodes frames with each profile, one video per profile.
+
+    Args:
+        frames: all frames of `table`, in presentation order.
+        table: the frame table of these frames alone.
+        pixel_aspect: function from the orientation of the first frame to the width of a pixel divided by its height.
+        profiles: encoder settings of each rendition; at least one.
+
+    Raises:
+        DecodeError: at the rate of a profile there would be more than `MAX_FRAMES` frames.
+    """
+    check_num_encoded(table.rate, table.duration, profiles)
+    renditions: list[RenditionEncoder] = []
+    aspect = Fraction(1)
+    for frame, tick in zip(frames, table.ticks, strict=True):
+        if not renditions:
+            aspect = pixel_aspect(orientation_of(frame))
+            length = float(table.duration)
+            renditions = [RenditionEncoder(frame, table, aspect, length, profile) for profile in profiles]
+        for rendition in renditions:
+            rendition.encode(frame, tick * table.time_base)
+    videos = [rendition.finish(table.duration) for rendition in renditions]
+    counts = renditions[0].frames_dropped, renditions[0].frames_repeated
+    notes = SourceIrregularities(table.variable_rate, table.clock_jumps, table.other_streams, *counts, aspect != 1)
+    return [video._replace(notes=notes) for video in videos]
+
+
+def check_num_encoded(rate: Fraction, duration: Fraction, profiles: Sequence[EncodeProfile]) -> None:
+    """Raises DecodeError if resampling a source of this rate and duration (seconds) would give too many frames."""
+    rates = [encoded_rate(rate, profile) for profile in profiles if profile.fps is not None]
+    if rates and duration * max(rates) > MAX_FRAMES:
+        raise DecodeError(f"it claims to last {float(duration):.0f} s, more than {MAX_FRAMES} frames", TOO_LARGE)
 
 
 def encoded_rate(rate: Fraction, profile: EncodeProfile) -> Fraction:

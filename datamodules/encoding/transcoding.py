@@ -13,16 +13,19 @@ from typing import TypeVar
 
 import av
 
-from datamodules.encoding.rendition_encoder import EncodedVideo, RenditionEncoder, SourceIrregularities, encoded_rate
+from datamodules.encoding.rendition_encoder import (
+    EncodedVideo,
+    RenditionEncoder,
+    SourceIrregularities,
+    check_num_encoded,
+)
 from datamodules.leakage.perceptual_hash import FrameHasher
 from datamodules.video.frame_table import FrameTable, count_steps, read_frame_table
 from datamodules.video.mp4_writer import EncodeProfile, encode_frames, target_size
 from datamodules.video.orientation import Orientation, orientation_of
 from datamodules.video.probing import describe_video
 from datamodules.video.video_container import (
-    MAX_FRAMES,
     NO_FRAMES,
-    TOO_LARGE,
     TOO_SHORT,
     TRUNCATED,
     DecodeError,
@@ -133,9 +136,7 @@ def _encode_renditions(
 ) -> list[EncodedVideo]:
     start, end = _trim(table.duration, time_start, time_end)
     last = min(table.duration, Fraction(end)) if math.isfinite(end) else table.duration
-    rates = [encoded_rate(table.rate, profile) for profile in profiles if profile.fps is not None]
-    if rates and (last - Fraction(start)) * max(rates) > MAX_FRAMES:
-        raise DecodeError(f"it claims to last {float(last):.0f} s, more than {MAX_FRAMES} frames", TOO_LARGE)
+    check_num_encoded(table.rate, last - Fraction(start), profiles)
     offset = Fraction(start)
     renditions: list[RenditionEncoder] = []
     aspect = Fraction(1)
@@ -144,7 +145,7 @@ def _encode_renditions(
         if time < offset and not math.isclose(time, offset, abs_tol=1e-6):
             continue
         if not renditions:
-            offset, aspect = time, _pixel_aspect(source, orientation_of(frame))
+            offset, aspect = time, read_pixel_aspect(source, orientation_of(frame))
             length = float(last - time)
             renditions = [RenditionEncoder(frame, table, aspect, length, profile) for profile in profiles]
         for rendition in renditions:
@@ -159,7 +160,7 @@ def _encode_renditions(
     return [video._replace(notes=notes) for video in videos]
 
 
-def _pixel_aspect(source: str | bytes, orientation: Orientation) -> Fraction:
+def read_pixel_aspect(source: str | bytes, orientation: Orientation) -> Fraction:
     """Width of a pixel divided by its height, after rotation."""
     with open_video(source) as (_, stream):
         aspect = Fraction(stream.sample_aspect_ratio or 1)

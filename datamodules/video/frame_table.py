@@ -78,6 +78,18 @@ class FrameTable(NamedTuple):
         """The number of frames, F."""
         return len(self.ticks)
 
+    def time(self, frame: int) -> Fraction:
+        """The time at which a frame is first shown, in seconds; `num_frames` gives the end of the last one."""
+        return self.ticks[frame] * self.time_base if frame < len(self.ticks) else self.duration
+
+    def part(self, first: int, stop: int) -> "FrameTable":
+        """The table of the frames from `first` to before `stop`, as of a file that holds these alone."""
+        ticks = [tick - self.ticks[first] for tick in self.ticks[first:stop]]
+        duration = self.time(stop) - self.time(first)
+        variable = len(ticks) > 1 and _is_variable(ticks)
+        rate = _choose_rate(self.rate, len(ticks), duration, variable)
+        return self._replace(ticks=ticks, duration=duration, variable_rate=variable, rate=rate)
+
 
 def count_steps(progress: Callable[[int], None] | None) -> Callable[[], None]:
     """A callback to call after each step of a long operation; it calls `progress` with the number of steps so far."""
@@ -88,6 +100,13 @@ def count_steps(progress: Callable[[int], None] | None) -> Callable[[], None]:
 def read_frame_table(
     source: Source, trust: PacketTrust = "exact", report_step: Callable[[], None] = lambda: None
 ) -> FrameTable:
+    """Counts and times the frames of a video; see `read_frames_and_packets`."""
+    return read_frames_and_packets(source, trust, report_step)[0]
+
+
+def read_frames_and_packets(
+    source: Source, trust: PacketTrust = "exact", report_step: Callable[[], None] = lambda: None
+) -> tuple[FrameTable, list[PacketInfo]]:
     """Counts and times the frames of a video.
 
     Args:
@@ -96,6 +115,10 @@ def read_frame_table(
             it. `ordered`: also in containers that do not list their frames (transport streams and others), for callers
             that decode the whole file anyway and count the output. `nothing`: never, the file is decoded.
         report_step: called after each packet read and each frame decoded.
+
+    Returns:
+        The frames; and the packets whose presentation timestamps, sorted, are those of the frames, in file order: []
+        where the frames were counted by decoding, or are timed otherwise.
 
     Raises:
         DecodeError: the file cannot be opened or read, or needs decoding and does not decode.
@@ -125,11 +148,12 @@ def read_frame_table(
             if truncation:
                 raise DecodeError(f"the video is truncated: {truncation}", TRUNCATED) from error
             raise
+        packets = []
     elif clock.counts_packets:
-        table = clock.table([packet.dts or 0 for packet in shown])
+        table, packets = clock.table([packet.dts or 0 for packet in shown]), []
     else:
         table = clock.table(sorted(packet.pts or 0 for packet in shown))
-    return table._replace(other_streams=num_other_streams, truncation=truncation)
+    return table._replace(other_streams=num_other_streams, truncation=truncation), packets
 
 
 class _FileClock(NamedTuple):
@@ -191,10 +215,13 @@ class _FileClock(NamedTuple):
             ticks.append(ticks[-1] + (median_step if jumped else step))
         duration = (ticks[-1] + (self.last_duration or Fraction(ticks[-1], count - 1))) * self.time_base
         variable = _is_variable(ticks)
-        # The header's rate is kept unless the frames contradict it.
-        counted_rate = as_rate(count / duration)
-        rate = counted_rate if variable or abs(self.rate * duration - count) >= 1 else self.rate
+        rate = _choose_rate(self.rate, count, duration, variable)
         return FrameTable(ticks, self.time_base, rate, duration, variable, jumps)
+
+
+def _choose_rate(header: Fraction, count: int, duration: Fraction, variable: bool) -> Fraction:
+    """The frame rate of `count` frames in `duration` seconds: the header's unless the frames contradict it."""
+    return as_rate(count / duration) if variable or abs(header * duration - count) >= 1 else header
 
 
 def _is_variable(ticks: Sequence[int]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from datamodules.annotations.records import Annotations, VideoRecord
@@ -24,7 +25,7 @@ from pipeline.packing.list_warnings import warn_of_lists
 from pipeline.packing.output_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
 from pipeline.packing.pack_options import PackOptions, ShardOptions
 from pipeline.packing.shard_bounds import Cut, cut_by_size, keep_cut
-from pipeline.packing.shard_builder import PARTS_FOLDER, PartResult, remove_manifests
+from pipeline.packing.shard_builder import PARTS_FOLDER, SEEK_TABLES_FOLDER, PartResult, remove_manifests
 from pipeline.packing.shard_plan import (
     PackSettings,
     ShardPart,
@@ -79,6 +80,8 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
     listed = read_annotations(
         options.format, options.annotations, options.videos, options.split, options.classes, options
     )
+    if options.copy:
+        refuse_copies(listed.records)
     labels = (label for record in listed.records for label in record.class_names)
     class_names = order_classes(labels, listed.classes, options.classes)
     name, out = _dataset_name(options.out, options.name), options.out
@@ -95,7 +98,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
     recorded = _recorded_options(name, listed, class_names, settings, options)
     warn_of_lists(listed)
     with report_full_disk(out), lock_folder(out):
-        for place in (*settings.folders, out / PARTS_FOLDER):
+        for place in (*settings.folders, out / PARTS_FOLDER, out / SEEK_TABLES_FOLDER):
             remove_partial_files(place)
         agree_with_earlier_run(out, recorded, settings.folders)
         if options.retry_quarantined:
@@ -108,6 +111,16 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         )
         parts = tuple(plan_parts(members, name, cut, read_quarantine(out)))
         yield PackRun(settings, name, tuple(class_names), listed.folds, options.strict, recorded, parts, listed.refused)
+
+
+def refuse_copies(records: Sequence[VideoRecord]) -> None:
+    """Raises PackError if the list has videos that `copy` cannot store."""
+    for record in records:
+        if record.is_segment:
+            raise PackError(
+                f"copy: {record.key} is a segment of {record.path}, and bytes are copied as whole files: leave --copy "
+                "out, or the times"
+            )
 
 
 def _cut(members: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, bounds: ShardOptions) -> Cut:
@@ -164,6 +177,7 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
             rendition_of=identity,
         )
     shards = [result.shard for result in results if result.shard is not None]
+    rmtree(root / SEEK_TABLES_FOLDER, ignore_errors=True)
     return write_dataset(
         root,
         run.name,

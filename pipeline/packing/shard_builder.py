@@ -20,6 +20,7 @@ from datamodules.annotations.video_files import check_video_file
 from datamodules.dataset.dataset_index import ShardRow, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.manifest import MANIFEST_NAME, ShardFile
 from datamodules.dataset.quarantine import one_line
+from datamodules.encoding.segments import Segment, transcode_segment
 from datamodules.encoding.transcoding import EncodedVideo, inspect, transcode_renditions
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.local_files import file_sha256
@@ -30,6 +31,7 @@ from pipeline.packing.source_notes import Notes, add_notes, notes_as_json, notes
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
 
 PARTS_FOLDER = ".parts"
+SEEK_TABLES_FOLDER = f"{PARTS_FOLDER}/seek_tables"  # of the files that segments are cut from, for all processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ def _pack(part: ShardPart, settings: PackSettings, report: ProgressCallback, pro
             for writer, video in zip(writers, result, strict=True):
                 writer.write(record.key, video.data, _describe(record, part.split, video, settings))
             notes.append(notes_of(record.key, result[0].notes))
-            size = file_size(record.path)
+            size = round(file_size(record.path) * result[0].source_share)
             kept, source_bytes = kept + 1, source_bytes + size
             report(PackProgress(1, 0, size, stored_bytes=tuple(len(video.data) for video in result)))
     if not kept:
@@ -163,10 +165,16 @@ def _encode(record: VideoRecord, settings: PackSettings, process: KillableProces
         check_video_file(record.path)
         if settings.profile is None:
             videos = [process.call(inspect, record.path, timeout=settings.timeout, by_progress=True)]
+        elif record.is_segment:
+            segment = Segment(record.time_start, record.time_end, record.start_frame, record.end_frame)
+            job = record.path, (settings.profile, *settings.smaller), segment, settings.root / SEEK_TABLES_FOLDER
+            videos = process.call(transcode_segment, *job, timeout=settings.timeout, by_progress=True)
         else:
             profiles = (settings.profile, *settings.smaller)
-            job = record.path, profiles, record.time_start, record.time_end
-            videos = process.call(transcode_renditions, *job, timeout=settings.timeout, by_progress=True)
+            times = record.time_start, record.time_end
+            videos = process.call(
+                transcode_renditions, record.path, profiles, *times, timeout=settings.timeout, by_progress=True
+            )
     except DecodeError as error:
         return Refusal(source, record.key, error.reason, one_line(str(error)))
     except ProcessHung as error:
@@ -204,6 +212,8 @@ def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: Pa
         captions=record.captions,
         labels=record.labels,
         task=settings.task,
+        source_start=video.source_start,
+        source_end=video.source_end,
     )
 
 

@@ -26,6 +26,7 @@ from datamodules.encoding.transcoding import EncodeProfile
 MEMBER_BYTES = 4096
 _SHARE_OF_FILE = 0.45
 _BYTES_PER_SECOND = 60_000
+_FRAMES_PER_SECOND = 25
 _FAST_DECODE = 1.12
 _THREADS = 16  # a network file system serves many requests at once
 _BATCH = 500
@@ -44,12 +45,22 @@ def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile 
     if profile is None:
         return file_bytes + MEMBER_BYTES
     size = _SHARE_OF_FILE * file_bytes
-    if record.time_end is not None:
-        size = min(size, _BYTES_PER_SECOND * (record.time_end - (record.time_start or 0.0)))
+    seconds = _duration(record)
+    if seconds is not None:
+        size = min(size, _BYTES_PER_SECOND * seconds)
     rate = 1.0 if profile.fps is None else math.pow(min(profile.fps / 30, 1.0), 0.33)
     detail = math.pow(profile.short_side / 256, 1.3) * rate * math.pow(2, (23 - profile.crf) / 6)
     coding = (1 + 3.2 / profile.key_frame_interval) / 1.2 * (_FAST_DECODE if profile.fast_decode else 1.0)
     return round(size * detail * coding) + MEMBER_BYTES
+
+
+def _duration(record: VideoRecord) -> float | None:
+    """Seconds of the annotated part, as far as the list gives them; frame numbers count as those of 25 a second."""
+    if record.time_end is not None:
+        return record.time_end - (record.time_start or 0.0)
+    if record.end_frame is not None:
+        return (record.end_frame - (record.start_frame or 0)) / _FRAMES_PER_SECOND
+    return None
 
 
 def file_sizes(paths: Sequence[str]) -> list[int]:

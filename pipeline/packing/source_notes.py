@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from datamodules.encoding.segments import END_MARGIN_S
 from datamodules.encoding.transcoding import SourceIrregularities
 
 KEYS_NAMED = 3
@@ -96,6 +97,8 @@ def describe_notes(notes: Notes, encode: Mapping[str, Any]) -> list[str]:
         done += "" if copied else ", --square-pixels makes them square"
         done = "made square" if encode.get("square_pixels") else done
         lines.append(f"pixels that are not square: {stretched}, {done}")
+    if late := notes.get("ends_after_file"):
+        lines.append(f"segments that end up to {END_MARGIN_S:g} s after their file: {late}, cut at its end")
     return lines
 
 

@@ -1,0 +1,95 @@
+"""Parts of a file: the very frames that decoding the whole file gives, from the key frame before them."""
+
+import numpy as np
+import pytest
+
+from datamodules.video.seek_table import KeyFrameError, iterate_part, read_seek_table
+from datamodules.video.video_container import iterate_frames
+from tests.datamodules.video.odd_files import cut_without_encoding, numbered_video, read_number
+from tests.datamodules.video.video_kinds import KINDS, encode
+
+# Files whose packets do not number the frames, and the one whose key frames are the beginning of an intra refresh.
+FROM_BEGINNING = {"h264 in avi with B-frames", "h264 in a transport stream", "h264 with intra refresh"}
+FROM_BEGINNING |= {name for name in KINDS if name.startswith("mpeg4 in avi")}
+X264 = {"b_frames": 2, "x264_params": "scenecut=0:b-adapt=0"}
+OPEN_GROUPS = {"b_frames": 2, "x264_params": "open-gop=1:keyint=12:scenecut=0:b-adapt=0"}
+
+
+def decode_part(data, first, stop):
+    """The frames of a part, and whether they were decoded from the file's beginning."""
+    table = read_seek_table(data)
+    try:
+        frames = list(iterate_part(data, table, first, stop))
+    except KeyFrameError:
+        table = read_seek_table(data, "nothing")
+        frames = list(iterate_part(data, table, first, stop))
+    return [frame.to_ndarray(format="rgb24") for frame in frames], not len(table.timestamps)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_parts_have_the_frames_of_the_whole(name):
+    codec, container, options = KINDS[name]
+    data = encode(codec, container, **options)
+    whole = [frame.to_ndarray(format="rgb24") for frame in iterate_frames(data)]
+    count = len(whole)
+    parts = {(0, count), (count - 1, count), (count // 3, count // 3 + 1), (count // 2, count - count // 8)}
+    used = set()
+    for first, stop in sorted(parts):
+        frames, from_beginning = decode_part(data, first, stop)
+        used.add(from_beginning)
+        assert len(frames) == stop - first
+        assert all(np.array_equal(one, other) for one, other in zip(frames, whole[first:stop], strict=True))
+    assert (True in used) == (name in FROM_BEGINNING)
+
+
+def joined(codec, container, **options):
+    return b"".join(numbered_video(codec, container, part, **options) for part in (range(30), range(30, 60)))
+
+
+def beginning_in_open_groups(container):
+    return cut_without_encoding(numbered_video("libx264", "matroska", range(48), **OPEN_GROUPS), container, 12)
+
+
+@pytest.mark.parametrize(
+    ("data", "numbers"),
+    [
+        (lambda: joined("libx264", "matroska", **X264), range(60)),
+        (lambda: joined("libx264", "mpegts", **X264), range(60)),
+        (lambda: beginning_in_open_groups("mp4"), None),
+    ],
+    ids=["joined matroska", "joined transport streams", "cut within open groups"],
+)
+def test_files_whose_clock_restarts_or_whose_beginning_is_gone(data, numbers):
+    source = data()
+    whole = [read_number(frame.to_ndarray(format="rgb24")) for frame in iterate_frames(source)]
+    assert numbers is None or whole == list(numbers)
+    for first in (0, len(whole) // 2, len(whole) - 3):
+        frames, _ = decode_part(source, first, first + 3)
+        assert [read_number(frame) for frame in frames] == whole[first : first + 3]
+
+
+class Steps:
+    count = 0
+
+    def add(self):
+        self.count += 1
+
+
+def test_only_the_group_of_pictures_before_a_part_is_read(tmp_path):
+    path = tmp_path / "long.mp4"
+    path.write_bytes(numbered_video("libx264", "mp4", [number % 256 for number in range(600)], key_every=12, **X264))
+    table = read_seek_table(path)
+    for first in (0, 300, 590):
+        steps = Steps()
+        frames = list(iterate_part(path, table, first, first + 5, steps.add))
+        assert [read_number(frame.to_ndarray(format="rgb24")) for frame in frames] == [
+            number % 256 for number in range(first, first + 5)
+        ]
+        assert steps.count <= 2 * (12 + 5 + 4)  # packets read and frames decoded
+
+
+def test_a_table_of_another_file_is_not_believed(tmp_path):
+    table = read_seek_table(numbered_video("libx264", "mp4", range(40), times=[40 * i for i in range(40)], **X264))
+    other = numbered_video("libx264", "mp4", range(40), times=[41 * i for i in range(40)], **X264)
+    with pytest.raises(KeyFrameError):
+        list(iterate_part(other, table, 20, 30))
