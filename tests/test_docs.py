@@ -19,7 +19,17 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.annotations.refusals import ADDRESS, BAD_NAME, BY_HAND, CRASH, ERROR, HANG, OUTSIDE_CLASSES, Refusal
+from datamodules.annotations.refusals import (
+    ADDRESS,
+    BAD_NAME,
+    BY_HAND,
+    CRASH,
+    ERROR,
+    HANG,
+    NO_INTERVAL,
+    OUTSIDE_CLASSES,
+    Refusal,
+)
 from datamodules.dataset.index_table import CAPTIONS, INDEX_SCHEMA, LABELS
 from datamodules.dataset.manifest import Manifest
 from datamodules.leakage.split_leakage import Leak
@@ -241,9 +251,8 @@ def test_the_columns_of_the_format_are_those_of_the_code():
     assert tuple(rows("quarantine.csv")) == Refusal._fields
     assert tuple(rows("split_guard.csv")) == Leak._fields
     text = section("docs/datasets/format.md", "quarantine.csv")
-    assert all(
-        f"`{reason}`" in text for reason in (*REASONS, HANG, CRASH, ERROR, OUTSIDE_CLASSES, BAD_NAME, ADDRESS, BY_HAND)
-    )
+    others = (HANG, CRASH, ERROR, OUTSIDE_CLASSES, BAD_NAME, ADDRESS, NO_INTERVAL, BY_HAND)
+    assert all(f"`{reason}`" in text for reason in (*REASONS, *others))
 
 
 WORDS = (

@@ -13,6 +13,7 @@ from pathlib import Path
 from datamodules.annotations.columns import CSV_COLUMNS
 from datamodules.annotations.records import Annotations, PathLike, VideoRecord, infer_group
 from datamodules.annotations.refusals import ADDRESS, Refusal
+from datamodules.annotations.segment_columns import check_segment_columns, make_segment_keys, read_segment_bounds
 from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import AnnotationError, AnnotationRow, normalize_split, read_table, refuse_repeats
 from datamodules.annotations.video_files import existing_folder, from_windows, has_video_suffix, join, make_keys
@@ -32,6 +33,10 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
     there is no such file, is the video of that name in the folder or up to two folders deeper. The column caption
     describes the video: one sentence, several as a JSON list of strings (in Parquet also a column of lists), or empty.
 
+    With columns start and end (seconds; either may be empty), or start_frame and end_frame (the frame after the last),
+    each row is a segment of its file, which may have any number of rows; the segments of a file are one group where the
+    list has none (`datamodules.annotations.segment_columns`).
+
     Args:
         csv_path: the list; a file ending in .parquet is read as Parquet, with rows numbered from 1 as lines.
         videos_root: folder that the paths are relative to; None: the folder of the list.
@@ -39,7 +44,7 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
 
     Raises:
         AnnotationError: a file or folder is missing, a column is missing or ambiguous, a value is empty, a path is
-            listed twice, or nothing is listed.
+            listed twice (with the same segment), or nothing is listed.
     """
     split = None if split is None else normalize_split(split)
     file = Path(csv_path)
@@ -53,21 +58,32 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
     rows, refused, notes = _refuse_addresses(rows)
     names, lookup_notes = _resolve_names(rows, root)
     paths = [join(root, name) for name in names]
-    refuse_repeats(paths, rows, "path")
+    check_segment_columns(file, columns)
+    segments = [read_segment_bounds(row) for row in rows]
+    refuse_repeats([path + segment.suffix for path, segment in zip(paths, segments, strict=True)], rows, "path")
     folds = sorted({row.text("fold") for row in rows}, key=_natural_key) if "fold" in columns else []
     if len(folds) == 1:
         raise AnnotationError(f"{file}: all videos are of fold {folds[0]!r}; folds need at least two, or use a split")
-    keys = make_keys([_relative_path(path, root) for path in paths])
+    relative = {path: _relative_path(path, root) for path in paths}
+    file_keys = dict(zip(relative, make_keys(list(relative.values())), strict=True))
+    keys = make_segment_keys(paths, [file_keys[path] for path in paths], segments)
     records = []
-    for row, path, key in zip(rows, paths, keys, strict=True):
-        group = row.text("group") if "group" in columns else infer_group(path, key)
+    for row, path, key, segment in zip(rows, paths, keys, segments, strict=True):
+        defect = segment.defect()
+        if defect is not None:
+            refused.append(Refusal(relative[path], key, *defect))
+            continue
+        group = row.text("group") if "group" in columns else infer_group(path, file_keys[path])
         name = "" if folds else row.split() if split is None else split
         captions = row.captions("caption") if "caption" in columns else ()
         record = VideoRecord(path, key, row.text("label"), name, group, captions=captions)
+        record = replace(record, **segment.record_fields())
         if folds:
             held_out = row.text("fold")
             record = replace(record, fold_splits=tuple("test" if fold == held_out else "train" for fold in folds))
         records.append(record)
+    if not records:
+        raise AnnotationError(f"{file}: holds no video: {refused[-1].path}: {refused[-1].detail}, as all others")
     trimmed = describe_trimmed_labels(row.values["label"] for row in rows)
     sentences = tuple(sentence for sentence in (note, trimmed, *notes, *lookup_notes) if sentence)
     return Annotations(records, tuple(folds), refused=tuple(refused), notes=sentences)

@@ -8,6 +8,7 @@ ERROR = "error"  # any unexpected error; the detail has its message
 OUTSIDE_CLASSES = "outside classes"  # in a folder of videos, but not in a class folder
 BAD_NAME = "name"  # not UTF-8, which no table can represent
 ADDRESS = "address"  # a URL, which is not fetched
+NO_INTERVAL = "no interval"  # a segment that ends at its beginning or before it
 BY_HAND = "by hand"  # added by a user without a reason
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.annotations.columns import KINETICS_COLUMNS, has_columns
+from datamodules.annotations.columns import CSV_COLUMNS, KINETICS_COLUMNS, has_columns
 from datamodules.annotations.list_format import ListFormat, ListHead
 from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list
 from datamodules.annotations.skipped_files import count_noun, join_first_names
@@ -146,7 +146,10 @@ def _describe_ambiguous_clips(ambiguous: Sequence[tuple[str, str]]) -> list[str]
 
 
 def _matches(head: ListHead) -> bool:
-    official = any(column in head.header for column in ("youtube_id", "time_start", "time_end"))
+    plain = has_columns(head.header, CSV_COLUMNS, ("path",)) and not has_columns(
+        head.header, KINETICS_COLUMNS, ("youtube_id",)
+    )
+    official = not plain and any(column in head.header for column in ("youtube_id", "time_start", "time_end"))
     others = has_columns(head.header, KINETICS_COLUMNS, ("youtube_id", "time_start", "time_end"))
     return "path" not in head.header and (official or others)
 

@@ -1,0 +1,141 @@
+"""Segments in a table: columns of start and end, in seconds or frame numbers, and keys for segments of one file."""
+
+import hashlib
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from datamodules.annotations.refusals import NO_INTERVAL
+from datamodules.annotations.tables import AnnotationError, AnnotationRow
+from datamodules.video.video_container import OUT_OF_RANGE
+
+_TIMES, _FRAMES = ("start", "end"), ("start_frame", "end_frame")
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")  # hours, minutes and seconds
+
+
+class SegmentBounds(NamedTuple):
+    """Where a row's segment lies in its file; all None: the row is the whole file.
+
+    Attributes:
+        start: seconds from the first frame of the file; None: its beginning.
+        end: seconds; None: its end.
+        start_frame: number of the first frame, from 0, in place of `start`.
+        end_frame: number of the frame after the last one, in place of `end`.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    start_frame: int | None = None
+    end_frame: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are no bounds."""
+        return all(bound is None for bound in self)
+
+    def defect(self) -> tuple[str, str] | None:
+        """The reason and a description of bounds that no file can have; None for sensible ones."""
+        for (first, last), unit in (((self.start, self.end), " s"), ((self.start_frame, self.end_frame), "")):
+            what = "frame " if unit == "" else ""
+            if first is not None and first < 0:
+                return OUT_OF_RANGE, f"the segment begins at {what}{first}{unit}, before the video"
+            if last is not None and last <= (first or 0):
+                begins, ends = f"{what}{first or 0}{unit}", f"{what}{last}{unit}"
+                return (
+                    NO_INTERVAL,
+                    f"the segment begins at {begins} and ends at {ends}, not after its beginning",
+                )
+        return None
+
+    def record_fields(self) -> dict[str, Any]:
+        """The bounds as fields of a `VideoRecord`."""
+        return {
+            "time_start": self.start,
+            "time_end": self.end,
+            "start_frame": self.start_frame,
+            "end_frame": self.end_frame,
+            "exact_times": not self.is_whole,
+        }
+
+    @property
+    def suffix(self) -> str:
+        """The end of the key of the segment: milliseconds, or frame numbers after an f; with a hash if rounded.
+
+        >>> SegmentBounds(1.5, 2.25).suffix, SegmentBounds(end_frame=40).suffix, SegmentBounds(start=3.0).suffix
+        ('_1500ms_2250ms', '_f0_f40', '_3000ms_end')
+        """
+        if self.is_whole:
+            return ""
+        if self.start_frame is not None or self.end_frame is not None:
+            return f"_f{self.start_frame or 0}_{'end' if self.end_frame is None else f'f{self.end_frame}'}"
+        times = [None if time is None else round(1000 * time) for time in (self.start or 0.0, self.end)]
+        shown = f"_{times[0]}ms_{'end' if times[1] is None else f'{times[1]}ms'}"
+        exact = all(
+            rounded is None or math.isclose(rounded / 1000, time or 0.0, abs_tol=1e-9)
+            for rounded, time in zip(times, (self.start, self.end), strict=True)
+        )
+        return shown if exact else f"{shown}-{_digest(repr(self))}"
+
+
+def check_segment_columns(file: str | os.PathLike[str], columns: Collection[str]) -> None:
+    """Raises AnnotationError for a table that gives both times and frame numbers."""
+    times, frames = ([name for name in names if name in columns] for names in (_TIMES, _FRAMES))
+    if times and frames:
+        raise AnnotationError(
+            f"{os.fspath(file)}: has columns of seconds ({', '.join(times)}) and of frame numbers "
+            f"({', '.join(frames)}); keep one of the two pairs"
+        )
+
+
+def read_segment_bounds(row: AnnotationRow) -> SegmentBounds:
+    """The segment of a row; columns that the table lacks, and empty values, are no bounds.
+
+    Raises:
+        AnnotationError: a value is not a number of seconds, as 83.5 or 1:23.5, or not a whole frame number.
+    """
+    start, end = (_seconds(row, name) for name in _TIMES)
+    start_frame, end_frame = (_frame_number(row, name) for name in _FRAMES)
+    return SegmentBounds(start, end, start_frame, end_frame)
+
+
+def make_segment_keys(paths: Sequence[str], file_keys: Sequence[str], segments: Sequence[SegmentBounds]) -> list[str]:
+    """A key for each segment from its file's key and its bounds; equal keys get a hash of path and bounds."""
+    keys = [key + segment.suffix for key, segment in zip(file_keys, segments, strict=True)]
+    count = Counter(keys)
+    return [
+        key if count[key] == 1 else f"{key}-{_digest(f'{path} {segment!r}')}"
+        for key, path, segment in zip(keys, paths, segments, strict=True)
+    ]
+
+
+def _seconds(row: AnnotationRow, column: str) -> float | None:
+    value = row.values.get(column, "").strip()
+    if not value:
+        return None
+    clock = _CLOCK.fullmatch(value)
+    if clock is not None:
+        return 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3])
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise row.error(column, "must be a number of seconds, as 83.5 or 1:23.5, or empty")
+    return number
+
+
+def _frame_number(row: AnnotationRow, column: str) -> int | None:
+    value = row.values.get(column, "").strip()
+    if not value:
+        return None
+    match = re.fullmatch(r"(-?\d+)(?:\.0+)?", value, re.ASCII)
+    if match is None:
+        raise row.error(column, "must be a whole frame number, or empty")
+    return int(match[1])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]

@@ -1,0 +1,101 @@
+"""Packing segments of long files: what is stored, what is refused, resumed and said."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.video.decoding import decode_frames
+from datamodules.video.mp4_writer import encode_frames
+from pipeline.dataset_tools.verify import verify
+from pipeline.packing.output_folder import PackError
+from pipeline.packing.pack import pack
+from pipeline.packing.pack_options import PackOptions
+from tests.pipeline.gray_videos import digests
+
+COUNT = 40
+SEGMENTS = [("day", 0.0, 1.0, "walk"), ("day", 0.5, 2.0, "run"), ("day", 3.0, "", "walk"), ("night", 1.0, 1.5, "run")]
+BAD = [("day", 9.0, 10.0, "run"), ("day", 2.0, 1.0, "run"), ("night", 1.01, 1.05, "run"), ("gone", 1.0, 2.0, "run")]
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Two files of four seconds, whose frames have a gray level each."""
+    root = tmp_path / "recordings"
+    root.mkdir()
+    for place, name in enumerate(("day", "night")):
+        levels = range(place, 5 * COUNT + place, 5)
+        frames = [np.full((32, 48, 3), level, np.uint8) for level in levels]
+        (root / f"{name}.mp4").write_bytes(encode_frames(frames, 10.0, crf=10))
+    return root
+
+
+def write_list(root: Path, segments: list[tuple[object, ...]], name: str = "list.csv") -> Path:
+    with (root / name).open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "start", "end", "label", "split"])
+        writer.writerows((f"{name}.mp4", *times, label, "train") for name, *times, label in segments)
+    return root / name
+
+
+def test_overlapping_segments_and_bad_ones(recordings: Path, tmp_path: Path) -> None:
+    listed = write_list(recordings, [*SEGMENTS, *BAD])
+    pack(PackOptions(tmp_path / "out", [listed], videos_per_shard=2, processes=2))
+    index = DatasetIndex.open(tmp_path / "out")
+    assert len(index) == 4
+    for row in range(4):
+        entry = index.entry(row)
+        assert entry.source_start is not None
+        assert entry.source_end is not None
+        first, stop = round(10 * entry.source_start), round(10 * entry.source_end)
+        levels = decode_frames(index.read_video(row), range(entry.num_frames)).mean(axis=(1, 2, 3))
+        assert np.abs(levels - 5 * np.arange(first, stop)).max() <= 3
+        assert entry.group == Path(entry.source).stem
+    assert sorted((index.entry(row).key, index.classes[index.entry(row).label]) for row in range(4)) == [
+        ("day_0ms_1000ms", "walk"),
+        ("day_3000ms_end", "walk"),
+        ("day_500ms_2000ms", "run"),
+        ("night_1000ms_1500ms", "run"),
+    ]
+    with (tmp_path / "out" / "quarantine.csv").open(newline="") as file:
+        refused = {row["key"]: row["reason"] for row in csv.DictReader(file)}
+    assert refused == {
+        "day_9000ms_10000ms": "out of range",
+        "day_2000ms_1000ms": "no interval",
+        "night_1010ms_1050ms": "too short",
+        "gone_1000ms_2000ms": "absent",
+    }
+    assert not (tmp_path / "out" / ".parts" / "seek_tables").exists()
+    verify(tmp_path / "out", full=True)
+
+
+def test_the_same_bytes_in_any_order_and_after_an_interruption(recordings: Path, tmp_path: Path) -> None:
+    pack(PackOptions(tmp_path / "a" / "d", [write_list(recordings, SEGMENTS)], videos_per_shard=1, processes=1))
+    backwards = write_list(recordings, SEGMENTS[::-1], "backwards.csv")
+    pack(PackOptions(tmp_path / "b" / "d", [backwards], recordings, videos_per_shard=1, processes=2))
+    assert digests(tmp_path / "a" / "d") == digests(tmp_path / "b" / "d")
+    before = digests(tmp_path / "a" / "d")
+    (tmp_path / "a" / "d" / "d-train-000002.tar").unlink()
+    pack(PackOptions(tmp_path / "a" / "d", [recordings / "list.csv"], videos_per_shard=1, processes=1))
+    assert digests(tmp_path / "a" / "d") == before
+    moved = [("day", 0.0, 1.1, "walk"), *SEGMENTS[1:]]
+    with pytest.raises(PackError, match="was packed otherwise"):
+        pack(PackOptions(tmp_path / "a" / "d", [write_list(recordings, moved)], videos_per_shard=1))
+
+
+def test_segments_of_one_file_on_both_sides_are_found(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recordings / "list.csv").write_text("path,start,end,label,split\nday.mp4,0,1,a,train\nday.mp4,3,4,a,test\n")
+    pack(PackOptions(tmp_path / "out", [recordings / "list.csv"], processes=1))
+    assert "whose group is on both sides of a split" in capsys.readouterr().err
+    assert (tmp_path / "out" / "split_guard.csv").read_text().splitlines()[1].startswith("group,")
+
+
+def test_a_copy_cannot_be_cut(recordings: Path, tmp_path: Path) -> None:
+    listed = write_list(recordings, SEGMENTS)
+    with pytest.raises(PackError, match=r"copy: day_0ms_1000ms is a segment of .*day.mp4, .* leave --copy out"):
+        pack(PackOptions(tmp_path / "out", [listed], copy=True))
+    assert not (tmp_path / "out").exists()
