@@ -56,7 +56,7 @@ def fold_batch_norms(network: nn.Module) -> int:
     """
     if network.training:
         raise ValueError(f"{type(network).__name__} is in training mode: call eval() before its batch norms are folded")
-    pairs = list(_pairs(network))
+    pairs = list(_foldable_pairs(network))
     for owner, first, second in pairs:
         convolution, norm = owner.get_submodule(first), owner.get_submodule(second)
         assert isinstance(convolution, (nn.Conv2d, nn.Conv3d))
@@ -66,19 +66,19 @@ def fold_batch_norms(network: nn.Module) -> int:
     return len(pairs)
 
 
-def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+def _foldable_pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
     """Yields a module, and the names of two of its children: a convolution and the batch norm that is its only user."""
     uses = Counter(module for _, module in network.named_modules(remove_duplicate=False))
     endpoints = network.endpoints_available if isinstance(network, HasEndpoints) else []
     for path, owner in network.named_modules():
-        for first, second in _neighbors(owner):
+        for first, second in _adjacent_children(owner):
             convolution, norm = owner.get_submodule(first), owner.get_submodule(second)
             endpoint = layer_name(f"{path}.{first}") in endpoints
             if not endpoint and uses[convolution] == uses[norm] == 1 and _can_be_folded(convolution, norm):
                 yield owner, first, second
 
 
-def _neighbors(owner: nn.Module) -> Iterable[tuple[str, str]]:
+def _adjacent_children(owner: nn.Module) -> Iterable[tuple[str, str]]:
     """Pairs of names of children of which the second runs right after the first."""
     if type(owner).forward is Convolution.forward:
         return [("conv", "bn")]
@@ -89,7 +89,7 @@ def _neighbors(owner: nn.Module) -> Iterable[tuple[str, str]]:
 
 
 def _can_be_folded(convolution: nn.Module, norm: nn.Module) -> bool:
-    wanted = _NORM_AFTER.get(type(convolution))  # a parametrized module has another type
-    if wanted is None or type(norm) is not wanted or norm.training or norm.running_mean is None:
+    norm_type = _NORM_AFTER.get(type(convolution))  # a parametrized module has another type
+    if norm_type is None or type(norm) is not norm_type or norm.training or norm.running_mean is None:
         return False
     return not (has_forward_hooks(convolution) or has_forward_hooks(norm))

@@ -1,7 +1,8 @@
 """Execution options that keep a network's results: memory layout, activation checkpointing, compilation."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -12,6 +13,25 @@ from lightning_modules.layers.layer_selection import longest_prefix, refuse_unkn
 from lightning_modules.layers.torch_internals import BatchNorm, is_compiled
 
 
+@dataclass(frozen=True)
+class ExecutionOptions:
+    """The execution arguments of `VideoNetwork`, where each is documented.
+
+    Raises:
+        ValueError: both compilation and activation checkpointing.
+    """
+
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_activations: bool | Sequence[str] = False
+
+    def __post_init__(self) -> None:
+        if self.compile and self.checkpoint_activations:
+            raise ValueError(
+                "compile, checkpoint_activations: give one of them; torch.compile recomputes as it sees fit"
+            )
+
+
 def use_channels_last(network: nn.Module) -> None:
     """Stores the filters of 2D and 3D convolutions in channels-last memory format; their values do not change."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -20,7 +40,7 @@ def use_channels_last(network: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
 
 
-def recompute_activations(network: nn.Module, stages: nn.Sequential, chosen: bool | Iterable[str]) -> None:
+def recompute_activations(network: nn.Module, stages: nn.Sequential, selection: bool | Iterable[str]) -> None:
     """Activation checkpointing: stages discard their inner activations, and recompute them in the backward pass.
 
     Dropout repeats its random draws; running statistics of batch norms are updated once.
@@ -28,28 +48,28 @@ def recompute_activations(network: nn.Module, stages: nn.Sequential, chosen: boo
     Args:
         network: the network, for error messages.
         stages: the stages of the network.
-        chosen: prefixes of the names of stages to checkpoint; True for all but the last one.
+        selection: prefixes of the names of stages to checkpoint; True for all but the last one.
 
     Raises:
         ValueError: no stage has a given prefix.
     """
     names = [name for name, _ in stages.named_children()]
-    prefixes = names[:-1] if chosen is True else list(chosen or ())
+    prefixes = names[:-1] if selection is True else list(selection or ())
     refuse_unknown_prefixes("checkpoint_activations", prefixes, network)
     for name, stage in stages.named_children():
         if longest_prefix(name, prefixes) is not None and "forward" not in vars(stage):
-            contexts = partial(_recomputing, stage)
+            contexts = partial(_recomputation_contexts, stage)
             # An attribute of the instance, so that the names in the state dict do not change.
             vars(stage)["forward"] = partial(checkpoint, stage.forward, use_reentrant=False, context_fn=contexts)
 
 
-def _recomputing(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def _recomputation_contexts(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """The contexts of the first computation and of the recomputation."""
-    return nullcontext(), _statistics_kept(stage)
+    return nullcontext(), _frozen_running_statistics(stage)
 
 
 @contextmanager
-def _statistics_kept(stage: nn.Module) -> Iterator[None]:
+def _frozen_running_statistics(stage: nn.Module) -> Iterator[None]:
     """Context in which batch norms in training mode do not change their running statistics."""
     # Momentum 0 instead of no updates: the same code must run as the first time, or other tensors would be saved.
     norms = [module for module in stage.modules() if isinstance(module, BatchNorm) and module.training]

@@ -69,11 +69,11 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the layer. The convolution has a bias if the batch norm was folded into it (`batch_norm_folding`)."""
-        x, padding = self._padded(x)
+        x, padding = self._pad_input(x)
         x = convolve(x, self.conv.weight, self.conv.bias, self.conv.stride, padding)
         return F.relu(self.bn(x), inplace=True)
 
-    def _padded(self, x: Tensor) -> tuple[Tensor, list[int]]:
+    def _pad_input(self, x: Tensor) -> tuple[Tensor, list[int]]:
         """The input with asymmetric or replicated padding added, and the symmetric padding left to the convolution."""
         kernel, stride = self.conv.kernel_size, self.conv.stride
         if self.padding == "same":

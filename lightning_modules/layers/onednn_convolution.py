@@ -41,15 +41,15 @@ def convolve(
         groups: number of groups of channels that are convolved separately.
     """
     dilation = dilation or [1] * len(stride)
-    if _wants_onednn(x, weight):
+    if _uses_onednn(x, weight):
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
-    if _takes_gradients_in_half(x):
+    if _has_half_precision_gradients(x):
         x, padding = _pad_short_axes(x, weight.shape[2:], stride, padding, dilation)
     convolution = F.conv3d if weight.ndim == 5 else F.conv2d
     return convolution(x, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups)
 
 
-def _wants_onednn(x: Tensor, weight: Tensor) -> bool:
+def _uses_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether to call oneDNN: float32 inference on such a processor; not in training, autocast or compilation."""
     return bool(
         not torch.compiler.is_compiling()  # first, so that compilers do not trace the others
@@ -64,7 +64,7 @@ def _wants_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _takes_gradients_in_half(x: Tensor) -> bool:
+def _has_half_precision_gradients(x: Tensor) -> bool:
     """Whether this runs on the CPU in bf16 or fp16, by dtype or under autocast, with gradients."""
     half = x.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu")
     return x.device.type == "cpu" and torch.is_grad_enabled() and half
@@ -78,18 +78,18 @@ def _pad_short_axes(
     Other axes are not padded, because oneDNN skips weights that meet only its own padding. With time always padded
     beforehand, convolutions of 4 to 16 frames took up to 1.4 times as long, those of 2 frames 1.04 times.
     """
-    amounts, left = [], []
+    amounts, remaining = [], []
     for size, taps, step, amount, spread in zip(
         x.shape[-len(kernel) :], kernel, stride, padding, dilation, strict=True
     ):
         window = spread * (taps - 1) + 1
         first = -amount % step  # start of the first window that needs no padding before it
-        short = amount > 0 and first + window > size
-        amounts.append(amount if short else 0)
-        left.append(0 if short else amount)
+        is_short = amount > 0 and first + window > size
+        amounts.append(amount if is_short else 0)
+        remaining.append(0 if is_short else amount)
     if any(amounts):
         x = F.pad(x, [amount for each in reversed(amounts) for amount in (each, each)])
-    return x, left
+    return x, remaining
 
 
 class Conv3d(nn.Conv3d):

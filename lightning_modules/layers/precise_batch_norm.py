@@ -22,12 +22,12 @@ def training_norms(network: nn.Module) -> list[BatchNorm]:
     ]
 
 
-def synchronizes(network: nn.Module) -> bool:
+def has_synchronized_norms(network: nn.Module) -> bool:
     """Whether a network has synchronized batch norms, which wait for the other ranks."""
     return any(isinstance(norm, nn.SyncBatchNorm) for norm in training_norms(network))
 
 
-class PreciseStatistics:
+class PreciseBatchNorm:
     """Keeps the latest training batches, and recomputes batch norm statistics from them before evaluation.
 
     Wu and Johnson: "Rethinking 'Batch' in BatchNorm", 2021, section 3: moving averages lag behind the weights. With the
@@ -46,7 +46,7 @@ class PreciseStatistics:
         self._norms: list[str] = []
         self._step = -1
 
-    def keep(self, batch: ClipBatch, network: pl.LightningModule) -> None:
+    def add_batch(self, batch: ClipBatch, network: pl.LightningModule) -> None:
         """Keeps a training batch, and records which batch norms are not frozen."""
         if self._batches.maxlen:
             # A copy, because the batch may lie in memory shared with a data loader worker.
@@ -67,24 +67,26 @@ class PreciseStatistics:
         self._step = network.global_step
         norms = [cast(BatchNorm, network.get_submodule(name)) for name in self._norms]
         sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=network.device) for norm in norms}
-        kept = [(_given(norm.running_mean).clone(), _given(norm.running_var).clone()) for norm in norms]
+        original_statistics = [
+            (_not_none(norm.running_mean).clone(), _not_none(norm.running_var).clone()) for norm in norms
+        ]
         strategy = network.trainer.strategy
-        with strategy.precision_plugin.val_step_context(), _evaluating(network), _normalizing_by_batch(sums):
+        with strategy.precision_plugin.val_step_context(), _evaluation_mode(network), _batch_statistics(sums):
             for batch in self._batches:
                 if batch.num_videos > 0:
                     forward(batch)
-        together = cast(Tensor, strategy.reduce(torch.cat(list(sums.values()), dim=1), reduce_op="sum"))
-        parts = torch.split(together, [norm.num_features for norm in norms], dim=1)
-        for norm, (count, total, squares), (mean, variance) in zip(norms, parts, kept, strict=True):
+        reduced = cast(Tensor, strategy.reduce(torch.cat(list(sums.values()), dim=1), reduce_op="sum"))
+        parts = torch.split(reduced, [norm.num_features for norm in norms], dim=1)
+        for norm, (count, total, squares), (mean, variance) in zip(norms, parts, original_statistics, strict=True):
             if count[0] > 1:
                 mean = total / count
                 variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
-            _given(norm.running_mean).copy_(mean)
-            _given(norm.running_var).copy_(variance)
+            _not_none(norm.running_mean).copy_(mean)
+            _not_none(norm.running_var).copy_(variance)
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def _evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Context in which all modules are in evaluation mode; their modes are restored afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -96,25 +98,25 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _normalizing_by_batch(sums: dict[BatchNorm, Tensor]) -> Iterator[None]:
+def _batch_statistics(sums: dict[BatchNorm, Tensor]) -> Iterator[None]:
     """Context in which batch norms in evaluation mode use each input's own statistics, and add these to `sums`.
 
     `sums` has the count, the sum and the sum of squares of each batch norm's inputs. Not in training mode, in which
     synchronized batch norms would wait for ranks that may have no batch.
     """
 
-    def take(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    def record_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(norm, BatchNorm)
         x = inputs[0].float()
         if x.numel() == 0:
             return
         variance, mean = torch.var_mean(x, [axis for axis in range(x.ndim) if axis != 1], correction=0)
-        _given(norm.running_mean).copy_(mean)
-        _given(norm.running_var).copy_(variance)
+        _not_none(norm.running_mean).copy_(mean)
+        _not_none(norm.running_var).copy_(variance)
         mean, variance, count = mean.double(), variance.double(), x.numel() // x.shape[1]
         sums[norm] += torch.stack([torch.ones_like(mean), mean, variance + mean.square()]) * count
 
-    handles = [norm.register_forward_pre_hook(take) for norm in sums]
+    handles = [norm.register_forward_pre_hook(record_statistics) for norm in sums]
     try:
         yield
     finally:
@@ -122,6 +124,6 @@ def _normalizing_by_batch(sums: dict[BatchNorm, Tensor]) -> Iterator[None]:
             handle.remove()
 
 
-def _given(buffer: Tensor | None) -> Tensor:
+def _not_none(buffer: Tensor | None) -> Tensor:
     assert buffer is not None  # these norms track their statistics
     return buffer

@@ -23,7 +23,7 @@ _CONVOLUTIONS = (
     ("conv5a", 8, None),
     ("conv5b", 8, (2, 2, 2)),
 )
-_LEAST = "16 frames of 16 x 16 pixels are the least"
+_MINIMUM_CLIP = "16 frames of 16 x 16 pixels are the least"
 
 
 class C3D(VideoClassifier):
@@ -58,10 +58,10 @@ class C3D(VideoClassifier):
         super().__init__(**kwargs)
         if width < 1:
             raise ValueError(f"width={width}: must be at least 1")
-        self._built_for = f"num_frames={num_frames}, crop_size={crop_size}"
-        self._places = _pooled((num_frames, crop_size, crop_size))["pool5"]
-        if 0 in self._places:
-            raise ValueError(f"{self._built_for}: too small for five poolings, {_LEAST}")
+        self._clip_arguments = f"num_frames={num_frames}, crop_size={crop_size}"
+        self._pooled_size = _pooling_sizes((num_frames, crop_size, crop_size))["pool5"]
+        if 0 in self._pooled_size:
+            raise ValueError(f"{self._clip_arguments}: too small for five poolings, {_MINIMUM_CLIP}")
         self.stages = nn.Sequential()
         channels = 3
         for name, multiple, pooling in _CONVOLUTIONS:
@@ -71,8 +71,10 @@ class C3D(VideoClassifier):
                 pool = nn.MaxPool3d(pooling, padding=_padding(name))
                 self.stages.add_module(_pool_after(name), pool)
         hidden = width * 64
-        self.stages.add_module("fc6", _hidden(math.prod(self._places) * channels, hidden, dropout, flatten=True))
-        self.stages.add_module("fc7", _hidden(hidden, hidden, dropout))
+        self.stages.add_module(
+            "fc6", _fully_connected(math.prod(self._pooled_size) * channels, hidden, dropout, flatten=True)
+        )
+        self.stages.add_module("fc7", _fully_connected(hidden, hidden, dropout))
         logits = nn.Linear(hidden, self.num_classes)
         self.stages.add_module("logits", logits)
         for module in self.modules():
@@ -88,11 +90,11 @@ class C3D(VideoClassifier):
         Raises:
             ValueError: clips too small for a pooling, or of another size than fc6 was built for.
         """
-        pooled = _pooled(x.shape[2:])
+        pooled = _pooling_sizes(x.shape[2:])
         clips = x
         for name, stage in self.stages.named_children():
-            if 0 in pooled.get(name, ()) or (name == "fc6" and pooled["pool5"] != self._places):
-                self._refuse(clips)
+            if 0 in pooled.get(name, ()) or (name == "fc6" and pooled["pool5"] != self._pooled_size):
+                self._raise_clip_size_error(clips)
             x = stage(x)
             yield name, x
 
@@ -102,27 +104,28 @@ class C3D(VideoClassifier):
         Raises:
             ValueError: clips of another length or size than fc6 was built for.
         """
-        if _pooled(x.shape[2:])["pool5"] != self._places:
-            self._refuse(x)
+        if _pooling_sizes(x.shape[2:])["pool5"] != self._pooled_size:
+            self._raise_clip_size_error(x)
         return super().clip_logits(x)
 
-    def _refuse(self, clips: Tensor) -> NoReturn:
+    def _raise_clip_size_error(self, clips: Tensor) -> NoReturn:
         frames, height, width = clips.shape[2:]
         raise ValueError(
-            f"clips of {frames} frames of {height} x {width} pixels: this C3D takes {self._built_for}, as its fc6 has "
-            f"weights for every place; set those of the data so, or build a C3D for such clips ({_LEAST})"
+            f"clips of {frames} frames of {height} x {width} pixels: this C3D takes {self._clip_arguments}, as its "
+            "fc6 has weights for every place; set those of the data so, or build a C3D for such clips "
+            f"({_MINIMUM_CLIP})"
         )
 
 
-def _pooled(clip: Sequence[int]) -> dict[str, tuple[int, ...]]:
+def _pooling_sizes(clip: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Output size (T, H, W) of each pooling by its name, for a clip of this (T, H, W); 0 if nothing is left."""
-    shape, found = tuple(clip), {}
+    shape, sizes_by_name = tuple(clip), {}
     for name, _, pooling in _CONVOLUTIONS:
         if pooling:
             sizes = zip(shape, _padding(name), pooling, strict=True)
             shape = tuple((size + 2 * pad) // window if size else 0 for size, pad, window in sizes)
-            found[_pool_after(name)] = shape
-    return found
+            sizes_by_name[_pool_after(name)] = shape
+    return sizes_by_name
 
 
 def _pool_after(convolution: str) -> str:
@@ -141,6 +144,6 @@ def _convolution(inputs: int, outputs: int, batch_norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
 
-def _hidden(inputs: int, outputs: int, dropout: float, flatten: bool = False) -> nn.Sequential:
+def _fully_connected(inputs: int, outputs: int, dropout: float, flatten: bool = False) -> nn.Sequential:
     first: list[nn.Module] = [nn.Flatten()] if flatten else []
     return nn.Sequential(*first, nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout))

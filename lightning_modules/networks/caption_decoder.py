@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
 # Last words int64 (M,), state (each tensor with M as its second axis) -> log-probabilities (M, V), state after them.
-Step = Callable[[Tensor, State], tuple[Tensor, State]]
+DecoderStep = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
 class WordDecoder(nn.Module):
@@ -29,18 +29,18 @@ class WordDecoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(2 * hidden_size, num_words)  # a skip connection of the video's vector
 
-    def forward(self, words: Tensor, state: State, seen: Tensor) -> tuple[Tensor, State]:
+    def forward(self, words: Tensor, state: State, video: Tensor) -> tuple[Tensor, State]:
         """Logits of the next words, float (M, L, V), and the state after them.
 
         Args:
             words: the previous words, int64 (M, L).
             state: hidden and cell state before them, each (layers, M, H).
-            seen: the video's vector, (M, H).
+            video: the video's vector, (M, H).
         """
         embedded = self.dropout(self.embedding(words))
-        beside = seen[:, None].expand(-1, words.shape[1], -1)
-        hidden, after = self.cells(torch.cat([embedded, beside], dim=2), state)
-        return self.output(self.dropout(torch.cat([hidden, beside], dim=2))), after
+        repeated = video[:, None].expand(-1, words.shape[1], -1)
+        hidden, after = self.cells(torch.cat([embedded, repeated], dim=2), state)
+        return self.output(self.dropout(torch.cat([hidden, repeated], dim=2))), after
 
 
 class BestSequences(NamedTuple):
@@ -56,7 +56,7 @@ class BestSequences(NamedTuple):
 
 
 def beam_search(
-    step: Step, state: State, count: int, begin: int, end: int, beam_size: int = 1, max_length: int = 20
+    step: DecoderStep, state: State, count: int, begin: int, end: int, beam_size: int = 1, max_length: int = 20
 ) -> BestSequences:
     """Beam search: keeps the `beam_size` most probable partial sequences at each step; 1 is greedy decoding.
 
@@ -83,24 +83,24 @@ def beam_search(
     first = torch.arange(0, count * beam_size, beam_size, device=device)[:, None]  # each search's first
     last = torch.full((count * beam_size,), begin, device=device)
     words = last.new_zeros((count, beam_size, 0))
-    ended = torch.zeros((count, beam_size), dtype=torch.bool, device=device)
+    is_finished = torch.zeros((count, beam_size), dtype=torch.bool, device=device)
     scores = torch.full((count, beam_size), -torch.inf, device=device)
     scores[:, 0] = 0  # all sequences begin equally, so only one counts
     for _ in range(max_length):
-        said, state = step(last, state)
-        said = said.float().view(count, beam_size, -1)
-        only_end = torch.full_like(said[0, 0], -torch.inf)
+        log_probabilities, state = step(last, state)
+        log_probabilities = log_probabilities.float().view(count, beam_size, -1)
+        only_end = torch.full_like(log_probabilities[0, 0], -torch.inf)
         only_end[end] = 0
-        said = torch.where(ended[:, :, None], only_end, said)
-        size = said.shape[2]
-        scores, best = (scores[:, :, None] + said).flatten(1).topk(beam_size, dim=1)
+        log_probabilities = torch.where(is_finished[:, :, None], only_end, log_probabilities)
+        size = log_probabilities.shape[2]
+        scores, best = (scores[:, :, None] + log_probabilities).flatten(1).topk(beam_size, dim=1)
         source, word = best // size, best % size
         words = torch.cat([words.gather(1, source[:, :, None].expand_as(words)), word[:, :, None]], dim=2)
-        ended = ended.gather(1, source) | (word == end)
+        is_finished = is_finished.gather(1, source) | (word == end)
         rows = (first + source).flatten()
         state = tuple(part.index_select(1, rows) for part in state)
         last = word.flatten()
-        if bool(ended.all()):
+        if bool(is_finished.all()):
             break
     winner = scores.argmax(dim=1)
     return BestSequences(words[torch.arange(count, device=device), winner], scores.gather(1, winner[:, None])[:, 0])

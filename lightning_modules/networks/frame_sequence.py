@@ -13,7 +13,7 @@ from lightning_modules.networks.frame_encoders import InceptionEncoder, PerFrame
 from lightning_modules.tasks.video_network import VideoNetwork
 
 RANDOM_WEIGHTS = "none"  # the value of `encoder_weights` for random weights
-FOREIGN_ENCODERS = ("timm:", "torchvision:")
+LIBRARY_ENCODER_PREFIXES = ("timm:", "torchvision:")
 
 
 class FrameSequenceNetwork(VideoNetwork):
@@ -53,7 +53,7 @@ class FrameSequenceNetwork(VideoNetwork):
         super().__init__(**kwargs)
         if encoder_weights == RANDOM_WEIGHTS:
             encoder_weights = None
-        elif encoder.startswith(FOREIGN_ENCODERS):
+        elif encoder.startswith(LIBRARY_ENCODER_PREFIXES):
             raise ValueError(
                 f"encoder={encoder!r}, encoder_weights={encoder_weights!r}: weights of timm and torchvision cannot be "
                 f"had here yet; say encoder_weights: {RANDOM_WEIGHTS} to start from random ones, or take "
@@ -61,6 +61,7 @@ class FrameSequenceNetwork(VideoNetwork):
             )
         if encoder_weights is not None and encoder != "inception_v1":
             raise ValueError(f"encoder_weights={encoder_weights!r}: only inception_v1 takes them, not {encoder!r}")
+        self._encoder_weights = encoder_weights
         network = make_encoder(encoder, channels, padding, bn_scale)
         self.frame_size = network.output_size
         self.stages = nn.Sequential()
@@ -71,10 +72,10 @@ class FrameSequenceNetwork(VideoNetwork):
         super().setup(stage)
         if stage != TrainerFn.FITTING or self.resumes:
             return
-        wanted, frames = self.hparams["encoder_weights"], cast(PerFrame, self.stages.frames)
-        if wanted not in (None, RANDOM_WEIGHTS):
-            self.load_encoder(wanted)
-        elif frames.frozen and self.hparams["weights"] is None and any(True for _ in frames.parameters()):
+        frames = cast(PerFrame, self.stages.frames)
+        if self._encoder_weights is not None:
+            self.load_encoder(self._encoder_weights)
+        elif frames.frozen and self.initial_weights is None and any(True for _ in frames.parameters()):
             rank_zero_warn("freeze_encoder=true without weights: the 2D network stays as random as it is now")
 
     def load_encoder(self, name_or_path: str | Path) -> None:

@@ -18,7 +18,7 @@ from lightning_modules.tasks.classifier import VideoClassifier
 # channels of an Inception module's b0, b1a, b1b, b2a, b2b, b3b. The first two poolings do not pool time (section 2.5
 # of I3D); in 2D the time entries are dropped.
 _CONVOLUTION, _POOLING, _MIXED = "Conv{d}d_{name}", "MaxPool{dd}_{name}", "Mixed_{name}"
-_TABLE: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+_STAGES: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
     (_CONVOLUTION, "1a_7x7", (64, 7, 2)),
     (_POOLING, "2a_3x3", ((1, 3, 3), (1, 2, 2))),
     (_CONVOLUTION, "2b_1x1", (64, 1, 1)),
@@ -60,7 +60,7 @@ def inception_stages(
     """
     stages = nn.Sequential()
     channels = in_channels
-    for kind, name, row in _TABLE:
+    for kind, name, row in _STAGES:
         stage: nn.Module
         if kind == _CONVOLUTION:
             filters, kernel, stride = row

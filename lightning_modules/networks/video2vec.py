@@ -106,15 +106,15 @@ class Video2Vec(FrameSequenceNetwork):
                 f"predicted_frames={self.predicted_frames}: clips have {features.shape[1]} frames, and at least one "
                 "must be left to read; set num_frames of the data higher"
             )
-        read, ahead = features[:, :count], features[:, count:].detach()
-        state = cast(State, cast(Recurrence, self.stages.hidden).cells(read)[1])
-        read = read.detach()
-        targets = {"reconstruction": read.flip(1), "prediction": ahead}
-        guesses = {"reconstruction": read.mean(dim=1, keepdim=True), "prediction": read[:, -1:]}
+        inputs, following = features[:, :count], features[:, count:].detach()
+        state = cast(State, cast(Recurrence, self.stages.hidden).cells(inputs)[1])
+        inputs = inputs.detach()
+        targets = {"reconstruction": inputs.flip(1), "prediction": following}
+        baselines = {"reconstruction": inputs.mean(dim=1, keepdim=True), "prediction": inputs[:, -1:]}
         errors = {}
         for task, decoder in cast(nn.ModuleDict, self.stages.decoders).items():
             errors[task] = _squared_error(decoder(state, targets[task].shape[1]), targets[task])
-            errors[f"{task}_baseline"] = _squared_error(guesses[task], targets[task])
+            errors[f"{task}_baseline"] = _squared_error(baselines[task], targets[task])
         return errors
 
     def loss_of(self, errors: dict[str, Tensor]) -> Tensor:
@@ -124,7 +124,7 @@ class Video2Vec(FrameSequenceNetwork):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Mean over clips of the sum of the tasks' squared errors."""
         if batch.num_videos == 0:
-            return self.learn_nothing(batch, lambda x: self.loss_of(self.clip_errors(x)))
+            return self.zero_loss(batch, lambda x: self.loss_of(self.clip_errors(x)))
         errors = self.clip_errors(self.normalize(batch))
         loss = self.loss_of(errors).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.clips))
@@ -134,13 +134,13 @@ class Video2Vec(FrameSequenceNetwork):
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the errors of the validation split."""
-        self._judge(batch, "val")
+        self._evaluate(batch, "val")
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the errors of the test split."""
-        self._judge(batch, "test")
+        self._evaluate(batch, "test")
 
-    def _judge(self, batch: ClipBatch, split: Split) -> None:
+    def _evaluate(self, batch: ClipBatch, split: Split) -> None:
         metrics = cast(nn.ModuleDict, self.errors[f"{split}_errors"])
         if batch.num_videos > 0:
             errors = self.clip_errors(self.normalize(batch))
@@ -197,8 +197,8 @@ class SequenceDecoder(nn.Module):
         """The sequence of `length` features that follows a state, the other LSTM's last hidden and cell state."""
         count = state[0].shape[1]
         if not self.conditional:
-            given: Tensor = self.output(self.cells(state[0].new_zeros(count, length, 1), state)[0])
-            return given
+            output: Tensor = self.output(self.cells(state[0].new_zeros(count, length, 1), state)[0])
+            return output
         steps = [state[0].new_zeros(count, 1, self.output.out_features)]
         for _ in range(length):
             hidden, state = self.cells(steps[-1], state)
@@ -206,6 +206,6 @@ class SequenceDecoder(nn.Module):
         return torch.cat(steps[1:], dim=1)
 
 
-def _squared_error(given: Tensor, targets: Tensor) -> Tensor:
+def _squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
     """Mean over time and features: (N, L, D) or (N, 1, D), and (N, L, D), to float32 (N,)."""
-    return (given.float() - targets.float()).square().flatten(1).mean(dim=1)
+    return (predictions.float() - targets.float()).square().flatten(1).mean(dim=1)

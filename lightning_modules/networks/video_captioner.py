@@ -8,6 +8,7 @@ the encoder's last state, and receives a vector of the video at every step.
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -20,10 +21,10 @@ from datamodules.batch import ClipBatch
 from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
 from lightning_modules.networks.caption_decoder import State, WordDecoder, beam_search
 from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
-from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary, plain_caption
+from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary, normalize_caption
 from lightning_modules.tasks.video_network import seed_of
 
-_NOTHING = -1  # target that the loss ignores
+_IGNORED_TARGET = -1  # target that the loss ignores
 
 
 class VideoDescriber(FrameSequenceNetwork):
@@ -86,11 +87,20 @@ class VideoDescriber(FrameSequenceNetwork):
         self.stages.add_module("hidden", Recurrence(self.frame_size, hidden_size, "lstm", num_layers))
         self.stages.add_module("state", TemporalPooling(readout))
         self.stages.add_module("words", nn.Identity())
-        self._words: Vocabulary | None = None
+        self._units: Units = units
+        self._min_count = min_count
+        self._make_decoder = partial(
+            WordDecoder,
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            dropout=dropout,
+        )
+        self._vocabulary: Vocabulary | None = None
         if vocabulary is not None:
-            self._take(Vocabulary(vocabulary, units))
+            self._set_vocabulary(Vocabulary(vocabulary, units))
         elif training_captions is not None:
-            self._take(Vocabulary.learn(training_captions, units, min_count))
+            self._set_vocabulary(Vocabulary.from_captions(training_captions, units, min_count))
         self.metrics = nn.ModuleDict(
             {
                 f"{split}_metrics": nn.ModuleDict(
@@ -101,25 +111,23 @@ class VideoDescriber(FrameSequenceNetwork):
         )
 
     @property
-    def words(self) -> Vocabulary:
+    def vocabulary(self) -> Vocabulary:
         """The vocabulary; raises ValueError if it is not known yet."""
-        if self._words is None:
+        if self._vocabulary is None:
             raise ValueError("vocabulary=None: give it, or training_captions, or train on data that has captions")
-        return self._words
+        return self._vocabulary
 
-    def _take(self, words: Vocabulary) -> None:
+    def _set_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Sets the vocabulary and creates a decoder for it, with untrained weights."""
-        hp = self.hparams
-        self._words = words
-        hp["vocabulary"], hp["training_captions"] = words.known, None
-        sizes = (hp["embedding_size"], hp["hidden_size"], hp["num_layers"])
-        self.stages.words = WordDecoder(len(words), *sizes, hp["dropout"])
+        self._vocabulary = vocabulary
+        self.hparams.update(vocabulary=vocabulary.tokens, units=vocabulary.units, training_captions=None)
+        self.stages.words = self._make_decoder(len(vocabulary))
 
     def setup(self, stage: str) -> None:
         """Builds the vocabulary from the captions of the training split, unless it was given."""
         captions = getattr(getattr(self.trainer, "datamodule", None), "training_captions", None)
-        if self._words is None and captions is not None:
-            self._take(Vocabulary.learn(captions, self.hparams["units"], self.hparams["min_count"]))
+        if self._vocabulary is None and captions is not None:
+            self._set_vocabulary(Vocabulary.from_captions(captions, self._units, self._min_count))
         super().setup(stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -129,17 +137,16 @@ class VideoDescriber(FrameSequenceNetwork):
             ValueError: a resumed training has another vocabulary.
         """
         super().on_load_checkpoint(checkpoint)
-        told = checkpoint["classifier"]["init_args"]
-        known, units = told["vocabulary"], told["units"]
-        if self._words is not None and (known, units) == (self._words.known, self._words.units):
+        arguments = checkpoint["classifier"]["init_args"]
+        vocabulary, units = arguments["vocabulary"], arguments["units"]
+        if self._vocabulary is not None and (vocabulary, units) == (self._vocabulary.tokens, self._vocabulary.units):
             return
-        if self._words is not None and self._trainer is not None and self.trainer.training:
+        if self._vocabulary is not None and self._trainer is not None and self.trainer.training:
             raise ValueError(
-                f"the checkpoint knows {len(known)} {units}, and the captions of this dataset have "
-                f"{len(self.words.known)}: resume on the same data"
+                f"the checkpoint knows {len(vocabulary)} {units}, and the captions of this dataset have "
+                f"{len(self.vocabulary.tokens)}: resume on the same data"
             )
-        self.hparams["units"] = units
-        self._take(Vocabulary(known, units))
+        self._set_vocabulary(Vocabulary(vocabulary, units))
 
     @property
     def compiled_part(self) -> nn.Module:
@@ -165,8 +172,8 @@ class VideoDescriber(FrameSequenceNetwork):
             The encoder's last hidden and cell state, each (layers, N, H), and the clips' vectors, (1, N, H).
         """
         hidden, (last, cell) = cast(Recurrence, self.stages.hidden).cells(self.stages[0](x))
-        seen: Tensor = cast(TemporalPooling, self.stages.state)(hidden)
-        return last, cell, seen[None]
+        pooled: Tensor = cast(TemporalPooling, self.stages.state)(hidden)
+        return last, cell, pooled[None]
 
     def video_states(self, batch: ClipBatch) -> State:
         """The states of the videos of a batch, averaged over their views: as `clip_states`, with B in place of N."""
@@ -178,7 +185,7 @@ class VideoDescriber(FrameSequenceNetwork):
 
         return tuple(average(part) for part in self.clip_states(self.normalize(batch)))
 
-    def say(self, states: State, beam_size: int | None = None) -> tuple[list[str], Tensor]:
+    def generate(self, states: State, beam_size: int | None = None) -> tuple[list[str], Tensor]:
         """The most probable captions that beam search finds.
 
         Args:
@@ -194,12 +201,12 @@ class VideoDescriber(FrameSequenceNetwork):
 
         def step(last: Tensor, state: State) -> tuple[Tensor, State]:
             logits, after = self.decoder(last[:, None], state[:-1], state[-1][0])
-            never = torch.tensor([BEGIN, UNKNOWN], device=last.device)
-            return logits[:, 0].float().log_softmax(dim=1).index_fill(1, never, -torch.inf), (*after, state[-1])
+            forbidden = torch.tensor([BEGIN, UNKNOWN], device=last.device)
+            return logits[:, 0].float().log_softmax(dim=1).index_fill(1, forbidden, -torch.inf), (*after, state[-1])
 
         size = self.beam_size if beam_size is None else beam_size
-        found = beam_search(step, states, count, BEGIN, END, size, self.max_length)
-        return [self.words.decode(numbers) for numbers in found.words.tolist()], found.scores
+        best = beam_search(step, states, count, BEGIN, END, size, self.max_length)
+        return [self.vocabulary.decode(numbers) for numbers in best.words.tolist()], best.scores
 
     def word_losses(self, states: State, captions: Sequence[str]) -> Tensor:
         """Cross entropy of every word of captions and of their end, given the correct words before: float32 (words,).
@@ -208,11 +215,11 @@ class VideoDescriber(FrameSequenceNetwork):
             states: states of M videos or clips.
             captions: M captions, one for each.
         """
-        given, wanted = self.targets(captions)
-        logits, _ = self.decoder(given, states[:-1], states[-1][0])
-        wanted = wanted.flatten()
-        asked = wanted != _NOTHING
-        return F.cross_entropy(logits.flatten(0, 1)[asked].float(), wanted[asked], reduction="none")
+        inputs, targets = self.targets(captions)
+        logits, _ = self.decoder(inputs, states[:-1], states[-1][0])
+        targets = targets.flatten()
+        is_word = targets != _IGNORED_TARGET
+        return F.cross_entropy(logits.flatten(0, 1)[is_word].float(), targets[is_word], reduction="none")
 
     def targets(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Input and target words of captions for teacher forcing: each int64 (M, L), L the longest with its end.
@@ -220,23 +227,23 @@ class VideoDescriber(FrameSequenceNetwork):
         Inputs are `BEGIN`, then the words; targets are the words, then `END`. After its end a caption's inputs are
         `END`, and its targets are ignored.
         """
-        encoded = [self.words.encode(caption)[: self.max_length - 1] for caption in captions]
+        encoded = [self.vocabulary.encode(caption)[: self.max_length - 1] for caption in captions]
         length = max(map(len, encoded)) + 1
-        given = torch.full((len(encoded), length), END, device=self.mean.device)
-        wanted = torch.full_like(given, _NOTHING)
+        inputs = torch.full((len(encoded), length), END, device=self.mean.device)
+        targets = torch.full_like(inputs, _IGNORED_TARGET)
         for row, numbers in enumerate(encoded):
-            given[row, : len(numbers) + 1] = torch.tensor([BEGIN, *numbers])
-            wanted[row, : len(numbers) + 1] = torch.tensor([*numbers, END])
-        return given, wanted
+            inputs[row, : len(numbers) + 1] = torch.tensor([BEGIN, *numbers])
+            targets[row, : len(numbers) + 1] = torch.tensor([*numbers, END])
+        return inputs, targets
 
     # Training and evaluation.
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Mean cross entropy of the words of one caption per clip."""
         if batch.num_videos == 0:
-            return self.learn_nothing(batch, lambda x: self.word_losses(self.clip_states(x), [""]))
+            return self.zero_loss(batch, lambda x: self.word_losses(self.clip_states(x), [""]))
         captions = _captions_of(batch)
-        draw = random.Random(seed_of(self.draw_key(batch_idx)))
+        draw = random.Random(seed_of(self.seed_key(batch_idx)))
         chosen = [draw.choice(captions[video]) for video in batch.video_index.tolist()]
         loss = self.word_losses(self.clip_states(self.normalize(batch)), chosen).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(chosen))
@@ -244,34 +251,46 @@ class VideoDescriber(FrameSequenceNetwork):
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the metrics of the validation split."""
-        self._judge(batch, "val")
+        self._evaluate(batch, "val")
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
         """Updates the metrics of the test split; returns the caption of each video."""
-        return self._judge(batch, "test")
+        return self._evaluate(batch, "test")
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
         """The keys of a batch's videos, their captions and the captions' log-probabilities."""
-        captions, scores = self.say(self.video_states(batch)) if batch.num_videos else ([], self.mean.new_zeros(0))
+        captions, scores = self.generate(self.video_states(batch)) if batch.num_videos else ([], self.mean.new_zeros(0))
         return {"keys": batch.keys, "rows": batch.rows, "captions": captions, "scores": scores}
 
-    def _judge(self, batch: ClipBatch, split: Literal["val", "test"]) -> dict[str, Any]:
+    def _evaluate(self, batch: ClipBatch, split: Literal["val", "test"]) -> dict[str, Any]:
         metrics: Any = self.metrics[f"{split}_metrics"]
-        said: list[str] = []
+        captions: list[str] = []
         if batch.num_videos > 0:
             references = _captions_of(batch)
             states = self.video_states(batch)
-            said, _ = self.say(states)
-            videos = [video for video, of in enumerate(references) for _ in of]
-            chosen = torch.tensor(videos, device=self.mean.device)
-            every = [caption for of in references for caption in of]
-            metrics["loss"].update(self.word_losses(tuple(part.index_select(1, chosen) for part in states), every))
-            plain = [[plain_caption(one, self.words.units) for one in of] for of in references]
-            metrics["bleu4"].update(said, plain)
-            metrics["exact_match"].update(torch.tensor([float(one in of) for one, of in zip(said, plain, strict=True)]))
+            captions, _ = self.generate(states)
+            videos = [video for video, video_references in enumerate(references) for _ in video_references]
+            video_index = torch.tensor(videos, device=self.mean.device)
+            all_references = [caption for video_references in references for caption in video_references]
+            metrics["loss"].update(
+                self.word_losses(tuple(part.index_select(1, video_index) for part in states), all_references)
+            )
+            plain = [
+                [normalize_caption(caption, self.vocabulary.units) for caption in video_references]
+                for video_references in references
+            ]
+            metrics["bleu4"].update(captions, plain)
+            metrics["exact_match"].update(
+                torch.tensor(
+                    [
+                        float(caption in video_references)
+                        for caption, video_references in zip(captions, plain, strict=True)
+                    ]
+                )
+            )
         for name, metric in metrics.items():
             self.log(f"{split}/{name}", metric, prog_bar=True, batch_size=batch.num_videos)
-        return {"keys": batch.keys, "rows": batch.rows, "captions": said}
+        return {"keys": batch.keys, "rows": batch.rows, "captions": captions}
 
 
 def _captions_of(batch: ClipBatch) -> list[list[str]]:

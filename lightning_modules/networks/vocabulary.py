@@ -8,7 +8,7 @@ from typing import Literal, Self
 Units = Literal["words", "characters"]
 
 BEGIN, END, UNKNOWN = range(3)
-_SPECIAL = ("<begin>", "<end>", "<unknown>")
+_SPECIAL_UNITS = ("<begin>", "<end>", "<unknown>")
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 
@@ -16,24 +16,24 @@ class Vocabulary:
     """Numbering of units: 0 begins a caption, 1 ends it, 2 is an unknown unit, the known units follow.
 
     Args:
-        known: the known units, without duplicates.
+        tokens: the known units, without duplicates.
         units: `words`, in lower case, without punctuation; or `characters`, unchanged.
 
     Raises:
         ValueError: no unit, or a duplicate.
     """
 
-    def __init__(self, known: Sequence[str], units: Units = "words") -> None:
+    def __init__(self, tokens: Sequence[str], units: Units = "words") -> None:
         if units not in ("words", "characters"):
             raise ValueError(f"units={units!r}: must be words or characters")
-        if not known or len(set(known)) != len(known):
-            raise ValueError(f"vocabulary of {len(known)} {units}: must have at least one, and each once")
-        self.known = list(known)
+        if not tokens or len(set(tokens)) != len(tokens):
+            raise ValueError(f"vocabulary of {len(tokens)} {units}: must have at least one, and each once")
+        self.tokens = list(tokens)
         self.units = units
-        self._numbers = {unit: number for number, unit in enumerate(self.known, len(_SPECIAL))}
+        self._numbers = {unit: number for number, unit in enumerate(self.tokens, len(_SPECIAL_UNITS))}
 
     @classmethod
-    def learn(cls, captions: Iterable[str], units: Units = "words", min_count: int = 1) -> Self:
+    def from_captions(cls, captions: Iterable[str], units: Units = "words", min_count: int = 1) -> Self:
         """The vocabulary of units that occur at least `min_count` times: most frequent first, then alphabetically."""
         if min_count < 1:
             raise ValueError(f"min_count={min_count}: must be at least 1")
@@ -44,7 +44,7 @@ class Vocabulary:
         return cls(kept, units)
 
     def __len__(self) -> int:
-        return len(_SPECIAL) + len(self.known)
+        return len(_SPECIAL_UNITS) + len(self.tokens)
 
     def encode(self, caption: str) -> list[int]:
         """The numbers of a caption's units, without beginning and end."""
@@ -57,7 +57,11 @@ class Vocabulary:
             if number == END:
                 break
             if number != BEGIN:
-                units.append(_SPECIAL[number] if number < len(_SPECIAL) else self.known[number - len(_SPECIAL)])
+                units.append(
+                    _SPECIAL_UNITS[number]
+                    if number < len(_SPECIAL_UNITS)
+                    else self.tokens[number - len(_SPECIAL_UNITS)]
+                )
         return (" " if self.units == "words" else "").join(units)
 
 
@@ -70,6 +74,6 @@ def split_caption(caption: str, units: Units) -> list[str]:
     return _WORD.findall(caption.lower()) if units == "words" else list(" ".join(caption.split()))
 
 
-def plain_caption(caption: str, units: Units) -> str:
+def normalize_caption(caption: str, units: Units) -> str:
     """A caption normalized by encoding and decoding it with a complete vocabulary, to compare generated ones with."""
     return (" " if units == "words" else "").join(split_caption(caption, units))

@@ -151,10 +151,10 @@ class VideoClassifier(VideoNetwork):
         Training metrics compare a mixed clip with the label that has the larger share in it.
         """
         if batch.num_videos == 0:
-            return self.learn_nothing(batch, self.clip_logits)
+            return self.zero_loss(batch, self.clip_logits)
         x, labels = self.normalize(batch), batch.labels[batch.video_index]
         targets = labels
-        mix = self._mix_of(x, batch_idx)
+        mix = self._draw_mix(x, batch_idx)
         if mix is not None:
             x, targets = mix.clips(x), mix.targets(labels, self.num_classes)
             labels = mix.dominant(labels)
@@ -165,8 +165,8 @@ class VideoClassifier(VideoNetwork):
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
 
-    def _mix_of(self, x: Tensor, batch_idx: int) -> MixUpCutMix | None:
-        mix = draw_mix(self.draw_key(batch_idx), len(x), (x.shape[3], x.shape[4]), *self.mixing)
+    def _draw_mix(self, x: Tensor, batch_idx: int) -> MixUpCutMix | None:
+        mix = draw_mix(self.seed_key(batch_idx), len(x), (x.shape[3], x.shape[4]), *self.mixing)
         return None if mix is None else mix._replace(partners=mix.partners.to(x.device))
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:

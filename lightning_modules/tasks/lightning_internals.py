@@ -36,7 +36,7 @@ def last_saved(callback: ModelCheckpoint) -> Path | None:
     return Path(callback._last_checkpoint_saved) if callback._last_checkpoint_saved else None
 
 
-def take_started_ranks(launcher: object) -> list["subprocess.Popen[bytes]"]:
+def take_over_launched_ranks(launcher: object) -> list["subprocess.Popen[bytes]"]:
     """Take over from Lightning the ranks that this process started by repeating its command line.
 
     Where one of them fails, Lightning's observer would kill this process, too.

@@ -28,16 +28,16 @@ class MeanClassAccuracy(Metric):
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Updates the state with a batch: scores float (B, K), labels int64 (B,)."""
-        right = (scores.argmax(dim=1) == labels).to(self.correct.dtype)
-        self.correct.index_add_(0, labels, right)
-        self.total.index_add_(0, labels, torch.ones_like(right))
+        correct = (scores.argmax(dim=1) == labels).to(self.correct.dtype)
+        self.correct.index_add_(0, labels, correct)
+        self.total.index_add_(0, labels, torch.ones_like(correct))
 
     def compute(self) -> Tensor:
         """The mean over the classes that have videos; 0 if none has."""
-        seen = self.total > 0
-        if not seen.any():
+        has_videos = self.total > 0
+        if not has_videos.any():
             return torch.zeros((), device=self.total.device)
-        return (self.correct[seen] / self.total[seen]).mean()
+        return (self.correct[has_videos] / self.total[has_videos]).mean()
 
 
 def classification_metrics(num_classes: int, prefix: str) -> MetricCollection:

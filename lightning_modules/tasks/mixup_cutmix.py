@@ -66,11 +66,11 @@ def draw_mix(
         probability: fraction of the batches that are mixed.
     """
     generator = np.random.default_rng([number % 2**63 for number in key])
-    mixed, cut = generator.random() < probability, generator.random() < 0.5
-    if not mixed or num_clips < 2 or mixup_alpha == cutmix_alpha == 0:
+    is_mixed, uses_cutmix = generator.random() < probability, generator.random() < 0.5
+    if not is_mixed or num_clips < 2 or mixup_alpha == cutmix_alpha == 0:
         return None
     partners = torch.from_numpy(generator.permutation(num_clips))
-    if cutmix_alpha == 0 or (mixup_alpha > 0 and not cut):
+    if cutmix_alpha == 0 or (mixup_alpha > 0 and not uses_cutmix):
         return MixUpCutMix(partners, float(generator.beta(mixup_alpha, mixup_alpha)))
     share = float(generator.beta(cutmix_alpha, cutmix_alpha))
     top, bottom = _clipped_side(size[0], share, generator)

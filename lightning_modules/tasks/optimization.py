@@ -5,8 +5,9 @@ resumed run continues the schedule, also on another number of ranks or with othe
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -17,54 +18,76 @@ from lightning_modules.layers.layer_selection import layer_name, longest_prefix,
 OptimizerName = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "constant", "step", "multi_step"]
 
-_ROUNDING = 1e-9  # tolerance for fractions: 3 of 5 epochs must reach the milestone 0.6
+_ROUNDING_TOLERANCE = 1e-9  # tolerance for fractions: 3 of 5 epochs must reach the milestone 0.6
 
 
-def refuse_bad_options(options: Mapping[str, Any]) -> None:
-    """Checks the optimization arguments of `VideoNetwork`, as far as possible without a network.
+@dataclass(frozen=True, kw_only=True)
+class OptimizationOptions:
+    """The optimization arguments of `VideoNetwork`, where each is documented; checked as far as possible without it.
 
     Raises:
         ValueError: an argument is out of range.
     """
-    if not 0 <= options["warmup_fraction"] < 1:
-        raise ValueError(f"warmup_fraction={options['warmup_fraction']}: must be in [0, 1)")
-    if not 0 < options["lr_gamma"] <= 1:
-        raise ValueError(f"lr_gamma={options['lr_gamma']}: must be above 0 and at most 1")
-    if not 0 < options["lr_step_fraction"] <= 1:
-        raise ValueError(f"lr_step_fraction={options['lr_step_fraction']}: must be above 0 and at most 1")
-    milestones = list(options["lr_milestones"])
-    if milestones != sorted(milestones) or not all(0 < milestone < 1 for milestone in milestones):
-        raise ValueError(f"lr_milestones={milestones}: must rise, each a share of the run between 0 and 1")
-    if bool(milestones) != (options["lr_schedule"] == "multi_step"):
-        raise ValueError(
-            f"lr_milestones={milestones}, lr_schedule={options['lr_schedule']!r}: multi_step wants milestones, and "
-            "nothing else takes them"
-        )
-    base = options["scale_learning_rate_from"]
-    if base is not None and base < 1:
-        raise ValueError(f"scale_learning_rate_from={base}: must be at least 1")
-    for prefix, scale in (options["learning_rate_scale"] or {}).items():
-        if scale <= 0:
-            raise ValueError(f"learning_rate_scale: {prefix}={scale}: must be above 0; to leave it as it is, freeze it")
+
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    scale_learning_rate_from: int | None = None
+    learning_rate_scale: Mapping[str, float] | None = None
+    freeze: Sequence[str] | None = None
+    warmup_fraction: float = 0.0
+    lr_schedule: Schedule = "cosine"
+    lr_milestones: Sequence[float] = ()
+    lr_step_fraction: float = 1 / 3
+    lr_gamma: float = 0.1
+
+    @classmethod
+    def from_hyperparameters(cls, hyperparameters: Mapping[str, Any]) -> Self:
+        """The options among the hyperparameters of a network."""
+        return cls(**{option.name: hyperparameters[option.name] for option in fields(cls)})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup_fraction < 1:
+            raise ValueError(f"warmup_fraction={self.warmup_fraction}: must be in [0, 1)")
+        if not 0 < self.lr_gamma <= 1:
+            raise ValueError(f"lr_gamma={self.lr_gamma}: must be above 0 and at most 1")
+        if not 0 < self.lr_step_fraction <= 1:
+            raise ValueError(f"lr_step_fraction={self.lr_step_fraction}: must be above 0 and at most 1")
+        milestones = list(self.lr_milestones)
+        if milestones != sorted(milestones) or not all(0 < milestone < 1 for milestone in milestones):
+            raise ValueError(f"lr_milestones={milestones}: must rise, each a share of the run between 0 and 1")
+        if bool(milestones) != (self.lr_schedule == "multi_step"):
+            raise ValueError(
+                f"lr_milestones={milestones}, lr_schedule={self.lr_schedule!r}: multi_step wants milestones, and "
+                "nothing else takes them"
+            )
+        base = self.scale_learning_rate_from
+        if base is not None and base < 1:
+            raise ValueError(f"scale_learning_rate_from={base}: must be at least 1")
+        for prefix, scale in (self.learning_rate_scale or {}).items():
+            if scale <= 0:
+                raise ValueError(
+                    f"learning_rate_scale: {prefix}={scale}: must be above 0; to leave it as it is, freeze it"
+                )
 
 
-def make_optimizer(network: nn.Module, options: Mapping[str, Any]) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, options: OptimizationOptions) -> torch.optim.Optimizer:
     """The optimizer of a network's trainable parameters; those of fewer than two dimensions have no weight decay.
 
     Args:
         network: the network to train.
-        options: the optimizer arguments of `VideoNetwork`.
+        options: optimizer, learning rates and weight decay.
 
     Raises:
         ValueError: no parameter is trainable, or `learning_rate_scale` names a layer that does not exist.
     """
-    rate: float = options["learning_rate"]
-    scales: Mapping[str, float] = options["learning_rate_scale"] or {}
+    rate, scales = options.learning_rate, options.learning_rate_scale or {}
     refuse_unknown_prefixes("learning_rate_scale", scales, network)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     trained = [(layer_name(name), weight) for name, weight in network.named_parameters() if weight.requires_grad]
     for large in (True, False):
-        decay = options["weight_decay"] if large else 0.0
+        decay = options.weight_decay if large else 0.0
         for name, parameter in trained:
             if (parameter.ndim >= 2) == large:
                 prefix = longest_prefix(name, scales)
@@ -72,9 +95,9 @@ def make_optimizer(network: nn.Module, options: Mapping[str, Any]) -> torch.opti
                 group = groups.setdefault((scale, large), {"params": [], "lr": rate * scale, "weight_decay": decay})
                 group["params"].append(parameter)
     if not groups:
-        raise ValueError(f"freeze={options['freeze']}: nothing is left to train")
-    if options["optimizer"] == "sgd":
-        momentum = options["momentum"]
+        raise ValueError(f"freeze={options.freeze}: nothing is left to train")
+    if options.optimizer == "sgd":
+        momentum = options.momentum
         return torch.optim.SGD(list(groups.values()), lr=rate, momentum=momentum, nesterov=momentum > 0)
     return torch.optim.AdamW(list(groups.values()), lr=rate)
 
@@ -114,34 +137,34 @@ def progress_fraction(trainer: pl.Trainer) -> float:
     shares = [0.0]
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         batches: int = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        counted = getattr(getattr(trainer, "datamodule", None), "share_of_epoch", None)
-        if counted is not None and trainer.limit_train_batches == 1.0:
-            of_epoch = counted(batches)
+        share_of_epoch = getattr(getattr(trainer, "datamodule", None), "share_of_epoch", None)
+        if share_of_epoch is not None and trainer.limit_train_batches == 1.0:
+            epoch_fraction = share_of_epoch(batches)
         else:
-            of_epoch = batches / max(1, trainer.num_training_batches)
-        shares.append((trainer.current_epoch + of_epoch) / trainer.max_epochs)
+            epoch_fraction = batches / max(1, trainer.num_training_batches)
+        shares.append((trainer.current_epoch + epoch_fraction) / trainer.max_epochs)
     if trainer.max_steps > 0:
         shares.append(trainer.global_step / trainer.max_steps)
     return min(1.0, max(shares))
 
 
-def rate_factor(options: Mapping[str, Any], done: float, step: float) -> float:
+def rate_factor(options: OptimizationOptions, progress: float, step_fraction: float) -> float:
     """The learning-rate factor of the schedule at a point of a run.
 
     Args:
-        options: the schedule arguments of `VideoNetwork`.
-        done: fraction of the run before the step that the factor is for, in [0, 1].
-        step: fraction of the run that one step takes; in warm-up the factor is that of the step's end, so never 0.
+        options: the schedule.
+        progress: fraction of the run before the step that the factor is for, in [0, 1].
+        step_fraction: fraction of the run that one step takes; in warm-up the factor is that of the step's end, so
+            never 0.
     """
-    warmup: float = options["warmup_fraction"]
-    if done < warmup - _ROUNDING:
-        return min(1.0, (done + step) / warmup)
-    schedule: Schedule = options["lr_schedule"]
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-    falls = 0
-    if schedule == "step":
-        falls = math.floor((done + _ROUNDING) / options["lr_step_fraction"])
-    elif schedule == "multi_step":
-        falls = sum(milestone <= done + _ROUNDING for milestone in options["lr_milestones"])
-    return float(options["lr_gamma"] ** falls)
+    warmup = options.warmup_fraction
+    if progress < warmup - _ROUNDING_TOLERANCE:
+        return min(1.0, (progress + step_fraction) / warmup)
+    if options.lr_schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    num_decays = 0
+    if options.lr_schedule == "step":
+        num_decays = math.floor((progress + _ROUNDING_TOLERANCE) / options.lr_step_fraction)
+    elif options.lr_schedule == "multi_step":
+        num_decays = sum(milestone <= progress + _ROUNDING_TOLERANCE for milestone in options.lr_milestones)
+    return float(options.lr_gamma**num_decays)

@@ -14,7 +14,7 @@ import torch
 from lightning_modules.weights.checkpoint_file import public_class_path, read_checkpoint
 from lightning_modules.weights.pretrained import constructor_arguments, load_pretrained, read_weights
 
-_TRUSTED_PACKAGES = ("lightning_modules",)
+_ALLOWED_PACKAGES = ("lightning_modules",)
 
 
 class CheckpointHooks(pl.LightningModule):
@@ -81,11 +81,11 @@ class CheckpointHooks(pl.LightningModule):
             ValueError: weights of another network, or keys that do not match, each listed.
         """
         weights = read_weights(name_or_path)
-        klass: type[Any] = _trained_class(weights.class_path, weights.path, allow, CheckpointHooks)
-        if not issubclass(klass, cls):
-            klass = cls
-        arguments, keep_head = constructor_arguments(weights, klass, num_classes)
-        model = klass(**arguments | init_args)
+        network_class: type[Any] = _trained_class(weights.class_path, weights.path, allow, CheckpointHooks)
+        if not issubclass(network_class, cls):
+            network_class = cls
+        arguments, keep_head = constructor_arguments(weights, network_class, num_classes)
+        model = network_class(**arguments | init_args)
         model.trained_before = load_pretrained(model, weights, keep_head)
         trained: Self = model.eval()
         return trained
@@ -93,45 +93,46 @@ class CheckpointHooks(pl.LightningModule):
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any], path: str, allow: Sequence[str] = ()) -> Self:
         """Constructs the network of a checkpoint that `read_checkpoint` returned; `path` is for error messages."""
-        klass: type[Any] = _trained_class(checkpoint["classifier"]["class_path"], path, allow, CheckpointHooks)
-        if not issubclass(klass, cls):
-            raise ValueError(f"{path}: a checkpoint of {klass.__name__}, not of {cls.__name__}")
+        network_class: type[Any] = _trained_class(checkpoint["classifier"]["class_path"], path, allow, CheckpointHooks)
+        if not issubclass(network_class, cls):
+            raise ValueError(f"{path}: a checkpoint of {network_class.__name__}, not of {cls.__name__}")
         try:
-            model = klass(**checkpoint["classifier"]["init_args"])
+            model = network_class(**checkpoint["classifier"]["init_args"])
         except TypeError as error:
             raise ValueError(
-                f"{path}: its arguments do not fit {klass.__name__} here, was it trained by another version? ({error})"
+                f"{path}: its arguments do not fit {network_class.__name__} here, was it trained by another version? "
+                f"({error})"
             ) from error
         try:
             model.load_state_dict(checkpoint["state_dict"], strict=True)
         except RuntimeError as error:  # torch lists every key
-            raise ValueError(f"{path}: the weights do not fit {klass.__name__}: {error}") from error
+            raise ValueError(f"{path}: the weights do not fit {network_class.__name__}: {error}") from error
         trained: Self = model.eval()
         return trained
 
 
-def _trained_class(class_path: str, path: str, allow: Sequence[str], kind: type) -> type:
+def _trained_class(class_path: str, path: str, allow: Sequence[str], base_class: type) -> type:
     """Imports the class that a checkpoint names.
 
     Args:
         class_path: module and name of the class.
         path: path of the checkpoint, for messages.
         allow: packages or modules that the class may come from, besides `lightning_modules`.
-        kind: the required base class.
+        base_class: the required base class.
 
     Raises:
-        ValueError: the class is not allowed, cannot be imported, or is not a subclass of `kind`.
+        ValueError: the class is not allowed, cannot be imported, or is not a subclass of `base_class`.
     """
     module, _, name = class_path.rpartition(".")
-    if not any(module == trusted or module.startswith(f"{trusted}.") for trusted in (*_TRUSTED_PACKAGES, *allow)):
+    if not any(module == trusted or module.startswith(f"{trusted}.") for trusted in (*_ALLOWED_PACKAGES, *allow)):
         raise ValueError(f"{path}: trained as {class_path}; to import it, allow its module {module!r} by name")
     try:
-        klass = getattr(importlib.import_module(module), name)
+        network_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{path}: trained as {class_path}, which cannot be imported here: {error}") from error
-    if not (isinstance(klass, type) and issubclass(klass, kind)):
-        raise ValueError(f"{path}: {class_path} is not a {kind.__name__}")
-    return klass
+    if not (isinstance(network_class, type) and issubclass(network_class, base_class)):
+        raise ValueError(f"{path}: {class_path} is not a {base_class.__name__}")
+    return network_class
 
 
 def plain_data(value: Any) -> Any:

@@ -11,11 +11,17 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from datamodules.batch import ClipBatch
-from lightning_modules.layers.execution_options import compile_network, recompute_activations, use_channels_last
+from lightning_modules.layers.execution_options import (
+    ExecutionOptions,
+    compile_network,
+    recompute_activations,
+    use_channels_last,
+)
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
-from lightning_modules.layers.precise_batch_norm import PreciseStatistics, synchronizes
+from lightning_modules.layers.precise_batch_norm import PreciseBatchNorm, has_synchronized_norms
 from lightning_modules.tasks.lightning_internals import synchronizes_batch_norms
 from lightning_modules.tasks.optimization import (
+    OptimizationOptions,
     OptimizerName,
     Schedule,
     batch_scale,
@@ -23,7 +29,6 @@ from lightning_modules.tasks.optimization import (
     progress_fraction,
     rate_factor,
     record_batch_scale,
-    refuse_bad_options,
 )
 from lightning_modules.tasks.saved_network import CheckpointHooks
 from lightning_modules.weights.pretrained import load_pretrained, read_weights
@@ -70,6 +75,8 @@ class VideoNetwork(CheckpointHooks):
     Attributes:
         feature_layer: the default endpoint of feature export.
         class_names: class names in label order; empty if there are no classes.
+        execution: memory layout, compilation and activation checkpointing.
+        initial_weights: the argument `weights`.
         resumes: whether the run resumes and loads no initial weights; set by `fit`, as the trainer knows it too late.
 
     Raises:
@@ -109,17 +116,21 @@ class VideoNetwork(CheckpointHooks):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.class_names = _names_of_classes(num_classes, class_names)
+        self.class_names = _resolve_class_names(num_classes, class_names)
         self.num_classes = len(self.class_names)
-        refuse_bad_options(self.hparams)
-        if compile and checkpoint_activations:
-            raise ValueError(
-                "compile, checkpoint_activations: give one of them; torch.compile recomputes as it sees fit"
-            )
-        self._precise = PreciseStatistics(precise_bn_batches)
+        OptimizationOptions.from_hyperparameters(self.hparams)  # raises for an option out of range
+        self.execution = ExecutionOptions(channels_last, compile, checkpoint_activations)
+        self.initial_weights = weights
+        self._seed = seed
+        self._precise_batch_norm = PreciseBatchNorm(precise_bn_batches)
         self._frozen: list[str] = []
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
+
+    @property
+    def optimization(self) -> OptimizationOptions:
+        """The options of optimizer and schedule, by the present hyperparameters."""
+        return OptimizationOptions.from_hyperparameters(self.hparams)
 
     # From clips to features.
 
@@ -167,13 +178,13 @@ class VideoNetwork(CheckpointHooks):
         for name in names:
             if name not in self.endpoints_available:
                 raise ValueError(f"layer {name!r}: {type(self).__name__} has {', '.join(self.endpoints_available)}")
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         for name, feature in self.named_features(x):
             if name in names:
-                found[name] = feature
-            if len(found) == len(set(names)):
+                outputs[name] = feature
+            if len(outputs) == len(set(names)):
                 break
-        return found
+        return outputs
 
     @property
     def compiled_part(self) -> nn.Module:
@@ -189,23 +200,23 @@ class VideoNetwork(CheckpointHooks):
             ValueError: an option names an unknown layer, or requires a compiler that does not work, or synchronized
                 batch norms on the CPU.
         """
-        hp, strategy = self.hparams, self.trainer.strategy
+        strategy = self.trainer.strategy
         if stage == TrainerFn.FITTING:
             if synchronizes_batch_norms(self.trainer) and strategy.root_device.type == "cpu":
                 raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
-            if hp["weights"] is not None and not self.resumes:
-                weights = read_weights(hp["weights"])
+            if self.initial_weights is not None and not self.resumes:
+                weights = read_weights(self.initial_weights)
                 keep_head = weights.init_args.get("num_classes") == self.num_classes
                 self.trained_before = load_pretrained(self, weights, keep_head)
-            self._frozen = list(hp["freeze"] or ())
+            self._frozen = list(self.optimization.freeze or ())
             refuse_unknown_prefixes("freeze", self._frozen, self)
             freeze_layers(self, self._frozen)
             if self._frozen:
                 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # intended
-            recompute_activations(self, self.stages, hp["checkpoint_activations"])
-            if hp["compile"]:
+            recompute_activations(self, self.stages, self.execution.checkpoint_activations)
+            if self.execution.compile:
                 compile_network(self.compiled_part, strategy.root_device)
-        if hp["channels_last"]:
+        if self.execution.channels_last:
             use_channels_last(self)
 
     def train(self, mode: bool = True) -> Self:
@@ -217,17 +228,17 @@ class VideoNetwork(CheckpointHooks):
     def on_train_start(self) -> None:
         """Rescales the learning rate of a run resumed with another batch size, before its first step."""
         for optimizer in self.trainer.optimizers:
-            record_batch_scale(optimizer, batch_scale(self.trainer, self.hparams["scale_learning_rate_from"]))
+            record_batch_scale(optimizer, batch_scale(self.trainer, self.optimization.scale_learning_rate_from))
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Seeds dropout from (seed, epoch, batch, rank), so that a resumed run draws as an uninterrupted one would."""
-        torch.manual_seed(seed_of(self.draw_key(batch_idx)))
+        torch.manual_seed(seed_of(self.seed_key(batch_idx)))
 
-    def draw_key(self, batch_idx: int) -> list[int]:
+    def seed_key(self, batch_idx: int) -> list[int]:
         """The seed key of a training step: seed, epoch, batch, rank."""
-        return [int(self.hparams.get("seed", 0)), self.current_epoch, batch_idx, self.global_rank]
+        return [self._seed, self.current_epoch, batch_idx, self.global_rank]
 
-    def learn_nothing(self, batch: ClipBatch, output: Callable[[Tensor], Tensor]) -> Tensor:
+    def zero_loss(self, batch: ClipBatch, output: Callable[[Tensor], Tensor]) -> Tensor:
         """A zero loss for a rank whose videos all failed to decode, because the others wait for its gradients.
 
         With synchronized batch norms, the others also wait in each of these, so the network is run on one clip of the
@@ -237,7 +248,7 @@ class VideoNetwork(CheckpointHooks):
             batch: a batch without videos.
             output: the network as a training step runs it, for normalized float clips (N, C, T, H, W).
         """
-        if not synchronizes(self):
+        if not has_synchronized_norms(self):
             return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
         color = (255 * self.mean).round().to(batch.clips.dtype)
         clip = color.expand(1, *batch.clips.shape[1:]).contiguous()
@@ -249,42 +260,42 @@ class VideoNetwork(CheckpointHooks):
         Raises:
             ValueError: a schedule in a run without an end, no trainable parameters, or unknown layers.
         """
-        hp, trainer = self.hparams, self.trainer
+        options, trainer = self.optimization, self.trainer
         total = trainer.estimated_stepping_batches
-        if math.isinf(total) and (hp["lr_schedule"] != "constant" or hp["warmup_fraction"] > 0):
+        if math.isinf(total) and (options.lr_schedule != "constant" or options.warmup_fraction > 0):
             raise ValueError(
-                f"lr_schedule={hp['lr_schedule']!r}, warmup_fraction={hp['warmup_fraction']}: the run has no end that "
-                "they could go by; set trainer.max_epochs or trainer.max_steps"
+                f"lr_schedule={options.lr_schedule!r}, warmup_fraction={options.warmup_fraction}: the run has no end "
+                "that they could go by; set trainer.max_epochs or trainer.max_steps"
             )
-        optimizer = make_optimizer(self, hp)
-        scale = batch_scale(trainer, hp["scale_learning_rate_from"])  # a checkpoint may have another's
+        optimizer = make_optimizer(self, options)
+        scale = batch_scale(trainer, options.scale_learning_rate_from)  # a checkpoint may have another's
         record_batch_scale(optimizer, scale)
 
         def factor(_: int) -> float:
-            return scale * rate_factor(hp, progress_fraction(trainer), 1 / max(1, total))
+            return scale * rate_factor(options, progress_fraction(trainer), 1 / max(1, total))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
         """Keeps the batch for precise batch norm, if enabled."""
-        self._precise.keep(batch, self)
+        self._precise_batch_norm.add_batch(batch, self)
 
     def on_validation_epoch_start(self) -> None:
         """Computes precise batch norm statistics; after the callbacks, so that averaged weights are in place."""
         if self.trainer.state.fn == TrainerFn.FITTING:
-            self._precise.compute(self, self._forward)
+            self._precise_batch_norm.compute(self, self._forward)
 
     def on_train_epoch_end(self) -> None:
         """Computes precise batch norm statistics after an epoch that did not end with validation."""
-        self._precise.compute(self, self._forward)
+        self._precise_batch_norm.compute(self, self._forward)
 
     def _forward(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Runs all layers on a batch."""
         return self.endpoints(self.normalize(batch), self.endpoints_available[-1:])
 
 
-def _names_of_classes(num_classes: int | None, class_names: Sequence[str] | None) -> list[str]:
+def _resolve_class_names(num_classes: int | None, class_names: Sequence[str] | None) -> list[str]:
     if class_names is None:
         return [str(number) for number in range(num_classes or 0)]
     if num_classes is not None and num_classes != len(class_names):

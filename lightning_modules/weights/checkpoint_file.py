@@ -14,14 +14,14 @@ import torch
 from lightning_modules.weights.safe_load import load_plain
 
 
-def trained_on(checkpoint: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor] | None, ...]:
+def training_fingerprints(checkpoint: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor] | None, ...]:
     """Fingerprints of the training videos of a checkpoint, then those of the trainings that it started from.
 
     Returns:
         For each training the fingerprint that the data module saved (`seen`), None if it saved none.
     """
-    told = [state["seen"] for state in checkpoint.values() if isinstance(state, dict) and "seen" in state]
-    return (told[0] if told else None, *checkpoint.get("trained_before", ()))
+    fingerprints = [state["seen"] for state in checkpoint.values() if isinstance(state, dict) and "seen" in state]
+    return (fingerprints[0] if fingerprints else None, *checkpoint.get("trained_before", ()))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -32,23 +32,23 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: not a checkpoint of a `VideoNetwork`; the message says what it is and what to do.
     """
     checkpoint = load_plain(path, f"checkpoint {str(path)!r}")
-    if not is_ours(checkpoint):
+    if not is_own_checkpoint(checkpoint):
         raise ValueError(
             f"checkpoint {str(path)!r} was not written by `python -m pipeline fit` of a model of ours; weights of "
             "others are made into one with `python -m pipeline weights convert FILE`"
         )
-    ours: dict[str, Any] = checkpoint
-    return ours
+    own_checkpoint: dict[str, Any] = checkpoint
+    return own_checkpoint
 
 
-def is_ours(content: object) -> bool:
+def is_own_checkpoint(content: object) -> bool:
     """Whether an object has the form of a `VideoNetwork` checkpoint of `fit`: class, arguments and state dict."""
     if not isinstance(content, dict) or not isinstance(content.get("classifier"), dict):
         return False
-    told, weights = content["classifier"], content.get("state_dict")
+    description, weights = content["classifier"], content.get("state_dict")
     return (
-        isinstance(told.get("class_path"), str)
-        and isinstance(told.get("init_args"), dict)
+        isinstance(description.get("class_path"), str)
+        and isinstance(description.get("init_args"), dict)
         and isinstance(weights, dict)
         and all(isinstance(value, torch.Tensor) for value in weights.values())
     )

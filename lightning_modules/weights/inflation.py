@@ -17,7 +17,7 @@ from lightning_modules.layers.inception_layers import TimePadding
 from lightning_modules.layers.onednn_convolution import convolve
 from lightning_modules.layers.torch_internals import ConvTranspose
 
-Frames = Callable[[str, nn.Module], int]
+FrameCount = Callable[[str, nn.Module], int]
 
 
 def inflate_filters(weight: Tensor, num_frames: int) -> Tensor:
@@ -46,38 +46,38 @@ def inflate_weights(
     Raises:
         ValueError: keys that only one of the networks has, or whose shapes do not match; all are listed.
     """
-    wanted = target.state_dict()
+    target_state = target.state_dict()
     inflated: dict[str, Tensor] = {}
-    wrong = []
+    unmatched = []
     for key, value in state.items():
-        into = wanted.get(rename(key))
-        if into is not None and value.ndim == 4 and into.ndim == 5:
-            value = inflate_filters(value, into.shape[2])
-        if into is None or value.shape != into.shape or rename(key) in inflated:
-            wrong.append(key)
+        target_value = target_state.get(rename(key))
+        if target_value is not None and value.ndim == 4 and target_value.ndim == 5:
+            value = inflate_filters(value, target_value.shape[2])
+        if target_value is None or value.shape != target_value.shape or rename(key) in inflated:
+            unmatched.append(key)
         else:
-            inflated[rename(key)] = value.to(into.dtype)
-    wrong += [key for key in wanted if key not in inflated]
-    if wrong:
-        named = ", ".join(dict.fromkeys(wrong))
+            inflated[rename(key)] = value.to(target_value.dtype)
+    unmatched += [key for key in target_state if key not in inflated]
+    if unmatched:
+        named = ", ".join(dict.fromkeys(unmatched))
         raise ValueError(f"the 2D weights cannot be inflated into {type(target).__name__}: {named} do not match")
     return inflated
 
 
-def _cube(name: str, layer: nn.Module) -> int:
+def _cubic(name: str, layer: nn.Module) -> int:
     """N x N becomes N x N x N; a filter with unequal sides takes the smaller one."""
     return min(cast(nn.Conv2d, layer).kernel_size)
 
 
-def _one(name: str, layer: nn.Module) -> int:
+def _no_inflation(name: str, layer: nn.Module) -> int:
     return 1
 
 
 def inflate_network(
     network: nn.Module,
-    filter_frames: Frames = _cube,
-    pooling_frames: Frames = _one,
-    time_stride: Frames = _one,
+    filter_frames: FrameCount = _cubic,
+    pooling_frames: FrameCount = _no_inflation,
+    time_stride: FrameCount = _no_inflation,
     time_padding: TimePadding = "zeros",
 ) -> nn.Module:
     """Turns any 2D network of convolutions, poolings and batch norms into a 3D one, with inflated weights.
@@ -114,16 +114,16 @@ def inflate_network(
 def _inflated_layer(
     name: str,
     layer: nn.Module,
-    filter_frames: Frames,
-    pooling_frames: Frames,
-    time_stride: Frames,
+    filter_frames: FrameCount,
+    pooling_frames: FrameCount,
+    time_stride: FrameCount,
     padding: TimePadding,
 ) -> nn.Module | None:
     """The inflated layer; None for modules without spatial axes."""
     if isinstance(layer, ConvTranspose) or type(layer).__name__.endswith(("Pad2d", "Upsample")):
         raise ValueError(f"layer {name!r}: a {type(layer).__name__} cannot be inflated")
     if isinstance(layer, nn.Conv2d):
-        return InflatedConv3d.of(layer, filter_frames(name, layer), time_stride(name, layer), padding, name)
+        return InflatedConv3d.from_conv2d(layer, filter_frames(name, layer), time_stride(name, layer), padding, name)
     if isinstance(layer, nn.BatchNorm2d):
         return _inflated_norm(layer)
     frames, stride = (
@@ -159,7 +159,9 @@ class InflatedConv3d(nn.Conv3d):
     time_padding: TimePadding = "zeros"
 
     @classmethod
-    def of(cls, layer: nn.Conv2d, frames: int, stride: int, time_padding: TimePadding, name: str) -> "InflatedConv3d":
+    def from_conv2d(
+        cls, layer: nn.Conv2d, frames: int, stride: int, time_padding: TimePadding, name: str
+    ) -> "InflatedConv3d":
         """Inflates `layer` with its weights."""
         if frames % 2 == 0:
             raise ValueError(f"layer {name!r}: filters of {frames} frames have no middle; choose an odd number")
@@ -171,9 +173,9 @@ class InflatedConv3d(nn.Conv3d):
             "padding": ((frames - 1) // 2, *_resolved_padding(layer)),
             "dilation": (1, *layer.dilation),
         }
-        like: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+        placement: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
         bias = layer.bias is not None
-        inflated = cls(layer.in_channels, layer.out_channels, **sizes, groups=layer.groups, bias=bias, **like)
+        inflated = cls(layer.in_channels, layer.out_channels, **sizes, groups=layer.groups, bias=bias, **placement)
         inflated.time_padding = time_padding
         with torch.no_grad():
             inflated.weight.copy_(inflate_filters(layer.weight, frames))

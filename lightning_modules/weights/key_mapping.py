@@ -1,7 +1,7 @@
 """Key mapping: renames the state dict keys of published checkpoints to those of this project's networks.
 
 A `KeyMapping` belongs to one family of files. Its rules rename keys to those of `model.stages`; a key that matches
-neither a rule nor a pattern of `left_out` is an error. Entries that all files of a family lack (counters of batch
+neither a rule nor a pattern of `ignored_keys` is an error. Entries that all files of a family lack (counters of batch
 norms, scales of 1) are added.
 """
 
@@ -30,9 +30,9 @@ class KeyMapping:
         name: name of the family, for messages.
         class_path: class of the network that the weights belong to.
         init_args: arguments of that network that the weights require.
-        sign: a key that identifies the family: all its files have it, and no others.
+        signature_key: a key that identifies the family: all its files have it, and no others.
         rules: (pattern of a whole key, replacement), which gives the key below `stages`.
-        left_out: patterns of keys that the network does not use.
+        ignored_keys: patterns of keys that the network does not use.
         head: prefix of the classifier's keys, after renaming.
         headless: whether the family's files have no classifier.
     """
@@ -40,10 +40,10 @@ class KeyMapping:
     name: str
     class_path: str
     init_args: Mapping[str, Any]
-    sign: str
+    signature_key: str
     rules: tuple[tuple[str, str], ...]
     head: str
-    left_out: tuple[str, ...] = ()
+    ignored_keys: tuple[str, ...] = ()
     headless: bool = False
 
     def rename(self, state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
@@ -55,27 +55,27 @@ class KeyMapping:
         renamed: dict[str, Tensor] = {}
         unknown = []
         for key, value in state.items():
-            if any(re.fullmatch(pattern, key) for pattern in self.left_out):
+            if any(re.fullmatch(pattern, key) for pattern in self.ignored_keys):
                 continue
-            ours = self._ours(key)
-            if ours is None or ours in renamed:
+            own_key = self._rename_key(key)
+            if own_key is None or own_key in renamed:
                 unknown.append(key)
             else:
-                renamed[ours] = value
+                renamed[own_key] = value
         if unknown:
             raise ValueError(
                 f"{path}: looks like {self.name}, but {len(unknown)} of its keys are not known: {', '.join(unknown)}"
             )
-        return _in_our_form(renamed)
+        return _add_missing_entries(renamed)
 
-    def _ours(self, key: str) -> str | None:
+    def _rename_key(self, key: str) -> str | None:
         for pattern, replacement in self.rules:
             if re.fullmatch(pattern, key):
                 return re.sub(pattern, replacement, key)
         return None
 
 
-def _in_our_form(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _add_missing_entries(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Adds the batch norm counters that torch did not save before 0.4.1, and scales of 1 where there is only a bias."""
     for key in [key for key in state if key.endswith(".bn.running_mean")]:
         norm = key.removesuffix(".running_mean")
@@ -97,23 +97,34 @@ _TORCHVISION_BRANCHES = (
     (r"branch4\.1", "b3b"),
 )
 _C3D_CONVOLUTIONS = ("conv1a", "conv2a", "conv3a", "conv3b", "conv4a", "conv4b", "conv5a", "conv5b")
-_FEATURES = (0, 3, 6, 8, 11, 13, 16, 18)  # indices of the convolutions in a Sequential, between ReLUs and poolings
+_SEQUENTIAL_INDICES = (
+    0,
+    3,
+    6,
+    8,
+    11,
+    13,
+    16,
+    18,
+)  # indices of the convolutions in a Sequential, between ReLUs and poolings
 _PARAMETER = r"\.(weight|bias)"
 
 
-def _c3d(name: str, sign: str, convolutions: tuple[str, ...], fc6: str, fc7: str, head: str, **more: Any) -> KeyMapping:
+def _c3d_mapping(
+    name: str, signature_key: str, convolutions: tuple[str, ...], fc6: str, fc7: str, head: str, **options: Any
+) -> KeyMapping:
     pairs = zip(_C3D_CONVOLUTIONS, convolutions, strict=True)
     rules = [(rf"{theirs}{_PARAMETER}", rf"{ours}.0.\1") for ours, theirs in pairs]
     rules += [(fc6 + _PARAMETER, r"fc6.1.\1"), (fc7 + _PARAMETER, r"fc7.0.\1"), (head + _PARAMETER, r"logits.\1")]
-    return KeyMapping(name, C3D, {}, sign, tuple(rules), head="logits.", **more)
+    return KeyMapping(name, C3D, {}, signature_key, tuple(rules), head="logits.", **options)
 
 
-NAMINGS: tuple[KeyMapping, ...] = (
+KEY_MAPPINGS: tuple[KeyMapping, ...] = (
     KeyMapping(
         "I3D as in piergiaj/pytorch-i3d",
         I3D,
         {"padding": "same", **_CENTERED},
-        sign="Conv3d_1a_7x7.conv3d.weight",
+        signature_key="Conv3d_1a_7x7.conv3d.weight",
         rules=(
             (r"logits\.conv3d\.(weight|bias)", r"Logits.conv.\1"),
             (r"((?:Conv3d|Mixed)_\w+(?:\.b\w+)?)\.conv3d\.weight", r"\1.conv.weight"),
@@ -125,7 +136,7 @@ NAMINGS: tuple[KeyMapping, ...] = (
         "GoogLeNet of torchvision",
         INCEPTION_V1,
         {"padding": "symmetric", "bn_scale": True, "dropout": 0.2, **_CENTERED},
-        sign="inception3a.branch1.conv.weight",
+        signature_key="inception3a.branch1.conv.weight",
         rules=(
             (r"fc\.weight", "Logits.conv.weight"),
             (r"fc\.bias", "Logits.conv.bias"),
@@ -141,9 +152,9 @@ NAMINGS: tuple[KeyMapping, ...] = (
             ),
         ),
         head="Logits.",
-        left_out=(r"aux[12]\..*",),
+        ignored_keys=(r"aux[12]\..*",),
     ),
-    _c3d(
+    _c3d_mapping(
         "C3D with layers conv1 to fc8 (DavideA/c3d-pytorch)",
         "fc8.weight",
         ("conv1", "conv2", *_C3D_CONVOLUTIONS[2:]),
@@ -151,15 +162,15 @@ NAMINGS: tuple[KeyMapping, ...] = (
         "fc7",
         "fc8",
     ),
-    _c3d(
+    _c3d_mapping(
         "C3D with features.0 to classifier.6 (jfzhang95/pytorch-video-recognition)",
         "classifier.0.weight",
-        tuple(rf"features\.{place}" for place in _FEATURES),
+        tuple(rf"features\.{place}" for place in _SEQUENTIAL_INDICES),
         r"classifier\.0",
         r"classifier\.3",
         r"classifier\.6",
     ),
-    _c3d(
+    _c3d_mapping(
         "C3D backbone of mmaction2",
         "conv1a.conv.weight",
         tuple(rf"{name}\.conv" for name in _C3D_CONVOLUTIONS),
@@ -171,18 +182,18 @@ NAMINGS: tuple[KeyMapping, ...] = (
 )
 
 
-def naming_of(state: Mapping[str, Any], path: str) -> KeyMapping:
+def find_key_mapping(state: Mapping[str, Any], path: str) -> KeyMapping:
     """The family that a state dict belongs to.
 
     Raises:
         ValueError: no known family; the message lists them.
     """
-    for naming in NAMINGS:
-        if naming.sign in state:
-            return naming
-    known = "; ".join(naming.name for naming in NAMINGS)
+    for mapping in KEY_MAPPINGS:
+        if mapping.signature_key in state:
+            return mapping
+    names = "; ".join(mapping.name for mapping in KEY_MAPPINGS)
     first = ", ".join(list(state)[:3])
-    raise ValueError(f"{path}: weights of an unknown network (its keys begin with {first}); known are: {known}")
+    raise ValueError(f"{path}: weights of an unknown network (its keys begin with {first}); known are: {names}")
 
 
 _FLAX_BRANCHES = {
@@ -231,7 +242,7 @@ def state_from_flax(tree: Mapping[str, Any], path: str) -> dict[str, Tensor]:
 
 
 def _leaves(tree: Mapping[str, Any], names: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    found: list[tuple[tuple[str, ...], Any]] = []
+    leaves: list[tuple[tuple[str, ...], Any]] = []
     for name, value in tree.items():
-        found += _leaves(value, (*names, name)) if isinstance(value, Mapping) else [((*names, name), value)]
-    return found
+        leaves += _leaves(value, (*names, name)) if isinstance(value, Mapping) else [((*names, name), value)]
+    return leaves

@@ -16,16 +16,16 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from lightning_modules.weights.checkpoint_file import is_ours, public_class_path, trained_on
+from lightning_modules.weights.checkpoint_file import is_own_checkpoint, public_class_path, training_fingerprints
 from lightning_modules.weights.download import fetch, find_published
 from lightning_modules.weights.inflation import deflate_filters, inflate_weights
-from lightning_modules.weights.key_mapping import I3D, INCEPTION_V1, naming_of, state_from_flax
+from lightning_modules.weights.key_mapping import I3D, INCEPTION_V1, find_key_mapping, state_from_flax
 from lightning_modules.weights.published_checkpoints import PublishedWeights
-from lightning_modules.weights.safe_load import load_plain, refuse_no_file
+from lightning_modules.weights.safe_load import load_plain, require_file
 from lightning_modules.weights.safe_pickle import read_arrays
 
 # Arguments that change the meaning of the weights.
-_MEANING = ("padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
+_WEIGHT_ARGUMENTS = ("padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
 
 
 @dataclass(frozen=True)
@@ -66,29 +66,29 @@ def read_weights(name_or_path: str | Path) -> Weights:
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix or len(path.parts) > 1 or path.is_dir():
-            refuse_no_file(path, f"weights {str(name_or_path)!r}")
+            require_file(path, f"weights {str(name_or_path)!r}")
         published = find_published(str(name_or_path))
         path = fetch(published)
-    content = _read(path)
-    if is_ours(content):
-        return _our_own(content, str(path))
+    content = _read_content(path)
+    if is_own_checkpoint(content):
+        return _weights_of_checkpoint(content, str(path))
     if "params" in content and "batch_stats" in content:
         content = state_from_flax(content, str(path))
     state = {key.removeprefix("backbone.").removeprefix("module."): value for key, value in content.items()}
-    naming = naming_of(state, str(path))
-    others = [key for key, value in state.items() if not isinstance(value, Tensor)]
-    if others:
-        raise ValueError(f"{path}: looks like {naming.name}, but {', '.join(others[:3])} are no tensors")
-    renamed = naming.rename(state, str(path))
-    init_args = {**naming.init_args, **(published.init_args if published else {})}
-    heads = [value for key, value in renamed.items() if key.startswith(naming.head) and key.endswith(".weight")]
+    mapping = find_key_mapping(state, str(path))
+    non_tensors = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if non_tensors:
+        raise ValueError(f"{path}: looks like {mapping.name}, but {', '.join(non_tensors[:3])} are no tensors")
+    renamed = mapping.rename(state, str(path))
+    init_args = {**mapping.init_args, **(published.init_args if published else {})}
+    heads = [value for key, value in renamed.items() if key.startswith(mapping.head) and key.endswith(".weight")]
     if heads:
         init_args["num_classes"] = len(heads[0])
     first = next(value for key, value in renamed.items() if key.startswith(("Conv", "conv1a")) and value.ndim > 1)
-    if naming.head == "Logits." and first.shape[1] != 3:
+    if mapping.head == "Logits." and first.shape[1] != 3:
         init_args["in_channels"] = first.shape[1]
     names = read_labels(published.labels) if published and published.labels else None
-    return Weights(str(path), naming.class_path, init_args, renamed, naming.head, names, published)
+    return Weights(str(path), mapping.class_path, init_args, renamed, mapping.head, names, published)
 
 
 def read_labels(name: str) -> list[str]:
@@ -97,17 +97,17 @@ def read_labels(name: str) -> list[str]:
     return text.splitlines()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> dict[str, Any]:
     """Loads a state dict, a checkpoint of `fit`, or nested arrays."""
-    content = _load(path)
-    if isinstance(content, Mapping) and not is_ours(content):
+    content = _load_file(path)
+    if isinstance(content, Mapping) and not is_own_checkpoint(content):
         content = content.get("state_dict", content)
     if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
         raise ValueError(f"weights {str(path)!r}: holds no weights by name")
     return dict(content)
 
 
-def _load(path: Path) -> Any:
+def _load_file(path: Path) -> Any:
     if not zipfile.is_zipfile(path):  # torch before 1.6 (2020) wrote plain pickles, which begin with a number
         try:
             arrays = read_arrays(path)
@@ -118,15 +118,23 @@ def _load(path: Path) -> Any:
     return load_plain(path, f"weights {str(path)!r}")
 
 
-def _our_own(checkpoint: Mapping[str, Any], path: str) -> Weights:
-    told = checkpoint["classifier"]
+def _weights_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> Weights:
+    description = checkpoint["classifier"]
     state = {key.removeprefix("stages."): value for key, value in checkpoint["state_dict"].items()}
     state = {key: value for key, value in state.items() if "_metrics." not in key}
     if not state:
         raise ValueError(f"weights {path!r}: holds no weights by name")
     head = list(state)[-1].split(".")[0] + "."
-    names = list(told["init_args"].get("class_names") or ())
-    return Weights(path, told["class_path"], told["init_args"], state, head, names, trained_on=trained_on(checkpoint))
+    names = list(description["init_args"].get("class_names") or ())
+    return Weights(
+        path,
+        description["class_path"],
+        description["init_args"],
+        state,
+        head,
+        names,
+        trained_on=training_fingerprints(checkpoint),
+    )
 
 
 def constructor_arguments(weights: Weights, klass: type, num_classes: int | None) -> tuple[dict[str, Any], bool]:
@@ -136,16 +144,16 @@ def constructor_arguments(weights: Weights, klass: type, num_classes: int | None
         ValueError: the file has no classifier, and `num_classes` for a new one is not given.
     """
     arguments = dict(weights.init_args)
-    own = arguments.get("num_classes")
-    if own is None and num_classes is None:
+    own_num_classes = arguments.get("num_classes")
+    if own_num_classes is None and num_classes is None:
         raise ValueError(f"{weights.path}: holds no classifier; give num_classes for a new one")
-    keep_head = num_classes in (None, own)
-    arguments["num_classes"] = num_classes or own
+    keep_head = num_classes in (None, own_num_classes)
+    arguments["num_classes"] = num_classes or own_num_classes
     arguments["class_names"] = weights.class_names if keep_head else None
-    known = {
+    parameters = {
         name for base in klass.__mro__ for name in inspect.signature(vars(base).get("__init__", object)).parameters
     }
-    return {name: value for name, value in arguments.items() if name in known}, keep_head
+    return {name: value for name, value in arguments.items() if name in parameters}, keep_head
 
 
 def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> list[dict[str, Tensor] | None]:
@@ -168,7 +176,7 @@ def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> list
     if own_class != weights.class_path and not inflated:
         raise ValueError(f"{weights.path}: weights of {weights.class_path}, not of {own_class}")
     stages = cast(nn.Module, model.stages)
-    _refuse_other_arguments(model, weights)
+    _check_arguments(model, weights)
     state = dict(weights.state)
     if not keep_head:
         state = {key: value for key, value in state.items() if not key.startswith(weights.head)}
@@ -194,20 +202,20 @@ def encoder_state(weights: Weights, model: nn.Module) -> dict[str, Tensor]:
     """
     if weights.class_path not in (INCEPTION_V1, I3D):
         raise ValueError(f"{weights.path}: weights of {weights.class_path}, not of an Inception-v1 or I3D")
-    _refuse_other_arguments(model, weights)
-    kept = {key: value for key, value in weights.state.items() if not key.startswith(weights.head)}
+    _check_arguments(model, weights)
+    state = {key: value for key, value in weights.state.items() if not key.startswith(weights.head)}
     return {
         key.replace("Conv3d_", "Conv2d_"): deflate_filters(value) if value.ndim == 5 else value
-        for key, value in kept.items()
+        for key, value in state.items()
     }
 
 
-def _refuse_other_arguments(model: nn.Module, weights: Weights) -> None:
-    has = cast(Mapping[str, Any], model.hparams)
+def _check_arguments(model: nn.Module, weights: Weights) -> None:
+    arguments = cast(Mapping[str, Any], model.hparams)
     wrong = [
-        f"{name}={weights.init_args[name]!r} (here {has[name]!r})"
-        for name in _MEANING
-        if name in weights.init_args and name in has and _differs(has[name], weights.init_args[name])
+        f"{name}={weights.init_args[name]!r} (here {arguments[name]!r})"
+        for name in _WEIGHT_ARGUMENTS
+        if name in weights.init_args and name in arguments and _differs(arguments[name], weights.init_args[name])
     ]
     if wrong:
         raise ValueError(f"{weights.path}: the weights want {', '.join(wrong)}; set the model's arguments so")

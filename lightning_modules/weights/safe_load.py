@@ -13,16 +13,16 @@ from typing import Any
 import torch
 
 _URL = re.compile(r"\w\w+:/")  # `Path` turns two slashes into one
-_ASKED_FOR = re.compile(r"GLOBAL (\S+) was not an allowed global")
+_FORBIDDEN_GLOBAL = re.compile(r"GLOBAL (\S+) was not an allowed global")
 _ZIP, _PICKLE = b"PK", b"\x80"
 
 
-def load_plain(path: str | Path, named: str, mmap: bool = False, verify: bool = True) -> Any:
+def load_plain(path: str | Path, description: str, mmap: bool = False, verify: bool = True) -> Any:
     """Loads a file onto the CPU with `weights_only=True`, and verifies its checksums, which torch does not.
 
     Args:
         path: path of the file.
-        named: description of the file in errors, such as `checkpoint 'last.ckpt'`.
+        description: description of the file in errors, such as `checkpoint 'last.ckpt'`.
         mmap: whether to map tensors into memory, so that they are read on access.
         verify: whether to read the whole file, and compare every part with its CRC-32.
 
@@ -30,7 +30,7 @@ def load_plain(path: str | Path, named: str, mmap: bool = False, verify: bool = 
         FileNotFoundError: no such file.
         ValueError: a folder, or a file that is empty, truncated, not torch's or has more than plain data and tensors.
     """
-    refuse_no_file(path, named)
+    require_file(path, description)
     archive = zipfile.is_zipfile(path)  # otherwise a file of torch before 1.6 (2020), without checksums
     try:
         with warnings.catch_warnings():
@@ -39,34 +39,36 @@ def load_plain(path: str | Path, named: str, mmap: bool = False, verify: bool = 
     except Exception as error:  # torch raises many types: pickle's, zip's, its own
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise ValueError(f"{named}: {_why(Path(path), error)}") from error
+        raise ValueError(f"{description}: {_explain_load_error(Path(path), error)}") from error
     if archive and verify:
         with zipfile.ZipFile(path) as parts:
-            broken = parts.testzip()
-        if broken is not None:
-            raise ValueError(f"{named}: the file is damaged, {broken} is not as it was written; copy it again")
+            damaged_part = parts.testzip()
+        if damaged_part is not None:
+            raise ValueError(
+                f"{description}: the file is damaged, {damaged_part} is not as it was written; copy it again"
+            )
     return content
 
 
-def refuse_no_file(path: str | Path, named: str) -> None:
+def require_file(path: str | Path, description: str) -> None:
     """Raises FileNotFoundError if there is no such file, and ValueError for a folder."""
     if Path(path).is_dir():
         inside = sorted(Path(path).glob("*.ckpt")) or sorted(Path(path).glob("*/*.ckpt"))
         hint = f"give the file in it, such as {inside[-1]}" if inside else "give a file"
-        raise ValueError(f"{named}: is a folder; {hint}")
+        raise ValueError(f"{description}: is a folder; {hint}")
     if not Path(path).is_file():
         hint = "; a checkpoint at a URL has to be copied to this machine first" if _URL.match(str(path)) else ""
         if Path(path).is_symlink():
             hint = f"; it is a link to {str(Path(path).readlink())!r}, which is not there"
-        raise FileNotFoundError(f"{named}: no such file{hint}")
+        raise FileNotFoundError(f"{description}: no such file{hint}")
 
 
-def _is_an_archive_of_torch(path: Path) -> bool:
+def _is_torch_archive(path: Path) -> bool:
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
-def _why(path: Path, error: Exception) -> str:
+def _explain_load_error(path: Path, error: Exception) -> str:
     """Explains why a file could not be loaded, and what to do."""
     with path.open("rb") as file:
         head = file.read(2)
@@ -74,13 +76,13 @@ def _why(path: Path, error: Exception) -> str:
         return "the file is empty; give a checkpoint that `fit` wrote"
     if head == _ZIP and not zipfile.is_zipfile(path):
         return "the file is cut off or damaged; copy it again from where it came"
-    if (head == _ZIP and not _is_an_archive_of_torch(path)) or (head != _ZIP and head[:1] != _PICKLE):
+    if (head == _ZIP and not _is_torch_archive(path)) or (head != _ZIP and head[:1] != _PICKLE):
         return "this is no file that torch saved; give a checkpoint that `fit` wrote"
     if isinstance(error, pickle.UnpicklingError):
-        asked = _ASKED_FOR.search(str(error))
-        what = f" (it asks for {asked[1]})" if asked else ""
+        forbidden = _FORBIDDEN_GLOBAL.search(str(error))
+        example = f" (it asks for {forbidden[1]})" if forbidden else ""
         return (
-            f"holds more than plain data and tensors{what}, and nothing of it was executed; save it again without "
+            f"holds more than plain data and tensors{example}, and nothing of it was executed; save it again without "
             "that, on a machine where it can be trusted"
         )
     cause = str(error).splitlines()[0] if str(error) else type(error).__name__

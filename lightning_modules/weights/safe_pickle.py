@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-_ADMITTED: dict[tuple[str, str], Any] = {
+_ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
@@ -18,8 +18,8 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
         if module_name in _RECONSTRUCT and global_name == "_reconstruct":
             return _reconstruct
-        if (module_name, global_name) in _ADMITTED:
-            return _ADMITTED[module_name, global_name]
+        if (module_name, global_name) in _ALLOWED_GLOBALS:
+            return _ALLOWED_GLOBALS[module_name, global_name]
         raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, and only arrays are admitted")
 
     def persistent_load(self, pid: Any) -> Any:

@@ -63,7 +63,7 @@ def describe(options: DescribeOptions) -> None:
 
     def caption_video(source: Source) -> dict[str, Any]:
         with torch.inference_mode():
-            [caption], scores = model.say(
+            [caption], scores = model.generate(
                 _mean_encoder_states(model, choose_clips(preprocessing, source)), options.beam_size
             )
         return {"caption": caption, "log_probability": round(float(scores[0]), 6)}

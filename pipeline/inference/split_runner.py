@@ -16,7 +16,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import DecodeError
-from lightning_modules.tasks.lightning_internals import take_started_ranks
+from lightning_modules.tasks.lightning_internals import take_over_launched_ranks
 from pipeline.inference.inference_options import ComputeOptions
 from pipeline.processes.precision import warn_slow_half
 from pipeline.processes.rank_exit import drop_ddp_wrapper
@@ -119,7 +119,7 @@ def end_other_ranks(launcher: object) -> None:
 
     Uses SIGKILL: a rank in an NCCL collective never returns to Python, where a handler of SIGTERM could run.
     """
-    ranks = take_started_ranks(launcher)
+    ranks = take_over_launched_ranks(launcher)
     for rank in ranks:
         rank.kill()
     for rank in ranks:

@@ -21,7 +21,7 @@ from datamodules.video.decoding import describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
 from lightning_modules.tasks.saved_network import plain_data
-from lightning_modules.weights.checkpoint_file import read_checkpoint, trained_on
+from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
 from pipeline.inference.inference_options import InferenceOptions
@@ -99,7 +99,7 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
     ]
     state = data_states[0] if data_states else {"dataset": {}}
     fingerprints = tuple(
-        None if state_ is None else TrainingFingerprint.from_state(state_) for state_ in trained_on(checkpoint)
+        None if state_ is None else TrainingFingerprint.from_state(state_) for state_ in training_fingerprints(checkpoint)
     )
     return TrainedCheckpoint(path, file_sha256(path), model, clips, state["dataset"], fingerprints)
 

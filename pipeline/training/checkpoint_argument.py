@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules import VideoNetwork
-from lightning_modules.weights.checkpoint_file import is_ours
-from lightning_modules.weights.safe_load import load_plain, refuse_no_file
+from lightning_modules.weights.checkpoint_file import is_own_checkpoint
+from lightning_modules.weights.safe_load import load_plain, require_file
 
 _LIGHTNINGS_OWN = ("best", "last", "hpc", "registry")  # special values that the Trainer resolves
 _FOLDER_OF_SHARDS = "meta.pt"  # written by Lightning's strategies that save sharded checkpoints
@@ -38,7 +38,7 @@ def arguments_in(path: str, model: str | None, resumes: bool = False, trusted: b
         return {}
     if (Path(path) / _FOLDER_OF_SHARDS).is_file():
         return {}
-    refuse_no_file(path, named)
+    require_file(path, named)
     try:
         content = load_plain(path, named, mmap=True)
     except ValueError as error:
@@ -73,7 +73,7 @@ def _refuse_what_is_no_checkpoint(content: object, named: str) -> None:
 
 def _class_of(content: dict[str, Any]) -> str | None:
     """Import path of the trained class; None if the checkpoint does not record it."""
-    if is_ours(content):
+    if is_own_checkpoint(content):
         return str(content["classifier"]["class_path"])
     told = content.get("hyper_parameters", {}).get("_class_path")
     return None if told is None else str(told)

@@ -167,7 +167,7 @@ def test_what_is_drawn_depends_on_seed_epoch_batch_and_rank(quick_trainer):
         model = kind(num_classes=2, channels=(4,), hidden_size=3, seed=7)
         model.trainer = quick_trainer()
         model.trainer.fit_loop.epoch_progress.current.completed = 3
-        assert model.draw_key(5) == [7, 3, 5, rank]
+        assert model.seed_key(5) == [7, 3, 5, rank]
 
 
 def test_validation_loss_is_the_mean_over_videos_of_uneven_batches(quick_trainer):

@@ -123,17 +123,17 @@ def test_two_captions_are_learnt_by_each_way_from_the_video_alone(taken_away):
         model.word_losses(told(model, **{taken_away: 0.0}), captions).mean().backward()
         optimizer.step()
     with torch.no_grad():
-        said, _ = model.eval().say(told(model, **{taken_away: 0.0}))
+        said, _ = model.eval().generate(told(model, **{taken_away: 0.0}))
     assert said == ["a bar falls slowly", "the bar rises"] * 2
 
 
 def test_greedy_words_are_the_decoder_s_own_from_the_video_s_state():
-    """A beam of one against the decoder called by hand: what `say` gives is what `word_losses` trains."""
+    """A beam of one against the decoder called by hand: what `generate` gives is what `word_losses` trains."""
     model = small(vocabulary=["a", "b", "c"]).eval()
     with torch.no_grad():
         model.decoder.embedding.weight.mul_(5)
         last, cell, seen = model.video_states(bars(2))
-        said, scores = model.say((last, cell, seen), beam_size=1)
+        said, scores = model.generate((last, cell, seen), beam_size=1)
         for video, caption in enumerate(said):
             lstm, numbers, total = (last[:, video : video + 1], cell[:, video : video + 1]), [BEGIN], 0.0
             while len(numbers) <= model.max_length and numbers[-1] != END:
@@ -142,7 +142,7 @@ def test_greedy_words_are_the_decoder_s_own_from_the_video_s_state():
                 allowed = [number for number in range(len(logs)) if number not in (BEGIN, 2)]
                 numbers.append(max(allowed, key=lambda number: logs[number].item()))
                 total += logs[numbers[-1]].item()
-            assert caption == model.words.decode(numbers)
+            assert caption == model.vocabulary.decode(numbers)
             assert scores[video].item() == pytest.approx(total, abs=1e-5)
 
 
@@ -155,7 +155,7 @@ def test_the_beam_is_as_wide_as_was_asked_for():
         model = small(vocabulary=["a", "b", "c", "d"], beam_size=width, max_length=2).eval()
         model.decoder.forward = lambda words, state, seen: (after[words], state)
         with torch.no_grad():
-            assert model.say(model.video_states(bars(1)), asked)[0] == [expected], (width, asked)
+            assert model.generate(model.video_states(bars(1)), asked)[0] == [expected], (width, asked)
 
 
 class TestCharacters:
@@ -167,8 +167,8 @@ class TestCharacters:
             training_captions=captions, units="characters", channels=(8, 16), hidden_size=24, embedding_size=8,
             dropout=0.0, max_length=10, optimizer="adamw", learning_rate=0.02, weight_decay=0.0,
         )  # fmt: skip
-        assert model.words.units == "characters"
-        assert sorted(model.words.known) == sorted(set("".join(captions)))
+        assert model.vocabulary.units == "characters"
+        assert sorted(model.vocabulary.tokens) == sorted(set("".join(captions)))
         batch = moving_bars(8)
         batch = batch._replace(captions=[[captions[label]] for label in batch.labels.tolist()])
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
@@ -182,23 +182,23 @@ class TestCharacters:
         trainer.fit(model, loader(1))
         trainer.save_checkpoint(tmp_path / "letters.ckpt")
         loaded = VideoNetwork.load(tmp_path / "letters.ckpt")
-        assert loaded.words.units == "characters"
+        assert loaded.vocabulary.units == "characters"
         assert loaded.predict_step(batch, 0)["captions"][:2] == ["Up!", "no, Down"]
         other = small(training_captions=["something else"])  # of words: the checkpoint's are letters
         trainer.test(other, loader(1), ckpt_path=str(tmp_path / "letters.ckpt"), weights_only=True, verbose=False)
-        assert other.words.units == other.hparams["units"] == "characters"
+        assert other.vocabulary.units == other.hparams["units"] == "characters"
         assert other.eval().predict_step(batch, 0)["captions"][:2] == ["Up!", "no, Down"]
 
     @pytest.mark.parametrize(("units", "expected"), [("characters", ["A", "b"]), ("words", ["ab", "ba"])])
     def test_words_given_or_learnt_from_the_data_are_of_these_units(self, units, expected, tmp_path):
         given = small(vocabulary=expected, units=units)
-        assert given.words.encode("Ab ba") == (Vocabulary(expected, units).encode("Ab ba"))
+        assert given.vocabulary.encode("Ab ba") == (Vocabulary(expected, units).encode("Ab ba"))
         learning = small(training_captions=None, units=units)
         learning.trainer = Trainer(**QUIET, default_root_dir=tmp_path)
         learning.trainer.datamodule = type("Data", (), {"training_captions": ["Ab ba"]})()
         learning.setup("fit")
-        assert learning.words.units == units
-        assert set(learning.words.known) == set("Ab ba" if units == "characters" else expected)
+        assert learning.vocabulary.units == units
+        assert set(learning.vocabulary.tokens) == set("Ab ba" if units == "characters" else expected)
 
     def test_the_loss_counts_letters(self):
         model = small(training_captions=["ab ba"], units="characters", max_length=20)

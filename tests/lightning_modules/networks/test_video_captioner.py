@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, Trainer
 
 from lightning_modules import VideoDescriber, VideoNetwork
 from lightning_modules.networks.caption_decoder import beam_search
-from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, plain_caption
+from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, normalize_caption
 from tests.lightning_modules.clip_batches import moving_bars
 
 CAPTIONS = ["A bar falls, slowly.", "the bar rises"]
@@ -74,23 +74,23 @@ class Share(torch.utils.data.Dataset):
 
 class TestVocabulary:
     def test_words_by_count_then_alphabet(self):
-        words = Vocabulary.learn(["The cat sat.", "the dog, the cat"])
-        assert words.known == ["the", "cat", "dog", "sat"]
+        words = Vocabulary.from_captions(["The cat sat.", "the dog, the cat"])
+        assert words.tokens == ["the", "cat", "dog", "sat"]
         assert words.encode("The dog sat!") == [3, 5, 6]
         assert words.decode([BEGIN, 3, 5, END, 4]) == "the dog"
 
     def test_rare_words_are_unknown(self):
-        words = Vocabulary.learn(["a b", "a c"], min_count=2)
-        assert words.known == ["a"]
+        words = Vocabulary.from_captions(["a b", "a c"], min_count=2)
+        assert words.tokens == ["a"]
         assert words.encode("a b") == [3, UNKNOWN]
         assert words.decode([3, UNKNOWN]) == "a <unknown>"
         with pytest.raises(ValueError, match="min_count=3: none of 3 different words"):
-            Vocabulary.learn(["a b", "a c"], min_count=3)
+            Vocabulary.from_captions(["a b", "a c"], min_count=3)
 
     def test_characters_come_back_as_they_were(self):
         caption = "Öl, 2 l"
-        words = Vocabulary.learn([caption], "characters")
-        assert words.decode(words.encode(caption)) == caption == plain_caption(caption, "characters")
+        words = Vocabulary.from_captions([caption], "characters")
+        assert words.decode(words.encode(caption)) == caption == normalize_caption(caption, "characters")
 
 
 class Table(torch.nn.Module):
@@ -172,7 +172,7 @@ def test_the_loss_is_that_of_saying_the_words_one_by_one():
         for video, caption in enumerate(CAPTIONS):
             state = tuple(part[:, video : video + 1] for part in states)
             lstm, last = state[:-1], BEGIN
-            for word in [*model.words.encode(caption), END]:
+            for word in [*model.vocabulary.encode(caption), END]:
                 logits, lstm = model.decoder(torch.tensor([[last]]), lstm, state[-1][0])
                 alone.append(-logits[0, 0].log_softmax(0)[word])
                 last = word
@@ -180,8 +180,8 @@ def test_the_loss_is_that_of_saying_the_words_one_by_one():
 
 
 def test_rare_words_are_not_learnt_where_that_is_asked_for():
-    assert small(min_count=2).words.known == ["bar"]
-    assert small().words.known == ["bar", "a", "falls", "rises", "slowly", "the"]
+    assert small(min_count=2).vocabulary.tokens == ["bar"]
+    assert small().vocabulary.tokens == ["bar", "a", "falls", "rises", "slowly", "the"]
 
 
 def test_unknown_words_are_never_said():
@@ -189,7 +189,7 @@ def test_unknown_words_are_never_said():
     with torch.no_grad():
         model.decoder.output.bias[UNKNOWN] = 100.0
         model.decoder.output.bias[BEGIN] = 100.0
-        captions, _ = model.say(model.video_states(bars(2)))
+        captions, _ = model.generate(model.video_states(bars(2)))
     assert all(set(caption.split()) <= {"a"} for caption in captions)
 
 
@@ -207,7 +207,7 @@ def test_captions_are_learnt_by_heart_and_travel_in_the_checkpoint(tmp_path):
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     loaded = VideoNetwork.load(tmp_path / "last.ckpt")
     assert isinstance(loaded, VideoDescriber)
-    assert loaded.words.known == model.words.known == ["bar", "a", "falls", "rises", "slowly", "the"]
+    assert loaded.vocabulary.tokens == model.vocabulary.tokens == ["bar", "a", "falls", "rises", "slowly", "the"]
     assert loaded.predict_step(bars(), 0)["captions"] == told["captions"]
     other = small(training_captions=["something else", "else"])
     [metrics] = trainer.test(other, loader(1), ckpt_path=str(tmp_path / "last.ckpt"), verbose=False)

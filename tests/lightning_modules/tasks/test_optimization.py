@@ -6,28 +6,17 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_modules import C3D, CNNLSTM, I3D
-from lightning_modules.tasks.optimization import make_optimizer, rate_factor
+from lightning_modules.tasks.optimization import OptimizationOptions, make_optimizer, rate_factor
 from tests.lightning_modules.clip_batches import moving_bars
 
 
-def options(**chosen):
-    return {
-        "warmup_fraction": 0.0,
-        "lr_schedule": "cosine",
-        "lr_milestones": (),
-        "lr_step_fraction": 1 / 3,
-        "lr_gamma": 0.1,
-        **chosen,
-    }
-
-
 def factors(steps: int, **chosen):
-    return [rate_factor(options(**chosen), step / steps, 1 / steps) for step in range(steps)]
+    return [rate_factor(OptimizationOptions(**chosen), step / steps, 1 / steps) for step in range(steps)]
 
 
 def test_cosine_falls_from_one_to_nothing():
     assert factors(4) == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-6)
-    assert rate_factor(options(), 1.0, 0.25) == 0
+    assert rate_factor(OptimizationOptions(), 1.0, 0.25) == 0
 
 
 def test_warm_up_rises_linearly_and_never_begins_at_nothing():
@@ -46,7 +35,7 @@ def test_step_falls_again_and_again():
 def test_multi_step_falls_at_its_milestones_however_the_share_is_rounded():
     found = factors(10, lr_schedule="multi_step", lr_milestones=[0.6, 0.9])
     assert found == pytest.approx([1] * 6 + [0.1] * 3 + [0.01])
-    assert rate_factor(options(lr_schedule="multi_step", lr_milestones=[0.3]), 3 * 0.1, 0.1) == 0.1
+    assert rate_factor(OptimizationOptions(lr_schedule="multi_step", lr_milestones=[0.3]), 3 * 0.1, 0.1) == 0.1
 
 
 @pytest.mark.parametrize(
@@ -148,7 +137,7 @@ def test_a_name_that_is_no_layer_is_refused(tmp_path, chosen, message):
 
 def test_layers_have_their_share_of_the_rate(tmp_path):
     model = small(learning_rate_scale={"fc": 10.0, "fc7": 2.0, "conv1a": 0.5}, weight_decay=0.01, learning_rate=0.1)
-    optimizer = make_optimizer(model, model.hparams)
+    optimizer = make_optimizer(model, model.optimization)
     found = {
         name: (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
@@ -173,7 +162,7 @@ def test_layers_have_their_share_of_the_rate(tmp_path):
 )
 def test_the_optimizer_is_the_one_asked_for(chosen, kind, expected):
     model = small(**chosen)
-    optimizer = make_optimizer(model, model.hparams)
+    optimizer = make_optimizer(model, model.optimization)
     assert type(optimizer) is kind
     assert all(group[name] == value for group in optimizer.param_groups for name, value in expected.items())
 
@@ -203,7 +192,7 @@ def test_the_rate_is_in_proportion_to_all_videos_of_a_step(tmp_path, accumulated
 
 def test_fixed_scales_of_i3d_stay_fixed():
     model = I3D(num_classes=2, learning_rate_scale={"Logits": 10.0})
-    optimizer = make_optimizer(model, model.hparams)
+    optimizer = make_optimizer(model, model.optimization)
     scales = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.BatchNorm3d)}
     assert len(scales) == 57
     assert not scales & {id(weight) for group in optimizer.param_groups for weight in group["params"]}

@@ -13,7 +13,7 @@ import torch
 from lightning_modules import C3D, CNNLSTM, I3D, InceptionV1, VideoClassifier
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from lightning_modules.weights.download import CACHE_VARIABLE, fetch, find_published
-from lightning_modules.weights.key_mapping import NAMINGS
+from lightning_modules.weights.key_mapping import KEY_MAPPINGS
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
 from lightning_modules.weights.safe_pickle import read_arrays
@@ -106,7 +106,7 @@ def test_c3d_in_three_namings(tmp_path, naming, c3d_shapes):
 
 
 def test_every_naming_is_tested_here():
-    assert len(NAMINGS) == 5
+    assert len(KEY_MAPPINGS) == 5
 
 
 def test_piergiajs_names_and_missing_counters(tmp_path, i3d_weights):

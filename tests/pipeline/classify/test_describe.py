@@ -36,7 +36,7 @@ def video(motion_dataset, tmp_path):
 def test_fit_learns_the_words_of_the_dataset(describer, motion_dataset):
     model = VideoDescriber.load(describer)
     names = DatasetIndex.open(motion_dataset).classes
-    assert set(model.words.known) == {word for name in names for word in name.lower().split()}
+    assert set(model.vocabulary.tokens) == {word for name in names for word in name.lower().split()}
 
 
 def test_describe_files(describer, video, tmp_path, capsys):

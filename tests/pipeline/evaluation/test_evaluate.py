@@ -19,7 +19,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.video.decoding import DecodeError
 from lightning_modules import VideoClassifier
-from lightning_modules.weights.checkpoint_file import read_checkpoint, trained_on
+from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
 from pipeline.__main__ import main
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
@@ -266,12 +266,12 @@ def test_the_same_videos_in_another_dataset_are_refused(motion_checkpoint, packe
 def test_what_the_weights_were_trained_on_before_is_known_too(motion_checkpoint, motion_dataset, packed_anew, tmp_path):
     """Trained on one split, then from there on another, with a run that stopped and resumed: both are refused."""
     tuned = fit(packed_anew, tmp_path, "--data.train_split=val", f"--model.weights={motion_checkpoint}")
-    seen = trained_on(read_checkpoint(tuned))
+    seen = training_fingerprints(read_checkpoint(tuned))
     assert [len(one["digests"]) for one in seen] == [8, 40]
     resumed = fit(
         packed_anew, tmp_path / "more", "--data.train_split=val", f"--ckpt_path={tuned}", "--trainer.max_epochs=2"
     )
-    assert len(trained_on(read_checkpoint(resumed))) == 2
+    assert len(training_fingerprints(read_checkpoint(resumed))) == 2
     for checkpoint in (tuned, resumed):
         with pytest.raises(ValueError, match="on 40 more that show the same"):
             evaluate(EvaluateOptions(checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK))
