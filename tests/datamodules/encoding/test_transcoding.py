@@ -1,4 +1,4 @@
-"""Encoding for training: what goes in comes out, in the same bytes every time, and damage is refused."""
+"""Transcoding: every frame once, scaled, resampled, trimmed and rotated; damaged files are refused."""
 
 import io
 import subprocess
@@ -12,10 +12,8 @@ import pytest
 
 from datamodules.encoding.transcoding import (
     EncodeProfile,
-    SourceIrregularities,
     encode_frames,
     inspect,
-    target_size,
     transcode,
     transcode_renditions,
 )
@@ -30,7 +28,6 @@ from datamodules.video.decoding import (
     VideoInfo,
     decode_frames,
     probe,
-    read_frame_times,
 )
 from tests.datamodules.video.video_kinds import encode, sound_alone
 
@@ -65,56 +62,6 @@ def timed_video(times_ms, container="matroska"):
     return file.getvalue()
 
 
-def test_encoded_frames_have_key_frames_where_asked_and_no_reordering():
-    data = encode_frames(gray_steps(20), 25.0, key_frame_interval=8)
-    table = packets(data)
-    assert [index for index, (_, _, is_key) in enumerate(table) if is_key] == [0, 8, 16]
-    assert all(pts == dts for pts, dts, _ in table)
-    assert numbers(data) == list(range(20))
-    assert probe(data) == VideoInfo(20, 25.0, 64, 48, 0.8, 0, "h264")
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_what_takes_long_to_decode_is_left_out_unless_wanted(fast):
-    data = transcode(encode_frames(gray_steps(4), 10.0), EncodeProfile(short_side=48, fast_decode=fast)).data
-    settings = [b"cabac=0", b"deblock=0", b"weightp=0"] if fast else [b"cabac=1", b"deblock=1", b"weightp=1"]
-    assert all(setting in data for setting in settings)  # x264 writes its settings into the file
-    assert numbers(data) == [0, 1, 2, 3]
-
-
-def test_a_cut_in_the_scene_adds_no_key_frame():
-    generator = np.random.default_rng(0)
-    frames = [np.broadcast_to(generator.integers(0, 256, 3, np.uint8), (48, 64, 3)) for _ in range(16)]
-    assert [is_key for _, _, is_key in packets(encode_frames(frames, 10.0))] == [True] + [False] * 15
-
-
-def test_bytes_are_the_same_every_time():
-    assert encode_frames(gray_steps(20), 25.0) == encode_frames(iter(gray_steps(20)), 25.0)
-    source = encode_frames(gray_steps(20), 30.0)
-    profile = EncodeProfile(short_side=32)
-    assert transcode(source, profile).data == transcode(source, profile).data
-
-
-@pytest.mark.parametrize("fps", [24.0, 30000 / 1001, 12.5, 7.0])
-def test_frame_rates_survive(fps):
-    info = probe(encode_frames(gray_steps(10), fps))
-    assert info.fps == pytest.approx(fps, abs=1e-6)
-    assert info.duration_s == pytest.approx(10 / fps, rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "short", "expected"),
-    [
-        (340, 256, 128, (170, 128)),
-        (256, 340, 128, (128, 170)),
-        (101, 75, 256, (100, 74)),
-        (1920, 1080, 256, (456, 256)),
-    ],
-)
-def test_target_size(width, height, short, expected):
-    assert target_size(width, height, short) == expected
-
-
 def test_transcode_keeps_every_frame_in_order_and_scales():
     source = encode_frames(gray_steps(30), 25.0)
     video = transcode(source, EncodeProfile(short_side=24))
@@ -136,52 +83,6 @@ def test_transcode_resamples_to_the_asked_rate(fps, expected):
     assert video.info.fps == fps
     assert video.info.num_frames == len(expected)
     assert np.abs(np.array(numbers(video.data)) - expected).max() <= 1
-
-
-def test_frames_of_a_variable_rate_keep_their_times():
-    """10 frames in the first second, then 5 a second; the file says 40 ms for the last one: 20 frames in 2.84 s."""
-    times = [100 * i for i in range(10)] + [1000 + 200 * i for i in range(10)]
-    source = timed_video(times)
-    video = transcode(source, EncodeProfile())
-    assert numbers(video.data) == list(range(20))
-    assert 1000 * read_frame_times(video.data) == pytest.approx(times, abs=0.1)
-    assert video.info == VideoInfo(20, 20 / 2.84, 64, 48, 2.84, 0, "h264", variable_rate=True) == probe(video.data)
-    assert video.notes == SourceIrregularities(variable_rate=True)
-    assert probe(source)[:6] == video.info[:6]
-
-
-def test_a_variable_rate_is_made_constant_where_that_is_asked_for():
-    """At 5 a second every other frame of the first second is dropped, at 10 each later one is shown twice."""
-    source = timed_video([100 * i for i in range(10)] + [1000 + 200 * i for i in range(10)])
-    slow, fast = (transcode(source, EncodeProfile(fps=fps)) for fps in (5.0, 10.0))
-    assert numbers(slow.data) == [0, 2, 4, 6, 8, *range(10, 20)]
-    assert (slow.notes.frames_dropped, slow.notes.frames_repeated) == (5, 0)
-    assert numbers(fast.data) == [*range(10), *np.repeat(range(10, 19), 2).tolist(), 19]
-    assert (fast.notes.frames_dropped, fast.notes.frames_repeated) == (0, 9)
-    assert not slow.info.variable_rate
-
-
-@pytest.mark.parametrize("pause", [60_000, 3_600_000])
-def test_a_pause_loses_no_frame(pause):
-    times = [40 * i for i in range(20)] + [pause + 40 * i for i in range(20)]
-    video = transcode(timed_video(times), EncodeProfile())
-    assert numbers(video.data) == list(range(40))
-    assert 1000 * read_frame_times(video.data) == pytest.approx(times, abs=1)
-    assert video.notes == SourceIrregularities(variable_rate=True)
-
-
-def test_one_frame_an_hour():
-    video = transcode(timed_video([3_600_000 * i for i in range(5)], "mp4"), EncodeProfile())
-    assert numbers(video.data) == list(range(5))
-    assert probe(video.data) == video.info
-    assert video.info.fps == pytest.approx(1 / 3600, rel=0.3)  # the file says 40 ms for the last frame
-
-
-def test_jittered_times_lose_no_frame():
-    """Matroska rounds 1/30 s to milliseconds: still 30 frames a second, each once."""
-    video = transcode(timed_video([round(1000 * i / 30) for i in range(35)]), EncodeProfile())
-    assert video.info.num_frames == 35
-    assert numbers(video.data) == list(range(35))
 
 
 @pytest.mark.parametrize(
@@ -323,37 +224,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     repository = Path(__file__).resolve().parents[3]
     run = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, check=True)
     assert int(run.stdout) < 60_000  # KiB
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: encode_frames([], 25.0), "frames is empty"),
-        (lambda: encode_frames([np.zeros((47, 64, 3), np.uint8)], 25.0), "64x47: both sides must be even"),
-        (lambda: encode_frames([np.zeros((48, 64, 3), np.float32)], 25.0), "float32"),
-        (lambda: encode_frames(gray_steps(1) + gray_steps(1, 32, 32), 25.0), "must all be uint8"),
-        (lambda: encode_frames(gray_steps(1), 0.0), "fps=0.0"),
-        (lambda: EncodeProfile(short_side=0), "short_side=0"),
-        (lambda: EncodeProfile(key_frame_interval=0), "key_frame_interval=0"),
-        (lambda: EncodeProfile(crf=52), "crf=52"),
-        (lambda: EncodeProfile(preset="best"), "preset='best'"),
-    ],
-)
-def test_wrong_arguments_are_named(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_the_profile_is_plain_data():
-    assert EncodeProfile(fps=10.0).as_dict() == {
-        "short_side": 256,
-        "fps": 10.0,
-        "key_frame_interval": 16,
-        "crf": 23,
-        "preset": "veryfast",
-        "fast_decode": True,
-        "square_pixels": False,
-    }
 
 
 @pytest.mark.parametrize("container", ["mp4", "mpegts"])
