@@ -17,7 +17,9 @@ from benchmarks.turns import load
 Number = TypeVar("Number", int, float)
 
 
-def _accepted(kind: Callable[[str], Number], fits: Callable[[Number], bool], words: str) -> Callable[[str], Number]:
+def _accepted(
+    kind: Callable[[str], Number], fits: Callable[[Number], bool], description: str
+) -> Callable[[str], Number]:
     """A type of argparse's: what else is given is one line of error."""
 
     def read(text: str) -> Number:
@@ -26,7 +28,7 @@ def _accepted(kind: Callable[[str], Number], fits: Callable[[Number], bool], wor
         except ValueError:
             value = kind("-1")  # which none takes
         if not fits(value):
-            raise argparse.ArgumentTypeError(f"{text}: must be {words}")
+            raise argparse.ArgumentTypeError(f"{text}: must be {description}")
         return value
 
     return read
@@ -34,7 +36,7 @@ def _accepted(kind: Callable[[str], Number], fits: Callable[[Number], bool], wor
 
 positive = _accepted(int, lambda value: value >= 1, "a whole number, 1 or more")
 not_negative = _accepted(int, lambda value: value >= 0, "a whole number, 0 or more")
-many = _accepted(int, lambda value: value >= 50_000, "50000 or more, enough for every split and 512 ranks")
+at_least_50000 = _accepted(int, lambda value: value >= 50_000, "50000 or more, enough for every split and 512 ranks")
 above_zero = _accepted(float, lambda value: 0 < value < math.inf, "a number above 0")
 from_zero = _accepted(float, lambda value: 0 <= value < math.inf, "a number, 0 or more")
 share = _accepted(float, lambda value: 0 < value <= 1, "a share, above 0 and at most 1")
@@ -60,10 +62,14 @@ def is_packed(folder: Path, short_side: int, *smaller: int) -> bool:
             found = read_manifest(place).encode
         except ShardFormatError as error:
             raise SystemExit(f"{error}; or remove {folder}, or give another --folder") from error
-        wanted = EncodeProfile(short_side=side).as_dict()
-        other = [f"{name} {found.get(name)}, now {value}" for name, value in wanted.items() if found.get(name) != value]
-        if other:
-            raise SystemExit(f"{folder} was packed otherwise ({'; '.join(other)}): remove it, or give another --folder")
+        expected = EncodeProfile(short_side=side).as_dict()
+        differing = [
+            f"{name} {found.get(name)}, now {value}" for name, value in expected.items() if found.get(name) != value
+        ]
+        if differing:
+            raise SystemExit(
+                f"{folder} was packed otherwise ({'; '.join(differing)}): remove it, or give another --folder"
+            )
     return True
 
 

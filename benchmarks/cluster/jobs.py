@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RAY, TORCHRUN = "ray", "torchrun"
 
 
-class Turns(pl.Callback):
+class TurnCallback(pl.Callback):
     """Trains a block of steps when it is this run's turn, and writes `TIMES`: time, process, steps done.
 
     Args:
@@ -64,29 +64,29 @@ class Turns(pl.Callback):
             with self.times.open("a") as file:
                 print(time.time(), os.getpid(), trainer.global_step, time.process_time(), file=file)
             if self.turn is not None and trainer.global_step % self.steps == 0:
-                give(self.turn, self.other)
+                pass_turn(self.turn, self.other)
 
 
-def give(turn: Path, to: str) -> None:
+def pass_turn(turn: Path, to: str) -> None:
     """Whole or not at all: the other one reads it all the time."""
     aside = turn.with_name(f".turn-{os.getpid()}")
     aside.write_text(to)
     aside.replace(turn)
 
 
-class Moment(NamedTuple):
+class StepTime(NamedTuple):
     """The end of a step of rank 0."""
 
-    when: float  # seconds since the epoch
+    time_s: float  # seconds since the epoch
     pid: int
     step: int
     cpu: float  # the process's processor time, of all its threads, in seconds
 
 
-def read_times(path: Path) -> list[Moment]:
+def read_times(path: Path) -> list[StepTime]:
     """In order."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return [Moment(float(a), int(b), int(c), float(d)) for a, b, c, d in map(str.split, lines)]
+    return [StepTime(float(a), int(b), int(c), float(d)) for a, b, c, d in map(str.split, lines)]
 
 
 class Benchmark:
@@ -110,13 +110,13 @@ class Benchmark:
             lists = [f"{videos}/{split}.csv" for split in ("train", "val", "test")]
             self.call("pipeline", "pack", "--out", self.shards, "--videos", videos, "--annotations", *lists)
 
-    def call(self, *words: str) -> str:
+    def call(self, *arguments: str) -> str:
         """`python -m WORDS`, to its end; what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=self.folder, env=self.environment, capture_output=True, text=True
+            [sys.executable, "-m", *arguments], cwd=self.folder, env=self.environment, capture_output=True, text=True
         )
         if done.returncode:
-            raise RuntimeError(f"{words}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+            raise RuntimeError(f"{arguments}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
         return done.stdout
 
     def config(self, me: str, steps: int, turns: bool) -> str:
@@ -128,7 +128,7 @@ class Benchmark:
         model = {"width": 12, "num_frames": 16, "crop_size": 56, "batch_norm": True, "lr_schedule": "constant"}
         trainer = {"max_epochs": -1, "max_steps": steps, "logger": False, "enable_checkpointing": False}
         trainer |= {"enable_progress_bar": False, "limit_val_batches": 0, "accelerator": "cpu"}
-        trainer["callbacks"] = [{"class_path": "turn_taking.Turns", "init_args": settings}]
+        trainer["callbacks"] = [{"class_path": "turn_taking.TurnCallback", "init_args": settings}]
         content = {
             "model": {"class_path": "C3D", "init_args": model},
             "data": {"class_path": "ShardedVideoDataModule", "init_args": data | {"flip_probability": 0.0}},
@@ -140,9 +140,9 @@ class Benchmark:
     def submit(self, name: str, config: str, every: int) -> str:
         """Submits a job; returns its id."""
         shutil.rmtree(self.folder / "runs" / name, ignore_errors=True)
-        words = ["--spec", str(ROOT / "jobs/configs/cpu_2_workers.yaml"), "--name", name, "--no_check"]
-        words += ["--checkpoint_every_n_steps", str(every), "--checkpoint_every_minutes", "0"]
-        return self.call("jobs", "submit", *words, "--", "fit", "--config", config).split()[1]
+        arguments = ["--spec", str(ROOT / "jobs/configs/cpu_2_workers.yaml"), "--name", name, "--no_check"]
+        arguments += ["--checkpoint_every_n_steps", str(every), "--checkpoint_every_minutes", "0"]
+        return self.call("jobs", "submit", *arguments, "--", "fit", "--config", config).split()[1]
 
     def others_cpu_s(self) -> float:
         """Processor time so far of the cluster's processes, the job's driver too, without its train workers."""
@@ -162,8 +162,8 @@ class Benchmark:
         deadline = time.time() + limit_s
         while time.time() < deadline:
             for each in read_times(self.folder / f"{me}.times"):
-                if each.step >= step and each.when > after:
-                    return each.when
+                if each.step >= step and each.time_s > after:
+                    return each.time_s
             time.sleep(0.05)
         raise TimeoutError(f"{me}: no step {step} within {limit_s} s")
 
@@ -176,14 +176,14 @@ def speeds(benchmark: Benchmark, rounds: int) -> list[tuple[tuple[float, float],
         moments = read_times(benchmark.folder / f"{me}.times")
         mine = [each for each in moments if number * benchmark.steps < each.step <= (number + 1) * benchmark.steps]
         steps = len(mine) - 1
-        return (mine[-1].when - mine[0].when) / steps, (mine[-1].cpu - mine[0].cpu) / steps
+        return (mine[-1].time_s - mine[0].time_s) / steps, (mine[-1].cpu - mine[0].cpu) / steps
 
-    give(benchmark.folder / "turn", RAY)
-    words = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pipeline", "fit", "--config"]
-    words += [benchmark.config(TORCHRUN, total, True), "--trainer.strategy", "ddp", "--trainer.devices", "2"]
+    pass_turn(benchmark.folder / "turn", RAY)
+    arguments = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pipeline", "fit", "--config"]
+    arguments += [benchmark.config(TORCHRUN, total, True), "--trainer.strategy", "ddp", "--trainer.devices", "2"]
     with (benchmark.folder / "torchrun.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", *arguments],
             cwd=benchmark.folder,
             env=benchmark.environment,
             stdout=log,
@@ -218,7 +218,7 @@ def starts(benchmark: Benchmark) -> tuple[float, float, float]:
     saving: list[float] = []
     for one, next_one in itertools.pairwise(times):
         if one.pid == next_one.pid:
-            (saving if one.step % every == 0 else plain).append(next_one.when - one.when)
+            (saving if one.step % every == 0 else plain).append(next_one.time_s - one.time_s)
     return first, again, statistics.median(saving) - statistics.median(plain)
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
-from benchmarks.conditions import many, positive, print_heading
+from benchmarks.conditions import at_least_50000, positive, print_heading
 from benchmarks.turns import count
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.index_table import INDEX_NAME, INDEX_SCHEMA
@@ -163,7 +163,7 @@ def run(folder: Path, processes: int) -> dict[str, str]:
     children = [context.Process(target=start, args=(folder, rank, together, results)) for rank in range(processes)]
     for child in children:
         child.start()
-    said = [results.get(timeout=600) for _ in children]
+    results_of_ranks = [results.get(timeout=600) for _ in children]
     for child in children:
         child.join()
     names = [
@@ -176,12 +176,12 @@ def run(folder: Path, processes: int) -> dict[str, str]:
         "first batch with shuffle=shards, s",
         "1,000 videos more looked up, s",
     ]
-    slowest = np.max([one["times"] for one in said], axis=0)
+    slowest = np.max([one["times"] for one in results_of_ranks], axis=0)
     lines = {name: f"{seconds:.3f}" for name, seconds in zip(names, slowest, strict=True)}
     for name, when in {"imports alone": "before", "first batch": "first", "1,000 videos more": "later"}.items():
-        largest = {kind: max(one[when][kind] for one in said) for kind in ("private", "dirty")}
+        largest = {kind: max(one[when][kind] for one in results_of_ranks) for kind in ("private", "dirty")}
         lines[f"private after {name}, MB (of it dirty)"] = f"{largest['private']:.1f} ({largest['dirty']:.1f})"
-    added = max(one["later"]["private"] - one["before"]["private"] for one in said)
+    added = max(one["later"]["private"] - one["before"]["private"] for one in results_of_ranks)
     return lines | {"**private, added by the data, MB**": f"{added:.1f}"}
 
 
@@ -189,30 +189,30 @@ def main() -> None:
     """Make the table where it is not there, then measure with the index in the page cache and without."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "index")
-    parser.add_argument("--rows", type=many, default=10_000_000)
+    parser.add_argument("--rows", type=at_least_50000, default=10_000_000)
     parser.add_argument("--hashes", type=positive, default=HASHES, help="of frames, a video")
     parser.add_argument("--processes", type=positive, nargs="+", default=[1, 4])
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     print_heading("pyarrow", "numpy")
-    if not (chosen.folder / "dataset.json").exists():
-        chosen.folder.mkdir(parents=True, exist_ok=True)
-        make(chosen.folder, chosen.rows, chosen.hashes)
-    num_rows = sum(shard["videos"] for shard in json.loads((chosen.folder / "dataset.json").read_text())["shards"])
+    if not (options.folder / "dataset.json").exists():
+        options.folder.mkdir(parents=True, exist_ok=True)
+        make(options.folder, options.rows, options.hashes)
+    num_rows = sum(shard["videos"] for shard in json.loads((options.folder / "dataset.json").read_text())["shards"])
     print(f"{num_rows:,} rows")
-    if not list(chosen.folder.glob(f"{MAPPED_PREFIX}*")):
+    if not list(options.folder.glob(f"{MAPPED_PREFIX}*")):
         began = time.perf_counter()
-        DatasetIndex.open(chosen.folder).rows("train")
+        DatasetIndex.open(options.folder).rows("train")
         print(f"making the copy, once for each dataset: {time.perf_counter() - began:.1f} s")
-    parquet = (chosen.folder / INDEX_NAME).stat().st_size
-    mapped = sum(file.stat().st_size for file in chosen.folder.glob(f"{MAPPED_PREFIX}*/*"))
+    parquet = (options.folder / INDEX_NAME).stat().st_size
+    mapped = sum(file.stat().st_size for file in options.folder.glob(f"{MAPPED_PREFIX}*/*"))
     print(f"index.parquet {parquet / 1e6:.0f} MB, the mapped copy {mapped / 1e6:.0f} MB")
     columns: dict[str, dict[str, str]] = {}
-    for processes in chosen.processes:
+    for processes in options.processes:
         for dropped in (True, False):
             if dropped:
-                drop_pages(chosen.folder)
+                drop_pages(options.folder)
             columns[f"{count(processes, 'process')}, {'not' if dropped else 'in'} the page cache"] = run(
-                chosen.folder, processes
+                options.folder, processes
             )
     print(f"| | {' | '.join(columns)} |\n| --- {'| --- ' * len(columns)}|")
     for name in next(iter(columns.values())):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
-from benchmarks.conditions import many, positive, print_heading
+from benchmarks.conditions import at_least_50000, positive, print_heading
 from benchmarks.datasets.index import VIDEOS_PER_SHARD, make, memory_mb
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.sampling.batch_sampler import EvaluationRequests
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=positive, nargs="+", default=[10**5, 10**6, 10**7, 10**8])
     parser.add_argument("--ranks", type=positive, nargs="+", default=[1, 64, 4096])
-    parser.add_argument("--index-rows", type=many, nargs="*", default=[10**5, 10**6])
+    parser.add_argument("--index-rows", type=at_least_50000, nargs="*", default=[10**5, 10**6])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "plan-benchmark")
     options = parser.parse_args()
     print_heading("numpy", "pyarrow")

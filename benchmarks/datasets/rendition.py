@@ -42,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-class Video(NamedTuple):
+class OpenedVideo(NamedTuple):
     """A video that can be decoded from any of its key frames on, without anything being read."""
 
     container: av.container.InputContainer  # its decoder lives as long as it
@@ -51,17 +51,17 @@ class Video(NamedTuple):
     keys: list[int]
 
 
-def opened(data: bytes) -> Video:
+def opened(data: bytes) -> OpenedVideo:
     """Opens a video and reads its packets."""
     container = av.open(io.BytesIO(data))
     stream = container.streams.video[0]
     stream.thread_type, stream.thread_count = "NONE", 1
     packets = [packet for packet in container.demux(stream) if packet.size]
     keys = [number for number, packet in enumerate(packets) if packet.is_keyframe]
-    return Video(container, stream.codec_context, packets, keys)
+    return OpenedVideo(container, stream.codec_context, packets, keys)
 
 
-def decoding(videos: list[Video], frames: int, windows: int) -> Callable[[], None]:
+def decoding(videos: list[OpenedVideo], frames: int, windows: int) -> Callable[[], None]:
     """Decodes windows of every video: the same ones, whatever the settings."""
 
     def run() -> None:

@@ -97,21 +97,23 @@ def main() -> None:
     """Measure and print a line for each size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=positive, nargs="+", default=[10_000, 100_000, 300_000])
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     print_heading("numpy")
     print(
         "| videos | s | CPU s | videos alone, MB | at most, MB | found | others |\n"
         "| --- | --- | --- | --- | --- | --- | --- |"
     )
     context = multiprocessing.get_context("spawn")
-    for count in chosen.videos:
+    for count in options.videos:
         results = context.Queue()
         child = context.Process(target=measure, args=(count, results))
         child.start()
         (seconds, cpu), before, most, hits, others = results.get()
         child.join()
-        said = ", ".join(f"{kind} {number} of {of}" for kind, (number, of) in sorted(hits.items()))
-        print(f"| {count:,} | {seconds:.1f} | {cpu:.1f} | {before:.0f} | {most:.0f} | {said} | {others} |", flush=True)
+        summary = ", ".join(f"{kind} {number} of {of}" for kind, (number, of) in sorted(hits.items()))
+        print(
+            f"| {count:,} | {seconds:.1f} | {cpu:.1f} | {before:.0f} | {most:.0f} | {summary} | {others} |", flush=True
+        )
 
 
 if __name__ == "__main__":

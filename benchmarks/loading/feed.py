@@ -41,7 +41,7 @@ def packed(folder: Path, a_class: int) -> Path:
     return shards
 
 
-class Step:
+class TrainingStep:
     """One step of training: forward, loss, backward, optimizer."""
 
     def __init__(self, width: int, device: torch.device) -> None:
@@ -66,9 +66,9 @@ def timed(batches: Iterator[ClipBatch], steps: int, do: Callable[[ClipBatch], No
     waited = loading = 0.0
     began = time.perf_counter()
     for _ in range(steps):
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         batch = next(batches)
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - requested
         loading += batch.load_seconds
         do(batch)
     return (time.perf_counter() - began) / steps, waited / steps, loading / steps
@@ -100,7 +100,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     root, device = packed(options.folder.resolve(), options.videos_a_class), torch.device(options.device)
-    step = Step(options.width, device)
+    step = TrainingStep(options.width, device)
     print("| workers | loader alone, ms | model alone, ms | step, ms | slower side / step | waiting |")
     print("| --- | --- | --- | --- | --- | --- |")
     for workers in options.workers:

@@ -15,7 +15,6 @@ The peers are installed with pip into FOLDER/peers; what cannot be is named, and
 """
 
 import argparse
-import itertools
 import json
 import shutil
 import statistics
@@ -26,7 +25,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 
@@ -34,9 +32,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is ru
 
 from benchmarks.conditions import is_packed, lacks_gpu, positive, print_heading, sample_folder
 from benchmarks.loading.loader_peers import answer
+from benchmarks.loading.loader_sides import (
+    CLIP_FACTORS,
+    CLIPS,
+    NAMES,
+    OWN,
+    Side,
+    goal,
+    own_batches,
+    sides,
+    time_conversion,
+)
 from benchmarks.loading.peer_environment import clean_environment, installed, peer_python
 from benchmarks.turns import count, load, spread
-from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
 
 PEERS = (
@@ -46,73 +54,9 @@ PEERS = (
     ["setuptools<81"],  # mmengine needs pkg_resources
 )
 PEER_PACKAGES = ("torch", "torchcodec", "mmaction2", "mmcv-lite", "mmengine", "decord", "webdataset", "numpy")
-CLIPS = {"64 x 224": (64, 224, 256), "16 x 112": (16, 112, 128)}  # frames, side, stored short side
-CLIPS_MORE = {"64 x 224": 1, "16 x 112": 4}  # turns of about the same length
-OWN = ("ours, rgb", "ours, i420", "ours, rgb, 4 clips a video", "ours, i420, 4 clips a video")
-OWN_MORE = ("ours, rgb, packed at 256", "ours, rgb, original files")
-BARE = "FFmpeg's bare decoding (ratio: our share of it)"
-GOALS = {  # the least ratio to `ours, rgb`, in seconds of the processor
-    "(a) mmaction2, original files": {"64 x 224": 8.0, "16 x 112": 20.0},
-    "(b) mmaction2, packed videos": dict.fromkeys(CLIPS, 3.0),
-    "(c) webdataset + decord": dict.fromkeys(CLIPS, 1.3),
-    "(d) torchcodec's sampler": dict.fromkeys(CLIPS, 1.3),
-    BARE: dict.fromkeys(CLIPS, 0.6),
-}
-NAMES = (*OWN, *OWN_MORE, *GOALS)
 
 
-class Side(NamedTuple):
-    """A loader to measure: its name in the table, and what its process is told."""
-
-    name: str
-    job: dict[str, Any]
-
-
-def own_data(job: dict[str, Any]) -> ShardedVideoDataModule:
-    """This project's side, which reads in the process that asks it."""
-    return ShardedVideoDataModule(
-        job["root"],
-        batch_size=job["batch"] // job["clips_per_video"],
-        clips_per_video=job["clips_per_video"],
-        num_frames=job["frames"],
-        crop_size=job["size"],
-        resize=job["short_side"],
-        train_split=job["split"],
-        val_split=None,
-        decoder="pyav",
-        pixels=job["pixels"],
-        num_workers=0,
-        **job["options"],
-    )
-
-
-def own_batches(job: dict[str, Any]) -> Iterator[int]:
-    """Batches of this project, the epochs one after the other."""
-    data = own_data(job)
-    device, loader = torch.device(job["device"]), data.train_dataloader()
-    for epoch in itertools.count():
-        loader.sampler.set_epoch(epoch)
-        for batch in loader:
-            if device.type == "cuda":
-                moved = batch._replace(clips=batch.clips.to(device, non_blocking=True))
-                data.on_after_batch_transfer(moved, 0)
-                torch.cuda.synchronize()
-            assert batch.pixel_format == job["pixels"], "such videos travel in RGB, and are not what is measured"
-            yield len(batch.clips)
-
-
-def converting(job: dict[str, Any]) -> float:
-    """Seconds of the processor that turning a clip's planes into RGB takes on one core, the best of a few times."""
-    data, taken = own_data(job), []
-    batch = next(iter(data.train_dataloader()))
-    for _ in range(5):
-        began = time.process_time()
-        data.on_after_batch_transfer(batch, 0)
-        taken.append((time.process_time() - began) / len(batch.clips))
-    return min(taken)
-
-
-class Running:
+class SideProcess:
     """A side's process."""
 
     def __init__(self, side: Side, peers: Path) -> None:
@@ -158,12 +102,12 @@ def pack(folder: Path, name: str, annotations: Path, videos: Path) -> Path:
     if not is_packed(packed, 256, 128):
         for earlier in folder.glob(f"{name}-files-*"):
             shutil.rmtree(earlier)  # of a pack that was removed
-        words = ["--annotations", annotations, "--videos", videos, "--out", packed, "--short-side", "256", "128"]
-        subprocess.run([sys.executable, "-m", "pipeline", "pack", *map(str, words)], check=True)
+        arguments = ["--annotations", annotations, "--videos", videos, "--out", packed, "--short-side", "256", "128"]
+        subprocess.run([sys.executable, "-m", "pipeline", "pack", *map(str, arguments)], check=True)
     copied = folder / f"{name}-copied"
     if not (copied / "dataset.json").exists():
-        words = ["--annotations", annotations, "--videos", videos, "--out", copied, "--copy", "true"]
-        subprocess.run([sys.executable, "-m", "pipeline", "pack", *map(str, words)], check=True)
+        arguments = ["--annotations", annotations, "--videos", videos, "--out", copied, "--copy", "true"]
+        subprocess.run([sys.executable, "-m", "pipeline", "pack", *map(str, arguments)], check=True)
     for short_side, root in ((256, packed), (128, packed / "short128")):
         files = folder / f"{name}-files-{short_side}"
         if not files.exists():
@@ -173,34 +117,11 @@ def pack(folder: Path, name: str, annotations: Path, videos: Path) -> Path:
     return packed
 
 
-def sides(options: argparse.Namespace, folder: Path, name: str, packed: Path, originals: list[str]) -> Iterator[Side]:
-    """What is compared for one size of clips of one dataset."""
-    frames, size, short_side = CLIPS[options.clip]
-    root = packed if short_side == 256 else packed / "short128"
-    (tar, *_), split = sorted(root.glob("*.tar")), "val" if name == "kinetics" else "train"
-    same = {
-        "frames": frames, "size": size, "short_side": short_side, "batch": 8, "tar": str(tar), "split": split,
-        "videos": [str(path) for path in sorted((folder / f"{name}-files-{short_side}").glob("*.mp4"))],
-        "root": str(packed), "device": options.device, "options": {"sided_classes": "keep"}, "clips_per_video": 1,
-    }  # fmt: skip
-    for own in OWN:
-        several = {"clips_per_video": 4} if "4 clips" in own else {}
-        yield Side(own, same | {"side": "ours", "pixels": "i420" if "i420" in own else "rgb", **several})
-    ours = same | {"side": "ours", "pixels": "rgb"}
-    if short_side == 128:
-        yield Side(OWN_MORE[0], ours | {"options": same["options"] | {"rendition": 256}})
-    yield Side(OWN_MORE[1], ours | {"root": str(folder / f"{name}-copied")})
-    others = ("mmaction2", "mmaction2", "webdataset", "torchcodec", "bare")
-    for name_of_side, other in zip(GOALS, others, strict=True):
-        files = {"videos": originals} if "original" in name_of_side else {}
-        yield Side(name_of_side, same | {"side": other, **files})
-
-
 def compare(options: argparse.Namespace, compared: list[Side], peers: Path) -> None:
     """Prints a table: what a clip takes, and how many times as long as ours."""
     started = []
     for side in compared:
-        running = Running(side, peers)
+        running = SideProcess(side, peers)
         if running.problem == "ready":
             started.append(running)
         else:
@@ -208,7 +129,10 @@ def compare(options: argparse.Namespace, compared: list[Side], peers: Path) -> N
     rounds = []
     for _ in range(options.rounds):
         rounds.append(
-            [side.load(4 if "original" in side.name else options.clips * CLIPS_MORE[options.clip]) for side in started]
+            [
+                side.load(4 if "original" in side.name else options.clips * CLIP_FACTORS[options.clip])
+                for side in started
+            ]
         )
     against = options.against or (started[0].name if started else "")
     divisor = next((number for number, side in enumerate(started) if side.name == against), None)
@@ -227,13 +151,6 @@ def compare(options: argparse.Namespace, compared: list[Side], peers: Path) -> N
             flush=True,
         )
         side.close()
-
-
-def goal(side: str, clip: str, ratio: float) -> str:
-    """What was to be reached, and whether it was; empty where there is no goal."""
-    if side not in GOALS:
-        return ""
-    return f"{GOALS[side][clip]:g}, {'met' if ratio >= GOALS[side][clip] else 'missed'}"
 
 
 def datasets(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
@@ -306,7 +223,9 @@ def main() -> None:
             planes = next((side for side in compared if "i420" in side.name), None)
             if planes and options.device == "cpu":
                 torch.set_num_threads(1)
-                print(f"\nconverting i420 to RGB on the CPU, one core: {1000 * converting(planes.job):.2f} ms a clip")
+                print(
+                    f"\nconverting i420 to RGB on the CPU, one core: {1000 * time_conversion(planes.job):.2f} ms a clip"
+                )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.loading.loader import converting, own_batches
+from benchmarks.loading.loader_sides import own_batches, time_conversion
 
 
 @pytest.mark.parametrize("name", ["loader", "feed"])
@@ -24,4 +24,4 @@ def test_our_side_loads_batch_after_batch(motion_dataset, pixels):
     }  # fmt: skip
     batches = own_batches(json.loads(json.dumps(job)))
     assert [next(batches) for _ in range(25)] == [4] * 25  # 20 batches are an epoch
-    assert converting(job) > 0
+    assert time_conversion(job) > 0
