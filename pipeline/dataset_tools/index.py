@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from datamodules.annotations.refusals import CRASH, ERROR, HANG, Refusal
 from datamodules.dataset.foreign_tar import (
@@ -123,15 +123,13 @@ def index(
                 encode["key_prefix"] = key_prefix
         fold_list = _fold_names(rows, folds, earlier.folds if earlier else [])
         link_tars(tars, root)
-        earlier_list = read_quarantine(root)
-        quarantine = _merge_quarantine(earlier_list, tars, rows, refused)
-        if quarantine != earlier_list:
-            write_quarantine(root, quarantine.values())
+        _update_quarantine(root, tars, rows, content.refused)
+        encode, versions = _encoding(layout, earlier)
         manifest = write_dataset(
             root,
             name or (earlier.name if earlier else dataset_name(tars, root)),
             rows,
-            files,
+            content.files,
             class_list,
             fold_list,
             encode,

@@ -19,7 +19,7 @@ from datamodules.dataset.dataset_index import (
     write_dataset,
 )
 from datamodules.storage.atomic_write import remove_partial_files, write_atomically
-from tests.datamodules.dataset.test_dataset_index import CLASSES, SPLITS, VIDEOS, describe, pack_by_hand
+from tests.datamodules.dataset.hand_packed import CLASSES, SPLITS, VIDEOS, describe, pack_by_hand
 
 
 def test_rows_come_back_from_the_tar_alone(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path) -> None:
 import resource, errno
 from pathlib import Path
 from datamodules.dataset.dataset_index import open_shard_writer
-from tests.datamodules.dataset.test_dataset_index import VIDEOS, describe
+from tests.datamodules.dataset.hand_packed import VIDEOS, describe
 import webdataset
 resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
 try:
