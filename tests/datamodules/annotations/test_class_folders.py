@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.annotations.readers import (
-    AnnotationError,
-    read_class_folders,
-)
+from datamodules.annotations.class_folders import read_class_folders
+from datamodules.annotations.tables import AnnotationError
 from tests.datamodules.annotations.test_readers import touch, write
 
 

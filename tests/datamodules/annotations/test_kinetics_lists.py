@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.annotations.readers import (
-    AnnotationError,
-    VideoRecord,
-    read_kinetics_csv,
-)
+from datamodules.annotations.records import VideoRecord
+from datamodules.annotations.tables import AnnotationError
+from datamodules.list_formats.kinetics import read_kinetics_csv
 from tests.datamodules.annotations.test_readers import HEADER, touch, write
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from datamodules.annotations.class_folders import read_class_folders
 from datamodules.annotations.plain_lists import read_csv
-from datamodules.annotations.records import VideoRecord
 from datamodules.annotations.tables import AnnotationError
 from datamodules.list_formats.kinetics import read_kinetics_csv
 from datamodules.list_formats.read_annotations import read_annotations
