@@ -87,40 +87,12 @@ def index(
     layout = None if label_from is None else TarLayout(label_from, group_from, split, key_prefix)
     tars = find_tars(shards)
     root = dataset_folder(tars, out)
-    rows: list[ShardRow] = []
-    refused: list[Refusal] = []
-    files: list[ShardFile] = []
     notes = TarNotes()
     with lock_folder(root) if (root / PARTS_FOLDER).is_dir() else nullcontext():
-        if is_unfinished(root):
-            raise ValueError(
-                f"out={root}: packing has not finished there; run the same pack command again, it keeps finished "
-                f"shards. If it had finished, and only {MANIFEST_NAME} is lost: index into another folder (--out), or "
-                "remove .parts first"
-            )
+        _refuse_unfinished(root)
         earlier = _earlier_manifest(root, tars)
-        with (
-            KillablePool(processes, timeout, by_progress=True) as pool,
-            count_progress("index", len(tars), "shards") as advance,
-        ):
-            for tar in tars:
-                found, left_out = (
-                    _index_packed_tar(tar) if layout is None else _index_foreign_tar(tar, layout, pool, notes)
-                )
-                rows += found
-                refused += left_out
-                files.append(_describe_shard(tar, found))
-                advance()
-        _refuse_repeated_keys(rows, refused, layout)
-        if not rows:
-            detail = f"; first {refused[0].path}: {refused[0].reason}, {refused[0].detail}" if refused else ""
-            raise ValueError(f"no video in {len(tars)} tars can be used ({len(refused)} left out{detail})")
-        rows, class_list = name_classes(rows, classes, earlier.classes if earlier else [])
-        encode, versions = (earlier.encode, earlier.versions) if earlier else ({}, {})
-        if label_from is not None:
-            encode, versions = {"copy": True, "label_from": label_from}, {}
-            if key_prefix is not None:
-                encode["key_prefix"] = key_prefix
+        content = _read_tars(tars, layout, processes, timeout, notes)
+        rows, class_list = name_classes(content.rows, classes, earlier.classes if earlier else [])
         fold_list = _fold_names(rows, folds, earlier.folds if earlier else [])
         link_tars(tars, root)
         _update_quarantine(root, tars, rows, content.refused)
@@ -137,11 +109,66 @@ def index(
             earlier.renditions if earlier else (),
             earlier.rendition_of if earlier else "",
         )
-    print_index(manifest, earlier, rows, refused)
+    print_index(manifest, earlier, rows, content.refused)
     notes.report()
-    if refused:
+    if content.refused:
         print_text(f"wrote {root / QUARANTINE_NAME}")
     print_text(f"wrote {root / INDEX_NAME} and {root / MANIFEST_NAME}")
+
+
+class _TarContents(NamedTuple):
+    """What was read from all tars: the usable videos, the refused samples, and the files themselves."""
+
+    rows: list[ShardRow]
+    refused: list[Refusal]
+    files: list[ShardFile]
+
+
+def _read_tars(
+    tars: Sequence[Path], layout: TarLayout | None, processes: int | None, timeout: float, notes: TarNotes
+) -> _TarContents:
+    """Reads all tars, and probes the videos of foreign ones; raises if a key is in two tars or no video is usable."""
+    content = _TarContents([], [], [])
+    with (
+        KillablePool(processes, timeout, by_progress=True) as pool,
+        count_progress("index", len(tars), "shards") as advance,
+    ):
+        for tar in tars:
+            rows, refused = _index_packed_tar(tar) if layout is None else _index_foreign_tar(tar, layout, pool, notes)
+            content.rows.extend(rows)
+            content.refused.extend(refused)
+            content.files.append(_describe_shard(tar, rows))
+            advance()
+    _refuse_repeated_keys(content.rows, content.refused, layout)
+    if not content.rows:
+        refused = content.refused
+        detail = f"; first {refused[0].path}: {refused[0].reason}, {refused[0].detail}" if refused else ""
+        raise ValueError(f"no video in {len(tars)} tars can be used ({len(refused)} left out{detail})")
+    return content
+
+
+def _refuse_unfinished(root: Path) -> None:
+    if is_unfinished(root):
+        raise ValueError(
+            f"out={root}: packing has not finished there; run the same pack command again, it keeps finished "
+            f"shards. If it had finished, and only {MANIFEST_NAME} is lost: index into another folder (--out), or "
+            "remove .parts first"
+        )
+
+
+def _encoding(layout: TarLayout | None, earlier: Manifest | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Encoder settings and library versions for dataset.json: of the earlier one, or the layout of foreign tars."""
+    if layout is None:
+        return (earlier.encode, earlier.versions) if earlier else ({}, {})
+    encode = {"copy": True, "label_from": layout.label_from}
+    return encode | ({} if layout.key_prefix is None else {"key_prefix": layout.key_prefix}), {}
+
+
+def _update_quarantine(root: Path, tars: Sequence[Path], rows: Sequence[ShardRow], refused: Sequence[Refusal]) -> None:
+    earlier = read_quarantine(root)
+    merged = _merge_quarantine(earlier, tars, rows, refused)
+    if merged != earlier:
+        write_quarantine(root, merged.values())
 
 
 def _index_packed_tar(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:

@@ -99,7 +99,7 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
     ]
     state = data_states[0] if data_states else {"dataset": {}}
     fingerprints = tuple(
-        None if state_ is None else TrainingFingerprint.from_state(state_) for state_ in training_fingerprints(checkpoint)
+        None if saved is None else TrainingFingerprint.from_state(saved) for saved in training_fingerprints(checkpoint)
     )
     return TrainedCheckpoint(path, file_sha256(path), model, clips, state["dataset"], fingerprints)
 
