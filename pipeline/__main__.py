@@ -56,7 +56,7 @@ def run(args: Sequence[str]) -> ProcessOutcome:
     escape_unencodable_characters()
     try:
         if verb in LIGHTNING_VERBS:
-            load_verb(verb)(arguments, for_a_person=True)
+            load_verb(verb)(arguments, add_resume_hints=True)
         elif verb in CONFIG_VERBS:
             status = int(load_verb(verb)(arguments[1:]) or 0)
             return ProcessOutcome("failed" if status else "finished", exit_status=status)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import above_zero, not_negative, positive, print_heading
-from pipeline.linear.classifiers import Fitting, normalize_l2
+from pipeline.linear.classifiers import ClassifierFitter, normalize_l2
 from pipeline.linear.feature_blocks import FeatureRows
 
 
@@ -52,9 +52,9 @@ def main() -> None:
     test, truth = make_features(options.rows // 10, options.dimension, options.classes, seed=1)
     for kind in ("svm", "logistic"):
         began, used = time.perf_counter(), time.process_time()
-        fitted = Fitting(kind, FeatureRows.of(x), labels, options.classes).fit(options.C)
+        fitted = ClassifierFitter(kind, FeatureRows.from_array(x), labels, options.classes).fit(options.C)
         seconds, processor = time.perf_counter() - began, time.process_time() - used
-        scores = fitted.scores(FeatureRows.of(test))
+        scores = fitted.scores(FeatureRows.from_array(test))
         accuracy, memory = (scores.argmax(1) == truth).mean(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(
             f"{kind}: {seconds:.1f} s, {processor:.1f} s of processor, {fitted.passes} passes, "

@@ -10,7 +10,7 @@ from jobs.storage.job_outcome import parse_outcome
 from jobs.storage.job_record import JobRecord
 from jobs.storage.run_folder import RunFolder
 from pipeline.processes.outcome import ProcessOutcome
-from pipeline.training.metrics_csv import NAME, read_metrics
+from pipeline.training.metrics_csv import METRICS_NAME, read_metrics
 
 
 def find_outcome(job: JobDetails, log: str) -> ProcessOutcome | None:
@@ -62,5 +62,5 @@ def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
             steps.append(newest.step)
             progress["checkpoint"] = f"step {newest.step}, {store.address(newest)}"
     with contextlib.suppress(OSError):
-        steps += [int(row["step"]) for row in read_metrics(Path(progress["run folder"]) / NAME)[-1:]]
+        steps += [int(row["step"]) for row in read_metrics(Path(progress["run folder"]) / METRICS_NAME)[-1:]]
     return {"step": str(max(steps)), **progress} if steps else progress

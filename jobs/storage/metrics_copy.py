@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datamodules.storage.atomic_write import write_atomically
 from jobs.storage.run_folder import RunFolder
-from pipeline.training.metrics_csv import NAME
+from pipeline.training.metrics_csv import METRICS_NAME
 
 
 class MetricsCopy:
@@ -35,8 +35,8 @@ class MetricsCopy:
         """
         if self._run.storage.is_local:
             return
-        self._file = folder / NAME
-        content = self._run.storage.read(NAME) if self._goes_on else None
+        self._file = folder / METRICS_NAME
+        content = self._run.storage.read(METRICS_NAME) if self._goes_on else None
         if content is not None:
             folder.mkdir(parents=True, exist_ok=True)
             with write_atomically(self._file) as aside:
@@ -47,12 +47,13 @@ class MetricsCopy:
         if self._file is None:
             return
         try:
-            self._run.write(NAME, self._file.read_bytes(), make_folder=False)
+            self._run.write(METRICS_NAME, self._file.read_bytes(), make_folder=False)
         except FileNotFoundError:  # nothing was logged yet, or it could not be written, which has been reported
             return
         except OSError as error:
             if not self._is_failure_reported:
                 print(
-                    f"warning: {NAME} cannot be copied to {self._run.address} ({error}); tried again later", flush=True
+                    f"warning: {METRICS_NAME} cannot be copied to {self._run.address} ({error}); tried again later",
+                    flush=True,
                 )
             self._is_failure_reported = True

@@ -27,9 +27,9 @@ from jobs.verbs.pack_progress import PackProgressActor, add_progress, result_pro
 from jobs.verbs.pack_task import NodeRequirements, PartFailure, node_name, pack_part
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import PackOptions, parse_pack_options
-from pipeline.packing.pack_run import PackRun, finish, prepare_shards
+from pipeline.packing.pack_run import PackRun, finish_dataset, prepare_shards
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
-from pipeline.packing.shard_bounds import CUT_NAME
+from pipeline.packing.shard_bounds import DIVISION_NAME
 from pipeline.packing.shard_builder import PARTS_FOLDER, PackProgress, PartResult
 from pipeline.packing.shard_plan import ShardPart, encoder_versions
 from pipeline.processes.outcome import ProcessOutcome
@@ -66,7 +66,7 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
         print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
         with show_progress(sum(len(part.records) for part in run.parts)) as meter:
             results = _PartScheduler(run.parts, requirements, slots, meter).run()
-        manifest = finish(run, results)
+        manifest = finish_dataset(run, results)
         for folder in (*run.settings.folders, run.settings.root / PARTS_FOLDER):
             remove_partial_files(folder)  # of attempts that died
     print_summary(manifest, results, run.settings.root, time.monotonic() - start_time, run.refused)
@@ -197,7 +197,7 @@ def _find_reference_video(run: PackRun) -> str:
             return record.path
     folder = run.settings.root / PARTS_FOLDER
     if not list(folder.glob("*.tar.json")):
-        (folder / CUT_NAME).unlink(missing_ok=True)  # it was computed without the sizes of the videos
+        (folder / DIVISION_NAME).unlink(missing_ok=True)  # it was computed without the sizes of the videos
     raise PackError(
         f"videos={run.settings.videos}: node {node_name()} sees none of the {len(records)} videos that it looked for "
         f"(the first: {records[0].path}); correct --videos or the lists, or give a folder that all nodes share"

@@ -185,6 +185,18 @@ class CheckpointStore:
             )
         return None, damaged
 
+    def find_best_intact(self) -> CheckpointRecord | None:
+        """Finds the best undamaged checkpoint by the monitored metric; the newest if the metric was never measured.
+
+        Returns:
+            The checkpoint; None if the run has none yet, or if all are damaged.
+
+        Raises:
+            OSError: the storage cannot be reached.
+        """
+        ranked = self._sort_by_score(self.list_checkpoints())
+        return next((each for each in ranked if self.find_damage(each) is None), None)
+
     def rename_damaged(
         self, damaged: Sequence[DamagedCheckpoint], resumed: CheckpointRecord, report: Callable[[str], None]
     ) -> None:

@@ -53,7 +53,7 @@ class LinearHead(nn.Module):
     def scores_of(self, means: Tensor) -> Tensor:
         """Scores, float32 (B, K), of videos whose `view_means` are `means`, float32 (B, D)."""
         features = normalize_l2(means.cpu().numpy())
-        scores = torch.from_numpy(self._classifier.scores(FeatureRows.of(features)))
+        scores = torch.from_numpy(self._classifier.scores(FeatureRows.from_array(features)))
         return scores.softmax(1) if self._classifier.kind == "svm" else scores
 
 

@@ -19,7 +19,7 @@ from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.output_folder import RUN_NAME
 from pipeline.packing.shard_builder import PARTS_FOLDER
-from pipeline.packing.source_notes import Notes, add_notes, describe_columns, describe_notes, notes_of
+from pipeline.packing.source_notes import Notes, add_notes, describe_columns, describe_notes, video_notes
 
 _COMPRESSED = re.compile(r".*\.(?:tar\.(?:gz|bz2|xz|zst)|tgz|tbz2?|txz)", re.IGNORECASE | re.DOTALL)
 _MAX_NAMED = 5
@@ -157,7 +157,7 @@ class TarNotes:
     def add_video(self, key: str, info: VideoInfo) -> None:
         """Adds the peculiarities of a video that are in no column of the index."""
         source = SourceIrregularities(clock_jumps=info.clock_jumps, other_streams=info.other_streams)
-        self._sources = add_notes([self._sources, notes_of(key, source)])
+        self._sources = add_notes([self._sources, video_notes(key, source)])
 
     def report(self) -> None:
         """Prints a line each on odd sources, files that belong to no sample, and labels that became one."""

@@ -19,7 +19,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.encoding.transcoding import encode_frames
 from datamodules.video.decoding import decode_frames, describe_decoder
 from pipeline.doctor.check_results import SkippedCheck
-from pipeline.training.wandb_run import has_key
+from pipeline.training.wandb_run import has_api_key
 
 LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "ray", "numpy", "pyarrow", "av", "decord", "torchcodec")
 MIN_FREE_BYTES = {"temporary files": 2 * 2**30, "storage": 10 * 2**30, "cache": 2**30}  # bytes
@@ -127,7 +127,7 @@ def check_wandb(is_online: bool | None, mode: str | None) -> str:
     mode = os.environ.get("WANDB_MODE", "auto") if mode in (None, "auto") else mode
     if mode in ("offline", "disabled", "dryrun"):
         return f"mode {mode}: no server is needed"
-    if not has_key():
+    if not has_api_key():
         if mode == "online":
             raise ValueError("wandb is to be online and has no key: set WANDB_API_KEY on the nodes, or mode offline")
         return "no key is set, so it is offline; `wandb sync` uploads afterwards"

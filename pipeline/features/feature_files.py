@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.features.layer_features import Per
+from pipeline.features.layer_features import RowUnit
 from pipeline.metrics.predictions import provenance_of, with_provenance
 
 Format = Literal["parquet", "npz", "webdataset"]
@@ -22,13 +22,13 @@ Dtype = Literal["float32", "float16"]
 SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".npz": "npz", ".tar": "webdataset"}
 PAX_KEY = "provenance"  # global header of the tar, which readers of samples ignore
 
-_ARROW = {"float32": pa.float32(), "float16": pa.float16()}
-_COLUMN = "feature"
+_ARROW_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+_COLUMN_PREFIX = "feature"
 
 
 def column_of(layer: str, layers: Sequence[str]) -> str:
     """Returns the column of a layer's features: `feature`, or `feature_{layer}` in a file of several layers."""
-    return _COLUMN if len(layers) == 1 else f"{_COLUMN}_{layer}"
+    return _COLUMN_PREFIX if len(layers) == 1 else f"{_COLUMN_PREFIX}_{layer}"
 
 
 def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
@@ -41,20 +41,22 @@ def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
         provenance: plain data for the file's metadata; its `layers` gives the shape of each layer's features, `dtype`
             their type and `per` what a row is.
     """
-    per: Per = provenance["per"]
-    clip = [("clip", pa.int32()), ("clip_start", pa.float64()), ("clip_end", pa.float64())] if per != "video" else []
+    per: RowUnit = provenance["per"]
+    clip_fields = (
+        [("clip", pa.int32()), ("clip_start", pa.float64()), ("clip_end", pa.float64())] if per != "video" else []
+    )
     names = ("label_name", "split", "group")
     features = [
-        (column_of(layer, list(provenance["layers"])), pa.list_(_ARROW[provenance["dtype"]], int(np.prod(shape))))
+        (column_of(layer, list(provenance["layers"])), pa.list_(_ARROW_TYPES[provenance["dtype"]], int(np.prod(shape))))
         for layer, shape in provenance["layers"].items()
     ]
-    plain = [
+    video_fields = [
         ("key", pa.string()),
         ("label", pa.int32()),
         *((name, pa.string()) for name in names),
         ("seen", pa.bool_()),
     ]
-    return with_provenance(pa.schema([*plain, *clip, *features]), provenance)
+    return with_provenance(pa.schema([*video_fields, *clip_fields, *features]), provenance)
 
 
 def feature_column(values: NDArray[np.float32], dtype: Dtype) -> pa.FixedSizeListArray:
@@ -67,7 +69,7 @@ def feature_column(values: NDArray[np.float32], dtype: Dtype) -> pa.FixedSizeLis
         flat = np.ascontiguousarray(values).ravel().astype(dtype)
     if dtype == "float16" and not np.isfinite(flat[np.isfinite(values).ravel()]).all():
         raise ValueError(f"dtype='float16': features up to {np.nanmax(np.abs(values)):g} do not fit; use float32")
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat, _ARROW[dtype]), values.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, _ARROW_TYPES[dtype]), values.shape[1])
 
 
 def from_feature_column(column: pa.ChunkedArray | pa.Array) -> NDArray[np.floating]:
@@ -75,7 +77,9 @@ def from_feature_column(column: pa.ChunkedArray | pa.Array) -> NDArray[np.floati
     size = column.type.list_size
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     empty = np.empty((0, size), np.dtype(column.type.value_type.to_pandas_dtype()))
-    return np.concatenate([empty, *(one.flatten().to_numpy(zero_copy_only=False).reshape(-1, size) for one in chunks)])
+    return np.concatenate(
+        [empty, *(chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, size) for chunk in chunks)]
+    )
 
 
 def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[np.floating], pa.Table]:
@@ -95,27 +99,27 @@ def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[n
         ValueError: not a feature file, damaged, or without this layer.
     """
     path = Path(path)
-    about = read_provenance(path)
-    column, shape = find_layer(about, layer, path)
-    kind = _format_of(path)
-    if kind == "parquet":
-        with damage_named(path):
+    provenance = read_provenance(path)
+    column, shape = find_layer(provenance, layer, path)
+    file_format = _format_of(path)
+    if file_format == "parquet":
+        with naming_damaged_file(path):
             table = open_parquet(path).read()
         values = from_feature_column(table.column(column))
-        others = table.select([name for name in table.column_names if not name.startswith(_COLUMN)])
-        return values.reshape(-1, *shape), others.replace_schema_metadata(None)
-    schema = feature_schema(about | {"layers": about["layers"]}).remove_metadata()
-    plain = pa.schema([field for field in schema if not field.name.startswith(_COLUMN)])
-    if kind == "npz":
+        other_table = table.select([name for name in table.column_names if not name.startswith(_COLUMN_PREFIX)])
+        return values.reshape(-1, *shape), other_table.replace_schema_metadata(None)
+    schema = feature_schema(provenance | {"layers": provenance["layers"]}).remove_metadata()
+    other_columns = pa.schema([field for field in schema if not field.name.startswith(_COLUMN_PREFIX)])
+    if file_format == "npz":
         with np.load(path, allow_pickle=False) as arrays:
             values = arrays[column]
-            columns = [_from_array(arrays[field.name], field) for field in plain]
-        return values, pa.table(columns, schema=plain)
-    pieces, rows = [np.empty((0, *shape), about["dtype"])], list[dict[str, Any]]()
-    for sample in _samples(path):
+            columns = [_from_array(arrays[field.name], field) for field in other_columns]
+        return values, pa.table(columns, schema=other_columns)
+    arrays, rows = [np.empty((0, *shape), provenance["dtype"])], list[dict[str, Any]]()
+    for sample in _read_samples(path):
         rows += json.loads(sample["json"])["rows"]
-        pieces += _arrays_of(sample, column.removeprefix(_COLUMN).lstrip("_"), shape)
-    return np.concatenate(pieces), pa.Table.from_pylist(rows, plain)
+        arrays += _sample_arrays(sample, column.removeprefix(_COLUMN_PREFIX).lstrip("_"), shape)
+    return np.concatenate(arrays), pa.Table.from_pylist(rows, other_columns)
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
@@ -126,11 +130,11 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
         ValueError: not a feature file.
     """
     path = Path(path)
-    kind = _format_of(path)
-    if kind == "parquet":
+    file_format = _format_of(path)
+    if file_format == "parquet":
         return provenance_of(open_parquet(path).schema_arrow, path)
     try:
-        if kind == "npz":
+        if file_format == "npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(json.loads(str(arrays["provenance"])))
         with tarfile.open(path) as tar:
@@ -148,15 +152,15 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """
     if _format_of(path) != "parquet":
         raise ValueError(f"features {str(path)!r}: not a Parquet file; export with --format parquet")
-    with damage_named(path):
+    with naming_damaged_file(path):
         file = pq.ParquetFile(path, page_checksum_verification=True)
-    if not any(name.startswith(_COLUMN) for name in file.schema_arrow.names):
+    if not any(name.startswith(_COLUMN_PREFIX) for name in file.schema_arrow.names):
         raise ValueError(f"features {str(path)!r}: has no column 'feature'; give a file that `features` wrote")
     return file
 
 
 @contextmanager
-def damage_named(path: Path) -> Iterator[None]:
+def naming_damaged_file(path: Path) -> Iterator[None]:
     """Context that turns Arrow's errors about damaged data into a ValueError that names the file."""
     try:
         yield
@@ -165,13 +169,13 @@ def damage_named(path: Path) -> Iterator[None]:
         raise ValueError(f"features {str(path)!r}: cannot be read, export them again ({cause})") from error
 
 
-def find_layer(about: Mapping[str, Any], layer: str | None, path: Path) -> tuple[str, list[int]]:
+def find_layer(provenance: Mapping[str, Any], layer: str | None, path: Path) -> tuple[str, list[int]]:
     """Returns the column of a layer and the shape of its features.
 
     Raises:
         ValueError: the file does not have this layer, or has several and `layer` is None.
     """
-    layers = about.get("layers") or {about["layer"]: [about["dimension"]]}
+    layers = provenance.get("layers") or {provenance["layer"]: [provenance["dimension"]]}
     if layer is None and len(layers) > 1:
         raise ValueError(f"{path}: has {', '.join(layers)}; say which with --layer")
     if layer is not None and layer not in layers:
@@ -200,26 +204,26 @@ def _from_array(values: NDArray[Any], field: pa.Field) -> pa.Array:
     return pa.array(values.tolist() if field.type == pa.string() else values, field.type)
 
 
-def _samples(path: Path) -> Iterator[dict[str, bytes]]:
+def _read_samples(path: Path) -> Iterator[dict[str, bytes]]:
     """Yields the members of each sample of a tar, by extension."""
     sample: dict[str, bytes] = {}
     with tarfile.open(path) as tar:
         for member in tar:
             content = tar.extractfile(member)
             assert content is not None
-            kind = member.name.partition(".")[2]
-            if kind == "json" and sample:
+            extension = member.name.partition(".")[2]
+            if extension == "json" and sample:
                 yield sample
                 sample = {}
-            sample[kind] = content.read()
+            sample[extension] = content.read()
     if sample:
         yield sample
 
 
-def _arrays_of(sample: Mapping[str, bytes], layer: str, shape: Sequence[int]) -> list[NDArray[np.floating]]:
+def _sample_arrays(sample: Mapping[str, bytes], layer: str, shape: Sequence[int]) -> list[NDArray[np.floating]]:
     """Loads the features of a video's clips, then of the video, if present: each (rows, ...)."""
-    of = f"{layer}." if layer else ""
-    names = [f"{of}clips.npy", f"{of}npy"]
+    prefix = f"{layer}." if layer else ""
+    names = [f"{prefix}clips.npy", f"{prefix}npy"]
     return [
         np.load(io.BytesIO(sample[name]), allow_pickle=False).reshape(-1, *shape) for name in names if name in sample
     ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.features.feature_files import Dtype, Format
-from pipeline.features.layer_features import Per, Pool
+from pipeline.features.layer_features import Pooling, RowUnit
 from pipeline.inference.inference_options import InferenceOptions
 from pipeline.inference.protocols import TransferProtocolName
 
@@ -36,8 +36,8 @@ class FeatureOptions(InferenceOptions):
     split: str = "test"
     fold: str | None = None
     layer: list[str] | None = None
-    pool: Pool = "mean"
-    per: Per = "video"
+    pool: Pooling = "mean"
+    per: RowUnit = "video"
     protocol: TransferProtocolName | None = None
     format: Format = "parquet"
     dtype: Dtype = "float32"

@@ -17,7 +17,7 @@ from pipeline.features.feature_files import (
 )
 from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.feature_writing import feature_table, write_features
-from pipeline.features.layer_features import ExportedFeatures, FeatureExport, Pool, pool
+from pipeline.features.layer_features import ExportedFeatures, FeatureExport, Pooling, pool_features
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.part_rows import PartRows
@@ -56,34 +56,37 @@ def features(options: FeatureOptions) -> None:
     began = time.monotonic()
     options = replace(options, **apply_protocol(options.protocol, "features", vars(options)))
     out, format, per = options.out, options.format, options.per
-    meant = SUFFIXES.get(out.suffix, format)
-    if meant != format:
-        raise ValueError(f"out={str(out)!r}: the name of a {meant} file; say --format {meant}, or choose another name")
+    expected_format = SUFFIXES.get(out.suffix, format)
+    if expected_format != format:
+        raise ValueError(
+            f"out={str(out)!r}: the name of a {expected_format} file; say --format {expected_format}, or choose "
+            "another name"
+        )
     if options.overwrite or not out.exists():
         refuse_unwritable_file(out)
     trained = open_checkpoint(options.checkpoint, options.allow)
     videos = open_data(trained, options.data, options.split, options.fold, options, same_classes=False)
     layers = list(dict.fromkeys(options.layer or [trained.model.feature_layer]))
-    shapes = {name: _shape_of(trained, videos, name, options.pool) for name in layers}
+    shapes = {name: _pooled_shape(trained, videos, name, options.pool) for name in layers}
     provenance = describe_checkpoint(trained, videos) | {"layers": shapes, "pool": options.pool, "per": per}
     provenance |= {"dtype": options.dtype, "format": format, "precision": options.precision}
     provenance["trained_on"] = training_split(trained)
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
-    if not options.overwrite and _is_there_already(out, provenance):
+    if not options.overwrite and _is_exported(out, provenance):
         remove_parts(out)  # of a run that was killed at its very end
         print_text(f"{out} is there already, with the same settings")
         return
     num_rows = _export(trained, videos, provenance, options)
     if num_rows is not None:
-        what = f"{len(split_row_numbers(videos))} videos"
-        what = what if per == "video" else f"{num_rows} rows of {what}"
+        subject = f"{len(split_row_numbers(videos))} videos"
+        subject = subject if per == "video" else f"{num_rows} rows of {subject}"
         if provenance["quarantined"]:
-            what += f" ({len(provenance['quarantined'])} are quarantined and left out)"
+            subject += f" ({len(provenance['quarantined'])} are quarantined and left out)"
         numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
         seconds = f"{time.monotonic() - began:.0f} s"
         print_text(
-            f"wrote {out}: {' and '.join(layers)} of {what} of {options.split}, {numbers} numbers each, in {seconds}"
+            f"wrote {out}: {' and '.join(layers)} of {subject} of {options.split}, {numbers} numbers each, in {seconds}"
         )
 
 
@@ -92,10 +95,12 @@ def _export(
 ) -> int | None:
     """Runs the network and writes the file; returns its number of rows on rank 0, None on others."""
     schema, rows = feature_schema(provenance), split_row_numbers(videos)
-    seen = rows[overlap_with_checkpoint(trained, videos.index, rows).any]
+    trained_rows = rows[overlap_with_checkpoint(trained, videos.index, rows).any]
 
     def to_rows(exported: ExportedFeatures) -> StepRows:
-        return StepRows(feature_table(schema, exported, videos, seen, provenance["dtype"]), exported.rows.numpy())
+        return StepRows(
+            feature_table(schema, exported, videos, trained_rows, provenance["dtype"]), exported.rows.numpy()
+        )
 
     num_rows = 0
 
@@ -105,8 +110,8 @@ def _export(
         write_features(path, provenance["format"], schema, parts.tables)
 
     # Rows depend neither on newly quarantined videos nor on the format.
-    apart = ("checkpoint", "quarantined", "format", "layers", "dimension")
-    settings = {name: value for name, value in provenance.items() if name not in apart}
+    not_settings = ("checkpoint", "quarantined", "format", "layers", "dimension")
+    settings = {name: value for name, value in provenance.items() if name not in not_settings}
     settings["layer"] = provenance["layers"]
     callback = ResumableExport(
         options.out, settings, schema, to_rows, rows, finish, options.save_every, "features", options.overwrite
@@ -114,26 +119,28 @@ def _export(
     per, crops = provenance["per"], videos.options.num_crops
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
     with explain_decode_failure(videos.index, "; then the same command goes on with the others"):
-        first_rank = run_over_split(export, videos, callback, options)
-    return num_rows if first_rank else None
+        is_first_rank = run_over_split(export, videos, callback, options)
+    return num_rows if is_first_rank else None
 
 
-def _shape_of(trained: TrainedCheckpoint, videos: ShardedVideoDataModule, layer: str, how: Pool) -> list[int]:
+def _pooled_shape(
+    trained: TrainedCheckpoint, videos: ShardedVideoDataModule, layer: str, pooling: Pooling
+) -> list[int]:
     """Returns the shape of a layer's pooled output for one clip.
 
     Raises:
         ValueError: the layer does not exist, the network was built for other clips, or the shape would vary by video.
     """
     feature = try_one_clip(trained, videos, layer)
-    if videos.options.test_sampling == "whole" and how in ("time", "none") and feature.ndim > 2:
+    if videos.options.test_sampling == "whole" and pooling in ("time", "none") and feature.ndim > 2:
         raise ValueError(
-            f"pool={how!r}: whole videos differ in length, and so would what is kept of {layer}; use --pool mean or "
-            "max, or clips: --clip-step with --per clip"
+            f"pool={pooling!r}: whole videos differ in length, and so would what is kept of {layer}; use --pool mean "
+            "or max, or clips: --clip-step with --per clip"
         )
-    return list(pool(feature, how).shape[1:])
+    return list(pool_features(feature, pooling).shape[1:])
 
 
-def _is_there_already(out: Path, provenance: dict[str, Any]) -> bool:
+def _is_exported(out: Path, provenance: dict[str, Any]) -> bool:
     """Whether `out` already holds these features; raises ValueError if it holds anything else."""
     if not out.exists():
         return False
@@ -141,10 +148,13 @@ def _is_there_already(out: Path, provenance: dict[str, Any]) -> bool:
         found = {"precision": "32-true"} | read_provenance(out)  # files without the entry are float32
     except (ValueError, OSError):
         raise ValueError(f"out={str(out)!r}: is there and is not a file of features; choose another name") from None
-    aside = ("checkpoint", "versions")  # features depend neither on the path nor, in practice, on library versions
-    differ = [name for name in provenance if name not in aside and found.get(name) != provenance[name]]
-    if differ:
-        names = dict.fromkeys("layer" if name in ("layers", "dimension") else name for name in differ)
+    not_compared = (
+        "checkpoint",
+        "versions",
+    )  # features depend neither on the path nor, in practice, on library versions
+    differing = [name for name in provenance if name not in not_compared and found.get(name) != provenance[name]]
+    if differing:
+        names = dict.fromkeys("layer" if name in ("layers", "dimension") else name for name in differing)
         raise ValueError(
             f"out={str(out)!r}: holds features with another {', '.join(names)}; choose another name, or say --overwrite"
         )

@@ -10,9 +10,9 @@ from torch import Tensor
 from datamodules.batch import ClipBatch
 from lightning_modules import VideoNetwork
 
-Pool = Literal["mean", "max", "time", "none"]
-Per = Literal["video", "clip", "both"]
-VIDEO = -1  # clip number of the row of a whole video
+Pooling = Literal["mean", "max", "time", "none"]
+RowUnit = Literal["video", "clip", "both"]
+VIDEO_ROW = -1  # clip number of the row of a whole video
 
 _FORWARD_BYTES = 2**25  # float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
 
@@ -23,7 +23,7 @@ class ExportedFeatures(NamedTuple):
     Attributes:
         rows: int64 (M,), row numbers of the videos in the dataset's index.
         features: features by layer, float32 (M, D), on the CPU; further axes are flattened.
-        clips: int64 (M,), number of the clip in its video, or `VIDEO` for the row of a whole video.
+        clips: int64 (M,), number of the clip in its video, or `VIDEO_ROW` for the row of a whole video.
         times: float64 (M, 2), start and end in seconds: of the clip, or of the span of all clips of the video.
     """
 
@@ -42,11 +42,11 @@ class FeatureExport(pl.LightningModule):
         per: one row per video (mean over its views), one per clip (mean over its crops), or rows of clips followed by
             the row of the video.
         num_crops: number of crops per clip, which are contiguous in the batch.
-        pooling: pooling over time and space, see `pool`.
+        pooling: pooling over time and space, see `pool_features`.
     """
 
     def __init__(
-        self, model: VideoNetwork, layers: Sequence[str], per: Per, num_crops: int, pooling: Pool = "mean"
+        self, model: VideoNetwork, layers: Sequence[str], per: RowUnit, num_crops: int, pooling: Pooling = "mean"
     ) -> None:
         super().__init__()
         self.model = model
@@ -57,28 +57,40 @@ class FeatureExport(pl.LightningModule):
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> ExportedFeatures:
         """Returns the features of the batch's videos or clips; no rows for an empty batch."""
-        owner = batch.video_index[:: self.num_crops].cpu().contiguous()  # video of each clip, ascending
-        views, count = self._view_features(batch), batch.num_videos
-        number = torch.arange(len(owner)) - torch.searchsorted(owner, owner)  # index of each clip in its video
+        video_of_clip = batch.video_index[:: self.num_crops].cpu().contiguous()  # video of each clip, ascending
+        views, num_videos = self._view_features(batch), batch.num_videos
+        clip_in_video = torch.arange(len(video_of_clip)) - torch.searchsorted(
+            video_of_clip, video_of_clip
+        )  # index of each clip in its video
         clip_times = batch.clip_times[:: self.num_crops].cpu()
-        owners, numbers, times, features = [], [], [], []
+        row_videos, clip_numbers, times, features = [], [], [], []
         if self.per != "video":
-            crop_owner = torch.arange(len(owner)).repeat_interleave(self.num_crops)
-            owners.append(owner)
-            numbers.append(number)
+            clip_of_view = torch.arange(len(video_of_clip)).repeat_interleave(self.num_crops)
+            row_videos.append(video_of_clip)
+            clip_numbers.append(clip_in_video)
             times.append(clip_times)
-            features.append({name: _mean_by(crop_owner, of, len(owner)) for name, of in views.items()})
+            features.append(
+                {
+                    name: _mean_by(clip_of_view, layer_features, len(video_of_clip))
+                    for name, layer_features in views.items()
+                }
+            )
         if self.per != "clip":
-            owners.append(torch.arange(count))
-            numbers.append(torch.full((count,), VIDEO))
-            times.append(_span(owner, clip_times, count))
-            features.append({name: _mean_by(batch.video_index.cpu(), of, count) for name, of in views.items()})
-        whose = torch.cat(owners)
-        order = torch.argsort(whose, stable=True)
+            row_videos.append(torch.arange(num_videos))
+            clip_numbers.append(torch.full((num_videos,), VIDEO_ROW))
+            times.append(_span(video_of_clip, clip_times, num_videos))
+            features.append(
+                {
+                    name: _mean_by(batch.video_index.cpu(), layer_features, num_videos)
+                    for name, layer_features in views.items()
+                }
+            )
+        video_of_row = torch.cat(row_videos)
+        order = torch.argsort(video_of_row, stable=True)
         return ExportedFeatures(
-            batch.rows.cpu()[whose[order]],
-            {name: torch.cat([of[name] for of in features])[order] for name in self.layers},
-            torch.cat(numbers)[order],
+            batch.rows.cpu()[video_of_row[order]],
+            {name: torch.cat([layer_features[name] for layer_features in features])[order] for name in self.layers},
+            torch.cat(clip_numbers)[order],
             torch.cat(times)[order],
         )
 
@@ -88,18 +100,18 @@ class FeatureExport(pl.LightningModule):
         pieces = torch.split(batch.clips, max(1, _FORWARD_BYTES // view_bytes)) if len(batch.clips) else ()
         pooled: dict[str, list[Tensor]] = {name: [] for name in self.layers}
         for piece in pieces:
-            found = self.model.endpoints(self.model.normalize(batch._replace(clips=piece)), self.layers)
+            outputs = self.model.endpoints(self.model.normalize(batch._replace(clips=piece)), self.layers)
             for name in self.layers:
-                pooled[name].append(pool(found[name], self.pooling).flatten(1).float().cpu())
-        return {name: torch.cat(of) if of else torch.empty(0, 0) for name, of in pooled.items()}
+                pooled[name].append(pool_features(outputs[name], self.pooling).flatten(1).float().cpu())
+        return {name: torch.cat(parts) if parts else torch.empty(0, 0) for name, parts in pooled.items()}
 
 
-def pool(feature: Tensor, how: Pool = "mean") -> Tensor:
+def pool_features(feature: Tensor, pooling: Pooling = "mean") -> Tensor:
     """Pools the output of a layer to one feature per clip.
 
     Args:
         feature: layer output: (N, D); a sequence (N, T, D); or (N, D, ...), such as (N, D, T, H, W).
-        how: `mean` or `max` over all axes but N and D; `time`: mean over space only; `none`: no pooling.
+        pooling: `mean` or `max` over all axes but N and D; `time`: mean over space only; `none`: no pooling.
 
     Returns:
         (N, D) for `mean` and `max`; (N, T, D) for `time`; the shape of `feature` for `none`.
@@ -109,24 +121,24 @@ def pool(feature: Tensor, how: Pool = "mean") -> Tensor:
     """
     if feature.ndim < 2:
         raise ValueError(f"a layer of shape {tuple(feature.shape)} has no features: choose another")
-    if how == "none":
+    if pooling == "none":
         return feature
-    sequence = feature.ndim == 3
-    if how == "time":
+    is_sequence = feature.ndim == 3
+    if pooling == "time":
         if feature.ndim not in (3, 5):
             raise ValueError(f"pool='time': a layer of shape {tuple(feature.shape[1:])} has no time; use mean or none")
-        return feature if sequence else feature.flatten(3).mean(dim=3).transpose(1, 2)
+        return feature if is_sequence else feature.flatten(3).mean(dim=3).transpose(1, 2)
     if feature.ndim == 2:
         return feature
-    by_place = feature if sequence else feature.flatten(2).transpose(1, 2)
-    return by_place.mean(dim=1) if how == "mean" else by_place.amax(dim=1)
+    positions = feature if is_sequence else feature.flatten(2).transpose(1, 2)
+    return positions.mean(dim=1) if pooling == "mean" else positions.amax(dim=1)
 
 
-def _span(owner: Tensor, times: Tensor, count: int) -> Tensor:
+def _span(video_of_clip: Tensor, times: Tensor, count: int) -> Tensor:
     """Computes the first start and the last end of each video's clips: float64 (count, 2)."""
     spans = [
-        torch.zeros(count, dtype=torch.float64).scatter_reduce(0, owner, ends, how, include_self=False)
-        for ends, how in zip(times.unbind(dim=1), ("amin", "amax"), strict=True)
+        torch.zeros(count, dtype=torch.float64).scatter_reduce(0, video_of_clip, ends, reduction, include_self=False)
+        for ends, reduction in zip(times.unbind(dim=1), ("amin", "amax"), strict=True)
     ]
     return torch.stack(spans, dim=1)
 

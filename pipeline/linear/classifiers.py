@@ -13,11 +13,11 @@ from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.lbfgs import SecondMoments, minimize
-from pipeline.linear.losses import Multinomial, Objective, OneAgainstTheRest, TwoClasses
+from pipeline.linear.losses import BinaryLogistic, MultinomialLogistic, Objective, OneVersusRest
 
 LinearName = Literal["svm", "logistic"]
 ClassWeight = Literal["balanced"]
-_NEVER = -1e3  # bias of a class without a training video: below any score of the others
+_ABSENT_CLASS_BIAS = -1e3  # bias of a class without a training video: below any score of the others
 
 
 class LinearClassifier(NamedTuple):
@@ -46,14 +46,14 @@ class LinearClassifier(NamedTuple):
             pieces.append((scores.softmax(1) if self.kind == "logistic" else scores).float())
         return torch.cat([torch.empty(0, len(bias)), *pieces]).numpy()
 
-    def save(self, path: Path, class_names: Sequence[str], about: Mapping[str, Any]) -> None:
-        """Writes weight and bias as safetensors, with the class names and `about` as JSON in the metadata.
+    def save(self, path: Path, class_names: Sequence[str], metadata: Mapping[str, Any]) -> None:
+        """Writes weight and bias as safetensors, with the class names and `metadata` as JSON in the metadata.
 
         `safetensors.safe_open(path, "np")` reads the file: `.get_tensor("weight")`, `json.loads(.metadata()["about"])`.
         """
         from safetensors.numpy import save
 
-        text = to_json({"classifier": self.kind, "classes": list(class_names), **about})
+        text = to_json({"classifier": self.kind, "classes": list(class_names), **metadata})
         # One metadata entry: safetensors writes several in an order that differs from run to run.
         content = save({"weight": self.weight, "bias": self.bias}, {"about": text})
         with write_atomically(path) as temporary:
@@ -61,7 +61,7 @@ class LinearClassifier(NamedTuple):
 
     @classmethod
     def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
-        """Reads what `save` wrote: the classifier, and its `about` with `classes` and `classifier` added.
+        """Reads what `save` wrote: the classifier, and its `metadata` with `classes` and `classifier` added.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -73,14 +73,14 @@ class LinearClassifier(NamedTuple):
             raise FileNotFoundError(f"linear={str(path)!r}: no such file; `python -m pipeline linear` writes them")
         try:
             with safe_open(path, "np") as file:
-                about = json.loads((file.metadata() or {})["about"])
+                metadata = json.loads((file.metadata() or {})["about"])
                 weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"linear={str(path)!r}: not weights that `linear` wrote ({error})") from None
-        return cls(about["classifier"], weight, bias), about
+        return cls(metadata["classifier"], weight, bias), metadata
 
 
-class Fitting:
+class ClassifierFitter:
     """Fits classifiers of one kind to the same features, for one C after another, each warm-started from the last.
 
     The starting point changes the number of passes and, to within 1e-10 of the minimum, nothing else.
@@ -106,39 +106,43 @@ class Fitting:
         num_classes: int,
         class_weight: ClassWeight | None = None,
     ) -> None:
-        self._found, places = np.unique(labels, return_inverse=True)
-        if len(self._found) < 2:
-            raise ValueError(f"the training features are of {len(self._found)} class: at least 2 are needed")
+        self._present_classes, class_positions = np.unique(labels, return_inverse=True)
+        if len(self._present_classes) < 2:
+            raise ValueError(f"the training features are of {len(self._present_classes)} class: at least 2 are needed")
         self._kind, self._features, self._num_classes = kind, features, num_classes
-        self._labels = torch.from_numpy(places.astype(np.int64))
+        self._labels = torch.from_numpy(class_positions.astype(np.int64))
         counts = torch.bincount(self._labels).double()
         self._weights = len(labels) / (len(counts) * counts) if class_weight else torch.ones_like(counts)
         self._moments = SecondMoments(features)
-        self._last: torch.Tensor | None = None
+        self._last_point: torch.Tensor | None = None
 
     def fit(self, c: float) -> LinearClassifier:
         """Fits the classifier for `c`, the inverse of the penalty's strength, above 0."""
         objective = self._objective(c)
         size = objective.num_classes * (self._features.dimension + 1)
-        start = torch.zeros(objective.num_functions, size, dtype=torch.float64) if self._last is None else self._last
-        found = minimize(objective, start, self._moments)
-        self._last = found.point
-        rows = found.point.reshape(-1, self._features.dimension + 1).numpy()
-        if len(self._found) == 2 and len(rows) == 1:  # one function separates both classes
+        start = (
+            torch.zeros(objective.num_functions, size, dtype=torch.float64)
+            if self._last_point is None
+            else self._last_point
+        )
+        minimum = minimize(objective, start, self._moments)
+        self._last_point = minimum.point
+        rows = minimum.point.reshape(-1, self._features.dimension + 1).numpy()
+        if len(self._present_classes) == 2 and len(rows) == 1:  # one function separates both classes
             rows = np.concatenate([(-1.0 if self._kind == "svm" else 0.0) * rows, rows])
         weight = np.zeros((self._num_classes, self._features.dimension), np.float32)
-        bias = np.full(self._num_classes, _NEVER, np.float32)
-        weight[self._found], bias[self._found] = rows[:, :-1], rows[:, -1]
-        return LinearClassifier(self._kind, weight, bias, found.converged, found.passes)
+        bias = np.full(self._num_classes, _ABSENT_CLASS_BIAS, np.float32)
+        weight[self._present_classes], bias[self._present_classes] = rows[:, :-1], rows[:, -1]
+        return LinearClassifier(self._kind, weight, bias, minimum.converged, minimum.passes)
 
     def _objective(self, c: float) -> Objective:
-        two, weights = len(self._found) == 2, self._weights
+        is_binary, weights = len(self._present_classes) == 2, self._weights
         if self._kind == "logistic":
-            return (TwoClasses if two else Multinomial)(self._features, self._labels, c, weights)
-        if two:  # the second class against the first, which has a weight of its own
-            second = (self._labels == 0).long()
-            return OneAgainstTheRest(self._features, second, c, weights[1:], weights[:1])
-        return OneAgainstTheRest(self._features, self._labels, c, weights, torch.ones_like(weights))
+            return (BinaryLogistic if is_binary else MultinomialLogistic)(self._features, self._labels, c, weights)
+        if is_binary:  # the second class against the first, which has a weight of its own
+            is_second_class = (self._labels == 0).long()
+            return OneVersusRest(self._features, is_second_class, c, weights[1:], weights[:1])
+        return OneVersusRest(self._features, self._labels, c, weights, torch.ones_like(weights))
 
 
 def normalize_l2(features: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.linear.classifiers import ClassWeight, Fitting, LinearName
+from pipeline.linear.classifiers import ClassifierFitter, ClassWeight, LinearName
 from pipeline.linear.feature_blocks import FeatureRows
 
 C_GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
-_MOST_PARTS = 5
+_MAX_PARTS = 5
 
 
 def choose_c(
@@ -26,7 +26,7 @@ def choose_c(
         features: M rows, L2-normalized.
         labels: int64 (M,), class numbers.
         groups: groups of the M videos; none is divided between the parts.
-        class_weight: `balanced` or None, as in `Fitting`.
+        class_weight: `balanced` or None, as in `ClassifierFitter`.
 
     Returns:
         The chosen C, and for each C, as text, the share of held-out videos that were right, in [0, 1].
@@ -34,21 +34,25 @@ def choose_c(
     Raises:
         ValueError: no class has two groups, so that no held-out video could be of a class that was learned.
     """
-    right = dict.fromkeys(C_GRID, 0)
-    asked = 0
-    for kept, held_out in divide(labels, groups):
-        if len(np.unique(labels[kept])) < 2:
+    num_correct = dict.fromkeys(C_GRID, 0)
+    num_tested = 0
+    for train_rows, test_rows in split_by_group(labels, groups):
+        if len(np.unique(labels[train_rows])) < 2:
             continue
-        fitting = Fitting(kind, features.choose(kept), labels[kept], int(labels.max()) + 1, class_weight)
-        test = features.choose(held_out)
-        asked += len(held_out)
+        fitter = ClassifierFitter(
+            kind, features.choose(train_rows), labels[train_rows], int(labels.max()) + 1, class_weight
+        )
+        test = features.choose(test_rows)
+        num_tested += len(test_rows)
         for c in C_GRID:
-            right[c] += int((fitting.fit(c).scores(test).argmax(1) == labels[held_out]).sum())
-    means = {c: count / max(1, asked) for c, count in right.items()}
+            num_correct[c] += int((fitter.fit(c).scores(test).argmax(1) == labels[test_rows]).sum())
+    means = {c: count / max(1, num_tested) for c, count in num_correct.items()}
     return max(means, key=lambda c: (means[c], -c)), {str(c): mean for c, mean in means.items()}
 
 
-def divide(labels: NDArray[np.int64], groups: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def split_by_group(
+    labels: NDArray[np.int64], groups: Sequence[str]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Divides videos into up to five parts, stratified by class as far as possible; no group is in two parts.
 
     The same input gives the same parts.
@@ -65,15 +69,15 @@ def divide(labels: NDArray[np.int64], groups: Sequence[str]) -> Iterator[tuple[N
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    names, numbers = np.unique(np.asarray(groups), return_inverse=True)
-    pairs = np.unique(np.stack([labels, numbers]), axis=1)  # which class has which groups
+    group_names, group_numbers = np.unique(np.asarray(groups), return_inverse=True)
+    pairs = np.unique(np.stack([labels, group_numbers]), axis=1)  # which class has which groups
     groups_of_class = np.bincount(pairs[0])
     if not (groups_of_class > 1).any():
         raise ValueError(
-            f"C='auto': no class has two groups to learn from ({len(names)} groups, {int(labels.max()) + 1} classes), "
-            "so none could be held out and known; give a C"
+            f"C='auto': no class has two groups to learn from ({len(group_names)} groups, {int(labels.max()) + 1} "
+            "classes), so none could be held out and known; give a C"
         )
-    parts = int(min(_MOST_PARTS, groups_of_class[groups_of_class > 1].min()))
-    divided = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=0)
-    for kept, held_out in divided.split(np.zeros(len(labels)), labels, numbers):
-        yield np.sort(kept), np.sort(held_out)
+    parts = int(min(_MAX_PARTS, groups_of_class[groups_of_class > 1].min()))
+    splitter = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=0)
+    for train_rows, test_rows in splitter.split(np.zeros(len(labels)), labels, group_numbers):
+        yield np.sort(train_rows), np.sort(test_rows)

@@ -29,11 +29,11 @@ class FeatureRows:
         self.dimension = dimension
         self._chosen = chosen
         in_memory = isinstance(stored, np.ndarray)
-        self._count = len(stored) if in_memory else _size(stored) // (4 * dimension)  # type: ignore[arg-type]
+        self._count = len(stored) if in_memory else _file_size(stored) // (4 * dimension)  # type: ignore[arg-type]
         self._block_rows = max(1, _BLOCK_BYTES // (4 * dimension))
 
     @classmethod
-    def of(cls, features: NDArray[np.float32]) -> Self:
+    def from_array(cls, features: NDArray[np.float32]) -> Self:
         """The rows of an array (M, D)."""
         return cls(np.ascontiguousarray(features, dtype=np.float32), features.shape[1])
 
@@ -62,8 +62,8 @@ class FeatureRows:
 
     def sample(self, count: int) -> Tensor:
         """At most `count` rows, evenly spaced: float32 (count, D)."""
-        places = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
-        return torch.cat([block.clone() for _, block in self.choose(places).blocks()])
+        positions = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        return torch.cat([block.clone() for _, block in self.choose(positions).blocks()])
 
     def _read(self, first: int, last: int) -> NDArray[np.float32]:
         if isinstance(self._stored, np.ndarray):
@@ -73,5 +73,5 @@ class FeatureRows:
         return np.frombuffer(content, np.float32).reshape(-1, self.dimension)
 
 
-def _size(file: BinaryIO) -> int:
+def _file_size(file: BinaryIO) -> int:
     return file.seek(0, 2)

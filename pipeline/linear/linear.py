@@ -64,31 +64,33 @@ def linear(
         ValueError: the files do not match, share videos or groups, or no classifier can be trained on them.
     """
     began = time.monotonic()
-    chosen = apply_protocol(protocol, "linear", {"classifier": classifier, "C": C})
-    c = 1.0 if chosen["C"] is None else chosen["C"]
+    protocol_options = apply_protocol(protocol, "linear", {"classifier": classifier, "C": C})
+    c = 1.0 if protocol_options["C"] is None else protocol_options["C"]
     if c != "auto" and not 0 < c < float("inf"):
         raise ValueError(f"C={C}: must be above 0, or 'auto'")
     if neighbors < 1:
         raise ValueError(f"neighbors={neighbors}: must be at least 1")
-    settings = ProbeSettings(chosen["classifier"] or "svm", c, class_weight, neighbors, allow_overlap, began)
+    settings = ProbeSettings(protocol_options["classifier"] or "svm", c, class_weight, neighbors, allow_overlap, began)
     refuse_unwritable_folder(out)
-    room = nearest_folder(out)
+    temporary_folder = nearest_folder(out)
     if features is None:
         if train is None or test is None or data is not None or fold is not None:
             raise ValueError("give --train and --test, two files of features; or --features, one of all, with --data")
-        known, asked = (read_videos(path, layer, max_memory_gb, room) for path in (train, test))
-        refuse_other_features(known, asked)
-        settings.report(known, asked, out)
+        train_videos, test_videos = (
+            read_videos(path, layer, max_memory_gb, temporary_folder) for path in (train, test)
+        )
+        refuse_other_features(train_videos, test_videos)
+        settings.report(train_videos, test_videos, out)
         return
     if train is not None or test is not None or data is None:
         raise ValueError("--features holds all videos: give --data, the dataset that says which to learn from, alone")
-    every, index = read_videos(features, layer, max_memory_gb, room), DatasetIndex.open(data)
-    if every.provenance["dataset_identity"] != index.identity:
+    all_videos, index = read_videos(features, layer, max_memory_gb, temporary_folder), DatasetIndex.open(data)
+    if all_videos.provenance["dataset_identity"] != index.identity:
         raise ValueError(f"features={features}: are of another dataset than {data}; export them again")
     if fold == "all":
         if not index.folds:
             raise ValueError(f"data={data}: has no folds; leave --fold out")
-        probe_folds(settings, every, index, out)
+        probe_folds(settings, all_videos, index, out)
         return
-    known, asked = (choose_split(every, index, split, fold) for split in ("train", "test"))
-    settings.report(known, asked, out, index)
+    train_videos, test_videos = (choose_split(all_videos, index, split, fold) for split in ("train", "test"))
+    settings.report(train_videos, test_videos, out, index)

@@ -12,7 +12,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import library_versions
 from pipeline.inference.training_overlap import overlap_with_keys, refuse_overlap
-from pipeline.linear.classifiers import ClassWeight, Fitting, LinearClassifier
+from pipeline.linear.classifiers import ClassifierFitter, ClassWeight, LinearClassifier
 from pipeline.linear.cross_validation import choose_c
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.nearest_neighbors import nearest_neighbor_scores
@@ -27,7 +27,7 @@ _VIEWS = ("num_clips", "clip_step", "num_crops")
 SCALES = {"svm": "margin", "logistic": "probability", "knn": "share of neighbors"}
 
 
-class Fitted(NamedTuple):
+class FittedClassifier(NamedTuple):
     """A classifier that was fitted to features.
 
     Attributes:
@@ -49,7 +49,7 @@ class ProbeSettings(NamedTuple):
     Attributes:
         classifier: svm, logistic or knn.
         c: inverse of the penalty's strength, above 0, or `auto` for cross-validation.
-        class_weight: `balanced` or None, as in `Fitting`.
+        class_weight: `balanced` or None, as in `ClassifierFitter`.
         neighbors: number of neighbors of knn.
         allow_overlap: test even on videos or groups that were trained on.
         began: time of the start, in seconds of `time.monotonic`.
@@ -62,89 +62,89 @@ class ProbeSettings(NamedTuple):
     allow_overlap: bool
     began: float
 
-    def fit(self, known: VideoFeatures) -> Fitted:
+    def fit(self, train: VideoFeatures) -> FittedClassifier:
         """Fits the classifier to the features of videos.
 
         Raises:
             ValueError: the videos are of one class, or C cannot be chosen by cross-validation.
         """
-        count = len(known.provenance["classes"])
+        count = len(train.provenance["classes"])
         if self.classifier == "knn":
 
             def vote(features: FeatureRows) -> NDArray[np.float32]:
-                return nearest_neighbor_scores(known.features, known.labels, features, count, self.neighbors)
+                return nearest_neighbor_scores(train.features, train.labels, features, count, self.neighbors)
 
-            return Fitted(vote)
+            return FittedClassifier(vote)
         accuracies = None
         c = self.c
         if c == "auto":
-            c, accuracies = choose_c(self.classifier, known.features, known.labels, known.groups, self.class_weight)
-        fitted = Fitting(self.classifier, known.features, known.labels, count, self.class_weight).fit(c)
-        return Fitted(fitted.scores, fitted, c, accuracies)
+            c, accuracies = choose_c(self.classifier, train.features, train.labels, train.groups, self.class_weight)
+        fitted = ClassifierFitter(self.classifier, train.features, train.labels, count, self.class_weight).fit(c)
+        return FittedClassifier(fitted.scores, fitted, c, accuracies)
 
     def report(
         self,
-        known: VideoFeatures,
-        asked: VideoFeatures,
+        train: VideoFeatures,
+        test: VideoFeatures,
         out: Path,
         videos: DatasetIndex | None = None,
-        shown: bool = True,
+        print_accuracies: bool = True,
     ) -> dict[str, Any]:
         """Fits, tests and writes all files; returns the content of report.json.
 
         Args:
-            known: training videos.
-            asked: test videos.
+            train: training videos.
+            test: test videos.
             out: folder for the files.
             videos: dataset of the test videos, for pictures in the report; default: no pictures.
-            shown: print the accuracies.
+            print_accuracies: print the accuracies.
 
         Raises:
             ValueError: test videos were trained on, or no classifier can be fitted.
         """
-        overlap = overlap_with_keys(known.keys, known.groups, asked.keys, asked.groups).counts()
-        seen = int(asked.seen.sum())
+        overlap = overlap_with_keys(train.keys, train.groups, test.keys, test.groups).counts()
+        num_trained = int(test.seen.sum())
         if not self.allow_overlap:
-            subject = f"test={str(asked.path)!r}: the classifier of train={str(known.path)!r}"
+            subject = f"test={str(test.path)!r}: the classifier of train={str(train.path)!r}"
             refuse_overlap(overlap, subject, "export other splits")
-            _refuse_seen(asked)
-        fitted = self.fit(known)
-        scores = fitted.scores(asked.features)
-        names, source = known.provenance["classes"], known.provenance
-        about: dict[str, Any] = {"classifier": self.classifier, "C": fitted.c, "class_weight": self.class_weight}
-        about |= {"neighbors": min(self.neighbors, len(known.keys))} if self.classifier == "knn" else {}
-        about |= {"normalize": "l2", "pool": source.get("pool", "mean"), "train": without_classes(source)}
-        about |= {name: source[name] for name in ("checkpoint", "checkpoint_sha256", "model", "layer")}
-        provenance = about | {
-            "test": without_classes(asked.provenance),
+            _refuse_trained_videos(test)
+        fitted = self.fit(train)
+        scores = fitted.scores(test.features)
+        names, source = train.provenance["classes"], train.provenance
+        metadata: dict[str, Any] = {"classifier": self.classifier, "C": fitted.c, "class_weight": self.class_weight}
+        metadata |= {"neighbors": min(self.neighbors, len(train.keys))} if self.classifier == "knn" else {}
+        metadata |= {"normalize": "l2", "pool": source.get("pool", "mean"), "train": without_classes(source)}
+        metadata |= {name: source[name] for name in ("checkpoint", "checkpoint_sha256", "model", "layer")}
+        provenance = metadata | {
+            "test": without_classes(test.provenance),
             "scores": SCALES[self.classifier],
             "classes": names,
             "overlap": overlap,
-            "seen_by_network": seen,
-            "decoder": asked.provenance.get("decoder"),
+            "seen_by_network": num_trained,
+            "decoder": test.provenance.get("decoder"),
             "versions": library_versions(),
         }
-        more: dict[str, Any] = {"C": fitted.c, "classifier": self.classifier, "num_train_videos": len(known.keys)}
-        more |= {"converged": fitted.linear.converged, "passes": fitted.linear.passes} if fitted.linear else {}
-        more |= {"cross_validation": fitted.cross_validation, "seconds": round(time.monotonic() - self.began, 1)}
-        if seen:
-            more["notes"] = [
-                f"The network was trained on {seen} of these {len(asked.keys)} videos, or on their groups."
+        extra: dict[str, Any] = {"C": fitted.c, "classifier": self.classifier, "num_train_videos": len(train.keys)}
+        extra |= {"converged": fitted.linear.converged, "passes": fitted.linear.passes} if fitted.linear else {}
+        extra |= {"cross_validation": fitted.cross_validation, "seconds": round(time.monotonic() - self.began, 1)}
+        if num_trained:
+            extra["notes"] = [
+                f"The network was trained on {num_trained} of these {len(test.keys)} videos, or on their groups."
             ]
-        scored = ScoredVideos(scores, asked.labels, names, asked.keys, asked.groups, provenance)
-        held_out = [asked.provenance[name] for name in ("dataset", "split")]
-        held_out += [f"of fold {asked.provenance['fold']}"] if asked.provenance.get("fold") is not None else []
+        scored = ScoredVideos(scores, test.labels, names, test.keys, test.groups, provenance)
+        held_out = [test.provenance[name] for name in ("dataset", "split")]
+        held_out += [f"of fold {test.provenance['fold']}"] if test.provenance.get("fold") is not None else []
         title = f"{self.classifier} on {source['layer']}, {' '.join(held_out)}"
-        report = write_results(out, scored, title, more, videos)
+        report = write_results(out, scored, title, extra, videos)
         paths = [out / name for name in FILES]
         if fitted.linear is not None:
             paths.append(out / WEIGHTS_NAME)
-            fitted.linear.save(paths[-1], names, about)
-        if shown:
-            self._print(title, report, paths)
+            fitted.linear.save(paths[-1], names, metadata)
+        if print_accuracies:
+            self._print_report(title, report, paths)
         return report
 
-    def _print(self, title: str, report: dict[str, Any], paths: list[Path]) -> None:
+    def _print_report(self, title: str, report: dict[str, Any], paths: list[Path]) -> None:
         neighbors = report["provenance"].get("neighbors")
         setting = {"neighbors": str(neighbors)} if report["C"] is None else {"C": f"{report['C']:g}"}
         print_report(title, report, setting | {"trained on": str(report["num_train_videos"])}, paths)
@@ -159,15 +159,17 @@ class ProbeSettings(NamedTuple):
 
 def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
     """Raises ValueError unless both files hold the same features of the same classes."""
-    for name, word in (("checkpoint_sha256", "checkpoints"), ("layer", "layers"), ("pool", "poolings")):
+    for name, plural in (("checkpoint_sha256", "checkpoints"), ("layer", "layers"), ("pool", "poolings")):
         if train.provenance.get(name) != test.provenance.get(name):
-            shown = [of.provenance.get("checkpoint" if name == "checkpoint_sha256" else name) for of in (train, test)]
+            shown = [
+                videos.provenance.get("checkpoint" if name == "checkpoint_sha256" else name) for videos in (train, test)
+            ]
             raise ValueError(
-                f"{train.path} and {test.path} are of different {word} ({shown[0]}, {shown[1]}): export both alike"
+                f"{train.path} and {test.path} are of different {plural} ({shown[0]}, {shown[1]}): export both alike"
             )
-    clips = [_clip_settings(of.provenance) for of in (train, test)]
+    clips = [_clip_settings(videos.provenance) for videos in (train, test)]
     for name in sorted((set(clips[0]) & set(clips[1])) | {"max_frames"}):  # only whole videos have max_frames
-        values = [of.get(name) for of in clips]
+        values = [videos.get(name) for videos in clips]
         if values[0] != values[1]:
             raise ValueError(
                 f"{train.path} and {test.path} are of different clips ({name} {values[0]}, {values[1]}): "
@@ -182,12 +184,13 @@ def _clip_settings(provenance: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sampling.items() if name not in _VIEWS}
 
 
-def _refuse_seen(asked: VideoFeatures) -> None:
+def _refuse_trained_videos(test: VideoFeatures) -> None:
     """Raises ValueError where the network that computed the features was trained on test videos or on their groups."""
-    if seen := int(asked.seen.sum()):
+    if num_trained := int(test.seen.sum()):
         raise ValueError(
-            f"the network {asked.provenance['checkpoint']} was trained on {seen} of the {len(asked.keys)} test videos, "
-            "or on their groups: test on what it has not seen, such as the fold it held out, or say --allow-overlap"
+            f"the network {test.provenance['checkpoint']} was trained on {num_trained} of the {len(test.keys)} test "
+            "videos, or on their groups: test on what it has not seen, such as the fold it held out, or say "
+            "--allow-overlap"
         )
 
 

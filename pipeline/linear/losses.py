@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.linear.feature_blocks import FeatureRows
-from pipeline.linear.lbfgs import Value
+from pipeline.linear.lbfgs import ObjectiveValue
 
 
 class Objective(Protocol):
@@ -24,12 +24,12 @@ class Objective(Protocol):
     num_functions: int
     num_classes: int
 
-    def __call__(self, points: Tensor, which: Tensor) -> Value:
-        """Evaluates the functions numbered `which`, int64 (g,), at one point each, float64 (g, P)."""
+    def __call__(self, points: Tensor, indices: Tensor) -> ObjectiveValue:
+        """Evaluates the functions numbered `indices`, int64 (g,), at one point each, float64 (g, P)."""
         ...
 
 
-class OneAgainstTheRest:
+class OneVersusRest:
     """K functions, one a class: |w|^2 / 2 + C sum of c_i max(0, 1 - y_i (w x_i + b))^2, y_i = 1 in the class, else -1.
 
     sklearn's LinearSVC in its primal form: the bias is part of w in the penalty.
@@ -52,36 +52,36 @@ class OneAgainstTheRest:
         self.num_functions = len(class_weights)
         self._num_labels = int(labels.max()) + 1
 
-    def __call__(self, points: Tensor, which: Tensor) -> Value:
+    def __call__(self, points: Tensor, indices: Tensor) -> ObjectiveValue:
         """See `Objective`."""
-        own, rest = self._class_weights[which], self._rest_weights[which]
+        own, rest = self._class_weights[indices], self._rest_weights[indices]
         column = torch.full((self._num_labels,), -1)
-        column[which] = torch.arange(len(which))
-        loss, support = torch.zeros(len(which), dtype=torch.float64), torch.zeros(len(which), dtype=torch.float64)
+        column[indices] = torch.arange(len(indices))
+        loss, support = torch.zeros(len(indices), dtype=torch.float64), torch.zeros(len(indices), dtype=torch.float64)
         gradient = torch.zeros_like(points)
         for first, block in self._rows.blocks():
             x = block.double()
             slack = torch.addmm(points[:, -1] + 1, x, points[:, :-1].T)  # of the rows outside the class: 1 + (w x + b)
             columns = column[self._labels[first : first + len(x)]]
-            inside = torch.nonzero(columns >= 0)[:, 0]
-            mine = columns[inside]
-            short = (2 - slack[inside, mine]).clamp_(min=0)  # of the class's own rows: 1 - (w x + b)
-            slack[inside, mine] = 0
+            own_rows = torch.nonzero(columns >= 0)[:, 0]
+            own_columns = columns[own_rows]
+            shortfall = (2 - slack[own_rows, own_columns]).clamp_(min=0)  # of the class's own rows: 1 - (w x + b)
+            slack[own_rows, own_columns] = 0
             slack.clamp_(min=0)
             loss += rest * torch.linalg.vector_norm(slack, dim=0).square()
-            loss.index_add_(0, mine, own[mine] * short.square())
+            loss.index_add_(0, own_columns, own[own_columns] * shortfall.square())
             support += rest * (slack > 0).sum(0)
-            support.index_add_(0, mine, own[mine] * (short > 0))
+            support.index_add_(0, own_columns, own[own_columns] * (shortfall > 0))
             slack *= rest
-            slack[inside, mine] = -own[mine] * short
+            slack[own_rows, own_columns] = -own[own_columns] * shortfall
             gradient[:, :-1].addmm_(slack.T, x)
             gradient[:, -1] += slack.sum(0)
         share = support / len(self._labels)  # X'X of the rows within the margin is about this share of all X'X
         value = points.square().sum(1) / 2 + self._c * loss
-        return Value(value, gradient.mul_(2 * self._c).add_(points), 2 * self._c * share)
+        return ObjectiveValue(value, gradient.mul_(2 * self._c).add_(points), 2 * self._c * share)
 
 
-class TwoClasses:
+class BinaryLogistic:
     """One function: |w|^2 / 2 + C sum of c_i log(1 + exp(-y_i (w x_i + b))); the bias is not penalized.
 
     sklearn's LogisticRegression of two classes.
@@ -100,27 +100,27 @@ class TwoClasses:
         self._signs = labels.double() * 2 - 1
         self._weights = class_weights[labels]
 
-    def __call__(self, points: Tensor, which: Tensor) -> Value:
+    def __call__(self, points: Tensor, indices: Tensor) -> ObjectiveValue:
         """See `Objective`."""
         loss, curvature = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         gradient = torch.zeros_like(points)
         for first, block in self._rows.blocks():
-            x, here = block.double(), slice(first, first + len(block))
-            weights, signs = self._weights[here], self._signs[here]
+            x, rows = block.double(), slice(first, first + len(block))
+            weights, signs = self._weights[rows], self._signs[rows]
             margins = signs * (x @ points[0, :-1] + points[0, -1])
-            wrong = torch.sigmoid(-margins)
+            wrong_probability = torch.sigmoid(-margins)
             loss += (weights * F.softplus(-margins)).sum()
-            curvature += (weights * wrong * (1 - wrong)).sum()
-            pull = -weights * signs * wrong
-            gradient[0, :-1] += pull @ x
-            gradient[0, -1] += pull.sum()
+            curvature += (weights * wrong_probability * (1 - wrong_probability)).sum()
+            slope = -weights * signs * wrong_probability
+            gradient[0, :-1] += slope @ x
+            gradient[0, -1] += slope.sum()
         value = points[:, :-1].square().sum(1) / 2 + self._c * loss
         gradient *= self._c
         gradient[:, :-1] += points[:, :-1]
-        return Value(value, gradient, self._c * curvature / len(self._signs))
+        return ObjectiveValue(value, gradient, self._c * curvature / len(self._signs))
 
 
-class Multinomial:
+class MultinomialLogistic:
     """One function of all K classes: |W|^2 / 2 + C sum of -c_i log softmax(W x_i + b); biases are not penalized.
 
     sklearn's LogisticRegression of more than two classes.
@@ -139,7 +139,7 @@ class Multinomial:
         self._weights = class_weights[labels]
         self.num_classes = len(class_weights)
 
-    def __call__(self, points: Tensor, which: Tensor) -> Value:
+    def __call__(self, points: Tensor, indices: Tensor) -> ObjectiveValue:
         """See `Objective`."""
         weights = points.reshape(self.num_classes, -1)
         loss = torch.zeros(1, dtype=torch.float64)
@@ -148,16 +148,16 @@ class Multinomial:
         for first, block in self._rows.blocks():
             x, labels = block.double(), self._labels[first : first + len(block)]
             counts = self._weights[first : first + len(block)]
-            logs = torch.log_softmax(torch.addmm(weights[:, -1], x, weights[:, :-1].T), dim=1)
-            places = torch.arange(len(x))
-            loss -= (counts * logs[places, labels]).sum()
-            pull = logs.exp_()
-            curvature += counts @ pull - (counts[:, None] * pull).mul_(pull).sum(0)
-            pull[places, labels] -= 1
-            pull *= counts[:, None]
-            gradient[:, :-1].addmm_(pull.T, x)
-            gradient[:, -1] += pull.sum(0)
+            log_probabilities = torch.log_softmax(torch.addmm(weights[:, -1], x, weights[:, :-1].T), dim=1)
+            positions = torch.arange(len(x))
+            loss -= (counts * log_probabilities[positions, labels]).sum()
+            slope = log_probabilities.exp_()
+            curvature += counts @ slope - (counts[:, None] * slope).mul_(slope).sum(0)
+            slope[positions, labels] -= 1
+            slope *= counts[:, None]
+            gradient[:, :-1].addmm_(slope.T, x)
+            gradient[:, -1] += slope.sum(0)
         value = weights[:, :-1].square().sum() / 2 + self._c * loss
         gradient *= self._c
         gradient[:, :-1] += weights[:, :-1]
-        return Value(value, gradient.reshape(1, -1), self._c * curvature / len(self._labels))
+        return ObjectiveValue(value, gradient.reshape(1, -1), self._c * curvature / len(self._labels))

@@ -7,18 +7,18 @@ from torch import Tensor
 
 from pipeline.linear.feature_blocks import FeatureRows
 
-_ASKED_AT_ONCE = 1024
+_TEST_ROWS_PER_BATCH = 1024
 
 
 def nearest_neighbor_scores(
-    known: FeatureRows, labels: NDArray[np.int64], asked: FeatureRows, num_classes: int, neighbors: int
+    train: FeatureRows, labels: NDArray[np.int64], test: FeatureRows, num_classes: int, neighbors: int
 ) -> NDArray[np.float32]:
     """The share of each class among the nearest neighbors, each weighted by its cosine, negative ones by 0.
 
     Args:
-        known: M training rows, L2-normalized; read once for every 1024 test rows.
+        train: M training rows, L2-normalized; read once for every 1024 test rows.
         labels: int64 (M,), class numbers in [0, K).
-        asked: N test rows, L2-normalized.
+        test: N test rows, L2-normalized.
         num_classes: number of classes, K.
         neighbors: number of neighbors; where it is above M, all M rows vote.
 
@@ -27,20 +27,20 @@ def nearest_neighbor_scores(
     """
     classes = torch.from_numpy(labels)
     scores = [torch.empty(0, num_classes)]
-    for _, block in asked.blocks():
-        for piece in torch.split(block, _ASKED_AT_ONCE):
-            cosines, places = _nearest(known, piece, min(neighbors, len(known)))
-            votes = torch.zeros(len(piece), num_classes).scatter_add_(1, classes[places], cosines.clamp(min=0))
+    for _, block in test.blocks():
+        for batch in torch.split(block, _TEST_ROWS_PER_BATCH):
+            cosines, rows = _nearest_rows(train, batch, min(neighbors, len(train)))
+            votes = torch.zeros(len(batch), num_classes).scatter_add_(1, classes[rows], cosines.clamp(min=0))
             scores.append(votes / votes.sum(1, keepdim=True).clamp(min=1e-12))
     return torch.cat(scores).numpy()
 
 
-def _nearest(known: FeatureRows, asked: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Cosines and row numbers of the nearest rows of `known`, both (B, count), the nearest first."""
-    best, places = torch.empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.int64)
-    for first, block in known.blocks():
-        cosines = torch.cat([best, asked @ block.T], dim=1)
-        numbers = torch.cat([places, torch.arange(first, first + len(block)).expand(len(asked), -1)], dim=1)
-        best, kept = cosines.topk(min(count, cosines.shape[1]), dim=1)
-        places = numbers.gather(1, kept)
-    return best, places
+def _nearest_rows(train: FeatureRows, test: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Cosines and row numbers of the nearest rows of `train`, both (B, count), the nearest first."""
+    best, nearest_rows = torch.empty(len(test), 0), torch.empty(len(test), 0, dtype=torch.int64)
+    for first, block in train.blocks():
+        cosines = torch.cat([best, test @ block.T], dim=1)
+        numbers = torch.cat([nearest_rows, torch.arange(first, first + len(block)).expand(len(test), -1)], dim=1)
+        best, positions = cosines.topk(min(count, cosines.shape[1]), dim=1)
+        nearest_rows = numbers.gather(1, positions)
+    return best, nearest_rows

@@ -14,12 +14,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from pipeline.features.feature_files import damage_named, find_layer, from_feature_column, open_parquet, read_provenance
+from pipeline.features.feature_files import (
+    find_layer,
+    from_feature_column,
+    naming_damaged_file,
+    open_parquet,
+    read_provenance,
+)
 from pipeline.linear.classifiers import normalize_l2
 from pipeline.linear.feature_blocks import FeatureRows
 
 _BATCH_BYTES = 2**24
-_PLAIN = ("key", "label", "group", "seen", "clip")
+_ROW_COLUMNS = ("key", "label", "group", "seen", "clip")
 
 
 class VideoFeatures(NamedTuple):
@@ -43,30 +49,30 @@ class VideoFeatures(NamedTuple):
     seen: NDArray[np.bool_]
     provenance: dict[str, Any]
 
-    def choose(self, places: NDArray[np.int64]) -> Self:
+    def choose(self, positions: NDArray[np.int64]) -> Self:
         """A subset of the videos, by their positions, int64, ascending."""
         return self._replace(
-            features=self.features.choose(places),
-            labels=self.labels[places],
-            keys=[self.keys[place] for place in places],
-            groups=[self.groups[place] for place in places],
-            seen=self.seen[places],
+            features=self.features.choose(positions),
+            labels=self.labels[positions],
+            keys=[self.keys[position] for position in positions],
+            groups=[self.groups[position] for position in positions],
+            seen=self.seen[positions],
         )
 
 
-class _Plain(NamedTuple):
+class _RowColumns(NamedTuple):
     """The columns other than features of a file of N rows of M videos.
 
     Attributes:
-        used: bool (N,), the rows to average: where a file has rows of videos beside rows of clips, the rows of videos.
-        owner: int64 (rows used,), the number of each used row's video, numbered by first appearance.
-        first: int64 (M,), the first used row of each video.
+        is_used: bool (N,), the rows to average: where a file has rows of videos beside rows of clips, those of videos.
+        video_of_row: int64 (rows used,), the number of each used row's video, numbered by first appearance.
+        first_rows: int64 (M,), the first used row of each video.
         table: the columns key, label, group, seen and clip of the N rows, those that the file has.
     """
 
-    used: NDArray[np.bool_]
-    owner: NDArray[np.int64]
-    first: NDArray[np.int64]
+    is_used: NDArray[np.bool_]
+    video_of_row: NDArray[np.int64]
+    first_rows: NDArray[np.int64]
     table: pa.Table
 
 
@@ -86,137 +92,144 @@ def read_videos(
         ValueError: the file has no features, or is damaged; features are not finite, or exceed `max_memory_gb` while
             the rows of a video are not next to each other.
     """
-    about = read_provenance(path)
-    column, shape = find_layer(about, layer, path)
-    plain, size = _read_plain(path), int(np.prod(shape))
-    videos = len(plain.first)
-    if not videos:
+    provenance = read_provenance(path)
+    column, shape = find_layer(provenance, layer, path)
+    row_columns, dimension = _read_row_columns(path), int(np.prod(shape))
+    num_videos = len(row_columns.first_rows)
+    if not num_videos:
         raise ValueError(f"{path}: holds no videos")
-    in_memory = 4 * size * videos <= max_memory_gb * 2**30
-    batches = _batches(path, column, plain.used)
-    if (np.diff(plain.owner) >= 0).all():
-        means = _neighbors_averaged(batches, plain.owner)
-    elif in_memory:
-        means = iter([_averaged(batches, plain.owner, videos, size)])
+    fits_in_memory = 4 * dimension * num_videos <= max_memory_gb * 2**30
+    batches = _read_batches(path, column, row_columns.is_used)
+    if (np.diff(row_columns.video_of_row) >= 0).all():
+        means = _average_contiguous(batches, row_columns.video_of_row)
+    elif fits_in_memory:
+        means = iter([_average_unordered(batches, row_columns.video_of_row, num_videos, dimension)])
     else:
         raise ValueError(f"{path}: the rows of a video are not next to each other; raise --max-memory-gb, or sort them")
-    checked = _normalized(means, path)
-    rows = _in_memory(checked, videos, size) if in_memory else _in_file(checked, size, folder)
-    keys = plain.table.column("key").take(plain.first).to_pylist()
-    groups = plain.table.column("group").take(plain.first).to_pylist()
-    seen = np.zeros(videos, dtype=bool)
-    if "seen" in plain.table.column_names:
-        seen = plain.table.column("seen").take(plain.first).to_numpy().astype(bool)
+    normalized = _normalize(means, path)
+    rows = (
+        _store_in_memory(normalized, num_videos, dimension)
+        if fits_in_memory
+        else _store_in_file(normalized, dimension, folder)
+    )
+    keys = row_columns.table.column("key").take(row_columns.first_rows).to_pylist()
+    groups = row_columns.table.column("group").take(row_columns.first_rows).to_pylist()
+    seen = np.zeros(num_videos, dtype=bool)
+    if "seen" in row_columns.table.column_names:
+        seen = row_columns.table.column("seen").take(row_columns.first_rows).to_numpy().astype(bool)
     return VideoFeatures(
         path,
         rows,
-        plain.table.column("label").take(plain.first).to_numpy().astype(np.int64),
+        row_columns.table.column("label").take(row_columns.first_rows).to_numpy().astype(np.int64),
         keys,
         [group or key for group, key in zip(groups, keys, strict=True)],
         seen,
-        about | {"layer": layer or about.get("layer") or next(iter(about["layers"]))},
+        provenance | {"layer": layer or provenance.get("layer") or next(iter(provenance["layers"]))},
     )
 
 
-def choose_split(every: VideoFeatures, index: DatasetIndex, split: str, fold: str | None) -> VideoFeatures:
+def choose_split(all_videos: VideoFeatures, index: DatasetIndex, split: str, fold: str | None) -> VideoFeatures:
     """Chooses the videos of a split from the features of the whole dataset.
 
     Raises:
         ValueError: there is no such split or fold, or one of its videos has no features.
     """
     keys = index.column("key", index.readable_rows(split, fold))
-    places = {key: number for number, key in enumerate(every.keys)}
-    missing = [key for key in keys if key not in places]
+    positions = {key: number for number, key in enumerate(all_videos.keys)}
+    missing = [key for key in keys if key not in positions]
     if missing:
-        of = split if fold is None else f"fold {fold}"
+        subset = split if fold is None else f"fold {fold}"
         raise ValueError(
-            f"features={every.path}: has not {len(missing)} videos of {of}, first {missing[0]}; export --split all"
+            f"features={all_videos.path}: has not {len(missing)} videos of {subset}, first {missing[0]}; export "
+            "--split all"
         )
-    chosen = every.choose(np.sort(np.array([places[key] for key in keys], dtype=np.int64)))
-    return chosen._replace(provenance=every.provenance | {"split": split, "fold": fold})
+    chosen = all_videos.choose(np.sort(np.array([positions[key] for key in keys], dtype=np.int64)))
+    return chosen._replace(provenance=all_videos.provenance | {"split": split, "fold": fold})
 
 
-def _read_plain(path: Path) -> _Plain:
+def _read_row_columns(path: Path) -> _RowColumns:
     file = open_parquet(path)
-    with damage_named(path):
-        table = file.read(columns=[name for name in _PLAIN if name in file.schema_arrow.names])
-    used = np.ones(len(table), dtype=bool)
+    with naming_damaged_file(path):
+        table = file.read(columns=[name for name in _ROW_COLUMNS if name in file.schema_arrow.names])
+    is_used = np.ones(len(table), dtype=bool)
     if "clip" in table.column_names and table.column("clip").null_count:
-        used = table.column("clip").is_null().to_numpy()
-    rows = np.flatnonzero(used)
-    numbers = table.column("key").take(rows).combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    first = np.unique(numbers, return_index=True)[1]
-    return _Plain(used, numbers, rows[first], table)
+        is_used = table.column("clip").is_null().to_numpy()
+    rows = np.flatnonzero(is_used)
+    video_of_row = (
+        table.column("key").take(rows).combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    )
+    first = np.unique(video_of_row, return_index=True)[1]
+    return _RowColumns(is_used, video_of_row, rows[first], table)
 
 
-def _batches(path: Path, column: str, used: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
+def _read_batches(path: Path, column: str, is_used: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
     """Yields the features of the used rows, at most 16 MiB at a time: float32 (B, D)."""
     file = open_parquet(path)
     row_bytes = 4 * file.schema_arrow.field(column).type.list_size
     done = 0
-    with damage_named(path):
+    with naming_damaged_file(path):
         for batch in file.iter_batches(max(1, _BATCH_BYTES // row_bytes), columns=[column]):
-            kept = used[done : done + batch.num_rows]
+            is_kept = is_used[done : done + batch.num_rows]
             done += batch.num_rows
-            if kept.any():
-                yield from_feature_column(batch.column(0))[kept].astype(np.float32, copy=False)
+            if is_kept.any():
+                yield from_feature_column(batch.column(0))[is_kept].astype(np.float32, copy=False)
 
 
-def _neighbors_averaged(
-    batches: Iterator[NDArray[np.float32]], owner: NDArray[np.int64]
+def _average_contiguous(
+    batches: Iterator[NDArray[np.float32]], video_of_row: NDArray[np.int64]
 ) -> Iterator[NDArray[np.floating]]:
     """Yields the mean of each video's rows, which are next to each other in the file: float (videos, D), by batch."""
-    counts = np.bincount(owner)
+    counts = np.bincount(video_of_row)
     if (counts == 1).all():
         yield from batches
         return
-    done, waiting, last = 0, None, -1
+    done, pending, last = 0, None, -1
     for batch in batches:
-        owners = owner[done : done + len(batch)]
+        batch_videos = video_of_row[done : done + len(batch)]
         done += len(batch)
-        first = np.concatenate([[0], np.flatnonzero(owners[1:] != owners[:-1]) + 1])
+        first = np.concatenate([[0], np.flatnonzero(batch_videos[1:] != batch_videos[:-1]) + 1])
         sums = np.add.reduceat(batch.astype(np.float64), first)
-        if waiting is not None:
-            if last == owners[0]:
-                sums[0] += waiting
+        if pending is not None:
+            if last == batch_videos[0]:
+                sums[0] += pending
             else:
-                yield waiting[None] / counts[last]
-        ended = owners[first[:-1]]
-        if len(ended):
-            yield sums[:-1] / counts[ended][:, None]
-        waiting, last = sums[-1], owners[-1]
-    if waiting is not None:
-        yield waiting[None] / counts[last]
+                yield pending[None] / counts[last]
+        completed = batch_videos[first[:-1]]
+        if len(completed):
+            yield sums[:-1] / counts[completed][:, None]
+        pending, last = sums[-1], batch_videos[-1]
+    if pending is not None:
+        yield pending[None] / counts[last]
 
 
-def _averaged(
-    batches: Iterator[NDArray[np.float32]], owner: NDArray[np.int64], videos: int, size: int
+def _average_unordered(
+    batches: Iterator[NDArray[np.float32]], video_of_row: NDArray[np.int64], videos: int, size: int
 ) -> NDArray[np.float64]:
     """The mean of each video's rows, in any order in the file: float64 (videos, D)."""
     sums, done = np.zeros((videos, size)), 0
     for batch in batches:
-        np.add.at(sums, owner[done : done + len(batch)], batch)
+        np.add.at(sums, video_of_row[done : done + len(batch)], batch)
         done += len(batch)
-    return sums / np.bincount(owner)[:, None]
+    return sums / np.bincount(video_of_row)[:, None]
 
 
-def _normalized(means: Iterator[NDArray[np.floating]], path: Path) -> Iterator[NDArray[np.float32]]:
+def _normalize(means: Iterator[NDArray[np.floating]], path: Path) -> Iterator[NDArray[np.float32]]:
     for block in means:
-        broken = int((~np.isfinite(block).all(axis=1)).sum())
-        if broken:
-            raise ValueError(f"{path}: the features of {broken} rows are not finite: did the training diverge?")
+        num_broken = int((~np.isfinite(block).all(axis=1)).sum())
+        if num_broken:
+            raise ValueError(f"{path}: the features of {num_broken} rows are not finite: did the training diverge?")
         yield normalize_l2(block)
 
 
-def _in_memory(blocks: Iterator[NDArray[np.float32]], videos: int, size: int) -> FeatureRows:
+def _store_in_memory(blocks: Iterator[NDArray[np.float32]], videos: int, size: int) -> FeatureRows:
     rows, done = np.empty((videos, size), np.float32), 0
     for block in blocks:
         rows[done : done + len(block)] = block
         done += len(block)
-    return FeatureRows.of(rows)
+    return FeatureRows.from_array(rows)
 
 
-def _in_file(blocks: Iterator[NDArray[np.float32]], size: int, folder: Path | None) -> FeatureRows:
+def _store_in_file(blocks: Iterator[NDArray[np.float32]], size: int, folder: Path | None) -> FeatureRows:
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as the rows
     for block in blocks:
         file.write(block.data)

@@ -23,14 +23,14 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 
 
 def name_classes(
-    rows: Sequence[ShardRow], listed: Path | None, earlier: Sequence[str]
+    rows: Sequence[ShardRow], class_list: Path | None, earlier: Sequence[str]
 ) -> tuple[list[ShardRow], list[str]]:
     """Determines class names, in the order of the labels, of videos that are already in shards.
 
     Args:
         rows: The videos; a label that is a number and no name in the list is a position in the list, from 0.
-        listed: Text file of class names, one a line; None: there is no list.
-        earlier: Class names of an earlier index; kept where they contain all labels and `listed` is None.
+        class_list: Text file of class names, one a line; None: there is no list.
+        earlier: Class names of an earlier index; kept where they contain all labels and `class_list` is None.
 
     Returns:
         The rows, with numbers replaced by names; and the class names: the list, `earlier`, or all labels in the order
@@ -40,12 +40,12 @@ def name_classes(
         ValueError: The list cannot be read, repeats a name, or lacks a label.
     """
     labels = {label for row in rows for label in row.description.class_names}
-    if listed is None:
+    if class_list is None:
         if labels <= set(earlier):
             return list(rows), list(earlier)
         return list(rows), sort_labels(labels)
-    names = read_class_list(listed)
-    renamed = {label: _name(label, names, listed) for label in labels}
+    names = read_class_list(class_list)
+    renamed = {label: _resolve_label(label, names, class_list) for label in labels}
     return [row._replace(description=_rename(row.description, renamed)) for row in rows], names
 
 
@@ -53,46 +53,46 @@ def _rename(said: VideoDescription, renamed: Mapping[str, str]) -> VideoDescript
     return said._replace(label=renamed.get(said.label, ""), labels=tuple(renamed[label] for label in said.labels))
 
 
-def _name(label: str, names: Sequence[str], listed: Path) -> str:
+def _resolve_label(label: str, names: Sequence[str], class_list: Path) -> str:
     if label in names:
         return label
     if label.isascii() and label.isdigit() and int(label) < len(names):
         return names[int(label)]
-    raise ValueError(f"label {label!r} of the tars is not among the {len(names)} names in {listed}; add it")
+    raise ValueError(f"label {label!r} of the tars is not among the {len(names)} names in {class_list}; add it")
 
 
-def order_classes(labels: Iterable[str], official: Sequence[str], listed: Path | None) -> list[str]:
+def order_classes(labels: Iterable[str], official: Sequence[str], class_list: Path | None) -> list[str]:
     """Determines class names, in the order of the labels, of lists of videos.
 
     Args:
         labels: The labels of the videos, in any order, with repetitions.
         official: All class names in the order of the annotations; empty where they give no order.
-        listed: Text file of class names, one a line, which takes precedence; None: there is none.
+        class_list: Text file of class names, one a line, which takes precedence; None: there is none.
 
     Raises:
         ValueError: The file cannot be read, repeats a name, or lacks a label.
     """
-    found = sort_labels(labels)
-    if listed is None:
-        return list(official) or found
-    names = read_class_list(listed)
-    known = set(names)
-    unknown = [label for label in found if label not in known]
+    sorted_labels = sort_labels(labels)
+    if class_list is None:
+        return list(official) or sorted_labels
+    names = read_class_list(class_list)
+    listed = set(names)
+    unknown = [label for label in sorted_labels if label not in listed]
     if unknown:
-        raise ValueError(f"label {unknown[0]!r} of the annotations is not in {listed}; add it or correct the list")
+        raise ValueError(f"label {unknown[0]!r} of the annotations is not in {class_list}; add it or correct the list")
     return names
 
 
-def read_class_list(listed: Path) -> list[str]:
+def read_class_list(class_list: Path) -> list[str]:
     """Reads class names from a text file, one a line; raises ValueError where it cannot be read or repeats a name."""
     try:
         # Only line feeds end lines: str.splitlines would also split names at other characters, such as U+2028.
-        names = [line.strip() for line in listed.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        names = [line.strip() for line in class_list.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"classes={listed}: cannot be read ({error}); name a text file with one class a line"
+            f"classes={class_list}: cannot be read ({error}); name a text file with one class a line"
         ) from None
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"classes={listed}: {repeated[0]!r} is there twice; keep one")
+        raise ValueError(f"classes={class_list}: {repeated[0]!r} is there twice; keep one")
     return names

@@ -14,7 +14,7 @@ from pipeline.cli.terminal import print_text
 from pipeline.packing.output_folder import PackError
 
 GUARD_NAME = "split_guard.csv"
-_WORDS = {
+_LEAK_PHRASES = {
     "group": "whose group is on both sides of a split",
     "bytes": "stored twice, on both sides of a split",
     "content": "pairs that show nearly the same on both sides of a split",
@@ -35,28 +35,34 @@ def guard_splits(root: Path, rows: Sequence[ShardRow], strict: bool) -> list[Lea
     Raises:
         PackError: There are findings, and `strict` is set.
     """
-    leaks = sorted(find_leaks([guarded(row) for row in sorted(rows, key=lambda row: row.key)]))
+    leaks = sorted(find_leaks([to_guarded_video(row) for row in sorted(rows, key=lambda row: row.key)]))
     with write_atomically(root / GUARD_NAME) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(Leak._fields)
-        writer.writerows([write_cell(each) if isinstance(each, str) else each for each in leak] for leak in leaks)
+        writer.writerows([write_cell(value) if isinstance(value, str) else value for value in leak] for leak in leaks)
     if not leaks:
         return leaks
-    counts = ", ".join(f"{count} {_WORDS[kind]}" for kind, count in count_leaks(leaks).items())
+    counts = ", ".join(f"{count} {_LEAK_PHRASES[kind]}" for kind, count in count_leaks(leaks).items())
     if strict:
-        there = (root / MANIFEST_NAME).exists()
-        made = "the dataset of an earlier run stays as it is, but" if there else "no dataset was made,"
+        is_packed = (root / MANIFEST_NAME).exists()
+        consequence = "the dataset of an earlier run stays as it is, but" if is_packed else "no dataset was made,"
         raise PackError(
-            f"out={root}: {made} the split guard found {counts}: see {root / GUARD_NAME}, correct the lists and pack "
-            "into another folder, or leave --strict out"
+            f"out={root}: {consequence} the split guard found {counts}: see {root / GUARD_NAME}, correct the lists and "
+            "pack into another folder, or leave --strict out"
         )
     print_text(f"warning: split guard: {counts}; {root / GUARD_NAME} lists them", sys.stderr)
     return leaks
 
 
-def guarded(row: ShardRow) -> GuardedVideo:
+def to_guarded_video(row: ShardRow) -> GuardedVideo:
     """The input of the split guard for a packed video."""
-    said = row.description
+    description = row.description
     return GuardedVideo(
-        row.key, said.split, said.fold_splits, said.group, said.content_sha256, said.frame_hashes, said.duration_s
+        row.key,
+        description.split,
+        description.fold_splits,
+        description.group,
+        description.content_sha256,
+        description.frame_hashes,
+        description.duration_s,
     )

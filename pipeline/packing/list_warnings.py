@@ -12,14 +12,18 @@ from pipeline.cli.terminal import print_text
 from pipeline.packing.class_order import sort_labels
 
 USUAL_SPLITS = ("train", "val", "test", "validation")
-SHOWN = 5
-_ALIKE = 0.75  # difflib's ratio of `tset` and `test`
+MAX_NAMED = 5
+_MIN_SIMILARITY = 0.75  # difflib's ratio of `tset` and `test`
 
 
-def warn_of_lists(listed: Annotations) -> None:
+def warn_about_lists(annotations: Annotations) -> None:
     """Print a warning on standard error for each omission or choice of the reader and each likely mistake."""
-    said = (*misspelled_splits(listed.records), *untrained_labels(listed), *odd_labels(listed.records))
-    for sentence in (*listed.notes, *said):
+    mistakes = (
+        *misspelled_splits(annotations.records),
+        *untrained_labels(annotations),
+        *odd_labels(annotations.records),
+    )
+    for sentence in (*annotations.notes, *mistakes):
         print_text(f"warning: {sentence}", sys.stderr)
 
 
@@ -28,45 +32,45 @@ def misspelled_splits(records: Sequence[VideoRecord]) -> list[str]:
     counts = Counter(record.split for record in records if not record.fold_splits)
     sentences = []
     for split, count in sorted(counts.items()):
-        meant = meant_split(split)
-        if meant is not None:
+        usual = closest_usual_split(split)
+        if usual is not None:
             sentences.append(
-                f"split {split!r} of {count} {_videos(count)} looks like {meant!r} misspelled: training and evaluation "
-                f"look for train, val and test; correct the list if {meant!r} is meant"
+                f"split {split!r} of {count} {_videos(count)} looks like {usual!r} misspelled: training and evaluation "
+                f"look for train, val and test; correct the list if {usual!r} is meant"
             )
     return sentences
 
 
-def meant_split(split: str) -> str | None:
+def closest_usual_split(split: str) -> str | None:
     """The usual split name that `split` is a likely misspelling of; None if it is usual or similar to none.
 
-    >>> meant_split("tset"), meant_split("Train"), meant_split("trainval"), meant_split("test2")
-    ('test', 'train', None, None)
+    >>> [closest_usual_split(split) for split in ("tset", "Train", "trainval", "test2")]
+    ['test', 'train', None, None]
     """
     name = split.lower()
     if split in USUAL_SPLITS or split[-1:].isdigit():
         return None
     close = [usual for usual in USUAL_SPLITS if abs(len(usual) - len(name)) <= 1]
-    return next(iter(difflib.get_close_matches(name, close, 1, _ALIKE)), None)
+    return next(iter(difflib.get_close_matches(name, close, 1, _MIN_SIMILARITY)), None)
 
 
-def untrained_labels(listed: Annotations) -> list[str]:
+def untrained_labels(annotations: Annotations) -> list[str]:
     """A sentence for the list, or for each fold, that has labels only in held-out splits; none without `train`."""
-    folds = listed.folds or (None,)
+    folds = annotations.folds or (None,)
     sentences = []
     for number, fold in enumerate(folds):
         splits: defaultdict[str, set[str]] = defaultdict(set)
-        for record in listed.records:
+        for record in annotations.records:
             splits[record.split if fold is None else record.fold_splits[number]].add(record.label)
-        held_out = {split: labels for split, labels in splits.items() if split not in ("train", "")}
+        held_out = {split: count_phrase for split, count_phrase in splits.items() if split not in ("train", "")}
         missing = sort_labels(set().union(*held_out.values()) - splits["train"])
         if not missing or not splits["train"]:
             continue
-        where = ", ".join(split for split in sorted(held_out) if held_out[split] & set(missing))
-        labels = "1 label has" if len(missing) == 1 else f"{len(missing)} labels have"
+        held_out_splits = ", ".join(split for split in sorted(held_out) if held_out[split] & set(missing))
+        count_phrase = "1 label has" if len(missing) == 1 else f"{len(missing)} labels have"
         sentences.append(
-            f"{labels} no training video{'' if fold is None else f' in fold {fold}'}, only videos of {where}: "
-            f"{_some(missing)}; no model can learn them, check the lists"
+            f"{count_phrase} no training video{'' if fold is None else f' in fold {fold}'}, only videos of "
+            f"{held_out_splits}: {_format_labels(missing)}; no model can learn them, check the lists"
         )
     return sentences
 
@@ -75,26 +79,28 @@ def odd_labels(records: Sequence[VideoRecord]) -> list[str]:
     """A sentence for labels that differ only in case, blanks or Unicode form, and one for labels such as 3.0."""
     labels = sorted({record.label for record in records})
     sentences = []
-    alike = defaultdict(list)
+    by_normal_form = defaultdict(list)
     for label in labels:
-        alike[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
-    doubtful = [label for same in alike.values() if len(same) > 1 for label in same]
-    if doubtful:
+        by_normal_form[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+    ambiguous = [
+        label for labels_of_form in by_normal_form.values() if len(labels_of_form) > 1 for label in labels_of_form
+    ]
+    if ambiguous:
         sentences.append(
-            f"labels differ in case, blanks or Unicode form alone, and each is a class: {_some(doubtful)}; write them "
-            "alike if they are meant to be one"
+            f"labels differ in case, blanks or Unicode form alone, and each is a class: {_format_labels(ambiguous)}; "
+            "write them alike if they are meant to be one"
         )
-    points = [label for label in labels if re.fullmatch(r"[0-9]+\.0+", label)]
-    if points:
+    decimals = [label for label in labels if re.fullmatch(r"[0-9]+\.0+", label)]
+    if decimals:
         sentences.append(
-            f"labels are taken as they are written, so these are names: {_some(points)}; for numbers, leave the "
-            "point out"
+            f"labels are taken as they are written, so these are names: {_format_labels(decimals)}; for numbers, leave "
+            "the point out"
         )
     return sentences
 
 
-def _some(labels: Sequence[str]) -> str:
-    return ", ".join(map(repr, labels[:SHOWN])) + (", ..." if len(labels) > SHOWN else "")
+def _format_labels(labels: Sequence[str]) -> str:
+    return ", ".join(map(repr, labels[:MAX_NAMED])) + (", ..." if len(labels) > MAX_NAMED else "")
 
 
 def _videos(count: int) -> str:

@@ -34,11 +34,11 @@ def agree_with_earlier_run(root: Path, options: dict[str, Any], folders: Sequenc
     path = root / PARTS_FOLDER / RUN_NAME
     if not path.exists():
         for folder in dict.fromkeys((root, *folders)):
-            strange = sorted(item.name for item in folder.glob("*") if item.suffix == ".tar")
-            if strange or (folder / MANIFEST_NAME).exists():
+            unexpected = sorted(item.name for item in folder.glob("*") if item.suffix == ".tar")
+            if unexpected or (folder / MANIFEST_NAME).exists():
                 raise PackError(
-                    f"out={root}: {folder} holds {(strange or [MANIFEST_NAME])[0]}, and there is no record of the run "
-                    "that made it; choose another folder"
+                    f"out={root}: {folder} holds {(unexpected or [MANIFEST_NAME])[0]}, and there is no record of the "
+                    "run that made it; choose another folder"
                 )
         with write_atomically(path) as temporary:
             temporary.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ from functools import partial
 
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack_options import PackOptions
-from pipeline.packing.pack_run import finish, prepare_shards
+from pipeline.packing.pack_run import finish_dataset, prepare_shards
 from pipeline.packing.pack_summary import print_summary, show_progress
 from pipeline.packing.shard_builder import PartResult, run_part
 from pipeline.packing.shard_plan import PackSettings, ShardPart
@@ -34,7 +34,7 @@ def pack(options: PackOptions) -> None:
     began = time.monotonic()
     with prepare_shards(options) as run:
         results = _run_parts(run.parts, run.settings, options.processes)
-        manifest = finish(run, results)
+        manifest = finish_dataset(run, results)
     print_summary(manifest, results, options.out, time.monotonic() - began, run.refused)
 
 

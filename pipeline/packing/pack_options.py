@@ -47,11 +47,11 @@ class EncodingOptions(Options):
             PackError: there is no size, a size is given twice, or an option of encoding is given beside `copy`.
             ValueError: an option out of range.
         """
-        sides = [self.short_side] if isinstance(self.short_side, int) else list(self.short_side)
-        shown = " ".join(map(str, sides))
-        if not sides:
+        short_sides = [self.short_side] if isinstance(self.short_side, int) else list(self.short_side)
+        shown = " ".join(map(str, short_sides))
+        if not short_sides:
             raise PackError("short_side is empty: give the pixels of the shorter side")
-        if len(set(sides)) < len(sides):
+        if len(set(short_sides)) < len(short_sides):
             raise PackError(f"short_side={shown}: give each size once")
         encode = EncodeProfile(
             fps=self.fps,
@@ -60,15 +60,15 @@ class EncodingOptions(Options):
             fast_decode=self.fast_decode,
             square_pixels=self.square_pixels,
         )
-        profiles = [replace(encode, short_side=side) for side in sorted(sides, reverse=True)]
+        profiles = [replace(encode, short_side=side) for side in sorted(short_sides, reverse=True)]
         if not self.copy:
             return profiles
-        asked = {**profiles[0].as_dict(), "short_side": shown}
-        plain = {**EncodeProfile().as_dict(), "short_side": str(EncodeProfile.short_side)}
-        for setting in asked:
-            if asked[setting] != plain[setting]:
+        requested = {**profiles[0].as_dict(), "short_side": shown}
+        defaults = {**EncodeProfile().as_dict(), "short_side": str(EncodeProfile.short_side)}
+        for setting in requested:
+            if requested[setting] != defaults[setting]:
                 raise PackError(
-                    f"{setting}={asked[setting]}: --copy stores videos as they are; leave one of the two out"
+                    f"{setting}={requested[setting]}: --copy stores videos as they are; leave one of the two out"
                 )
         return []
 

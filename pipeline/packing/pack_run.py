@@ -1,4 +1,4 @@
-"""A run of packing, from options to dataset: `prepare_shards`, then all parts in any order, then `finish`.
+"""A run of packing, from options to dataset: `prepare_shards`, then all parts in any order, then `finish_dataset`.
 
 `pipeline.packing.pack` runs the parts in processes of this machine, `jobs` on a cluster.
 """
@@ -21,10 +21,10 @@ from datamodules.list_formats.read_annotations import read_annotations
 from datamodules.storage.atomic_write import remove_partial_files
 from pipeline.packing.class_order import order_classes
 from pipeline.packing.leakage_report import guard_splits
-from pipeline.packing.list_warnings import warn_of_lists
+from pipeline.packing.list_warnings import warn_about_lists
 from pipeline.packing.output_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
 from pipeline.packing.pack_options import PackOptions, ShardOptions
-from pipeline.packing.shard_bounds import Cut, cut_by_size, keep_cut
+from pipeline.packing.shard_bounds import ShardSizes, divide_by_size, reuse_division
 from pipeline.packing.shard_builder import PARTS_FOLDER, SEEK_TABLES_FOLDER, PartResult, remove_manifests
 from pipeline.packing.shard_plan import (
     PackSettings,
@@ -77,40 +77,44 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
             left.
     """
     profiles = options.profiles()
-    listed = read_annotations(
+    annotations = read_annotations(
         options.format, options.annotations, options.videos, options.split, options.classes, options
     )
     if options.copy:
-        refuse_copies(listed.records)
-    labels = (label for record in listed.records for label in record.class_names)
-    class_names = order_classes(labels, listed.classes, options.classes)
+        refuse_copies(annotations.records)
+    labels = (label for record in annotations.records for label in record.class_names)
+    class_names = order_classes(labels, annotations.classes, options.classes)
     name, out = _dataset_name(options.out, options.name), options.out
     settings = PackSettings(
         out,
-        Path(os.path.normpath(options.videos or _folder_of(options.annotations))),  # normalized as the videos' paths
+        Path(
+            os.path.normpath(options.videos or _default_videos_folder(options.annotations))
+        ),  # normalized as the videos' paths
         profiles[0] if profiles else None,
         options.min_frames,
         options.timeout,
         options.retry_quarantined,
         tuple(profiles[1:]),
-        listed.task,
+        annotations.task,
     )
-    recorded = _recorded_options(name, listed, class_names, settings, options)
-    warn_of_lists(listed)
+    recorded = _recorded_options(name, annotations, class_names, settings, options)
+    warn_about_lists(annotations)
     with report_full_disk(out), lock_folder(out):
-        for place in (*settings.folders, out / PARTS_FOLDER, out / SEEK_TABLES_FOLDER):
-            remove_partial_files(place)
+        for folder in (*settings.folders, out / PARTS_FOLDER, out / SEEK_TABLES_FOLDER):
+            remove_partial_files(folder)
         agree_with_earlier_run(out, recorded, settings.folders)
         if options.retry_quarantined:
             (out / QUARANTINE_NAME).unlink(missing_ok=True)  # parts keep their refusals in their records
-        members = order_records(listed.records, options.seed)
-        cut = keep_cut(
+        split_records = order_records(annotations.records, options.seed)
+        shard_sizes = reuse_division(
             out,
-            {split: len(records) for split, records in members.items()},
-            lambda: _cut(members, settings.profile, options),
+            {split: len(records) for split, records in split_records.items()},
+            lambda: _divide_records(split_records, settings.profile, options),
         )
-        parts = tuple(plan_parts(members, name, cut, read_quarantine(out)))
-        yield PackRun(settings, name, tuple(class_names), listed.folds, options.strict, recorded, parts, listed.refused)
+        parts = tuple(plan_parts(split_records, name, shard_sizes, read_quarantine(out)))
+        yield PackRun(
+            settings, name, tuple(class_names), annotations.folds, options.strict, recorded, parts, annotations.refused
+        )
 
 
 def refuse_copies(records: Sequence[VideoRecord]) -> None:
@@ -123,17 +127,19 @@ def refuse_copies(records: Sequence[VideoRecord]) -> None:
             )
 
 
-def _cut(members: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, bounds: ShardOptions) -> Cut:
+def _divide_records(
+    split_records: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, bounds: ShardOptions
+) -> ShardSizes:
     """The number of videos in each shard of each split, from the estimated sizes of the largest rendition."""
-    cut = {}
-    for split, records in members.items():
+    shard_sizes = {}
+    for split, records in split_records.items():
         sizes = file_sizes([record.path for record in records])
-        guessed = [estimate_bytes(record, size, profile) for record, size in zip(records, sizes, strict=True)]
-        cut[split] = cut_by_size(guessed, bounds.videos_per_shard, bounds.shard_bytes)
-    return cut
+        estimates = [estimate_bytes(record, size, profile) for record, size in zip(records, sizes, strict=True)]
+        shard_sizes[split] = divide_by_size(estimates, bounds.videos_per_shard, bounds.shard_bytes)
+    return shard_sizes
 
 
-def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
+def finish_dataset(run: PackRun, results: Sequence[PartResult]) -> Manifest:
     """Make a dataset of the finished parts: quarantine.csv, split_guard.csv, index.parquet, and dataset.json last.
 
     The datasets of smaller renditions are written first; the two CSV files, which are the same for all renditions, are
@@ -164,12 +170,12 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
     guard_splits(root, rows, run.strict)  # a dataset that an earlier run made without `strict` stays as it is
     identity = dataset_identity(rows)
     for number, encode in enumerate(run.settings.smaller_encodes):
-        further = [result.smaller[number] for result in results if result.smaller]
+        rendition_shards = [result.smaller[number] for result in results if result.smaller]
         write_dataset(
             run.settings.folders[number + 1],
             run.name,
-            [row for one in further for row in one.rows],
-            [one.shard for one in further],
+            [row for shard in rendition_shards for row in shard.rows],
+            [shard.shard for shard in rendition_shards],
             run.classes,
             run.folds,
             encode,
@@ -191,14 +197,14 @@ def finish(run: PackRun, results: Sequence[PartResult]) -> Manifest:
     )
 
 
-def _folder_of(annotations: Sequence[Path] | None) -> Path:
+def _default_videos_folder(annotations: Sequence[Path] | None) -> Path:
     """The default folder of the videos: `annotations` where it is a folder, else the folder of the first list."""
     first = annotations[0] if annotations else Path()
     return first if first.is_dir() else first.parent
 
 
 def _recorded_options(
-    name: str, listed: Annotations, classes: Sequence[str], settings: PackSettings, shards: ShardOptions
+    name: str, annotations: Annotations, classes: Sequence[str], settings: PackSettings, shards: ShardOptions
 ) -> dict[str, Any]:
     """Everything that determines the dataset, as plain values, to compare with a later run."""
     options: dict[str, Any] = {
@@ -208,7 +214,7 @@ def _recorded_options(
         **encoder_versions(),
         "task": settings.task,
         "classes": plain_digest(list(classes)),
-        "annotations": plain_digest(described_records(listed.records, settings)),
+        "annotations": plain_digest(described_records(annotations.records, settings)),
     }
     if settings.renditions:
         options["short_side"] = [rendition.short_side for rendition in settings.renditions]

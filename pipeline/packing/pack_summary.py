@@ -18,7 +18,7 @@ from pipeline.packing.class_order import sort_labels
 from pipeline.packing.shard_builder import PackProgress, PartResult
 from pipeline.packing.source_notes import add_notes, describe_notes
 
-_CLASSES_SHOWN = 12
+_MAX_CLASSES = 12
 
 
 class PackMeter:
@@ -56,16 +56,16 @@ class PackMeter:
     def text(self, now: float) -> str:
         """Rates, refusals and estimated remaining time, as one phrase."""
         seconds = max(now - self._began, 1e-3)
-        fresh = self.done - self.reused
-        words = [f"{fresh / seconds:.1f} videos/s", f"{self.source_bytes / seconds / 1e6:.1f} MB/s"]
+        num_new = self.done - self.reused
+        phrases = [f"{num_new / seconds:.1f} videos/s", f"{self.source_bytes / seconds / 1e6:.1f} MB/s"]
         if self.stored_bytes:
-            words.append(f"{' + '.join(f'{size / 1e6:.1f}' for size in self.stored_bytes)} MB written")
-        words.append(f"{self.refused} refused")
+            phrases.append(f"{' + '.join(f'{size / 1e6:.1f}' for size in self.stored_bytes)} MB written")
+        phrases.append(f"{self.refused} refused")
         if self.reused:
-            words.append(f"{self.reused} from an earlier run")
-        if fresh and self.done < self.total:
-            words.append(f"{_duration((self.total - self.done) * seconds / fresh)} left")
-        return ", ".join(words)
+            phrases.append(f"{self.reused} from an earlier run")
+        if num_new and self.done < self.total:
+            phrases.append(f"{_format_duration((self.total - self.done) * seconds / num_new)} left")
+        return ", ".join(phrases)
 
 
 @contextmanager
@@ -77,16 +77,16 @@ def show_progress(total: int) -> Iterator[PackMeter]:
 
 
 def print_summary(
-    manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float, unplaced: Sequence[Refusal] = ()
+    manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float, unassigned: Sequence[Refusal] = ()
 ) -> None:
     """Print the summary on standard output: a table of the splits, notes on the sources, and the refusals.
 
-    `unplaced` are the videos that the reader of the list refused, which are in no split.
+    `unassigned` are the videos that the reader of the list refused, which are in no split.
     """
     table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes")
     sides = [str(rendition.short_side) for rendition in manifest.renditions]
-    after = f"MB at\n{' + '.join(sides)}" if sides else "MB after"
-    for heading in ("split", "videos", "classes", "hours", "MB before", after, "shards", "refused"):
+    bytes_heading = f"MB at\n{' + '.join(sides)}" if sides else "MB after"
+    for heading in ("split", "videos", "classes", "hours", "MB before", bytes_heading, "shards", "refused"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     splits = sorted({result.split for result in results})
     for split in splits:
@@ -98,12 +98,14 @@ def print_summary(
     for split in splits:
         counts = _class_counts([result for result in results if result.split == split])
         print_text(f"videos a class in {split}: {counts}")
-    for fold, splits_of in manifest.fold_counts.items():
-        counts = ", ".join(f"{of.videos} {split}" for split, of in sorted(splits_of.items(), reverse=True))
+    for fold, split_counts in manifest.fold_counts.items():
+        counts = ", ".join(
+            f"{counts_of.videos} {split}" for split, counts_of in sorted(split_counts.items(), reverse=True)
+        )
         print_text(f"fold {fold}: {counts}")
     for line in describe_notes(add_notes(result.notes for result in results), manifest.encode):
         print_text(line)
-    refused = [*unplaced, *(refusal for result in results for refusal in result.refused)]
+    refused = [*unassigned, *(refusal for result in results for refusal in result.refused)]
     reasons = Counter(refusal.reason for refusal in refused)
     if reasons:
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
@@ -113,41 +115,51 @@ def print_summary(
             print_text(
                 "where not the video but the disk or machine is at fault for a hang, with a longer --timeout too"
             )
-    empty = [name for name in manifest.classes if not any(of.classes.get(name) for of in manifest.splits.values())]
+    empty = [
+        name
+        for name in manifest.classes
+        if not any(counts_of.classes.get(name) for counts_of in manifest.splits.values())
+    ]
     if empty:
         print_text(f"classes without a video: {', '.join(empty)}")
     reused = sum(result.reused for result in results)
-    kept = f", {reused} of {len(results)} shards from an earlier run" if reused else ""
+    reused_phrase = f", {reused} of {len(results)} shards from an earlier run" if reused else ""
     for rendition in manifest.renditions[1:]:
         print_text(f"wrote {root / rendition.folder}, the same videos")
-    print_text(f"wrote {root} in {_duration(seconds)}{kept}")
+    print_text(f"wrote {root} in {_format_duration(seconds)}{reused_phrase}")
 
 
 def _class_counts(results: Sequence[PartResult]) -> str:
     """The number of videos of each class, the largest first; of more than 12 classes the first and last three."""
     counts = Counter(name for result in results for row in result.rows for name in row.description.class_names)
-    told = [f"{printable(name)} {counts[name]}" for name in sorted(sort_labels(counts), key=lambda name: -counts[name])]
-    if len(told) > _CLASSES_SHOWN:
-        told = [*told[:3], f"... ({len(told) - 6} more, `python -m pipeline stats` has all)", *told[-3:]]
-    return ", ".join(told) or "none"
+    phrases = [
+        f"{printable(name)} {counts[name]}" for name in sorted(sort_labels(counts), key=lambda name: -counts[name])
+    ]
+    if len(phrases) > _MAX_CLASSES:
+        phrases = [*phrases[:3], f"... ({len(phrases) - 6} more, `python -m pipeline stats` has all)", *phrases[-3:]]
+    return ", ".join(phrases) or "none"
 
 
 def _totals(results: Sequence[PartResult]) -> list[str]:
     rows = [row for result in results for row in result.rows]
-    shards = [[result.shard, *(one.shard for one in result.smaller)] for result in results if result.shard is not None]
-    after = [sum(shard.bytes for shard in rendition) for rendition in zip(*shards, strict=True)] or [0]
+    shards = [
+        [result.shard, *(rendition.shard for rendition in result.smaller)]
+        for result in results
+        if result.shard is not None
+    ]
+    stored_bytes = [sum(shard.bytes for shard in rendition) for rendition in zip(*shards, strict=True)] or [0]
     return [
         str(len(rows)),
         str(len({name for row in rows for name in row.description.class_names})),
         f"{sum(row.description.duration_s for row in rows) / 3600:.2f}",
         f"{sum(result.source_bytes for result in results) / 1e6:.1f}",
-        " + ".join(f"{size / 1e6:.1f}" for size in after),
+        " + ".join(f"{size / 1e6:.1f}" for size in stored_bytes),
         str(len(shards)),
         str(sum(len(result.refused) for result in results)),
     ]
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -27,7 +27,7 @@ from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import ABSENT, TOO_SHORT, DecodeError
 from pipeline.packing.shard_plan import PackSettings, ShardPart, part_fingerprint, source_name
 from pipeline.packing.size_estimates import file_size
-from pipeline.packing.source_notes import Notes, add_notes, notes_as_json, notes_from_json, notes_of
+from pipeline.packing.source_notes import Notes, add_notes, notes_as_json, notes_from_json, video_notes
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
 
 PARTS_FOLDER = ".parts"
@@ -35,7 +35,7 @@ SEEK_TABLES_FOLDER = f"{PARTS_FOLDER}/seek_tables"  # of the files that segments
 
 
 @dataclass(frozen=True, slots=True)
-class SmallerShard:
+class RenditionShard:
     """A part's shard in a smaller rendition: the tar, and the rows of the videos in it."""
 
     shard: ShardFile
@@ -63,7 +63,7 @@ class PartResult:
     refused: list[Refusal]
     source_bytes: int
     reused: bool = False
-    smaller: tuple[SmallerShard, ...] = ()
+    smaller: tuple[RenditionShard, ...] = ()
     notes: Notes = field(default_factory=dict)
 
 
@@ -104,7 +104,7 @@ def run_part(
         ProcessUnavailable: The decoding process cannot be started, or was stopped.
     """
     report = report or (lambda progress: None)
-    reused = _recover(part, settings)
+    reused = _reuse_shards(part, settings)
     if reused is not None:
         report(PackProgress(len(part.records), len(reused.refused), reused.source_bytes, reused=True))
         return reused
@@ -112,10 +112,10 @@ def run_part(
     remove_manifests(settings)
     _record_path(part, settings).unlink(missing_ok=True)
     if process is not None:
-        result = _pack(part, settings, report, process)
+        result = _make_shards(part, settings, report, process)
     else:
         with KillableProcess() as own:
-            result = _pack(part, settings, report, own)
+            result = _make_shards(part, settings, report, own)
     _write_record(part, settings, result)
     return result
 
@@ -126,39 +126,43 @@ def remove_manifests(settings: PackSettings) -> None:
         (folder / MANIFEST_NAME).unlink(missing_ok=True)
 
 
-def _pack(part: ShardPart, settings: PackSettings, report: ProgressCallback, process: KillableProcess) -> PartResult:
+def _make_shards(
+    part: ShardPart, settings: PackSettings, report: ProgressCallback, process: KillableProcess
+) -> PartResult:
     paths = [folder / part.shard for folder in settings.folders]
     quarantined = {refusal.key: refusal for refusal in part.quarantined}
     refused: list[Refusal] = []
     notes: list[Notes] = []
-    source_bytes = kept = 0
+    source_bytes = num_stored = 0
     with ExitStack() as stack:
         for path in paths:
             path.parent.mkdir(exist_ok=True)
         writers = [stack.enter_context(open_shard_writer(path)) for path in paths]
         for record in part.records:
-            result = quarantined.get(record.key) or _encode(record, settings, process)
+            result = quarantined.get(record.key) or _encode_video(record, settings, process)
             if isinstance(result, Refusal):
                 refused.append(result)
                 report(PackProgress(1, 1, 0))
                 continue
             for writer, video in zip(writers, result, strict=True):
                 writer.write(record.key, video.data, _describe(record, part.split, video, settings))
-            notes.append(notes_of(record.key, result[0].notes))
-            size = round(file_size(record.path) * result[0].source_share)
-            kept, source_bytes = kept + 1, source_bytes + size
-            report(PackProgress(1, 0, size, stored_bytes=tuple(len(video.data) for video in result)))
-    if not kept:
+            notes.append(video_notes(record.key, result[0].notes))
+            source_size = round(file_size(record.path) * result[0].source_share)
+            num_stored, source_bytes = num_stored + 1, source_bytes + source_size
+            report(PackProgress(1, 0, source_size, stored_bytes=tuple(len(video.data) for video in result)))
+    if not num_stored:
         for path in paths:
             path.unlink()
         return PartResult(part.split, None, [], refused, 0)
-    made = [ShardFile(part.shard, part.split, kept, path.stat().st_size, file_sha256(path)) for path in paths]
+    shards = [ShardFile(part.shard, part.split, num_stored, path.stat().st_size, file_sha256(path)) for path in paths]
     rows = [index_shard(path) for path in paths]
-    smaller = tuple(SmallerShard(*one) for one in zip(made[1:], rows[1:], strict=True))
-    return PartResult(part.split, made[0], rows[0], refused, source_bytes, smaller=smaller, notes=add_notes(notes))
+    smaller = tuple(RenditionShard(*shard_and_rows) for shard_and_rows in zip(shards[1:], rows[1:], strict=True))
+    return PartResult(part.split, shards[0], rows[0], refused, source_bytes, smaller=smaller, notes=add_notes(notes))
 
 
-def _encode(record: VideoRecord, settings: PackSettings, process: KillableProcess) -> list[EncodedVideo] | Refusal:
+def _encode_video(
+    record: VideoRecord, settings: PackSettings, process: KillableProcess
+) -> list[EncodedVideo] | Refusal:
     """Encodes the video in every rendition; returns a refusal where it is to be in none."""
     source = source_name(record, settings)
     try:
@@ -230,14 +234,14 @@ def _write_record(part: ShardPart, settings: PackSettings, result: PartResult) -
         "notes": notes_as_json(result.notes),
     }
     if result.smaller:
-        content["smaller"] = [asdict(one.shard) for one in result.smaller]
+        content["smaller"] = [asdict(rendition.shard) for rendition in result.smaller]
     path = _record_path(part, settings)
     path.parent.mkdir(exist_ok=True)
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
+def _reuse_shards(part: ShardPart, settings: PackSettings) -> PartResult | None:
     """The result of an earlier run, if its record, the tars' sizes and checksums and their rows all agree."""
     try:
         content = json.loads(_record_path(part, settings).read_text(encoding="utf-8"))
@@ -254,14 +258,14 @@ def _recover(part: ShardPart, settings: PackSettings) -> PartResult | None:
             if path.stat().st_size != shard.bytes or file_sha256(path) != shard.sha256:
                 return None
             rows.append(index_shard(path))
-        kept = {row.key for row in rows[0]}
-        if kept & {refusal.key for refusal in part.quarantined}:
+        stored_keys = {row.key for row in rows[0]}
+        if stored_keys & {refusal.key for refusal in part.quarantined}:
             return None
-        if any([row.key for row in of] != [row.key for row in rows[0]] for of in rows):
+        if any([row.key for row in rendition_rows] != [row.key for row in rows[0]] for rendition_rows in rows):
             return None
-        if kept | {refusal.key for refusal in refused} != {record.key for record in part.records}:
+        if stored_keys | {refusal.key for refusal in refused} != {record.key for record in part.records}:
             return None  # two runs of this part overlapped: shard and record are not of the same run
-        smaller = tuple(SmallerShard(*one) for one in zip(shards[1:], rows[1:], strict=True))
+        smaller = tuple(RenditionShard(*shard_and_rows) for shard_and_rows in zip(shards[1:], rows[1:], strict=True))
         return PartResult(part.split, shards[0], rows[0], refused, source_bytes, True, smaller, notes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

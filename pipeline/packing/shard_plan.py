@@ -110,30 +110,30 @@ def order_records(records: Sequence[VideoRecord], seed: int = 0) -> dict[str, li
 
 
 def plan_parts(
-    members: Mapping[str, Sequence[VideoRecord]],
+    split_records: Mapping[str, Sequence[VideoRecord]],
     name: str,
-    cut: Mapping[str, Sequence[int]],
+    shard_sizes: Mapping[str, Sequence[int]],
     quarantined: Mapping[str, Refusal] | None = None,
 ) -> list[ShardPart]:
     """Assigns videos to shards, before any video is opened.
 
     Args:
-        members: The videos of each split, from `order_records`.
+        split_records: The videos of each split, from `order_records`.
         name: The name of the dataset; shards are called {name}-{split}-{i:06d}.tar.
-        cut: The number of videos in each shard of each split (`pipeline.packing.shard_bounds`).
+        shard_sizes: The number of videos in each shard of each split (`pipeline.packing.shard_bounds`).
         quarantined: The quarantine list, by video key; default: empty.
 
     Returns:
         The parts, sorted by split and number.
     """
-    known = quarantined or {}
+    refusals = quarantined or {}
     parts = []
-    for split, records in members.items():
+    for split, records in split_records.items():
         start = 0
-        for i, count in enumerate(cut[split]):
-            mine = tuple(records[start : start + count])
-            refused = tuple(known[record.key] for record in mine if record.key in known)
-            parts.append(ShardPart(f"{name}-{split}-{i:06d}.tar", split, mine, refused))
+        for i, count in enumerate(shard_sizes[split]):
+            part_records = tuple(records[start : start + count])
+            refused = tuple(refusals[record.key] for record in part_records if record.key in refusals)
+            parts.append(ShardPart(f"{name}-{split}-{i:06d}.tar", split, part_records, refused))
             start += count
     return parts
 

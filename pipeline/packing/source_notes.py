@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from datamodules.encoding.segments import END_MARGIN_S
 from datamodules.encoding.transcoding import SourceIrregularities
 
-KEYS_NAMED = 3
+MAX_KEYS = 3
 
 
 class NoteCount(NamedTuple):
@@ -17,7 +17,7 @@ class NoteCount(NamedTuple):
     Attributes:
         videos: number of videos.
         amount: number of occurrences in all of them: places, streams or frames.
-        keys: keys of the first videos, at most `KEYS_NAMED`.
+        keys: keys of the first videos, at most `MAX_KEYS`.
     """
 
     videos: int = 0
@@ -25,8 +25,8 @@ class NoteCount(NamedTuple):
     keys: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        more = ", ..." if self.videos > len(self.keys) else ""
-        return f"{_count(self.videos, 'video')} ({', '.join(self.keys)}{more})"
+        suffix = ", ..." if self.videos > len(self.keys) else ""
+        return f"{_format_count(self.videos, 'video')} ({', '.join(self.keys)}{suffix})"
 
 
 # Counts by field of `SourceIrregularities`; dropped and repeated frames are counted separately for constant and
@@ -34,23 +34,23 @@ class NoteCount(NamedTuple):
 Notes = dict[str, NoteCount]
 
 
-def notes_of(key: str, source: SourceIrregularities) -> Notes:
+def video_notes(key: str, source: SourceIrregularities) -> Notes:
     """The notes on one video."""
-    told: dict[str, int] = source._asdict()
-    dropped, repeated = told.pop("frames_dropped"), told.pop("frames_repeated")
+    amounts: dict[str, int] = source._asdict()
+    dropped, repeated = amounts.pop("frames_dropped"), amounts.pop("frames_repeated")
     kind = "variable" if source.variable_rate else "constant"
-    told |= {f"{kind}_dropped": dropped, f"{kind}_repeated": repeated, f"{kind}_resampled": dropped + repeated}
-    return {name: NoteCount(1, int(amount), (key,)) for name, amount in told.items() if amount}
+    amounts |= {f"{kind}_dropped": dropped, f"{kind}_repeated": repeated, f"{kind}_resampled": dropped + repeated}
+    return {name: NoteCount(1, int(amount), (key,)) for name, amount in amounts.items() if amount}
 
 
 def add_notes(notes: Iterable[Notes]) -> Notes:
-    """Sums notes; the sum has the first `KEYS_NAMED` keys."""
+    """Sums notes; the sum has the first `MAX_KEYS` keys."""
     total: Notes = {}
-    for one in notes:
-        for name, count in one.items():
-            before = total.get(name, NoteCount())
-            keys = (*before.keys, *count.keys)[:KEYS_NAMED]
-            total[name] = NoteCount(before.videos + count.videos, before.amount + count.amount, keys)
+    for summand in notes:
+        for name, count in summand.items():
+            sum_ = total.get(name, NoteCount())
+            keys = (*sum_.keys, *count.keys)[:MAX_KEYS]
+            total[name] = NoteCount(sum_.videos + count.videos, sum_.amount + count.amount, keys)
     return total
 
 
@@ -82,21 +82,21 @@ def describe_notes(notes: Notes, encode: Mapping[str, Any]) -> list[str]:
     lines = []
     if variable := notes.get("variable_rate"):
         resampled = fps is not None or "variable_resampled" in notes
-        done = _resampled(notes, "variable", fps) if resampled else "every frame is kept at its own time"
-        lines.append(f"variable rate: {variable}, {done}")
+        treatment = _describe_resampling(notes, "variable", fps) if resampled else "every frame is kept at its own time"
+        lines.append(f"variable rate: {variable}, {treatment}")
     if constant := notes.get("constant_resampled"):
-        lines.append(f"constant rate: {constant}, {_resampled(notes, 'constant', fps)}")
+        lines.append(f"constant rate: {constant}, {_describe_resampling(notes, 'constant', fps)}")
     if jumps := notes.get("clock_jumps"):
-        done = "stored as they are" if copied else "closed: no frame is lost or doubled"
-        lines.append(f"clocks that restart or jump: {jumps}, {_count(jumps.amount, 'place')}, {done}")
+        treatment = "stored as they are" if copied else "closed: no frame is lost or doubled"
+        lines.append(f"clocks that restart or jump: {jumps}, {_format_count(jumps.amount, 'place')}, {treatment}")
     if streams := notes.get("other_streams"):
-        done = "stored, never read" if copied else "left out"
-        lines.append(f"further video streams: {streams}, {_count(streams.amount, 'stream')}, {done}")
+        treatment = "stored, never read" if copied else "left out"
+        lines.append(f"further video streams: {streams}, {_format_count(streams.amount, 'stream')}, {treatment}")
     if stretched := notes.get("stretched_pixels"):
-        done = "kept as stored: the index has their pixel_aspect"
-        done += "" if copied else ", --square-pixels makes them square"
-        done = "made square" if encode.get("square_pixels") else done
-        lines.append(f"pixels that are not square: {stretched}, {done}")
+        treatment = "kept as stored: the index has their pixel_aspect"
+        treatment += "" if copied else ", --square-pixels makes them square"
+        treatment = "made square" if encode.get("square_pixels") else treatment
+        lines.append(f"pixels that are not square: {stretched}, {treatment}")
     if late := notes.get("ends_after_file"):
         lines.append(f"segments that end up to {END_MARGIN_S:g} s after their file: {late}, cut at its end")
     return lines
@@ -105,23 +105,23 @@ def describe_notes(notes: Notes, encode: Mapping[str, Any]) -> list[str]:
 def describe_columns(variable_rates: Iterable[bool], pixel_aspects: Iterable[float]) -> list[str]:
     """A line for variable frame rates and one for non-square pixels, counted in the columns of an index."""
     lines = []
-    if variable := sum(map(bool, variable_rates)):
-        lines.append(f"variable rate: {_count(variable, 'video')}, whose frames a second are an average")
-    stretched = Counter(f"{aspect:.4g}" for aspect in pixel_aspects if not math.isclose(aspect, 1.0, rel_tol=1e-3))
-    if stretched:
-        told = ", ".join(f"{aspect} in {count}" for aspect, count in stretched.most_common(KEYS_NAMED))
-        told += ", ..." if len(stretched) > KEYS_NAMED else ""
-        number = _count(stretched.total(), "video")
-        lines.append(f"pixels that are not square: {number} (width through height {told})")
+    if num_variable := sum(map(bool, variable_rates)):
+        lines.append(f"variable rate: {_format_count(num_variable, 'video')}, whose frames a second are an average")
+    aspects = Counter(f"{aspect:.4g}" for aspect in pixel_aspects if not math.isclose(aspect, 1.0, rel_tol=1e-3))
+    if aspects:
+        described = ", ".join(f"{aspect} in {count}" for aspect, count in aspects.most_common(MAX_KEYS))
+        described += ", ..." if len(aspects) > MAX_KEYS else ""
+        number = _format_count(aspects.total(), "video")
+        lines.append(f"pixels that are not square: {number} (width through height {described})")
     return lines
 
 
-def _resampled(notes: Notes, kind: str, fps: float | None) -> str:
+def _describe_resampling(notes: Notes, kind: str, fps: float | None) -> str:
     """The phrase on resampled videos: how many source frames are not shown, and how many are shown more than once."""
-    dropped, repeated = (notes.get(f"{kind}_{what}", NoteCount()).amount for what in ("dropped", "repeated"))
-    to = "their average rate" if fps is None else f"{fps:g} frames a second"
-    return f"resampled to {to}: {_count(dropped, 'source frame')} not shown, {repeated} shown more than once"
+    dropped, repeated = (notes.get(f"{kind}_{field}", NoteCount()).amount for field in ("dropped", "repeated"))
+    rate = "their average rate" if fps is None else f"{fps:g} frames a second"
+    return f"resampled to {rate}: {_format_count(dropped, 'source frame')} not shown, {repeated} shown more than once"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _format_count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

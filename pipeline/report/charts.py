@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from pipeline.report.rendering import render
 
-_LABELED_BARS = 40  # most bars with labels; beyond, they only have tooltips
+_MAX_LABELED_BARS = 40  # most bars with labels; beyond, they only have tooltips
 
 
 class BarChart(NamedTuple):
@@ -36,7 +36,7 @@ def bar_charts(charts: Sequence[BarChart], title: str = "") -> Markup:
         charts: the charts, from top to bottom.
         title: title above the charts, for a file of its own; empty inside a page.
     """
-    return Markup(render("bar_charts.svg", charts=charts, title=title, labeled=_LABELED_BARS))
+    return Markup(render("bar_charts.svg", charts=charts, title=title, labeled=_MAX_LABELED_BARS))
 
 
 def reliability_diagram(calibration: Mapping[str, Any]) -> Markup:

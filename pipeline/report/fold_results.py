@@ -17,7 +17,7 @@ def write_fold_results(
     folder: Path,
     folds: Mapping[str, ScoredVideos],
     title: str,
-    more: Mapping[str, Any],
+    extra: Mapping[str, Any],
     videos: DatasetIndex,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def write_fold_results(
         folder: folder of the files.
         folds: the scores of the videos that each fold holds out, by the fold's name.
         title: title of the page and of the printed table.
-        more: plain data to add to report.json; `notes` are sentences on top of the page, `provenance` is merged with
+        extra: plain data to add to report.json; `notes` are sentences on top of the page, `provenance` is merged with
             the entries that are equal in the provenance of all folds, which take precedence.
         videos: the dataset, for previews of mistakes.
         seed: seed of the bootstrap of confidence intervals.
@@ -35,13 +35,13 @@ def write_fold_results(
     Returns:
         The content of report.json.
     """
-    report: dict[str, Any] = {**summarize_folds(folds), **more}
+    report: dict[str, Any] = {**summarize_folds(folds), **extra}
     pooled = pool_folds(folds)
     if pooled is None:
         write_report(folder / REPORT_NAME, report)
     else:
-        pooled = pooled._replace(provenance={**more.get("provenance", {}), **pooled.provenance})
-        notes = [fold_summary_sentence(report), *more.get("notes", ())]
+        pooled = pooled._replace(provenance={**extra.get("provenance", {}), **pooled.provenance})
+        notes = [fold_summary_sentence(report), *extra.get("notes", ())]
         report = write_results(folder, pooled, title, report | {"notes": notes}, videos, seed)
     print_folds(title, report)
     for name in (REPORT_NAME,) if pooled is None else FILES:

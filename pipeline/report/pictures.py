@@ -9,8 +9,8 @@ from PIL import Image
 
 from datamodules.video.decoding import iterate_frame_chunks, probe
 
-_FRAMES = 12
-_FRAME_MS = 167  # duration of a frame, so that the 12 frames of a preview loop in two seconds
+_NUM_FRAMES = 12
+_FRAME_DURATION_MS = 167  # duration of a frame, so that the 12 frames of a preview loop in two seconds
 _SHORT_SIDE = 120
 _WEBP = {"quality": 45, "method": 4}  # with Pillow's method for animations, 0, they are twice as large
 # The same small quantization step for all frequencies: colors are closer than with quality=92, in as many bytes.
@@ -44,14 +44,14 @@ def make_preview(video: bytes, decoder: str = "auto") -> Preview:
         DecodeError: the bytes are no video that can be decoded.
     """
     info = probe(video)
-    numbers = np.linspace(0, info.num_frames - 1, min(_FRAMES, info.num_frames)).round().astype(int)
+    numbers = np.linspace(0, info.num_frames - 1, min(_NUM_FRAMES, info.num_frames)).round().astype(int)
     size = _preview_size(info.width, info.height)
     small = [
         Image.fromarray(frame).resize(size, Image.Resampling.BOX)
         for _, frames in iterate_frame_chunks(video, numbers.tolist(), decoder)
         for frame in frames
     ]
-    loop = {"save_all": True, "append_images": small[1:], "duration": _FRAME_MS, "loop": 0}
+    loop = {"save_all": True, "append_images": small[1:], "duration": _FRAME_DURATION_MS, "loop": 0}
     moving = _encode(small[0], "WEBP", **_WEBP, **loop)
     still = _encode(small[len(small) // 2], "WEBP", **_WEBP)
     return Preview(moving, still, *size)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from datamodules.storage.plain_text import printable
 
-_LISTED = 20  # most items of a list that a page shows
+_MAX_ITEMS = 20  # most items of a list that a page shows
 
 
 def render(template: str, **values: Any) -> str:
@@ -36,25 +36,25 @@ def _data_uri(file: bytes, media_type: str) -> Markup:
     return Markup(f"data:{media_type};base64,{base64.b64encode(file).decode()}")
 
 
-def _listed(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """Formats a value as text; of a list the first 20 items and the number of the others."""
     if not isinstance(value, list):
         return str(value)
-    shown = ", ".join(map(str, value[:_LISTED]))
-    return f"{shown} and {len(value) - _LISTED} more" if len(value) > _LISTED else shown
+    shown = ", ".join(map(str, value[:_MAX_ITEMS]))
+    return f"{shown} and {len(value) - _MAX_ITEMS} more" if len(value) > _MAX_ITEMS else shown
 
 
-def _visible(value: Any) -> Any:
+def _escape_controls(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("pipeline.report"),
     autoescape=True,
-    finalize=_visible,
+    finalize=_escape_controls,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters |= {"percent": percent, "number": "{:,}".format, "data_uri": _data_uri, "listed": _listed}
+_ENVIRONMENT.filters |= {"percent": percent, "number": "{:,}".format, "data_uri": _data_uri, "listed": _format_value}

@@ -12,12 +12,12 @@ from pipeline.report.charts import reliability_diagram
 from pipeline.report.pictures import Preview
 from pipeline.report.rendering import render
 
-_MATRIX_CLASSES = 20  # most classes of the matrix that are readable as numbers
-_OPEN_CLASSES = 20  # visible rows of the table of classes; the others can be unfolded
+_MAX_MATRIX_CLASSES = 20  # most classes of the matrix that are readable as numbers
+_NUM_OPEN_CLASSES = 20  # visible rows of the table of classes; the others can be unfolded
 _WELL_CALIBRATED = 0.03  # mean confidence and accuracy that differ by less count as calibrated
 
 
-class Mistake(NamedTuple):
+class MisclassifiedVideo(NamedTuple):
     """A misclassified video.
 
     Attributes:
@@ -37,7 +37,7 @@ class Mistake(NamedTuple):
     preview: Preview | None
 
 
-class _Figure(NamedTuple):
+class _HeadlineFigure(NamedTuple):
     """A headline figure, in [0, 1], with its confidence interval and the value of chance where they are known."""
 
     name: str
@@ -52,7 +52,7 @@ def draw_results_page(
     report: Mapping[str, Any],
     matrix: NDArray[np.int64],
     rows: Sequence[ClassRow],
-    mistakes: Sequence[Mistake],
+    mistakes: Sequence[MisclassifiedVideo],
 ) -> str:
     """Renders the page as HTML.
 
@@ -64,19 +64,19 @@ def draw_results_page(
         mistakes: misclassified videos, the most confident first.
     """
     calibration = report["calibration"]
-    shown = hardest_classes(matrix, _MATRIX_CLASSES).tolist() if matrix.any() else []
+    shown = hardest_classes(matrix, _MAX_MATRIX_CLASSES).tolist() if matrix.any() else []
     pairs = report["hardest_pairs"] if len(rows) > 2 else []
     return render(
         "results.html",
         title=title,
         report=report,
-        facts=[fact for fact in _facts(report, len(rows)) if fact],
-        seen=_seen_in_training(report["provenance"].get("overlap")),
+        facts=[fact for fact in _headline_facts(report, len(rows)) if fact],
+        seen=_describe_overlap(report["provenance"].get("overlap")),
         correct=sum(row.correct for row in rows),
         classes=sorted((row for row in rows if row.videos), key=lambda row: (row.accuracy or 0.0, -row.videos)),
-        num_open=_OPEN_CLASSES,
+        num_open=_NUM_OPEN_CLASSES,
         confidence=_describe_confidence(report),
-        figures=_figures(report, len(rows)),
+        figures=_headline_figures(report, len(rows)),
         matrix=matrix,
         shown=shown,
         names=[row.name for row in rows],
@@ -86,29 +86,29 @@ def draw_results_page(
     )
 
 
-def _facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
-    about = report["provenance"]
+def _headline_facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
+    provenance = report["provenance"]
     return [
         f"{report['num_videos']:,} videos of {report['interval']['groups']:,} groups",
         f"{num_classes:,} classes",
-        str(about.get("model", "")).rpartition(".")[2],
+        str(provenance.get("model", "")).rpartition(".")[2],
         f"{report['views']} views a video" if report.get("views") else "",
-        str(about.get("decoder", "")),
+        str(provenance.get("decoder", "")),
     ]
 
 
-def _seen_in_training(overlap: Mapping[str, int] | None) -> list[str]:
+def _describe_overlap(overlap: Mapping[str, int] | None) -> list[str]:
     """Phrases on the leakage of these videos into the training set; empty where there is none."""
     if not overlap:
         return []
     total = f"of these {overlap['of']:,} videos"
-    seen = [f"{overlap['videos']:,} {total}"] if overlap["videos"] else []
+    phrases = [f"{overlap['videos']:,} {total}"] if overlap["videos"] else []
     if overlap.get("content"):
-        more = "more" if seen else total
-        seen.append(f"what {overlap['content']:,} {more} show, under another name or in another dataset")
+        counted = "more" if phrases else total
+        phrases.append(f"what {overlap['content']:,} {counted} show, under another name or in another dataset")
     if overlap["groups"]:
-        seen.append(f"{overlap['groups']:,} of their groups")
-    return seen
+        phrases.append(f"{overlap['groups']:,} of their groups")
+    return phrases
 
 
 def _describe_confidence(report: Mapping[str, Any]) -> str:
@@ -120,16 +120,18 @@ def _describe_confidence(report: Mapping[str, Any]) -> str:
     return "too sure of itself" if excess > 0 else "less sure than it could be"
 
 
-def _figures(report: Mapping[str, Any], num_classes: int) -> list[_Figure]:
+def _headline_figures(report: Mapping[str, Any], num_classes: int) -> list[_HeadlineFigure]:
     intervals, chance = report["intervals"], report["chance"]
     names = {"top1": "Top-1 accuracy", "mean_class_accuracy": "Mean class accuracy"}
     if num_classes > 5:  # else top-5 is 1
         names["top5"] = "Top-5 accuracy"
     figures = [
-        _Figure(name, report[key], intervals[key], chance * (5 if key == "top5" else 1), "one group: no interval")
+        _HeadlineFigure(
+            name, report[key], intervals[key], chance * (5 if key == "top5" else 1), "one group: no interval"
+        )
         for key, name in names.items()
     ]
     if report["calibration"]:
         explanation = "mean gap between confidence and accuracy; 0 is best"
-        figures.append(_Figure("Calibration error", report["calibration"]["ece"], None, None, explanation))
+        figures.append(_HeadlineFigure("Calibration error", report["calibration"]["ece"], None, None, explanation))
     return figures

@@ -23,21 +23,21 @@ from pipeline.metrics.per_class import PER_CLASS_NAME, class_rows, write_class_r
 from pipeline.metrics.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table
 from pipeline.metrics.scored_videos import ScoredVideos, compute_correctness, predicted_classes
 from pipeline.report.pictures import Preview, make_preview
-from pipeline.report.results_page import Mistake, draw_results_page
+from pipeline.report.results_page import MisclassifiedVideo, draw_results_page
 
 __all__ = ["FILES", "PAGE_NAME", "ScoredVideos", "write_report_of", "write_results"]
 
 PAGE_NAME = "report.html"
 FILES = (PREDICTIONS_NAME, REPORT_NAME, PER_CLASS_NAME, PAGE_NAME)
-_PAIRS = 10
-_GALLERY = 12
+_NUM_PAIRS = 10
+_NUM_MISTAKES = 12
 
 
 def write_results(
     folder: Path,
     scored: ScoredVideos,
     title: str,
-    more: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
     videos: DatasetIndex | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def write_results(
         folder: folder of the four files, which is created if absent.
         scored: the scores, with labels, keys, groups and provenance.
         title: title of the page: what was evaluated, and on which videos.
-        more: plain data to add to report.json; `notes`, a list of sentences, are also on top of the page.
+        extra: plain data to add to report.json; `notes`, a list of sentences, are also on top of the page.
         videos: the dataset, for previews of the most confident mistakes; None: mistakes are shown without pictures.
         seed: seed of the bootstrap of confidence intervals.
 
@@ -65,14 +65,14 @@ def write_results(
     )
     with write_atomically(folder / PREDICTIONS_NAME) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-    return write_report_of(folder, scored, title, more, videos, seed)
+    return write_report_of(folder, scored, title, extra, videos, seed)
 
 
 def write_report_of(
     folder: Path,
     scored: ScoredVideos,
     title: str,
-    more: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
     videos: DatasetIndex | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -88,10 +88,10 @@ def write_report_of(
         "intervals": accuracy_intervals(outcomes, seed),
         "interval": {"level": LEVEL, "of": "groups", "groups": outcomes.num_groups, "draws": DRAWS, "seed": seed},
         "calibration": _calibration(scored, scores, outcomes.top1, missing),
-        "hardest_pairs": hardest_pairs(matrix, names, _PAIRS),
+        "hardest_pairs": hardest_pairs(matrix, names, _NUM_PAIRS),
         "missing": [scored.keys[number] for number in np.flatnonzero(missing).tolist()],
         "per_class": per_class,
-        **(more or {}),
+        **(extra or {}),
         "predictions_sha256": file_sha256(folder / PREDICTIONS_NAME),
         "provenance": dict(scored.provenance),
     }
@@ -114,25 +114,25 @@ def _calibration(
 
 def _mistakes(
     scored: ScoredVideos, scores: NDArray[Any], predicted: NDArray[np.int64], videos: DatasetIndex | None
-) -> list[Mistake]:
+) -> list[MisclassifiedVideo]:
     """The 12 most confident mistakes, the most confident first."""
     labels = np.asarray(scored.labels)
     wrong = np.flatnonzero((predicted != labels) & (predicted >= 0))
-    order = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:_GALLERY]
+    order = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:_NUM_MISTAKES]
     return [
-        Mistake(
+        MisclassifiedVideo(
             key=scored.keys[number],
             label=scored.class_names[labels[number]],
             predicted=scored.class_names[predicted[number]],
             score=float(scores[number, predicted[number]]),
             label_score=float(scores[number, labels[number]]),
-            preview=None if videos is None else _preview(videos, scored.keys[number], scored.provenance),
+            preview=None if videos is None else _make_preview(videos, scored.keys[number], scored.provenance),
         )
         for number in order.tolist()
     ]
 
 
-def _preview(videos: DatasetIndex, key: str, provenance: Mapping[str, Any]) -> Preview | None:
+def _make_preview(videos: DatasetIndex, key: str, provenance: Mapping[str, Any]) -> Preview | None:
     rows = videos.rows_of([key])
     decoder = str(provenance.get("decoder") or "auto").split()[0]
     try:

@@ -11,20 +11,27 @@ from lightning_modules import VideoNetwork
 from lightning_modules.weights.checkpoint_file import is_own_checkpoint
 from lightning_modules.weights.safe_load import load_plain, require_file
 
-_LIGHTNINGS_OWN = ("best", "last", "hpc", "registry")  # special values that the Trainer resolves
-_FOLDER_OF_SHARDS = "meta.pt"  # written by Lightning's strategies that save sharded checkpoints
-_PARTS: dict[str, type] = {"pytorch-lightning_version": str, "state_dict": dict}
-_PARTS_OF_MOST: dict[str, type] = {"hyper_parameters": dict, "callbacks": dict, "loops": dict, "optimizer_states": list}
+_SPECIAL_VALUES = ("best", "last", "hpc", "registry")  # special values that the Trainer resolves
+_SHARDED_MARKER = "meta.pt"  # written by Lightning's strategies that save sharded checkpoints
+_REQUIRED_ENTRIES: dict[str, type] = {"pytorch-lightning_version": str, "state_dict": dict}
+_OPTIONAL_ENTRIES: dict[str, type] = {
+    "hyper_parameters": dict,
+    "callbacks": dict,
+    "loops": dict,
+    "optimizer_states": list,
+}
 
 
-def arguments_in(path: str, model: str | None, resumes: bool = False, trusted: bool = False) -> dict[str, Any]:
+def read_model_arguments(
+    path: str, model: str | None, resumes: bool = False, is_trusted: bool = False
+) -> dict[str, Any]:
     """Checks a checkpoint and returns the model arguments that it holds.
 
     Args:
         path: value of `--ckpt_path`; special values, URIs and sharded checkpoints are not read.
         model: import path of the configured model; None if the configuration names no class.
         resumes: whether training resumes from the checkpoint, which then must hold the optimizer's state.
-        trusted: whether `--weights_only false` was given: a file with pickled objects is then not checked.
+        is_trusted: whether `--weights_only false` was given: a file with pickled objects is then not checked.
 
     Returns:
         The model's arguments in the form that LightningCLI merges; empty if the checkpoint holds none.
@@ -33,60 +40,60 @@ def arguments_in(path: str, model: str | None, resumes: bool = False, trusted: b
         FileNotFoundError: the file does not exist.
         ValueError: a folder, not a Lightning checkpoint, one with pickled objects, or one of another model.
     """
-    named = f"ckpt_path={path!r}"
-    if not Path(path).exists() and ("://" in path or path.partition(":")[0] in _LIGHTNINGS_OWN):
+    option = f"ckpt_path={path!r}"
+    if not Path(path).exists() and ("://" in path or path.partition(":")[0] in _SPECIAL_VALUES):
         return {}
-    if (Path(path) / _FOLDER_OF_SHARDS).is_file():
+    if (Path(path) / _SHARDED_MARKER).is_file():
         return {}
-    require_file(path, named)
+    require_file(path, option)
     try:
-        content = load_plain(path, named, mmap=True)
+        content = load_plain(path, option, mmap=True)
     except ValueError as error:
-        if trusted:
+        if is_trusted:
             return {}
         if "more than plain data" in str(error):
             raise ValueError(f"{error}, or say --weights_only false where you trust whoever wrote it") from error
         raise
-    _refuse_what_is_no_checkpoint(content, named)
+    _refuse_other_files(content, option)
     if resumes and "optimizer_states" not in content:
         raise ValueError(
-            f"{named} holds weights without the optimizer's state, from which no training goes on: start a new one "
+            f"{option} holds weights without the optimizer's state, from which no training goes on: start a new one "
             f"from them with --model.init_args.weights {path}"
         )
-    told = _class_of(content)
+    class_path = _trained_class(content)
     if model is not None:
-        _refuse_another_model(told, model, named)
+        _refuse_other_model(class_path, model, option)
     arguments = {key: value for key, value in content.get("hyper_parameters", {}).items() if key != "_instantiator"}
-    told = arguments.pop("_class_path", told)
+    class_path = arguments.pop("_class_path", class_path)
     if not arguments:
         return {}
-    return arguments if told is None else {"class_path": told, "dict_kwargs": arguments}
+    return arguments if class_path is None else {"class_path": class_path, "dict_kwargs": arguments}
 
 
-def _refuse_what_is_no_checkpoint(content: object, named: str) -> None:
+def _refuse_other_files(content: object, option: str) -> None:
     if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-        raise ValueError(f"{named} is not a checkpoint of Lightning: give one that `fit` wrote")
-    for key, kind in {**_PARTS, **_PARTS_OF_MOST}.items():
-        if (key in _PARTS or key in content) and not isinstance(content.get(key), kind):
-            raise ValueError(f"{named} is a checkpoint of Lightning without its {key}: give one that `fit` wrote")
+        raise ValueError(f"{option} is not a checkpoint of Lightning: give one that `fit` wrote")
+    for key, kind in {**_REQUIRED_ENTRIES, **_OPTIONAL_ENTRIES}.items():
+        if (key in _REQUIRED_ENTRIES or key in content) and not isinstance(content.get(key), kind):
+            raise ValueError(f"{option} is a checkpoint of Lightning without its {key}: give one that `fit` wrote")
 
 
-def _class_of(content: dict[str, Any]) -> str | None:
+def _trained_class(content: dict[str, Any]) -> str | None:
     """Import path of the trained class; None if the checkpoint does not record it."""
     if is_own_checkpoint(content):
         return str(content["classifier"]["class_path"])
-    told = content.get("hyper_parameters", {}).get("_class_path")
-    return None if told is None else str(told)
+    class_path = content.get("hyper_parameters", {}).get("_class_path")
+    return None if class_path is None else str(class_path)
 
 
-def _refuse_another_model(told: str | None, model: str, named: str) -> None:
+def _refuse_other_model(class_path: str | None, model: str, option: str) -> None:
     module, _, name = model.rpartition(".")
-    klass = getattr(importlib.import_module(module), name)  # already imported by the configuration's parser
-    if told is None and not (isinstance(klass, type) and issubclass(klass, VideoNetwork)):
+    model_class = getattr(importlib.import_module(module), name)  # already imported by the configuration's parser
+    if class_path is None and not (isinstance(model_class, type) and issubclass(model_class, VideoNetwork)):
         return  # a user's own module, trained from Python: only its arguments can be compared
-    if told not in (model, f"{klass.__module__}.{klass.__qualname__}"):
-        theirs = "another model" if told is None else told.rpartition(".")[2]
+    if class_path not in (model, f"{model_class.__module__}.{model_class.__qualname__}"):
+        trained_name = "another model" if class_path is None else class_path.rpartition(".")[2]
         raise ValueError(
-            f"{named} is a checkpoint of {theirs}, and the configuration's model is {name}: give one of {name}, or the "
-            "configuration that it was trained with"
+            f"{option} is a checkpoint of {trained_name}, and the configuration's model is {name}: give one of {name}, "
+            "or the configuration that it was trained with"
         )

@@ -1,4 +1,4 @@
-"""MetricsCSV: logger that writes metrics.csv (`pipeline.training.metrics_csv`), beside the config's loggers."""
+"""MetricsCSVLogger: logger that writes metrics.csv (`pipeline.training.metrics_csv`), beside the config's loggers."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from pipeline.training.metrics_csv import NAME, MetricsFile
+from pipeline.training.metrics_csv import METRICS_NAME, MetricsFile
 
 
-class MetricsCSV(Logger):
+class MetricsCSVLogger(Logger):
     """Logger that writes the logged metrics to metrics.csv; a file that cannot be written does not end the run.
 
     Args:
@@ -44,17 +44,17 @@ class MetricsCSV(Logger):
         """Opens the file and drops rows of steps after the one that the run starts from."""
         self._trainer = trainer
         if trainer.is_global_zero:
-            path = Path(self._folder) / NAME
+            path = Path(self._folder) / METRICS_NAME
             try:
                 self._file = MetricsFile(path, after=trainer.global_step)
             except OSError as error:
                 self._give_up(error)
                 return
             if self._file.dropped:
-                told = (
+                message = (
                     f"{path}: {self._file.dropped} rows of steps after {trainer.global_step} dropped; they come again"
                 )
-                rank_zero_info(told)
+                rank_zero_info(message)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -74,4 +74,4 @@ class MetricsCSV(Logger):
 
     def _give_up(self, error: OSError) -> None:
         self._file = None
-        rank_zero_warn(f"{self._folder}/{NAME} cannot be written ({error}); training goes on without it")
+        rank_zero_warn(f"{self._folder}/{METRICS_NAME} cannot be written ({error}); training goes on without it")

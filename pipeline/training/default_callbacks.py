@@ -15,7 +15,7 @@ from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.checkpoints.run_checkpoint import RunCheckpoint
 from pipeline.checkpoints.storage import open_storage
-from pipeline.training.csv_logger import MetricsCSV
+from pipeline.training.csv_logger import MetricsCSVLogger
 from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_monitor import RunMonitor
 
@@ -27,8 +27,8 @@ class SaveConfigurationCallback(SaveConfigCallback):
         """Writes the file, on rank 0; a config file that the run was started with is not overwritten."""
         folder = Path(trainer.default_root_dir)
         path = folder / self.config_filename
-        given = [Path(str(one)).resolve() for one in self.config.get("config") or ()]
-        if stage != "fit" or "://" in str(trainer.default_root_dir) or path.resolve() in given:
+        config_files = [Path(str(file)).resolve() for file in self.config.get("config") or ()]
+        if stage != "fit" or "://" in str(trainer.default_root_dir) or path.resolve() in config_files:
             return
         folder.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as temporary:
@@ -63,25 +63,25 @@ def choose_callbacks(
         The callbacks, without RunCheckpoint if the config disables checkpoints or has its own checkpoint callback;
         beside one of Lightning's, RunCheckpoint saves at preemption only.
     """
-    theirs = settings.get("callbacks") or []
-    theirs = theirs if isinstance(theirs, list) else [theirs]
+    configured = settings.get("callbacks") or []
+    configured = configured if isinstance(configured, list) else [configured]
     chosen: list[pl.Callback] = [RunMonitor(owns_checkpoints=job is None)]
-    chosen += [] if any(isinstance(one, NanGuard) for one in theirs) else nan_guards
+    chosen += [] if any(isinstance(callback, NanGuard) for callback in configured) else nan_guards
     if job is not None:
         return [*chosen, job.checkpoints(options)]
     if settings.get("enable_checkpointing") is False or settings.get("fast_dev_run"):
         return chosen
-    others = [one for one in theirs if isinstance(one, Checkpoint)]
-    if all(type(one).__module__.startswith("pytorch_lightning.") for one in others):
-        if others:  # they may write to the same folder, under other names
+    checkpoint_callbacks = [callback for callback in configured if isinstance(callback, Checkpoint)]
+    if all(type(callback).__module__.startswith("pytorch_lightning.") for callback in checkpoint_callbacks):
+        if checkpoint_callbacks:  # they may write to the same folder, under other names
             options = replace(options, keep_newest=sys.maxsize)
         store = CheckpointStore(open_storage(str(settings["default_root_dir"])), options)
-        chosen.append(RunCheckpoint(options, store, on_preemption_only=bool(others)))
+        chosen.append(RunCheckpoint(options, store, on_preemption_only=bool(checkpoint_callbacks)))
     return chosen
 
 
 def choose_loggers(settings: dict[str, Any]) -> list[Any]:
-    """Returns the loggers of the config followed by MetricsCSV; MetricsCSV alone if the config names none."""
-    theirs = settings.get("logger")
-    named = [] if theirs in (None, True, False) else theirs if isinstance(theirs, list) else [theirs]
-    return [*named, MetricsCSV(str(settings["default_root_dir"]))]
+    """Returns the loggers of the config, if any, followed by MetricsCSVLogger."""
+    configured = settings.get("logger")
+    loggers = [] if configured in (None, True, False) else configured if isinstance(configured, list) else [configured]
+    return [*loggers, MetricsCSVLogger(str(settings["default_root_dir"]))]

@@ -25,12 +25,14 @@ def add_resume_hint(error: BaseException, trainer: pl.Trainer, arguments: Sequen
         arguments: the command line from `fit` on.
     """
     checkpoint = newest_checkpoint(trainer)
-    message = f"{_what(error)}; stopped at step {trainer.global_step} in epoch {trainer.current_epoch}"
+    message = f"{_describe_error(error)}; stopped at step {trainer.global_step} in epoch {trainer.current_epoch}"
     kind: OutcomeKind = "stopped" if was_interrupted(error) or isinstance(error, PreemptionExit) else "failed"
     if checkpoint is None:
         outcome = ProcessOutcome(kind, f"{message}; there is no checkpoint yet", exit_status(error))
     else:
-        outcome = ProcessOutcome(kind, message, exit_status(error), str(checkpoint), command(arguments, checkpoint))
+        outcome = ProcessOutcome(
+            kind, message, exit_status(error), str(checkpoint), resume_command(arguments, checkpoint)
+        )
     attach_outcome(error, outcome)
 
 
@@ -44,28 +46,28 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
                 found += [] if newest is None else [callback.store.fetch(newest)]
         elif isinstance(callback, ModelCheckpoint) and (saved := last_saved(callback)) is not None:
             found.append(saved)
-    there = [path for path in found if path.is_file()]
-    return max(there, key=lambda path: path.stat().st_mtime, default=None)
+    existing = [path for path in found if path.is_file()]
+    return max(existing, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def command(arguments: Sequence[str], checkpoint: Path) -> str:
+def resume_command(arguments: Sequence[str], checkpoint: Path) -> str:
     """Returns the command line that resumes from a checkpoint: the original one with another `--ckpt_path`."""
-    kept, drop = [], False
+    arguments_kept, is_value = [], False
     for word in arguments:
-        if not drop and not word.startswith("--ckpt_path="):
-            drop = word == "--ckpt_path"
-            kept += [] if drop else [word]
+        if not is_value and not word.startswith("--ckpt_path="):
+            is_value = word == "--ckpt_path"
+            arguments_kept += [] if is_value else [word]
         else:
-            drop = False
+            is_value = False
     launcher = ["python"]
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"]]
         nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
         launcher += ["--nnodes", nodes] if nodes != "1" else []
-    return shlex.join([*launcher, "-m", "pipeline", *kept, "--ckpt_path", str(checkpoint)])
+    return shlex.join([*launcher, "-m", "pipeline", *arguments_kept, "--ckpt_path", str(checkpoint)])
 
 
-def _what(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     if was_interrupted(error):
         return "interrupted"
     if isinstance(error, PreemptionExit):

@@ -26,7 +26,7 @@ from pipeline.cli.config_files import refuse_bad_configs
 from pipeline.cli.errors import exit_status, explain
 from pipeline.cli.option_groups import GroupedParser
 from pipeline.processes.precision import warn_slow_half
-from pipeline.training.checkpoint_argument import arguments_in
+from pipeline.training.checkpoint_argument import read_model_arguments
 from pipeline.training.default_callbacks import (
     JobCallbacks,
     SaveConfigurationCallback,
@@ -36,9 +36,9 @@ from pipeline.training.default_callbacks import (
 from pipeline.training.exit_summary import add_resume_hint
 from pipeline.training.loader_bottleneck import StepTimer
 from pipeline.training.nan_guard import NanGuard
-from pipeline.training.run_folder import resolve_last, run_folder
+from pipeline.training.run_folder import resolve_best, resolve_last, run_folder
 from pipeline.training.run_monitor import RunMonitor
-from pipeline.training.wandb_run import continue_run, end_early, go_offline_without_key, id_of_run
+from pipeline.training.wandb_run import choose_run_id, continue_run, finish_wandb_runs, go_offline_without_key
 
 
 class _Parser(GroupedParser, LightningArgumentParser):
@@ -75,15 +75,18 @@ class TrainingCLI(LightningCLI):
         super().parse_arguments(parser, args)
         options: Any = self.config[self.config["subcommand"]] if "subcommand" in self.config else {}
         if self.config.get("subcommand") == "fit":
-            if options.ckpt_path == "last" and "ModelCheckpoint" not in str(options.trainer.callbacks):
-                options.ckpt_path = resolve_last(options)
+            if "ModelCheckpoint" not in str(options.trainer.callbacks):  # else Lightning resolves them
+                if options.ckpt_path == "last":
+                    options.ckpt_path = resolve_last(options)
+                elif options.ckpt_path == "best":
+                    options.ckpt_path = resolve_best(options)
             options.trainer.default_root_dir = run_folder(options)
         if options.get("ckpt_path") is not None:
-            trusted = options.get("weights_only") is False
+            is_trusted = options.get("weights_only") is False
             model = (options.get("model") or {}).get("class_path")
             resumes = self.config["subcommand"] == "fit"
-            self._arguments = arguments_in(str(options.ckpt_path), model, resumes, trusted)
-            options.weights_only = not trusted  # Lightning's default is to trust local files
+            self._arguments = read_model_arguments(str(options.ckpt_path), model, resumes, is_trusted)
+            options.weights_only = not is_trusted  # Lightning's default is to trust local files
 
     def _parse_ckpt_path(self) -> None:
         """Merges the model's arguments from the checkpoint, read in `parse_arguments`, into the configuration."""
@@ -99,15 +102,17 @@ class TrainingCLI(LightningCLI):
             ) from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
-        nan_guards: list[pl.Callback] = [one for one in callbacks if isinstance(one, NanGuard)]
-        others = [one for one in callbacks if one not in nan_guards]
-        others += [] if self.job is None else self.job.every_verb
+        nan_guards: list[pl.Callback] = [callback for callback in callbacks if isinstance(callback, NanGuard)]
+        other_callbacks = [callback for callback in callbacks if callback not in nan_guards]
+        other_callbacks += [] if self.job is None else self.job.every_verb
         if self.subcommand != "fit":
-            return self._make_trainer(config, others)
+            return self._make_trainer(config, other_callbacks)
         config["logger"] = choose_loggers(config)
         config["profiler"] = config["profiler"] or StepTimer()
         options = self._get(self.config_init, "checkpoints")
-        trainer = self._make_trainer(config, [*others, *choose_callbacks(config, nan_guards, options, self.job)])
+        trainer = self._make_trainer(
+            config, [*other_callbacks, *choose_callbacks(config, nan_guards, options, self.job)]
+        )
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
@@ -116,8 +121,8 @@ class TrainingCLI(LightningCLI):
         try:
             return super()._instantiate_trainer(config, callbacks)
         except MisconfigurationException as error:  # such as a missing GPU
-            asked = ", ".join(f"{name}={config[name]!r}" for name in ("accelerator", "devices") if name in config)
-            raise ValueError(f"trainer, {asked}: {error}") from error
+            described = ", ".join(f"{name}={config[name]!r}" for name in ("accelerator", "devices") if name in config)
+            raise ValueError(f"trainer, {described}: {error}") from error
 
     def before_fit(self) -> None:
         """Sets the run's id, that of the checkpoint if it resumes, and passes the configuration to the RunMonitor."""
@@ -125,13 +130,13 @@ class TrainingCLI(LightningCLI):
         warn_slow_half(self.trainer)
         if isinstance(self.model, VideoNetwork):
             self.model.resumes = options.get("ckpt_path") is not None
-        run_id = continue_run(self.trainer.loggers, id_of_run(options.get("ckpt_path")))
-        whole = yaml.safe_load(self._parser("fit").dump(options, skip_none=False, skip_check=True))
-        for record in self._records:
-            record.identify(run_id, whole, resumes=options.get("ckpt_path") is not None)
+        run_id = continue_run(self.trainer.loggers, choose_run_id(options.get("ckpt_path")))
+        configuration = yaml.safe_load(self._parser("fit").dump(options, skip_none=False, skip_check=True))
+        for monitor in self._run_monitors:
+            monitor.identify(run_id, configuration, resumes=options.get("ckpt_path") is not None)
 
     @property
-    def _records(self) -> list[RunMonitor]:
+    def _run_monitors(self) -> list[RunMonitor]:
         callbacks: list[pl.Callback] = getattr(self.trainer, "callbacks", [])  # undeclared in the Trainer
         return [callback for callback in callbacks if isinstance(callback, RunMonitor)]
 
@@ -139,9 +144,9 @@ class TrainingCLI(LightningCLI):
         try:
             self._run_with_plain_errors(subcommand)
         except BaseException as error:
-            if self.arguments is not None and any(record.began for record in self._records):
+            if self.arguments is not None and any(monitor.began for monitor in self._run_monitors):
                 add_resume_hint(error, self.trainer, self.arguments)
-                end_early(self.trainer.loggers, exit_status(error))
+                finish_wandb_runs(self.trainer.loggers, exit_status(error))
             raise
 
     def _run_with_plain_errors(self, subcommand: str) -> None:
@@ -168,24 +173,24 @@ def _seed(seed_everything: bool | int) -> int:
     return int(seed_everything)
 
 
-def main(args: list[str], for_a_person: bool = False, job: JobCallbacks | None = None) -> None:
+def main(args: list[str], add_resume_hints: bool = False, job: JobCallbacks | None = None) -> None:
     """Runs a Lightning subcommand.
 
     Args:
         args: the command line from the subcommand on, such as `["fit", "--config", "pipeline/configs/demo.yaml"]`.
-        for_a_person: add to an error that ends training early how to resume (`pipeline.training.exit_summary`).
+        add_resume_hints: add to an error that ends training early how to resume (`pipeline.training.exit_summary`).
         job: callbacks of the cluster job that this process is a rank of; None outside of one.
     """
-    strict = parser_settings()
+    settings = parser_settings()
     go_offline_without_key()
-    if for_a_person:
-        _keep_the_last_line_last()
-    cli = type("TrainingCLI", (TrainingCLI,), {"arguments": args if for_a_person else None, "job": job})
-    of_each = {verb: strict | _help_of(verb) for verb in TrainingCLI.subcommands()}
-    _cli(args, run=True, parser_kwargs={**strict, **of_each}, cli=cli)
+    if add_resume_hints:
+        _silence_semaphore_warnings()
+    cli = type("TrainingCLI", (TrainingCLI,), {"arguments": args if add_resume_hints else None, "job": job})
+    verb_settings = {verb: settings | _verb_help(verb) for verb in TrainingCLI.subcommands()}
+    _make_cli(args, run=True, parser_kwargs={**settings, **verb_settings}, cli=cli)
 
 
-def _help_of(verb: str) -> dict[str, str]:
+def _verb_help(verb: str) -> dict[str, str]:
     """Usage line and epilog of a verb's help, which says where the options of models and data are listed."""
     command = f"python -m pipeline {verb}"
     networks = [name for name in lightning_modules.__all__ if name not in ("VideoNetwork", "VideoClassifier")]
@@ -199,10 +204,10 @@ def _help_of(verb: str) -> dict[str, str]:
     }
 
 
-def _keep_the_last_line_last() -> None:
+def _silence_semaphore_warnings() -> None:
     """Silences Python's warnings about semaphores of ranks that Lightning kills at Ctrl-C, which would come last."""
-    known = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (known, "ignore:resource_tracker")))
+    filters = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (filters, "ignore:resource_tracker")))
 
 
 def build(args: list[str]) -> TrainingCLI:
@@ -214,7 +219,7 @@ def build(args: list[str]) -> TrainingCLI:
     Returns:
         The CLI object, with the attributes `trainer`, `model` and `datamodule`.
     """
-    return _cli(args, run=False, parser_kwargs=parser_settings())
+    return _make_cli(args, run=False, parser_kwargs=parser_settings())
 
 
 def parser_settings() -> dict[str, Any]:
@@ -222,30 +227,34 @@ def parser_settings() -> dict[str, Any]:
     return {"exit_on_error": False, "allow_abbrev": False}
 
 
-_NOISE = (
+_IGNORED_WARNINGS = (
     "LightningCLI's args parameter",  # args is sys.argv[1:] here, so nothing is given twice
     ".*treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
     r".*distributed\.nn\.functional\.all_gather is deprecated",  # Lightning 2.6 on torch 2.13
     "The number of training batches .* is smaller than the logging interval",  # epoch ends are logged as well
 )
-_NO_NEWS = ("TPU available: False", "💡 Tip: ", "Loading `train_dataloader` to estimate number of stepping batches")
+_UNINFORMATIVE = (
+    "TPU available: False",
+    "💡 Tip: ",
+    "Loading `train_dataloader` to estimate number of stepping batches",
+)
 
 
-def _leave_out_noise() -> None:
+def _filter_warnings() -> None:
     """Filters warnings and log lines of Lightning and torch that recur at every start and need no action."""
-    for message in _NOISE:
+    for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)  # adding it again is a no-op
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_informative)  # adding it again is a no-op
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NO_NEWS)
+def _is_informative(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_UNINFORMATIVE)
 
 
-def _cli(
+def _make_cli(
     args: list[str], run: bool, parser_kwargs: dict[str, Any], cli: type[TrainingCLI] = TrainingCLI
 ) -> TrainingCLI:
-    _leave_out_noise()
+    _filter_warnings()
     refuse_bad_configs(args)
     return cli(
         pl.LightningModule,

@@ -11,7 +11,7 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from lightning_modules.tasks.lightning_internals import TRANSFER_SPAN, WAIT_SPAN
 from pipeline.processes.machine import num_processors
 
-_WAITING = 0.05  # share of waiting below which a faster loader gains nothing noticeable
+_MIN_WAIT_SHARE = 0.05  # share of waiting below which a faster loader gains nothing noticeable
 
 
 class TimeBreakdown(NamedTuple):
@@ -29,11 +29,11 @@ class TimeBreakdown(NamedTuple):
 
     def plus(self, *seconds: float) -> "TimeBreakdown":
         """Returns the sum with further seconds, in the order of the fields."""
-        return TimeBreakdown(*(mine + more for mine, more in zip(self, seconds, strict=True)))
+        return TimeBreakdown(*(own + added for own, added in zip(self, seconds, strict=True)))
 
 
 def report_bottleneck(
-    spent: TimeBreakdown,
+    times: TimeBreakdown,
     settings: Mapping[str, Any],
     encode: Mapping[str, Any],
     ranks: int = 1,
@@ -42,32 +42,38 @@ def report_bottleneck(
     """Returns the sentence that names the bottleneck and what to change.
 
     Args:
-        spent: times of one rank, or their mean over ranks.
+        times: times of one rank, or their mean over ranks.
         settings: hyperparameters of the data module; changes of missing ones are not suggested.
         encode: how the videos are stored, as in `dataset.json`; empty if unknown.
         ranks: training processes on this machine.
         processors: processors of this machine; None asks the system.
     """
-    share = max(0.0, spent.waited / spent.elapsed) if spent.elapsed > 0 else 0.0  # the first batch is subtracted
+    share = max(0.0, times.waited / times.elapsed) if times.elapsed > 0 else 0.0  # the first batch is subtracted
     time = f"{100 * share:.0f} % of the time was waiting for data"
-    if share < _WAITING:
+    if share < _MIN_WAIT_SHARE:
         return f"the model is the bottleneck: {time}; a faster loader would gain no more than that"
-    changes = _changes(spent, settings, encode, ranks, processors)
+    changes = _suggest_changes(times, settings, encode, ranks, processors)
     return f"the loader is the bottleneck: {time}; {', or '.join(changes)}"
 
 
-def _changes(
-    spent: TimeBreakdown, settings: Mapping[str, Any], encode: Mapping[str, Any], ranks: int, processors: int | None
+def _suggest_changes(
+    times: TimeBreakdown, settings: Mapping[str, Any], encode: Mapping[str, Any], ranks: int, processors: int | None
 ) -> list[str]:
     changes: list[str] = []
     workers = settings.get("num_workers")
     if workers is not None:
-        computing = max(spent.elapsed - spent.waited, 1e-9)
-        needed = max(workers + 1, math.ceil(spent.loading / computing))  # to load as fast as the model computes
-        most = max(1, (processors or num_processors()) // ranks)
-        if workers < most:
-            few = "" if needed <= most else f", as many as there are processors, where {needed} would be needed"
-            changes.append(f"use more workers (num_workers={min(needed, most)}{few}; it is {workers})")
+        computing = max(times.elapsed - times.waited, 1e-9)
+        needed_workers = max(workers + 1, math.ceil(times.loading / computing))  # to load as fast as the model computes
+        max_workers = max(1, (processors or num_processors()) // ranks)
+        if workers < max_workers:
+            limit_phrase = (
+                ""
+                if needed_workers <= max_workers
+                else f", as many as there are processors, where {needed_workers} would be needed"
+            )
+            changes.append(
+                f"use more workers (num_workers={min(needed_workers, max_workers)}{limit_phrase}; it is {workers})"
+            )
     short_side: int | None = encode.get("short_side")
     rendition = _smaller_rendition(settings, short_side)
     if rendition is not None:
@@ -116,7 +122,7 @@ class StepTimer(PassThroughProfiler):
         elif action_name.endswith(TRANSFER_SPAN):
             self._began[TRANSFER_SPAN] = time.perf_counter()
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                pair = _event(), _event()
+                pair = _timing_event(), _timing_event()
                 pair[0].record()
                 self._transfers.append(pair)
 
@@ -144,5 +150,5 @@ class StepTimer(PassThroughProfiler):
         return taken
 
 
-def _event() -> torch.cuda.Event:
+def _timing_event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

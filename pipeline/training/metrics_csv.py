@@ -14,21 +14,21 @@ from typing import Any
 
 from datamodules.storage.atomic_write import write_atomically
 
-NAME = "metrics.csv"
+METRICS_NAME = "metrics.csv"
 FIRST_COLUMNS = ("step", "epoch", "samples", "seconds", "attempt")
 
-Row = dict[str, str]
+MetricsRow = dict[str, str]
 
 
-def read_metrics(path: Path) -> list[Row]:
+def read_metrics(path: Path) -> list[MetricsRow]:
     """Reads the rows of a metrics.csv, sorted by step, each step once; empty if the file does not exist.
 
     A truncated last line and damaged lines are skipped. Of two rows with the same step the later one counts.
     """
-    return _read(path)[1]
+    return _read_table(path)[1]
 
 
-def _read(path: Path) -> tuple[list[str], list[Row]]:
+def _read_table(path: Path) -> tuple[list[str], list[MetricsRow]]:
     try:
         text = path.read_bytes().decode(errors="replace")
     except FileNotFoundError:
@@ -36,7 +36,7 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     whole = text[: text.rfind("\n") + 1].replace("\0", "")
     lines = csv.reader(io.StringIO(whole, newline=""))
     header = next(lines, [])
-    rows: dict[int, Row] = {}
+    rows: dict[int, MetricsRow] = {}
     for values in lines:
         row = dict(zip(header, values, strict=False))
         if len(values) == len(header) and row.get("step", "").isdecimal():
@@ -58,12 +58,12 @@ class MetricsFile:
     def __init__(self, path: Path, after: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        header, rows = _read(path)
-        kept = [row for row in rows if int(row["step"]) <= after]
-        self.dropped = len(rows) - len(kept)
-        self._header = _ordered({*FIRST_COLUMNS, *header})
-        self._row: Row = {}
-        self._write_whole(kept)
+        header, rows = _read_table(path)
+        kept_rows = [row for row in rows if int(row["step"]) <= after]
+        self.dropped = len(rows) - len(kept_rows)
+        self._header = _order_columns({*FIRST_COLUMNS, *header})
+        self._row: MetricsRow = {}
+        self._write_whole(kept_rows)
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
         """Adds values to the row of a step, which is the last row or a new one; written at once, without fsync.
@@ -72,16 +72,16 @@ class MetricsFile:
             step: number of optimizer steps done.
             values: values by column name; a new column is added to the table.
         """
-        row = {name: _text(value) for name, value in values.items()} | {"step": str(step)}
+        row = {name: _format_value(value) for name, value in values.items()} | {"step": str(step)}
         if self._row.get("step") == str(step):
             row = self._row | row
         else:
             self._start = self.path.stat().st_size
         self._row = row
-        new = row.keys() - set(self._header)
-        if new:
-            self._header = _ordered({*self._header, *new})
-            rows = [one for one in _read(self.path)[1] if one["step"] != str(step)]
+        new_columns = row.keys() - set(self._header)
+        if new_columns:
+            self._header = _order_columns({*self._header, *new_columns})
+            rows = [one for one in _read_table(self.path)[1] if one["step"] != str(step)]
             self._write_whole([*rows, row])
             return
         self._write_line(self._line(row))
@@ -95,23 +95,23 @@ class MetricsFile:
         finally:
             os.close(descriptor)
 
-    def _write_whole(self, rows: list[Row]) -> None:
+    def _write_whole(self, rows: list[MetricsRow]) -> None:
         with write_atomically(self.path) as temporary:
             lines = [self._line(dict(zip(self._header, self._header, strict=True))), *map(self._line, rows)]
             temporary.write_bytes(b"".join(lines))
             self._start = sum(map(len, lines[:-1]))  # where the last row begins
 
-    def _line(self, row: Row) -> bytes:
+    def _line(self, row: MetricsRow) -> bytes:
         buffer = io.StringIO(newline="")
         csv.writer(buffer, lineterminator="\n").writerow([row.get(name, "") for name in self._header])
         return buffer.getvalue().encode()
 
 
-def _ordered(names: set[str]) -> list[str]:
+def _order_columns(names: set[str]) -> list[str]:
     return [*FIRST_COLUMNS, *sorted(names - set(FIRST_COLUMNS))]
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else f"{value:.7g}"
     return " ".join(str(value).split())

@@ -10,7 +10,7 @@ from pytorch_lightning.plugins.precision.amp import MixedPrecision
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-_KEYS_SHOWN = 8
+_MAX_KEYS = 8
 
 
 class BadLossError(ValueError):
@@ -67,15 +67,15 @@ class NanGuard(pl.Callback):
             dist.all_reduce(bad, op=dist.ReduceOp.MAX)
         if not bad.item():
             return
-        found = [(trainer.global_rank, float(loss), keys) for loss, keys in losses if not math.isfinite(loss)]
+        bad_losses = [(trainer.global_rank, float(loss), keys) for loss, keys in losses if not math.isfinite(loss)]
         self._count += 1
-        where = _where(trainer, _of_all_ranks(trainer, found))
+        description = _describe_bad_losses(trainer, _gather_bad_losses(trainer, bad_losses))
         if self._count > self._max:
-            raise BadLossError(f"{where}; {self._advice()}")
-        rank_zero_warn(f"{where}; the step is left out ({self._count} of at most {self._max})")
-        self._leave_out(trainer, optimizer)
+            raise BadLossError(f"{description}; {self._advice()}")
+        rank_zero_warn(f"{description}; the step is left out ({self._count} of at most {self._max})")
+        self._skip_step(trainer, optimizer)
 
-    def _leave_out(self, trainer: pl.Trainer, optimizer: torch.optim.Optimizer) -> None:
+    def _skip_step(self, trainer: pl.Trainer, optimizer: torch.optim.Optimizer) -> None:
         with torch.no_grad():
             for buffer, before in self._buffers:
                 buffer.copy_(before)
@@ -111,23 +111,23 @@ class NanGuard(pl.Callback):
         self._count = state_dict["count"]
 
 
-_Found = tuple[int, float, list[str]]
+_BadLoss = tuple[int, float, list[str]]
 
 
-def _of_all_ranks(trainer: pl.Trainer, found: list[_Found]) -> list[_Found]:
+def _gather_bad_losses(trainer: pl.Trainer, bad_losses: list[_BadLoss]) -> list[_BadLoss]:
     if trainer.world_size == 1:
-        return found
-    gathered: list[list[_Found]] = [[] for _ in range(trainer.world_size)]
-    dist.all_gather_object(gathered, found)
-    return [one for of_rank in gathered for one in of_rank]
+        return bad_losses
+    gathered: list[list[_BadLoss]] = [[] for _ in range(trainer.world_size)]
+    dist.all_gather_object(gathered, bad_losses)
+    return [bad_loss for rank_losses in gathered for bad_loss in rank_losses]
 
 
-def _where(trainer: pl.Trainer, found: list[_Found]) -> str:
+def _describe_bad_losses(trainer: pl.Trainer, bad_losses: list[_BadLoss]) -> str:
     """Beginning of the message: step, epoch, and loss and videos by rank."""
-    places = []
-    for rank, loss, keys in found:
-        more = f" and {len(keys) - _KEYS_SHOWN} more" if len(keys) > _KEYS_SHOWN else ""
-        videos = f", videos {', '.join(keys[:_KEYS_SHOWN])}{more}" if keys else ""
-        places.append(f"{loss} on rank {rank}{videos}")
-    at = f"step {trainer.global_step + 1} in epoch {trainer.current_epoch}"
-    return f"the loss is not finite at {at}: {'; '.join(places)}"
+    phrases = []
+    for rank, loss, keys in bad_losses:
+        suffix = f" and {len(keys) - _MAX_KEYS} more" if len(keys) > _MAX_KEYS else ""
+        videos = f", videos {', '.join(keys[:_MAX_KEYS])}{suffix}" if keys else ""
+        phrases.append(f"{loss} on rank {rank}{videos}")
+    position = f"step {trainer.global_step + 1} in epoch {trainer.current_epoch}"
+    return f"the loss is not finite at {position}: {'; '.join(phrases)}"

@@ -55,13 +55,13 @@ def resolve_in_upload(arguments: Sequence[str], upload: Path) -> tuple[str, dict
         ValueError: The configuration cannot be resolved.
     """
     text = resolve_configuration(arguments)
-    places = [str(upload), sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
-    there = [Path(place).resolve() for place in places]
+    folders = [str(upload), sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()]
+    available = [Path(folder).resolve() for folder in folders]
     files = {name: getattr(module, "__file__", None) for name, module in sorted(sys.modules.items())}
     missing = {
         name: file
         for name, file in files.items()
         if file and "." not in name and name != "__main__"
-        if not any(Path(file).resolve().is_relative_to(place) for place in there)
+        if not any(Path(file).resolve().is_relative_to(folder) for folder in available)
     }
     return text, missing

@@ -1,4 +1,4 @@
-"""Run folder: its path, the checkpoint that `--ckpt_path last` names, and moving an earlier run's files away.
+"""Run folder: its path, the checkpoints that `--ckpt_path last` and `best` name, and moving earlier files away.
 
     config.yaml, metrics.csv    the configuration, and one row per logged step
     last.ckpt, best.ckpt        the newest and the best checkpoint
@@ -19,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pipeline.checkpoints.checkpoint_store import BEST, FOLDER, LAST, CheckpointStore, NoIntactCheckpointError
 from pipeline.checkpoints.storage import open_storage
 from pipeline.cli.terminal import print_text
-from pipeline.training.metrics_csv import NAME
+from pipeline.training.metrics_csv import METRICS_NAME
 
 RUNS = "runs"
 EARLIER = "earlier"
@@ -28,9 +28,9 @@ CONFIGURATION = "config.yaml"
 
 def run_folder(config: Any) -> str:
     """Returns `trainer.default_root_dir` of a fit's parsed options; by default `runs/NAME` after its last config."""
-    given = config.trainer.default_root_dir
-    if given is not None:
-        return str(given)
+    configured = config.trainer.default_root_dir
+    if configured is not None:
+        return str(configured)
     files = config.get("config") or []
     return f"{RUNS}/{Path(str(files[-1])).stem if files else 'fit'}"
 
@@ -62,6 +62,26 @@ def resolve_last(config: Any) -> str | None:
     return str(store.fetch(found))
 
 
+def resolve_best(config: Any) -> str:
+    """Returns the checkpoint that `--ckpt_path best` names: the best undamaged one in the run's folder.
+
+    Raises:
+        ValueError: the run has no checkpoint, or all are damaged.
+    """
+    folder = run_folder(config)
+    store = CheckpointStore(open_storage(folder))
+    try:
+        best = store.find_best_intact()
+    except FileNotFoundError:  # no earlier run
+        best = None
+    if best is None:
+        raise ValueError(
+            f"ckpt_path=best: there is no undamaged checkpoint in {folder}/{FOLDER}; give a file, or the "
+            "trainer.default_root_dir of a run that has one"
+        )
+    return str(store.fetch(best))
+
+
 def move_old_run(folder: Path, checkpoints: bool) -> Path | None:
     """Moves the files of an earlier run into `earlier/N/` before a new run begins in the same folder.
 
@@ -74,15 +94,15 @@ def move_old_run(folder: Path, checkpoints: bool) -> Path | None:
     Returns:
         The folder that the files were moved to; None if there were none.
     """
-    names = (NAME, FOLDER, LAST, BEST) if checkpoints else (NAME,)
-    found = [path for name in names if os.path.lexists(path := folder / name)]  # links are moved after their targets
-    if not found:
+    names = (METRICS_NAME, FOLDER, LAST, BEST) if checkpoints else (METRICS_NAME,)
+    paths = [path for name in names if os.path.lexists(path := folder / name)]  # links are moved after their targets
+    if not paths:
         return None
     numbers = [int(path.name) for path in (folder / EARLIER).glob("*") if path.name.isdecimal()]
-    place = folder / EARLIER / str(max(numbers, default=0) + 1)
-    place.mkdir(parents=True)
-    for path in found:
-        path.rename(place / path.name)
+    destination = folder / EARLIER / str(max(numbers, default=0) + 1)
+    destination.mkdir(parents=True)
+    for path in paths:
+        path.rename(destination / path.name)
     if (folder / CONFIGURATION).is_file():
-        shutil.copy2(folder / CONFIGURATION, place / CONFIGURATION)
-    return place
+        shutil.copy2(folder / CONFIGURATION, destination / CONFIGURATION)
+    return destination

@@ -12,10 +12,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from datamodules.datamodule import ShardedVideoDataModule
 from lightning_modules.tasks.lightning_internals import logged_step
 from pipeline.processes.rank_exit import drop_ddp_wrapper
-from pipeline.training.csv_logger import MetricsCSV
+from pipeline.training.csv_logger import MetricsCSVLogger
 from pipeline.training.loader_bottleneck import StepTimer, TimeBreakdown, report_bottleneck
 from pipeline.training.run_folder import move_old_run
-from pipeline.training.wandb_run import log_configuration, say_how_to_send
+from pipeline.training.wandb_run import log_configuration, print_sync_command
 
 _GIB = 2**30
 
@@ -45,12 +45,15 @@ class RunMonitor(pl.Callback):
         self._resumes = False
         self._seconds = 0.0
         self._totals = {"skipped": 0, "quarantined": 0}
-        self._times, self._is_timed = StepTimer(), False
-        self._spent = TimeBreakdown()  # without the first batch, which waits for workers to start
-        self._first: tuple[float, float, float] | None = None
+        self._step_timer, self._is_timed = StepTimer(), False
+        self._time_breakdown = TimeBreakdown()  # without the first batch, which waits for workers to start
+        self._first_batch: tuple[float, float, float] | None = None
         self._began = 0.0
-        self._kept: tuple[float, float] = (0.0, 0.0)  # wait and transfer seconds of training before a validation
-        self._restart()
+        self._training_times: tuple[float, float] = (
+            0.0,
+            0.0,
+        )  # wait and transfer seconds of training before a validation
+        self._reset_interval()
 
     def identify(self, run_id: str, configuration: Mapping[str, Any], resumes: bool) -> None:
         """Sets the run's id, the configuration to log to wandb, and whether the run resumes; before it begins."""
@@ -70,54 +73,54 @@ class RunMonitor(pl.Callback):
             return
         profiler = vars(trainer)["profiler"]  # undeclared in the Trainer
         if isinstance(profiler, StepTimer):
-            self._times, self._is_timed = profiler, True
+            self._step_timer, self._is_timed = profiler, True
         if trainer.is_global_zero:
             if not self._resumes and not getattr(trainer, "fast_dev_run", False):
-                place = move_old_run(Path(trainer.default_root_dir), self._owns_checkpoints)
-                if place is not None:
-                    rank_zero_info(f"{trainer.default_root_dir} held another run; what it left is in {place} now")
+                destination = move_old_run(Path(trainer.default_root_dir), self._owns_checkpoints)
+                if destination is not None:
+                    rank_zero_info(f"{trainer.default_root_dir} held another run; what it left is in {destination} now")
             log_configuration(trainer.loggers, self._configuration)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the measurements and opens metrics.csv; the checkpoint has been loaded by now."""
         self._began = time.monotonic()
-        self._spent, self._first = TimeBreakdown(), None
+        self._time_breakdown, self._first_batch = TimeBreakdown(), None
         self._logged_step = trainer.global_step
         for logger in trainer.loggers:
-            if isinstance(logger, MetricsCSV):
+            if isinstance(logger, MetricsCSVLogger):
                 logger.begin(trainer)
-        self._restart()
+        self._reset_interval()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restarts the clock, so that saving and validation since the last batch do not count."""
-        self._mark = time.perf_counter()
+        self._interval_start = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sets the times of training aside before validation adds to the timer."""
-        wait, transfer = self._times.take()
-        self._kept = (self._kept[0] + wait, self._kept[1] + transfer)
+        wait, transfer = self._step_timer.take()
+        self._training_times = (self._training_times[0] + wait, self._training_times[1] + transfer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Discards the times of validation and restarts the clock."""
-        self._times.take()
-        self._mark = time.perf_counter()
+        self._step_timer.take()
+        self._interval_start = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts a batch, and logs if due."""
         now = time.perf_counter()
-        self._elapsed += now - self._mark
-        self._mark = now
+        self._elapsed += now - self._interval_start
+        self._interval_start = now
         self._batches += 1
         self._clips += len(getattr(batch, "clips", ()))
         self._videos += len(getattr(batch, "keys", ()) if hasattr(batch, "clips") else ())
         self._load += getattr(batch, "load_seconds", 0.0)
         self._left_out[0] += getattr(batch, "num_skipped", 0)
         self._left_out[1] += getattr(batch, "num_quarantined", 0)
-        if self._first is None:
-            self._first = (self._elapsed, self._times.wait_s, self._load)
-            self._spent = self._spent.plus(*(-seconds for seconds in self._first))
+        if self._first_batch is None:
+            self._first_batch = (self._elapsed, self._step_timer.wait_s, self._load)
+            self._time_breakdown = self._time_breakdown.plus(*(-seconds for seconds in self._first_batch))
         every: int = vars(trainer)["log_every_n_steps"]  # undeclared in the Trainer
         due = trainer.global_step % every == 0 or trainer.is_last_batch
         if due and trainer.global_step > self._logged_step:
@@ -126,13 +129,13 @@ class RunMonitor(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reports the bottleneck and what to change, and how to upload an offline wandb run."""
-        if self._spent.elapsed > 0 and self._is_timed:
-            rank_zero_info(report_bottleneck(self._spent, *_feed_of(trainer)))
-        say_how_to_send(trainer.loggers)
+        if self._time_breakdown.elapsed > 0 and self._is_timed:
+            rank_zero_info(report_bottleneck(self._time_breakdown, *_loader_settings(trainer)))
+        print_sync_command(trainer.loggers)
 
     def _log(self, trainer: pl.Trainer) -> None:
         """Gathers the measurements of all ranks, in a collective, and logs them on rank 0."""
-        measured = self._measured(trainer)
+        measured = self._measure_interval(trainer)
         samples_seen = getattr(getattr(trainer, "datamodule", None), "samples_seen", None)
         if samples_seen is not None:
             progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
@@ -142,18 +145,20 @@ class RunMonitor(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(measured, step=logged_step(trainer))
 
-    def _measured(self, trainer: pl.Trainer) -> dict[str, float]:
-        wait, transfer = (taken + kept for taken, kept in zip(self._times.take(), self._kept, strict=True))
+    def _measure_interval(self, trainer: pl.Trainer) -> dict[str, float]:
+        wait, transfer = (
+            taken + kept for taken, kept in zip(self._step_timer.take(), self._training_times, strict=True)
+        )
         device = trainer.strategy.root_device
         memory = torch.cuda.max_memory_allocated(device) / _GIB if device.type == "cuda" else 0.0
-        mine = [self._clips, self._elapsed, wait, self._load, self._videos, transfer, self._batches, *self._left_out]
-        both = torch.tensor([*mine, memory], dtype=torch.float32, device=device)
-        ranks = trainer.strategy.all_gather(both).reshape(-1, len(both)).cpu()
+        own = [self._clips, self._elapsed, wait, self._load, self._videos, transfer, self._batches, *self._left_out]
+        packed = torch.tensor([*own, memory], dtype=torch.float32, device=device)
+        ranks = trainer.strategy.all_gather(packed).reshape(-1, len(packed)).cpu()
         clips, elapsed, wait, load, videos, transfer, batches, skipped, quarantined, _ = ranks.sum(dim=0).tolist()
-        self._spent = self._spent.plus(elapsed / len(ranks), wait / len(ranks), load / len(ranks))
+        self._time_breakdown = self._time_breakdown.plus(elapsed / len(ranks), wait / len(ranks), load / len(ranks))
         self._totals["skipped"] += int(skipped)
         self._totals["quarantined"] += int(quarantined)
-        self._restart()
+        self._reset_interval()
         measured: dict[str, float] = dict(self._totals)
         if clips:
             measured["clips_per_s"] = clips / (elapsed / len(ranks))
@@ -165,13 +170,13 @@ class RunMonitor(pl.Callback):
             measured["gpu_memory_gib"] = ranks[:, -1].max().item()
         return measured
 
-    def _restart(self) -> None:
+    def _reset_interval(self) -> None:
         """Resets the counters of the logging interval."""
-        self._mark = time.perf_counter()
+        self._interval_start = time.perf_counter()
         self._elapsed = self._load = 0.0
         self._batches = self._clips = self._videos = 0
         self._left_out = [0, 0]
-        self._kept = (0.0, 0.0)
+        self._training_times = (0.0, 0.0)
 
     @property
     def seconds(self) -> float:
@@ -194,7 +199,7 @@ class RunMonitor(pl.Callback):
         self._totals = {name: state_dict[name] for name in self._totals}
 
 
-def _feed_of(trainer: pl.Trainer) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
+def _loader_settings(trainer: pl.Trainer) -> tuple[Mapping[str, Any], Mapping[str, Any], int]:
     """Returns the data module's hyperparameters, how its videos are stored, and the number of ranks per machine."""
     data = getattr(trainer, "datamodule", None)
     encode = data.index.manifest.encode if isinstance(data, ShardedVideoDataModule) else {}

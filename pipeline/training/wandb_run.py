@@ -22,11 +22,11 @@ _OFFLINE = ("offline", "dryrun")
 
 def go_offline_without_key() -> None:
     """Sets WANDB_MODE to offline if it is unset and there is no API key, so that wandb does not ask for one."""
-    if "WANDB_MODE" not in os.environ and not has_key():
+    if "WANDB_MODE" not in os.environ and not has_api_key():
         os.environ["WANDB_MODE"] = "offline"
 
 
-def has_key() -> bool:
+def has_api_key() -> bool:
     """Whether wandb would find an API key, in the environment or in ~/.netrc."""
     if os.environ.get("WANDB_API_KEY"):
         return True
@@ -37,18 +37,18 @@ def has_key() -> bool:
         return False
 
 
-def id_of_run(checkpoint: str | None) -> str:
+def choose_run_id(checkpoint: str | None) -> str:
     """Returns the id of a run: WANDB_RUN_ID if set, else the id in the checkpoint to resume from, else new."""
-    given = os.environ.get("WANDB_RUN_ID")
-    return given or (id_in_checkpoint(checkpoint) if checkpoint else None) or new_id()
+    configured = os.environ.get("WANDB_RUN_ID")
+    return configured or (read_run_id(checkpoint) if checkpoint else None) or make_run_id()
 
 
-def new_id() -> str:
+def make_run_id() -> str:
     """Returns a random id of eight letters and digits, like those of wandb."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
-def id_in_checkpoint(path: str) -> str | None:
+def read_run_id(path: str) -> str | None:
     """Returns the run id in a checkpoint of `fit`; None if it has none or cannot be read as plain data."""
     if not Path(path).is_file():
         return None
@@ -90,14 +90,14 @@ def sync_command(loggers: Sequence[Logger]) -> str | None:
     return None
 
 
-def say_how_to_send(loggers: Sequence[Logger]) -> None:
+def print_sync_command(loggers: Sequence[Logger]) -> None:
     """Prints, on rank 0, the command that uploads an offline run."""
     command = sync_command(loggers)
     if command is not None:
         rank_zero_info(f"wandb was offline; to send the run with all its attempts: {command}")
 
 
-def end_early(loggers: Sequence[Logger], status: int) -> None:
+def finish_wandb_runs(loggers: Sequence[Logger], status: int) -> None:
     """Finishes the wandb run of training that ends early, so that wandb's output comes before the last line.
 
     Args:
@@ -113,7 +113,7 @@ def end_early(loggers: Sequence[Logger], status: int) -> None:
                     wandb.run.finish(exit_code=status)
             except Exception as error:  # of wandb or the network; it must not hide the run's own error
                 print_text(f"warning: wandb could not end its run: {error}", sys.stderr)
-    say_how_to_send(loggers)
+    print_sync_command(loggers)
 
 
 def _is_offline(logger: WandbLogger) -> bool:

@@ -78,12 +78,14 @@ def test_places_are_kept_in_float16_and_pandas_reads_them(export):
     assert kept.shape == (16 * CLIPS, *shape)
     frame = pd.read_parquet(half)
     np.testing.assert_array_equal(np.stack(frame.feature).reshape(kept.shape), kept)
-    for pool, expected in (
+    for pool_features, expected in (
         ("time", kept.astype(np.float32).mean((3, 4)).transpose(0, 2, 1)),
         ("max", kept.max((2, 3, 4))),
         ("mean", kept.astype(np.float32).mean((2, 3, 4))),
     ):
-        found, other = read_features(export(f"{pool}.parquet", layer=["pool3"], pool=pool, per="clip"))
+        found, other = read_features(
+            export(f"{pool_features}.parquet", layer=["pool3"], pool=pool_features, per="clip")
+        )
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=2e-3)
         assert other.equals(table)

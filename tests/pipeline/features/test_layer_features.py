@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_modules import Video2Vec, VideoDescriber
-from pipeline.features.layer_features import VIDEO, FeatureExport, pool
+from pipeline.features.layer_features import VIDEO_ROW, FeatureExport, pool_features
 from tests.lightning_modules.clip_batches import moving_bars
 from tests.lightning_modules.networks.test_all_networks import SMALL
 
@@ -34,7 +34,7 @@ def test_every_endpoint_of_every_network(name):
         torch.testing.assert_close(found["max"][layer], places if places.ndim == 2 else places.amax(1))
         if output.ndim in (3, 5):
             steps = output if output.ndim == 3 else output.mean((3, 4)).transpose(1, 2)
-            torch.testing.assert_close(pool(outputs[layer], "time"), steps)
+            torch.testing.assert_close(pool_features(outputs[layer], "time"), steps)
 
 
 def test_rows_of_uneven_videos_and_of_no_videos():
@@ -49,7 +49,7 @@ def test_rows_of_uneven_videos_and_of_no_videos():
         both = FeatureExport(model, ["state"], "both", 1).predict_step(batch, 0)
         nothing = FeatureExport(model, ["state"], "both", 1).predict_step(empty, 0)
     assert both.rows.tolist() == [7, 7, 7, 7, 3, 3, 9, 9, 9]
-    assert both.clips.tolist() == [0, 1, 2, VIDEO, 0, VIDEO, 0, 1, VIDEO]
+    assert both.clips.tolist() == [0, 1, 2, VIDEO_ROW, 0, VIDEO_ROW, 0, 1, VIDEO_ROW]
     means = [states[:3].mean(0), states[3], states[4:].mean(0)]
     expected = [*states[:3], means[0], states[3], means[1], *states[4:], means[2]]
     torch.testing.assert_close(both.features["state"], torch.stack(expected))
@@ -58,6 +58,6 @@ def test_rows_of_uneven_videos_and_of_no_videos():
 
 def test_what_cannot_be_pooled():
     with pytest.raises(ValueError, match="has no features"):
-        pool(torch.zeros(3))
+        pool_features(torch.zeros(3))
     with pytest.raises(ValueError, match="has no time"):
-        pool(torch.zeros(3, 4), "time")
+        pool_features(torch.zeros(3, 4), "time")

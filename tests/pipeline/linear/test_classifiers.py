@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from pipeline.linear import feature_blocks, lbfgs
-from pipeline.linear.classifiers import Fitting, normalize_l2
-from pipeline.linear.cross_validation import divide
+from pipeline.linear.classifiers import ClassifierFitter, normalize_l2
+from pipeline.linear.cross_validation import split_by_group
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.nearest_neighbors import nearest_neighbor_scores
 
@@ -37,8 +37,8 @@ def scores_of_sklearn(model, x):
 @pytest.mark.parametrize(("count", "dimension"), [(200, 20), (60, 150)])
 def test_the_minima_are_those_of_sklearn(kind, class_weight, count, dimension):
     x, labels = points(count, dimension, 5)
-    rows = FeatureRows.of(x)
-    fitting = Fitting(kind, rows, labels, 5, class_weight)
+    rows = FeatureRows.from_array(x)
+    fitting = ClassifierFitter(kind, rows, labels, 5, class_weight)
     for c in (0.01, 1.0, 100.0):  # each starts from the one before
         fitted = fitting.fit(c)
         assert fitted.converged
@@ -49,17 +49,17 @@ def test_the_minima_are_those_of_sklearn(kind, class_weight, count, dimension):
 @pytest.mark.parametrize("kind", ["svm", "logistic"])
 def test_weights_of_two_classes(kind):
     x, labels = points(80, 10, 2)
-    rows = FeatureRows.of(x)
+    rows = FeatureRows.from_array(x)
     expected = scores_of_sklearn(of_sklearn(kind, x.astype(np.float64), labels, 1.0, "balanced"), x)
-    scores = Fitting(kind, rows, labels, 2, "balanced").fit(1.0).scores(rows)
+    scores = ClassifierFitter(kind, rows, labels, 2, "balanced").fit(1.0).scores(rows)
     np.testing.assert_allclose(scores[:, 1] if kind == "svm" else scores, expected, atol=2e-4)
 
 
 def test_more_dimensions_than_second_moments_are_kept_of(monkeypatch):
     monkeypatch.setattr(lbfgs, "_MAX_RANK", 16)
     x, labels = points(300, 40, 3)
-    rows = FeatureRows.of(x)
-    fitted = Fitting("svm", rows, labels, 3).fit(1.0)
+    rows = FeatureRows.from_array(x)
+    fitted = ClassifierFitter("svm", rows, labels, 3).fit(1.0)
     expected = of_sklearn("svm", x.astype(np.float64), labels, 1.0).decision_function(x)
     np.testing.assert_allclose(fitted.scores(rows), expected, atol=2e-4)
 
@@ -72,10 +72,10 @@ def test_features_in_a_file_give_the_same_weights_to_the_last_bit(kind, monkeypa
     with tempfile.TemporaryFile() as file:
         file.write(x.tobytes())
         weights = [
-            Fitting(kind, rows.choose(chosen), labels[chosen], 4).fit(1.0)
-            for rows in (FeatureRows.of(x), FeatureRows(file, 20))
+            ClassifierFitter(kind, rows.choose(chosen), labels[chosen], 4).fit(1.0)
+            for rows in (FeatureRows.from_array(x), FeatureRows(file, 20))
         ]
-        copied = Fitting(kind, FeatureRows.of(x[chosen]), labels[chosen], 4).fit(1.0)
+        copied = ClassifierFitter(kind, FeatureRows.from_array(x[chosen]), labels[chosen], 4).fit(1.0)
         np.testing.assert_array_equal(
             FeatureRows(file, 20).choose(chosen).sample(7), x[chosen][[0, 22, 44, 66, 88, 110, 132]]
         )
@@ -87,18 +87,20 @@ def test_features_in_a_file_give_the_same_weights_to_the_last_bit(kind, monkeypa
 def test_the_parts_divide_no_group_and_hold_what_classes_there_are():
     labels = np.repeat([0, 1, 0, 1, 0, 1, 2], 4)
     groups = [str(number // 4) for number in range(28)]  # the third class has one group
-    parts = list(divide(labels, groups))
+    parts = list(split_by_group(labels, groups))
     assert len(parts) == 3
     assert sorted(np.concatenate([held_out for _, held_out in parts]).tolist()) == list(range(28))
     for kept, held_out in parts:
         assert not {groups[place] for place in kept} & {groups[place] for place in held_out}
         assert {0, 1} <= set(labels[held_out].tolist())
-    again = list(divide(labels, groups))
+    again = list(split_by_group(labels, groups))
     assert all((one[1] == other[1]).all() for one, other in zip(parts, again, strict=True))
 
 
 def test_nearest_neighbors_vote_by_their_cosines(monkeypatch):
     known = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], np.float32)
     monkeypatch.setattr(feature_blocks, "_BLOCK_BYTES", 16)  # two rows a block
-    scores = nearest_neighbor_scores(FeatureRows.of(known), np.array([0, 1, 1, 0]), FeatureRows.of(known[:2]), 3, 3)
+    scores = nearest_neighbor_scores(
+        FeatureRows.from_array(known), np.array([0, 1, 1, 0]), FeatureRows.from_array(known[:2]), 3, 3
+    )
     np.testing.assert_allclose(scores, [[1 / 1.8, 0.8 / 1.8, 0], [0.8 / 2.4, 1.6 / 2.4, 0]], atol=1e-6)

@@ -19,7 +19,7 @@ from pipeline.__main__ import main
 from pipeline.features.feature_files import feature_column, feature_schema
 from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
-from pipeline.linear.classifiers import Fitting, normalize_l2
+from pipeline.linear.classifiers import ClassifierFitter, normalize_l2
 from pipeline.linear.cross_validation import C_GRID, choose_c
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.linear import linear
@@ -105,8 +105,8 @@ def test_the_same_input_gives_the_same_files(files, tmp_path):
 def test_two_classes_and_one_without_videos(kind):
     values, labels = clouds(40, 0, num_classes=2)
     x = normalize_l2(values)
-    fitted = Fitting(kind, FeatureRows.of(x), 2 * labels, 3).fit(1.0)  # classes 0 and 2 of three
-    scores = fitted.scores(FeatureRows.of(x))
+    fitted = ClassifierFitter(kind, FeatureRows.from_array(x), 2 * labels, 3).fit(1.0)  # classes 0 and 2 of three
+    scores = fitted.scores(FeatureRows.from_array(x))
     model = LinearSVC(dual=False, tol=1e-8) if kind == "svm" else LogisticRegression(tol=1e-8)
     model.fit(x.astype(np.float64), labels)
     if kind == "svm":
@@ -117,7 +117,7 @@ def test_two_classes_and_one_without_videos(kind):
     assert (scores[:, 1] < scores[:, [0, 2]].min(axis=1)).all()
     assert np.isfinite(scores).all()
     with pytest.raises(ValueError, match="at least 2 are needed"):
-        Fitting(kind, FeatureRows.of(x), np.zeros(40, np.int64), 3)
+        ClassifierFitter(kind, FeatureRows.from_array(x), np.zeros(40, np.int64), 3)
 
 
 def test_normalizing_leaves_zeros():
@@ -128,7 +128,7 @@ def test_c_is_chosen_without_dividing_groups():
     # Each group has a point of its own that says nothing about the class, four times over. Who divides groups learns
     # them by heart and finds every C good; who does not is right half of the time.
     generator = np.random.default_rng(0)
-    values = FeatureRows.of(normalize_l2(np.repeat(generator.normal(size=(40, 200)), 4, axis=0)))
+    values = FeatureRows.from_array(normalize_l2(np.repeat(generator.normal(size=(40, 200)), 4, axis=0)))
     labels = np.repeat(np.arange(40) % 2, 4)
     groups = [str(number // 4) for number in range(160)]
     c, honest = choose_c("svm", values, labels, groups)

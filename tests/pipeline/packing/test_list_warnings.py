@@ -6,7 +6,7 @@ import pytest
 
 from datamodules.annotations.records import Annotations, VideoRecord
 from pipeline.packing.class_order import read_class_list
-from pipeline.packing.list_warnings import meant_split, misspelled_splits, odd_labels, untrained_labels
+from pipeline.packing.list_warnings import closest_usual_split, misspelled_splits, odd_labels, untrained_labels
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
 
@@ -24,7 +24,7 @@ from pipeline.packing.pack_options import PackOptions
     ],
 )
 def test_splits_that_look_misspelled(split: str, meant: str | None) -> None:
-    assert meant_split(split) == meant
+    assert closest_usual_split(split) == meant
 
 
 def listed(*videos: tuple[str, str]) -> Annotations:

@@ -15,7 +15,7 @@ from datamodules.encoding.transcoding import EncodeProfile, transcode
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
-from pipeline.packing.shard_bounds import cut_by_size, cut_evenly
+from pipeline.packing.shard_bounds import divide_by_size, divide_evenly
 from pipeline.packing.size_estimates import estimate_bytes, file_sizes
 from tests.pipeline.gray_videos import digests, noisy_videos, reasons
 
@@ -26,19 +26,19 @@ def cuts(sizes: list[int], cut: list[int]) -> list[list[int]]:
 
 
 def test_cut_by_hand() -> None:
-    assert cut_evenly(103, 20) == [17, 17, 17, 17, 17, 18]
-    assert cut_by_size([1] * 103, 20, 18) == cut_evenly(103, 20)
-    assert cut_by_size([4, 4, 4, 4, 4, 4], 6, 12) == [3, 3]
-    assert cut_by_size([1, 1, 1, 9, 1, 1], 6, 10) == [3, 1, 2]  # not [3, 2, 1], whose largest has 10
-    assert cut_by_size([5, 5, 50, 5, 5], 5, 10) == [2, 1, 2]  # what is too large is alone
-    assert cut_by_size([50, 0, 0], 5, 10) == [1, 2]
-    assert cut_by_size([0, 0, 0], 5, 10) == [3]
-    assert cut_by_size([], 5, 10) == []
+    assert divide_evenly(103, 20) == [17, 17, 17, 17, 17, 18]
+    assert divide_by_size([1] * 103, 20, 18) == divide_evenly(103, 20)
+    assert divide_by_size([4, 4, 4, 4, 4, 4], 6, 12) == [3, 3]
+    assert divide_by_size([1, 1, 1, 9, 1, 1], 6, 10) == [3, 1, 2]  # not [3, 2, 1], whose largest has 10
+    assert divide_by_size([5, 5, 50, 5, 5], 5, 10) == [2, 1, 2]  # what is too large is alone
+    assert divide_by_size([50, 0, 0], 5, 10) == [1, 2]
+    assert divide_by_size([0, 0, 0], 5, 10) == [3]
+    assert divide_by_size([], 5, 10) == []
 
 
 @given(st.lists(st.integers(0, 100), max_size=40), st.integers(1, 12), st.integers(1, 150))
 def test_a_cut_keeps_its_bounds(sizes: list[int], most: int, most_bytes: int) -> None:
-    shards = cuts(sizes, cut_by_size(sizes, most, most_bytes))
+    shards = cuts(sizes, divide_by_size(sizes, most, most_bytes))
     assert [size for shard in shards for size in shard] == sizes
     assert all(0 < len(shard) <= most for shard in shards)
     assert all(sum(shard) <= most_bytes or len(shard) == 1 for shard in shards)

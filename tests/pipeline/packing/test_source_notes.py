@@ -12,7 +12,7 @@ from pipeline.packing.source_notes import (
     describe_notes,
     notes_as_json,
     notes_from_json,
-    notes_of,
+    video_notes,
 )
 
 COPIED = {"copy": True}
@@ -20,13 +20,13 @@ ENCODED = {"copy": False, "fps": None, "square_pixels": False}
 
 
 def test_nothing_is_told_of_plain_videos() -> None:
-    assert notes_of("a", SourceIrregularities()) == {}
+    assert video_notes("a", SourceIrregularities()) == {}
     assert describe_notes({}, ENCODED) == describe_notes({}, COPIED) == []
 
 
 def test_counts_are_summed_and_the_first_keys_are_named() -> None:
     sources = [SourceIrregularities(variable_rate=True, clock_jumps=number) for number in range(5)]
-    notes = add_notes(notes_of(f"v{number}", source) for number, source in enumerate(sources))
+    notes = add_notes(video_notes(f"v{number}", source) for number, source in enumerate(sources))
     assert notes == {
         "variable_rate": NoteCount(5, 5, ("v0", "v1", "v2")),
         "clock_jumps": NoteCount(4, 10, ("v1", "v2", "v3")),
@@ -42,9 +42,9 @@ def test_counts_are_summed_and_the_first_keys_are_named() -> None:
 def test_resampled_frames_are_counted_for_variable_and_constant_rates_apart() -> None:
     notes = add_notes(
         [
-            notes_of("uneven", SourceIrregularities(variable_rate=True, frames_dropped=7, frames_repeated=2)),
-            notes_of("fast", SourceIrregularities(frames_dropped=30)),
-            notes_of("slow", SourceIrregularities(frames_repeated=1)),
+            video_notes("uneven", SourceIrregularities(variable_rate=True, frames_dropped=7, frames_repeated=2)),
+            video_notes("fast", SourceIrregularities(frames_dropped=30)),
+            video_notes("slow", SourceIrregularities(frames_repeated=1)),
         ]
     )
     assert describe_notes(notes, ENCODED | {"fps": 15.0}) == [
@@ -64,7 +64,7 @@ def test_resampled_frames_are_counted_for_variable_and_constant_rates_apart() ->
     ],
 )
 def test_streams_and_pixels(encode: dict[str, object], streams: str, pixels: str) -> None:
-    notes = notes_of("[b]", SourceIrregularities(other_streams=2, stretched_pixels=True))
+    notes = video_notes("[b]", SourceIrregularities(other_streams=2, stretched_pixels=True))
     assert describe_notes(notes, encode) == [
         f"further video streams: 1 video ([b]), 2 streams, {streams}",
         f"pixels that are not square: 1 video ([b]), {pixels}",
