@@ -18,7 +18,7 @@ from jobs.storage.run_folder import RunFolder
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.doctor.storage_check import check_storage
-from pipeline.training.metrics_csv import NAME, MetricsFile, read_metrics
+from pipeline.training.metrics_csv import METRICS_NAME, MetricsFile, read_metrics
 from tests.jobs.conftest import SPEC, Run
 from tests.jobs.own_module import CONFIG
 from tests.jobs.training import fault_injection
@@ -84,14 +84,14 @@ def test_the_rows_go_on_on_another_node(bucket: Any, tmp_path: Path) -> None:
     first.begin(tmp_path / "one")
     first.store()
     assert not bucket.exists("jobs/runs/moves/metrics.csv"), "nothing was logged"
-    rows = MetricsFile(tmp_path / "one" / NAME)
+    rows = MetricsFile(tmp_path / "one" / METRICS_NAME)
     for step in (10, 20, 30):
         rows.add(step, {"train/loss": 1.0, "attempt": 1})
     first.store()
     rows.add(40, {"train/loss": 1.0, "attempt": 1})
     second = MetricsCopy(run, is_resumed=True)
     second.begin(tmp_path / "two")
-    rows = MetricsFile(tmp_path / "two" / NAME, after=20)
+    rows = MetricsFile(tmp_path / "two" / METRICS_NAME, after=20)
     assert rows.dropped == 1
     rows.add(30, {"train/loss": 0.5, "attempt": 2})
     second.store()
@@ -105,7 +105,7 @@ def test_the_rows_go_on_on_another_node(bucket: Any, tmp_path: Path) -> None:
 def test_a_folder_needs_no_copies(tmp_path: Path) -> None:
     copy = MetricsCopy(RunFolder(str(tmp_path), "run"), is_resumed=True)
     copy.begin(tmp_path / "elsewhere")
-    MetricsFile(tmp_path / "elsewhere" / NAME).add(1, {})
+    MetricsFile(tmp_path / "elsewhere" / METRICS_NAME).add(1, {})
     copy.store()
     assert not (tmp_path / "run").exists()
 
@@ -133,7 +133,7 @@ def test_a_job_killed_on_a_node_that_is_lost(
     assert re.findall(r"TRAINS from step (\d+)", finished.stdout) == ["0", "9"]
     assert finished.stdout.splitlines()[-1] == f"result: {URI}/lost/result.json"
     left = {path.removeprefix("jobs/runs/lost/") for path in bucket.find("jobs/runs/lost")}
-    assert {"best.ckpt", "last.ckpt", "checkpoints/step-00000032.ckpt", "failures.jsonl", NAME} <= left
+    assert {"best.ckpt", "last.ckpt", "checkpoints/step-00000032.ckpt", "failures.jsonl", METRICS_NAME} <= left
     metrics = folder / "lost.csv"
     metrics.write_bytes(bucket.cat("jobs/runs/lost/metrics.csv"))
     attempts = {int(row["step"]): row["attempt"] for row in read_metrics(metrics)}
