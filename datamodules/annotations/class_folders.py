@@ -18,6 +18,7 @@ from datamodules.annotations.video_files import (
     scan_folder,
     visible_entries,
 )
+from datamodules.video.image_folder import has_image_suffix
 
 _MAX_NAMES = 8
 
@@ -30,7 +31,7 @@ class _FolderVideo(NamedTuple):
     split: str
 
 
-def read_class_folders(root: PathLike, split: str | None = None) -> Annotations:
+def read_class_folders(root: PathLike, split: str | None = None, frames_per_second: float | None = None) -> Annotations:
     """Read folders named after classes: root/{train,val,test}/class/..., or root/class/... with a given split.
 
     All videos below a class folder belong to the class. Names as in UCF101, v_{class}_g{source}_c{take}, give the group
@@ -43,6 +44,8 @@ def read_class_folders(root: PathLike, split: str | None = None) -> Annotations:
     Args:
         root: folder to read.
         split: read root/split/class/... if it exists, otherwise all of root/class/... as this split.
+        frames_per_second: read folders of images below the class folders as videos of this rate; None: images are no
+            videos.
 
     Raises:
         AnnotationError: a folder is missing or cannot be read, or no video can be packed.
@@ -50,7 +53,7 @@ def read_class_folders(root: PathLike, split: str | None = None) -> Annotations:
     folder = existing_folder(root)
     split = None if split is None else normalize_split(split)
     folders, notes = _split_folders(folder, split)
-    scanned = {name: scan_folder(folder / name) for name in folders}
+    scanned = {name: scan_folder(folder / name, frames_per_second is not None) for name in folders}
     videos = [_folder_video(name, path, folders[name]) for name, files in scanned.items() for path in files.videos]
     if "" not in folders and split is None:
         scanned[""] = scan_files(folder)
@@ -60,7 +63,7 @@ def read_class_folders(root: PathLike, split: str | None = None) -> Annotations:
         unreadable, reason = next(iter(sorted(files.unreadable_folders.items())))
         raise AnnotationError(f"{folder / unreadable}: cannot be read ({reason}); check its permissions")
     videos.sort(key=lambda video: video.path)
-    annotations = _make_annotations(folder, videos, files)
+    annotations = _make_annotations(folder, videos, files, frames_per_second)
     notes += [*_describe_empty_classes(folder, folders, videos), describe_skipped_files(files)]
     return Annotations(annotations.records, refused=annotations.refused, notes=tuple(filter(None, notes)))
 
@@ -70,7 +73,9 @@ def _folder_video(folder: str, path: str, split: str) -> _FolderVideo:
     return _FolderVideo(f"{folder}/{path}" if folder else path, label if rest else "", split)
 
 
-def _make_annotations(root: Path, videos: list[_FolderVideo], files: FolderFiles) -> Annotations:
+def _make_annotations(
+    root: Path, videos: list[_FolderVideo], files: FolderFiles, frames_per_second: float | None
+) -> Annotations:
     """The videos as records; those that cannot be represented as a record are refused."""
     records, refused = [], []
     for video, key in zip(videos, make_keys([video.path for video in videos]), strict=True):
@@ -81,15 +86,16 @@ def _make_annotations(root: Path, videos: list[_FolderVideo], files: FolderFiles
                 Refusal(video.path, key, OUTSIDE_CLASSES, "lies outside the classes' folders; move it into one")
             )
         else:
-            records.append(
-                VideoRecord(join(root, video.path), key, video.label, video.split, infer_group(video.path, key))
-            )
+            path, group = join(root, video.path), infer_group(video.path, key)
+            rate = frames_per_second if video.path in files.image_folders else None
+            records.append(VideoRecord(path, key, video.label, video.split, group, frames_per_second=rate))
     if records:
         return Annotations(records, refused=tuple(refused))
     if refused:
         raise AnnotationError(f"{root / refused[0].path}: {refused[0].detail}; no other video is there")
     left_out = describe_skipped_files(files)
-    raise AnnotationError(f"{root}: has no video in any class's folder{f' ({left_out})' if left_out else ''}")
+    hint = "; for folders of images give frames_per_second" if any(map(has_image_suffix, files.others)) else ""
+    raise AnnotationError(f"{root}: has no video in any class's folder{f' ({left_out})' if left_out else ''}{hint}")
 
 
 def _describe_empty_classes(root: Path, folders: dict[str, str], videos: list[_FolderVideo]) -> list[str]:

@@ -19,6 +19,7 @@ CSV_COLUMNS: Mapping[str, Sequence[str]] = {
     "end": ("end_time", "time_end", "end_s", "end_sec", "end_seconds", "t_end"),
     "start_frame": ("frame_start", "begin_frame"),
     "end_frame": ("frame_end",),
+    "fps": ("frames_per_second", "frame_rate"),
     "group": ("group_id", "group_name"),
     "fold": ("fold_id",),
     "split": _SPLIT_NAMES,

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from datamodules.annotations.records import Annotations
 from datamodules.options import Options
 
+OPTIONS_OF_ALL_FORMATS = frozenset({"frames_per_second"})  # any list may name folders of images
+MAX_FRAME_RATE = 1000  # as of encoded videos
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions(Options):
@@ -22,17 +25,21 @@ class ListOptions(Options):
             default, a pair of both); label_studio: name of the TimelineLabels control; via3: name of the attribute.
         annotation_fps: frames per second at which label_studio counted frames, the `frameRate` of the Video tag in the
             labelling configuration. Default: 24, as in Label Studio.
+        frames_per_second: rate of videos that are folders of images (JPEG, PNG, WebP), where the list gives none; with
+            class folders, such folders are videos only with this option.
     """
 
     trimmed: bool | None = None
     label_field: str | None = None
     annotation_fps: float | None = None
+    frames_per_second: float | None = None
 
     def check(self) -> None:
-        """Refuses a frame rate that is not positive and finite."""
-        rate = self.annotation_fps
-        if rate is not None and not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"annotation_fps={rate}: must be above 0 frames per second")
+        """Refuses frame rates that are not positive and finite."""
+        for name in ("annotation_fps", "frames_per_second"):
+            rate = getattr(self, name)
+            if rate is not None and not (math.isfinite(rate) and 0 < rate <= MAX_FRAME_RATE):
+                raise ValueError(f"{name}={rate}: must be above 0 and at most {MAX_FRAME_RATE} frames per second")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Whether the videos exist is not checked, except for names without a video suffix
 reports missing ones.
 """
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from datamodules.annotations.columns import CSV_COLUMNS
+from datamodules.annotations.list_format import MAX_FRAME_RATE
 from datamodules.annotations.records import Annotations, PathLike, VideoRecord, infer_group
 from datamodules.annotations.refusals import ADDRESS, Refusal
 from datamodules.annotations.segment_columns import check_segment_columns, make_segment_keys, read_segment_bounds
@@ -35,7 +37,8 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
 
     With columns start and end (seconds; either may be empty), or start_frame and end_frame (the frame after the last),
     each row is a segment of its file, which may have any number of rows; the segments of a file are one group where the
-    list has none (`datamodules.annotations.segment_columns`).
+    list has none (`datamodules.annotations.segment_columns`). A path may be a folder of images; the column fps is its
+    frame rate.
 
     Args:
         csv_path: the list; a file ending in .parquet is read as Parquet, with rows numbered from 1 as lines.
@@ -77,7 +80,7 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
         name = "" if folds else row.split() if split is None else split
         captions = row.captions("caption") if "caption" in columns else ()
         record = VideoRecord(path, key, row.text("label"), name, group, captions=captions)
-        record = replace(record, **segment.record_fields())
+        record = replace(record, **segment.record_fields(), frames_per_second=_frame_rate(row, path))
         if folds:
             held_out = row.text("fold")
             record = replace(record, fold_splits=tuple("test" if fold == held_out else "train" for fold in folds))
@@ -127,6 +130,20 @@ def _relative_path(path: str, root: Path) -> str:
     """A path below the root as relative to it, any other path unchanged; with forward slashes."""
     prefix = f"{os.path.normpath(root)}{os.sep}"
     return path.removeprefix(prefix).replace(os.sep, "/").lstrip("/")
+
+
+def _frame_rate(row: AnnotationRow, path: str) -> float | None:
+    """The rate in the column fps, for folders of images; video files have their own."""
+    value = row.values.get("fps", "").strip()
+    if not value or not os.path.isdir(path):  # noqa: PTH112, faster than Path
+        return None
+    try:
+        rate = float(value)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate <= MAX_FRAME_RATE:
+        raise row.error("fps", f"must be above 0 and at most {MAX_FRAME_RATE} frames per second, or empty")
+    return rate
 
 
 def _natural_key(name: str) -> tuple[bool, int, str]:

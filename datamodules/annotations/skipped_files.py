@@ -37,6 +37,8 @@ def merge_folder_files(folders: Sequence[tuple[str, FolderFiles]]) -> FolderFile
         for merged_paths, paths in zip(merged[:4], files[:4], strict=True):
             merged_paths.extend(prefix + path for path in paths)
         merged.unreadable_folders.update({prefix + path: reason for path, reason in files.unreadable_folders.items()})
+        image_folders = merged.image_folders.union(prefix + path for path in files.image_folders)
+        merged = merged._replace(image_folders=image_folders)
     return merged
 
 

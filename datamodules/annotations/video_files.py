@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from datamodules.annotations.content_sniffing import are_videos
 from datamodules.annotations.tables import AnnotationError
+from datamodules.video.image_folder import has_image_suffix
 from datamodules.video.video_container import ABSENT, UNREADABLE, DecodeError
 
 # Files with these suffixes are videos without inspection; earlier suffixes win where a video has several files.
@@ -48,6 +49,7 @@ class FolderFiles(NamedTuple):
         hidden: files and folders whose name begins with a dot, which are not read.
         unreadable: files that may be videos and cannot be read.
         unreadable_folders: folder that cannot be read -> reason.
+        image_folders: those of `videos` that are folders of images.
     """
 
     videos: list[str]
@@ -55,6 +57,7 @@ class FolderFiles(NamedTuple):
     hidden: list[str]
     unreadable: list[str]
     unreadable_folders: dict[str, str]
+    image_folders: frozenset[str] = frozenset()
 
 
 def existing_folder(folder: str | os.PathLike[str]) -> Path:
@@ -107,10 +110,15 @@ def has_video_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _KNOWN_SUFFIXES  # noqa: PTH122
 
 
-def scan_folder(root: Path) -> FolderFiles:
+def scan_folder(root: Path, with_image_folders: bool = False) -> FolderFiles:
     """Finds all videos at any depth below a folder. Files with a video suffix are not opened.
 
     Links are followed. Folders may have any suffix.
+
+    Args:
+        root: folder to search.
+        with_image_folders: whether a folder of images counts as one video: a folder two or more levels below `root`
+            that has images, and neither videos by their suffix nor folders.
 
     Raises:
         AnnotationError: the folder itself cannot be read, or a link leads to a folder above itself.
@@ -119,6 +127,7 @@ def scan_folder(root: Path) -> FolderFiles:
     undetermined: list[str] = []
     hidden: list[str] = []
     unreadable_folders: dict[str, str] = {}
+    image_folders: set[str] = set()
 
     def visit(folder: str, ancestors: frozenset[str]) -> None:
         real = os.path.realpath(root / folder)
@@ -128,6 +137,9 @@ def scan_folder(root: Path) -> FolderFiles:
             entries = _entries(root / folder)
         except OSError as error:
             unreadable_folders[folder] = error.strerror or str(error)
+            return
+        if with_image_folders and "/" in folder and _are_frames(entries):
+            image_folders.add(folder)
             return
         for entry in entries:
             relative = f"{folder}/{entry.name}" if folder else entry.name
@@ -141,7 +153,16 @@ def scan_folder(root: Path) -> FolderFiles:
     visit("", frozenset())
     if "" in unreadable_folders:
         raise AnnotationError(f"{root}: cannot be read ({unreadable_folders['']}); check its permissions")
-    return _inspect_undetermined(root, videos, undetermined, hidden, unreadable_folders)
+    files = _inspect_undetermined(root, videos, undetermined, hidden, unreadable_folders)
+    return files._replace(videos=sorted([*files.videos, *image_folders]), image_folders=frozenset(image_folders))
+
+
+def _are_frames(entries: Sequence[os.DirEntry[str]]) -> bool:
+    """Whether the entries of a folder are images, and perhaps other files, but no videos and no folders."""
+    visible = [entry for entry in entries if not entry.name.startswith(".")]
+    return any(has_image_suffix(entry.name) for entry in visible) and not any(
+        has_video_suffix(entry.name) or is_folder(entry) for entry in visible
+    )
 
 
 def scan_files(root: Path) -> FolderFiles:

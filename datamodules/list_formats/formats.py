@@ -20,7 +20,7 @@ FOLDERS = ListFormat(
     "folders",
     "Folders named after classes, without a list: {split}/{class}/, or {class}/ with --split.",
     "my_videos/train/fight/fi001.mp4\nmy_videos/train/noFight/nofi001.mp4\nmy_videos/test/fight/fi002.mp4",
-    lambda source: read_class_folders(source.videos, source.split),
+    lambda source: read_class_folders(source.videos, source.split, source.options.frames_per_second),
 )
 CSV = ListFormat(
     "csv",

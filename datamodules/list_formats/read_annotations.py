@@ -6,11 +6,11 @@ every file anyway, and reports missing ones.
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
-from datamodules.annotations.list_format import ListFormat, ListOptions, ListSource
+from datamodules.annotations.list_format import OPTIONS_OF_ALL_FORMATS, ListFormat, ListOptions, ListSource
 from datamodules.annotations.records import Annotations, PathLike, as_list
 from datamodules.annotations.tables import AnnotationError
 from datamodules.list_formats.formats import FORMATS, AnnotationFormat, detect_format
@@ -57,11 +57,25 @@ def read_annotations(
     if form.name == "csv" and len(lists) > 1:
         raise AnnotationError(f"annotations={_join_paths(lists)}: format csv takes one file; join them into one")
     root = (lists[0] if lists[0].is_dir() else lists[0].parent) if videos is None else Path(videos)
-    return form.read(ListSource(lists, root, split, None if classes is None else Path(classes), options))
+    listed = form.read(ListSource(lists, root, split, None if classes is None else Path(classes), options))
+    return _with_frame_rate(listed, options.frames_per_second)
 
 
 def _detect(lists: Sequence[Path]) -> ListFormat:
     return detect_format(lists[0]) if lists else FORMATS["folders"]
+
+
+def _with_frame_rate(listed: Annotations, frames_per_second: float | None) -> Annotations:
+    """Gives folders of images a frame rate where the list gave none."""
+    if frames_per_second is None:
+        return listed
+    records = [
+        replace(record, frames_per_second=frames_per_second)
+        if record.frames_per_second is None and os.path.isdir(record.path)  # noqa: PTH112, faster than Path
+        else record
+        for record in listed.records
+    ]
+    return replace(listed, records=records)
 
 
 def _check_options(form: ListFormat, split: str | None, options: ListOptions) -> None:
@@ -70,7 +84,7 @@ def _check_options(form: ListFormat, split: str | None, options: ListOptions) ->
         raise AnnotationError(f"split={split!r}: the folds of {form.name} give each video's split; leave split out")
     for field in fields(ListOptions):
         value = getattr(options, field.name)
-        if value != field.default and field.name not in form.options:
+        if value != field.default and field.name not in form.options | OPTIONS_OF_ALL_FORMATS:
             having = ", ".join(one.name for one in FORMATS.values() if field.name in one.options)
             raise AnnotationError(
                 f"{field.name}={value}: format {form.name} has no such option (these have it: {having}); leave it out"

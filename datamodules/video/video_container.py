@@ -22,8 +22,13 @@ TRUNCATED = "truncated"  # the file is shorter than its header says
 DAMAGED = "damaged"  # packets or frames that do not decode
 TOO_SHORT = "too short"  # no frame is left after trimming
 TOO_LARGE = "too large"  # more than `MAX_FRAMES` frames, most likely a corrupt header
-OUT_OF_RANGE = "out of range"  # a frame index that the video does not have
-REASONS = (UNREADABLE, ABSENT, NO_VIDEO_STREAM, NO_FRAMES, TRUNCATED, DAMAGED, TOO_SHORT, TOO_LARGE, OUT_OF_RANGE)
+OUT_OF_RANGE = "out of range"  # a frame index, or a segment, that the video does not have
+FRAME_NUMBERS = "frame numbers"  # a folder of images whose numbers have a gap, repeat, or belong to several series
+MIXED_SIZES = "mixed sizes"  # a folder of images of different sizes
+REASONS = (
+    *(UNREADABLE, ABSENT, NO_VIDEO_STREAM, NO_FRAMES, TRUNCATED, DAMAGED, TOO_SHORT, TOO_LARGE, OUT_OF_RANGE),
+    *(FRAME_NUMBERS, MIXED_SIZES),
+)
 
 # Limits, so that a few damaged bytes in a header do not cause huge allocations.
 MAX_PIXELS = 2**26  # per frame, twice 8K; the decoder rejects larger frames, which counts as damaged

@@ -19,6 +19,7 @@ from datamodules.dataset.quarantine import QUARANTINE_NAME, read_quarantine, wri
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.list_formats.read_annotations import read_annotations
 from datamodules.storage.atomic_write import remove_partial_files
+from datamodules.video.image_folder import is_image_folder
 from pipeline.packing.class_order import order_classes
 from pipeline.packing.leakage_report import guard_splits
 from pipeline.packing.list_warnings import warn_about_lists
@@ -124,6 +125,11 @@ def refuse_copies(records: Sequence[VideoRecord]) -> None:
             raise PackError(
                 f"copy: {record.key} is a segment of {record.path}, and bytes are copied as whole files: leave --copy "
                 "out, or the times"
+            )
+        if record.frames_per_second is not None and is_image_folder(record.path):
+            raise PackError(
+                f"copy: {record.path} is a folder of images, and only the bytes of video files are copied: leave "
+                "--copy out"
             )
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from datamodules.annotations.video_files import check_video_file
 from datamodules.dataset.dataset_index import ShardRow, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.manifest import MANIFEST_NAME, ShardFile
 from datamodules.dataset.quarantine import one_line
+from datamodules.encoding.image_folders import transcode_images
 from datamodules.encoding.segments import Segment, transcode_segment
 from datamodules.encoding.transcoding import EncodedVideo, inspect, transcode_renditions
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.local_files import file_sha256
-from datamodules.video.decoding import ABSENT, TOO_SHORT, DecodeError
+from datamodules.video.decoding import ABSENT, TOO_SHORT, UNREADABLE, DecodeError
+from datamodules.video.image_folder import is_image_folder
 from pipeline.packing.shard_plan import PackSettings, ShardPart, part_fingerprint, source_name
 from pipeline.packing.size_estimates import file_size
 from pipeline.packing.source_notes import Notes, add_notes, notes_as_json, notes_from_json, video_notes
@@ -166,19 +169,7 @@ def _encode_video(
     """Encodes the video in every rendition; returns a refusal where it is to be in none."""
     source = source_name(record, settings)
     try:
-        check_video_file(record.path)
-        if settings.profile is None:
-            videos = [process.call(inspect, record.path, timeout=settings.timeout, by_progress=True)]
-        elif record.is_segment:
-            segment = Segment(record.time_start, record.time_end, record.start_frame, record.end_frame)
-            job = record.path, (settings.profile, *settings.smaller), segment, settings.root / SEEK_TABLES_FOLDER
-            videos = process.call(transcode_segment, *job, timeout=settings.timeout, by_progress=True)
-        else:
-            profiles = (settings.profile, *settings.smaller)
-            times = record.time_start, record.time_end
-            videos = process.call(
-                transcode_renditions, record.path, profiles, *times, timeout=settings.timeout, by_progress=True
-            )
+        videos = _call_encoder(record, settings, process)
     except DecodeError as error:
         return Refusal(source, record.key, error.reason, one_line(str(error)))
     except ProcessHung as error:
@@ -195,6 +186,26 @@ def _encode_video(
     if num_frames < settings.min_frames:
         return Refusal(source, record.key, TOO_SHORT, f"{num_frames} frames, min_frames is {settings.min_frames}")
     return videos
+
+
+def _call_encoder(record: VideoRecord, settings: PackSettings, process: KillableProcess) -> list[EncodedVideo]:
+    call = partial(process.call, timeout=settings.timeout, by_progress=True)
+    segment = None
+    if record.is_segment:
+        segment = Segment(record.time_start, record.time_end, record.start_frame, record.end_frame)
+    is_folder = Path(record.path).is_dir()
+    if is_folder and record.frames_per_second is None and is_image_folder(record.path):
+        raise DecodeError("is a folder of images without a frame rate; give --frames-per-second", UNREADABLE)
+    if not is_folder or record.frames_per_second is None:
+        check_video_file(record.path)
+    if settings.profile is None:
+        return [call(inspect, record.path)]
+    profiles = (settings.profile, *settings.smaller)
+    if is_folder:
+        return call(transcode_images, record.path, profiles, record.frames_per_second, segment)
+    if segment is not None:
+        return call(transcode_segment, record.path, profiles, segment, settings.root / SEEK_TABLES_FOLDER)
+    return call(transcode_renditions, record.path, profiles, record.time_start, record.time_end)
 
 
 def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: PackSettings) -> VideoDescription:

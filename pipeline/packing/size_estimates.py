@@ -16,12 +16,15 @@ of the tar.
 """
 
 import math
+import os
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datamodules.annotations.records import VideoRecord
 from datamodules.encoding.transcoding import EncodeProfile
+from datamodules.video.image_folder import has_image_suffix
 
 MEMBER_BYTES = 4096
 _SHARE_OF_FILE = 0.45
@@ -75,8 +78,15 @@ def _sizes(paths: Sequence[str]) -> list[int]:
 
 
 def file_size(path: str) -> int:
-    """Size of a file in bytes, 0 for an absent file."""
+    """Size of a file in bytes, 0 for an absent one; of a folder of images, their number times the size of the first."""
     try:
-        return Path(path).stat().st_size
+        found = Path(path).stat()
+        return _folder_size(path) if stat.S_ISDIR(found.st_mode) else found.st_size
     except OSError:
         return 0
+
+
+def _folder_size(path: str) -> int:
+    with os.scandir(path) as entries:
+        images = [entry for entry in entries if has_image_suffix(entry.name)]
+    return len(images) * images[0].stat().st_size if images else 0
