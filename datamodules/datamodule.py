@@ -16,6 +16,7 @@ from datamodules.loading.loader_options import resolve_logged_decoder, warn_abou
 from datamodules.loading.planned_loader import PlannedLoader
 from datamodules.loading.resume import dataset_state, order_state, resume_point
 from datamodules.loading.split_loaders import SplitLoaders
+from datamodules.loading.training_plan import class_frequencies
 from datamodules.loading.training_progress import TrainingProgress
 from datamodules.storage.remote_files import split_root
 from datamodules.transforms.flip_safety import unmirrored_labels
@@ -79,6 +80,12 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             for video_captions, label in zip(captions, labels, strict=True)
             for caption in video_captions or [self.class_names[label]]
         ]
+
+    @property
+    def class_frequencies(self) -> list[float]:
+        """The fraction of an epoch's training videos in each of K classes, from which class weights are computed."""
+        rows = self.index.rows(self.options.train_split, self.options.fold)
+        return class_frequencies(self.index, rows, self.options.class_balance)
 
     @property
     def identity(self) -> dict[str, Any]:

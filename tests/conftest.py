@@ -73,6 +73,19 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def unbalanced_dataset(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos of the motion dataset, of three classes: 11, 4 and 1 for training, and 1 a class in val. Read-only."""
+    from datamodules.dataset.dataset_index import DatasetIndex
+    from tests.relabelled_dataset import write_relabelled
+
+    index = DatasetIndex.open(motion_dataset)
+    train, val = (index.rows(split).tolist() for split in ("train", "val"))
+    labels = dict(zip(train, ["often"] * 11 + ["seldom"] * 4 + ["once"], strict=False))
+    labels |= dict(zip(val, ["often", "seldom", "once"], strict=False))
+    return write_relabelled(index, tmp_path_factory.mktemp("unbalanced") / "shards", labels)
+
+
+@pytest.fixture(scope="session")
 def packed_anew(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The videos of the motion dataset packed smaller, in other shards, under another name. Read-only."""
     from pipeline.packing.pack import pack

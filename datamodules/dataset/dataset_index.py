@@ -179,6 +179,14 @@ class DatasetIndex:
         entry = self.entry(row)
         return entry.labels or (() if entry.label == NO_LABEL else (entry.label,))
 
+    def flat_labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The class indices of some videos, concatenated.
+
+        Returns:
+            All class indices, int64 (L,), and how many of them each video has, int64 (M,), which add up to L.
+        """
+        return self._values.flat_labels(rows)
+
     def frame_hashes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The frame hashes of some videos, concatenated; `column` returns them as lists.
 

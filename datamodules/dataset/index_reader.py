@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.dataset.index_table import CAPTIONS, INDEX_NAME, INDEX_SCHEMA, LABELS, read_index_table
+from datamodules.dataset.index_table import CAPTIONS, INDEX_NAME, INDEX_SCHEMA, LABELS, NO_LABEL, read_index_table
 from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.storage.local_files import OpenShards
@@ -81,6 +81,20 @@ class IndexValues:
             return numbers
         values: list[Any] = taken.to_pylist()
         return values
+
+    def flat_labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `DatasetIndex.flat_labels`."""
+        places = pa.array(np.asarray(rows, dtype=np.int64))
+        if LABELS.name in self._mapped.table.schema.names:
+            lists = self._mapped.table.column(LABELS.name).take(places).combine_chunks()
+            counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
+            labels = lists.flatten().to_numpy().astype(np.int64)
+        else:
+            labels = self._mapped.table.column("label").take(places).to_numpy().astype(np.int64)
+            counts = (labels != NO_LABEL).astype(np.int64)
+            labels = labels[labels != NO_LABEL]
+        self._mapped.release()
+        return labels, counts
 
     @property
     def has_captions(self) -> bool:

@@ -45,7 +45,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         sampler: sampler of the clips of a video.
         transform: maps uint8 (T, H, W, C) to a random crop, or to a window with fixed crops, of height or width S.
         decoder: resolved name of the decoder.
-        seed: key of the augmentation, together with epoch and sample.
+        seed: key of the augmentation, together with epoch, sample and pass.
         skip_errors: whether videos that cannot be decoded are left out, logged and counted (training, and tests that
             allow it) instead of failing the batch.
         crop_size: S, for the shape of a batch without videos.
@@ -108,7 +108,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         rows: list[int] = []
         failed: list[tuple[int, str]] = []
         num_quarantined = 0
-        for sample in request.samples.tolist():
+        for sample, key in zip(request.samples.tolist(), request.augmentation_keys(self.seed), strict=True):
             row = int(self.rows[sample])
             if self.index.is_quarantined(row):  # still counted in the plan, so that runs resume exactly
                 num_quarantined += 1
@@ -116,7 +116,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             self._record(row)
             try:
                 free_slots = None if slots is None else slots[len(views) :]
-                data, key = self.index.read_video(row), [self.seed, request.epoch, sample]
+                data = self.index.read_video(row)
                 video_views = maker.views(data, self.index.entry(row), key, free_slots)
             except DecodeError as error:
                 message = f"{describe_video_location(self.index, row)} cannot be decoded by {self.decoder}: {error}"

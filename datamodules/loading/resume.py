@@ -41,7 +41,13 @@ def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, deco
 def order_state(options: OrderOptions) -> dict[str, Any]:
     """Returns the settings that determine video order and augmentation; `scheme` is the version of the algorithm."""
     window = options.shard_window if options.shuffle == "shards" else None
-    return {"scheme": 1, "seed": options.seed, "shuffle": options.shuffle, "shard_window": window}
+    return {
+        "scheme": 1,
+        "seed": options.seed,
+        "shuffle": options.shuffle,
+        "shard_window": window,
+        "class_balance": options.class_balance,
+    }
 
 
 def resume_point(state: Mapping[str, Any], identity: Mapping[str, Any], options: DataOptions) -> ResumePoint:
@@ -70,7 +76,7 @@ def _check_same_data(
     Args:
         state: state of the data module in the checkpoint: `dataset`, `consumed` and `order`.
         identity: identity of the data module.
-        order: settings of the present order and augmentation: scheme, seed, shuffle, shard_window.
+        order: settings of the present order and augmentation: scheme, seed, shuffle, shard_window, class balance.
         rendition: the rendition option.
 
     Raises:
@@ -96,7 +102,7 @@ def _check_same_data(
                 f"{name}={identity[name]}: the checkpoint was trained on {name}={trained_on[name]}; resume on that, "
                 f"{_OVERRIDE_ADVICE}"
             )
-    saved_order = state.get("order", order)
+    saved_order = {"class_balance": "none"} | state.get("order", order)  # absent in older checkpoints
     if state["consumed"] and saved_order != order:
         changed = [
             f"{name}={order[name]} (it was {saved_order[name]})"

@@ -9,6 +9,7 @@ from datamodules.loading.clip_reader import ClipReader
 from datamodules.loading.data_options import DataOptions
 from datamodules.loading.loader_options import log_once
 from datamodules.loading.planned_loader import PlannedLoader
+from datamodules.loading.training_plan import make_training_plan
 from datamodules.sampling.batch_sampler import EvaluationRequests, TrainRequests
 from datamodules.sampling.clip_options import TestSampling
 from datamodules.sampling.clip_sampling import ClipSampler, Method
@@ -43,9 +44,9 @@ class SplitLoaders:
 
     def train_plan(self) -> TrainPlan:
         """Creates the plan of the training split for all ranks."""
-        options, rows = self.options, self.training_rows
-        sizes = self.index.shard_sizes(rows) if options.shuffle == "shards" else ()
-        return options.train_plan(len(rows), options.batch_size, self.world_size, sizes)
+        return make_training_plan(
+            self.index, self.training_rows, self.options, self.options.batch_size, self.world_size
+        )
 
     def training(self, requests: TrainRequests) -> PlannedLoader:
         """Loader of random clips of the training split, in the order of the requests."""

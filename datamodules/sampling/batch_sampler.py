@@ -20,11 +20,21 @@ class Request(NamedTuple):
     """One batch to load: sample numbers int64 (B,) within the split, and the epoch that keys their augmentation.
 
     `ahead` are the samples of the next batch that goes to the same worker, for prefetching; empty if not known.
+    `passes`, int64 (B,), tell draws of the same sample in a class-balanced epoch apart; empty where each comes once.
     """
 
     samples: Integers
     epoch: int
     ahead: Integers | tuple[()] = ()
+    passes: Integers | tuple[()] = ()
+
+    def augmentation_keys(self, seed: int) -> list[list[int]]:
+        """The integers that key the augmentation of each sample: seed, epoch, sample, and its pass unless 0."""
+        passes = self.passes if len(self.passes) else np.zeros_like(self.samples)
+        return [
+            [seed, self.epoch, int(sample), *([int(number)] if number else [])]
+            for sample, number in zip(self.samples, passes, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,8 @@ class TrainRequests(Sampler[Request]):
         return self._start.steps + self.plan.num_steps(self._start.consumed)
 
     def __iter__(self) -> Iterator[Request]:
-        for samples in self.plan.batches(self.epoch, self.rank, self._start.consumed):
-            yield Request(samples, self.epoch)
+        for draws in self.plan.draws(self.epoch, self.rank, self._start.consumed):
+            yield Request(draws.samples, self.epoch, passes=() if self.plan.strata is None else draws.passes)
 
     def point_after(self, steps: int) -> ResumePoint:
         """The resume point after `steps` steps of the current epoch, counting those before it was resumed."""

@@ -19,67 +19,10 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
+from datamodules.sampling.class_balance import BalancedEpoch, Draws, Strata
+from datamodules.sampling.keyed_permutation import Integers, KeyedPermutation
+
 Shuffle = Literal["global", "shards", "none"]
-
-_ROUNDS = 8
-_MASK_64 = (1 << 64) - 1
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Mixes the bits of 64-bit words (the finalizer of SplitMix64; Steele, Lea, Flood 2014, figure 12)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-def _hash(*integers: int) -> int:
-    """A 64-bit hash of a sequence of integers."""
-    state = 0
-    for integer in integers:
-        word = np.array([(state * 0x9E3779B97F4A7C15 + integer + 1) & _MASK_64], dtype=np.uint64)
-        state = int(_mix(word)[0])
-    return state
-
-
-class KeyedPermutation:
-    """A permutation of range(size) that is computed, not stored: a Feistel network with cycle walking.
-
-    Words of `bits` bits, at most 2 * size of them, are permuted by rounds that xor one half with a hash of the other;
-    a word that falls outside range(size) is permuted again until it falls inside (Black and Rogaway 2002, "Ciphers
-    with arbitrary finite domains"). Time and memory depend on the number of requested positions, not on `size`.
-    """
-
-    def __init__(self, size: int, *key: int) -> None:
-        if size < 0:
-            raise ValueError(f"size={size}: must be at least 0")
-        self.size = size
-        bits = max(2, (size - 1).bit_length())
-        self._low_bits = np.uint64(bits // 2)
-        self._low_mask = np.uint64((1 << (bits // 2)) - 1)
-        self._high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
-        self._round_keys = [np.uint64(_hash(*key, size, number)) for number in range(_ROUNDS)]
-
-    def __call__(self, positions: Integers) -> Integers:
-        """The numbers at the given positions: int64 in [0, size), same shape."""
-        words = np.asarray(positions).astype(np.uint64)
-        if words.size and (int(words.max()) >= self.size or int(np.min(positions)) < 0):
-            raise IndexError(f"positions must be in [0, {self.size})")
-        words = self._permute(words)
-        outside = np.flatnonzero(words >= self.size)
-        while outside.size:
-            words[outside] = self._permute(words[outside])
-            outside = outside[words[outside] >= self.size]
-        return words.astype(np.int64)
-
-    def _permute(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        high, low = words >> self._low_bits, words & self._low_mask
-        for number, key in enumerate(self._round_keys):
-            if number % 2 == 0:
-                high = high ^ (_mix(low ^ key) & self._high_mask)
-            else:
-                low = low ^ (_mix(high ^ key) & self._low_mask)
-        return (high << self._low_bits) | low
 
 
 class ShardPermutation:
@@ -139,6 +82,8 @@ class TrainPlan:
         shard_sizes: number of videos in each shard, for `shuffle="shards"`.
         shard_window: number of shards that are shuffled together, for `shuffle="shards"`.
         drop_last: skip the smaller last step, at most `world_size * batch_size - 1` videos.
+        strata: the videos by class, for a class-balanced epoch, which has `num_samples` positions too, but draws some
+            videos several times and others not (see `datamodules.sampling.class_balance`); None draws each once.
     """
 
     num_samples: int
@@ -149,6 +94,7 @@ class TrainPlan:
     shard_sizes: tuple[int, ...] = ()
     shard_window: int = 16
     drop_last: bool = False
+    strata: Strata | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "world_size"):
@@ -156,6 +102,12 @@ class TrainPlan:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.shuffle == "shards" and sum(self.shard_sizes) != self.num_samples:
             raise ValueError(f"shard_sizes add up to {sum(self.shard_sizes)}, but num_samples={self.num_samples}")
+        if self.strata is not None and len(self.strata.samples) != self.num_samples:
+            raise ValueError(f"strata have {len(self.strata.samples)} videos, but num_samples={self.num_samples}")
+        if self.strata is not None and self.shuffle != "global":
+            raise ValueError(
+                f"shuffle={self.shuffle!r}: a class-balanced epoch has the order of shuffle='global' alone"
+            )
         if self.num_steps() == 0:
             step = self.world_size * (self.batch_size if self.drop_last else 1)
             raise ValueError(
@@ -183,12 +135,27 @@ class TrainPlan:
         Yields:
             int64 (B,) sample numbers, B = `batch_size` but for a smaller last batch; `num_steps(consumed)` times.
         """
-        permutation = self._permutation(epoch)
+        for draws in self.draws(epoch, rank, consumed):
+            yield draws.samples
+
+    def draws(self, epoch: int, rank: int, consumed: int = 0) -> Iterator[Draws]:
+        """The batches of `batches`, with the pass of each sample in a class-balanced epoch; otherwise all are 0."""
+        if self.strata is None:
+            permutation = self._permutation(epoch)
+            for positions in self._positions(rank, consumed):
+                yield Draws(permutation(positions), np.zeros_like(positions))
+        else:
+            balanced_epoch = BalancedEpoch(self.strata, self.seed, epoch)
+            for positions in self._positions(rank, consumed):
+                yield balanced_epoch(positions)
+
+    def _positions(self, rank: int, consumed: int) -> Iterator[Integers]:
+        """The positions of a rank's batches in the epoch's order."""
         for step in range(self.num_steps(consumed)):
             start = consumed + step * self.world_size * self.batch_size
             size = min(self.batch_size, (self.num_samples - start) // self.world_size)
             first = start + rank * size
-            yield permutation(np.arange(first, first + size))
+            yield np.arange(first, first + size)
 
     def _permutation(self, epoch: int) -> "KeyedPermutation | ShardPermutation | _IdentityPermutation":
         if self.shuffle == "global":

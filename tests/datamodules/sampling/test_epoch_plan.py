@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.sampling.epoch_plan import EvaluationBatches, KeyedPermutation, ShardPermutation, TrainPlan
+from datamodules.sampling.epoch_plan import EvaluationBatches, ShardPermutation, TrainPlan
+from datamodules.sampling.keyed_permutation import KeyedPermutation
 
 
 def as_lists(batches):

@@ -69,7 +69,13 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
     assert content["lr_schedulers"][0]["last_epoch"] == 12
     state = content["ShardedVideoDataModule"]
     assert (state["epoch"], state["consumed"], state["steps"]) == (1, 8, 2)
-    assert state["order"] == {"scheme": 1, "seed": 7, "shuffle": "global", "shard_window": None}
+    assert state["order"] == {
+        "scheme": 1,
+        "seed": 7,
+        "shuffle": "global",
+        "shard_window": None,
+        "class_balance": "none",
+    }
     assert state["dataset"]["decoder"]
     run_id = content["callbacks"]["RunMonitor"]["run_id"]
 
