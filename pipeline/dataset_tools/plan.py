@@ -5,11 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.loading.training_plan import make_training_plan
+from datamodules.sampling.class_balance import BalancedEpoch, Strata
 from datamodules.sampling.epoch_plan import TrainPlan
 from datamodules.sampling.order_options import OrderOptions
 from datamodules.storage.plain_text import printable
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
+
+MAX_CLASSES = 10  # of more than 20 classes, those shown at each end
 
 
 @dataclass(frozen=True)
@@ -59,24 +63,25 @@ def plan(options: PlanOptions) -> None:
     ranks, epoch, consumed = options.ranks, options.epoch, options.consumed
     if consumed > len(rows):
         raise ValueError(f"consumed={consumed}: must be at most {len(rows)}, the videos of {options.split}")
-    sizes = index.shard_sizes(rows) if options.shuffle == "shards" else ()
-    epoch_plan = options.train_plan(len(rows), options.batch_size, ranks, sizes)
+    epoch_plan = make_training_plan(index, rows, options, options.batch_size, ranks)
     if options.rank is not None:
         _print_batches(index, rows, epoch_plan, epoch, options.rank, consumed)
         return
     ends = np.cumsum([shard.videos for shard in index.manifest.shards])
     table = TextTable("rank", "videos", "shards", "first batch", "last batch")
-    num_read = 0
+    num_read, is_drawn = 0, np.zeros(len(rows), dtype=bool)
     for rank in range(ranks):
         batches = list(epoch_plan.batches(epoch, rank, consumed))
-        rank_rows = rows[np.concatenate([np.empty(0, dtype=np.int64), *batches])]
-        num_read += len(rank_rows)
+        samples = np.concatenate([np.empty(0, dtype=np.int64), *batches])
+        rank_rows = rows[samples]
+        num_read += len(samples)
+        is_drawn[samples] = True
         shards = len(np.unique(np.searchsorted(ends, rank_rows, side="right")))
         batch_keys = [_first_and_last_key(index, rows[batch]) for batch in (batches[:1] + batches[-1:])] or ["", ""]
         table.add_row(str(rank), str(len(rank_rows)), str(shards), *batch_keys)
     print_text(
         f"{index.name} {options.split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; "
-        f"epoch {epoch}, seed {options.seed}, shuffle {options.shuffle}",
+        f"epoch {epoch}, seed {options.seed}, shuffle {options.shuffle}, class balance {options.class_balance}",
     )
     print_text(
         f"{epoch_plan.num_steps(consumed)} steps of {ranks} x {options.batch_size} videos; {consumed} consumed before, "
@@ -85,7 +90,25 @@ def plan(options: PlanOptions) -> None:
     left_out = int(np.isin(index.quarantined, rows, assume_unique=True).sum())
     if left_out:
         print_text(f"{left_out} quarantined videos keep their places and are not read")
+    if epoch_plan.strata is not None:
+        print_text(f"{is_drawn.sum()} of the {len(rows)} videos are read, some several times, by class:")
+        print_table(_class_table(index, epoch_plan.strata, BalancedEpoch(epoch_plan.strata, options.seed, epoch)))
     print_table(table)
+
+
+def _class_table(index: DatasetIndex, strata: Strata, balanced_epoch: BalancedEpoch) -> TextTable:
+    """The draws of each stratum in a whole epoch; of more than 20, the 10 with the most videos and with the fewest."""
+    heading = "class" if index.task == "single_label" else "rarest class of the video"
+    table = TextTable(heading, "videos", "drawn in the epoch", "times each")
+    order = np.argsort(-strata.sizes, kind="stable")
+    shown = order if len(order) <= 2 * MAX_CLASSES else np.concatenate([order[:MAX_CLASSES], order[-MAX_CLASSES:]])
+    for position, stratum in enumerate(shown):
+        if position == MAX_CLASSES and len(shown) < len(order):
+            table.add_row(f"... {len(order) - len(shown)} more ...", "", "", "")
+        label, size = strata.classes[stratum], strata.sizes[stratum]
+        drawn = balanced_epoch.draws_per_stratum[stratum]
+        table.add_row(index.classes[label] if label >= 0 else "(none)", str(size), str(drawn), f"{drawn / size:.2f}")
+    return table
 
 
 def _print_batches(

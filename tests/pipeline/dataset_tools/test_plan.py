@@ -45,3 +45,21 @@ def test_impossible_plans_are_one_sentence(motion_dataset, capsys):
     ):
         assert main(["plan", "--data", str(motion_dataset), *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_balanced_epoch_by_class(unbalanced_dataset, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    words = ["plan", str(unbalanced_dataset), "--ranks", "2", "--batch-size", "4", "--class-balance", "balanced"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "16 videos, dataset of 2 shards; epoch 0, seed 0, shuffle global, class balance balanced" in printed
+    assert "2 steps of 2 x 4 videos; 0 consumed before, 16 read, 0 left out" in printed
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│" in line]
+    drawn = {row[0]: [int(row[1]), int(row[2])] for row in cells if row[0] in ("often", "seldom", "once")}
+    assert [drawn[name][0] for name in ("often", "seldom", "once")] == [11, 4, 1]
+    assert sum(draws for _, draws in drawn.values()) == 16
+    assert all(draws in (5, 6) for _, draws in drawn.values())
+    read = min(drawn["often"][1], 11) + 4 + 1  # the first epoch begins the first pass of every class
+    assert f"{read} of the 16 videos are read, some several times, by class:" in printed
+    assert main([*words, "--shuffle", "shards"]) == 2
+    assert "class_balance='balanced', shuffle='shards'" in capsys.readouterr().err
