@@ -58,7 +58,8 @@ class ClipBatch(NamedTuple):
     Attributes:
         clips: uint8 (N, T, H, W, C), RGB in [0, 255], channels last in memory as decoded.
         video_index: int64 (N,), index of each clip's video in `labels` and `keys`, in [0, B).
-        labels: int64 (B,), class indices in [0, K).
+        labels: int64 (B,), class indices in [0, K), -1 for a video without a label; in a dataset of several labels
+            uint8 (B, K), 1 for each class of the video, else 0 (`multi_hot`).
         keys: the B keys of the videos, unique within a dataset.
         rows: int64 (B,), row of each video in the dataset's index.
         clip_times: float64 (N, 2), start and end of each clip in its video, in seconds: from the start of its earliest
@@ -128,3 +129,19 @@ class ClipBatch(NamedTuple):
     def num_videos(self) -> int:
         """B, the number of videos in this batch."""
         return len(self.keys)
+
+
+def multi_hot(labels: Sequence[Sequence[int]], num_classes: int) -> Tensor:
+    """The classes of B videos as a matrix: uint8 (B, K), 1 where the video has the class, else 0.
+
+    >>> multi_hot([[0, 2], []], 3).tolist()
+    [[1, 0, 1], [0, 0, 0]]
+
+    Args:
+        labels: class indices of each video, in [0, K); any number of them.
+        num_classes: number of classes, K.
+    """
+    matrix = torch.zeros((len(labels), num_classes), dtype=torch.uint8)
+    for row, of_video in zip(matrix, labels, strict=True):
+        row[list(of_video)] = 1
+    return matrix

@@ -8,6 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
+from datamodules.annotations.records import Task
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.renditions import open_rendition
@@ -71,14 +72,19 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         return self.index.classes
 
     @property
+    def task(self) -> Task:
+        """`single_label`, or `multi_label` for a dataset of several labels a video; linked to the model."""
+        return self.index.task
+
+    @property
     def training_captions(self) -> list[str]:
         """All captions of the training split, from which captioning networks build their vocabulary."""
         rows = self.index.readable_rows(self.options.train_split, self.options.fold)
-        captions, labels = self.index.column("captions", rows), self.index.column("label", rows)
+        captions, label, labels = (self.index.column(name, rows) for name in ("captions", "label", "labels"))
         return [
             caption
-            for video_captions, label in zip(captions, labels, strict=True)
-            for caption in video_captions or [self.class_names[label]]
+            for video_captions, single, several in zip(captions, label, labels, strict=True)
+            for caption in video_captions or [self.class_names[one] for one in several or [single] if one >= 0]
         ]
 
     @property

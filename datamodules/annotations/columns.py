@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 _LABEL_NAMES = ("class", "label_name", "class_name", "classname", "category", "category_name", "action", "action_name",
-          "activity", "activity_name", "gesture", "labels", "tag")  # fmt: skip
+          "activity", "activity_name", "gesture", "tag")  # fmt: skip
 _SPLIT_NAMES = ("subset", "set", "partition", "split_name")
 
 # Column name -> alternative names. Case is ignored, and blanks and hyphens count as underscores.
@@ -20,13 +20,14 @@ CSV_COLUMNS: Mapping[str, Sequence[str]] = {
     "start_frame": ("frame_start", "begin_frame"),
     "end_frame": ("frame_end",),
     "fps": ("frames_per_second", "frame_rate"),
+    "labels": ("tags", "classes", "categories"),
     "group": ("group_id", "group_name"),
     "fold": ("fold_id",),
     "split": _SPLIT_NAMES,
     "caption": ("captions",),
 }  # fmt: skip
 KINETICS_COLUMNS: Mapping[str, Sequence[str]] = {
-    "label": _LABEL_NAMES,
+    "label": (*_LABEL_NAMES, "labels"),
     "youtube_id": ("yt_id", "ytid", "video_id"),
     "time_start": ("start_time", "start"),
     "time_end": ("end_time", "end"),

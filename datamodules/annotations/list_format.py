@@ -27,12 +27,15 @@ class ListOptions(Options):
             labelling configuration. Default: 24, as in Label Studio.
         frames_per_second: rate of videos that are folders of images (JPEG, PNG, WebP), where the list gives none; with
             class folders, such folders are videos only with this option.
+        multi_label: csv: a video may have several lines, each with a further label; a list with a column labels needs
+            no such option.
     """
 
     trimmed: bool | None = None
     label_field: str | None = None
     annotation_fps: float | None = None
     frames_per_second: float | None = None
+    multi_label: bool = False
 
     def check(self) -> None:
         """Refuses frame rates that are not positive and finite."""

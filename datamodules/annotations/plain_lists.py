@@ -11,13 +11,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.annotations.columns import CSV_COLUMNS
+from datamodules.annotations.columns import CSV_COLUMNS, has_columns
+from datamodules.annotations.label_lists import unite_labels
 from datamodules.annotations.list_format import MAX_FRAME_RATE
-from datamodules.annotations.records import Annotations, PathLike, VideoRecord, infer_group
+from datamodules.annotations.records import Annotations, PathLike, Task, VideoRecord, infer_group
 from datamodules.annotations.refusals import ADDRESS, Refusal
 from datamodules.annotations.segment_columns import check_segment_columns, make_segment_keys, read_segment_bounds
 from datamodules.annotations.skipped_files import count_noun, join_first_names
-from datamodules.annotations.tables import AnnotationError, AnnotationRow, normalize_split, read_table, refuse_repeats
+from datamodules.annotations.tables import (
+    AnnotationError,
+    AnnotationRow,
+    normalize_split,
+    read_header,
+    read_table,
+    refuse_repeats,
+)
 from datamodules.annotations.video_files import existing_folder, from_windows, has_video_suffix, join, make_keys
 from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 from datamodules.storage.plain_text import describe_trimmed_labels
@@ -26,8 +34,10 @@ _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None) -> Annotations:
-    """Read a plain list, CSV or Parquet: path, label, and optionally group, and split or fold.
+def read_csv(
+    csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None, multi_label: bool = False
+) -> Annotations:
+    """Read a plain list, CSV or Parquet: path, label or labels, and optionally group, and split or fold.
 
     Columns may have alternative names (`datamodules.annotations.columns.CSV_COLUMNS`); unknown columns are ignored and
     listed in `notes`. With folds, a video is `test` in the fold of its row and `train` in all others. Without a group
@@ -40,19 +50,29 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
     list has none (`datamodules.annotations.segment_columns`). A path may be a folder of images; the column fps is its
     frame rate.
 
+    With a column labels the task is `multi_label`: any number of class names, as a JSON list or separated by semicolons
+    (in Parquet also a column of lists), or empty (`datamodules.annotations.label_lists`).
+
     Args:
         csv_path: the list; a file ending in .parquet is read as Parquet, with rows numbered from 1 as lines.
         videos_root: folder that the paths are relative to; None: the folder of the list.
         split: the split of all videos, for a list without folds; None: from the column.
+        multi_label: whether a video may have several rows, whose labels are united: the task is then `multi_label`,
+            also with a column label.
 
     Raises:
         AnnotationError: a file or folder is missing, a column is missing or ambiguous, a value is empty, a path is
-            listed twice (with the same segment), or nothing is listed.
+            listed twice (with the same segment) without `multi_label`, or with other values in other columns, or
+            nothing is listed.
     """
     split = None if split is None else normalize_split(split)
     file = Path(csv_path)
-    rows, note = read_table(file, CSV_COLUMNS, ("path", "label"))
+    has_lists = has_columns(read_header(file), CSV_COLUMNS, ("labels",))
+    rows, note = read_table(file, CSV_COLUMNS, ("path",) if has_lists else ("path", "label"))
     columns = rows[0].values.keys()
+    if {"label", "labels"} <= columns:
+        raise AnnotationError(f"{file}: has a column labels besides a column label; keep only one of the two")
+    task: Task = "multi_label" if has_lists or multi_label else "single_label"
     if "fold" in columns and ("split" in columns or split is not None):
         raise AnnotationError(f"{file}: has a column fold besides a split; keep only one of the two")
     if "fold" not in columns and "split" not in columns and split is None:
@@ -63,7 +83,12 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
     paths = [join(root, name) for name in names]
     check_segment_columns(file, columns)
     segments = [read_segment_bounds(row) for row in rows]
-    refuse_repeats([path + segment.suffix for path, segment in zip(paths, segments, strict=True)], rows, "path")
+    places = [path + segment.suffix for path, segment in zip(paths, segments, strict=True)]
+    if not multi_label:
+        refuse_repeats(places, rows, "path", ", or say --multi-label where each has a label of the video")
+    first, labels = unite_labels(rows, places, multi_label)
+    rows, paths = [rows[number] for number in first], [paths[number] for number in first]
+    segments = [segments[number] for number in first]
     folds = sorted({row.text("fold") for row in rows}, key=_natural_key) if "fold" in columns else []
     if len(folds) == 1:
         raise AnnotationError(f"{file}: all videos are of fold {folds[0]!r}; folds need at least two, or use a split")
@@ -71,7 +96,7 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
     file_keys = dict(zip(relative, make_keys(list(relative.values())), strict=True))
     keys = make_segment_keys(paths, [file_keys[path] for path in paths], segments)
     records = []
-    for row, path, key, segment in zip(rows, paths, keys, segments, strict=True):
+    for row, path, key, segment, class_names in zip(rows, paths, keys, segments, labels, strict=True):
         defect = segment.defect()
         if defect is not None:
             refused.append(Refusal(relative[path], key, *defect))
@@ -79,7 +104,9 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
         group = row.text("group") if "group" in columns else infer_group(path, file_keys[path])
         name = "" if folds else row.split() if split is None else split
         captions = row.captions("caption") if "caption" in columns else ()
-        record = VideoRecord(path, key, row.text("label"), name, group, captions=captions)
+        record = VideoRecord(path, key, "", name, group, captions=captions, labels=class_names)
+        if task == "single_label":
+            record = replace(record, label=class_names[0], labels=())
         record = replace(record, **segment.record_fields(), frames_per_second=_frame_rate(row, path))
         if folds:
             held_out = row.text("fold")
@@ -87,9 +114,11 @@ def read_csv(csv_path: PathLike, videos_root: PathLike | None = None, split: str
         records.append(record)
     if not records:
         raise AnnotationError(f"{file}: holds no video: {refused[-1].path}: {refused[-1].detail}, as all others")
-    trimmed = describe_trimmed_labels(row.values["label"] for row in rows)
+    trimmed = describe_trimmed_labels(row.values["label"] for row in rows if "label" in columns)
+    one_each = f"{file}: every video has one label in labels, where any number may be: call the column label otherwise"
+    notes = [one_each, *notes] if has_lists and all(len(names) == 1 for names in labels) else notes
     sentences = tuple(sentence for sentence in (note, trimmed, *notes, *lookup_notes) if sentence)
-    return Annotations(records, tuple(folds), refused=tuple(refused), notes=sentences)
+    return Annotations(records, tuple(folds), refused=tuple(refused), notes=sentences, task=task)
 
 
 def _refuse_addresses(rows: list[AnnotationRow]) -> tuple[list[AnnotationRow], list[Refusal], list[str]]:
@@ -117,7 +146,7 @@ def _resolve_names(rows: Sequence[AnnotationRow], root: Path) -> tuple[list[str]
     files = VideoNameIndex(root)
     parts = [os.path.split(os.path.normpath(names[position])) for position in incomplete]
     queries = [
-        VideoQuery(name, rows[position].values["label"].strip(), folder=folder)
+        VideoQuery(name, rows[position].values.get("label", "").strip(), folder=folder)
         for position, (folder, name) in zip(incomplete, parts, strict=True)
     ]
     found_paths = files.find(queries)

@@ -203,7 +203,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def refuse_repeats(values: Iterable[str], rows: Sequence[AnnotationRow], noun: str) -> None:
+def refuse_repeats(values: Iterable[str], rows: Sequence[AnnotationRow], noun: str, alternative: str = "") -> None:
     """Raises AnnotationError if two rows have the same value; names both lines and the number of further repeats."""
     first_rows: dict[str, AnnotationRow] = {}
     repeats = [
@@ -216,7 +216,7 @@ def refuse_repeats(values: Iterable[str], rows: Sequence[AnnotationRow], noun: s
         count = f" (such lines: {len(repeats)})" if len(repeats) > 1 else ""
         raise AnnotationError(
             f"{row.file}, line {row.line}: {noun} {value!r} is already in {earlier.file}, line {earlier.line}{count}; "
-            "keep one of the two lines"
+            f"keep one of the two lines{alternative}"
         )
 
 

@@ -24,10 +24,12 @@ FOLDERS = ListFormat(
 )
 CSV = ListFormat(
     "csv",
-    "A plain list, CSV or Parquet: path, label, and optionally group, split or fold, and caption; start and end in "
-    "seconds, or start_frame and end_frame, for segments. Videos: at the paths, relative to --videos.",
+    "A plain list, CSV or Parquet: path, label (or labels, any number), and optionally group, split or fold, and "
+    "caption; start and end in seconds, or start_frame and end_frame, for segments. Videos: at the paths, relative to "
+    "--videos.",
     "path,label,split\nfight/fi001.mp4,fight,train\nnofight/nofi001.mp4,noFight,test",
-    lambda source: read_csv(source.paths[0], source.videos, source.split),
+    lambda source: read_csv(source.paths[0], source.videos, source.split, source.options.multi_label),
+    options=frozenset({"split", "multi_label"}),
 )
 # In the order of detection. `mmaction` takes any text file without columns, therefore it is last.
 _DETECTED = (UCF101, HMDB51, KINETICS, MMACTION)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.batch import ClipBatch
-from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.batch import ClipBatch, multi_hot
+from datamodules.dataset.dataset_index import DatasetIndex, VideoEntry
 from datamodules.loading.shared_memory import BatchBuffer, SharedMemoryPool
 from datamodules.loading.view_maker import VideoTooLargeError, View, ViewMaker
 from datamodules.loading.worker_heartbeat import IDLE, WorkerHeartbeats
@@ -160,7 +160,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         return ClipBatch(
             clips=clips,
             video_index=torch.tensor(video_index, dtype=torch.int64),
-            labels=torch.tensor([entry.label for entry in entries], dtype=torch.int64),
+            labels=self._labels(entries),
             keys=[entry.key for entry in entries],
             rows=torch.tensor(rows, dtype=torch.int64),
             clip_times=torch.tensor([view.times for view in views], dtype=torch.float64).reshape(len(views), 2),
@@ -171,6 +171,11 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             crops_to_cut=1 if isinstance(self.transform, TrainTransform) else self.transform.num_crops,
             captions=[self.index.captions(row) for row in rows] if self.captions else None,
         )
+
+    def _labels(self, entries: list[VideoEntry]) -> Tensor:
+        if self.index.task == "multi_label":
+            return multi_hot([entry.labels for entry in entries], len(self.index.classes))
+        return torch.tensor([entry.label for entry in entries], dtype=torch.int64)
 
 
 def describe_video_location(index: DatasetIndex, row: int) -> str:

@@ -130,7 +130,7 @@ class ViewMaker:
         """Chooses the window of each clip, for frames that are not resized."""
         transform, frame = self.transform, (video.entry.height, video.entry.width)
         if isinstance(transform, TrainTransform):
-            mirror = video.entry.label not in self.unmirrored
+            mirror = self._is_mirrored(video)
             return [transform.window(frame, video.generator, mirror) for _ in video.frame_numbers]
         return [transform.window(frame)] * len(video.frame_numbers)
 
@@ -171,13 +171,17 @@ class ViewMaker:
                     slot.copy_(transform.resize_and_flip(clip, window))
         return [_CroppedClip(*cropped) for cropped in zip(clips, windows, strict=True)]
 
+    def _is_mirrored(self, video: _VideoSource) -> bool:
+        """Whether clips of the video may be mirrored: none of its classes is among those that never are."""
+        return self.unmirrored.isdisjoint(video.entry.labels or (video.entry.label,))
+
     def _has_crop_size(self, window: Window) -> bool:
         """Whether a window has the size of a crop, so that it needs no resizing."""
         return (window.height, window.width) == (self.crop_size, self.crop_size)
 
     def _crop_whole_frames(self, video: _VideoSource) -> list[_CroppedClip]:
         """Crops from whole decoded RGB frames; in tests each frame is cropped as soon as it is decoded."""
-        numbers, mirror = video.frame_numbers, video.entry.label not in self.unmirrored
+        numbers, mirror = video.frame_numbers, self._is_mirrored(video)
         if isinstance(self.transform, EvalTransform):
             return [
                 _CroppedClip(*cropped) for cropped in iterate_clips(video.data, numbers, self.transform, self.decoder)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from datamodules.batch import ClipBatch
 from lightning_modules.tasks.classification_loss import ClassificationLoss, ClassWeights, balanced_class_weights
-from lightning_modules.tasks.metrics import classification_metrics
+from lightning_modules.tasks.label_task import Task, refuse_other_task, refuse_unknown_task, scores_loss
+from lightning_modules.tasks.metrics import classification_metrics, multi_label_metrics
 from lightning_modules.tasks.mixup_cutmix import MixUpCutMix, draw_mix
 from lightning_modules.tasks.video_network import VideoNetwork
 
@@ -19,13 +19,17 @@ from lightning_modules.tasks.video_network import VideoNetwork
 class VideoClassifier(VideoNetwork):
     """Base class of video classifiers: a network of named stages, its training and its evaluation.
 
-    uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature ─▶ logits per clip ─▶ softmax ─▶ mean over
-    a video's views ─▶ scores. A subclass sets `self.stages`, an `nn.Sequential` whose children's names are the
-    endpoints and whose last child returns the logits, and takes plain arguments, so that `--help` lists them and
-    checkpoints contain only plain data.
+    uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature ─▶ logits per clip ─▶ softmax, or sigmoid
+    with several labels a video ─▶ mean over a video's views ─▶ scores. A subclass sets `self.stages`, an
+    `nn.Sequential` whose children's names are the endpoints and whose last child returns the logits, and takes plain
+    arguments, so that `--help` lists them and checkpoints contain only plain data.
 
     Args:
-        label_smoothing: fraction of the target spread over all classes, in [0, 1).
+        task: what the labels are: `single_label`, one class a video (softmax, cross entropy); or `multi_label`, any
+            number of classes a video (a sigmoid a class, binary cross entropy). `python -m pipeline fit` takes it from
+            the dataset.
+        label_smoothing: fraction of the target spread evenly, in [0, 1): over all classes; with several labels, over
+            yes and no of each class.
         class_weights: weights of the classes in the training loss: `balanced`, n / (K n_c) for a class with n_c of n
             training videos, as scikit-learn's; `none`, all 1.
         class_frequencies: fraction of the training videos in each class, for `class_weights`; `fit` takes them from
@@ -39,7 +43,8 @@ class VideoClassifier(VideoNetwork):
         **kwargs: arguments of `VideoNetwork`; `class_names` or `num_classes` is required.
 
     Attributes:
-        view_average: what is averaged over a video's views: `probabilities`, or `logits`, with the softmax afterwards.
+        view_average: what is averaged over a video's views: `probabilities`, or `logits`, with the softmax or sigmoid
+            afterwards.
         views_at_once: maximum number of views in one forward pass of a test, which bounds memory; None computes all
             views of a batch at once.
 
@@ -52,6 +57,7 @@ class VideoClassifier(VideoNetwork):
 
     def __init__(
         self,
+        task: Task = "single_label",
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = "none",
         class_frequencies: Sequence[float] | None = None,
@@ -64,7 +70,9 @@ class VideoClassifier(VideoNetwork):
         super().__init__(**kwargs)
         if self.num_classes < 1:
             raise ValueError(f"num_classes={kwargs.get('num_classes')}: give a number of at least 1, or class_names")
-        self.loss = ClassificationLoss(label_smoothing, focal_gamma)
+        refuse_unknown_task(task)
+        self.task: Task = task
+        self.loss = ClassificationLoss(label_smoothing, focal_gamma, multi_label=task == "multi_label")
         self.class_weights = class_weights
         if class_frequencies is not None:
             self._weigh_classes(class_frequencies)
@@ -74,9 +82,10 @@ class VideoClassifier(VideoNetwork):
         if not 0 <= mix_probability <= 1:
             raise ValueError(f"mix_probability={mix_probability}: must be from 0 to 1")
         self.mixing = (mixup_alpha, cutmix_alpha, mix_probability)
-        self.train_metrics = classification_metrics(self.num_classes, "train")
-        self.val_metrics = classification_metrics(self.num_classes, "val")
-        self.test_metrics = classification_metrics(self.num_classes, "test")
+        metrics = multi_label_metrics if task == "multi_label" else classification_metrics
+        self.train_metrics = metrics(self.num_classes, "train")
+        self.val_metrics = metrics(self.num_classes, "val")
+        self.test_metrics = metrics(self.num_classes, "test")
         self.val_loss = MeanMetric()
 
     # From clips to scores.
@@ -104,14 +113,17 @@ class VideoClassifier(VideoNetwork):
         """
         scores = self._view_logits(batch)
         if self.view_average == "probabilities":
-            scores = scores.softmax(dim=1)
+            scores = self._probabilities(scores)
         views = torch.bincount(batch.video_index, minlength=batch.num_videos)
         sums = scores.new_zeros((batch.num_videos, self.num_classes))
         return sums.index_add_(0, batch.video_index, scores) / views[:, None]
 
     def scores_of(self, means: Tensor) -> Tensor:
         """Class probabilities, float32 (B, K), from `view_means`."""
-        return means.softmax(dim=1) if self.view_average == "logits" else means
+        return self._probabilities(means) if self.view_average == "logits" else means
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.task == "multi_label" else logits.softmax(dim=1)
 
     def _view_logits(self, batch: ClipBatch) -> Tensor:
         """Logits of all views: float32 (N, K), computed at most `views_at_once` views at a time."""
@@ -143,16 +155,17 @@ class VideoClassifier(VideoNetwork):
             )
         self.hparams["class_frequencies"] = list(frequencies)  # for the checkpoint
         if self.class_weights == "balanced":
-            self.loss.weights = balanced_class_weights(frequencies).to(self.mean.device)
+            weights = balanced_class_weights(frequencies, multi_label=self.task == "multi_label")
+            self.loss.weights = weights.to(self.mean.device)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Mean loss of the clips with their videos' labels, or of mixed clips with both labels, by share.
+        """Mean loss of the clips with their videos' labels, or of mixed clips with the labels of both, by share.
 
-        Training metrics compare a mixed clip with the label that has the larger share in it.
+        Training metrics compare a mixed clip with the labels that have the larger share in it.
         """
         if batch.num_videos == 0:
             return self.zero_loss(batch, self.clip_logits)
-        x, labels = self.normalize(batch), batch.labels[batch.video_index]
+        x, labels = self.normalize(batch), self._labels(batch)[batch.video_index]
         targets = labels
         mix = self._draw_mix(x, batch_idx)
         if mix is not None:
@@ -160,7 +173,7 @@ class VideoClassifier(VideoNetwork):
             labels = mix.dominant(labels)
         logits = self.clip_logits(x)
         loss: Tensor = self.loss(logits, targets)
-        self.train_metrics.update(logits.detach().float().softmax(dim=1), labels)
+        self.train_metrics.update(self._probabilities(logits.detach().float()), labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
@@ -172,18 +185,34 @@ class VideoClassifier(VideoNetwork):
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the metrics of the validation split, once per video."""
         if batch.num_videos > 0:
-            scores = self.video_scores(batch)
-            self.val_metrics.update(scores, batch.labels)
-            loss = F.nll_loss(scores.clamp_min(1e-12).log(), batch.labels)
-            self.val_loss.update(loss, weight=batch.num_videos)
+            scores, labels = self.video_scores(batch), self._labels(batch)
+            self.val_metrics.update(scores, labels)
+            self.val_loss.update(scores_loss(scores, labels, self.task), weight=batch.num_videos)
         self.log("val/loss", self.val_loss, batch_size=batch.num_videos)
         self.log_dict(self.val_metrics, prog_bar=True, batch_size=batch.num_videos)
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the metrics of the test split, a video once."""
         if batch.num_videos > 0:
-            self.test_metrics.update(self.video_scores(batch), batch.labels)
+            self.test_metrics.update(self.video_scores(batch), self._labels(batch))
         self.log_dict(self.test_metrics, batch_size=batch.num_videos)
+
+    def _labels(self, batch: ClipBatch) -> Tensor:
+        """The labels of a batch; raises ValueError if they are not those of the network's task."""
+        found: Task = "multi_label" if batch.labels.ndim == 2 else "single_label"
+        refuse_other_task("the network", self.task, "the batch", found, f"make the network with task={found!r}")
+        return batch.labels
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses, when a run goes on or is tested, a checkpoint that was trained for another task.
+
+        Raises:
+            ValueError: one has a class a video, the other several labels.
+        """
+        super().on_load_checkpoint(checkpoint)
+        saved = checkpoint.get("classifier", {}).get("init_args", {}).get("task", "single_label")
+        remedy = "start a new training from its weights with --model.init_args.weights"
+        refuse_other_task("ckpt_path: the checkpoint", saved, "the dataset", self.task, remedy)
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
         """The keys, rows and scores, float32 (B, K), of a batch's videos, and which could not be decoded."""

@@ -33,12 +33,12 @@ class MixUpCutMix(NamedTuple):
         return patched
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
-        """The target weight of each class for each mixed clip: int64 (N,) to float32 (N, K)."""
-        both = F.one_hot(torch.stack([labels, labels[self.partners]]), num_classes).float()
-        return self.share * both[0] + (1 - self.share) * both[1]
+        """The target weight of each class for each mixed clip: int64 (N,), or 0 and 1 (N, K), to float32 (N, K)."""
+        own = (F.one_hot(labels, num_classes) if labels.ndim == 1 else labels).float()
+        return self.share * own + (1 - self.share) * own[self.partners]
 
     def dominant(self, labels: Tensor) -> Tensor:
-        """The label with the larger share in each mixed clip: int64 (N,) to (N,)."""
+        """The labels with the larger share in each mixed clip: (N,) to (N,), or (N, K) to (N, K)."""
         return labels if self.share >= 0.5 else labels[self.partners]
 
 

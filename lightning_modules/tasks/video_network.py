@@ -69,8 +69,8 @@ class VideoNetwork(CheckpointHooks):
             all stages but the last, or a list of name prefixes of stages.
         seed: key of dropout and mixing, together with epoch, batch and rank; `fit` takes it from `seed_everything`.
         weights: initial weights of training: a name listed by `python -m pipeline weights list`, or the path of a
-            checkpoint; the classifier is loaded if the number of classes is equal; an I3D also takes the weights of a
-            2D Inception, which are inflated; ignored when a run resumes or a trained checkpoint is loaded.
+            checkpoint; the classifier is loaded if number of classes and task are equal; an I3D also takes the weights
+            of a 2D Inception, which are inflated; ignored when a run resumes or a trained checkpoint is loaded.
 
     Attributes:
         feature_layer: the default endpoint of feature export.
@@ -207,6 +207,7 @@ class VideoNetwork(CheckpointHooks):
             if self.initial_weights is not None and not self.resumes:
                 weights = read_weights(self.initial_weights)
                 keep_head = weights.init_args.get("num_classes") == self.num_classes
+                keep_head &= weights.init_args.get("task", "single_label") == self.hparams.get("task", "single_label")
                 self.trained_before = load_pretrained(self, weights, keep_head)
             self._frozen = list(self.optimization.freeze or ())
             refuse_unknown_prefixes("freeze", self._frozen, self)

@@ -262,7 +262,7 @@ class CheckpointStore:
     def _monitored_metric(self) -> tuple[str, str]:
         """Returns the monitored metric and its mode."""
         if self._options is not None:
-            return self._options.monitor, self._options.monitor_mode
+            return self._options.metric, self._options.monitor_mode
         record = self._read_record()
         return str(record.get("monitor")), str(record.get("monitor_mode"))
 

@@ -136,7 +136,7 @@ class RunCheckpoint(Checkpoint):
         """Returns the logged metrics; those of validation only if it measured the present weights."""
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if self._validated_step != trainer.global_step:
-            monitor = self._options.monitor
+            monitor = self._options.metric
             stage = monitor.partition("/")[0] + "/"
             logged = {name: value for name, value in logged.items() if name != monitor and not name.startswith(stage)}
         return {**logged, "epoch": trainer.current_epoch, "step": trainer.global_step}

@@ -61,7 +61,7 @@ def untrained_labels(annotations: Annotations) -> list[str]:
     for number, fold in enumerate(folds):
         splits: defaultdict[str, set[str]] = defaultdict(set)
         for record in annotations.records:
-            splits[record.split if fold is None else record.fold_splits[number]].add(record.label)
+            splits[record.split if fold is None else record.fold_splits[number]].update(record.class_names)
         held_out = {split: count_phrase for split, count_phrase in splits.items() if split not in ("train", "")}
         missing = sort_labels(set().union(*held_out.values()) - splits["train"])
         if not missing or not splits["train"]:
@@ -77,7 +77,7 @@ def untrained_labels(annotations: Annotations) -> list[str]:
 
 def odd_labels(records: Sequence[VideoRecord]) -> list[str]:
     """A sentence for labels that differ only in case, blanks or Unicode form, and one for labels such as 3.0."""
-    labels = sorted({record.label for record in records})
+    labels = sorted({label for record in records for label in record.class_names})
     sentences = []
     by_normal_form = defaultdict(list)
     for label in labels:

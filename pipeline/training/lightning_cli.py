@@ -46,7 +46,7 @@ class _Parser(GroupedParser, LightningArgumentParser):
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI that links class names and seed of data and model, and adds the default callbacks to a fit.
+    """LightningCLI that links class names, task and seed of data and model, and adds the default callbacks to a fit.
 
     Attributes:
         arguments: the command line, for the hint how to resume a run that ends early; None for no hint.
@@ -63,8 +63,9 @@ class TrainingCLI(LightningCLI):
         return super().init_parser(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Links the class names and the seed, and adds the options of checkpoints and NanGuard."""
+        """Links the class names, the task and the seed, and adds the options of checkpoints and NanGuard."""
         parser.link_arguments("data", "model.init_args.class_names", compute_fn=_class_names, apply_on="instantiate")
+        parser.link_arguments("data", "model.init_args.task", compute_fn=_task, apply_on="instantiate")
         for target in ("data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
         parser.add_class_arguments(CheckpointOptions, "checkpoints")
@@ -109,7 +110,7 @@ class TrainingCLI(LightningCLI):
             return self._make_trainer(config, other_callbacks)
         config["logger"] = choose_loggers(config)
         config["profiler"] = config["profiler"] or StepTimer()
-        options = self._get(self.config_init, "checkpoints")
+        options = self._get(self.config_init, "checkpoints").for_task(getattr(self.model, "task", "single_label"))
         trainer = self._make_trainer(
             config, [*other_callbacks, *choose_callbacks(config, nan_guards, options, self.job)]
         )
@@ -167,6 +168,10 @@ class TrainingCLI(LightningCLI):
 
 def _class_names(data: pl.LightningDataModule) -> list[str] | None:
     return getattr(data, "class_names", None)
+
+
+def _task(data: pl.LightningDataModule) -> str:
+    return getattr(data, "task", "single_label")
 
 
 def _seed(seed_everything: bool | int) -> int:

@@ -100,7 +100,7 @@ def test_what_is_asked_for_is_what_training_draws(chosen):
     """Of each of 24 batches: blended, patched or left alone, as `draw_mix` says of these very numbers."""
     model, x, drawn = quiet(**chosen), torch.zeros(4, 3, 2, 8, 8), []
     for number in range(24):
-        found = model._mix_of(x, number)
+        found = model._draw_mix(x, number)
         expected = draw_mix([0, 0, number, 0], 4, (8, 8), *(chosen[name] for name in chosen))
         assert (found is None) == (expected is None)
         drawn.append(found)

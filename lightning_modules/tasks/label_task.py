@@ -1,0 +1,48 @@
+"""`Task`: whether a video has one class or several labels; the loss of scores, and the refusal of the other task."""
+
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor
+
+# As in `datamodules.annotations.records.Task`.
+Task = Literal["single_label", "multi_label"]
+_MIN_PROBABILITY = 1e-12  # lower bound of a probability before its logarithm
+_DESCRIPTIONS = {"single_label": "one class a video", "multi_label": "several labels a video"}
+
+
+def scores_loss(scores: Tensor, labels: Tensor, task: Task) -> Tensor:
+    """Mean loss of the scores of B videos, a scalar.
+
+    Args:
+        scores: probabilities of the classes, float (B, K).
+        labels: int64 (B,); for `multi_label` (B, K), 1 or 0.
+        task: what the labels are.
+    """
+    if task == "single_label":
+        return F.nll_loss(scores.clamp_min(_MIN_PROBABILITY).log(), labels)
+    positive, negative = (part.clamp_min(_MIN_PROBABILITY).log() for part in (scores, 1 - scores))
+    return -(labels * positive + (1 - labels.to(scores.dtype)) * negative).mean()
+
+
+def refuse_other_task(subject: str, task: str, other_subject: str, other_task: str, remedy: str) -> None:
+    """Raises ValueError, in one sentence, unless both have the same task.
+
+    Args:
+        subject: start of the message: the argument with its value, or what was trained.
+        task: its task.
+        other_subject: what it is compared with.
+        other_task: the task of that.
+        remedy: end of the message, what to do.
+    """
+    if task != other_task:
+        raise ValueError(
+            f"{subject} is of {_DESCRIPTIONS[task]} (task {task}), {other_subject} of {_DESCRIPTIONS[other_task]} "
+            f"(task {other_task}): {remedy}"
+        )
+
+
+def refuse_unknown_task(task: str) -> None:
+    """Raises ValueError for a task that does not exist."""
+    if task not in get_args(Task):
+        raise ValueError(f"task={task!r}: must be {' or '.join(get_args(Task))}")
