@@ -166,6 +166,11 @@ class DatasetIndex:
         return self._values.column(name, rows)
 
     @property
+    def has_segments(self) -> bool:
+        """Whether any video is a segment of its source; `VideoEntry.source_start` and `source_end` then say which."""
+        return self._values.has_segments
+
+    @property
     def has_captions(self) -> bool:
         """Whether any video has a caption."""
         return self._values.has_captions

@@ -49,6 +49,12 @@ class VideoEntry(NamedTuple):
     source_end: float | None = None
     labels: tuple[int, ...] = ()
 
+    def describe_segment(self) -> str:
+        """The source of a segment and its place there, such as `talk.mp4, 1.50 to 2.25 s`; "" for a whole video."""
+        if self.source_start is None or self.source_end is None:
+            return ""
+        return f"{self.source}, {self.source_start:.2f} to {self.source_end:.2f} s"
+
 
 class IndexValues:
     """Reads values of the index from the memory-mapped table, and frame hashes from index.parquet.
@@ -95,6 +101,12 @@ class IndexValues:
             labels = labels[labels != NO_LABEL]
         self._mapped.release()
         return labels, counts
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether any video is a segment of its source."""
+        starts = self._mapped.table.column("source_start")
+        return bool(starts.null_count < len(starts))
 
     @property
     def has_captions(self) -> bool:

@@ -161,7 +161,8 @@ def _make_videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num
         chosen = np.linspace(0, len(views) - 1, min(num_views, len(views))).round().astype(int).tolist()
         clips = [_make_clip(data, batch, views[number], times, number, crops) for number in chosen]
         label = data.class_names[int(batch.labels[video])]
-        shown.append(ShownVideo(key, label, clips, len(views) - len(clips)))
+        segment = data.index.entry(int(batch.rows[video])).describe_segment()
+        shown.append(ShownVideo(key, label, clips, len(views) - len(clips), segment))
     return shown
 
 

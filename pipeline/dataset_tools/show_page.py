@@ -29,12 +29,13 @@ class ShownClip(NamedTuple):
 
 
 class ShownVideo(NamedTuple):
-    """A video: some of its views, and the number of its other views in `num_other_clips`."""
+    """A video: some of its views, the number of its others in `num_other_clips`, and for a segment its source."""
 
     key: str
     label: str
     clips: Sequence[ShownClip]
     num_other_clips: int
+    segment: str = ""
 
 
 class ShownStage(NamedTuple):

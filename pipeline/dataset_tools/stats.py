@@ -67,6 +67,10 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     print_table(_bar_table("frames a second", _shorten(rates.most_common(), "others")))
     sides = zip(table.column("width").to_pylist(), table.column("height").to_pylist(), strict=True)
     print_table(_bar_table("width x height", _shorten(Counter(f"{w}x{h}" for w, h in sides).most_common(), "others")))
+    segments = table.filter(pc.is_valid(table.column("source_start")))
+    if segments.num_rows:
+        sources = pc.count_distinct(segments.column("source")).as_py()
+        print_text(f"segments: {segments.num_rows} videos, cut out of {sources} longer ones")
     for line in describe_columns(table.column("variable_rate").to_pylist(), table.column("pixel_aspect").to_numpy()):
         print_text(line)
     if out is not None:

@@ -16,7 +16,7 @@ from pipeline.inference.part_rows import PartRows
 from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint, split_row_numbers
-from pipeline.metrics.predictions import prediction_schema, prediction_table
+from pipeline.metrics.predictions import prediction_schema, prediction_table, with_source_times
 
 _FORWARD_BYTES = 2**25  # float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
 _FORWARD_BYTES_CUDA = 2**28
@@ -53,6 +53,9 @@ def export_scores(
     model.view_average = options.average or "probabilities"
     model.views_at_once = options.views_at_once or max_views_per_forward(videos, options.accelerator)
     schema, index = prediction_schema(model.num_classes, provenance), videos.index
+    has_segments = index.has_segments
+
+    part_schema = with_source_times(schema.empty_table(), []).schema if has_segments else schema
 
     def to_rows(outputs: dict[str, Any]) -> StepRows:
         """Rows in the order of the index, including NaN rows of videos that failed."""
@@ -65,17 +68,19 @@ def export_scores(
         keys, groups = [entry.key for entry in entries], [entry.group for entry in entries]
         labels = np.array([entry.label for entry in entries], dtype=np.int64)
         table = prediction_table(schema, keys, labels, scores[order], model.class_names, groups, options.allow_missing)
+        if has_segments:
+            table = with_source_times(table, entries)
         return StepRows(table, rows[order], np.isin(rows[order], failed_rows))
 
     def finish(temporary: Path, parts: PartRows) -> None:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+        with pq.ParquetWriter(temporary, part_schema, compression="zstd", write_page_checksum=True) as writer:
             for table in parts.tables():
                 writer.write_table(table)
 
     callback = ResumableExport(
         path,
         _settings(provenance),
-        schema,
+        part_schema,
         to_rows,
         split_row_numbers(videos),
         finish,

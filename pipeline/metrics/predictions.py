@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from datamodules.dataset.index_reader import VideoEntry
 from datamodules.storage.plain_text import to_json
 
 PREDICTIONS_NAME = "predictions.parquet"
@@ -95,6 +96,19 @@ def prediction_table(
     for rank in range(min(5, len(names))):
         columns[f"top{rank + 1}"] = np.where(is_missing, np.array(None), names[order[:, rank]]).tolist()
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def with_source_times(table: pa.Table, entries: Sequence[VideoEntry]) -> pa.Table:
+    """Adds columns to predictions of a dataset with segments: source, and source_start and source_end in seconds.
+
+    Args:
+        table: predictions of B videos.
+        entries: the B videos in the index; start and end are null for whole videos.
+    """
+    columns = (("source", pa.string()), ("source_start", pa.float64()), ("source_end", pa.float64()))
+    for name, kind in columns:
+        table = table.append_column(name, pa.array([getattr(entry, name) for entry in entries], kind))
+    return table
 
 
 def read_predictions(path: Path) -> tuple[NDArray[np.float32], pa.Table]:

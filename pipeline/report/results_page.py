@@ -27,6 +27,7 @@ class MisclassifiedVideo(NamedTuple):
         score: score of the predicted class.
         label_score: score of the labelled class.
         preview: the preview of the video; None where there is no dataset to read it from, or it cannot be decoded.
+        segment: its source, and its times there, if it is a segment of a longer video; else "".
     """
 
     key: str
@@ -35,6 +36,7 @@ class MisclassifiedVideo(NamedTuple):
     score: float
     label_score: float
     preview: Preview | None
+    segment: str = ""
 
 
 class _HeadlineFigure(NamedTuple):

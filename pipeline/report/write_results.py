@@ -127,9 +127,15 @@ def _mistakes(
             score=float(scores[number, predicted[number]]),
             label_score=float(scores[number, labels[number]]),
             preview=None if videos is None else _make_preview(videos, scored.keys[number], scored.provenance),
+            segment="" if videos is None else _describe_segment(videos, scored.keys[number]),
         )
         for number in order.tolist()
     ]
+
+
+def _describe_segment(videos: DatasetIndex, key: str) -> str:
+    rows = videos.rows_of([key])
+    return videos.entry(int(rows[0])).describe_segment() if len(rows) else ""
 
 
 def _make_preview(videos: DatasetIndex, key: str, provenance: Mapping[str, Any]) -> Preview | None:

@@ -9,6 +9,7 @@ import pytest
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import decode_frames
 from datamodules.video.mp4_writer import encode_frames
+from pipeline.dataset_tools.stats import stats
 from pipeline.dataset_tools.verify import verify
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
@@ -40,7 +41,9 @@ def write_list(root: Path, segments: list[tuple[object, ...]], name: str = "list
     return root / name
 
 
-def test_overlapping_segments_and_bad_ones(recordings: Path, tmp_path: Path) -> None:
+def test_overlapping_segments_and_bad_ones(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     listed = write_list(recordings, [*SEGMENTS, *BAD])
     pack(PackOptions(tmp_path / "out", [listed], videos_per_shard=2, processes=2))
     index = DatasetIndex.open(tmp_path / "out")
@@ -69,6 +72,8 @@ def test_overlapping_segments_and_bad_ones(recordings: Path, tmp_path: Path) -> 
     }
     assert not (tmp_path / "out" / ".parts" / "seek_tables").exists()
     verify(tmp_path / "out", full=True)
+    stats(tmp_path / "out")
+    assert "segments: 4 videos, cut out of 2 longer ones" in capsys.readouterr().out
 
 
 def test_the_same_bytes_in_any_order_and_after_an_interruption(recordings: Path, tmp_path: Path) -> None:
