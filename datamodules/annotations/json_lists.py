@@ -123,5 +123,17 @@ def keyed_entries(path: Path, content: Any) -> dict[str, JsonEntry]:
     return {key: JsonEntry(f"{path}, {key!r}", one) for key, one in content.items()}
 
 
+def keyed_texts(path: Path, content: Any) -> dict[str, str]:
+    """Key -> text, of a JSON file that is one object of texts or whole numbers; at least one.
+
+    Raises:
+        AnnotationError: the file is something else, or empty.
+    """
+    values = content.values() if isinstance(content, dict) else ()
+    if not values or not all(isinstance(one, str | int) and not isinstance(one, bool) for one in values):
+        raise AnnotationError(f"{path}: must be a JSON object of texts or whole numbers; use the official file")
+    return {key: str(one) for key, one in content.items()}
+
+
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,12 +1,14 @@
 """`ListFormat`: a format of annotation lists, with its reader, its detection and three lines of a list in it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.annotations.records import Annotations
+from datamodules.annotations.list_text import AnnotationError
+from datamodules.annotations.records import Annotations, PathLike, as_list
+from datamodules.annotations.tables import normalize_split
 from datamodules.options import Options
 
 OPTIONS_OF_ALL_FORMATS = frozenset({"frames_per_second"})  # any list may name folders of images
@@ -104,3 +106,59 @@ class ListFormat:
     read: Callable[[ListSource], Annotations]
     matches: Callable[[ListHead], bool] = matches_nothing
     options: frozenset[str] = frozenset({"split"})
+
+
+def find_list_files(
+    lists: PathLike | Sequence[PathLike], split_by_name: Mapping[str, str], split: str | None
+) -> list[tuple[Path, str]]:
+    """The files of an official list with the split of each.
+
+    Args:
+        lists: files, or folders, of which all files with official names are taken.
+        split_by_name: official name of a file -> split.
+        split: the split of all files; None: by their names.
+
+    Returns:
+        Path and split of each file, those of a folder in the order of the official names; at least one.
+
+    Raises:
+        AnnotationError: a folder has no such file, or a file's name gives no split and `split` is None.
+    """
+    split = None if split is None else normalize_split(split)
+    names = ", ".join(split_by_name)
+    found = []
+    for item in map(Path, as_list(lists)):
+        paths = [item / name for name in split_by_name if (item / name).exists()] if item.is_dir() else [item]
+        if not paths:
+            raise AnnotationError(f"{item}: has none of {names}; name the files of the list")
+        for path in paths:
+            name = split or split_by_name.get(path.name)
+            if name is None:
+                raise AnnotationError(
+                    f"{path}: its name gives no split, as {names} do; give the split of all its videos (--split)"
+                )
+            found.append((path, name))
+    return found
+
+
+def find_beside(path: Path, names: Sequence[str], purpose: str) -> Path:
+    """The first of some files that is beside a list.
+
+    Raises:
+        AnnotationError: none is there.
+    """
+    found = [path.parent / name for name in names if (path.parent / name).exists()]
+    if not found:
+        raise AnnotationError(f"{path}: {names[0]}, {purpose}, is not beside it; put the official file there")
+    return found[0]
+
+
+def require_split(path: Path, split: str | None) -> str:
+    """The split of all videos of a list that has none.
+
+    Raises:
+        AnnotationError: `split` is None, or no name.
+    """
+    if split is None:
+        raise AnnotationError(f"{path}: the list has no splits; give the split of all its videos (--split)")
+    return normalize_split(split)

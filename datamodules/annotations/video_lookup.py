@@ -8,7 +8,7 @@ from typing import NamedTuple
 from datamodules.annotations.content_sniffing import are_videos
 from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import split_synonym
-from datamodules.annotations.video_files import VIDEO_SUFFIXES, has_video_suffix, is_folder, visible_entries
+from datamodules.annotations.video_files import VIDEO_SUFFIXES, has_video_suffix, is_folder, join, visible_entries
 
 
 class VideoQuery(NamedTuple):
@@ -118,3 +118,25 @@ def _preference_key(path: str, query: VideoQuery) -> tuple[bool, bool, bool, int
     splits = [split_synonym(folder) for folder in folders]
     outside = query.label.replace(" ", "_") not in folders
     return outside, query.split not in splits, suffix != query.suffix.lower(), suffix_rank, path
+
+
+def locate_videos(
+    root: Path, queries: Sequence[VideoQuery], defaults: Sequence[str], depth: int = 2
+) -> tuple[list[str], list[str]]:
+    """Finds videos by name in a folder; one that is not there gets its default path.
+
+    Args:
+        root: the folder of the videos.
+        queries: what to find.
+        defaults: for each query the path in the official layout, relative to the folder.
+        depth: number of levels of folders below `root` that are searched.
+
+    Returns:
+        The paths, which begin with the folder's; and sentences on what was chosen among several files.
+
+    Raises:
+        AnnotationError: a folder cannot be read, or a name is not text.
+    """
+    files = VideoNameIndex(root, depth)
+    found = files.find(queries)
+    return [join(root, path or default) for path, default in zip(found, defaults, strict=True)], files.notes()

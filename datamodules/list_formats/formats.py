@@ -9,12 +9,42 @@ from datamodules.annotations.json_lists import is_json_list, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead
 from datamodules.annotations.plain_lists import read_csv
 from datamodules.annotations.tables import EMPTY_LIST, AnnotationError, read_header
+from datamodules.list_formats.diving48 import DIVING48
 from datamodules.list_formats.hmdb51 import HMDB51
+from datamodules.list_formats.jester import JESTER
 from datamodules.list_formats.kinetics import KINETICS
 from datamodules.list_formats.mmaction import MMACTION
+from datamodules.list_formats.moments_in_time import MOMENTS_IN_TIME
+from datamodules.list_formats.something_something import SOMETHING_SOMETHING_V2
 from datamodules.list_formats.ucf101 import UCF101
+from datamodules.timed_lists.activitynet import ACTIVITYNET, HACS, THUMOS14
+from datamodules.timed_lists.charades import CHARADES
+from datamodules.timed_lists.epic_kitchens import EPIC_KITCHENS
+from datamodules.timed_lists.fiftyone import FIFTYONE
+from datamodules.timed_lists.label_studio import LABEL_STUDIO
+from datamodules.timed_lists.via3 import VIA3
 
-AnnotationFormat = Literal["auto", "kinetics", "ucf101", "hmdb51", "mmaction", "folders", "csv"]
+AnnotationFormat = Literal[
+    "auto",
+    "csv",
+    "folders",
+    "activitynet",
+    "charades",
+    "diving48",
+    "epic_kitchens",
+    "fiftyone",
+    "hacs",
+    "hmdb51",
+    "jester",
+    "kinetics",
+    "label_studio",
+    "mmaction",
+    "moments_in_time",
+    "something_something_v2",
+    "thumos14",
+    "ucf101",
+    "via3",
+]
 
 FOLDERS = ListFormat(
     "folders",
@@ -31,8 +61,25 @@ CSV = ListFormat(
     lambda source: read_csv(source.paths[0], source.videos, source.split, source.options.multi_label),
     options=frozenset({"split", "multi_label"}),
 )
-# In the order of detection. `mmaction` takes any text file without columns, therefore it is last.
-_DETECTED = (UCF101, HMDB51, KINETICS, MMACTION)
+# In the order of detection: `activitynet` matches lists of the two before it, `mmaction` any text without columns.
+_DETECTED = (
+    UCF101,
+    HMDB51,
+    KINETICS,
+    SOMETHING_SOMETHING_V2,
+    JESTER,
+    CHARADES,
+    HACS,
+    THUMOS14,
+    ACTIVITYNET,
+    DIVING48,
+    MOMENTS_IN_TIME,
+    EPIC_KITCHENS,
+    LABEL_STUDIO,
+    FIFTYONE,
+    VIA3,
+    MMACTION,
+)
 FORMATS: Mapping[str, ListFormat] = {one.name: one for one in (*_DETECTED, FOLDERS, CSV)}
 
 

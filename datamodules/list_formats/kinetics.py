@@ -1,4 +1,4 @@
-"""Reader of the official Kinetics CSV files; finds clips under the file names of several downloaders."""
+"""Reader of Kinetics' lists, CSV or json; finds clips under the file names of several downloaders."""
 
 import re
 from collections import Counter, defaultdict
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.annotations.columns import CSV_COLUMNS, KINETICS_COLUMNS, has_columns
+from datamodules.annotations.json_lists import JsonEntry, is_json_list, keyed_entries, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead
 from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list
 from datamodules.annotations.skipped_files import count_noun, join_first_names
-from datamodules.annotations.tables import AnnotationRow, normalize_split, read_table, refuse_repeats
+from datamodules.annotations.tables import AnnotationRow, AnnotationTable, normalize_split, read_table, refuse_repeats
 from datamodules.annotations.video_files import existing_folder, join
 from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 from datamodules.storage.plain_text import describe_trimmed_labels
@@ -34,7 +35,7 @@ class _KineticsClip(NamedTuple):
 def read_kinetics_csv(
     csv_paths: PathLike | Sequence[PathLike], videos_root: PathLike, split: str | None = None
 ) -> Annotations:
-    """Read official Kinetics lists: label, youtube_id, time_start, time_end, split and optionally is_cc.
+    """Read official Kinetics lists: label, youtube_id, time_start, time_end, split and optionally is_cc; or their json.
 
     A video is the file {youtube_id}_{time_start:06d}_{time_end:06d} with any suffix, in the videos' folder or up to two
     folders deeper ({class}/, {split}/{class}/). If there are several, a folder named after the class wins (blanks may
@@ -54,7 +55,7 @@ def read_kinetics_csv(
     """
     split = None if split is None else normalize_split(split)
     required = ("label", "youtube_id", "time_start", "time_end", *(("split",) if split is None else ()))
-    tables = [read_table(Path(path), KINETICS_COLUMNS, required) for path in as_list(csv_paths)]
+    tables = [_read_list(Path(path), required) for path in as_list(csv_paths)]
     root = existing_folder(videos_root)
     clips = [_read_clip(row, split) for table in tables for row in table.rows]
     refuse_repeats([clip.key for clip in clips], [clip.row for clip in clips], "clip")
@@ -76,6 +77,24 @@ def read_kinetics_csv(
     trimmed = describe_trimmed_labels(row.values["label"] for table in tables for row in table.rows)
     sentences = [*(table.note for table in tables), trimmed, *notes, *files.notes()]
     return Annotations(records, notes=tuple(note for note in sentences if note))
+
+
+def _read_list(path: Path, required: Sequence[str]) -> AnnotationTable:
+    return _read_json_list(path) if is_json_list(path) else read_table(path, KINETICS_COLUMNS, required)
+
+
+def _read_json_list(path: Path) -> AnnotationTable:
+    """The rows of a list in json, {youtube_id: {"annotations": {"label", "segment"}, "subset"}}, as of one in CSV."""
+    rows = []
+    for number, (youtube_id, entry) in enumerate(keyed_entries(path, read_json(path)).items(), 1):
+        annotation = entry.values.get("annotations")
+        if not isinstance(annotation, dict):
+            raise entry.error("annotations", 'must be an object such as {"label": "yoga", "segment": [84.0, 94.0]}')
+        inner = JsonEntry(f"{entry.location}, annotations", annotation)
+        start, end = inner.interval("segment")
+        values = {"label": inner.text("label"), "youtube_id": youtube_id, "split": entry.text("subset")}
+        rows.append(AnnotationRow(str(path), number, {**values, "time_start": str(start), "time_end": str(end)}))
+    return AnnotationTable(rows, "")
 
 
 def _read_clip(row: AnnotationRow, split: str | None) -> _KineticsClip:
@@ -146,6 +165,9 @@ def _describe_ambiguous_clips(ambiguous: Sequence[tuple[str, str]]) -> list[str]
 
 
 def _matches(head: ListHead) -> bool:
+    first = next(iter(head.content.values()), None) if isinstance(head.content, dict) else None
+    if isinstance(first, dict) and isinstance(first.get("annotations"), dict):
+        return "segment" in first["annotations"]
     plain = has_columns(head.header, CSV_COLUMNS, ("path",)) and not has_columns(
         head.header, KINETICS_COLUMNS, ("youtube_id",)
     )
@@ -156,7 +178,7 @@ def _matches(head: ListHead) -> bool:
 
 KINETICS = ListFormat(
     "kinetics",
-    "Kinetics-400, -600, -700 and -700-2020: CSV files, in any number. Videos: {youtube_id}_{time_start:06d}_"
+    "Kinetics-400, -600, -700 and -700-2020: CSV or json files, in any number. Videos: {youtube_id}_{time_start:06d}_"
     "{time_end:06d}.mp4, flat, or in folders of the class or of split and class.",
     "label,youtube_id,time_start,time_end,split\n"
     "testifying,---QUuC4vJs,84,94,validate\n"

@@ -1,1 +1,0 @@
-"""Lists that label tools export: Label Studio, FiftyOne, VIA 3."""

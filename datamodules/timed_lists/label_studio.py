@@ -1,0 +1,226 @@
+"""Reader of what Label Studio exports of TimelineLabels: JSON and JSON-MIN.
+
+The form was verified with the documentation of the tag, the editor's `TimelineRegion.js`, and label-studio-sdk's
+converter. A range counts frames from 1, both ends included, as the vendor's own YOLO backend reads and writes them
+(label-studio-ml-backend), at the `frameRate` of the Video tag, which is not in the export and is 24 by default. The
+objects in `LABEL_STUDIO.example` have the form of true exports.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from datamodules.annotations.json_lists import JsonEntry, list_entries, read_json
+from datamodules.annotations.list_format import ListFormat, ListHead, require_split
+from datamodules.annotations.list_text import AnnotationError
+from datamodules.annotations.records import Annotations, PathLike
+from datamodules.annotations.segment_columns import SegmentBounds
+from datamodules.annotations.skipped_files import count_noun
+from datamodules.annotations.video_files import existing_folder, has_video_suffix, join, make_keys
+from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
+from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, make_annotations
+
+DEFAULT_FRAME_RATE = 24.0
+_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # of files uploaded to Label Studio
+
+
+class _Task(NamedTuple):
+    """One task with one annotation of it.
+
+    Attributes:
+        location: place in the file, for error messages.
+        task: id of the task.
+        video: path or URL of the video.
+        created: when the annotation was made; later ones sort after earlier ones.
+        regions: control -> its regions.
+    """
+
+    location: str
+    task: str
+    video: str
+    created: str
+    regions: Mapping[str, Sequence[JsonEntry]]
+
+
+def read_label_studio(
+    list_path: PathLike,
+    videos_root: PathLike,
+    split: str | None = None,
+    trimmed: bool = True,
+    label_field: str | None = None,
+    annotation_fps: float | None = None,
+) -> Annotations:
+    """Read TimelineLabels exported by Label Studio as JSON or JSON-MIN.
+
+    Frames are taken as times at `annotation_fps`, (start - 1) / annotation_fps to end / annotation_fps seconds, because
+    the player counts them at its own rate and not at the file's. Of several annotations of a task the newest counts,
+    cancelled ones do not. A region with several labels gives a segment for each. The group is the video.
+
+    Args:
+        list_path: the file.
+        videos_root: folder of the videos, with the paths in the list, or with their file names at most two folders
+            deeper; the eight digits that Label Studio puts before the name of an uploaded file may be missing.
+        split: the split of all videos; exports have none.
+        trimmed: whether each region is cut out as a video of its own; else videos are whole and have all their labels.
+        label_field: name of the TimelineLabels control; needed where there are several.
+        annotation_fps: the `frameRate` of the Video tag in the labelling configuration; None: 24, the default there.
+
+    Raises:
+        AnnotationError: the file is missing or malformed, `split` is missing, there are several controls and no
+            `label_field`, or no video is labelled.
+    """
+    path = Path(list_path)
+    split = require_split(path, split)
+    read = [task for entry in list_entries(path, read_json(path)) for task in _read_entry(entry)]
+    tasks = {task.task: task for task in sorted(read, key=lambda task: task.created)}
+    fields = sorted({field for task in tasks.values() for field in task.regions})
+    field = _choose_field(path, fields, label_field)
+    rate = DEFAULT_FRAME_RATE if annotation_fps is None else annotation_fps
+    labels: dict[str, list[TimedLabel]] = {}
+    for task in tasks.values():
+        labels.setdefault(task.video, []).extend(
+            label for region in task.regions.get(field, ()) for label in _read_region(region, rate)
+        )
+    names = list(labels)
+    paths, notes = _locate(existing_folder(videos_root), names)
+    if annotation_fps is None:
+        notes.append(f"frames counted at {rate:g} a second, Label Studio's default; else give --annotation-fps")
+    if len(tasks) < len(read):
+        notes.append(f"{count_noun(len(read) - len(tasks), 'older annotation')} of the same tasks left out")
+    keys = make_keys([_file_name(name) for name in names])
+    videos = [
+        LabelledVideo(video, key, split, key, labels[name]) for name, video, key in zip(names, paths, keys, strict=True)
+    ]
+    return make_annotations(videos, trimmed, path, notes=notes)
+
+
+def _read_entry(entry: JsonEntry) -> Iterator[_Task]:
+    """The annotations of a task in JSON, or the one of a record in JSON-MIN."""
+    if "annotations" not in entry.values:
+        regions = {
+            name: list(entry.entries(name)) for name, value in entry.values.items() if _is_timeline(value)
+        }  # JSON-MIN: the task's data and the controls' values side by side
+        created = str(entry.values.get("updated_at") or entry.values.get("created_at") or "")
+        yield _Task(entry.location, _task_id(entry), _video(entry, entry.values), created, regions)
+        return
+    data = entry.values.get("data")
+    if not isinstance(data, dict):
+        raise entry.error("data", "must be an object with the path of the video; export the tasks again")
+    video = _video(entry, data)
+    for annotation in entry.entries("annotations"):
+        if annotation.values.get("was_cancelled"):
+            continue
+        regions = {}
+        for region in annotation.entries("result"):
+            value = region.values.get("value")
+            if isinstance(value, dict) and "timelinelabels" in value:
+                name = str(region.values.get("from_name", ""))
+                regions.setdefault(name, []).append(JsonEntry(region.location, value))
+        created = str(annotation.values.get("created_at") or annotation.values.get("updated_at") or "")
+        yield _Task(entry.location, _task_id(entry), video, created, regions)
+
+
+def _is_timeline(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(one, dict) and "timelinelabels" in one for one in value)
+
+
+def _task_id(entry: JsonEntry) -> str:
+    return str(entry.values.get("id", entry.location))
+
+
+def _video(entry: JsonEntry, data: Mapping[str, Any]) -> str:
+    """The path or URL of the video among the values of a task, whose names are the user's own."""
+    texts = {name: value for name, value in data.items() if isinstance(value, str)}
+    videos = [value for value in texts.values() if has_video_suffix(_file_name(value))]
+    if len(videos) != 1 and "video" in texts:
+        return texts["video"]
+    if len(videos) != 1:
+        names = ", ".join(data) or "none"
+        raise AnnotationError(f"{entry.location}: not one of its values is the path of a video (there are: {names})")
+    return videos[0]
+
+
+def _choose_field(path: Path, fields: Sequence[str], wanted: str | None) -> str:
+    if wanted is not None and wanted not in fields:
+        raise AnnotationError(f"label_field={wanted!r}: {path} has {', '.join(fields) or 'no timeline labels'}")
+    if wanted is None and len(fields) > 1:
+        raise AnnotationError(f"{path}: labels of several controls, {', '.join(fields)}; choose one (--label-field)")
+    return wanted or next(iter(fields), "")
+
+
+def _read_region(region: JsonEntry, rate: float) -> Iterator[TimedLabel]:
+    names = region.values["timelinelabels"]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise region.error("timelinelabels", "must be a list of class names")
+    for one in region.entries("ranges"):
+        start, end = _frame(one, "start"), _frame(one, "end")
+        bounds = SegmentBounds(None if start is None else (start - 1) / rate, None if end is None else end / rate)
+        for name in names:
+            yield TimedLabel(name.strip(), bounds)
+
+
+def _frame(entry: JsonEntry, field: str) -> float | None:
+    """A frame number from 1; None where it is open."""
+    value = entry.values.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise entry.error(field, "must be the number of a frame")
+    return max(float(value), 1.0) if field == "start" else float(value)  # hand-made lists begin at frame 0
+
+
+def _local_path(video: str) -> str:
+    """The path in a URL: that below the storage's folder for local files, else the whole path without its slash."""
+    parts = urlsplit(video) if re.match(r"[a-zA-Z][\w+.-]+://|/data/", video) else None
+    if parts is None:
+        return video
+    local = parse_qs(parts.query).get("d")
+    return local[0] if local else unquote(parts.path).lstrip("/")
+
+
+def _file_name(video: str) -> str:
+    return PurePosixPath(_local_path(video).replace("\\", "/")).name
+
+
+def _locate(root: Path, videos: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Files by the paths in the list, else by their names, with and without the prefix of uploaded files."""
+    files = VideoNameIndex(root)
+    names = [_file_name(video) for video in videos]
+    bare = [_UPLOAD_PREFIX.sub("", name, count=1) if _UPLOAD_PREFIX.match(name) else name for name in names]
+    whole, short = (files.find([VideoQuery(Path(name).stem, "") for name in some]) for some in (names, bare))
+    paths = []
+    for video, name, first, second in zip(videos, names, whole, short, strict=True):
+        listed = _local_path(video)
+        path = listed if (root / listed).is_file() else first or second or name
+        paths.append(join(root, path))
+    return paths, files.notes()
+
+
+def _matches(head: ListHead) -> bool:
+    first = head.content[0] if isinstance(head.content, list) and head.content else None
+    if not isinstance(first, dict):
+        return False
+    return {"annotations", "data"} <= first.keys() or any(map(_is_timeline, first.values()))
+
+
+LABEL_STUDIO = ListFormat(
+    "label_studio",
+    "Label Studio: TimelineLabels exported as JSON or JSON-MIN; --annotation-fps is the frameRate of the Video tag, "
+    "--label-field the control where there are several, --split the split. Videos: by the names in the list.",
+    '[{"id": 1, "data": {"video": "/data/local-files/?d=mydata/drive_data/person_01.mp4"}, "annotations": [{"result":\n'
+    '[{"value": {"ranges": [{"start": 382, "end": 445}], "timelinelabels": ["right"]}, "from_name": "videoLabels",\n'
+    '"to_name": "video", "type": "timelinelabels"}]}]}]',
+    lambda source: read_label_studio(
+        source.paths[0],
+        source.videos,
+        source.split,
+        source.options.trimmed is not False,
+        source.options.label_field,
+        source.options.annotation_fps,
+    ),
+    _matches,
+    options=frozenset({"split", "trimmed", "label_field", "annotation_fps"}),
+)

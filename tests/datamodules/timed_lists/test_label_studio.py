@@ -1,0 +1,112 @@
+"""Label Studio: ranges of frames from 1 at the configuration's rate, file names, newest annotations, both exports."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.annotations.list_format import ListOptions
+from datamodules.annotations.tables import AnnotationError
+from datamodules.list_formats.formats import FORMATS
+from datamodules.list_formats.read_annotations import read_annotations
+from datamodules.timed_lists.label_studio import read_label_studio
+from tests.datamodules.annotations.test_readers import touch, write
+
+
+def region(start: int | None, end: int | None, *labels: str, field: str = "actions") -> dict[str, Any]:
+    value = {"ranges": [{"start": start, "end": end}], "timelinelabels": list(labels)}
+    return {"value": value, "from_name": field, "to_name": "video", "type": "timelinelabels"}
+
+
+def task(number: int, video: str, *regions: dict[str, Any], **more: Any) -> dict[str, Any]:
+    annotation = {"result": list(regions), "created_at": "2026-01-01T00:00:00Z", "was_cancelled": False} | more
+    return {"id": number, "data": {"video": video, "note": "a"}, "annotations": [annotation], "predictions": []}
+
+
+def save(path: Path, *tasks: Any) -> Path:
+    return write(path, json.dumps(list(tasks)))
+
+
+def test_the_documented_form(tmp_path: Path) -> None:
+    touch(tmp_path, "mydata/drive_data/person_01.mp4")
+    listed = write(tmp_path / "export.json", FORMATS["label_studio"].example)
+    annotations = read_annotations("auto", listed, split="train", options=ListOptions(annotation_fps=25))
+    (record,) = annotations.records
+    assert (record.label, record.split, record.group, record.exact_times) == ("right", "train", "person_01", True)
+    assert (record.time_start, record.time_end) == (381 / 25, 445 / 25)  # frames 382 to 445, both included
+    assert record.path == str(tmp_path / "mydata" / "drive_data" / "person_01.mp4")
+    assert annotations.notes == ()
+
+
+def test_default_rate_open_ranges_and_several_labels_of_a_region(tmp_path: Path) -> None:
+    listed = save(tmp_path / "e.json", task(1, "a.mp4", region(None, 24, "run"), region(25, None, "walk", "wave")))
+    annotations = read_label_studio(listed, tmp_path, "train")
+    assert [(record.label, record.time_start, record.time_end) for record in annotations.records] == [
+        ("run", None, 1.0),
+        ("walk", 1.0, None),
+        ("wave", 1.0, None),
+    ]
+    assert annotations.notes == ("frames counted at 24 a second, Label Studio's default; else give --annotation-fps",)
+    whole = read_label_studio(listed, tmp_path, "train", trimmed=False)
+    assert (whole.task, whole.records[0].labels) == ("multi_label", ("run", "walk", "wave"))
+
+
+def test_names_of_uploaded_files_and_urls(tmp_path: Path) -> None:
+    touch(tmp_path, "plain.mp4", "0123abcd-kept.mp4", "deep/er/cloud.mp4")
+    listed = save(
+        tmp_path / "e.json",
+        task(1, "/data/upload/3/3d3ad63e-plain.mp4", region(1, 2, "a")),
+        task(2, "/data/upload/3/0123abcd-kept.mp4", region(1, 2, "a")),
+        task(3, "s3://bucket/some/cloud.mp4", region(1, 2, "a")),
+        task(4, "https://host/d%20r/absent.mp4?x=1", region(1, 2, "a")),
+    )
+    records = read_label_studio(listed, tmp_path, "train", annotation_fps=24).records
+    names = ["plain.mp4", "0123abcd-kept.mp4", "deep/er/cloud.mp4", "absent.mp4"]
+    assert [record.path for record in records] == [str(tmp_path / name) for name in names]
+
+
+def test_the_newest_annotation_counts_and_cancelled_ones_do_not(tmp_path: Path) -> None:
+    one = task(1, "a.mp4", region(1, 24, "old"))
+    one["annotations"] += [
+        task(1, "a.mp4", region(1, 24, "new"), created_at="2026-02-01T00:00:00Z")["annotations"][0],
+        task(1, "a.mp4", region(1, 24, "no"), created_at="2026-03-01T00:00:00Z", was_cancelled=True)["annotations"][0],
+    ]
+    annotations = read_label_studio(save(tmp_path / "e.json", one), tmp_path, "train", annotation_fps=24)
+    assert [record.label for record in annotations.records] == ["new"]
+    assert annotations.notes == ("1 older annotation of the same tasks left out",)
+
+
+def test_json_min_gives_the_same_records(tmp_path: Path) -> None:
+    whole = save(tmp_path / "json.json", task(1, "a.mp4", region(3, 5, "run")), task(2, "b.mp4", region(1, 9, "run")))
+    records = [
+        {"video": name, "id": number, "actions": [region(start, end, "run")["value"]], "annotator": 1, "lead_time": 2.5}
+        for number, name, start, end in ((1, "a.mp4", 3, 5), (2, "b.mp4", 1, 9))
+    ]
+    short = save(tmp_path / "min.json", *records)
+    assert read_annotations("auto", short, split="val").records == read_label_studio(whole, tmp_path, "val").records
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([task(1, "a.mp4", region(1, 2, "a"), region(1, 2, "b", field="other"))], r"several controls, actions, other"),
+        ([{"id": 1, "annotations": []}], r"entry 1: data is missing: must be an object"),
+        ([task(1, "a.txt") | {"data": {"clip": "a.txt"}}], r"entry 1: not one of its values is the path of a video"),
+        ([task(1, "a.mp4", region("x", 2, "a"))], r"ranges 1: start='x': must be the number of a frame"),  # type: ignore[arg-type]
+        ([task(1, "a.mp4")], r"e\.json: has no labelled segment"),
+    ],
+)
+def test_a_wrong_list_is_refused(tmp_path: Path, tasks: list[Any], message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        read_label_studio(save(tmp_path / "e.json", *tasks), tmp_path, "train")
+
+
+def test_split_and_field(tmp_path: Path) -> None:
+    listed = save(tmp_path / "e.json", task(1, "a.mp4", region(1, 2, "a"), region(1, 2, "b", field="other")))
+    with pytest.raises(AnnotationError, match=r"e\.json: the list has no splits; give the split of all its videos"):
+        read_label_studio(listed, tmp_path)
+    records = read_label_studio(listed, tmp_path, "train", label_field="other").records
+    assert [record.label for record in records] == ["b"]
+    with pytest.raises(AnnotationError, match=r"label_field='third': .*e\.json has actions, other"):
+        read_label_studio(listed, tmp_path, "train", label_field="third")
