@@ -1,5 +1,6 @@
 """What dataclasses of options have in common: every group of a composition checks its own fields."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -17,6 +18,11 @@ class Options:
 
     def check(self) -> None:
         """Raises ValueError for a value out of range, or for values that do not go together."""
+
+    @classmethod
+    def help_appendix(cls, arguments: Sequence[str]) -> str:
+        """Text at the end of the help of a command with these arguments; "" for none."""
+        return ""
 
     def require_at_least(self, minimum: int, *names: str) -> None:
         """Raises ValueError where one of the named fields is below `minimum`; None is not."""

@@ -1,5 +1,7 @@
 """The formats of annotation lists: `FORMATS` by name, and `detect_format`."""
 
+import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -54,7 +56,7 @@ FOLDERS = ListFormat(
 )
 CSV = ListFormat(
     "csv",
-    "A plain list, CSV or Parquet: path, label (or labels, any number), and optionally group, split or fold, and "
+    "A table of your own, CSV or Parquet: path, label (or labels, any number), and optionally group, split or fold, and "
     "caption; start and end in seconds, or start_frame and end_frame, for segments. Videos: at the paths, relative to "
     "--videos.",
     "path,label,split\nfight/fi001.mp4,fight,train\nnofight/nofi001.mp4,noFight,test",
@@ -97,6 +99,26 @@ def detect_format(path: Path) -> ListFormat:
             "the columns path, label, split"
         )
     return found or (FOLDERS if path.is_dir() else CSV)
+
+
+def describe_formats(name: str = "auto") -> str:
+    """A format with three lines of a list, or with another name, such as `auto`, a line for each format."""
+    if name in FORMATS:
+        form = FORMATS[name]
+        lines = textwrap.indent(form.example, "    ")
+        return "\n".join([f"--format {name}:", *_wrap(form.description), "Three lines:", "", lines])
+    width = max(map(len, FORMATS))
+    head = "formats of lists (`--format NAME --help` shows three lines of a list):"
+    return "\n".join([head, *(f"  {one.name:<{width}}  {_first_words(one)}" for one in FORMATS.values())])
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _first_words(form: ListFormat) -> str:
+    """The description up to its first colon, semicolon, comma or full stop: what the format is of."""
+    return re.split(r"[:;,]|\.(?: |$)", form.description)[0]
 
 
 def _read_head(path: Path) -> ListHead:

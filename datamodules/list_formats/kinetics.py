@@ -178,7 +178,7 @@ def _matches(head: ListHead) -> bool:
 
 KINETICS = ListFormat(
     "kinetics",
-    "Kinetics-400, -600, -700 and -700-2020: CSV or json files, in any number. Videos: {youtube_id}_{time_start:06d}_"
+    "Kinetics, 400 to 700-2020: CSV or json files, in any number. Videos: {youtube_id}_{time_start:06d}_"
     "{time_end:06d}.mp4, flat, or in folders of the class or of split and class.",
     "label,youtube_id,time_start,time_end,split\n"
     "testifying,---QUuC4vJs,84,94,validate\n"

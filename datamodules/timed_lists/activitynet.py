@@ -164,7 +164,7 @@ HACS = ListFormat(
 )
 THUMOS14 = ListFormat(
     "thumos14",
-    "THUMOS'14 in ActivityNet's form, with or without the level `database`; the subset validation, on which THUMOS'14 "
+    "THUMOS'14, in ActivityNet's form with or without the level `database`; the subset validation, on which THUMOS'14 "
     "trains, is the split train. Videos: video_validation_{n}.mp4 and video_test_{n}.mp4.",
     '{"video_test_0000006": {"duration": 66.97, "subset": "test", "annotations": [{"segment": [18.8, 57.3],\n'
     '"label": "VolleyballSpiking"}]}, "video_validation_0000950": {"duration": 20.1, "subset": "validation",\n'

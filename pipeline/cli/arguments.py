@@ -130,7 +130,7 @@ def call_from_command_line(function: Callable[..., Any], arguments: Sequence[str
     """
     from jsonargparse import auto_cli
 
-    from pipeline.cli.option_groups import GroupedParser, options_class
+    from pipeline.cli.option_groups import options_class, parser_with_appendix
 
     for argument in arguments:
         if not is_utf8(argument):
@@ -145,7 +145,8 @@ def call_from_command_line(function: Callable[..., Any], arguments: Sequence[str
     settings |= {"prog": prog, "usage": usage_of(component, prog), "epilog": _SYNTAX_HELP}
     if options is not None:
         settings["description"] = (inspect.getdoc(function) or "").partition("\n\n")[0]
-    parsed = auto_cli(component, args=expanded, parser_class=GroupedParser, return_instance=True, **settings)
+    parser = parser_with_appendix(options, arguments)
+    parsed = auto_cli(component, args=expanded, parser_class=parser, return_instance=True, **settings)
     return parsed if options in (None, function) else function(parsed)
 
 

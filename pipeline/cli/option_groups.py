@@ -8,11 +8,12 @@ options, shared by the verbs that have them; a function that needs one group tak
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser
 
+from datamodules.options import Options
 from pipeline.cli.argparse_internals import move_actions
 from pipeline.cli.arguments import hyphenate_options
 
@@ -82,7 +83,13 @@ def _group_class(name: str, composed: type[Any]) -> type[Any]:
 
 
 class GroupedParser(ArgumentParser):
-    """Argument parser whose help shows the options of a class in the groups of its dataclasses."""
+    """Argument parser whose help shows the options of a class in the groups of its dataclasses.
+
+    Attributes:
+        appendix: Text at the end of the help, with its own line breaks.
+    """
+
+    appendix = ""
 
     def add_class_arguments(
         self, class_type: type, nested_key: str | None = None, *args: Any, **kwargs: Any
@@ -97,5 +104,12 @@ class GroupedParser(ArgumentParser):
         return added
 
     def format_help(self, *args: Any, **options: Any) -> str:
-        """The help, with hyphens in the names of options."""
-        return hyphenate_options(super().format_help(*args, **options))
+        """The help, with hyphens in the names of options, and the appendix."""
+        text = hyphenate_options(super().format_help(*args, **options))
+        return f"{text}\n{self.appendix}\n" if self.appendix else text
+
+
+def parser_with_appendix(options: type[Any] | None, arguments: Sequence[str]) -> type[GroupedParser]:
+    """The class of a parser whose help ends in the `help_appendix` of the options for these arguments."""
+    appendix = options.help_appendix(arguments) if options is not None and issubclass(options, Options) else ""
+    return type("GroupedParser", (GroupedParser,), {"appendix": appendix}) if appendix else GroupedParser

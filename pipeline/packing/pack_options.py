@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from datamodules.annotations.list_format import ListOptions
 from datamodules.encoding.transcoding import EncodeProfile
-from datamodules.list_formats.formats import AnnotationFormat
+from datamodules.list_formats.formats import AnnotationFormat, describe_formats
 from datamodules.options import Options
 from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
@@ -125,10 +126,8 @@ class PackOptions(RefusalOptions, ShardOptions, EncodingOptions, ListOptions):  
         annotations: file or files of the list, or the folder of the official lists of UCF101 or HMDB51; leave it out
             for folders named after classes.
         videos: folder of the videos; default: the folder of the first list.
-        format: format of the lists: kinetics (label, youtube_id, time_start, time_end, split), ucf101 (classInd,
-            trainlist and testlist), hmdb51 ({class}_test_split{1,2,3}.txt), mmaction (lines of path and class number),
-            csv (CSV or Parquet: path, label, group, and fold or split), folders (split/class/video), or auto: detected
-            from the columns or file names.
+        format: format of the lists; auto: detected from their columns, names of files, or keys. With --help, three
+            lines of a list in this format are shown.
         split: split of all videos, in place of the splits in the lists.
         name: name of the dataset and prefix of its shards' names; default: the name of the folder `out`.
         classes: text file of class names, one a line, in the order of the labels; default: the order of the official
@@ -153,6 +152,13 @@ class PackOptions(RefusalOptions, ShardOptions, EncodingOptions, ListOptions):  
         """Refuses a run without a process."""
         if self.processes is not None and self.processes < 1:
             raise PackError(f"processes={self.processes}: must be at least 1")
+
+    @classmethod
+    def help_appendix(cls, arguments: Sequence[str]) -> str:
+        """Three lines of a list in the format that the arguments name, else the formats."""
+        names = [word.removeprefix("--format=") for word in arguments if word.startswith("--format=")]
+        names += [after for word, after in pairwise(arguments) if word == "--format"]
+        return describe_formats(names[-1] if names else "auto")
 
 
 def parse_pack_options(arguments: Sequence[str]) -> PackOptions:

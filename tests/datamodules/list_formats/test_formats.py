@@ -11,6 +11,7 @@ from datamodules.annotations.tables import AnnotationError
 from datamodules.list_formats.formats import FORMATS, AnnotationFormat, detect_format
 from datamodules.list_formats.kinetics import read_kinetics_csv
 from datamodules.list_formats.read_annotations import read_annotations
+from pipeline.__main__ import main
 from tests.conftest import REPOSITORY
 from tests.datamodules.annotations.test_readers import write
 
@@ -92,3 +93,15 @@ def test_kinetics_in_json_gives_the_records_of_csv(tmp_path: Path) -> None:
     clips["---QUuC4vJs"]["annotations"] = []
     with pytest.raises(AnnotationError, match=r"'---QUuC4vJs': annotations=\[\]: must be an object"):
         read_annotations("kinetics", write(listed, json.dumps(clips)), tmp_path)
+
+
+def test_the_help_of_pack_shows_three_lines_of_the_format(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--format", "diving48", "--help"], ["--help", "--format=diving48"]):
+        with pytest.raises(SystemExit):
+            main(["pack", *arguments])
+        printed = capsys.readouterr().out
+        assert all(f"    {line}\n" in printed for line in FORMATS["diving48"].example.splitlines())
+    with pytest.raises(SystemExit):
+        main(["pack", "--help"])
+    printed = capsys.readouterr().out
+    assert all(f"\n  {name} " in printed for name in FORMATS)
