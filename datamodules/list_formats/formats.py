@@ -56,9 +56,9 @@ FOLDERS = ListFormat(
 )
 CSV = ListFormat(
     "csv",
-    "A table of your own, CSV or Parquet: path, label (or labels, any number), and optionally group, split or fold, and "
-    "caption; start and end in seconds, or start_frame and end_frame, for segments. Videos: at the paths, relative to "
-    "--videos.",
+    "A table of your own, CSV or Parquet: path, label (or labels, any number), and optionally group, split or fold, "
+    "and caption; start and end in seconds, or start_frame and end_frame, for segments. Videos: at the paths, relative "
+    "to --videos.",
     "path,label,split\nfight/fi001.mp4,fight,train\nnofight/nofi001.mp4,noFight,test",
     lambda source: read_csv(source.paths[0], source.videos, source.split, source.options.multi_label),
     options=frozenset({"split", "multi_label"}),

@@ -25,7 +25,12 @@ _LABELS = ("labels.csv", f"{_PREFIX}labels.csv")
 _FOLDER = "20bn-jester-v1"
 
 
-def read_jester(lists: PathLike | Sequence[PathLike], videos_root: PathLike, split: str | None = None) -> Annotations:
+def read_jester(
+    lists: PathLike | Sequence[PathLike],
+    videos_root: PathLike,
+    split: str | None = None,
+    frames_per_second: float = FRAMES_PER_SECOND,
+) -> Annotations:
     """Read Jester V1.
 
     Classes are in the order of jester-v1-labels.csv (or labels.csv), if it is beside the lists. test.csv, lines of an
@@ -37,6 +42,7 @@ def read_jester(lists: PathLike | Sequence[PathLike], videos_root: PathLike, spl
         videos_root: the folder 20bn-jester-v1 or the one above it, with a folder {id} of images, or a video file of
             that name, for each video.
         split: the split of all videos; None: by the file's name (train, validation, test).
+        frames_per_second: rate of the folders of images.
 
     Raises:
         AnnotationError: a file is missing, a line is malformed, a class is not in the list of labels, or a video is
@@ -59,7 +65,7 @@ def read_jester(lists: PathLike | Sequence[PathLike], videos_root: PathLike, spl
             row.values["label"],
             name,
             key,
-            frames_per_second=None if path else FRAMES_PER_SECOND,
+            frames_per_second=None if path else frames_per_second,
         )
         for (row, name), video, path, key in zip(rows, ids, found, make_keys(ids), strict=True)
     ]
@@ -101,6 +107,8 @@ JESTER = ListFormat(
     "Jester V1: train.csv, validation.csv and test.csv (or test-answers.csv), or their folder, with labels.csv beside "
     "them, or with the prefix jester-v1-. Videos: folders of images, {id}/00001.jpg and so on, at 12 frames a second.",
     "34870;Drumming Fingers\n56557;Sliding Two Fingers Right\n129112;Sliding Two Fingers Down",
-    lambda source: read_jester(source.paths, source.videos, source.split),
+    lambda source: read_jester(
+        source.paths, source.videos, source.split, source.options.frames_per_second or FRAMES_PER_SECOND
+    ),
     _matches,
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.annotations.list_format import ListOptions
 from datamodules.annotations.tables import AnnotationError
 from datamodules.list_formats.formats import FORMATS
 from datamodules.list_formats.jester import read_jester
@@ -38,6 +39,9 @@ def test_three_lines(jester: Path) -> None:
         (str(folder / "129112"), 12.0),
     ]
     assert annotations.classes == tuple(LABELS.splitlines())
+    options = ListOptions(frames_per_second=24)
+    faster = read_annotations("auto", jester / "jester-v1-train.csv", jester, options=options)
+    assert [record.frames_per_second for record in faster.records] == [24.0, None, 24.0]
 
 
 def test_a_folder_of_lists_and_a_test_list_without_classes(jester: Path) -> None:
