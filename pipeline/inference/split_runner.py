@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from pipeline.processes.rank_exit import drop_ddp_wrapper
 
 _KILL_WAIT_S = 10.0  # wait for a killed rank to exit
 
-_launched: dict[str, Any] = {}  # arguments of the Trainer in a rank that another launcher started
+# Arguments of the Trainer in a rank that another launcher started. The verbs between the launcher and the Trainer know
+# nothing of ranks, so the arguments pass around them.
+_launcher_arguments: ContextVar[Mapping[str, Any] | None] = ContextVar("launcher_arguments", default=None)
 
 
 @contextlib.contextmanager
@@ -33,11 +36,11 @@ def distributed_inference(settings: Mapping[str, Any]) -> Iterator[None]:
     Args:
         settings: arguments of the Trainer (strategy, plugins, accelerator, devices), which replace the callers' own.
     """
-    _launched.update(settings)
+    token = _launcher_arguments.set(dict(settings))
     try:
         yield
     finally:
-        _launched.clear()
+        _launcher_arguments.reset(token)
 
 
 @contextlib.contextmanager
@@ -84,7 +87,8 @@ def run_over_split(
             does not exist.
     """
     accelerator, devices = compute.accelerator, compute.devices
-    if devices > 1 and not _launched and not _is_command_line_repeatable():
+    launched = _launcher_arguments.get()
+    if devices > 1 and launched is None and not _is_command_line_repeatable():
         raise ValueError(
             f"devices={devices}: works from the command line, `python -m pipeline ...`; here use devices=1"
         )
@@ -93,7 +97,7 @@ def run_over_split(
     alone = {"accelerator": accelerator, "devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
     try:
         trainer = pl.Trainer(
-            **(_launched or alone),
+            **(alone if launched is None else launched),
             precision=compute.precision,
             callbacks=[callback],
             logger=False,
