@@ -70,7 +70,7 @@ def read_jester(
         for (row, name), video, path, key in zip(rows, ids, found, make_keys(ids), strict=True)
     ]
     unlabelled = sum(not record.label for record in records)
-    note = f"{count_noun(unlabelled, 'video')} of test.csv without a class, which has none, in the dataset"
+    note = f"{count_noun(unlabelled, 'video')} of a list without classes packed without a label"
     return Annotations(records, classes=tuple(classes), notes=(note,) if unlabelled else ())
 
 

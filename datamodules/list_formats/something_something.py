@@ -61,7 +61,7 @@ def read_something_something_v2(
     ]
     unlabelled = sum(not record.label for record in records)
     if unlabelled:
-        notes.append(f"{count_noun(unlabelled, 'video')} of test.json without a class, which has none, in the dataset")
+        notes.append(f"{count_noun(unlabelled, 'video')} of a list without classes packed without a label")
     return Annotations(records, classes=tuple(classes), notes=tuple(notes))
 
 

@@ -72,7 +72,8 @@ def read_epic_kitchens(
         segments.setdefault(video, []).append(TimedLabel(label, bounds, key))
     videos, notes = _locate(existing_folder(videos_root), segments)
     if len(labelled) < len(rows):
-        notes.append(f"{count_noun(len(rows) - len(labelled), 'segment')} of lists without classes have no label")
+        unlabelled = count_noun(len(rows) - len(labelled), "segment")
+        notes.append(f"{unlabelled} of a list without classes packed without a label")
     return make_annotations(videos, trimmed, files[0][0], classes, notes)
 
 

@@ -48,7 +48,7 @@ def test_a_folder_of_lists_and_a_test_list_without_classes(jester: Path) -> None
     annotations = read_annotations("auto", jester)
     assert [record.split for record in annotations.records] == ["train", "train", "train", "val", "test", "test"]
     assert [record.label for record in annotations.records[4:]] == ["", ""]
-    assert annotations.notes == ("2 videos of test.csv without a class, which has none, in the dataset",)
+    assert annotations.notes == ("2 videos of a list without classes packed without a label",)
 
 
 def test_names_of_the_newer_release(jester: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_test_list_has_no_classes_until_its_answers_are_there(labels: Path) 
     annotations = read_something_something_v2(labels, labels)
     tests = [record for record in annotations.records if record.split == "test"]
     assert [(record.key, record.label) for record in tests] == [("1420", ""), ("166429", "")]
-    assert "2 videos of test.json without a class" in annotations.notes[0]
+    assert annotations.notes == ("2 videos of a list without classes packed without a label",)
     write(labels / "test-answers.csv", "1420;Throwing something\n166429;Spreading something onto something\n")
     annotations = read_something_something_v2(labels, labels)
     tests = [record for record in annotations.records if record.split == "test"]

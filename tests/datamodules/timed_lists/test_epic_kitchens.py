@@ -69,7 +69,14 @@ def test_the_test_list_has_no_classes(epic: Path) -> None:
     listed = write(epic / "EPIC_100_test_timestamps.csv", "\n".join(rows) + "\n")
     annotations = read_epic_kitchens(listed, epic)
     assert [(record.label, record.split) for record in annotations.records] == [("", "test")] * 3
-    assert annotations.notes == ("3 segments of lists without classes have no label",)
+    assert annotations.notes == ("3 segments of a list without classes packed without a label",)
+
+
+def test_times_of_minutes_and_hours(epic: Path) -> None:
+    header = FORMATS["epic_kitchens"].example.splitlines()[0]
+    line = THIRD.replace("00:00:06.98", "00:01:06.98").replace("00:00:09.49", "01:02:09.5")
+    (record,) = read_epic_kitchens(write(epic / "EPIC_100_train.csv", f"{header}\n{line}\n"), epic).records
+    assert (record.time_start, record.time_end) == (66.98, 3729.5)
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,9 @@ def test_attributes_texts_checkboxes_and_whole_videos(tmp_path: Path) -> None:
         read_via3(listed, tmp_path, "train")
 
     def labels(field: str) -> list[tuple[str, float | None, bool]]:
-        records = read_annotations("via3", listed, split="train", options=ListOptions(label_field=field)).records
-        return [(record.label, record.time_start, record.exact_times) for record in records]
+        annotations = read_annotations("via3", listed, split="train", options=ListOptions(label_field=field))
+        assert not annotations.refused
+        return [(record.label, record.time_start, record.exact_times) for record in annotations.records]
 
     assert labels("Activity") == [("Mix", 1.0, True)]
     assert labels("Hands") == [("l", 3.0, True), ("r", 3.0, True)]
