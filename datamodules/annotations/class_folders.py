@@ -127,7 +127,8 @@ def _split_folders(root: Path, split: str | None) -> tuple[dict[str, str], list[
         }
     if split is None and not splits:
         raise AnnotationError(
-            f"{root}: has no folder train, val or test with folders of classes in it; give the split of all its videos"
+            f"{root}: has no folder train, val or test with folders of classes in it; give the split of all its "
+            "videos, or format files where they have no classes"
         )
     if split is None or not splits:
         return splits or {"": split or ""}, _describe_unread_folders(splits, names)

@@ -88,6 +88,19 @@ def match_columns(
     )
 
 
+def misspellings_of(column: str, header: Sequence[str], column_names: Mapping[str, Sequence[str]]) -> list[str]:
+    """The unknown names in a header that look like a column misspelled; [] if the header has the column.
+
+    >>> misspellings_of("label", ["path", "lable", "notes", "klass"], CSV_COLUMNS)
+    ['lable', 'klass']
+    """
+    if has_columns(header, column_names, (column,)):
+        return []
+    unknown = [name for name in header if _normalized(name) not in _all_names(column_names)]
+    spellings = (column, *column_names[column])
+    return [name for name in unknown if difflib.get_close_matches(_normalized(name), spellings, 1, 0.75)]
+
+
 def has_columns(header: Sequence[str], column_names: Mapping[str, Sequence[str]], columns: Iterable[str]) -> bool:
     """Whether a header has all the given known columns, under any of their names."""
     names = {_normalized(name) for name in header}

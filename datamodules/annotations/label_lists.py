@@ -14,12 +14,16 @@ def labels_of(row: AnnotationRow) -> tuple[str, ...]:
     """The class names in the column `labels`, else in `label`, of a row; without repetitions, in the order of the list.
 
     The column `labels` is a list in JSON or in Python's form, as pandas writes it to CSV, or names separated by
-    semicolons; empty for a video that shows none of the classes.
+    semicolons; empty for a video that shows none of the classes. A row with neither column has no class names.
 
     Raises:
         AnnotationError: the value is a list of other things than names, or `label` is empty.
     """
+    if not row.values.keys() & {"label", "labels"}:
+        return ()
     if "labels" not in row.values:
+        if not row.values["label"].strip():
+            raise row.error("label", "is empty; give every video a label, or remove the column to pack without labels")
         return (row.text("label"),)
     value = row.values["labels"].strip()
     if not value:

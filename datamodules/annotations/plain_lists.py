@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.annotations.columns import CSV_COLUMNS, has_columns
+from datamodules.annotations.columns import CSV_COLUMNS, has_columns, misspellings_of
 from datamodules.annotations.label_lists import unite_labels
 from datamodules.annotations.list_format import MAX_FRAME_RATE
-from datamodules.annotations.records import Annotations, PathLike, Task, VideoRecord, infer_group
+from datamodules.annotations.records import ALL_VIDEOS, Annotations, PathLike, Task, VideoRecord, infer_group
 from datamodules.annotations.refusals import ADDRESS, Refusal
 from datamodules.annotations.segment_columns import check_segment_columns, make_segment_keys, read_segment_bounds
 from datamodules.annotations.skipped_files import count_noun, join_first_names
@@ -31,13 +31,14 @@ from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 from datamodules.storage.plain_text import describe_trimmed_labels
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+NO_LABELS_NOTE = "has no column label, so the videos have no labels, and can train no classifier"
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def read_csv(
     csv_path: PathLike, videos_root: PathLike | None = None, split: str | None = None, multi_label: bool = False
 ) -> Annotations:
-    """Read a plain list, CSV or Parquet: path, label or labels, and optionally group, and split or fold.
+    """Read a plain list, CSV or Parquet: path, and optionally label or labels, group, split or fold.
 
     Columns may have alternative names (`datamodules.annotations.columns.CSV_COLUMNS`); unknown columns are ignored and
     listed in `notes`. With folds, a video is `test` in the fold of its row and `train` in all others. Without a group
@@ -52,6 +53,9 @@ def read_csv(
 
     With a column labels the task is `multi_label`: any number of class names, as a JSON list or separated by semicolons
     (in Parquet also a column of lists), or empty (`datamodules.annotations.label_lists`).
+
+    Without a column label the videos have no labels, and without a column split or fold they are then of the split
+    `all`.
 
     Args:
         csv_path: the list; a file ending in .parquet is read as Parquet, with rows numbered from 1 as lines.
@@ -68,13 +72,15 @@ def read_csv(
     split = None if split is None else normalize_split(split)
     file = Path(csv_path)
     has_lists = has_columns(read_header(file), CSV_COLUMNS, ("labels",))
-    rows, note = read_table(file, CSV_COLUMNS, ("path",) if has_lists else ("path", "label"))
+    rows, note = read_table(file, CSV_COLUMNS, _required_columns(file, has_lists, multi_label))
     columns = rows[0].values.keys()
     if {"label", "labels"} <= columns:
         raise AnnotationError(f"{file}: has a column labels besides a column label; keep only one of the two")
     task: Task = "multi_label" if has_lists or multi_label else "single_label"
     if "fold" in columns and ("split" in columns or split is not None):
         raise AnnotationError(f"{file}: has a column fold besides a split; keep only one of the two")
+    if not columns & {"label", "labels", "fold", "split"}:
+        split = split or ALL_VIDEOS
     if "fold" not in columns and "split" not in columns and split is None:
         raise AnnotationError(f"{file}: has neither a column split nor fold; add one, or give the split of all videos")
     root = existing_folder(file.parent if videos_root is None else videos_root)
@@ -106,7 +112,7 @@ def read_csv(
         captions = row.captions("caption") if "caption" in columns else ()
         record = VideoRecord(path, key, "", name, group, captions=captions, labels=class_names)
         if task == "single_label":
-            record = replace(record, label=class_names[0], labels=())
+            record = replace(record, label=class_names[0] if class_names else "", labels=())
         record = replace(record, **segment.record_fields(), frames_per_second=_frame_rate(row, path))
         if folds:
             held_out = row.text("fold")
@@ -117,8 +123,16 @@ def read_csv(
     trimmed = describe_trimmed_labels(row.values["label"] for row in rows if "label" in columns)
     one_each = f"{file}: every video has one label in labels, where any number may be: call the column label otherwise"
     notes = [one_each, *notes] if has_lists and all(len(names) == 1 for names in labels) else notes
+    if not columns & {"label", "labels"}:
+        notes = [f"{file}: {NO_LABELS_NOTE}", *notes]
     sentences = tuple(sentence for sentence in (note, trimmed, *notes, *lookup_notes) if sentence)
     return Annotations(records, tuple(folds), refused=tuple(refused), notes=sentences, task=task)
+
+
+def _required_columns(file: Path, has_lists: bool, multi_label: bool) -> tuple[str, ...]:
+    """The columns that a list must have: a label only where a column's name looks like it, misspelled."""
+    needs_label = multi_label or misspellings_of("label", read_header(file), CSV_COLUMNS)
+    return ("path", "label") if needs_label and not has_lists else ("path",)
 
 
 def _refuse_addresses(rows: list[AnnotationRow]) -> tuple[list[AnnotationRow], list[Refusal], list[str]]:

@@ -13,6 +13,8 @@ PathLike = str | os.PathLike[str]
 # What the labels of a dataset are: one class for each video (or none, -1 in the index), or any number of classes.
 Task = Literal["single_label", "multi_label"]
 
+ALL_VIDEOS = "all"  # the split of videos that are not divided
+
 _UCF101_NAME = re.compile(r"v_(\w+_g\d+)_c\d+")  # v_ApplyEyeMakeup_g08_c01: take 1 of source video 8
 _KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
 

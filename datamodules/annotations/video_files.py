@@ -110,15 +110,16 @@ def has_video_suffix(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _KNOWN_SUFFIXES  # noqa: PTH122
 
 
-def scan_folder(root: Path, with_image_folders: bool = False) -> FolderFiles:
+def scan_folder(root: Path, with_image_folders: bool = False, image_folder_depth: int = 2) -> FolderFiles:
     """Finds all videos at any depth below a folder. Files with a video suffix are not opened.
 
     Links are followed. Folders may have any suffix.
 
     Args:
         root: folder to search.
-        with_image_folders: whether a folder of images counts as one video: a folder two or more levels below `root`
-            that has images, and neither videos by their suffix nor folders.
+        with_image_folders: whether a folder of images counts as one video: a folder `image_folder_depth` or more levels
+            below `root` that has images, and neither videos by their suffix nor folders.
+        image_folder_depth: the least depth of such a folder, at least 1; 2 leaves out the folders of classes.
 
     Raises:
         AnnotationError: the folder itself cannot be read, or a link leads to a folder above itself.
@@ -138,7 +139,8 @@ def scan_folder(root: Path, with_image_folders: bool = False) -> FolderFiles:
         except OSError as error:
             unreadable_folders[folder] = error.strerror or str(error)
             return
-        if with_image_folders and "/" in folder and _are_frames(entries):
+        depth = folder.count("/") + 1 if folder else 0
+        if with_image_folders and depth >= image_folder_depth and _are_frames(entries):
             image_folders.add(folder)
             return
         for entry in entries:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.annotations.records import ALL_VIDEOS
 from datamodules.annotations.refusals import Refusal
 from datamodules.annotations.tables import SPLIT_NAMES
 from datamodules.dataset.sample_texts import (
@@ -39,6 +40,8 @@ MEMBERS_APART = "members apart"  # a key that occurs again later in the tar: sev
 MEMBER_TWICE = "member twice"  # a sample that webdataset refuses
 SPARSE_FILE = "sparse"  # a video that is stored as a sparse file
 REASONS = (NO_VIDEO, TWO_VIDEOS, NO_LABEL, NO_GROUP, BAD_KEY, BAD_CAPTION, MEMBERS_APART, MEMBER_TWICE, SPARSE_FILE)
+WITHOUT_LABELS = "none"
+_PLACES = ("cls", "txt", "folder", WITHOUT_LABELS)
 _SPLIT_IN_NAME = re.compile(r"(?:^|[^A-Za-z])(train|validation|validate|valid|val|test)(?=[^A-Za-z]|$)", re.IGNORECASE)
 
 
@@ -47,9 +50,11 @@ class TarLayout:
     """The places of the metadata in tars of other tools.
 
     Attributes:
-        label_from: `json:KEY` (dots for nested objects), `cls`, `txt`, or `folder`: the last folder of the key.
+        label_from: `json:KEY` (dots for nested objects), `cls`, `txt`, `folder`: the last folder of the key; or `none`:
+            the videos have no labels.
         group_from: `json:KEY` of a value shared by videos of one source; None: every video is its own group.
-        split: The split of all videos; None: from the name of the shard (train, val, validation, test).
+        split: The split of all videos; None: from the name of the shard (train, val, validation, test), and of videos
+            without labels `all` if it names none.
         key_prefix: `shard`: keys are `{name of the tar without .tar}/{key}`, for tars that each number from 0.
     """
 
@@ -59,10 +64,10 @@ class TarLayout:
     key_prefix: str | None = None
 
     def __post_init__(self) -> None:
-        if self.label_from not in ("cls", "txt", "folder") and not self.label_from.removeprefix("json:"):
+        if self.label_from not in _PLACES and not self.label_from.removeprefix("json:"):
             raise ValueError(f"label_from={self.label_from!r}: name the key, as in json:label")
-        if self.label_from not in ("cls", "txt", "folder") and not self.label_from.startswith("json:"):
-            raise ValueError(f"label_from={self.label_from!r}: must be json:KEY, cls, txt or folder")
+        if self.label_from not in _PLACES and not self.label_from.startswith("json:"):
+            raise ValueError(f"label_from={self.label_from!r}: must be json:KEY, cls, txt, folder or none")
         if self.key_prefix not in (None, "shard"):
             raise ValueError(f"key_prefix={self.key_prefix!r}: must be shard, or left out")
         if self.group_from is not None and not re.fullmatch(r"json:.+", self.group_from):
@@ -70,7 +75,7 @@ class TarLayout:
 
 
 class ForeignSample(NamedTuple):
-    """A labelled video in a tar, before it was probed; captions as in `VideoDescription`."""
+    """A video in a tar, before it was probed; captions as in `VideoDescription`, `label` "" for none."""
 
     key: str
     member: str
@@ -112,7 +117,7 @@ def read_foreign_tar(path: Path, layout: TarLayout) -> ForeignTar:
         ShardFormatError: It is not a complete tar.
         ValueError: Neither the layout nor the name of the tar gives the split.
     """
-    split = layout.split or split_from_name(path)
+    split = layout.split or _split_of_tar(path, layout)
     tar = ForeignTar([], [], [], set())
     samples = list(iterate_samples(path, tar.ignored_files))
     counts = Counter(sample.key for sample in samples)
@@ -160,8 +165,10 @@ def _label_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) 
         raise UnusableSampleError(
             MEMBER_TWICE, f"{sample.repeated_member} is there twice, which webdataset refuses; keep one"
         )
-    raw = find_text(layout.label_from, sample, NO_LABEL)
-    label = as_name(raw, layout.label_from, NO_LABEL)
+    raw = label = ""
+    if layout.label_from != WITHOUT_LABELS:
+        raw = find_text(layout.label_from, sample, NO_LABEL)
+        label = as_name(raw, layout.label_from, NO_LABEL)
     key = key_in_dataset(layout, path.name, sample.key)
     group = key
     if layout.group_from is not None:
@@ -180,9 +187,17 @@ def _label_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) 
     return ForeignSample(key, video.name, video.offset, video.size, label, group, split, captions), raw
 
 
+def _split_of_tar(path: Path, layout: TarLayout) -> str:
+    return split_from_name(path) if layout.label_from != WITHOUT_LABELS or _splits_in_name(path) else ALL_VIDEOS
+
+
+def _splits_in_name(path: Path) -> set[str]:
+    return {SPLIT_NAMES.get(name, name) for name in map(str.lower, _SPLIT_IN_NAME.findall(path.stem))}
+
+
 def split_from_name(path: Path) -> str:
     """The split in the name of a tar; raises ValueError if it names none or several."""
-    found = {SPLIT_NAMES.get(name, name) for name in map(str.lower, _SPLIT_IN_NAME.findall(path.stem))}
+    found = _splits_in_name(path)
     if len(found) != 1:
         names = " and ".join(sorted(found)) or "no split"
         raise ValueError(f"{path}: its name says {names}; give --split")

@@ -19,6 +19,7 @@ from datamodules.list_formats.mmaction import MMACTION
 from datamodules.list_formats.moments_in_time import MOMENTS_IN_TIME
 from datamodules.list_formats.something_something import SOMETHING_SOMETHING_V2
 from datamodules.list_formats.ucf101 import UCF101
+from datamodules.list_formats.unlabelled_files import UNLABELLED_FILES
 from datamodules.timed_lists.activitynet import ACTIVITYNET, HACS, THUMOS14
 from datamodules.timed_lists.charades import CHARADES
 from datamodules.timed_lists.epic_kitchens import EPIC_KITCHENS
@@ -30,6 +31,7 @@ AnnotationFormat = Literal[
     "auto",
     "csv",
     "folders",
+    "files",
     "activitynet",
     "charades",
     "diving48",
@@ -56,9 +58,9 @@ FOLDERS = ListFormat(
 )
 CSV = ListFormat(
     "csv",
-    "A table of your own, CSV or Parquet: path, label (or labels, any number), and optionally group, split or fold, "
-    "and caption; start and end in seconds, or start_frame and end_frame, for segments. Videos: at the paths, relative "
-    "to --videos.",
+    "A table of your own, CSV or Parquet: path, label (or labels, any number, or neither), and optionally group, split "
+    "or fold, and caption; start and end in seconds, or start_frame and end_frame, for segments. Videos: at the paths, "
+    "relative to --videos.",
     "path,label,split\nfight/fi001.mp4,fight,train\nnofight/nofi001.mp4,noFight,test",
     lambda source: read_csv(source.paths[0], source.videos, source.split, source.options.multi_label),
     options=frozenset({"split", "multi_label"}),
@@ -82,7 +84,7 @@ _DETECTED = (
     VIA3,
     MMACTION,
 )
-FORMATS: Mapping[str, ListFormat] = {one.name: one for one in (*_DETECTED, FOLDERS, CSV)}
+FORMATS: Mapping[str, ListFormat] = {one.name: one for one in (*_DETECTED, FOLDERS, UNLABELLED_FILES, CSV)}
 
 
 def detect_format(path: Path) -> ListFormat:

@@ -29,7 +29,7 @@ def read_annotations(
     Args:
         format: name of the format (`datamodules.list_formats.formats.FORMATS`), or `auto`: `folders` without a list,
             otherwise detected from the first list's columns, name or keys.
-        annotations: file or files; for official lists also their folder; for `folders` None.
+        annotations: file or files; for official lists also their folder; for `folders` and `files` None.
         videos: folder of the videos; None: the folder of the (first) list.
         split: the split of all videos, overriding the list.
         classes: label map of `mmaction` with one class name per line; the other formats ignore it.
@@ -44,10 +44,10 @@ def read_annotations(
     form = _detect(lists) if format == "auto" else FORMATS[format]
     options = ListOptions() if options is None else options
     _check_options(form, split, options)
-    if form.name == "folders":
+    if form.name in ("folders", "files"):
         if lists and videos is not None:
             raise AnnotationError(
-                f"annotations={_join_paths(lists)}: folders are their own list; leave annotations out"
+                f"annotations={_join_paths(lists)}: format {form.name} reads no list; leave annotations out"
             )
         if not lists and videos is None:
             raise AnnotationError("annotations and videos are both missing: name a list, a folder of videos, or both")

@@ -68,6 +68,11 @@ class VideoClassifier(VideoNetwork):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if self.num_classes < 1 and kwargs.get("class_names") is not None:
+            raise ValueError(
+                "class_names=[]: the videos have no labels, from which a classifier learns; pack a list with a column "
+                "label, or train a Video2Vec, which needs none"
+            )
         if self.num_classes < 1:
             raise ValueError(f"num_classes={kwargs.get('num_classes')}: give a number of at least 1, or class_names")
         refuse_unknown_task(task)

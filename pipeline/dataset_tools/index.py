@@ -65,10 +65,11 @@ def index(
     Args:
         shards: tars, a folder of them, or a pattern such as 'data/*.tar'.
         out: folder of the dataset, with links to tars of other folders; default: the folder of the tars.
-        label_from: place of the label in foreign tars: json:KEY (json:a.b for nested ones), cls, txt, or folder (of
-            the key).
+        label_from: place of the label in foreign tars: json:KEY (json:a.b for nested ones), cls, txt, folder (of the
+            key), or none for videos without labels.
         group_from: json:KEY that videos from one source have in common; default: each video is its own group.
-        split: split of all videos of foreign tars; default: from each tar's name (train, val, validation or test).
+        split: split of all videos of foreign tars; default: from each tar's name (train, val, validation or test); of
+            videos without labels, `all` where it names none.
         key_prefix: `shard` for foreign tars whose keys begin again in each of them, such as 000000: a key is then
             `{name of the tar}/{key}`. Default: as in the tar.
         name: name of the dataset; default: from the names of the shards that `pack` wrote, or the folder's name.
@@ -177,7 +178,7 @@ def _index_packed_tar(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
     except ForeignShardError as error:
         raise ValueError(
             f"{str(error).rpartition(';')[0]}; where others wrote it, say where the labels are with --label-from "
-            f"json:KEY, cls, txt or folder: its first sample has {describe_first_sample(tar)}"
+            f"json:KEY, cls, txt or folder (none for no labels): its first sample has {describe_first_sample(tar)}"
         ) from None
 
 

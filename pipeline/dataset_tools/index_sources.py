@@ -18,6 +18,7 @@ from datamodules.video.probing import VideoInfo
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.output_folder import RUN_NAME
+from pipeline.packing.pack_summary import describe_classes
 from pipeline.packing.shard_builder import PARTS_FOLDER
 from pipeline.packing.source_notes import Notes, add_notes, describe_columns, describe_notes, video_notes
 
@@ -117,7 +118,7 @@ def print_index(
     manifest: Manifest, earlier: Manifest | None, rows: Sequence[ShardRow], refused: Sequence[Refusal]
 ) -> None:
     """Prints the indexed videos by split, the refusals by reason, and whether the identity is that of `earlier`."""
-    table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes", title_justify="left")
+    table = TextTable(title=f"{manifest.name}: {describe_classes(manifest)}", title_justify="left")
     for heading in ("split", "videos", "classes", "hours"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, counts in manifest.splits.items():

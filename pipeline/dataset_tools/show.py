@@ -160,9 +160,9 @@ def _make_videos(data: ShardedVideoDataModule, batch: ClipBatch, crops: int, num
         times = _frame_times(data.index, int(batch.rows[video]))
         chosen = np.linspace(0, len(views) - 1, min(num_views, len(views))).round().astype(int).tolist()
         clips = [_make_clip(data, batch, views[number], times, number, crops) for number in chosen]
-        label = data.class_names[int(batch.labels[video])]
-        segment = data.index.entry(int(batch.rows[video])).describe_segment()
-        shown.append(ShownVideo(key, label, clips, len(views) - len(clips), segment))
+        row = int(batch.rows[video])
+        label = ", ".join(data.class_names[label] for label in data.index.labels(row)) or "no label"
+        shown.append(ShownVideo(key, label, clips, len(views) - len(clips), data.index.entry(row).describe_segment()))
     return shown
 
 

@@ -108,7 +108,8 @@ def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64
 
 def _splits(manifest: Manifest, table: pa.Table, fold: str | None) -> tuple[NDArray[Any], str]:
     """The split of every row, and the title of the tables."""
-    classes = f"{manifest.name}: {table.num_rows} videos of {len(manifest.classes)} classes"
+    of_classes = f"of {len(manifest.classes)} classes" if manifest.classes else "without labels"
+    classes = f"{manifest.name}: {table.num_rows} videos {of_classes}"
     if not manifest.folds:
         if fold is not None:
             raise ValueError(f"fold={fold}: {manifest.name} has no folds, its splits are fixed")

@@ -17,7 +17,7 @@ class FeatureOptions(InferenceOptions):
         checkpoint: file that `fit` wrote, or a name that `python -m pipeline weights list` prints.
         data: folder of the packed dataset; its classes may differ from the checkpoint's.
         out: the file to write; an existing file with the same settings is kept.
-        split: videos to export.
+        split: videos to export. Default: test, or all where the dataset is not divided.
         fold: fold of datasets with folds; default: the fold the checkpoint was trained in.
         layer: names of endpoints of the network; default: the network's own choice, such as C3D's fc6. Several layers
             get a column each, feature_NAME.
@@ -33,7 +33,7 @@ class FeatureOptions(InferenceOptions):
     checkpoint: Path
     data: Path
     out: Path
-    split: str = "test"
+    split: str | None = None
     fold: str | None = None
     layer: list[str] | None = None
     pool: Pooling = "mean"

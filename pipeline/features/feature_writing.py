@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.dataset.index_table import NO_LABEL
 from datamodules.storage.plain_text import to_json
 from pipeline.features.feature_files import PAX_KEY, Dtype, Format, column_of, feature_column, from_feature_column
 from pipeline.features.layer_features import VIDEO_ROW, ExportedFeatures
@@ -147,7 +148,7 @@ def feature_table(
     columns: dict[str, Any] = {
         "key": index.column("key", rows),
         "label": labels,
-        "label_name": [index.classes[label] for label in labels],
+        "label_name": ["" if label == NO_LABEL else index.classes[label] for label in labels],
         "split": splits,
         "group": index.column("group", rows),
         "seen": np.isin(rows, trained_rows),

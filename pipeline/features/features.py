@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.annotations.records import ALL_VIDEOS
 from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.dataset.open_dataset import open_manifest
 from pipeline.cli.terminal import print_text
 from pipeline.features.feature_files import (
     SUFFIXES,
@@ -55,6 +57,7 @@ def features(options: FeatureOptions) -> None:
     """
     began = time.monotonic()
     options = replace(options, **apply_protocol(options.protocol, "features", vars(options)))
+    split = options.split or _default_split(options.data)
     out, format, per = options.out, options.format, options.per
     expected_format = SUFFIXES.get(out.suffix, format)
     if expected_format != format:
@@ -65,7 +68,7 @@ def features(options: FeatureOptions) -> None:
     if options.overwrite or not out.exists():
         refuse_unwritable_file(out)
     trained = open_checkpoint(options.checkpoint, options.allow)
-    videos = open_data(trained, options.data, options.split, options.fold, options, same_classes=False)
+    videos = open_data(trained, options.data, split, options.fold, options, same_classes=False)
     layers = list(dict.fromkeys(options.layer or [trained.model.feature_layer]))
     shapes = {name: _pooled_shape(trained, videos, name, options.pool) for name in layers}
     provenance = describe_checkpoint(trained, videos) | {"layers": shapes, "pool": options.pool, "per": per}
@@ -85,9 +88,13 @@ def features(options: FeatureOptions) -> None:
             subject += f" ({len(provenance['quarantined'])} are quarantined and left out)"
         numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
         seconds = f"{time.monotonic() - began:.0f} s"
-        print_text(
-            f"wrote {out}: {' and '.join(layers)} of {subject} of {options.split}, {numbers} numbers each, in {seconds}"
-        )
+        print_text(f"wrote {out}: {' and '.join(layers)} of {subject} of {split}, {numbers} numbers each, in {seconds}")
+
+
+def _default_split(data: Path) -> str:
+    """Returns the split of all videos of a dataset that is not divided, else `test`."""
+    manifest = open_manifest(data)
+    return ALL_VIDEOS if set(manifest.splits) == {ALL_VIDEOS} and not manifest.folds else "test"
 
 
 def _export(

@@ -198,6 +198,11 @@ def _refuse_other_classes(trained: TrainedCheckpoint, found: Sequence[str], root
 
     `label_from` is the option with which foreign tars were indexed; None for tars that `pack` wrote.
     """
+    if not found:
+        raise ValueError(
+            f"data={str(root)!r}: its videos have no labels, and scores are evaluated against labels; pack a list "
+            "with a column label, or use `classify` or `features`"
+        )
     checkpoint_name = f"checkpoint {trained.name!r}"
     try:
         refuse_other_classes(trained.model.class_names, found, checkpoint_name, str(root))

@@ -98,6 +98,11 @@ def read_videos(
     num_videos = len(row_columns.first_rows)
     if not num_videos:
         raise ValueError(f"{path}: holds no videos")
+    if not provenance["classes"]:
+        raise ValueError(
+            f"{path}: its videos have no labels, from which a linear classifier learns; export features of a dataset "
+            "that was packed from a list with a column label"
+        )
     fits_in_memory = 4 * dimension * num_videos <= max_memory_gb * 2**30
     batches = _read_batches(path, column, row_columns.is_used)
     if (np.diff(row_columns.video_of_row) >= 0).all():

@@ -76,6 +76,8 @@ def order_classes(labels: Iterable[str], official: Sequence[str], class_list: Pa
     if class_list is None:
         return list(official) or sorted_labels
     names = read_class_list(class_list)
+    if not sorted_labels:
+        raise ValueError(f"classes={class_list}: the videos have no labels; leave --classes out")
     listed = set(names)
     unknown = [label for label in sorted_labels if label not in listed]
     if unknown:

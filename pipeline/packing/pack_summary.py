@@ -83,7 +83,7 @@ def print_summary(
 
     `unassigned` are the videos that the reader of the list refused, which are in no split.
     """
-    table = TextTable(title=f"{manifest.name}: {len(manifest.classes)} classes")
+    table = TextTable(title=f"{manifest.name}: {describe_classes(manifest)}")
     sides = [str(rendition.short_side) for rendition in manifest.renditions]
     bytes_heading = f"MB at\n{' + '.join(sides)}" if sides else "MB after"
     for heading in ("split", "videos", "classes", "hours", "MB before", bytes_heading, "shards", "refused"):
@@ -95,7 +95,7 @@ def print_summary(
         table.add_section()
         table.add_row("total", *_totals(results))
     print_table(table)
-    for split in splits:
+    for split in splits if manifest.classes else ():
         counts = _class_counts([result for result in results if result.split == split])
         print_text(f"videos a class in {split}: {counts}")
     for fold, split_counts in manifest.fold_counts.items():
@@ -127,6 +127,11 @@ def print_summary(
     for rendition in manifest.renditions[1:]:
         print_text(f"wrote {root / rendition.folder}, the same videos")
     print_text(f"wrote {root} in {_format_duration(seconds)}{reused_phrase}")
+
+
+def describe_classes(manifest: Manifest) -> str:
+    """The number of classes, or that there are none."""
+    return f"{len(manifest.classes)} classes" if manifest.classes else "without labels"
 
 
 def _class_counts(results: Sequence[PartResult]) -> str:

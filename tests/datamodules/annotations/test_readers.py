@@ -75,7 +75,7 @@ class TestCsv:
             ("path,label,fold\na.mp4,x,0\nb.mp4,x,\n", None, "line 3: fold='': is empty"),
             ("path,label,group\na.mp4,x,\n", "train", "line 2: group='': is empty"),
             ("path,label\na.mp4,x\n./a.mp4,x\n", "train", r"line 3: path '.*a\.mp4' is already in .*line 2"),
-            ("path\na.mp4\n", "train", "line 1: no column 'label'; there are 'path'"),
+            ("path,lable\na.mp4,x\n", "train", "line 1: no column 'label'; there are 'path', 'lable'"),
             ("what,label\na.mp4,x\n", "train", "line 1: no column 'path'; there are 'what', 'label'"),
             ("file,Video,label\na,b,x\n", "train", "line 1: the columns 'file' and 'Video' could all be the path"),
             ("path,class,action\na,x,y\n", "train", "line 1: the columns 'class' and 'action' could all be the label"),

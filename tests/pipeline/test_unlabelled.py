@@ -1,0 +1,112 @@
+"""A dataset without labels, from a bare folder: every verb works or says in one sentence what is missing."""
+
+import json
+
+import pytest
+
+from datamodules.dataset.dataset_index import DatasetIndex
+from pipeline.__main__ import main
+from pipeline.features.feature_files import read_features
+from pipeline.training import lightning_cli
+from tests.pipeline.gray_videos import NUM_VIDEOS
+
+QUICK = ["--num-workers=0", "--accelerator=cpu", "--num-clips=1"]
+
+
+@pytest.fixture(scope="module")
+def unlabelled(originals, tmp_path_factory):
+    """The twelve gray videos packed as a bare folder. Read-only."""
+    out = tmp_path_factory.mktemp("unlabelled") / "shards"
+    assert main(["pack", "--format", "files", "--videos", str(originals), "--out", str(out), "--processes", "1"]) == 0
+    return out
+
+
+def test_every_video_has_label_minus_one(unlabelled, capsys):
+    index = DatasetIndex.open(unlabelled)
+    assert index.classes == []
+    assert len(index) == NUM_VIDEOS
+    assert set(index.column("label", range(NUM_VIDEOS))) == {-1}
+    assert index.labels(0) == ()
+    assert set(index.column("split", range(NUM_VIDEOS))) == {"all"}
+    assert json.loads((unlabelled / "dataset.json").read_text())["splits"] == {
+        "all": {"videos": NUM_VIDEOS, "classes": {}}
+    }
+
+
+def test_it_is_described_verified_planned_and_shown(unlabelled, tmp_path, capsys):
+    assert main(["stats", str(unlabelled)]) == 0
+    assert "12 videos without labels" in capsys.readouterr().out
+    assert main(["verify", str(unlabelled), "--full"]) == 0
+    assert main(["plan", str(unlabelled), "--split", "all"]) == 0
+    page = tmp_path / "page.html"
+    data = ["--data=ShardedVideoDataModule", f"--data.root={unlabelled}", "--data.predict_split=all"]
+    data += ["--data.crop_size=32", "--data.num_frames=8"]
+    assert main(["show", "--model=C3D", *data, "--stage=predict", "--num_videos=2", f"--out={page}"]) == 0
+    assert "no label" in page.read_text()
+
+
+def test_it_is_indexed_from_its_tars_alone(unlabelled, tmp_path):
+    before = DatasetIndex.open(unlabelled).identity
+    assert main(["index", str(unlabelled), "--out", str(tmp_path / "again")]) == 0
+    assert DatasetIndex.open(tmp_path / "again").identity == before
+
+
+def test_tars_of_others_without_labels(unlabelled, tmp_path):
+    """Read as foreign tars, whose json is not looked at."""
+    out = tmp_path / "foreign"
+    assert main(["index", str(unlabelled), "--out", str(out), "--label-from", "none", "--processes", "1"]) == 0
+    index = DatasetIndex.open(out)
+    assert index.classes == []
+    assert sorted(index.column("key", range(len(index)))) == sorted(
+        DatasetIndex.open(unlabelled).column("key", range(NUM_VIDEOS))
+    )
+    assert set(index.column("split", range(len(index)))) == {"all"}
+
+
+def test_features_take_its_only_split(unlabelled, motion_checkpoint, tmp_path):
+    out = tmp_path / "features.parquet"
+    words = ["--checkpoint", str(motion_checkpoint), "--data", str(unlabelled), "--out", str(out)]
+    assert main(["features", *words, *QUICK]) == 0
+    values, table = read_features(out)
+    assert values.shape == (NUM_VIDEOS, 128)
+    assert set(table.column("label").to_pylist()) == {-1}
+    assert set(table.column("label_name").to_pylist()) == {""}
+    assert set(table.column("split").to_pylist()) == {"all"}
+
+
+def test_what_needs_labels_says_so(unlabelled, motion_checkpoint, tmp_path, capsys):
+    out = tmp_path / "features.parquet"
+    words = ["--checkpoint", str(motion_checkpoint), "--data", str(unlabelled)]
+    assert main(["features", *words, "--out", str(out), *QUICK]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", *words, "--split", "all", *QUICK]) != 0
+    assert "its videos have no labels, and scores are evaluated against labels" in capsys.readouterr().err
+    assert main(["linear", "--train", str(out), "--test", str(out), "--out", str(tmp_path / "linear")]) != 0
+    assert "its videos have no labels, from which a linear classifier learns" in capsys.readouterr().err
+    data = ["--data=ShardedVideoDataModule", f"--data.root={unlabelled}", "--data.train_split=all"]
+    assert main(["fit", "--model=C3D", *data, "--data.val_split=null", "--data.crop_size=32"]) != 0
+    error = capsys.readouterr().err
+    assert "the videos have no labels, from which a classifier learns" in error
+    assert "Traceback" not in error
+
+
+def test_video2vec_learns_from_it(unlabelled, tmp_path):
+    words = ["fit", "--model=Video2Vec", "--data=ShardedVideoDataModule", f"--data.root={unlabelled}"]
+    words += ["--data.train_split=all", "--data.val_split=null", "--data.crop_size=32", "--data.num_frames=8"]
+    words += ["--data.batch_size=4", "--data.num_workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    words += [f"--trainer.default_root_dir={tmp_path}", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
+    words += [
+        "--model.encoder=pixels:8",
+        "--model.hidden_size=8",
+        "--model.predicted_frames=2",
+        "--trainer.enable_model_summary=false",
+    ]
+    lightning_cli.main(words)
+    assert list(tmp_path.rglob("step-*.ckpt"))
+
+
+def test_class_names_have_no_use(originals, tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("run\nwalk\n")
+    words = ["--format", "files", "--videos", str(originals), "--classes", str(tmp_path / "classes.txt")]
+    assert main(["pack", *words, "--out", str(tmp_path / "out")]) != 0
+    assert "the videos have no labels; leave --classes out" in capsys.readouterr().err
