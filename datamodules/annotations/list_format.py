@@ -98,6 +98,7 @@ class ListFormat:
         read: the reader.
         matches: whether a list is of this format, without a doubt.
         options: which of `split` and the fields of `ListOptions` the format has; others are refused.
+        single_file: whether a list is one file, and several are refused.
     """
 
     name: str
@@ -106,6 +107,7 @@ class ListFormat:
     read: Callable[[ListSource], Annotations]
     matches: Callable[[ListHead], bool] = matches_nothing
     options: frozenset[str] = frozenset({"split"})
+    single_file: bool = False
 
 
 def find_list_files(

@@ -64,6 +64,7 @@ CSV = ListFormat(
     "path,label,split\nfight/fi001.mp4,fight,train\nnofight/nofi001.mp4,noFight,test",
     lambda source: read_csv(source.paths[0], source.videos, source.split, source.options.multi_label),
     options=frozenset({"split", "multi_label"}),
+    single_file=True,
 )
 # In the order of detection: `activitynet` matches lists of the two before it, `mmaction` any text without columns.
 _DETECTED = (

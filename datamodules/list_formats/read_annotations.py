@@ -54,8 +54,10 @@ def read_annotations(
         return form.read(ListSource([], Path(videos) if videos is not None else lists[0], split, None, options))
     if not lists:
         raise AnnotationError(f"annotations is missing: format {form.name} needs the list's file")
-    if form.name == "csv" and len(lists) > 1:
-        raise AnnotationError(f"annotations={_join_paths(lists)}: format csv takes one file; join them into one")
+    if form.single_file and len(lists) > 1:
+        raise AnnotationError(
+            f"annotations={_join_paths(lists)}: format {form.name} takes one file; join them into one"
+        )
     root = (lists[0] if lists[0].is_dir() else lists[0].parent) if videos is None else Path(videos)
     listed = form.read(ListSource(lists, root, split, None if classes is None else Path(classes), options))
     return _with_frame_rate(listed, options.frames_per_second)

@@ -28,9 +28,10 @@ def read_something_something_v2(
 ) -> Annotations:
     """Read Something-Something V2.
 
-    The class is the template without its brackets, as `labels.json` beside the list numbers it; what the video shows in
-    words (`label`) is its caption. test.json has no classes: its videos have no label, unless test-answers.csv, lines
-    `id;class`, is read in its place. Groups are the videos, as the lists do not name the people in them.
+    The class is the template without its brackets, as `labels.json` beside the list numbers it; the sentence that
+    describes the video (`label`) is its caption. test.json has no classes: its videos have no label, unless
+    test-answers.csv, lines `id;class`, is read in its place. Groups are the videos, as the lists do not name the people
+    in them.
 
     Args:
         lists: the files, or their folder; with test-answers.csv in the folder, test.json is not read.

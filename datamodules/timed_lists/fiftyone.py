@@ -123,4 +123,5 @@ FIFTYONE = ListFormat(
     lambda source: read_fiftyone(source.paths[0], source.videos, source.split, source.options.trimmed is not False),
     _matches,
     options=frozenset({"split", "trimmed"}),
+    single_file=True,
 )

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from datamodules.annotations.json_lists import JsonEntry, list_entries, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead, require_split
 from datamodules.annotations.list_text import AnnotationError
-from datamodules.annotations.records import Annotations, PathLike
+from datamodules.annotations.records import Annotations, PathLike, as_list
 from datamodules.annotations.segment_columns import SegmentBounds
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.video_files import existing_folder, has_video_suffix, join, make_keys
@@ -46,7 +46,7 @@ class _Task(NamedTuple):
 
 
 def read_label_studio(
-    list_path: PathLike,
+    lists: PathLike | Sequence[PathLike],
     videos_root: PathLike,
     split: str | None = None,
     trimmed: bool = True,
@@ -60,7 +60,7 @@ def read_label_studio(
     cancelled ones do not. A region with several labels gives a segment for each. The group is the video.
 
     Args:
-        list_path: the file.
+        lists: the files, such as exports of several projects.
         videos_root: folder of the videos, with the paths in the list, or with their file names at most two folders
             deeper; the eight digits that Label Studio puts before the name of an uploaded file may be missing.
         split: the split of all videos; exports have none.
@@ -72,10 +72,11 @@ def read_label_studio(
         AnnotationError: the file is missing or malformed, `split` is missing, there are several controls and no
             `label_field`, or no video is labelled.
     """
-    path = Path(list_path)
-    split = require_split(path, split)
-    read = [task for entry in list_entries(path, read_json(path)) for task in _read_entry(entry)]
-    tasks = {task.task: task for task in sorted(read, key=lambda task: task.created)}
+    files = [Path(path) for path in as_list(lists)]
+    path, split = files[0], require_split(files[0], split)
+    entries = [(file, entry) for file in files for entry in list_entries(file, read_json(file))]
+    read = [(file, task) for file, entry in entries for task in _read_entry(entry)]
+    tasks = {(file, task.task): task for file, task in sorted(read, key=lambda one: one[1].created)}
     fields = sorted({field for task in tasks.values() for field in task.regions})
     field = _choose_field(path, fields, label_field)
     rate = DEFAULT_FRAME_RATE if annotation_fps is None else annotation_fps
@@ -143,12 +144,12 @@ def _video(entry: JsonEntry, data: Mapping[str, Any]) -> str:
     return videos[0]
 
 
-def _choose_field(path: Path, fields: Sequence[str], wanted: str | None) -> str:
-    if wanted is not None and wanted not in fields:
-        raise AnnotationError(f"label_field={wanted!r}: {path} has {', '.join(fields) or 'no timeline labels'}")
-    if wanted is None and len(fields) > 1:
+def _choose_field(path: Path, fields: Sequence[str], requested: str | None) -> str:
+    if requested is not None and requested not in fields:
+        raise AnnotationError(f"label_field={requested!r}: {path} has {', '.join(fields) or 'no timeline labels'}")
+    if requested is None and len(fields) > 1:
         raise AnnotationError(f"{path}: labels of several controls, {', '.join(fields)}; choose one (--label-field)")
-    return wanted or next(iter(fields), "")
+    return requested or next(iter(fields), "")
 
 
 def _read_region(region: JsonEntry, rate: float) -> Iterator[TimedLabel]:
@@ -214,7 +215,7 @@ LABEL_STUDIO = ListFormat(
     '[{"value": {"ranges": [{"start": 382, "end": 445}], "timelinelabels": ["right"]}, "from_name": "videoLabels",\n'
     '"to_name": "video", "type": "timelinelabels"}]}]}]',
     lambda source: read_label_studio(
-        source.paths[0],
+        source.paths,
         source.videos,
         source.split,
         source.options.trimmed is not False,

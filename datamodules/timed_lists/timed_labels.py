@@ -101,12 +101,12 @@ def _cut_out(
         raise AnnotationError(f"{source}: all its segments are refused; {refused[0].key}: {refused[0].detail}")
     empty = [video.key for video in videos if not video.labels]
     repeated = sum(len(video.labels) for video in videos) - len(parts)
-    said = list(notes)
+    sentences = list(notes)
     if empty:
-        said.append(f"{count_noun(len(empty), 'video')} without a label left out: {join_first_names(empty)}")
+        sentences.append(f"{count_noun(len(empty), 'video')} without a label left out: {join_first_names(empty)}")
     if repeated:
-        said.append(f"{count_noun(repeated, 'segment')} listed again with the same times and label left out")
-    return Annotations(records, classes=tuple(classes), refused=tuple(refused), notes=tuple(said))
+        sentences.append(f"{count_noun(repeated, 'segment')} listed again with the same times and label left out")
+    return Annotations(records, classes=tuple(classes), refused=tuple(refused), notes=tuple(sentences))
 
 
 def _distinct_parts(videos: Sequence[LabelledVideo]) -> Iterator[tuple[LabelledVideo, TimedLabel]]:

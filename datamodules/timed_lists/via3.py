@@ -6,12 +6,12 @@ The form was verified with VIA's own source (ox-vgg/via, via-3.x.y, `_via_data.j
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from datamodules.annotations.json_lists import JsonEntry, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead, require_split
 from datamodules.annotations.list_text import AnnotationError
-from datamodules.annotations.records import Annotations, PathLike
+from datamodules.annotations.records import Annotations, PathLike, as_list
 from datamodules.annotations.segment_columns import SegmentBounds
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.video_files import existing_folder, make_keys
@@ -23,20 +23,34 @@ _CHECKBOX = 2  # _VIA_ATTRIBUTE_TYPE.CHECKBOX, whose value is several option ids
 _UNTOUCHED = "_DEFAULT"  # value of a text attribute that nobody filled in
 
 
+class _Project(NamedTuple):
+    """The labels in one project.
+
+    Attributes:
+        attribute: name of the attribute that is the class.
+        labels: file name -> its labels.
+        left_out: number of annotations that are no segments of videos.
+    """
+
+    attribute: str
+    labels: dict[str, list[TimedLabel]]
+    left_out: int
+
+
 def read_via3(
-    list_path: PathLike,
+    lists: PathLike | Sequence[PathLike],
     videos_root: PathLike,
     split: str | None = None,
     trimmed: bool = True,
     label_field: str | None = None,
 ) -> Annotations:
-    """Read a project of VIA 3: its temporal segments, and labels of whole videos.
+    """Read projects of VIA 3: their temporal segments, and labels of whole videos.
 
     Times are seconds. The class is the text of the chosen option; of a text attribute the text itself; a checkbox gives
     a label for each option that is ticked. Regions in single frames are not read. The group is the video.
 
     Args:
-        list_path: the project's json.
+        lists: the projects' json files; a file name in several of them is one video.
         videos_root: folder of the videos, by their file names, at most two folders deeper.
         split: the split of all videos; projects have none.
         trimmed: whether each segment is cut out as a video of its own; else videos are whole and have all their labels.
@@ -46,32 +60,49 @@ def read_via3(
         AnnotationError: the file is missing or malformed, `split` is missing, there are several attributes and no
             `label_field`, or no video is labelled.
     """
-    path = Path(list_path)
-    split = require_split(path, split)
+    files = [Path(path) for path in as_list(lists)]
+    split = require_split(files[0], split)
+    labels: dict[str, list[TimedLabel]] = {}
+    attributes, left_out = set(), 0
+    for file in files:
+        project = _read_project(file, label_field)
+        attributes.add(project.attribute)
+        left_out += project.left_out
+        for name, parts in project.labels.items():
+            labels.setdefault(name, []).extend(parts)
+    if len(attributes) > 1:
+        names = ", ".join(sorted(attributes))
+        raise AnnotationError(
+            f"{files[0]}: the projects have attributes of several names, {names}; choose one (--label-field)"
+        )
+    queries = [VideoQuery(PurePosixPath(name).stem, "", suffix=PurePosixPath(name).suffix) for name in labels]
+    paths, notes = locate_videos(existing_folder(videos_root), queries, list(labels))
+    if left_out:
+        notes.append(f"{count_noun(left_out, 'annotation')} of single frames, regions or other files left out")
+    keys = make_keys(list(labels))
+    videos = [
+        LabelledVideo(video, key, split, key, parts)
+        for parts, video, key in zip(labels.values(), paths, keys, strict=True)
+    ]
+    return make_annotations(videos, trimmed, files[0], notes=notes)
+
+
+def _read_project(path: Path, label_field: str | None) -> _Project:
     project = JsonEntry(str(path), _object(path, read_json(path)))
     parts = {name: _object(path, project.values.get(name), name) for name in ("attribute", "file", "view", "metadata")}
     files = {str(number): JsonEntry(f"{path}, file {number}", one) for number, one in parts["file"].items()}
     names = {number: _file_name(entry) for number, entry in files.items() if entry.values.get("type") == _VIDEO}
     segments = [JsonEntry(f"{path}, metadata {name}", one) for name, one in parts["metadata"].items()]
     number, attribute = _choose_attribute(path, parts["attribute"], segments, label_field)
-    labels: dict[str, list[TimedLabel]] = {file: [] for file in names}
+    labels: dict[str, list[TimedLabel]] = {name: [] for name in names.values()}
     left_out = 0
     for segment in segments:
-        file = _file_of(parts["view"], segment)
-        bounds = _bounds(segment)
-        if file in labels and bounds is not None:
-            labels[file] += [TimedLabel(name, bounds) for name in _class_names(segment, number, attribute)]
+        file, bounds = _file_of(parts["view"], segment), _bounds(segment)
+        if file in names and bounds is not None:
+            labels[names[file]] += [TimedLabel(name, bounds) for name in _class_names(segment, number, attribute)]
         else:
             left_out += 1
-    queries = [VideoQuery(PurePosixPath(name).stem, "", suffix=PurePosixPath(name).suffix) for name in names.values()]
-    paths, notes = locate_videos(existing_folder(videos_root), queries, list(names.values()))
-    if left_out:
-        notes.append(f"{count_noun(left_out, 'annotation')} of single frames, regions or other files left out")
-    keys = make_keys(list(names.values()))
-    videos = [
-        LabelledVideo(video, key, split, key, labels[file]) for file, video, key in zip(names, paths, keys, strict=True)
-    ]
-    return make_annotations(videos, trimmed, path, notes=notes)
+    return _Project(str(attribute.get("aname", number)), labels, left_out)
 
 
 def _object(path: Path, value: Any, name: str = "") -> dict[str, Any]:
@@ -105,17 +136,17 @@ def _bounds(segment: JsonEntry) -> SegmentBounds | None:
 
 
 def _choose_attribute(
-    path: Path, attributes: Mapping[str, Any], segments: Sequence[JsonEntry], wanted: str | None
+    path: Path, attributes: Mapping[str, Any], segments: Sequence[JsonEntry], requested: str | None
 ) -> tuple[str, Mapping[str, Any]]:
     """Id and description of the attribute that is the class."""
     used = {number for segment in segments if _bounds(segment) for number in segment.values.get("av") or ()}
     found = {number: one for number, one in attributes.items() if number in used}
     names = [str(one.get("aname", number)) for number, one in found.items()]
-    if wanted is not None:
-        found = {number: one for number, one in found.items() if one.get("aname") == wanted}
+    if requested is not None:
+        found = {number: one for number, one in found.items() if one.get("aname") == requested}
         if not found:
             raise AnnotationError(
-                f"label_field={wanted!r}: segments of {path} have {', '.join(names) or 'no attribute'}"
+                f"label_field={requested!r}: segments of {path} have {', '.join(names) or 'no attribute'}"
             )
     if len(found) > 1:
         raise AnnotationError(
@@ -149,7 +180,7 @@ VIA3 = ListFormat(
     '"+mHHT-tg": {"vid": "1", "flg": 0, "z": [9, 20], "xy": [], "av": {"1": "2"}},\n'
     '"ed+wsOZZ": {"vid": "1", "flg": 0, "z": [24, 26], "xy": [], "av": {"1": "2"}}',
     lambda source: read_via3(
-        source.paths[0],
+        source.paths,
         source.videos,
         source.split,
         source.options.trimmed is not False,

@@ -26,6 +26,8 @@ def test_the_documented_form(tmp_path: Path) -> None:
         ("wave", "run"),
         ("1 video without a label left out: video3",),
     )
+    with pytest.raises(AnnotationError, match="format fiftyone takes one file"):
+        read_annotations("fiftyone", [tmp_path / "labels.json"] * 2, split="train")
     whole = read_fiftyone(tmp_path, tmp_path, "train", trimmed=False)
     assert [record.labels for record in whole.records] == [("wave", "run"), ("run",), ()]
 

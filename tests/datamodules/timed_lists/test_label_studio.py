@@ -77,6 +77,15 @@ def test_the_newest_annotation_counts_and_cancelled_ones_do_not(tmp_path: Path) 
     assert annotations.notes == ("1 older annotation of the same tasks left out",)
 
 
+def test_exports_of_several_projects_may_number_tasks_alike(tmp_path: Path) -> None:
+    first = save(tmp_path / "first.json", task(1, "a.mp4", region(1, 24, "run")))
+    second = save(
+        tmp_path / "second.json", task(1, "b.mp4", region(1, 24, "run")), task(2, "a.mp4", region(25, 48, "run"))
+    )
+    records = read_annotations("auto", [first, second], split="train").records
+    assert [record.key for record in records] == ["a_0ms_1000ms", "a_1000ms_2000ms", "b_0ms_1000ms"]
+
+
 def test_json_min_gives_the_same_records(tmp_path: Path) -> None:
     whole = save(tmp_path / "json.json", task(1, "a.mp4", region(3, 5, "run")), task(2, "b.mp4", region(1, 9, "run")))
     records = [

@@ -87,6 +87,19 @@ def test_attributes_texts_checkboxes_and_whole_videos(tmp_path: Path) -> None:
         labels("Feet")
 
 
+def test_several_projects(tmp_path: Path) -> None:
+    first = save(tmp_path / "a.json", project())
+    second = save(tmp_path / "b.json", project(metadata={"e": segment([1.0, 2.0], _1="4")}))
+    files = {"1": {"fid": "1", "fname": "other.mp4", "type": 4, "loc": 1, "src": ""}}
+    third = save(tmp_path / "c.json", project(file=files, metadata={"e": segment([1.0, 2.0], _1="4")}))
+    annotations = read_annotations("auto", [first, second, third], split="train")
+    assert [record.key for record in annotations.records][3:] == ["Alioli_1000ms_2000ms", "other_1000ms_2000ms"]
+    renamed = ACTIVITY | {"aname": "Action"}
+    fourth = save(tmp_path / "d.json", project(attribute={"1": renamed}, metadata={"e": segment([1.0, 2.0], _1="4")}))
+    with pytest.raises(AnnotationError, match="attributes of several names, Action, Activity; choose one"):
+        read_via3([first, fourth], tmp_path, "train")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
