@@ -26,6 +26,8 @@ BAR_WIDTH = 30  # characters of the longest bar
 MAX_ENTRIES = 10  # of more than 20 entries: classes at each end; 19 rates or sizes, and the sum of the others
 ROUND_STEPS = (1, 2, 2.5, 5, 10)
 NUM_BINS = 10
+TRAIN = "train"  # the split whose imbalance matters: the one that training draws from
+UNBALANCED, VERY_UNBALANCED, FEW_VIDEOS = 2, 10, 10  # see `describe_imbalance`
 
 
 def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
@@ -51,13 +53,17 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
     splits, title = _splits(manifest, table, fold)
     seconds = table.column("duration_s").to_numpy()
     totals = Counter(dict.fromkeys(manifest.classes, 0))
-    totals.update(manifest.classes[label] for labels in labels_by_row(table) for label in labels)
+    labels = labels_by_row(table)
+    totals.update(manifest.classes[label] for row_labels in labels for label in row_labels)
     for shown in _split_tables(title, manifest, table, splits):
         print_table(shown)
     quarantined = pc.is_in(table.column("key"), value_set=pa.array(filter(is_utf8, read_quarantine(data)), pa.string()))
     if left_out := Counter(splits[quarantined.to_numpy()].tolist()):
         counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
         print_text(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
+    train_labels = [label for row in np.flatnonzero(splits == TRAIN) for label in labels[row]]
+    for line in describe_imbalance(np.bincount(np.array(train_labels, dtype=np.int64))):
+        print_text(f"{TRAIN}: {line}\n")
     if totals:
         print_table(_bar_table("videos a class", _shorten(totals.most_common())))
     edges, counts = duration_histogram(seconds)
@@ -104,6 +110,30 @@ def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64
     bins = np.clip(np.searchsorted(edges, seconds, side="right") - 1, 0, len(edges) - 2)
     counts = np.bincount(bins, minlength=len(edges) - 1).astype(np.int64)
     return edges, counts
+
+
+def describe_imbalance(class_sizes: NDArray[np.int64]) -> list[str]:
+    """Sentences that say which options for unequal classes are worth a comparison; none for nearly equal classes.
+
+    Rules of thumb of this project, by the ratio of the most frequent to the rarest class: from 2, one option; from 10,
+    three of them; and fewer than 10 videos are named, because no option adds to what they show.
+
+    Args:
+        class_sizes: int64 (K,), training videos of each class; classes without videos do not count.
+    """
+    sizes = class_sizes[class_sizes > 0]
+    if len(sizes) < 2 or sizes.max() < UNBALANCED * sizes.min():
+        return []
+    options = "class_balance=sqrt"
+    if sizes.max() >= VERY_UNBALANCED * sizes.min():
+        options = "class_balance=sqrt, class_balance=balanced and class_weights=balanced"
+    lines = [
+        f"the most frequent class has {sizes.max() / sizes.min():.1f} times the videos of the rarest; compare the mean "
+        f"class accuracy of a plain training with that of {options}"
+    ]
+    if few := int((sizes < FEW_VIDEOS).sum()):
+        lines.append(f"{few} of {len(sizes)} classes have fewer than {FEW_VIDEOS} videos; more of these help most")
+    return lines
 
 
 def _splits(manifest: Manifest, table: pa.Table, fold: str | None) -> tuple[NDArray[Any], str]:

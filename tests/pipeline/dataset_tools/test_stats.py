@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.dataset_tools.stats import duration_histogram
+from pipeline.dataset_tools.stats import describe_imbalance, duration_histogram
 from tests.pipeline.dataset_tools.test_index import video2dataset_sample, write_tar
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -24,6 +24,7 @@ def test_tables_of_a_balanced_dataset(motion_dataset: Path, capsys: pytest.Captu
     printed = capsys.readouterr().out
     rows = printed_rows(printed)
     assert "shards: 64 videos of 8 classes" in printed
+    assert "compare" not in printed
     assert rows["train"] == ["8", "0", "5", "5", "5", "1.0"]
     assert rows["val"] == ["8", "0", "1", "1", "1", "1.0"]
     assert rows["total"] == ["8", "0", "8", "8", "8", "1.0"]
@@ -90,3 +91,20 @@ def test_wrong_options_are_one_sentence(
     ]:
         assert main(["stats", *words]) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_imbalance_names_the_options_that_are_worth_a_comparison(
+    unbalanced_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stats", "--data", str(unbalanced_dataset)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "train: the most frequent class has 11.0 times the videos of the rarest; compare the mean class accuracy of a "
+        "plain training with that of class_balance=sqrt, class_balance=balanced and class_weights=balanced"
+    ) in lines
+    assert "train: 2 of 3 classes have fewer than 10 videos; more of these help most" in lines
+    [line] = describe_imbalance(np.array([40, 0, 20]))
+    assert line.endswith("2.0 times the videos of the rarest; compare the mean class accuracy of a plain training with "
+                         "that of class_balance=sqrt")  # fmt: skip
+    for sizes in ([], [0], [3], [30, 16], [0, 5, 0]):
+        assert describe_imbalance(np.array(sizes, dtype=np.int64)) == []
