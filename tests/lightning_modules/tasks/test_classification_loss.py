@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
@@ -9,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from lightning_modules import CNNLSTM
 from lightning_modules.tasks.classification_loss import ClassificationLoss, balanced_class_weights
 from lightning_modules.tasks.mixup_cutmix import MixUpCutMix
+from tests.lightning_modules.clip_batches import moving_bars
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, -3.0], [-2.0, 4.0, 1.0], [0.0, 0.0, 0.0]])
 LABELS = torch.tensor([0, 2, 1, 2])
@@ -106,3 +108,10 @@ def test_the_frequencies_travel_in_the_checkpoint(tmp_path):
 def test_wrong_arguments_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         small(**settings)
+
+
+def test_data_that_do_not_know_the_frequencies_are_refused():
+    trainer = pl.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match="class_weights='balanced', class_frequencies=None: give the fraction"):
+        trainer.fit(small(class_weights="balanced"), [moving_bars(2)])
+    trainer.fit(small(class_weights="balanced", class_frequencies=[0.9, 0.1]), [moving_bars(2)])
