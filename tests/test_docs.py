@@ -46,7 +46,7 @@ NOT_RUN = re.compile(r"#\s*not run: \S+")
 MAKE = {"make demo", "make test"}  # `make demo` is demo.sh, run by test_the_demo; the other is this suite
 # The pages of the tour, in the order in which they need each other, and those that need real clips, with the variable.
 TOUR = ["README.md", "docs/get-started.md", "docs/datasets/pack.md", "docs/datasets/segments.md"]
-TOUR += ["docs/features.md", "docs/models.md"]
+TOUR += ["docs/training/unbalanced-classes.md", "docs/features.md", "docs/models.md"]
 FIGHTS, WEIGHTS = "docs/results.md", "Published weights"
 
 

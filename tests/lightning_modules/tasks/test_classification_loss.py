@@ -111,7 +111,9 @@ def test_wrong_arguments_are_named(settings, message):
 
 
 def test_data_that_do_not_know_the_frequencies_are_refused():
+    batches = torch.utils.data.DataLoader([moving_bars(2)], batch_size=None)
     trainer = pl.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match="class_weights='balanced', class_frequencies=None: give the fraction"):
-        trainer.fit(small(class_weights="balanced"), [moving_bars(2)])
-    trainer.fit(small(class_weights="balanced", class_frequencies=[0.9, 0.1]), [moving_bars(2)])
+        trainer.fit(small(class_weights="balanced"), batches)
+    trainer.fit(small(class_weights="balanced", class_frequencies=[0.9, 0.1]), batches)
+    assert trainer.global_step == 1
