@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.conditions import above_zero, is_packed, not_negative, positive, share
+from benchmarks.networks.class_balance import class_sizes
 from benchmarks.networks.evaluate import Way, naive, ours, prepare
 from benchmarks.turns import Spent, count, ratio
 from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
@@ -36,6 +37,11 @@ def test_ratios_are_medians_of_rounds_with_quartiles():
     slow, quick = [Spent(4, 2), Spent(9, 2), Spent(8, 2)], [Spent(2, 1), Spent(3, 1), Spent(2, 1)]
     assert ratio(slow, quick, "wall") == "3.00 (2.50 to 3.50)"
     assert ratio(slow[:1], quick[:1]) == "2.00"
+
+
+def test_class_sizes_fall_geometrically():
+    assert class_sizes(48, 16, 5) == [48, 24, 12, 6, 3]
+    assert class_sizes(40, 1, 3) == [40, 40, 40]
 
 
 def test_counts_in_words():
