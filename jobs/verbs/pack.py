@@ -190,10 +190,10 @@ def _node_requirements(job: Job, run: PackRun) -> Iterator[NodeRequirements]:
 
 
 def _find_reference_video(run: PackRun) -> str:
-    """The path of the first video that this node sees; PackError if it sees none."""
+    """The path of the first video, a file or a folder of images, that this node sees; PackError if it sees none."""
     records = [record for part in run.parts for record in part.records][:MAX_REFERENCE_CANDIDATES]
     for record in records:
-        if Path(record.path).is_file():
+        if Path(record.path).exists():
             return record.path
     folder = run.settings.root / PARTS_FOLDER
     if not list(folder.glob("*.tar.json")):

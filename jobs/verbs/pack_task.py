@@ -117,7 +117,7 @@ def check_requirements(requirements: NodeRequirements, timeout_s: float) -> None
         raise RequirementError(
             f"node {node_name()} does not see the folder out={out} that the others see{reason}; {remedy}"
         )
-    if not _wait_until(Path(reference_video).is_file, timeout_s):
+    if not _wait_until(Path(reference_video).exists, timeout_s):
         reason = _explain_relative_path(requirements.job, Path(reference_video))
         raise RequirementError(
             f"node {node_name()} does not see the videos in {videos} that the others see (such as {reference_video})"

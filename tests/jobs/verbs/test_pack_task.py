@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from datamodules.annotations.records import VideoRecord
 from datamodules.encoding.transcoding import EncodeProfile
@@ -62,6 +63,24 @@ def test_a_part_is_made(part: ShardPart, requirements: NodeRequirements) -> None
     assert isinstance(result, PartResult)
     assert [row.key for row in result.rows] == ["0", "1"]
     assert [(refusal.key, refusal.reason) for refusal in result.refused] == [("absent", "absent")]
+
+
+def test_segments_and_folders_of_images_in_a_part(
+    part: ShardPart, requirements: NodeRequirements, tmp_path: Path
+) -> None:
+    """The node sees a folder as it sees a file, and stores the seek table of a file for other nodes."""
+    folder = tmp_path / "videos" / "frames"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 48)).save(folder / f"{number}.png")
+    segment = dataclasses.replace(part.records[0], key="cut", time_start=0.1, time_end=0.3, exact_times=True)
+    images = VideoRecord(str(folder), "images", "a", "train", "images", frames_per_second=12.0)
+    part = dataclasses.replace(part, records=(segment, images))
+    result = pack_part(0, part, dataclasses.replace(requirements, reference_video=str(folder)))
+    assert isinstance(result, PartResult)
+    descriptions = [row.description for row in result.rows]
+    assert [(one.num_frames, one.fps, one.source_start) for one in descriptions] == [(2, 10.0, 0.1), (3, 12.0, None)]
+    assert len(list((tmp_path / "out" / ".parts" / "seek_tables").iterdir())) == 1
 
 
 def test_what_two_attempts_left_is_seen(part: ShardPart, requirements: NodeRequirements) -> None:
