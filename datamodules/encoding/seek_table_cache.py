@@ -20,7 +20,7 @@ from datamodules.storage.atomic_write import write_atomically
 from datamodules.video.frame_table import FrameTable
 from datamodules.video.seek_table import SeekTable, read_seek_table
 
-_VERSION = 1  # of the stored form; other versions are read again
+_VERSION = 2  # of the stored form; other versions are read again
 _TABLES_IN_MEMORY = 8  # of an hour each: 5 MB
 _latest: OrderedDict[str, SeekTable] = OrderedDict()
 
@@ -84,9 +84,10 @@ def _store(table: SeekTable, name: str, folder: Path | None) -> None:
             np.savez_compressed(
                 file,
                 frames=json.dumps({"version": _VERSION, **plain}),
-                ticks=_differences(ticks),  # of an hour: some kB
+                ticks=_differences(ticks),  # of an hour: some kB, with checksums 400
                 timestamps=_differences(table.timestamps),
                 keys=_differences(table.keys),
+                checksums=table.checksums,
             )
 
 
@@ -96,10 +97,11 @@ def _load(path: Path) -> SeekTable | None:
         with np.load(path) as stored:
             frames: dict[str, Any] = json.loads(str(stored["frames"]))
             ticks, timestamps, keys = (np.cumsum(stored[name], 0) for name in ("ticks", "timestamps", "keys"))
+            checksums = stored["checksums"]
         if frames.pop("version") != _VERSION:
             return None
         fractions = {name: Fraction(frames[name]) for name in ("time_base", "rate", "duration")}
-        return SeekTable(FrameTable(**{**frames, **fractions, "ticks": ticks.tolist()}), timestamps, keys)
+        return SeekTable(FrameTable(**{**frames, **fractions, "ticks": ticks.tolist()}), timestamps, keys, checksums)
     except Exception:  # numpy, zipfile and zlib raise a dozen types on damaged files
         return None
 

@@ -6,6 +6,7 @@ lies; the file's packets are read once for all its segments (`datamodules.encodi
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -108,14 +109,13 @@ def transcode_segment(
     """
     report_step = count_steps(progress)
     table = cached_seek_table(source, tables, report_step)
-    try:
-        return _encode(source, table, profiles, segment, report_step)
-    except KeyFrameError:
+    videos = _encode(source, table, profiles, segment, report_step)
+    if videos is None:
         table = replace_seek_table(source, tables, report_step)
-    try:
-        return _encode(source, table, profiles, segment, report_step)
-    except KeyFrameError:
-        raise DecodeError("it gives other frames when it is decoded again", DAMAGED) from None
+        videos = _encode(source, table, profiles, segment, report_step)
+    if videos is None:
+        raise DecodeError("it gives other frames when it is decoded again", DAMAGED)
+    return videos
 
 
 def _encode(
@@ -124,18 +124,22 @@ def _encode(
     profiles: Sequence[EncodeProfile],
     segment: Segment,
     report_step: Callable[[], None],
-) -> list[EncodedVideo]:
+) -> list[EncodedVideo] | None:
+    """Encodes the segment from the first key frame that gives the frames of the table; None where none does."""
     frames = table.frames
     if frames.truncation:
         raise DecodeError(f"the video is truncated: {frames.truncation}", TRUNCATED)
     first, stop = segment.locate(frames)
-    videos = encode_renditions(
-        iterate_part(source, table, first, stop, report_step),
-        frames.part(first, stop),
-        lambda orientation: read_pixel_aspect(source, orientation),
-        profiles,
-    )
-    return [describe_segment(video, segment, frames, first, stop) for video in videos]
+    for key in table.starting_keys(first):
+        with suppress(KeyFrameError):
+            videos = encode_renditions(
+                iterate_part(source, table, first, stop, key, report_step),
+                frames.part(first, stop),
+                lambda orientation: read_pixel_aspect(source, orientation),
+                profiles,
+            )
+            return [describe_segment(video, segment, frames, first, stop) for video in videos]
+    return None
 
 
 def describe_segment(video: EncodedVideo, segment: Segment, table: FrameTable, first: int, stop: int) -> EncodedVideo:

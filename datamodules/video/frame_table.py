@@ -101,12 +101,30 @@ def read_frame_table(
     source: Source, trust: PacketTrust = "exact", report_step: Callable[[], None] = lambda: None
 ) -> FrameTable:
     """Counts and times the frames of a video; see `read_frames_and_packets`."""
-    return read_frames_and_packets(source, trust, report_step)[0]
+    return read_frames_and_packets(source, trust, report_step).table
+
+
+class FramesAndPackets(NamedTuple):
+    """The frames of a video beside its packets.
+
+    Attributes:
+        table: the frames.
+        packets: the packets of the stream, in file order.
+        numbered: whether the presentation timestamps of the shown packets, sorted, are those of the frames; False where
+            the frames were counted by decoding, or are timed otherwise.
+    """
+
+    table: FrameTable
+    packets: list[PacketInfo]
+    numbered: bool
 
 
 def read_frames_and_packets(
-    source: Source, trust: PacketTrust = "exact", report_step: Callable[[], None] = lambda: None
-) -> tuple[FrameTable, list[PacketInfo]]:
+    source: Source,
+    trust: PacketTrust = "exact",
+    report_step: Callable[[], None] = lambda: None,
+    observe: Callable[[av.VideoFrame], None] = lambda frame: None,
+) -> FramesAndPackets:
     """Counts and times the frames of a video.
 
     Args:
@@ -115,10 +133,7 @@ def read_frames_and_packets(
             it. `ordered`: also in containers that do not list their frames (transport streams and others), for callers
             that decode the whole file anyway and count the output. `nothing`: never, the file is decoded.
         report_step: called after each packet read and each frame decoded.
-
-    Returns:
-        The frames; and the packets whose presentation timestamps, sorted, are those of the frames, in file order: []
-        where the frames were counted by decoding, or are timed otherwise.
+        observe: called with each frame, in order, where the file is decoded.
 
     Raises:
         DecodeError: the file cannot be opened or read, or needs decoding and does not decode.
@@ -143,17 +158,18 @@ def read_frames_and_packets(
     shown = [packet for packet in packets if packet.shown]
     if trust == "nothing" or not by_packets:
         try:
-            table = _decode_table(source, packets, clock, report_step)
+            table = _decode_table(source, packets, clock, report_step, observe)
         except DecodeError as error:
             if truncation:
                 raise DecodeError(f"the video is truncated: {truncation}", TRUNCATED) from error
             raise
-        packets = []
+        numbered = False
     elif clock.counts_packets:
-        table, packets = clock.table([packet.dts or 0 for packet in shown]), []
+        table, numbered = clock.table([packet.dts or 0 for packet in shown]), False
     else:
-        table = clock.table(sorted(packet.pts or 0 for packet in shown))
-    return table._replace(other_streams=num_other_streams, truncation=truncation), packets
+        table, numbered = clock.table(sorted(packet.pts or 0 for packet in shown)), True
+    table = table._replace(other_streams=num_other_streams, truncation=truncation)
+    return FramesAndPackets(table, packets, numbered)
 
 
 class _FileClock(NamedTuple):
@@ -232,7 +248,11 @@ def _is_variable(ticks: Sequence[int]) -> bool:
 
 
 def _decode_table(
-    source: Source, packets: Sequence[PacketInfo], clock: _FileClock, report_step: Callable[[], None]
+    source: Source,
+    packets: Sequence[PacketInfo],
+    clock: _FileClock,
+    report_step: Callable[[], None],
+    observe: Callable[[av.VideoFrame], None],
 ) -> FrameTable:
     """Decodes the whole video, and makes the table of its frames.
 
@@ -245,6 +265,7 @@ def _decode_table(
         for frame in iterate_frames(source):
             num_initial_messages = num_initial_messages if times else len(messages)
             times.append(frame.pts)
+            observe(frame)
             report_step()
     if not times:
         raise DecodeError("the video has no frames", NO_FRAMES)

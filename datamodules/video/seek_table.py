@@ -1,10 +1,13 @@
 """Seek table: the frames of a file and the key frames from which a part of it is decoded, exactly as of the whole file.
 
-A part begins at the key frame before it. Every decoded frame's timestamp is compared with the table, and a frame that
-the decoder marks as corrupt counts as a difference (the first frames after a gradual intra refresh): where a key frame
-misleads, `KeyFrameError` says so, and the caller decodes the file from its beginning, with a table made so.
+A part begins at the key frame before it. Where packets number the frames (mp4, Matroska), every decoded frame's
+timestamp is compared with the table, and a frame that the decoder marks as corrupt counts as a difference: the first
+frames after a gradual intra refresh, for instance. Other files (transport streams, AVI), and those whose key frames
+misled once, are decoded once as a whole; from then on each frame of a part is compared with the checksum of its pixels,
+and earlier key frames are tried until all agree, at last the beginning of the file.
 """
 
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
@@ -14,10 +17,11 @@ import av.container
 import av.video
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from datamodules.video.frame_table import FrameTable, PacketTrust, read_frames_and_packets
 from datamodules.video.packets import PacketInfo
-from datamodules.video.video_container import Source, iterate_frames, open_video
+from datamodules.video.video_container import DecodeError, Source, iterate_frames, open_video
 
 Integers = npt.NDArray[np.int64]
 
@@ -34,11 +38,23 @@ class SeekTable(NamedTuple):
         timestamps: presentation timestamps of the frames as the file has them, ascending; int64 (F,), or (0,) where
             the file can only be decoded from its beginning.
         keys: presentation and decoding timestamps of the key frames, ascending; int64 (N, 2).
+        checksums: of the frames' pixels, int64 (F,); (0,) where the packets number the frames.
     """
 
     frames: FrameTable
     timestamps: Integers
     keys: Integers
+    checksums: Integers
+
+    def starting_keys(self, first: int) -> list[int | None]:
+        """The numbers of key frames to decode frame `first` from, in the order to try; None is the file's beginning."""
+        if not len(self.timestamps):
+            return [None]
+        nearest = int(np.searchsorted(self.keys[:, 0], self.timestamps[first], "right")) - 1
+        if not len(self.checksums):
+            return [nearest]
+        earlier: list[int | None] = [nearest + 1 - 2**step for step in range(64) if nearest + 1 - 2**step >= 0]
+        return [*earlier, None]
 
 
 def read_seek_table(
@@ -54,21 +70,58 @@ def read_seek_table(
     Raises:
         DecodeError: the file cannot be opened or read, or needs decoding and does not decode.
     """
-    frames, packets = read_frames_and_packets(source, trust, report_step)
-    timestamps = np.array(sorted(packet.pts or 0 for packet in packets if packet.shown), np.int64)
-    keys = np.array([_key(packet) for packet in packets if packet.key], np.int64).reshape(-1, 2)
-    if not len(keys) or (np.diff(timestamps) <= 0).any() or (np.diff(keys[:, 0]) <= 0).any():
-        return SeekTable(frames, np.empty(0, np.int64), np.empty((0, 2), np.int64))
-    return SeekTable(frames, timestamps, keys)
+    seen = _FrameChecksums()
+    frames, packets, numbered = read_frames_and_packets(source, trust, report_step, seen.add)
+    none = np.empty(0, np.int64)
+    if numbered:
+        timestamps, checksums = sorted(packet.pts or 0 for packet in packets if packet.shown), none
+    else:
+        if not seen.timestamps:  # counted by packets whose timestamps are none of the frames', as in AVI
+            try:
+                frames = read_frames_and_packets(source, "nothing", report_step, seen.add).table
+            except DecodeError:  # one place is damaged; parts before it are decoded from the beginning
+                return SeekTable(frames, none, np.empty((0, 2), np.int64), none)
+        timestamps, checksums = seen.timestamps, np.array(seen.checksums, np.int64)
+    keys = np.array([_key_times(packet) for packet in packets if packet.key], np.int64).reshape(-1, 2)
+    times = np.array(timestamps, np.int64)
+    if not len(keys) or times[0] < keys[0, 0] or (np.diff(times) <= 0).any() or (np.diff(keys[:, 0]) <= 0).any():
+        return SeekTable(frames, none, np.empty((0, 2), np.int64), none)
+    return SeekTable(frames, times, keys, checksums)
 
 
-def _key(packet: PacketInfo) -> tuple[int, int]:
-    shown_at = packet.pts or 0
-    return shown_at, shown_at if packet.dts is None else packet.dts
+class _FrameChecksums:
+    """Timestamps and checksums of decoded frames, in their order."""
+
+    def __init__(self) -> None:
+        self.timestamps: list[int] = []
+        self.checksums: list[int] = []
+        self._converter = VideoReformatter()
+
+    def add(self, frame: av.VideoFrame) -> None:
+        self.timestamps.append(-1 if frame.pts is None else frame.pts)
+        self.checksums.append(self.checksum(frame))
+
+    def checksum(self, frame: av.VideoFrame) -> int:
+        """CRC-32 of the pixels in 8 bits, without the padding of rows."""
+        total = 0
+        for plane in self._converter.reformat(frame, format="yuv420p", threads=1).planes:
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+            total = zlib.crc32(rows[: plane.height, : plane.width].tobytes(), total)
+        return total
+
+
+def _key_times(packet: PacketInfo) -> tuple[int, int]:
+    presented = packet.dts if packet.pts is None else packet.pts
+    return presented or 0, (presented if packet.dts is None else packet.dts) or 0
 
 
 def iterate_part(
-    source: Source, table: SeekTable, first: int, stop: int, report_step: Callable[[], None] = lambda: None
+    source: Source,
+    table: SeekTable,
+    first: int,
+    stop: int,
+    key: int | None,
+    report_step: Callable[[], None] = lambda: None,
 ) -> Iterator[av.VideoFrame]:
     """Decodes the frames from number `first` to before `stop`, one at a time, as stored (see `orientation_of`).
 
@@ -77,36 +130,38 @@ def iterate_part(
         table: the file's seek table.
         first: number of the first frame, from 0.
         stop: number of the frame after the last one; above `first`.
+        key: number of the key frame to begin at, one of `table.starting_keys(first)`.
         report_step: called after each packet read and each frame decoded.
 
     Raises:
-        KeyFrameError: the file is not as its table, or a frame is damaged.
+        KeyFrameError: the frames from that key frame on are not those of the table, or one is damaged.
         DecodeError: the file cannot be opened, or is decoded from its beginning and a frame does not decode.
     """
-    if len(table.timestamps):
-        try:
-            yield from _part_from_key_frame(source, table, first, stop, report_step)
-        except av.FFmpegError:
-            raise KeyFrameError from None
-    else:
+    if key is None:
         yield from _part_from_beginning(source, first, stop, report_step)
+        return
+    try:
+        yield from _part_from_key_frame(source, table, first, stop, key, report_step)
+    except av.FFmpegError:
+        raise KeyFrameError from None
 
 
 def _part_from_key_frame(
-    source: Source, table: SeekTable, first: int, stop: int, report_step: Callable[[], None]
+    source: Source, table: SeekTable, first: int, stop: int, key: int, report_step: Callable[[], None]
 ) -> Iterator[av.VideoFrame]:
-    key = int(np.searchsorted(table.keys[:, 0], table.timestamps[first], "right")) - 1
-    if key < 0:
-        raise KeyFrameError
     key_time = int(table.keys[key, 0])
-    number = int(np.searchsorted(table.timestamps, key_time))
+    compared, wanted_from = len(table.checksums) > 0, int(table.timestamps[first])
+    number = first if compared else int(np.searchsorted(table.timestamps, key_time))
+    seen = _FrameChecksums()
     with open_video(source) as (container, stream):
         packets = _packets_from(container, stream, table.keys, key, report_step)
         for frame in _decode_all(packets, stream.codec_context):
             report_step()
-            if frame.pts is not None and frame.pts < key_time:
-                continue  # open group of pictures: the frame follows the key frame and is shown before it
+            if frame.pts is not None and frame.pts < (wanted_from if compared else key_time):
+                continue  # with an open group of pictures also a frame that is shown before the key frame it follows
             if frame.pts != table.timestamps[number] or frame.is_corrupt:
+                raise KeyFrameError
+            if compared and seen.checksum(frame) != table.checksums[number]:
                 raise KeyFrameError
             if number >= first:
                 yield frame
@@ -142,11 +197,12 @@ def _packets_from(
         packets = (packet for packet in container.demux(stream) if packet.size)
         for packet in packets:
             report_step()
-            if packet.pts == keys[key, 0] and packet.is_keyframe:
+            time = packet.dts if packet.pts is None else packet.pts
+            if time == keys[key, 0] and packet.is_keyframe:
                 yield packet
                 yield from packets
                 return
-            if packet.is_keyframe and packet.pts is not None and packet.pts > keys[key, 0]:
+            if packet.is_keyframe and time is not None and time > keys[key, 0]:
                 break
         if start == 0:
             raise KeyFrameError

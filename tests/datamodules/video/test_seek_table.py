@@ -1,5 +1,7 @@
 """Parts of a file: the very frames that decoding the whole file gives, from the key frame before them."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -9,21 +11,25 @@ from tests.datamodules.video.odd_files import cut_without_encoding, numbered_vid
 from tests.datamodules.video.video_kinds import KINDS, encode
 
 # Files whose packets do not number the frames, and the one whose key frames are the beginning of an intra refresh.
-FROM_BEGINNING = {"h264 in avi with B-frames", "h264 in a transport stream", "h264 with intra refresh"}
-FROM_BEGINNING |= {name for name in KINDS if name.startswith("mpeg4 in avi")}
+COMPARED = {
+    "h264 in a transport stream",
+    "h264 with intra refresh",
+    *(name for name in KINDS if "mpeg4 in avi" in name),
+}
+FROM_BEGINNING = {"h264 in avi with B-frames"}  # FFmpeg gives its frames no times
 X264 = {"b_frames": 2, "x264_params": "scenecut=0:b-adapt=0"}
 OPEN_GROUPS = {"b_frames": 2, "x264_params": "open-gop=1:keyint=12:scenecut=0:b-adapt=0"}
 
 
 def decode_part(data, first, stop):
-    """The frames of a part, and whether they were decoded from the file's beginning."""
-    table = read_seek_table(data)
-    try:
-        frames = list(iterate_part(data, table, first, stop))
-    except KeyFrameError:
-        table = read_seek_table(data, "nothing")
-        frames = list(iterate_part(data, table, first, stop))
-    return [frame.to_ndarray(format="rgb24") for frame in frames], not len(table.timestamps)
+    """The frames of a part, the table that gave them, and the key frame that they were decoded from."""
+    for trust in ("exact", "nothing"):
+        table = read_seek_table(data, trust)
+        for key in table.starting_keys(first):
+            with suppress(KeyFrameError):
+                frames = list(iterate_part(data, table, first, stop, key))
+                return [frame.to_ndarray(format="rgb24") for frame in frames], table, key
+    raise AssertionError("not even from the beginning")
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -33,13 +39,15 @@ def test_parts_have_the_frames_of_the_whole(name):
     whole = [frame.to_ndarray(format="rgb24") for frame in iterate_frames(data)]
     count = len(whole)
     parts = {(0, count), (count - 1, count), (count // 3, count // 3 + 1), (count // 2, count - count // 8)}
-    used = set()
+    compared, from_beginning = set(), set()
     for first, stop in sorted(parts):
-        frames, from_beginning = decode_part(data, first, stop)
-        used.add(from_beginning)
+        frames, table, key = decode_part(data, first, stop)
         assert len(frames) == stop - first
         assert all(np.array_equal(one, other) for one, other in zip(frames, whole[first:stop], strict=True))
-    assert (True in used) == (name in FROM_BEGINNING)
+        compared.add(len(table.checksums) > 0)
+        from_beginning.add(key is None)
+    assert (True in compared) == (name in COMPARED)
+    assert from_beginning == {name in FROM_BEGINNING}
 
 
 def joined(codec, container, **options):
@@ -64,7 +72,7 @@ def test_files_whose_clock_restarts_or_whose_beginning_is_gone(data, numbers):
     whole = [read_number(frame.to_ndarray(format="rgb24")) for frame in iterate_frames(source)]
     assert numbers is None or whole == list(numbers)
     for first in (0, len(whole) // 2, len(whole) - 3):
-        frames, _ = decode_part(source, first, first + 3)
+        frames, *_ = decode_part(source, first, first + 3)
         assert [read_number(frame) for frame in frames] == whole[first : first + 3]
 
 
@@ -75,21 +83,42 @@ class Steps:
         self.count += 1
 
 
-def test_only_the_group_of_pictures_before_a_part_is_read(tmp_path):
-    path = tmp_path / "long.mp4"
-    path.write_bytes(numbered_video("libx264", "mp4", [number % 256 for number in range(600)], key_every=12, **X264))
+@pytest.mark.parametrize(
+    ("codec", "container", "options"),
+    [
+        ("libx264", "mp4", X264),
+        ("libx264", "mpegts", X264),
+        ("mpeg2video", "mpegts", {"b_frames": 2}),
+        ("mpeg4", "avi", {}),
+    ],
+)
+def test_only_what_a_part_needs_is_read_and_decoded(tmp_path, codec, container, options):
+    path = tmp_path / "long"
+    numbers = [number % 256 for number in range(600)]
+    path.write_bytes(numbered_video(codec, container, numbers, key_every=12, **options))
     table = read_seek_table(path)
     for first in (0, 300, 590):
         steps = Steps()
-        frames = list(iterate_part(path, table, first, first + 5, steps.add))
-        assert [read_number(frame.to_ndarray(format="rgb24")) for frame in frames] == [
-            number % 256 for number in range(first, first + 5)
-        ]
-        assert steps.count <= 2 * (12 + 5 + 4)  # packets read and frames decoded
+        key, *_ = table.starting_keys(first)
+        frames = list(iterate_part(path, table, first, first + 5, key, steps.add))
+        found = [read_number(frame.to_ndarray(format="rgb24")) for frame in frames]
+        assert found == numbers[first : first + 5]
+        assert steps.count <= (40 if container == "mp4" else 120)  # packets read and frames decoded
 
 
 def test_a_table_of_another_file_is_not_believed(tmp_path):
     table = read_seek_table(numbered_video("libx264", "mp4", range(40), times=[40 * i for i in range(40)], **X264))
     other = numbered_video("libx264", "mp4", range(40), times=[41 * i for i in range(40)], **X264)
     with pytest.raises(KeyFrameError):
-        list(iterate_part(other, table, 20, 30))
+        list(iterate_part(other, table, 20, 30, 1))
+
+
+def test_frames_of_other_pixels_are_not_taken():
+    """The timestamps agree and the pictures do not: as after a key frame that is none."""
+    data, other = (numbered_video("libx264", "mpegts", numbers, **X264) for numbers in (range(40), range(100, 140)))
+    table = read_seek_table(data)
+    [key, *_, last] = table.starting_keys(20)
+    assert last is None
+    assert len(list(iterate_part(data, table, 20, 30, key))) == 10
+    with pytest.raises(KeyFrameError):
+        list(iterate_part(other, table, 20, 30, key))
