@@ -38,7 +38,8 @@ def cut(path: str, *segment: float | None, profile: EncodeProfile = PROFILES[0])
         ((3.75, None), range(38, 40)),
         ((None, None, 11, 13), range(11, 13)),
         ((None, None, None, 2), range(2)),
-        ((0.3, 0.7), range(3, 7)),  # neither is a binary fraction
+        ((0.3, 0.7), range(3, 7)),  # none of these is a binary fraction: 0.1 is a little more than a tenth
+        ((0.1, 0.2), range(1, 2)),
         ((1.01, 1.2), range(11, 12)),
         ((3.9, 4.9), range(39, 40)),
     ],
