@@ -25,6 +25,7 @@ from lightning_modules.weights.checkpoint_file import read_checkpoint, training_
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
 from pipeline.inference.inference_options import InferenceOptions
+from pipeline.inference.unlabelled_videos import refuse_unlabelled_videos
 from pipeline.metrics.scored_videos import refuse_other_classes
 
 # Settings of a clip, taken from the checkpoint unless given.
@@ -167,7 +168,9 @@ def open_data(
         data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
         _refuse_other_classes(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
-    split_row_numbers(data)
+    rows = split_row_numbers(data)
+    if same_classes:
+        refuse_unlabelled_videos(data.index, rows, split, root)
     return data
 
 

@@ -1,6 +1,7 @@
 """A dataset without labels, from a bare folder: every verb works or says in one sentence what is missing."""
 
 import json
+import shutil
 
 import pytest
 
@@ -110,3 +111,23 @@ def test_class_names_have_no_use(originals, tmp_path, capsys):
     words = ["--format", "files", "--videos", str(originals), "--classes", str(tmp_path / "classes.txt")]
     assert main(["pack", *words, "--out", str(tmp_path / "out")]) != 0
     assert "the videos have no labels; leave --classes out" in capsys.readouterr().err
+
+
+def test_a_split_without_labels_in_a_dataset_with_classes(
+    originals, motion_dataset, motion_checkpoint, tmp_path, capsys
+):
+    """The form of official test lists: here Jester's, whose test.csv has ids alone."""
+    for number in range(4):
+        shutil.copy(originals / ("walk", "run")[number % 2] / f"{number}.mp4", tmp_path / f"{number}.mp4")
+    classes = DatasetIndex.open(motion_dataset).classes
+    (tmp_path / "labels.csv").write_text("\n".join(classes))
+    (tmp_path / "train.csv").write_text(f"0;{classes[0]}\n1;{classes[1]}\n")
+    (tmp_path / "test.csv").write_text("2\n3\n")
+    words = ["--format", "jester", "--annotations", str(tmp_path), "--videos", str(tmp_path), "--processes", "1"]
+    assert main(["pack", *words, "--out", str(tmp_path / "out")]) == 0
+    index = DatasetIndex.open(tmp_path / "out")
+    assert set(index.column("label", index.rows("test"))) == {-1}
+    assert set(index.column("label", index.rows("train"))) == {0, 1}
+    words = ["--checkpoint", str(motion_checkpoint), "--data", str(tmp_path / "out"), "--split", "test"]
+    assert main(["evaluate", *words, *QUICK]) != 0
+    assert "2 of the 2 videos of split 'test' have no label, and scores" in capsys.readouterr().err
