@@ -30,7 +30,7 @@ from datamodules.encoding.transcoding import EncodeProfile, read_pixel_aspect
 from datamodules.video.seek_table import read_seek_table
 from datamodules.video.video_container import iterate_frames
 
-RATE, WIDTH, HEIGHT, KEYS_S, SEGMENT_S = 25, 640, 360, 10, 4
+RATE, KEYS_S, SEGMENT_S = 25, 10, 4
 OFFSET_S = 3  # from a minute's first key frame to the segment: the same frames in each minute
 PROFILES = (EncodeProfile(short_side=128),)
 
@@ -49,15 +49,15 @@ def first_frames(folder: Path, number: int) -> Iterator[av.VideoFrame]:
             yield frame
 
 
-def make_recording(path: Path, minutes: int, folder: Path) -> None:
+def make_recording(path: Path, minutes: int, height: int, folder: Path) -> None:
     """One minute encoded, its packets repeated."""
-    minute = io.BytesIO()
+    minute, width = io.BytesIO(), height * 16 // 9 // 2 * 2
     with av.open(minute, "w", format="mp4") as output:
         stream = output.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "26"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = RATE * KEYS_S, 2
         for number, frame in enumerate(first_frames(folder, 60 * RATE)):
-            scaled = frame.reformat(WIDTH, HEIGHT, "yuv420p")
+            scaled = frame.reformat(width, height, "yuv420p")
             scaled.pts, scaled.time_base, scaled.pict_type = number, Fraction(1, RATE), 0
             output.mux(stream.encode(scaled))
         output.mux(stream.encode(None))
@@ -89,13 +89,14 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=positive, default=60, help="length of the recording")
+    parser.add_argument("--height", type=positive, default=360, help="of the recording, in pixels; even")
     parser.add_argument("--places", type=positive, default=5, help="segments, evenly spread from first to last")
     parser.add_argument("--rounds", type=positive, default=7)
     options = parser.parse_args()
     print_heading("av", "numpy")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording.mp4"
-        make_recording(path, options.minutes, Path(folder) / "made")
+        make_recording(path, options.minutes, options.height, Path(folder) / "made")
         minutes = [
             round((options.minutes - 1) * number / max(1, options.places - 1)) for number in range(options.places)
         ]

@@ -78,7 +78,7 @@ def test_a_pack_of_other_settings_is_not_measured(motion_dataset, tmp_path):
         ),
         ("datasets.pack", "--limit 1 --short-side 64 --rounds 1 --processes 1", 2),
         ("datasets.rendition", "--limit 1 --rounds 1 --windows 1", 16),
-        ("datasets.segments", "--minutes 1 --places 2 --rounds 1", 4),
+        ("datasets.segments", "--minutes 2 --height 36 --places 2 --rounds 1", 4),
     ],
 )
 def test_runs_through_at_its_smallest(tmp_path, monkeypatch, capsys, name, words, rows):
