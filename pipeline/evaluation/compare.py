@@ -9,7 +9,9 @@ from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
+from pipeline.evaluation.compare_rankings import compare_rankings
 from pipeline.inference.output_paths import refuse_unwritable_file
+from pipeline.metrics.accuracy import headline_figures
 from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, PredictionCorrectness, difference_intervals, mcnemar
 from pipeline.metrics.scored_videos import (
     ScoredVideos,
@@ -26,7 +28,9 @@ _MAX_CLASSES_PRINTED = 8
 def compare(first: Path, second: Path, out: Path | None = None, common: bool = False, seed: int = 0) -> None:
     """Compare two results on the same videos: whether the second is better than the first, and where they differ.
 
-    The difference of accuracies has a paired bootstrap interval over groups, and McNemar's exact test gives the
+    With several labels a video, results are compared by mean average precision and top-1 hits, else by accuracies.
+
+    The difference has a paired bootstrap interval over groups, and McNemar's exact test gives the
     probability of such a difference between two equally good results. Written to `out`: compare.json, with every class
     whose accuracy changed and every video that one result got right and the other wrong.
 
@@ -58,8 +62,11 @@ def compare_results(first: ScoredVideos, second: ScoredVideos, seed: int = 0) ->
         num_videos, num_groups; missing: videos without scores in first and second, which count as wrong; for top1,
         top5 and mean_class_accuracy: first, second, difference (second less first) and interval; mcnemar: only_first
         and only_second (videos that only this one got right), p_value; classes, those whose accuracy changed, the
-        largest change first; flips, the videos that one got right and the other wrong.
+        largest change first; flips, the videos that one got right and the other wrong. With several labels a video, see
+        `compare_rankings`.
     """
+    if first.task == "multi_label":
+        return compare_rankings(first, second, seed)
     first_hits, second_hits = compute_correctness(first), compute_correctness(second)
     intervals = difference_intervals(first_hits, second_hits, seed)
     accuracies = zip(intervals, _accuracies(first_hits), _accuracies(second_hits), strict=True)
@@ -68,6 +75,7 @@ def compare_results(first: ScoredVideos, second: ScoredVideos, seed: int = 0) ->
         int((second_hits.top1 & ~first_hits.top1).sum()),
     )
     return {
+        "task": first.task,
         "num_videos": len(first_hits.labels),
         "num_groups": first_hits.num_groups,
         "missing": {"first": int(first.missing.sum()), "second": int(second.missing.sum())},
@@ -143,15 +151,17 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     )
     for heading in ("", "first", "second", "difference", "95 % interval"):
         table.add_column(heading, justify="left" if not heading else "right")
-    for name, label in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class")):
+    figures = headline_figures(comparison)
+    for name, label in figures.items():
         row = comparison[name]
         interval = "one group" if row["interval"] is None else "{:+.1%} to {:+.1%}".format(*row["interval"])
         table.add_row(label, f"{row['first']:.1%}", f"{row['second']:.1%}", f"{row['difference']:+.1%}", interval)
     print_text(f"first   {comparison['first']}\nsecond  {comparison['second']}")
     print_table(table)
-    test = comparison["mcnemar"]
+    test, several = comparison["mcnemar"], comparison["task"] == "multi_label"
+    verb = "has a label of the video on top in" if several else "is right on"
     print_text(
-        f"only the first is right on {test['only_first']} videos, only the second on {test['only_second']}: "
+        f"only the first {verb} {test['only_first']} videos, only the second {test['only_second']}: "
         f"p = {test['p_value']:.3g} (McNemar, exact)"
     )
     print_text(f"so {_describe_verdict(comparison)}")
@@ -159,15 +169,19 @@ def print_comparison(comparison: dict[str, Any]) -> None:
         if missing:
             print_text(f"videos without scores in the {which}, so counted as wrong: {missing}")
     for row in comparison["classes"][:_MAX_CLASSES_PRINTED]:
-        print_text(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
+        if several:
+            print_text(f"  {row['class']}: average precision {row['first']:.1%} to {row['second']:.1%}")
+        else:
+            print_text(f"  {row['class']}: {row['first']} to {row['second']} of {row['videos']}")
     num_left_out = len(comparison["classes"]) - _MAX_CLASSES_PRINTED
     if num_left_out > 0:
         print_text(f"  and {num_left_out} classes more that changed")
 
 
 def _describe_verdict(comparison: dict[str, Any]) -> str:
-    interval = comparison["top1"]["interval"]
+    name, heading = next(iter(headline_figures(comparison).items()))
+    interval = comparison[name]["interval"]
     if interval is None or interval[0] <= 0 <= interval[1]:
-        return "the difference in top-1 may be chance: its interval holds 0"
+        return f"the difference in {heading} may be chance: its interval holds 0"
     better = "second" if interval[0] > 0 else "first"
-    return f"the {better} is better: the interval of the difference in top-1 does not hold 0"
+    return f"the {better} is better: the interval of the difference in {heading} does not hold 0"

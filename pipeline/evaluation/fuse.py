@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
+from datamodules.annotations.records import Task
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.storage.plain_text import printable
 from pipeline.cli.terminal import print_text
@@ -18,6 +20,7 @@ from pipeline.metrics.scored_videos import ScoredVideos, align, read_scored_vide
 from pipeline.report.write_results import FILES, write_results
 
 _MIN_PROBABILITY = 1e-30  # lower bound of a probability before its logarithm
+_MIN_ODDS = 1e-7  # distance of a probability from 0 and 1 before its log-odds, about that of float32 from 1
 
 
 def fuse(
@@ -29,7 +32,9 @@ def fuse(
     data: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Fuse the scores of several results on the same videos, such as two streams, and report the accuracy.
+    """Fuse the scores of several results on the same videos, such as two streams, and report what that gives.
+
+    With several labels a video the report is of mean average precision.
 
     Written to `out`, as by `evaluate`: predictions.parquet, report.json, per_class.csv and report.html.
 
@@ -37,7 +42,8 @@ def fuse(
         results: folders that `evaluate`, `linear` or `fuse` wrote, or their predictions.parquet.
         out: folder for the results.
         weights: one weight for each result; default: equal weights.
-        average: probabilities; or logits, the weighted sum of the logarithms, as in I3D's two streams.
+        average: probabilities; or logits, the weighted sum of the logarithms, as in I3D's two streams; with several
+            labels a video, of the log-odds.
         common: fuse the videos that all results have, and leave out the others.
         data: folder of the packed dataset, for previews of mistakes on the page.
         seed: seed of the bootstrap's samples.
@@ -56,7 +62,10 @@ def fuse(
     scale = _common_scale(scored_results, names, average)
     first = scored_results[0]
     scores = fused_scores(
-        [np.asarray(scored.scores) for scored in scored_results], shares, average if scale == "probability" else None
+        [np.asarray(scored.scores) for scored in scored_results],
+        shares,
+        average if scale == "probability" else None,
+        first.task,
     )
     provenance = _provenance(scored_results, names, shares) | {"scores": scale, "average": average}
     scored = ScoredVideos(scores, first.labels, first.class_names, first.keys, first.groups, provenance)
@@ -75,14 +84,16 @@ def fuse(
 
 
 def fused_scores(
-    scores: Sequence[NDArray[Any]], shares: Sequence[float], average: Average | None
+    scores: Sequence[NDArray[Any]], shares: Sequence[float], average: Average | None, task: Task = "single_label"
 ) -> NDArray[np.float32]:
     """Computes the weighted mean of scores.
 
     Args:
         scores: scores of each result, float (M, K), for the same videos; NaN in one result gives NaN.
         shares: weight of each result; they sum to 1.
-        average: `probabilities`; `logits` for the softmax of the mean of logarithms; None for scores of another scale.
+        average: `probabilities`; `logits` for the softmax of the mean of logarithms, or the sigmoid of the mean of
+            log-odds; None for scores of another scale.
+        task: `multi_label` for log-odds.
 
     Returns:
         float32 (M, K).
@@ -91,6 +102,12 @@ def fused_scores(
         return np.asarray(
             sum(share * probabilities for share, probabilities in zip(shares, scores, strict=True)), dtype=np.float32
         )
+    if task == "multi_label":
+        odds = sum(
+            share * logit(np.clip(probabilities.astype(np.float64), _MIN_ODDS, 1 - _MIN_ODDS))
+            for share, probabilities in zip(shares, scores, strict=True)
+        )
+        return np.asarray(expit(odds), dtype=np.float32)
     logits = sum(
         share * np.log(np.maximum(probabilities, _MIN_PROBABILITY))
         for share, probabilities in zip(shares, scores, strict=True)
@@ -125,6 +142,7 @@ def _provenance(
 ) -> dict[str, Any]:
     first = scored_results[0].provenance
     shared = {name: first.get(name) for name in ("dataset", "dataset_identity", "split", "fold", "decoder")}
+    shared["task"] = scored_results[0].task
     fused = [
         {
             "results": name,

@@ -29,7 +29,7 @@ from pipeline.inference.training_overlap import (
     training_videos_known,
 )
 from pipeline.metrics.accuracy import print_report
-from pipeline.metrics.predictions import PREDICTIONS_NAME, read_predictions
+from pipeline.metrics.predictions import PREDICTIONS_NAME, read_labels, read_predictions
 from pipeline.metrics.scored_videos import ScoredVideos
 from pipeline.report.write_results import FILES, write_report_of
 
@@ -100,7 +100,7 @@ def _write_report(
     began: float,
 ) -> EvaluationResult:
     scores, table = read_predictions(folder / PREDICTIONS_NAME)
-    labels, keys = table.column("label").to_numpy().astype(np.int64), table.column("key").to_pylist()
+    labels, keys = read_labels(table, len(trained.model.class_names)), table.column("key").to_pylist()
     groups = table.column("group").to_pylist()
     scored = ScoredVideos(scores, labels, trained.model.class_names, keys, groups, provenance)
     views = videos.options
@@ -134,7 +134,7 @@ def _write_report(
     return EvaluationResult(report, scored, videos)
 
 
-def _model_metrics(model: VideoClassifier, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+def _model_metrics(model: VideoClassifier, scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
     """Computes the model's own test metrics from the scores, in one process, without synchronization."""
     metrics = model.test_metrics.cpu()
     for metric in metrics.values(copy_state=False):

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from datamodules.batch import multi_hot
 from datamodules.datamodule import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from pipeline.evaluation.evaluate_options import EvaluateOptions
@@ -67,6 +68,8 @@ def export_scores(
         entries = [index.entry(row) for row in rows[order].tolist()]
         keys, groups = [entry.key for entry in entries], [entry.group for entry in entries]
         labels = np.array([entry.label for entry in entries], dtype=np.int64)
+        if index.task == "multi_label":
+            labels = multi_hot([entry.labels for entry in entries], model.num_classes).numpy()
         table = prediction_table(schema, keys, labels, scores[order], model.class_names, groups, options.allow_missing)
         if has_segments:
             table = with_source_times(table, entries)

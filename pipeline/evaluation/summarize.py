@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
+from pipeline.metrics.accuracy import headline_figures
 
 
 def summarize(reports: list[str], paths: list[str] | None = None) -> None:
@@ -24,9 +25,11 @@ def summarize(reports: list[str], paths: list[str] | None = None) -> None:
     for name, path in named_paths:
         if not path.exists():
             raise FileNotFoundError(f"{name}={path}: there is no such file or folder")
-    table = TextTable("", "top-1", "top-5", "mean class", "chance", "videos")
+    figures = {name: heading for _, report in rows for name, heading in headline_figures(report).items()}
+    figures["chance"] = "chance"
+    table = TextTable("", *figures.values(), "videos")
     for name, report in rows:
-        shares = [f"{report[metric]:.1%}" for metric in ("top1", "top5", "mean_class_accuracy", "chance")]
+        shares = [f"{report[figure]:.1%}" if figure in report else "" for figure in figures]
         table.add_row(name, *shares, str(report["num_videos"]))
     print_table(table)
     width = max((len(name) for name, _ in named_paths), default=0)
@@ -48,7 +51,7 @@ def _read_report(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"report {str(path)!r} is not JSON: {error}") from error
-    missing = {"top1", "top5", "mean_class_accuracy", "chance", "num_videos"} - set(report)
+    missing = {*headline_figures(report), "chance", "num_videos"} - set(report)
     if missing:
         raise ValueError(
             f"report {str(path)!r} has no {', '.join(sorted(missing))}: `evaluate` and `linear` write them"

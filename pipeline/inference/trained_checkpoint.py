@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.annotations.records import Task
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.dataset.renditions import RenditionChoice
@@ -20,6 +21,7 @@ from datamodules.storage.local_files import file_sha256
 from datamodules.video.decoding import describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
+from lightning_modules.tasks.label_task import refuse_other_task
 from lightning_modules.tasks.saved_network import plain_data
 from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
 from lightning_modules.weights.pretrained import read_weights
@@ -167,6 +169,7 @@ def open_data(
     if fold is None and data.index.folds and data.index.manifest.family == trained.family:
         data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
+        _refuse_other_task(trained, data.index.task, root)
         _refuse_other_classes(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
     rows = split_row_numbers(data)
     if same_classes:
@@ -194,6 +197,13 @@ def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
     index = data.index
     rows = index.rows(data.options.test_split, data.options.fold)
     return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
+
+
+def _refuse_other_task(trained: TrainedCheckpoint, task: Task, root: Path) -> None:
+    """Raises ValueError unless the network was trained for the task of the dataset."""
+    own = getattr(trained.model, "task", "single_label")
+    remedy = "choose a dataset of the checkpoint's task, or train on this one"
+    refuse_other_task(f"checkpoint {trained.name!r}", own, str(root), task, remedy)
 
 
 def _refuse_other_classes(trained: TrainedCheckpoint, found: Sequence[str], root: Path, label_from: str | None) -> None:
@@ -271,6 +281,7 @@ def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule
         "quarantined": quarantined_keys(data),
         "sampling": sampling,
         "decoder": describe_decoder(data.decoder),
+        "task": data.index.task,
         "classes": list(data.class_names),
         "versions": library_versions(),
     }

@@ -73,6 +73,13 @@ def rank_of_label(
     return ranks if missing is None else np.where(missing, scores.shape[1] + 5, ranks)
 
 
+def headline_figures(report: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of a report that tables show, by name, with their headings: those of its task."""
+    if report.get("task") == "multi_label":
+        return {"mean_average_precision": "mAP", "top1_hit": "top-1 hit"}
+    return {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class"}
+
+
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Writes report.json atomically."""
     with write_atomically(path) as temporary:
@@ -80,12 +87,10 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def print_report(title: str, report: Mapping[str, Any], extra: Mapping[str, str], paths: Sequence[Path]) -> None:
-    """Prints the accuracies as a small table on standard output, then the files written, one a line."""
+    """Prints the figures as a small table on standard output, then the files written, one a line."""
     table = TextTable(title=title)
     columns = {
-        "top-1": f"{report['top1']:.1%}",
-        "top-5": f"{report['top5']:.1%}",
-        "mean class": f"{report['mean_class_accuracy']:.1%}",
+        **{heading: f"{report[name]:.1%}" for name, heading in headline_figures(report).items()},
         "chance": f"{report['chance']:.1%}",
         "videos": str(report["num_videos"]),
         **extra,

@@ -67,8 +67,7 @@ def accuracy_intervals(correctness: PredictionCorrectness, seed: int = 0, draws:
     if correctness.num_groups < 2:
         return dict.fromkeys(("top1", "top5", "mean_class_accuracy"))
     samples = [
-        _resampled_accuracies(correctness, weights)
-        for weights in _resampled_group_counts(correctness.num_groups, seed, draws)
+        _resampled_accuracies(correctness, weights) for weights in resample_groups(correctness.num_groups, seed, draws)
     ]
     intervals: dict[str, Interval] = {}
     for number, name in enumerate(("top1", "top5", "mean_class_accuracy")):
@@ -76,9 +75,7 @@ def accuracy_intervals(correctness: PredictionCorrectness, seed: int = 0, draws:
         accuracies = np.concatenate([sample[number] for sample in samples])
         is_degenerate = hits.all() or not hits.any()
         intervals[name] = (
-            _exact_interval(bool(hits[0]), correctness.num_groups)
-            if is_degenerate
-            else _percentile_interval(accuracies)
+            _exact_interval(bool(hits[0]), correctness.num_groups) if is_degenerate else percentile_interval(accuracies)
         )
     return intervals
 
@@ -103,10 +100,10 @@ def difference_intervals(
                 _resampled_accuracies(second, weights), _resampled_accuracies(first, weights), strict=True
             )
         ]
-        for weights in _resampled_group_counts(first.num_groups, seed, draws)
+        for weights in resample_groups(first.num_groups, seed, draws)
     ]
     return {
-        name: _percentile_interval(np.concatenate([sample[n] for sample in samples])) for n, name in enumerate(names)
+        name: percentile_interval(np.concatenate([sample[n] for sample in samples])) for n, name in enumerate(names)
     }
 
 
@@ -135,7 +132,7 @@ def wilson_interval(correct: int, total: int) -> Interval:
     return [float(interval.low), float(interval.high)]
 
 
-def _resampled_group_counts(num_groups: int, seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
+def resample_groups(num_groups: int, seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
     """Yields how often each group is in each bootstrap sample, 100 samples at a time: float64 (100, G), integers."""
     generator = np.random.default_rng([seed, num_groups])
     for start in range(0, draws, _DRAWS_PER_BATCH):
@@ -162,7 +159,8 @@ def _resampled_accuracies(
     return [(weights @ hits) / drawn, (weights @ hits5) / drawn, shares.sum(1) / has_videos.sum(1)]
 
 
-def _percentile_interval(values: NDArray[Any]) -> list[float]:
+def percentile_interval(values: NDArray[Any]) -> list[float]:
+    """The 2.5th and 97.5th percentile of the figures of bootstrap samples: [low, high]."""
     return [float(limit) for limit in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
 
 

@@ -6,35 +6,41 @@ from typing import Any
 import numpy as np
 
 from pipeline.cli.text_table import TextTable, print_table
-from pipeline.metrics.accuracy import accuracy_report
+from pipeline.metrics.accuracy import accuracy_report, headline_figures
+from pipeline.metrics.average_precision import average_precision_report
 from pipeline.metrics.scored_videos import ScoredVideos, concatenate
-
-ACCURACIES = ("top1", "top5", "mean_class_accuracy")
 
 
 def summarize_folds(folds: Mapping[str, ScoredVideos]) -> dict[str, Any]:
-    """Mean and standard deviation of the accuracies over folds.
+    """Mean and standard deviation of the figures over folds.
 
     Args:
         folds: the scores of the videos that each fold holds out, by the fold's name.
 
     Returns:
-        {figure}_mean and {figure}_std (sample standard deviation, divisor: folds - 1; 0 for one fold) for top1, top5
-        and mean_class_accuracy; chance; and folds, each fold's figures and num_videos.
+        {figure}_mean and {figure}_std (sample standard deviation, divisor: folds - 1; 0 for one fold) for the figures
+        of the task (`pipeline.metrics.accuracy.headline_figures`); task; chance; and folds, each fold's figures and
+        num_videos.
     """
-    reports = {
-        fold: accuracy_report(np.asarray(scored.scores, np.float64), scored.labels, scored.class_names, scored.missing)
-        for fold, scored in folds.items()
-    }
-    summary: dict[str, Any] = {}
-    for name in ACCURACIES:
+    reports = {fold: _fold_report(scored) for fold, scored in folds.items()}
+    first = next(iter(reports.values()))
+    names = list(headline_figures(first))
+    summary: dict[str, Any] = {"task": first["task"]}
+    for name in names:
         values = np.array([report[name] for report in reports.values()])
         summary[f"{name}_mean"] = float(values.mean())
         summary[f"{name}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    summary["chance"] = next(iter(reports.values()))["chance"]
-    reported = (*ACCURACIES, "num_videos")
-    summary["folds"] = {fold: {name: report[name] for name in reported} for fold, report in reports.items()}
+    summary["chance"] = first["chance"]
+    summary["folds"] = {
+        fold: {name: report[name] for name in (*names, "num_videos")} for fold, report in reports.items()
+    }
     return summary
+
+
+def _fold_report(scored: ScoredVideos) -> dict[str, Any]:
+    report = average_precision_report if scored.task == "multi_label" else accuracy_report
+    found = report(np.asarray(scored.scores, np.float64), scored.labels, scored.class_names, scored.missing)
+    return {"task": scored.task, **found}
 
 
 def pool_folds(folds: Mapping[str, ScoredVideos]) -> ScoredVideos | None:
@@ -64,20 +70,22 @@ def pool_folds(folds: Mapping[str, ScoredVideos]) -> ScoredVideos | None:
 
 
 def fold_summary_sentence(summary: Mapping[str, Any]) -> str:
-    """Mean and standard deviation of top-1 as a sentence, for the report of the pooled videos."""
-    mean, spread = (100 * summary[f"top1_{name}"] for name in ("mean", "std"))
+    """Mean and standard deviation of the first figure as a sentence, for the report of the pooled videos."""
+    name, heading = next(iter(headline_figures(summary).items()))
+    mean, spread = (100 * summary[f"{name}_{statistic}"] for statistic in ("mean", "std"))
     count = len(summary["folds"])
-    return f"All folds together. Mean over the {count} folds: top-1 {mean:.1f} %, standard deviation {spread:.1f}."
+    return f"All folds together. Mean over the {count} folds: {heading} {mean:.1f} %, standard deviation {spread:.1f}."
 
 
 def print_folds(title: str, summary: Mapping[str, Any]) -> None:
     """Prints the folds, their mean and their standard deviation as a small table on standard output."""
     table = TextTable(title=title)
-    for heading in ("fold", "top-1", "top-5", "mean class", "videos"):
+    names = headline_figures(summary)
+    for heading in ("fold", *names.values(), "videos"):
         table.add_column(heading, justify="right")
     for fold, figures in summary["folds"].items():
-        table.add_row(fold, *(f"{figures[name]:.1%}" for name in ACCURACIES), str(figures["num_videos"]))
+        table.add_row(fold, *(f"{figures[name]:.1%}" for name in names), str(figures["num_videos"]))
     table.add_section()
-    table.add_row("mean", *(f"{summary[f'{name}_mean']:.1%}" for name in ACCURACIES), "")
-    table.add_row("spread", *(f"± {summary[f'{name}_std']:.1%}" for name in ACCURACIES), "")
+    table.add_row("mean", *(f"{summary[f'{name}_mean']:.1%}" for name in names), "")
+    table.add_row("spread", *(f"± {summary[f'{name}_std']:.1%}" for name in names), "")
     print_table(table)

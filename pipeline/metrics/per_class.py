@@ -1,7 +1,7 @@
 """per_class.csv: one row a class with accuracy, precision and the class it is most often mistaken for."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,10 +77,15 @@ def class_rows(matrix: NDArray[np.int64], videos: NDArray[np.int64], class_names
 
 
 def write_class_rows(path: Path, rows: Sequence[ClassRow]) -> None:
-    """Writes the rows as CSV with a header, atomically; names as `datamodules.storage.plain_text.write_cell` does."""
+    """Writes per_class.csv of a dataset with one label a video."""
+    write_rows(path, ["class", *ClassRow._fields[1:]], rows)
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Iterable[str | float | None]]) -> None:
+    """Writes rows as CSV with a header, atomically; names as `datamodules.storage.plain_text.write_cell` does."""
     with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["class", *ClassRow._fields[1:]])
+        writer.writerow(header)
         writer.writerows(map(_as_cell, row) for row in rows)
 
 

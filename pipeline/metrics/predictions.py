@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from datamodules.batch import multi_hot
 from datamodules.dataset.index_reader import VideoEntry
 from datamodules.storage.plain_text import to_json
 
@@ -39,14 +40,19 @@ def provenance_of(schema: pa.Schema, path: Path) -> dict[str, Any]:
 def prediction_schema(num_classes: int, provenance: Mapping[str, Any]) -> pa.Schema:
     """Columns: key, label (int32), label_name, group, top1 to top5 (fewer where K < 5), correct, scores (K float32).
 
+    Where the provenance's task is `multi_label`: labels (list of int32) and label_names (list of strings) in place of
+    label and label_name; correct says whether the best class is among the labels.
+
     A video that could not be decoded, where such videos are allowed, has NaN scores and null in top1 to top5.
     """
     top_columns = [(f"top{rank}", pa.string()) for rank in range(1, min(5, num_classes) + 1)]
+    label_columns = [("label", pa.int32()), ("label_name", pa.string())]
+    if provenance.get("task") == "multi_label":
+        label_columns = [("labels", pa.list_(pa.int32())), ("label_names", pa.list_(pa.string()))]
     schema = pa.schema(
         [
             ("key", pa.string()),
-            ("label", pa.int32()),
-            ("label_name", pa.string()),
+            *label_columns,
             ("group", pa.string()),
             *top_columns,
             ("correct", pa.bool_()),
@@ -70,7 +76,7 @@ def prediction_table(
     Args:
         schema: the schema, from `prediction_schema`.
         keys: keys of the B videos; B may be 0.
-        labels: integers (B,), class numbers in [0, K).
+        labels: integers (B,), class numbers in [0, K); with several labels (B, K), 1 where the video has the class.
         scores: float (B, K), higher is likelier; among equal scores the first class comes first.
         class_names: the K class names, in the order of the labels.
         groups: groups of the B videos, the source that each was cut from; default: "", no group.
@@ -85,12 +91,19 @@ def prediction_table(
         raise ValueError(f"the scores of {keys[int(is_broken.argmax())]} are not finite: did the training diverge?")
     names = np.asarray(class_names, dtype=object)
     order = np.argsort(-scores, axis=1, kind="stable")
+    label_columns: dict[str, Any]
+    if np.ndim(labels) == 2:
+        is_hit = np.take_along_axis(np.asarray(labels), order[:, :1], axis=1)[:, 0] > 0
+        several = [np.flatnonzero(row) for row in labels]
+        label_columns = {"labels": several, "label_names": [names[numbers].tolist() for numbers in several]}
+    else:
+        is_hit = order[:, 0] == labels
+        label_columns = {"label": np.asarray(labels, dtype=np.int32), "label_name": names[labels].tolist()}
     columns: dict[str, Any] = {
         "key": list(keys),
-        "label": np.asarray(labels, dtype=np.int32),
-        "label_name": names[labels].tolist(),
+        **label_columns,
         "group": [""] * len(keys) if groups is None else list(groups),
-        "correct": (order[:, 0] == labels) & ~is_missing,
+        "correct": is_hit & ~is_missing,
         "scores": fixed_size_lists(scores),
     }
     for rank in range(min(5, len(names))):
@@ -115,6 +128,14 @@ def read_predictions(path: Path) -> tuple[NDArray[np.float32], pa.Table]:
     """Reads a predictions.parquet: the scores, float32 (M, K), and the whole table."""
     table = pq.read_table(path, page_checksum_verification=True)
     return from_fixed_size_lists(table.column("scores")), table
+
+
+def read_labels(table: pa.Table, num_classes: int) -> NDArray[Any]:
+    """The labels in a table with the columns `label` or `labels`: int64 (M,), or uint8 (M, K) for several labels."""
+    if "labels" in table.column_names:
+        return multi_hot(table.column("labels").to_pylist(), num_classes).numpy()
+    labels: NDArray[np.int64] = table.column("label").to_numpy().astype(np.int64)
+    return labels
 
 
 def fixed_size_lists(rows: NDArray[Any]) -> pa.FixedSizeListArray:

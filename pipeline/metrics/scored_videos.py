@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from datamodules.annotations.records import Task
+from lightning_modules.tasks.label_task import refuse_other_task
 from pipeline.metrics.accuracy import rank_of_label
 from pipeline.metrics.confidence_intervals import PredictionCorrectness, number_groups
-from pipeline.metrics.predictions import PREDICTIONS_NAME, provenance_of, read_predictions
+from pipeline.metrics.predictions import PREDICTIONS_NAME, provenance_of, read_labels, read_predictions
 
 
 class ScoredVideos(NamedTuple):
@@ -19,7 +21,7 @@ class ScoredVideos(NamedTuple):
     Attributes:
         scores: float (M, K), higher is likelier; a row of NaN is a video that could not be decoded,
             and counts as wrong.
-        labels: integers (M,), class numbers in [0, K).
+        labels: integers (M,), class numbers in [0, K); with several labels a video (M, K), 1 for each of its classes.
         class_names: the K class names, in the order of the labels.
         keys: the M video keys, unique.
         groups: the M groups, the source that each video was cut from; "" where it has none.
@@ -33,6 +35,11 @@ class ScoredVideos(NamedTuple):
     keys: Sequence[str]
     groups: Sequence[str]
     provenance: Mapping[str, Any]
+
+    @property
+    def task(self) -> Task:
+        """`multi_label` where the videos have several labels, else `single_label`."""
+        return "multi_label" if np.ndim(self.labels) == 2 else "single_label"
 
     @property
     def missing(self) -> NDArray[np.bool_]:
@@ -72,7 +79,7 @@ def read_scored_videos(path: Path) -> ScoredVideos:
     try:
         scores, table = read_predictions(file)
         provenance = provenance_of(table.schema, file)
-        keys, labels = table.column("key").to_pylist(), table.column("label").to_numpy().astype(np.int64)
+        keys, labels = table.column("key").to_pylist(), read_labels(table, len(provenance["classes"]))
         groups = table.column("group").to_pylist() if "group" in table.schema.names else [""] * len(keys)
         return ScoredVideos(scores, labels, provenance["classes"], keys, groups, provenance)
     except (pa.ArrowException, KeyError, OSError) as error:  # OSError: a damaged page of the Parquet file
@@ -112,6 +119,8 @@ def align(results: Sequence[ScoredVideos], names: Sequence[str], common: bool = 
         raise ValueError(f"{' and '.join(names)} have no video in common")
     aligned = []
     for scored, name in zip(results, names, strict=True):
+        remedy = "compare and fuse take results of one task"
+        refuse_other_task(names[0], first.task, name, scored.task, remedy)
         refuse_other_classes(first.class_names, scored.class_names, names[0], name)
         num_unshared = len(set(scored.keys) - shared)
         if num_unshared and not common:
@@ -123,7 +132,8 @@ def align(results: Sequence[ScoredVideos], names: Sequence[str], common: bool = 
         rows = [row_of_key[key] for key in first.keys if key in shared]
         aligned.append(_take_rows(scored, rows))
     for scored, name in zip(aligned, names, strict=True):
-        differing = np.flatnonzero(scored.labels != aligned[0].labels)
+        is_other = scored.labels != aligned[0].labels
+        differing = np.flatnonzero(is_other if scored.task == "single_label" else is_other.any(axis=1))
         if len(differing):
             key = scored.keys[int(differing[0])]
             raise ValueError(f"{names[0]} and {name}: {len(differing)} videos have different labels, first {key}")

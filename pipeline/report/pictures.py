@@ -1,13 +1,15 @@
 """Pictures embedded in a page: looping previews of videos as animated WebP, single frames as JPEG."""
 
 import io
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.video.decoding import iterate_frame_chunks, probe
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.video.decoding import DecodeError, iterate_frame_chunks, probe
 
 _NUM_FRAMES = 12
 _FRAME_DURATION_MS = 167  # duration of a frame, so that the 12 frames of a preview loop in two seconds
@@ -55,6 +57,22 @@ def make_preview(video: bytes, decoder: str = "auto") -> Preview:
     moving = _encode(small[0], "WEBP", **_WEBP, **loop)
     still = _encode(small[len(small) // 2], "WEBP", **_WEBP)
     return Preview(moving, still, *size)
+
+
+def preview_of_key(videos: DatasetIndex, key: str, provenance: Mapping[str, Any]) -> Preview | None:
+    """The preview of a video of a dataset; None if there is no such video, or it cannot be decoded.
+
+    Args:
+        videos: the dataset.
+        key: key of the video.
+        provenance: of the results; its `decoder` decodes the video.
+    """
+    rows = videos.rows_of([key])
+    decoder = str(provenance.get("decoder") or "auto").split()[0]
+    try:
+        return make_preview(videos.read_video(int(rows[0])), decoder) if len(rows) else None
+    except DecodeError:
+        return None
 
 
 def encode_jpeg(frame: NDArray[np.uint8]) -> bytes:

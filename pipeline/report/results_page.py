@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.metrics.confusion import hardest_classes
 from pipeline.metrics.per_class import ClassRow
 from pipeline.report.charts import reliability_diagram
@@ -13,7 +14,7 @@ from pipeline.report.pictures import Preview
 from pipeline.report.rendering import render
 
 _MAX_MATRIX_CLASSES = 20  # most classes of the matrix that are readable as numbers
-_NUM_OPEN_CLASSES = 20  # visible rows of the table of classes; the others can be unfolded
+NUM_OPEN_CLASSES = 20  # visible rows of the table of classes; the others can be unfolded
 _WELL_CALIBRATED = 0.03  # mean confidence and accuracy that differ by less count as calibrated
 
 
@@ -39,7 +40,7 @@ class MisclassifiedVideo(NamedTuple):
     segment: str = ""
 
 
-class _HeadlineFigure(NamedTuple):
+class HeadlineFigure(NamedTuple):
     """A headline figure, in [0, 1], with its confidence interval and the value of chance where they are known."""
 
     name: str
@@ -72,11 +73,11 @@ def draw_results_page(
         "results.html",
         title=title,
         report=report,
-        facts=[fact for fact in _headline_facts(report, len(rows)) if fact],
-        seen=_describe_overlap(report["provenance"].get("overlap")),
+        facts=[fact for fact in headline_facts(report, len(rows)) if fact],
+        seen=describe_overlap(report["provenance"].get("overlap")),
         correct=sum(row.correct for row in rows),
         classes=sorted((row for row in rows if row.videos), key=lambda row: (row.accuracy or 0.0, -row.videos)),
-        num_open=_NUM_OPEN_CLASSES,
+        num_open=NUM_OPEN_CLASSES,
         confidence=_describe_confidence(report),
         figures=_headline_figures(report, len(rows)),
         matrix=matrix,
@@ -88,7 +89,14 @@ def draw_results_page(
     )
 
 
-def _headline_facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
+def describe_segment(videos: DatasetIndex, key: str) -> str:
+    """Where the segment of a video lies in its source; empty for a whole video, and for one that is not there."""
+    rows = videos.rows_of([key])
+    return videos.entry(int(rows[0])).describe_segment() if len(rows) else ""
+
+
+def headline_facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
+    """Phrases on what was evaluated; empty ones are left out."""
     provenance = report["provenance"]
     return [
         f"{report['num_videos']:,} videos of {report['interval']['groups']:,} groups",
@@ -99,7 +107,7 @@ def _headline_facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
     ]
 
 
-def _describe_overlap(overlap: Mapping[str, int] | None) -> list[str]:
+def describe_overlap(overlap: Mapping[str, int] | None) -> list[str]:
     """Phrases on the leakage of these videos into the training set; empty where there is none."""
     if not overlap:
         return []
@@ -122,18 +130,18 @@ def _describe_confidence(report: Mapping[str, Any]) -> str:
     return "too sure of itself" if excess > 0 else "less sure than it could be"
 
 
-def _headline_figures(report: Mapping[str, Any], num_classes: int) -> list[_HeadlineFigure]:
+def _headline_figures(report: Mapping[str, Any], num_classes: int) -> list[HeadlineFigure]:
     intervals, chance = report["intervals"], report["chance"]
     names = {"top1": "Top-1 accuracy", "mean_class_accuracy": "Mean class accuracy"}
     if num_classes > 5:  # else top-5 is 1
         names["top5"] = "Top-5 accuracy"
     figures = [
-        _HeadlineFigure(
+        HeadlineFigure(
             name, report[key], intervals[key], chance * (5 if key == "top5" else 1), "one group: no interval"
         )
         for key, name in names.items()
     ]
     if report["calibration"]:
         explanation = "mean gap between confidence and accuracy; 0 is best"
-        figures.append(_HeadlineFigure("Calibration error", report["calibration"]["ece"], None, None, explanation))
+        figures.append(HeadlineFigure("Calibration error", report["calibration"]["ece"], None, None, explanation))
     return figures

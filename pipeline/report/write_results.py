@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.local_files import file_sha256
-from datamodules.video.decoding import DecodeError
 from pipeline.metrics.accuracy import accuracy_report, write_report
 from pipeline.metrics.calibration import calibrate
 from pipeline.metrics.confidence_intervals import DRAWS, LEVEL, accuracy_intervals
@@ -22,8 +21,9 @@ from pipeline.metrics.confusion import confusion_matrix, hardest_pairs
 from pipeline.metrics.per_class import PER_CLASS_NAME, class_rows, write_class_rows
 from pipeline.metrics.predictions import PREDICTIONS_NAME, REPORT_NAME, prediction_schema, prediction_table
 from pipeline.metrics.scored_videos import ScoredVideos, compute_correctness, predicted_classes
-from pipeline.report.pictures import Preview, make_preview
-from pipeline.report.results_page import MisclassifiedVideo, draw_results_page
+from pipeline.report.multi_label_results import WritePage, multi_label_report
+from pipeline.report.pictures import preview_of_key
+from pipeline.report.results_page import MisclassifiedVideo, describe_segment, draw_results_page
 
 __all__ = ["FILES", "PAGE_NAME", "ScoredVideos", "write_report_of", "write_results"]
 
@@ -77,31 +77,47 @@ def write_report_of(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Writes the files of `write_results` other than predictions.parquet, which must exist in `folder`."""
-    scores, labels = np.asarray(scored.scores, dtype=np.float64), np.asarray(scored.labels, dtype=np.int64)
-    names, missing = list(scored.class_names), scored.missing
-    report = accuracy_report(scores, labels, names, missing)
-    outcomes, predicted = compute_correctness(scored), predicted_classes(scored)
-    matrix = confusion_matrix(labels, predicted, len(names))
-    rows = class_rows(matrix, np.bincount(labels, minlength=len(names)), names)
+    if scored.task == "multi_label":
+        report, write_page = multi_label_report(scored, seed)
+    else:
+        report, write_page = _single_label_report(scored, seed)
     per_class = report.pop("per_class")
     report |= {
-        "intervals": accuracy_intervals(outcomes, seed),
-        "interval": {"level": LEVEL, "of": "groups", "groups": outcomes.num_groups, "draws": DRAWS, "seed": seed},
-        "calibration": _calibration(scored, scores, outcomes.top1, missing),
-        "hardest_pairs": hardest_pairs(matrix, names, _NUM_PAIRS),
-        "missing": [scored.keys[number] for number in np.flatnonzero(missing).tolist()],
+        "task": scored.task,
+        "missing": [scored.keys[number] for number in np.flatnonzero(scored.missing).tolist()],
         "per_class": per_class,
         **(extra or {}),
         "predictions_sha256": file_sha256(folder / PREDICTIONS_NAME),
         "provenance": dict(scored.provenance),
     }
-    write_class_rows(folder / PER_CLASS_NAME, rows)
-    mistakes = _mistakes(scored, scores, predicted, videos)
-    page = draw_results_page(title, report, matrix, rows, mistakes)
+    page = write_page(folder / PER_CLASS_NAME, title, report, videos)
     with write_atomically(folder / PAGE_NAME) as temporary:
         temporary.write_text(page, encoding="utf-8")
     write_report(folder / REPORT_NAME, report)
     return report
+
+
+def _single_label_report(scored: ScoredVideos, seed: int) -> tuple[dict[str, Any], WritePage]:
+    """The figures of report.json, with `per_class`, and the function that writes the rows and renders the page."""
+    scores, labels = np.asarray(scored.scores, dtype=np.float64), np.asarray(scored.labels, dtype=np.int64)
+    names, missing = list(scored.class_names), scored.missing
+    report = accuracy_report(scores, labels, names, missing)
+    outcomes, predicted = compute_correctness(scored), predicted_classes(scored)
+    matrix = confusion_matrix(labels, predicted, len(names))
+    report |= {
+        "intervals": accuracy_intervals(outcomes, seed),
+        "interval": {"level": LEVEL, "of": "groups", "groups": outcomes.num_groups, "draws": DRAWS, "seed": seed},
+        "calibration": _calibration(scored, scores, outcomes.top1, missing),
+        "hardest_pairs": hardest_pairs(matrix, names, _NUM_PAIRS),
+    }
+    rows = class_rows(matrix, np.bincount(labels, minlength=len(names)), names)
+
+    def write_page(path: Path, title: str, report: Mapping[str, Any], videos: DatasetIndex | None) -> str:
+        write_class_rows(path, rows)
+        mistakes = _mistakes(scored, scores, predicted, videos)
+        return draw_results_page(title, report, matrix, rows, mistakes)
+
+    return report, write_page
 
 
 def _calibration(
@@ -126,22 +142,8 @@ def _mistakes(
             predicted=scored.class_names[predicted[number]],
             score=float(scores[number, predicted[number]]),
             label_score=float(scores[number, labels[number]]),
-            preview=None if videos is None else _make_preview(videos, scored.keys[number], scored.provenance),
-            segment="" if videos is None else _describe_segment(videos, scored.keys[number]),
+            preview=None if videos is None else preview_of_key(videos, scored.keys[number], scored.provenance),
+            segment="" if videos is None else describe_segment(videos, scored.keys[number]),
         )
         for number in order.tolist()
     ]
-
-
-def _describe_segment(videos: DatasetIndex, key: str) -> str:
-    rows = videos.rows_of([key])
-    return videos.entry(int(rows[0])).describe_segment() if len(rows) else ""
-
-
-def _make_preview(videos: DatasetIndex, key: str, provenance: Mapping[str, Any]) -> Preview | None:
-    rows = videos.rows_of([key])
-    decoder = str(provenance.get("decoder") or "auto").split()[0]
-    try:
-        return make_preview(videos.read_video(int(rows[0])), decoder) if len(rows) else None
-    except DecodeError:
-        return None

@@ -9,6 +9,7 @@ from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
 from pipeline.training import lightning_cli
 from tests.pipeline.gray_videos import NUM_VIDEOS, write_originals
+from tests.pipeline.several_labels import write_videos
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +47,27 @@ def folded_dataset(originals: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def folded_checkpoint(folded_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A very small C3D trained in fold 1 of the folded dataset. Read-only."""
     return fit(folded_dataset, tmp_path_factory.mktemp("fit"), "--data.fold=1", "--data.val_split=null")
+
+
+@pytest.fixture(scope="session")
+def several_labels_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The videos of `tests.pipeline.several_labels`, with list.csv. Read-only."""
+    return write_videos(tmp_path_factory.mktemp("several") / "videos")
+
+
+@pytest.fixture(scope="session")
+def several_labels_dataset(several_labels_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those videos, packed. Read-only."""
+    folder = tmp_path_factory.mktemp("several") / "shards"
+    lists = [several_labels_videos / "list.csv"]
+    pack(PackOptions(folder, lists, several_labels_videos, short_side=32, processes=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def several_labels_checkpoint(several_labels_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small C3D after an epoch on them. Read-only."""
+    return fit(several_labels_dataset, tmp_path_factory.mktemp("fit"))
 
 
 def fit(dataset: Path, folder: Path, *more: str) -> Path:

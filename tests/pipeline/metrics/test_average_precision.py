@@ -1,0 +1,109 @@
+"""Mean average precision of results: against scikit-learn for any scores, weighted samples against repeated videos."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from pipeline.metrics.average_precision import average_precision_report, average_precisions
+from pipeline.metrics.ranking_samples import (
+    _Ranking,
+    class_intervals,
+    difference_of_samples,
+    draw_ranking_samples,
+    num_draws,
+    ranking_intervals,
+)
+
+NAMES = ["a", "b", "c"]
+videos = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, 5), min_size=3, max_size=3),
+        st.lists(st.booleans(), min_size=3, max_size=3),
+        st.integers(0, 9).map(lambda number: number == 0),  # without scores
+    ),
+    min_size=1,
+    max_size=30,
+).filter(lambda rows: any(any(labels) for _, labels, _ in rows))
+
+
+@given(videos)
+def test_a_report_is_what_scikit_learn_says(rows):
+    """Classes without a video are left out, videos without scores rank last, those without a class are negatives."""
+    scores = np.array([row for row, _, _ in rows]) / 5
+    labels, missing = (np.array([row[place] for row in rows]) for place in (1, 2))
+    scores[missing] = np.nan
+    report = average_precision_report(scores, labels, NAMES, missing)
+    filled = np.where(np.isnan(scores), -1, scores)
+
+    def mean(chosen):
+        found = [average_precision_score(labels[chosen, k], filled[chosen, k]) for k in range(3) if labels[:, k].any()]
+        return pytest.approx(np.mean(found), abs=1e-6)
+
+    labelled = labels.any(axis=1)
+    assert report["mean_average_precision"] == mean(np.ones(len(rows), bool))
+    assert report["mean_average_precision_labelled"] == mean(labelled)
+    assert report["unlabelled"] == (~labelled).sum()
+    hits = [not gone and label[score.argmax()] for score, label, gone in zip(filled, labels, missing, strict=True)]
+    assert report["top1_hit"] == pytest.approx(np.mean(np.array(hits)[labelled]))
+    for name, column in zip(NAMES, labels.T, strict=True):
+        assert (report["per_class"][name]["average_precision"] is None) == (not column.any())
+
+
+def test_what_cannot_be_ranked_is_named():
+    scores, labels = np.zeros((2, 3)), np.zeros((2, 3), np.uint8)
+    with pytest.raises(ValueError, match="none of the 2 videos shows any of the 3 classes"):
+        average_precision_report(scores, labels, NAMES)
+    with pytest.raises(ValueError, match="the scores of 1 of 2 videos are not finite"):
+        average_precision_report(np.array([[np.nan, 0, 0], [1, 1, 1]]), labels + 1, NAMES)
+
+
+@given(videos, st.integers(0, 99))
+def test_a_weighted_video_is_a_video_as_often(rows, seed):
+    """What is computed for a sample equals the average precision of the videos written down as often as drawn."""
+    scores, labels = (np.array([row[place] for row in rows]) for place in (0, 1))
+    weights = np.random.default_rng(seed).integers(0, 3, (4, len(rows)))
+    found = [_Ranking(scores[:, k].astype(float), labels[:, k]).precisions(weights.astype(float)) for k in range(3)]
+    for sample, counts in enumerate(weights):
+        repeated = np.repeat(np.arange(len(rows)), counts)
+        if len(repeated):
+            chosen = scores[repeated], labels[repeated]
+            expected = average_precisions(*chosen, np.zeros(len(repeated), bool))
+            np.testing.assert_allclose([column[sample] for column in found], expected, atol=1e-12)
+
+
+def made(seed, sure=1.0):
+    generator = np.random.default_rng(0)
+    labels = generator.random((120, 3)) < 0.3
+    return np.random.default_rng(seed).normal(size=labels.shape) + sure * labels, labels
+
+
+def test_intervals_hold_the_figure_are_wider_for_groups_and_none_where_nothing_varies():
+    scores, labels = made(1)
+    none = np.zeros(120, bool)
+    alone = draw_ranking_samples(scores, labels, none, np.arange(120))
+    report = average_precision_report(scores, labels, NAMES)
+    intervals = ranking_intervals(alone)
+    for name in ("mean_average_precision", "top1_hit"):
+        assert intervals[name][0] < report[name] < intervals[name][1]
+    assert all(low < high for low, high in class_intervals(alone, 3))
+    copies = np.tile(np.arange(30), 4)  # the same 30 videos four times tell as much as 30 videos
+    together = ranking_intervals(draw_ranking_samples(scores[copies], labels[copies], none, copies))
+    few = ranking_intervals(draw_ranking_samples(scores[:30], labels[:30], none[:30], np.arange(30)))
+    assert together["top1_hit"] == few["top1_hit"]
+    assert draw_ranking_samples(scores, labels, none, np.zeros(120, np.int64)) is None
+    perfect = draw_ranking_samples(labels.astype(float), labels, none, np.arange(120))
+    assert ranking_intervals(perfect)["mean_average_precision"] is None
+
+
+def test_differences_are_paired():
+    none, groups = np.zeros(120, bool), np.arange(120)
+    (weak, labels), (strong, _) = made(1), made(1, sure=2.0)
+    first, second = (draw_ranking_samples(scores, labels, none, groups) for scores in (weak, strong))
+    assert difference_of_samples(first, second)["mean_average_precision"][0] > 0
+    assert difference_of_samples(first, first)["mean_average_precision"] == [0, 0]
+
+
+def test_large_results_get_fewer_draws():
+    assert [num_draws(1863, 157), num_draws(20_000, 400), num_draws(10**6, 10**4)] == [2000, 500, 200]
