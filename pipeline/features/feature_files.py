@@ -34,6 +34,9 @@ def column_of(layer: str, layers: Sequence[str]) -> str:
 def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
     """Returns the schema of a file: key, label (int32), label_name, split, group, seen (bool), then the features.
 
+    Where the provenance's task is `multi_label`: labels (list of int32) and label_names (list of strings) in place of
+    label and label_name.
+
     Files with rows of clips have before the features: clip (int32, from 0 in each video; null in the row of a whole
     video), clip_start and clip_end (float64, seconds). `seen`: the network was trained on the video or its group.
 
@@ -45,15 +48,18 @@ def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
     clip_fields = (
         [("clip", pa.int32()), ("clip_start", pa.float64()), ("clip_end", pa.float64())] if per != "video" else []
     )
-    names = ("label_name", "split", "group")
+    label_fields = [("label", pa.int32()), ("label_name", pa.string())]
+    if provenance.get("task") == "multi_label":
+        label_fields = [("labels", pa.list_(pa.int32())), ("label_names", pa.list_(pa.string()))]
     features = [
         (column_of(layer, list(provenance["layers"])), pa.list_(_ARROW_TYPES[provenance["dtype"]], int(np.prod(shape))))
         for layer, shape in provenance["layers"].items()
     ]
     video_fields = [
         ("key", pa.string()),
-        ("label", pa.int32()),
-        *((name, pa.string()) for name in names),
+        *label_fields,
+        ("split", pa.string()),
+        ("group", pa.string()),
         ("seen", pa.bool_()),
     ]
     return with_provenance(pa.schema([*video_fields, *clip_fields, *features]), provenance)
@@ -91,8 +97,8 @@ def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[n
 
     Returns:
         The features, float32 or float16 (M, D), or (M, ...) without full pooling; and a table with the other columns
-        of the M rows: key, label, label_name, split, group, seen, and for rows of clips clip, clip_start and clip_end
-        (seconds). `read_provenance` gives the metadata.
+        of the M rows: key, label, label_name (or labels, label_names), split, group, seen, and for rows of clips clip,
+        clip_start and clip_end (seconds). `read_provenance` gives the metadata.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -199,6 +205,10 @@ def _format_of(path: Path) -> Format:
 
 
 def _from_array(values: NDArray[Any], field: pa.Field) -> pa.Array:
+    if field.name == "labels":
+        return pa.array([np.flatnonzero(row) for row in values], field.type)
+    if field.name == "label_names":
+        return pa.array([json.loads(names) for names in values.tolist()], field.type)
     if field.name == "clip":
         return pa.array(values, field.type, mask=values < 0)
     return pa.array(values.tolist() if field.type == pa.string() else values, field.type)

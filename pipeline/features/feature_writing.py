@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from datamodules.batch import multi_hot
 from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.index_table import NO_LABEL
 from datamodules.storage.plain_text import to_json
 from pipeline.features.feature_files import PAX_KEY, Dtype, Format, column_of, feature_column, from_feature_column
@@ -49,7 +51,10 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: TableFactory) -> None:
 
 
 def _write_npz(path: Path, schema: pa.Schema, tables: TableFactory) -> None:
-    """Writes one array of M rows per column; strings as NumPy's unicode type, without pickle; a video's clip is -1."""
+    """Writes one array of M rows per column; strings as NumPy's unicode type, without pickle; a video's clip is -1.
+
+    Several labels a video are uint8 (M, K), 1 for each class of the video, and their names JSON lists.
+    """
     provenance = provenance_of(schema, path)
     features = {column_of(layer, list(provenance["layers"])): shape for layer, shape in provenance["layers"].items()}
     num_rows = sum(table.num_rows for table in tables())
@@ -68,9 +73,14 @@ def _write_npz(path: Path, schema: pa.Schema, tables: TableFactory) -> None:
         for field in (field for field in schema if field.name not in features):
             chunks = [table.column(field.name) for table in other_tables]
             values = [value for chunk in chunks for value in chunk.to_pylist()]
+            if field.name == "labels":
+                _add_array(archive, field.name, multi_hot(values, len(provenance["classes"])).numpy())
+                continue
+            if field.name == "label_names":
+                values = [to_json(names) for names in values]
             if field.name == "clip":
                 values = [-1 if value is None else value for value in values]
-            dtype = "U" if field.type == pa.string() else field.type.to_pandas_dtype()
+            dtype = "U" if field.type == pa.string() or field.name == "label_names" else field.type.to_pandas_dtype()
             _add_array(archive, field.name, np.array(values, dtype))
         _add_array(archive, "provenance", np.array(to_json(provenance)))
 
@@ -93,7 +103,8 @@ def _write_webdataset(path: Path, schema: pa.Schema, tables: TableFactory) -> No
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
         for rows in _split_by_video(tables()):
             other_columns = rows.drop_columns(list(layers)).to_pylist()
-            first = {name: other_columns[0][name] for name in ("key", "label", "label_name", "split", "group")}
+            names = ("key", "label", "label_name", "labels", "label_names", "split", "group")
+            first = {name: other_columns[0][name] for name in names if name in other_columns[0]}
             _add_member(tar, f"{first['key']}.json", to_json(first | {"rows": other_columns}).encode())
             from_clips = np.array([row.get("clip") is None for row in other_columns])
             for column, (layer, shape) in layers.items():
@@ -131,6 +142,16 @@ def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
+def _label_columns(index: DatasetIndex, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """The columns of the labels: of one class a video, or of several labels."""
+    if index.task == "multi_label":
+        several = index.column("labels", rows)
+        return {"labels": several, "label_names": [[index.classes[label] for label in labels] for labels in several]}
+    labels = index.column("label", rows)
+    names = ["" if label == NO_LABEL else index.classes[label] for label in labels]
+    return {"label": labels, "label_name": names}
+
+
 def feature_table(
     schema: pa.Schema,
     exported: ExportedFeatures,
@@ -140,15 +161,13 @@ def feature_table(
 ) -> pa.Table:
     """Builds rows of `schema` from exported features and the index; `trained_rows` are the videos trained on."""
     index, rows, fold = videos.index, exported.rows.numpy(), videos.options.fold
-    labels = index.column("label", rows)
     splits = index.column("split", rows)
     if fold is not None:
         number = index.folds.index(str(fold))
         splits = [fold_splits[number] for fold_splits in index.column("fold_splits", rows)]
     columns: dict[str, Any] = {
         "key": index.column("key", rows),
-        "label": labels,
-        "label_name": ["" if label == NO_LABEL else index.classes[label] for label in labels],
+        **_label_columns(index, rows),
         "split": splits,
         "group": index.column("group", rows),
         "seen": np.isin(rows, trained_rows),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datamodules.annotations.records import Task
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import to_json
 from pipeline.linear.feature_blocks import FeatureRows
@@ -17,11 +18,13 @@ from pipeline.linear.losses import BinaryLogistic, MultinomialLogistic, Objectiv
 
 LinearName = Literal["svm", "logistic"]
 ClassWeight = Literal["balanced"]
-_ABSENT_CLASS_BIAS = -1e3  # bias of a class without a training video: below any score of the others
+ABSENT_CLASS_BIAS = -1e3  # bias of a class without a training video: below any score of the others
 
 
 class LinearClassifier(NamedTuple):
     """Linear classifier of K classes: scores = normalized features @ weight.T + bias, for `logistic` then softmax.
+
+    With several labels a video it is the sigmoid in place of the softmax.
 
     Attributes:
         kind: `svm` (margins, one class against the rest) or `logistic` (probabilities).
@@ -29,6 +32,7 @@ class LinearClassifier(NamedTuple):
         bias: float32 (K,), the bias of each class.
         converged: whether the solver converged before its limit of passes.
         passes: number of passes over the features that the solver made.
+        task: whether a video has one class or several labels.
     """
 
     kind: LinearName
@@ -36,6 +40,7 @@ class LinearClassifier(NamedTuple):
     bias: NDArray[np.float32]
     converged: bool = True
     passes: int = 0
+    task: Task = "single_label"
 
     def scores(self, features: FeatureRows) -> NDArray[np.float32]:
         """Computes margins (`svm`) or probabilities (`logistic`) of M normalized rows: float32 (M, K)."""
@@ -43,8 +48,12 @@ class LinearClassifier(NamedTuple):
         pieces = []
         for _, block in features.blocks():
             scores = torch.addmm(bias, block.double(), weight.T)
-            pieces.append((scores.softmax(1) if self.kind == "logistic" else scores).float())
+            pieces.append((self.probabilities(scores) if self.kind == "logistic" else scores).float())
         return torch.cat([torch.empty(0, len(bias)), *pieces]).numpy()
+
+    def probabilities(self, scores: torch.Tensor) -> torch.Tensor:
+        """Softmax of scores (M, K), or with several labels a video their sigmoid."""
+        return scores.sigmoid() if self.task == "multi_label" else scores.softmax(1)
 
     def save(self, path: Path, class_names: Sequence[str], metadata: Mapping[str, Any]) -> None:
         """Writes weight and bias as safetensors, with the class names and `metadata` as JSON in the metadata.
@@ -53,7 +62,7 @@ class LinearClassifier(NamedTuple):
         """
         from safetensors.numpy import save
 
-        text = to_json({"classifier": self.kind, "classes": list(class_names), **metadata})
+        text = to_json({"classifier": self.kind, "task": self.task, "classes": list(class_names), **metadata})
         # One metadata entry: safetensors writes several in an order that differs from run to run.
         content = save({"weight": self.weight, "bias": self.bias}, {"about": text})
         with write_atomically(path) as temporary:
@@ -77,7 +86,7 @@ class LinearClassifier(NamedTuple):
                 weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"linear={str(path)!r}: not weights that `linear` wrote ({error})") from None
-        return cls(metadata["classifier"], weight, bias), metadata
+        return cls(metadata["classifier"], weight, bias, task=metadata.get("task", "single_label")), metadata
 
 
 class ClassifierFitter:
@@ -131,7 +140,7 @@ class ClassifierFitter:
         if len(self._present_classes) == 2 and len(rows) == 1:  # one function separates both classes
             rows = np.concatenate([(-1.0 if self._kind == "svm" else 0.0) * rows, rows])
         weight = np.zeros((self._num_classes, self._features.dimension), np.float32)
-        bias = np.full(self._num_classes, _ABSENT_CLASS_BIAS, np.float32)
+        bias = np.full(self._num_classes, ABSENT_CLASS_BIAS, np.float32)
         weight[self._present_classes], bias[self._present_classes] = rows[:, :-1], rows[:, -1]
         return LinearClassifier(self._kind, weight, bias, minimum.converged, minimum.passes)
 

@@ -37,7 +37,8 @@ def linear(
     The features of a video's clips are averaged, then L2-normalized. The classifier is trained on `train` and tested on
     `test`; or, with one file of the features of all videos, on the splits of `data`, of one fold or, with `--fold all`,
     of each fold in turn. Written to `out`: report.html, report.json, per_class.csv and predictions.parquet as by
-    `evaluate`, and weights.safetensors, which `classify --linear` takes.
+    `evaluate`, and weights.safetensors, which `classify --linear` takes. With several labels a video, a classifier is
+    trained for each class against the rest, and the report is of mean average precision.
 
     Args:
         out: folder for the results; with `--fold all`, it has a folder for each fold.

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.dataset.dataset_index import DatasetIndex
+from lightning_modules.tasks.label_task import refuse_other_task
 from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import library_versions
 from pipeline.inference.training_overlap import overlap_with_keys, refuse_overlap
-from pipeline.linear.classifiers import ClassifierFitter, ClassWeight, LinearClassifier
+from pipeline.linear.classifiers import ClassWeight, LinearClassifier
 from pipeline.linear.cross_validation import choose_c
 from pipeline.linear.feature_blocks import FeatureRows
+from pipeline.linear.multi_label_fitter import make_fitter
 from pipeline.linear.nearest_neighbors import nearest_neighbor_scores
-from pipeline.linear.video_features import VideoFeatures
+from pipeline.linear.video_features import VideoFeatures, task_of
 from pipeline.metrics.accuracy import print_report
 from pipeline.metrics.scored_videos import refuse_other_classes
 from pipeline.report.write_results import FILES, ScoredVideos, write_results
@@ -34,7 +36,7 @@ class FittedClassifier(NamedTuple):
         scores: function from M rows of features to scores, float32 (M, K).
         linear: the linear classifier with its weights; None for knn.
         c: the inverse of the penalty's strength; None for knn.
-        cross_validation: cross-validated accuracy by C; None where C was given.
+        cross_validation: cross-validated accuracy, or mean average precision, by C; None where C was given.
     """
 
     scores: Callable[[FeatureRows], NDArray[np.float32]]
@@ -79,7 +81,7 @@ class ProbeSettings(NamedTuple):
         c = self.c
         if c == "auto":
             c, accuracies = choose_c(self.classifier, train.features, train.labels, train.groups, self.class_weight)
-        fitted = ClassifierFitter(self.classifier, train.features, train.labels, count, self.class_weight).fit(c)
+        fitted = make_fitter(self.classifier, train.features, train.labels, count, self.class_weight).fit(c)
         return FittedClassifier(fitted.scores, fitted, c, accuracies)
 
     def report(
@@ -116,6 +118,7 @@ class ProbeSettings(NamedTuple):
         metadata |= {"normalize": "l2", "pool": source.get("pool", "mean"), "train": without_classes(source)}
         metadata |= {name: source[name] for name in ("checkpoint", "checkpoint_sha256", "model", "layer")}
         provenance = metadata | {
+            "task": task_of(test.provenance),
             "test": without_classes(test.provenance),
             "scores": SCALES[self.classifier],
             "classes": names,
@@ -175,6 +178,8 @@ def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
                 f"{train.path} and {test.path} are of different clips ({name} {values[0]}, {values[1]}): "
                 "export both alike"
             )
+    remedy = "export both from datasets of the same task"
+    refuse_other_task(str(train.path), task_of(train.provenance), str(test.path), task_of(test.provenance), remedy)
     refuse_other_classes(train.provenance["classes"], test.provenance["classes"], str(train.path), str(test.path))
 
 

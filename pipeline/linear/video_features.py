@@ -5,7 +5,7 @@ with the process.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from datamodules.annotations.records import Task
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.features.feature_files import (
     find_layer,
@@ -23,9 +24,10 @@ from pipeline.features.feature_files import (
 )
 from pipeline.linear.classifiers import normalize_l2
 from pipeline.linear.feature_blocks import FeatureRows
+from pipeline.metrics.predictions import read_labels
 
 _BATCH_BYTES = 2**24
-_ROW_COLUMNS = ("key", "label", "group", "seen", "clip")
+_ROW_COLUMNS = ("key", "label", "labels", "group", "seen", "clip")
 
 
 class VideoFeatures(NamedTuple):
@@ -34,7 +36,7 @@ class VideoFeatures(NamedTuple):
     Attributes:
         path: the Parquet file that they were read from.
         features: M rows, L2-normalized.
-        labels: int64 (M,), class numbers.
+        labels: int64 (M,), class numbers; or with several labels a video uint8 (M, K), 1 where the video has the class.
         keys: the M video keys.
         groups: the M groups; a video without a group has its key as group.
         seen: bool (M,), whether the network was trained on the video or its group.
@@ -43,7 +45,7 @@ class VideoFeatures(NamedTuple):
 
     path: Path
     features: FeatureRows
-    labels: NDArray[np.int64]
+    labels: NDArray[np.integer]
     keys: list[str]
     groups: list[str]
     seen: NDArray[np.bool_]
@@ -67,7 +69,7 @@ class _RowColumns(NamedTuple):
         is_used: bool (N,), the rows to average: where a file has rows of videos beside rows of clips, those of videos.
         video_of_row: int64 (rows used,), the number of each used row's video, numbered by first appearance.
         first_rows: int64 (M,), the first used row of each video.
-        table: the columns key, label, group, seen and clip of the N rows, those that the file has.
+        table: the columns key, label or labels, group, seen and clip of the N rows, those that the file has.
     """
 
     is_used: NDArray[np.bool_]
@@ -125,12 +127,18 @@ def read_videos(
     return VideoFeatures(
         path,
         rows,
-        row_columns.table.column("label").take(row_columns.first_rows).to_numpy().astype(np.int64),
+        read_labels(row_columns.table.take(row_columns.first_rows), len(provenance["classes"])),
         keys,
         [group or key for group, key in zip(groups, keys, strict=True)],
         seen,
         provenance | {"layer": layer or provenance.get("layer") or next(iter(provenance["layers"]))},
     )
+
+
+def task_of(provenance: Mapping[str, Any]) -> Task:
+    """The task of the dataset that features were exported from: `single_label` or `multi_label`."""
+    task: Task = provenance.get("task", "single_label")
+    return task
 
 
 def choose_split(all_videos: VideoFeatures, index: DatasetIndex, split: str, fold: str | None) -> VideoFeatures:
