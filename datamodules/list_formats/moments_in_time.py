@@ -42,21 +42,21 @@ def read_moments_in_time(
     files = find_list_files(lists, _FILES, split)
     classes = _read_classes(files[0][0].parent / _CATEGORIES)
     root = existing_folder(videos_root)
-    rows, records = [], []
+    rows, paths, splits = [], [], []
     for path, name in files:
         folder = root / _FOLDERS.get(path.name, "")
         folder = folder if folder.is_dir() else root
         for row in _read_rows(path, classes):
-            video = from_windows(folder, row.values["filename"])
-            records.append(VideoRecord(join(folder, video), "", row.values["label"], name, _group(video)))
             rows.append(row)
-    refuse_repeats([row.values["filename"] for row in rows], rows, "video")
-    keys = make_keys([row.values["filename"] for row in rows])
-    keyed = [
-        VideoRecord(record.path, key, record.label, record.split, record.group)
-        for record, key in zip(records, keys, strict=True)
+            paths.append(join(folder, from_windows(folder, row.values["filename"])))
+            splits.append(name)
+    names = [row.values["filename"] for row in rows]
+    refuse_repeats(names, rows, "video")
+    records = [
+        VideoRecord(path, key, row.values["label"], name, _group(path))
+        for row, path, name, key in zip(rows, paths, splits, make_keys(names), strict=True)
     ]
-    return Annotations(keyed, classes=tuple(classes))
+    return Annotations(records, classes=tuple(classes))
 
 
 def _group(video: str) -> str:

@@ -8,6 +8,7 @@ objects in `LABEL_STUDIO.example` have the form of true exports.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, make_annotations
 
 DEFAULT_FRAME_RATE = 24.0
-_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")  # of files uploaded to Label Studio
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # of files uploaded to Label Studio
 
 
 class _Task(NamedTuple):
@@ -91,9 +92,9 @@ def read_label_studio(
         notes.append(f"frames counted at {rate:g} a second, Label Studio's default; else give --annotation-fps")
     if len(tasks) < len(read):
         notes.append(f"{count_noun(len(read) - len(tasks), 'older annotation')} of the same tasks left out")
-    keys = make_keys([_file_name(name) for name in names])
     videos = [
-        LabelledVideo(video, key, split, key, labels[name]) for name, video, key in zip(names, paths, keys, strict=True)
+        LabelledVideo(video, key, split, key, labels[name])
+        for name, video, key in zip(names, paths, _make_keys(names), strict=True)
     ]
     return make_annotations(videos, trimmed, path, notes=notes)
 
@@ -186,16 +187,26 @@ def _file_name(video: str) -> str:
     return PurePosixPath(_local_path(video).replace("\\", "/")).name
 
 
+def _make_keys(videos: Sequence[str]) -> list[str]:
+    """Keys of the file names; of the whole paths where several videos have one name."""
+    names = [_file_name(video) for video in videos]
+    count = Counter(names)
+    return make_keys(
+        [name if count[name] == 1 else _local_path(video) for name, video in zip(names, videos, strict=True)]
+    )
+
+
 def _locate(root: Path, videos: Sequence[str]) -> tuple[list[str], list[str]]:
     """Files by the paths in the list, else by their names, with and without the prefix of uploaded files."""
     files = VideoNameIndex(root)
-    names = [_file_name(video) for video in videos]
-    bare = [_UPLOAD_PREFIX.sub("", name, count=1) if _UPLOAD_PREFIX.match(name) else name for name in names]
-    whole, short = (files.find([VideoQuery(Path(name).stem, "") for name in some]) for some in (names, bare))
+    parts = [PurePosixPath(_local_path(video).replace("\\", "/")) for video in videos]
+    bare = [_UPLOAD_PREFIX.sub("", part.stem) for part in parts]
+    in_folder = files.find([VideoQuery(part.stem, "", folder=part.parent.name) for part in parts])
+    whole = files.find([VideoQuery(part.stem, "") for part in parts])
+    short = files.find([VideoQuery(stem, "") for stem in bare])
     paths = []
-    for video, name, first, second in zip(videos, names, whole, short, strict=True):
-        listed = _local_path(video)
-        path = listed if (root / listed).is_file() else first or second or name
+    for part, *found in zip(parts, in_folder, whole, short, strict=True):
+        path = part.as_posix() if (root / part).is_file() else next(filter(None, found), part.name)
         paths.append(join(root, path))
     return paths, files.notes()
 

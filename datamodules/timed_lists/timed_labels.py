@@ -69,8 +69,12 @@ def make_annotations(
         notes: sentences of the reader.
 
     Raises:
-        AnnotationError: no video, or with `trimmed` no label, is left.
+        AnnotationError: two videos have one key; or no video, or with `trimmed` no label, is left.
     """
+    count = Counter(video.key for video in videos)
+    repeated = next((key for key in count if count[key] > 1), None)
+    if repeated is not None:
+        raise AnnotationError(f"{source}: two videos have the key {repeated!r}; give each file its own name")
     if trimmed:
         return _cut_out(videos, source, classes, notes)
     if not videos:

@@ -4,6 +4,7 @@ The form was verified with VIA's own source (ox-vgg/via, via-3.x.y, `_via_data.j
 `_via_metadata.js`) and the sample project in its CodeDoc.md, from which the objects in `VIA3.example` are.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -92,6 +93,9 @@ def _read_project(path: Path, label_field: str | None) -> _Project:
     parts = {name: _object(path, project.values.get(name), name) for name in ("attribute", "file", "view", "metadata")}
     files = {str(number): JsonEntry(f"{path}, file {number}", one) for number, one in parts["file"].items()}
     names = {number: _file_name(entry) for number, entry in files.items() if entry.values.get("type") == _VIDEO}
+    repeated = next((name for name, count in Counter(names.values()).items() if count > 1), None)
+    if repeated is not None:
+        raise AnnotationError(f"{path}: two files are called {repeated!r}, and are found by name; rename one")
     segments = [JsonEntry(f"{path}, metadata {name}", one) for name, one in parts["metadata"].items()]
     number, attribute = _choose_attribute(path, parts["attribute"], segments, label_field)
     labels: dict[str, list[TimedLabel]] = {name: [] for name in names.values()}

@@ -66,6 +66,14 @@ def test_names_of_uploaded_files_and_urls(tmp_path: Path) -> None:
     assert [record.path for record in records] == [str(tmp_path / name) for name in names]
 
 
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a/clip.mp4", "x/b/clip.mp4")
+    tasks = [task(n, f"/data/local-files/?d=store/{n}/clip.mp4", region(1, 24, n)) for n in ("a", "b")]  # type: ignore[arg-type]
+    records = read_label_studio(save(tmp_path / "e.json", *tasks), tmp_path, "train", annotation_fps=24).records
+    assert [record.key for record in records] == ["store_a_clip_0ms_1000ms", "store_b_clip_0ms_1000ms"]
+    assert [record.path for record in records] == [str(tmp_path / "x" / n / "clip.mp4") for n in ("a", "b")]
+
+
 def test_the_newest_annotation_counts_and_cancelled_ones_do_not(tmp_path: Path) -> None:
     one = task(1, "a.mp4", region(1, 24, "old"))
     one["annotations"] += [

@@ -105,6 +105,7 @@ def test_several_projects(tmp_path: Path) -> None:
     [
         ([], r"p\.json: it must be a JSON object of a VIA 3 project"),
         (project(file=[]), r"p\.json: file must be a JSON object"),
+        (project(file={n: {"fname": "a.mp4", "type": 4, "loc": 1} for n in "12"}), r"two files are called 'a\.mp4'"),
         (project(metadata={}), r"p\.json: no segment has a value of an attribute"),
         (project(metadata={"a": segment([1.0, 2.0, 3.0], _1="1")}), r"metadata a: z=\[1\.0, 2\.0, 3\.0\]: must be two"),
     ],
