@@ -6,8 +6,10 @@ import sys
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from datamodules.annotations.records import Annotations, VideoRecord
+from datamodules.annotations.skipped_files import join_first_names
 from pipeline.cli.terminal import print_text
 from pipeline.packing.class_order import sort_labels
 
@@ -22,6 +24,7 @@ def warn_about_lists(annotations: Annotations) -> None:
         *misspelled_splits(annotations.records),
         *untrained_labels(annotations),
         *odd_labels(annotations.records),
+        *divided_files(annotations.records),
     )
     for sentence in (*annotations.notes, *mistakes):
         print_text(f"warning: {sentence}", sys.stderr)
@@ -73,6 +76,23 @@ def untrained_labels(annotations: Annotations) -> list[str]:
             f"{held_out_splits}: {_format_labels(missing)}; no model can learn them, check the lists"
         )
     return sentences
+
+
+def divided_files(records: Sequence[VideoRecord]) -> list[str]:
+    """A sentence if segments of one file are in several groups and splits: the split guard sees no common group."""
+    groups: defaultdict[str, dict[str, set[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(set))
+    for record in records:
+        if record.is_segment:
+            groups[record.path][record.group].add(record.fold_splits or (record.split,))
+    divided = [path for path, of in groups.items() if len(of) > 1 and len(set().union(*of.values())) > 1]
+    if not divided:
+        return []
+    files = "1 file has" if len(divided) == 1 else f"{len(divided)} files have"
+    names = [Path(path).name for path in divided]
+    return [
+        f"{files} segments in several splits, under different groups: {join_first_names(names, MAX_NAMED)}; what one "
+        "recording shows is alike, so give all its segments one group"
+    ]
 
 
 def odd_labels(records: Sequence[VideoRecord]) -> list[str]:

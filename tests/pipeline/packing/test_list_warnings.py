@@ -6,7 +6,13 @@ import pytest
 
 from datamodules.annotations.records import Annotations, VideoRecord
 from pipeline.packing.class_order import read_class_list
-from pipeline.packing.list_warnings import closest_usual_split, misspelled_splits, odd_labels, untrained_labels
+from pipeline.packing.list_warnings import (
+    closest_usual_split,
+    divided_files,
+    misspelled_splits,
+    odd_labels,
+    untrained_labels,
+)
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
 
@@ -29,6 +35,20 @@ def test_splits_that_look_misspelled(split: str, meant: str | None) -> None:
 
 def listed(*videos: tuple[str, str]) -> Annotations:
     return Annotations([VideoRecord("", str(i), label, split, "") for i, (label, split) in enumerate(videos)])
+
+
+def test_files_whose_segments_are_in_several_splits() -> None:
+    def segment(path: str, split: str, group: str) -> VideoRecord:
+        return VideoRecord(path, f"{path}{split}{group}", "a", split, group, 0.0, 1.0, exact_times=True)
+
+    together = [segment("x/a.mp4", "train", "p1"), segment("x/a.mp4", "train", "p2"), segment("x/b.mp4", "test", "p1")]
+    assert divided_files(together) == []
+    assert divided_files([segment("b.mp4", "train", "b"), segment("b.mp4", "test", "b")]) == []  # the guard finds these
+    (sentence,) = divided_files([*together, segment("x/a.mp4", "test", "p3")])
+    assert sentence == (
+        "1 file has segments in several splits, under different groups: a.mp4; what one recording shows is alike, so "
+        "give all its segments one group"
+    )
 
 
 def test_labels_that_are_never_trained() -> None:
