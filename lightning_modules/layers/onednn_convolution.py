@@ -8,6 +8,10 @@ Gradients in bf16: on processors with AVX-512 and without bf16 units, oneDNN 3.1
 the convolution itself pads so few frames that no window lies entirely within the input (2 frames under a filter of 3).
 The result is garbage, different each time, for C3D's conv5a and conv5b at the published 16 x 112 x 112 and for I3D's
 Mixed_5 at 16 frames. With those axes padded beforehand the gradients are correct.
+
+Dilated filters in bf16: on processors with AMX (avx512_fp16, Sapphire Rapids), the same oneDNN crashes the process
+where all of the input lies between the taps, such as one frame under a filter of 2 taps with dilation 2 and padding 1,
+with and without gradients. Padded beforehand it does not.
 """
 
 from collections.abc import Sequence
@@ -43,7 +47,7 @@ def convolve(
     dilation = dilation or [1] * len(stride)
     if _uses_onednn(x, weight):
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
-    if _has_half_precision_gradients(x):
+    if _is_half_precision(x) and (torch.is_grad_enabled() or max(dilation) > 1):
         x, padding = _pad_short_axes(x, weight.shape[2:], stride, padding, dilation)
     convolution = F.conv3d if weight.ndim == 5 else F.conv2d
     return convolution(x, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups)
@@ -64,10 +68,10 @@ def _uses_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _has_half_precision_gradients(x: Tensor) -> bool:
-    """Whether this runs on the CPU in bf16 or fp16, by dtype or under autocast, with gradients."""
+def _is_half_precision(x: Tensor) -> bool:
+    """Whether this runs on the CPU in bf16 or fp16, by dtype or under autocast."""
     half = x.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and torch.is_grad_enabled() and half
+    return x.device.type == "cpu" and half
 
 
 def _pad_short_axes(
