@@ -1,4 +1,4 @@
-"""Reader of mmaction2's lists of videos: lines of a path and a class number."""
+"""Reader of mmaction2's lists of videos and of raw frames: lines of a path and a class number."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,9 @@ def read_mmaction(
     split: str | None = None,
     label_map: PathLike | None = None,
 ) -> Annotations:
-    """Read mmaction2's lists of videos: lines "path label", the label a number from 0.
+    """Read mmaction2's lists of videos, lines "path label", or raw frames, lines "folder number_of_frames label".
+
+    Labels are numbers from 0. The number of frames is not read.
 
     Args:
         lists: one list, or several; each file's name gives its split, as in kinetics400_train_list_videos.txt.
@@ -79,8 +81,7 @@ def _mmaction_line(row: AnnotationRow, root: Path) -> tuple[str, int]:
         raise row.error("line", "must be a path, without control characters, and the number of its class")
     if not has_video_suffix(path) and not (root / path).is_file():
         frames = re.fullmatch(r"(.+) \d+", path)  # a line of a list of frames: folder, number of frames, class
-        if frames is not None or (root / path).is_dir():
-            raise row.error("line", "names a folder of frames, which cannot be packed; list video files")
+        path = path if frames is None or (root / path).is_dir() else frames[1]
     return path, int(number)
 
 
@@ -94,8 +95,9 @@ def _matches(head: ListHead) -> bool:
 
 MMACTION = ListFormat(
     "mmaction",
-    'mmaction2: text files of lines "path label", with train, val or test in their names; --classes is the label map, '
-    "and without one the folders are the classes. Videos: at the paths, relative to --videos.",
+    'mmaction2: text files of lines "path label", or "folder number_of_frames label" of raw frames, with train, val or '
+    "test in their names; --classes is the label map, and without one the folders are the classes. Videos: at the paths, "
+    "relative to --videos.",
     "abseiling/0347ZoDXyP0_000095_000105.mp4 0\n"
     "air_drumming/cc_5hSQT4BQ_000021_000031.mp4 1\n"
     "zumba/zpz3kNRnXcs_000055_000065.mp4 399",

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datamodules.annotations.list_format import ListOptions
 from datamodules.annotations.plain_lists import read_csv
 from datamodules.annotations.tables import AnnotationError
 from datamodules.list_formats.formats import detect_format
@@ -176,8 +177,6 @@ class TestMmaction:
         [
             ("a/b.mp4\n", r"train\.txt, line 1: line='a/b.mp4': must be a path and the number"),
             ("a/b.mp4 0\na/c.mp4 x\n", r"train\.txt, line 2: .*must be a path and the number"),
-            ("a/b 240 0\n", r"train\.txt, line 1: .*a folder of frames, which cannot be packed"),
-            ("frames 0\n", r"train\.txt, line 1: .*a folder of frames, which cannot be packed"),
             ("b.mp4 0\n", r"line 1: .*has no folder to name the class; give a label map"),
             ("a/b.mp4 0\nc/b.mp4 0\n", r"line 2: .*label 0 is 'a' before"),
             ("a/b.mp4 0\na/c.mp4 1\n", r"class 'a' has two labels"),
@@ -186,10 +185,23 @@ class TestMmaction:
         ],
     )
     def test_a_wrong_list_is_told_in_a_sentence(self, tmp_path: Path, text: str, message: str) -> None:
-        (tmp_path / "frames").mkdir()
         with pytest.raises(AnnotationError, match=message) as caught:
             read_mmaction(write(tmp_path / "train.txt", text), tmp_path)
         assert "\n" not in str(caught.value)
+
+    def test_a_list_of_raw_frames(self, tmp_path: Path) -> None:
+        touch(tmp_path, "v/run/a/img_00001.jpg", "v/run/b 2/img_00001.jpg")
+        listed = write(tmp_path / "x_train_list_rawframes.txt", "run/a 240 0\nrun/b 2 0\nwalk/absent 17 1\n")
+        options = ListOptions(frames_per_second=30)
+        records = read_annotations("auto", listed, tmp_path / "v", options=options).records
+        assert [(record.label, record.split, record.frames_per_second) for record in records] == [
+            ("run", "train", 30),
+            ("run", "train", 30),  # a folder whose name ends in a blank and a number
+            ("walk", "train", None),
+        ]
+        assert [record.path for record in records] == [
+            str(tmp_path / "v" / name) for name in ("run/a", "run/b 2", "walk/absent")
+        ]
 
     def test_map_and_names_that_do_not_fit(self, tmp_path: Path) -> None:
         listed = write(tmp_path / "train.txt", "a.mp4 2\n")
