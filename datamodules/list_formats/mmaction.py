@@ -96,8 +96,8 @@ def _matches(head: ListHead) -> bool:
 MMACTION = ListFormat(
     "mmaction",
     'mmaction2: text files of lines "path label", or "folder number_of_frames label" of raw frames, with train, val or '
-    "test in their names; --classes is the label map, and without one the folders are the classes. Videos: at the paths, "
-    "relative to --videos.",
+    "test in their names; --classes is the label map, and without one the folders are the classes. Videos: at the "
+    "paths, relative to --videos.",
     "abseiling/0347ZoDXyP0_000095_000105.mp4 0\n"
     "air_drumming/cc_5hSQT4BQ_000021_000031.mp4 1\n"
     "zumba/zpz3kNRnXcs_000055_000065.mp4 399",
