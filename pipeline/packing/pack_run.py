@@ -5,6 +5,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -140,7 +141,11 @@ def _divide_records(
     shard_sizes = {}
     for split, records in split_records.items():
         sizes = file_sizes([record.path for record in records])
-        estimates = [estimate_bytes(record, size, profile) for record, size in zip(records, sizes, strict=True)]
+        rows = Counter(record.path for record in records)
+        estimates = [
+            estimate_bytes(record, size, profile, rows[record.path])
+            for record, size in zip(records, sizes, strict=True)
+        ]
         shard_sizes[split] = divide_by_size(estimates, bounds.videos_per_shard, bounds.shard_bytes)
     return shard_sizes
 

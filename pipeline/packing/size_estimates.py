@@ -35,13 +35,14 @@ _THREADS = 16  # a network file system serves many requests at once
 _BATCH = 500
 
 
-def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile | None) -> int:
+def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile | None, rows: int = 1) -> int:
     """Estimates the bytes of a video in its shard, by the formula in this module's docstring.
 
     Args:
         record: The video, with start and end time where the list gives them.
         file_bytes: Size of its file in bytes; 0 where there is no file, and then the estimate is 0.
         profile: The encoding profile; None stores the file as it is.
+        rows: Number of videos that are cut out of the file; one of unknown duration counts as an equal part of it.
     """
     if file_bytes == 0:
         return 0
@@ -49,8 +50,7 @@ def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile 
         return file_bytes + MEMBER_BYTES
     size = _SHARE_OF_FILE * file_bytes
     seconds = _duration(record)
-    if seconds is not None:
-        size = min(size, _BYTES_PER_SECOND * seconds)
+    size = size / rows if seconds is None else min(size, _BYTES_PER_SECOND * seconds)
     rate = 1.0 if profile.fps is None else math.pow(min(profile.fps / 30, 1.0), 0.33)
     detail = math.pow(profile.short_side / 256, 1.3) * rate * math.pow(2, (23 - profile.crf) / 6)
     coding = (1 + 3.2 / profile.key_frame_interval) / 1.2 * (_FAST_DECODE if profile.fast_decode else 1.0)
@@ -60,9 +60,9 @@ def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile 
 def _duration(record: VideoRecord) -> float | None:
     """Seconds of the annotated part, as far as the list gives them; frame numbers count as those of 25 a second."""
     if record.time_end is not None:
-        return record.time_end - (record.time_start or 0.0)
+        return max(0.0, record.time_end - (record.time_start or 0.0))
     if record.end_frame is not None:
-        return (record.end_frame - (record.start_frame or 0)) / _FRAMES_PER_SECOND
+        return max(0.0, (record.end_frame - (record.start_frame or 0)) / _FRAMES_PER_SECOND)
     return None
 
 

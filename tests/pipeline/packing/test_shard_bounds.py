@@ -65,6 +65,10 @@ def test_the_guess_by_hand() -> None:
     assert guess(1_000_000, EncodeProfile(key_frame_interval=8)) == 588_000 + 4096
     assert guess(1_000_000, None, 5.0) == 1_000_000 + 4096
     assert guess(0, EncodeProfile(), 5.0) == guess(0, None) == 0
+    by_frames = VideoRecord("a", "a", "x", "train", "g", start_frame=50, end_frame=100)
+    assert estimate_bytes(by_frames, 10**9, small, 200) == 2 * 60_000 + 4096
+    to_the_end = VideoRecord("a", "a", "x", "train", "g", 5.0, exact_times=True)
+    assert estimate_bytes(to_the_end, 10**9, small, 200) == 2_250_000 + 4096  # one of 200 segments of the file
 
 
 def test_sizes_of_absent_files_count_as_nothing(tmp_path: Path) -> None:
