@@ -18,9 +18,10 @@ from datamodules.video.decoding import DecodeError, count_other_streams, describ
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
+from pipeline.classify.class_choice import ClassChoice
 from pipeline.classify.frame_text import describe_missing, drawable_texts
 from pipeline.classify.linear_head import LinearHead, attach_head
-from pipeline.classify.timeline import format_clock, score_seconds, segments, timeline_entries, top_classes
+from pipeline.classify.timeline import format_clock, score_seconds
 from pipeline.classify.video_input import (
     FORWARD_BYTES,
     DecodedVideo,
@@ -51,11 +52,14 @@ class ClassifyOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
         weights: instead of a checkpoint: a name of `python -m pipeline weights list`.
         linear: weights.safetensors of `linear`, fitted on features of this checkpoint, to use instead of the
             network's own classifier: clips are those of the export, regardless of `num_clips`; the probabilities of an
-            SVM are the softmax of its margins.
+            SVM are the softmax of its margins, or with several labels a video their sigmoids.
         top: number of classes to print for a video.
+        threshold: for networks of several labels a video: print all classes whose probability is at or above this, in
+            place of the best ones; with `timeline` the stretches of seconds in which each class reaches it.
         json: print one JSON object per line and video instead: video, its path; top, a list of class and probability,
             the best first; decoder, its name and version; other_streams, the number of further video streams in the
-            file, if any; or instead of top error, why it cannot be decoded.
+            file, if any; or instead of top error, why it cannot be decoded. With `threshold` also labels, the classes
+            at or above it, in the form of top.
             With `timeline` also timeline, the seconds, each with start, end and top, and stretches of seconds with the
             same best class, each with start, end, class and its mean probability; with `annotate` those and annotated,
             the copy's path. Times are in seconds, to the millisecond; probabilities in [0, 1], to six digits.
@@ -70,13 +74,16 @@ class ClassifyOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
     weights: str | None = None
     linear: Path | None = None
     top: int = 5
+    threshold: float | None = None
     json: bool = False
     timeline: bool = False
     annotate: Path | None = None
 
     def check(self) -> None:
-        """Raises ValueError if top is less than 1."""
+        """Raises ValueError if top is less than 1, or threshold is not in [0, 1]."""
         self.require_at_least(1, "top")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold={self.threshold}: must be from 0 to 1")
 
 
 def classify(options: ClassifyOptions) -> None:
@@ -115,11 +122,16 @@ def classify(options: ClassifyOptions) -> None:
         model, preprocessing = attach_head(options.linear, trained, options.decoder)
     if timeline and preprocessing.shape.segments:
         raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
-    scorer = VideoScorer(model)
+    if options.threshold is not None and model.task == "single_label":
+        raise ValueError(
+            f"threshold={options.threshold}: the network gives each video one class, whose probabilities sum to 1; "
+            "leave it out, or say --top"
+        )
+    scorer, choice = VideoScorer(model), ClassChoice(model.class_names, options.top, options.threshold)
     if timeline:
-        results = _classify_seconds(paths, annotated, preprocessing, scorer, model.class_names, options.top)
+        results = _classify_seconds(paths, annotated, preprocessing, scorer, choice)
     else:
-        results = _classify_videos(paths, preprocessing, scorer, model.class_names, options.top)
+        results = _classify_videos(paths, preprocessing, scorer, choice)
     _print_results(results, len(paths), describe_decoder(preprocessing.decoder), options.json)
 
 
@@ -150,7 +162,7 @@ def annotated_paths(paths: Sequence[Path], annotate: Path | None) -> list[Path |
 
 
 def _classify_videos(
-    paths: Sequence[Path], preprocessing: Preprocessing, scorer: VideoScorer, names: Sequence[str], top: int
+    paths: Sequence[Path], preprocessing: Preprocessing, scorer: VideoScorer, choice: ClassChoice
 ) -> Iterator[dict[str, Any]]:
     for group in _group_by_size(read_ahead(paths, preprocessing, _NUM_DECODE_THREADS)):
         readable = [video.clips for video in group if isinstance(video.clips, Tensor)]
@@ -159,15 +171,9 @@ def _classify_videos(
             try:
                 if isinstance(video.clips, VideoClips):
                     with _progress_display(len(paths) == 1, "clips")(len(video.clips.frame_numbers)) as count:
-                        result: dict[str, Any] = {
-                            "top": top_classes(scorer.score_pieces(video.clips.pieces(count)), names, top)
-                        }
+                        result = choice.describe(scorer.score_pieces(video.clips.pieces(count)))
                 else:
-                    result = (
-                        {"error": video.error}
-                        if video.clips is None
-                        else {"top": top_classes(next(scores), names, top)}
-                    )
+                    result = {"error": video.error} if video.clips is None else choice.describe(next(scores))
             except DecodeError as error:
                 result = {"error": str(error)}
             yield {"video": str(video.path)} | result
@@ -194,11 +200,10 @@ def _classify_seconds(
     copies: Sequence[Path | None],
     preprocessing: Preprocessing,
     scorer: VideoScorer,
-    names: Sequence[str],
-    top: int,
+    choice: ClassChoice,
 ) -> Iterator[dict[str, Any]]:
     is_single = len(paths) == 1
-    labels = drawable_texts(names) if any(copies) else []
+    labels = drawable_texts(choice.names) if any(copies) else []
     if note := describe_missing(labels):
         print_text(f"annotate: {note}", file=sys.stderr)
     for path, copy in zip(paths, copies, strict=True):
@@ -206,9 +211,9 @@ def _classify_seconds(
         try:
             source = open_source(path)
             seconds, duration_s = score_seconds(preprocessing, source, scorer, _progress_display(is_single, "clips"))
-            result["top"] = top_classes(seconds.mean(axis=0), names, top)
-            result["stretches"] = segments(seconds, duration_s, names)
-            result["timeline"] = timeline_entries(seconds, duration_s, names, top)
+            result |= choice.describe(seconds.mean(axis=0))
+            result["stretches"] = choice.describe_stretches(seconds, duration_s)
+            result["timeline"] = choice.describe_seconds(seconds, duration_s)
             if copy is not None:
                 annotate_video(source, copy, seconds, labels, _progress_display(is_single, "frames drawn"))
                 result["annotated"] = str(copy)
@@ -240,7 +245,10 @@ def _print_results(results: Iterable[dict[str, Any]], total: int, decoder: str, 
 
 def format_result(result: dict[str, Any]) -> str:
     """Formats the outcome of a video as several lines of text."""
-    lines = [f"  {entry['probability']:6.1%}  {entry['class']}" for entry in result.get("top", ())]
+    chosen = result.get("labels", result.get("top", ()))
+    lines = [f"  {entry['probability']:6.1%}  {entry['class']}" for entry in chosen]
+    if not lines and "labels" in result:
+        lines.append("  no class reaches the threshold")
     parts = result.get("stretches", ())
     width = max((len(format_clock(part["end"])) for part in parts), default=0)
     for part in parts:

@@ -28,6 +28,7 @@ class LinearHead(nn.Module):
 
     Attributes:
         class_names: the class names of the classifier.
+        task: whether a video has one class or several labels.
         views_at_once: ignored; present because `classify` sets it. Views always go through the network in pieces.
     """
 
@@ -35,14 +36,16 @@ class LinearHead(nn.Module):
         super().__init__()
         self.class_names: list[str] = metadata["classes"]
         self.views_at_once: int | None = None
+        self.task = classifier.task
         self._classifier = classifier
         self._layer = metadata["layer"]
         self._export = FeatureExport(network, [self._layer], "video", 1, metadata["pool"]).eval()
 
     def video_scores(self, batch: ClipBatch) -> Tensor:
-        """Scores of B videos: float32 (B, K), rows sum to 1: probabilities, or the softmax of an SVM's margins.
+        """Scores of B videos: float32 (B, K): probabilities, or the softmax of an SVM's margins, in rows that sum to 1.
 
-        The softmax keeps the order of the classes by margin; it is no calibrated probability.
+        With several labels a video, sigmoids in place of the softmax. Both keep the order of the classes by margin, and
+        are no calibrated probabilities.
         """
         return self.scores_of(self.view_means(batch))
 
@@ -54,7 +57,7 @@ class LinearHead(nn.Module):
         """Scores, float32 (B, K), of videos whose `view_means` are `means`, float32 (B, D)."""
         features = normalize_l2(means.cpu().numpy())
         scores = torch.from_numpy(self._classifier.scores(FeatureRows.from_array(features)))
-        return scores.softmax(1) if self._classifier.kind == "svm" else scores
+        return self._classifier.probabilities(scores) if self._classifier.kind == "svm" else scores
 
 
 def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tuple[LinearHead, Preprocessing]:

@@ -83,7 +83,7 @@ def segments(second_scores: NDArray[np.float32], duration_s: float, class_names:
     return [
         {
             "start": first,
-            "end": _second_end(last - 1, duration_s),
+            "end": second_end(last - 1, duration_s),
             "class": class_names[int(best[first])],
             "probability": _round_probability(second_scores[first:last, best[first]].mean()),
         }
@@ -98,17 +98,7 @@ def format_clock(second: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def timeline_entries(
-    second_scores: NDArray[np.float32], duration_s: float, class_names: Sequence[str], top: int
-) -> list[Any]:
-    """The timeline as plain data: for each second start and end, in seconds, and the `top` classes."""
-    return [
-        {"start": number, "end": _second_end(number, duration_s), "top": top_classes(scores, class_names, top)}
-        for number, scores in enumerate(second_scores)
-    ]
-
-
-def _second_end(second: int, duration_s: float) -> float:
+def second_end(second: int, duration_s: float) -> float:
     """The end of a second of the timeline, in seconds: the last one ends with the video."""
     return min(second + 1.0, round(duration_s, 3))
 

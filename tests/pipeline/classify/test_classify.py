@@ -15,7 +15,8 @@ from datamodules.encoding.transcoding import encode_frames
 from datamodules.video.decoding import decode_frames, probe
 from lightning_modules import VideoClassifier
 from pipeline.__main__ import main
-from pipeline.classify.timeline import segments, timeline_entries
+from pipeline.classify.class_choice import ClassChoice
+from pipeline.classify.timeline import segments
 from pipeline.classify.video_input import preprocessing_of
 from pipeline.inference.trained_checkpoint import open_checkpoint
 from tests.datamodules.video.odd_files import numbered_video
@@ -112,7 +113,8 @@ def test_stretches_in_milliseconds_and_six_digits():
     names = {"class": "b", "probability": 0.783333}, {"class": "a", "probability": 0.7}
     first, last = {"start": 0, "end": 2.0} | names[0], {"start": 2, "end": 2.533} | names[1]
     assert segments(seconds, 2.53333333, ["a", "b"]) == [first, last]
-    assert timeline_entries(seconds, 2.53333333, ["a", "b"], 1)[-1] == {"start": 2, "end": 2.533, "top": [names[1]]}
+    last = ClassChoice(["a", "b"], 1).describe_seconds(seconds, 2.53333333)[-1]
+    assert last == {"start": 2, "end": 2.533, "top": [names[1]]}
 
 
 def test_an_annotated_copy_has_the_frames_and_the_text(motion_checkpoint, long_video, tmp_path, capsys):
