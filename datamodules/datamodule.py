@@ -90,8 +90,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     @property
     def class_frequencies(self) -> list[float]:
         """The fraction of an epoch's training videos in each of K classes, from which class weights are computed."""
-        rows = self.index.rows(self.options.train_split, self.options.fold)
-        return class_frequencies(self.index, rows, self.options.class_balance)
+        return class_frequencies(self.index, self._loaders.training_rows, self.options.class_balance)
 
     @property
     def identity(self) -> dict[str, Any]:

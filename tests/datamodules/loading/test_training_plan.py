@@ -8,9 +8,10 @@ import torch
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.resume import order_state, resume_point
-from datamodules.loading.training_plan import class_frequencies
-from datamodules.sampling.batch_sampler import ResumePoint
+from datamodules.loading.training_plan import class_frequencies, make_training_plan
+from datamodules.sampling.batch_sampler import ResumePoint, TrainRequests
 from tests.datamodules.loading.test_planned_loader import epoch, module, same
+from tests.datamodules.loading.test_planned_loader_layouts import loaders_of_ranks
 from tests.relabelled_dataset import write_relabelled
 
 
@@ -46,6 +47,32 @@ def test_a_balanced_epoch_resumes_exactly_whatever_the_workers(unbalanced_datase
     assert same(list(resumed.train_dataloader()), whole[2:])
 
 
+@pytest.mark.parametrize(("ranks", "workers"), [(3, 0), (2, 1)])
+def test_other_ranks_and_workers_read_the_draws_that_are_left(unbalanced_dataset, ranks, workers):
+    """Stopped after 2 steps of 2 ranks x 2 videos; continued by others, with 3 videos a step."""
+    data = module(unbalanced_dataset, test_split="train", num_workers=workers, worker_start="fork")
+    rows = data.index.rows("train")
+    order = module(unbalanced_dataset, class_balance="balanced").options
+
+    def requests(rank, world, batch_size, resume):
+        return TrainRequests(make_training_plan(data.index, rows, order, batch_size, world), rank, resume)
+
+    def keys(samples):
+        return Counter(data.index.entry(int(rows[sample])).key for sample in samples)
+
+    whole = keys(sample for request in requests(0, 1, 4, ResumePoint(1)) for sample in request.samples)
+    first = [request for rank in range(2) for request in list(requests(rank, 2, 2, ResumePoint(1)))[:2]]
+    point = requests(0, 2, 2, ResumePoint(1)).point_after(2)
+    loaders = loaders_of_ranks(data, lambda rank, world: requests(rank, world, 3, point), ranks, workers)
+    batches = [list(loader) for loader in loaders]
+    read = Counter(key for batches_of_rank in batches for batch in batches_of_rank for key in batch.keys)
+    left = whole - keys(sample for request in first for sample in request.samples)
+    assert (point.consumed, whole.total(), left.total()) == (8, 16, 8)
+    assert read <= left
+    assert read.total() == 8 - 8 % ranks  # the last step has the same size on every rank
+    assert len({len(batches_of_rank) for batches_of_rank in batches}) == 1
+
+
 def test_a_checkpoint_of_another_balance_is_refused_within_an_epoch(unbalanced_dataset):
     data = module(unbalanced_dataset)
     state = {"dataset": data.identity, "order": order_state(data.options), "epoch": 1, "consumed": 6, "steps": 2}
@@ -76,6 +103,9 @@ def test_several_labels_and_quarantined_videos(motion_dataset, tmp_path):
     assert class_frequencies(index, index.rows("train"), "none") == pytest.approx([4 / 5, 1 / 5])
     # The video of b has factor 4, the others 1: its share of the draws is 4 / 8.
     assert class_frequencies(index, index.rows("train"), "balanced") == pytest.approx([7 / 8, 4 / 8])
+    drawn = [key for batch in epoch(module(folder, class_balance="balanced").train_dataloader()) for key in batch.keys]
+    assert len(drawn) == 5
+    assert drawn.count(index.entry(1).key) in (2, 3)  # 4 / 8 of 5
     (folder / "quarantine.csv").write_text(f"key\n{index.entry(0).key}\n")
     index = DatasetIndex.open(folder)
     assert class_frequencies(index, index.rows("train"), "none") == pytest.approx([3 / 4, 1 / 4])

@@ -96,6 +96,11 @@ def test_the_frequencies_travel_in_the_checkpoint(tmp_path):
     assert again.loss.focal_gamma == 1.5
 
 
+def test_a_multi_label_network_weighs_positives():
+    model = small(task="multi_label", class_weights="balanced", class_frequencies=[0.2, 0.5])
+    assert model.loss.weights.tolist() == pytest.approx([4, 1])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
