@@ -9,6 +9,7 @@ by seed. All settings of a seed have the same videos, first weights and number o
 """
 
 import argparse
+import contextlib
 import csv
 import logging
 import statistics
@@ -88,7 +89,8 @@ def pack_unbalanced(folder: Path, videos: Path, seed: int, most: int, ratio: flo
             if left[row["label"]] >= 0:
                 writer.writerow(row)
     lists = [folder / f"train-{seed}.csv", *videos.glob("test.csv")]
-    pack(PackOptions(shards, lists, videos, short_side=SIDE, processes=1))
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the table
+        pack(PackOptions(shards, lists, videos, short_side=SIDE, processes=1))
     return shards
 
 
