@@ -13,7 +13,11 @@ from lightning_modules.networks.inception_i3d import FEATURE_SIZE, inception_sta
 
 
 def make_encoder(
-    name: str, channels: Sequence[int] = (32, 64, 128, 256), padding: Padding = "same", bn_scale: bool = False
+    name: str,
+    channels: Sequence[int] = (32, 64, 128, 256),
+    padding: Padding = "same",
+    bn_scale: bool = False,
+    grid: int | None = None,
 ) -> "FrameEncoder":
     """Constructs a frame encoder by name.
 
@@ -23,15 +27,18 @@ def make_encoder(
         channels: filters of the blocks of `small`.
         padding: padding of `inception_v1`.
         bn_scale: whether the batch norms of `inception_v1` have a scale.
+        grid: cells in height and in width of the pooled output of `small` and `inception_v1`; None: their default.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or a grid for another encoder.
         ImportError: the package is not installed.
     """
+    if grid is not None and (grid < 1 or name not in ("small", "inception_v1")):
+        raise ValueError(f"grid={grid}, encoder={name!r}: must be at least 1, and only for small and inception_v1")
     if name == "small":
-        return SmallCNN(channels)
+        return SmallCNN(channels) if grid is None else SmallCNN(channels, grid)
     if name == "inception_v1":
-        return InceptionEncoder(padding, bn_scale)
+        return InceptionEncoder(padding, bn_scale, grid or 1)
     package, colon, network = name.partition(":")
     if package == "pixels" and network.isdecimal() and int(network):
         return PixelPatch(int(network))
@@ -101,22 +108,24 @@ class PixelPatch(FrameEncoder):
 
 
 class InceptionEncoder(FrameEncoder):
-    """Inception-v1 up to its last module, averaged over space: D is 1024.
+    """Inception-v1 up to its last module, average pooled to a grid: D is 1024 times `grid` squared.
 
     Args:
         padding: `same`, or `symmetric` as required by torchvision's weights.
         bn_scale: whether batch norms have a scale, as required by torchvision's weights.
+        grid: number of cells in height and in width; 1 averages over the whole frame, which discards positions.
     """
 
-    def __init__(self, padding: Padding = "same", bn_scale: bool = False) -> None:
+    def __init__(self, padding: Padding = "same", bn_scale: bool = False, grid: int = 1) -> None:
         super().__init__()
         self.stages = inception_stages(2, 3, padding, bn_scale)
-        self.output_size = FEATURE_SIZE
+        self.grid = grid
+        self.output_size = FEATURE_SIZE * grid**2
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames (M, 3, H, W) to features (M, 1024)."""
+        """Frames (M, 3, H, W) to features (M, D)."""
         features: Tensor = self.stages(frames)
-        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+        return F.adaptive_avg_pool2d(features, self.grid).flatten(1)
 
 
 class LibraryEncoder(FrameEncoder):

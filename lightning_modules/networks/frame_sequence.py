@@ -22,9 +22,9 @@ class FrameSequenceNetwork(VideoNetwork):
     Endpoint: frames (N, T, D), the 2D network's features of every frame.
 
     Args:
-        encoder: the 2D network: `small`, trained from scratch (D is 16 times its last channels); `pixels:SIDE`, no
-            network but the frame in gray, downsampled (D is SIDE^2); `inception_v1` (D is 1024); `timm:NAME` or
-            `torchvision:NAME` if those are installed, only with `encoder_weights: none`.
+        encoder: the 2D network: `small`, trained from scratch (D is its last channels times grid^2); `pixels:SIDE`,
+            no network but the frame in gray, downsampled (D is SIDE^2); `inception_v1` (D is 1024 grid^2); `timm:NAME`
+            or `torchvision:NAME` if those are installed, only with `encoder_weights: none`.
         encoder_weights: initial weights of an `inception_v1`: a name listed by `python -m pipeline weights list`, or
             the path of a checkpoint of Inception-v1 or of I3D, whose filters are summed over time; `none` or omitted:
             random weights (timm and torchvision require `none`); ignored when a run resumes.
@@ -32,6 +32,9 @@ class FrameSequenceNetwork(VideoNetwork):
         channels: filters of the blocks of `small`, each of which halves height and width.
         padding: padding of `inception_v1`: `symmetric` for torchvision's weights, `same` for all others.
         bn_scale: whether the batch norms of `inception_v1` have a scale: true for torchvision's weights.
+        grid: cells in height and in width to which the output of `small` (default: 4) or `inception_v1` (default: 1)
+            is average pooled. More cells keep where in the frame something is, as CaffeNet's fc6 does in LRCN; classes
+            that differ by direction alone need them.
         frames_at_once: maximum number of frames in one pass of the 2D network, which bounds memory; default: all.
         **kwargs: arguments of `VideoNetwork`.
 
@@ -47,6 +50,7 @@ class FrameSequenceNetwork(VideoNetwork):
         channels: Sequence[int] = (32, 64, 128, 256),
         padding: Padding = "same",
         bn_scale: bool = False,
+        grid: int | None = None,
         frames_at_once: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -62,7 +66,7 @@ class FrameSequenceNetwork(VideoNetwork):
         if encoder_weights is not None and encoder != "inception_v1":
             raise ValueError(f"encoder_weights={encoder_weights!r}: only inception_v1 takes them, not {encoder!r}")
         self._encoder_weights = encoder_weights
-        network = make_encoder(encoder, channels, padding, bn_scale)
+        network = make_encoder(encoder, channels, padding, bn_scale, grid)
         self.frame_size = network.output_size
         self.stages = nn.Sequential()
         self.stages.add_module("frames", PerFrame(network, frames_at_once, freeze_encoder))

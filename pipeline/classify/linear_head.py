@@ -24,7 +24,7 @@ class LinearHead(nn.Module):
     Args:
         network: the network that computes the features.
         classifier: the linear classifier, fitted to features of a layer of `network`.
-        about: metadata of the classifier's file: layer, pool, classes.
+        metadata: metadata of the classifier's file: layer, pool, classes.
 
     Attributes:
         class_names: the class names of the classifier.

@@ -47,8 +47,9 @@ def misspelled_splits(records: Sequence[VideoRecord]) -> list[str]:
 def closest_usual_split(split: str) -> str | None:
     """The usual split name that `split` is a likely misspelling of; None if it is usual or similar to none.
 
-    >>> [closest_usual_split(split) for split in ("tset", "Train", "trainval", "test2")]
-    ['test', 'train', None, None]
+    Examples:
+        >>> [closest_usual_split(split) for split in ("tset", "Train", "trainval", "test2")]
+        ['test', 'train', None, None]
     """
     name = split.lower()
     if split in USUAL_SPLITS or split[-1:].isdigit():

@@ -59,6 +59,22 @@ def test_an_encoder_from_a_2d_inception(tmp_path):
     torch.testing.assert_close(features, flat.endpoints(clips, ["Mixed_5c"])["Mixed_5c"].mean((3, 4)).transpose(1, 2))
 
 
+def test_a_grid_keeps_positions(tmp_path):
+    """A grid of 2 x 2 cells has the four quarters' means in the place of their mean, with the same weights."""
+    flat = InceptionV1(num_classes=3).eval()
+    model = CNNLSTM(num_classes=2, encoder="inception_v1", grid=2, hidden_size=3).eval()
+    model.load_encoder(save(flat, tmp_path / "flat.ckpt"))
+    clips = torch.randn(1, 3, 2, 64, 64)
+    features = model.endpoints(clips, ["frames"])["frames"]
+    assert features.shape == (1, 2, 4 * 1024)
+    maps = flat.endpoints(clips, ["Mixed_5c"])["Mixed_5c"].transpose(1, 2)  # (1, T, 1024, 2, 2)
+    torch.testing.assert_close(features, maps.flatten(2))
+    assert CNNLSTM(num_classes=2, channels=(4,), grid=3, hidden_size=3).frame_size == 36
+    for encoder, grid in (("pixels:2", 2), ("inception_v1", 0)):
+        with pytest.raises(ValueError, match=f"grid={grid}, encoder='{encoder}': must be at least 1, and only"):
+            make_encoder(encoder, grid=grid)
+
+
 def test_an_encoder_from_an_i3d_sees_a_still_video_as_it_does(tmp_path):
     deep = I3D(num_classes=3, time_padding="replicate").eval()
     model = CNNLSTM(num_classes=2, encoder="inception_v1", hidden_size=3).eval()
