@@ -77,7 +77,7 @@ class SegmentBounds(NamedTuple):
             rounded is None or math.isclose(rounded / 1000, time or 0.0, abs_tol=1e-9)
             for rounded, time in zip(times, (self.start, self.end), strict=True)
         )
-        return shown if exact else f"{shown}-{_digest(repr(self))}"
+        return shown if exact else f"{shown}-{_digest(repr(tuple(self)))}"
 
 
 def check_segment_columns(file: str | os.PathLike[str], columns: Collection[str]) -> None:

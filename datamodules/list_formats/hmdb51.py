@@ -1,4 +1,7 @@
-"""Reader of HMDB51's lists, with their three folds."""
+"""Reader of HMDB51's lists, with their three folds.
+
+The file names in `HMDB51.example` are true, the numbers behind them have the form of the lists.
+"""
 
 import re
 from collections.abc import Sequence

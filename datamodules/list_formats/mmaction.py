@@ -1,4 +1,7 @@
-"""Reader of mmaction2's lists of videos and of raw frames: lines of a path and a class number."""
+"""Reader of mmaction2's lists of videos and of raw frames: lines of a path and a class number.
+
+The lines of `MMACTION.example` have the form of kinetics400_train_list_videos.txt.
+"""
 
 import re
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Reader of Charades' lists: a table with the timed actions of each video, and the file of class names.
 
 The form was verified with the data set's own README.txt and the loaders of its authors (gsig/charades-algorithms). The
-header and the actions of the first row of `CHARADES.example` are true; no whole row is public.
+header and the first row of `CHARADES.example` are true, as quoted by loaders and by the data set's card on Hugging Face
+(HuggingFaceM4/charades); the second row has the same form, without an action.
 """
 
 import re
@@ -97,7 +98,8 @@ CHARADES = ListFormat(
     "Charades: Charades_v1_train.csv and Charades_v1_test.csv, or their folder, with Charades_v1_classes.txt beside "
     "them; whole videos with several labels, or with --trimmed each action as a video. Videos: {id}.mp4.",
     "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
-    "46GP8,HR43,Kitchen,6,7,Yes,A person cooks.,food;stove,Someone cooks.,c092 11.90 21.20;c147 0.00 12.60,24.83\n"
+    "46GP8,HR43,Kitchen,6,7,Yes,A person cooking on a stove while watching something out a window.,food;stove;window,"
+    "A person cooks food on a stove before looking out of a window.,c092 11.90 21.20;c147 0.00 12.60,24.83\n"
     "N11GT,0KZ7,Stairs,6,7,Yes,A person sits.,floor,Someone sits.,,18.33",
     lambda source: read_charades(source.paths, source.videos, source.split, bool(source.options.trimmed)),
     _matches,

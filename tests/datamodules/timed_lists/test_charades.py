@@ -12,7 +12,7 @@ from datamodules.timed_lists.charades import read_charades
 from tests.datamodules.annotations.test_readers import touch, write
 
 HEADER = FORMATS["charades"].example.splitlines()[0]
-CLASSES = "c000 Holding some clothes\nc092 Watching/looking at something\nc147 Someone is cooking something\n"
+CLASSES = "c000 Holding some clothes\nc092 Watching/looking outside of a window\nc147 Someone is cooking something\n"
 
 
 def row(video: str, actions: str, length: str = "24.83") -> str:
@@ -33,7 +33,7 @@ def test_whole_videos_have_all_their_labels(charades: Path) -> None:
     annotations = read_annotations("auto", charades / "Charades_v1_train.csv", charades)
     assert annotations.task == "multi_label"
     assert [(record.key, record.labels, record.split, record.label) for record in annotations.records] == [
-        ("46GP8", ("Watching/looking at something", "Someone is cooking something"), "train", ""),
+        ("46GP8", ("Watching/looking outside of a window", "Someone is cooking something"), "train", ""),
         ("N11GT", (), "train", ""),
         ("AAAAA", ("Holding some clothes",), "train", ""),
     ]
@@ -53,7 +53,7 @@ def test_segments(charades: Path) -> None:
     annotations = read_annotations("auto", charades, options=ListOptions(trimmed=True))
     assert annotations.task == "single_label"
     assert [(r.key, r.label, r.split, r.group, r.time_start, r.time_end) for r in annotations.records] == [
-        ("46GP8_11900ms_21200ms", "Watching/looking at something", "train", "46GP8", 11.9, 21.2),
+        ("46GP8_11900ms_21200ms", "Watching/looking outside of a window", "train", "46GP8", 11.9, 21.2),
         ("46GP8_0ms_12600ms", "Someone is cooking something", "train", "46GP8", 0.0, 12.6),
         ("AAAAA_1000ms_2000ms", "Holding some clothes", "train", "AAAAA", 1.0, 2.0),
         ("BBBBB_0ms_24830ms", "Someone is cooking something", "test", "BBBBB", 0.0, 24.83),  # cut to `length`
