@@ -23,6 +23,7 @@ from datamodules.video.mp4_writer import as_rate
 from datamodules.video.packets import (
     PacketInfo,
     has_clock_restart,
+    num_decodable_frames,
     packets_are_ordered,
     packets_number_frames,
     read_packet_info,
@@ -269,7 +270,7 @@ def _decode_table(
             report_step()
     if not times:
         raise DecodeError("the video has no frames", NO_FRAMES)
-    missing = _num_decodable(packets) - len(times)
+    missing = num_decodable_frames(packets) - len(times)
     if missing > 0 and len(messages) > num_initial_messages:
         raise DecodeError(
             f"only {len(times)} of {len(times) + missing} frames decode ({messages[-1][2].strip()})", DAMAGED
@@ -284,15 +285,6 @@ def _decode_table(
     if len(set(timestamps)) == len(timestamps) and not has_clock_restart(packets):
         timestamps.sort()  # one clock: timestamps that descend are then in decoding order
     return clock.table(timestamps)
-
-
-def _num_decodable(packets: Sequence[PacketInfo]) -> int:
-    """Number of frames to expect from the packets, without leading pictures that refer to pictures before the cut."""
-    first = next((number for number, packet in enumerate(packets) if packet.key), 0)
-    second = next((number for number, packet in enumerate(packets) if packet.key and number > first), len(packets))
-    start = packets[first].pts if packets else None
-    leading = [p for p in packets[first:second] if p.pts is not None and start is not None and p.pts < start]
-    return sum(packet.shown for packet in packets[first:]) - sum(packet.shown for packet in leading)
 
 
 @contextmanager

@@ -128,3 +128,12 @@ def packets_number_frames(packets: Sequence[PacketInfo], container_format: str) 
         container_format: FFmpeg's name of the container, such as `mov,mp4,m4a,3gp,3g2,mj2`.
     """
     return any(name in container_format for name in _LISTING_FORMATS) and packets_are_ordered(packets)
+
+
+def num_decodable_frames(packets: Sequence[PacketInfo]) -> int:
+    """Number of frames to expect from the packets, without leading pictures that refer to pictures before the cut."""
+    first = next((number for number, packet in enumerate(packets) if packet.key), 0)
+    second = next((number for number, packet in enumerate(packets) if packet.key and number > first), len(packets))
+    start = packets[first].pts if packets else None
+    leading = [p for p in packets[first:second] if p.pts is not None and start is not None and p.pts < start]
+    return sum(packet.shown for packet in packets[first:]) - sum(packet.shown for packet in leading)

@@ -70,18 +70,18 @@ def read_seek_table(
     Raises:
         DecodeError: the file cannot be opened or read, or needs decoding and does not decode.
     """
-    seen = _FrameChecksums()
-    frames, packets, numbered = read_frames_and_packets(source, trust, report_step, seen.add)
+    recorded = _FrameChecksums()
+    frames, packets, numbered = read_frames_and_packets(source, trust, report_step, recorded.add)
     none = np.empty(0, np.int64)
     if numbered:
         timestamps, checksums = sorted(packet.pts or 0 for packet in packets if packet.shown), none
     else:
-        if not seen.timestamps:  # counted by packets whose timestamps are none of the frames', as in AVI
+        if not recorded.timestamps:  # counted by packets whose timestamps are none of the frames', as in AVI
             try:
-                frames = read_frames_and_packets(source, "nothing", report_step, seen.add).table
+                frames = read_frames_and_packets(source, "nothing", report_step, recorded.add).table
             except DecodeError:  # one place is damaged; parts before it are decoded from the beginning
                 return SeekTable(frames, none, np.empty((0, 2), np.int64), none)
-        timestamps, checksums = seen.timestamps, np.array(seen.checksums, np.int64)
+        timestamps, checksums = recorded.timestamps, np.array(recorded.checksums, np.int64)
     keys = np.array([_key_times(packet) for packet in packets if packet.key], np.int64).reshape(-1, 2)
     times = np.array(timestamps, np.int64)
     if not len(keys) or times[0] < keys[0, 0] or (np.diff(times) <= 0).any() or (np.diff(keys[:, 0]) <= 0).any():
@@ -152,7 +152,7 @@ def _part_from_key_frame(
     key_time = int(table.keys[key, 0])
     compared, wanted_from = len(table.checksums) > 0, int(table.timestamps[first])
     number = first if compared else int(np.searchsorted(table.timestamps, key_time))
-    seen = _FrameChecksums()
+    recorded = _FrameChecksums()
     with open_video(source) as (container, stream):
         packets = _packets_from(container, stream, table.keys, key, report_step)
         for frame in _decode_all(packets, stream.codec_context):
@@ -161,7 +161,7 @@ def _part_from_key_frame(
                 continue  # with an open group of pictures also a frame that is shown before the key frame it follows
             if frame.pts != table.timestamps[number] or frame.is_corrupt:
                 raise KeyFrameError
-            if compared and seen.checksum(frame) != table.checksums[number]:
+            if compared and recorded.checksum(frame) != table.checksums[number]:
                 raise KeyFrameError
             if number >= first:
                 yield frame

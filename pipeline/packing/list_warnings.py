@@ -85,7 +85,7 @@ def divided_files(records: Sequence[VideoRecord]) -> list[str]:
     for record in records:
         if record.is_segment:
             groups[record.path][record.group].add(record.fold_splits or (record.split,))
-    divided = [path for path, of in groups.items() if len(of) > 1 and len(set().union(*of.values())) > 1]
+    divided = [path for path, splits in groups.items() if len(splits) > 1 and len(set().union(*splits.values())) > 1]
     if not divided:
         return []
     files = "1 file has" if len(divided) == 1 else f"{len(divided)} files have"

@@ -1,4 +1,4 @@
-"""Segments in plain lists: bounds, keys and groups, and what is said about bounds that are wrong."""
+"""Segments in plain lists: bounds, keys and groups, and the errors of bounds that are wrong."""
 
 from pathlib import Path
 
@@ -86,6 +86,6 @@ def test_segments_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
         (["a.mp4,2,1,x,train"], None, "holds no video: a.mp4: the segment begins at 2.0 s and ends at 1.0 s"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, lines: list[str], header: str | None, words: str) -> None:
+def test_errors_give_line_value_and_fix(tmp_path: Path, lines: list[str], header: str | None, words: str) -> None:
     with pytest.raises(AnnotationError, match=words):
         read(tmp_path, *lines, header=header or "path,start,end,label,split")

@@ -119,7 +119,7 @@ def test_a_truncated_file_and_a_damaged_place(file: str, tmp_path: Path) -> None
 def test_the_packets_of_a_file_are_read_once(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
     read = seek_table_cache.read_seek_table
-    monkeypatch.setattr(seek_table_cache, "read_seek_table", lambda *of: reads.append(of[0]) or read(*of))
+    monkeypatch.setattr(seek_table_cache, "read_seek_table", lambda *arguments: reads.append(1) or read(*arguments))
     tables = tmp_path / "tables"
     (first,) = transcode_segment(file, PROFILES[:1], Segment(1.0, 2.0), tables)
     seek_table_cache._latest.clear()  # as in another process

@@ -81,7 +81,9 @@ def test_class_folders_of_folders(frames: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_without_a_rate_the_way_out_is_said(frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_without_a_rate_name_the_option(
+    frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["pack", "--videos", str(frames), "--out", str(tmp_path / "out"), "--split", "train"]
     assert main(arguments) != 0
     assert "for folders of images give frames_per_second" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Packing segments of long files: what is stored, what is refused, resumed and said."""
+"""Packing segments of long files: what is stored, refused, resumed and warned of."""
 
 import csv
 from pathlib import Path
