@@ -31,7 +31,8 @@ class VideoClassifier(VideoNetwork):
         label_smoothing: fraction of the target spread evenly, in [0, 1): over all classes; with several labels, over
             yes and no of each class.
         class_weights: weights of the classes in the training loss: `balanced`, n / (K n_c) for a class with n_c of n
-            training videos, as scikit-learn's; `none`, all 1.
+            training videos, as scikit-learn's, or with several labels a video, (n - n_c) / n_c for the positives of
+            the class; `none`, all 1.
         class_frequencies: fraction of the training videos in each class, for `class_weights`; `fit` takes them from
             the dataset.
         focal_gamma: gamma of the focal loss (Lin et al. 2017), which gives clips that are classified well already less

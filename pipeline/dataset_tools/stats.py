@@ -62,7 +62,8 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
         counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
         print_text(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
     train_labels = [label for row in np.flatnonzero(splits == TRAIN) for label in labels[row]]
-    for line in describe_imbalance(np.bincount(np.array(train_labels, dtype=np.int64))):
+    metric = "mean average precision" if manifest.task == "multi_label" else "mean class accuracy"
+    for line in describe_imbalance(np.bincount(np.array(train_labels, dtype=np.int64)), metric):
         print_text(f"{TRAIN}: {line}\n")
     if totals:
         print_table(_bar_table("videos a class", _shorten(totals.most_common())))
@@ -112,7 +113,7 @@ def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64
     return edges, counts
 
 
-def describe_imbalance(class_sizes: NDArray[np.int64]) -> list[str]:
+def describe_imbalance(class_sizes: NDArray[np.int64], metric: str) -> list[str]:
     """Sentences that say which options for unequal classes are worth a comparison; none for nearly equal classes.
 
     Rules of thumb of this project, by the ratio of the most frequent to the rarest class: from 2, one option; from 10,
@@ -120,6 +121,7 @@ def describe_imbalance(class_sizes: NDArray[np.int64]) -> list[str]:
 
     Args:
         class_sizes: int64 (K,), training videos of each class; classes without videos do not count.
+        metric: name of the metric to compare by.
     """
     sizes = class_sizes[class_sizes > 0]
     if len(sizes) < 2 or sizes.max() < UNBALANCED * sizes.min():
@@ -128,8 +130,8 @@ def describe_imbalance(class_sizes: NDArray[np.int64]) -> list[str]:
     if sizes.max() >= VERY_UNBALANCED * sizes.min():
         options = "class_balance=sqrt, class_balance=balanced and class_weights=balanced"
     lines = [
-        f"the most frequent class has {sizes.max() / sizes.min():.1f} times the videos of the rarest; compare the mean "
-        f"class accuracy of a plain training with that of {options}"
+        f"the most frequent class has {sizes.max() / sizes.min():.1f} times the videos of the rarest; compare the "
+        f"{metric} of a plain training with that of {options}"
     ]
     if few := int((sizes < FEW_VIDEOS).sum()):
         lines.append(f"{few} of {len(sizes)} classes have fewer than {FEW_VIDEOS} videos; more of these help most")

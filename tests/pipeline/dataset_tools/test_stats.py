@@ -103,8 +103,8 @@ def test_imbalance_names_the_options_that_are_worth_a_comparison(
         "plain training with that of class_balance=sqrt, class_balance=balanced and class_weights=balanced"
     ) in lines
     assert "train: 2 of 3 classes have fewer than 10 videos; more of these help most" in lines
-    [line] = describe_imbalance(np.array([40, 0, 20]))
-    assert line.endswith("2.0 times the videos of the rarest; compare the mean class accuracy of a plain training with "
-                         "that of class_balance=sqrt")  # fmt: skip
+    [line] = describe_imbalance(np.array([40, 0, 20]), "mean average precision")
+    expected = "compare the mean average precision of a plain training with that of class_balance=sqrt"
+    assert line == f"the most frequent class has 2.0 times the videos of the rarest; {expected}"
     for sizes in ([], [0], [3], [30, 16], [0, 5, 0]):
-        assert describe_imbalance(np.array(sizes, dtype=np.int64)) == []
+        assert describe_imbalance(np.array(sizes, dtype=np.int64), "top-1") == []
