@@ -26,7 +26,14 @@ from datamodules.annotations.tables import (
     read_table,
     refuse_repeats,
 )
-from datamodules.annotations.video_files import existing_folder, from_windows, has_video_suffix, join, make_keys
+from datamodules.annotations.video_files import (
+    existing_folder,
+    from_windows,
+    has_video_suffix,
+    join,
+    make_keys,
+    relative_path,
+)
 from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 from datamodules.storage.plain_text import describe_trimmed_labels
 
@@ -98,7 +105,7 @@ def read_csv(
     folds = sorted({row.text("fold") for row in rows}, key=_natural_key) if "fold" in columns else []
     if len(folds) == 1:
         raise AnnotationError(f"{file}: all videos are of fold {folds[0]!r}; folds need at least two, or use a split")
-    relative = {path: _relative_path(path, root) for path in paths}
+    relative = {path: relative_path(path, root) for path in paths}
     file_keys = dict(zip(relative, make_keys(list(relative.values())), strict=True))
     keys = make_segment_keys(paths, [file_keys[path] for path in paths], segments)
     records = []
@@ -167,12 +174,6 @@ def _resolve_names(rows: Sequence[AnnotationRow], root: Path) -> tuple[list[str]
     for position, path in zip(incomplete, found_paths, strict=True):
         names[position] = path or names[position]
     return names, files.notes()
-
-
-def _relative_path(path: str, root: Path) -> str:
-    """A path below the root as relative to it, any other path unchanged; with forward slashes."""
-    prefix = f"{os.path.normpath(root)}{os.sep}"
-    return path.removeprefix(prefix).replace(os.sep, "/").lstrip("/")
 
 
 def _frame_rate(row: AnnotationRow, path: str) -> float | None:

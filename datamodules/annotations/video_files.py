@@ -75,6 +75,12 @@ def join(root: Path, relative: str) -> str:
     return path
 
 
+def relative_path(path: str, root: Path) -> str:
+    """A path below the root as relative to it, any other path unchanged; with forward slashes."""
+    prefix = f"{os.path.normpath(root)}{os.sep}"
+    return path.removeprefix(prefix).replace(os.sep, "/").lstrip("/")
+
+
 def from_windows(root: Path, path: str) -> str:
     """A listed path with slashes for backslashes, unless a file with backslashes in its name exists."""
     return path if "\\" not in path or (root / path).exists() else path.replace("\\", "/")

@@ -68,7 +68,7 @@ def read_activitynet(
         LabelledVideo(path, key, name, key, labels[video])
         for video, path, key, name in zip(labelled, paths, keys, splits, strict=True)
     ]
-    return make_annotations(videos, trimmed, Path(as_list(lists)[0]), notes=notes)
+    return make_annotations(videos, trimmed, Path(as_list(lists)[0]), Path(videos_root), notes=notes)
 
 
 def _read_database(path: Path) -> dict[str, JsonEntry]:

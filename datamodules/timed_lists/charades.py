@@ -62,7 +62,7 @@ def read_charades(
             left_out = count_noun(len(videos) - len(tested), "test video")
             notes.append(f"{left_out} without an action left out, as in the official evaluation")
         videos = tested
-    return make_annotations(videos, trimmed, files[0][0], list(names.values()), notes)
+    return make_annotations(videos, trimmed, files[0][0], root, list(names.values()), notes)
 
 
 def _read_classes(path: Path) -> dict[str, str]:

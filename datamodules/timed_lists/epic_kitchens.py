@@ -74,7 +74,7 @@ def read_epic_kitchens(
     if len(labelled) < len(rows):
         unlabelled = count_noun(len(rows) - len(labelled), "segment")
         notes.append(f"{unlabelled} of a list without classes packed without a label")
-    return make_annotations(videos, trimmed, files[0][0], classes, notes)
+    return make_annotations(videos, trimmed, files[0][0], Path(videos_root), classes, notes)
 
 
 def _locate(

@@ -60,7 +60,7 @@ def read_fiftyone(
         for name, video, key in zip(labels, paths, keys, strict=True)
     ]
     used = {label.label for parts in labels.values() for label in parts}
-    return make_annotations(videos, trimmed, path, classes if used <= set(classes) else (), notes)
+    return make_annotations(videos, trimmed, path, Path(videos_root), classes if used <= set(classes) else (), notes)
 
 
 def _detections(path: Path, name: str, value: Any) -> Iterator[JsonEntry]:

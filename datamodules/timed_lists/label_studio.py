@@ -96,7 +96,7 @@ def read_label_studio(
         LabelledVideo(video, key, split, key, labels[name])
         for name, video, key in zip(names, paths, _make_keys(names), strict=True)
     ]
-    return make_annotations(videos, trimmed, path, notes=notes)
+    return make_annotations(videos, trimmed, path, Path(videos_root), notes=notes)
 
 
 def _read_entry(entry: JsonEntry) -> Iterator[_Task]:

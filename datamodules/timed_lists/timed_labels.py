@@ -11,7 +11,7 @@ from datamodules.annotations.refusals import Refusal
 from datamodules.annotations.segment_columns import SegmentBounds
 from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import AnnotationError
-from datamodules.annotations.video_files import make_keys
+from datamodules.annotations.video_files import make_keys, relative_path
 
 WHOLE_VIDEO = SegmentBounds()
 
@@ -54,6 +54,7 @@ def make_annotations(
     videos: Sequence[LabelledVideo],
     trimmed: bool,
     source: Path,
+    root: Path,
     classes: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Annotations:
@@ -65,6 +66,7 @@ def make_annotations(
             part that no video can have is refused, and a video without labels is left out. Else every video is whole
             and has all its labels (`task` is `multi_label`).
         source: the list, for error messages.
+        root: folder of the videos, to which the paths of refused segments are relative.
         classes: class names in their official order; () without one.
         notes: sentences of the reader.
 
@@ -76,7 +78,7 @@ def make_annotations(
     if repeated is not None:
         raise AnnotationError(f"{source}: two videos have the key {repeated!r}; give each file its own name")
     if trimmed:
-        return _cut_out(videos, source, classes, notes)
+        return _cut_out(videos, source, root, classes, notes)
     if not videos:
         raise AnnotationError(f"{source}: lists no video; check the file and --format")
     records = []
@@ -87,7 +89,7 @@ def make_annotations(
 
 
 def _cut_out(
-    videos: Sequence[LabelledVideo], source: Path, classes: Sequence[str], notes: Sequence[str]
+    videos: Sequence[LabelledVideo], source: Path, root: Path, classes: Sequence[str], notes: Sequence[str]
 ) -> Annotations:
     parts = list(_distinct_parts(videos))
     if not parts:
@@ -97,7 +99,7 @@ def _cut_out(
     for (video, part), key in zip(parts, keys, strict=True):
         defect = part.bounds.defect()
         if defect is not None:
-            refused.append(Refusal(video.path, key, *defect))
+            refused.append(Refusal(relative_path(video.path, root), key, *defect))
             continue
         bounds: dict[str, Any] = part.bounds.record_fields()
         records.append(VideoRecord(video.path, key, part.label, video.split, video.group, **bounds))

@@ -85,7 +85,7 @@ def read_via3(
         LabelledVideo(video, key, split, key, parts)
         for parts, video, key in zip(labels.values(), paths, keys, strict=True)
     ]
-    return make_annotations(videos, trimmed, files[0], notes=notes)
+    return make_annotations(videos, trimmed, files[0], Path(videos_root), notes=notes)
 
 
 def _read_project(path: Path, label_field: str | None) -> _Project:
