@@ -61,12 +61,12 @@ def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Made once a session by the verbs that a person uses. Read-only.
     """
-    from pipeline.dataset_tools.synthesize import synthesize
+    from pipeline.dataset_tools.synthesize import SynthesizeOptions, synthesize
     from pipeline.packing.pack import pack
     from pipeline.packing.pack_options import PackOptions
 
     folder = tmp_path_factory.mktemp("motion")
-    synthesize(folder / "videos", train=5, val=1, test=2, num_frames=24, width=64, height=48, processes=1)
+    synthesize(SynthesizeOptions(folder / "videos", 1, train=5, val=1, test=2, num_frames=24, width=64, height=48))
     lists = [folder / "videos" / f"{split}.csv" for split in ("train", "val", "test")]
     pack(PackOptions(folder / "shards", lists, folder / "videos", videos_per_shard=16, processes=1))
     return folder / "shards"

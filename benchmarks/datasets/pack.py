@@ -24,7 +24,7 @@ import av
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import Spent, count, ratio, take_turns
-from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from datamodules.encoding.transcoding import EncodeProfile, target_size, transcode
 from datamodules.video.probing import probe
 from pipeline.packing.pack import pack
@@ -125,7 +125,8 @@ def main() -> None:
         folder = Path(name)
         if not options.videos.is_dir():
             print(f"{options.videos} is not there: made videos instead")
-            make_synthetic_dataset(folder / "made", 0, 2, 0, 0, 250, 640, 360, 25.0)
+            synthetic = SyntheticDatasetOptions(train=2, val=0, test=0, num_frames=250, width=640, height=360)
+            make_synthetic_dataset(folder / "made", synthetic)
             options.videos = folder / "made" / "videos"
         videos = sorted(options.videos.rglob("*.mp4"), key=lambda video: video.stat().st_size)[: options.limit]
         for video in videos:

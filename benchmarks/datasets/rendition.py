@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import count, load, ratio, take_turns
-from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from datamodules.encoding.transcoding import EncodeProfile, transcode
 
 CLIPS = {"64 frames of short side 256": (64, 256), "16 frames of short side 128": (16, 128)}
@@ -97,7 +97,8 @@ def sources(folder: Path) -> list[Path]:
     sample = sample_folder() / "videos"
     if not sample.is_dir():
         print(f"{sample} is not there: made videos instead")
-        make_synthetic_dataset(folder, 1, 0, 0, num_frames=150, width=456, height=256, processes=1)
+        options = SyntheticDatasetOptions(seed=1, train=0, val=0, num_frames=150, width=456, height=256)
+        make_synthetic_dataset(folder, options)
     return sorted((sample if sample.is_dir() else folder / "videos").glob("*/*.mp4"))
 
 

@@ -25,7 +25,7 @@ from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import count, load, ratio, spend, spread, take_turns
 from datamodules.encoding.rendition_encoder import encode_renditions
 from datamodules.encoding.segments import Segment, transcode_segment
-from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from datamodules.encoding.transcoding import EncodeProfile, read_pixel_aspect
 from datamodules.video.seek_table import read_seek_table
 from datamodules.video.video_container import iterate_frames
@@ -40,7 +40,8 @@ def first_frames(folder: Path, number: int) -> Iterator[av.VideoFrame]:
     sample = sample_folder() / "videos"
     if not sample.is_dir():
         print(f"{sample} is not there: a made video instead")
-        make_synthetic_dataset(folder, 1, 0, 0, num_frames=150, width=456, height=256, processes=1)
+        options = SyntheticDatasetOptions(seed=1, train=0, val=0, num_frames=150, width=456, height=256)
+        make_synthetic_dataset(folder, options)
     video = min((sample if sample.is_dir() else folder / "videos").glob("*/*.mp4"))
     left = number
     while left:

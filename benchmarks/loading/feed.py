@@ -24,7 +24,7 @@ from benchmarks.conditions import is_packed, lacks_gpu, not_negative, positive, 
 from benchmarks.turns import count, spread
 from datamodules.batch import ClipBatch
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from lightning_modules.networks.c3d import C3D
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
@@ -36,7 +36,8 @@ def packed(folder: Path, a_class: int) -> Path:
     shards, made = folder / f"shards-{8 * a_class}", folder / f"made-{8 * a_class}"
     if not is_packed(shards, short_side=128):
         folder.mkdir(parents=True, exist_ok=True)
-        make_synthetic_dataset(made, train=a_class, val=0, test=0, num_frames=36, width=176, height=128, processes=1)
+        options = SyntheticDatasetOptions(train=a_class, val=0, test=0, num_frames=36, width=176, height=128)
+        make_synthetic_dataset(made, options)
         pack(PackOptions(shards, [made / "train.csv"], made, short_side=128, processes=1))
     return shards
 

@@ -45,7 +45,7 @@ from benchmarks.loading.loader_sides import (
 )
 from benchmarks.loading.peer_environment import clean_environment, installed, peer_python
 from benchmarks.turns import count, load, spread
-from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 
 PEERS = (
     ["torch==2.13.0", "numpy<2", "torchcodec==0.13.0"],
@@ -164,7 +164,8 @@ def datasets(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, P
     if "synthetic" in options.data:
         made = folder / "made"
         if not made.exists():
-            make_synthetic_dataset(made, train=1, val=0, test=0, num_frames=150, width=456, height=256, processes=1)
+            synthetic = SyntheticDatasetOptions(train=1, val=0, test=0, num_frames=150, width=456, height=256)
+            make_synthetic_dataset(made, synthetic)
         packed = pack(folder, "synthetic", made / "train.csv", made / "videos")
         yield "synthetic", packed, sorted(map(str, (made / "videos").glob("*/*.mp4")))
 

@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import is_packed, positive, print_heading
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from lightning_modules import C3D
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
@@ -68,7 +68,10 @@ def make_videos(folder: Path, seed: int, train: int, test: int) -> Path:
     """Draws as many videos of every class, unless an earlier run did; returns their folder."""
     videos = folder / f"videos-{seed}-{train}-{test}"
     if not videos.exists():
-        make_synthetic_dataset(videos, seed, train, 0, test, num_frames=24, width=64, height=SIDE, processes=1)
+        options = SyntheticDatasetOptions(
+            seed=seed, train=train, val=0, test=test, num_frames=24, width=64, height=SIDE
+        )
+        make_synthetic_dataset(videos, options)
     return videos
 
 

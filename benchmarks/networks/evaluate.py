@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is ru
 from benchmarks.conditions import is_packed, lacks_bf16, lacks_gpu, not_negative, positive, print_heading, sample_folder
 from benchmarks.turns import Spent, count, ratio, take_turns
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape
 from datamodules.transforms.resize_and_crop import resize_short_side, spatial_crops
 from datamodules.video.decoding import decode_frames, resolve_decoder
@@ -68,7 +68,8 @@ def sample_videos(folder: Path) -> Path:
         return sample
     print(f"{sample} is not there: made videos instead")
     if not (made / "annotations.csv").exists():
-        make_synthetic_dataset(made, train=0, val=1, test=0, num_frames=150, width=456, height=256, processes=1)
+        options = SyntheticDatasetOptions(train=0, val=1, test=0, num_frames=150, width=456, height=256)
+        make_synthetic_dataset(made, options)
         (made / "val.csv").rename(made / "annotations.csv")
     return made
 

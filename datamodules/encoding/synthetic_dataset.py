@@ -24,13 +24,64 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.encoding.synthetic_scenes import MOTIONS, draw_scene, render_scene
+from datamodules.options import Options
 from datamodules.video.mp4_writer import encode_frames
 
 SPLITS = ("train", "val", "test")
-MARKER = "synthetic.json"  # marks a folder as output of `synthesize`, and records its settings
+MARKER = "synthetic.json"  # marks a folder as output of `synthesize`, and records its options
+_RECORDED = ("seed", "num_frames", "width", "height", "fps")  # in the marker, beside the videos per class
 
 
-class Clip(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class SyntheticDatasetOptions(Options):
+    """Number, size and seed of synthetic videos, which determine their files.
+
+    Attributes:
+        seed: seed of the random generator.
+        train: training videos per class; a split of 0 videos gets no list.
+        val: validation videos per class.
+        test: test videos per class.
+        num_frames: frames of a video, at least 2.
+        width: width of a video in pixels, even, at least 32 and at least the height.
+        height: height of a video in pixels, even, at least 32.
+        fps: frames per second.
+    """
+
+    seed: int = 0
+    train: int = 30
+    val: int = 5
+    test: int = 10
+    num_frames: int = 36
+    width: int = 128
+    height: int = 96
+    fps: float = 25.0
+
+    @property
+    def videos_per_class(self) -> dict[str, int]:
+        """Split -> videos per class, of the splits that have any."""
+        counts = {split: int(getattr(self, split)) for split in SPLITS}
+        return {split: count for split, count in counts.items() if count}
+
+    def check(self) -> None:
+        """Raises ValueError for a value out of range, or if there would be no video."""
+        for name in SPLITS:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: give the number of videos per class, 0 or more")
+        if not self.videos_per_class:
+            raise ValueError("train=0, val=0, test=0: there would be no video; give at least one split 1 or more")
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if value < 32 or value % 2:
+                raise ValueError(f"{name}={value}: must be even and at least 32 pixels")
+        if self.width < self.height:
+            raise ValueError(f"width={self.width}, height={self.height}: must not be higher than wide")
+        if self.num_frames < 2:
+            raise ValueError(f"num_frames={self.num_frames}: must be at least 2, or nothing moves")
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps={self.fps}: must be a positive number of frames per second")
+
+
+class SyntheticVideo(NamedTuple):
     """One row of an annotation list: a video with an invented YouTube id, and its start and end in seconds."""
 
     label: str
@@ -46,19 +97,9 @@ class Clip(NamedTuple):
         return f"videos/{self.label}/{self.youtube_id}_{self.time_start:06d}_{self.time_end:06d}.mp4"
 
 
-class Settings(NamedTuple):
-    """The settings that determine the pixels, apart from a clip's own class, split and number."""
-
-    seed: int
-    num_frames: int
-    width: int
-    height: int
-    fps: float
-
-
 @dataclass(frozen=True, slots=True)
-class Synthesized:
-    """The output of `synthesize`.
+class SyntheticDataset:
+    """A synthetic dataset that was written.
 
     Attributes:
         root: the dataset's folder.
@@ -77,53 +118,34 @@ def generator(seed: int, label: str, split: str, number: int) -> np.random.Gener
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def plan_clips(settings: Settings, counts: dict[str, int]) -> list[Clip]:
-    """Lists the clips to make in the order of the lists: by split, then by number, then by class.
-
-    Args:
-        settings: seed, number of frames and frame rate.
-        counts: split -> videos per class.
-    """
-    duration = math.ceil(settings.num_frames / settings.fps)
-    clips = []
-    for split, count in counts.items():
+def list_videos(options: SyntheticDatasetOptions) -> list[SyntheticVideo]:
+    """The videos to make in the order of the lists: by split, then by number, then by class."""
+    duration = math.ceil(options.num_frames / options.fps)
+    videos = []
+    for split, count in options.videos_per_class.items():
         for number in range(count):
             for label in MOTIONS:
-                digest = hashlib.sha256(f"id/{settings.seed}/{label}/{split}/{number}".encode()).digest()
+                digest = hashlib.sha256(f"id/{options.seed}/{label}/{split}/{number}".encode()).digest()
                 youtube_id = base64.urlsafe_b64encode(digest).decode()[:11]
                 start = 5 * (digest[-1] % 50)
-                clips.append(Clip(label, split, number, youtube_id, start, start + duration))
-    return clips
+                videos.append(SyntheticVideo(label, split, number, youtube_id, start, start + duration))
+    return videos
 
 
 def make_synthetic_dataset(
     root: str | os.PathLike[str],
-    seed: int = 0,
-    train: int = 30,
-    val: int = 5,
-    test: int = 10,
-    num_frames: int = 36,
-    width: int = 128,
-    height: int = 96,
-    fps: float = 25.0,
+    options: SyntheticDatasetOptions,
     processes: int = 1,
     progress: Callable[[], object] | None = None,
-) -> Synthesized:
+) -> SyntheticDataset:
     """Write root/videos/<class>/<id>_<start>_<end>.mp4 and root/{train,val,test}.csv, in the official Kinetics form.
 
-    All arguments but `processes` and `progress` determine the files. These are written to a temporary folder beside the
-    root and renamed at the end; earlier output of this function is replaced, any other content of the root is refused.
+    The options determine the files. These are written to a temporary folder beside the root and renamed at the end;
+    earlier output of this function is replaced, any other content of the root is refused.
 
     Args:
         root: folder to make.
-        seed: seed of all random draws.
-        train: videos per class in train.csv; a split of 0 videos gets no list.
-        val: videos per class in val.csv.
-        test: videos per class in test.csv.
-        num_frames: frames of a video, at least 2.
-        width: pixels, even, at least 32.
-        height: pixels, even, at least 32.
-        fps: frames per second.
+        options: number, size and seed of the videos.
         processes: the most processes that draw and encode; few videos take fewer.
         progress: called in this process after each video.
 
@@ -131,51 +153,36 @@ def make_synthetic_dataset(
         The folder, the number of videos by split, and the size of the files.
 
     Raises:
-        ValueError: an argument is out of its range, or the root holds anything but earlier output of this function.
+        ValueError: `processes` is below 1, or the root holds anything but earlier output of this function.
     """
-    settings = Settings(seed, num_frames, width, height, fps)
-    counts = {split: count for split, count in zip(SPLITS, (train, val, test), strict=True) if count != 0}
-    _check(settings, counts, processes)
+    if processes < 1:
+        raise ValueError(f"processes={processes}: must be at least 1")
     target = Path(root).resolve()
     _check_replaceable(target)
-    clips = plan_clips(settings, counts)
+    videos = list_videos(options)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         for label in MOTIONS:
             (partial / "videos" / label).mkdir(parents=True)
-        num_bytes = _write_videos(partial, clips, settings, processes, progress)
-        for split in counts:
-            _write_list(partial / f"{split}.csv", [clip for clip in clips if clip.split == split])
-        marker = {"made_by": "action-recognition-pipeline synthesize", **settings._asdict(), "videos_per_class": counts}
-        (partial / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+        num_bytes = _write_videos(partial, videos, options, processes, progress)
+        for split in options.videos_per_class:
+            _write_list(partial / f"{split}.csv", [video for video in videos if video.split == split])
+        (partial / MARKER).write_text(_marker_text(options), encoding="utf-8")
         _check_replaceable(target)  # again, because drawing may have taken minutes
         if target.is_dir():
             shutil.rmtree(target)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Synthesized(Path(root), {split: count * len(MOTIONS) for split, count in counts.items()}, num_bytes)
+    counts = {split: count * len(MOTIONS) for split, count in options.videos_per_class.items()}
+    return SyntheticDataset(Path(root), counts, num_bytes)
 
 
-def _check(settings: Settings, counts: dict[str, int], processes: int) -> None:
-    for name, value in counts.items():
-        if value < 0:
-            raise ValueError(f"{name}={value}: give the number of videos per class, 0 or more")
-    if not counts:
-        raise ValueError("train=0, val=0, test=0: there would be no video; give at least one split 1 or more")
-    for name in ("width", "height"):
-        value = getattr(settings, name)
-        if value < 32 or value % 2:
-            raise ValueError(f"{name}={value}: must be even and at least 32 pixels")
-    if settings.width < settings.height:
-        raise ValueError(f"width={settings.width}, height={settings.height}: must not be higher than wide")
-    if settings.num_frames < 2:
-        raise ValueError(f"num_frames={settings.num_frames}: must be at least 2, or nothing moves")
-    if not (math.isfinite(settings.fps) and settings.fps > 0):
-        raise ValueError(f"fps={settings.fps}: must be a positive number of frames per second")
-    if processes < 1:
-        raise ValueError(f"processes={processes}: must be at least 1")
+def _marker_text(options: SyntheticDatasetOptions) -> str:
+    recorded = {name: getattr(options, name) for name in _RECORDED}
+    marker = {"made_by": "action-recognition-pipeline synthesize", **recorded}
+    return json.dumps(marker | {"videos_per_class": options.videos_per_class}, indent=2) + "\n"
 
 
 def _check_replaceable(target: Path) -> None:
@@ -196,34 +203,34 @@ def _own_files(target: Path) -> set[str]:
     """The files of earlier output in the target, relative to it; empty if there is none."""
     try:
         marker = json.loads((target / MARKER).read_text(encoding="utf-8"))
-        settings = Settings(**{name: marker[name] for name in Settings._fields})
-        counts = marker["videos_per_class"]
-        clips = plan_clips(settings, counts)
+        counts = dict.fromkeys(SPLITS, 0) | marker["videos_per_class"]
+        options = SyntheticDatasetOptions(**{name: marker[name] for name in _RECORDED}, **counts)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return set()
-    return {MARKER, *(f"{split}.csv" for split in counts), *(clip.path for clip in clips)}
+    videos = {video.path for video in list_videos(options)}
+    return {MARKER, *(f"{split}.csv" for split in options.videos_per_class), *videos}
 
 
 def _write_videos(
     folder: Path,
-    clips: list[Clip],
-    settings: Settings,
+    videos: list[SyntheticVideo],
+    options: SyntheticDatasetOptions,
     processes: int,
     progress: Callable[[], object] | None,
 ) -> int:
     """Writes all videos and returns their total size in bytes; the number of processes does not affect the output."""
-    processes = min(processes, 1 + len(clips) // 32)  # starting a process costs as much as a few videos
+    processes = min(processes, 1 + len(videos) // 32)  # starting a process costs as much as a few videos
     num_bytes = 0
     if processes == 1:
-        for clip in clips:
-            num_bytes += _write_video(folder, clip, settings)
+        for video in videos:
+            num_bytes += _write_video(folder, video, options)
             if progress is not None:
                 progress()
         return num_bytes
     spawn: Any = multiprocessing.get_context("spawn")  # fork is unsafe once a library has started threads
     quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; this one stops the others
     with ProcessPoolExecutor(processes, mp_context=spawn, initializer=signal.signal, initargs=quiet) as pool:
-        futures = [pool.submit(_write_video, folder, clip, settings) for clip in clips]
+        futures = [pool.submit(_write_video, folder, video, options) for video in videos]
         try:
             for future in as_completed(futures):
                 num_bytes += future.result()
@@ -237,15 +244,17 @@ def _write_videos(
     return num_bytes
 
 
-def _write_video(folder: Path, clip: Clip, settings: Settings) -> int:
-    rng = generator(settings.seed, clip.label, clip.split, clip.number)
-    scene = draw_scene(clip.label, rng, aspect=settings.width / settings.height)
-    frames = render_scene(scene, settings.num_frames, settings.width, settings.height)
-    return (folder / clip.path).write_bytes(encode_frames(frames, settings.fps))
+def _write_video(folder: Path, video: SyntheticVideo, options: SyntheticDatasetOptions) -> int:
+    rng = generator(options.seed, video.label, video.split, video.number)
+    scene = draw_scene(video.label, rng, aspect=options.width / options.height)
+    frames = render_scene(scene, options.num_frames, options.width, options.height)
+    return (folder / video.path).write_bytes(encode_frames(frames, options.fps))
 
 
-def _write_list(path: Path, clips: list[Clip]) -> None:
+def _write_list(path: Path, videos: list[SyntheticVideo]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", "youtube_id", "time_start", "time_end", "split"])
-        writer.writerows([clip.label, clip.youtube_id, clip.time_start, clip.time_end, clip.split] for clip in clips)
+        writer.writerows(
+            [video.label, video.youtube_id, video.time_start, video.time_end, video.split] for video in videos
+        )

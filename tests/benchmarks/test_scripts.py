@@ -14,7 +14,7 @@ from benchmarks.conditions import above_zero, is_packed, not_negative, positive,
 from benchmarks.networks.class_balance import class_sizes
 from benchmarks.networks.evaluate import Way, naive, ours, prepare
 from benchmarks.turns import Spent, count, ratio
-from datamodules.encoding.synthetic_dataset import make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from tests.conftest import REPOSITORY
 
 
@@ -84,7 +84,7 @@ def test_a_pack_of_other_settings_is_not_measured(motion_dataset, tmp_path):
 def test_runs_through_at_its_smallest(tmp_path, monkeypatch, capsys, name, words, rows):
     sample = tmp_path / "data" / "kinetics_sample"
     if name != "loading.feed":
-        make_synthetic_dataset(sample, train=1, val=0, test=0, processes=1)
+        make_synthetic_dataset(sample, SyntheticDatasetOptions(train=1, val=0, test=0))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHARED_DIR", str(tmp_path))
     monkeypatch.setattr(sys, "argv", [name, *words.split()])

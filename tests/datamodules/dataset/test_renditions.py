@@ -9,7 +9,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import Manifest, Rendition
 from datamodules.dataset.renditions import choose_rendition, open_rendition
 from datamodules.storage.errors import ShardFormatError
-from pipeline.dataset_tools.synthesize import synthesize
+from pipeline.dataset_tools.synthesize import SynthesizeOptions, synthesize
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
 from tests.datamodules.storage.flaky_server import serving
@@ -19,7 +19,7 @@ from tests.datamodules.storage.flaky_server import serving
 def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Motion videos at short sides 48, 32 and 24. Read-only."""
     folder = tmp_path_factory.mktemp("sizes")
-    synthesize(folder / "videos", train=2, val=1, test=1, num_frames=16, width=64, height=48, processes=1)
+    synthesize(SynthesizeOptions(folder / "videos", 1, train=2, val=1, test=1, num_frames=16, width=64, height=48))
     lists = [folder / "videos" / f"{split}.csv" for split in ("train", "val", "test")]
     pack(PackOptions(folder / "shards", lists, folder / "videos", short_side=[48, 32, 24], processes=1))
     return folder / "shards"

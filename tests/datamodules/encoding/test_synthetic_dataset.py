@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules.encoding.synthetic_dataset import MARKER, make_synthetic_dataset
+from datamodules.encoding.synthetic_dataset import MARKER, SyntheticDatasetOptions, make_synthetic_dataset
 from datamodules.encoding.synthetic_scenes import MOTIONS
 from datamodules.list_formats.kinetics import read_kinetics_csv
 from tests.datamodules.encoding.test_synthetic_scenes import accuracies
 
-SMALL = {"train": 2, "val": 1, "test": 1, "num_frames": 20, "width": 64, "height": 48}
+SMALL = SyntheticDatasetOptions(seed=3, train=2, val=1, test=1, num_frames=20, width=64, height=48)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -30,7 +31,7 @@ def decode(path: str) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("small") / "data"
-    make_synthetic_dataset(root, seed=3, **SMALL, processes=1)
+    make_synthetic_dataset(root, SMALL)
     return root
 
 
@@ -59,7 +60,7 @@ def test_files_are_h264_of_the_size_asked(small: Path) -> None:
 
 def test_two_runs_and_any_number_of_processes_give_the_same_bytes(small: Path, tmp_path: Path) -> None:
     seen: list[None] = []
-    written = make_synthetic_dataset(tmp_path / "b", seed=3, **SMALL, processes=2, progress=lambda: seen.append(None))
+    written = make_synthetic_dataset(tmp_path / "b", SMALL, processes=2, progress=lambda: seen.append(None))
     assert contents(tmp_path / "b") == contents(small)
     assert len(seen) == 32
     assert written.videos == {"train": 16, "val": 8, "test": 8}
@@ -67,22 +68,22 @@ def test_two_runs_and_any_number_of_processes_give_the_same_bytes(small: Path, t
 
 
 def test_more_videos_change_no_other_and_seeds_differ(small: Path, tmp_path: Path) -> None:
-    make_synthetic_dataset(tmp_path / "more", seed=3, **{**SMALL, "train": 3, "val": 0}, processes=1)
+    make_synthetic_dataset(tmp_path / "more", replace(SMALL, train=3, val=0))
     more, before = contents(tmp_path / "more"), contents(small)
     shared = {name for name in before if name.endswith(".mp4")} & more.keys()
     assert len(shared) == 8 * (2 + 1)
     assert all(more[name] == before[name] for name in shared)
     assert not (tmp_path / "more" / "val.csv").exists()
-    make_synthetic_dataset(tmp_path / "other", seed=4, **SMALL, processes=1)
+    make_synthetic_dataset(tmp_path / "other", replace(SMALL, seed=4))
     assert not {name for name in contents(tmp_path / "other") if name.endswith(".mp4")} & before.keys()
 
 
 def test_replaces_its_own_output_and_nothing_else(tmp_path: Path) -> None:
     root = tmp_path / "new" / "data"
-    few = {**SMALL, "train": 1, "val": 0, "test": 0, "num_frames": 2}
+    few = replace(SMALL, train=1, val=0, test=0, num_frames=2)
     root.mkdir(parents=True)
-    make_synthetic_dataset(root, seed=1, **few, processes=1)
-    make_synthetic_dataset(root, seed=2, **few, processes=1)
+    make_synthetic_dataset(root, replace(few, seed=1))
+    make_synthetic_dataset(root, replace(few, seed=2))
     assert json.loads((root / MARKER).read_text())["seed"] == 2
     assert len(contents(root)) == 10
     assert list(root.parent.iterdir()) == [root]  # nothing aside is left
@@ -90,16 +91,16 @@ def test_replaces_its_own_output_and_nothing_else(tmp_path: Path) -> None:
     (root / "videos" / "growing" / "mine.mp4").write_bytes(b"mine")
     before = contents(root)
     with pytest.raises(ValueError, match=r"holds 'videos/growing/mine\.mp4', which synthesize did not write"):
-        make_synthetic_dataset(root, seed=3, **few, processes=1)
+        make_synthetic_dataset(root, replace(few, seed=3))
     assert contents(root) == before
 
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="name a new or empty folder"):
-        make_synthetic_dataset(foreign, **few)
+        make_synthetic_dataset(foreign, few)
     with pytest.raises(ValueError, match="is a file"):
-        make_synthetic_dataset(foreign / "thesis.tex", **few)
+        make_synthetic_dataset(foreign / "thesis.tex", few)
 
 
 def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_synthetic_dataset(tmp_path / "data", **SMALL, processes=1, progress=stop)
+        make_synthetic_dataset(tmp_path / "data", SMALL, progress=stop)
     assert not list(tmp_path.iterdir())
 
 
@@ -117,7 +118,7 @@ def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
             child.kill()
 
     with pytest.raises(OSError, match="a process that makes videos was killed"):
-        make_synthetic_dataset(tmp_path / "data", **{**SMALL, "train": 40}, processes=2, progress=kill)
+        make_synthetic_dataset(tmp_path / "data", replace(SMALL, train=40), processes=2, progress=kill)
     assert not list(tmp_path.iterdir())
 
 
@@ -132,18 +133,22 @@ def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
         ({"num_frames": 1}, "num_frames=1: must be at least 2"),
         ({"fps": 0.0}, "fps=0.0: must be"),
         ({"fps": float("nan")}, "fps=nan: must be"),
-        ({"processes": 0}, "processes=0: must be at least 1"),
     ],
 )
-def test_arguments_out_of_range(tmp_path: Path, arguments: dict[str, float], message: str) -> None:
+def test_options_out_of_range(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_synthetic_dataset(tmp_path / "data", **arguments)  # type: ignore[arg-type]
+        SyntheticDatasetOptions(**arguments)  # type: ignore[arg-type]
+
+
+def test_no_process_makes_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="processes=0: must be at least 1"):
+        make_synthetic_dataset(tmp_path / "data", SMALL, processes=0)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_decoded_single_frames_say_nothing_about_the_class(tmp_path: Path) -> None:
-    make_synthetic_dataset(tmp_path, seed=0, train=60, val=0, test=40, width=64, height=48)
+    make_synthetic_dataset(tmp_path, SyntheticDatasetOptions(train=60, val=0, test=40, width=64, height=48))
     rng = np.random.default_rng(0)
     pixels, labels = [], []
     for record in read_kinetics_csv([tmp_path / "train.csv", tmp_path / "test.csv"], tmp_path).records:

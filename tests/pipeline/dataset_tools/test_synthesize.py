@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset_tools.synthesize import synthesize
+from pipeline.dataset_tools.synthesize import SynthesizeOptions, synthesize
 
 
 def test_writes_and_says_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "data"
-    synthesize(root, train=1, val=0, test=1, num_frames=4, width=64, height=48, processes=1)
+    synthesize(SynthesizeOptions(root, 1, train=1, val=0, test=1, num_frames=4, width=64, height=48))
     assert len(list(root.glob("videos/*/*.mp4"))) == 16
     printed = capsys.readouterr()
     assert printed.out.startswith("wrote 16 videos (train 8, test 8) of 8 classes, ")

@@ -15,7 +15,7 @@ import pytest
 from datamodules.dataset.dataset_index import DatasetIndex, ShardFormatError
 from pipeline.__main__ import main
 from pipeline.dataset_tools.index import index
-from pipeline.dataset_tools.synthesize import synthesize
+from pipeline.dataset_tools.synthesize import SynthesizeOptions, synthesize
 from pipeline.inference.trained_checkpoint import open_checkpoint
 from pipeline.metrics.predictions import provenance_of
 from pipeline.packing.output_folder import PackError
@@ -228,7 +228,7 @@ def test_index_keeps_what_is_known_of_renditions(packed: Path, tmp_path: Path) -
 
 
 def test_a_checkpoint_goes_on_with_its_rendition_and_is_judged_on_any(tmp_path: Path, capsys: Capture) -> None:
-    synthesize(tmp_path / "videos", train=1, val=1, test=1, num_frames=16, width=64, height=48, processes=1)
+    synthesize(SynthesizeOptions(tmp_path / "videos", 1, train=1, val=1, test=1, num_frames=16, width=64, height=48))
     lists = [tmp_path / "videos" / f"{split}.csv" for split in ("train", "val", "test")]
     data = tmp_path / "data"
     pack(PackOptions(data, lists, tmp_path / "videos", short_side=[48, 32], processes=1))
