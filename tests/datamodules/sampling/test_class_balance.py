@@ -105,7 +105,7 @@ def test_videos_of_a_class_are_drawn_equally_often_over_epochs(sizes, rule, seed
         assert np.ptp(counts[labels == label]) <= 1
 
 
-@pytest.mark.parametrize("sizes", [[50, 3, 1], [7, 6, 5, 4], [1], [13, 13, 2]])
+@pytest.mark.parametrize("sizes", [[7, 6, 5, 4], [50, 3, 1]])
 @pytest.mark.parametrize("rule", ["sqrt", "balanced"])
 def test_what_was_drawn_before_an_epoch_is_known_without_the_epochs_before(sizes, rule):
     strata, _ = strata_of(sizes, rule)
