@@ -62,7 +62,8 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     @cached_property
     def index(self) -> DatasetIndex:
         """Index of the rendition that is read; opened at first use."""
-        index = open_rendition(self.root, self.options.rendition, self.options.resize, self.options)
+        options = self.options
+        index = open_rendition(self.root, options.rendition, options.resize, options, options.split_file)
         warn_about_decord(self.decoder, index)
         return index
 

@@ -22,7 +22,8 @@ from datamodules.dataset.mapped_rows import MappedRows
 from datamodules.dataset.open_dataset import open_folder, open_url
 from datamodules.dataset.quarantine import quarantined_rows, read_quarantine, read_remote_quarantine
 from datamodules.dataset.shard_tar import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
-from datamodules.dataset.split_rows import SplitRows
+from datamodules.dataset.split_rows import SplitRows, apply_split_file
+from datamodules.splits.split_file import SplitReference, read_split_file
 from datamodules.storage.disk_cache import ByteCache
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.local_files import OpenShards
@@ -92,6 +93,7 @@ class DatasetIndex:
         retry_policy: RetryPolicy = RetryPolicy(),  # noqa: B008 # immutable
         remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
         quarantine_root: str | Path | None = None,
+        split_file: str | None = None,
     ) -> Self:
         """Opens the dataset in a folder or at a URL; fast, because no shard is read.
 
@@ -100,25 +102,36 @@ class DatasetIndex:
             max_open_files: How many shards of a folder this process keeps open.
             retry_policy: How long reads from a URL are tried.
             remote: How many of them are under way at a time (see `expect`), and where their videos are kept.
-            quarantine_root: Folder or URL whose quarantine.csv counts; default: `root`.
+            quarantine_root: Folder or URL whose quarantine.csv and split files count; default: `root`.
+            split_file: Name, path or URL of the split file whose splits take the place of those in the index; None: the
+                splits in the index.
 
         Raises:
+            SplitFileError: There is no such split file, it is invalid, or it does not fit the dataset.
             ShardFormatError: Folder, dataset.json, index.parquet or a shard is missing, damaged, or they do not belong
                 together; of a URL, shards are looked for when they are read.
         """
         root = split_root(root)
+        chosen = None if split_file is None else read_split_file(split_file, quarantine_root or root)
+        manifest: Manifest
+        files: OpenShards | RemoteFiles
         if isinstance(root, Path):
-            folder_parts = open_folder(root, max_open_files)
+            manifest, mapped, files = open_folder(root, max_open_files)
             refused = read_quarantine(Path(quarantine_root or root))
-            return cls(root, *folder_parts, remote, quarantined_rows(folder_parts[1], refused))
-        cache = None if remote.cache_folder is None else ByteCache(remote.cache_folder, remote.cache_bytes)
-        remote_parts = open_url(RemoteFiles(root, retry_policy, cache))
-        quarantine_files = (
-            remote_parts[2] if quarantine_root is None else RemoteFiles(str(quarantine_root), retry_policy, None)
-        )
-        return cls(
-            root, *remote_parts, remote, quarantined_rows(remote_parts[1], read_remote_quarantine(quarantine_files))
-        )
+        else:
+            cache = None if remote.cache_folder is None else ByteCache(remote.cache_folder, remote.cache_bytes)
+            manifest, mapped, files = open_url(RemoteFiles(root, retry_policy, cache))
+            list_files = files if quarantine_root is None else RemoteFiles(str(quarantine_root), retry_policy, None)
+            refused = read_remote_quarantine(list_files)
+        quarantined = quarantined_rows(mapped, refused)
+        if chosen is not None:
+            manifest, mapped = apply_split_file(manifest, mapped, chosen)
+        return cls(root, manifest, mapped, files, remote, quarantined)
+
+    @property
+    def split_file(self) -> SplitReference | None:
+        """Name and digest of the split file that the splits are from; None: those of the index."""
+        return self._mapped.split_file
 
     def __reduce__(self) -> tuple[Any, ...]:
         if isinstance(self._files, OpenShards):
@@ -129,6 +142,7 @@ class DatasetIndex:
                 self._files.max_open,
                 self.identity,
                 self.quarantined,
+                None if self.split_file is None else (self.manifest, self._mapped),
             )
         # A starting worker does not contact the server: every read is verified against the digest in the index anyway.
         return type(self), (self.root, self.manifest, self._mapped, self._files, self._remote, self.quarantined)
@@ -250,9 +264,14 @@ class DatasetIndex:
 
 
 def _reopen(
-    cls: type[DatasetIndex], root: Path, max_open_files: int, identity: str, quarantined: np.ndarray
+    cls: type[DatasetIndex],
+    root: Path,
+    max_open_files: int,
+    identity: str,
+    quarantined: np.ndarray,
+    divided: tuple[Manifest, MappedIndex] | None,
 ) -> DatasetIndex:
-    index = cls(root, *open_folder(root, max_open_files), RemoteOptions(), quarantined)
-    if index.identity != identity:
+    manifest, mapped, files = open_folder(root, max_open_files)
+    if manifest.identity != identity:
         raise ShardFormatError(f"{root}: was packed anew while in use; start the run again")
-    return index
+    return cls(root, *(divided or (manifest, mapped)), files, RemoteOptions(), quarantined)

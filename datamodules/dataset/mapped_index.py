@@ -8,6 +8,7 @@ which are larger than all other columns and not used in training, stay in index.
 
     .mapped-{key}/index.arrow         the table, in batches of `BATCH_ROWS`
     .mapped-{key}/rows-{name}.int64   the row numbers of one split
+    .mapped-{key}/splits-{name}.arrow the columns `split` and `fold_splits` of one split file
     .mapped-{key}/lock                held by the process that creates one of them
 
 The key is a digest of identity, classes and shards in dataset.json, and of the footer of index.parquet: a dataset that
@@ -35,6 +36,7 @@ import pyarrow.parquet as pq
 from datamodules.dataset.index_table import INDEX_NAME, check_index_schema
 from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_rows import map_rows, release_pages
+from datamodules.splits.split_file import SplitReference
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.file_lock import file_lock
@@ -45,6 +47,7 @@ MAPPED_PREFIX = ".mapped-"
 _LAYOUT_VERSION = 2  # version of the copy's layout; a new number replaces all copies
 _TABLE_NAME = "index.arrow"
 _EXCLUDED_COLUMN = "frame_hashes"
+_SPLIT_COLUMNS = ["split", "fold_splits"]
 _MAX_UNUSED_S = 30 * 24 * 3600  # copies in the cache folder that were not opened for this long are removed
 
 _log = logging.getLogger(__name__)
@@ -57,18 +60,44 @@ class MappedIndex:
         table: Table of `INDEX_SCHEMA` without frame hashes.
         folder: Folder for the rows of splits; None keeps them in this process.
         mapping: Memory mapping of the table's file; None if the table is in this process.
+        split_file: The split file that the columns `split` and `fold_splits` are from; None: as packed.
     """
 
-    def __init__(self, table: pa.Table, folder: Path | None, mapping: mmap.mmap | None = None):
+    def __init__(
+        self,
+        table: pa.Table,
+        folder: Path | None,
+        mapping: mmap.mmap | None = None,
+        split_file: SplitReference | None = None,
+    ):
         self.table = table
         self.folder = folder
+        self.split_file = split_file
         self._mapping = mapping
         self._batches = table.to_batches()
         self._starts = [0, *np.cumsum([len(batch) for batch in self._batches]).tolist()]
 
     def __reduce__(self) -> Any:
         """Pickles the folder's name if there is one, so that other processes of the node map the same pages."""
-        return (_open_copy, (self.folder,)) if self.folder is not None else (MappedIndex, (self.table, None))
+        if self.folder is not None:
+            return _open_copy, (self.folder, self.split_file)
+        return MappedIndex, (self.table, None, None, self.split_file)
+
+    def with_splits(self, split_file: SplitReference, assign: Callable[[pa.Table], pa.Table]) -> "MappedIndex":
+        """This index with the splits of a split file, which are stored beside the table for all processes.
+
+        Args:
+            split_file: Name and digest of the split file.
+            assign: Maps the table to one with the file's `split` and `fold_splits`; called only if they are not stored.
+        """
+        if self.folder is not None:
+            path = self.folder / _splits_name(split_file)
+            with suppress(OSError):
+                if not path.exists():
+                    with _lock_folder(self.folder):
+                        _write_splits(path, assign(self.table))
+                return _open_copy(self.folder, split_file)
+        return MappedIndex(assign(self.table), None, None, split_file)
 
     def row(self, row: int, names: Sequence[str]) -> dict[str, Any]:
         """The named columns of one row in [0, num_rows)."""
@@ -91,7 +120,8 @@ class MappedIndex:
             matches: Maps a batch of rows to an Arrow boolean array; called only if the rows are not stored yet.
         """
         if self.folder is not None:
-            path = self.folder / f"rows-{hashlib.sha256(name.encode()).hexdigest()[:16]}.int64"
+            stored = name if self.split_file is None else f"{self.split_file.sha256} {name}"
+            path = self.folder / f"rows-{hashlib.sha256(stored.encode()).hexdigest()[:16]}.int64"
             with suppress(OSError):
                 if not path.exists():
                     with _lock_folder(self.folder):
@@ -164,7 +194,7 @@ def map_index(
     return MappedIndex(_read_into_memory(manifest, fetch, path), None)
 
 
-def _open_copy(folder: Path) -> MappedIndex:
+def _open_copy(folder: Path, split_file: SplitReference | None = None) -> MappedIndex:
     with suppress(OSError):
         os.utime(folder)  # marks it as in use
     with (folder / _TABLE_NAME).open("rb") as file:
@@ -173,7 +203,22 @@ def _open_copy(folder: Path) -> MappedIndex:
     for advice in ("MADV_NOHUGEPAGE", "MADV_RANDOM"):
         with suppress(OSError, AttributeError):
             mapping.madvise(getattr(mmap, advice))
-    return MappedIndex(pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping))).read_all(), folder, mapping)
+    table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping))).read_all()
+    if split_file is not None:
+        splits = pa.ipc.open_file(pa.memory_map(str(folder / _splits_name(split_file)))).read_all()
+        for name in _SPLIT_COLUMNS:
+            table = table.set_column(table.schema.get_field_index(name), name, splits.column(name))
+    return MappedIndex(table, folder, mapping, split_file)
+
+
+def _splits_name(split_file: SplitReference) -> str:
+    return f"splits-{split_file.sha256[:32]}.arrow"
+
+
+def _write_splits(path: Path, table: pa.Table) -> None:
+    columns = table.select(_SPLIT_COLUMNS)
+    with write_atomically(path) as temporary, pa.ipc.new_file(str(temporary), columns.schema) as writer:
+        writer.write_table(columns)
 
 
 def _create_copy(folder: Path, manifest: Manifest, fetch: Callable[[Path], Path], path: str) -> MappedIndex:

@@ -57,6 +57,7 @@ def open_rendition(
     choice: RenditionChoice,
     resize: int | Sequence[int] | None,
     remote: RemoteOptions = RemoteOptions(),  # noqa: B008 # immutable
+    split_file: str | None = None,
 ) -> DatasetIndex:
     """Opens the rendition to read, see `choose_rendition`; no other rendition's index is read.
 
@@ -65,17 +66,19 @@ def open_rendition(
         choice: `auto`, or the short side in pixels.
         resize: Size of frames before cropping, the short side or (height, width), or None.
         remote: How it is read where `root` is a URL.
+        split_file: Split file of the dataset, see `DatasetIndex.open`.
 
     Raises:
+        SplitFileError: There is no such split file, or it does not fit the dataset.
         ValueError: There is no such rendition.
         ShardFormatError: The dataset is incomplete, or the rendition is missing or has other videos.
     """
     manifest = open_manifest(root)
     folder = choose_rendition(manifest, choice, resize, str(root)).folder
     if folder == ".":
-        return DatasetIndex.open(root, remote=remote)
+        return DatasetIndex.open(root, remote=remote, split_file=split_file)
     location = root / folder if isinstance(root, Path) else f"{root}/{folder}"
-    index = DatasetIndex.open(location, quarantine_root=root, remote=remote)
+    index = DatasetIndex.open(location, quarantine_root=root, remote=remote, split_file=split_file)
     if index.manifest.family != manifest.family:
         raise ShardFormatError(
             f"{index.root}: is no rendition of the dataset in {root}; run the same pack command again"

@@ -72,12 +72,12 @@ def distance(first: Hashes, second: Hashes) -> npt.NDArray[np.uint8]:
 
 
 def find_candidates(table: FrameHashes, sides: Numbers, conflicts: Flags) -> list[tuple[int, int, bool]]:
-    """Pairs of videos on different sides with two pairs of similar frames, close to each other in time.
+    """Pairs of videos on conflicting sides with two pairs of similar frames, close to each other in time.
 
     Args:
         table: the hashes of the videos.
         sides: int64 (V,), the side of each video.
-        conflicts: bool (sides, sides), which sides are compared with each other.
+        conflicts: bool (sides, sides), which sides are compared with each other; a side may be compared with itself.
 
     Returns:
         (first, second, whether the second is mirrored), first < second.
@@ -97,14 +97,17 @@ def find_candidates(table: FrameHashes, sides: Numbers, conflicts: Flags) -> lis
 
 
 def _make_entries(table: FrameHashes, sides: Numbers, conflicts: Flags) -> _BucketEntries:
-    """All frames to compare; mirrored on all sides but the largest, because mirroring one of two suffices."""
+    """All frames to compare; mirrored on all sides but the largest, because mirroring one of two suffices.
+
+    The largest side is mirrored too if its videos are compared with each other.
+    """
     counts = np.diff(table.starts)
     owners = np.repeat(np.arange(len(sides), dtype=np.int32), counts)
     largest = int(np.argmax(np.bincount(sides, weights=counts)))
     compared: Flags = np.asarray(conflicts.any(axis=1))
     all_frames = np.arange(len(owners), dtype=np.uint32)
     plain = all_frames[np.repeat(compared[sides], counts) & (table.hashes != FLAT)]
-    mirrored = plain[(sides != largest)[owners[plain]]]
+    mirrored = plain if conflicts[largest, largest] else plain[(sides != largest)[owners[plain]]]
     return _BucketEntries(np.concatenate([plain, mirrored]), len(plain), owners)
 
 

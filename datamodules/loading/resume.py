@@ -8,6 +8,7 @@ from datamodules.dataset.split_options import SplitOptions
 from datamodules.loading.data_options import DataOptions
 from datamodules.sampling.batch_sampler import ResumePoint
 from datamodules.sampling.order_options import OrderOptions
+from datamodules.splits.split_file import PACKED
 from datamodules.video.decoding import describe_decoder
 
 _OVERRIDE_ADVICE = "or set data.init_args.resume_on_other_data=true to go on here all the same"
@@ -34,8 +35,18 @@ def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, deco
         "root": str(root),
         "train_split": options.train_split,
         "fold": None if options.fold is None else str(options.fold),
+        "split_file": None if index.split_file is None else index.split_file._asdict(),
         "decoder": describe_decoder(decoder),
     }
+
+
+def describe_split_file(recorded: Mapping[str, str] | None) -> str:
+    """Name and digest of a recorded split file; None is that of the packed splits.
+
+    >>> describe_split_file({"name": "people", "sha256": "0123456789abcdef"}), describe_split_file(None)
+    ('people (0123456789ab)', 'packed')
+    """
+    return PACKED if recorded is None else f"{recorded['name']} ({recorded['sha256'][:12]})"
 
 
 def order_state(options: OrderOptions) -> dict[str, Any]:
@@ -102,6 +113,12 @@ def _check_same_data(
                 f"{name}={identity[name]}: the checkpoint was trained on {name}={trained_on[name]}; resume on that, "
                 f"{_OVERRIDE_ADVICE}"
             )
+    trained, present = trained_on.get("split_file"), identity["split_file"]
+    if (trained or {}).get("sha256") != (present or {}).get("sha256"):
+        raise ValueError(
+            f"split_file={describe_split_file(present)}: the checkpoint was trained on other splits, those of "
+            f"{describe_split_file(trained)}; resume on those, {_OVERRIDE_ADVICE}"
+        )
     saved_order = {"class_balance": "none"} | state.get("order", order)  # absent in older checkpoints
     if state["consumed"] and saved_order != order:
         changed = [

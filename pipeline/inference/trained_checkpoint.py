@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.annotations.records import Task
 from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.dataset.renditions import RenditionChoice
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
@@ -27,6 +28,7 @@ from lightning_modules.weights.checkpoint_file import read_checkpoint, training_
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
 from pipeline.inference.inference_options import InferenceOptions
+from pipeline.inference.trained_split_file import has_split_file, refuse_changed_split_file, trained_split_file
 from pipeline.inference.unlabelled_videos import refuse_unlabelled_videos
 from pipeline.metrics.scored_videos import refuse_other_classes
 
@@ -69,6 +71,10 @@ class TrainedCheckpoint(NamedTuple):
     def family(self) -> str | None:
         """Identity shared by all renditions of the training dataset; None if unknown."""
         return self.dataset.get("family", self.dataset.get("identity"))
+
+    def has_splits_of(self, index: DatasetIndex) -> bool:
+        """Whether it was trained on this dataset, in any rendition, with the splits that the index has."""
+        return index.manifest.family == self.family and has_split_file(self.dataset, index.split_file)
 
 
 def open_checkpoint(
@@ -126,6 +132,7 @@ def open_data(
     options: InferenceOptions,
     same_classes: bool = True,
     allow_missing: bool = False,
+    split_file: str | None = None,
 ) -> ShardedVideoDataModule:
     """Creates the data module for one split of a packed dataset, after all checks possible before the first batch.
 
@@ -137,25 +144,24 @@ def open_data(
         options: views and loading; clip and frame settings that are not given are those of training.
         same_classes: whether the dataset's classes must be the checkpoint's; not needed for features.
         allow_missing: whether to leave out videos that cannot be decoded.
+        split_file: split file of the dataset; None takes the training's if the dataset is the same.
 
     Raises:
-        ValueError: the classes are not those of the checkpoint; the split, fold or rendition does not exist; or the
-            checkpoint has no clip settings and they are not given.
+        ValueError: the classes are not the checkpoint's; split, fold, split file or rendition do not exist; the split
+            file has changed since the training; or the checkpoint has no clip settings and they are not given.
         ShardFormatError: the folder does not hold a complete dataset.
     """
     overrides = vars(options)
-    overrides_given = {
-        name: overrides[name] for name in (*CLIP_SETTINGS, "rendition") if overrides.get(name) is not None
-    }
-    if "frame_interval" in overrides_given:
-        overrides_given.setdefault("fps", None)  # which would take precedence
-    shape = trained.clips | overrides_given
+    given = {name: overrides[name] for name in (*CLIP_SETTINGS, "rendition") if overrides.get(name) is not None}
+    if "frame_interval" in given:
+        given.setdefault("fps", None)  # which would take precedence
+    shape = trained.clips | given
     if not {"num_frames", "crop_size"} <= shape.keys():
         raise ValueError(
             f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
             "ShardedVideoDataModule): give --num-frames and --crop-size"
         )
-    settings = {"rendition": _choose_rendition(trained, root, overrides_given)} | shape | options.data_options()
+    settings = {"rendition": _choose_rendition(trained, root, given)} | shape | options.data_options()
     settings |= {field.name: overrides[field.name] for field in fields(LoaderOptions)}
     data = ShardedVideoDataModule(
         str(root),
@@ -163,10 +169,13 @@ def open_data(
         test_split=split,
         predict_split=split,
         fold=fold,
+        split_file=split_file or trained_split_file(trained.dataset, root),
         eval_batch_bytes=_BATCH_BYTES,
         allow_missing=allow_missing,
     )
-    if fold is None and data.index.folds and data.index.manifest.family == trained.family:
+    if split_file is None:
+        refuse_changed_split_file(trained.path, trained.dataset, data.index.split_file)
+    if fold is None and data.index.folds and trained.has_splits_of(data.index):
         data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
         _refuse_other_task(trained, data.index.task, root)
@@ -275,9 +284,8 @@ def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule
         "model": f"{type(trained.model).__module__}.{type(trained.model).__qualname__}",
         "dataset": data.index.name,
         "dataset_identity": data.index.identity,
-        "rendition": data.identity["rendition"],
         "split": options.test_split,
-        "fold": None if options.fold is None else str(options.fold),
+        **{name: data.identity[name] for name in ("rendition", "fold", "split_file")},
         "quarantined": quarantined_keys(data),
         "sampling": sampling,
         "decoder": describe_decoder(data.decoder),

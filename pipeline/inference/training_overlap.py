@@ -78,13 +78,15 @@ def overlap_with_checkpoint(
         index: the index of the dataset.
         rows: row numbers of the M videos in the index, int64 (M,).
     """
-    training_rows = np.empty(0, np.int64)
-    if trained.family == index.manifest.family:
+    training_rows, same_splits = np.empty(0, np.int64), trained.has_splits_of(index)
+    if same_splits:
         training_rows = index.rows(trained.dataset["train_split"], trained.dataset["fold"])
     keys, groups = (list(index.column(name, rows)) for name in ("key", "group"))
     overlap = overlap_with_keys(index.column("key", training_rows), index.column("group", training_rows), keys, groups)
     for fingerprint in filter(None, trained.fingerprints):
         found = fingerprint.find(index, rows)
+        if trained.family == index.manifest.family and not same_splits and fingerprint is trained.fingerprints[0]:
+            overlap = overlap._replace(videos=found.content)
         overlap = overlap._replace(content=overlap.content | found.content, groups=overlap.groups | found.groups)
     return overlap
 

@@ -104,6 +104,7 @@ def headline_facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
         str(provenance.get("model", "")).rpartition(".")[2],
         f"{report['views']} views a video" if report.get("views") else "",
         str(provenance.get("decoder", "")),
+        f"split file {provenance['split_file']['name']}" if provenance.get("split_file") else "",
     ]
 
 
