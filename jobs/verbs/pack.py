@@ -66,10 +66,10 @@ def pack_on_cluster(job: Job, args: Sequence[str]) -> ProcessOutcome:
         print(f"pack: {len(run.parts)} shards to make or to check, {at_once}", flush=True)
         with show_progress(sum(len(part.records) for part in run.parts)) as meter:
             results = _PartScheduler(run.parts, requirements, slots, meter).run()
-        manifest = finish_dataset(run, results)
+        manifest, divided = finish_dataset(run, results)
         for folder in (*run.settings.folders, run.settings.root / PARTS_FOLDER):
             remove_partial_files(folder)  # of attempts that died
-    print_summary(manifest, results, run.settings.root, time.monotonic() - start_time, run.refused)
+    print_summary(manifest, results, run.settings.root, time.monotonic() - start_time, run.refused, divided)
     sys.stdout.flush()
     return ProcessOutcome("finished")
 

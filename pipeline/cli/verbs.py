@@ -21,6 +21,7 @@ CONFIG_VERBS = {
 VERBS = {
     "synthesize": "generate a Kinetics-style dataset of video files whose classes differ by motion alone",
     "pack": "turn annotations and videos into WebDataset shards with an index",
+    "split": "divide a packed dataset into splits or folds, under a name, without packing again",
     "plan": "show who reads what in an epoch, on any number of ranks",
     "evaluate": "score checkpoints on a held-out split, several views a video, and report",
     "compare": "test whether one result is better than another on the same videos, and list the differences",
@@ -41,6 +42,7 @@ RANKED_VERBS = ("evaluate", "features")  # a job runs these on all its train wor
 _MODULES = {
     "synthesize": "pipeline.dataset_tools.synthesize",
     "pack": "pipeline.packing.pack",
+    "split": "pipeline.dataset_tools.split",
     "plan": "pipeline.dataset_tools.plan",
     "evaluate": "pipeline.evaluation.evaluate",
     "compare": "pipeline.evaluation.compare",

@@ -26,6 +26,7 @@ from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
 from pipeline.dataset_tools.index_sources import (
     TarNotes,
+    apply_packed_splits,
     dataset_folder,
     dataset_name,
     find_tars,
@@ -60,7 +61,8 @@ def index(
     cannot be used go to quarantine.csv with the reason. Nothing is decoded in full: `verify --full` does that.
 
     What tars do not contain (the order of the classes, the names of the folds, the encoding, the other renditions) is
-    taken from a dataset.json of the same shards where there is one, and else from the options.
+    taken from a dataset.json of the same shards where there is one, and else from the options; the splits of a dataset
+    that `pack` divided from splits/packed.csv beside the tars.
 
     Args:
         shards: tars, a folder of them, or a pattern such as 'data/*.tar'.
@@ -96,6 +98,7 @@ def index(
         rows, class_list = name_classes(content.rows, classes, earlier.classes if earlier else [])
         fold_list = _fold_names(rows, folds, earlier.folds if earlier else [])
         link_tars(tars, root)
+        rows, fold_list = apply_packed_splits(rows, fold_list, root, tars)
         _update_quarantine(root, tars, rows, content.refused)
         encode, versions = _encoding(layout, earlier)
         manifest = write_dataset(
@@ -256,6 +259,8 @@ def _fold_names(rows: Sequence[ShardRow], folds: Sequence[str] | None, earlier: 
     counts = sorted({len(row.description.fold_splits) for row in rows})
     if len(counts) > 1:
         raise ShardFormatError(f"videos with {counts[0]} and with {counts[1]} folds: these tars are of two datasets")
+    if folds is None and not counts[0]:  # a dataset that `pack` divided has folds in splits/packed.csv alone
+        return []
     names = list(folds if folds is not None else earlier)
     if folds is None and len(names) != counts[0]:
         numbers = [str(number) for number in range(counts[0])]

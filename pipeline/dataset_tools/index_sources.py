@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ from datamodules.dataset.foreign_tar import ForeignTar
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
 from datamodules.dataset.shard_tar import ShardRow
 from datamodules.encoding.transcoding import SourceIrregularities
+from datamodules.splits.split_file import read_packed_splits
 from datamodules.storage.plain_text import describe_trimmed_labels, is_utf8
 from datamodules.video.probing import VideoInfo
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
+from pipeline.packing.division import packed_splits_path, with_splits
 from pipeline.packing.output_folder import RUN_NAME
 from pipeline.packing.pack_summary import describe_classes
 from pipeline.packing.shard_builder import PARTS_FOLDER
@@ -25,6 +28,42 @@ from pipeline.packing.source_notes import Notes, add_notes, describe_columns, de
 _COMPRESSED = re.compile(r".*\.(?:tar\.(?:gz|bz2|xz|zst)|tgz|tbz2?|txz)", re.IGNORECASE | re.DOTALL)
 _MAX_NAMED = 5
 _PACKED_NAME = re.compile(r"([A-Za-z0-9_-]+)-[^-]+-\d{6}\.tar")
+
+
+def apply_packed_splits(
+    rows: Sequence[ShardRow], folds: Sequence[str], root: Path, tars: Sequence[Path]
+) -> tuple[list[ShardRow], list[str]]:
+    """The rows and names of the folds with the splits that `pack` divided the videos into, where it did.
+
+    They are in splits/packed.csv in the folder of the dataset, or beside the tars, from where the file is copied.
+    Without the file, the command that divides the videos is printed.
+
+    Raises:
+        ValueError: A video of the tars is not in the file.
+    """
+    if folds or any(row.description.split != "all" for row in rows):
+        return list(rows), list(folds)
+    above = [root.parent] if (root.parent / MANIFEST_NAME).exists() else []  # of a rendition
+    folders = (root, *(tar.parent for tar in tars), *above)
+    folder = next((each for each in folders if packed_splits_path(each).exists()), root)
+    chosen = read_packed_splits(folder)
+    if chosen is None:
+        print_text(
+            f"no video has a split: `python -m pipeline split {root} --name NAME --split train=0.8,val=0.1,test=0.1` "
+            "divides them"
+        )
+        return list(rows), list(folds)
+    missing = [row.key for row in rows if row.key not in chosen.values]
+    if missing:
+        raise ValueError(
+            f"{chosen.path}: {len(missing)} videos of the tars are not in it, first {missing[0]}; add their lines, or "
+            "remove the file"
+        )
+    if folder not in (root, *above):
+        packed_splits_path(root).parent.mkdir(exist_ok=True)
+        shutil.copyfile(packed_splits_path(folder), packed_splits_path(root))
+    print_text(f"splits from {chosen.path}")
+    return with_splits(rows, chosen), chosen.folds
 
 
 def find_tars(shards: Sequence[str]) -> list[Path]:

@@ -28,6 +28,7 @@ class PlanOptions(OrderOptions):
         batch_size: videos of a rank in a step.
         consumed: videos of the epoch that all ranks together have already trained on, as recorded in a checkpoint.
         fold: the fold whose test videos are held out, for datasets with folds.
+        split_file: name, path or URL of the split file whose splits or folds are taken; default: those in the index.
         rank: print the batches of this rank instead, a line a step: its number and the keys of its videos.
     """
 
@@ -38,6 +39,7 @@ class PlanOptions(OrderOptions):
     batch_size: int = 8
     consumed: int = 0
     fold: str | None = None
+    split_file: str | None = None
     rank: int | None = None
 
     def check(self) -> None:
@@ -58,7 +60,7 @@ def plan(options: PlanOptions) -> None:
         ValueError: an argument is out of range, there is no such split, or there are too few videos.
         ShardFormatError: `data` has no complete dataset.
     """
-    index = DatasetIndex.open(options.data)
+    index = DatasetIndex.open(options.data, split_file=options.split_file)
     rows = index.rows(options.split, options.fold)
     ranks, epoch, consumed = options.ranks, options.epoch, options.consumed
     if consumed > len(rows):

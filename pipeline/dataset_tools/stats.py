@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from datamodules.dataset.index_table import labels_by_row, read_index_table
 from datamodules.dataset.manifest import Manifest, read_manifest
 from datamodules.dataset.quarantine import read_quarantine
+from datamodules.dataset.split_rows import assign_splits, with_split_counts
+from datamodules.splits.split_file import read_split_file
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import is_utf8
 from pipeline.cli.terminal import print_text
@@ -30,7 +32,7 @@ TRAIN = "train"  # the split whose imbalance matters: the one that training draw
 UNBALANCED, VERY_UNBALANCED, FEW_VIDEOS = 2, 10, 10  # see `describe_imbalance`
 
 
-def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
+def stats(data: Path, out: Path | None = None, fold: str | None = None, split_file: str | None = None) -> None:
     """Print the videos and hours of each split, the videos of each class, and the durations, frame rates and sizes.
 
     Reads only the index, no shard.
@@ -39,6 +41,7 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
         data: folder of the dataset.
         out: also draw the class balance and the durations, to a file that ends in .svg or .html.
         fold: the fold whose splits are shown, for datasets with folds; default: the first.
+        split_file: name, path or URL of the split file whose splits or folds are shown; default: those in the index.
 
     Raises:
         ShardFormatError: there is no dataset in the folder.
@@ -48,6 +51,10 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None) -> None:
         raise ValueError(f"out={out}: must end in .svg or .html")
     manifest = read_manifest(data)
     table = read_index_table(data, manifest)
+    chosen = None if split_file is None else read_split_file(split_file, data)
+    if chosen is not None:
+        table = assign_splits(table, chosen, manifest.name)
+        manifest = with_split_counts(manifest, table, chosen.folds)
     if table.num_rows == 0:
         raise ValueError(f"data={data}: holds no video; pack again")
     splits, title = _splits(manifest, table, fold)

@@ -32,6 +32,7 @@ from pipeline.dataset_tools.verify_checks import (
     rows_by_shard,
 )
 from pipeline.dataset_tools.verify_renditions import check_rendition, in_subfolder
+from pipeline.dataset_tools.verify_splits import as_in_tars, check_split_files
 from pipeline.processes.killable_pool import KillablePool
 
 MAX_PRINTED = 50
@@ -44,7 +45,8 @@ def verify(data: str, full: bool = False, processes: int | None = None, timeout:
     every byte range of the index is a member of the tar with the video's key. The full check reads everything: sha256
     of every shard and every video, the descriptions in the tars, and every frame, decoded in processes that are killed
     when they hang. Videos in quarantine.csv, which nothing reads, need not decode; their bytes must be right. All
-    renditions are checked, and each against the largest: the same videos, labels, splits, frame counts and rates.
+    renditions are checked, and each against the largest: the same videos, labels, splits, frame counts and rates. Every
+    split file in the folder splits must give each video a split.
 
     Args:
         data: folder of the dataset.
@@ -68,6 +70,7 @@ def _verify(data: Path, full: bool, processes: int | None, timeout: float, began
     quarantined = _read_quarantine(data, defects)
     new_defects, table = _check_dataset(data, manifest, full, quarantined, processes, timeout)
     defects += new_defects
+    defects += [] if table is None else check_split_files(data, manifest, table)
     num_shards = len(manifest.shards)
     for rendition in manifest.renditions[1:]:
         folder = data / rendition.folder
@@ -114,8 +117,9 @@ def _check_dataset(
             count_progress("verify: frames", table.num_rows, "videos") as advance,
         ):
             rows = rows_by_shard(table)
+            described = as_in_tars(root, table)
             for shard in manifest.shards:
-                shard_rows = table.take(rows.get(shard.name, NO_ROWS)).to_pylist()
+                shard_rows = described.take(rows.get(shard.name, NO_ROWS)).to_pylist()
                 defects += _check_shard(root, manifest, shard, shard_rows, quarantined, pool, advance)
     return defects, table
 

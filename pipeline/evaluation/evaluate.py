@@ -3,9 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.dataset.open_dataset import open_manifest
 from pipeline.evaluation.evaluate_options import EvaluateOptions
-from pipeline.evaluation.multiple_checkpoints import evaluate_checkpoints, evaluate_folds
+from pipeline.evaluation.multiple_checkpoints import evaluate_checkpoints, evaluate_folds, folds_to_evaluate
 from pipeline.evaluation.score_checkpoint import score_checkpoint
 from pipeline.inference.output_paths import default_folder
 from pipeline.inference.part_folder import remove_parts
@@ -35,8 +34,8 @@ def evaluate(options: EvaluateOptions) -> None:
     options = replace(options, **apply_protocol(options.protocol, "evaluate", vars(options)))
     fold, split = options.fold, options.split
     checkpoints = [options.checkpoint] if isinstance(options.checkpoint, Path) else options.checkpoint
-    if fold == ALL_FOLDS and open_manifest(options.data).folds:
-        folders = evaluate_folds(checkpoints, options)
+    if fold == ALL_FOLDS and (folds := folds_to_evaluate(checkpoints, options)):
+        folders = evaluate_folds(checkpoints, folds, options)
     elif len(checkpoints) == 1:
         folder = options.out or default_folder(checkpoints[0], split, fold)
         folders = [folder] if score_checkpoint(checkpoints[0], fold, folder, options) else []

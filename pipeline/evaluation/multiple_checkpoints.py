@@ -1,15 +1,19 @@
 """Evaluation of several checkpoints on one split, or of one checkpoint per fold on all folds."""
 
 from collections.abc import Mapping, Sequence
+from glob import glob
 from pathlib import Path
+from typing import Any
 
 from datamodules.dataset.open_dataset import open_manifest
+from datamodules.splits.split_file import read_split_file
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.cli.terminal import print_text
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_results, print_comparison, write_comparison
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_checkpoint import open_checkpoint_and_data, score_checkpoint
 from pipeline.inference.output_paths import default_folder, default_folds_folder, distinct_names
+from pipeline.inference.trained_split_file import trained_split_file
 from pipeline.report.fold_results import write_fold_results
 
 
@@ -39,13 +43,24 @@ def evaluate_checkpoints(checkpoints: Sequence[Path], options: EvaluateOptions) 
     return folders
 
 
-def evaluate_folds(checkpoints: Sequence[Path], options: EvaluateOptions) -> list[Path]:
+def folds_to_evaluate(checkpoints: Sequence[Path], options: EvaluateOptions) -> list[str]:
+    """The folds of the split file that is given, or that the first checkpoint was trained with, or of the dataset."""
+    name = options.split_file
+    for path in checkpoints if name is None else ():
+        matching = glob(str(path).replace("{fold}", "*"))  # noqa: PTH207 - the path may be absolute
+        found = [path] if path.exists() else sorted(map(Path, matching))
+        name = name or next((trained_split_file(training_data(each), options.data) for each in found), None)
+    split_file = None if name is None else read_split_file(name, options.data)
+    return open_manifest(options.data).folds if split_file is None else split_file.folds
+
+
+def evaluate_folds(checkpoints: Sequence[Path], folds: Sequence[str], options: EvaluateOptions) -> list[Path]:
     """Evaluates each fold into its own folder; reports mean and spread, and pooled results if folds share no videos.
 
     Returns:
         The folders of the folds on rank 0; empty on others.
     """
-    folds, split = open_manifest(options.data).folds, options.split
+    split = options.split
     trained_folds = {path: training_fold(path) for path in checkpoints} if len(checkpoints) > 1 else {}
     chosen = {fold: checkpoint_of_fold(checkpoints, fold, trained_folds) for fold in folds}
     folder = options.out or default_folds_folder(checkpoints[0], split)
@@ -90,8 +105,13 @@ def checkpoint_of_fold(checkpoints: Sequence[Path], fold: str, trained_folds: Ma
 
 def training_fold(path: Path) -> str | None:
     """Returns the fold that a checkpoint was trained in; None if it does not record one."""
+    fold: str | None = training_data(path).get("fold")
+    return fold
+
+
+def training_data(path: Path) -> dict[str, Any]:
+    """Returns the description of the training data in a checkpoint; empty if it has none."""
     for state in read_checkpoint(path).values():
         if isinstance(state, dict) and isinstance(state.get("dataset"), dict):
-            fold: str | None = state["dataset"].get("fold")
-            return fold
-    return None
+            return dict(state["dataset"])
+    return {}

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.datamodule import ShardedVideoDataModule
+from datamodules.splits.split_file import PACKED
 from datamodules.storage.plain_text import printable
 from lightning_modules import VideoClassifier
 from pipeline.cli.terminal import print_text
@@ -73,10 +74,18 @@ def open_checkpoint_and_data(
     """
     refuse_unwritable_folder(folder)
     trained = open_checkpoint(checkpoint, options.allow, VideoClassifier)
-    videos = open_data(trained, options.data, options.split, fold, options, allow_missing=options.allow_missing)
+    videos = open_data(
+        trained,
+        options.data,
+        options.split,
+        fold,
+        options,
+        allow_missing=options.allow_missing,
+        split_file=options.split_file,
+    )
     overlap = overlap_with_checkpoint(trained, videos.index, split_row_numbers(videos)).counts()
     if not options.allow_overlap:
-        refuse_overlap(overlap, f"split={options.split!r}: the checkpoint", "choose a held-out split")
+        refuse_overlap(overlap, f"split={options.split!r}: the checkpoint", _remedy(trained, videos))
     try_one_clip(trained, videos)
     provenance = describe_checkpoint(trained, videos) | {
         "scores": "probability",
@@ -88,6 +97,15 @@ def open_checkpoint_and_data(
     }
     refuse_other_scores(folder / PREDICTIONS_NAME, provenance)
     return trained, videos, provenance
+
+
+def _remedy(trained: TrainedCheckpoint, videos: ShardedVideoDataModule) -> str:
+    """The advice for a split that the checkpoint was trained on."""
+    recorded, here = trained.dataset.get("split_file"), videos.identity["split_file"]
+    if trained.family != videos.index.manifest.family or recorded == here:
+        return "choose a held-out split"
+    name = PACKED if recorded is None else recorded["name"]
+    return f"evaluate with the splits of its training, --split-file {name}"
 
 
 def _write_report(

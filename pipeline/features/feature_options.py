@@ -19,6 +19,8 @@ class FeatureOptions(InferenceOptions):
         out: the file to write; an existing file with the same settings is kept.
         split: videos to export. Default: test, or all where the dataset is not divided.
         fold: fold of datasets with folds; default: the fold the checkpoint was trained in.
+        split_file: name, path or URL of the split file whose splits or folds are taken; packed: those in the index.
+            Default: the one that the checkpoint was trained with, if the dataset is the same.
         layer: names of endpoints of the network; default: the network's own choice, such as C3D's fc6. Several layers
             get a column each, feature_NAME.
         pool: mean or max over time and space; time keeps the time steps (mean over space); none keeps all. The shape
@@ -35,6 +37,7 @@ class FeatureOptions(InferenceOptions):
     out: Path
     split: str | None = None
     fold: str | None = None
+    split_file: str | None = None
     layer: list[str] | None = None
     pool: Pooling = "mean"
     per: RowUnit = "video"

@@ -10,6 +10,7 @@ import numpy as np
 from datamodules.annotations.records import ALL_VIDEOS
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.open_dataset import open_manifest
+from datamodules.splits.split_file import PACKED
 from pipeline.cli.terminal import print_text
 from pipeline.features.feature_files import (
     SUFFIXES,
@@ -34,6 +35,7 @@ from pipeline.inference.trained_checkpoint import (
     split_row_numbers,
     try_one_clip,
 )
+from pipeline.inference.trained_split_file import trained_split_file
 from pipeline.inference.training_overlap import overlap_with_checkpoint, training_split
 
 __all__ = ["features", "read_features", "read_provenance"]  # the readers of the files are part of the interface
@@ -57,7 +59,6 @@ def features(options: FeatureOptions) -> None:
     """
     began = time.monotonic()
     options = replace(options, **apply_protocol(options.protocol, "features", vars(options)))
-    split = options.split or _default_split(options.data)
     out, format, per = options.out, options.format, options.per
     expected_format = SUFFIXES.get(out.suffix, format)
     if expected_format != format:
@@ -68,7 +69,17 @@ def features(options: FeatureOptions) -> None:
     if options.overwrite or not out.exists():
         refuse_unwritable_file(out)
     trained = open_checkpoint(options.checkpoint, options.allow)
-    videos = open_data(trained, options.data, split, options.fold, options, same_classes=False)
+    split_file = options.split_file or trained_split_file(trained.dataset, options.data)
+    split = options.split or _default_split(options.data, split_file)
+    videos = open_data(
+        trained,
+        options.data,
+        split,
+        options.fold,
+        options,
+        same_classes=False,
+        split_file=options.split_file,
+    )
     layers = list(dict.fromkeys(options.layer or [trained.model.feature_layer]))
     shapes = {name: _pooled_shape(trained, videos, name, options.pool) for name in layers}
     provenance = describe_checkpoint(trained, videos) | {"layers": shapes, "pool": options.pool, "per": per}
@@ -91,8 +102,10 @@ def features(options: FeatureOptions) -> None:
         print_text(f"wrote {out}: {' and '.join(layers)} of {subject} of {split}, {numbers} numbers each, in {seconds}")
 
 
-def _default_split(data: Path) -> str:
+def _default_split(data: Path, split_file: str | None) -> str:
     """Returns the split of all videos of a dataset that is not divided, else `test`."""
+    if split_file not in (None, PACKED):
+        return "test"
     manifest = open_manifest(data)
     return ALL_VIDEOS if set(manifest.splits) == {ALL_VIDEOS} and not manifest.folds else "test"
 

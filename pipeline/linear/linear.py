@@ -23,6 +23,7 @@ def linear(
     features: Path | None = None,
     data: Path | None = None,
     fold: str | None = None,
+    split_file: str | None = None,
     layer: str | None = None,
     protocol: TransferProtocolName | None = None,
     classifier: ClassifierName | None = None,
@@ -47,6 +48,8 @@ def linear(
         features: features of all videos, as `features --split all` writes them, instead of `train` and `test`.
         data: the packed dataset that `features` was exported from, whose splits are taken.
         fold: the fold to hold out; or all, each in turn, with mean and standard deviation over folds.
+        split_file: name, path or URL of the split file of `data` whose splits or folds are taken; default: those in the
+            index.
         layer: the layer whose features are taken, where the files have several.
         protocol: take the classifier and C of a paper: lrcn, c3d or i3d; options given beside it win.
         classifier: svm (one class against the rest, the default), logistic (multinomial logistic regression) or knn
@@ -75,7 +78,7 @@ def linear(
     refuse_unwritable_folder(out)
     temporary_folder = nearest_folder(out)
     if features is None:
-        if train is None or test is None or data is not None or fold is not None:
+        if train is None or test is None or data is not None or (fold or split_file) is not None:
             raise ValueError("give --train and --test, two files of features; or --features, one of all, with --data")
         train_videos, test_videos = (
             read_videos(path, layer, max_memory_gb, temporary_folder) for path in (train, test)
@@ -85,7 +88,8 @@ def linear(
         return
     if train is not None or test is not None or data is None:
         raise ValueError("--features holds all videos: give --data, the dataset that says which to learn from, alone")
-    all_videos, index = read_videos(features, layer, max_memory_gb, temporary_folder), DatasetIndex.open(data)
+    all_videos = read_videos(features, layer, max_memory_gb, temporary_folder)
+    index = DatasetIndex.open(data, split_file=split_file)
     if all_videos.provenance["dataset_identity"] != index.identity:
         raise ValueError(f"features={features}: are of another dataset than {data}; export them again")
     if fold == "all":

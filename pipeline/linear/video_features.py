@@ -157,7 +157,8 @@ def choose_split(all_videos: VideoFeatures, index: DatasetIndex, split: str, fol
             "--split all"
         )
     chosen = all_videos.choose(np.sort(np.array([positions[key] for key in keys], dtype=np.int64)))
-    return chosen._replace(provenance=all_videos.provenance | {"split": split, "fold": fold})
+    split_file = None if index.split_file is None else index.split_file._asdict()
+    return chosen._replace(provenance=all_videos.provenance | {"split": split, "fold": fold, "split_file": split_file})
 
 
 def _read_row_columns(path: Path) -> _RowColumns:

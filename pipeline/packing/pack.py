@@ -34,8 +34,8 @@ def pack(options: PackOptions) -> None:
     began = time.monotonic()
     with prepare_shards(options) as run:
         results = _run_parts(run.parts, run.settings, options.processes)
-        manifest = finish_dataset(run, results)
-    print_summary(manifest, results, options.out, time.monotonic() - began, run.refused)
+        manifest, divided = finish_dataset(run, results)
+    print_summary(manifest, results, options.out, time.monotonic() - began, run.refused, divided)
 
 
 def _run_parts(parts: Sequence[ShardPart], settings: PackSettings, processes: int | None) -> list[PartResult]:

@@ -9,6 +9,7 @@ from datamodules.annotations.list_format import ListOptions
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.list_formats.formats import AnnotationFormat, describe_formats
 from datamodules.options import Options
+from datamodules.splits.division_options import DivisionOptions
 from pipeline.cli.arguments import call_from_command_line
 from pipeline.packing.output_folder import PackError
 
@@ -82,7 +83,7 @@ class ShardOptions(Options):
         videos_per_shard: maximum number of videos in a shard.
         shard_bytes: maximum number of bytes in a shard, estimated from the file sizes before any video is opened
             (see pipeline/packing/size_estimates.py). webdataset's own examples have shards of about 1 GB.
-        seed: seed of the order of the videos in the shards.
+        seed: seed of the order of the videos in the shards, and of a division into splits.
     """
 
     videos_per_shard: int = 128
@@ -118,7 +119,9 @@ class RefusalOptions(Options):
 
 
 @dataclass(frozen=True)
-class PackOptions(RefusalOptions, ShardOptions, EncodingOptions, ListOptions):  # the last base's fields come first
+class PackOptions(  # the last base's fields come first
+    RefusalOptions, ShardOptions, EncodingOptions, DivisionOptions, ListOptions
+):
     """Options of `pack`.
 
     Attributes:
@@ -128,7 +131,6 @@ class PackOptions(RefusalOptions, ShardOptions, EncodingOptions, ListOptions):  
         videos: folder of the videos; default: the folder of the first list.
         format: format of the lists; auto: detected from their columns, names of files, or keys. With --help, three
             lines of a list in this format are shown.
-        split: split of all videos, in place of the splits in the lists.
         name: name of the dataset and prefix of its shards' names; default: the name of the folder `out`.
         classes: text file of class names, one a line, in the order of the labels; default: the order of the official
             list, or by value where all are numbers, or alphabetical. For mmaction this is the label map; without one,
@@ -142,7 +144,6 @@ class PackOptions(RefusalOptions, ShardOptions, EncodingOptions, ListOptions):  
     annotations: list[Path] | None = None
     videos: Path | None = None
     format: AnnotationFormat = "auto"
-    split: str | None = None
     name: str | None = None
     classes: Path | None = None
     strict: bool = False

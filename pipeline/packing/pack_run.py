@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -19,9 +19,20 @@ from datamodules.dataset.dataset_index import Manifest, dataset_identity, write_
 from datamodules.dataset.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.list_formats.read_annotations import read_annotations
+from datamodules.splits.divided_videos import DividedVideos
+from datamodules.splits.division_options import Division
+from datamodules.splits.split_file import PACKED
 from datamodules.storage.atomic_write import remove_partial_files
 from datamodules.video.image_folder import is_image_folder
 from pipeline.packing.class_order import order_classes
+from pipeline.packing.division import (
+    divide_rows,
+    packed_splits_path,
+    refuse_other_division,
+    regroup,
+    with_splits_in_results,
+    write_division,
+)
 from pipeline.packing.leakage_report import guard_splits
 from pipeline.packing.list_warnings import warn_about_lists
 from pipeline.packing.output_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
@@ -29,6 +40,7 @@ from pipeline.packing.pack_options import PackOptions, ShardOptions
 from pipeline.packing.shard_bounds import ShardSizes, divide_by_size, reuse_division
 from pipeline.packing.shard_builder import PARTS_FOLDER, SEEK_TABLES_FOLDER, PartResult, remove_manifests
 from pipeline.packing.shard_plan import (
+    FOLDED_SPLIT,
     PackSettings,
     ShardPart,
     described_records,
@@ -36,6 +48,7 @@ from pipeline.packing.shard_plan import (
     order_records,
     plain_digest,
     plan_parts,
+    source_name,
 )
 from pipeline.packing.size_estimates import estimate_bytes, file_sizes
 
@@ -55,6 +68,7 @@ class PackRun:
         options: Everything that determines the dataset, as recorded in .parts/run.json.
         parts: The shards to make, each by `shard_builder.run_part(part, settings)`.
         refused: Videos that are in no part, because the reader of the list refused them.
+        division: How the videos are divided into splits or folds; None: as the lists say.
     """
 
     settings: PackSettings
@@ -65,6 +79,7 @@ class PackRun:
     options: dict[str, Any]
     parts: tuple[ShardPart, ...]
     refused: tuple[Refusal, ...] = ()
+    division: Division | None = None
 
 
 @contextmanager
@@ -78,10 +93,9 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         PackError: An option is out of range, a label is unknown, `out` has other content, is in use or has no room
             left.
     """
-    profiles = options.profiles()
-    annotations = read_annotations(
-        options.format, options.annotations, options.videos, options.split, options.classes, options
-    )
+    profiles, division = options.profiles(), options.division(options.seed)
+    split = options.split if division is None else FOLDED_SPLIT
+    annotations = read_annotations(options.format, options.annotations, options.videos, split, options.classes, options)
     if options.copy:
         refuse_copies(annotations.records)
     labels = (label for record in annotations.records for label in record.class_names)
@@ -99,12 +113,17 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         tuple(profiles[1:]),
         annotations.task,
     )
+    if options.group_by is not None:
+        paths = [source_name(record, settings) for record in annotations.records]
+        annotations = replace(annotations, records=regroup(annotations.records, paths, options.group_by))
     recorded = _recorded_options(name, annotations, class_names, settings, options)
     warn_about_lists(annotations)
     with report_full_disk(out), lock_folder(out):
         for folder in (*settings.folders, out / PARTS_FOLDER, out / SEEK_TABLES_FOLDER):
             remove_partial_files(folder)
         agree_with_earlier_run(out, recorded, settings.folders)
+        if division is not None:
+            refuse_other_division(out, division)
         if options.retry_quarantined:
             (out / QUARANTINE_NAME).unlink(missing_ok=True)  # parts keep their refusals in their records
         split_records = order_records(annotations.records, options.seed)
@@ -115,7 +134,15 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         )
         parts = tuple(plan_parts(split_records, name, shard_sizes, read_quarantine(out)))
         yield PackRun(
-            settings, name, tuple(class_names), annotations.folds, options.strict, recorded, parts, annotations.refused
+            settings,
+            name,
+            tuple(class_names),
+            annotations.folds,
+            options.strict,
+            recorded,
+            parts,
+            annotations.refused,
+            division,
         )
 
 
@@ -150,18 +177,19 @@ def _divide_records(
     return shard_sizes
 
 
-def finish_dataset(run: PackRun, results: Sequence[PartResult]) -> Manifest:
+def finish_dataset(run: PackRun, results: Sequence[PartResult]) -> tuple[Manifest, DividedVideos | None]:
     """Make a dataset of the finished parts: quarantine.csv, split_guard.csv, index.parquet, and dataset.json last.
 
-    The datasets of smaller renditions are written first; the two CSV files, which are the same for all renditions, are
-    in `out` only.
+    Where the run has a division, the videos are divided before, and their splits written to splits/packed.csv too. The
+    datasets of smaller renditions are written first; the CSV files, which are the same for all renditions, are in `out`
+    only.
 
     Args:
         run: The run, from `prepare_shards`, within its context.
         results: The results of all its parts, in their order.
 
     Returns:
-        The manifest (dataset.json) of the largest rendition.
+        The manifest (dataset.json) of the largest rendition, and the division, None where the lists have the splits.
 
     Raises:
         PackError: Every video was refused, or `run.strict` is set and the split guard found leakage; the CSV files are
@@ -178,7 +206,15 @@ def finish_dataset(run: PackRun, results: Sequence[PartResult]) -> Manifest:
             f"all {len(refused)} videos were refused ({reasons}; first {refused[0].path}: {refused[0].detail}): see "
             f"{root / QUARANTINE_NAME}, correct --videos or the lists, remove the folder, and run again"
         )
+    folds: Sequence[str] = run.folds
+    divided = None if run.division is None else divide_rows(rows, run.division)
+    if divided is not None:
+        chosen = divided.as_split_file(PACKED)
+        results, folds = with_splits_in_results(results, chosen), chosen.folds
+        rows = [row for result in results for row in result.rows]
     guard_splits(root, rows, run.strict)  # a dataset that an earlier run made without `strict` stays as it is
+    if divided is not None:
+        write_division(packed_splits_path(root), divided, "pack")
     identity = dataset_identity(rows)
     for number, encode in enumerate(run.settings.smaller_encodes):
         rendition_shards = [result.smaller[number] for result in results if result.smaller]
@@ -188,24 +224,25 @@ def finish_dataset(run: PackRun, results: Sequence[PartResult]) -> Manifest:
             [row for shard in rendition_shards for row in shard.rows],
             [shard.shard for shard in rendition_shards],
             run.classes,
-            run.folds,
+            folds,
             encode,
             encoder_versions(),
             rendition_of=identity,
         )
     shards = [result.shard for result in results if result.shard is not None]
     rmtree(root / SEEK_TABLES_FOLDER, ignore_errors=True)
-    return write_dataset(
+    manifest = write_dataset(
         root,
         run.name,
         rows,
         shards,
         run.classes,
-        run.folds,
+        folds,
         run.settings.encode,
         encoder_versions(),
         run.settings.renditions,
     )
+    return manifest, divided
 
 
 def _default_videos_folder(annotations: Sequence[Path] | None) -> Path:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from datamodules.annotations.refusals import HANG, Refusal
 from datamodules.dataset.dataset_index import Manifest
+from datamodules.splits.divided_videos import DividedVideos
 from datamodules.storage.plain_text import printable
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.class_order import sort_labels
+from pipeline.packing.division import print_division
 from pipeline.packing.shard_builder import PackProgress, PartResult
 from pipeline.packing.source_notes import add_notes, describe_notes
 
@@ -77,11 +79,17 @@ def show_progress(total: int) -> Iterator[PackMeter]:
 
 
 def print_summary(
-    manifest: Manifest, results: Sequence[PartResult], root: Path, seconds: float, unassigned: Sequence[Refusal] = ()
+    manifest: Manifest,
+    results: Sequence[PartResult],
+    root: Path,
+    seconds: float,
+    unassigned: Sequence[Refusal] = (),
+    divided: DividedVideos | None = None,
 ) -> None:
     """Print the summary on standard output: a table of the splits, notes on the sources, and the refusals.
 
-    `unassigned` are the videos that the reader of the list refused, which are in no split.
+    `unassigned` are the videos that the reader of the list refused, which are in no split; `divided` is the division of
+    the videos into splits or folds, whose table follows.
     """
     table = TextTable(title=f"{manifest.name}: {describe_classes(manifest)}")
     sides = [str(rendition.short_side) for rendition in manifest.renditions]
@@ -95,10 +103,12 @@ def print_summary(
         table.add_section()
         table.add_row("total", *_totals(results))
     print_table(table)
-    for split in splits if manifest.classes else ():
+    for split in splits if manifest.classes and divided is None else ():
         counts = _class_counts([result for result in results if result.split == split])
         print_text(f"videos a class in {split}: {counts}")
-    for fold, split_counts in manifest.fold_counts.items():
+    if divided is not None:
+        print_division(divided, f"division by class into {divided.division.column}s")
+    for fold, split_counts in () if divided is not None else manifest.fold_counts.items():
         counts = ", ".join(
             f"{counts_of.videos} {split}" for split, counts_of in sorted(split_counts.items(), reverse=True)
         )
