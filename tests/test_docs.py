@@ -45,10 +45,17 @@ PACKAGES = ("datamodules", "lightning_modules", "pipeline", "jobs")
 NOT_RUN = re.compile(r"#\s*not run: \S+")
 MAKE = {"make demo", "make test"}  # `make demo` is demo.sh, run by test_the_demo; the other is this suite
 # The pages of the tour, in the order in which they need each other, and those that need real clips, with the variable.
-TOUR = ["README.md", "docs/get-started.md", "docs/datasets/pack.md", "docs/datasets/segments.md"]
+TOUR = [
+    "README.md",
+    "docs/get-started.md",
+    "docs/datasets/pack.md",
+    "docs/datasets/splits.md",
+    "docs/datasets/segments.md",
+]
 TOUR += ["docs/training/unbalanced-classes.md", "docs/features.md", "docs/models.md"]
 FIGHTS, WEIGHTS = "docs/results.md", "Published weights"
 GESTURES = "docs/datasets/gestures.md"  # run by tests/test_gestures.py
+OWN_VIDEOS = "docs/own-videos.md"
 
 
 def name_of(page: Path) -> str:
@@ -118,7 +125,7 @@ def run(copy):
 
 def test_every_fenced_command_is_run_or_marked():
     known = {*tour(), *commands(section("docs/models.md", WEIGHTS))}
-    known.update(line for name in (FIGHTS, GESTURES) for line in commands((REPOSITORY / name).read_text()))
+    known.update(line for name in (FIGHTS, GESTURES, OWN_VIDEOS) for line in commands((REPOSITORY / name).read_text()))
     for page in PAGES:
         missing = [line for line in commands(page.read_text()) if line not in known]
         assert not missing, f"{name_of(page)}: no test runs {missing}"
@@ -277,6 +284,17 @@ def test_the_tour(run, copy):
         run(line)
     report = json.loads((copy / "tour/results/linear/report.json").read_text())
     assert report["num_videos"] == 32
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_own_videos(run, copy):
+    for line in commands((REPOSITORY / OWN_VIDEOS).read_text()):
+        run(line)
+    report = json.loads((copy / "my_report/report.json").read_text())
+    assert report["num_videos"] == 16
+    assert report["provenance"]["overlap"] is None
+    assert (copy / "my_report/clips.html").stat().st_size > 10_000
 
 
 @pytest.mark.slow
