@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datamodules.annotations.list_format import ListFormat, ListHead, find_beside, find_list_files
 from datamodules.annotations.list_text import AnnotationError
-from datamodules.annotations.records import Annotations, PathLike
+from datamodules.annotations.records import Annotations, PathLike, as_captions
 from datamodules.annotations.segment_columns import SegmentBounds
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.tables import AnnotationRow, read_lines, read_table, refuse_repeats
@@ -20,7 +20,7 @@ from datamodules.annotations.video_lookup import VideoQuery, locate_videos
 from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, make_annotations, shorten
 
 _FILES = {"Charades_v1_train.csv": "train", "Charades_v1_test.csv": "test"}
-_COLUMNS = {"id": (), "actions": (), "length": ()}
+_COLUMNS = {"id": (), "actions": (), "length": (), "descriptions": ()}
 _ACTION = re.compile(r"(\S+) +(\d+(?:\.\d+)?) +(\d+(?:\.\d+)?)")
 
 
@@ -29,8 +29,8 @@ def read_charades(
 ) -> Annotations:
     """Read Charades v1.
 
-    Classes are the texts in Charades_v1_classes.txt beside the list, in its order. The group is the video. An action
-    that ends after the `length` of its video is cut to it.
+    Classes are the texts in Charades_v1_classes.txt beside the list, in its order. The group is the video. Its
+    `descriptions` are captions of the whole video. An action that ends after the `length` of its video is cut to it.
 
     A video without an action shows none of the classes. In the test split such videos are left out of whole videos, as
     the official evaluation (Charades_v1_classify.m) leaves them out.
@@ -53,7 +53,7 @@ def read_charades(
     queries = [VideoQuery(video, "", name, ".mp4") for video, (_, name) in zip(ids, rows, strict=True)]
     paths, notes = locate_videos(root, queries, [f"{video}.mp4" for video in ids])
     videos = [
-        LabelledVideo(path, key, name, key, _read_actions(row, names))
+        LabelledVideo(path, key, name, key, _read_actions(row, names), _read_captions(row))
         for (row, name), path, key in zip(rows, paths, make_keys(ids), strict=True)
     ]
     if not trimmed:
@@ -86,6 +86,10 @@ def _read_actions(row: AnnotationRow, names: dict[str, str]) -> list[TimedLabel]
         bounds = SegmentBounds(float(match[2]), shorten(float(match[2]), float(match[3]), length))
         labels.append(TimedLabel(names[match[1]], bounds))
     return labels
+
+
+def _read_captions(row: AnnotationRow) -> tuple[str, ...]:
+    return as_captions(row.values.get("descriptions", "").split(";"))
 
 
 def _matches(head: ListHead) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from datamodules.annotations.list_format import ListFormat, ListHead, find_beside, find_list_files
 from datamodules.annotations.list_text import AnnotationError
-from datamodules.annotations.records import Annotations, PathLike
+from datamodules.annotations.records import Annotations, PathLike, as_captions
 from datamodules.annotations.segment_columns import SegmentBounds
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.tables import AnnotationRow, read_table, refuse_repeats
@@ -26,7 +26,7 @@ _FILES = {
     "EPIC_100_test_timestamps.csv": "test",
 }
 _REQUIRED = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
-_COLUMNS = dict.fromkeys((*_REQUIRED, "verb_class", "noun_class"), ())
+_COLUMNS = dict.fromkeys((*_REQUIRED, "narration", "verb_class", "noun_class"), ())
 _CLASS_COLUMNS = {"id": (), "key": ()}
 _TIMESTAMP = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
@@ -42,7 +42,8 @@ def read_epic_kitchens(
 
     Classes are the keys of EPIC_100_verb_classes.csv and EPIC_100_noun_classes.csv beside the lists, in their order; an
     action is the pair of both, such as `close door`, and only pairs that occur are classes. The key is the
-    narration_id, the group the participant. The test list has no classes: its segments have no label.
+    narration_id, the caption the narration, the group the participant. The test list has no classes: its segments have
+    no label.
 
     Args:
         lists: the files EPIC_100_train.csv, EPIC_100_validation.csv, EPIC_100_test_timestamps.csv, or their folder.
@@ -69,7 +70,9 @@ def read_epic_kitchens(
         label = name_class(row) if "verb_class" in row.values else ""
         bounds = SegmentBounds(_seconds(row, "start_timestamp"), _seconds(row, "stop_timestamp"))
         video = row.text("video_id"), row.text("participant_id"), name
-        segments.setdefault(video, []).append(TimedLabel(label, bounds, key))
+        segments.setdefault(video, []).append(
+            TimedLabel(label, bounds, key, as_captions(row.values.get("narration", "")))
+        )
     videos, notes = _locate(existing_folder(videos_root), segments)
     if len(labelled) < len(rows):
         unlabelled = count_noun(len(rows) - len(labelled), "segment")

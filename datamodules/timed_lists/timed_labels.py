@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ class TimedLabel:
         label: name of the class; "" where the list has none.
         bounds: the part; by default the whole video.
         key: key of the segment in the data set's own list; "": made from the video's key and the bounds.
+        captions: sentences that describe the part.
     """
 
     label: str
     bounds: SegmentBounds = WHOLE_VIDEO
     key: str = ""
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class LabelledVideo:
         split: its split.
         group: its source; segments of one video have one group.
         labels: its labels; may be empty.
+        captions: sentences that describe the whole video.
     """
 
     path: str
@@ -48,6 +51,7 @@ class LabelledVideo:
     split: str
     group: str
     labels: Sequence[TimedLabel]
+    captions: tuple[str, ...] = ()
 
 
 def make_annotations(
@@ -84,7 +88,8 @@ def make_annotations(
     records = []
     for video in videos:
         labels = dict.fromkeys(one.label for one in video.labels if one.label)
-        records.append(VideoRecord(video.path, video.key, "", video.split, video.group, labels=tuple(labels)))
+        record = VideoRecord(video.path, video.key, "", video.split, video.group, labels=tuple(labels))
+        records.append(replace(record, captions=video.captions))
     return Annotations(records, classes=tuple(classes), notes=tuple(notes), task="multi_label")
 
 
@@ -102,7 +107,8 @@ def _cut_out(
             refused.append(Refusal(relative_path(video.path, root), key, *defect))
             continue
         bounds: dict[str, Any] = part.bounds.record_fields()
-        records.append(VideoRecord(video.path, key, part.label, video.split, video.group, **bounds))
+        record = VideoRecord(video.path, key, part.label, video.split, video.group, **bounds)
+        records.append(replace(record, captions=part.captions))
     if not records:
         raise AnnotationError(f"{source}: all its segments are refused; {refused[0].key}: {refused[0].detail}")
     empty = [video.key for video in videos if not video.labels]

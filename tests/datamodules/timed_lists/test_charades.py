@@ -37,6 +37,7 @@ def test_whole_videos_have_all_their_labels(charades: Path) -> None:
         ("N11GT", (), "train", ""),
         ("AAAAA", ("Holding some clothes",), "train", ""),
     ]
+    assert annotations.records[0].captions == ("A person cooks food on a stove before looking out of a window.",)
     assert annotations.records[0].path == str(charades / "Charades_v1_480" / "46GP8.mp4")
     assert annotations.classes == tuple(line[5:] for line in CLASSES.splitlines())
 

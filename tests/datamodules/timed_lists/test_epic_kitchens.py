@@ -43,6 +43,7 @@ def test_true_rows(epic: Path) -> None:
         ("P03_02_15", "insert rubbish", "val", "P03", 23.79, 24.6),
     ]
     assert annotations.classes == ("open door", "close door", "insert rubbish", "turn-on light")
+    assert annotations.records[3].captions == ("put rubbish in the bin",)
     assert annotations.records[0].path == str(epic / "P01" / "videos" / "P01_01.MP4")
     assert annotations.records[3].path == str(epic / "P03" / "videos" / "P03_02.MP4")
     assert all(record.exact_times for record in annotations.records)
