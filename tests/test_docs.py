@@ -51,6 +51,7 @@ TOUR = [
     "docs/datasets/pack.md",
     "docs/datasets/splits.md",
     "docs/datasets/segments.md",
+    "docs/datasets/several-labels.md",
 ]
 TOUR += ["docs/training/unbalanced-classes.md", "docs/features.md", "docs/models.md"]
 FIGHTS, WEIGHTS = "docs/results.md", "Published weights"
