@@ -25,7 +25,8 @@ def compare_rankings(first: ScoredVideos, second: ScoredVideos, seed: int = 0) -
         reports.append(average_precision_report(scores, labels, scored.class_names, scored.missing))
         samples.append(draw_ranking_samples(scores, labels, scored.missing, groups, seed))
         hits.append(top_one_hits(scores, labels, scored.missing))
-    intervals = difference_of_samples(*samples)
+    difference = reports[1]["mean_average_precision"] - reports[0]["mean_average_precision"]
+    intervals = difference_of_samples(samples[0], samples[1], difference)
     only_first, only_second = int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum())
     predictions = [predicted_classes(scored) for scored in results]
     return {

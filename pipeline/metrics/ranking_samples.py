@@ -1,5 +1,6 @@
 """Bootstrap samples of groups for average precision and top-1 hits; intervals of results and of their differences."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,35 +65,56 @@ def draw_ranking_samples(
     return RankingSamples(np.concatenate(precisions), np.concatenate(shares))
 
 
-def ranking_intervals(samples: RankingSamples | None) -> dict[str, Interval]:
-    """Percentile intervals (95 %) of mean_average_precision and top1_hit; None where all samples give the same."""
+def ranking_intervals(samples: RankingSamples | None, figure: float) -> dict[str, Interval]:
+    """Intervals (95 %) of mean_average_precision, which is `figure`, and of top1_hit; None where nothing varies."""
     if samples is None:
         return dict.fromkeys(("mean_average_precision", "top1_hit"))
-    return {"mean_average_precision": _interval(samples.means), "top1_hit": _interval(samples.hits)}
+    hits = samples.hits[~np.isnan(samples.hits)]
+    of_hits = percentile_interval(hits) if len(hits) and hits.min() < hits.max() else None
+    return {"mean_average_precision": _centered_interval(samples.means, figure), "top1_hit": of_hits}
 
 
-def class_intervals(samples: RankingSamples | None, num_classes: int) -> list[Interval]:
-    """Percentile intervals (95 %) of the average precision of each class, over the samples that have its videos."""
+def class_intervals(samples: RankingSamples | None, figures: Sequence[float | None]) -> list[Interval]:
+    """Intervals (95 %) of the average precision of each class, over the samples that have its videos.
+
+    Args:
+        samples: the bootstrap samples; None gives no intervals.
+        figures: average precision of each of the K classes; None where it has no video.
+    """
     if samples is None:
-        return [None] * num_classes
-    return [_interval(column) for column in samples.precisions.T]
+        return [None] * len(figures)
+    columns = zip(samples.precisions.T, figures, strict=True)
+    return [None if figure is None else _centered_interval(column, figure) for column, figure in columns]
 
 
-def difference_of_samples(first: RankingSamples | None, second: RankingSamples | None) -> dict[str, Interval]:
-    """Percentile intervals (95 %) of second minus first, paired: both are of the same samples of groups."""
+def difference_of_samples(
+    first: RankingSamples | None, second: RankingSamples | None, difference: float
+) -> dict[str, Interval]:
+    """Intervals (95 %) of second minus first, paired: both are of the same samples of groups.
+
+    Args:
+        first: samples of the first result.
+        second: samples of the second result.
+        difference: the difference of the mean average precisions of all videos.
+    """
     if first is None or second is None:
-        return ranking_intervals(None)
-    return {
-        "mean_average_precision": _interval(second.means - first.means, constant=True),
-        "top1_hit": _interval(second.hits - first.hits, constant=True),
-    }
+        return dict.fromkeys(("mean_average_precision", "top1_hit"))
+    means, hits = second.means - first.means, second.hits - first.hits
+    low, high = percentile_interval(means - np.nanmean(means) + difference)
+    return {"mean_average_precision": [low, high], "top1_hit": percentile_interval(hits[~np.isnan(hits)])}
 
 
-def _interval(values: NDArray[np.float64], constant: bool = False) -> Interval:
+def _centered_interval(values: NDArray[np.float64], figure: float) -> Interval:
+    """Percentiles of the samples, moved by what their mean differs from the figure, within [0, 1].
+
+    A sample has some videos several times, and equal scores share a rank: its average precision is larger than that of
+    as many different videos.
+    """
     found = values[~np.isnan(values)]
-    if not len(found) or (not constant and found.min() == found.max()):
+    if not len(found) or found.min() == found.max():
         return None
-    return percentile_interval(found)
+    low, high = percentile_interval(found - found.mean() + figure)
+    return [max(0.0, low), min(1.0, high)]
 
 
 class _Ranking:

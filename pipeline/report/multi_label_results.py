@@ -67,10 +67,11 @@ def multi_label_report(scored: ScoredVideos, seed: int) -> tuple[dict[str, Any],
     report = average_precision_report(scores, labels, names, missing)
     groups = number_groups(scored.groups, scored.keys)
     samples = draw_ranking_samples(scores, labels, missing, groups, seed)
-    rows = class_rankings(report, class_intervals(samples, len(names)))
+    figures = [values["average_precision"] for values in report["per_class"].values()]
+    rows = class_rankings(report, class_intervals(samples, figures))
     draws = num_draws(*labels.shape)
     report |= {
-        "intervals": ranking_intervals(samples),
+        "intervals": ranking_intervals(samples, report["mean_average_precision"]),
         "interval": {
             "level": LEVEL,
             "of": "groups",

@@ -84,25 +84,51 @@ def test_intervals_hold_the_figure_are_wider_for_groups_and_none_where_nothing_v
     none = np.zeros(120, bool)
     alone = draw_ranking_samples(scores, labels, none, np.arange(120))
     report = average_precision_report(scores, labels, NAMES)
-    intervals = ranking_intervals(alone)
+    figure = report["mean_average_precision"]
+    intervals = ranking_intervals(alone, figure)
     for name in ("mean_average_precision", "top1_hit"):
         assert intervals[name][0] < report[name] < intervals[name][1]
-    assert all(low < high for low, high in class_intervals(alone, 3))
+    of_classes = [values["average_precision"] for values in report["per_class"].values()]
+    for value, (low, high) in zip(of_classes, class_intervals(alone, of_classes), strict=True):
+        assert low < value < high
     copies = np.tile(np.arange(30), 4)  # the same 30 videos four times tell as much as 30 videos
-    together = ranking_intervals(draw_ranking_samples(scores[copies], labels[copies], none, copies))
-    few = ranking_intervals(draw_ranking_samples(scores[:30], labels[:30], none[:30], np.arange(30)))
+    together = ranking_intervals(draw_ranking_samples(scores[copies], labels[copies], none, copies), figure)
+    few = ranking_intervals(draw_ranking_samples(scores[:30], labels[:30], none[:30], np.arange(30)), figure)
     assert together["top1_hit"] == few["top1_hit"]
     assert draw_ranking_samples(scores, labels, none, np.zeros(120, np.int64)) is None
     perfect = draw_ranking_samples(labels.astype(float), labels, none, np.arange(120))
-    assert ranking_intervals(perfect)["mean_average_precision"] is None
+    assert ranking_intervals(perfect, 1.0)["mean_average_precision"] is None
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    """The truth is the mean over many results of as many videos; percentiles that are not moved to it lie too high."""
+
+    def result(seed):
+        generator = np.random.default_rng(seed)
+        labels = generator.random((40, 3)) < 0.25
+        return generator.normal(size=labels.shape) + 0.7 * labels, labels
+
+    def figure(scores, labels):
+        return average_precision_report(scores, labels, NAMES)["mean_average_precision"]
+
+    truth = np.mean([figure(*result(1000 + seed)) for seed in range(300)])
+    held = []
+    for seed in range(60):
+        scores, labels = result(seed)
+        samples = draw_ranking_samples(scores, labels, np.zeros(40, bool), np.arange(40))
+        low, high = ranking_intervals(samples, figure(scores, labels))["mean_average_precision"]
+        held.append(low <= truth <= high)
+    assert 0.87 <= np.mean(held) <= 1
 
 
 def test_differences_are_paired():
     none, groups = np.zeros(120, bool), np.arange(120)
     (weak, labels), (strong, _) = made(1), made(1, sure=2.0)
     first, second = (draw_ranking_samples(scores, labels, none, groups) for scores in (weak, strong))
-    assert difference_of_samples(first, second)["mean_average_precision"][0] > 0
-    assert difference_of_samples(first, first)["mean_average_precision"] == [0, 0]
+    gain = np.subtract(*(average_precisions(scores, labels, none).mean() for scores in (strong, weak)))
+    low, high = difference_of_samples(first, second, gain)["mean_average_precision"]
+    assert 0 < low < gain < high
+    assert difference_of_samples(first, first, 0.0)["mean_average_precision"] == [0, 0]
 
 
 def test_large_results_get_fewer_draws():
