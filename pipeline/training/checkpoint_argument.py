@@ -4,6 +4,7 @@ LightningCLI itself reads the file for the model's hyperparameters, and ends wit
 """
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning_modules.weights.checkpoint_file import is_own_checkpoint
 from lightning_modules.weights.safe_load import load_plain, require_file
 
 _SPECIAL_VALUES = ("best", "last", "hpc", "registry")  # special values that the Trainer resolves
+LINKED_ARGUMENTS = ("class_names", "task", "seed")  # arguments of a model that the data or the run determine
 _SHARDED_MARKER = "meta.pt"  # written by Lightning's strategies that save sharded checkpoints
 _REQUIRED_ENTRIES: dict[str, type] = {"pytorch-lightning_version": str, "state_dict": dict}
 _OPTIONAL_ENTRIES: dict[str, type] = {
@@ -61,9 +63,10 @@ def read_model_arguments(
             f"from them with --model.init_args.weights {path}"
         )
     class_path = _trained_class(content)
+    arguments = {key: value for key, value in content.get("hyper_parameters", {}).items() if key != "_instantiator"}
     if model is not None:
         _refuse_other_model(class_path, model, option)
-    arguments = {key: value for key, value in content.get("hyper_parameters", {}).items() if key != "_instantiator"}
+        arguments = _accepted_arguments(arguments, model)
     class_path = arguments.pop("_class_path", class_path)
     if not arguments:
         return {}
@@ -86,9 +89,23 @@ def _trained_class(content: dict[str, Any]) -> str | None:
     return None if class_path is None else str(class_path)
 
 
-def _refuse_other_model(class_path: str | None, model: str, option: str) -> None:
+def _accepted_arguments(arguments: dict[str, Any], model: str) -> dict[str, Any]:
+    """Leaves out linked arguments that the class does not have: Lightning saves every link as a hyperparameter."""
+    parameters = inspect.signature(_imported(model).__init__).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return arguments
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in arguments.items() if name in names or name not in LINKED_ARGUMENTS}
+
+
+def _imported(model: str) -> Any:
+    """The class at an import path, which the configuration's parser has imported already."""
     module, _, name = model.rpartition(".")
-    model_class = getattr(importlib.import_module(module), name)  # already imported by the configuration's parser
+    return getattr(importlib.import_module(module), name)
+
+
+def _refuse_other_model(class_path: str | None, model: str, option: str) -> None:
+    model_class, name = _imported(model), model.rpartition(".")[2]
     if class_path is None and not (isinstance(model_class, type) and issubclass(model_class, VideoNetwork)):
         return  # a user's own module, trained from Python: only its arguments can be compared
     if class_path not in (model, f"{model_class.__module__}.{model_class.__qualname__}"):
