@@ -162,5 +162,8 @@ def require_split(path: Path, split: str | None) -> str:
         AnnotationError: `split` is None, or no name.
     """
     if split is None:
-        raise AnnotationError(f"{path}: the list has no splits; give the split of all its videos (--split)")
+        raise AnnotationError(
+            f"{path}: the list has no splits; give the split of all its videos (--split train), or divide them "
+            "(--split train=0.8,val=0.1,test=0.1)"
+        )
     return normalize_split(split)
