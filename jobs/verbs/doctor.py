@@ -27,7 +27,7 @@ _OVERHEAD_S = 60.0  # added to the time limits of the single checks
 
 
 def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> ProcessOutcome:
-    """Examine the cluster, and print the table of findings.
+    """Examine the cluster, and print the table of results.
 
     Args:
         job: The job, with its spec.
@@ -41,18 +41,18 @@ def check_nodes(job: Job, args: Sequence[str], variables: Mapping[str, str]) -> 
         TimeoutError: the first node does not answer.
     """
     cluster = _Cluster(job, variables)
-    plan, findings = cluster.read_plan(args)
-    node_findings, node_versions = cluster.examine_nodes(plan)
-    findings = [
+    plan, results = cluster.read_plan(args)
+    node_results, node_versions = cluster.examine_nodes(plan)
+    results = [
         compare_versions(node_versions),
-        *findings,
-        *combine_results(node_findings),
+        *results,
+        *combine_results(node_results),
         cluster.check_storage(plan),
     ]
-    findings += [cluster.check_collective(plan), cluster.check_steps(plan)]
-    print_check_results(f"doctor on {len(cluster.nodes)} node{'s' if len(cluster.nodes) > 1 else ''}", findings)
+    results += [cluster.check_collective(plan), cluster.check_steps(plan)]
+    print_check_results(f"doctor on {len(cluster.nodes)} node{'s' if len(cluster.nodes) > 1 else ''}", results)
     sys.stdout.flush()
-    failed = [finding.check for finding in findings if finding.status == "failed"]
+    failed = [result.check for result in results if result.status == "failed"]
     if failed:
         return ProcessOutcome("failed", f"{', '.join(failed)}: see the table above; nothing was started", 1)
     return ProcessOutcome("finished")
@@ -83,46 +83,46 @@ class _Cluster:
         self._token = new_token()
 
     def read_plan(self, args: Sequence[str]) -> tuple[CheckPlan, list[CheckResult]]:
-        """Read on the first node what to examine; return the plan, and a finding about the configuration."""
-        results = _gather(
+        """Read on the first node what to examine; return the plan, and a result about the configuration."""
+        answers = _gather(
             {self.nodes[0]: self._doctors[self.nodes[0]].read_plan.remote(list(args))}, _NODE_TIMEOUT_S + _OVERHEAD_S
         )
-        plan = results[self.nodes[0]]
+        plan = answers[self.nodes[0]]
         if isinstance(plan, str):
             raise TimeoutError(f"node {self.nodes[0]}: {plan}")
         answer: tuple[CheckPlan, list[CheckResult]] = plan
         return answer
 
     def examine_nodes(self, plan: CheckPlan) -> tuple[dict[str, list[CheckResult]], dict[str, dict[str, str]]]:
-        """Examine every node; return findings and versions by node. Each node also writes a probe to the storage."""
+        """Examine every node; return results and versions by node. Each node also writes a probe to the storage."""
         writers = {node: str(number) for number, node in enumerate(self.nodes)}
-        results = self._call_nodes(lambda node, doctor: doctor.examine_node.remote(plan, self._token, writers[node]))
-        node_versions = {node: result[0] for node, result in results.items() if not isinstance(result, str)}
-        findings = {node: result[1] for node, result in results.items() if not isinstance(result, str)}
-        checks = [finding.check for finding in next(iter(findings.values()), [])] or ["nodes"]
-        for node, result in results.items():
-            if isinstance(result, str):
-                findings[node] = [CheckResult(check, "failed", result) for check in checks]
-        return findings, node_versions or {"the driver": installed_versions()}
+        answers = self._call_nodes(lambda node, doctor: doctor.examine_node.remote(plan, self._token, writers[node]))
+        node_versions = {node: answer[0] for node, answer in answers.items() if not isinstance(answer, str)}
+        results = {node: answer[1] for node, answer in answers.items() if not isinstance(answer, str)}
+        checks = [result.check for result in next(iter(results.values()), [])] or ["nodes"]
+        for node, answer in answers.items():
+            if isinstance(answer, str):
+                results[node] = [CheckResult(check, "failed", answer) for check in checks]
+        return results, node_versions or {"the driver": installed_versions()}
 
     def check_storage(self, plan: CheckPlan) -> CheckResult:
         """Check that every node reads the probes that all nodes wrote to the storage; removes the probes."""
         path, writers = str(plan.storage_path), [str(number) for number in range(len(self.nodes))]
-        results = self._call_nodes(lambda _, doctor: doctor.missing_probes.remote(path, self._token, writers))
-        findings = {}
-        for node, result in results.items():
-            if isinstance(result, str):
-                findings[node] = [CheckResult("storage", "failed", result)]
-            elif result:
-                unseen = ", ".join(self.nodes[int(number)] for number in result)
+        answers = self._call_nodes(lambda _, doctor: doctor.missing_probes.remote(path, self._token, writers))
+        results = {}
+        for node, answer in answers.items():
+            if isinstance(answer, str):
+                results[node] = [CheckResult("storage", "failed", answer)]
+            elif answer:
+                unseen = ", ".join(self.nodes[int(number)] for number in answer)
                 text = f"storage_path={path} does not show what {unseen} wrote: give a place that all nodes share"
-                findings[node] = [CheckResult("storage", "failed", text)]
+                results[node] = [CheckResult("storage", "failed", text)]
             else:
-                findings[node] = [CheckResult("storage", "passed", f"{path}: what each node wrote, every node reads")]
+                results[node] = [CheckResult("storage", "passed", f"{path}: what each node wrote, every node reads")]
         self._call_nodes(
             lambda node, doctor: doctor.remove_probe.remote(path, self._token, str(self.nodes.index(node)))
         )
-        return combine_results(findings)[0]
+        return combine_results(results)[0]
 
     def check_collective(self, plan: CheckPlan) -> CheckResult:
         """Run a collective with one rank on each node; two ranks if there is only one node."""
@@ -132,20 +132,20 @@ class _Cluster:
             return CheckResult("collective", "skipped", "one node with one GPU: there is nothing to connect")
         address = _gather({"": self._doctors[nodes[0]].address.remote()}, _OVERHEAD_S)[""]
         arguments = (len(nodes), address, backend, plan.collective_limit_s)
-        results = _gather(
+        answers = _gather(
             {
                 (node, rank): self._doctors[node].run_collective.remote(rank, *arguments)
                 for rank, node in enumerate(nodes)
             },
             plan.collective_limit_s + _OVERHEAD_S,
         )
-        findings = {}
-        for (node, _), result in results.items():
-            each = CheckResult("collective", "failed", result) if isinstance(result, str) else result
-            if node not in findings or each.status == "failed":
-                findings[node] = [each]
-        combined = combine_results(findings)[0]
-        return combined if combined.status == "failed" else next(iter(findings.values()))[0]
+        results = {}
+        for (node, _), answer in answers.items():
+            each = CheckResult("collective", "failed", answer) if isinstance(answer, str) else answer
+            if node not in results or each.status == "failed":
+                results[node] = [each]
+        combined = combine_results(results)[0]
+        return combined if combined.status == "failed" else next(iter(results.values()))[0]
 
     def check_steps(self, plan: CheckPlan) -> CheckResult:
         """Run two real steps on the first node."""

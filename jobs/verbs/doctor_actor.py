@@ -31,19 +31,19 @@ class NodeDoctor:
         enter_working_directory(job)
 
     def read_plan(self, args: Sequence[str]) -> tuple[CheckPlan, list[CheckResult]]:
-        """Read a command line; return what to examine, and a finding about its configuration, if it has one."""
+        """Read a command line; return what to examine, and a result about its configuration, if it has one."""
         arguments = resolve_upload_paths(args, upload_root())
-        plan, findings = parse_plan(arguments[1:] if arguments[0] in _RUN_VERBS else data_option(arguments))
+        plan, results = parse_plan(arguments[1:] if arguments[0] in _RUN_VERBS else data_option(arguments))
         completed = dataclasses.replace(
             plan,
             storage_path=plan.storage_path or self._spec.storage_path,
             gpu=bool(self._spec.gpus_per_worker),
             wandb_mode=self._spec.wandb_mode,
         )
-        return completed, findings
+        return completed, results
 
     def examine_node(self, plan: CheckPlan, token: str, writer: str) -> tuple[dict[str, str], list[CheckResult]]:
-        """Examine the node, and write the probe of `writer` to the storage; return its versions and the findings."""
+        """Examine the node, and write the probe of `writer` to the storage; return its versions and the results."""
 
         def write() -> str:
             write_probe(str(plan.storage_path), token, writer)

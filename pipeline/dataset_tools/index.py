@@ -86,7 +86,7 @@ def index(
         ValueError: a label, split or fold cannot be found, or there is no video.
     """
     if label_from is None and (split or group_from or key_prefix):
-        raise ValueError("--split, --group-from and --key-prefix are for others' tars: give --label-from too")
+        raise ValueError("--split, --group-from and --key-prefix are for foreign tars: give --label-from too")
     layout = None if label_from is None else TarLayout(label_from, group_from, split, key_prefix)
     tars = find_tars(shards)
     root = dataset_folder(tars, out)
@@ -180,7 +180,7 @@ def _index_packed_tar(tar: Path) -> tuple[list[ShardRow], list[Refusal]]:
         return index_shard(tar), []
     except ForeignShardError as error:
         raise ValueError(
-            f"{str(error).rpartition(';')[0]}; where others wrote it, say where the labels are with --label-from "
+            f"{str(error).rpartition(';')[0]}; for a foreign tar, name where the labels are with --label-from "
             f"json:KEY, cls, txt or folder (none for no labels): its first sample has {describe_first_sample(tar)}"
         ) from None
 
