@@ -293,7 +293,7 @@ def test_own_videos(run, copy):
     for line in commands((REPOSITORY / OWN_VIDEOS).read_text()):
         run(line)
     report = json.loads((copy / "my_report/report.json").read_text())
-    assert report["num_videos"] == 16
+    assert 12 <= report["num_videos"] <= 16  # 0.15 of 96, in whole videos of each class
     assert report["provenance"]["overlap"] is None
     assert (copy / "my_report/clips.html").stat().st_size > 10_000
 

@@ -168,6 +168,7 @@ def _similar_pairs(
             break
         right = left + step
         is_similar = conflicts[entry_sides[left], entry_sides[right]] & ~(mirrored[left] & mirrored[right])
+        is_similar &= owners[left] != owners[right]  # a symmetric video resembles its own mirror image
         is_similar &= distance(hashes[left], hashes[right]) <= MAX_DISTANCE
         first, second = left[is_similar], right[is_similar]
         swapped = owners[first] > owners[second]

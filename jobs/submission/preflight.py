@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from datamodules.dataset.manifest import read_manifest
+from datamodules.splits.split_file import read_split_file
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import resolve_upload_paths
 from pipeline.cli.errors import suggest
@@ -71,7 +72,7 @@ def check_configuration(args: Sequence[str], staged: Path, origin: Path) -> str:
 
 
 def check_dataset_folder(resolved: str) -> None:
-    """Check that the dataset of a job on this machine exists.
+    """Check that the dataset of a job on this machine exists, and its split file.
 
     Only datasets of `ShardedVideoDataModule` are checked: the options of other data modules are unknown.
 
@@ -80,11 +81,15 @@ def check_dataset_folder(resolved: str) -> None:
 
     Raises:
         ShardFormatError: There is no finished dataset in the folder.
+        SplitFileError: There is no such split file, or it is invalid.
     """
     data = yaml.safe_load(resolved).get("data") or {}
-    root = (data.get("init_args") or {}).get("root")
+    options = data.get("init_args") or {}
+    root, split_file = options.get("root"), options.get("split_file")
     if data.get("class_path") == "datamodules.ShardedVideoDataModule" and root and "://" not in str(root):
         read_manifest(Path(root))
+        if split_file is not None:
+            read_split_file(split_file, Path(root))
 
 
 def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:

@@ -75,17 +75,24 @@ def test_the_environment_of_a_job() -> None:
 
 
 def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
-    def check(class_path: str, root: str) -> None:
-        check_dataset_folder(yaml.safe_dump({"data": {"class_path": class_path, "init_args": {"root": root}}}))
+    def check(class_path: str, root: str, **more: str) -> None:
+        check_dataset_folder(yaml.safe_dump({"data": {"class_path": class_path, "init_args": {"root": root, **more}}}))
 
     ours = "datamodules.ShardedVideoDataModule"
     with pytest.raises(ValueError, match="absent: there is no such folder"):
         check(ours, str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="not a finished dataset"):
         check(ours, str(tmp_path))
-    check(ours, "s3://bucket/absent")
+    check(ours, "s3://bucket/absent", split_file="mine")
     check("own_module.Data", str(tmp_path / "absent"))
     check_dataset_folder("model: {}")
+
+
+def test_a_split_file_that_is_not_there(motion_dataset: Path) -> None:
+    options = {"root": str(motion_dataset), "split_file": "mine"}
+    resolved = yaml.safe_dump({"data": {"class_path": "datamodules.ShardedVideoDataModule", "init_args": options}})
+    with pytest.raises(ValueError, match="split_file=mine: there is no"):
+        check_dataset_folder(resolved)
 
 
 def test_which_cluster_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
