@@ -61,6 +61,7 @@ def test_a_symmetric_video_is_no_pair_with_itself() -> None:
         ("run/anna/03.mp4", "^[^/]*/([^/]*)/", "anna"),
         ("run/p07_take2.mp4", r"p\d+", "p07"),
         ("run/p07_take2.mp4", r"q\d+", None),
+        ("run/copy.mp4", r"p\d", None),
         ("run/x.mp4", r"(q\d+)?", None),
     ],
 )
