@@ -29,21 +29,21 @@ def labels_of(row: AnnotationRow) -> tuple[str, ...]:
     if not value:
         return ()
     row.text("labels")  # which raises for control characters
-    names = _list_in(value) if value.startswith("[") and value.endswith("]") else value.split(";")
+    names = _parse_list(value) if value.startswith("[") and value.endswith("]") else value.split(";")
     if names is None or not all(isinstance(name, str | int) for name in names):
         raise row.error("labels", 'must be a JSON list of class names, ["run", "jump"], or names separated by ;')
     return tuple(dict.fromkeys(name for name in (str(one).strip() for one in names) if name))
 
 
 def unite_labels(
-    rows: Sequence[AnnotationRow], videos: Sequence[Hashable], several: bool
+    rows: Sequence[AnnotationRow], videos: Sequence[Hashable], multi_label: bool
 ) -> tuple[list[int], list[tuple[str, ...]]]:
     """Unites the rows of each video, in the order of the first.
 
     Args:
         rows: the rows of a list.
         videos: the video of each row.
-        several: whether a video may have several rows.
+        multi_label: whether a video may have several rows.
 
     Returns:
         The position of each video's first row, and its class names.
@@ -51,7 +51,7 @@ def unite_labels(
     Raises:
         AnnotationError: a value is malformed; rows of one video differ in another column.
     """
-    if not several:
+    if not multi_label:
         return list(range(len(rows))), [labels_of(row) for row in rows]
     first: dict[Hashable, int] = {}
     labels: dict[Hashable, dict[str, None]] = {}
@@ -65,7 +65,7 @@ def unite_labels(
     return list(first.values()), [tuple(names) for names in labels.values()]
 
 
-def _list_in(value: str) -> list[object] | None:
+def _parse_list(value: str) -> list[object] | None:
     for parse in (json.loads, ast.literal_eval):
         try:
             found = parse(value)

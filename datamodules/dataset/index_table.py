@@ -53,7 +53,7 @@ def dataset_identity(rows: Sequence[ShardRow]) -> str:
     """The sha256 that identifies a dataset's content, see `Manifest.identity`."""
     described = ((row.key, row.description) for row in rows)
     return identity_of(
-        (key, said.split, said.fold_splits, said.class_names, said.content_sha256) for key, said in described
+        (key, video.split, video.fold_splits, video.class_names, video.content_sha256) for key, video in described
     )
 
 
@@ -178,10 +178,10 @@ def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], m
         schema = schema.append(CAPTIONS)
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for row in rows:
-        said = row.description
-        values = row._asdict() | said._asdict()
-        values["label"] = labels[said.label] if said.label else NO_LABEL
-        values["labels"] = sorted(labels[label] for label in said.labels)
+        description = row.description
+        values = row._asdict() | description._asdict()
+        values["label"] = labels[description.label] if description.label else NO_LABEL
+        values["labels"] = sorted(labels[label] for label in description.labels)
         for name, column in columns.items():
             column.append(values[name])
     table = pa.table(columns, schema=schema.with_metadata({_IDENTITY: manifest.identity.encode()}))

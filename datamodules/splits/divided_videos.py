@@ -88,9 +88,11 @@ class DividedVideos:
                 missing[", ".join(absent)].append(f"{shown} ({_count(self.groups_of_class[name], 'group')})")
             elif difference := self._largest_difference(counts):
                 uneven.append(f"{shown} {difference}")
-        sentences = [f"too few groups: no video in {absent} of {_some(names)}" for absent, names in missing.items()]
+        sentences = [
+            f"too few groups: no video in {absent} of {_join_first(names)}" for absent, names in missing.items()
+        ]
         if uneven:
-            sentences.append(f"uneven, because groups are not divided: {_some(uneven, '; ')}")
+            sentences.append(f"uneven, because groups are not divided: {_join_first(uneven, '; ')}")
         return sentences + self._describe_large_groups()
 
     def part_name(self, part: str) -> str:
@@ -118,7 +120,7 @@ class DividedVideos:
         ]
 
 
-def _some(items: Sequence[str], separator: str = ", ") -> str:
+def _join_first(items: Sequence[str], separator: str = ", ") -> str:
     return separator.join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
 
 

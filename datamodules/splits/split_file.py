@@ -77,10 +77,10 @@ class SplitFile(NamedTuple):
         return _NO_SPLIT, tuple("test" if fold == self.values[key] else "train" for fold in self.folds)
 
 
-def is_name(text: str) -> bool:
+def is_split_file_name(text: str) -> bool:
     """Whether a text is the name of a split file in the folder `splits` of a dataset, and not a path.
 
-    >>> is_name("by-person"), is_name("splits/by-person.csv")
+    >>> is_split_file_name("by-person"), is_split_file_name("splits/by-person.csv")
     (True, False)
     """
     return _NAME.fullmatch(text) is not None
@@ -102,7 +102,7 @@ def read_split_file(name: str, root: Path | str) -> SplitFile | None:
     """
     if name == PACKED:
         return None
-    if not is_name(name):
+    if not is_split_file_name(name):
         place = split_root(name)
         name = str(place.absolute()) if isinstance(place, Path) else place
         return _parse(_read(place, name), name, name)
@@ -136,7 +136,7 @@ def _read(place: Path | str, name: str) -> bytes:
         folder, _, file = place.rpartition("/")
         return RemoteFiles(folder).read_file(file)
     except (FileNotFoundError, ShardFormatError) as error:
-        if is_name(name):
+        if is_split_file_name(name):
             raise FileNotFoundError(place) from error
         raise SplitFileError(
             f"split_file={name}: there is no such file; correct the path, or give the name of a file in the dataset's "

@@ -19,7 +19,7 @@ from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import normalize_split
 from datamodules.annotations.video_files import existing_folder, join, make_keys
 from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
-from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, make_annotations, shorten
+from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, clamp_end, make_annotations
 
 _THUMOS14_NAME = re.compile(r"video_(?:validation|test)_\d+")
 _AMBIGUOUS = "Ambiguous"  # THUMOS'14's mark of segments that are neither an action nor none
@@ -87,7 +87,7 @@ def _read_segments(entry: JsonEntry) -> list[TimedLabel]:
     for one in entry.entries("annotations"):
         label, (start, end) = one.text("label"), one.interval("segment")
         if label != _AMBIGUOUS:
-            labels.append(TimedLabel(label, SegmentBounds(start, shorten(start, end, duration))))
+            labels.append(TimedLabel(label, SegmentBounds(start, clamp_end(start, end, duration))))
     return labels
 
 

@@ -17,7 +17,7 @@ from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.tables import AnnotationRow, read_lines, read_table, refuse_repeats
 from datamodules.annotations.video_files import existing_folder, make_keys
 from datamodules.annotations.video_lookup import VideoQuery, locate_videos
-from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, make_annotations, shorten
+from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, clamp_end, make_annotations
 
 _FILES = {"Charades_v1_train.csv": "train", "Charades_v1_test.csv": "test"}
 _COLUMNS = {"id": (), "actions": (), "length": (), "descriptions": ()}
@@ -83,7 +83,7 @@ def _read_actions(row: AnnotationRow, names: dict[str, str]) -> list[TimedLabel]
         match = _ACTION.fullmatch(part)
         if match is None or match[1] not in names:
             raise row.error("actions", f"{part!r} must be a class of Charades_v1_classes.txt, its start and its end")
-        bounds = SegmentBounds(float(match[2]), shorten(float(match[2]), float(match[3]), length))
+        bounds = SegmentBounds(float(match[2]), clamp_end(float(match[2]), float(match[3]), length))
         labels.append(TimedLabel(names[match[1]], bounds))
     return labels
 

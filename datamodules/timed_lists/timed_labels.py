@@ -135,13 +135,13 @@ def _part_keys(parts: Sequence[tuple[LabelledVideo, TimedLabel]]) -> list[str]:
     return [key if count[key] == 1 else other for key, other in zip(plain, labelled, strict=True)]
 
 
-def shorten(start: float, end: float, duration: float | None) -> float:
+def clamp_end(start: float, end: float, duration: float | None) -> float:
     """The end of a segment, not after the end of its video where it begins in it; `duration` None: unchanged.
 
     Lists round the times, and the annotators' players differ: in Charades and THUMOS'14 segments end seconds after
     their videos.
 
-    >>> shorten(10.0, 21.5, 20.0), shorten(30.0, 41.5, 20.0)
+    >>> clamp_end(10.0, 21.5, 20.0), clamp_end(30.0, 41.5, 20.0)
     (20.0, 41.5)
     """
     return min(end, duration) if duration is not None and start < duration else end

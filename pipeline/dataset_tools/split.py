@@ -9,7 +9,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.leakage.split_leakage import GuardedVideo
 from datamodules.splits.divided_videos import DividedVideos
 from datamodules.splits.division_options import DivisionOptions
-from datamodules.splits.split_file import PACKED, SPLITS_FOLDER, is_name, read_split_file
+from datamodules.splits.split_file import PACKED, SPLITS_FOLDER, is_split_file_name, read_split_file
 from pipeline.cli.terminal import print_text
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.packing.division import find_groups, print_division, write_division
@@ -41,7 +41,7 @@ class SplitFileOptions(DivisionOptions):
             )
         if (self.name is None) == (self.out is None):
             raise ValueError("give --name, or --out and the path of a CSV file, one of the two")
-        if self.name == PACKED or not (self.name is None or is_name(self.name)):
+        if self.name == PACKED or not (self.name is None or is_split_file_name(self.name)):
             raise ValueError(
                 f"name={self.name!r}: must consist of letters, digits, - and _, and not be {PACKED}, the name of the "
                 "splits in the index"

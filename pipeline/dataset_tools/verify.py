@@ -32,7 +32,7 @@ from pipeline.dataset_tools.verify_checks import (
     rows_by_shard,
 )
 from pipeline.dataset_tools.verify_renditions import check_rendition, in_subfolder
-from pipeline.dataset_tools.verify_splits import as_in_tars, check_split_files
+from pipeline.dataset_tools.verify_splits import check_split_files, with_tar_splits
 from pipeline.processes.killable_pool import KillablePool
 
 MAX_PRINTED = 50
@@ -117,7 +117,7 @@ def _check_dataset(
             count_progress("verify: frames", table.num_rows, "videos") as advance,
         ):
             rows = rows_by_shard(table)
-            described = as_in_tars(root, table)
+            described = with_tar_splits(root, table)
             for shard in manifest.shards:
                 shard_rows = described.take(rows.get(shard.name, NO_ROWS)).to_pylist()
                 defects += _check_shard(root, manifest, shard, shard_rows, quarantined, pool, advance)

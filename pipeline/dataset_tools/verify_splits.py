@@ -41,7 +41,7 @@ def _differing_splits(root: Path, name: str, table: pa.Table, divided: pa.Table)
     return [DatasetDefect(name, problem, reindex_fix(root))]
 
 
-def as_in_tars(root: Path, table: pa.Table) -> pa.Table:
+def with_tar_splits(root: Path, table: pa.Table) -> pa.Table:
     """The index with the splits in the tars: `all` in a dataset that was divided when packed, also in a rendition."""
     if not any(packed_splits_path(folder).exists() for folder in (root, root.parent)):
         return table

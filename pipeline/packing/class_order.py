@@ -49,8 +49,10 @@ def name_classes(
     return [row._replace(description=_rename(row.description, renamed)) for row in rows], names
 
 
-def _rename(said: VideoDescription, renamed: Mapping[str, str]) -> VideoDescription:
-    return said._replace(label=renamed.get(said.label, ""), labels=tuple(renamed[label] for label in said.labels))
+def _rename(description: VideoDescription, renamed: Mapping[str, str]) -> VideoDescription:
+    return description._replace(
+        label=renamed.get(description.label, ""), labels=tuple(renamed[label] for label in description.labels)
+    )
 
 
 def _resolve_label(label: str, names: Sequence[str], class_list: Path) -> str:

@@ -85,7 +85,7 @@ def write_division(path: Path, divided: DividedVideos, made_by: str) -> None:
     write_split_file(path, divided.division.column, divided.values, divided.groups, described)
 
 
-def regroup(records: Sequence[VideoRecord], paths: Sequence[str], pattern: str) -> list[VideoRecord]:
+def regroup_records(records: Sequence[VideoRecord], paths: Sequence[str], pattern: str) -> list[VideoRecord]:
     """The records with the groups that a regular expression finds in their paths; see `group_in_path`.
 
     Raises:

@@ -29,7 +29,7 @@ from pipeline.packing.division import (
     divide_rows,
     packed_splits_path,
     refuse_other_division,
-    regroup,
+    regroup_records,
     with_splits_in_results,
     write_division,
 )
@@ -115,7 +115,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
     )
     if options.group_by is not None:
         paths = [source_name(record, settings) for record in annotations.records]
-        annotations = replace(annotations, records=regroup(annotations.records, paths, options.group_by))
+        annotations = replace(annotations, records=regroup_records(annotations.records, paths, options.group_by))
     recorded = _recorded_options(name, annotations, class_names, settings, options)
     warn_about_lists(annotations)
     with report_full_disk(out), lock_folder(out):
