@@ -15,8 +15,10 @@ from pipeline.features.feature_files import read_features
 from pipeline.linear.classifiers import LinearClassifier, normalize_l2
 from pipeline.linear.cross_validation import choose_c
 from pipeline.linear.feature_blocks import FeatureRows
+from pipeline.linear.linear_probe import refuse_other_features
 from pipeline.linear.multi_label_fitter import MultiLabelFitter
 from pipeline.linear.nearest_neighbors import nearest_neighbor_scores
+from pipeline.linear.video_features import read_videos
 from pipeline.metrics.scored_videos import read_scored_videos
 
 
@@ -107,3 +109,13 @@ def test_from_features_to_mean_average_precision(exported, tmp_path, capsys, cla
     assert report["mean_average_precision"] == pytest.approx(np.mean(found), abs=1e-6)
     assert (report["task"], report["num_train_videos"]) == ("multi_label", 7)
     assert torch.isfinite(torch.from_numpy(scored.scores)).all()
+
+
+def test_features_of_the_other_task_are_refused(exported):
+    train, test = (read_videos(exported / f"{split}.parquet") for split in ("val", "test"))
+    assert train.labels.shape == (7, 3)
+    refuse_other_features(train, test)
+    with pytest.raises(
+        ValueError, match=r"one class a video \(task single_label\): export both from datasets of the same"
+    ):
+        refuse_other_features(train, test._replace(provenance=test.provenance | {"task": "single_label"}))

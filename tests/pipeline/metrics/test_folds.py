@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics.folds import pool_folds, summarize_folds
-from pipeline.metrics.scored_videos import ScoredVideos
+from pipeline.metrics.folds import fold_summary_sentence, pool_folds, print_folds, summarize_folds
+from pipeline.metrics.scored_videos import ScoredVideos, align
+from tests.pipeline.metrics.made_results import made
 
 
 def fold(keys, right, **provenance):
@@ -31,3 +32,38 @@ def test_mean_spread_and_pool():
         "overlap": {"videos": 1, "content": 0, "groups": 1, "of": 3},
     }
     assert pool_folds({"0": folds["0"], "1": folds["0"]}) is None
+
+
+def several(seed):
+    one = made(3, 20, seed)
+    labels = np.random.default_rng(seed).random((20, 3)) < 0.4
+    about = dict(one.provenance) | {"task": "multi_label"}
+    return one._replace(labels=labels.astype(np.uint8), keys=[f"{seed} {key}" for key in one.keys], provenance=about)
+
+
+def test_folds_of_several_labels_are_summed_up_by_mean_average_precision(capsys):
+    folds = {"a": several(1), "b": several(2)}
+    summary = summarize_folds(folds)
+    values = [summary["folds"][fold]["mean_average_precision"] for fold in folds]
+    assert summary["mean_average_precision_mean"] == pytest.approx(np.mean(values))
+    assert summary["mean_average_precision_std"] == pytest.approx(np.std(values, ddof=1))
+    assert "top1_mean" not in summary
+    assert "mAP" in fold_summary_sentence(summary)
+    print_folds("folds", summary)
+    assert "top-1 hit" in capsys.readouterr().out
+    pooled = pool_folds(folds)
+    assert pooled.task == "multi_label"
+    assert pooled.labels.shape == (40, 3)
+
+
+def test_results_of_one_class_and_of_several_labels_are_not_aligned():
+    one, other = made(3, 20, 1), several(1)
+    other = other._replace(keys=one.keys)
+    with pytest.raises(
+        ValueError, match=r"one is of one class a video .*, other of several labels .*: compare and fuse"
+    ):
+        align([one, other], ["one", "other"])
+    assert len(align([other, other], ["a", "b"])) == 2
+    changed = other._replace(labels=1 - other.labels)
+    with pytest.raises(ValueError, match="20 videos have different labels"):
+        align([other, changed], ["a", "b"])
