@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.annotations.records import Task
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.open_dataset import open_manifest
@@ -178,7 +177,9 @@ def open_data(
     if fold is None and data.index.folds and trained.has_splits_of(data.index):
         data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
-        _refuse_other_task(trained, data.index.task, root)
+        task = getattr(trained.model, "task", "single_label")
+        remedy = "choose a dataset of the checkpoint's task, or train on this one"
+        refuse_other_task(f"checkpoint {trained.name!r}", task, str(root), data.index.task, remedy)
         _refuse_other_classes(trained, data.class_names, root, data.index.manifest.encode.get("label_from"))
     rows = split_row_numbers(data)
     if same_classes:
@@ -206,13 +207,6 @@ def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
     index = data.index
     rows = index.rows(data.options.test_split, data.options.fold)
     return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
-
-
-def _refuse_other_task(trained: TrainedCheckpoint, task: Task, root: Path) -> None:
-    """Raises ValueError unless the network was trained for the task of the dataset."""
-    own = getattr(trained.model, "task", "single_label")
-    remedy = "choose a dataset of the checkpoint's task, or train on this one"
-    refuse_other_task(f"checkpoint {trained.name!r}", own, str(root), task, remedy)
 
 
 def _refuse_other_classes(trained: TrainedCheckpoint, found: Sequence[str], root: Path, label_from: str | None) -> None:
