@@ -95,6 +95,14 @@ def test_a_video_is_not_mirrored_if_any_of_its_labels_depends_on_the_side(severa
     assert all(flag == (not (left or right)) for (left, right, _), flag in mirrored.items())
 
 
+def test_fit_keeps_the_best_checkpoint_by_mean_average_precision(several_labels_checkpoint):
+    record = json.loads((several_labels_checkpoint.parent / "checkpoints.json").read_text())
+    assert record["monitor"] == "val/mean_average_precision"
+    [saved] = record["checkpoints"]
+    assert 0 < saved["metrics"]["val/mean_average_precision"] <= 1
+    assert {"train/mean_average_precision", "train/top1_hit", "val/top1_hit", "val/loss"} <= saved["metrics"].keys()
+
+
 def test_verify_stats_show_plan_and_quarantine(several_labels_dataset, tmp_path, capsys):
     root = str(several_labels_dataset)
     assert main(["verify", root, "--full"]) == 0

@@ -107,3 +107,27 @@ def test_three_labels_can_be_learnt_by_heart(tmp_path):
         assert metrics["val/mean_average_precision"] > 0.99
         assert metrics["val/top1_hit"] == 1
         assert metrics["val/loss"] < 0.5
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_weights_of_the_other_task_come_without_their_classifier(tmp_path, task):
+    """A network of three classes; only one of the same task starts with its classifier too."""
+    source = network(task="single_label")
+    del source.log, source.log_dict
+    trainer = quick_trainer(tmp_path)
+    trainer.strategy.connect(source)
+    trainer.save_checkpoint(tmp_path / "source.ckpt", weights_only=True)
+    torch.manual_seed(1)
+    model = CNNLSTM(channels=(4,), hidden_size=6, num_classes=3, task=task, weights=str(tmp_path / "source.ckpt"))
+    model.learning_rate = 0.0
+    fitting = quick_trainer(tmp_path)
+    fitting.strategy.connect(model)
+    model.trainer = fitting
+    model.setup("fit")
+    pairs = {
+        name: (value, model.state_dict()[name]) for name, value in source.state_dict().items() if "stages." in name
+    }
+    head = [name for name in pairs if name.startswith("stages.logits")]
+    assert head
+    for name, (before, after) in pairs.items():
+        assert torch.equal(before, after) == (name not in head or task == "single_label"), name
