@@ -105,3 +105,17 @@ def test_stopped_and_submitted_again(
     assert digests(out) == whole
     assert kept.items() <= {path.name: path.stat().st_ino for path in out.glob("*.tar")}.items()
     assert not list(out.rglob("*.partial"))
+
+
+def test_videos_are_divided_as_on_one_machine(
+    local: local_state.LocalCluster, run_jobs: Run, folder: Path, originals: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(folder / "videos", ignore_errors=True)
+    shutil.copytree(originals, folder / "videos")
+    division = ["--split", "train=0.5,test=0.5", "--seed", "1"]
+    job = run_jobs(*pack_arguments("divided/out", "--wait"), *division)
+    assert job.returncode == 0, job.stdout
+    assert "division by class into splits" in job.stdout
+    subprocess.run(command(tmp_path / "out", originals, *division), check=True, capture_output=True)
+    for name in ("dataset.json", "index.parquet", "splits/packed.csv"):
+        assert (folder / "divided" / "out" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
