@@ -75,7 +75,7 @@ class SplitRows:
 
         matching_rows = self._mapped.rows(json.dumps([split, fold]), lambda batch: pc.equal(splits(batch), split))
         if not len(matching_rows):
-            names = ", ".join(sorted(pc.unique(splits(self._mapped.table)).to_pylist()))
+            names = ", ".join(sorted(filter(None, pc.unique(splits(self._mapped.table)).to_pylist())))
             raise ValueError(f"split={split!r}: {name} has no video in it, only in {names}")
         return matching_rows
 
