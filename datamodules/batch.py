@@ -74,7 +74,8 @@ class ClipBatch(NamedTuple):
             evaluation, which does not augment.
         captions: one or more sentences for each of the B videos that describe it, or its class name where the dataset
             has no captions; None if captions are not loaded.
-        failed: row in the dataset's index and reason of each video that could not be decoded, in order.
+        failed: row in the dataset's index, reason to count by, and description of each video that could not be decoded,
+            in order.
         num_quarantined: number of planned videos that are quarantined and missing from the batch (training only).
         load_seconds: time that the worker took to read, decode and crop this batch.
         crops_to_cut: number of crops in each clip; above 1, `clips` is wider than high, clips are padded on the right,
@@ -100,7 +101,7 @@ class ClipBatch(NamedTuple):
     seeds: list[int] | None = None
     crops_to_cut: int = 1
     captions: list[list[str]] | None = None
-    failed: Sequence[tuple[int, str]] = ()
+    failed: Sequence[tuple[int, str, str]] = ()
     num_quarantined: int = 0
     load_seconds: float = 0.0
     colors: Tensor | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -58,6 +58,19 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         self.decoder = resolve_logged_decoder(self.options.decoder, self.options.pixels)
         self.already_predicted: np.ndarray | None = None
         self._progress = TrainingProgress()
+
+    @classmethod
+    def from_index(cls, index: DatasetIndex, **options: Any) -> Self:
+        """Creates a data module of an index that is open already.
+
+        Args:
+            index: the index.
+            **options: fields of `DataOptions`.
+        """
+        data = cls(str(index.root), **options)
+        data.index = index
+        warn_about_decord(data.decoder, index)
+        return data
 
     @cached_property
     def index(self) -> DatasetIndex:

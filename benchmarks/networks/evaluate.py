@@ -136,7 +136,14 @@ def ours(
             if layer:
                 features(
                     FeatureOptions(
-                        checkpoint, data, out, SPLIT, layer=[layer], precision=precision, overwrite=True, **common
+                        checkpoint,
+                        data,
+                        out=out,
+                        split=SPLIT,
+                        layer=[layer],
+                        precision=precision,
+                        overwrite=True,
+                        **common,
                     )
                 )
             else:

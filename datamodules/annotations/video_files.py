@@ -12,7 +12,7 @@ from typing import NamedTuple
 from datamodules.annotations.content_sniffing import are_videos
 from datamodules.annotations.tables import AnnotationError
 from datamodules.video.image_folder import has_image_suffix
-from datamodules.video.video_container import ABSENT, UNREADABLE, DecodeError
+from datamodules.video.video_container import ABSENT, UNREADABLE, DecodeError, Source
 
 # Files with these suffixes are videos without inspection; earlier suffixes win where a video has several files.
 VIDEO_SUFFIXES = (
@@ -37,6 +37,7 @@ VIDEO_SUFFIXES = (
     *(".mjpg", ".h264", ".264", ".hevc", ".h265", ".265", ".ivf", ".gxf", ".nsv", ".mk3d", ".insv", ".lrv"),
 )
 _AMBIGUOUS_SUFFIXES = (".ts", ".mts")  # TypeScript files too: their content is inspected
+_MAX_READ_BYTES = 2**26  # of a file that is read into memory; several files are in memory at a time
 _KNOWN_SUFFIXES = frozenset(VIDEO_SUFFIXES) - frozenset(_AMBIGUOUS_SUFFIXES)
 
 
@@ -223,6 +224,23 @@ def read_video_bytes(path: str | os.PathLike[str]) -> bytes:
         raise DecodeError("no such file", ABSENT) from None
     except OSError as error:
         raise DecodeError(f"the file cannot be read: {_cause(error)}", UNREADABLE) from None
+
+
+def open_video_source(path: Path, expected_size: int | None = None) -> Source:
+    """The input of a decoder for a file: its bytes or, above 64 MiB, its path, so that it is not held in memory.
+
+    Args:
+        path: the path of the file.
+        expected_size: the size that the file must have, in bytes; None for any.
+
+    Raises:
+        DecodeError: the file does not exist, cannot be read, or has another size.
+    """
+    check_video_file(path)
+    size = path.stat().st_size
+    if expected_size is not None and size != expected_size:
+        raise DecodeError(f"the file was changed: it has {size} bytes, and had {expected_size}", UNREADABLE)
+    return path if size > _MAX_READ_BYTES else read_video_bytes(path)
 
 
 def _cause(error: Exception) -> str:

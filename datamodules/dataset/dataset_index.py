@@ -14,23 +14,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datamodules.annotations.video_files import open_video_source
 from datamodules.dataset.index_reader import IndexValues, VideoEntry
 from datamodules.dataset.index_table import INDEX_NAME, NO_LABEL, dataset_identity, write_dataset
 from datamodules.dataset.manifest import Manifest, ShardFile, read_manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.dataset.mapped_rows import MappedRows
 from datamodules.dataset.open_dataset import open_folder, open_url
-from datamodules.dataset.quarantine import quarantined_rows, read_quarantine, read_remote_quarantine
+from datamodules.dataset.quarantine import (
+    QUARANTINE_NAME,
+    quarantined_rows,
+    read_quarantine,
+    read_remote_quarantine,
+)
 from datamodules.dataset.shard_tar import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.split_rows import SplitRows, apply_split_file
 from datamodules.splits.split_file import SplitReference, read_split_file
 from datamodules.storage.disk_cache import ByteCache
 from datamodules.storage.errors import ShardFormatError
-from datamodules.storage.local_files import OpenShards
+from datamodules.storage.local_files import OpenShards, WholeFiles
 from datamodules.storage.plain_text import is_utf8
 from datamodules.storage.prefetch import ByteRange, ReadAhead
 from datamodules.storage.remote_files import RemoteFiles, RetryPolicy, split_root
 from datamodules.storage.remote_options import RemoteOptions
+from datamodules.video.video_container import Source
 
 __all__ = [
     "DatasetIndex",
@@ -63,7 +70,7 @@ class DatasetIndex:
         root: Path | str,
         manifest: Manifest,
         mapped: MappedIndex,
-        files: OpenShards | RemoteFiles,
+        files: OpenShards | RemoteFiles | WholeFiles,
         remote: RemoteOptions,
         quarantined: np.ndarray,
     ):
@@ -79,6 +86,7 @@ class DatasetIndex:
         self._files = files
         self._remote = remote
         self.quarantined = quarantined
+        self.quarantine_file = f"{root}/{QUARANTINE_NAME}"
         self._split_rows = SplitRows(manifest, mapped, quarantined)
         self._values = IndexValues(manifest, mapped, files)
         self._read_ahead: ReadAhead | None = None
@@ -257,6 +265,24 @@ class DatasetIndex:
         if self._read_ahead is not None:
             return self._read_ahead.take(byte_range)
         return self._files.read(byte_range.shard, byte_range.offset, byte_range.size)  # type: ignore[call-arg]
+
+    def video_source(self, row: int) -> Source:
+        """The input of a decoder: the stored bytes; the path of a video file that is in no shard, and large.
+
+        Raises:
+            DecodeError: A video file that is in no shard is missing, cannot be read, or was changed.
+            IndexError: `row` is not in [0, len(self)).
+            ShardFormatError: The shard is missing, or shorter than the index says.
+        """
+        if not isinstance(self._files, WholeFiles):
+            return self.read_video(row)
+        entry = self.entry(row)
+        return open_video_source(self._files.path(entry.shard), entry.video_size)
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether the videos are in shards; false if they are files of their own."""
+        return not isinstance(self._files, WholeFiles)
 
     def _byte_range(self, row: int) -> ByteRange:
         entry = self.entry(row)

@@ -29,7 +29,7 @@ from datamodules.dataset.shard_tar import ShardRow, VideoDescription
 from datamodules.dataset.tar_members import TarSample, iterate_samples
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import is_utf8
-from datamodules.video.probing import VideoInfo, probe
+from datamodules.video.probing import ProbedVideo, probe
 
 NO_VIDEO = "no video"  # a sample without a video among its members
 TWO_VIDEOS = "two videos"  # a sample with several, such as left.mp4 and right.mp4
@@ -101,13 +101,6 @@ class ForeignTar(NamedTuple):
     refused: list[Refusal]
     ignored_files: list[str]
     raw_labels: set[str]
-
-
-class ProbedVideo(NamedTuple):
-    """The properties of a video, from its bytes."""
-
-    content_sha256: str
-    info: VideoInfo
 
 
 def read_foreign_tar(path: Path, layout: TarLayout) -> ForeignTar:

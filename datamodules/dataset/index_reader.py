@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from datamodules.dataset.index_table import CAPTIONS, INDEX_NAME, INDEX_SCHEMA, LABELS, NO_LABEL, read_index_table
 from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_index import MappedIndex
-from datamodules.storage.local_files import OpenShards
+from datamodules.storage.local_files import OpenShards, WholeFiles
 from datamodules.storage.remote_files import RemoteFiles
 
 _NUMBERS = (pa.int32(), pa.int64(), pa.float64(), pa.bool_())  # types of columns that are returned as arrays
@@ -65,7 +65,7 @@ class IndexValues:
         files: The files of the dataset, with index.parquet.
     """
 
-    def __init__(self, manifest: Manifest, mapped: MappedIndex, files: OpenShards | RemoteFiles) -> None:
+    def __init__(self, manifest: Manifest, mapped: MappedIndex, files: OpenShards | RemoteFiles | WholeFiles) -> None:
         self._manifest = manifest
         self._mapped = mapped
         self._files = files
@@ -125,6 +125,8 @@ class IndexValues:
 
     def _frame_hashes(self) -> Any:
         """The column of frame hashes in index.parquet, which is not kept in memory."""
+        if isinstance(self._files, WholeFiles):
+            return pa.chunked_array([pa.nulls(self._mapped.table.num_rows, pa.list_(pa.uint64()))])
         if isinstance(self._files, OpenShards):
             return read_index_table(self._files.root, self._manifest).column("frame_hashes")
         with TemporaryDirectory() as scratch:

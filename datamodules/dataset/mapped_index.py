@@ -261,6 +261,11 @@ def _read_into_memory(manifest: Manifest, fetch: Callable[[Path], Path], path: s
         except (OSError, pa.ArrowException) as error:
             raise ShardFormatError(f"{path}: damaged ({str(error).splitlines()[0]}); run pack again") from None
     check_index_schema(table.schema, manifest, path)
+    return table_without_hashes(table)
+
+
+def table_without_hashes(table: pa.Table) -> pa.Table:
+    """The columns of an index that are kept in memory: all but the frame hashes."""
     return table.drop_columns([_EXCLUDED_COLUMN])
 
 

@@ -31,8 +31,13 @@ class QuarantineError(ValueError):
 
 def write_quarantine(root: Path, refusals: Iterable[Refusal]) -> None:
     """Writes root/quarantine.csv atomically, sorted by path; only the header if there are no refusals."""
+    write_quarantine_file(root / QUARANTINE_NAME, refusals)
+
+
+def write_quarantine_file(path: Path, refusals: Iterable[Refusal]) -> None:
+    """`write_quarantine` for a file of any name."""
     with (
-        write_atomically(root / QUARANTINE_NAME) as temporary,
+        write_atomically(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
@@ -50,7 +55,11 @@ def read_quarantine(root: Path) -> dict[str, Refusal]:
     Raises:
         QuarantineError: The file has no column `key`, a key is empty, or it is not text.
     """
-    path = root / QUARANTINE_NAME
+    return read_quarantine_file(root / QUARANTINE_NAME)
+
+
+def read_quarantine_file(path: Path) -> dict[str, Refusal]:
+    """`read_quarantine` for a file of any name."""
     try:
         return parse_quarantine(path.read_bytes(), str(path))
     except FileNotFoundError:

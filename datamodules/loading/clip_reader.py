@@ -106,7 +106,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
-        failed: list[tuple[int, str]] = []
+        failed: list[tuple[int, str, str]] = []
         num_quarantined = 0
         for sample, key in zip(request.samples.tolist(), request.augmentation_keys(self.seed), strict=True):
             row = int(self.rows[sample])
@@ -123,7 +123,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 if not self.skip_errors:
                     return ReadFailure(message)
                 _log.warning("left out: %s", message)
-                failed.append((row, str(error)))
+                failed.append((row, error.reason, str(error)))
                 continue
             except VideoTooLargeError as error:
                 return ReadFailure(f"{describe_video_location(self.index, row)}: {error}", ValueError)

@@ -106,6 +106,9 @@ class PlannedLoader:
 
 def _quarantine_advice(index: DatasetIndex, row: int) -> str:
     key = index.entry(row).key
+    if not index.has_shards:
+        file = printable(index.quarantine_file)
+        return f"if that video is to blame, write {printable(key)} below a line `key` in {file} and run again"
     if isinstance(index.root, str):
         return f"if that video is to blame, add {printable(key)} to {index.root}/quarantine.csv and resume"
     command = ["python", "-m", "pipeline", "quarantine", str(index.root)]

@@ -22,7 +22,7 @@ from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.transforms.crop_while_decoding import UnsupportedFramesError, decode_planes, decode_windows
 from datamodules.transforms.yuv420 import Pixels, num_enclosing_pairs
-from datamodules.video.decoding import DecodeError, decode_frames, read_frame_times
+from datamodules.video.decoding import DecodeError, Source, decode_frames, read_frame_times
 
 
 class View(NamedTuple):
@@ -56,7 +56,7 @@ class _CroppedClip(NamedTuple):
 class _VideoSource(NamedTuple):
     """A video to crop; `slots` is the memory that its clips are written to, None if they are allocated one by one."""
 
-    data: bytes
+    data: Source
     entry: VideoEntry
     frame_numbers: Integers
     generator: np.random.Generator
@@ -91,7 +91,7 @@ class ViewMaker:
             return num_frames, 3 * num_enclosing_pairs(height), 2 * num_enclosing_pairs(width)
         return num_frames, height, width, 3
 
-    def views(self, data: bytes, entry: VideoEntry, key: list[int], slots: Tensor | None) -> list[View]:
+    def views(self, data: Source, entry: VideoEntry, key: list[int], slots: Tensor | None) -> list[View]:
         """Makes all views of one video, in training at the beginning of `slots`; random numbers depend on `key` alone.
 
         Raises:
@@ -215,12 +215,12 @@ def _refuse_too_large(frame_numbers: Integers, crop_size: int) -> None:
         )
 
 
-def read_times(entry: VideoEntry, data: bytes) -> Seconds | None:
+def read_times(entry: VideoEntry, data: Source) -> Seconds | None:
     """Reads the presentation timestamps of a video with a variable frame rate.
 
     Args:
         entry: the video's row of the index.
-        data: bytes of the video; read only for a variable rate.
+        data: bytes of the video, or its path; read only for a variable rate.
 
     Returns:
         float64 (F,), seconds from the first frame, ascending; None for evenly spaced frames.

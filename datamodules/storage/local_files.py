@@ -1,4 +1,4 @@
-"""Local files: byte ranges of shards through a bounded number of open files, and the digest of a file."""
+"""Local files: byte ranges of shards through a bounded number of open files, whole files, the digest of a file."""
 
 import hashlib
 import os
@@ -98,6 +98,31 @@ class OpenShards:
             if len(self._open) > self.max_open:
                 self._open.popitem(last=False)
             return file
+
+
+class WholeFiles:
+    """Files of a folder that are read whole: each stands for a shard of one video.
+
+    Args:
+        root: Folder that the names of the files are relative to.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        """The path of a file."""
+        return self.root / name
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """Bytes [offset, offset + size) of a file.
+
+        Raises:
+            OSError: The file is missing or cannot be read.
+        """
+        with self.path(name).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
 
 
 def file_sha256(path: Path) -> str:

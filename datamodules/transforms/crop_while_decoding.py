@@ -21,7 +21,7 @@ from datamodules.transforms.yuv420 import color_factors, split_planes
 from datamodules.video.header_frames import frames_by_header
 from datamodules.video.orientation import UPRIGHT, orientation_of
 from datamodules.video.pyav_decoder import Frames
-from datamodules.video.video_container import DecodeError, library_errors
+from datamodules.video.video_container import DecodeError, Source, library_errors
 
 _FRAMES_PER_CONVERSION = 8  # frames converted in one call: their pixels fit in the processor's cache
 
@@ -32,11 +32,11 @@ class UnsupportedFramesError(Exception):
     """The frames cannot be cropped while decoding; use `datamodules.video.decoding`."""
 
 
-def decode_windows(data: bytes, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]) -> None:
+def decode_windows(data: Source, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]) -> None:
     """Decodes the frames of clips and writes the pixels of each clip's window.
 
     Args:
-        data: the bytes of a video file.
+        data: the bytes of a video file, or its path.
         frame_numbers: int64 (N, T), not negative.
         windows: N windows, mirrored if `mirrored` is set.
         out: N arrays uint8 (T, height, width, 3) of the windows' sizes, RGB, to write to.
@@ -55,12 +55,12 @@ def decode_windows(data: bytes, frame_numbers: Integers, windows: Sequence[Windo
 
 
 def decode_planes(
-    data: bytes, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]
+    data: Source, frame_numbers: Integers, windows: Sequence[Window], out: Sequence[Frames]
 ) -> list[tuple[int, ...]]:
     """Decodes the frames of clips and writes the planes of each clip's window: whole pairs, not mirrored.
 
     Args:
-        data: the bytes of a video file.
+        data: the bytes of a video file, or its path.
         frame_numbers: int64 (N, T), not negative.
         windows: N windows.
         out: N arrays uint8 (T, 3h, 2w) to write to, in the layout of `datamodules.transforms.yuv420`, with h and w the
@@ -83,7 +83,7 @@ class _ClipWriter(Protocol):
     def write_frame(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None: ...
 
 
-def _decode_into(data: bytes, frame_numbers: Integers, window: Window, writers: Sequence[_ClipWriter]) -> None:
+def _decode_into(data: Source, frame_numbers: Integers, window: Window, writers: Sequence[_ClipWriter]) -> None:
     """Decodes the frames of all clips, int64 (N, T), in order, and passes each to the clips that contain it."""
     if frame_numbers.min(initial=0) < 0:
         raise UnsupportedFramesError

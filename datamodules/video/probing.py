@@ -1,6 +1,8 @@
 """Probing of a video file: number of frames, frame rate, size, orientation, codec and frame times."""
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +12,15 @@ from datamodules.video.frame_table import FrameTable, count_steps, read_frame_ta
 from datamodules.video.orientation import orientation_of
 from datamodules.video.video_container import (
     NO_FRAMES,
+    TRUNCATED,
     DecodeError,
     Source,
     iterate_open,
     library_errors,
     open_video,
 )
+
+_HASHED_BYTES = 2**22  # between two reports of progress
 
 
 class VideoInfo(NamedTuple):
@@ -49,6 +54,13 @@ class VideoInfo(NamedTuple):
     mirrored: bool = False
     other_streams: int = 0
     clock_jumps: int = 0
+
+
+class ProbedVideo(NamedTuple):
+    """The digest of a video's bytes, hexadecimal sha256, and its properties."""
+
+    content_sha256: str
+    info: VideoInfo
 
 
 def probe(source: Source, progress: Callable[[int], None] | None = None) -> VideoInfo:
@@ -97,3 +109,34 @@ def read_frame_times(source: Source) -> npt.NDArray[np.float64]:
     """
     table = read_frame_table(source)
     return np.array(table.ticks, np.float64) * float(table.time_base)
+
+
+def probe_file(path: str, progress: Callable[[int], None] | None = None) -> ProbedVideo:
+    """Reads the properties and the digest of a video file; meant to run in a process that can be killed.
+
+    Args:
+        path: the path of the file.
+        progress: called with the number of packets read and frames decoded so far, then with further growing numbers.
+
+    Raises:
+        DecodeError: the file cannot be opened, is truncated, or has no video stream or no frame.
+        OSError: the file cannot be read.
+    """
+    steps = 0
+
+    def report_step() -> None:
+        nonlocal steps
+        steps += 1
+        if progress is not None:
+            progress(steps)
+
+    table = read_frame_table(path, report_step=report_step)
+    if table.truncation:
+        raise DecodeError(f"the video is truncated: {table.truncation}", TRUNCATED)
+    info = describe_video(path, table)
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_HASHED_BYTES):
+            digest.update(block)
+            report_step()
+    return ProbedVideo(digest.hexdigest(), info)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from datamodules.annotations.video_files import VIDEO_SUFFIXES
+from datamodules.annotations.video_files import VIDEO_SUFFIXES, open_video_source
 from datamodules.loading.loader_options import DecoderOptions
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import DecodeError, count_other_streams, describe_decoder
@@ -28,8 +28,6 @@ from pipeline.classify.video_input import (
     Preprocessing,
     VideoClips,
     VideoFileOptions,
-    find_videos,
-    open_source,
     preprocessing_of,
     read_ahead,
 )
@@ -39,6 +37,7 @@ from pipeline.cli.terminal import print_text
 from pipeline.inference.inference_options import CheckpointOptions
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import open_checkpoint
+from pipeline.inference.video_search import find_videos
 
 _NUM_DECODE_THREADS = 2
 
@@ -209,7 +208,7 @@ def _classify_seconds(
     for path, copy in zip(paths, copies, strict=True):
         result: dict[str, Any] = {"video": str(path)}
         try:
-            source = open_source(path)
+            source = open_video_source(path)
             seconds, duration_s = score_seconds(preprocessing, source, scorer, _progress_display(is_single, "clips"))
             result |= choice.describe(seconds.mean(axis=0))
             result["stretches"] = choice.describe_stretches(seconds, duration_s)

@@ -16,12 +16,12 @@ from pipeline.classify.video_input import (
     VideoClips,
     VideoFileOptions,
     choose_clips,
-    find_videos,
     preprocessing_of,
     process_videos,
 )
 from pipeline.inference.inference_options import CheckpointOptions
 from pipeline.inference.trained_checkpoint import open_checkpoint
+from pipeline.inference.video_search import find_videos
 
 
 @dataclass(frozen=True)

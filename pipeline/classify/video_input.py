@@ -1,11 +1,8 @@
 """Input of `classify` and `describe`: finds video files, and decodes and preprocesses their clips."""
 
-import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from json import dumps
 from pathlib import Path
@@ -15,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.annotations.skipped_files import describe_skipped_files
-from datamodules.annotations.video_files import read_video_bytes, scan_folder
+from datamodules.annotations.video_files import open_video_source
 from datamodules.options import Options
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
 from datamodules.transforms.clip_stream import iterate_clips
@@ -28,7 +24,6 @@ from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 FORWARD_BYTES = 2**25  # most bytes of float32 clips in one forward pass
 _MAX_FRAMES_PER_PIECE = 256  # for networks that take any number: about 10 s of video, 2 GB of activations in I3D
 _MAX_CLIP_BYTES = 2**27  # most bytes of a video's clips decoded ahead; ten clips of 64 frames of 224 x 224 are 92 MB
-_MAX_FILE_BYTES = 2**26  # most bytes of a file that is read into memory; several files are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -90,18 +85,6 @@ def preprocessing_of(
     sampled = replace(shape, num_frames=1) if whole_video else shape
     sampler = ClipSampler(sampled, "whole" if whole_video else "uniform", num_clips, max_frames=_MAX_FRAMES_PER_PIECE)
     return Preprocessing(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder), shape)
-
-
-def open_source(path: Path) -> Source:
-    """The input of a decoder for a file: its bytes or, above 64 MiB, its path, so that it is not held in memory.
-
-    Raises:
-        DecodeError: the file cannot be read.
-    """
-    with suppress(OSError, ValueError):  # read_video_bytes raises a better message
-        if path.is_file() and path.stat().st_size > _MAX_FILE_BYTES:
-            return path
-    return read_video_bytes(path)
 
 
 class VideoClips(NamedTuple):
@@ -192,7 +175,7 @@ def process_videos(
     for path in paths:
         result: dict[str, Any] = {"video": str(path)}
         try:
-            result |= process(open_source(path))
+            result |= process(open_video_source(path))
         except DecodeError as error:
             failed.append(f"{path} ({error})")
             result["error"] = str(error)
@@ -228,32 +211,7 @@ def read_ahead(paths: Sequence[Path], preprocessing: Preprocessing, threads: int
 
 def _decode_video(path: Path, preprocessing: Preprocessing) -> DecodedVideo:
     try:
-        clips = choose_clips(preprocessing, open_source(path))
+        clips = choose_clips(preprocessing, open_video_source(path))
         return DecodedVideo(path, clips.decode_all() if clips.num_bytes <= _MAX_CLIP_BYTES else clips, "")
     except DecodeError as error:
         return DecodedVideo(path, None, str(error))
-
-
-def find_videos(videos: Sequence[str]) -> Iterator[Path]:
-    """Yields the given files, and the videos of the given folders, without opening them: they may be broken links.
-
-    A folder that cannot be read or has no video is yielded itself; files of a folder that are no videos are reported on
-    standard error.
-
-    Raises:
-        FileNotFoundError: none of the files and folders exists, or the only one is a folder without a video.
-    """
-    if not any(map(os.path.exists, videos)):
-        raise FileNotFoundError(f"videos={videos[0] if videos else ''}: there is no such file or folder")
-    for path in map(Path, videos):
-        if not os.path.isdir(path):  # noqa: PTH112 - False, not an error, without permission
-            yield path
-            continue
-        files = scan_folder(path)
-        left_out = describe_skipped_files(files)
-        found = [path / name for name in (*files.videos, *files.unreadable_folders)]
-        if not found and len(videos) == 1:
-            raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({left_out})' if left_out else ''}")
-        if left_out:
-            print_text(f"warning: {path}: {left_out}", sys.stderr)
-        yield from found or [path]

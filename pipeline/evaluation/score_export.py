@@ -60,7 +60,7 @@ def export_scores(
 
     def to_rows(outputs: dict[str, Any]) -> StepRows:
         """Rows in the order of the index, including NaN rows of videos that failed."""
-        failed_rows = [row for row, _ in outputs["failed"]]
+        failed_rows = [row for row, *_ in outputs["failed"]]
         rows = np.array([*outputs["rows"].tolist(), *failed_rows], dtype=np.int64)
         missing_scores = np.full((len(failed_rows), model.num_classes), np.nan, np.float32)
         scores = np.concatenate([outputs["scores"].float().cpu().numpy(), missing_scores])

@@ -37,6 +37,8 @@ def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
     Where the provenance's task is `multi_label`: labels (list of int32) and label_names (list of strings) in place of
     label and label_name.
 
+    Files of features of plain video files have path after group: that of the file, relative to `videos` of the
+    provenance.
     Files with rows of clips have before the features: clip (int32, from 0 in each video; null in the row of a whole
     video), clip_start and clip_end (float64, seconds). `seen`: the network was trained on the video or its group.
 
@@ -60,6 +62,7 @@ def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
         *label_fields,
         ("split", pa.string()),
         ("group", pa.string()),
+        *([("path", pa.string())] if "videos" in provenance else []),
         ("seen", pa.bool_()),
     ]
     return with_provenance(pa.schema([*video_fields, *clip_fields, *features]), provenance)
@@ -97,8 +100,8 @@ def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[n
 
     Returns:
         The features, float32 or float16 (M, D), or (M, ...) without full pooling; and a table with the other columns
-        of the M rows: key, label, label_name (or labels, label_names), split, group, seen, and for rows of clips clip,
-        clip_start and clip_end (seconds). `read_provenance` gives the metadata.
+        of the M rows: key, label, label_name (or labels, label_names), split, group, seen, for plain video files path,
+        and for rows of clips clip, clip_start and clip_end (seconds). `read_provenance` gives the metadata.
 
     Raises:
         FileNotFoundError: the file does not exist.

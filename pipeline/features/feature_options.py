@@ -1,21 +1,22 @@
 """Options of `features`."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from pipeline.features.feature_files import Dtype, Format
 from pipeline.features.layer_features import Pooling, RowUnit
 from pipeline.inference.inference_options import InferenceOptions
 from pipeline.inference.protocols import TransferProtocolName
+from pipeline.inference.video_file_index import VideoFileChoice
 
 
 @dataclass(frozen=True)
-class FeatureOptions(InferenceOptions):
+class FeatureOptions(InferenceOptions, VideoFileChoice):
     """Options of `features`.
 
     Attributes:
         checkpoint: file that `fit` wrote, or a name that `python -m pipeline weights list` prints.
-        data: folder of the packed dataset; its classes may differ from the checkpoint's.
+        data: folder of the packed dataset; its classes may differ from the checkpoint's. Or give videos.
         out: the file to write; an existing file with the same settings is kept.
         split: videos to export. Default: test, or all where the dataset is not divided.
         fold: fold of datasets with folds; default: the fold the checkpoint was trained in.
@@ -33,7 +34,8 @@ class FeatureOptions(InferenceOptions):
     """
 
     checkpoint: Path
-    data: Path
+    data: Path | None = None
+    _: KW_ONLY
     out: Path
     split: str | None = None
     fold: str | None = None
@@ -45,3 +47,13 @@ class FeatureOptions(InferenceOptions):
     format: Format = "parquet"
     dtype: Dtype = "float32"
     overwrite: bool = False
+
+    def check(self) -> None:
+        """Raises ValueError unless there is one source of videos, or for options that plain video files do not have."""
+        if (self.data is None) == (self.videos is None):
+            raise ValueError(
+                "give either data, the folder of a packed dataset, or videos, video files or their folders"
+            )
+        for name in ("split", "fold", "split_file", "rendition"):
+            if self.videos is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name}={getattr(self, name)!r}: plain video files have no {name}; leave it out")

@@ -170,6 +170,7 @@ def feature_table(
         **_label_columns(index, rows),
         "split": splits,
         "group": index.column("group", rows),
+        "path": index.column("source", rows),
         "seen": np.isin(rows, trained_rows),
         "clip": [None if clip == VIDEO_ROW else clip for clip in exported.clips.tolist()],
         "clip_start": exported.times[:, 0].numpy(),

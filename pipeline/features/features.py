@@ -1,9 +1,10 @@
 """`python -m pipeline features`: export of layer outputs for every video of a split to one file."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,7 @@ from pipeline.inference.trained_checkpoint import (
 )
 from pipeline.inference.trained_split_file import trained_split_file
 from pipeline.inference.training_overlap import overlap_with_checkpoint, training_split
+from pipeline.inference.video_file_index import VideoFileIndex, open_video_files
 
 __all__ = ["features", "read_features", "read_provenance"]  # the readers of the files are part of the interface
 
@@ -69,37 +71,46 @@ def features(options: FeatureOptions) -> None:
     if options.overwrite or not out.exists():
         refuse_unwritable_file(out)
     trained = open_checkpoint(options.checkpoint, options.allow)
-    split_file = options.split_file or trained_split_file(trained.dataset, options.data)
-    split = options.split or _default_split(options.data, split_file)
-    videos = open_data(
-        trained,
-        options.data,
-        split,
-        options.fold,
-        options,
-        same_classes=False,
-        split_file=options.split_file,
-    )
+    files, videos = _open_videos(trained, options)
     layers = list(dict.fromkeys(options.layer or [trained.model.feature_layer]))
     shapes = {name: _pooled_shape(trained, videos, name, options.pool) for name in layers}
     provenance = describe_checkpoint(trained, videos) | {"layers": shapes, "pool": options.pool, "per": per}
     provenance |= {"dtype": options.dtype, "format": format, "precision": options.precision}
     provenance["trained_on"] = training_split(trained)
+    if files is not None:
+        provenance["videos"] = str(files.index.root)
     if len(layers) == 1:
         provenance |= {"layer": layers[0], "dimension": int(np.prod(shapes[layers[0]]))}
     if not options.overwrite and _is_exported(out, provenance):
         remove_parts(out)  # of a run that was killed at its very end
         print_text(f"{out} is there already, with the same settings")
         return
-    num_rows = _export(trained, videos, provenance, options)
-    if num_rows is not None:
-        subject = f"{len(split_row_numbers(videos))} videos"
-        subject = subject if per == "video" else f"{num_rows} rows of {subject}"
-        if provenance["quarantined"]:
-            subject += f" ({len(provenance['quarantined'])} are quarantined and left out)"
-        numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
-        seconds = f"{time.monotonic() - began:.0f} s"
-        print_text(f"wrote {out}: {' and '.join(layers)} of {subject} of {split}, {numbers} numbers each, in {seconds}")
+    exported = _export(trained, files, videos, provenance, options)
+    if exported is None:
+        return
+    subject = f"{exported.num_videos} videos"
+    subject = subject if per == "video" else f"{exported.num_rows} rows of {subject}"
+    if exported.left_out:
+        place = "are quarantined and" if files is None else f"are listed in {files.quarantine} and"
+        subject += f" ({len(exported.left_out)} {place} left out)"
+    numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
+    source, seconds = provenance.get("videos", provenance["split"]), f"{time.monotonic() - began:.0f} s"
+    print_text(f"wrote {out}: {' and '.join(layers)} of {subject} of {source}, {numbers} numbers each, in {seconds}")
+
+
+def _open_videos(
+    trained: TrainedCheckpoint, options: FeatureOptions
+) -> tuple[VideoFileIndex | None, ShardedVideoDataModule]:
+    """Opens plain video files, or a split of a packed dataset, for which the first result is None."""
+    if options.data is None:
+        files = open_video_files(options.videos or [], options.out, options.overwrite)
+        return files, files.data_module(trained, options)
+    split_file = options.split_file or trained_split_file(trained.dataset, options.data)
+    split = options.split or _default_split(options.data, split_file)
+    data = open_data(
+        trained, options.data, split, options.fold, options, same_classes=False, split_file=options.split_file
+    )
+    return None, data
 
 
 def _default_split(data: Path, split_file: str | None) -> str:
@@ -110,37 +121,63 @@ def _default_split(data: Path, split_file: str | None) -> str:
     return ALL_VIDEOS if set(manifest.splits) == {ALL_VIDEOS} and not manifest.folds else "test"
 
 
+class _Exported(NamedTuple):
+    """Numbers of videos and rows in a file, and keys of the videos that were left out."""
+
+    num_videos: int
+    num_rows: int
+    left_out: Sequence[str]
+
+
 def _export(
-    trained: TrainedCheckpoint, videos: ShardedVideoDataModule, provenance: dict[str, Any], options: FeatureOptions
-) -> int | None:
-    """Runs the network and writes the file; returns its number of rows on rank 0, None on others."""
+    trained: TrainedCheckpoint,
+    files: VideoFileIndex | None,
+    videos: ShardedVideoDataModule,
+    provenance: dict[str, Any],
+    options: FeatureOptions,
+) -> _Exported | None:
+    """Runs the network and writes the file; returns the counts on rank 0, None on others."""
     schema, rows = feature_schema(provenance), split_row_numbers(videos)
     trained_rows = rows[overlap_with_checkpoint(trained, videos.index, rows).any]
+    exported = _Exported(0, 0, provenance["quarantined"])
 
-    def to_rows(exported: ExportedFeatures) -> StepRows:
-        return StepRows(
-            feature_table(schema, exported, videos, trained_rows, provenance["dtype"]), exported.rows.numpy()
-        )
+    def to_rows(batch: ExportedFeatures) -> StepRows:
+        table = feature_table(schema, batch, videos, trained_rows, provenance["dtype"])
+        return StepRows(table, batch.rows.numpy(), left_out=batch.failed)
 
-    num_rows = 0
+    def report_left_out(failures: list[tuple[int, str, str]]) -> None:
+        nonlocal exported
+        if files is not None:
+            exported = exported._replace(left_out=files.write_quarantine(failures))
 
     def finish(path: Path, parts: PartRows) -> None:
-        nonlocal num_rows
-        num_rows = parts.num_rows
-        write_features(path, provenance["format"], schema, parts.tables)
+        nonlocal exported
+        exported = exported._replace(num_videos=len(parts.videos), num_rows=parts.num_rows)
+        final_schema = feature_schema(provenance | {"quarantined": list(exported.left_out)})
+        write_features(path, provenance["format"], final_schema, parts.tables)
 
-    # Rows depend neither on newly quarantined videos nor on the format.
-    not_settings = ("checkpoint", "quarantined", "format", "layers", "dimension")
+    # Rows depend neither on newly quarantined videos nor on the format, nor on where plain video files lie.
+    not_settings = ["checkpoint", "quarantined", "format", "layers", "dimension"]
+    not_settings += [] if files is None else ["dataset", "videos"]
     settings = {name: value for name, value in provenance.items() if name not in not_settings}
     settings["layer"] = provenance["layers"]
     callback = ResumableExport(
-        options.out, settings, schema, to_rows, rows, finish, options.save_every, "features", options.overwrite
+        options.out,
+        settings,
+        schema,
+        to_rows,
+        rows,
+        finish,
+        options.save_every,
+        "features",
+        options.overwrite,
+        report_left_out=report_left_out,
     )
     per, crops = provenance["per"], videos.options.num_crops
     export = FeatureExport(trained.model, list(provenance["layers"]), per, crops, provenance["pool"]).eval()
     with explain_decode_failure(videos.index, "; then the same command goes on with the others"):
         is_first_rank = run_over_split(export, videos, callback, options)
-    return num_rows if is_first_rank else None
+    return exported if is_first_rank else None
 
 
 def _pooled_shape(
@@ -168,10 +205,9 @@ def _is_exported(out: Path, provenance: dict[str, Any]) -> bool:
         found = {"precision": "32-true"} | read_provenance(out)  # files without the entry are float32
     except (ValueError, OSError):
         raise ValueError(f"out={str(out)!r}: is there and is not a file of features; choose another name") from None
-    not_compared = (
-        "checkpoint",
-        "versions",
-    )  # features depend neither on the path nor, in practice, on library versions
+    # Features depend neither on paths nor, in practice, on library versions. Which plain video files cannot be decoded
+    # is known only after the export.
+    not_compared = ("checkpoint", "versions", *(("dataset", "videos", "quarantined") if "videos" in provenance else ()))
     differing = [name for name in provenance if name not in not_compared and found.get(name) != provenance[name]]
     if differing:
         names = dict.fromkeys("layer" if name in ("layers", "dimension") else name for name in differing)

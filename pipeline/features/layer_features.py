@@ -25,12 +25,14 @@ class ExportedFeatures(NamedTuple):
         features: features by layer, float32 (M, D), on the CPU; further axes are flattened.
         clips: int64 (M,), number of the clip in its video, or `VIDEO_ROW` for the row of a whole video.
         times: float64 (M, 2), start and end in seconds: of the clip, or of the span of all clips of the video.
+        failed: row number, reason and description of the videos of the batch that could not be decoded.
     """
 
     rows: Tensor
     features: dict[str, Tensor]
     clips: Tensor
     times: Tensor
+    failed: Sequence[tuple[int, str, str]] = ()
 
 
 class FeatureExport(pl.LightningModule):
@@ -92,6 +94,7 @@ class FeatureExport(pl.LightningModule):
             {name: torch.cat([layer_features[name] for layer_features in features])[order] for name in self.layers},
             torch.cat(clip_numbers)[order],
             torch.cat(times)[order],
+            batch.failed,
         )
 
     def _view_features(self, batch: ClipBatch) -> dict[str, Tensor]:

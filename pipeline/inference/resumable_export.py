@@ -5,13 +5,15 @@ processes the videos that are in no part; when none is left, the rows are merged
 With several nodes, the folder must be on a shared file system.
 """
 
+import hashlib
+import json
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +29,8 @@ from pipeline.inference.part_folder import PartFolder, remove_parts
 from pipeline.inference.part_rows import ROW, PartRows
 from pipeline.processes.outcome import ProcessOutcome, attach_outcome
 
+Value = TypeVar("Value")
+
 _PART_BYTES = 2**26
 _SAVE_INTERVAL_S = 30.0
 _SIGTERM_STATUS = 128 + signal.SIGTERM  # exit status after SIGTERM
@@ -39,11 +43,13 @@ class StepRows(NamedTuple):
         table: M rows.
         rows: int64 (M,), row number of each row's video in the dataset's index.
         failed: bool (M,), placeholder rows of videos that failed, which another run tries again; None for none.
+        left_out: row number, reason and description of videos that failed and have no rows.
     """
 
     table: pa.Table
     rows: NDArray[np.int64]
     failed: NDArray[np.bool_] | None = None
+    left_out: Sequence[tuple[int, str, str]] = ()
 
 
 class ResumableExport(pl.Callback):
@@ -62,6 +68,8 @@ class ResumableExport(pl.Callback):
         overwrite: whether to remove parts of other settings and start again.
         keep_parts: whether to keep the parts after the file is written; the caller then calls `remove_parts`.
         remedy: advice for the message about parts of other settings.
+        report_left_out: function called on rank 0, before `finish`, with the row number, reason and description of all
+            videos that failed and have no rows; None if there can be none.
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class ResumableExport(pl.Callback):
         overwrite: bool = False,
         keep_parts: bool = False,
         remedy: str = "say --overwrite",
+        report_left_out: Callable[[list[tuple[int, str, str]]], None] | None = None,
     ) -> None:
         if save_every < 1:
             raise ValueError(f"save_every={save_every}: must be at least 1")
@@ -86,6 +95,9 @@ class ResumableExport(pl.Callback):
         self._save_every, self._verb, self._keep_parts = save_every, verb, keep_parts
         self._pending: list[pa.Table] = []
         self._failed: list[pa.Table] = []
+        self._left_out: list[tuple[int, str, str]] = []
+        self._report_left_out = report_left_out
+        self._digest = hashlib.sha256(json.dumps([settings, rows.tolist()], sort_keys=True).encode()).hexdigest()
         self._num_pending = 0
         self._saved: list[str] = []
         self._last_save = time.monotonic()
@@ -93,7 +105,16 @@ class ResumableExport(pl.Callback):
         self._lines: ProgressLines | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Finds the videos that earlier runs have done and excludes them from the data module, on all ranks."""
+        """Finds the videos that earlier runs have done and excludes them from the data module, on all ranks.
+
+        Raises:
+            ValueError: the ranks have different settings, or see different videos; or another export writes there.
+        """
+        if len(set(_gather(self._digest))) > 1:
+            raise ValueError(
+                f"out={str(self.path)!r}: the processes have different settings or see different videos; give all the "
+                "same command line, and change no video meanwhile"
+            )
         done = np.empty(0, np.int64)
         if trainer.is_global_zero:
             self.parts.open()
@@ -138,14 +159,15 @@ class ResumableExport(pl.Callback):
         self._save()
         if self._failed:
             self._saved.append(self.parts.save(pa.concat_tables(self._failed).cast(self._schema), prefix="failed"))
-        names: list[list[str]] = [self._saved]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            names = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(names, self._saved)
+        names = [name for of_rank in _gather(self._saved) for name in of_rank]
+        left_out = sorted({video[0]: video for of_rank in _gather(self._left_out) for video in of_rank}.values())
         if trainer.is_global_zero:
-            parts = PartRows(self.parts.parts(name for of_rank in names for name in of_rank), self._schema)
+            if self._report_left_out is not None:
+                self._report_left_out(left_out)
+            parts = PartRows(self.parts.parts(names), self._schema)
+            rows = np.setdiff1d(self._rows, np.array([row for row, *_ in left_out], dtype=np.int64))
             with write_atomically(self.path) as temporary:
-                self._finish(temporary, parts.restrict(self._rows, self.path))
+                self._finish(temporary, parts.restrict(rows, self.path))
             if not self._keep_parts:
                 remove_parts(self.path)
         trainer.strategy.barrier()
@@ -161,6 +183,7 @@ class ResumableExport(pl.Callback):
         self._is_terminated = True
 
     def _add(self, step_rows: StepRows) -> None:
+        self._left_out += step_rows.left_out
         if not step_rows.table.num_rows:
             return
         table = step_rows.table.append_column(ROW, pa.array(step_rows.rows)).replace_schema_metadata(None)
@@ -177,3 +200,12 @@ class ResumableExport(pl.Callback):
             self._saved.append(self.parts.save(pa.concat_tables(self._pending).cast(self._schema)))
         self._pending, self._num_pending = [], 0
         self._last_save = time.monotonic()
+
+
+def _gather(value: Value) -> list[Value]:
+    """The value of each rank, in order."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values

@@ -150,18 +150,8 @@ def open_data(
             file has changed since the training; or the checkpoint has no clip settings and they are not given.
         ShardFormatError: the folder does not hold a complete dataset.
     """
-    overrides = vars(options)
-    given = {name: overrides[name] for name in (*CLIP_SETTINGS, "rendition") if overrides.get(name) is not None}
-    if "frame_interval" in given:
-        given.setdefault("fps", None)  # which would take precedence
-    shape = trained.clips | given
-    if not {"num_frames", "crop_size"} <= shape.keys():
-        raise ValueError(
-            f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
-            "ShardedVideoDataModule): give --num-frames and --crop-size"
-        )
-    settings = {"rendition": _choose_rendition(trained, root, given)} | shape | options.data_options()
-    settings |= {field.name: overrides[field.name] for field in fields(LoaderOptions)}
+    rendition = options.rendition or _choose_rendition(trained, root, options.resize is not None)
+    settings = data_settings(trained, options) | {"rendition": rendition}
     data = ShardedVideoDataModule(
         str(root),
         **settings,
@@ -169,7 +159,6 @@ def open_data(
         predict_split=split,
         fold=fold,
         split_file=split_file or trained_split_file(trained.dataset, root),
-        eval_batch_bytes=_BATCH_BYTES,
         allow_missing=allow_missing,
     )
     if split_file is None:
@@ -187,11 +176,31 @@ def open_data(
     return data
 
 
-def _choose_rendition(trained: TrainedCheckpoint, root: Path, chosen: dict[str, Any]) -> RenditionChoice:
+def data_settings(trained: TrainedCheckpoint, options: InferenceOptions) -> dict[str, Any]:
+    """Returns clips, views and loading as options of the data module; clip settings not given are those of training.
+
+    Raises:
+        ValueError: the checkpoint has no clip settings and they are not given.
+    """
+    overrides = vars(options)
+    given = {name: overrides[name] for name in CLIP_SETTINGS if overrides.get(name) is not None}
+    if "frame_interval" in given:
+        given.setdefault("fps", None)  # which would take precedence
+    clips = trained.clips | given
+    if not {"num_frames", "crop_size"} <= clips.keys():
+        raise ValueError(
+            f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
+            "ShardedVideoDataModule): give --num-frames and --crop-size"
+        )
+    loading = {field.name: overrides[field.name] for field in fields(LoaderOptions)}
+    return clips | options.data_options() | loading | {"eval_batch_bytes": _BATCH_BYTES}
+
+
+def _choose_rendition(trained: TrainedCheckpoint, root: Path, is_resized: bool) -> RenditionChoice:
     """Returns the rendition of the training for the same dataset without `resize`; else `auto`."""
     manifest = open_manifest(root)
     trained_on = trained.dataset.get("rendition")
-    is_same = manifest.family == trained.family and "resize" not in chosen
+    is_same = manifest.family == trained.family and not is_resized
     return (
         trained_on if is_same and trained_on in [rendition.short_side for rendition in manifest.renditions] else "auto"
     )

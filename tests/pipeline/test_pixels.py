@@ -36,7 +36,7 @@ def test_scores_and_features_are_those_in_rgb(motion_checkpoint, motion_dataset,
     for pixels in ("rgb", "i420"):
         folder, file = tmp_path / pixels, tmp_path / f"{pixels}.parquet"
         evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, out=folder, pixels=pixels, **QUICK))
-        features(FeatureOptions(motion_checkpoint, motion_dataset, file, pixels=pixels, **QUICK))
+        features(FeatureOptions(motion_checkpoint, motion_dataset, out=file, pixels=pixels, **QUICK))
         scores.append(read_predictions(folder / "predictions.parquet")[0])
         rows.append(read_features(file)[0])
     assert (scores[0] == scores[1]).all()

@@ -86,7 +86,7 @@ def test_features_on_two_ranks_are_as_in_one_process(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path, checkpoint: Path
 ) -> None:
     options = {"num_clips": 3, "batch_size": 3, "num_workers": 0}
-    features(FeatureOptions(checkpoint, motion_dataset, folder / "alone.parquet", accelerator="cpu", **options))  # type: ignore[arg-type]
+    features(FeatureOptions(checkpoint, motion_dataset, out=folder / "alone.parquet", accelerator="cpu", **options))  # type: ignore[arg-type]
     arguments = arguments_of(checkpoint=checkpoint, data=motion_dataset, out="together.parquet", **options)
     done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -34,7 +34,13 @@ def test_the_scores_are_those_of_linear(kind, clips, motion_checkpoint, motion_d
     for split in ("train", "test"):
         features(
             FeatureOptions(
-                motion_checkpoint, motion_dataset, tmp_path / split, split, **clips, num_workers=0, accelerator="cpu"
+                motion_checkpoint,
+                motion_dataset,
+                out=tmp_path / split,
+                split=split,
+                **clips,
+                num_workers=0,
+                accelerator="cpu",
             )
         )
     linear(tmp_path / "out", tmp_path / "train", tmp_path / "test", classifier=kind)
@@ -58,8 +64,8 @@ def test_another_network_is_refused(motion_checkpoint, motion_dataset, folded_ch
             FeatureOptions(
                 motion_checkpoint,
                 motion_dataset,
-                tmp_path / split,
-                split,
+                out=tmp_path / split,
+                split=split,
                 num_clips=1,
                 num_workers=0,
                 accelerator="cpu",

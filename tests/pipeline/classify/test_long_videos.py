@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.annotations import video_files
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape
 from datamodules.video.decoding import iterate_frames, probe, read_frame_times
 from pipeline.__main__ import main
@@ -190,9 +191,9 @@ def test_a_video_in_pieces_has_the_scores_of_the_whole(
     for name, size in (
         ("FORWARD_BYTES", 4 * 3 * clip_bytes),
         ("_MAX_CLIP_BYTES", clip_bytes),
-        ("_MAX_FILE_BYTES", 1000),
     ):
         monkeypatch.setattr(looking_module, name, size)
+    monkeypatch.setattr(video_files, "_MAX_READ_BYTES", 1000)
     pieces = list(clips.pieces())
     assert [len(piece) for piece in pieces] == [3, 3, 3, 1]
     np.testing.assert_allclose(score.score_pieces(pieces), expected, atol=1e-6)

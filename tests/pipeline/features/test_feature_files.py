@@ -22,7 +22,7 @@ def export(motion_checkpoint, motion_dataset, tmp_path_factory):
 
     def call(name, **settings):
         settings = {"clip_step": 4, "num_workers": 0, "accelerator": "cpu"} | settings
-        features(FeatureOptions(motion_checkpoint, motion_dataset, folder / name, **settings))
+        features(FeatureOptions(motion_checkpoint, motion_dataset, out=folder / name, **settings))
         return folder / name
 
     return call
@@ -105,7 +105,13 @@ def test_what_the_network_was_trained_on_is_marked(export, folded_checkpoint, fo
     assert all(table.column("seen").to_pylist())
     features(
         FeatureOptions(
-            folded_checkpoint, folded_dataset, tmp_path / "all", "all", num_clips=1, num_workers=0, accelerator="cpu"
+            folded_checkpoint,
+            folded_dataset,
+            out=tmp_path / "all",
+            split="all",
+            num_clips=1,
+            num_workers=0,
+            accelerator="cpu",
         )
     )
     _, table = read_features(tmp_path / "all")

@@ -35,7 +35,7 @@ def views_of(checkpoint, dataset, layer, **settings):
 
 def test_a_row_a_video_is_the_mean_over_its_views(motion_checkpoint, motion_dataset, tmp_path, capsys):
     path = tmp_path / "new" / "test.parquet"
-    features(FeatureOptions(motion_checkpoint, motion_dataset, path, num_clips=2, num_crops=3, **QUICK))
+    features(FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=2, num_crops=3, **QUICK))
     found, table = read_features(path)
     expected = [
         views.mean(0) for views, _ in views_of(motion_checkpoint, motion_dataset, "fc6", num_clips=2, num_crops=3)
@@ -55,7 +55,9 @@ def test_a_row_a_video_is_the_mean_over_its_views(motion_checkpoint, motion_data
 def test_a_row_a_clip_has_its_times(motion_checkpoint, motion_dataset, tmp_path):
     path = tmp_path / "clips.parquet"
     settings = {"clip_step": 4, "num_crops": 3}
-    features(FeatureOptions(motion_checkpoint, motion_dataset, path, layer=["pool5"], per="clip", **settings, **QUICK))
+    features(
+        FeatureOptions(motion_checkpoint, motion_dataset, out=path, layer=["pool5"], per="clip", **settings, **QUICK)
+    )
     found, table = read_features(path)
     assert len(table) == 16 * 3  # clips of 16 of 24 frames start at 0, 4 and 8
     assert table.column("clip").to_pylist() == [0, 1, 2] * 16
@@ -72,7 +74,7 @@ def test_whole_videos(motion_checkpoint, motion_dataset, tmp_path):
     path = tmp_path / "whole.parquet"
     features(
         FeatureOptions(
-            motion_checkpoint, motion_dataset, path, layer=["pool5"], whole=True, num_crops=3, per="clip", **QUICK
+            motion_checkpoint, motion_dataset, out=path, layer=["pool5"], whole=True, num_crops=3, per="clip", **QUICK
         )
     )
     found, table = read_features(path)
@@ -89,7 +91,7 @@ def test_whole_videos(motion_checkpoint, motion_dataset, tmp_path):
 
 def test_pandas_reads_the_file(motion_checkpoint, motion_dataset, tmp_path):
     path = tmp_path / "test.parquet"
-    features(FeatureOptions(motion_checkpoint, motion_dataset, path, num_clips=1, **QUICK))
+    features(FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, **QUICK))
     frame = pd.read_parquet(path)
     np.testing.assert_array_equal(np.stack(frame.feature), read_features(path)[0])
     classes = DatasetIndex.open(motion_dataset).classes
@@ -98,7 +100,7 @@ def test_pandas_reads_the_file(motion_checkpoint, motion_dataset, tmp_path):
 
 def test_provenance(motion_checkpoint, motion_dataset, tmp_path):
     path = tmp_path / "test.parquet"
-    features(FeatureOptions(motion_checkpoint, motion_dataset, path, num_clips=1, **QUICK))
+    features(FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, **QUICK))
     about = read_provenance(path)
     assert about["checkpoint_sha256"] == hashlib.sha256(motion_checkpoint.read_bytes()).hexdigest()
     assert (about["layer"], about["per"], about["dimension"], about["split"]) == ("fc6", "video", 128, "test")
@@ -110,24 +112,28 @@ def test_provenance(motion_checkpoint, motion_dataset, tmp_path):
 
 def test_the_same_again_is_left_and_another_is_not_overwritten(motion_checkpoint, motion_dataset, tmp_path, capsys):
     path = tmp_path / "test.parquet"
-    features(FeatureOptions(motion_checkpoint, motion_dataset, path, num_clips=1, **QUICK))
+    features(FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, **QUICK))
     before = path.stat()
-    features(FeatureOptions(motion_checkpoint, motion_dataset, path, num_clips=1, batch_size=3, **QUICK))
+    features(FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, batch_size=3, **QUICK))
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert "is there already" in capsys.readouterr().out
     with pytest.raises(ValueError, match="holds features with another layer; choose another name, or say --overwrite"):
-        features(FeatureOptions(motion_checkpoint, motion_dataset, path, num_clips=1, layer=["fc7"], **QUICK))
+        features(FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, layer=["fc7"], **QUICK))
     with pytest.raises(ValueError, match="holds features with another precision"):
-        features(FeatureOptions(motion_checkpoint, motion_dataset, path, num_clips=1, precision="bf16-mixed", **QUICK))
+        features(
+            FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, precision="bf16-mixed", **QUICK)
+        )
     features(
-        FeatureOptions(motion_checkpoint, motion_dataset, path, num_clips=1, layer=["fc7"], overwrite=True, **QUICK)
+        FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, layer=["fc7"], overwrite=True, **QUICK)
     )
     assert read_provenance(path)["layer"] == "fc7"
 
 
 def test_folds_name_the_split_of_the_fold(folded_checkpoint, folded_dataset, tmp_path):
     features(
-        FeatureOptions(folded_checkpoint, folded_dataset, tmp_path / "train.parquet", "train", num_clips=1, **QUICK)
+        FeatureOptions(
+            folded_checkpoint, folded_dataset, out=tmp_path / "train.parquet", split="train", num_clips=1, **QUICK
+        )
     )
     _, table = read_features(tmp_path / "train.parquet")
     assert set(table.column("split").to_pylist()) == {"train"}
@@ -175,7 +181,7 @@ def test_reading_what_is_no_file_of_features(tmp_path):
 @pytest.mark.slow
 def test_two_processes_give_the_same(motion_checkpoint, motion_dataset, tmp_path):
     alone, together = tmp_path / "alone.parquet", tmp_path / "together.parquet"
-    features(FeatureOptions(motion_checkpoint, motion_dataset, alone, per="clip", clip_step=4, **QUICK))
+    features(FeatureOptions(motion_checkpoint, motion_dataset, out=alone, per="clip", clip_step=4, **QUICK))
     words = ["--checkpoint", motion_checkpoint, "--data", motion_dataset, "--out", together, "--per", "clip"]
     words += ["--clip-step", 4, "--devices", 2, "--accelerator", "cpu", "--num-workers", 0, "--batch-size", 3]
     command = [sys.executable, "-m", "pipeline", "features", *map(str, words)]

@@ -81,7 +81,7 @@ def stopped(motion_checkpoint, motion_dataset, tmp_path):
     entry = damage(data, 9)
 
     def export(**more):
-        features(FeatureOptions(motion_checkpoint, data, path, **QUICK | more))
+        features(FeatureOptions(motion_checkpoint, data, out=path, **QUICK | more))
 
     with pytest.raises(DecodeError, match=entry.key):
         export()
@@ -107,7 +107,7 @@ def test_an_export_goes_on_where_a_damaged_video_stopped_it(
     assert "features: 6 of 15 videos are done, from an earlier run" in told.out
     assert "damaged, its videos are exported again" in told.err
     assert sorted(item.name for item in tmp_path.iterdir()) == ["shards", "test.parquet"]
-    features(FeatureOptions(motion_checkpoint, motion_dataset, tmp_path / "undisturbed", **QUICK))
+    features(FeatureOptions(motion_checkpoint, motion_dataset, out=tmp_path / "undisturbed", **QUICK))
     (found, table), (expected, other) = read_features(path), read_features(tmp_path / "undisturbed")
     kept = [place for place, one in enumerate(other.column("key").to_pylist()) if one != key]
     assert table.equals(other.take(kept))

@@ -231,7 +231,7 @@ def test_from_a_checkpoint_to_a_linear_classifier(motion_checkpoint, motion_data
         path = tmp_path / f"{split}.parquet"
         features(
             FeatureOptions(
-                motion_checkpoint, motion_dataset, path, split, num_clips=2, num_workers=0, accelerator="cpu"
+                motion_checkpoint, motion_dataset, out=path, split=split, num_clips=2, num_workers=0, accelerator="cpu"
             )
         )
     linear(tmp_path / "out", tmp_path / "train.parquet", tmp_path / "test.parquet")
@@ -287,7 +287,7 @@ def test_rows_of_videos_count_where_a_file_has_those_of_clips_too(motion_checkpo
         path = tmp_path / per
         features(
             FeatureOptions(
-                motion_checkpoint, motion_dataset, path, per=per, clip_step=8, num_workers=0, accelerator="cpu"
+                motion_checkpoint, motion_dataset, out=path, per=per, clip_step=8, num_workers=0, accelerator="cpu"
             )
         )
     both, videos = read_videos(tmp_path / "both"), read_videos(tmp_path / "video")
