@@ -24,6 +24,7 @@ from datamodules.transforms.crop_while_decoding import UnsupportedFramesError
 from datamodules.transforms.three_crops import pad_and_stack
 from datamodules.transforms.yuv420 import Pixels, stack_planes, supports_yuv420
 from datamodules.video.decoding import DecodeError
+from datamodules.video.video_container import TOO_LARGE
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +127,9 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 failed.append((row, error.reason, str(error)))
                 continue
             except VideoTooLargeError as error:
+                if self.skip_errors and not self.index.has_shards:  # other files are read all the same
+                    failed.append((row, TOO_LARGE, str(error)))
+                    continue
                 return ReadFailure(f"{describe_video_location(self.index, row)}: {error}", ValueError)
             except ShardFormatError as error:
                 return ReadFailure(f"video {printable(self.index.entry(row).key)}: {error}", ShardFormatError)

@@ -11,16 +11,17 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from datamodules.annotations.video_files import VIDEO_SUFFIXES, open_video_source
-from datamodules.loading.loader_options import DecoderOptions
+from datamodules.annotations.video_files import VIDEO_SUFFIXES
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import DecodeError, count_other_streams, describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
 from pipeline.classify.class_choice import ClassChoice
+from pipeline.classify.class_export import ClassExportOptions, export_classes
 from pipeline.classify.frame_text import describe_missing, drawable_texts
 from pipeline.classify.linear_head import LinearHead, attach_head
+from pipeline.classify.packed_videos import VideoInput, find_inputs, open_input
 from pipeline.classify.timeline import format_clock, score_seconds
 from pipeline.classify.video_input import (
     FORWARD_BYTES,
@@ -37,13 +38,12 @@ from pipeline.cli.terminal import print_text
 from pipeline.inference.inference_options import CheckpointOptions
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import open_checkpoint
-from pipeline.inference.video_search import find_videos
 
 _NUM_DECODE_THREADS = 2
 
 
 @dataclass(frozen=True)
-class ClassifyOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # the fields of the last base come first
+class ClassifyOptions(CheckpointOptions, ClassExportOptions, VideoFileOptions):  # the last base's fields come first
     """Options of `classify`.
 
     Attributes:
@@ -83,10 +83,14 @@ class ClassifyOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
         self.require_at_least(1, "top")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold={self.threshold}: must be from 0 to 1")
+        for name in ("threshold", "json", "timeline", "annotate"):
+            value = getattr(self, name)
+            if self.out is not None and value is not None and value is not False:
+                raise ValueError(f"{name}={value}: is for what is printed; leave it out, or leave out --out")
 
 
 def classify(options: ClassifyOptions) -> None:
-    """Classify video files: print the most probable classes of each file, or of each second.
+    """Classify video files: print the most probable classes of each file, or of each second, or write scores to a file.
 
     A checkpoint is given `num_clips` clips spread over a video, as in its training; a published I3D the whole video at
     25 frames a second, as its authors tested it. Probabilities are averaged over clips. As many files as fit share a
@@ -98,14 +102,14 @@ def classify(options: ClassifyOptions) -> None:
     Raises:
         FileNotFoundError: a video or the checkpoint does not exist.
         ValueError: neither a checkpoint nor weights, or both; a linear classifier of another network; or some videos
-            could not be decoded, raised after all others were classified.
+            could not be decoded, raised after all others were classified (with `out` they are listed instead).
     """
     checkpoint, weights, timeline = (
         options.checkpoint,
         options.weights,
         options.timeline or options.annotate is not None,
     )
-    paths = list(find_videos(options.videos))
+    paths = [] if options.out is not None else list(find_inputs(options.videos))
     if (checkpoint is None) == (weights is None):
         raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
     if weights is not None and Path(weights).exists():
@@ -126,6 +130,9 @@ def classify(options: ClassifyOptions) -> None:
             f"threshold={options.threshold}: the network gives each video one class, whose probabilities sum to 1; "
             "leave it out, or say --top"
         )
+    if options.out is not None:
+        export_classes(options.videos, trained, model, preprocessing, options.top, options)
+        return
     scorer, choice = VideoScorer(model), ClassChoice(model.class_names, options.top, options.threshold)
     if timeline:
         results = _classify_seconds(paths, annotated, preprocessing, scorer, choice)
@@ -134,7 +141,7 @@ def classify(options: ClassifyOptions) -> None:
     _print_results(results, len(paths), describe_decoder(preprocessing.decoder), options.json)
 
 
-def annotated_paths(paths: Sequence[Path], annotate: Path | None) -> list[Path | None]:
+def annotated_paths(paths: Sequence[VideoInput], annotate: Path | None) -> list[Path | None]:
     """Returns the path of the annotated copy of each video; None for no copy.
 
     Raises:
@@ -152,7 +159,7 @@ def annotated_paths(paths: Sequence[Path], annotate: Path | None) -> list[Path |
     if repeated:
         raise ValueError(f"annotate={str(annotate)!r}: two of the videos are called {repeated[0].stem}; rename one")
     for path, copy in zip(paths, copies, strict=True):
-        if os.path.realpath(copy) == os.path.realpath(path):
+        if os.path.realpath(copy) == os.path.realpath(str(path)):
             raise ValueError(f"annotate={str(annotate)!r}: would replace the video itself; give another name")
         if copy.is_dir():
             raise ValueError(f"annotate={str(annotate)!r}: {copy} is a folder; give another name")
@@ -161,7 +168,7 @@ def annotated_paths(paths: Sequence[Path], annotate: Path | None) -> list[Path |
 
 
 def _classify_videos(
-    paths: Sequence[Path], preprocessing: Preprocessing, scorer: VideoScorer, choice: ClassChoice
+    paths: Sequence[VideoInput], preprocessing: Preprocessing, scorer: VideoScorer, choice: ClassChoice
 ) -> Iterator[dict[str, Any]]:
     for group in _group_by_size(read_ahead(paths, preprocessing, _NUM_DECODE_THREADS)):
         readable = [video.clips for video in group if isinstance(video.clips, Tensor)]
@@ -195,7 +202,7 @@ def _group_by_size(files: Iterable[DecodedVideo]) -> Iterator[list[DecodedVideo]
 
 
 def _classify_seconds(
-    paths: Sequence[Path],
+    paths: Sequence[VideoInput],
     copies: Sequence[Path | None],
     preprocessing: Preprocessing,
     scorer: VideoScorer,
@@ -208,7 +215,7 @@ def _classify_seconds(
     for path, copy in zip(paths, copies, strict=True):
         result: dict[str, Any] = {"video": str(path)}
         try:
-            source = open_video_source(path)
+            source = open_input(path)
             seconds, duration_s = score_seconds(preprocessing, source, scorer, _progress_display(is_single, "clips"))
             result |= choice.describe(seconds.mean(axis=0))
             result["stretches"] = choice.describe_stretches(seconds, duration_s)
@@ -232,7 +239,8 @@ def _print_results(results: Iterable[dict[str, Any]], total: int, decoder: str, 
     with _progress_display(total > 1, "videos")(total) as count:
         for result in results:
             result["decoder"] = decoder
-            if "error" not in result and (others := count_other_streams(result["video"])):
+            is_file = os.path.isfile(result["video"])  # noqa: PTH113
+            if is_file and "error" not in result and (others := count_other_streams(result["video"])):
                 result["other_streams"] = others
             print_text(json_lines.dumps(result) if json else format_result(result))
             if "error" in result:

@@ -12,6 +12,7 @@ from datamodules.loading.loader_options import DecoderOptions
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import Source
 from lightning_modules import VideoDescriber
+from pipeline.classify.packed_videos import find_inputs
 from pipeline.classify.video_input import (
     VideoClips,
     VideoFileOptions,
@@ -21,7 +22,6 @@ from pipeline.classify.video_input import (
 )
 from pipeline.inference.inference_options import CheckpointOptions
 from pipeline.inference.trained_checkpoint import open_checkpoint
-from pipeline.inference.video_search import find_videos
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def describe(options: DescribeOptions) -> None:
         ValueError: a checkpoint of another network; or some videos could not be decoded, raised after all others were
             described.
     """
-    paths = list(find_videos(options.videos))
+    paths = list(find_inputs(options.videos))
     trained = open_checkpoint(options.checkpoint, options.allow, VideoDescriber)
     model = cast(VideoDescriber, trained.model)
     preprocessing = preprocessing_of(trained, options.num_clips, options.decoder)

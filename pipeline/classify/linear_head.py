@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from datamodules.batch import ClipBatch
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape
+from datamodules.storage.local_files import file_sha256
 from datamodules.transforms.clip_transforms import EvalTransform
 from datamodules.video.decoding import resolve_decoder
 from lightning_modules import VideoNetwork
@@ -29,12 +30,14 @@ class LinearHead(nn.Module):
     Attributes:
         class_names: the class names of the classifier.
         task: whether a video has one class or several labels.
+        sha256: SHA-256 of the classifier's file, hexadecimal; "" if it is in no file.
         views_at_once: ignored; present because `classify` sets it. Views always go through the network in pieces.
     """
 
     def __init__(self, network: VideoNetwork, classifier: LinearClassifier, metadata: dict[str, Any]) -> None:
         super().__init__()
         self.class_names: list[str] = metadata["classes"]
+        self.sha256 = ""
         self.views_at_once: int | None = None
         self.task = classifier.task
         self._classifier = classifier
@@ -96,4 +99,6 @@ def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tupl
     preprocessing = Preprocessing(
         sampler, EvalTransform(sampling["crop_size"], resize), resolve_decoder(decoder), shape
     )
-    return LinearHead(trained.model, classifier, metadata), preprocessing
+    head = LinearHead(trained.model, classifier, metadata)
+    head.sha256 = file_sha256(weights)
+    return head, preprocessing

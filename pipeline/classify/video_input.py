@@ -5,19 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from json import dumps
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.annotations.video_files import open_video_source
 from datamodules.options import Options
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
 from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform
 from datamodules.video.decoding import DecodeError, Source, describe_decoder, probe, read_frame_times, resolve_decoder
+from pipeline.classify.packed_videos import VideoInput, open_input
 from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 
@@ -31,7 +30,7 @@ class VideoFileOptions(Options):
     """Video files.
 
     Attributes:
-        videos: files, or folders of them.
+        videos: files, folders of them, or folders of packed datasets, of which all videos are taken.
         num_clips: clips a video, for networks that take clips of one length.
     """
 
@@ -154,7 +153,7 @@ def choose_clips(preprocessing: Preprocessing, source: Source) -> VideoClips:
 
 
 def process_videos(
-    paths: Sequence[Path],
+    paths: Sequence[VideoInput],
     preprocessing: Preprocessing,
     process: Callable[[Source], dict[str, Any]],
     format_result: Callable[[dict[str, Any]], str] | None,
@@ -175,7 +174,7 @@ def process_videos(
     for path in paths:
         result: dict[str, Any] = {"video": str(path)}
         try:
-            result |= process(open_video_source(path))
+            result |= process(open_input(path))
         except DecodeError as error:
             failed.append(f"{path} ({error})")
             result["error"] = str(error)
@@ -188,12 +187,12 @@ def process_videos(
 class DecodedVideo(NamedTuple):
     """The clips of a file, uint8 (N, T, H, W, C), or not yet decoded for a long video, or None and the error."""
 
-    path: Path
+    path: VideoInput
     clips: Tensor | VideoClips | None
     error: str
 
 
-def read_ahead(paths: Sequence[Path], preprocessing: Preprocessing, threads: int) -> Iterator[DecodedVideo]:
+def read_ahead(paths: Sequence[VideoInput], preprocessing: Preprocessing, threads: int) -> Iterator[DecodedVideo]:
     """Reads and decodes files ahead in `threads` threads, and yields them in order.
 
     The clips of a long video are yielded undecoded, to be decoded in pieces where they are used.
@@ -209,9 +208,9 @@ def read_ahead(paths: Sequence[Path], preprocessing: Preprocessing, threads: int
             yield pending.popleft().result()
 
 
-def _decode_video(path: Path, preprocessing: Preprocessing) -> DecodedVideo:
+def _decode_video(path: VideoInput, preprocessing: Preprocessing) -> DecodedVideo:
     try:
-        clips = choose_clips(preprocessing, open_video_source(path))
+        clips = choose_clips(preprocessing, open_input(path))
         return DecodedVideo(path, clips.decode_all() if clips.num_bytes <= _MAX_CLIP_BYTES else clips, "")
     except DecodeError as error:
         return DecodedVideo(path, None, str(error))
