@@ -4,6 +4,7 @@ Only plain data, tensors, and classes from allowed packages are loaded; nothing 
 """
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -109,6 +110,11 @@ class CheckpointHooks(pl.LightningModule):
             raise ValueError(f"{path}: the weights do not fit {network_class.__name__}: {error}") from error
         trained: Self = model.eval()
         return trained
+
+
+def has_argument(network_class: type, name: str) -> bool:
+    """Whether the constructor of a class, or of one that it inherits from, has an argument of this name."""
+    return any(name in inspect.signature(ancestor).parameters for ancestor in network_class.__mro__[:-1])
 
 
 def _trained_class(class_path: str, path: str, allow: Sequence[str], base_class: type) -> type:

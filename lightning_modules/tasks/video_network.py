@@ -30,7 +30,7 @@ from lightning_modules.tasks.optimization import (
     rate_factor,
     record_batch_scale,
 )
-from lightning_modules.tasks.saved_network import CheckpointHooks
+from lightning_modules.tasks.saved_network import CheckpointHooks, has_argument
 from lightning_modules.weights.pretrained import load_pretrained, read_weights
 
 
@@ -116,6 +116,8 @@ class VideoNetwork(CheckpointHooks):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        if not has_argument(type(self), "task"):
+            self.hparams.pop("task", None)  # `fit` records what it gives to networks with labels
         self.class_names = _resolve_class_names(num_classes, class_names)
         self.num_classes = len(self.class_names)
         OptimizationOptions.from_hyperparameters(self.hparams)  # raises for an option out of range

@@ -103,7 +103,12 @@ def test_video2vec_learns_from_it(unlabelled, tmp_path):
         "--trainer.enable_model_summary=false",
     ]
     lightning_cli.main(words)
-    assert list(tmp_path.rglob("step-*.ckpt"))
+    [checkpoint] = tmp_path.rglob("step-*.ckpt")
+    out = tmp_path / "features.parquet"
+    assert (
+        main(["features", "--checkpoint", str(checkpoint), "--data", str(unlabelled), "--out", str(out), *QUICK]) == 0
+    )
+    assert read_features(out)[0].shape == (NUM_VIDEOS, 8)
 
 
 def test_class_names_have_no_use(originals, tmp_path, capsys):
