@@ -11,6 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from datamodules.annotations.records import Task
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.dataset.index_table import NO_LABEL
 from datamodules.dataset.renditions import open_rendition
 from datamodules.loading.data_options import DataOptions
 from datamodules.loading.loader_options import resolve_logged_decoder, warn_about_decord
@@ -105,6 +106,21 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     def class_frequencies(self) -> list[float]:
         """The fraction of an epoch's training videos in each of K classes, from which class weights are computed."""
         return class_frequencies(self.index, self._loaders.training_rows, self.options.class_balance)
+
+    def count_unlabelled(self, stage: str) -> int:
+        """Returns the number of videos without a label in the splits that a stage of the trainer compares with labels.
+
+        Args:
+            stage: `fit`, `validate` or `test`.
+        """
+        options, manifest = self.options, self.index.manifest
+        if self.task == "multi_label" or all(
+            sum(split.classes.values()) == split.videos for split in manifest.splits.values()
+        ):
+            return 0
+        splits = {"fit": [options.train_split, options.val_split], "validate": [options.val_split]}
+        rows = [self.index.rows(split, options.fold) for split in splits.get(stage, [options.test_split]) if split]
+        return int(sum((np.asarray(self.index.column("label", of_split)) == NO_LABEL).sum() for of_split in rows))
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -142,8 +142,14 @@ class VideoClassifier(VideoNetwork):
         """Computes the class weights from the training split, unless its frequencies were given.
 
         Raises:
-            ValueError: `class_weights` is `balanced`, and the frequencies of the classes are not known.
+            ValueError: videos have no label, as of official test lists; `class_weights` is `balanced`, and the
+                frequencies of the classes are not known.
         """
+        count_unlabelled = getattr(getattr(self.trainer, "datamodule", None), "count_unlabelled", None)
+        verb = TrainerFn(stage).value
+        count = 0 if count_unlabelled is None or verb == "predict" else count_unlabelled(verb)
+        if count:
+            raise ValueError(f"{verb}: {count} videos of its splits have no label; choose other splits")
         if stage == TrainerFn.FITTING and self.class_weights == "balanced" and self.loss.weights is None:
             frequencies = getattr(getattr(self.trainer, "datamodule", None), "class_frequencies", None)
             if frequencies is None:

@@ -13,7 +13,7 @@ from pipeline.inference.protocols import TransferProtocolName, apply_protocol
 from pipeline.linear.all_folds import probe_folds
 from pipeline.linear.classifiers import ClassWeight
 from pipeline.linear.linear_probe import ClassifierName, ProbeSettings, refuse_other_features
-from pipeline.linear.video_features import choose_split, read_videos
+from pipeline.linear.video_features import choose_split, read_videos, refuse_unlabelled
 
 
 def linear(
@@ -84,6 +84,8 @@ def linear(
             read_videos(path, layer, max_memory_gb, temporary_folder) for path in (train, test)
         )
         refuse_other_features(train_videos, test_videos)
+        refuse_unlabelled(train_videos)
+        refuse_unlabelled(test_videos)
         settings.report(train_videos, test_videos, out)
         return
     if train is not None or test is not None or data is None:

@@ -135,6 +135,16 @@ def read_videos(
     )
 
 
+def refuse_unlabelled(videos: VideoFeatures) -> None:
+    """Raises ValueError if videos have no label, as those of official test lists."""
+    count = int((videos.labels < 0).sum())
+    if count:
+        raise ValueError(
+            f"{videos.path}: {count} of {len(videos.keys)} videos have no label, against which a linear classifier is "
+            "fitted and tested; export another split"
+        )
+
+
 def task_of(provenance: Mapping[str, Any]) -> Task:
     """The task of the dataset that features were exported from: `single_label` or `multi_label`."""
     task: Task = provenance.get("task", "single_label")
@@ -158,6 +168,7 @@ def choose_split(all_videos: VideoFeatures, index: DatasetIndex, split: str, fol
         )
     chosen = all_videos.choose(np.sort(np.array([positions[key] for key in keys], dtype=np.int64)))
     split_file = None if index.split_file is None else index.split_file._asdict()
+    refuse_unlabelled(chosen)
     return chosen._replace(provenance=all_videos.provenance | {"split": split, "fold": fold, "split_file": split_file})
 
 

@@ -136,3 +136,14 @@ def test_a_split_without_labels_in_a_dataset_with_classes(
     words = ["--checkpoint", str(motion_checkpoint), "--data", str(tmp_path / "out"), "--split", "test"]
     assert main(["evaluate", *words, *QUICK]) != 0
     assert "2 of the 2 videos of split 'test' have no label, and scores" in capsys.readouterr().err
+    model = ["--model=C3D", "--model.width=2", "--model.crop_size=32", "--trainer.accelerator=cpu"]
+    data = ["--data=ShardedVideoDataModule", f"--data.root={tmp_path / 'out'}", "--data.crop_size=32"]
+    data += ["--data.flip_probability=0", "--data.num_workers=0"]
+    assert main(["fit", *model, *data, "--data.val_split=test", "--trainer.logger=false"]) != 0
+    assert "fit: 2 videos of its splits have no label" in capsys.readouterr().err
+    for split in ("train", "test"):
+        words = ["--checkpoint", str(motion_checkpoint), "--data", str(tmp_path / "out"), "--split", split]
+        assert main(["features", *words, "--out", str(tmp_path / f"{split}.parquet"), *QUICK]) == 0
+    words = ["--train", str(tmp_path / "train.parquet"), "--test", str(tmp_path / "test.parquet")]
+    assert main(["linear", *words, "--out", str(tmp_path / "linear")]) != 0
+    assert "2 of 2 videos have no label, against which" in capsys.readouterr().err
