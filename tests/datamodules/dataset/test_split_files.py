@@ -24,8 +24,9 @@ SPLITS = ["train"] * 6 + ["test"] * 3 + ["val"] * 2 + [""]
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Twelve videos of two classes, all of the split train, with the split file `mine` and the folds `folds`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # no copies of splits from another run
     folder = tmp_path / "shards"
     folder.mkdir()
     videos = {key: describe(label=("jump", "run")[number % 2]) for number, key in enumerate(KEYS)}

@@ -72,7 +72,10 @@ def test_groups_are_found_in_the_paths_of_the_sources(dataset: Path) -> None:
     assert len({(line["group"], line["split"]) for line in lines}) == len(set(first.values()))
 
 
-def test_a_dataset_at_a_url_is_divided_into_a_file_here(motion_dataset: Path, tmp_path: Path) -> None:
+def test_a_dataset_at_a_url_is_divided_into_a_file_here(
+    motion_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with serving(motion_dataset) as server:
         with pytest.raises(ValueError, match="is at a URL, where nothing is written: give --out and a path here"):
             SplitFileOptions(server.url, "mine", folds=2)
