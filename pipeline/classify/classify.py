@@ -21,8 +21,8 @@ from pipeline.classify.class_choice import ClassChoice
 from pipeline.classify.class_export import ClassExportOptions, export_classes
 from pipeline.classify.frame_text import describe_missing, drawable_texts
 from pipeline.classify.linear_head import LinearHead, attach_head
-from pipeline.classify.packed_videos import VideoInput, find_inputs, open_input
-from pipeline.classify.timeline import format_clock, score_seconds
+from pipeline.classify.packed_videos import PackedVideo, VideoInput, find_inputs, open_input
+from pipeline.classify.timeline import format_clock, score_seconds, shift_times
 from pipeline.classify.video_input import (
     FORWARD_BYTES,
     DecodedVideo,
@@ -220,6 +220,9 @@ def _classify_seconds(
             result |= choice.describe(seconds.mean(axis=0))
             result["stretches"] = choice.describe_stretches(seconds, duration_s)
             result["timeline"] = choice.describe_seconds(seconds, duration_s)
+            if isinstance(path, PackedVideo) and (times := path.source_times()) is not None:
+                result["source"], start_s = times
+                result |= {name: shift_times(result[name], start_s) for name in ("stretches", "timeline")}
             if copy is not None:
                 annotate_video(source, copy, seconds, labels, _progress_display(is_single, "frames drawn"))
                 result["annotated"] = str(copy)
@@ -261,6 +264,8 @@ def format_result(result: dict[str, Any]) -> str:
     for part in parts:
         span = f"{format_clock(part['start']):>{width}} to {format_clock(part['end'] + 0.999):>{width}}"
         lines.append(f"  {span}  {part['probability']:6.1%}  {part['class']}")
+    if "source" in result:
+        lines.append(f"  times of {printable(result['source'])}")
     if "other_streams" in result:
         lines.append(f"  of a file with {1 + result['other_streams']} video streams, of which one was looked at")
     if "annotated" in result:

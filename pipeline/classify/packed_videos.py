@@ -30,6 +30,11 @@ class PackedVideo:
         """The key of the video."""
         return self.index.entry(self.row).key
 
+    def source_times(self) -> tuple[str, float] | None:
+        """The source of a segment, and where in it the segment begins, in seconds; None for a whole video."""
+        entry = self.index.entry(self.row)
+        return None if entry.source_start is None else (entry.source, entry.source_start)
+
     def __str__(self) -> str:
         return f"{self.index.root}/{self.stem}"
 

@@ -91,6 +91,11 @@ def segments(second_scores: NDArray[np.float32], duration_s: float, class_names:
     ]
 
 
+def shift_times(entries: Sequence[dict[str, Any]], start_s: float) -> list[dict[str, Any]]:
+    """Entries with start and end, in seconds, of a segment, as times in the source, where it begins at `start_s`."""
+    return [entry | {name: round(entry[name] + start_s, 3) for name in ("start", "end")} for entry in entries]
+
+
 def format_clock(second: float) -> str:
     """Formats seconds as m:ss, or h:mm:ss from an hour on, rounded down."""
     minutes, rest = divmod(int(second), 60)

@@ -1,12 +1,14 @@
 """Evaluation on a dataset of segments: every segment once, with its place in the source in the results."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
+from pipeline.__main__ import main
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.metrics.predictions import read_predictions
@@ -48,3 +50,17 @@ def test_predictions_and_report_give_source_times(
     entry = index.entry(0)
     assert entry.describe_segment() in {f"{entry.source}, 0.00 to 0.68 s", f"{entry.source}, 0.20 to 0.96 s"}
     assert not DatasetIndex.open(motion_dataset).has_segments
+
+
+def test_a_timeline_is_on_the_clock_of_the_source(
+    motion_checkpoint: Path, segmented: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["classify", str(segmented), "--checkpoint", str(motion_checkpoint), "--timeline", "--json"]
+    assert main(arguments) == 0
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert len(results) == 32
+    for result in results:
+        start, end = (0.0, 0.68) if result["video"].endswith("_0ms_680ms") else (0.2, 0.96)
+        assert (result["timeline"][0]["start"], result["timeline"][-1]["end"]) == pytest.approx((start, end))
+        assert result["stretches"][0]["start"] == pytest.approx(start)
+        assert result["source"].endswith(".mp4")
