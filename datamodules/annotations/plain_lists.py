@@ -98,7 +98,7 @@ def read_csv(
     segments = [read_segment_bounds(row) for row in rows]
     places = [path + segment.suffix for path, segment in zip(paths, segments, strict=True)]
     if not multi_label:
-        refuse_repeats(places, rows, "path", ", or say --multi-label where each has a label of the video")
+        refuse_repeats(places, rows, "path", ", or give --multi-label where each has a label of the video")
     first, labels = unite_labels(rows, places, multi_label)
     rows, paths = [rows[number] for number in first], [paths[number] for number in first]
     segments = [segments[number] for number in first]

@@ -48,7 +48,7 @@ def choose_rendition(
             return rendition
     sides = ", ".join(str(rendition.short_side) for rendition in renditions if rendition.short_side)
     if not sides:
-        raise ValueError(f"rendition={choice}: {dataset} holds its videos as they came, in one size; say auto")
+        raise ValueError(f"rendition={choice}: {dataset} holds its videos as they came, in one size; set auto")
     raise ValueError(f"rendition={choice}: {dataset} has {sides}; name one of these, or auto")
 
 

@@ -59,8 +59,8 @@ class FrameSequenceNetwork(VideoNetwork):
             encoder_weights = None
         elif encoder.startswith(LIBRARY_ENCODER_PREFIXES):
             raise ValueError(
-                f"encoder={encoder!r}, encoder_weights={encoder_weights!r}: weights of timm and torchvision cannot be "
-                f"had here yet; say encoder_weights: {RANDOM_WEIGHTS} to start from random ones, or take "
+                f"encoder={encoder!r}, encoder_weights={encoder_weights!r}: weights of timm and torchvision are "
+                f"not supported; set encoder_weights: {RANDOM_WEIGHTS} to start from random ones, or take "
                 "encoder: inception_v1"
             )
         if encoder_weights is not None and encoder != "inception_v1":

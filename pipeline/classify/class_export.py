@@ -244,7 +244,7 @@ def _is_exported(out: Path, schema: pa.Schema) -> bool:
     differing += [] if found.names == schema.names else ["top"]
     if differing:
         raise ValueError(
-            f"out={str(out)!r}: holds scores with another {', '.join(differing)}; choose another name, or say "
+            f"out={str(out)!r}: holds scores with another {', '.join(differing)}; choose another name, or give "
             "--overwrite"
         )
     return True

@@ -128,7 +128,7 @@ def classify(options: ClassifyOptions) -> None:
     if options.threshold is not None and model.task == "single_label":
         raise ValueError(
             f"threshold={options.threshold}: the network gives each video one class, whose probabilities sum to 1; "
-            "leave it out, or say --top"
+            "leave it out, or give --top"
         )
     if options.out is not None:
         export_classes(options.videos, trained, model, preprocessing, options.top, options)

@@ -266,7 +266,7 @@ def _fold_names(rows: Sequence[ShardRow], folds: Sequence[str] | None, earlier: 
         numbers = [str(number) for number in range(counts[0])]
         print_text(
             f"warning: tars do not say how their {counts[0]} folds are called, so they are {', '.join(numbers)} here; "
-            "those of UCF101 and HMDB51 begin with 1: say --folds 1 2 3 to keep such names",
+            "those of UCF101 and HMDB51 begin with 1: give --folds 1 2 3 to keep such names",
             sys.stderr,
         )
         return numbers

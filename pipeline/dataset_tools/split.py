@@ -80,7 +80,7 @@ def split(options: SplitFileOptions) -> None:
         found = read_split_file(str(path), options.data)
         assert found is not None, "it is a path"
         if found.reference.sha256 != divided.as_split_file("").reference.sha256:
-            raise ValueError(f"{path}: is there, with other splits; choose another name, or say --overwrite")
+            raise ValueError(f"{path}: is there, with other splits; choose another name, or give --overwrite")
     else:
         refuse_unwritable_file(path)
         write_division(path, divided, "split")

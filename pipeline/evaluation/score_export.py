@@ -92,7 +92,7 @@ def export_scores(
         keep_parts=True,
         remedy=_REMEDY,
     )
-    alternative = ", or say --allow-missing, which counts them as wrong; then the same command goes on with the others"
+    alternative = ", or give --allow-missing, which counts them as wrong; then the same command goes on with the others"
     with explain_decode_failure(index, alternative):
         return run_over_split(model, videos, callback, options)
 

@@ -65,7 +65,7 @@ def features(options: FeatureOptions) -> None:
     expected_format = SUFFIXES.get(out.suffix, format)
     if expected_format != format:
         raise ValueError(
-            f"out={str(out)!r}: the name of a {expected_format} file; say --format {expected_format}, or choose "
+            f"out={str(out)!r}: the name of a {expected_format} file; give --format {expected_format}, or choose "
             "another name"
         )
     if options.overwrite or not out.exists():
@@ -212,6 +212,7 @@ def _is_exported(out: Path, provenance: dict[str, Any]) -> bool:
     if differing:
         names = dict.fromkeys("layer" if name in ("layers", "dimension") else name for name in differing)
         raise ValueError(
-            f"out={str(out)!r}: holds features with another {', '.join(names)}; choose another name, or say --overwrite"
+            f"out={str(out)!r}: holds features with another {', '.join(names)}; choose another name, or "
+            "give --overwrite"
         )
     return True

@@ -84,7 +84,7 @@ class ResumableExport(pl.Callback):
         verb: str,
         overwrite: bool = False,
         keep_parts: bool = False,
-        remedy: str = "say --overwrite",
+        remedy: str = "give --overwrite",
         report_left_out: Callable[[list[tuple[int, str, str]]], None] | None = None,
     ) -> None:
         if save_every < 1:

@@ -104,7 +104,7 @@ def refuse_overlap(counts: OverlapCounts | None, subject: str, remedy: str) -> N
     content_phrase = f", on {counts['content']} more that show the same" if counts["content"] else ""
     raise ValueError(
         f"{subject} was trained on {counts['videos']} of its {counts['of']} videos{content_phrase}, and "
-        f"{counts['groups']} of its groups: {remedy}, or say --allow-overlap"
+        f"{counts['groups']} of its groups: {remedy}, or give --allow-overlap"
     )
 
 

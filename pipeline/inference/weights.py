@@ -47,7 +47,8 @@ def weights(request: list[str], out: Path | None = None, num_classes: int | None
             print_text(names) if sys.stdout.isatty() else print(names)  # unescaped, for files and pipes
         case _:
             raise ValueError(
-                f"weights {' '.join(request)}: say `list`, `get NAME`, `convert NAME_OR_FILE` or `classes NAME_OR_FILE`"
+                f"weights {' '.join(request)}: give `list`, `get NAME`, `convert NAME_OR_FILE` or "
+                "`classes NAME_OR_FILE`"
             )
 
 

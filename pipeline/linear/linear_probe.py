@@ -194,7 +194,7 @@ def _refuse_trained_videos(test: VideoFeatures) -> None:
     if num_trained := int(test.seen.sum()):
         raise ValueError(
             f"the network {test.provenance['checkpoint']} was trained on {num_trained} of the {len(test.keys)} test "
-            "videos, or on their groups: test on what it has not seen, such as the fold it held out, or say "
+            "videos, or on their groups: test on what it has not seen, such as the fold it held out, or give "
             "--allow-overlap"
         )
 

@@ -126,7 +126,7 @@ def align(results: Sequence[ScoredVideos], names: Sequence[str], common: bool = 
         if num_unshared and not common:
             raise ValueError(
                 f"{name} has {num_unshared} videos that not all others have, and {len(shared)} that all have: evaluate "
-                "the same split, or say --common to take only those"
+                "the same split, or give --common to take only those"
             )
         row_of_key = {key: number for number, key in enumerate(scored.keys)}
         rows = [row_of_key[key] for key in first.keys if key in shared]

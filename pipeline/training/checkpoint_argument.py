@@ -54,7 +54,7 @@ def read_model_arguments(
         if is_trusted:
             return {}
         if "more than plain data" in str(error):
-            raise ValueError(f"{error}, or say --weights_only false where you trust whoever wrote it") from error
+            raise ValueError(f"{error}, or give --weights_only false where you trust whoever wrote it") from error
         raise
     _refuse_other_files(content, option)
     if resumes and "optimizer_states" not in content:

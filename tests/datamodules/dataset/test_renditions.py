@@ -55,7 +55,7 @@ def test_what_there_is_not_is_listed() -> None:
         choose_rendition(manifest(256, 128), 100, None, "d")
     with pytest.raises(ValueError, match=r"rendition=100: d has 256; name one of these, or auto"):
         choose_rendition(manifest(short_side=256), 100, None, "d")
-    with pytest.raises(ValueError, match=r"rendition=100: d holds its videos as they came, in one size; say auto"):
+    with pytest.raises(ValueError, match=r"rendition=100: d holds its videos as they came, in one size; set auto"):
         choose_rendition(manifest(copy=True), 100, None, "d")
     assert choose_rendition(manifest(short_side=256), 256, None, "d").folder == "."
     assert choose_rendition(manifest(copy=True), "auto", 64, "d").folder == "."

@@ -99,7 +99,7 @@ def test_encoder_weights_for_other_arguments_are_refused(tmp_path):
 def test_networks_of_others_are_not_random_without_a_word(network, encoder, weights):
     """Known before their package is looked for, which need not be installed."""
     with pytest.raises(
-        ValueError, match=rf"encoder='{encoder}', encoder_weights={weights!r}: .* say encoder_weights: n"
+        ValueError, match=rf"encoder='{encoder}', encoder_weights={weights!r}: .* set encoder_weights: n"
     ):
         network(num_classes=2, encoder=encoder, encoder_weights=weights)
 

@@ -58,7 +58,7 @@ def test_the_same_division_again_is_kept_and_another_refused(dataset: Path) -> N
     written = (dataset / "splits" / "mine.csv").stat()
     split(options)
     assert (dataset / "splits" / "mine.csv").stat().st_mtime_ns == written.st_mtime_ns
-    with pytest.raises(ValueError, match=r"mine.csv: is there, with other splits; choose another name, or say --over"):
+    with pytest.raises(ValueError, match=r"mine.csv: is there, with other splits; choose another name, or give --over"):
         split(SplitFileOptions(str(dataset), "mine", split="train=0.5,test=0.5", seed=1))
     split(SplitFileOptions(str(dataset), "mine", split="train=0.5,test=0.5", seed=1, overwrite=True))
 

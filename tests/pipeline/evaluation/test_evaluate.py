@@ -224,7 +224,7 @@ def test_evaluate_and_features_say_alike_how_to_go_on_without_a_video(motion_che
     leave_out = f"leave such videos out: python -m pipeline quarantine {spoilt} KEY ... (python -m pipeline verify "
     one, other = (message.split(leave_out) for message in messages)
     assert one[0] == other[0]
-    assert one[1].endswith(", or say --allow-missing, which counts them as wrong" + GO_ON)
+    assert one[1].endswith(", or give --allow-missing, which counts them as wrong" + GO_ON)
     assert other[1].endswith(GO_ON)
 
 

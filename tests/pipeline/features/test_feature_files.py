@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused(settings, message, export, tmp_path):
 
 
 def test_a_file_of_several_layers_wants_one_named(parquet):
-    with pytest.raises(ValueError, match="has fc6, pool5; say which"):
+    with pytest.raises(ValueError, match="has fc6, pool5; choose one"):
         read_features(parquet)
     with pytest.raises(ValueError, match=r"layer='fc7': .* has fc6, pool5"):
         read_features(parquet, "fc7")

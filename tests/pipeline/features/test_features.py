@@ -117,7 +117,7 @@ def test_the_same_again_is_left_and_another_is_not_overwritten(motion_checkpoint
     features(FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, batch_size=3, **QUICK))
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert "is there already" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="holds features with another layer; choose another name, or say --overwrite"):
+    with pytest.raises(ValueError, match="holds features with another layer; choose another name, or give --overwrite"):
         features(FeatureOptions(motion_checkpoint, motion_dataset, out=path, num_clips=1, layer=["fc7"], **QUICK))
     with pytest.raises(ValueError, match="holds features with another precision"):
         features(
@@ -148,7 +148,7 @@ def test_folds_name_the_split_of_the_fold(folded_checkpoint, folded_dataset, tmp
         ({"--split": "tset"}, "split='tset': shards has no video in it"),
         ({"--checkpoint": "absent.ckpt"}, "checkpoint 'absent.ckpt': no such file"),
         ({"--num-clips": "2", "--clip-step": "8"}, "num_clips=2, clip_step=8: give one of them"),
-        ({"--format": "npz"}, "test.parquet': the name of a parquet file; say --format parquet"),
+        ({"--format": "npz"}, "test.parquet': the name of a parquet file; give --format parquet"),
         ({"--clip-step": "0"}, "clip_step=0: must be at least 1"),
         ({"--whole": "true", "--clip-step": "4"}, "clip_step=4, whole=True: give one of them"),
         ({"--whole": "true"}, "clips of any length, for whole videos: the C3D of"),
