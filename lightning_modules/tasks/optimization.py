@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from lightning_modules.layers.layer_selection import layer_name, longest_prefix, refuse_unknown_prefixes
@@ -100,6 +101,36 @@ def make_optimizer(network: nn.Module, options: OptimizationOptions) -> torch.op
         momentum = options.momentum
         return torch.optim.SGD(list(groups.values()), lr=rate, momentum=momentum, nesterov=momentum > 0)
     return torch.optim.AdamW(list(groups.values()), lr=rate)
+
+
+def make_optimizer_and_schedule(
+    network: nn.Module, options: OptimizationOptions, trainer: pl.Trainer
+) -> OptimizerLRScheduler:
+    """The optimizer of a network, and a learning-rate schedule that is updated every step.
+
+    Args:
+        network: the network to train.
+        options: optimizer, learning rates and schedule.
+        trainer: the Trainer of the run, whose length and global batch size count.
+
+    Raises:
+        ValueError: a schedule in a run without an end, no trainable parameters, or unknown layers.
+    """
+    total = trainer.estimated_stepping_batches
+    if math.isinf(total) and (options.lr_schedule != "constant" or options.warmup_fraction > 0):
+        raise ValueError(
+            f"lr_schedule={options.lr_schedule!r}, warmup_fraction={options.warmup_fraction}: the run has no end "
+            "that they could go by; set trainer.max_epochs or trainer.max_steps"
+        )
+    optimizer = make_optimizer(network, options)
+    scale = batch_scale(trainer, options.scale_learning_rate_from)  # a checkpoint may have another's
+    record_batch_scale(optimizer, scale)
+
+    def factor(_: int) -> float:
+        return scale * rate_factor(options, progress_fraction(trainer), 1 / max(1, total))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def batch_scale(trainer: pl.Trainer, base: int | None) -> float:

@@ -1,6 +1,5 @@
 """`VideoNetwork`: base class of all networks, with named stages, optimizer and checkpoints."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -25,9 +24,7 @@ from lightning_modules.tasks.optimization import (
     OptimizerName,
     Schedule,
     batch_scale,
-    make_optimizer,
-    progress_fraction,
-    rate_factor,
+    make_optimizer_and_schedule,
     record_batch_scale,
 )
 from lightning_modules.tasks.saved_network import CheckpointHooks, has_argument
@@ -263,22 +260,7 @@ class VideoNetwork(CheckpointHooks):
         Raises:
             ValueError: a schedule in a run without an end, no trainable parameters, or unknown layers.
         """
-        options, trainer = self.optimization, self.trainer
-        total = trainer.estimated_stepping_batches
-        if math.isinf(total) and (options.lr_schedule != "constant" or options.warmup_fraction > 0):
-            raise ValueError(
-                f"lr_schedule={options.lr_schedule!r}, warmup_fraction={options.warmup_fraction}: the run has no end "
-                "that they could go by; set trainer.max_epochs or trainer.max_steps"
-            )
-        optimizer = make_optimizer(self, options)
-        scale = batch_scale(trainer, options.scale_learning_rate_from)  # a checkpoint may have another's
-        record_batch_scale(optimizer, scale)
-
-        def factor(_: int) -> float:
-            return scale * rate_factor(options, progress_fraction(trainer), 1 / max(1, total))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return make_optimizer_and_schedule(self, self.optimization, self.trainer)
 
     def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
         """Keeps the batch for precise batch norm, if enabled."""

@@ -1,4 +1,4 @@
-"""metrics.csv on the disk: every step once, whatever was cut off, widened or taken again."""
+"""Loggers of a run: metrics.csv, and the private interface of WandbLogger that is used."""
 
 import os
 import signal
@@ -8,8 +8,10 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_lightning.loggers import WandbLogger
 
 from pipeline.training.metrics_csv import MetricsFile, read_metrics
+from pipeline.training.wandb_internals import continue_wandb_run, is_offline_logger
 
 
 def steps(path):
@@ -91,3 +93,16 @@ def test_a_kill_at_any_moment_leaves_whole_rows(tmp_path, attempt):
     found = steps(path)
     assert found == list(range(1, len(found) + 1))
     assert all(row["a"] for row in read_metrics(path))
+
+
+@pytest.mark.parametrize(("named", "run_id"), [(None, "new00000"), ("own00000", "own00000")])
+def test_a_logger_goes_on_with_a_run(tmp_path, monkeypatch, named, run_id):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = WandbLogger(save_dir=tmp_path, offline=True, id=named, resume=None)
+    assert is_offline_logger(logger)
+    assert continue_wandb_run(logger, "new00000") == logger.version == run_id
+    run = logger.experiment
+    try:
+        assert (run.id, run.settings.resume) == (run_id, "allow")
+    finally:
+        run.finish()
