@@ -10,6 +10,7 @@ from pipeline.__main__ import main
 from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.linear.linear import linear
+from pipeline.linear.linear_options import LinearOptions
 from pipeline.metrics.predictions import provenance_of, read_predictions
 from tests.pipeline.gray_videos import make_video
 
@@ -85,7 +86,7 @@ def test_a_linear_classifier(motion_checkpoint, motion_dataset, originals, tmp_p
     for split in ("train", "test"):
         options = {"split": split, "clip_step": 8, "num_workers": 0, "accelerator": "cpu"}
         features(FeatureOptions(motion_checkpoint, motion_dataset, out=tmp_path / split, **options))
-    linear(tmp_path / "out", tmp_path / "train", tmp_path / "test")
+    linear(LinearOptions(tmp_path / "out", tmp_path / "train", tmp_path / "test"))
     head = ["--checkpoint", str(motion_checkpoint), "--linear", str(tmp_path / "out" / "weights.safetensors")]
     expected = printed(capsys, originals, *head)
     out = tmp_path / "scores.parquet"

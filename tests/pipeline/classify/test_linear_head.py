@@ -10,6 +10,7 @@ from pipeline.__main__ import main
 from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.linear.linear import linear
+from pipeline.linear.linear_options import LinearOptions
 from pipeline.metrics.predictions import read_predictions
 
 
@@ -43,7 +44,7 @@ def test_the_scores_are_those_of_linear(kind, clips, motion_checkpoint, motion_d
                 accelerator="cpu",
             )
         )
-    linear(tmp_path / "out", tmp_path / "train", tmp_path / "test", classifier=kind)
+    linear(LinearOptions(tmp_path / "out", tmp_path / "train", tmp_path / "test", classifier=kind))
     capsys.readouterr()
     words = [str(videos), "--checkpoint", str(motion_checkpoint), "--linear", str(tmp_path / "out/weights.safetensors")]
     assert main(["classify", *words, "--json", "--top", "8"]) == 0
@@ -71,7 +72,7 @@ def test_another_network_is_refused(motion_checkpoint, motion_dataset, folded_ch
                 accelerator="cpu",
             )
         )
-    linear(tmp_path / "out", tmp_path / "train", tmp_path / "test")
+    linear(LinearOptions(tmp_path / "out", tmp_path / "train", tmp_path / "test"))
     weights = tmp_path / "out" / "weights.safetensors"
     for checkpoint, file, message in (
         (folded_checkpoint, weights, f"was fitted on features of {motion_checkpoint}"),

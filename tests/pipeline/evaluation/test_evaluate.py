@@ -2,10 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +12,13 @@ import torch
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.leakage.training_fingerprint import TrainingFingerprint
-from datamodules.video.decoding import DecodeError
 from lightning_modules import VideoClassifier
-from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
+from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.__main__ import main
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
-from pipeline.features.feature_options import FeatureOptions
-from pipeline.features.features import features
-from pipeline.inference.output_paths import checkpoint_title, default_folder, default_folds_folder, distinct_names
+from pipeline.inference.output_paths import default_folder
 from pipeline.metrics.predictions import provenance_of, read_predictions
-from pipeline.report.write_results import FILES
-from tests.pipeline.conftest import fit
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 QUICK = {"num_workers": 0, "accelerator": "cpu"}
@@ -199,94 +189,6 @@ def test_a_checkpoint_without_clips_needs_flags(motion_checkpoint, motion_datase
     assert (tmp_path / "bare-test" / "report.json").is_file()
 
 
-def spoil_last_test_video(dataset: Path, copy: Path) -> str:
-    """Copies a dataset and overwrites a video's bytes; gives its key."""
-    shutil.copytree(dataset, copy)
-    index = DatasetIndex.open(copy)
-    entry = index.entry(int(index.rows("test")[-1]))
-    with (copy / entry.shard).open("r+b") as file:
-        file.seek(entry.video_offset)
-        file.write(b"\0" * entry.video_size)
-    return entry.key
-
-
-GO_ON = "; then the same command goes on with the others"
-
-
-def test_evaluate_and_features_say_alike_how_to_go_on_without_a_video(motion_checkpoint, motion_dataset, tmp_path):
-    spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
-    spoilt, messages = tmp_path / "spoilt", []
-    verbs = ((evaluate, EvaluateOptions, tmp_path / "out"), (features, FeatureOptions, tmp_path / "out.parquet"))
-    for verb, options, out in verbs:
-        with pytest.raises(DecodeError) as caught:
-            verb(options(motion_checkpoint, spoilt, num_clips=1, out=out, **QUICK))
-        messages.append(str(caught.value))
-    leave_out = f"leave such videos out: python -m pipeline quarantine {spoilt} KEY ... (python -m pipeline verify "
-    one, other = (message.split(leave_out) for message in messages)
-    assert one[0] == other[0]
-    assert one[1].endswith(", or give --allow-missing, which counts them as wrong" + GO_ON)
-    assert other[1].endswith(GO_ON)
-
-
-def test_missing_videos_are_listed_and_count_as_wrong_where_that_is_allowed(
-    evaluated, motion_checkpoint, motion_dataset, tmp_path, capsys
-):
-    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
-    out = tmp_path / "out"
-    settings = QUICK | {"num_clips": 2, "num_crops": 3, "allow_missing": True, "out": out}
-    evaluate(EvaluateOptions(motion_checkpoint, tmp_path / "spoilt", **settings))
-    scores, table = read_predictions(out / "predictions.parquet")
-    whole, before = read_predictions(evaluated / "predictions.parquet")
-    assert table.column("key").to_pylist() == before.column("key").to_pylist()
-    assert table.column("group").to_pylist() == before.column("group").to_pylist()
-    lost = table.column("key").to_pylist().index(key)
-    assert np.isnan(scores[lost]).all()
-    np.testing.assert_allclose(np.delete(scores, lost, 0), np.delete(whole, lost, 0), atol=1e-5)
-    report = json.loads((out / "report.json").read_text())
-    assert report["missing"] == [key]
-    right = before.column("correct").to_numpy(zero_copy_only=False)
-    assert report["top1"] == (right.sum() - right[lost]) / 16
-    assert report["num_videos"] == 16
-    assert "model_metrics" not in report
-    assert f"not decoded, so counted as wrong: {key}" in capsys.readouterr().out
-    assert key in (out / "report.html").read_text(encoding="utf-8")
-
-
-def test_the_same_videos_in_another_dataset_are_refused(motion_checkpoint, packed_anew, motion_dataset, tmp_path):
-    with pytest.raises(ValueError, match="trained on 0 of its 40 videos, on 40 more that show the same, and 40 of its"):
-        evaluate(EvaluateOptions(motion_checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK))
-    settings = QUICK | {"num_clips": 1, "crop_size": 32, "out": tmp_path / "out"}
-    evaluate(EvaluateOptions(motion_checkpoint, packed_anew, **settings))  # nobody has seen its test split
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["overlap"] is None
-    evaluate(EvaluateOptions(motion_checkpoint, packed_anew, "train", allow_overlap=True, **settings))
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert page.index("Not held out") < page.index("Top-1 accuracy")
-
-
-def test_what_the_weights_were_trained_on_before_is_known_too(motion_checkpoint, motion_dataset, packed_anew, tmp_path):
-    """Trained on one split, then from there on another, with a run that stopped and resumed: both are refused."""
-    tuned = fit(packed_anew, tmp_path, "--data.train_split=val", f"--model.weights={motion_checkpoint}")
-    seen = training_fingerprints(read_checkpoint(tuned))
-    assert [len(one["digests"]) for one in seen] == [8, 40]
-    resumed = fit(
-        packed_anew, tmp_path / "more", "--data.train_split=val", f"--ckpt_path={tuned}", "--trainer.max_epochs=2"
-    )
-    assert len(training_fingerprints(read_checkpoint(resumed))) == 2
-    for checkpoint in (tuned, resumed):
-        with pytest.raises(ValueError, match="on 40 more that show the same"):
-            evaluate(EvaluateOptions(checkpoint, packed_anew, "train", out=tmp_path / "out", **QUICK))
-        with pytest.raises(ValueError, match="trained on 8 of its 8 videos"):
-            evaluate(EvaluateOptions(checkpoint, packed_anew, "val", out=tmp_path / "out", **QUICK))
-
-
-def test_what_weights_were_trained_on_is_not_known(motion_checkpoint, motion_dataset, tmp_path):
-    checkpoint = read_checkpoint(motion_checkpoint)
-    del checkpoint["ShardedVideoDataModule"]
-    torch.save(checkpoint, tmp_path / "bare.ckpt")
-    evaluate(EvaluateOptions(tmp_path / "bare.ckpt", motion_dataset, "val", num_clips=1, **QUICK))
-    assert "is not known here" in (tmp_path / "bare-val" / "report.html").read_text(encoding="utf-8")
-
-
 def test_logits_are_averaged_where_asked_and_pieces_change_nothing(motion_checkpoint, motion_dataset, tmp_path):
     settings = QUICK | {"num_clips": 3, "average": "logits"}
     evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, out=tmp_path / "whole", views_at_once=100, **settings))
@@ -326,120 +228,3 @@ def test_protocols_are_papers_views_and_given_options_win(motion_checkpoint, mot
     assert sampling("--protocol", "lrcn") == ("lrcn", {"num_clips": None, "clip_step": 8, "num_crops": 1})
     assert sampling("--protocol", "lrcn", "--num-clips", "2")[1] == {"num_clips": 2, "clip_step": None, "num_crops": 1}
     assert sampling("--protocol", "10x3", "--num-crops", "1")[1]["num_crops"] == 1
-
-
-def test_several_checkpoints_get_a_folder_each_and_are_compared(motion_checkpoint, motion_dataset, tmp_path, capsys):
-    checkpoint = read_checkpoint(motion_checkpoint)
-    name = next(name for name in reversed(checkpoint["state_dict"]) if name.endswith("bias"))
-    checkpoint["state_dict"][name][0] += 100  # always says the first class
-    torch.save(checkpoint, tmp_path / "other.ckpt")
-    words = ["--checkpoint", str(motion_checkpoint), "--checkpoint", str(tmp_path / "other.ckpt")]
-    words += ["--data", str(motion_dataset), "--num-clips", "1", "--num-workers", "0", "--out", str(tmp_path / "out")]
-    assert main(["evaluate", *words]) == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {motion_checkpoint.stem, "other"}
-    told = json.loads((tmp_path / "out" / "other" / "compare.json").read_text())
-    assert told["second"] == str(tmp_path / "other.ckpt")
-    assert told["top1"]["second"] == 1 / 8
-    assert "McNemar" in capsys.readouterr().out
-    words[3] = str(tmp_path / "absent.ckpt")
-    assert main(["evaluate", *words[:-1], str(tmp_path / "refused")]) == 2
-    assert "absent.ckpt': no such file" in capsys.readouterr().err
-    assert not (tmp_path / "refused").exists()  # the first is not scored before the second is looked at
-
-
-def test_names_of_folders():
-    assert distinct_names([Path("a/x.ckpt"), Path("b/y.ckpt")]) == ["x", "y"]
-    assert distinct_names([Path("a/x.ckpt"), Path("b/x.ckpt")]) == ["a-x", "b-x"]
-    assert distinct_names([Path("a/checkpoints/x.ckpt"), Path("b/checkpoints/x.ckpt")]) == ["a-x", "b-x"]
-    names = {"a/checkpoints/last.ckpt": "a/last.ckpt", "a/best.ckpt": "a/best.ckpt", "a/i3d.ckpt": "i3d.ckpt"}
-    assert {path: checkpoint_title(Path(path)) for path in names} == names
-    assert distinct_names([Path("a/x.ckpt"), Path("a/x.ckpt")]) == ["1-a-x", "2-a-x"]
-    assert default_folds_folder(Path("runs/fold{fold}/best.ckpt"), "test") == Path("runs/best-test-folds")
-    assert default_folds_folder(Path("runs/fold{fold}.ckpt"), "test") == Path("runs/fold-test-folds")
-    assert default_folds_folder(Path("i3d-kinetics400-rgb"), "test") == Path("i3d-kinetics400-rgb-test-folds")
-
-
-def test_all_folds_with_a_checkpoint_each(folded_checkpoint, folded_dataset, tmp_path, capsys):
-    """The same weights stand in for those of the other folds; what each was trained on is what it says."""
-    for fold in "012":
-        checkpoint = read_checkpoint(folded_checkpoint)
-        state = checkpoint["ShardedVideoDataModule"]
-        state["dataset"]["fold"] = fold
-        index = DatasetIndex.open(folded_dataset)
-        state["seen"] = TrainingFingerprint.from_index(index, index.rows("train", fold)).state()
-        torch.save(checkpoint, tmp_path / f"{fold}.ckpt")
-    words = ["--data", str(folded_dataset), "--fold", "all", "--num-clips", "1", "--num-workers", "0"]
-    assert main(["evaluate", "--checkpoint", str(tmp_path / "{fold}.ckpt"), *words, "--out", str(tmp_path / "a")]) == 0
-    printed = capsys.readouterr().out
-    report = json.loads((tmp_path / "a" / "report.json").read_text())
-    folds = [json.loads((tmp_path / "a" / f"fold-{fold}" / "report.json").read_text()) for fold in "012"]
-    assert [one["provenance"]["fold"] for one in folds] == ["0", "1", "2"]
-    assert report["top1_mean"] == pytest.approx(np.mean([one["top1"] for one in folds]))
-    assert report["top1_std"] == pytest.approx(np.std([one["top1"] for one in folds], ddof=1))
-    assert report["num_videos"] == 12  # each once, in the fold that holds it out
-    assert f"± {report['top1_std']:.1%}" in printed
-    files = [str(tmp_path / f"{fold}.ckpt") for fold in "201"]  # in any order: each says its fold
-    assert main(["evaluate", "--checkpoint", *files, *words, "--out", str(tmp_path / "b")]) == 0
-    again = json.loads((tmp_path / "b" / "report.json").read_text())
-    assert again["folds"] == report["folds"]
-    assert main(["evaluate", "--checkpoint", *files[:2], *words, "--out", str(tmp_path / "c")]) == 2
-    assert "0 checkpoints were trained in fold 1" in capsys.readouterr().err
-
-
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pipeline", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_same(evaluated, motion_checkpoint, motion_dataset, tmp_path):
-    words = ["--checkpoint", motion_checkpoint, "--data", motion_dataset, "--num-clips", 2, "--num-crops", 3]
-    words += ["--devices", 2, "--accelerator", "cpu", "--num-workers", 1, "--batch-size", 3, "--out", tmp_path / "out"]
-    done = run("evaluate", *words)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wrote") == len(FILES)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
-    alone, one = read_predictions(evaluated / "predictions.parquet")
-    together, two = read_predictions(tmp_path / "out" / "predictions.parquet")
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    assert two.drop_columns("scores").equals(one.drop_columns("scores"))
-    reports = [json.loads((folder / "report.json").read_text()) for folder in (evaluated, tmp_path / "out")]
-    for name in ("top1", "top5", "mean_class_accuracy", "per_class", "model_metrics", "num_videos"):
-        assert reports[0][name] == reports[1][name]
-
-
-@pytest.mark.slow
-def test_a_failure_of_the_last_process_ends_all(motion_checkpoint, motion_dataset, tmp_path):
-    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
-    words = ["--checkpoint", motion_checkpoint, "--data", tmp_path / "spoilt", "--num-clips", 1, "--devices", 2]
-    done = run("evaluate", *words, "--accelerator", "cpu", "--num-workers", 0, "--out", tmp_path / "out")
-    assert done.returncode != 0
-    assert f"error: video {key} in " in done.stderr
-    assert not (tmp_path / "out" / "report.json").exists()
-
-
-@pytest.mark.slow
-def test_two_processes_score_two_checkpoints_and_list_what_is_missing(motion_checkpoint, motion_dataset, tmp_path):
-    key = spoil_last_test_video(motion_dataset, tmp_path / "spoilt")
-    shutil.copy(motion_checkpoint, tmp_path / "again.ckpt")
-    words = [
-        "--checkpoint",
-        motion_checkpoint,
-        tmp_path / "again.ckpt",
-        "--data",
-        tmp_path / "spoilt",
-        "--num-clips",
-        1,
-    ]
-    words += ["--accelerator", "cpu", "--num-workers", 0, "--allow-missing", "--batch-size", 3]
-    done = run("evaluate", *words, "--devices", 2, "--out", tmp_path / "two")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wrote") == 2 * len(FILES) + 1  # by one rank alone
-    results = [
-        read_predictions(tmp_path / "two" / name / "predictions.parquet") for name in (motion_checkpoint.stem, "again")
-    ]
-    for scores, table in results:
-        assert table.column("key").to_pylist()[int(np.flatnonzero(np.isnan(scores).all(axis=1)).item())] == key
-        np.testing.assert_array_equal(scores, results[0][0])
-    assert json.loads((tmp_path / "two" / "again" / "compare.json").read_text())["flips"] == []

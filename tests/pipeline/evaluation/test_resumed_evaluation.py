@@ -17,7 +17,7 @@ from pipeline.inference.part_folder import parts_folder
 from pipeline.metrics.predictions import read_predictions
 from pipeline.report.write_results import FILES
 from tests.conftest import REPOSITORY
-from tests.pipeline.evaluation.test_evaluate import spoil_last_test_video
+from tests.pipeline.evaluation.test_evaluate_missing_videos import spoil_last_test_video
 
 QUICK = {"num_workers": 0, "accelerator": "cpu", "num_clips": 1, "batch_size": 2}
 

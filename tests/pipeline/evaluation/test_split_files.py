@@ -14,6 +14,7 @@ from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features, read_provenance
 from pipeline.linear.linear import linear
+from pipeline.linear.linear_options import LinearOptions
 from tests.pipeline.conftest import fit
 
 QUICK = {"num_clips": 1, "accelerator": "cpu", "num_workers": 0}
@@ -95,12 +96,14 @@ def test_features_record_the_split_file_and_linear_takes_its_folds(
     recorded = read_provenance(tmp_path / "all.parquet")["split_file"]
     assert recorded["name"] == "mine"
     linear(
-        tmp_path / "linear",
-        features=tmp_path / "all.parquet",
-        data=dataset,
-        fold="all",
-        split_file="cv",
-        allow_overlap=True,
+        LinearOptions(
+            tmp_path / "linear",
+            features=tmp_path / "all.parquet",
+            data=dataset,
+            fold="all",
+            split_file="cv",
+            allow_overlap=True,
+        )
     )
     report = json.loads((tmp_path / "linear" / "fold-1" / "report.json").read_text())
     assert report["num_videos"] == 32

@@ -1,9 +1,6 @@
 """Linear classifiers on features: scikit-learn's results, refusals, open weights."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -23,9 +20,8 @@ from pipeline.linear.classifiers import ClassifierFitter, normalize_l2
 from pipeline.linear.cross_validation import C_GRID, choose_c
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.linear import linear
-from pipeline.linear.video_features import read_videos
+from pipeline.linear.linear_options import LinearOptions
 from pipeline.metrics.predictions import read_predictions
-from tests.conftest import REPOSITORY
 
 CLASSES = ["jump", "run", "walk"]
 ABOUT = {"checkpoint": "a.ckpt", "checkpoint_sha256": "aa", "model": "C3D", "layer": "fc6", "per": "video"}
@@ -66,7 +62,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("kind", ["svm", "logistic"])
 def test_the_scores_are_those_of_sklearn_on_normalized_features(files, tmp_path, kind):
-    linear(tmp_path / "out", *files, classifier=kind, C=0.5)
+    linear(LinearOptions(tmp_path / "out", *files, classifier=kind, C=0.5))
     (train, labels), (test, truth) = clouds(90, 0), clouds(30, 1)
     train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
     if kind == "svm":
@@ -85,7 +81,7 @@ def test_the_scores_are_those_of_sklearn_on_normalized_features(files, tmp_path,
 
 
 def test_the_weights_alone_give_the_predictions(files, tmp_path):
-    linear(tmp_path / "out", *files)
+    linear(LinearOptions(tmp_path / "out", *files))
     with safe_open(tmp_path / "out" / "weights.safetensors", "np") as weights:
         about = json.loads(weights.metadata()["about"])
         margins = normalize_l2(clouds(30, 1)[0]) @ weights.get_tensor("weight").T + weights.get_tensor("bias")
@@ -96,7 +92,7 @@ def test_the_weights_alone_give_the_predictions(files, tmp_path):
 
 def test_the_same_input_gives_the_same_files(files, tmp_path):
     for name in ("one", "two"):
-        linear(tmp_path / name, *files)
+        linear(LinearOptions(tmp_path / name, *files))
     for name in ("weights.safetensors", "predictions.parquet"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -151,7 +147,7 @@ def test_c_auto_needs_two_groups_a_class(tmp_path):
     train = write_features(tmp_path / "train.parquet", *clouds(9, 0), groups=["a", "b", "c"] * 3)
     test = write_features(tmp_path / "test.parquet", *clouds(9, 1), 1000)
     with pytest.raises(ValueError, match="no class has two groups"):
-        linear(tmp_path / "out", train, test, C="auto")
+        linear(LinearOptions(tmp_path / "out", train, test, C="auto"))
 
 
 def test_clips_of_a_video_are_averaged(tmp_path):
@@ -162,8 +158,8 @@ def test_clips_of_a_video_are_averaged(tmp_path):
     train = write_features(tmp_path / "train.parquet", *clouds(90, 0))
     clips = write_features(tmp_path / "clips.parquet", doubled, np.tile(labels, 2), groups=keys, keys=keys)
     videos = write_features(tmp_path / "videos.parquet", values, labels, 1000)
-    linear(tmp_path / "clips", train, clips)
-    linear(tmp_path / "videos", train, videos)
+    linear(LinearOptions(tmp_path / "clips", train, clips))
+    linear(LinearOptions(tmp_path / "videos", train, videos))
     one, two = (read_predictions(tmp_path / name / "predictions.parquet") for name in ("clips", "videos"))
     np.testing.assert_allclose(one[0], two[0], atol=1e-4)
     assert one[1].column("key").equals(two[1].column("key"))
@@ -186,12 +182,12 @@ def test_files_that_do_not_go_together_are_refused(tmp_path, changes, message):
     train = write_features(tmp_path / "train.parquet", *clouds(90, 0), **about)
     test = write_features(tmp_path / "test.parquet", *clouds(30, 1), **({"first": 1000} | about | changes))
     with pytest.raises(ValueError, match=message):
-        linear(tmp_path / "out", train, test)
+        linear(LinearOptions(tmp_path / "out", train, test))
     assert not (tmp_path / "out").exists()
 
 
 def test_an_overlap_that_is_allowed_is_told(files, tmp_path, capsys):
-    linear(tmp_path / "out", files[0], files[0], allow_overlap=True)
+    linear(LinearOptions(tmp_path / "out", files[0], files[0], allow_overlap=True))
     overlap = json.loads((tmp_path / "out" / "report.json").read_text())["provenance"]["overlap"]
     assert overlap == {"videos": 90, "content": 0, "groups": 90, "of": 90}
     assert "not held out" in capsys.readouterr().out
@@ -223,7 +219,7 @@ def test_features_that_are_not_finite_are_refused(files, tmp_path):
     values[3, 2] = np.nan
     broken = write_features(tmp_path / "broken.parquet", values, labels, 1000)
     with pytest.raises(ValueError, match="features of 1 rows are not finite"):
-        linear(tmp_path / "out", files[0], broken)
+        linear(LinearOptions(tmp_path / "out", files[0], broken))
 
 
 def test_from_a_checkpoint_to_a_linear_classifier(motion_checkpoint, motion_dataset, tmp_path):
@@ -234,7 +230,7 @@ def test_from_a_checkpoint_to_a_linear_classifier(motion_checkpoint, motion_data
                 motion_checkpoint, motion_dataset, out=path, split=split, num_clips=2, num_workers=0, accelerator="cpu"
             )
         )
-    linear(tmp_path / "out", tmp_path / "train.parquet", tmp_path / "test.parquet")
+    linear(LinearOptions(tmp_path / "out", tmp_path / "train.parquet", tmp_path / "test.parquet"))
     frame = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(frame) == report["num_videos"] == 16
@@ -266,59 +262,3 @@ def test_protocols_set_what_nobody_else_does(files, tmp_path):
     assert one["cross_validation"]
     assert (two["C"], two["cross_validation"]) == (10, None)
     assert two["provenance"]["class_weight"] == "balanced"
-
-
-def test_features_that_do_not_fit_into_memory_give_the_same_bytes(tmp_path):
-    values, labels = clouds(60, 0)
-    keys = [f"v{number // 2}" for number in range(60)]  # two clips a video
-    train = write_features(tmp_path / "train.parquet", values, np.repeat(labels[:30], 2), keys=keys, groups=keys)
-    test = write_features(tmp_path / "test.parquet", *clouds(30, 1), 1000)
-    linear(tmp_path / "memory", train, test)
-    linear(tmp_path / "file", train, test, max_memory_gb=1e-9)
-    for name in ("weights.safetensors", "predictions.parquet"):
-        assert (tmp_path / "memory" / name).read_bytes() == (tmp_path / "file" / name).read_bytes()
-    mixed = write_features(tmp_path / "mixed.parquet", values, labels, keys=[f"v{number % 30}" for number in range(60)])
-    with pytest.raises(ValueError, match="not next to each other; raise --max-memory-gb"):
-        linear(tmp_path / "out", mixed, test, max_memory_gb=1e-9)
-
-
-def test_rows_of_videos_count_where_a_file_has_those_of_clips_too(motion_checkpoint, motion_dataset, tmp_path):
-    for per in ("both", "video"):
-        path = tmp_path / per
-        features(
-            FeatureOptions(
-                motion_checkpoint, motion_dataset, out=path, per=per, clip_step=8, num_workers=0, accelerator="cpu"
-            )
-        )
-    both, videos = read_videos(tmp_path / "both"), read_videos(tmp_path / "video")
-    np.testing.assert_allclose(both.features.sample(16), videos.features.sample(16), atol=1e-5)
-    assert both.keys == videos.keys
-
-
-MEASURE = """
-import resource, sys
-from pathlib import Path
-from pipeline.linear.linear import linear
-import pipeline.linear.linear_probe, sklearn.model_selection
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-folder = Path(sys.argv[1])
-linear(folder / "out", folder / "train", folder / "test", C=0.01, max_memory_gb=0.05)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.slow
-def test_features_larger_than_memory_take_a_bounded_part_of_it(tmp_path):
-    generator = np.random.default_rng(0)
-    for name, first in (("train", 0), ("test", 10**6)):
-        labels = np.arange(100_000 if name == "train" else 100) % 3
-        values = generator.normal(size=(len(labels), 512)).astype(np.float32)  # 205 MB
-        values[:, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
-        write_features(tmp_path / name, values, labels, first)
-        del values
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-c", MEASURE, str(tmp_path)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.splitlines()[-1]) < 150_000  # kB; the features alone have 204,800
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["top1"] > 0.6
