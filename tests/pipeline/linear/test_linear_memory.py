@@ -14,7 +14,7 @@ from pipeline.linear.linear import linear
 from pipeline.linear.linear_options import LinearOptions
 from pipeline.linear.video_features import read_videos
 from tests.conftest import REPOSITORY
-from tests.pipeline.linear.test_linear import REPOSITORY, clouds, write_features
+from tests.pipeline.linear.test_linear import clouds, write_features
 
 
 def test_features_that_do_not_fit_into_memory_give_the_same_bytes(tmp_path):
