@@ -19,17 +19,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.inference.output_paths import default_folder
 from pipeline.metrics.predictions import provenance_of, read_predictions
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-QUICK = {"num_workers": 0, "accelerator": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def evaluated(motion_checkpoint, motion_dataset, tmp_path_factory):
-    """The folder of one evaluation with six views a video."""
-    out = tmp_path_factory.mktemp("evaluated") / "six"
-    evaluate(EvaluateOptions(motion_checkpoint, motion_dataset, num_clips=2, num_crops=3, out=out, **QUICK))
-    return out
+from tests.pipeline.evaluation.conftest import QUICK
 
 
 def test_every_video_once_with_the_scores_of_the_model(evaluated, motion_checkpoint, motion_dataset):

@@ -17,7 +17,7 @@ from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.metrics.predictions import read_predictions
 from tests.pipeline.conftest import fit
-from tests.pipeline.evaluation.test_evaluate import QUICK
+from tests.pipeline.evaluation.conftest import QUICK
 
 
 def spoil_last_test_video(dataset: Path, copy: Path) -> str:

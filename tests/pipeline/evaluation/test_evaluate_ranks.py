@@ -18,7 +18,7 @@ from pipeline.__main__ import main
 from pipeline.inference.output_paths import checkpoint_title, default_folds_folder, distinct_names
 from pipeline.metrics.predictions import read_predictions
 from pipeline.report.write_results import FILES
-from tests.pipeline.evaluation.test_evaluate import QUICK, REPOSITORY, evaluated  # noqa: F401 # a fixture
+from tests.conftest import REPOSITORY
 from tests.pipeline.evaluation.test_evaluate_missing_videos import spoil_last_test_video
 
 
@@ -87,7 +87,7 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same(evaluated, motion_checkpoint, motion_dataset, tmp_path):  # noqa: F811
+def test_two_processes_give_the_same(evaluated, motion_checkpoint, motion_dataset, tmp_path):
     words = ["--checkpoint", motion_checkpoint, "--data", motion_dataset, "--num-clips", 2, "--num-crops", 3]
     words += ["--devices", 2, "--accelerator", "cpu", "--num-workers", 1, "--batch-size", 3, "--out", tmp_path / "out"]
     done = run("evaluate", *words)
