@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.annotations.records import Annotations, PathLike, VideoRecord, infer_group
+from datamodules.annotations.records import ALL_VIDEOS, Annotations, PathLike, VideoRecord, infer_group
 from datamodules.annotations.refusals import BAD_NAME, OUTSIDE_CLASSES, Refusal
 from datamodules.annotations.skipped_files import describe_skipped_files, join_first_names, merge_folder_files
 from datamodules.annotations.tables import AnnotationError, normalize_split, split_synonym
@@ -133,6 +133,11 @@ def _split_folders(root: Path, split: str | None) -> tuple[dict[str, str], list[
     if split is None or not splits:
         return splits or {"": split or ""}, _describe_unread_folders(splits, names)
     if split not in splits.values():
+        if split == ALL_VIDEOS:
+            raise AnnotationError(
+                f"{root}: has folders of splits already ({', '.join(splits)}); leave --split and --folds out, or give "
+                "one of these folders as the folder of the videos"
+            )
         raise AnnotationError(f"split={split!r}: {root} has {', '.join(splits)} only; name one of them")
     return {name: canonical for name, canonical in splits.items() if canonical == split}, []
 

@@ -82,7 +82,10 @@ def read_csv(
     rows, note = read_table(file, CSV_COLUMNS, _required_columns(file, has_lists, multi_label))
     columns = rows[0].values.keys()
     if {"label", "labels"} <= columns:
-        raise AnnotationError(f"{file}: has a column labels besides a column label; keep only one of the two")
+        raise AnnotationError(
+            f"{file}: has a column of lists of labels (labels, tags, classes or categories) besides a "
+            "column label; keep only one of the two, or rename the other"
+        )
     task: Task = "multi_label" if has_lists or multi_label else "single_label"
     if "fold" in columns and ("split" in columns or split is not None):
         raise AnnotationError(f"{file}: has a column fold besides a split; keep only one of the two")

@@ -64,7 +64,7 @@ class SplitRows:
             expected = (
                 f"one of the folds {', '.join(folds)} (`--fold`, or data.init_args.fold in a config)"
                 if folds
-                else "no fold, its splits are fixed"
+                else "no fold, its splits are fixed (in a config: data.init_args.fold null)"
             )
             raise ValueError(f"fold={fold}: {name} wants {expected}")
 
@@ -76,7 +76,8 @@ class SplitRows:
         matching_rows = self._mapped.rows(json.dumps([split, fold]), lambda batch: pc.equal(splits(batch), split))
         if not len(matching_rows):
             names = ", ".join(sorted(filter(None, pc.unique(splits(self._mapped.table)).to_pylist())))
-            raise ValueError(f"split={split!r}: {name} has no video in it, only in {names}")
+            hint = "; to train without validation: data.init_args.val_split null" if split == "val" else ""
+            raise ValueError(f"split={split!r}: {name} has no video in it, only in {names}{hint}")
         return matching_rows
 
 

@@ -13,7 +13,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOptions(Options):
-    """PacketTrust in the checkpoint.
+    """Trust in the checkpoint.
 
     Attributes:
         allow: modules that the checkpoint's model class may come from, besides lightning_modules.

@@ -107,3 +107,13 @@ class TestClassFolders:
         annotations = read_class_folders(tmp_path, "train")
         assert [record.key for record in annotations.records] == ["a_1"]
         assert [(one.path, one.reason) for one in annotations.refused] == [("a/\udcff.mp4", "name")]
+
+
+def test_shares_of_folders_that_are_divided_already_are_refused(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "run").mkdir(parents=True)
+        (tmp_path / split / "run" / "a.mp4").touch()
+    with pytest.raises(
+        AnnotationError, match=r"has folders of splits already \(test, train\); leave --split and --folds"
+    ):
+        read_class_folders(tmp_path, "all")

@@ -77,7 +77,10 @@ def test_one_label_each_is_noted_and_one_row_each_is_not_multi_label(tmp_path):
             r"line 2: labels='\[\[1\]\]': must be a JSON list of class names",
         ),
         (["path,labels,split", 'a.mp4,"[run, jump]",train'], "must be a JSON list of class names"),
-        (["path,labels,label,split", "a.mp4,x,y,train"], "a column labels besides a column label; keep only one"),
+        (
+            ["path,labels,label,split", "a.mp4,x,y,train"],
+            "besides a column label; keep only one",
+        ),
         (
             ["path,label,split", "a.mp4,x,train", "a.mp4,y,test"],
             r"line 3: split='test': the same video has 'train' in ",

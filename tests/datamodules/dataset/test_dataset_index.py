@@ -81,7 +81,7 @@ def test_index_of_folds(tmp_path: Path) -> None:
     for arguments, message in [
         (("test",), "fold=None: tiny wants one of the folds 0, 1"),
         (("test", 2), "fold=2"),
-        (("val", 0), "only in test, train"),
+        (("val", 0), "only in test, train; to train without validation: data.init_args.val_split null"),
     ]:
         with pytest.raises(ValueError, match=message):
             index.rows(*arguments)  # type: ignore[arg-type]
