@@ -109,7 +109,7 @@ class TestClassFolders:
         assert [(one.path, one.reason) for one in annotations.refused] == [("a/\udcff.mp4", "name")]
 
 
-def test_shares_of_folders_that_are_divided_already_are_refused(tmp_path):
+def test_shares_of_folders_that_are_divided_already_are_refused(tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / split / "run").mkdir(parents=True)
         (tmp_path / split / "run" / "a.mp4").touch()
