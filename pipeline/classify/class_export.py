@@ -26,7 +26,7 @@ from pipeline.classify.linear_head import LinearHead
 from pipeline.classify.packed_videos import is_packed_dataset
 from pipeline.classify.video_input import FORWARD_BYTES, Preprocessing
 from pipeline.cli.terminal import print_text
-from pipeline.inference.inference_options import ComputeOptions
+from pipeline.inference.inference_options import ComputeOptions, OverwriteOptions
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.part_rows import PartRows
@@ -41,7 +41,7 @@ _ASIDE = ("checkpoint", "versions", "dataset", "videos", "left_out")  # the scor
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassExportOptions(ComputeOptions, LoaderOptions):
+class ClassExportOptions(OverwriteOptions, ComputeOptions, LoaderOptions):
     """File of scores.
 
     Attributes:
@@ -49,12 +49,10 @@ class ClassExportOptions(ComputeOptions, LoaderOptions):
             scores, the probabilities of all classes. It continues where it was stopped; videos that cannot be read are
             listed in OUT.quarantine.csv and left out. Devices and loading are for this file alone.
         save_every: videos of a process between two saves of finished results, which are at most 30 seconds apart.
-        overwrite: replace a file, or parts of an unfinished export, of other settings.
     """
 
     out: Path | None = None
     save_every: int = 64
-    overwrite: bool = False
 
     def check(self) -> None:
         """Raises ValueError if save_every is less than 1, or an option is given that is for `out` without it."""

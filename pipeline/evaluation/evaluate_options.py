@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.inference.inference_options import InferenceOptions
+from pipeline.inference.inference_options import InferenceOptions, SplitFileOptions
 from pipeline.inference.protocols import ProtocolName
 
 Average = Literal["probabilities", "logits"]
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(InferenceOptions):
+class EvaluateOptions(InferenceOptions, SplitFileOptions):
     """Options of `evaluate`.
 
     Attributes:
@@ -20,8 +20,6 @@ class EvaluateOptions(InferenceOptions):
         data: folder of the packed dataset; its classes must be the checkpoint's.
         split: videos to score.
         fold: fold of datasets with folds; default: the fold the checkpoint was trained in; all: every fold.
-        split_file: name, path or URL of the split file whose splits or folds are taken; packed: those in the index.
-            Default: the one that the checkpoint was trained with, if the dataset is the same.
         protocol: use the views of a paper: lrcn, c3d, i3d or 10x3; options given explicitly take precedence.
         average: what is averaged over a video's views: probabilities (the default) or logits.
         views_at_once: views in one forward pass, which bounds memory; default: as many as fit in 32 MB of float clips
@@ -36,7 +34,6 @@ class EvaluateOptions(InferenceOptions):
     data: Path
     split: str = "test"
     fold: str | None = None
-    split_file: str | None = None
     protocol: ProtocolName | None = None
     average: Average | None = None
     views_at_once: int | None = None

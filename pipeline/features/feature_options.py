@@ -5,13 +5,13 @@ from pathlib import Path
 
 from pipeline.features.feature_files import Dtype, Format
 from pipeline.features.layer_features import Pooling, RowUnit
-from pipeline.inference.inference_options import InferenceOptions
+from pipeline.inference.inference_options import InferenceOptions, OverwriteOptions, SplitFileOptions
 from pipeline.inference.protocols import TransferProtocolName
 from pipeline.inference.video_file_index import VideoFileChoice
 
 
 @dataclass(frozen=True)
-class FeatureOptions(InferenceOptions, VideoFileChoice):
+class FeatureOptions(InferenceOptions, SplitFileOptions, OverwriteOptions, VideoFileChoice):
     """Options of `features`.
 
     Attributes:
@@ -20,8 +20,6 @@ class FeatureOptions(InferenceOptions, VideoFileChoice):
         out: the file to write; an existing file with the same settings is kept.
         split: videos to export. Default: test, or all where the dataset is not divided.
         fold: fold of datasets with folds; default: the fold the checkpoint was trained in.
-        split_file: name, path or URL of the split file whose splits or folds are taken; packed: those in the index.
-            Default: the one that the checkpoint was trained with, if the dataset is the same.
         layer: names of endpoints of the network; default: the network's own choice, such as C3D's fc6. Several layers
             get a column each, feature_NAME.
         pool: mean or max over time and space; time keeps the time steps (mean over space); none keeps all. The shape
@@ -30,7 +28,6 @@ class FeatureOptions(InferenceOptions, VideoFileChoice):
         protocol: use layer and clips of a paper; options given explicitly take precedence.
         format: parquet; npz (one array per column); or webdataset, a tar with KEY.npy and KEY.json for each video.
         dtype: type of the features' numbers: float32, or float16 at half the size.
-        overwrite: replace a file, or parts of an unfinished export, of other settings.
     """
 
     checkpoint: Path
@@ -39,14 +36,12 @@ class FeatureOptions(InferenceOptions, VideoFileChoice):
     out: Path
     split: str | None = None
     fold: str | None = None
-    split_file: str | None = None
     layer: list[str] | None = None
     pool: Pooling = "mean"
     per: RowUnit = "video"
     protocol: TransferProtocolName | None = None
     format: Format = "parquet"
     dtype: Dtype = "float32"
-    overwrite: bool = False
 
     def check(self) -> None:
         """Raises ValueError unless there is one source of videos, or for options that plain video files do not have."""

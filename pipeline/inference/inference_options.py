@@ -43,6 +43,29 @@ class ComputeOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitFileOptions(Options):
+    """Splits other than the packed ones.
+
+    Attributes:
+        split_file: name, path or URL of the split file whose splits or folds are taken; packed: those in the index.
+            Default: the one that the checkpoint was trained with, if the dataset is the same.
+    """
+
+    split_file: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverwriteOptions(Options):
+    """Earlier output.
+
+    Attributes:
+        overwrite: replace a file, or parts of an unfinished export, of other settings.
+    """
+
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoViewOptions(ViewOverrides):
     """Views of a video.
 
