@@ -15,8 +15,8 @@ from tests.s3_server import s3_server  # noqa: F401 # a fixture, one server for 
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Where the tests run in several processes, and start further ones, one thread each: two processes with a thread for each
-# of two processors take three times as long (92 s and 37 s for the same 71 tests).
+# One thread for each of several test processes: with two threads each, two processes on two processors took 92 s for 71
+# tests that take 37 s so.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
