@@ -24,7 +24,7 @@ step() {
 rm -rf "$demo"
 mkdir -p "$demo"
 step "1. Videos whose class is their motion" \
-  python -m pipeline synthesize --root "$demo/videos" --train 80 --val 5 --test 10 --width 96 --height 72
+  python -m pipeline synthesize --root "$demo/videos" --train 100 --val 5 --test 10 --width 96 --height 72
 step "2. Videos to shards" \
   python -m pipeline pack --annotations "$demo"/videos/{train,val,test}.csv --videos "$demo/videos" --out "$shards" \
   --short-side 72
