@@ -92,7 +92,7 @@ def test_the_same_splits_at_another_path_are_the_same(dataset: Path, checkpoint:
 def test_features_record_the_split_file_and_linear_takes_its_folds(
     dataset: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    features(FeatureOptions(checkpoint, dataset, tmp_path / "all.parquet", "all", **QUICK))  # type: ignore[arg-type]
+    features(FeatureOptions(checkpoint, dataset, out=tmp_path / "all.parquet", split="all", **QUICK))  # type: ignore[arg-type]
     recorded = read_provenance(tmp_path / "all.parquet")["split_file"]
     assert recorded["name"] == "mine"
     linear(
