@@ -21,12 +21,7 @@ from datamodules.dataset.manifest import Manifest, ShardFile, read_manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.dataset.mapped_rows import MappedRows
 from datamodules.dataset.open_dataset import open_folder, open_url
-from datamodules.dataset.quarantine import (
-    QUARANTINE_NAME,
-    quarantined_rows,
-    read_quarantine,
-    read_remote_quarantine,
-)
+from datamodules.dataset.quarantine import QUARANTINE_NAME, quarantined_rows, read_quarantine, read_remote_quarantine
 from datamodules.dataset.shard_tar import ShardRow, ShardWriter, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.split_rows import SplitRows, apply_split_file
 from datamodules.splits.split_file import SplitReference, read_split_file

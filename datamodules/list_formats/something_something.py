@@ -4,6 +4,7 @@ The form was verified with the quotations of the official files in public README
 (`parse_sthv2_splits`) and PyTorchVideo (`ssv2.py`). The three lines of `SOMETHING_SOMETHING_V2.example` are true.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def read_something_something_v2(
         read = _read_answers if path.suffix == ".csv" else _read_entries
         videos += [(video, label, name, captions) for video, label, captions in read(path, classes)]
     ids = [video for video, _, _, _ in videos]
-    repeated = next((video for video, count in _counts(ids).items() if count > 1), None)
+    repeated = next((video for video, count in Counter(ids).items() if count > 1), None)
     if repeated is not None:
         raise AnnotationError(f"{files[0][0]}: the video {repeated} is listed twice in the files; name each list once")
     root = existing_folder(videos_root)
@@ -103,13 +104,6 @@ def _read_answers(path: Path, classes: Sequence[str]) -> list[tuple[str, str, tu
             raise AnnotationError(f"{path}, line {number}: {line!r}: must be the id of a video; a class of labels.json")
         videos.append((video.strip(), label.strip(), ()))
     return videos
-
-
-def _counts(values: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
 
 
 def _matches(head: ListHead) -> bool:
