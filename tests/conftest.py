@@ -1,8 +1,12 @@
 """What several test files share: where the real clips are, and how to run a command as a person does."""
 
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +112,36 @@ def i3d_weights() -> Path:
     from lightning_modules.weights.download import fetch, find_published
 
     return fetch(find_published("i3d-kinetics400-rgb"))
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of what git tracks, as a clone has it."""
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
+    for name in files.decode().split("\0"):
+        if name and (REPOSITORY / name).is_file():
+            (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, tmp_path / "clone" / name)
+    return tmp_path / "clone"
+
+
+@pytest.fixture
+def run(copy: Path) -> Iterator[Callable[..., str]]:
+    """Runs a command line in the copy, with this environment's python; ends the cluster that it may have started."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "JOBS_STATE_DIR": tempfile.mkdtemp(prefix="jobs-"),  # Ray's sockets need a short path
+        "WANDB_MODE": "offline",
+    }
+    environment.pop("RAY_ADDRESS", None)
+
+    def call(line: str, **more: str) -> str:
+        result = subprocess.run(
+            ["bash", "-c", line], cwd=copy, env=environment | more, capture_output=True, text=True, timeout=1200
+        )
+        assert result.returncode == 0, f"$ {line}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+        return result.stdout
+
+    yield call
+    subprocess.run([sys.executable, "-m", "jobs", "down"], cwd=copy, env=environment, check=False)
+    shutil.rmtree(environment["JOBS_STATE_DIR"], ignore_errors=True)

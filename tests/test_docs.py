@@ -1,23 +1,12 @@
-"""README and docs: their commands are run, their tables equal the code, their paths and links exist.
-
-Every command of a fenced block is run here, or carries the mark `# not run: reason`. A command that stands on several
-pages is run once.
-"""
+"""README and docs: their commands are run by a test, their tables equal the code, their paths and links exist."""
 
 import ast
 import importlib.util
-import json
-import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import fields
 from pathlib import Path
-
-import pytest
 
 from datamodules.annotations.refusals import (
     ADDRESS,
@@ -37,91 +26,14 @@ from datamodules.video.video_container import REASONS
 from jobs.cli import JOB_VERBS
 from pipeline.cli.verbs import CONFIG_VERBS, LIGHTNING_VERBS, VERBS
 from tests.conftest import REPOSITORY
+from tests.docs_commands import FIGHTS, GESTURES, OWN_VIDEOS, PAGES, README, WEIGHTS, commands, section, tour
 from tests.test_command_line import help_of
 
-README = REPOSITORY / "README.md"
-PAGES = [README, *sorted((REPOSITORY / "docs").rglob("*.md"))]
 PACKAGES = ("datamodules", "lightning_modules", "pipeline", "jobs")
-NOT_RUN = re.compile(r"#\s*not run: \S+")
-MAKE = {"make demo", "make test"}  # `make demo` is demo.sh, run by test_the_demo; the other is this suite
-# The pages of the tour, in the order in which they need each other, and those that need real clips, with the variable.
-TOUR = [
-    "README.md",
-    "docs/get-started.md",
-    "docs/datasets/pack.md",
-    "docs/datasets/splits.md",
-    "docs/datasets/segments.md",
-    "docs/datasets/several-labels.md",
-]
-TOUR += ["docs/training/unbalanced-classes.md", "docs/features.md", "docs/classify.md", "docs/models.md"]
-FIGHTS, WEIGHTS = "docs/results.md", "Published weights"
-GESTURES = "docs/datasets/gestures.md"  # run by tests/test_gestures.py
-OWN_VIDEOS = "docs/own-videos.md"
 
 
 def name_of(page: Path) -> str:
     return page.relative_to(REPOSITORY).as_posix()
-
-
-def section(name: str, heading: str) -> str:
-    return (REPOSITORY / name).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-
-
-def commands(text: str) -> list[str]:
-    """The command lines of the fenced blocks, Python blocks as one command each, those marked as not run left out."""
-    found = []
-    for language, block in re.findall(r"^```(bash|python)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
-        if language == "python":
-            found.append(f"python -c {shlex.quote(block)}")
-            continue
-        lines = [line.strip() for line in block.splitlines() if not NOT_RUN.search(line)]
-        found += [line.split("  #")[0].strip() for line in lines if line and not line.startswith("#")]
-    return [line for line in found if line not in MAKE]
-
-
-def once(lines: list[str]) -> list[str]:
-    return list(dict.fromkeys(lines))
-
-
-def tour() -> list[str]:
-    """The commands of the tour: the README's are those of get-started.md; those of `Published weights` need a clip."""
-    published = commands(section("docs/models.md", WEIGHTS))
-    started = commands((REPOSITORY / TOUR[1]).read_text())
-    others = [line for name in TOUR[2:] for line in commands((REPOSITORY / name).read_text())]
-    return [line for line in once(started + others) if line not in published]
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of what git tracks, as a clone has it."""
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
-    for name in files.decode().split("\0"):
-        if name and (REPOSITORY / name).is_file():
-            (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, tmp_path / "clone" / name)
-    return tmp_path / "clone"
-
-
-@pytest.fixture
-def run(copy):
-    """Runs a command line in the copy, with this environment's python; ends the cluster that it may have started."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "JOBS_STATE_DIR": tempfile.mkdtemp(prefix="jobs-"),  # Ray's sockets need a short path
-        "WANDB_MODE": "offline",
-    }
-    environment.pop("RAY_ADDRESS", None)
-
-    def call(line: str, **more: str) -> str:
-        result = subprocess.run(
-            ["bash", "-c", line], cwd=copy, env=environment | more, capture_output=True, text=True, timeout=1200
-        )
-        assert result.returncode == 0, f"$ {line}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
-        return result.stdout
-
-    yield call
-    subprocess.run([sys.executable, "-m", "jobs", "down"], cwd=copy, env=environment, check=False)
-    shutil.rmtree(environment["JOBS_STATE_DIR"], ignore_errors=True)
 
 
 def test_every_fenced_command_is_run_or_marked():
@@ -276,57 +188,3 @@ def test_the_glossary_has_the_words_of_the_project():
     entries = re.findall(r"^\| ([^|`*]+) \|", (REPOSITORY / "docs/glossary.md").read_text(), flags=re.MULTILINE)
     defined = {word.strip() for entry in entries for word in entry.split(",")}
     assert set(WORDS.split()) <= defined, set(WORDS.split()) - defined
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(2700)
-def test_the_tour(run, copy):
-    for line in tour():
-        run(line)
-    report = json.loads((copy / "tour/results/linear/report.json").read_text())
-    assert report["num_videos"] == 32
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_own_videos(run, copy):
-    for line in commands((REPOSITORY / OWN_VIDEOS).read_text()):
-        run(line)
-    report = json.loads((copy / "my_report/report.json").read_text())
-    assert 12 <= report["num_videos"] <= 16  # 0.15 of 96, in whole videos of each class
-    assert report["provenance"]["overlap"] is None
-    assert (copy / "my_report/clips.html").stat().st_size > 10_000
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_real_video(run, copy, shared_dir):
-    for line in commands((REPOSITORY / FIGHTS).read_text()):
-        run(line, FIGHTS=str(shared_dir / "data" / "surveillance_fights"))
-    reports = [json.loads((copy / f"fights/results/{name}/report.json").read_text()) for name in ("c3d", "linear")]
-    assert [report["num_videos"] for report in reports] == [61, 61]
-    # Above chance by more than luck: of 61 videos of two classes 40 right have probability 0.01 under chance.
-    assert max(report["top1"] for report in reports) >= 40 / 61
-
-
-@pytest.mark.slow
-def test_published_weights(run, shared_dir):
-    printed = [
-        run(line, KINETICS=str(shared_dir / "data" / "kinetics_sample"))
-        for line in commands(section("docs/models.md", WEIGHTS))
-    ]
-    assert any(re.search(r"100\.0%  arm wrestling", text) for text in printed)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_demo(run, copy):
-    printed = run("bash demo.sh demo")
-    accuracy = {
-        name: json.loads((copy / f"demo/results/{name}/report.json").read_text())["top1"]
-        for name in ("c3d", "linear", "still")
-    }
-    assert accuracy["c3d"] > 0.8
-    assert accuracy["linear"] > 0.5
-    assert accuracy["still"] < 0.25  # chance is 0.125; three standard deviations of 80 videos above
-    assert "wandb run" in printed

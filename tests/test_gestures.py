@@ -10,8 +10,8 @@ import pytest
 from datamodules.transforms.flip_safety import unmirrored_labels
 from datamodules.video.mp4_writer import encode_frames
 from tests.conftest import REPOSITORY
+from tests.docs_commands import GESTURES, commands
 from tests.jester_folders import DRAWN, LABELS, draw_gesture, write_jester
-from tests.test_docs import GESTURES, commands, copy, run  # noqa: F401 # two fixtures
 
 # The recipes made small: networks, clips and steps for one processor, and weights that need no download.
 SMALL = (
@@ -61,7 +61,7 @@ def write_webcam_video(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_from_folders_of_frames_to_a_webcam(run: Callable[..., str], copy: Path) -> None:  # noqa: F811
+def test_from_folders_of_frames_to_a_webcam(run: Callable[..., str], copy: Path) -> None:
     write_jester(copy / "jester", train=10, validation=2, test=4)
     write_webcam_video(copy / "jester" / "webcam.mp4")
     printed = {
