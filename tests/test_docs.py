@@ -66,7 +66,7 @@ def test_options_exist():
     other = {"--nnodes"}  # torchrun's
     every = set.union(other, *options.values())
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text().replace(" && ", "\n")
         for verb, rest in re.findall(r"^(?:\S+=\S+ )*python -m pipeline (\w+) (.*)$", text, flags=re.MULTILINE):
             for option in re.findall(r" --([a-z][\w-]*)(?=[ =]|$)", rest.split("  #")[0]):
                 found = f"--{option}".replace("_", "-")

@@ -12,8 +12,9 @@ from tests.docs_commands import FIGHTS, OWN_VIDEOS, WEIGHTS, commands, section, 
 @pytest.mark.slow
 @pytest.mark.timeout(2700)
 def test_the_tour(run, copy):
-    for line in tour():
-        run(line)
+    printed = {line: run(line) for line in tour()}
+    [charades] = [text for line, text in printed.items() if "pack --format charades" in line]
+    assert re.search(r"mean average precision: \d+\.\d%", charades)
     report = json.loads((copy / "tour/results/linear/report.json").read_text())
     assert report["num_videos"] == 32
 

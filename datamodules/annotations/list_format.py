@@ -65,6 +65,14 @@ class ListSource:
     label_map: Path | None = None
     options: ListOptions = ListOptions()
 
+    @property
+    def timed_arguments(self) -> tuple[Sequence[Path], Path, str | None, bool, str | None]:
+        """The arguments of a reader of labels with times, whose segments are cut out by default.
+
+        They are: lists, folder of the videos, split, `trimmed` and `label_field`.
+        """
+        return self.paths, self.videos, self.split, self.options.trimmed is not False, self.options.label_field
+
 
 class ListHead(NamedTuple):
     """What formats are detected by.
@@ -80,6 +88,12 @@ class ListHead(NamedTuple):
     names: Sequence[str]
     header: Sequence[str]
     content: Any
+
+    @property
+    def first_object(self) -> Mapping[str, Any]:
+        """The first value of a JSON list, where that is an object; {} for all other lists."""
+        first = self.content[0] if isinstance(self.content, list) and self.content else None
+        return first if isinstance(first, dict) else {}
 
 
 def matches_nothing(head: ListHead) -> bool:
@@ -130,7 +144,9 @@ def find_list_files(
     names = ", ".join(split_by_name)
     found = []
     for item in map(Path, as_list(lists)):
-        paths = [item / name for name in split_by_name if (item / name).exists()] if item.is_dir() else [item]
+        # Names as they are written: disks that ignore case would give train.csv for Train.csv too.
+        present = {one.name for one in item.iterdir()} if item.is_dir() else set()
+        paths = [item / name for name in split_by_name if name in present] if item.is_dir() else [item]
         if not paths:
             raise AnnotationError(f"{item}: has none of {names}; name the files of the list")
         for path in paths:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from datamodules.dataset.sample_texts import (
     as_name,
     find_captions,
     find_text,
+    find_texts,
     json_keys,
     list_extensions,
 )
@@ -51,7 +52,7 @@ class TarLayout:
 
     Attributes:
         label_from: `json:KEY` (dots for nested objects), `cls`, `txt`, `folder`: the last folder of the key; or `none`:
-            the videos have no labels.
+            the videos have no labels. A list, in json, cls or txt in JSON's form, gives a video several labels.
         group_from: `json:KEY` of a value shared by videos of one source; None: every video is its own group.
         split: The split of all videos; None: from the name of the shard (train, val, validation, test), and of videos
             without labels `all` if it names none.
@@ -75,7 +76,10 @@ class TarLayout:
 
 
 class ForeignSample(NamedTuple):
-    """A video in a tar, before it was probed; captions as in `VideoDescription`, `label` "" for none."""
+    """A video in a tar, before it was probed; captions as in `VideoDescription`.
+
+    `label` is "" for none; `labels` are the names of a list, without repetitions, None for a video with one label.
+    """
 
     key: str
     member: str
@@ -85,6 +89,7 @@ class ForeignSample(NamedTuple):
     group: str
     split: str
     captions: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
 
 
 class ForeignTar(NamedTuple):
@@ -122,12 +127,12 @@ def read_foreign_tar(path: Path, layout: TarLayout) -> ForeignTar:
         if counts[sample.key] > 1:
             continue
         try:
-            labelled, raw = _label_sample(sample, layout, path, split)
+            labelled, raw_labels = _label_sample(sample, layout, path, split)
         except UnusableSampleError as error:
             tar.refused.append(_refusal(path, layout, sample.key, error.reason, str(error)))
         else:
             tar.samples.append(labelled)
-            tar.raw_labels.add(raw.strip("\r\n"))
+            tar.raw_labels.update(raw.strip("\r\n") for raw in raw_labels)
     return tar
 
 
@@ -149,8 +154,8 @@ def _refusal(path: Path, layout: TarLayout, key: str, reason: str, detail: str) 
     return Refusal(f"{path.name}/{key}", key_in_dataset(layout, path.name, key), reason, detail)
 
 
-def _label_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) -> tuple[ForeignSample, str]:
-    """A sample with its label, group and captions, and the label as written in the tar."""
+def _label_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) -> tuple[ForeignSample, list[str]]:
+    """A sample with its labels, group and captions, and the labels as written in the tar."""
     if not is_utf8(sample.key):
         name = os.fsencode(sample.key)
         raise UnusableSampleError(BAD_KEY, f"the key {name!r} is not UTF-8; rename the members")
@@ -158,10 +163,7 @@ def _label_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) 
         raise UnusableSampleError(
             MEMBER_TWICE, f"{sample.repeated_member} is there twice, which webdataset refuses; keep one"
         )
-    raw = label = ""
-    if layout.label_from != WITHOUT_LABELS:
-        raw = find_text(layout.label_from, sample, NO_LABEL)
-        label = as_name(raw, layout.label_from, NO_LABEL)
+    raw, label, labels = _find_labels(layout.label_from, sample)
     key = key_in_dataset(layout, path.name, sample.key)
     group = key
     if layout.group_from is not None:
@@ -177,7 +179,17 @@ def _label_sample(sample: TarSample, layout: TarLayout, path: Path, split: str) 
     if video.sparse:
         raise UnusableSampleError(SPARSE_FILE, f"{video.name} is stored with holes; write the tar without --sparse")
     captions = find_captions(layout.label_from, sample)
-    return ForeignSample(key, video.name, video.offset, video.size, label, group, split, captions), raw
+    return ForeignSample(key, video.name, video.offset, video.size, label, group, split, captions, labels), raw
+
+
+def _find_labels(label_from: str, sample: TarSample) -> tuple[list[str], str, tuple[str, ...] | None]:
+    """The labels as written in the tar; then the one label, "" for none; and the names of a list, else None."""
+    if label_from == WITHOUT_LABELS:
+        return [], "", None
+    listed = find_texts(label_from, sample, NO_LABEL)
+    raw = [find_text(label_from, sample, NO_LABEL)] if listed is None else listed
+    names = [as_name(text, label_from, NO_LABEL) for text in raw]
+    return (raw, names[0], None) if listed is None else (raw, "", tuple(dict.fromkeys(names)))
 
 
 def _split_of_tar(path: Path, layout: TarLayout) -> str:
@@ -248,5 +260,17 @@ def make_shard_row(sample: ForeignSample, probed: ProbedVideo, shard: str) -> Sh
         variable_rate=info.variable_rate,
         pixel_aspect=info.pixel_aspect,
         captions=sample.captions,
+        labels=sample.labels or (),
+        task="single_label" if sample.labels is None else "multi_label",
     )
     return ShardRow(sample.key, shard, sample.offset, sample.size, description)
+
+
+def share_task(rows: Sequence[ShardRow]) -> list[ShardRow]:
+    """The rows of a dataset, all with lists of labels where any has one: a label alone is then a list of one."""
+    if all(row.description.task == "single_label" for row in rows):
+        return list(rows)
+    several = [
+        row.description._replace(label="", labels=row.description.class_names, task="multi_label") for row in rows
+    ]
+    return [row._replace(description=description) for row, description in zip(rows, several, strict=True)]

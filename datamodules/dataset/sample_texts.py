@@ -7,6 +7,7 @@ message shows the bytes: if it were cleaned, videos of different classes could g
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from datamodules.annotations.records import as_captions
@@ -53,6 +54,28 @@ def find_text(source: str, sample: TarSample, reason: str) -> str:
     Raises:
         UnusableSampleError: There is no such place, or no text there; the message says what is there instead.
     """
+    return _as_text(_find_value(source, sample, reason), source, reason)
+
+
+def find_texts(source: str, sample: TarSample, reason: str) -> list[str] | None:
+    """The texts of a list at a place in a sample: in its json, or a JSON list in its cls or txt; None for no list.
+
+    Args:
+        source: `json:KEY`, `cls`, `txt` or `folder`, as in `TarLayout`.
+        sample: The sample to search.
+        reason: The reason of the refusal if there is nothing.
+
+    Raises:
+        UnusableSampleError: There is no such place, or an entry is neither text nor a whole number.
+    """
+    value = _find_value(source, sample, reason)
+    if source in ("cls", "txt") and value.strip().startswith("["):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    return [_as_text(one, source, reason) for one in value] if isinstance(value, list) else None
+
+
+def _find_value(source: str, sample: TarSample, reason: str) -> Any:
     if source == "folder":
         folders = sample.key.split("/")[:-1]
         if not folders:
@@ -69,6 +92,10 @@ def find_text(source: str, sample: TarSample, reason: str) -> str:
             keys = ", ".join(value) if isinstance(value, dict) else repr(value)
             raise UnusableSampleError(reason, f"its json has no {name!r}, only {keys or 'an empty object'}")
         value = value[part]
+    return value
+
+
+def _as_text(value: Any, source: str, reason: str) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 3.0 means 3: pandas makes floats of integers where some are missing
     if not isinstance(value, str | int) or isinstance(value, bool):

@@ -81,10 +81,7 @@ def _read_classes(path: Path) -> list[str]:
 
 
 def _matches(head: ListHead) -> bool:
-    if any(name in _FILES for name in head.names):
-        return True
-    first = head.content[0] if isinstance(head.content, list) and head.content else None
-    return isinstance(first, dict) and {"vid_name", "label"} <= first.keys()
+    return any(name in _FILES for name in head.names) or {"vid_name", "label"} <= head.first_object.keys()
 
 
 DIVING48 = ListFormat(

@@ -110,6 +110,16 @@ def _read_clip(row: AnnotationRow, split: str | None) -> _KineticsClip:
     return _KineticsClip(row, youtube_id, int(start), int(end), row.text("label"), name)
 
 
+def parse_timed_name(stem: str) -> tuple[str, float, float] | None:
+    """Youtube id, start and end in seconds of a clip, in the name of its file without suffix; None without them.
+
+    >>> parse_timed_name("---QUuC4vJs_000084_000094"), parse_timed_name("kitchen")
+    (('---QUuC4vJs', 84.0, 94.0), None)
+    """
+    match = _TIMED_NAME.fullmatch(stem)
+    return None if match is None else (match[1], float(match[2]), float(match[3]))
+
+
 def _find_by_other_names(clips: Sequence[_KineticsClip], paths: list[str | None], files: VideoNameIndex) -> list[str]:
     """Finds files under other than the official names; returns sentences on the names used and ambiguous files."""
     missing = [number for number, path in enumerate(paths) if path is None]
@@ -119,10 +129,10 @@ def _find_by_other_names(clips: Sequence[_KineticsClip], paths: list[str | None]
     stems_by_times: defaultdict[tuple[str, float, float], list[str]] = defaultdict(list)
     stem_by_source: dict[str, str] = {}
     for stem in sorted(stems):
-        match = _TIMED_NAME.fullmatch(stem)
-        if match is not None:
-            stems_by_times[match[1], float(match[2]), float(match[3])].append(stem)
-            stem_by_source[match[1]] = stem
+        times = parse_timed_name(stem)
+        if times is not None:
+            stems_by_times[times].append(stem)
+            stem_by_source[times[0]] = stem
     sources = Counter(clip.youtube_id for clip in clips)
     names: dict[int, str] = {}
     ambiguous = []

@@ -14,6 +14,7 @@ from datamodules.annotations.list_format import OPTIONS_OF_ALL_FORMATS, ListForm
 from datamodules.annotations.records import Annotations, PathLike, as_list
 from datamodules.annotations.tables import AnnotationError
 from datamodules.list_formats.formats import FORMATS, AnnotationFormat, detect_format
+from datamodules.list_formats.segments_or_kinetics import choose_by_files, fits_both
 
 
 def read_annotations(
@@ -28,7 +29,8 @@ def read_annotations(
 
     Args:
         format: name of the format (`datamodules.list_formats.formats.FORMATS`), or `auto`: `folders` without a list,
-            otherwise detected from the first list's columns, name or keys.
+            otherwise detected from the first list's columns, name or keys; a table that could be a Kinetics list or one
+            of segments by the files that are there, which a note says.
         annotations: file or files; for official lists also their folder; for `folders` and `files` None.
         videos: folder of the videos; None: the folder of the (first) list.
         split: the split of all videos, overriding the list.
@@ -41,7 +43,7 @@ def read_annotations(
     lists = [] if annotations is None else [Path(path) for path in as_list(annotations)]
     if format not in get_args(AnnotationFormat):
         raise AnnotationError(f"format={format!r}: must be {', '.join(get_args(AnnotationFormat))}")
-    form = _detect(lists) if format == "auto" else FORMATS[format]
+    form, notes = _detect(lists, videos) if format == "auto" else (FORMATS[format], ())
     options = ListOptions() if options is None else options
     _check_options(form, split, options)
     if form.name in ("folders", "files"):
@@ -58,13 +60,23 @@ def read_annotations(
         raise AnnotationError(
             f"annotations={_join_paths(lists)}: format {form.name} takes one file; join them into one"
         )
-    root = (lists[0] if lists[0].is_dir() else lists[0].parent) if videos is None else Path(videos)
+    root = _videos_root(lists[0], videos)
     listed = form.read(ListSource(lists, root, split, None if classes is None else Path(classes), options))
+    listed = replace(listed, notes=(*notes, *listed.notes))
     return _with_frame_rate(listed, options.frames_per_second)
 
 
-def _detect(lists: Sequence[Path]) -> ListFormat:
-    return detect_format(lists[0]) if lists else FORMATS["folders"]
+def _videos_root(path: Path, videos: PathLike | None) -> Path:
+    return (path if path.is_dir() else path.parent) if videos is None else Path(videos)
+
+
+def _detect(lists: Sequence[Path], videos: PathLike | None) -> tuple[ListFormat, tuple[str, ...]]:
+    """The format of the first list, and a sentence where its files decided between two."""
+    form = detect_format(lists[0]) if lists else FORMATS["folders"]
+    if form.name != "kinetics" or not fits_both(lists[0]):
+        return form, ()
+    choice = choose_by_files(lists[0], _videos_root(lists[0], videos))
+    return FORMATS[choice.name], (choice.note,)
 
 
 def _with_frame_rate(listed: Annotations, frames_per_second: float | None) -> Annotations:

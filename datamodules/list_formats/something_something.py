@@ -107,10 +107,8 @@ def _read_answers(path: Path, classes: Sequence[str]) -> list[tuple[str, str, tu
 
 
 def _matches(head: ListHead) -> bool:
-    if any(name.startswith(_PREFIX) for name in head.names):
-        return True
-    first = head.content[0] if isinstance(head.content, list) and head.content else None
-    return isinstance(first, dict) and {"id", "template"} <= first.keys()
+    named = any(name.startswith(_PREFIX) for name in head.names)
+    return named or {"id", "template"} <= head.first_object.keys()
 
 
 SOMETHING_SOMETHING_V2 = ListFormat(

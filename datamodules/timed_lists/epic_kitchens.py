@@ -150,13 +150,7 @@ EPIC_KITCHENS = ListFormat(
     "P01_01_0,P01,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door,open,3,door,3,['door'],[3]\n"
     "P01_01_1,P01,P01_01,00:00:02.629,00:00:04.37,00:00:06.17,262,370,turn on light,turn-on,6,light,114,['light'],"
     "[114]",
-    lambda source: read_epic_kitchens(
-        source.paths,
-        source.videos,
-        source.split,
-        source.options.trimmed is not False,
-        source.options.label_field,
-    ),
+    lambda source: read_epic_kitchens(*source.timed_arguments),
     _matches,
     options=frozenset({"split", "trimmed", "label_field"}),
 )

@@ -212,9 +212,7 @@ def _locate(root: Path, videos: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _matches(head: ListHead) -> bool:
-    first = head.content[0] if isinstance(head.content, list) and head.content else None
-    if not isinstance(first, dict):
-        return False
+    first = head.first_object
     return {"annotations", "data"} <= first.keys() or any(map(_is_timeline, first.values()))
 
 
@@ -225,14 +223,7 @@ LABEL_STUDIO = ListFormat(
     '[{"id": 1, "data": {"video": "/data/local-files/?d=mydata/drive_data/person_01.mp4"}, "annotations": [{"result":\n'
     '[{"value": {"ranges": [{"start": 382, "end": 445}], "timelinelabels": ["right"]}, "from_name": "videoLabels",\n'
     '"to_name": "video", "type": "timelinelabels"}]}]}]',
-    lambda source: read_label_studio(
-        source.paths,
-        source.videos,
-        source.split,
-        source.options.trimmed is not False,
-        source.options.label_field,
-        source.options.annotation_fps,
-    ),
+    lambda source: read_label_studio(*source.timed_arguments, source.options.annotation_fps),
     _matches,
     options=frozenset({"split", "trimmed", "label_field", "annotation_fps"}),
 )

@@ -183,13 +183,7 @@ VIA3 = ListFormat(
     '"-glfwaaX": {"vid": "1", "flg": 0, "z": [2, 6.5], "xy": [], "av": {"1": "1"}},\n'
     '"+mHHT-tg": {"vid": "1", "flg": 0, "z": [9, 20], "xy": [], "av": {"1": "2"}},\n'
     '"ed+wsOZZ": {"vid": "1", "flg": 0, "z": [24, 26], "xy": [], "av": {"1": "2"}}',
-    lambda source: read_via3(
-        source.paths,
-        source.videos,
-        source.split,
-        source.options.trimmed is not False,
-        source.options.label_field,
-    ),
+    lambda source: read_via3(*source.timed_arguments),
     _matches,
     options=frozenset({"split", "trimmed", "label_field"}),
 )

@@ -14,6 +14,7 @@ from datamodules.dataset.foreign_tar import (
     make_shard_row,
     probe_range,
     read_foreign_tar,
+    share_task,
 )
 from datamodules.dataset.index_table import INDEX_NAME, write_dataset
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, read_manifest
@@ -68,7 +69,8 @@ def index(
         shards: tars, a folder of them, or a pattern such as 'data/*.tar'.
         out: folder of the dataset, with links to tars of other folders; default: the folder of the tars.
         label_from: place of the label in foreign tars: json:KEY (json:a.b for nested ones), cls, txt, folder (of the
-            key), or none for videos without labels.
+            key), or none for videos without labels. Where any video has a JSON list there, the dataset is one of
+            several labels a video.
         group_from: json:KEY that videos from one source have in common; default: each video is its own group.
         split: split of all videos of foreign tars; default: from each tar's name (train, val, validation or test); of
             videos without labels, `all` where it names none.
@@ -95,7 +97,8 @@ def index(
         _refuse_unfinished(root)
         earlier = _earlier_manifest(root, tars)
         content = _read_tars(tars, layout, processes, timeout, notes)
-        rows, class_list = name_classes(content.rows, classes, earlier.classes if earlier else [])
+        rows = content.rows if layout is None else share_task(content.rows)
+        rows, class_list = name_classes(rows, classes, earlier.classes if earlier else [])
         fold_list = _fold_names(rows, folds, earlier.folds if earlier else [])
         link_tars(tars, root)
         rows, fold_list = apply_packed_splits(rows, fold_list, root, tars)

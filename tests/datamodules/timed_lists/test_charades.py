@@ -12,7 +12,17 @@ from datamodules.timed_lists.charades import read_charades
 from tests.datamodules.annotations.test_readers import touch, write
 
 HEADER = FORMATS["charades"].example.splitlines()[0]
-CLASSES = "c000 Holding some clothes\nc092 Watching/looking outside of a window\nc147 Someone is cooking something\n"
+# The official names of these codes. The third row of the training list, which has no action.
+CLASSES = (
+    "c000 Holding some clothes\nc075 Tidying up a blanket/s\nc092 Watching/looking outside of a window\n"
+    "c098 Holding a broom\nc127 Tidying something on the floor\nc147 Someone is cooking something\n"
+    "c153 Someone is sneezing\n"
+)
+THIRD = (
+    "0IH69,6RE8,Bedroom,6,5,Yes,A person is seen leaving a cabinet. They then begin fixing a picture that's on a shelf."
+    ',book;box;cabinet;shelf,"A person is standing in a bedroom. They walk over to a box on a shelf and touch it, '
+    'rearrange it.;A person organizes something on the wall. They look at it and keep fixing it",,30.25\n'
+)
 
 
 def row(video: str, actions: str, length: str = "24.83") -> str:
@@ -23,7 +33,7 @@ def row(video: str, actions: str, length: str = "24.83") -> str:
 def charades(tmp_path: Path) -> Path:
     """The official files: three lines of the training list, one and an empty one of the test list."""
     write(tmp_path / "Charades_v1_classes.txt", CLASSES)
-    write(tmp_path / "Charades_v1_train.csv", FORMATS["charades"].example + "\n" + row("AAAAA", "c000 1.00 2.00"))
+    write(tmp_path / "Charades_v1_train.csv", FORMATS["charades"].example + "\n" + THIRD)
     write(tmp_path / "Charades_v1_test.csv", f"{HEADER}\n" + row("BBBBB", "c147 0.00 31.00") + row("CCCCC", ""))
     touch(tmp_path, "Charades_v1_480/46GP8.mp4")
     return tmp_path
@@ -34,10 +44,24 @@ def test_whole_videos_have_all_their_labels(charades: Path) -> None:
     assert annotations.task == "multi_label"
     assert [(record.key, record.labels, record.split, record.label) for record in annotations.records] == [
         ("46GP8", ("Watching/looking outside of a window", "Someone is cooking something"), "train", ""),
-        ("N11GT", (), "train", ""),
-        ("AAAAA", ("Holding some clothes",), "train", ""),
+        (
+            "N11GT",
+            (
+                "Holding a broom",
+                "Tidying up a blanket/s",
+                "Tidying something on the floor",
+                "Someone is sneezing",
+            ),
+            "train",
+            "",
+        ),
+        ("0IH69", (), "train", ""),
     ]
     assert annotations.records[0].captions == ("A person cooks food on a stove before looking out of a window.",)
+    assert (
+        annotations.records[2].captions[1]
+        == "A person organizes something on the wall. They look at it and keep fixing it"
+    )
     assert annotations.records[0].path == str(charades / "Charades_v1_480" / "46GP8.mp4")
     assert annotations.classes == tuple(line[5:] for line in CLASSES.splitlines())
 
@@ -56,11 +80,14 @@ def test_segments(charades: Path) -> None:
     assert [(r.key, r.label, r.split, r.group, r.time_start, r.time_end) for r in annotations.records] == [
         ("46GP8_11900ms_21200ms", "Watching/looking outside of a window", "train", "46GP8", 11.9, 21.2),
         ("46GP8_0ms_12600ms", "Someone is cooking something", "train", "46GP8", 0.0, 12.6),
-        ("AAAAA_1000ms_2000ms", "Holding some clothes", "train", "AAAAA", 1.0, 2.0),
+        ("N11GT_8600ms_14200ms", "Holding a broom", "train", "N11GT", 8.6, 14.2),
+        ("N11GT_0ms_11700ms", "Tidying up a blanket/s", "train", "N11GT", 0.0, 11.7),
+        ("N11GT_0ms_15200ms", "Tidying something on the floor", "train", "N11GT", 0.0, 15.2),
+        ("N11GT_6400ms_12100ms", "Someone is sneezing", "train", "N11GT", 6.4, 12.1),
         ("BBBBB_0ms_24830ms", "Someone is cooking something", "test", "BBBBB", 0.0, 24.83),  # cut to `length`
     ]
     assert all(record.exact_times for record in annotations.records)
-    assert annotations.notes == ("2 videos without a label left out: N11GT, CCCCC",)
+    assert annotations.notes == ("2 videos without a label left out: 0IH69, CCCCC",)
 
 
 def test_two_labels_of_one_part_and_a_repeated_one(charades: Path) -> None:

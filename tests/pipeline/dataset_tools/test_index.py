@@ -123,6 +123,38 @@ def test_other_places_of_labels(tmp_path: Path, label_from: str, expected: list[
     ] == list(samples)
 
 
+@pytest.mark.parametrize("place", ["json:about.tags", "cls"])
+def test_lists_of_labels_make_a_dataset_of_several_labels(tmp_path: Path, place: str) -> None:
+    tags: list[object] = [["run", "jump", "run"], "walk", [], [" jump "], ["run", None]]
+    for split, numbers in (("train", (0, 1)), ("test", (2, 3, 4))):
+        samples: dict[str, dict[str, Any]] = {}
+        for n in numbers:
+            text = json.dumps(tags[n]).strip('"')
+            member = (
+                {"json": json.dumps({"about": {"tags": tags[n]}}).encode()} if ":" in place else {"cls": text.encode()}
+            )
+            samples[f"{n}"] = {"mp4": make_video(n), **member}
+        write_tar(tmp_path / f"a-{split}.tar", samples)
+    assert main(["index", str(tmp_path), "--label-from", place, "--processes", "1"]) == 0
+    manifest, found = read_manifest(tmp_path), DatasetIndex.open(tmp_path)
+    assert (manifest.task, manifest.classes) == ("multi_label", ["jump", "run", "walk"])
+    names = {entry.key: [manifest.classes[label] for label in entry.labels] for entry in map(found.entry, range(4))}
+    assert names == {"0": ["jump", "run"], "1": ["walk"], "2": [], "3": ["jump"]}
+    refused = read_quarantine(tmp_path)["4"]
+    assert (refused.reason, refused.detail) == ("no label", f"{place} is None, not a name or a whole number")
+    for verb in (["verify", str(tmp_path), "--full", "--processes", "1"], ["stats", str(tmp_path)]):
+        assert main(verb) == 0
+
+
+def test_lists_of_numbers_are_positions_in_the_file_of_classes(tmp_path: Path) -> None:
+    samples = {f"{n}": {"mp4": make_video(n), "cls": text} for n, text in enumerate([b"[1, 0]", b"[2.0]"])}
+    write_tar(tmp_path / "a-train.tar", samples)
+    (tmp_path / "names.txt").write_text("run\nswim\njump\n")
+    index([str(tmp_path)], label_from="cls", classes=tmp_path / "names.txt", processes=1)
+    found = DatasetIndex.open(tmp_path)
+    assert (found.classes, [found.entry(row).labels for row in range(2)]) == (["run", "swim", "jump"], [(0, 1), (2,)])
+
+
 def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", {str(n): {"mp4": make_video(0), "cls": str(n).encode()} for n in (10, 9, 2)})
     index([str(tmp_path)], label_from="cls", split="test", processes=1)
