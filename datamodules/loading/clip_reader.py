@@ -2,7 +2,8 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         unmirrored: labels of the classes whose clips are never mirrored.
         captions: whether batches contain the videos' captions.
         pixels: `rgb`; or `i420`, planes, for batches all of whose videos can be cropped in planes, `rgb` for others.
+        lost: reason and description, by row, of videos that took down their worker, which are not read again.
     """
 
     index: DatasetIndex
@@ -70,6 +72,12 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     unmirrored: frozenset[int] = frozenset()
     captions: bool = False
     pixels: Pixels = "rgb"
+    lost: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def skips_lost_videos(self) -> bool:
+        """Whether a video that takes down its worker is left out too: where plain files are read."""
+        return self.skip_errors and not self.index.has_shards
 
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
@@ -114,6 +122,9 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             if self.index.is_quarantined(row):  # still counted in the plan, so that runs resume exactly
                 num_quarantined += 1
                 continue
+            if row in self.lost:
+                failed.append((row, *self.lost[row]))
+                continue
             self._record(row)
             try:
                 free_slots = None if slots is None else slots[len(views) :]
@@ -127,7 +138,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
                 failed.append((row, error.reason, str(error)))
                 continue
             except VideoTooLargeError as error:
-                if self.skip_errors and not self.index.has_shards:  # other files are read all the same
+                if self.skips_lost_videos:  # other files are read all the same
                     failed.append((row, TOO_LARGE, str(error)))
                     continue
                 return ReadFailure(f"{describe_video_location(self.index, row)}: {error}", ValueError)

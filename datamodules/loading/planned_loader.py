@@ -4,6 +4,7 @@ TrainRequests / EvaluationRequests ─▶ Request(samples, epoch) ─▶ a DataL
 ClipReader: row ─▶ bytes ─▶ frame numbers ─▶ frames ─▶ windows ─▶ ClipBatch
 """
 
+import logging
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,16 +13,19 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from datamodules.annotations.refusals import CRASH, HANG
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.clip_reader import ClipReader, ReadFailure, describe_video_location
 from datamodules.loading.shared_memory import SharedMemoryPool, return_when_collected
 from datamodules.loading.worker_heartbeat import WorkerHeartbeats
-from datamodules.loading.worker_watchdog import WorkerWatchdog
+from datamodules.loading.worker_watchdog import WorkerFailedError, WorkerWatchdog
 from datamodules.sampling.batch_sampler import EvaluationRequests, RequestPrefetcher, TrainRequests
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import DecodeError
 
+_log = logging.getLogger(__name__)
+_MAX_LOSSES = 16  # workers lost one after the other without a batch between them: the videos are not to blame
 _HELD_BATCHES = 3  # batches of a worker that training holds at a time: the step's, and those fetched ahead
 
 
@@ -50,9 +54,19 @@ class PlannedLoader:
     ) -> None:
         self.sampler = requests  # attributes on which Lightning calls `set_epoch`
         self.batch_sampler = None
+        self._reader = reader
         self._max_skipped = max_skipped
+        self._timeout_s = timeout_s
+        self._options = options
         self._watchdog: WorkerWatchdog | None = None
         self._memory: SharedMemoryPool | None = None
+        self._failed_watchdogs: list[WorkerWatchdog] = []  # which explain signals that arrive late
+        self._loader = self._make_loader(start=0)
+
+    def _make_loader(self, start: int) -> DataLoader[Any]:
+        """Creates the DataLoader, with new workers and their watchdog, of the requests from number `start` on."""
+        reader, requests, options = self._reader, self.sampler, dict(self._options)
+        self._start = start
         if options.get("num_workers", 0) > 0:
             heartbeats, index = WorkerHeartbeats(options["num_workers"]), reader.index
             # Blocks live as long as the workers: those of validation would be idle during training.
@@ -62,13 +76,14 @@ class PlannedLoader:
             options["worker_init_fn"] = heartbeats.register_worker
             self._watchdog = WorkerWatchdog(
                 heartbeats,
-                timeout_s,
+                self._timeout_s,
                 lambda row: describe_video_location(index, row),
                 lambda row: _quarantine_advice(index, row),
+                raises_while_awaited=reader.skips_lost_videos,
             )
-        self._loader: DataLoader[Any] = DataLoader(
+        return DataLoader(
             reader,
-            sampler=RequestPrefetcher(requests, max(1, options.get("num_workers", 0))),
+            sampler=RequestPrefetcher(requests, max(1, options.get("num_workers", 0)), start),
             batch_size=None,
             pin_memory=torch.cuda.is_available(),
             **options,
@@ -79,7 +94,7 @@ class PlannedLoader:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         skipped = 0
-        for batch in self._loader if self._watchdog is None else self._watchdog.batches(self._loader):
+        for batch in self._batches():
             if isinstance(batch, ReadFailure):
                 raise batch.error(batch.message)
             if batch.lease is not None:  # None if pinning has returned the lease
@@ -92,6 +107,35 @@ class PlannedLoader:
                     "max_skipped_fraction allows; the log names them: verify the shards, or pack again"
                 )
             yield batch
+
+    def _batches(self) -> Iterator[Any]:
+        """Yields what the workers return; where lost videos are skipped, new workers go on from the last batch."""
+        if self._start > 0:  # of an earlier pass
+            self._loader = self._make_loader(start=0)
+        num_batches = num_losses = 0
+        while True:
+            try:
+                for batch in self._loader if self._watchdog is None else self._watchdog.batches(self._loader):
+                    num_batches, num_losses = num_batches + 1, 0
+                    yield batch
+                return
+            except WorkerFailedError as failure:
+                num_losses += 1
+                if not self._reader.skips_lost_videos or num_losses > _MAX_LOSSES:
+                    raise
+                self._leave_out(failure)
+            self._loader = self._make_loader(num_batches)
+
+    def _leave_out(self, failure: WorkerFailedError) -> None:
+        """Takes the video that a lost worker was reading out of what the next workers read."""
+        assert self._watchdog is not None
+        self._failed_watchdogs.append(self._watchdog)
+        if failure.row is None:
+            _log.warning("%s; its batches are read again", failure)
+            return
+        reason, detail = HANG if failure.is_stuck else CRASH, f"its DataLoader worker {failure.cause}"
+        _log.warning("left out: %s: %s", describe_video_location(self._reader.index, failure.row), detail)
+        self._reader = replace(self._reader, lost={**self._reader.lost, failure.row: (reason, detail)})
 
     # Lightning warns that a loader without these two cannot resume within an epoch. This one can: its state is global,
     # not per rank, and part of the data module's state.

@@ -6,6 +6,7 @@ long, because a worker that is stuck in C code or stopped would block the end of
 """
 
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -33,7 +34,19 @@ _watchdogs: "weakref.WeakSet[WorkerWatchdog]" = weakref.WeakSet()
 
 
 class WorkerFailedError(ChildProcessError):
-    """Raised when a worker died or was stuck; the message names the worker, its video, and what to do."""
+    """Raised when a worker died or was stuck; the message names the worker, its video, and what to do.
+
+    Attributes:
+        row: row of the video that the worker was reading; None if it was reading none.
+        cause: the event in words, such as "was lost: killed by SIGKILL".
+        is_stuck: whether the worker exceeded its time limit and was killed.
+    """
+
+    def __init__(self, message: str, row: int | None = None, cause: str = "", is_stuck: bool = False) -> None:
+        super().__init__(message)
+        self.row = row
+        self.cause = cause
+        self.is_stuck = is_stuck
 
 
 class WorkerWatchdog:
@@ -44,6 +57,8 @@ class WorkerWatchdog:
         timeout_s: seconds that reading one video may take; 0 for no limit.
         describe: returns the name of a video for messages, given its row.
         advice: returns what to do about a video, given its row.
+        raises_while_awaited: whether a failure is raised by `batches` alone, when the next batch is awaited, and not
+            wherever the training process is when the worker dies.
     """
 
     def __init__(
@@ -52,11 +67,13 @@ class WorkerWatchdog:
         timeout_s: float,
         describe: Callable[[int], str],
         advice: Callable[[int], str],
+        raises_while_awaited: bool = False,
     ) -> None:
         self._heartbeats = heartbeats
         self._timeout_s = timeout_s
         self._describe = describe
         self._advice = advice
+        self._raises_while_awaited = raises_while_awaited
         self._workers: dict[int, BaseProcess] = {}
         self._awaited_batch = 0  # number of the awaited batch; 0 if none is awaited
         self._stuck: dict[int, str] = {}  # reason by process id, for workers that the watchdog killed
@@ -78,6 +95,8 @@ class WorkerWatchdog:
             if thread.ident is None and self._timeout_s > 0:
                 thread.start()  # not before the workers start: forked workers may inherit locks of a thread
             while True:
+                if self._failure is not None:  # found out since the last batch
+                    raise self._failure
                 try:
                     batch = self._call_loader(lambda: next(batches))
                 except StopIteration:
@@ -130,7 +149,7 @@ class WorkerWatchdog:
         heartbeats = self._heartbeats.read()
         rows_by_pid = {int(pid): (number, int(row)) for number, (pid, row, _) in enumerate(heartbeats) if pid}
         dead.sort(key=lambda pid: (pid not in self._stuck, rows_by_pid.get(pid, (0, IDLE))[1] == IDLE))
-        self._failure = WorkerFailedError(self._describe_failure(dead[0], *rows_by_pid.get(dead[0], (None, IDLE))))
+        self._failure = self._describe_failure(dead[0], *rows_by_pid.get(dead[0], (None, IDLE)))
         for worker in self._workers.values():
             worker.kill()  # a stopped process does not react to SIGTERM
         return self._failure
@@ -140,15 +159,23 @@ class WorkerWatchdog:
         """Whether a worker has failed."""
         return self._failure is not None
 
-    def _describe_failure(self, pid: int, number: int | None, row: int) -> str:
+    @property
+    def raises_anywhere(self) -> bool:
+        """Whether a failure may be raised at this moment, wherever the training process is."""
+        return not self._raises_while_awaited or self._awaited_batch > 0
+
+    def _describe_failure(self, pid: int, number: int | None, row: int) -> WorkerFailedError:
         name = f"DataLoader worker {'' if number is None else f'{number} '}(process {pid})"
         reason = self._stuck.get(pid) or f"was lost: {_cause(self._workers[pid].exitcode)}"
+        is_stuck = pid in self._stuck
         if row == IDLE:
-            return (
+            message = (
                 f"{name} {reason}; it was reading no video; if this comes again, lower num_workers, prefetch_factor or "
                 "batch_size, or see the log of the system"
             )
-        return f"{name} {reason}; it was reading {self._describe(row)}; {self._advice(row)}"
+            return WorkerFailedError(message, None, reason, is_stuck)
+        message = f"{name} {reason}; it was reading {self._describe(row)}; {self._advice(row)}"
+        return WorkerFailedError(message, row, reason, is_stuck)
 
     def _kill_stuck_workers(self, finished: threading.Event) -> None:
         """Kills workers without progress. Only time in which this thread runs counts, as a run may be suspended."""
@@ -171,7 +198,8 @@ class WorkerWatchdog:
                 pids = list(self._workers)  # workers that never started
                 reason = f"did not start within {self._timeout_s:g} s (worker_timeout_s) and was killed"
             for pid in pids:
-                self._stuck.setdefault(pid, reason)
+                if not _has_ended(pid):  # one that crashed may not have been noticed yet
+                    self._stuck.setdefault(pid, reason)
                 if pid in self._workers:
                     self._workers[pid].kill()
 
@@ -190,6 +218,14 @@ def _interrupts_deferred(start_method: str) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child process has ended; its exit status is left for others to collect."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # collected, or the child of a fork server
+        return False
 
 
 def _is_dead(worker: BaseProcess, count_clean_exits: bool) -> bool:
@@ -219,14 +255,20 @@ def _install_child_signal_handler() -> None:
         except RuntimeError:
             deadline = time.monotonic() + 1.0
             while time.monotonic() < deadline:
-                for watchdog in list(_watchdogs):
-                    if watchdog.has_failed:
-                        return  # already reported; these workers were killed by the watchdog
-                    failure = watchdog.failure(0.0, count_clean_exits=False)
-                    if failure is not None:
-                        raise failure from None
+                if any(_report_failure(watchdog) for watchdog in list(_watchdogs)):
+                    return
+                if any(watchdog.has_failed for watchdog in list(_watchdogs)):
+                    return  # already reported; these workers were killed by the watchdog
                 time.sleep(0.02)
             raise
 
     handler.reports_worker_failure = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGCHLD, handler)
+
+
+def _report_failure(watchdog: WorkerWatchdog) -> bool:
+    """Raises a failure that has not been reported yet, or returns whether it will be raised at the next batch."""
+    failure = None if watchdog.has_failed else watchdog.failure(0.0, count_clean_exits=False)
+    if failure is not None and watchdog.raises_anywhere:
+        raise failure from None
+    return failure is not None

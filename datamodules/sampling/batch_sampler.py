@@ -6,6 +6,7 @@ The unit sent to a worker is a whole batch, so the order of batches does not dep
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -104,18 +105,24 @@ class RequestPrefetcher(Sampler[Request]):
     """Wraps a sampler: adds to each request the samples of the one `distance` later, as its `ahead`.
 
     A DataLoader assigns requests to its workers in turn, so with `distance` workers both go to the same worker.
+
+    Args:
+        requests: the sampler.
+        distance: number of requests between the two.
+        start: number of requests at the beginning that are left out.
     """
 
-    def __init__(self, requests: TrainRequests | EvaluationRequests, distance: int) -> None:
+    def __init__(self, requests: TrainRequests | EvaluationRequests, distance: int, start: int = 0) -> None:
         self.requests = requests
         self.distance = distance
+        self.start = start
 
     def __len__(self) -> int:
-        return len(self.requests)
+        return len(self.requests) - self.start
 
     def __iter__(self) -> Iterator[Request]:
         pending: deque[Request] = deque()
-        for later in self.requests:
+        for later in islice(self.requests, self.start, None):
             pending.append(later)
             if len(pending) > self.distance:
                 yield pending.popleft()._replace(ahead=later.samples)

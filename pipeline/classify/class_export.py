@@ -30,9 +30,10 @@ from pipeline.inference.inference_options import ComputeOptions, OverwriteOption
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.part_rows import PartRows
+from pipeline.inference.provenance import library_versions
 from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import run_over_split
-from pipeline.inference.trained_checkpoint import TrainedCheckpoint, library_versions
+from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 from pipeline.inference.video_file_index import VideoFileIndex, open_video_files
 from pipeline.metrics.predictions import fixed_size_lists, provenance_of, with_provenance
 

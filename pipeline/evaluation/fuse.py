@@ -14,7 +14,7 @@ from datamodules.storage.plain_text import printable
 from pipeline.cli.terminal import print_text
 from pipeline.evaluation.evaluate_options import Average
 from pipeline.inference.output_paths import refuse_unwritable_folder
-from pipeline.inference.trained_checkpoint import library_versions
+from pipeline.inference.provenance import library_versions
 from pipeline.metrics.accuracy import print_report
 from pipeline.metrics.scored_videos import ScoredVideos, align, read_scored_videos
 from pipeline.report.write_results import FILES, write_results

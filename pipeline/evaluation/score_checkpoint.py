@@ -16,9 +16,9 @@ from pipeline.cli.terminal import print_text
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_export import export_scores, refuse_other_scores
 from pipeline.inference.output_paths import checkpoint_title, refuse_unwritable_folder
+from pipeline.inference.provenance import describe_checkpoint
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
-    describe_checkpoint,
     open_checkpoint,
     open_data,
     split_row_numbers,

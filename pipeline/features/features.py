@@ -26,11 +26,11 @@ from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.part_rows import PartRows
 from pipeline.inference.protocols import apply_protocol
+from pipeline.inference.provenance import describe_checkpoint
 from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
-    describe_checkpoint,
     open_checkpoint,
     open_data,
     split_row_numbers,

@@ -1,6 +1,7 @@
 """`PartFolder`: the finished parts of an unfinished export, in OUT.parts beside the file OUT.
 
-A part is an Arrow file with the rows of some videos, written atomically. settings.json holds all settings that the rows
+A part is an Arrow file with the rows of some videos, written atomically; videos that failed are listed in JSON files
+beside them. settings.json holds all settings that the rows
 depend on; parts of different settings are never mixed.
 """
 
@@ -12,7 +13,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from datamodules.storage.file_lock import FileLock, Timeout, file_lock
 from pipeline.cli.terminal import print_text
 from pipeline.inference.part_rows import ROW, forget_parts, rows_of_part
 
+Failure = tuple[int, str, str]  # row number in the dataset's index, reason and description
+
 _SETTINGS = "settings.json"
+_ROWS, _FAILURES = "part-*.arrow", "failures-*.json"
 _VISIBILITY_TIMEOUT_S = 30.0  # for a folder created by another node to appear on a network file system
 
 
@@ -60,6 +64,9 @@ class PartFolder:
         """
         if self._overwrite and _differing_settings(self.path, self._settings):
             remove_parts(self._out)
+        if self._overwrite or not next(self.path.glob(_ROWS), None):
+            for failures in self.path.glob(_FAILURES):
+                failures.unlink()  # to be tried again, or of other settings
         self._created = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.is_dir()]
         self.path.mkdir(parents=True, exist_ok=True)
         lock = file_lock(self.path / "lock", wait=False)
@@ -93,7 +100,7 @@ class PartFolder:
             further_names: names of further parts, which a network file system may not list yet.
         """
         found = []
-        for path in sorted({*self.path.glob("part-*.arrow"), *(self.path / name for name in further_names)}):
+        for path in sorted({*self.path.glob(_ROWS), *(self.path / name for name in further_names)}):
             try:
                 rows_of_part(path)
                 found.append(path)
@@ -113,11 +120,25 @@ class PartFolder:
             writer.write_table(table)
         return path.name
 
+    def save_failures(self, failures: Sequence[Failure]) -> None:
+        """Writes videos that failed and have no rows, at least one, so that the next run does not try them again."""
+        path = self.path / f"failures-{failures[0][0]:010d}-{uuid.uuid4().hex[:8]}.json"
+        with write_atomically(path) as temporary:
+            temporary.write_text(json.dumps(list(failures)) + "\n", encoding="utf-8")
+
+    def failures(self) -> list[Failure]:
+        """The videos that earlier runs saved by `save_failures`; damaged files are left out."""
+        found: list[Failure] = []
+        for path in sorted(self.path.glob(_FAILURES)):
+            with contextlib.suppress(OSError, ValueError):
+                found += [(int(row), str(reason), str(detail)) for row, reason, detail in json.loads(path.read_text())]
+        return found
+
     def close(self) -> None:
         """Releases the lock. A folder created here that has no part is removed, with the parents created for it."""
         if self._lock is None:
             return
-        if self._created and self.path.is_dir() and not next(self.path.glob("part-*.arrow"), None):
+        if self._created and self.path.is_dir() and not next(self.path.glob(_ROWS), None):
             shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # not empty
                 for folder in self._created[1:]:
@@ -160,7 +181,7 @@ def _differing_settings(folder: Path, settings: Mapping[str, Any]) -> list[str]:
         return []
     except ValueError:
         return [_SETTINGS]  # damaged
-    if not next(folder.glob("part-*.arrow"), None):
+    if not next(folder.glob(_ROWS), None):
         return []
     plain = json.loads(json.dumps(dict(settings)))
     return sorted(name for name in plain.keys() | found.keys() if plain.get(name) != found.get(name))

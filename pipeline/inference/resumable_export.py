@@ -25,7 +25,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.storage.atomic_write import write_atomically
 from pipeline.cli.progress import ProgressLines
-from pipeline.inference.part_folder import PartFolder, remove_parts
+from pipeline.inference.part_folder import Failure, PartFolder, remove_parts
 from pipeline.inference.part_rows import ROW, PartRows
 from pipeline.processes.outcome import ProcessOutcome, attach_outcome
 
@@ -49,7 +49,7 @@ class StepRows(NamedTuple):
     table: pa.Table
     rows: NDArray[np.int64]
     failed: NDArray[np.bool_] | None = None
-    left_out: Sequence[tuple[int, str, str]] = ()
+    left_out: Sequence[Failure] = ()
 
 
 class ResumableExport(pl.Callback):
@@ -85,7 +85,7 @@ class ResumableExport(pl.Callback):
         overwrite: bool = False,
         keep_parts: bool = False,
         remedy: str = "give --overwrite",
-        report_left_out: Callable[[list[tuple[int, str, str]]], None] | None = None,
+        report_left_out: Callable[[list[Failure]], None] | None = None,
     ) -> None:
         if save_every < 1:
             raise ValueError(f"save_every={save_every}: must be at least 1")
@@ -95,7 +95,8 @@ class ResumableExport(pl.Callback):
         self._save_every, self._verb, self._keep_parts = save_every, verb, keep_parts
         self._pending: list[pa.Table] = []
         self._failed: list[pa.Table] = []
-        self._left_out: list[tuple[int, str, str]] = []
+        self._left_out: list[Failure] = []
+        self._num_left_out_saved = 0
         self._report_left_out = report_left_out
         self._digest = hashlib.sha256(json.dumps([settings, rows.tolist()], sort_keys=True).encode()).hexdigest()
         self._num_pending = 0
@@ -119,10 +120,12 @@ class ResumableExport(pl.Callback):
         if trainer.is_global_zero:
             self.parts.open()
             done = np.intersect1d(self._rows, PartRows(self.parts.parts(), self._schema).videos)
+            self._take_over_failures(done)
             if len(done):
                 print(
                     f"{self._verb}: {len(done)} of {len(self._rows)} videos are done, from an earlier run", flush=True
                 )
+            done = np.union1d(done, np.array([row for row, *_ in self._left_out], dtype=np.int64))
         done = trainer.strategy.broadcast(done)
         self.parts.wait_until_visible(trainer.global_rank)
         data: ShardedVideoDataModule = trainer.datamodule  # type: ignore[attr-defined] # set by the trainer
@@ -179,6 +182,12 @@ class ResumableExport(pl.Callback):
             self._save()
         self.parts.close()
 
+    def _take_over_failures(self, done: NDArray[np.int64]) -> None:
+        """Takes over the videos that failed in earlier runs, other than those that a later one has done."""
+        pending = set(np.setdiff1d(self._rows, done).tolist())
+        self._left_out = [failure for failure in self.parts.failures() if failure[0] in pending]
+        self._num_left_out_saved = len(self._left_out)
+
     def _handle_sigterm(self, *_: Any) -> None:
         self._is_terminated = True
 
@@ -198,6 +207,9 @@ class ResumableExport(pl.Callback):
     def _save(self) -> None:
         if self._pending:
             self._saved.append(self.parts.save(pa.concat_tables(self._pending).cast(self._schema)))
+        if failures := self._left_out[self._num_left_out_saved :]:
+            self.parts.save_failures(failures)
+            self._num_left_out_saved = len(self._left_out)
         self._pending, self._num_pending = [], 0
         self._last_save = time.monotonic()
 

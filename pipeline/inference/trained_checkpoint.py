@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +17,9 @@ from datamodules.dataset.renditions import RenditionChoice
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.loading.loader_options import LoaderOptions
 from datamodules.storage.local_files import file_sha256
-from datamodules.video.decoding import describe_decoder
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
 from lightning_modules.tasks.label_task import refuse_other_task
-from lightning_modules.tasks.saved_network import plain_data
 from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
@@ -34,7 +31,6 @@ from pipeline.metrics.scored_videos import refuse_other_classes
 # Settings of a clip, taken from the checkpoint unless given.
 CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
 _BATCH_BYTES = 2**23  # uint8 clips of a batch: ten clips of C3D, whose first layer then takes 0.5 GB
-_LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
 
 
 class TrainedCheckpoint(NamedTuple):
@@ -211,13 +207,6 @@ def split_row_numbers(data: ShardedVideoDataModule) -> np.ndarray:
     return data.index.readable_rows(data.options.test_split, data.options.fold)
 
 
-def quarantined_keys(data: ShardedVideoDataModule) -> list[str]:
-    """Returns the keys of the quarantined videos of the split, which are not read, in the order of the index."""
-    index = data.index
-    rows = index.rows(data.options.test_split, data.options.fold)
-    return list(index.column("key", index.quarantined[np.isin(index.quarantined, rows, assume_unique=True)]))
-
-
 def _refuse_other_classes(trained: TrainedCheckpoint, found: Sequence[str], root: Path, label_from: str | None) -> None:
     """`refuse_other_classes`, with advice how to renumber a dataset that has some of the checkpoint's classes.
 
@@ -270,34 +259,3 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer
             f"{clips_description}: the {type(trained.model).__name__} of {trained.path} was built for other clips "
             f"({str(error).splitlines()[0]})"
         ) from error
-
-
-def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> dict[str, Any]:
-    """Returns the provenance of predictions or features, as plain data for the files' metadata."""
-    options = data.options
-    sampling = {name: plain_data(getattr(options, name)) for name in CLIP_SETTINGS}
-    spread = options.clip_step is None and options.test_sampling == "uniform"
-    sampling["num_clips"] = options.num_clips if spread else None
-    sampling |= {"clip_step": options.clip_step, "num_crops": options.num_crops}
-    if options.test_sampling == "whole":
-        sampling["max_frames"] = options.max_frames
-    return {
-        "checkpoint": str(trained.path),
-        "checkpoint_sha256": trained.sha256,
-        "model": f"{type(trained.model).__module__}.{type(trained.model).__qualname__}",
-        "dataset": data.index.name,
-        "dataset_identity": data.index.identity,
-        "split": options.test_split,
-        **{name: data.identity[name] for name in ("rendition", "fold", "split_file")},
-        "quarantined": quarantined_keys(data),
-        "sampling": sampling,
-        "decoder": describe_decoder(data.decoder),
-        "task": data.index.task,
-        "classes": list(data.class_names),
-        "versions": library_versions(),
-    }
-
-
-def library_versions() -> dict[str, str]:
-    """Returns the versions of the libraries that results may depend on."""
-    return {name: version(name) for name in _LIBRARIES}

@@ -40,7 +40,7 @@ class VideoFileChoice(Options):
 
     Attributes:
         videos: instead of a packed dataset: video files, or folders of them, which are read where they are. A file that
-            cannot be read is listed in OUT.quarantine.csv and left out.
+            cannot be read, or takes down the worker that reads it, is listed in OUT.quarantine.csv and left out.
     """
 
     videos: list[str] | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.cli.terminal import print_text
-from pipeline.inference.trained_checkpoint import library_versions
+from pipeline.inference.provenance import library_versions
 from pipeline.linear.linear_probe import ProbeSettings, without_classes
 from pipeline.linear.video_features import VideoFeatures, choose_split
 from pipeline.metrics.scored_videos import read_scored_videos

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datamodules.dataset.dataset_index import DatasetIndex
 from lightning_modules.tasks.label_task import refuse_other_task
 from pipeline.cli.terminal import print_text
-from pipeline.inference.trained_checkpoint import library_versions
+from pipeline.inference.provenance import library_versions
 from pipeline.inference.training_overlap import overlap_with_keys, refuse_overlap
 from pipeline.linear.classifiers import ClassWeight, LinearClassifier
 from pipeline.linear.cross_validation import choose_c
