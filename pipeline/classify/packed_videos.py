@@ -10,7 +10,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.manifest import MANIFEST_NAME
 from datamodules.storage.errors import ShardFormatError
 from datamodules.video.video_container import UNREADABLE, DecodeError, Source
-from pipeline.inference.video_search import find_videos
+from pipeline.inference.video_file_index import find_videos
 
 
 @dataclass(frozen=True)

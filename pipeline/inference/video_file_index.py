@@ -6,7 +6,8 @@ stands beside the output, in the form of a dataset's quarantine.csv.
 """
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pyarrow as pa
 
 from datamodules.annotations.records import ALL_VIDEOS, infer_group
 from datamodules.annotations.refusals import BAD_NAME, CRASH, ERROR, HANG, Refusal
-from datamodules.annotations.video_files import is_text, make_keys
+from datamodules.annotations.skipped_files import describe_skipped_files
+from datamodules.annotations.video_files import is_text, make_keys, scan_folder
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex, Manifest
 from datamodules.dataset.index_table import INDEX_SCHEMA, NO_LABEL, identity_of
@@ -26,10 +28,10 @@ from datamodules.options import Options
 from datamodules.storage.local_files import WholeFiles
 from datamodules.storage.remote_options import RemoteOptions
 from datamodules.video.video_container import REASONS
+from pipeline.cli.terminal import print_text
 from pipeline.inference.file_inspection import InspectedFile, inspect_files
 from pipeline.inference.inference_options import InferenceOptions
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint, data_settings
-from pipeline.inference.video_search import common_folder, find_videos
 
 _FOUND_REASONS = frozenset({*REASONS, HANG, CRASH, ERROR, BAD_NAME})  # those that no person wrote
 
@@ -170,3 +172,34 @@ def _make_index(
     mapped = MappedIndex(table, None)
     quarantined = quarantined_rows(mapped, listed) if listed else np.empty(0, dtype=np.int64)
     return DatasetIndex(root, manifest, mapped, WholeFiles(root), RemoteOptions(), quarantined)
+
+
+def find_videos(videos: Sequence[str]) -> Iterator[Path]:
+    """Yields the given files, and the videos of the given folders, without opening them: they may be broken links.
+
+    A folder that cannot be read or has no video is yielded itself; files of a folder that are no videos are reported on
+    standard error.
+
+    Raises:
+        FileNotFoundError: none of the files and folders exists, or the only one is a folder without a video.
+    """
+    if not any(map(os.path.exists, videos)):
+        raise FileNotFoundError(f"videos={videos[0] if videos else ''}: there is no such file or folder")
+    for path in map(Path, videos):
+        if not os.path.isdir(path):  # noqa: PTH112 - False, not an error, without permission
+            yield path
+            continue
+        files = scan_folder(path)
+        left_out = describe_skipped_files(files)
+        found = [path / name for name in (*files.videos, *files.unreadable_folders)]
+        if not found and len(videos) == 1:
+            raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({left_out})' if left_out else ''}")
+        if left_out:
+            print_text(f"warning: {path}: {left_out}", sys.stderr)
+        yield from found or [path]
+
+
+def common_folder(videos: Sequence[str]) -> Path:
+    """The deepest folder that has all the given files and folders in it, or is the only one of them."""
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in map(os.path.abspath, videos)]  # noqa: PTH112, PTH120
+    return Path(os.path.commonpath(folders))

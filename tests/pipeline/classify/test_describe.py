@@ -1,6 +1,7 @@
 """A describer and a video2vec through the command line: fit, test, describe; features and a linear classifier."""
 
 import json
+import shutil
 
 import pytest
 
@@ -54,6 +55,53 @@ def test_describe_files(describer, video, tmp_path, capsys):
     path, caption = capsys.readouterr().out.splitlines()[-2:]
     assert path == str(video)
     assert caption.startswith("  ")
+
+
+def described(capsys, *words):
+    """The caption and its probability by the video's name, as `describe --json` prints them."""
+    capsys.readouterr()
+    assert main(["describe", *map(str, words), "--num-clips", "2", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    return {line["video"]: (line["caption"], line["log_probability"]) for line in lines}
+
+
+def test_describe_a_packed_dataset(describer, originals, tmp_path, capsys):
+    """Without labels, packed as it is: each video as its file, and none that is quarantined; files beside it."""
+    shards = tmp_path / "shards"
+    words = ["--format", "files", "--videos", str(originals), "--copy", "--processes", "1"]
+    assert main(["pack", *words, "--out", str(shards)]) == 0
+    assert main(["quarantine", str(shards), "run_3", "--reason", "blurred"]) == 0
+    checkpoint = ["--checkpoint", describer]
+    files, packed = described(capsys, originals, *checkpoint), described(capsys, shards, *checkpoint)
+    paths = {
+        f"{shards}/{key}": f"{originals}/{key.replace('_', '/')}.mp4"
+        for key in DatasetIndex.open(shards).column("key", range(12))
+    }
+    assert packed.keys() == paths.keys() - {f"{shards}/run_3"}
+    for name, (caption, log_probability) in packed.items():
+        assert (caption, pytest.approx(log_probability, abs=1e-4)) == files[paths[name]]
+    both = described(capsys, originals / "run" / "3.mp4", shards, *checkpoint)
+    assert both == packed | {f"{originals}/run/3.mp4": files[f"{originals}/run/3.mp4"]}
+
+
+def test_describe_a_damaged_shard(describer, motion_dataset, tmp_path, capsys):
+    """A labelled dataset: what cannot be read of it is named, and the rest is described."""
+    shards = shutil.copytree(motion_dataset, tmp_path / "shards")
+    index = DatasetIndex.open(shards)
+    entry = index.entry(0)
+    with (shards / entry.shard).open("r+b") as tar:
+        tar.truncate(entry.video_offset)
+    lost = [
+        key
+        for key, shard in zip(*(index.column(name, range(len(index))) for name in ("key", "shard")), strict=True)
+        if shard == entry.shard
+    ]
+    assert main(["describe", str(shards), "--checkpoint", str(describer), "--num-clips", "1", "--json"]) == 2
+    captured = capsys.readouterr()
+    lines = [json.loads(line) for line in captured.out.splitlines() if line.startswith("{")]
+    assert {line["video"] for line in lines if "error" in line} == {f"{shards}/{key}" for key in lost}
+    assert len(lines) == len(index)
+    assert f"{len(lost)} of {len(index)} videos could not be decoded" in captured.err
 
 
 def test_describe_wants_a_describer(motion_checkpoint, describer, video, capsys):

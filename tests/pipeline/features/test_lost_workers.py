@@ -44,7 +44,7 @@ def listed(out):
         return {line["key"]: (line["path"], line["reason"], line["detail"]) for line in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize("num_workers", ["1", "2"])
+@pytest.mark.parametrize("num_workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_features_of_the_other_files(motion_checkpoint, originals, tmp_path, strike, capsys, num_workers):
     words = [
         "features",
