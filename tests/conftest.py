@@ -95,6 +95,50 @@ def unbalanced_dataset(motion_dataset: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
+def segments_dataset(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two overlapping segments of each test video, frames 0 to 17 and 5 to 24 of 24 at 25/s, and three of 5 others.
+
+    The others are for training. Read-only.
+    """
+    import csv
+
+    from datamodules.dataset.dataset_index import DatasetIndex
+    from pipeline.packing.pack import pack
+    from pipeline.packing.pack_options import PackOptions
+
+    folder, index = tmp_path_factory.mktemp("segments"), DatasetIndex.open(motion_dataset)
+    times = {"test": ((0.0, 0.68), (0.2, 0.96)), "train": ((0.0, 0.5), (0.4, ""), (0.2, 0.6))}
+    rows = [*index.rows("test").tolist(), *index.rows("train")[:5].tolist()]
+    with (folder / "list.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "start", "end", "label", "split"])
+        for entry in map(index.entry, rows):
+            label = index.classes[entry.label]
+            writer.writerows([entry.source, *span, label, entry.split] for span in times[entry.split])
+    videos = motion_dataset.parent / "videos"
+    pack(PackOptions(folder / "shards", [folder / "list.csv"], videos, videos_per_shard=9, processes=1))
+    return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def unlabelled_dataset(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos of the motion dataset without labels: 13 in train and 7 in test. Read-only."""
+    from datamodules.dataset.dataset_index import DatasetIndex
+    from tests.relabelled_dataset import write_relabelled
+
+    index = DatasetIndex.open(motion_dataset)
+    rows = [*index.rows("train")[:13].tolist(), *index.rows("test")[:7].tolist()]
+    return write_relabelled(index, tmp_path_factory.mktemp("unlabelled") / "shards", dict.fromkeys(rows, ""))
+
+
+@pytest.fixture(scope="session", params=["motion_dataset", "segments_dataset", "unlabelled_dataset"])
+def any_dataset(request: pytest.FixtureRequest) -> Path:
+    """A dataset of each kind: whole videos, overlapping segments, and videos without labels. Read-only."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def packed_anew(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The videos of the motion dataset packed smaller, in other shards, under another name. Read-only."""
     from pipeline.packing.pack import pack

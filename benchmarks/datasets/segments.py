@@ -23,8 +23,9 @@ import av
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading, sample_folder
 from benchmarks.turns import count, load, ratio, spend, spread, take_turns
+from datamodules.annotations.segments import Segment
 from datamodules.encoding.rendition_encoder import encode_renditions
-from datamodules.encoding.segments import Segment, transcode_segment
+from datamodules.encoding.segments import transcode_segment
 from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from datamodules.encoding.transcoding import EncodeProfile, read_pixel_aspect
 from datamodules.video.seek_table import read_seek_table

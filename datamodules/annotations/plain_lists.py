@@ -16,7 +16,7 @@ from datamodules.annotations.label_lists import unite_labels
 from datamodules.annotations.list_format import MAX_FRAME_RATE
 from datamodules.annotations.records import ALL_VIDEOS, Annotations, PathLike, Task, VideoRecord, infer_group
 from datamodules.annotations.refusals import ADDRESS, Refusal
-from datamodules.annotations.segment_columns import check_segment_columns, make_segment_keys, read_segment_bounds
+from datamodules.annotations.segments import check_segment_columns, make_segment_keys, read_segment_bounds
 from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import (
     AnnotationError,
@@ -55,7 +55,7 @@ def read_csv(
 
     With columns start and end (seconds; either may be empty), or start_frame and end_frame (the frame after the last),
     each row is a segment of its file, which may have any number of rows; the segments of a file are one group where the
-    list has none (`datamodules.annotations.segment_columns`). A path may be a folder of images; the column fps is its
+    list has none (`datamodules.annotations.segments`). A path may be a folder of images; the column fps is its
     frame rate.
 
     With a column labels the task is `multi_label`: any number of class names, as a JSON list or separated by semicolons

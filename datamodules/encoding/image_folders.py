@@ -5,8 +5,9 @@ from fractions import Fraction
 
 import av
 
+from datamodules.annotations.segments import Segment
 from datamodules.encoding.rendition_encoder import EncodedVideo, encode_renditions
-from datamodules.encoding.segments import Segment, describe_segment
+from datamodules.encoding.segments import describe_segment
 from datamodules.video.frame_table import count_steps
 from datamodules.video.image_folder import image_frame_table, iterate_images, list_images
 from datamodules.video.mp4_writer import EncodeProfile

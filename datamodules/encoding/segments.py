@@ -1,84 +1,21 @@
-"""Segments of a video file: their frames are found by seconds or frame numbers, decoded alone and encoded.
+"""Encoding of segments of a video file: the frames of each are decoded alone.
 
 A segment is decoded from the key frame before it, so the time that it takes does not depend on where in the file it
 lies; the file's packets are read once for all its segments (`datamodules.encoding.seek_table_cache`).
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
+from datamodules.annotations.segments import Segment
 from datamodules.encoding.rendition_encoder import EncodedVideo, encode_renditions
 from datamodules.encoding.seek_table_cache import cached_seek_table, replace_seek_table
 from datamodules.encoding.transcoding import read_pixel_aspect
 from datamodules.video.frame_table import FrameTable, count_steps
 from datamodules.video.mp4_writer import EncodeProfile
 from datamodules.video.seek_table import KeyFrameError, SeekTable, iterate_part
-from datamodules.video.video_container import DAMAGED, OUT_OF_RANGE, TOO_SHORT, TRUNCATED, DecodeError
-
-END_MARGIN_S = 1.0  # a segment may end this much after its file: lists are rounded, and files cut at key frames
-_TOLERANCE_S = Fraction(1, 10**6)  # a frame at 1/25 s belongs to a segment from 0.04 s on, whatever its binary form
-
-
-class Segment(NamedTuple):
-    """A part of a file, in seconds from its first frame or in frame numbers; None: the beginning, or the end.
-
-    Attributes:
-        start: seconds; the first frame is the first that is shown at this time or later.
-        end: seconds; the last frame is the last that is shown before this time.
-        start_frame: number of the first frame, from 0, in place of `start`.
-        end_frame: number of the frame after the last one, in place of `end`.
-    """
-
-    start: float | None = None
-    end: float | None = None
-    start_frame: int | None = None
-    end_frame: int | None = None
-
-    def locate(self, table: FrameTable) -> tuple[int, int]:
-        """The number of the segment's first frame, and of the frame after its last one.
-
-        Raises:
-            DecodeError: the segment begins before or after the file, ends more than `END_MARGIN_S` after it
-                (`OUT_OF_RANGE`), or holds no frame (`TOO_SHORT`).
-        """
-        lasts = f"the video lasts {float(table.duration):.2f} s and has {table.num_frames} frames"
-        first, stop = (
-            self._find(table, self.start, self.start_frame, 0),
-            self._find(table, self.end, self.end_frame, table.num_frames),
-        )
-        begins = f"{self.start} s" if self.start_frame is None else f"frame {self.start_frame}"
-        ends = f"{self.end} s" if self.end_frame is None else f"frame {self.end_frame}"
-        if min(first, self.start or 0) < 0:
-            raise DecodeError(f"the segment begins at {begins}, before the video", OUT_OF_RANGE)
-        if first >= table.num_frames:
-            raise DecodeError(f"the segment begins at {begins}, after the end: {lasts}", OUT_OF_RANGE)
-        if self._seconds_after(table) > END_MARGIN_S:
-            raise DecodeError(f"the segment ends at {ends}, after the end: {lasts}", OUT_OF_RANGE)
-        if stop <= first:
-            raise DecodeError(f"the segment from {begins} to {ends} holds no frame: {lasts}", TOO_SHORT)
-        return first, min(stop, table.num_frames)
-
-    def ends_after(self, table: FrameTable) -> bool:
-        """Whether the segment ends after the last frame does."""
-        return self._seconds_after(table) * table.rate >= Fraction(1, 2)
-
-    def _seconds_after(self, table: FrameTable) -> Fraction:
-        """Seconds from the end of the file to the end of the segment; not above 0 where that lies in the file."""
-        if self.end_frame is not None:
-            return (self.end_frame - table.num_frames) / table.rate
-        return Fraction(0) if self.end is None else Fraction(self.end) - table.duration
-
-    @staticmethod
-    def _find(table: FrameTable, seconds: float | None, number: int | None, default: int) -> int:
-        if number is not None:
-            return number
-        if seconds is None:
-            return default
-        return bisect_left(table.ticks, (Fraction(seconds) - _TOLERANCE_S) / table.time_base)
+from datamodules.video.video_container import DAMAGED, TRUNCATED, DecodeError
 
 
 def transcode_segment(

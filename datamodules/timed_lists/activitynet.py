@@ -14,7 +14,7 @@ from datamodules.annotations.json_lists import JsonEntry, keyed_entries, read_js
 from datamodules.annotations.list_format import ListFormat, ListHead, ListSource
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, PathLike, as_list
-from datamodules.annotations.segment_columns import SegmentBounds
+from datamodules.annotations.segments import Segment
 from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import normalize_split
 from datamodules.annotations.video_files import existing_folder, join, make_keys
@@ -87,7 +87,7 @@ def _read_segments(entry: JsonEntry) -> list[TimedLabel]:
     for one in entry.entries("annotations"):
         label, (start, end) = one.text("label"), one.interval("segment")
         if label != _AMBIGUOUS:
-            labels.append(TimedLabel(label, SegmentBounds(start, clamp_end(start, end, duration))))
+            labels.append(TimedLabel(label, Segment(start, clamp_end(start, end, duration))))
     return labels
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from datamodules.annotations.list_format import ListFormat, ListHead, find_beside, find_list_files
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, PathLike, as_captions
-from datamodules.annotations.segment_columns import SegmentBounds
+from datamodules.annotations.segments import Segment
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.tables import AnnotationRow, read_lines, read_table, refuse_repeats
 from datamodules.annotations.video_files import existing_folder, make_keys
@@ -82,7 +82,7 @@ def _read_actions(row: AnnotationRow, names: dict[str, str]) -> list[TimedLabel]
         match = _ACTION.fullmatch(part)
         if match is None or match[1] not in names:
             raise row.error("actions", f"{part!r} must be a class of Charades_v1_classes.txt, its start and its end")
-        bounds = SegmentBounds(float(match[2]), clamp_end(float(match[2]), float(match[3]), length))
+        bounds = Segment(float(match[2]), clamp_end(float(match[2]), float(match[3]), length))
         labels.append(TimedLabel(names[match[1]], bounds))
     return labels
 

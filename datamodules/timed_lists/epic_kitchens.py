@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from datamodules.annotations.list_format import ListFormat, ListHead, find_beside, find_list_files
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, PathLike, as_captions
-from datamodules.annotations.segment_columns import SegmentBounds
+from datamodules.annotations.segments import Segment
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.tables import AnnotationRow, read_table, refuse_repeats
 from datamodules.annotations.video_files import existing_folder, make_keys
@@ -68,7 +68,7 @@ def read_epic_kitchens(
     segments: dict[tuple[str, str, str], list[TimedLabel]] = {}
     for (row, name), key in zip(rows, keys, strict=True):
         label = name_class(row) if "verb_class" in row.values else ""
-        bounds = SegmentBounds(_seconds(row, "start_timestamp"), _seconds(row, "stop_timestamp"))
+        bounds = Segment(_seconds(row, "start_timestamp"), _seconds(row, "stop_timestamp"))
         video = row.text("video_id"), row.text("participant_id"), name
         segments.setdefault(video, []).append(
             TimedLabel(label, bounds, key, as_captions(row.values.get("narration", "")))

@@ -13,7 +13,7 @@ from datamodules.annotations.json_lists import JsonEntry, keyed_texts, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead, require_split
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, PathLike
-from datamodules.annotations.segment_columns import SegmentBounds
+from datamodules.annotations.segments import Segment
 from datamodules.annotations.video_files import existing_folder, join, make_keys
 from datamodules.annotations.video_lookup import VideoQuery, locate_videos
 from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, make_annotations
@@ -77,8 +77,8 @@ def _read_detection(entry: JsonEntry, classes: Sequence[str]) -> TimedLabel:
         name = entry.text("label")
     if entry.values.get("support") is not None:
         first, last = entry.interval("support")
-        return TimedLabel(name, SegmentBounds(start_frame=int(first) - 1, end_frame=int(last)))
-    return TimedLabel(name, SegmentBounds(*_timestamps(entry)))
+        return TimedLabel(name, Segment(start_frame=int(first) - 1, end_frame=int(last)))
+    return TimedLabel(name, Segment(*_timestamps(entry)))
 
 
 def _timestamps(entry: JsonEntry) -> tuple[float, float]:

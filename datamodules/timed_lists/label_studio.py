@@ -18,7 +18,7 @@ from datamodules.annotations.json_lists import JsonEntry, list_entries, read_jso
 from datamodules.annotations.list_format import ListFormat, ListHead, require_split
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, PathLike, as_list
-from datamodules.annotations.segment_columns import SegmentBounds
+from datamodules.annotations.segments import Segment
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.video_files import existing_folder, has_video_suffix, join, make_keys
 from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
@@ -159,7 +159,7 @@ def _read_region(region: JsonEntry, rate: float) -> Iterator[TimedLabel]:
         raise region.error("timelinelabels", "must be a list of class names")
     for one in region.entries("ranges"):
         start, end = _frame(one, "start"), _frame(one, "end")
-        bounds = SegmentBounds(None if start is None else (start - 1) / rate, None if end is None else end / rate)
+        bounds = Segment(None if start is None else (start - 1) / rate, None if end is None else end / rate)
         for name in names:
             yield TimedLabel(name.strip(), bounds)
 

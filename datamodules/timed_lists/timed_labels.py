@@ -8,12 +8,12 @@ from typing import Any
 
 from datamodules.annotations.records import Annotations, VideoRecord
 from datamodules.annotations.refusals import Refusal
-from datamodules.annotations.segment_columns import SegmentBounds
+from datamodules.annotations.segments import Segment
 from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import AnnotationError
 from datamodules.annotations.video_files import make_keys, relative_path
 
-WHOLE_VIDEO = SegmentBounds()
+WHOLE_VIDEO = Segment()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class TimedLabel:
     """
 
     label: str
-    bounds: SegmentBounds = WHOLE_VIDEO
+    bounds: Segment = WHOLE_VIDEO
     key: str = ""
     captions: tuple[str, ...] = ()
 

@@ -13,7 +13,7 @@ from datamodules.annotations.json_lists import JsonEntry, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead, require_split
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, PathLike, as_list
-from datamodules.annotations.segment_columns import SegmentBounds
+from datamodules.annotations.segments import Segment
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.video_files import existing_folder, make_keys
 from datamodules.annotations.video_lookup import VideoQuery, locate_videos
@@ -131,12 +131,12 @@ def _file_of(views: Mapping[str, Any], segment: JsonEntry) -> str:
     return str(numbers[0])
 
 
-def _bounds(segment: JsonEntry) -> SegmentBounds | None:
+def _bounds(segment: JsonEntry) -> Segment | None:
     """The segment's part of its video; None for a region, a single frame, and a segment that was never placed."""
     times = segment.values.get("z")
     if segment.values.get("xy") or not isinstance(times, list) or len(times) == 1 or times == [-1, -1]:
         return None
-    return SegmentBounds(*segment.interval("z")) if times else SegmentBounds()
+    return Segment(*segment.interval("z")) if times else Segment()
 
 
 def _choose_attribute(

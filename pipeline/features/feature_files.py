@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.features.layer_features import RowUnit
-from pipeline.metrics.predictions import provenance_of, with_provenance
+from pipeline.metrics.predictions import SOURCE_FIELDS, provenance_of, with_provenance
 
 Format = Literal["parquet", "npz", "webdataset"]
 Dtype = Literal["float32", "float16"]
@@ -24,6 +24,7 @@ PAX_KEY = "provenance"  # global header of the tar, which readers of samples ign
 
 _ARROW_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
 _COLUMN_PREFIX = "feature"
+_SOURCE_CLIP_TIMES = ("source_clip_start", "source_clip_end")
 
 
 def column_of(layer: str, layers: Sequence[str]) -> str:
@@ -41,15 +42,18 @@ def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
     provenance.
     Files with rows of clips have before the features: clip (int32, from 0 in each video; null in the row of a whole
     video), clip_start and clip_end (float64, seconds). `seen`: the network was trained on the video or its group.
+    Files of datasets with segments (`source_times` in the provenance) have after seen: source, the path of the file,
+    source_start and source_end; and with rows of clips, after clip_end, source_clip_start and source_clip_end: the
+    times of the clip in the source. All are float64, seconds, and null for whole videos.
 
     Args:
         provenance: plain data for the file's metadata; its `layers` gives the shape of each layer's features, `dtype`
             their type and `per` what a row is.
     """
     per: RowUnit = provenance["per"]
-    clip_fields = (
-        [("clip", pa.int32()), ("clip_start", pa.float64()), ("clip_end", pa.float64())] if per != "video" else []
-    )
+    has_segments = provenance.get("source_times", False)
+    clip_times = ["clip_start", "clip_end", *(_SOURCE_CLIP_TIMES if has_segments else ())]
+    clip_fields = [("clip", pa.int32()), *((name, pa.float64()) for name in clip_times)] if per != "video" else []
     label_fields = [("label", pa.int32()), ("label_name", pa.string())]
     if provenance.get("task") == "multi_label":
         label_fields = [("labels", pa.list_(pa.int32())), ("label_names", pa.list_(pa.string()))]
@@ -64,6 +68,7 @@ def feature_schema(provenance: Mapping[str, Any]) -> pa.Schema:
         ("group", pa.string()),
         *([("path", pa.string())] if "videos" in provenance else []),
         ("seen", pa.bool_()),
+        *(SOURCE_FIELDS if has_segments else ()),
     ]
     return with_provenance(pa.schema([*video_fields, *clip_fields, *features]), provenance)
 
@@ -101,7 +106,8 @@ def read_features(path: str | Path, layer: str | None = None) -> tuple[NDArray[n
     Returns:
         The features, float32 or float16 (M, D), or (M, ...) without full pooling; and a table with the other columns
         of the M rows: key, label, label_name (or labels, label_names), split, group, seen, for plain video files path,
-        and for rows of clips clip, clip_start and clip_end (seconds). `read_provenance` gives the metadata.
+        for rows of clips clip, clip_start and clip_end (seconds), and for segments their source and times in it
+        (`feature_schema`). `read_provenance` gives the metadata.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -214,6 +220,8 @@ def _from_array(values: NDArray[Any], field: pa.Field) -> pa.Array:
         return pa.array([json.loads(names) for names in values.tolist()], field.type)
     if field.name == "clip":
         return pa.array(values, field.type, mask=values < 0)
+    if field.name.startswith("source_"):
+        return pa.array(values, field.type, mask=np.isnan(values))
     return pa.array(values.tolist() if field.type == pa.string() else values, field.type)
 
 

@@ -21,7 +21,7 @@ from datamodules.dataset.index_table import NO_LABEL
 from datamodules.storage.plain_text import to_json
 from pipeline.features.feature_files import PAX_KEY, Dtype, Format, column_of, feature_column, from_feature_column
 from pipeline.features.layer_features import VIDEO_ROW, ExportedFeatures
-from pipeline.metrics.predictions import provenance_of
+from pipeline.metrics.predictions import SOURCE_FIELDS, provenance_of
 
 TableFactory = Callable[[], Iterator[pa.Table]]
 
@@ -52,6 +52,8 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: TableFactory) -> None:
 
 def _write_npz(path: Path, schema: pa.Schema, tables: TableFactory) -> None:
     """Writes one array of M rows per column; strings as NumPy's unicode type, without pickle; a video's clip is -1.
+
+    Times in the source are NaN for whole videos.
 
     Several labels a video are uint8 (M, K), 1 for each class of the video, and their names JSON lists.
     """
@@ -103,7 +105,7 @@ def _write_webdataset(path: Path, schema: pa.Schema, tables: TableFactory) -> No
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
         for rows in _split_by_video(tables()):
             other_columns = rows.drop_columns(list(layers)).to_pylist()
-            names = ("key", "label", "label_name", "labels", "label_names", "split", "group")
+            names = ("key", "label", "label_name", "labels", "label_names", "split", "group", *dict(SOURCE_FIELDS))
             first = {name: other_columns[0][name] for name in names if name in other_columns[0]}
             _add_member(tar, f"{first['key']}.json", to_json(first | {"rows": other_columns}).encode())
             from_clips = np.array([row.get("clip") is None for row in other_columns])
@@ -176,6 +178,11 @@ def feature_table(
         "clip_start": exported.times[:, 0].numpy(),
         "clip_end": exported.times[:, 1].numpy(),
     }
+    if "source_start" in schema.names:
+        start, end = index.column("source_start", rows), index.column("source_end", rows)  # NaN for whole videos
+        times = {"source_start": start, "source_end": end}
+        times |= {f"source_{name}": start + columns[name] for name in ("clip_start", "clip_end")}
+        columns |= {"source": columns["path"]} | {name: pa.array(t, from_pandas=True) for name, t in times.items()}
     names = list(exported.features)
     for layer, values in exported.features.items():
         column = column_of(layer, names)

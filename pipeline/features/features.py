@@ -47,9 +47,9 @@ def features(options: FeatureOptions) -> None:
     """Export the outputs of named layers of a checkpoint for every video of a split.
 
     The file has key, label, label_name, split, group, seen (the network was trained on the video, or its group) and
-    feature, a list of fixed size; its provenance is in the metadata. `pipeline.features.features.read_features`
-    reads any format, pandas and pyarrow the Parquet one. A stopped export resumes from the finished parts in
-    OUT.parts when the same command is run again, with any number of devices.
+    feature, a list of fixed size; for segments also their source and times in it; its provenance is in the metadata.
+    `pipeline.features.features.read_features` reads any format, pandas and pyarrow the Parquet one. A stopped export
+    resumes from the finished parts in OUT.parts when the same command is run again, with any number of devices.
 
     Args:
         options: checkpoint, layers, videos and output format.
@@ -77,6 +77,8 @@ def features(options: FeatureOptions) -> None:
     provenance = describe_checkpoint(trained, videos) | {"layers": shapes, "pool": options.pool, "per": per}
     provenance |= {"dtype": options.dtype, "format": format, "precision": options.precision}
     provenance["trained_on"] = training_split(trained)
+    if videos.index.has_segments:
+        provenance["source_times"] = True
     if files is not None:
         provenance["videos"] = str(files.index.root)
     if len(layers) == 1:

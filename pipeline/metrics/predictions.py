@@ -17,6 +17,8 @@ from datamodules.storage.plain_text import to_json
 PREDICTIONS_NAME = "predictions.parquet"
 REPORT_NAME = "report.json"
 _PROVENANCE = b"provenance"
+# Columns of results on datasets with segments: the file, and where in it the segment lies, in seconds.
+SOURCE_FIELDS = (("source", pa.string()), ("source_start", pa.float64()), ("source_end", pa.float64()))
 
 
 def with_provenance(schema: pa.Schema, provenance: Mapping[str, Any]) -> pa.Schema:
@@ -118,8 +120,7 @@ def with_source_times(table: pa.Table, entries: Sequence[VideoEntry]) -> pa.Tabl
         table: predictions of B videos.
         entries: the B videos in the index; start and end are null for whole videos.
     """
-    columns = (("source", pa.string()), ("source_start", pa.float64()), ("source_end", pa.float64()))
-    for name, kind in columns:
+    for name, kind in SOURCE_FIELDS:
         table = table.append_column(name, pa.array([getattr(entry, name) for entry in entries], kind))
     return table
 

@@ -17,12 +17,13 @@ from typing import Any
 
 from datamodules.annotations.records import VideoRecord
 from datamodules.annotations.refusals import CRASH, ERROR, HANG, Refusal
+from datamodules.annotations.segments import Segment
 from datamodules.annotations.video_files import check_video_file
 from datamodules.dataset.dataset_index import ShardRow, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.manifest import MANIFEST_NAME, ShardFile
 from datamodules.dataset.quarantine import one_line
 from datamodules.encoding.image_folders import transcode_images
-from datamodules.encoding.segments import Segment, transcode_segment
+from datamodules.encoding.segments import transcode_segment
 from datamodules.encoding.transcoding import EncodedVideo, inspect, transcode_renditions
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.local_files import file_sha256

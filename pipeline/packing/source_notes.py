@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from datamodules.encoding.segments import END_MARGIN_S
+from datamodules.annotations.segments import END_MARGIN_S
 from datamodules.encoding.transcoding import SourceIrregularities
 
 MAX_KEYS = 3

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.annotations.segments import Segment
 from datamodules.encoding.image_folders import transcode_images
-from datamodules.encoding.segments import Segment
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.video.decoding import OUT_OF_RANGE, DecodeError, decode_frames, probe
 from tests.datamodules.encoding.test_transcoding import gray_steps, numbers

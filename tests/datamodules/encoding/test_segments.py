@@ -7,8 +7,9 @@ from pathlib import Path
 import av
 import pytest
 
+from datamodules.annotations.segments import Segment
 from datamodules.encoding import seek_table_cache
-from datamodules.encoding.segments import Segment, transcode_segment
+from datamodules.encoding.segments import transcode_segment
 from datamodules.encoding.transcoding import EncodeProfile, encode_frames
 from datamodules.video.decoding import DAMAGED, OUT_OF_RANGE, TOO_SHORT, TRUNCATED, DecodeError, probe, read_frame_times
 from datamodules.video.frame_table import FrameTable

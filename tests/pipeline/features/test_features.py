@@ -70,6 +70,27 @@ def test_a_row_a_clip_has_its_times(motion_checkpoint, motion_dataset, tmp_path)
     assert [list(pair) for pair in starts_and_ends] == times
 
 
+@pytest.mark.parametrize("form", ["parquet", "npz", "webdataset"])
+def test_segments_have_their_source_and_times_in_it(form, motion_checkpoint, segments_dataset, tmp_path):
+    path, settings = tmp_path / "segments", {"clip_step": 2, "per": "both", "format": form, "dtype": "float16"}
+    features(FeatureOptions(motion_checkpoint, segments_dataset, out=path, **settings, **QUICK))
+    _, table = read_features(path)
+    index = DatasetIndex.open(segments_dataset)
+    columns = ["key", "seen", "source", "source_start", "source_end", "clip", "source_clip_start", "source_clip_end"]
+    assert [name for name in table.column_names if name in columns] == columns
+    entries = {index.entry(row).key: index.entry(row) for row in index.rows("test").tolist()}
+    assert {row["key"] for row in table.to_pylist()} == set(entries)
+    for row in table.to_pylist():
+        entry = entries[row["key"]]
+        for name in ("source", "source_start", "source_end"):
+            assert row[name] == getattr(entry, name)
+        for end in ("start", "end"):
+            assert row[f"source_clip_{end}"] == pytest.approx(entry.source_start + row[f"clip_{end}"])
+    later = table.filter([key.endswith("_200ms_960ms") for key in table.column("key").to_pylist()])
+    clips = [later.column(name).to_pylist()[0] for name in ("source_clip_start", "source_clip_end")]
+    assert clips == pytest.approx([0.2, 0.2 + 16 / 25])  # clips of 16 frames at 25 a second
+
+
 def test_whole_videos(motion_checkpoint, motion_dataset, tmp_path):
     path = tmp_path / "whole.parquet"
     features(

@@ -1,27 +1,32 @@
-"""Segments in a table: columns of start and end, in seconds or frame numbers, and keys for segments of one file."""
+"""`Segment`: a part of a file, by seconds or frame numbers; its columns in a table, its key, and its frames."""
 
 import hashlib
 import math
 import os
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from datamodules.annotations.refusals import NO_INTERVAL
 from datamodules.annotations.tables import AnnotationError, AnnotationRow
-from datamodules.video.video_container import OUT_OF_RANGE
+from datamodules.video.frame_table import FrameTable
+from datamodules.video.video_container import OUT_OF_RANGE, TOO_SHORT, DecodeError
 
+END_MARGIN_S = 1.0  # a segment may end this much after its file: lists are rounded, and files cut at key frames
+_TOLERANCE_S = Fraction(1, 10**6)  # a frame at 1/25 s belongs to a segment from 0.04 s on, whatever its binary form
 _TIMES, _FRAMES = ("start", "end"), ("start_frame", "end_frame")
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")  # hours, minutes and seconds
 
 
-class SegmentBounds(NamedTuple):
-    """Where a row's segment lies in its file; all None: the row is the whole file.
+class Segment(NamedTuple):
+    """A part of a file, in seconds from its first frame or in frame numbers; all None: the whole file.
 
     Attributes:
-        start: seconds from the first frame of the file; None: its beginning.
-        end: seconds; None: its end.
+        start: seconds; the first frame is the first that is shown at this time or later; None: the file's beginning.
+        end: seconds; the last frame is the last that is shown before this time; None: the file's end.
         start_frame: number of the first frame, from 0, in place of `start`.
         end_frame: number of the frame after the last one, in place of `end`.
     """
@@ -64,7 +69,7 @@ class SegmentBounds(NamedTuple):
     def suffix(self) -> str:
         """The end of the key of the segment: milliseconds, or frame numbers after an f; with a hash if rounded.
 
-        >>> SegmentBounds(1.5, 2.25).suffix, SegmentBounds(end_frame=40).suffix, SegmentBounds(start=3.0).suffix
+        >>> Segment(1.5, 2.25).suffix, Segment(end_frame=40).suffix, Segment(start=3.0).suffix
         ('_1500ms_2250ms', '_f0_f40', '_3000ms_end')
         """
         if self.is_whole:
@@ -79,6 +84,48 @@ class SegmentBounds(NamedTuple):
         )
         return shown if exact else f"{shown}-{_digest(repr(tuple(self)))}"
 
+    def locate(self, table: FrameTable) -> tuple[int, int]:
+        """The number of the segment's first frame, and of the frame after its last one.
+
+        Raises:
+            DecodeError: the segment begins before or after the file, ends more than `END_MARGIN_S` after it
+                (`OUT_OF_RANGE`), or holds no frame (`TOO_SHORT`).
+        """
+        lasts = f"the video lasts {float(table.duration):.2f} s and has {table.num_frames} frames"
+        first, stop = (
+            self._find(table, self.start, self.start_frame, 0),
+            self._find(table, self.end, self.end_frame, table.num_frames),
+        )
+        begins = f"{self.start} s" if self.start_frame is None else f"frame {self.start_frame}"
+        ends = f"{self.end} s" if self.end_frame is None else f"frame {self.end_frame}"
+        if min(first, self.start or 0) < 0:
+            raise DecodeError(f"the segment begins at {begins}, before the video", OUT_OF_RANGE)
+        if first >= table.num_frames:
+            raise DecodeError(f"the segment begins at {begins}, after the end: {lasts}", OUT_OF_RANGE)
+        if self._seconds_after(table) > END_MARGIN_S:
+            raise DecodeError(f"the segment ends at {ends}, after the end: {lasts}", OUT_OF_RANGE)
+        if stop <= first:
+            raise DecodeError(f"the segment from {begins} to {ends} holds no frame: {lasts}", TOO_SHORT)
+        return first, min(stop, table.num_frames)
+
+    def ends_after(self, table: FrameTable) -> bool:
+        """Whether the segment ends after the last frame does."""
+        return self._seconds_after(table) * table.rate >= Fraction(1, 2)
+
+    def _seconds_after(self, table: FrameTable) -> Fraction:
+        """Seconds from the end of the file to the end of the segment; not above 0 where that lies in the file."""
+        if self.end_frame is not None:
+            return (self.end_frame - table.num_frames) / table.rate
+        return Fraction(0) if self.end is None else Fraction(self.end) - table.duration
+
+    @staticmethod
+    def _find(table: FrameTable, seconds: float | None, number: int | None, default: int) -> int:
+        if number is not None:
+            return number
+        if seconds is None:
+            return default
+        return bisect_left(table.ticks, (Fraction(seconds) - _TOLERANCE_S) / table.time_base)
+
 
 def check_segment_columns(file: str | os.PathLike[str], columns: Collection[str]) -> None:
     """Raises AnnotationError for a table that gives both times and frame numbers."""
@@ -90,7 +137,7 @@ def check_segment_columns(file: str | os.PathLike[str], columns: Collection[str]
         )
 
 
-def read_segment_bounds(row: AnnotationRow) -> SegmentBounds:
+def read_segment_bounds(row: AnnotationRow) -> Segment:
     """The segment of a row; columns that the table lacks, and empty values, are no bounds.
 
     Raises:
@@ -98,15 +145,15 @@ def read_segment_bounds(row: AnnotationRow) -> SegmentBounds:
     """
     start, end = (_seconds(row, name) for name in _TIMES)
     start_frame, end_frame = (_frame_number(row, name) for name in _FRAMES)
-    return SegmentBounds(start, end, start_frame, end_frame)
+    return Segment(start, end, start_frame, end_frame)
 
 
-def make_segment_keys(paths: Sequence[str], file_keys: Sequence[str], segments: Sequence[SegmentBounds]) -> list[str]:
+def make_segment_keys(paths: Sequence[str], file_keys: Sequence[str], segments: Sequence[Segment]) -> list[str]:
     """A key for each segment from its file's key and its bounds; equal keys get a hash of path and bounds."""
     keys = [key + segment.suffix for key, segment in zip(file_keys, segments, strict=True)]
     count = Counter(keys)
     return [
-        key if count[key] == 1 else f"{key}-{_digest(f'{path} {segment!r}')}"
+        key if count[key] == 1 else f"{key}-{_digest(f'{path} {tuple(segment)}')}"
         for key, path, segment in zip(keys, paths, segments, strict=True)
     ]
 
