@@ -4,9 +4,11 @@
 
 Makes a recording of the first video of the sample of Kinetics (`$SHARED_DIR/data/kinetics_sample`, else
 `../shared/data/kinetics_sample`; a made video where it is not there), scaled to 640x360 and encoded as on the web:
-H.264 with B-frames and a key frame every 10 s. Its first minute is repeated to the length. Segments of 4 s, the same
-frames in several minutes, take turns, each decoded, scaled to short side 128 and encoded as by `pack`. Their seek table
-is there already; what reading it takes is given beside. The last segment is also cut by decoding from the beginning.
+H.264 with B-frames and a key frame every 10 s. Its first minute is repeated to the length; with `--container mpegts`
+the minutes are joined as by `cat`, so that the clock starts again in each, and in `avi` frames have no times. Segments
+of 4 s, the same frames in several minutes, take turns, each decoded, scaled to short side 128 and encoded as by `pack`.
+Their seek table is there already; what reading it takes is given beside. The last segment is also cut by decoding from
+the beginning.
 """
 
 import argparse
@@ -51,10 +53,10 @@ def first_frames(folder: Path, number: int) -> Iterator[av.VideoFrame]:
             yield frame
 
 
-def make_recording(path: Path, minutes: int, height: int, folder: Path) -> None:
-    """One minute encoded, its packets repeated."""
+def make_recording(path: Path, container: str, minutes: int, height: int, folder: Path) -> None:
+    """One minute encoded, its packets repeated; of transport streams the whole file."""
     minute, width = io.BytesIO(), height * 16 // 9 // 2 * 2
-    with av.open(minute, "w", format="mp4") as output:
+    with av.open(minute, "w", format=container) as output:
         stream = output.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "26"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = RATE * KEYS_S, 2
@@ -63,8 +65,11 @@ def make_recording(path: Path, minutes: int, height: int, folder: Path) -> None:
             scaled.pts, scaled.time_base, scaled.pict_type = number, Fraction(1, RATE), 0
             output.mux(stream.encode(scaled))
         output.mux(stream.encode(None))
+    if container == "mpegts":
+        path.write_bytes(minute.getvalue() * minutes)
+        return
     minute.seek(0)
-    with av.open(minute) as source, av.open(str(path), "w", format="mp4") as output:
+    with av.open(minute) as source, av.open(str(path), "w", format=container) as output:
         packets = [packet for packet in source.demux(video=0) if packet.size]
         stream = output.add_stream_from_template(source.streams.video[0])
         ticks = round(60 / packets[0].time_base)
@@ -91,14 +96,15 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=positive, default=60, help="length of the recording")
+    parser.add_argument("--container", choices=["mp4", "avi", "mpegts"], default="mp4")
     parser.add_argument("--height", type=positive, default=360, help="of the recording, in pixels; even")
     parser.add_argument("--places", type=positive, default=5, help="segments, evenly spread from first to last")
     parser.add_argument("--rounds", type=positive, default=7)
     options = parser.parse_args()
     print_heading("av", "numpy")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording.mp4"
-        make_recording(path, options.minutes, options.height, Path(folder) / "made")
+        path = Path(folder) / "recording"
+        make_recording(path, options.container, options.minutes, options.height, Path(folder) / "made")
         minutes = [
             round((options.minutes - 1) * number / max(1, options.places - 1)) for number in range(options.places)
         ]
@@ -111,8 +117,8 @@ def main() -> None:
         spent = take_turns(ways, options.rounds)
         names = list(segments)
         print(
-            f"\n{count(options.minutes, 'minute')}, {path.stat().st_size / 1e6:.0f} MB, segments of {SEGMENT_S} s, "
-            f"{count(options.rounds, 'round')}, {load()}\n"
+            f"\n{count(options.minutes, 'minute')} of {options.container}, {path.stat().st_size / 1e6:.0f} MB, "
+            f"segments of {SEGMENT_S} s, {count(options.rounds, 'round')}, {load()}\n"
         )
         print("| segment | processor, s | times the first |\n| --- | --- | --- |")
         for name in names:

@@ -20,7 +20,7 @@ from datamodules.storage.atomic_write import write_atomically
 from datamodules.video.frame_table import FrameTable
 from datamodules.video.seek_table import SeekTable, read_seek_table
 
-_VERSION = 2  # of the stored form; other versions are read again
+_VERSION = 3  # of the stored form; other versions are read again
 _TABLES_IN_MEMORY = 8  # of an hour each: 5 MB
 _latest: OrderedDict[str, SeekTable] = OrderedDict()
 
@@ -83,7 +83,7 @@ def _store(table: SeekTable, name: str, folder: Path | None) -> None:
         with write_atomically(folder / name) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
                 file,
-                frames=json.dumps({"version": _VERSION, **plain}),
+                frames=json.dumps({"version": _VERSION, "address": table.address, **plain}),
                 ticks=_differences(ticks),  # of an hour: some kB, with checksums 400
                 timestamps=_differences(table.timestamps),
                 keys=_differences(table.keys),
@@ -100,8 +100,10 @@ def _load(path: Path) -> SeekTable | None:
             checksums = stored["checksums"]
         if frames.pop("version") != _VERSION:
             return None
+        address = frames.pop("address")
         fractions = {name: Fraction(frames[name]) for name in ("time_base", "rate", "duration")}
-        return SeekTable(FrameTable(**{**frames, **fractions, "ticks": ticks.tolist()}), timestamps, keys, checksums)
+        table = FrameTable(**{**frames, **fractions, "ticks": ticks.tolist()})
+        return SeekTable(table, timestamps, keys, checksums, address)
     except Exception:  # numpy, zipfile and zlib raise a dozen types on damaged files
         return None
 

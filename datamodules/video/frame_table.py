@@ -113,11 +113,13 @@ class FramesAndPackets(NamedTuple):
         packets: the packets of the stream, in file order.
         numbered: whether the presentation timestamps of the shown packets, sorted, are those of the frames; False where
             the frames were counted by decoding, or are timed otherwise.
+        container: FFmpeg's name of the container.
     """
 
     table: FrameTable
     packets: list[PacketInfo]
     numbered: bool
+    container: str
 
 
 def read_frames_and_packets(
@@ -151,12 +153,11 @@ def read_frames_and_packets(
                 raise DecodeError(f"it has more than {MAX_FRAMES} frames", TOO_LARGE)
         truncation = "its last packets are cut off" if is_last_packet_truncated(container, last) else ""
         truncation = find_truncation(source, container, stream) or truncation
-        clock = _FileClock.from_stream(container, stream, packets)
-        by_packets = packets_number_frames(packets, container.format.name) or (
+        clock, container_format = _FileClock.from_stream(container, stream, packets), container.format.name
+        by_packets = packets_number_frames(packets, container_format) or (
             trust == "ordered" and packets_are_ordered(packets)
         )
         num_other_streams = len(candidate_streams(container)) - 1
-    shown = [packet for packet in packets if packet.shown]
     if trust == "nothing" or not by_packets:
         try:
             table = _decode_table(source, packets, clock, report_step, observe)
@@ -166,11 +167,11 @@ def read_frames_and_packets(
             raise
         numbered = False
     elif clock.counts_packets:
-        table, numbered = clock.table([packet.dts or 0 for packet in shown]), False
+        table, numbered = clock.table([packet.dts or 0 for packet in packets if packet.shown]), False
     else:
-        table, numbered = clock.table(sorted(packet.pts or 0 for packet in shown)), True
+        table, numbered = clock.table(sorted(packet.pts or 0 for packet in packets if packet.shown)), True
     table = table._replace(other_streams=num_other_streams, truncation=truncation)
-    return FramesAndPackets(table, packets, numbered)
+    return FramesAndPackets(table, packets, numbered, container_format)
 
 
 class _FileClock(NamedTuple):

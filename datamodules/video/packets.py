@@ -29,6 +29,7 @@ class PacketInfo(NamedTuple):
             beginning of a gradual intra refresh is also marked as key, and is not fresh.
         shown: the packet yields a frame: it is within the edit list, and not for reference only.
         one_frame: nothing suggests that it yields another number of frames than one, or none if it is not `shown`.
+        position: in the file, in bytes; None where the container does not tell.
     """
 
     pts: int | None
@@ -38,6 +39,7 @@ class PacketInfo(NamedTuple):
     clean_start: bool
     shown: bool
     one_frame: bool
+    position: int | None = None
 
 
 def read_packet_info(packet: "av.Packet[Any]", decoder: av.VideoCodecContext) -> PacketInfo:
@@ -52,7 +54,8 @@ def read_packet_info(packet: "av.Packet[Any]", decoder: av.VideoCodecContext) ->
     one_frame = one_frame and not packet.is_corrupt
     shown = not packet.is_discard and not is_reference_only(packet, codec)
     clean_start = packet.is_keyframe and (codec != "h264" or has_idr_slice(packet, decoder.extradata))
-    return PacketInfo(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, clean_start, shown, one_frame)
+    length, key = packet.duration or 0, packet.is_keyframe
+    return PacketInfo(packet.pts, packet.dts, length, key, clean_start, shown, one_frame, packet.pos)
 
 
 def is_reference_only(packet: "av.Packet[Any]", codec: str) -> bool:

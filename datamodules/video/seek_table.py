@@ -4,13 +4,15 @@ A part begins at the key frame before it. Where packets number the frames (mp4, 
 timestamp is compared with the table, and a frame that the decoder marks as corrupt counts as a difference: the first
 frames after a gradual intra refresh, for instance. Other files (transport streams, AVI), and those whose key frames
 misled once, are decoded once as a whole; from then on each frame of a part is compared with the checksum of its pixels,
-and earlier key frames are tried until all agree, at last the beginning of the file.
+and earlier key frames are tried until all agree, at last the beginning of the file. Where frames have no times of their
+own (joined transport streams, whose clock restarts; AVI with B-frames), they are counted from the key frame, which is
+found by its position in the file or by its number.
 """
 
 import zlib
-from collections.abc import Callable, Iterator
-from itertools import count
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, dropwhile, islice
+from typing import Any, Literal, NamedTuple
 
 import av
 import av.container
@@ -24,6 +26,10 @@ from datamodules.video.packets import PacketInfo
 from datamodules.video.video_container import DecodeError, Source, iterate_frames, open_video
 
 Integers = npt.NDArray[np.int64]
+Address = Literal["pts", "dts", "pos"]  # what a key frame's packet is found by: its timestamps, or its place in bytes
+
+# Containers in which reading may begin at any byte; FFmpeg's names.
+_BYTE_STREAMS = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v")
 
 
 class KeyFrameError(Exception):
@@ -35,16 +41,20 @@ class SeekTable(NamedTuple):
 
     Attributes:
         frames: the frame table.
-        timestamps: presentation timestamps of the frames as the file has them, ascending; int64 (F,), or (0,) where
-            the file can only be decoded from its beginning.
-        keys: presentation and decoding timestamps of the key frames, ascending; int64 (N, 2).
+        timestamps: presentation timestamps of the frames as the file has them, ascending, or their numbers where
+            `address` is not `pts`; int64 (F,), or (0,) where the file can only be decoded from its beginning.
+        keys: presentation and decoding timestamps of the key frames, ascending; int64 (N, 2). Where `address` is not
+            `pts`: the numbers of the frames, and the addresses of their packets.
         checksums: of the frames' pixels, int64 (F,); (0,) where the packets number the frames.
+        address: `pts`: frames are recognized by their timestamps; `dts` or `pos`: they have none that ascend and are
+            counted from a key frame, whose packet has this decoding timestamp, or this position in the file in bytes.
     """
 
     frames: FrameTable
     timestamps: Integers
     keys: Integers
     checksums: Integers
+    address: Address = "pts"
 
     def starting_keys(self, first: int) -> list[int | None]:
         """The numbers of key frames to decode frame `first` from, in the order to try; None is the file's beginning."""
@@ -71,7 +81,7 @@ def read_seek_table(
         DecodeError: the file cannot be opened or read, or needs decoding and does not decode.
     """
     recorded = _FrameChecksums()
-    frames, packets, numbered = read_frames_and_packets(source, trust, report_step, recorded.add)
+    frames, packets, numbered, container = read_frames_and_packets(source, trust, report_step, recorded.add)
     none = np.empty(0, np.int64)
     if numbered:
         timestamps, checksums = sorted(packet.pts or 0 for packet in packets if packet.shown), none
@@ -85,19 +95,40 @@ def read_seek_table(
     keys = np.array([_key_times(packet) for packet in packets if packet.key], np.int64).reshape(-1, 2)
     times = np.array(timestamps, np.int64)
     if not len(keys) or times[0] < keys[0, 0] or (np.diff(times) <= 0).any() or (np.diff(keys[:, 0]) <= 0).any():
-        return SeekTable(frames, none, np.empty((0, 2), np.int64), none)
+        return _counted_table(frames, packets, container, recorded)
     return SeekTable(frames, times, keys, checksums)
 
 
+def _counted_table(
+    frames: FrameTable, packets: Sequence[PacketInfo], container: str, recorded: "_FrameChecksums"
+) -> SeekTable:
+    """A table of frames that are counted from key frames, found by the packets' places; without keys if there are none.
+
+    The decoder marks the frames of key packets, in the same order.
+    """
+    address: Address = "dts" if container == "avi" else "pos"
+    places = [packet.dts if container == "avi" else packet.position for packet in packets if packet.key]
+    found = [pair for pair in zip(recorded.key_frames, places, strict=False) if pair[1] is not None]
+    keys, numbers = np.array(found, np.int64).reshape(-1, 2), np.arange(frames.num_frames)
+    is_seekable = container in ("avi", *_BYTE_STREAMS) and len(places) == len(recorded.key_frames)
+    if not is_seekable or not len(keys) or (np.diff(keys, axis=0) <= 0).any():
+        none = np.empty(0, np.int64)
+        return SeekTable(frames, none, np.empty((0, 2), np.int64), none)
+    return SeekTable(frames, numbers, keys, np.array(recorded.checksums, np.int64), address)
+
+
 class _FrameChecksums:
-    """Timestamps and checksums of decoded frames, in their order."""
+    """Timestamps and checksums of decoded frames, in their order, and the numbers of the key frames among them."""
 
     def __init__(self) -> None:
         self.timestamps: list[int] = []
         self.checksums: list[int] = []
+        self.key_frames: list[int] = []
         self._converter = VideoReformatter()
 
     def add(self, frame: av.VideoFrame) -> None:
+        if frame.key_frame:
+            self.key_frames.append(len(self.checksums))
         self.timestamps.append(-1 if frame.pts is None else frame.pts)
         self.checksums.append(self.checksum(frame))
 
@@ -149,17 +180,20 @@ def iterate_part(
 def _part_from_key_frame(
     source: Source, table: SeekTable, first: int, stop: int, key: int, report_step: Callable[[], None]
 ) -> Iterator[av.VideoFrame]:
-    key_time = int(table.keys[key, 0])
+    key_time, counted = int(table.keys[key, 0]), table.address != "pts"
     compared, wanted_from = len(table.checksums) > 0, int(table.timestamps[first])
     number = first if compared else int(np.searchsorted(table.timestamps, key_time))
     recorded = _FrameChecksums()
     with open_video(source) as (container, stream):
-        packets = _packets_from(container, stream, table.keys, key, report_step)
-        for frame in _decode_all(packets, stream.codec_context):
+        packets = _packets_from(container, stream, table, key, report_step)
+        frames = _decode_all(packets, stream.codec_context)
+        if counted:
+            frames = islice(dropwhile(lambda frame: not frame.key_frame, frames), first - key_time, None)
+        for frame in frames:
             report_step()
-            if frame.pts is not None and frame.pts < (wanted_from if compared else key_time):
+            if not counted and frame.pts is not None and frame.pts < (wanted_from if compared else key_time):
                 continue  # with an open group of pictures also a frame that is shown before the key frame it follows
-            if frame.pts != table.timestamps[number] or frame.is_corrupt:
+            if frame.is_corrupt or not (counted or frame.pts == table.timestamps[number]):
                 raise KeyFrameError
             if compared and recorded.checksum(frame) != table.checksums[number]:
                 raise KeyFrameError
@@ -186,26 +220,36 @@ def _part_from_beginning(
 def _packets_from(
     container: av.container.InputContainer,
     stream: av.video.VideoStream,
-    keys: Integers,
+    table: SeekTable,
     key: int,
     report_step: Callable[[], None],
 ) -> "Iterator[av.Packet[Any]]":
     """The packets from a key frame on. Seeks that end behind it are repeated from ever earlier key frames."""
+    wanted = int(table.keys[key, 0 if table.address == "pts" else 1])
     for step in count():
         start = max(0, key + 1 - 2**step)
-        container.seek(int(keys[start, 1]), stream=stream)  # also flushes the decoder
+        if table.address == "pos":
+            container.seek(int(table.keys[start, 1]), unsupported_byte_offset=True)
+        else:
+            container.seek(int(table.keys[start, 1]), stream=stream)  # also flushes the decoder
         packets = (packet for packet in container.demux(stream) if packet.size)
         for packet in packets:
             report_step()
-            time = packet.dts if packet.pts is None else packet.pts
-            if time == keys[key, 0] and packet.is_keyframe:
+            place = _address_of(packet, table.address)
+            if place == wanted and packet.is_keyframe:
                 yield packet
                 yield from packets
                 return
-            if packet.is_keyframe and time is not None and time > keys[key, 0]:
+            if packet.is_keyframe and place is not None and place > wanted:
                 break
         if start == 0:
             raise KeyFrameError
+
+
+def _address_of(packet: "av.Packet[Any]", address: Address) -> int | None:
+    if address == "pos":
+        return packet.pos
+    return packet.dts if address == "dts" or packet.pts is None else packet.pts
 
 
 def _decode_all(packets: "Iterator[av.Packet[Any]]", decoder: av.VideoCodecContext) -> Iterator[av.VideoFrame]:
