@@ -1,8 +1,12 @@
 """The guarantees of the feed over layouts: ranks x DataLoader workers, with real loaders, workers and decoding."""
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datamodules.loading.planned_loader import PlannedLoader
+from datamodules.loading.training_plan import make_training_plan
 from datamodules.sampling.batch_sampler import EvaluationRequests, ResumePoint, TrainRequests
 from datamodules.sampling.epoch_plan import TrainPlan
 from tests.datamodules.loading.test_planned_loader import module, same
@@ -15,6 +19,58 @@ def loaders_of_ranks(data, make_requests, ranks, workers):
     options = data.options.worker_arguments() | {"persistent_workers": False} if workers else {"num_workers": 0}
     reader = data.test_dataloader()._loader.dataset
     return [PlannedLoader(reader, make_requests(rank, ranks), **options) for rank in range(ranks)]
+
+
+@settings(max_examples=15)
+@given(
+    batch_size=st.integers(1, 9),
+    world_size=st.integers(1, 5),
+    other_world_size=st.integers(1, 5),
+    epoch=st.integers(0, 3),
+    stop=st.integers(0, 9),
+    shuffle=st.sampled_from(["global", "shards", "none"]),
+)
+def test_a_stopped_epoch_of_any_dataset_reads_what_is_left_as_the_index_has_it(
+    any_dataset, batch_size, world_size, other_world_size, epoch, stop, shuffle
+):
+    """Whole videos, overlapping segments, videos without labels: each at most once, with its own label."""
+    data = module(any_dataset, num_frames=2, num_clips=1, test_split="train", shuffle=shuffle)
+    rows = data.index.rows("train")
+    before, after = (
+        make_training_plan(data.index, rows, data.options, batch_size, ranks)
+        for ranks in (world_size, other_world_size)
+    )
+    stop = min(stop, before.num_steps())
+    ranks = [list(before.batches(epoch, rank))[:stop] for rank in range(world_size)]
+    done = [int(sample) for batches in ranks for batch in batches for sample in batch]
+    point = ResumePoint(epoch, before.consumed_after(stop), stop)
+    assert len(done) == len(set(done))
+    loaders = loaders_of_ranks(data, lambda rank, _: TrainRequests(after, rank, point), other_world_size, 0)
+    batches = [list(loader) for loader in loaders]
+    assert len({len(of_rank) for of_rank in batches}) == 1
+    read = [row for of_rank in batches for batch in of_rank for row in batch.rows.tolist()]
+    left = set(rows.tolist()) - set(rows[done].tolist())
+    assert len(read) == len(set(read))
+    assert set(read) <= left
+    assert stop == before.num_steps() or len(left) - len(read) < other_world_size
+    for batch in (batch for of_rank in batches for batch in of_rank):
+        entries = [data.index.entry(row) for row in batch.rows.tolist()]
+        assert batch.keys == [entry.key for entry in entries]
+        assert batch.labels.tolist() == [entry.label for entry in entries]
+        durations = torch.tensor([entry.duration_s for entry in entries])[batch.video_index]
+        assert (batch.clip_times[:, 1] <= durations + 1e-6).all()
+
+
+@settings(max_examples=6)
+@given(batch_size=st.integers(1, 9), ranks=st.integers(1, 6))
+def test_evaluation_of_any_dataset_reads_every_video_once(any_dataset, batch_size, ranks):
+    data = module(any_dataset, num_clips=1, num_frames=2)
+    rows = data.index.rows("test")
+    make = lambda rank, world: EvaluationRequests(len(rows), batch_size, rank, world)  # noqa: E731
+    batches = [batch for loader in loaders_of_ranks(data, make, ranks, 0) for batch in loader]
+    assert sorted(row for batch in batches for row in batch.rows.tolist()) == rows.tolist()
+    labels = {row: label for batch in batches for row, label in zip(batch.rows.tolist(), batch.labels, strict=True)}
+    assert all(labels[row] == data.index.entry(row).label for row in rows.tolist())
 
 
 @pytest.mark.parametrize(("ranks", "workers"), [(ranks, 0) for ranks in (*RANKS, 20)] + [(3, 1), (5, 2), (2, 4)])
