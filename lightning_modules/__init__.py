@@ -2,10 +2,21 @@
 
 from lightning_modules.networks.c3d import C3D
 from lightning_modules.networks.cnn_lstm import CNNLSTM
+from lightning_modules.networks.frame_classifier import FrameClassifier
 from lightning_modules.networks.inception_i3d import I3D, InceptionV1
 from lightning_modules.networks.video2vec import Video2Vec
 from lightning_modules.networks.video_captioner import VideoDescriber
 from lightning_modules.tasks.classifier import VideoClassifier
 from lightning_modules.tasks.video_network import VideoNetwork
 
-__all__ = ["C3D", "CNNLSTM", "I3D", "InceptionV1", "Video2Vec", "VideoClassifier", "VideoDescriber", "VideoNetwork"]
+__all__ = [
+    "C3D",
+    "CNNLSTM",
+    "I3D",
+    "FrameClassifier",
+    "InceptionV1",
+    "Video2Vec",
+    "VideoClassifier",
+    "VideoDescriber",
+    "VideoNetwork",
+]

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.layers.inception_layers import Padding
+from lightning_modules.networks.frame_encoder import FrameEncoder
 from lightning_modules.networks.inception_i3d import FEATURE_SIZE, inception_stages
+from lightning_modules.networks.mobilenet_v2 import MobileNetV2
 
 
 def make_encoder(
@@ -18,43 +20,40 @@ def make_encoder(
     padding: Padding = "same",
     bn_scale: bool = False,
     grid: int | None = None,
-) -> "FrameEncoder":
+) -> FrameEncoder:
     """Constructs a frame encoder by name.
 
     Args:
-        name: `small`; `pixels:SIDE`; `inception_v1`; `timm:NAME` or `torchvision:NAME`, if those packages are
-            installed.
+        name: `small`; `pixels:SIDE`; `inception_v1`; `mobilenet_v2`; `timm:NAME` or `torchvision:NAME`, if those
+            packages are installed.
         channels: filters of the blocks of `small`.
         padding: padding of `inception_v1`.
         bn_scale: whether the batch norms of `inception_v1` have a scale.
-        grid: cells in height and in width of the pooled output of `small` and `inception_v1`; None: their default.
+        grid: cells in height and in width of the pooled output of `small`, `inception_v1` and `mobilenet_v2`; None:
+            their default.
 
     Raises:
         ValueError: unknown name, or a grid for another encoder.
         ImportError: the package is not installed.
     """
-    if grid is not None and (grid < 1 or name not in ("small", "inception_v1")):
-        raise ValueError(f"grid={grid}, encoder={name!r}: must be at least 1, and only for small and inception_v1")
+    if grid is not None and (grid < 1 or name not in ("small", "inception_v1", "mobilenet_v2")):
+        raise ValueError(
+            f"grid={grid}, encoder={name!r}: must be at least 1, and only for small, inception_v1 and mobilenet_v2"
+        )
     if name == "small":
         return SmallCNN(channels) if grid is None else SmallCNN(channels, grid)
     if name == "inception_v1":
         return InceptionEncoder(padding, bn_scale, grid or 1)
+    if name == "mobilenet_v2":
+        return MobileNetV2(grid or 1)
     package, colon, network = name.partition(":")
     if package == "pixels" and network.isdecimal() and int(network):
         return PixelPatch(int(network))
     if not colon or package not in ("timm", "torchvision"):
-        raise ValueError(f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, timm:NAME or torchvision:NAME")
+        raise ValueError(
+            f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, mobilenet_v2, timm:NAME or torchvision:NAME"
+        )
     return LibraryEncoder(package, network)
-
-
-class FrameEncoder(nn.Module):
-    """Base class of frame encoders: frames float (M, 3, H, W) to features (M, D).
-
-    Attributes:
-        output_size: D.
-    """
-
-    output_size: int
 
 
 class SmallCNN(FrameEncoder):

@@ -9,7 +9,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from lightning_modules.layers.inception_layers import Padding
-from lightning_modules.networks.frame_encoders import InceptionEncoder, PerFrame, make_encoder
+from lightning_modules.networks.frame_encoders import PerFrame, make_encoder
 from lightning_modules.tasks.video_network import VideoNetwork
 
 RANDOM_WEIGHTS = "none"  # the value of `encoder_weights` for random weights
@@ -23,18 +23,20 @@ class FrameSequenceNetwork(VideoNetwork):
 
     Args:
         encoder: the 2D network: `small`, trained from scratch (D is its last channels times grid^2); `pixels:SIDE`,
-            no network but the frame in gray, downsampled (D is SIDE^2); `inception_v1` (D is 1024 grid^2); `timm:NAME`
-            or `torchvision:NAME` if those are installed, only with `encoder_weights: none`.
-        encoder_weights: initial weights of an `inception_v1`: a name listed by `python -m pipeline weights list`, or
-            the path of a checkpoint of Inception-v1 or of I3D, whose filters are summed over time; `none` or omitted:
-            random weights (timm and torchvision require `none`); ignored when a run resumes.
+            no network but the frame in gray, downsampled (D is SIDE^2); `inception_v1` (D is 1024 grid^2);
+            `mobilenet_v2` (D is 1280 grid^2); `timm:NAME` or `torchvision:NAME` if those are installed, only with
+            `encoder_weights: none`.
+        encoder_weights: initial weights of the 2D network: a name listed by `python -m pipeline weights list`, or the
+            path of a checkpoint of the same 2D network; an `inception_v1` takes an I3D too, whose filters are summed
+            over time; `none` or omitted: random weights (timm and torchvision require `none`); ignored when a run
+            resumes.
         freeze_encoder: freeze the 2D network, including its batch norm statistics.
         channels: filters of the blocks of `small`, each of which halves height and width.
         padding: padding of `inception_v1`: `symmetric` for torchvision's weights, `same` for all others.
         bn_scale: whether the batch norms of `inception_v1` have a scale: true for torchvision's weights.
-        grid: cells in height and in width to which the output of `small` (default: 4) or `inception_v1` (default: 1)
-            is average pooled. More cells keep where in the frame something is, as CaffeNet's fc6 does in LRCN; classes
-            that differ by direction alone need them.
+        grid: cells in height and in width to which the output of `small` (default: 4), `inception_v1` or `mobilenet_v2`
+            (default: 1) is average pooled. More cells keep where in the frame something is, as CaffeNet's fc6 does in
+            LRCN; classes that differ by direction alone need them.
         frames_at_once: maximum number of frames in one pass of the 2D network, which bounds memory; default: all.
         **kwargs: arguments of `VideoNetwork`.
 
@@ -63,10 +65,11 @@ class FrameSequenceNetwork(VideoNetwork):
                 f"not supported; set encoder_weights: {RANDOM_WEIGHTS} to start from random ones, or take "
                 "encoder: inception_v1"
             )
-        if encoder_weights is not None and encoder != "inception_v1":
-            raise ValueError(f"encoder_weights={encoder_weights!r}: only inception_v1 takes them, not {encoder!r}")
+        if encoder_weights is not None and encoder.startswith("pixels:"):
+            raise ValueError(f"encoder_weights={encoder_weights!r}: {encoder!r} has no weights; leave them out")
         self._encoder_weights = encoder_weights
         network = make_encoder(encoder, channels, padding, bn_scale, grid)
+        self.adopt_normalization(network.mean, network.std)
         self.frame_size = network.output_size
         self.stages = nn.Sequential()
         self.stages.add_module("frames", PerFrame(network, frames_at_once, freeze_encoder))
@@ -83,14 +86,13 @@ class FrameSequenceNetwork(VideoNetwork):
             rank_zero_warn("freeze_encoder=true without weights: the 2D network stays as random as it is now")
 
     def load_encoder(self, name_or_path: str | Path) -> None:
-        """Loads the weights of an Inception-v1, or of an I3D summed over time, into the 2D network; no classifier.
+        """Loads weights into the 2D network: those of the same one, or for an Inception-v1 of an I3D summed over time.
 
         Raises:
             FileNotFoundError: no such file.
             OSError: the download of a published file failed.
-            ValueError: weights of another network, or for another padding or batch norm; keys that do not match.
+            ValueError: weights of another network, or for other arguments; keys that do not match.
         """
-        from lightning_modules.weights.pretrained import encoder_state, read_weights  # imports the networks
+        from lightning_modules.weights.pretrained import load_encoder, read_weights  # imports the networks
 
-        encoder = cast(InceptionEncoder, cast(PerFrame, self.stages.frames).network)
-        encoder.stages.load_state_dict(encoder_state(read_weights(name_or_path), self), strict=True)
+        load_encoder(cast(PerFrame, self.stages.frames).network, read_weights(name_or_path), self)

