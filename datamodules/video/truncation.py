@@ -79,14 +79,21 @@ def _missing_bytes_avi(file: IO[bytes], size: int) -> int:
 
 
 def _avi_movies(file: IO[bytes], size: int) -> Iterator[tuple[int, int]]:
-    """The position of each `movi` list's content, and its size in bytes by its header."""
-    position = 0
+    """The position of each `movi` list's content, and its size in bytes by its header.
+
+    What follows the last RIFF chunk is not part of the video: some writers pad files with what their memory holds.
+    """
+    position, riff_end = 0, 0
     while position + 12 <= size:
         file.seek(position)
         head = file.read(12)
         kind, length, content = head[:4], int.from_bytes(head[4:8], "little"), head[8:]
+        if position >= riff_end and kind != b"RIFF":
+            return
         if kind == b"RIFF":
-            position += 12  # its chunks come next; their sizes suffice
+            is_known = 4 < length < 0xFFFFFFFF  # interrupted recorders leave 0 or all ones
+            riff_end = position + 8 + length if is_known else size
+            position += 12  # its chunks come next
             continue
         if kind == b"LIST" and content == b"movi":
             yield position + 8, length

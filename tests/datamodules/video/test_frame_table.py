@@ -220,6 +220,13 @@ def test_a_header_that_promises_more_time_or_frames_is_no_truncation():
     check_everywhere(bytes(webm), list(range(20)))
 
 
+def test_padding_after_the_last_chunk_is_no_truncation():
+    """UT-Interaction has such files: padded to 2048 bytes with an older copy of their own header."""
+    avi = numbered_video("mpeg4", "avi", range(20))
+    movie = avi.index(b"movi") - 8
+    check_everywhere(avi + bytes(64) + avi[movie : movie + 12] + bytes(100), list(range(20)))
+
+
 @pytest.mark.parametrize(
     ("codec", "container"), [("libx264", "matroska"), ("mpeg4", "avi"), ("libvpx", "webm"), ("libx264", "mp4")]
 )
