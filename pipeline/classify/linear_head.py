@@ -15,17 +15,18 @@ from lightning_modules import VideoNetwork
 from pipeline.classify.video_input import Preprocessing
 from pipeline.features.layer_features import FeatureExport
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
-from pipeline.linear.classifiers import LinearClassifier, normalize_l2
+from pipeline.linear.classifiers import LinearClassifier
 from pipeline.linear.feature_blocks import FeatureRows
+from pipeline.linear.feature_normalization import FeatureNormalization
 
 
 class LinearHead(nn.Module):
-    """Linear classifier of a layer's features, averaged over views and L2-normalized, used like a `VideoClassifier`.
+    """Linear classifier of layers' features, averaged over views and normalized, used like a `VideoClassifier`.
 
     Args:
         network: the network that computes the features.
-        classifier: the linear classifier, fitted to features of a layer of `network`.
-        metadata: metadata of the classifier's file: layer, pool, classes.
+        classifier: the linear classifier, fitted to features of layers of `network`.
+        metadata: metadata of the classifier's file: layers with their shapes, pool, normalize, classes.
 
     Attributes:
         class_names: the class names of the classifier.
@@ -41,8 +42,8 @@ class LinearHead(nn.Module):
         self.views_at_once: int | None = None
         self.task = classifier.task
         self._classifier = classifier
-        self._layer = metadata["layer"]
-        self._export = FeatureExport(network, [self._layer], "video", 1, metadata["pool"]).eval()
+        self._normalization = FeatureNormalization.of_features(metadata, metadata["normalize"])
+        self._export = FeatureExport(network, list(metadata["layers"]), "video", 1, metadata["pool"]).eval()
 
     def video_scores(self, batch: ClipBatch) -> Tensor:
         """Scores of B videos: float32 (B, K): probabilities, or the softmax of an SVM's margins, in rows that sum to 1.
@@ -53,12 +54,12 @@ class LinearHead(nn.Module):
         return self.scores_of(self.view_means(batch))
 
     def view_means(self, batch: ClipBatch) -> Tensor:
-        """The layer's features of B videos, averaged over their views: float32 (B, D), on the CPU."""
-        return self._export.predict_step(batch, 0).features[self._layer]
+        """The layers' features of B videos, side by side, averaged over views: float32 (B, D), on the CPU."""
+        return torch.cat(list(self._export.predict_step(batch, 0).features.values()), dim=1)
 
     def scores_of(self, means: Tensor) -> Tensor:
         """Scores, float32 (B, K), of videos whose `view_means` are `means`, float32 (B, D)."""
-        features = normalize_l2(means.cpu().numpy())
+        features = self._normalization.apply(means.cpu().numpy())
         scores = torch.from_numpy(self._classifier.scores(FeatureRows.from_array(features)))
         return self._classifier.probabilities(scores) if self._classifier.kind == "svm" else scores
 

@@ -192,7 +192,7 @@ def find_layer(provenance: Mapping[str, Any], layer: str | None, path: Path) -> 
     """
     layers = provenance.get("layers") or {provenance["layer"]: [provenance["dimension"]]}
     if layer is None and len(layers) > 1:
-        raise ValueError(f"{path}: has {', '.join(layers)}; choose one with --layer")
+        raise ValueError(f"{path}: has {', '.join(layers)}; choose with --layer")
     if layer is not None and layer not in layers:
         raise ValueError(f"layer={layer!r}: {path} has {', '.join(layers)}")
     name = layer or next(iter(layers))

@@ -22,8 +22,8 @@ class FeatureOptions(InferenceOptions, SplitFileOptions, OverwriteOptions, Video
         fold: fold of datasets with folds; default: the fold the checkpoint was trained in.
         layer: names of endpoints of the network; default: the network's own choice, such as C3D's fc6. Several layers
             get a column each, feature_NAME.
-        pool: mean or max over time and space; time keeps the time steps (mean over space); none keeps all. The shape
-            of the features is in the metadata.
+        pool: mean or max over time and space, or mean_max, both; time keeps the time steps (mean over space); none
+            keeps all. The shape of the features is in the metadata.
         per: one row per video, the mean over its views; one per clip, with its start and end in seconds; or both.
         protocol: use layer and clips of a paper; options given explicitly take precedence.
         format: parquet; npz (one array per column); or webdataset, a tar with KEY.npy and KEY.json for each video.

@@ -73,7 +73,7 @@ def features(options: FeatureOptions) -> None:
     trained = open_checkpoint(options.checkpoint, options.allow)
     files, videos = _open_videos(trained, options)
     layers = list(dict.fromkeys(options.layer or [trained.model.feature_layer]))
-    shapes = {name: _pooled_shape(trained, videos, name, options.pool) for name in layers}
+    shapes = _pooled_shapes(trained, videos, layers, options.pool)
     provenance = describe_checkpoint(trained, videos) | {"layers": shapes, "pool": options.pool, "per": per}
     provenance |= {"dtype": options.dtype, "format": format, "precision": options.precision}
     provenance["trained_on"] = training_split(trained)
@@ -182,21 +182,22 @@ def _export(
     return exported if is_first_rank else None
 
 
-def _pooled_shape(
-    trained: TrainedCheckpoint, videos: ShardedVideoDataModule, layer: str, pooling: Pooling
-) -> list[int]:
-    """Returns the shape of a layer's pooled output for one clip.
+def _pooled_shapes(
+    trained: TrainedCheckpoint, videos: ShardedVideoDataModule, layers: Sequence[str], pooling: Pooling
+) -> dict[str, list[int]]:
+    """Returns the shape of each layer's pooled output for one clip.
 
     Raises:
-        ValueError: the layer does not exist, the network was built for other clips, or the shape would vary by video.
+        ValueError: a layer does not exist, the network was built for other clips, or a shape would vary by video.
     """
-    feature = try_one_clip(trained, videos, layer)
-    if videos.options.test_sampling == "whole" and pooling in ("time", "none") and feature.ndim > 2:
-        raise ValueError(
-            f"pool={pooling!r}: whole videos differ in length, and so would what is kept of {layer}; use --pool mean "
-            "or max, or clips: --clip-step with --per clip"
-        )
-    return list(pool_features(feature, pooling).shape[1:])
+    outputs = try_one_clip(trained, videos, layers)
+    for layer, feature in outputs.items():
+        if videos.options.test_sampling == "whole" and pooling in ("time", "none") and feature.ndim > 2:
+            raise ValueError(
+                f"pool={pooling!r}: whole videos differ in length, and so would what is kept of {layer}; use --pool "
+                "mean or max, or clips: --clip-step with --per clip"
+            )
+    return {layer: list(pool_features(outputs[layer], pooling).shape[1:]) for layer in layers}
 
 
 def _is_exported(out: Path, provenance: dict[str, Any]) -> bool:

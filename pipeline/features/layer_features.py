@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules.batch import ClipBatch
 from lightning_modules import VideoNetwork
 
-Pooling = Literal["mean", "max", "time", "none"]
+Pooling = Literal["mean", "max", "mean_max", "time", "none"]
 RowUnit = Literal["video", "clip", "both"]
 VIDEO_ROW = -1  # clip number of the row of a whole video
 
@@ -114,10 +114,12 @@ def pool_features(feature: Tensor, pooling: Pooling = "mean") -> Tensor:
 
     Args:
         feature: layer output: (N, D); a sequence (N, T, D); or (N, D, ...), such as (N, D, T, H, W).
-        pooling: `mean` or `max` over all axes but N and D; `time`: mean over space only; `none`: no pooling.
+        pooling: `mean` or `max` over all axes but N and D; `mean_max`: both; `time`: mean over space only; `none`: no
+            pooling.
 
     Returns:
-        (N, D) for `mean` and `max`; (N, T, D) for `time`; the shape of `feature` for `none`.
+        (N, D) for `mean` and `max`; (N, 2, D) for `mean_max`, the mean first; (N, T, D) for `time`; the shape of
+        `feature` for `none`.
 
     Raises:
         ValueError: the layer has no feature axis, or no time axis for `time`.
@@ -132,8 +134,10 @@ def pool_features(feature: Tensor, pooling: Pooling = "mean") -> Tensor:
             raise ValueError(f"pool='time': a layer of shape {tuple(feature.shape[1:])} has no time; use mean or none")
         return feature if is_sequence else feature.flatten(3).mean(dim=3).transpose(1, 2)
     if feature.ndim == 2:
-        return feature
+        return torch.stack([feature, feature], dim=1) if pooling == "mean_max" else feature
     positions = feature if is_sequence else feature.flatten(2).transpose(1, 2)
+    if pooling == "mean_max":
+        return torch.stack([positions.mean(dim=1), positions.amax(dim=1)], dim=1)
     return positions.mean(dim=1) if pooling == "mean" else positions.amax(dim=1)
 
 

@@ -243,8 +243,10 @@ def _refuse_other_classes(trained: TrainedCheckpoint, found: Sequence[str], root
         ) from None
 
 
-def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer: str | None = None) -> Tensor:
-    """Runs one black clip on the CPU and returns the output of a layer, by default the last: float (1, ...).
+def try_one_clip(
+    trained: TrainedCheckpoint, data: ShardedVideoDataModule, layers: Sequence[str] | None = None
+) -> dict[str, Tensor]:
+    """Runs one black clip on the CPU and returns the outputs of layers by name, by default of the last: float (1, ...).
 
     For whole videos, two lengths are tried.
 
@@ -252,15 +254,15 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layer
         ValueError: the layer does not exist, or the network was built for clips of another shape.
     """
     num_frames, size = data.options.num_frames, data.options.crop_size
-    layer = layer or trained.model.endpoints_available[-1]
+    layers = layers or trained.model.endpoints_available[-1:]
     is_whole = data.options.test_sampling == "whole"
-    if layer not in trained.model.endpoints_available:
-        trained.model.endpoints(torch.empty(0), [layer])  # raises an error that lists the layers
+    if not set(layers) <= set(trained.model.endpoints_available):
+        trained.model.endpoints(torch.empty(0), layers)  # raises an error that lists the layers
     try:
         with torch.inference_mode():
             if is_whole:
-                trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), [layer])
-            return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), [layer])[layer]
+                trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), layers)
+            return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), layers)
     except (RuntimeError, ValueError) as error:
         clips_description = (
             "clips of any length, for whole videos" if is_whole else f"num_frames={num_frames}, crop_size={size}"

@@ -18,7 +18,7 @@ from pipeline.linear.video_features import VideoFeatures, choose_split, read_vid
 def linear(options: LinearOptions) -> None:
     """Train a linear classifier on the features of some videos and test it on the features of others.
 
-    The features of a video's clips are averaged, then L2-normalized. The classifier is trained on `train` and tested on
+    The features of a video's clips are averaged, then normalized. The classifier is trained on `train` and tested on
     `test`; or, with one file of the features of all videos, on the splits of `data`, of one fold or, with `--fold all`,
     of each fold in turn. Written to `out`: report.html, report.json, per_class.csv and predictions.parquet as by
     `evaluate`, and weights.safetensors, which `classify --linear` takes. With several labels a video, a classifier is
@@ -76,4 +76,5 @@ def _probe_splits(settings: ProbeSettings, options: LinearOptions) -> None:
 def _read(path: Path | None, options: LinearOptions) -> VideoFeatures:
     if path is None:
         raise ValueError("a file of features is missing: give --train and --test, or --features with --data")
-    return read_videos(path, options.layer, options.max_memory_gb, nearest_folder(options.out))
+    folder = nearest_folder(options.out)
+    return read_videos(path, options.layer, options.max_memory_gb, folder, options.normalize)

@@ -8,6 +8,7 @@ from typing import Literal
 from datamodules.options import Options
 from pipeline.inference.protocols import TransferProtocolName
 from pipeline.linear.classifiers import ClassWeight
+from pipeline.linear.feature_normalization import Normalization
 from pipeline.linear.linear_probe import ClassifierName
 
 
@@ -21,6 +22,8 @@ class ClassifierOptions(Options):
             (nearest neighbors by cosine, a quick look: nothing is fitted, no weights are written).
         C: inverse of the penalty's strength, default 1; auto: by cross-validation on the training videos that divides
             no group.
+        normalize: l2, each video's features to length 1; or signed_sqrt, the square root of each feature with its sign
+            before it. Several layers, and the two of --pool mean_max, are each normalized by itself.
         class_weight: balanced: classes count alike, whatever the number of their videos; default: videos count alike.
         neighbors: number of neighbors of knn.
         max_memory_gb: features that take more GiB are put into a temporary file in `out` and read block by block: the
@@ -30,6 +33,7 @@ class ClassifierOptions(Options):
     protocol: TransferProtocolName | None = None
     classifier: ClassifierName | None = None
     C: float | Literal["auto"] | None = None  # the usual name of this parameter
+    normalize: Normalization = "l2"
     class_weight: ClassWeight | None = None
     neighbors: int = 20
     max_memory_gb: float = 4.0
@@ -54,7 +58,7 @@ class LinearOptions(ClassifierOptions):
         fold: the fold to hold out; or all, each in turn, with mean and standard deviation over folds.
         split_file: name, path or URL of the split file of `data` whose splits or folds are taken; default: those in the
             index.
-        layer: the layer whose features are taken, where the files have several.
+        layer: the layers whose features are taken, where the files have several; more than one are concatenated.
         allow_overlap: test even on videos or groups that the classifier or the network was trained on.
     """
 
@@ -65,7 +69,7 @@ class LinearOptions(ClassifierOptions):
     data: Path | None = None
     fold: str | None = None
     split_file: str | None = None
-    layer: str | None = None
+    layer: list[str] | None = None
     allow_overlap: bool = False
 
     def check(self) -> None:

@@ -115,8 +115,9 @@ class ProbeSettings(NamedTuple):
         names, source = train.provenance["classes"], train.provenance
         metadata: dict[str, Any] = {"classifier": self.classifier, "C": fitted.c, "class_weight": self.class_weight}
         metadata |= {"neighbors": min(self.neighbors, len(train.keys))} if self.classifier == "knn" else {}
-        metadata |= {"normalize": "l2", "pool": source.get("pool", "mean"), "train": without_classes(source)}
-        metadata |= {name: source[name] for name in ("checkpoint", "checkpoint_sha256", "model", "layer")}
+        metadata |= {"pool": source.get("pool", "mean"), "train": without_classes(source)}
+        names_kept = ("checkpoint", "checkpoint_sha256", "model", "layer", "layers", "normalize")
+        metadata |= {name: source[name] for name in names_kept}
         provenance = metadata | {
             "task": task_of(test.provenance),
             "test": without_classes(test.provenance),

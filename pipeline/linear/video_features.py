@@ -1,11 +1,11 @@
-"""`VideoFeatures`: a file of features as input of linear classifiers: one L2-normalized row a video.
+"""`VideoFeatures`: a file of features as input of linear classifiers: one normalized row a video.
 
 Features above the memory limit are written to an unnamed temporary file, which is read block by block and disappears
 with the process.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -22,8 +22,8 @@ from pipeline.features.feature_files import (
     open_parquet,
     read_provenance,
 )
-from pipeline.linear.classifiers import normalize_l2
 from pipeline.linear.feature_blocks import FeatureRows
+from pipeline.linear.feature_normalization import FeatureNormalization, Normalization
 from pipeline.metrics.predictions import read_labels
 
 _BATCH_BYTES = 2**24
@@ -35,12 +35,13 @@ class VideoFeatures(NamedTuple):
 
     Attributes:
         path: the Parquet file that they were read from.
-        features: M rows, L2-normalized.
+        features: M rows of length 1.
         labels: int64 (M,), class numbers; or with several labels a video uint8 (M, K), 1 where the video has the class.
         keys: the M video keys.
         groups: the M groups; a video without a group has its key as group.
         seen: bool (M,), whether the network was trained on the video or its group.
-        provenance: the provenance in the file's metadata; `layer` is the layer that was read.
+        provenance: the provenance in the file's metadata; `layers` has the layers that were read, with their shapes,
+            `layer` their names joined by +, and `normalize` how the rows are scaled.
     """
 
     path: Path
@@ -79,15 +80,20 @@ class _RowColumns(NamedTuple):
 
 
 def read_videos(
-    path: Path, layer: str | None = None, max_memory_gb: float = 4.0, folder: Path | None = None
+    path: Path,
+    layers: Sequence[str] | None = None,
+    max_memory_gb: float = 4.0,
+    folder: Path | None = None,
+    normalize: Normalization = "l2",
 ) -> VideoFeatures:
-    """Reads features, averages the rows of each video and L2-normalizes the means.
+    """Reads features, averages the rows of each video and normalizes the means.
 
     Args:
         path: Parquet file that `features` wrote.
-        layer: the layer whose features are read, in a file of several layers.
+        layers: the layers whose features are read, in a file of several; several are concatenated.
         max_memory_gb: features that take more GiB are put into a temporary file.
         folder: folder for the temporary file; default: the system's folder of temporary files.
+        normalize: `l2` or `signed_sqrt`, see `FeatureNormalization`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -95,8 +101,9 @@ def read_videos(
             the rows of a video are not next to each other.
     """
     provenance = read_provenance(path)
-    column, shape = find_layer(provenance, layer, path)
-    row_columns, dimension = _read_row_columns(path), int(np.prod(shape))
+    columns, provenance = _find_layers(provenance, layers, path)
+    normalization = FeatureNormalization.of_features(provenance, normalize)
+    row_columns, dimension = _read_row_columns(path), sum(normalization.block_sizes)
     num_videos = len(row_columns.first_rows)
     if not num_videos:
         raise ValueError(f"{path}: holds no videos")
@@ -106,14 +113,14 @@ def read_videos(
             "that was packed from a list with a column label"
         )
     fits_in_memory = 4 * dimension * num_videos <= max_memory_gb * 2**30
-    batches = _read_batches(path, column, row_columns.is_used)
+    batches = _read_batches(path, columns, row_columns.is_used)
     if (np.diff(row_columns.video_of_row) >= 0).all():
         means = _average_contiguous(batches, row_columns.video_of_row)
     elif fits_in_memory:
         means = iter([_average_unordered(batches, row_columns.video_of_row, num_videos, dimension)])
     else:
         raise ValueError(f"{path}: the rows of a video are not next to each other; raise --max-memory-gb, or sort them")
-    normalized = _normalize(means, path)
+    normalized = _normalize(means, normalization, path)
     rows = (
         _store_in_memory(normalized, num_videos, dimension)
         if fits_in_memory
@@ -131,7 +138,7 @@ def read_videos(
         keys,
         [group or key for group, key in zip(groups, keys, strict=True)],
         seen,
-        provenance | {"layer": layer or provenance.get("layer") or next(iter(provenance["layers"]))},
+        provenance | {"normalize": normalize},
     )
 
 
@@ -172,6 +179,19 @@ def choose_split(all_videos: VideoFeatures, index: DatasetIndex, split: str, fol
     return chosen._replace(provenance=all_videos.provenance | {"split": split, "fold": fold, "split_file": split_file})
 
 
+def _find_layers(
+    provenance: dict[str, Any], layers: Sequence[str] | None, path: Path
+) -> tuple[list[str], dict[str, Any]]:
+    """The columns of the layers, in the order in which they were named, and the provenance of these layers alone."""
+    if layers:
+        found = {name: find_layer(provenance, name, path) for name in layers}
+    else:
+        only = find_layer(provenance, None, path)
+        found = {provenance.get("layer") or next(iter(provenance["layers"])): only}
+    shapes = {name: shape for name, (_, shape) in found.items()}
+    return [column for column, _ in found.values()], provenance | {"layer": " + ".join(shapes), "layers": shapes}
+
+
 def _read_row_columns(path: Path) -> _RowColumns:
     file = open_parquet(path)
     with naming_damaged_file(path):
@@ -187,17 +207,18 @@ def _read_row_columns(path: Path) -> _RowColumns:
     return _RowColumns(is_used, video_of_row, rows[first], table)
 
 
-def _read_batches(path: Path, column: str, is_used: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
-    """Yields the features of the used rows, at most 16 MiB at a time: float32 (B, D)."""
+def _read_batches(path: Path, columns: Sequence[str], is_used: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
+    """Yields the features of the used rows, the columns side by side, at most 16 MiB at a time: float32 (B, D)."""
     file = open_parquet(path)
-    row_bytes = 4 * file.schema_arrow.field(column).type.list_size
+    row_bytes = 4 * sum(file.schema_arrow.field(column).type.list_size for column in columns)
     done = 0
     with naming_damaged_file(path):
-        for batch in file.iter_batches(max(1, _BATCH_BYTES // row_bytes), columns=[column]):
+        for batch in file.iter_batches(max(1, _BATCH_BYTES // row_bytes), columns=list(columns)):
             is_kept = is_used[done : done + batch.num_rows]
             done += batch.num_rows
             if is_kept.any():
-                yield from_feature_column(batch.column(0))[is_kept].astype(np.float32, copy=False)
+                values = [from_feature_column(batch.column(column))[is_kept] for column in columns]
+                yield np.concatenate(values, axis=1).astype(np.float32, copy=False)
 
 
 def _average_contiguous(
@@ -238,12 +259,14 @@ def _average_unordered(
     return sums / np.bincount(video_of_row)[:, None]
 
 
-def _normalize(means: Iterator[NDArray[np.floating]], path: Path) -> Iterator[NDArray[np.float32]]:
+def _normalize(
+    means: Iterator[NDArray[np.floating]], normalization: FeatureNormalization, path: Path
+) -> Iterator[NDArray[np.float32]]:
     for block in means:
         num_broken = int((~np.isfinite(block).all(axis=1)).sum())
         if num_broken:
             raise ValueError(f"{path}: the features of {num_broken} rows are not finite: did the training diverge?")
-        yield normalize_l2(block)
+        yield normalization.apply(block)
 
 
 def _store_in_memory(blocks: Iterator[NDArray[np.float32]], videos: int, size: int) -> FeatureRows:

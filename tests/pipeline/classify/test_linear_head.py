@@ -24,14 +24,16 @@ def videos(motion_dataset, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("kind", "clips"),
+    ("kind", "clips", "normalize"),
     [
-        ("logistic", {"num_clips": 2}),
-        ("svm", {"clip_step": 4, "pool": "max", "layer": ["pool5"]}),
-        ("svm", {"whole": True, "layer": ["pool4"]}),
+        ("logistic", {"num_clips": 2}, "l2"),
+        ("svm", {"clip_step": 4, "pool": "mean_max", "layer": ["pool5", "fc6"]}, "signed_sqrt"),
+        ("svm", {"whole": True, "layer": ["pool4"]}, "l2"),
     ],
 )
-def test_the_scores_are_those_of_linear(kind, clips, motion_checkpoint, motion_dataset, videos, tmp_path, capsys):
+def test_the_scores_are_those_of_linear(
+    kind, clips, normalize, motion_checkpoint, motion_dataset, videos, tmp_path, capsys
+):
     for split in ("train", "test"):
         features(
             FeatureOptions(
@@ -44,7 +46,8 @@ def test_the_scores_are_those_of_linear(kind, clips, motion_checkpoint, motion_d
                 accelerator="cpu",
             )
         )
-    linear(LinearOptions(tmp_path / "out", tmp_path / "train", tmp_path / "test", classifier=kind))
+    choice = {"classifier": kind, "normalize": normalize, "layer": clips.get("layer")}
+    linear(LinearOptions(tmp_path / "out", tmp_path / "train", tmp_path / "test", **choice))
     capsys.readouterr()
     words = [str(videos), "--checkpoint", str(motion_checkpoint), "--linear", str(tmp_path / "out/weights.safetensors")]
     assert main(["classify", *words, "--json", "--top", "8"]) == 0

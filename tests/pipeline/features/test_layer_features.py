@@ -24,7 +24,7 @@ def test_every_endpoint_of_every_network(name):
         outputs = model.endpoints(model.normalize(batch), layers)
         found = {
             how: FeatureExport(model, layers, "video", 1, how).predict_step(batch, 0).features
-            for how in ("mean", "max", "none")
+            for how in ("mean", "max", "mean_max", "none")
         }
     for layer in layers:
         output = outputs[layer].flatten(1) if outputs[layer].ndim < 3 else outputs[layer]
@@ -32,6 +32,7 @@ def test_every_endpoint_of_every_network(name):
         torch.testing.assert_close(found["none"][layer], output.flatten(1))
         torch.testing.assert_close(found["mean"][layer], places if places.ndim == 2 else places.mean(1))
         torch.testing.assert_close(found["max"][layer], places if places.ndim == 2 else places.amax(1))
+        torch.testing.assert_close(found["mean_max"][layer], torch.cat([found["mean"][layer], found["max"][layer]], 1))
         if output.ndim in (3, 5):
             steps = output if output.ndim == 3 else output.mean((3, 4)).transpose(1, 2)
             torch.testing.assert_close(pool_features(outputs[layer], "time"), steps)
