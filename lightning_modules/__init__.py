@@ -1,8 +1,7 @@
 """Networks, how they learn, and their weights. No datasets, no ray."""
 
 from lightning_modules.networks.c3d import C3D
-from lightning_modules.networks.cnn_lstm import CNNLSTM
-from lightning_modules.networks.frame_classifier import FrameClassifier
+from lightning_modules.networks.cnn_lstm import CNNLSTM, FrameClassifier
 from lightning_modules.networks.inception_i3d import I3D, InceptionV1
 from lightning_modules.networks.video2vec import Video2Vec
 from lightning_modules.networks.video_captioner import VideoDescriber

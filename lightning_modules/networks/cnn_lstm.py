@@ -1,4 +1,4 @@
-"""CNN+LSTM: a 2D network per frame, followed by a recurrent network.
+"""CNN+LSTM: a 2D network per frame, followed by a recurrent network; and without one, its baseline of single frames.
 
 After LRCN: Donahue, Hendricks, Rohrbach, Venugopalan, Guadarrama, Saenko, Darrell: "Long-term Recurrent Convolutional
 Networks for Visual Recognition and Description", CVPR 2015, section 4.
@@ -47,3 +47,26 @@ class CNNLSTM(FrameSequenceNetwork, VideoClassifier):
         self.stages.add_module("state", TemporalPooling(readout, bidirectional))
         head = nn.Sequential(nn.Dropout(dropout), nn.Linear(recurrence.output_size, self.num_classes))
         self.stages.add_module("logits", head)
+
+
+class FrameClassifier(FrameSequenceNetwork, VideoClassifier):
+    """A 2D network encodes every frame; the mean of the frames' features is classified, whatever their order.
+
+    The baseline without motion of a `CNNLSTM` with the same encoder, as the single-frame model of LRCN (Donahue et al.
+    2015, section 4): a linear classifier of the mean gives the mean of the frames' logits.
+
+    Endpoints: frames (N, T, D), the 2D network's features of every frame; state (N, D), their mean; logits (N, K).
+
+    Args:
+        dropout: dropout probability before the classifier.
+        **kwargs: arguments of `FrameSequenceNetwork` and `VideoClassifier`.
+    """
+
+    feature_layer = "state"
+
+    def __init__(self, dropout: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stages.add_module("state", TemporalPooling("mean"))
+        self.stages.add_module(
+            "logits", nn.Sequential(nn.Dropout(dropout), nn.Linear(self.frame_size, self.num_classes))
+        )

@@ -1,17 +1,20 @@
 """Frame encoders: 2D networks that turn a frame into a vector, and a wrapper that applies them to clips."""
 
-import importlib
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.layers.inception_layers import Padding
+from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDescription, describe_encoder
 from lightning_modules.networks.frame_encoder import FrameEncoder
 from lightning_modules.networks.inception_i3d import FEATURE_SIZE, inception_stages
+from lightning_modules.networks.library_encoders import LibraryEncoder, TransformersEncoder
 from lightning_modules.networks.mobilenet_v2 import MobileNetV2
+
+_WITH_GRID = ("small", "inception_v1", "mobilenet_v2", "transformers")
 
 
 def make_encoder(
@@ -20,26 +23,26 @@ def make_encoder(
     padding: Padding = "same",
     bn_scale: bool = False,
     grid: int | None = None,
+    description: EncoderDescription | None = None,
 ) -> FrameEncoder:
     """Constructs a frame encoder by name.
 
     Args:
-        name: `small`; `pixels:SIDE`; `inception_v1`; `mobilenet_v2`; `timm:NAME` or `torchvision:NAME`, if those
-            packages are installed.
+        name: `small`; `pixels:SIDE`; `inception_v1`; `mobilenet_v2`; `transformers:NAME_OR_FOLDER`, `timm:NAME` or
+            `torchvision:NAME`, if those packages are installed.
         channels: filters of the blocks of `small`.
         padding: padding of `inception_v1`.
         bn_scale: whether the batch norms of `inception_v1` have a scale.
-        grid: cells in height and in width of the pooled output of `small`, `inception_v1` and `mobilenet_v2`; None:
-            their default.
+        grid: cells in height and in width of the pooled output of `small`, `inception_v1`, `mobilenet_v2` and
+            transformers; None: their default.
+        description: description of a network of transformers, timm or torchvision; None reads it.
 
     Raises:
         ValueError: unknown name, or a grid for another encoder.
         ImportError: the package is not installed.
     """
-    if grid is not None and (grid < 1 or name not in ("small", "inception_v1", "mobilenet_v2")):
-        raise ValueError(
-            f"grid={grid}, encoder={name!r}: must be at least 1, and only for small, inception_v1 and mobilenet_v2"
-        )
+    if grid is not None and (grid < 1 or name.partition(":")[0] not in _WITH_GRID):
+        raise ValueError(f"grid={grid}, encoder={name!r}: must be at least 1, and only for {', '.join(_WITH_GRID)}")
     if name == "small":
         return SmallCNN(channels) if grid is None else SmallCNN(channels, grid)
     if name == "inception_v1":
@@ -49,11 +52,13 @@ def make_encoder(
     package, colon, network = name.partition(":")
     if package == "pixels" and network.isdecimal() and int(network):
         return PixelPatch(int(network))
-    if not colon or package not in ("timm", "torchvision"):
+    if not colon or not network or package not in LIBRARIES:
         raise ValueError(
-            f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, mobilenet_v2, timm:NAME or torchvision:NAME"
+            f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, mobilenet_v2, transformers:NAME_OR_FOLDER, "
+            "timm:NAME or torchvision:NAME"
         )
-    return LibraryEncoder(package, network)
+    description = description or describe_encoder(name)
+    return TransformersEncoder(description, grid) if package == "transformers" else LibraryEncoder(description)
 
 
 class SmallCNN(FrameEncoder):
@@ -127,48 +132,6 @@ class InceptionEncoder(FrameEncoder):
         return F.adaptive_avg_pool2d(features, self.grid).flatten(1)
 
 
-class LibraryEncoder(FrameEncoder):
-    """A network of timm or torchvision without its classifier, with random weights until others are loaded.
-
-    Args:
-        package: `timm` or `torchvision`.
-        name: the package's name of the network.
-    """
-
-    def __init__(self, package: str, name: str) -> None:
-        super().__init__()
-        try:
-            library: Any = importlib.import_module(package if package == "timm" else "torchvision.models")
-        except Exception as error:  # a build for another torch raises various errors
-            raise ImportError(f"encoder={package}:{name}: {package} cannot be imported here: {error}") from error
-        try:
-            if package == "timm":
-                self.network = library.create_model(name, pretrained=False, num_classes=0)
-            else:
-                self.network = _without_classifier(library.get_model(name, weights=None))
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(f"encoder={package}:{name}: {package} has no such network ({error})") from error
-        with torch.no_grad():
-            self.output_size = int(self.network.eval()(torch.zeros(1, 3, 224, 224)).flatten(1).shape[1])
-        self.network.train()
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Frames (M, 3, H, W) to features (M, D)."""
-        features = self.network(frames)
-        return (features if isinstance(features, Tensor) else features[0]).flatten(1)
-
-
-def _without_classifier(network: nn.Module) -> nn.Module:
-    """The network with its last linear layer removed, whose name differs between torchvision's networks."""
-    name = next(name for name in ("fc", "classifier", "head", "heads") if hasattr(network, name))
-    head = getattr(network, name)
-    if isinstance(head, nn.Sequential):
-        head[-1] = nn.Identity()
-    else:
-        setattr(network, name, nn.Identity())
-    return network
-
-
 class PerFrame(nn.Module):
     """Applies a 2D network to every frame of clips: (N, C, T, H, W) to (N, T, D).
 
@@ -185,6 +148,7 @@ class PerFrame(nn.Module):
         self.network = network.requires_grad_(False) if frozen else network  # not True: it may have fixed scales
         self.frames_at_once = frames_at_once
         self.frozen = frozen
+        self.train(self.training)  # `fit` trains in the mode that it finds
 
     def train(self, mode: bool = True) -> Self:
         """Sets the mode; a frozen network stays in evaluation mode."""

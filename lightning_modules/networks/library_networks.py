@@ -7,13 +7,14 @@ network is refused. The library is imported by the functions that need it, as it
 import importlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 PRETRAINED = "pretrained"  # value of an argument of weights: those that the network was published with
@@ -98,11 +99,28 @@ class TransformersSource:
             f"be trusted, load them with transformers and write a folder with save_pretrained"
         )
 
-    def load(self, auto_class: str) -> tuple[nn.Module, set[str]]:
+    def weight_names(self) -> set[str]:
+        """The names of the published weights, read without the weights themselves.
+
+        Raises:
+            OSError: the hub cannot be reached.
+            ValueError: no safetensors, or a damaged file.
+        """
+        path = self.weights_file()
+        if path.suffix == ".json":
+            return set(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
+        try:
+            with safe_open(path, framework="pt") as file:
+                return set(file.keys())
+        except SafetensorError as error:
+            raise ValueError(f"{self}: {path.name} is damaged ({error}); get it again") from error
+
+    def load(self, auto_class: str, configuration: Mapping[str, Any] | None = None) -> tuple[nn.Module, set[str]]:
         """Loads the network with its weights, float32, in evaluation mode.
 
         Args:
             auto_class: class of transformers that chooses the network's class, such as `AutoModel`.
+            configuration: that of a part of the network, such as the vision tower of CLIP; None for the whole.
 
         Returns:
             The network, and the names of its parameters that the weights lack, which are random.
@@ -114,6 +132,7 @@ class TransformersSource:
         """
         self.weights_file()
         with self._plain_errors() as library:
+            part = {} if configuration is None else {"config": library.AutoConfig.for_model(**configuration)}
             network, report = getattr(library, auto_class).from_pretrained(
                 self.name,
                 revision=self.revision,
@@ -121,6 +140,7 @@ class TransformersSource:
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                **part,
             )
         return network.eval(), set(report["missing_keys"])
 

@@ -133,6 +133,18 @@ class VideoNetwork(CheckpointHooks):
         """The options of optimizer and schedule, by the present hyperparameters."""
         return OptimizationOptions.from_hyperparameters(self.hparams)
 
+    @classmethod
+    def clip_settings_of(cls, init_args: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of the data module for the clips that the network of these arguments was made for.
+
+        Args:
+            init_args: arguments of the class.
+
+        Returns:
+            Some of num_frames, frame_interval, fps, crop_size and resize; none for networks that take any clips.
+        """
+        return {}
+
     def adopt_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Takes the mean and standard deviation that the network was made for, where the arguments are not given.
 

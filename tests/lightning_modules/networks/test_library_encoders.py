@@ -1,0 +1,180 @@
+"""Encoders of transformers: small random networks saved to disk, loaded by the real path, equal to the library's."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import transformers
+from pytorch_lightning import Trainer
+
+from lightning_modules import CNNLSTM, FrameClassifier, Video2Vec, VideoClassifier, VideoDescriber
+from tests.lightning_modules.clip_batches import moving_bars
+
+SIDE = 32
+LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+PATCHES = {**LAYERS, "image_size": SIDE, "patch_size": 8}
+TOWER = {**PATCHES, "intermediate_size": 16}
+STAGES = {"hidden_sizes": [8, 16], "depths": [1, 1]}
+# Each with the vector of a frame that is expected of its output.
+FAMILIES = {
+    "resnet": (transformers.ResNetConfig(embedding_size=8, **STAGES), "pooler_output"),
+    "convnext": (transformers.ConvNextConfig(num_stages=2, **STAGES), "pooler_output"),
+    "vit": (transformers.ViTConfig(intermediate_size=16, **PATCHES), "pooler_output"),
+    "dinov2": (transformers.Dinov2Config(**PATCHES), "pooler_output"),
+    "dinov3": (transformers.DINOv3ViTConfig(intermediate_size=16, num_register_tokens=2, **PATCHES), "pooler_output"),
+    "clip": (transformers.CLIPVisionConfig(**TOWER), "pooler_output"),
+    "siglip": (transformers.SiglipVisionConfig(**TOWER), "pooler_output"),
+    "mobilenet": (transformers.MobileNetV2Config(depth_multiplier=0.25), "pooler_output"),
+}
+MEAN, STD = [0.1, 0.2, 0.3], [0.5, 0.25, 0.75]
+PREPROCESSING = {"size": {"shortest_edge": 40}, "crop_size": {"height": SIDE, "width": SIDE}, "do_center_crop": True}
+
+
+def save_network(network, folder, **preprocessing):
+    network.save_pretrained(folder)
+    content = {"image_mean": MEAN, "image_std": STD} | PREPROCESSING | preprocessing
+    (folder / "preprocessor_config.json").write_text(json.dumps(content))
+    return f"transformers:{folder}"
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """The library's own networks by family, and the encoders of their folders."""
+    torch.manual_seed(0)
+    made, folder = {}, tmp_path_factory.mktemp("networks")
+    for name, (configuration, _) in FAMILIES.items():
+        network = transformers.AutoModel.from_config(configuration).eval()
+        made[name] = network, save_network(network, folder / name)
+    return made
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frames_have_the_vectors_of_the_library(networks, family):
+    network, encoder = networks[family]
+    model = FrameClassifier(num_classes=2, encoder=encoder).eval()
+    model.load_published_encoder()
+    assert model.hparams["mean"] == pytest.approx(MEAN)
+    assert model.std.tolist() == pytest.approx(STD)
+    assert FrameClassifier.clip_settings_of({"encoder": encoder}) == {"resize": 40, "crop_size": SIDE}
+    for side in (SIDE, 2 * SIDE):
+        clips = torch.randn(2, 3, 3, side, side)
+        frames = clips.transpose(1, 2).flatten(0, 1)
+        resized = side != SIDE and family in ("vit", "clip", "siglip")
+        with torch.no_grad():
+            expected = network(pixel_values=frames, **({"interpolate_pos_encoding": True} if resized else {}))
+            found = model.endpoints(clips, ["frames"])["frames"]
+        expected = expected[FAMILIES[family][1]].flatten(1).view(2, 3, -1)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        assert found.shape[2] == model.frame_size
+
+
+@pytest.mark.parametrize(("family", "others"), [("resnet", 0), ("vit", 1), ("dinov3", 3), ("siglip", 0)])
+def test_a_grid_pools_maps_and_patches(networks, family, others):
+    network, encoder = networks[family]
+    model = FrameClassifier(num_classes=2, encoder=encoder, grid=2).eval()
+    model.load_published_encoder()
+    frame = torch.randn(1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        found = model.endpoints(frame[:, :, None], ["frames"])["frames"]
+        hidden = network(pixel_values=frame).last_hidden_state
+    cells = hidden if hidden.ndim == 4 else hidden[:, others:].transpose(1, 2).unflatten(2, (4, 4))
+    side = cells.shape[2] // 2
+    expected = [
+        cells[0, :, :side, :side],
+        cells[0, :, :side, side:],
+        cells[0, :, side:, :side],
+        cells[0, :, side:, side:],
+    ]
+    torch.testing.assert_close(
+        found[0, 0].view(-1, 4), torch.stack([cell.mean((1, 2)) for cell in expected], 1), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_pooler_that_the_weights_lack_is_left_out(networks, tmp_path):
+    """As in published classifiers of ViT; what is random there is the pooler, and the class token is taken."""
+    classifier = transformers.ViTForImageClassification(FAMILIES["vit"][0]).eval()
+    encoder = save_network(classifier, tmp_path / "vit")
+    model = FrameClassifier(num_classes=2, encoder=encoder).eval()
+    model.load_published_encoder()
+    clips = torch.randn(1, 3, 2, SIDE, SIDE)
+    with torch.no_grad():
+        found = model.endpoints(clips, ["frames"])["frames"][0]
+        expected = classifier.vit(pixel_values=clips[0].transpose(0, 1)).last_hidden_state[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not any("pooler" in name for name in model.state_dict())
+
+
+def test_the_vision_tower_of_a_network_of_images_and_texts(tmp_path):
+    text = {**LAYERS, "intermediate_size": 16, "vocab_size": 30, "bos_token_id": 1, "eos_token_id": 2}
+    whole = transformers.CLIPModel(
+        transformers.CLIPConfig(text_config=text, vision_config=TOWER, projection_dim=8)
+    ).eval()
+    model = FrameClassifier(num_classes=2, encoder=save_network(whole, tmp_path / "clip")).eval()
+    model.load_published_encoder()
+    clips = torch.randn(1, 3, 2, SIDE, SIDE)
+    with torch.no_grad():
+        found = model.endpoints(clips, ["frames"])["frames"][0]
+        expected = whole.vision_model(pixel_values=clips[0].transpose(0, 1)).pooler_output
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [CNNLSTM, Video2Vec, VideoDescriber])
+def test_a_fit_starts_from_the_weights_and_its_checkpoint_needs_no_folder(networks, tmp_path, network):
+    library, encoder = networks["resnet"]
+    shutil.copytree(encoder.partition(":")[2], tmp_path / "resnet")
+    options = {"num_classes": 2, "encoder": f"transformers:{tmp_path / 'resnet'}", "hidden_size": 4}
+    options |= {"training_captions": ["up", "down"]} if network is VideoDescriber else {}
+    options |= {"predicted_frames": 1} if network is Video2Vec else {}
+    batch = moving_bars(2, num_frames=3, size=SIDE)
+    batch = batch._replace(captions=[["up"], ["down"]]) if network is VideoDescriber else batch
+    loader = torch.utils.data.DataLoader([batch], batch_size=None)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    model = network(freeze_encoder=True, **options)
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, enable_checkpointing=False, **quiet)
+    trainer.fit(model, loader)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    ours = model.stages.frames.network.network.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in library.state_dict().items())
+    shutil.rmtree(tmp_path / "resnet")
+    loaded = network.load(tmp_path / "last.ckpt")
+    x = torch.randn(1, 3, 3, SIDE, SIDE)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.endpoints(x, ["state"]), model.eval().endpoints(x, ["state"]))
+    assert network.clip_settings_of(loaded.hparams) == {"resize": 40, "crop_size": SIDE}
+    resumed = network(freeze_encoder=True, **options, encoder_config=dict(loaded.hparams["encoder_config"]))
+    resumed.resumes = True
+    trainer = Trainer(max_epochs=2, default_root_dir=tmp_path, enable_checkpointing=False, **quiet)
+    trainer.fit(resumed, loader, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert trainer.current_epoch == 2
+
+
+def test_what_cannot_be_had_is_one_sentence(networks, tmp_path, monkeypatch):
+    encoder = networks["resnet"][1]
+    folder = tmp_path / "broken"
+    shutil.copytree(encoder.partition(":")[2], folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"encoder=transformers:.*broken: has no weights as safetensors"):
+        CNNLSTM(num_classes=2, encoder=f"transformers:{folder}")
+    assert CNNLSTM(num_classes=2, encoder=f"transformers:{folder}", encoder_weights="none").frame_size == 16
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(ValueError, match=r"has no preprocessor_config.json; give mean and std"):
+        CNNLSTM(num_classes=2, encoder=f"transformers:{folder}", encoder_weights="none")
+    (folder / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"the folder has no config.json"):
+        CNNLSTM(num_classes=2, encoder=f"transformers:{folder}")
+    with pytest.raises(FileNotFoundError, match=r"encoder=transformers:/nowhere: no such folder"):
+        CNNLSTM(num_classes=2, encoder="transformers:/nowhere")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(OSError, match=r"encoder=transformers:microsoft/absent: cannot be read"):
+        CNNLSTM(num_classes=2, encoder="transformers:microsoft/absent")
+
+
+def test_a_checkpoint_of_another_class_opens_without_the_library_s_hub(networks, tmp_path):
+    model = CNNLSTM(num_classes=2, encoder=networks["dinov2"][1], encoder_weights="none", hidden_size=3).eval()
+    checkpoint = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "own.ckpt")
+    other = VideoClassifier.load(tmp_path / "own.ckpt")
+    batch = moving_bars(2, num_frames=2, size=SIDE)
+    torch.testing.assert_close(other.video_scores(batch), model.video_scores(batch))
