@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -27,6 +28,28 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
             actual = "nothing" if content is None else f"a {type(content).__name__}"
             actual = "keys that are no names" if isinstance(content, dict) else actual
             raise ValueError(f"config={config}: must hold options such as `model:` and `data:`, and holds {actual}")
+
+
+def given_options(arguments: Sequence[str], group: Sequence[str]) -> set[str]:
+    """The names of the options of a group that a command line or its configuration files set.
+
+    Args:
+        arguments: the command line.
+        group: keys that lead to the options, such as `("data", "init_args")`.
+    """
+    names: set[str] = set()
+    prefixes = [f"--{'.'.join(group)}.", f"--{group[0]}."]
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        names |= {option.removeprefix(prefix) for prefix in prefixes if option.startswith(prefix)}
+    for config in _config_values(arguments):
+        is_text = "\n" in config or config.lstrip().startswith("{")
+        content: Any = yaml.safe_load(config if is_text else Path(config).read_text(encoding="utf-8"))
+        for part in (content, *(content.values() if isinstance(content, dict) else ())):  # and below a verb's name
+            for key in group:
+                part = part.get(key) if isinstance(part, dict) else None
+            names |= set(part) if isinstance(part, dict) else set()
+    return names
 
 
 def describe_yaml_error(error: Exception) -> str:

@@ -27,6 +27,7 @@ from pipeline.cli.errors import exit_status, explain
 from pipeline.cli.option_groups import GroupedParser
 from pipeline.processes.precision import warn_slow_half
 from pipeline.training.checkpoint_argument import read_model_arguments
+from pipeline.training.clip_hand_over import hand_over_clip_settings
 from pipeline.training.default_callbacks import (
     JobCallbacks,
     SaveConfigurationCallback,
@@ -56,6 +57,7 @@ class TrainingCLI(LightningCLI):
     arguments: Sequence[str] | None = None
     job: JobCallbacks | None = None
     _arguments: Mapping[str, Any] = {}
+    _command_line: Sequence[str] = ()
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Creates a parser whose help shows the options of the data module in groups."""
@@ -74,6 +76,7 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the arguments, sets the run's folder and checks `--ckpt_path`, before anything is written."""
         super().parse_arguments(parser, args)
+        self._command_line = args if isinstance(args, list) else ()
         options: Any = self.config[self.config["subcommand"]] if "subcommand" in self.config else {}
         if self.config.get("subcommand") == "fit":
             if "ModelCheckpoint" not in str(options.trainer.callbacks):  # else Lightning resolves them
@@ -101,6 +104,12 @@ class TrainingCLI(LightningCLI):
                 f"ckpt_path={self.config[verb].ckpt_path!r}: the arguments of its model are not those of the "
                 f"configuration's, give the configuration that it was trained with ({explain(error)})"
             ) from error
+
+    def before_instantiate_classes(self) -> None:
+        """Hands the clip settings of a fit's network to its data module."""
+        options: Any = self.config["fit"] if self.config.get("subcommand") == "fit" else self.config
+        if options.get("model") and options.get("data") and self.config.get("subcommand") in (None, "fit"):
+            hand_over_clip_settings(options.model, options.data, self._command_line)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         nan_guards: list[pl.Callback] = [callback for callback in callbacks if isinstance(callback, NanGuard)]

@@ -1,0 +1,47 @@
+"""Hand-over of clip settings: a fit samples and resizes clips as the network was made for, unless the user says."""
+
+import importlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_modules import VideoNetwork
+from pipeline.cli.config_files import given_options
+
+# Where the user sets one of a group, the others of it are the user's too.
+_GROUPS = (("num_frames",), ("frame_interval", "fps"), ("crop_size", "resize"))
+_log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+
+
+def hand_over_clip_settings(model: Any, data: Any, arguments: Sequence[str]) -> None:
+    """Sets the options of `ShardedVideoDataModule` that the network was made for, where the user set none.
+
+    A value of the user's that differs is told in one line, and kept.
+
+    Args:
+        model: configuration of the network, with class_path and init_args.
+        data: configuration of the data module, changed in place.
+        arguments: the command line.
+    """
+    if not str(data.get("class_path")).endswith("ShardedVideoDataModule") or not model.get("class_path"):
+        return
+    module, _, name = model["class_path"].rpartition(".")
+    network = getattr(importlib.import_module(module), name, None) if module else None
+    if not (isinstance(network, type) and issubclass(network, VideoNetwork)):
+        return
+    settings = network.clip_settings_of(dict(model.get("init_args") or {}))
+    given = given_options(arguments, ("data", "init_args"))
+    for group in _GROUPS:
+        of_network = {option: settings[option] for option in group if option in settings}
+        of_user = {option: data["init_args"][option] for option in group if option in given}
+        if not of_user:
+            for option, value in of_network.items():
+                data["init_args"][option] = value
+            continue
+        differing = {option: value for option, value in of_user.items() if of_network.get(option, value) != value}
+        if differing:
+            _log.info("data: %s; the network was made for %s", _describe(differing), _describe(of_network))
+
+
+def _describe(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{option}={value}" for option, value in settings.items())
