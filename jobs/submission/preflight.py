@@ -92,6 +92,36 @@ def check_dataset_folder(resolved: str) -> None:
             read_split_file(split_file, Path(root))
 
 
+def check_network_folders(resolved: str, is_local: bool) -> list[str]:
+    """Check that the nodes can see the folder of a pretrained network: it does not travel, no more than a dataset.
+
+    Args:
+        resolved: The whole configuration, as YAML.
+        is_local: Whether the cluster is this machine.
+
+    Returns:
+        A sentence for each folder that the nodes must have too.
+
+    Raises:
+        ValueError: A relative path, which nodes do not have, or on this machine a folder that does not exist.
+    """
+    options = (yaml.safe_load(resolved).get("model") or {}).get("init_args") or {}
+    notes = []
+    for option in ("encoder", "network"):
+        library, _, name = str(options.get(option) or "").partition(":")
+        folder = Path(name).expanduser()
+        if library != "transformers" or not (folder.is_absolute() or name.startswith(".") or folder.is_dir()):
+            continue  # a name on the hub
+        given = f"model.init_args.{option}={library}:{name}"
+        if not folder.is_dir() and is_local:
+            raise ValueError(f"{given}: there is no such folder")
+        if not is_local and not folder.is_absolute():
+            raise ValueError(f"{given}: nodes do not have it; give its path on storage that they share, or a name")
+        if not is_local:
+            notes.append(f"{given} is read on the nodes and does not travel; each must have it")
+    return notes
+
+
 def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:
     """Find the Trainer settings of devices and ranks that the spec replaces under Ray.
 

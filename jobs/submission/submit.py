@@ -29,7 +29,13 @@ from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SUBMISSION_VARI
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.secret_scan import refuse_secrets
 from jobs.storage.job_record import JobRecord
-from jobs.submission.preflight import check_configuration, check_dataset_folder, check_verb, replaced_settings
+from jobs.submission.preflight import (
+    check_configuration,
+    check_dataset_folder,
+    check_network_folders,
+    check_verb,
+    replaced_settings,
+)
 from jobs.submission.upload import CONFIG_FLAGS, stage_upload
 from pipeline.cli.verbs import LIGHTNING_VERBS
 
@@ -94,9 +100,10 @@ def prepare_job(
             resolved = check_configuration([*uploaded_args, *checkpoint_flags], staged, origin)
             refuse_secrets(yaml.safe_load(resolved))
             (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
-            for note in replaced_settings(resolved, spec):
+            is_local = is_local_address(spec.address)
+            for note in [*replaced_settings(resolved, spec), *check_network_folders(resolved, is_local)]:
                 print(f"note: {note}", file=sys.stderr)
-            if is_local_address(spec.address):
+            if is_local:
                 check_dataset_folder(resolved)
         elif read_config and args[0] == "pack":
             from pipeline.packing.pack_options import parse_pack_options

@@ -15,7 +15,13 @@ from jobs.client.job_server import is_local_address
 from jobs.client.local_cluster import check_resources
 from jobs.client.local_resources import check_gpus, describe_cpus
 from jobs.spec.job_spec import JobSpec
-from jobs.submission.preflight import check_configuration, check_dataset_folder, check_verb, replaced_settings
+from jobs.submission.preflight import (
+    check_configuration,
+    check_dataset_folder,
+    check_network_folders,
+    check_verb,
+    replaced_settings,
+)
 from jobs.submission.submit import environment, overlay, prepare_job
 from jobs.submission.upload import stage_upload
 from pipeline.processes.machine import num_processors
@@ -86,6 +92,21 @@ def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
     check(ours, "s3://bucket/absent", split_file="mine")
     check("own_module.Data", str(tmp_path / "absent"))
     check_dataset_folder("model: {}")
+
+
+@pytest.mark.parametrize("option", ["encoder", "network"])
+def test_the_folder_of_a_network_is_where_the_nodes_see_it(tmp_path: Path, option: str) -> None:
+    def check(name: str, is_local: bool) -> list[str]:
+        return check_network_folders(yaml.safe_dump({"model": {"init_args": {option: name}}}), is_local)
+
+    there = f"transformers:{tmp_path}"
+    assert check("transformers:microsoft/resnet-50", False) == check("small", False) == check(there, True) == []
+    [note] = check(there, False)
+    assert note == f"model.init_args.{option}={there} is read on the nodes and does not travel; each must have it"
+    with pytest.raises(ValueError, match="absent: there is no such folder"):
+        check(f"{there}/absent", True)
+    with pytest.raises(ValueError, match="nodes do not have it; give its path on storage"):
+        check("transformers:./resnet", False)
 
 
 def test_a_split_file_that_is_not_there(motion_dataset: Path) -> None:
