@@ -3,10 +3,18 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.annotations.records import ALL_VIDEOS, Annotations, PathLike, VideoRecord, infer_group
+from datamodules.annotations.records import (
+    ALL_VIDEOS,
+    Annotations,
+    PathLike,
+    VideoRecord,
+    infer_group,
+    normalize_split,
+    split_synonym,
+)
 from datamodules.annotations.refusals import BAD_NAME, OUTSIDE_CLASSES, Refusal
 from datamodules.annotations.skipped_files import describe_skipped_files, join_first_names, merge_folder_files
-from datamodules.annotations.tables import AnnotationError, normalize_split, split_synonym
+from datamodules.annotations.tables import AnnotationError
 from datamodules.annotations.video_files import (
     FolderFiles,
     existing_folder,
@@ -94,7 +102,11 @@ def _make_annotations(
     if refused:
         raise AnnotationError(f"{root / refused[0].path}: {refused[0].detail}; no other video is there")
     left_out = describe_skipped_files(files)
-    hint = "; for folders of images give frames_per_second" if any(map(has_image_suffix, files.others)) else ""
+    hint = (
+        "; for folders of images give their rate (--frames-per-second)"
+        if any(map(has_image_suffix, files.others))
+        else ""
+    )
     raise AnnotationError(f"{root}: has no video in any class's folder{f' ({left_out})' if left_out else ''}{hint}")
 
 
@@ -127,8 +139,9 @@ def _split_folders(root: Path, split: str | None) -> tuple[dict[str, str], list[
         }
     if split is None and not splits:
         raise AnnotationError(
-            f"{root}: has no folder train, val or test with folders of classes in it; give the split of all its "
-            "videos, or format files where they have no classes"
+            f"{root}: has no folder train, val or test with folders of classes in it; divide the videos (--split "
+            "train=0.8,val=0.1,test=0.1, or --folds 5), give the split of all (--split train), or --format files where "
+            "they have no classes"
         )
     if split is None or not splits:
         return splits or {"": split or ""}, _describe_unread_folders(splits, names)

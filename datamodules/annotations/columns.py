@@ -80,7 +80,10 @@ def match_columns(
             positions[column] = found[0]
     missing = [column for column in required if column not in positions]
     if missing:
-        hint = "; official test lists without labels cannot be used" if missing == ["label"] else ""
+        guesses = [name for column in missing for name in misspellings_of(column, header, column_names)]
+        hint = f"; did you mean {_quote_names(guesses[:1])}?" if guesses else ""
+        if missing == ["label"] and not guesses:
+            hint = "; official test lists without labels cannot be used"
         present = f"; there are {_quote_names(header)}"
         raise ColumnError(f"no column {', '.join(map(repr, missing))}{present}; add it or name one so{hint}")
     return MatchedColumns(

@@ -29,7 +29,7 @@ def labels_of(row: AnnotationRow) -> tuple[str, ...]:
     if not value:
         return ()
     row.text("labels")  # which raises for control characters
-    names = _parse_list(value) if value.startswith("[") and value.endswith("]") else value.split(";")
+    names = _parse_list(value) if value.startswith("[") else value.split(";")
     if names is None or not all(isinstance(name, str | int) for name in names):
         raise row.error("labels", 'must be a JSON list of class names, ["run", "jump"], or names separated by ;')
     return tuple(dict.fromkeys(name for name in (str(one).strip() for one in names) if name))

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.annotations.list_text import AnnotationError
-from datamodules.annotations.records import Annotations, PathLike, as_list
-from datamodules.annotations.tables import normalize_split
+from datamodules.annotations.records import Annotations, PathLike, agree_on_split, as_list, normalize_split
 from datamodules.options import Options
 
 OPTIONS_OF_ALL_FORMATS = frozenset({"frames_per_second"})  # any list may name folders of images
@@ -132,13 +131,14 @@ def find_list_files(
     Args:
         lists: files, or folders, of which all files with official names are taken.
         split_by_name: official name of a file -> split.
-        split: the split of all files; None: by their names.
+        split: the split of all files whose names give none; None: by their names.
 
     Returns:
         Path and split of each file, those of a folder in the order of the official names; at least one.
 
     Raises:
-        AnnotationError: a folder has no such file, or a file's name gives no split and `split` is None.
+        AnnotationError: a folder has no such file, a file's name gives no split and `split` is None, or it gives
+            another one.
     """
     split = None if split is None else normalize_split(split)
     names = ", ".join(split_by_name)
@@ -150,7 +150,8 @@ def find_list_files(
         if not paths:
             raise AnnotationError(f"{item}: has none of {names}; name the files of the list")
         for path in paths:
-            name = split or split_by_name.get(path.name)
+            own = split_by_name.get(path.name)
+            name = split if own is None else agree_on_split(own, split, str(path), "rename the file")
             if name is None:
                 raise AnnotationError(
                     f"{path}: its name gives no split, as {names} do; give the split of all its videos (--split)"
@@ -180,6 +181,6 @@ def require_split(path: Path, split: str | None) -> str:
     if split is None:
         raise AnnotationError(
             f"{path}: the list has no splits; give the split of all its videos (--split train), or divide them "
-            "(--split train=0.8,val=0.1,test=0.1)"
+            "(--split train=0.8,val=0.1,test=0.1, or --folds 5)"
         )
     return normalize_split(split)

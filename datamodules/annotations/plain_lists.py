@@ -14,14 +14,21 @@ from pathlib import Path
 from datamodules.annotations.columns import CSV_COLUMNS, has_columns, misspellings_of
 from datamodules.annotations.label_lists import unite_labels
 from datamodules.annotations.list_format import MAX_FRAME_RATE
-from datamodules.annotations.records import ALL_VIDEOS, Annotations, PathLike, Task, VideoRecord, infer_group
+from datamodules.annotations.records import (
+    ALL_VIDEOS,
+    Annotations,
+    PathLike,
+    Task,
+    VideoRecord,
+    infer_group,
+    normalize_split,
+)
 from datamodules.annotations.refusals import ADDRESS, Refusal
 from datamodules.annotations.segments import check_segment_columns, make_segment_keys, read_segment_bounds
 from datamodules.annotations.skipped_files import count_noun, join_first_names
 from datamodules.annotations.tables import (
     AnnotationError,
     AnnotationRow,
-    normalize_split,
     read_header,
     read_table,
     refuse_repeats,
@@ -67,7 +74,7 @@ def read_csv(
     Args:
         csv_path: the list; a file ending in .parquet is read as Parquet, with rows numbered from 1 as lines.
         videos_root: folder that the paths are relative to; None: the folder of the list.
-        split: the split of all videos, for a list without folds; None: from the column.
+        split: the split of all videos, for a list without folds, where the column has no other; None: from the column.
         multi_label: whether a video may have several rows, whose labels are united: the task is then `multi_label`,
             also with a column label.
 
@@ -92,7 +99,10 @@ def read_csv(
     if not columns & {"label", "labels", "fold", "split"}:
         split = split or ALL_VIDEOS
     if "fold" not in columns and "split" not in columns and split is None:
-        raise AnnotationError(f"{file}: has neither a column split nor fold; add one, or give the split of all videos")
+        raise AnnotationError(
+            f"{file}: has neither a column split nor fold; add one, give the split of all videos (--split train), or "
+            "divide them (--split train=0.8,val=0.1,test=0.1, or --folds 5)"
+        )
     root = existing_folder(file.parent if videos_root is None else videos_root)
     rows, refused, notes = _refuse_addresses(rows)
     names, lookup_notes = _resolve_names(rows, root)
@@ -118,7 +128,7 @@ def read_csv(
             refused.append(Refusal(relative[path], key, *defect))
             continue
         group = row.text("group") if "group" in columns else infer_group(path, file_keys[path])
-        name = "" if folds else row.split() if split is None else split
+        name = "" if folds else row.split(split)
         captions = row.captions("caption") if "caption" in columns else ()
         record = VideoRecord(path, key, "", name, group, captions=captions, labels=class_names)
         if task == "single_label":
@@ -136,7 +146,8 @@ def read_csv(
     if not columns & {"label", "labels"}:
         notes = [f"{file}: {NO_LABELS_NOTE}", *notes]
     sentences = tuple(sentence for sentence in (note, trimmed, *notes, *lookup_notes) if sentence)
-    return Annotations(records, tuple(folds), refused=tuple(refused), notes=sentences, task=task)
+    has_groups = "group" in columns
+    return Annotations(records, tuple(folds), (), tuple(refused), sentences, task, has_groups)
 
 
 def _required_columns(file: Path, has_lists: bool, multi_label: bool) -> tuple[str, ...]:

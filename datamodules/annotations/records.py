@@ -1,4 +1,4 @@
-"""`VideoRecord` and `Annotations`: the contents of an annotation list, with folds, classes and captions."""
+"""`VideoRecord` and `Annotations`: the contents of an annotation list; names of splits and groups."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.refusals import Refusal
 
 PathLike = str | os.PathLike[str]
@@ -14,6 +15,14 @@ PathLike = str | os.PathLike[str]
 Task = Literal["single_label", "multi_label"]
 
 ALL_VIDEOS = "all"  # the split of videos that are not divided
+# Other spellings of the three, in lower case. `eval` is not included: it is the test split of some data sets, and the
+# val split of others.
+SPLIT_NAMES = {
+    **{name: name for name in ("train", "val", "test")},
+    **dict.fromkeys(("training", "trn"), "train"),
+    **dict.fromkeys(("validate", "validation", "valid", "validating", "dev", "development"), "val"),
+    **dict.fromkeys(("testing", "tst"), "test"),
+}
 
 _UCF101_NAME = re.compile(r"v_(\w+_g\d+)_c\d+")  # v_ApplyEyeMakeup_g08_c01: take 1 of source video 8
 _KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
@@ -79,6 +88,7 @@ class Annotations:
         refused: videos in the list or folder that cannot be represented as a record, for quarantine.csv.
         notes: sentences for the user on what was left out or chosen.
         task: `single_label`, also without labels; or `multi_label`, where `VideoRecord.labels` counts.
+        has_groups: whether the list has a column of groups, rather than names or files from which they are inferred.
     """
 
     records: list[VideoRecord]
@@ -87,6 +97,44 @@ class Annotations:
     refused: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
     task: Task = "single_label"
+    has_groups: bool = False
+
+
+def normalize_split(name: str, location: str = "") -> str:
+    """The name of a split, "val" for its other spellings; raises AnnotationError if it cannot be in file names."""
+    if re.fullmatch(r"\w+", name, re.ASCII) is None:
+        raise AnnotationError(f"{location}split={name!r}: must be a word of letters, digits and _")
+    return split_synonym(name)
+
+
+def agree_on_split(own: str, given: str | None, location: str, remedy: str) -> str:
+    """The split of a video that the list gives a split, where a user gives one of all videos too.
+
+    Args:
+        own: the split in the list, under its standard name.
+        given: the user's split of all videos, `all` where the videos are to be divided; None: none.
+        location: file and line, for the message.
+        remedy: how to take the split out of the list, such as `remove the column split`.
+
+    Raises:
+        AnnotationError: the two differ: official test videos would get into training.
+    """
+    if given is not None and given != own:
+        option = "--split or --folds" if given == ALL_VIDEOS else f"--split {given}"
+        raise AnnotationError(
+            f"{location}: the list gives the split {own!r}, which {option} would replace; leave the option out "
+            f"(`python -m pipeline split` divides a packed dataset anew), or {remedy}"
+        )
+    return own
+
+
+def split_synonym(name: str) -> str:
+    """train, val or test for their other spellings, in any case; other names unchanged.
+
+    >>> split_synonym("Validation"), split_synonym("TEST"), split_synonym("Extra")
+    ('val', 'test', 'Extra')
+    """
+    return SPLIT_NAMES.get(name.lower(), name)
 
 
 def infer_group(path: str, key: str) -> str:

@@ -24,11 +24,10 @@ from datamodules.annotations.columns import (
     split_cells,
 )
 from datamodules.annotations.list_text import AnnotationError, read_table_text
-from datamodules.annotations.records import as_captions
+from datamodules.annotations.records import agree_on_split, as_captions, normalize_split
 
 __all__ = [
     "EMPTY_LIST",
-    "SPLIT_NAMES",
     "AnnotationError",
     "AnnotationRow",
     "AnnotationTable",
@@ -37,14 +36,6 @@ __all__ = [
     "read_table",
 ]
 
-# Other spellings of the three, in lower case. `eval` is not included: it is the test split of some data sets, and the
-# val split of others.
-SPLIT_NAMES = {
-    **{name: name for name in ("train", "val", "test")},
-    **dict.fromkeys(("training", "trn"), "train"),
-    **dict.fromkeys(("validate", "validation", "valid", "validating", "dev", "development"), "val"),
-    **dict.fromkeys(("testing", "tst"), "test"),
-}
 _LINE_END = re.compile(r"\r\n|\r|\n")
 EMPTY_LIST = "is empty; it needs a header and a line for each video"
 
@@ -99,25 +90,17 @@ class AnnotationRow(NamedTuple):
             raise self.error(column, "must be a number of seconds, 0 or more")
         return number
 
-    def split(self) -> str:
-        """The split, under its standard name."""
-        return normalize_split(self.text("split"), f"{self.file}, line {self.line}: ")
+    def split(self, given: str | None = None) -> str:
+        """The split, under its standard name: that in the column, or the given one of all videos.
 
-
-def normalize_split(name: str, location: str = "") -> str:
-    """The name of a split, "val" for its other spellings; raises AnnotationError if it cannot be in file names."""
-    if re.fullmatch(r"\w+", name, re.ASCII) is None:
-        raise AnnotationError(f"{location}split={name!r}: must be a word of letters, digits and _")
-    return split_synonym(name)
-
-
-def split_synonym(name: str) -> str:
-    """train, val or test for their other spellings, in any case; other names unchanged.
-
-    >>> split_synonym("Validation"), split_synonym("TEST"), split_synonym("Extra")
-    ('val', 'test', 'Extra')
-    """
-    return SPLIT_NAMES.get(name.lower(), name)
+        Raises:
+            AnnotationError: there is none, or the two differ.
+        """
+        if given is not None and not self.values.get("split", "").strip():
+            return given
+        location = f"{self.file}, line {self.line}"
+        own = normalize_split(self.text("split"), f"{location}: ")
+        return agree_on_split(own, given, location, "remove the column split")
 
 
 class AnnotationTable(NamedTuple):

@@ -125,7 +125,8 @@ def scan_folder(root: Path, with_image_folders: bool = False, image_folder_depth
     Args:
         root: folder to search.
         with_image_folders: whether a folder of images counts as one video: a folder `image_folder_depth` or more levels
-            below `root` that has images, and neither videos by their suffix nor folders.
+            below `root` that has images, and neither videos by their suffix nor folders; or that is empty, and is then
+            found to have no frames.
         image_folder_depth: the least depth of such a folder, at least 1; 2 leaves out the folders of classes.
 
     Raises:
@@ -167,9 +168,9 @@ def scan_folder(root: Path, with_image_folders: bool = False, image_folder_depth
 
 
 def _are_frames(entries: Sequence[os.DirEntry[str]]) -> bool:
-    """Whether the entries of a folder are images, and perhaps other files, but no videos and no folders."""
+    """Whether the entries of a folder are images, and perhaps other files, but no videos and no folders; or are none."""
     visible = [entry for entry in entries if not entry.name.startswith(".")]
-    return any(has_image_suffix(entry.name) for entry in visible) and not any(
+    return (not visible or any(has_image_suffix(entry.name) for entry in visible)) and not any(
         has_video_suffix(entry.name) or is_folder(entry) for entry in visible
     )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.annotations.content_sniffing import are_videos
+from datamodules.annotations.records import split_synonym
 from datamodules.annotations.skipped_files import count_noun, join_first_names
-from datamodules.annotations.tables import split_synonym
 from datamodules.annotations.video_files import VIDEO_SUFFIXES, has_video_suffix, is_folder, join, visible_entries
 
 

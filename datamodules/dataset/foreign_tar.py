@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.annotations.records import ALL_VIDEOS
+from datamodules.annotations.records import ALL_VIDEOS, SPLIT_NAMES
 from datamodules.annotations.refusals import Refusal
-from datamodules.annotations.tables import SPLIT_NAMES
 from datamodules.dataset.sample_texts import (
     BAD_CAPTION,
     UnusableSampleError,

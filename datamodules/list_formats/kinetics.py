@@ -9,9 +9,14 @@ from typing import NamedTuple
 from datamodules.annotations.columns import CSV_COLUMNS, KINETICS_COLUMNS, has_columns
 from datamodules.annotations.json_lists import JsonEntry, is_json_list, keyed_entries, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead
-from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list
+from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, normalize_split
 from datamodules.annotations.skipped_files import count_noun, join_first_names
-from datamodules.annotations.tables import AnnotationRow, AnnotationTable, normalize_split, read_table, refuse_repeats
+from datamodules.annotations.tables import (
+    AnnotationRow,
+    AnnotationTable,
+    read_table,
+    refuse_repeats,
+)
 from datamodules.annotations.video_files import existing_folder, join
 from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 from datamodules.storage.plain_text import describe_trimmed_labels
@@ -106,8 +111,7 @@ def _read_clip(row: AnnotationRow, split: str | None) -> _KineticsClip:
             raise row.error(column, "must be whole seconds, as in the official lists")
     if end <= start:
         raise row.error("time_end", f"must be after time_start={row.values['time_start']}")
-    name = row.split() if split is None else split
-    return _KineticsClip(row, youtube_id, int(start), int(end), row.text("label"), name)
+    return _KineticsClip(row, youtube_id, int(start), int(end), row.text("label"), row.split(split))
 
 
 def parse_timed_name(stem: str) -> tuple[str, float, float] | None:

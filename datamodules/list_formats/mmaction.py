@@ -9,8 +9,21 @@ from pathlib import Path
 
 from datamodules.annotations.columns import CSV_COLUMNS, has_columns
 from datamodules.annotations.list_format import ListFormat, ListHead
-from datamodules.annotations.records import Annotations, PathLike, VideoRecord, as_list, infer_group
-from datamodules.annotations.tables import AnnotationError, AnnotationRow, normalize_split, read_lines, refuse_repeats
+from datamodules.annotations.records import (
+    Annotations,
+    PathLike,
+    VideoRecord,
+    agree_on_split,
+    as_list,
+    infer_group,
+    normalize_split,
+)
+from datamodules.annotations.tables import (
+    AnnotationError,
+    AnnotationRow,
+    read_lines,
+    refuse_repeats,
+)
 from datamodules.annotations.video_files import existing_folder, from_windows, has_video_suffix, join, make_keys
 from datamodules.list_formats.fold_lists import is_file_name, list_lines
 
@@ -46,7 +59,8 @@ def read_mmaction(
         split_match = _MMACTION_SPLIT.search(file.stem)
         if split is None and split_match is None:
             raise AnnotationError(f"{file}: its name has none of train, val and test; give the split of all its videos")
-        name = normalize_split(split) if split is not None else split_match[1] if split_match else ""
+        given = None if split is None else normalize_split(split)
+        name = agree_on_split(split_match[1], given, str(file), "rename the file") if split_match else given or ""
         for row in list_lines(file):
             path, number = _mmaction_line(row, root)
             if names is not None and number >= len(names):

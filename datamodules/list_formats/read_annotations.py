@@ -13,8 +13,10 @@ from typing import get_args
 from datamodules.annotations.list_format import OPTIONS_OF_ALL_FORMATS, ListFormat, ListOptions, ListSource
 from datamodules.annotations.records import Annotations, PathLike, as_list
 from datamodules.annotations.tables import AnnotationError
+from datamodules.annotations.video_files import has_video_suffix
 from datamodules.list_formats.formats import FORMATS, AnnotationFormat, detect_format
 from datamodules.list_formats.segments_or_kinetics import choose_by_files, fits_both
+from datamodules.video.image_folder import is_image_folder
 
 
 def read_annotations(
@@ -33,7 +35,7 @@ def read_annotations(
             of segments by the files that are there, which a note says.
         annotations: file or files; for official lists also their folder; for `folders` and `files` None.
         videos: folder of the videos; None: the folder of the (first) list.
-        split: the split of all videos, overriding the list.
+        split: the split of all videos that the list gives none; one that gives another is refused.
         classes: label map of `mmaction` with one class name per line; the other formats ignore it.
         options: how the list is read; None: as by default.
 
@@ -80,15 +82,31 @@ def _detect(lists: Sequence[Path], videos: PathLike | None) -> tuple[ListFormat,
 
 
 def _with_frame_rate(listed: Annotations, frames_per_second: float | None) -> Annotations:
-    """Gives folders of images a frame rate where the list gave none."""
-    if frames_per_second is None:
-        return listed
-    records = [
-        replace(record, frames_per_second=frames_per_second)
-        if record.frames_per_second is None and os.path.isdir(record.path)  # noqa: PTH112, faster than Path
-        else record
-        for record in listed.records
+    """Gives folders of images a frame rate where the list gave none.
+
+    Raises:
+        AnnotationError: there are such folders, and no rate is given: it is part of what a dataset is made of, so it
+            cannot be given later.
+    """
+    folders = [
+        number
+        for number, record in enumerate(listed.records)
+        if record.frames_per_second is None
+        and (frames_per_second is not None or not has_video_suffix(record.path))
+        and os.path.isdir(record.path)  # noqa: PTH112, faster than Path
     ]
+    if frames_per_second is None:
+        paths = [path for path in (listed.records[number].path for number in folders) if is_image_folder(path)]
+        if paths:
+            count = f" ({len(paths)} such folders)" if len(paths) > 1 else ""
+            raise AnnotationError(
+                f"{paths[0]}: is a folder of images without a frame rate{count}; give --frames-per-second, or fill the "
+                "list's column fps"
+            )
+        return listed
+    records = list(listed.records)
+    for number in folders:
+        records[number] = replace(records[number], frames_per_second=frames_per_second)
     return replace(listed, records=records)
 
 

@@ -3,10 +3,17 @@
 from pathlib import Path
 
 from datamodules.annotations.list_format import ListFormat
-from datamodules.annotations.records import ALL_VIDEOS, Annotations, PathLike, VideoRecord, infer_group
+from datamodules.annotations.records import (
+    ALL_VIDEOS,
+    Annotations,
+    PathLike,
+    VideoRecord,
+    infer_group,
+    normalize_split,
+)
 from datamodules.annotations.refusals import BAD_NAME, Refusal
 from datamodules.annotations.skipped_files import describe_skipped_files
-from datamodules.annotations.tables import AnnotationError, normalize_split
+from datamodules.annotations.tables import AnnotationError
 from datamodules.annotations.video_files import existing_folder, is_text, join, make_keys, scan_folder
 
 

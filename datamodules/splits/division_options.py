@@ -50,12 +50,13 @@ class DivisionOptions(Options):
     Attributes:
         split: names of splits with their shares of the videos, such as train=0.8,val=0.1,test=0.1: each class is
             divided in these proportions, and a group is never divided. For `pack` also the name of one split: that of
-            all videos, in place of the splits in the lists.
+            all videos. A list that gives another split is refused.
         folds: number of folds for cross-validation instead, named 0, 1, ...: each holds out an equal part of every
             class, and a group is never divided.
         group_by: regular expression that finds the group of a video in its path, without the suffix: the first
             parenthesized group, or the whole match; videos without a match are groups of their own. Default: the groups
-            of the list, or of names as in UCF101 and Kinetics.
+            of the list, or of names as in UCF101 and Kinetics. `pack` refuses it beside a column group; `split`, of a
+            packed dataset, takes it in place of the groups in the index.
         content_groups: in a division, also keep together what shows the same, by the search of the split guard.
     """
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 _MAX_PASSES = 8  # over all groups, in the last step; two or three suffice where groups are small
 _LEAST_GAIN = 1e-12
+TRAIN = "train"
 UNLABELLED = ""  # the class of videos without one, which are divided like a class
 
 
@@ -30,8 +31,8 @@ class GroupedVideo(NamedTuple):
 def divide_groups(videos: Iterable[GroupedVideo], shares: Mapping[str, float], seed: int = 0) -> dict[str, str]:
     """Divides videos into parts, in given proportions of each class, without dividing a group.
 
-    Each class is in every part if it has as many groups as there are parts; with fewer groups, it is in the parts with
-    the largest shares, of equal ones in `train` and then in `test` first.
+    Each class is in every part if it has as many groups as there are parts, as far as groups of several classes allow;
+    with fewer groups, it is in `train` first, where there is such a part, and then in those with the largest shares.
 
     Args:
         videos: The videos, in any order, which has no influence.
@@ -77,8 +78,9 @@ class _Placement:
         self._counts: dict[str, Counter[str]] = {part: Counter() for part in shares}  # videos by part and class
         self._groups: dict[str, Counter[str]] = {part: Counter() for part in shares}  # groups by part and class
         self._filled: Counter[str] = Counter()
-        preferred = {"train": 2e-6, "test": 1e-6}  # among equal shares
-        self._weights = {part: share + preferred.get(part, 0.0) for part, share in shares.items()}  # of coverage
+        # Of coverage: a class that is not in train cannot be learned, so train outweighs all other parts together.
+        preferred = {TRAIN: 2.0, "test": 1e-6}
+        self._weights = {part: share + preferred.get(part, 0.0) for part, share in shares.items()}
 
     def place(self, group: str) -> None:
         """Puts a group where it reduces the deviation from the proportions most."""
@@ -90,18 +92,24 @@ class _Placement:
         self._add(group, min(self._shares, key=preference))
 
     def cover_classes(self) -> None:
-        """Moves groups to parts that lack one of their classes, the rarest class first."""
-        for name in sorted(self._having, key=lambda name: (len(self._having[name]), name)):
-            for part in sorted(self._weights, key=lambda part: -self._weights[part]):
-                if not self._groups[part][name]:
-                    self._cover_class(name, part)
+        """Moves groups to parts that lack one of their classes: to train, then to the others; the rarest class first."""
+        names = sorted(self._having, key=lambda name: (len(self._having[name]), name))
+        parts = sorted(self._weights, key=lambda part: -self._weights[part])
+        in_train = [(name, part) for name in names for part in parts if part == TRAIN]
+        for name, part in in_train + [(name, part) for name in names for part in parts if part != TRAIN]:
+            if not self._groups[part][name]:
+                self._cover_class(name, part)
 
     def _cover_class(self, name: str, part: str) -> None:
-        """Moves the best group of a class to a part that lacks it, if that covers more, or a larger part."""
+        """Moves the best group of a class to a part that lacks it, if that covers more, or a larger part.
+
+        To train, also where another class is in fewer other parts after it: those may get another group of it later.
+        """
         movable = [
             group
             for group in self._having[name]
-            if self._covers_no_less(group, part) and self._coverage_change(name, self.part_of[group], part) > 0
+            if (part == TRAIN or self._covers_no_less(group, part))
+            and self._coverage_change(name, self.part_of[group], part) > 0
         ]
         if movable:
             best = min(movable, key=lambda group: (self._change_of_move(group, part), self._random(group)))

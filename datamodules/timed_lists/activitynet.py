@@ -13,10 +13,9 @@ from typing import Any
 from datamodules.annotations.json_lists import JsonEntry, keyed_entries, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead, ListSource
 from datamodules.annotations.list_text import AnnotationError
-from datamodules.annotations.records import Annotations, PathLike, as_list
+from datamodules.annotations.records import Annotations, PathLike, agree_on_split, as_list, normalize_split
 from datamodules.annotations.segments import Segment
 from datamodules.annotations.skipped_files import count_noun, join_first_names
-from datamodules.annotations.tables import normalize_split
 from datamodules.annotations.video_files import existing_folder, join, make_keys
 from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, clamp_end, make_annotations
@@ -62,7 +61,7 @@ def read_activitynet(
     if empty:
         notes.append(f"{count_noun(len(empty), 'video')} without annotations left out: {join_first_names(empty)}")
     given = None if split is None else normalize_split(split)
-    splits = [given or _read_split(entries[video], split_names or {}) for video in labelled]
+    splits = [_read_split(entries[video], split_names or {}, given) for video in labelled]
     keys = make_keys(labelled)
     videos = [
         LabelledVideo(path, key, name, key, labels[video])
@@ -76,9 +75,11 @@ def _read_database(path: Path) -> dict[str, JsonEntry]:
     return keyed_entries(path, content["database"] if isinstance(content, dict) and "database" in content else content)
 
 
-def _read_split(entry: JsonEntry, split_names: Mapping[str, str]) -> str:
+def _read_split(entry: JsonEntry, split_names: Mapping[str, str], given: str | None) -> str:
+    if given is not None and "subset" not in entry.values:
+        return given
     name = normalize_split(entry.text("subset"), f"{entry.location}: ")
-    return split_names.get(name, name)
+    return agree_on_split(split_names.get(name, name), given, entry.location, "remove subset from the list")
 
 
 def _read_segments(entry: JsonEntry) -> list[TimedLabel]:

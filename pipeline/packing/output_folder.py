@@ -13,6 +13,9 @@ from datamodules.storage.file_lock import Timeout, file_lock
 from pipeline.packing.shard_builder import PARTS_FOLDER
 
 RUN_NAME = "run.json"
+LIST_OPTIONS = "list_options"  # recorded to explain a difference, not compared
+# Recorded as digests: what they are of.
+DIGESTS = {"annotations": "other videos, labels, groups or splits in the lists", "classes": "other classes"}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -47,13 +50,26 @@ def agree_with_earlier_run(root: Path, options: dict[str, Any], folders: Sequenc
         earlier = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise PackError(f"out={root}: {PARTS_FOLDER}/{RUN_NAME} is damaged; remove the folder") from None
-    changed = sorted(key for key in options.keys() | earlier.keys() if options.get(key) != earlier.get(key))
+    changed = [key for key in _differing(earlier, options) if key != LIST_OPTIONS]  # which matter by what they change
     if changed:
-        differences = ", ".join(f"{key} {earlier.get(key)!r} there, {options.get(key)!r} now" for key in changed)
+        differences = "; ".join(_describe_difference(key, earlier, options) for key in changed)
         raise PackError(
             f"out={root}: was packed otherwise ({differences}); give the same options and lists, another "
             "folder, or remove this one"
         )
+
+
+def _differing(earlier: dict[str, Any], options: dict[str, Any]) -> list[str]:
+    return sorted(key for key in options.keys() | earlier.keys() if options.get(key) != earlier.get(key))
+
+
+def _describe_difference(key: str, earlier: dict[str, Any], options: dict[str, Any]) -> str:
+    """A difference in words: of options the values; of digests what they are of, and the options that changed it."""
+    if key not in DIGESTS:
+        return f"{key} {earlier.get(key)!r} there, {options.get(key)!r} now"
+    there, now = earlier.get(LIST_OPTIONS, {}), options.get(LIST_OPTIONS, {})
+    changed = [_describe_difference(name, there, now) for name in _differing(there, now)]
+    return f"{DIGESTS[key]}: {', '.join(changed)}" if changed else DIGESTS[key]
 
 
 @contextmanager

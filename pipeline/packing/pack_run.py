@@ -13,6 +13,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from datamodules.annotations.list_format import ListOptions
 from datamodules.annotations.records import Annotations, VideoRecord
 from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.dataset_index import Manifest, dataset_identity, write_dataset
@@ -35,7 +36,13 @@ from pipeline.packing.division import (
 )
 from pipeline.packing.leakage_report import guard_splits
 from pipeline.packing.list_warnings import warn_about_lists
-from pipeline.packing.output_folder import PackError, agree_with_earlier_run, lock_folder, report_full_disk
+from pipeline.packing.output_folder import (
+    LIST_OPTIONS,
+    PackError,
+    agree_with_earlier_run,
+    lock_folder,
+    report_full_disk,
+)
 from pipeline.packing.pack_options import PackOptions, ShardOptions
 from pipeline.packing.shard_bounds import ShardSizes, divide_by_size, reuse_division
 from pipeline.packing.shard_builder import PARTS_FOLDER, SEEK_TABLES_FOLDER, PartResult, remove_manifests
@@ -52,6 +59,7 @@ from pipeline.packing.shard_plan import (
 )
 from pipeline.packing.size_estimates import estimate_bytes, file_sizes
 
+_LIST_OPTIONS = [field.name for field in fields(ListOptions)] + ["format", "split", "folds", "group_by"]
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -114,6 +122,11 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         annotations.task,
     )
     if options.group_by is not None:
+        if annotations.has_groups:
+            raise PackError(
+                f"group_by={options.group_by!r}: the list has a column group, which the option would replace; leave the "
+                "option out, or remove the column"
+            )
         paths = [source_name(record, settings) for record in annotations.records]
         annotations = replace(annotations, records=regroup_records(annotations.records, paths, options.group_by))
     recorded = _recorded_options(name, annotations, class_names, settings, options)
@@ -252,17 +265,18 @@ def _default_videos_folder(annotations: Sequence[Path] | None) -> Path:
 
 
 def _recorded_options(
-    name: str, annotations: Annotations, classes: Sequence[str], settings: PackSettings, shards: ShardOptions
+    name: str, annotations: Annotations, classes: Sequence[str], settings: PackSettings, pack_options: PackOptions
 ) -> dict[str, Any]:
     """Everything that determines the dataset, as plain values, to compare with a later run."""
     options: dict[str, Any] = {
         "name": name,
         **settings.encode,
-        **{field.name: getattr(shards, field.name) for field in fields(ShardOptions)},
+        **{field.name: getattr(pack_options, field.name) for field in fields(ShardOptions)},
         **encoder_versions(),
         "task": settings.task,
         "classes": plain_digest(list(classes)),
         "annotations": plain_digest(described_records(annotations.records, settings)),
+        LIST_OPTIONS: {name: getattr(pack_options, name) for name in _LIST_OPTIONS},
     }
     if settings.renditions:
         options["short_side"] = [rendition.short_side for rendition in settings.renditions]

@@ -78,6 +78,10 @@ def test_one_label_each_is_noted_and_one_row_each_is_not_multi_label(tmp_path):
         ),
         (["path,labels,split", 'a.mp4,"[run, jump]",train'], "must be a JSON list of class names"),
         (
+            ["path,labels,split", 'a.mp4,"[""run"", jump",train'],
+            r"line 2: labels=.* must be a JSON list of class names",
+        ),
+        (
             ["path,labels,label,split", "a.mp4,x,y,train"],
             "besides a column label; keep only one",
         ),

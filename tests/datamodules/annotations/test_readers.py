@@ -52,6 +52,19 @@ class TestCsv:
         assert (two.key, two.group, two.split) == ("__b", "__b", "val")
         assert two.path == str(tmp_path / "ü b.mp4")
 
+    def test_the_lists_own_splits_are_not_replaced(self, tmp_path: Path) -> None:
+        listed = write(tmp_path / "a.csv", "path,label,split\na.mp4,x,test\nb.mp4,x,\n")
+        assert [record.split for record in read_csv(listed, split="test").records] == ["test", "test"]
+        for given, option in (("train", "--split train"), ("all", "--split or --folds")):
+            with pytest.raises(
+                AnnotationError, match=rf"line 2: the list gives the split 'test', which {option} would"
+            ):
+                read_csv(listed, split=given)
+
+    def test_a_misspelled_label_is_guessed(self, tmp_path: Path) -> None:
+        with pytest.raises(AnnotationError, match=r"no column 'label'.*; did you mean 'lable'\?"):
+            read_csv(write(tmp_path / "a.csv", "path,lable\na.mp4,x\n"))
+
     def test_keys_that_would_be_alike_differ(self, tmp_path: Path) -> None:
         listed = write(tmp_path / "a.csv", "path,label\na/b.mp4,x\na_b.mp4,x\na_b.avi,x\nc.mp4,x\n")
         keys = [record.key for record in read_csv(listed, split="train").records]

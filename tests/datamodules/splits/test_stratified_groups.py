@@ -125,3 +125,13 @@ def test_a_class_of_few_groups_is_trained_on_first_and_then_tested() -> None:
     counts = counts_by_class(videos, divide_groups(videos, SHARES))
     assert counts["b"] == {"train": 1, "test": 1}
     assert counts["c"] == {"train": 4}
+
+
+@pytest.mark.parametrize("shares", [{"train": 0.5, "test": 0.5}, {"train": 0.3, "test": 0.7}])
+def test_a_class_that_shares_its_only_group_is_trained_on(shares: dict[str, float]) -> None:
+    videos = [GroupedVideo("a1", "g1", ("a",))]
+    videos += [GroupedVideo(f"b{i}", f"g{i}", ("b",)) for i in (1, 2, 3)]
+    for seed in range(8):
+        counts = counts_by_class(videos, divide_groups(videos, shares, seed))
+        assert counts["a"] == {"train": 1}
+        assert counts["b"]["test"]

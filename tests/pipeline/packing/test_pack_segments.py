@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.annotations.tables import AnnotationError
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import decode_frames
 from datamodules.video.mp4_writer import encode_frames
@@ -16,7 +17,7 @@ from pipeline.dataset_tools.verify import verify
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
-from tests.pipeline.gray_videos import digests
+from tests.pipeline.gray_videos import digests, reasons
 
 COUNT = 40
 SEGMENTS = [("day", 0.0, 1.0, "walk"), ("day", 0.5, 2.0, "run"), ("day", 3.0, "", "walk"), ("night", 1.0, 1.5, "run")]
@@ -88,7 +89,9 @@ def test_the_same_bytes_in_any_order_and_after_an_interruption(recordings: Path,
     pack(PackOptions(tmp_path / "a" / "d", [recordings / "list.csv"], videos_per_shard=1, processes=1))
     assert digests(tmp_path / "a" / "d") == before
     moved = [("day", 0.0, 1.1, "walk"), *SEGMENTS[1:]]
-    with pytest.raises(PackError, match="was packed otherwise"):
+    with pytest.raises(
+        PackError, match=r"was packed otherwise \(other videos, labels, groups or splits in the lists\);"
+    ):
         pack(PackOptions(tmp_path / "a" / "d", [write_list(recordings, moved)], videos_per_shard=1))
 
 
@@ -159,10 +162,15 @@ def test_a_list_with_rates_and_bad_folders(frames: Path, tmp_path: Path) -> None
         "mixed": ("mixed sizes", "00004.jpg is 50x32, the first image, 00001.jpg, is 48x32"),
         "gone": ("absent", "no such file"),
     }
+    with pytest.raises(
+        PackError, match=r"otherwise \(other videos, .* lists: frames_per_second 24.0 there, 10.0 now\)"
+    ):
+        pack(PackOptions(tmp_path / "out", [frames / "list.csv"], processes=1, frames_per_second=10.0))
 
 
 def test_class_folders_of_folders(frames: Path, tmp_path: Path) -> None:
     (frames / "stop" / "notes.txt").write_text("no video")
+    (frames / "stop" / "5").mkdir()
     arguments = ["pack", "--videos", str(frames), "--format", "folders", "--split", "train", "--processes", "1"]
     assert main([*arguments, "--out", str(tmp_path / "out"), "--frames-per-second", "12"]) == 0
     found = rows_of(tmp_path / "out")
@@ -172,6 +180,7 @@ def test_class_folders_of_folders(frames: Path, tmp_path: Path) -> None:
         ("swipe_1", "swipe", 12.0),
         ("swipe_2", "swipe", 12.0),
     ]
+    assert reasons(tmp_path / "out") == {"stop/5": "no frames"}
 
 
 def test_errors_without_a_rate_name_the_option(
@@ -179,10 +188,13 @@ def test_errors_without_a_rate_name_the_option(
 ) -> None:
     arguments = ["pack", "--videos", str(frames), "--out", str(tmp_path / "out"), "--split", "train"]
     assert main(arguments) != 0
-    assert "for folders of images give frames_per_second" in capsys.readouterr().err
-    (frames / "list.csv").write_text("path,label,split\nswipe/1,swipe,train\n")
-    with pytest.raises(PackError, match="is a folder of images without a frame rate; give --frames-per-second"):
+    assert "for folders of images give their rate (--frames-per-second)" in capsys.readouterr().err
+    (frames / "list.csv").write_text("path,label,split,fps\nswipe/1,swipe,train,12\nswipe/2,swipe,train,\n")
+    with pytest.raises(
+        AnnotationError, match=r"swipe/2: is a folder of images without a frame rate; give --frames-per"
+    ):
         pack(PackOptions(tmp_path / "out", [frames / "list.csv"], processes=1))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_copy_takes_no_folders(frames: Path, tmp_path: Path) -> None:
