@@ -168,7 +168,7 @@ def scan_folder(root: Path, with_image_folders: bool = False, image_folder_depth
 
 
 def _are_frames(entries: Sequence[os.DirEntry[str]]) -> bool:
-    """Whether the entries of a folder are images, and perhaps other files, but no videos and no folders; or are none."""
+    """Whether the entries of a folder are images and perhaps other files, but no videos and no folders; or are none."""
     visible = [entry for entry in entries if not entry.name.startswith(".")]
     return (not visible or any(has_image_suffix(entry.name) for entry in visible)) and not any(
         has_video_suffix(entry.name) or is_folder(entry) for entry in visible

@@ -92,7 +92,7 @@ class _Placement:
         self._add(group, min(self._shares, key=preference))
 
     def cover_classes(self) -> None:
-        """Moves groups to parts that lack one of their classes: to train, then to the others; the rarest class first."""
+        """Moves groups to parts that lack one of their classes: to train, then to the others; rarest class first."""
         names = sorted(self._having, key=lambda name: (len(self._having[name]), name))
         parts = sorted(self._weights, key=lambda part: -self._weights[part])
         in_train = [(name, part) for name in names for part in parts if part == TRAIN]

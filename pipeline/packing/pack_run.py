@@ -124,8 +124,8 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
     if options.group_by is not None:
         if annotations.has_groups:
             raise PackError(
-                f"group_by={options.group_by!r}: the list has a column group, which the option would replace; leave the "
-                "option out, or remove the column"
+                f"group_by={options.group_by!r}: the list has a column group, which it would replace; leave the option "
+                "out, or remove the column"
             )
         paths = [source_name(record, settings) for record in annotations.records]
         annotations = replace(annotations, records=regroup_records(annotations.records, paths, options.group_by))

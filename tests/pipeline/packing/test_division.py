@@ -168,9 +168,7 @@ def test_what_describes_no_division_is_refused(clips: Path, tmp_path: Path) -> N
         pack(options(clips, tmp_path / "shards", group_by="person"))
     rows = "".join(f"run/p{number // 2}_{number}.mp4,run,p{number // 2}\n" for number in (0, 2, 4))
     (tmp_path / "list.csv").write_text(f"path,label,group\n{rows}")
-    with pytest.raises(
-        PackError, match=r"group_by=.p\\\\d.: the list has a column group, which the option would replace"
-    ):
+    with pytest.raises(PackError, match=r"group_by=.p\\\\d.: the list has a column group, which it would replace"):
         pack(replace(options(clips, tmp_path / "shards"), annotations=[tmp_path / "list.csv"]))
     assert not (tmp_path / "shards").exists()
 
