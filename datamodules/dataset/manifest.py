@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from datamodules.annotations.records import Task
+from datamodules.annotations.records import ALL_VIDEOS, Task
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
@@ -96,6 +96,11 @@ class Manifest:
     def encoded_by_us(self) -> bool:
         """Whether `pack` encoded the videos; with `--copy` and foreign tars they are as found."""
         return bool(self.encode) and not self.encode.get("copy", False)
+
+    @property
+    def is_undivided(self) -> bool:
+        """Whether all videos are of the split `all`, as those of a bare folder."""
+        return set(self.splits) == {ALL_VIDEOS} and not self.folds
 
     @property
     def family(self) -> str:

@@ -76,8 +76,10 @@ class SplitRows:
         matching_rows = self._mapped.rows(json.dumps([split, fold]), lambda batch: pc.equal(splits(batch), split))
         if not len(matching_rows):
             names = ", ".join(sorted(filter(None, pc.unique(splits(self._mapped.table)).to_pylist())))
-            hint = "; to train without validation: data.init_args.val_split null" if split == "val" else ""
-            raise ValueError(f"split={split!r}: {name} has no video in it, only in {names}{hint}")
+            option = f", or data.init_args.{split}_split in a config" if split in ("train", "test") else ""
+            hint = f"name one of these (--split{option})"
+            hint = "to train without validation: data.init_args.val_split null" if split == "val" else hint
+            raise ValueError(f"split={split!r}: {name} has no video in it, only in {names}; {hint}")
         return matching_rows
 
 

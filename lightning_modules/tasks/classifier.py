@@ -223,7 +223,10 @@ class VideoClassifier(VideoNetwork):
         """
         super().on_load_checkpoint(checkpoint)
         saved = checkpoint.get("classifier", {}).get("init_args", {}).get("task", "single_label")
-        remedy = "start a new training from its weights with --model.init_args.weights"
+        remedy = (
+            "choose a dataset of the checkpoint's task, or train on this one (`fit`, from these weights with "
+            "--model.init_args.weights)"
+        )
         refuse_other_task("ckpt_path: the checkpoint", saved, "the dataset", self.task, remedy)
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:

@@ -150,7 +150,8 @@ def export_classes(
     clip_bytes = 4 * 3 * preprocessing.shape.num_frames * preprocessing.transform.crop_size**2
     views_at_once = 1 if preprocessing.sampler.method == "whole" else max(1, FORWARD_BYTES // clip_bytes)
     if run_over_split(_ScoredBatches(model, views_at_once).eval(), data, callback, options):
-        place = f" ({len(left_out)} are left out{f', see {files.quarantine}' if files else ''})" if left_out else ""
+        verb = "is" if len(left_out) == 1 else "are"
+        place = f" ({len(left_out)} {verb} left out{f', see {files.quarantine}' if files else ''})" if left_out else ""
         print_text(f"wrote {out}: the classes of {num_videos} videos{place}")
 
 

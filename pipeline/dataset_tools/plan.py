@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datamodules.annotations.records import ALL_VIDEOS
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.training_plan import make_training_plan
 from datamodules.sampling.class_balance import BalancedEpoch, Strata
@@ -24,7 +25,7 @@ class PlanOptions(OrderOptions):
         data: folder or URL of the packed dataset.
         ranks: number of training processes.
         epoch: number of the epoch, from 0.
-        split: split to train on.
+        split: split to train on; default: train, or all where the dataset is not divided.
         batch_size: videos of a rank in a step.
         consumed: videos of the epoch that all ranks together have already trained on, as recorded in a checkpoint.
         fold: the fold whose test videos are held out, for datasets with folds.
@@ -35,7 +36,7 @@ class PlanOptions(OrderOptions):
     data: str
     ranks: int = 1
     epoch: int = 0
-    split: str = "train"
+    split: str | None = None
     batch_size: int = 8
     consumed: int = 0
     fold: str | None = None
@@ -61,10 +62,11 @@ def plan(options: PlanOptions) -> None:
         ShardFormatError: `data` has no complete dataset.
     """
     index = DatasetIndex.open(options.data, split_file=options.split_file)
-    rows = index.rows(options.split, options.fold)
+    split = options.split or (ALL_VIDEOS if index.manifest.is_undivided else "train")
+    rows = index.rows(split, options.fold)
     ranks, epoch, consumed = options.ranks, options.epoch, options.consumed
     if consumed > len(rows):
-        raise ValueError(f"consumed={consumed}: must be at most {len(rows)}, the videos of {options.split}")
+        raise ValueError(f"consumed={consumed}: must be at most {len(rows)}, the videos of {split}")
     epoch_plan = make_training_plan(index, rows, options, options.batch_size, ranks)
     if options.rank is not None:
         _print_batches(index, rows, epoch_plan, epoch, options.rank, consumed)
@@ -82,7 +84,7 @@ def plan(options: PlanOptions) -> None:
         batch_keys = [_first_and_last_key(index, rows[batch]) for batch in (batches[:1] + batches[-1:])] or ["", ""]
         table.add_row(str(rank), str(len(rank_rows)), str(shards), *batch_keys)
     print_text(
-        f"{index.name} {options.split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; "
+        f"{index.name} {split}: {len(rows)} videos, dataset of {len(index.manifest.shards)} shards; "
         f"epoch {epoch}, seed {options.seed}, shuffle {options.shuffle}, class balance {options.class_balance}",
     )
     print_text(

@@ -14,9 +14,11 @@ import pytorch_lightning as pl
 from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser
 
+from datamodules.annotations.records import ALL_VIDEOS
 from datamodules.batch import ClipBatch, Window
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.loading.data_options import DataOptions
 from datamodules.loading.view_maker import read_times
 from datamodules.options import Options
 from datamodules.sampling.batch_sampler import TrainRequests
@@ -98,6 +100,8 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
         ValueError: there is no dataset, or it lacks a stage that `page.stage` names.
     """
     data.options = replace(data.options, num_workers=0, batch_size=min(page.num_videos, data.options.batch_size))
+    if data.index.manifest.is_undivided:
+        _take_all_videos(data)
     stages = []
     for name in [page.stage] if isinstance(page.stage, str) else page.stage or STAGES:
         try:
@@ -114,6 +118,15 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
         temporary.write_text(draw_clips_page(title, origin, settings, stages), encoding="utf-8")
     videos = sum(len(stage.videos) for stage in stages)
     print_text(f"wrote {page.out}: {videos} videos, {page.out.stat().st_size / 2**20:.1f} MiB")
+
+
+def _take_all_videos(data: ShardedVideoDataModule) -> None:
+    """Takes the split of all videos where a split is the default, which a dataset that is not divided does not have."""
+    default, chosen = DataOptions(), data.options
+    splits: dict[str, Any] = {"train_split": ALL_VIDEOS, "test_split": ALL_VIDEOS, "predict_split": ALL_VIDEOS}
+    splits["val_split"] = None
+    is_default = {name: getattr(chosen, name) == getattr(default, name) for name in splits}
+    data.options = replace(chosen, **{name: split for name, split in splits.items() if is_default[name]})
 
 
 class _ShowCLI(TrainingCLI):

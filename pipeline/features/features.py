@@ -93,7 +93,8 @@ def features(options: FeatureOptions) -> None:
     subject = f"{exported.num_videos} videos"
     subject = subject if per == "video" else f"{exported.num_rows} rows of {subject}"
     if exported.left_out:
-        place = "are quarantined and" if files is None else f"are listed in {files.quarantine} and"
+        verb = "is" if len(exported.left_out) == 1 else "are"
+        place = f"{verb} quarantined and" if files is None else f"{verb} listed in {files.quarantine} and"
         subject += f" ({len(exported.left_out)} {place} left out)"
     numbers = " and ".join(" x ".join(map(str, shape)) for shape in shapes.values())
     source, seconds = provenance.get("videos", provenance["split"]), f"{time.monotonic() - began:.0f} s"
@@ -119,8 +120,7 @@ def _default_split(data: Path, split_file: str | None) -> str:
     """Returns the split of all videos of a dataset that is not divided, else `test`."""
     if split_file not in (None, PACKED):
         return "test"
-    manifest = open_manifest(data)
-    return ALL_VIDEOS if set(manifest.splits) == {ALL_VIDEOS} and not manifest.folds else "test"
+    return ALL_VIDEOS if open_manifest(data).is_undivided else "test"
 
 
 class _Exported(NamedTuple):

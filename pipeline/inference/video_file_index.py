@@ -27,6 +27,7 @@ from datamodules.dataset.quarantine import quarantined_rows, read_quarantine_fil
 from datamodules.options import Options
 from datamodules.storage.local_files import WholeFiles
 from datamodules.storage.remote_options import RemoteOptions
+from datamodules.video.image_folder import has_image_suffix
 from datamodules.video.video_container import REASONS
 from pipeline.cli.terminal import print_text
 from pipeline.inference.file_inspection import InspectedFile, inspect_files
@@ -181,7 +182,8 @@ def find_videos(videos: Sequence[str]) -> Iterator[Path]:
     standard error.
 
     Raises:
-        FileNotFoundError: none of the files and folders exists, or the only one is a folder without a video.
+        FileNotFoundError: none of the files and folders exists, the only one is a folder without a video, or a folder
+            has images alone.
     """
     if not any(map(os.path.exists, videos)):
         raise FileNotFoundError(f"videos={videos[0] if videos else ''}: there is no such file or folder")
@@ -192,6 +194,11 @@ def find_videos(videos: Sequence[str]) -> Iterator[Path]:
         files = scan_folder(path)
         left_out = describe_skipped_files(files)
         found = [path / name for name in (*files.videos, *files.unreadable_folders)]
+        if not found and any(map(has_image_suffix, files.others)):
+            raise FileNotFoundError(
+                f"videos={path}: no video in this folder, but images; pack such folders first (`python -m pipeline "
+                f"pack --format files --videos {path} --frames-per-second RATE --out SHARDS`), and give the dataset"
+            )
         if not found and len(videos) == 1:
             raise FileNotFoundError(f"videos={path}: no video in this folder{f' ({left_out})' if left_out else ''}")
         if left_out:

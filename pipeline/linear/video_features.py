@@ -148,7 +148,8 @@ def refuse_unlabelled(videos: VideoFeatures) -> None:
     if count:
         raise ValueError(
             f"{videos.path}: {count} of {len(videos.keys)} videos have no label, against which a linear classifier is "
-            "fitted and tested; export another split"
+            "fitted and tested; export splits with labels, each to a file (`features --split NAME`), and give --train "
+            "and --test"
         )
 
 

@@ -245,6 +245,7 @@ _IGNORED_WARNINGS = (
     "LightningCLI's args parameter",  # args is sys.argv[1:] here, so nothing is given twice
     ".*treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
     r".*distributed\.nn\.functional\.all_gather is deprecated",  # Lightning 2.6 on torch 2.13
+    "Total length of `list` across ranks is zero",  # no loader of validation, where val_split is null
     "The number of training batches .* is smaller than the logging interval",  # epoch ends are logged as well
 )
 _UNINFORMATIVE = (

@@ -38,12 +38,16 @@ def test_it_is_described_verified_planned_and_shown(unlabelled, tmp_path, capsys
     assert main(["stats", str(unlabelled)]) == 0
     assert "12 videos without labels" in capsys.readouterr().out
     assert main(["verify", str(unlabelled), "--full"]) == 0
-    assert main(["plan", str(unlabelled), "--split", "all"]) == 0
+    assert main(["plan", str(unlabelled)]) == 0
+    assert "all: 12 videos" in capsys.readouterr().out
+    assert main(["plan", str(unlabelled), "--split", "train"]) != 0
+    assert "has no video in it, only in all; name one of these (--split, or data." in capsys.readouterr().err
     page = tmp_path / "page.html"
-    data = ["--data=ShardedVideoDataModule", f"--data.root={unlabelled}", "--data.predict_split=all"]
+    data = ["--data=ShardedVideoDataModule", f"--data.root={unlabelled}", "--data.flip_probability=0"]
     data += ["--data.crop_size=32", "--data.num_frames=8"]
-    assert main(["show", "--model=C3D", *data, "--stage=predict", "--num_videos=2", f"--out={page}"]) == 0
+    assert main(["show", "--model=C3D", *data, "--num_videos=2", f"--out={page}"]) == 0
     assert "no label" in page.read_text()
+    assert "split all, epoch 0" in page.read_text()
 
 
 def test_it_is_indexed_from_its_tars_alone(unlabelled, tmp_path):
@@ -91,7 +95,7 @@ def test_what_needs_labels_says_so(unlabelled, motion_checkpoint, tmp_path, caps
     assert "Traceback" not in error
 
 
-def test_video2vec_learns_from_it(unlabelled, tmp_path):
+def test_video2vec_learns_from_it(unlabelled, tmp_path, recwarn):
     words = ["fit", "--model=Video2Vec", "--data=ShardedVideoDataModule", f"--data.root={unlabelled}"]
     words += ["--data.train_split=all", "--data.val_split=null", "--data.crop_size=32", "--data.num_frames=8"]
     words += ["--data.batch_size=4", "--data.num_workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
@@ -103,6 +107,7 @@ def test_video2vec_learns_from_it(unlabelled, tmp_path):
         "--trainer.enable_model_summary=false",
     ]
     lightning_cli.main(words)
+    assert not [one for one in recwarn if "Total length" in str(one.message)]  # of the loader of no validation
     [checkpoint] = tmp_path.rglob("step-*.ckpt")
     out = tmp_path / "features.parquet"
     assert (
@@ -146,4 +151,6 @@ def test_a_split_without_labels_in_a_dataset_with_classes(
         assert main(["features", *words, "--out", str(tmp_path / f"{split}.parquet"), *QUICK]) == 0
     words = ["--train", str(tmp_path / "train.parquet"), "--test", str(tmp_path / "test.parquet")]
     assert main(["linear", *words, "--out", str(tmp_path / "linear")]) != 0
-    assert "2 of 2 videos have no label, against which" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "2 of 2 videos have no label, against which" in error
+    assert "(`features --split NAME`), and give --train and --test" in error

@@ -70,7 +70,9 @@ def test_the_task_is_in_the_checkpoint_and_the_head_is_that_of_one_label(tmp_pat
     loaded = VideoClassifier.load(tmp_path / "several.ckpt")
     assert loaded.task == "multi_label"
     torch.testing.assert_close(loaded.video_scores(batch()), model.eval().video_scores(batch()))
-    with pytest.raises(ValueError, match=r"is of several labels a video .* the dataset of one class a video"):
+    with pytest.raises(
+        ValueError, match=r"is of several labels a video .* the dataset of one class a video .*: choose a "
+    ):
         trainer.validate(
             network(task="single_label"), torch.utils.data.DataLoader([moving_bars(4)], batch_size=None),
             ckpt_path=tmp_path / "several.ckpt",

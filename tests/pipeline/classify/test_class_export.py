@@ -71,7 +71,7 @@ def test_bad_files_are_listed_and_the_same_again_is_left(motion_checkpoint, vide
     out = tmp_path / "scores.parquet"
     words = ["classify", str(videos), "--checkpoint", str(motion_checkpoint), *CLIPS, "--out", str(out)]
     assert main(words) == 0
-    assert "the classes of 12 videos (1 are left out, see" in capsys.readouterr().out
+    assert "the classes of 12 videos (1 is left out, see" in capsys.readouterr().out
     assert "none.mp4" in (tmp_path / "scores.parquet.quarantine.csv").read_text()
     assert main(words) == 0
     assert "is there already" in capsys.readouterr().out

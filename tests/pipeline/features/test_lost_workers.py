@@ -97,7 +97,7 @@ def test_another_run_goes_on_without_them(motion_checkpoint, originals, tmp_path
     assert main([*words, "--num-workers", "0"]) == 0
     printed = capsys.readouterr().out
     assert "videos are done, from an earlier run" in printed
-    assert "the classes of 11 videos (1 are left out, see" in printed
+    assert "the classes of 11 videos (1 is left out, see" in printed
     assert listed(out).keys() == {"run_1"}
     assert main([*words, "--num-workers", "0", "--overwrite"]) == 0
     assert "the classes of 12 videos" in capsys.readouterr().out

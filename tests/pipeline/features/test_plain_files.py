@@ -138,6 +138,16 @@ def test_one_sentence_says_what_is_wrong(motion_checkpoint, tmp_path, capsys, wo
     assert message in capsys.readouterr().err
 
 
+def test_folders_of_images_are_to_be_packed(motion_checkpoint, originals, tmp_path, capsys):
+    (tmp_path / "frames" / "1").mkdir(parents=True)
+    (tmp_path / "frames" / "1" / "1.png").touch()
+    frames = str(tmp_path / "frames")
+    for words in ([frames], [str(originals), frames]):
+        assert export(motion_checkpoint, tmp_path / "out.parquet", "--videos", *words) != 0
+        assert f"videos={frames}: no video in this folder, but images; pack such folders" in capsys.readouterr().err
+        assert not (tmp_path / "out.parquet.quarantine.csv").exists()
+
+
 def test_no_readable_file(motion_checkpoint, tmp_path, capsys):
     (tmp_path / "a.mp4").write_bytes(b"no video")
     assert export(motion_checkpoint, tmp_path / "out.parquet", "--videos", str(tmp_path / "a.mp4")) != 0
