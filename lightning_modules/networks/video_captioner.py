@@ -6,25 +6,30 @@ Text", ICCV 2015). S2VT has one stack of LSTMs for frames and words. Here each h
 the encoder's last state, and receives a vector of the video at every step.
 """
 
-import random
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
-from torchmetrics.text import BLEUScore
+from torchmetrics import Metric
 
 from datamodules.batch import ClipBatch
+from lightning_modules.captions.batch_captions import captions_of, draw_captions
+from lightning_modules.captions.caption_decoder import WordDecoder
+from lightning_modules.captions.caption_metrics import CaptionMetrics
+from lightning_modules.captions.caption_search import State, beam_search, sample_sequences
+from lightning_modules.captions.teacher_forcing import IGNORED_TARGET, teacher_forcing
+from lightning_modules.captions.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary
+from lightning_modules.captions.word_vectors import load_word_vectors
 from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
-from lightning_modules.networks.caption_decoder import State, WordDecoder, beam_search
 from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
-from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary, normalize_caption
 from lightning_modules.tasks.video_network import seed_of
-
-_IGNORED_TARGET = -1  # target that the loss ignores
 
 
 class VideoDescriber(FrameSequenceNetwork):
@@ -51,6 +56,10 @@ class VideoDescriber(FrameSequenceNetwork):
         beam_size: number of sequences that beam search keeps; 1 is greedy.
         hidden_size: H, size of the encoder's and the decoder's state; S2VT uses 1000.
         embedding_size: size of a word embedding; S2VT uses 500.
+        embedding_weights: text file of GloVe or word2vec, whose vectors the embedding of the vocabulary's words starts
+            from; words that it lacks start from random vectors, and their share is told; ignored when a run resumes.
+        freeze_embedding: freeze the word embedding, also the random vectors in it.
+        tie_embedding: make the output layer the transposed embedding matrix, after a projection to `embedding_size`.
         num_layers: number of stacked layers, in the encoder and in the decoder.
         readout: vector of the video that the decoder receives at every step: the encoder's `last` state, or the `mean`
             of its states after every frame; the decoder starts from the last state in both cases.
@@ -73,6 +82,9 @@ class VideoDescriber(FrameSequenceNetwork):
         beam_size: int = 3,
         hidden_size: int = 256,
         embedding_size: int = 128,
+        embedding_weights: str | None = None,
+        freeze_embedding: bool = False,
+        tie_embedding: bool = False,
         num_layers: int = 1,
         readout: Literal["last", "mean"] = "mean",
         dropout: float = 0.5,
@@ -95,20 +107,16 @@ class VideoDescriber(FrameSequenceNetwork):
             hidden_size=hidden_size,
             num_layers=num_layers,
             dropout=dropout,
+            tie_embedding=tie_embedding,
         )
+        self._embedding_weights = embedding_weights
+        self._freeze_embedding = freeze_embedding
         self._vocabulary: Vocabulary | None = None
         if vocabulary is not None:
             self._set_vocabulary(Vocabulary(vocabulary, units))
         elif training_captions is not None:
             self._set_vocabulary(Vocabulary.from_captions(training_captions, units, min_count))
-        self.metrics = nn.ModuleDict(
-            {
-                f"{split}_metrics": nn.ModuleDict(
-                    {"loss": MeanMetric(), "bleu4": BLEUScore(n_gram=4), "exact_match": MeanMetric()}
-                )
-                for split in ("val", "test")
-            }
-        )
+        self.metrics = nn.ModuleDict({f"{split}_metrics": CaptionMetrics() for split in ("val", "test")})
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -124,11 +132,22 @@ class VideoDescriber(FrameSequenceNetwork):
         self.stages.words = self._make_decoder(len(vocabulary))
 
     def setup(self, stage: str) -> None:
-        """Builds the vocabulary from the captions of the training split, unless it was given."""
+        """Builds the vocabulary from the captions of the training split, unless it was given; loads word vectors."""
         captions = getattr(getattr(self.trainer, "datamodule", None), "training_captions", None)
         if self._vocabulary is None and captions is not None:
             self._set_vocabulary(Vocabulary.from_captions(captions, self._units, self._min_count))
         super().setup(stage)
+        if stage == TrainerFn.FITTING:
+            self._set_up_embedding()
+
+    def _set_up_embedding(self) -> None:
+        """Loads the word vectors, unless the run resumes, and freezes the embedding, as the arguments ask."""
+        if self._embedding_weights is not None and not self.resumes:
+            rank_zero_info(load_word_vectors(Path(self._embedding_weights), self.decoder.embedding, self.vocabulary))
+        if self._freeze_embedding:
+            if self._embedding_weights is None and self.initial_weights is None and not self.resumes:
+                rank_zero_warn("freeze_embedding=true without weights: the embedding stays as random as it is now")
+            self.decoder.embedding.requires_grad_(False)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the vocabulary of the checkpoint, whatever the dataset's captions are.
@@ -198,15 +217,31 @@ class VideoDescriber(FrameSequenceNetwork):
         count = states[0].shape[1]
         if count == 0:
             return [], self.mean.new_zeros(0)
-
-        def step(last: Tensor, state: State) -> tuple[Tensor, State]:
-            logits, after = self.decoder(last[:, None], state[:-1], state[-1][0])
-            forbidden = torch.tensor([BEGIN, UNKNOWN], device=last.device)
-            return logits[:, 0].float().log_softmax(dim=1).index_fill(1, forbidden, -torch.inf), (*after, state[-1])
-
         size = self.beam_size if beam_size is None else beam_size
-        best = beam_search(step, states, count, BEGIN, END, size, self.max_length)
-        return [self.vocabulary.decode(numbers) for numbers in best.words.tolist()], best.scores
+        best = beam_search(self._next_words, states, count, BEGIN, END, size, self.max_length)
+        return self.vocabulary.decode_all(best.words), best.scores
+
+    def sample(
+        self, states: State, temperature: float, generators: Sequence[torch.Generator]
+    ) -> tuple[list[str], Tensor]:
+        """Captions whose words are drawn at random, as `sample_sequences` does.
+
+        Args:
+            states: as in `generate`.
+            temperature: above 0; 1 draws with the network's probabilities, near 0 the likeliest words win.
+            generators: B generators on the CPU, one for each video.
+
+        Returns:
+            As `generate`; the log-probabilities are those at temperature 1.
+        """
+        drawn = sample_sequences(self._next_words, states, BEGIN, END, temperature, generators, self.max_length)
+        return self.vocabulary.decode_all(drawn.words), drawn.scores
+
+    def _next_words(self, last: Tensor, state: State) -> tuple[Tensor, State]:
+        """The `DecoderStep` of this network; the beginning and the unknown word are never generated."""
+        logits, after = self.decoder(last[:, None], state[:-1], state[-1][0])
+        forbidden = torch.tensor([BEGIN, UNKNOWN], device=last.device)
+        return logits[:, 0].float().log_softmax(dim=1).index_fill(1, forbidden, -torch.inf), (*after, state[-1])
 
     def word_losses(self, states: State, captions: Sequence[str]) -> Tensor:
         """Cross entropy of every word of captions and of their end, given the correct words before: float32 (words,).
@@ -215,26 +250,12 @@ class VideoDescriber(FrameSequenceNetwork):
             states: states of M videos or clips.
             captions: M captions, one for each.
         """
-        inputs, targets = self.targets(captions)
+        encoded = [self.vocabulary.encode(caption) for caption in captions]
+        inputs, targets = teacher_forcing(encoded, self.max_length, self.mean.device)
         logits, _ = self.decoder(inputs, states[:-1], states[-1][0])
         targets = targets.flatten()
-        is_word = targets != _IGNORED_TARGET
+        is_word = targets != IGNORED_TARGET
         return F.cross_entropy(logits.flatten(0, 1)[is_word].float(), targets[is_word], reduction="none")
-
-    def targets(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Input and target words of captions for teacher forcing: each int64 (M, L), L the longest with its end.
-
-        Inputs are `BEGIN`, then the words; targets are the words, then `END`. After its end a caption's inputs are
-        `END`, and its targets are ignored.
-        """
-        encoded = [self.vocabulary.encode(caption)[: self.max_length - 1] for caption in captions]
-        length = max(map(len, encoded)) + 1
-        inputs = torch.full((len(encoded), length), END, device=self.mean.device)
-        targets = torch.full_like(inputs, _IGNORED_TARGET)
-        for row, numbers in enumerate(encoded):
-            inputs[row, : len(numbers) + 1] = torch.tensor([BEGIN, *numbers])
-            targets[row, : len(numbers) + 1] = torch.tensor([*numbers, END])
-        return inputs, targets
 
     # Training and evaluation.
 
@@ -242,9 +263,7 @@ class VideoDescriber(FrameSequenceNetwork):
         """Mean cross entropy of the words of one caption per clip."""
         if batch.num_videos == 0:
             return self.zero_loss(batch, lambda x: self.word_losses(self.clip_states(x), [""]))
-        captions = _captions_of(batch)
-        draw = random.Random(seed_of(self.seed_key(batch_idx)))
-        chosen = [draw.choice(captions[video]) for video in batch.video_index.tolist()]
+        chosen = draw_captions(batch, seed_of(self.seed_key(batch_idx)))
         loss = self.word_losses(self.clip_states(self.normalize(batch)), chosen).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(chosen))
         return loss
@@ -263,37 +282,17 @@ class VideoDescriber(FrameSequenceNetwork):
         return {"keys": batch.keys, "rows": batch.rows, "captions": captions, "scores": scores}
 
     def _evaluate(self, batch: ClipBatch, split: Literal["val", "test"]) -> dict[str, Any]:
-        metrics: Any = self.metrics[f"{split}_metrics"]
+        metrics = cast(CaptionMetrics, self.metrics[f"{split}_metrics"])
         captions: list[str] = []
         if batch.num_videos > 0:
-            references = _captions_of(batch)
-            states = self.video_states(batch)
-            captions, _ = self.generate(states)
-            videos = [video for video, video_references in enumerate(references) for _ in video_references]
+            references = captions_of(batch)
+            captions, _ = self.generate(states := self.video_states(batch))
+            videos = [video for video, of_video in enumerate(references) for _ in of_video]
             video_index = torch.tensor(videos, device=self.mean.device)
-            all_references = [caption for video_references in references for caption in video_references]
-            metrics["loss"].update(
-                self.word_losses(tuple(part.index_select(1, video_index) for part in states), all_references)
+            losses = self.word_losses(
+                tuple(part.index_select(1, video_index) for part in states), list(chain.from_iterable(references))
             )
-            plain = [
-                [normalize_caption(caption, self.vocabulary.units) for caption in video_references]
-                for video_references in references
-            ]
-            metrics["bleu4"].update(captions, plain)
-            metrics["exact_match"].update(
-                torch.tensor(
-                    [
-                        float(caption in video_references)
-                        for caption, video_references in zip(captions, plain, strict=True)
-                    ]
-                )
-            )
+            metrics.update_captions(captions, references, self.vocabulary.units, losses)
         for name, metric in metrics.items():
-            self.log(f"{split}/{name}", metric, prog_bar=True, batch_size=batch.num_videos)
+            self.log(f"{split}/{name}", cast(Metric, metric), prog_bar=True, batch_size=batch.num_videos)
         return {"keys": batch.keys, "rows": batch.rows, "captions": captions}
-
-
-def _captions_of(batch: ClipBatch) -> list[list[str]]:
-    if batch.captions is None:
-        raise ValueError("data.init_args.captions=false: a VideoDescriber needs captions; set it to true")
-    return batch.captions

@@ -1,5 +1,6 @@
 """`python -m pipeline describe`: captions of video files."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,9 +11,8 @@ from torch import Tensor
 from datamodules.batch import ClipBatch
 from datamodules.loading.loader_options import DecoderOptions
 from datamodules.storage.plain_text import printable
-from datamodules.video.decoding import Source
 from lightning_modules import VideoDescriber
-from pipeline.classify.packed_videos import find_inputs
+from pipeline.classify.packed_videos import VideoInput, find_inputs, open_input
 from pipeline.classify.video_input import (
     VideoClips,
     VideoFileOptions,
@@ -31,16 +31,34 @@ class DescribeOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
     Attributes:
         checkpoint: file that `fit` wrote.
         beam_size: hypotheses that beam search keeps, 1 is greedy; default: the checkpoint's.
-        json: print one JSON object per line instead: video, caption and log_probability, or error.
+        temperature: draw each word at random instead, from the probabilities at this temperature: 1 are the network's,
+            lower ones prefer likely words.
+        num_samples: captions drawn per video, with a temperature.
+        seed: seed of the draws, together with the name of the video.
+        json: print one JSON object per line instead: video, caption and log_probability, or error; with a temperature
+            samples, a list of captions and log-probabilities.
     """
 
     checkpoint: Path
     beam_size: int | None = None
+    temperature: float | None = None
+    num_samples: int = 1
+    seed: int = 0
     json: bool = False
 
     def check(self) -> None:
-        """Raises ValueError if beam_size is less than 1."""
-        self.require_at_least(1, "beam_size")
+        """Raises ValueError for a value out of range, or for options of beam search and of sampling together."""
+        self.require_at_least(1, "beam_size", "num_samples")
+        if self.temperature is None and self.num_samples > 1:
+            raise ValueError(
+                f"num_samples={self.num_samples}: captions are drawn with a temperature; add --temperature 1"
+            )
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature={self.temperature}: must be above 0; --beam-size 1 says the likeliest words")
+        if self.temperature is not None and self.beam_size is not None:
+            raise ValueError(
+                "temperature and beam_size: give one of them; a beam finds likely captions, draws vary them"
+            )
 
 
 def describe(options: DescribeOptions) -> None:
@@ -61,12 +79,14 @@ def describe(options: DescribeOptions) -> None:
     model = cast(VideoDescriber, trained.model)
     preprocessing = preprocessing_of(trained, options.num_clips, options.decoder)
 
-    def caption_video(source: Source) -> dict[str, Any]:
+    def caption_video(video: VideoInput) -> dict[str, Any]:
         with torch.inference_mode():
-            [caption], scores = model.generate(
-                _mean_encoder_states(model, choose_clips(preprocessing, source)), options.beam_size
-            )
-        return {"caption": caption, "log_probability": round(float(scores[0]), 6)}
+            states = _mean_encoder_states(model, choose_clips(preprocessing, open_input(video)))
+            if options.temperature is None:
+                return _as_results(*model.generate(states, options.beam_size))[0]
+            repeated = tuple(part.repeat_interleave(options.num_samples, dim=1) for part in states)
+            generators = _generators(options.seed, video.stem, options.num_samples)
+            return {"samples": _as_results(*model.sample(repeated, options.temperature, generators))}
 
     process_videos(paths, preprocessing, caption_video, None if options.json else _format_caption)
 
@@ -80,5 +100,22 @@ def _mean_encoder_states(model: VideoDescriber, clips: VideoClips) -> tuple[Tens
     return tuple((sum_ / len(clips.frame_numbers)).to(model.mean.dtype) for sum_ in sums)
 
 
+def _generators(seed: int, video: str, count: int) -> list[torch.Generator]:
+    """One generator for each sample of a video, by (seed, video, sample): other videos and samples change nothing."""
+    digests = [hashlib.sha256(f"{seed}/{sample}/{video}".encode()).digest() for sample in range(count)]
+    return [torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1) for digest in digests]
+
+
+def _as_results(captions: list[str], scores: Tensor) -> list[dict[str, Any]]:
+    return [
+        {"caption": caption, "log_probability": round(score, 6)}
+        for caption, score in zip(captions, scores.tolist(), strict=True)
+    ]
+
+
 def _format_caption(result: dict[str, Any]) -> str:
-    return f"{printable(result['video'])}\n  {result.get('caption', 'cannot be decoded')}"
+    if "error" in result:
+        captions = ["cannot be decoded"]
+    else:
+        captions = [one["caption"] for one in result.get("samples", [result])]
+    return "\n  ".join([printable(result["video"]), *captions])

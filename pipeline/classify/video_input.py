@@ -155,7 +155,7 @@ def choose_clips(preprocessing: Preprocessing, source: Source) -> VideoClips:
 def process_videos(
     paths: Sequence[VideoInput],
     preprocessing: Preprocessing,
-    process: Callable[[Source], dict[str, Any]],
+    process: Callable[[VideoInput], dict[str, Any]],
     format_result: Callable[[dict[str, Any]], str] | None,
 ) -> None:
     """Prints the result of each video, and continues after a video that cannot be decoded.
@@ -163,7 +163,7 @@ def process_videos(
     Args:
         paths: the paths of the videos.
         preprocessing: the preprocessing, whose decoder is part of the result.
-        process: function from a file's bytes, or the path of a large file, to the result as plain data.
+        process: function from a video to the result as plain data.
         format_result: formats a result, with `video` (the path), `decoder` and, after a failure, `error` added; None
             prints JSON lines.
 
@@ -174,7 +174,7 @@ def process_videos(
     for path in paths:
         result: dict[str, Any] = {"video": str(path)}
         try:
-            result |= process(open_input(path))
+            result |= process(path)
         except DecodeError as error:
             failed.append(f"{path} ({error})")
             result["error"] = str(error)

@@ -8,8 +8,9 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from lightning_modules import VideoDescriber, VideoNetwork
-from lightning_modules.networks.caption_decoder import beam_search
-from lightning_modules.networks.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, normalize_caption
+from lightning_modules.captions.caption_search import beam_search
+from lightning_modules.captions.teacher_forcing import teacher_forcing
+from lightning_modules.captions.vocabulary import BEGIN, END, UNKNOWN, Vocabulary, normalize_caption
 from tests.lightning_modules.clip_batches import moving_bars
 
 CAPTIONS = ["A bar falls, slowly.", "the bar rises"]
@@ -154,11 +155,11 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_no_worse(seed):
 
 def test_teacher_forcing_by_hand():
     """Each word is asked for after the ones before it; after a caption's end nothing is."""
-    model = small(vocabulary=["a", "b", "c"])
-    given, wanted = model.targets(["a b c", "b", "x"])
+    given, wanted = teacher_forcing([[3, 4, 5], [4], [UNKNOWN]], 8)
     assert given.tolist() == [[BEGIN, 3, 4, 5], [BEGIN, 4, END, END], [BEGIN, UNKNOWN, END, END]]
     assert wanted.tolist() == [[3, 4, 5, END], [4, END, -1, -1], [UNKNOWN, END, -1, -1]]
-    given, wanted = small(vocabulary=["a", "b", "c"], max_length=3).targets(["a b c"])
+    given, wanted = teacher_forcing([[3, 4, 5]], 3)
+    assert given.tolist() == [[BEGIN, 3, 4]]
     assert wanted.tolist() == [[3, 4, END]]  # cut, so that the end can be said within max_length
 
 

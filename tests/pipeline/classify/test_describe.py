@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,39 @@ def test_describe_a_damaged_shard(describer, motion_dataset, tmp_path, capsys):
     assert {line["video"] for line in lines if "error" in line} == {f"{shards}/{key}" for key in lost}
     assert len(lines) == len(index)
     assert f"{len(lost)} of {len(index)} videos could not be decoded" in captured.err
+
+
+def test_samples_depend_on_seed_and_video_alone(describer, video, capsys):
+    def drawn(*words):
+        given = ["--checkpoint", str(describer), "--num-clips", "1", "--temperature", "1.5", "--json"]
+        assert main(["describe", *given, *words]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+        return {Path(line["video"]).stem: line["samples"] for line in lines}
+
+    (video.parent / "another.mp4").write_bytes(video.read_bytes())
+    five = drawn(str(video), "--num-samples", "5")["one"]
+    assert len(five) == 5
+    assert len({sample["caption"] for sample in five}) > 1
+    assert all(sample["log_probability"] < 0 for sample in five)
+    both = drawn(str(video.parent), "--num-samples", "3")
+    assert [sample["caption"] for sample in both["one"]] == [sample["caption"] for sample in five[:3]]
+    assert both["another"] != both["one"]
+    assert drawn(str(video), "--num-samples", "5", "--seed", "1")["one"] != five
+    assert main(["describe", str(video), "--checkpoint", str(describer), "--temperature", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--temperature", "0"], "temperature=0.0: must be above 0"),
+        (["--num-samples", "2"], "add --temperature 1"),
+        (["--temperature", "1", "--beam-size", "2"], "temperature and beam_size: give one of them"),
+    ],
+)
+def test_options_of_draws_and_of_beams_exclude_each_other(words, message, capsys):
+    assert main(["describe", "x.mp4", "--checkpoint", "x.ckpt", *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_describe_wants_a_describer(motion_checkpoint, describer, video, capsys):

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, Self
 
+from torch import Tensor
+
 Units = Literal["words", "characters"]
 
 BEGIN, END, UNKNOWN = range(3)
@@ -46,6 +48,11 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(_SPECIAL_UNITS) + len(self.tokens)
 
+    @property
+    def first_number(self) -> int:
+        """The number of the first known unit; the special ones are below."""
+        return len(_SPECIAL_UNITS)
+
     def encode(self, caption: str) -> list[int]:
         """The numbers of a caption's units, without beginning and end."""
         return [self._numbers.get(unit, UNKNOWN) for unit in split_caption(caption, self.units)]
@@ -63,6 +70,10 @@ class Vocabulary:
                     else self.tokens[number - len(_SPECIAL_UNITS)]
                 )
         return (" " if self.units == "words" else "").join(units)
+
+    def decode_all(self, words: Tensor) -> list[str]:
+        """The captions of int64 (B, L), each as `decode`."""
+        return [self.decode(numbers) for numbers in words.tolist()]
 
 
 def split_caption(caption: str, units: Units) -> list[str]:

@@ -1,50 +1,18 @@
-"""Caption decoder: an LSTM that generates a caption word by word from a video's embedding, and beam search."""
+"""Generation of sequences by a decoder of words: beam search, greedy decoding, and sampling with a temperature."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 State = tuple[Tensor, ...]
 # Last words int64 (M,), state (each tensor with M as its second axis) -> log-probabilities (M, V), state after them.
 DecoderStep = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
-class WordDecoder(nn.Module):
-    """An LSTM over word embeddings, each concatenated with the video's vector; returns logits of the next word.
-
-    Args:
-        num_words: V, size of the vocabulary with its special words (begin, end, unknown).
-        embedding_size: size of a word embedding.
-        hidden_size: size of the LSTM's state and of the video's vector.
-        num_layers: number of stacked LSTM layers.
-        dropout: dropout probability of embeddings and before the output layer.
-    """
-
-    def __init__(self, num_words: int, embedding_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(num_words, embedding_size)
-        self.cells = nn.LSTM(embedding_size + hidden_size, hidden_size, num_layers, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(2 * hidden_size, num_words)  # a skip connection of the video's vector
-
-    def forward(self, words: Tensor, state: State, video: Tensor) -> tuple[Tensor, State]:
-        """Logits of the next words, float (M, L, V), and the state after them.
-
-        Args:
-            words: the previous words, int64 (M, L).
-            state: hidden and cell state before them, each (layers, M, H).
-            video: the video's vector, (M, H).
-        """
-        embedded = self.dropout(self.embedding(words))
-        repeated = video[:, None].expand(-1, words.shape[1], -1)
-        hidden, after = self.cells(torch.cat([embedded, repeated], dim=2), state)
-        return self.output(self.dropout(torch.cat([hidden, repeated], dim=2))), after
-
-
-class BestSequences(NamedTuple):
-    """The best sequence of each of B searches.
+class GeneratedSequences(NamedTuple):
+    """One sequence of each of B videos.
 
     Attributes:
         words: int64 (B, L); after its end a sequence has only `end`.
@@ -57,7 +25,7 @@ class BestSequences(NamedTuple):
 
 def beam_search(
     step: DecoderStep, state: State, count: int, begin: int, end: int, beam_size: int = 1, max_length: int = 20
-) -> BestSequences:
+) -> GeneratedSequences:
     """Beam search: keeps the `beam_size` most probable partial sequences at each step; 1 is greedy decoding.
 
     A finished sequence stays in the beam with its score, and competes with the others until the end. A sequence without
@@ -103,4 +71,61 @@ def beam_search(
         if bool(is_finished.all()):
             break
     winner = scores.argmax(dim=1)
-    return BestSequences(words[torch.arange(count, device=device), winner], scores.gather(1, winner[:, None])[:, 0])
+    return GeneratedSequences(
+        words[torch.arange(count, device=device), winner], scores.gather(1, winner[:, None])[:, 0]
+    )
+
+
+def sample_sequences(
+    step: DecoderStep,
+    state: State,
+    begin: int,
+    end: int,
+    temperature: float,
+    generators: Sequence[torch.Generator],
+    max_length: int = 20,
+) -> GeneratedSequences:
+    """Draws each word from the softmax of log-probabilities divided by a temperature.
+
+    At 1 sequences are drawn with the probabilities that the decoder gives; near 0 they are those of greedy decoding. A
+    sequence without end is cut at `max_length` words. Every sequence has its own generator, on the CPU, so it depends
+    on no other sequence and not on the device.
+
+    Args:
+        step: as in `beam_search`.
+        state: state before the first word for the B sequences; each tensor has B as its second axis.
+        begin: the first input word.
+        end: the word that ends a sequence.
+        temperature: above 0.
+        generators: B generators of random numbers.
+        max_length: maximum number of words, including the end.
+
+    Returns:
+        The sequences; `scores` are their log-probabilities at temperature 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature={temperature}: must be above 0; beam_size 1 always says the likeliest word")
+    if max_length < 1:
+        raise ValueError(f"max_length={max_length}: must be at least 1")
+    device = state[0].device
+    last = torch.full((len(generators),), begin, device=device)
+    is_finished = torch.zeros(len(generators), dtype=torch.bool, device=device)
+    scores = torch.zeros(len(generators), device=device)
+    words: list[Tensor] = []
+    for _ in range(max_length):
+        log_probabilities, state = step(last, state)
+        log_probabilities = log_probabilities.float()
+        # The largest of log-probabilities with Gumbel noise is a draw from them (Gumbel-max trick).
+        uniform = [torch.rand(log_probabilities.shape[1], generator=one, dtype=torch.float64) for one in generators]
+        noise = -(-torch.stack(uniform).clamp_min(torch.finfo(torch.float64).tiny).log()).log()
+        drawn = (log_probabilities.double() / temperature + noise.to(device)).argmax(dim=1)
+        last = torch.where(is_finished, end, drawn)
+        scores += log_probabilities.gather(1, last[:, None])[:, 0].masked_fill(is_finished, 0.0)
+        words.append(last)
+        is_finished = is_finished | (last == end)
+        if bool(is_finished.all()):
+            break
+    return GeneratedSequences(torch.stack(words, dim=1), scores)

@@ -1,0 +1,1 @@
+"""Captions: vocabulary, pretrained word vectors, decoder, search and sampling of captions, metrics."""
