@@ -8,6 +8,7 @@ With several nodes, the folder must be on a shared file system.
 import hashlib
 import json
 import signal
+import socket
 import sys
 import threading
 import time
@@ -111,10 +112,12 @@ class ResumableExport(pl.Callback):
         Raises:
             ValueError: the ranks have different settings, or see different videos; or another export writes there.
         """
-        if len(set(_gather(self._digest))) > 1:
+        ranks = _gather((self._digest, f"{len(self._rows)} videos on node {socket.gethostname()}"))
+        if len({digest for digest, _ in ranks}) > 1:
+            seen = ", ".join(sorted({text for _, text in ranks}))
             raise ValueError(
-                f"out={str(self.path)!r}: the processes have different settings or see different videos; give all the "
-                "same command line, and change no video meanwhile"
+                f"out={str(self.path)!r}: the processes have different settings or see different videos ({seen}); give "
+                "all the same command line and the same files, and change no video meanwhile"
             )
         done = np.empty(0, np.int64)
         if trainer.is_global_zero:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import warnings
@@ -62,6 +63,20 @@ def explain_decode_failure(index: DatasetIndex, alternative: str) -> Iterator[No
                 f"python -m pipeline quarantine {root} KEY ... (python -m pipeline verify {root} --full finds all)"
             )
         raise DecodeError(f"{error}; leave such videos out: {leave_out}{alternative}", error.reason) from error
+
+
+@contextlib.contextmanager
+def explain_unshared_files() -> Iterator[None]:
+    """Context that adds this node's name and advice to FileNotFoundError in an externally launched rank."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if _launcher_arguments.get() is None:
+            raise
+        raise FileNotFoundError(
+            f"node {socket.gethostname()}: {error}; give a folder that all nodes share, at the same path, or pack the "
+            "videos and give --data"
+        ) from None
 
 
 def run_over_split(

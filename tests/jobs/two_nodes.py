@@ -122,9 +122,13 @@ class Nodes:
         self.nodes.append(node)
         deadline = time.monotonic() + 180
         while "Ray runtime started" not in log.read_text(errors="replace"):
-            if node.poll() is not None and tries > 1 and "Try increase" in log.read_text(errors="replace"):
+            if node.poll() is not None and tries > 1 and _was_too_slow(log.read_text(errors="replace")):
                 self.nodes.pop()
                 return self._start(arguments, before, tries - 1)
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the node did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.2)
+
+
+def _was_too_slow(log: str) -> bool:
+    return "Try increase" in log or "timed out during startup" in log

@@ -101,6 +101,22 @@ def test_features_on_two_ranks_are_as_in_one_process(
     assert "Traceback" not in refused.stdout
 
 
+def test_features_of_plain_files_on_two_ranks_are_as_in_one_process(
+    local: local_state.LocalCluster, run_jobs: Run, folder: Path, originals: Path, checkpoint: Path
+) -> None:
+    options = {"num_clips": 1, "crop_size": 32, "batch_size": 2, "num_workers": 0}
+    alone, together = folder / "alone_files.parquet", folder / "together_files.parquet"
+    files = FeatureOptions(checkpoint, videos=[str(originals)], out=alone, accelerator="cpu", **options)  # type: ignore[arg-type]
+    features(files)
+    arguments = arguments_of(checkpoint=checkpoint, videos=originals, out=together.name, **options)
+    done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (expected, one), (found, two) = read_features(alone), read_features(together)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert two.equals(one)
+    assert two.num_rows == 12
+
+
 def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path
 ) -> None:

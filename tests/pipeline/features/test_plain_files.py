@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.mp4_writer import encode_frames
 from pipeline.__main__ import main
 from pipeline.features.feature_files import read_features, read_provenance
+from pipeline.inference.split_runner import distributed_inference
 from pipeline.inference.video_file_index import open_video_files
 from tests.conftest import REPOSITORY
 from tests.pipeline.gray_videos import NUM_VIDEOS, make_video
@@ -67,6 +69,18 @@ def test_they_are_those_of_the_packed_copies(motion_checkpoint, originals, tmp_p
     for column in ("group", "num_frames", "fps", "width", "height", "duration_s", "content_sha256", "source", "label"):
         found = rows.column(column, np.argsort(rows.column("key", range(len(rows)))))
         assert list(found) == list(index.column(column, order)), column
+
+
+def test_a_rank_of_a_job_names_its_node(tmp_path):
+    missing, out = str(tmp_path / "missing"), tmp_path / "out.parquet"
+    with pytest.raises(FileNotFoundError) as alone:
+        open_video_files([missing], out)
+    with distributed_inference({}), pytest.raises(FileNotFoundError) as launched:
+        open_video_files([missing], out)
+    assert str(launched.value) == (
+        f"node {socket.gethostname()}: {alone.value}; give a folder that all nodes share, at the same path, or pack "
+        "the videos and give --data"
+    )
 
 
 def test_files_and_folders_at_once(motion_checkpoint, originals, tmp_path):
