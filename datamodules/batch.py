@@ -74,7 +74,7 @@ class ClipBatch(NamedTuple):
             evaluation, which does not augment.
         captions: one or more sentences for each of the B videos that describe it, or its class name where the dataset
             has no captions; None if captions are not loaded.
-        failed: row in the dataset's index, reason to count by, and description of each video that could not be decoded,
+        failed: index row, category of the reason, and description of each video that could not be decoded,
             in order.
         num_quarantined: number of planned videos that are quarantined and missing from the batch (training only).
         load_seconds: time that the worker took to read, decode and crop this batch.

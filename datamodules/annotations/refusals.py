@@ -18,7 +18,7 @@ class Refusal(NamedTuple):
     Attributes:
         path: The path of the file, relative to the folder of the videos.
         key: Key of the video in the dataset.
-        reason: A short reason to count by: one of `DecodeError`, `hang`, `crash`, `error`, or a user's own.
+        reason: Category of the reason, for counts: one of `DecodeError`, `hang`, `crash`, `error`, or a user's own.
         detail: Description of the failure, one line.
     """
 

@@ -127,6 +127,16 @@ class Segment(NamedTuple):
         return bisect_left(table.ticks, (Fraction(seconds) - _TOLERANCE_S) / table.time_base)
 
 
+def parse_clock_time(text: str) -> float | None:
+    """Seconds of a time in hours, minutes and seconds, of which hours may be missing; None for other text.
+
+    >>> parse_clock_time("1:23.5"), parse_clock_time("01:00:03"), parse_clock_time("83.5")
+    (83.5, 3603.0, None)
+    """
+    match = _CLOCK.fullmatch(text)
+    return None if match is None else 3600 * int(match[1] or 0) + 60 * int(match[2]) + float(match[3])
+
+
 def check_segment_columns(file: str | os.PathLike[str], columns: Collection[str]) -> None:
     """Raises AnnotationError for a table that gives both times and frame numbers."""
     times, frames = ([name for name in names if name in columns] for names in (_TIMES, _FRAMES))
@@ -162,9 +172,9 @@ def _seconds(row: AnnotationRow, column: str) -> float | None:
     value = row.values.get(column, "").strip()
     if not value:
         return None
-    clock = _CLOCK.fullmatch(value)
-    if clock is not None:
-        return 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3])
+    time = parse_clock_time(value)
+    if time is not None:
+        return time
     try:
         number = float(value)
     except ValueError:

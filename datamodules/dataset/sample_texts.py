@@ -20,7 +20,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class UnusableSampleError(ValueError):
-    """A sample that cannot be used; `reason` is a short reason to count by."""
+    """A sample that cannot be used; `reason` is the category of the reason."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)

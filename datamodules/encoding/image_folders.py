@@ -7,7 +7,7 @@ import av
 
 from datamodules.annotations.segments import Segment
 from datamodules.encoding.rendition_encoder import EncodedVideo, encode_renditions
-from datamodules.encoding.segments import describe_segment
+from datamodules.encoding.segments import with_source_times
 from datamodules.video.frame_table import count_steps
 from datamodules.video.image_folder import image_frame_table, iterate_images, list_images
 from datamodules.video.mp4_writer import EncodeProfile
@@ -48,4 +48,4 @@ def transcode_images(
     videos = encode_renditions(frames(), table.part(first, stop), lambda orientation: Fraction(1), profiles)
     if segment is None:
         return videos
-    return [describe_segment(video, segment, table, first, stop) for video in videos]
+    return [with_source_times(video, segment, table, first, stop) for video in videos]

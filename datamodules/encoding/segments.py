@@ -75,11 +75,11 @@ def _encode(
                 lambda orientation: read_pixel_aspect(source, orientation),
                 profiles,
             )
-            return [describe_segment(video, segment, frames, first, stop) for video in videos]
+            return [with_source_times(video, segment, frames, first, stop) for video in videos]
     return None
 
 
-def describe_segment(video: EncodedVideo, segment: Segment, table: FrameTable, first: int, stop: int) -> EncodedVideo:
+def with_source_times(video: EncodedVideo, segment: Segment, table: FrameTable, first: int, stop: int) -> EncodedVideo:
     """The video with the times of its frames, from `first` to before `stop`, in the source of `table`."""
     start, end = table.time(first), table.time(stop)
     return video._replace(

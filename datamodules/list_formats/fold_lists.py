@@ -1,4 +1,4 @@
-"""What lists with several folds have in common: UCF101 and HMDB51, text files of one line a video.
+"""Reading of lists with several folds, those of UCF101 and HMDB51: text files of one line a video.
 
 Videos are found by name in the videos' folder and up to two folders deeper, with any suffix, preferably the list's; a
 missing video keeps the path in the list.
@@ -18,7 +18,12 @@ from datamodules.annotations.video_lookup import VideoNameIndex, VideoQuery
 def find_lists(
     lists: PathLike | Sequence[PathLike], pattern: re.Pattern[str], ignored: str = ""
 ) -> dict[tuple[str, str], Path]:
-    """The pattern's two groups -> file, for lists given as a folder or one by one.
+    """Finds lists by a pattern of file names; returns their paths by the text of the pattern's two groups.
+
+    Args:
+        lists: the lists one by one, or their folder.
+        pattern: regular expression of the names of lists, with two groups.
+        ignored: name of a further file that may be among `lists`.
 
     Raises:
         AnnotationError: a file has another name than the pattern's and `ignored`.

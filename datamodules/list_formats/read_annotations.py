@@ -15,7 +15,7 @@ from datamodules.annotations.records import Annotations, PathLike, as_list
 from datamodules.annotations.tables import AnnotationError
 from datamodules.annotations.video_files import has_video_suffix
 from datamodules.list_formats.formats import FORMATS, AnnotationFormat, detect_format
-from datamodules.list_formats.segments_or_kinetics import choose_by_files, fits_both
+from datamodules.list_formats.segments_or_kinetics import choose_format, is_readable_as_both
 from datamodules.video.image_folder import is_image_folder
 
 
@@ -75,9 +75,9 @@ def _videos_root(path: Path, videos: PathLike | None) -> Path:
 def _detect(lists: Sequence[Path], videos: PathLike | None) -> tuple[ListFormat, tuple[str, ...]]:
     """The format of the first list, and a sentence where its files decided between two."""
     form = detect_format(lists[0]) if lists else FORMATS["folders"]
-    if form.name != "kinetics" or not fits_both(lists[0]):
+    if form.name != "kinetics" or not is_readable_as_both(lists[0]):
         return form, ()
-    choice = choose_by_files(lists[0], _videos_root(lists[0], videos))
+    choice = choose_format(lists[0], _videos_root(lists[0], videos))
     return FORMATS[choice.name], (choice.note,)
 
 

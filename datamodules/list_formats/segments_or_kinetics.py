@@ -1,7 +1,8 @@
-"""Which format a table has whose columns are those of two: a user's own table of segments, and a Kinetics list.
+"""Format of a table whose columns fit two formats: a table of segments of files, and a Kinetics list of clips.
 
 A table of segments names files, and cuts its segments out of them. A Kinetics list names YouTube's videos and gives the
-times in the original; its clips are files of their own, {youtube_id}_{time_start}_{time_end}. So the files tell.
+times in the original; its clips are files of their own, {youtube_id}_{time_start}_{time_end}. So the names of the files
+decide.
 """
 
 import re
@@ -22,7 +23,7 @@ _FORMS = {"csv": "a table of segments of files", "kinetics": "a Kinetics list of
 
 
 class FormatChoice(NamedTuple):
-    """The format of a table that may have two.
+    """The format chosen for a table that two formats can read.
 
     Attributes:
         name: the format.
@@ -33,7 +34,7 @@ class FormatChoice(NamedTuple):
     note: str
 
 
-def fits_both(path: Path) -> bool:
+def is_readable_as_both(path: Path) -> bool:
     """Whether a list is a table that both formats can read, such as one with the columns video_id, start and end."""
     if is_json_list(path):
         return False
@@ -45,7 +46,7 @@ def fits_both(path: Path) -> bool:
     return has_columns(header, KINETICS_COLUMNS, ("youtube_id", "time_start", "time_end"))
 
 
-def choose_by_files(path: Path, videos_root: Path) -> FormatChoice:
+def choose_format(path: Path, videos_root: Path) -> FormatChoice:
     """The format of a table that both formats can read, by the names in it and the files in the folder of the videos.
 
     Raises:
@@ -61,9 +62,9 @@ def choose_by_files(path: Path, videos_root: Path) -> FormatChoice:
     present = frozenset(stems)
     files = sorted({name for name in names if name in present or (name and (root / name).exists())})
     if clips and len(clips) >= len(files):
-        return _choice("kinetics", path, f"{_have(clips)} the name of a clip with its times: {clips[0]}")
+        return _choice("kinetics", path, f"{_count_with_verb(clips)} the name of a clip with its times: {clips[0]}")
     if files:
-        return _choice("csv", path, f"{_have(files)} a name of the list without times: {files[0]}")
+        return _choice("csv", path, f"{_count_with_verb(files)} a name of the list without times: {files[0]}")
     if all(_YOUTUBE_ID.fullmatch(name) for name in names):
         return _choice("kinetics", path, "no file of either kind is there, and its ids are of YouTube's form")
     return _choice("csv", path, "no file of either kind is there, and its ids are not of YouTube's form")
@@ -83,7 +84,7 @@ def _times(row: AnnotationRow) -> tuple[str, float, float] | None:
     return row.values["youtube_id"].strip(), start, end
 
 
-def _have(names: Sequence[str]) -> str:
+def _count_with_verb(names: Sequence[str]) -> str:
     return f"{count_noun(len(names), 'file')} there {'has' if len(names) == 1 else 'have'}"
 
 

@@ -19,9 +19,9 @@ class Division:
     Attributes:
         column: `split`, or `fold`: each part holds the test videos of one fold.
         shares: fraction of the videos in each part, by name, in (0, 1); they sum to 1.
-        seed: seed of ties.
+        seed: seed of the choice among equally good divisions.
         group_by: regular expression that finds the group in the path of a video; None: the groups of the dataset.
-        content_groups: whether videos that show the same are in one group too.
+        content_groups: whether videos of the same or nearly the same content are joined in one group.
     """
 
     column: SplitColumn
@@ -57,7 +57,8 @@ class DivisionOptions(Options):
             parenthesized group, or the whole match; videos without a match are groups of their own. Default: the groups
             of the list, or of names as in UCF101 and Kinetics. `pack` refuses it beside a column group; `split`, of a
             packed dataset, takes it in place of the groups in the index.
-        content_groups: in a division, also keep together what shows the same, by the search of the split guard.
+        content_groups: whether a division also keeps videos of the same or nearly the same content together, found by
+            the search of the split guard.
     """
 
     split: str | None = None

@@ -4,7 +4,6 @@ The form was verified with the README of the data set's annotations (epic-kitche
 rows of `EPIC_KITCHENS.example` are true.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,7 +11,7 @@ from typing import Literal, get_args
 from datamodules.annotations.list_format import ListFormat, ListHead, find_beside, find_list_files
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, PathLike, as_captions
-from datamodules.annotations.segments import Segment
+from datamodules.annotations.segments import Segment, parse_clock_time
 from datamodules.annotations.skipped_files import count_noun
 from datamodules.annotations.tables import AnnotationRow, read_table, refuse_repeats
 from datamodules.annotations.video_files import existing_folder, make_keys
@@ -28,7 +27,6 @@ _FILES = {
 _REQUIRED = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
 _COLUMNS = dict.fromkeys((*_REQUIRED, "narration", "verb_class", "noun_class"), ())
 _CLASS_COLUMNS = {"id": (), "key": ()}
-_TIMESTAMP = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
 def read_epic_kitchens(
@@ -129,10 +127,10 @@ def _class_number(row: AnnotationRow, column: str, count: int) -> int:
 
 
 def _seconds(row: AnnotationRow, column: str) -> float:
-    match = _TIMESTAMP.fullmatch(row.text(column))
-    if match is None:
+    time = parse_clock_time(row.text(column))
+    if time is None:
         raise row.error(column, "must be a time such as 00:01:23.45")
-    return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
+    return time
 
 
 def _matches(head: ListHead) -> bool:

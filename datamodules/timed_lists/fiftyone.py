@@ -4,7 +4,6 @@ The form was verified with FiftyOne's user guide and its importer and exporter (
 `frameutils`. The objects in `FIFTYONE.example` follow the schema of the guide.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ from datamodules.annotations.json_lists import JsonEntry, keyed_texts, read_json
 from datamodules.annotations.list_format import ListFormat, ListHead, require_split
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, PathLike
-from datamodules.annotations.segments import Segment
+from datamodules.annotations.segments import Segment, parse_clock_time
 from datamodules.annotations.video_files import existing_folder, join, make_keys
 from datamodules.annotations.video_lookup import VideoQuery, locate_videos
 from datamodules.timed_lists.timed_labels import LabelledVideo, TimedLabel, make_annotations
-
-_TIMESTAMP = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
 def read_fiftyone(
@@ -84,9 +81,8 @@ def _read_detection(entry: JsonEntry, classes: Sequence[str]) -> TimedLabel:
 def _timestamps(entry: JsonEntry) -> tuple[float, float]:
     value = entry.values.get("timestamps")
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        matches = [_TIMESTAMP.fullmatch(one) for one in value]
-        value = [3600 * int(one[1]) + 60 * int(one[2]) + float(one[3]) for one in matches if one is not None]
-        return JsonEntry(entry.location, {"timestamps": value}).interval("timestamps")
+        times = [parse_clock_time(one) for one in value]
+        return JsonEntry(entry.location, {"timestamps": times}).interval("timestamps")
     return entry.interval("timestamps")
 
 

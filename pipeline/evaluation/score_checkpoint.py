@@ -32,7 +32,7 @@ from pipeline.inference.training_overlap import (
 from pipeline.metrics.accuracy import print_report
 from pipeline.metrics.predictions import PREDICTIONS_NAME, read_labels, read_predictions
 from pipeline.metrics.scored_videos import ScoredVideos
-from pipeline.report.write_results import FILES, write_report_of
+from pipeline.report.write_results import FILES, write_results
 
 _METRIC_BATCH = 8192  # videos per update of the metrics
 
@@ -133,7 +133,7 @@ def _write_report(
         extra["model_metrics"] = _model_metrics(cast(VideoClassifier, trained.model), scores, labels)
     fold_suffix = "" if provenance["fold"] is None else f", fold {provenance['fold']}"
     title = f"{checkpoint_title(checkpoint)} on {provenance['dataset']}, {provenance['split']}{fold_suffix}"
-    report = write_report_of(folder, scored, title, extra, videos.index, options.seed)
+    report = write_results(folder, scored, title, extra, videos.index, options.seed, has_predictions=True)
     step, whole = views.clip_step, views.test_sampling == "whole"
     columns = {"views": "whole videos" if whole else f"{step} frames apart" if step else str(num_views)}
     columns["seconds"] = f"{report['seconds']:.0f}"

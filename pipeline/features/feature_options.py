@@ -7,11 +7,11 @@ from pipeline.features.feature_files import Dtype, Format
 from pipeline.features.layer_features import Pooling, RowUnit
 from pipeline.inference.inference_options import InferenceOptions, OverwriteOptions, SplitFileOptions
 from pipeline.inference.protocols import TransferProtocolName
-from pipeline.inference.video_file_index import VideoFileChoice
+from pipeline.inference.video_file_index import VideoFileOptions
 
 
 @dataclass(frozen=True)
-class FeatureOptions(InferenceOptions, SplitFileOptions, OverwriteOptions, VideoFileChoice):
+class FeatureOptions(InferenceOptions, SplitFileOptions, OverwriteOptions, VideoFileOptions):
     """Options of `features`.
 
     Attributes:

@@ -41,7 +41,7 @@ class InspectedFile(NamedTuple):
         size: bytes; 0 if there is no such file.
         modified_ns: time of the last modification, in nanoseconds since 1970.
         probed: digest and properties; None if it cannot be used.
-        reason: reason to count by why it cannot be used; "" if it can.
+        reason: category of the reason why it cannot be used, as in quarantine.csv; "" if it can.
         detail: description of the reason, one line.
     """
 
@@ -109,7 +109,7 @@ def _with_outcome(file: InspectedFile, outcome: ProbedVideo | Exception) -> Insp
 
 
 def refusal_reason(error: Exception) -> str:
-    """The reason to count by of a video that could not be probed."""
+    """Category of the reason why a video could not be probed."""
     if isinstance(error, DecodeError):
         return error.reason
     if isinstance(error, OSError) and not isinstance(error, ProcessHung | ProcessDied):

@@ -32,13 +32,14 @@ from datamodules.video.video_container import REASONS
 from pipeline.cli.terminal import print_text
 from pipeline.inference.file_inspection import InspectedFile, inspect_files
 from pipeline.inference.inference_options import InferenceOptions
+from pipeline.inference.split_runner import explain_unshared_files
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint, data_settings
 
 _FOUND_REASONS = frozenset({*REASONS, HANG, CRASH, ERROR, BAD_NAME})  # those that no person wrote
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoFileChoice(Options):
+class VideoFileOptions(Options):
     """Video files.
 
     Attributes:
@@ -110,7 +111,8 @@ def open_video_files(videos: Sequence[str], out: Path, retry: bool = False) -> V
         ValueError: none of the files can be read.
     """
     root = common_folder(videos)
-    paths = dict.fromkeys(os.path.relpath(os.path.abspath(path), root) for path in find_videos(videos))  # noqa: PTH100
+    with explain_unshared_files():
+        paths = dict.fromkeys(os.path.relpath(os.path.abspath(path), root) for path in find_videos(videos))  # noqa: PTH100
     names = sorted(path.replace(os.sep, "/") for path in paths)
     keys = dict(zip(names, make_keys(names), strict=True))
     listed = read_quarantine_file(quarantine_path(out))

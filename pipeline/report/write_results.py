@@ -25,7 +25,7 @@ from pipeline.report.multi_label_results import WritePage, multi_label_report
 from pipeline.report.pictures import preview_of_key
 from pipeline.report.results_page import MisclassifiedVideo, describe_segment, draw_results_page
 
-__all__ = ["FILES", "PAGE_NAME", "ScoredVideos", "write_report_of", "write_results"]
+__all__ = ["FILES", "PAGE_NAME", "ScoredVideos", "write_results"]
 
 PAGE_NAME = "report.html"
 FILES = (PREDICTIONS_NAME, REPORT_NAME, PER_CLASS_NAME, PAGE_NAME)
@@ -40,6 +40,7 @@ def write_results(
     extra: Mapping[str, Any] | None = None,
     videos: DatasetIndex | None = None,
     seed: int = 0,
+    has_predictions: bool = False,
 ) -> dict[str, Any]:
     """Writes predictions.parquet, report.json, per_class.csv and report.html, each atomically.
 
@@ -50,6 +51,7 @@ def write_results(
         extra: plain data to add to report.json; `notes`, a list of sentences, are also on top of the page.
         videos: the dataset, for previews of the most confident mistakes; None: mistakes are shown without pictures.
         seed: seed of the bootstrap of confidence intervals.
+        has_predictions: whether predictions.parquet is in the folder already, and is left as it is.
 
     Returns:
         The content of report.json.
@@ -58,25 +60,8 @@ def write_results(
         ValueError: there are no videos; shapes do not match; scores are not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    schema = prediction_schema(len(scored.class_names), scored.provenance)
-    labels, scores = np.asarray(scored.labels), np.asarray(scored.scores)
-    table = prediction_table(
-        schema, scored.keys, labels, scores, scored.class_names, groups=scored.groups, missing=True
-    )
-    with write_atomically(folder / PREDICTIONS_NAME) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-    return write_report_of(folder, scored, title, extra, videos, seed)
-
-
-def write_report_of(
-    folder: Path,
-    scored: ScoredVideos,
-    title: str,
-    extra: Mapping[str, Any] | None = None,
-    videos: DatasetIndex | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Writes the files of `write_results` other than predictions.parquet, which must exist in `folder`."""
+    if not has_predictions:
+        _write_predictions(folder / PREDICTIONS_NAME, scored)
     if scored.task == "multi_label":
         report, write_page = multi_label_report(scored, seed)
     else:
@@ -95,6 +80,16 @@ def write_report_of(
         temporary.write_text(page, encoding="utf-8")
     write_report(folder / REPORT_NAME, report)
     return report
+
+
+def _write_predictions(path: Path, scored: ScoredVideos) -> None:
+    schema = prediction_schema(len(scored.class_names), scored.provenance)
+    labels, scores = np.asarray(scored.labels), np.asarray(scored.scores)
+    table = prediction_table(
+        schema, scored.keys, labels, scores, scored.class_names, groups=scored.groups, missing=True
+    )
+    with write_atomically(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def _single_label_report(scored: ScoredVideos, seed: int) -> tuple[dict[str, Any], WritePage]:
