@@ -82,7 +82,8 @@ def _timestamps(entry: JsonEntry) -> tuple[float, float]:
     value = entry.values.get("timestamps")
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         times = [parse_clock_time(one) for one in value]
-        return JsonEntry(entry.location, {"timestamps": times}).interval("timestamps")
+        if None not in times:
+            return JsonEntry(entry.location, {"timestamps": times}).interval("timestamps")
     return entry.interval("timestamps")
 
 

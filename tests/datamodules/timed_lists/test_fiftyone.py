@@ -51,7 +51,10 @@ def test_names_as_labels_clock_times_folders_and_a_manifest(tmp_path: Path) -> N
         ({"labels": {}}, r"labels\.json: must be an object with labels of each video"),
         ({"classes": ["a"], "labels": {"v": [{"label": 1, "support": [1, 2]}]}}, r"v 1: label=1: must be the position"),
         ({"labels": {"v": [{"label": "a"}]}}, r"v 1: timestamps is missing: must be two numbers"),
-        ({"labels": {"v": [{"label": "a", "timestamps": ["1", "2"]}]}}, r"v 1: timestamps=\[\]: must be two numbers"),
+        (
+            {"labels": {"v": [{"label": "a", "timestamps": ["1", "2"]}]}},
+            r"v 1: timestamps=\['1', '2'\]: must be two numbers",
+        ),
         ({"labels": {"v": "a"}}, r"v='a': must be a list of objects"),
         ({"labels": {"v": None}}, r"labels\.json: has no labelled segment"),
     ],
