@@ -179,7 +179,7 @@ class DatasetIndex:
         return np.flatnonzero(pc.is_in(self._table.column("key"), value_set=value_set).to_numpy())
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
-        """Values of an index column for some rows: an array for numbers, a list for strings and lists of strings."""
+        """Values of a column, or of `split_group` (see `IndexValues.column`), for some rows: an array or a list."""
         return self._values.column(name, rows)
 
     @property

@@ -10,7 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.dataset.index_table import CAPTIONS, INDEX_NAME, INDEX_SCHEMA, LABELS, NO_LABEL, read_index_table
+from datamodules.dataset.index_table import (
+    CAPTIONS,
+    INDEX_NAME,
+    INDEX_SCHEMA,
+    LABELS,
+    NO_LABEL,
+    SPLIT_GROUP,
+    read_index_table,
+)
 from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.storage.local_files import OpenShards, WholeFiles
@@ -73,9 +81,16 @@ class IndexValues:
         self.entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
-        """See `DatasetIndex.column`."""
+        """Values of an index column for some rows: an array for numbers, a list for strings and lists of strings.
+
+        Args:
+            name: A column of the index; or `split_group`, the groups of the split file if it has any, else `group`.
+            rows: Row numbers.
+        """
         further = (LABELS.name, CAPTIONS.name)
-        if name not in (*INDEX_SCHEMA.names, *further):
+        if name == SPLIT_GROUP.name and name not in self._mapped.table.schema.names:
+            name = "group"
+        if name not in (*INDEX_SCHEMA.names, *further, SPLIT_GROUP.name):
             raise ValueError(f"column {name!r}: the index has {', '.join((*INDEX_SCHEMA.names, *further))}")
         if name in further and name not in self._mapped.table.schema.names:
             return [[] for _ in rows]

@@ -46,6 +46,7 @@ INDEX_SCHEMA = pa.schema(
 # then); captions, if any video has one.
 LABELS = pa.field("labels", pa.list_(pa.int32()))
 CAPTIONS = pa.field("captions", pa.list_(pa.string()))
+SPLIT_GROUP = pa.field("split_group", pa.string())  # in memory alone: the groups of a split file that has some
 NO_LABEL = -1
 
 

@@ -8,7 +8,7 @@ which are larger than all other columns and not used in training, stay in index.
 
     .mapped-{key}/index.arrow         the table, in batches of `BATCH_ROWS`
     .mapped-{key}/rows-{name}.int64   the row numbers of one split
-    .mapped-{key}/splits-{name}.arrow the columns `split` and `fold_splits` of one split file
+    .mapped-{key}/splits-{name}.arrow the columns `split` and `fold_splits` of one split file, and `split_group`, if any
     .mapped-{key}/lock                held by the process that creates one of them
 
 The key is a digest of identity, classes and shards in dataset.json, and of the footer of index.parquet: a dataset that
@@ -33,7 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.dataset.index_table import INDEX_NAME, check_index_schema
+from datamodules.dataset.index_table import INDEX_NAME, SPLIT_GROUP, check_index_schema
 from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_rows import map_rows, release_pages
 from datamodules.splits.split_file import SplitReference
@@ -206,17 +206,18 @@ def _open_copy(folder: Path, split_file: SplitReference | None = None) -> Mapped
     table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapping))).read_all()
     if split_file is not None:
         splits = pa.ipc.open_file(pa.memory_map(str(folder / _splits_name(split_file)))).read_all()
-        for name in _SPLIT_COLUMNS:
-            table = table.set_column(table.schema.get_field_index(name), name, splits.column(name))
+        table = table.drop_columns(_SPLIT_COLUMNS)
+        for name in splits.column_names:
+            table = table.append_column(name, splits.column(name))
     return MappedIndex(table, folder, mapping, split_file)
 
 
 def _splits_name(split_file: SplitReference) -> str:
-    return f"splits-{split_file.sha256[:32]}.arrow"
+    return f"splits-{split_file.sha256[:32]}{(split_file.groups_sha256 or '')[:16]}.arrow"
 
 
 def _write_splits(path: Path, table: pa.Table) -> None:
-    columns = table.select(_SPLIT_COLUMNS)
+    columns = table.select([name for name in (*_SPLIT_COLUMNS, SPLIT_GROUP.name) if name in table.column_names])
     with write_atomically(path) as temporary, pa.ipc.new_file(str(temporary), columns.schema) as writer:
         writer.write_table(columns)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.dataset.index_table import LABELS, NO_LABEL
+from datamodules.dataset.index_table import LABELS, NO_LABEL, SPLIT_GROUP
 from datamodules.dataset.manifest import Manifest, SplitCounts
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.splits.split_file import SplitFile, SplitFileError
@@ -94,7 +94,7 @@ def apply_split_file(manifest: Manifest, mapped: MappedIndex, chosen: SplitFile)
 
 
 def assign_splits(table: pa.Table, chosen: SplitFile, dataset: str) -> pa.Table:
-    """The table of an index with `split` and `fold_splits` of a split file.
+    """The table of an index with `split` and `fold_splits` of a split file, and its groups, if any, as `split_group`.
 
     Args:
         table: Table with the columns key, split and fold_splits.
@@ -126,6 +126,10 @@ def assign_splits(table: pa.Table, chosen: SplitFile, dataset: str) -> pa.Table:
         column = pa.array(list(values), table.schema.field(name).type)
         chunks = [column.take(chunk) for chunk in number_of_row.chunks]
         table = table.set_column(table.schema.get_field_index(name), name, pa.chunked_array(chunks, column.type))
+    if chosen.groups is not None:
+        groups = pa.array([chosen.groups[key] for key in chosen.values], SPLIT_GROUP.type)
+        chunks = [groups.take(chunk) for chunk in places.chunks]
+        table = table.append_column(SPLIT_GROUP, pa.chunked_array(chunks, groups.type))
     return table
 
 

@@ -56,7 +56,7 @@ class DividedVideos:
 
     def as_split_file(self, name: str) -> SplitFile:
         """The division as the contents of a split file of this name."""
-        return SplitFile(name, name, self.division.column, self.values)
+        return SplitFile(name, name, self.division.column, self.values, self.groups)
 
     @cached_property
     def counts(self) -> dict[str, Counter[str]]:

@@ -1,6 +1,6 @@
 """Split files: a split or fold of every video of a dataset, in a CSV file that takes the place of the packed splits.
 
-    DATASET/splits/NAME.csv    key,split or key,fold: a line for each video; further columns are ignored
+    DATASET/splits/NAME.csv    key,split or key,fold: a line for each video; perhaps group; further columns are ignored
     DATASET/splits/NAME.json   how `split` made it; absent where a person wrote it
 
 `packed` names the splits that are in the index itself.
@@ -38,10 +38,12 @@ class SplitReference(NamedTuple):
     Attributes:
         name: its name in the folder `splits` of the dataset, or its path or URL.
         sha256: digest of the splits of all videos, hexadecimal; independent of order and further columns.
+        groups_sha256: digest of the groups of all videos, hexadecimal; None where the file has no groups.
     """
 
     name: str
     sha256: str
+    groups_sha256: str | None = None
 
 
 class SplitFile(NamedTuple):
@@ -52,12 +54,14 @@ class SplitFile(NamedTuple):
         path: path or URL, for errors.
         column: `split`, or `fold`: the fold that holds a video out for testing.
         values: the split or fold of each video, by key; a split "" leaves the video out.
+        groups: the group of each video that was not divided, by key, "" for none; None where the file has no groups.
     """
 
     name: str
     path: str
     column: SplitColumn
     values: Mapping[str, str]
+    groups: Mapping[str, str] | None = None
 
     @property
     def folds(self) -> list[str]:
@@ -66,15 +70,28 @@ class SplitFile(NamedTuple):
 
     @property
     def reference(self) -> SplitReference:
-        """Name and digest."""
-        content = json.dumps([self.column, sorted(self.values.items())])
-        return SplitReference(self.name, hashlib.sha256(content.encode()).hexdigest())
+        """Name and digests."""
+        groups = None if self.groups is None else _digest(sorted(self.groups.items()))
+        return SplitReference(self.name, _digest([self.column, sorted(self.values.items())]), groups)
 
     def splits_of(self, key: str) -> tuple[str, tuple[str, ...]]:
         """`split` and `fold_splits` of a video, as in the index."""
         if self.column == "split":
             return self.values[key], ()
         return _NO_SPLIT, tuple("test" if fold == self.values[key] else "train" for fold in self.folds)
+
+
+def describe_groups(split_file: Mapping[str, str] | None) -> str:
+    """Which groups bootstrap samples draw, for reports: those of the chosen split file if it has any.
+
+    Args:
+        split_file: A `SplitReference` as recorded in checkpoints and results; None for the packed splits.
+
+    >>> describe_groups(None), describe_groups(SplitReference("people", "ab", "cd")._asdict())
+    ('groups', 'groups of split file people')
+    """
+    has_groups = split_file is not None and split_file.get("groups_sha256")
+    return f"groups of split file {split_file['name']}" if split_file and has_groups else "groups"
 
 
 def is_split_file_name(text: str) -> bool:
@@ -162,6 +179,7 @@ def _parse(content: bytes, name: str, path: str) -> SplitFile:
         column = _column_of([field.strip() for field in lines.fieldnames or ()], path)
         lines.fieldnames = [field.strip() for field in lines.fieldnames or ()]
         values: dict[str, str] = {}
+        groups: dict[str, str] | None = {} if "group" in lines.fieldnames else None
         for line in lines:
             key, value = (read_cell(line.get(field) or "") for field in ("key", column))
             if not key:
@@ -175,9 +193,11 @@ def _parse(content: bytes, name: str, path: str) -> SplitFile:
                     f"{path}, line {lines.line_num}: {_NO_SPLIT} is the name of all videos; choose another {column}"
                 )
             values[key] = value
+            if groups is not None:
+                groups[key] = read_cell(line.get("group") or "")
     except (UnicodeDecodeError, csv.Error) as error:
         raise SplitFileError(f"{path}: is not a CSV file in UTF-8 ({error}); save it as one") from None
-    found = SplitFile(name, path, column, values)
+    found = SplitFile(name, path, column, values, groups)
     if column == "fold" and len(found.folds) < 2:
         raise SplitFileError(f"{path}: names {len(found.folds)} folds; there must be at least two")
     if not any(values.values()):
@@ -213,6 +233,11 @@ def write_split_file(
         writer.writerows(map(write_cell, (key, values[key], groups[key])) for key in sorted(values))
     with write_atomically(path.with_suffix(".json")) as temporary:
         temporary.write_text(to_json(dict(about), indent=1) + "\n", encoding="utf-8")
+
+
+def _digest(content: object) -> str:
+    """The sha256 of plain data as JSON, hexadecimal."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _natural(name: str) -> tuple[bool, int, str]:

@@ -10,6 +10,7 @@ The rule, in full:
 - Every config named on the command line (`--config PATH`, `-c PATH`, `--data PATH.yaml`, ...), from anywhere, and the
   YAML files that it refers to. In the arguments its path becomes `upload:RELATIVE`, so that editing the file after
   submit does not change the job.
+- Every split file that an option names by a local path (`--split-file PATH`, `--data.split_file PATH`), likewise.
 - All other relative paths, of data or of outputs, mean what they mean in the folder of submit: workers change to that
   folder where the node has it (the same machine, a shared file system), and stay in their copy otherwise.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import yaml
 
+from datamodules.splits.split_file import is_split_file_name
 from jobs.ray_internals import max_upload_bytes
 from jobs.spec.secret_scan import is_secret_file, refuse_secrets_in_file
 from jobs.spec.upload_paths import UPLOAD_PREFIX
@@ -56,15 +58,15 @@ def stage_upload(
         py_modules: Names or paths of modules and packages from outside `origin`.
 
     Returns:
-        The arguments, with `upload:RELATIVE` in place of each config.
+        The arguments, with `upload:RELATIVE` in place of each config and split file.
 
     Raises:
         FileNotFoundError: a config or a module is missing, or a pattern of `include` matches nothing.
         ValueError: there are too many files to search, the upload is too large (the message names the largest files),
             or a config holds a secret.
     """
-    configs = _ConfigFiles(origin, target)
-    rewritten = configs.rewrite(args)  # first: a missing config is the commonest mistake
+    named = _NamedFiles(origin, target)
+    rewritten = named.rewrite(args)  # first: a missing config is the commonest mistake
     for relative in code_files(origin, exclude):
         copy_file(origin / relative, target / relative)
     for pattern in include:
@@ -82,28 +84,29 @@ def stage_upload(
     copy_modules(py_modules, origin, target, exclude)
     for package in PACKAGES:
         _copy_package(package, target)
-    configs.copy()
+    named.copy()
     check_size(target)
     return rewritten
 
 
-class _ConfigFiles:
-    """The config files of a command line, and the path of each in the upload."""
+class _NamedFiles:
+    """The configs and split files that a command line names, and the path of each in the upload."""
 
     def __init__(self, origin: Path, target: Path) -> None:
         self._origin = origin
         self._target = target
         self._upload_paths: dict[Path, str] = {}
+        self._split_files: set[Path] = set()
 
     def rewrite(self, args: Sequence[str]) -> list[str]:
-        """Replace the path of each config file in the arguments by `upload:RELATIVE`."""
+        """Replace the path of each config and split file in the arguments by `upload:RELATIVE`."""
         rewritten: list[str] = []
         flag = ""  # the flag whose value comes next
         for arg in args:
             name, equals, value = arg.partition("=")
-            if equals and name.startswith("-") and self._is_config(name, value):
+            if equals and name.startswith("-") and self._is_uploaded(name, value):
                 rewritten.append(f"{name}={self._add_argument(value, name)}")
-            elif flag and not arg.startswith("-") and self._is_config(flag, arg):
+            elif flag and not arg.startswith("-") and self._is_uploaded(flag, arg):
                 rewritten.append(self._add_argument(arg, flag))
             else:
                 rewritten.append(arg)
@@ -111,10 +114,22 @@ class _ConfigFiles:
         return rewritten
 
     def copy(self) -> None:
-        """Copy all config files into the upload; ValueError if one holds a secret."""
+        """Copy all named files into the upload; ValueError if a config holds a secret."""
         for source, relative in self._upload_paths.items():
             copy_file(source, self._target / relative)
-            refuse_secrets_in_file((self._target / relative).read_text(encoding="utf-8"), f"config={source}")
+            if source not in self._split_files:
+                refuse_secrets_in_file((self._target / relative).read_text(encoding="utf-8"), f"config={source}")
+
+    def _is_uploaded(self, flag: str, value: str) -> bool:
+        return self._is_config(flag, value) or self._is_split_file(flag, value)
+
+    def _is_split_file(self, flag: str, value: str) -> bool:
+        """Whether an option's value is the path of a split file that is here; on the nodes there may be others."""
+        option = flag.lstrip("-").rpartition(".")[2].replace("-", "_")
+        return option == "split_file" and not is_split_file_name(value) and self._local_path(value).is_file()
+
+    def _local_path(self, value: str) -> Path:
+        return Path(os.path.normpath(self._origin / Path(value).expanduser()))
 
     def _is_config(self, flag: str, value: str) -> bool:
         """Whether an option's value is a config file: by its option (`--config X`), or an existing YAML file."""
@@ -123,18 +138,23 @@ class _ConfigFiles:
         return Path(value).suffix in (".yaml", ".yml") and (self._origin / value).is_file()
 
     def _add_argument(self, value: str, flag: str) -> str:
-        path = Path(os.path.normpath(self._origin / Path(value).expanduser()))
+        path = self._local_path(value)
         if not path.is_file():
             raise FileNotFoundError(f"{flag} {value}: there is no such file (looked in {self._origin})")
         if path not in self._upload_paths:
-            self._add(path, self._upload_folder(path))
+            folder = self._upload_folder(path)
+            if self._is_split_file(flag, value):
+                self._split_files.add(path)
+                self._upload_paths[path] = os.path.normpath(f"{folder}/{path.name}")
+            else:
+                self._add(path, folder)
         return UPLOAD_PREFIX + self._upload_paths[path]
 
     def _upload_folder(self, path: Path) -> str:
-        """The folder of a config in the upload: its own relative path, or a new one if it is not in `origin`."""
+        """The folder of a named file in the upload: its own relative path, or a new one if it is not in `origin`."""
         if path.is_relative_to(self._origin):
             return path.parent.relative_to(self._origin).as_posix()
-        return f"configs_from_outside/{len(self._upload_paths)}"
+        return f"named_from_outside/{len(self._upload_paths)}"
 
     def _add(self, path: Path, folder: str) -> None:
         """Add a config and the files that it refers to by relative paths, which stay valid in the upload."""

@@ -66,14 +66,22 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, (str, Path)):
         return f"{str(error.filename)!r}: {error.strerror.lower()}"  # without [Errno 2]
     wrapped = isinstance(error, ArgumentError) or "Union subtypes" in message or "Call to compute_fn" in message
-    innermost = error
+    innermost, option = error, _parser_key(error)
     while wrapped and innermost.__cause__ is not None:
         innermost = innermost.__cause__
+        key = _parser_key(innermost)
+        if key is not None and option is not None and key != option.rpartition(".")[2] and key != option:
+            option = key if key.startswith(f"{option}.") else f"{option}.{key}"  # `model`, then `class_weights` in it
     text = " ".join(str(innermost).split())
     text = re.sub(r"Expected a typing\.Literal\[(.+?)\]\. Got value: (.*)", _describe_wrong_choice, text)
     text = re.sub(r"Expected a <class '(int|float|bool)'>\. Got value: (.*)", _describe_wrong_type, text)
-    option = re.match(r'Parser key "([^"]+)"', message)
-    return f"{option[1]}: {text}" if option and not text.startswith("Parser key") else text
+    return f"{option}: {text}" if option and not text.startswith("Parser key") else text
+
+
+def _parser_key(error: BaseException) -> str | None:
+    """The option that an error of jsonargparse names, if any."""
+    found = re.match(r'Parser key "([^"]+)"', str(error))
+    return found[1] if found else None
 
 
 def _describe_wrong_choice(match: re.Match[str]) -> str:

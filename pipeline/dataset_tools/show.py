@@ -36,7 +36,7 @@ STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
 _SHOWN_OPTIONS = (
     *("num_frames", "frame_interval", "fps", "segments", "short_videos", "still", "resize", "crop_size"),
     *("random_resized_crop", "flip_probability", "sided_classes", "rand_augment", "color_jitter", "clips_per_video"),
-    *("val_num_clips", "test_sampling", "num_clips", "num_crops", "clip_step", "seed", "fold"),
+    *("val_num_clips", "test_sampling", "num_clips", "num_crops", "clip_step", "seed", "fold", "split_file"),
 )
 
 
@@ -75,6 +75,7 @@ class PageOptions(Options):
         num_videos: number of videos of each stage: the first ones of the epoch, in a run of one process.
         num_views: number of views (clips, or crops of clips) of each video, evenly spaced.
         epoch: the training epoch whose order and augmentation are shown, from 0.
+        split_file: name, path or URL of the split file whose splits or folds are shown; default: as configured.
     """
 
     out: Path
@@ -82,6 +83,7 @@ class PageOptions(Options):
     num_videos: int = 4
     num_views: int = 3
     epoch: int = 0
+    split_file: str | None = None
 
     def check(self) -> None:
         """Refuses a page of nothing."""
@@ -100,6 +102,9 @@ def show(data: ShardedVideoDataModule, page: PageOptions) -> None:
         ValueError: there is no dataset, or it lacks a stage that `page.stage` names.
     """
     data.options = replace(data.options, num_workers=0, batch_size=min(page.num_videos, data.options.batch_size))
+    if page.split_file is not None:
+        data.options = replace(data.options, split_file=page.split_file)
+        vars(data).pop("index", None)  # may be open already, with other splits
     if data.index.manifest.is_undivided:
         _take_all_videos(data)
     stages = []

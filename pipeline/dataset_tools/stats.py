@@ -1,7 +1,7 @@
 """`python -m pipeline stats`: statistics of a dataset, in tables and, with `--out`, charts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from datamodules.dataset.index_table import labels_by_row, read_index_table
 from datamodules.dataset.manifest import Manifest, read_manifest
-from datamodules.dataset.quarantine import read_quarantine
+from datamodules.dataset.open_dataset import open_url
+from datamodules.dataset.quarantine import read_quarantine, read_remote_quarantine
 from datamodules.dataset.split_rows import assign_splits, with_split_counts
 from datamodules.splits.split_file import read_split_file
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.plain_text import is_utf8
+from datamodules.storage.remote_files import RemoteFiles, split_root
 from pipeline.cli.terminal import print_text
 from pipeline.cli.text_table import TextTable, print_table
 from pipeline.packing.source_notes import describe_columns
@@ -38,7 +40,7 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None, split_fi
     Reads only the index, no shard.
 
     Args:
-        data: folder of the dataset.
+        data: folder or URL of the dataset.
         out: also draw the class balance and the durations, to a file that ends in .svg or .html.
         fold: the fold whose splits are shown, for datasets with folds; default: the first.
         split_file: name, path or URL of the split file whose splits or folds are shown; default: those in the index.
@@ -49,8 +51,7 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None, split_fi
     """
     if out is not None and out.suffix not in (".svg", ".html"):
         raise ValueError(f"out={out}: must end in .svg or .html")
-    manifest = read_manifest(data)
-    table = read_index_table(data, manifest)
+    manifest, table, refused = _read_dataset(data)
     chosen = None if split_file is None else read_split_file(split_file, data)
     if chosen is not None:
         table = assign_splits(table, chosen, manifest.name)
@@ -64,7 +65,7 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None, split_fi
     totals.update(manifest.classes[label] for row_labels in labels for label in row_labels)
     for shown in _split_tables(title, manifest, table, splits):
         print_table(shown)
-    quarantined = pc.is_in(table.column("key"), value_set=pa.array(filter(is_utf8, read_quarantine(data)), pa.string()))
+    quarantined = pc.is_in(table.column("key"), value_set=pa.array(filter(is_utf8, refused), pa.string()))
     if left_out := Counter(splits[quarantined.to_numpy()].tolist()):
         counts_by_split = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
         print_text(f"counted here and never read, because quarantine.csv names them: {counts_by_split}\n")
@@ -97,6 +98,16 @@ def stats(data: Path, out: Path | None = None, fold: str | None = None, split_fi
         with write_atomically(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print_text(f"wrote {out}")
+
+
+def _read_dataset(data: Path) -> tuple[Manifest, pa.Table, Collection[str]]:
+    """Manifest, index and quarantined keys of the dataset in a folder, whose shards need not be there, or at a URL."""
+    root = split_root(data)
+    if isinstance(root, Path):
+        manifest = read_manifest(root)
+        return manifest, read_index_table(root, manifest), read_quarantine(root)
+    manifest, mapped, files = open_url(RemoteFiles(root))
+    return manifest, mapped.table, read_remote_quarantine(files)
 
 
 def duration_histogram(seconds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -79,7 +79,7 @@ def compare_results(first: ScoredVideos, second: ScoredVideos, seed: int = 0) ->
         "num_videos": len(first_hits.labels),
         "num_groups": first_hits.num_groups,
         "missing": {"first": int(first.missing.sum()), "second": int(second.missing.sum())},
-        "interval": {"level": LEVEL, "of": "groups", "draws": DRAWS, "seed": seed},
+        "interval": {"level": LEVEL, "of": first.grouping, "draws": DRAWS, "seed": seed},
         **{
             name: {"first": a, "second": b, "difference": b - a, "interval": intervals[name]}
             for name, a, b in accuracies
@@ -146,9 +146,8 @@ def write_comparison(path: Path, comparison: dict[str, Any]) -> None:
 
 def print_comparison(comparison: dict[str, Any]) -> None:
     """Prints the comparison: a table, then a verdict in words."""
-    table = TextTable(
-        title=f"{comparison['num_videos']} videos of {comparison['num_groups']} groups", title_justify="left"
-    )
+    groups = f"{comparison['num_groups']} {comparison['interval']['of']}"
+    table = TextTable(title=f"{comparison['num_videos']} videos of {groups}", title_justify="left")
     for heading in ("", "first", "second", "difference", "95 % interval"):
         table.add_column(heading, justify="left" if not heading else "right")
     figures = headline_figures(comparison)

@@ -34,7 +34,7 @@ def compare_rankings(first: ScoredVideos, second: ScoredVideos, seed: int = 0) -
         "num_videos": len(labels),
         "num_groups": int(groups.max()) + 1,
         "missing": {"first": int(first.missing.sum()), "second": int(second.missing.sum())},
-        "interval": {"level": LEVEL, "of": "groups", "draws": num_draws(*labels.shape), "seed": seed},
+        "interval": {"level": LEVEL, "of": first.grouping, "draws": num_draws(*labels.shape), "seed": seed},
         **{
             name: {
                 "first": reports[0][name],

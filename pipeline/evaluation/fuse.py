@@ -141,7 +141,9 @@ def _provenance(
     scored_results: Sequence[ScoredVideos], names: Sequence[str], shares: Sequence[float]
 ) -> dict[str, Any]:
     first = scored_results[0].provenance
-    shared = {name: first.get(name) for name in ("dataset", "dataset_identity", "split", "fold", "decoder")}
+    shared = {
+        name: first.get(name) for name in ("dataset", "dataset_identity", "split", "fold", "split_file", "decoder")
+    }
     shared["task"] = scored_results[0].task
     fused = [
         {

@@ -24,6 +24,7 @@ from pipeline.inference.trained_checkpoint import (
     split_row_numbers,
     try_one_clip,
 )
+from pipeline.inference.trained_split_file import has_split_file
 from pipeline.inference.training_overlap import (
     overlap_with_checkpoint,
     refuse_overlap,
@@ -101,8 +102,8 @@ def open_checkpoint_and_data(
 
 def _remedy(trained: TrainedCheckpoint, videos: ShardedVideoDataModule) -> str:
     """The advice for a split that the checkpoint was trained on."""
-    recorded, here = trained.dataset.get("split_file"), videos.identity["split_file"]
-    if trained.family != videos.index.manifest.family or recorded == here:
+    recorded = trained.dataset.get("split_file")
+    if trained.family != videos.index.manifest.family or has_split_file(trained.dataset, videos.index.split_file):
         return "choose a held-out split"
     name = PACKED if recorded is None else recorded["name"]
     return f"evaluate with the splits of its training, --split-file {name}"

@@ -17,6 +17,7 @@ from pipeline.inference.part_rows import PartRows
 from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import explain_decode_failure, run_over_split
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint, split_row_numbers
+from pipeline.inference.trained_split_file import with_split_digests
 from pipeline.metrics.predictions import prediction_schema, prediction_table, with_source_times
 
 _FORWARD_BYTES = 2**25  # float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
@@ -66,7 +67,7 @@ def export_scores(
         scores = np.concatenate([outputs["scores"].float().cpu().numpy(), missing_scores])
         order = np.argsort(rows, kind="stable")
         entries = [index.entry(row) for row in rows[order].tolist()]
-        keys, groups = [entry.key for entry in entries], [entry.group for entry in entries]
+        keys, groups = [entry.key for entry in entries], list(index.column("split_group", rows[order]))
         labels = np.array([entry.label for entry in entries], dtype=np.int64)
         if index.task == "multi_label":
             labels = multi_hot([entry.labels for entry in entries], model.num_classes).numpy()
@@ -109,4 +110,4 @@ def max_views_per_forward(videos: ShardedVideoDataModule, accelerator: str) -> i
 
 def _settings(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Selects the settings that the scores depend on."""
-    return {name: value for name, value in provenance.items() if name not in _NOT_SETTINGS}
+    return {name: value for name, value in with_split_digests(provenance).items() if name not in _NOT_SETTINGS}

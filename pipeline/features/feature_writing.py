@@ -171,7 +171,7 @@ def feature_table(
         "key": index.column("key", rows),
         **_label_columns(index, rows),
         "split": splits,
-        "group": index.column("group", rows),
+        "group": index.column("split_group", rows),
         "path": index.column("source", rows),
         "seen": np.isin(rows, trained_rows),
         "clip": [None if clip == VIDEO_ROW else clip for clip in exported.clips.tolist()],

@@ -36,7 +36,7 @@ from pipeline.inference.trained_checkpoint import (
     split_row_numbers,
     try_one_clip,
 )
-from pipeline.inference.trained_split_file import trained_split_file
+from pipeline.inference.trained_split_file import trained_split_file, with_split_digests
 from pipeline.inference.training_overlap import overlap_with_checkpoint, training_split
 from pipeline.inference.video_file_index import VideoFileIndex, open_video_files
 
@@ -161,7 +161,7 @@ def _export(
     # Rows depend neither on newly quarantined videos nor on the format, nor on where plain video files lie.
     not_settings = ["checkpoint", "quarantined", "format", "layers", "dimension"]
     not_settings += [] if files is None else ["dataset", "videos"]
-    settings = {name: value for name, value in provenance.items() if name not in not_settings}
+    settings = {name: value for name, value in with_split_digests(provenance).items() if name not in not_settings}
     settings["layer"] = provenance["layers"]
     callback = ResumableExport(
         options.out,
@@ -211,7 +211,8 @@ def _is_exported(out: Path, provenance: dict[str, Any]) -> bool:
     # Features depend neither on paths nor, in practice, on library versions. Which plain video files cannot be decoded
     # is known only after the export.
     not_compared = ("checkpoint", "versions", *(("dataset", "videos", "quarantined") if "videos" in provenance else ()))
-    differing = [name for name in provenance if name not in not_compared and found.get(name) != provenance[name]]
+    found, wanted = with_split_digests(found), with_split_digests(provenance)
+    differing = [name for name in wanted if name not in not_compared and found.get(name) != wanted[name]]
     if differing:
         names = dict.fromkeys("layer" if name in ("layers", "dimension") else name for name in differing)
         raise ValueError(

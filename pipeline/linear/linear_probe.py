@@ -125,6 +125,7 @@ class ProbeSettings(NamedTuple):
             "classes": names,
             "overlap": overlap,
             "seen_by_network": num_trained,
+            "split_file": test.provenance.get("split_file"),
             "decoder": test.provenance.get("decoder"),
             "versions": library_versions(),
         }

@@ -165,7 +165,8 @@ def choose_split(all_videos: VideoFeatures, index: DatasetIndex, split: str, fol
     Raises:
         ValueError: there is no such split or fold, or one of its videos has no features.
     """
-    keys = index.column("key", index.readable_rows(split, fold))
+    index_rows = index.readable_rows(split, fold)
+    keys = index.column("key", index_rows)
     positions = {key: number for number, key in enumerate(all_videos.keys)}
     missing = [key for key in keys if key not in positions]
     if missing:
@@ -175,9 +176,13 @@ def choose_split(all_videos: VideoFeatures, index: DatasetIndex, split: str, fol
             "--split all"
         )
     chosen = all_videos.choose(np.sort(np.array([positions[key] for key in keys], dtype=np.int64)))
-    split_file = None if index.split_file is None else index.split_file._asdict()
     refuse_unlabelled(chosen)
-    return chosen._replace(provenance=all_videos.provenance | {"split": split, "fold": fold, "split_file": split_file})
+    split_file = None if index.split_file is None else index.split_file._asdict()
+    group_of_key = dict(zip(keys, index.column("split_group", index_rows), strict=True))
+    return chosen._replace(
+        groups=[group_of_key[key] or key for key in chosen.keys],
+        provenance=all_videos.provenance | {"split": split, "fold": fold, "split_file": split_file},
+    )
 
 
 def _find_layers(

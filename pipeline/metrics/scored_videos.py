@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from datamodules.annotations.records import Task
+from datamodules.splits.split_file import describe_groups
 from lightning_modules.tasks.label_task import refuse_other_task
 from pipeline.metrics.accuracy import rank_of_label
 from pipeline.metrics.confidence_intervals import PredictionCorrectness, number_groups
@@ -26,7 +27,8 @@ class ScoredVideos(NamedTuple):
         keys: the M video keys, unique.
         groups: the M groups, the source that each video was cut from; "" where it has none.
         provenance: plain data about the origin of the scores: `scores` is their scale (`probability` or another),
-            `classes` the class names, `overlap` the leakage (numbers of `videos`, `content`, `groups`; `of`) or None.
+            `classes` the class names, `split_file` its name and digests or None, `overlap` the leakage (numbers of
+            `videos`, `content`, `groups`; `of`) or None.
     """
 
     scores: NDArray[Any]
@@ -40,6 +42,11 @@ class ScoredVideos(NamedTuple):
     def task(self) -> Task:
         """`multi_label` where the videos have several labels, else `single_label`."""
         return "multi_label" if np.ndim(self.labels) == 2 else "single_label"
+
+    @property
+    def grouping(self) -> str:
+        """Which groups intervals are of: `groups`, or `groups of split file NAME`."""
+        return describe_groups(self.provenance.get("split_file"))
 
     @property
     def missing(self) -> NDArray[np.bool_]:

@@ -74,7 +74,7 @@ def multi_label_report(scored: ScoredVideos, seed: int) -> tuple[dict[str, Any],
         "intervals": ranking_intervals(samples, report["mean_average_precision"]),
         "interval": {
             "level": LEVEL,
-            "of": "groups",
+            "of": scored.grouping,
             "groups": int(groups.max()) + 1,
             "draws": draws,
             "seed": seed,

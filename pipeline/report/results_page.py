@@ -99,7 +99,7 @@ def headline_facts(report: Mapping[str, Any], num_classes: int) -> list[str]:
     """Phrases on what was evaluated; empty ones are left out."""
     provenance = report["provenance"]
     return [
-        f"{report['num_videos']:,} videos of {report['interval']['groups']:,} groups",
+        f"{report['num_videos']:,} videos of {report['interval']['groups']:,} {report['interval']['of']}",
         f"{num_classes:,} classes",
         str(provenance.get("model", "")).rpartition(".")[2],
         f"{report['views']} views a video" if report.get("views") else "",

@@ -101,7 +101,13 @@ def _single_label_report(scored: ScoredVideos, seed: int) -> tuple[dict[str, Any
     matrix = confusion_matrix(labels, predicted, len(names))
     report |= {
         "intervals": accuracy_intervals(outcomes, seed),
-        "interval": {"level": LEVEL, "of": "groups", "groups": outcomes.num_groups, "draws": DRAWS, "seed": seed},
+        "interval": {
+            "level": LEVEL,
+            "of": scored.grouping,
+            "groups": outcomes.num_groups,
+            "draws": DRAWS,
+            "seed": seed,
+        },
         "calibration": _calibration(scored, scores, outcomes.top1, missing),
         "hardest_pairs": hardest_pairs(matrix, names, _NUM_PAIRS),
     }

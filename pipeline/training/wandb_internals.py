@@ -26,6 +26,12 @@ def continue_wandb_run(logger: WandbLogger, run_id: str) -> str:
     return str(settings["id"])
 
 
+def silence_wandb_run(logger: WandbLogger) -> None:
+    """Makes wandb print warnings and errors alone for a logger that has not started yet, unless it has settings."""
+    if logger._wandb_init.get("settings") is None:
+        logger._wandb_init["settings"] = {"quiet": True}
+
+
 def is_offline_logger(logger: WandbLogger) -> bool:
     """Whether the logger was created with `offline=True`."""
     return bool(logger._offline)

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from lightning_modules.weights.safe_load import load_plain
 from pipeline.cli.terminal import print_text
 from pipeline.training.secret_patterns import without_secrets
-from pipeline.training.wandb_internals import continue_wandb_run, is_offline_logger
+from pipeline.training.wandb_internals import continue_wandb_run, is_offline_logger, silence_wandb_run
 
 _OFFLINE = ("offline", "dryrun")
 
@@ -70,8 +70,8 @@ def continue_run(loggers: Sequence[Logger], run_id: str) -> str:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             run_id = continue_wandb_run(logger, run_id)
-            if _is_offline(logger):
-                os.environ.setdefault("WANDB_QUIET", "true")
+            if _is_offline(logger) and "WANDB_QUIET" not in os.environ:  # wandb may have read its variables by now
+                silence_wandb_run(logger)
     return run_id
 
 

@@ -104,6 +104,21 @@ def test_a_changed_file_gives_other_rows(dataset: Path) -> None:
     assert before.split_file != after.split_file
 
 
+def test_groups_of_a_file_take_the_place_of_the_packed_ones(dataset: Path) -> None:
+    rows, path = [0, 1, 11], dataset / "splits" / "mine.csv"
+    packed = DatasetIndex.open(dataset, split_file="mine")
+    assert packed.column("split_group", rows) == packed.column("group", rows)
+    for people in (("anna", "bob"), ("carl", "dora")):
+        lines = [(key, split, people[number % 2]) for number, (key, split) in enumerate(zip(KEYS, SPLITS, strict=True))]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([("key", "split", "group"), *reversed(lines)])
+        divided = DatasetIndex.open(dataset, split_file="mine")
+        for index in (divided, pickle.loads(pickle.dumps(divided))):
+            assert index.column("split_group", rows) == [people[0], people[1], people[1]]
+            assert index.column("group", rows) == packed.column("group", rows), "by which leakage is found"
+            assert index.rows("test").tolist() == [6, 7, 8]
+
+
 def test_quarantined_videos_are_left_out_of_the_splits_of_a_file(dataset: Path) -> None:
     write_quarantine(dataset, [Refusal("v1.mp4", "v1", "by hand", "")])
     index = DatasetIndex.open(dataset, split_file="mine")

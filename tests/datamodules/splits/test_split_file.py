@@ -44,6 +44,20 @@ def test_the_digest_depends_on_the_splits_alone(tmp_path: Path) -> None:
     assert len({first, digest("key,split\na,test\nb,train\n"), digest("key,fold\na,train\nb,test\n")}) == 3
 
 
+def test_groups_of_a_file_have_a_digest_of_their_own(tmp_path: Path) -> None:
+    texts = [
+        "key,split\na,train\nb,test\n",
+        "key,split,group\na,train,x\nb,test,\n",
+        "group,key,split\ny,a,train\n,b,test\n",
+    ]
+    files = [read_split_file(str(write(tmp_path, text)), "") for text in texts]
+    assert [file and file.groups for file in files] == [None, {"a": "x", "b": ""}, {"a": "y", "b": ""}]
+    references = [file.reference for file in files if file is not None]
+    assert len({reference.sha256 for reference in references}) == 1
+    assert len({reference.groups_sha256 for reference in references}) == 3
+    assert references[0].groups_sha256 is None
+
+
 def test_folds_hold_out_their_videos(tmp_path: Path) -> None:
     found = read_split_file(str(write(tmp_path, "key,fold\na,10\nb,2\nc,1\n")), "")
     assert found is not None

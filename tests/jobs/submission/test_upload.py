@@ -116,7 +116,7 @@ def test_configs_are_rewritten_to_the_copy(project: Path, tmp_path: Path) -> Non
     args += ["--data", "configs/data.yaml", "--data.root", "data", "--ckpt_path", "runs/last.ckpt"]
     target = tmp_path / "staged"
     rewritten = stage_upload(args, project, target)
-    place = "configs_from_outside/1"
+    place = "named_from_outside/1"
     assert rewritten == [
         "fit",
         *("--config", "upload:runs/kept.yaml", f"--config=upload:{place}/over.yaml", "-c", "upload:configs/data.yaml"),
@@ -128,6 +128,29 @@ def test_configs_are_rewritten_to_the_copy(project: Path, tmp_path: Path) -> Non
         "/node/runs/kept.yaml",
         f"--config=/node/{place}/over.yaml",
     ]
+
+
+def test_split_files_travel_from_local_paths_alone(project: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere.csv"
+    outside.write_text("key,split\na,train\n")
+    args = ["fit", "--data.init_args.split_file", "data/list.csv", f"--data.split_file={outside}"]
+    args += [
+        "--split-file",
+        "mine",
+        "--split_file=absent/on_the_nodes.csv",
+        "--split-file",
+        "https://example.org/a.csv",
+    ]
+    target = tmp_path / "staged"
+    rewritten = stage_upload(args, project, target)
+    assert rewritten[1:4] == [
+        "--data.init_args.split_file",
+        "upload:data/list.csv",
+        "--data.split_file=upload:named_from_outside/1/elsewhere.csv",
+    ]
+    assert rewritten[4:] == args[4:]
+    copies = ("data/list.csv", "named_from_outside/1/elsewhere.csv")
+    assert [(target / name).read_text() for name in copies] == ["big", outside.read_text()]
 
 
 def test_the_copy_does_not_change_with_the_file(project: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pytorch_lightning import Callback
 
 from datamodules.batch import Window
+from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.encoding.transcoding import encode_frames
 from pipeline.__main__ import main
 from pipeline.dataset_tools.show import describe_window
@@ -178,3 +179,17 @@ def test_windows_in_words():
     resized = describe_window(Window(128, 171, 8, 20, 50, 60, True), (112, 112))
     assert resized == "50 x 60 at row 8, column 20 of 128 x 171, resized to 112 x 112, mirrored"
     assert describe_window(Window(112, 112, 0, 0, 112, 112), (112, 112)) == "all of 112 x 112"
+
+
+def test_the_page_has_the_splits_of_a_split_file(motion_dataset, tmp_path, capsys):
+    config = write_config(tmp_path, motion_dataset)
+    chosen = tmp_path / "mine.csv"
+    main(["split", str(motion_dataset), "--out", str(chosen), "--split", "train=0.5,test=0.5", "--seed", "1"])
+    out = tmp_path / "page.html"
+    words = ["--config", config, "--out", str(out), "--stage", "test", "--num-videos", "4", "--split-file", str(chosen)]
+    assert main(["show", *words]) == 0
+    index = DatasetIndex.open(motion_dataset, split_file=str(chosen))
+    keys = index.column("key", index.rows("test")[:4])
+    assert [heading.split()[0] for heading in Page(out).found["h3"]] == keys
+    assert main(["show", "--config", config, "--out", str(out), "--split-file", "absent"]) == 2
+    assert "split_file=absent: there is no" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_groups_are_found_in_the_paths_of_the_sources(dataset: Path) -> None:
 
 
 def test_a_dataset_at_a_url_is_divided_into_a_file_here(
-    motion_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    motion_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with serving(motion_dataset) as server:
@@ -82,6 +82,14 @@ def test_a_dataset_at_a_url_is_divided_into_a_file_here(
         split(SplitFileOptions(server.url, out=tmp_path / "mine.csv", folds=2))
         index = DatasetIndex.open(server.url, split_file=str(tmp_path / "mine.csv"))
         assert len(index.rows("test", "0")) == 32
+        capsys.readouterr()
+        assert main(["stats", server.url, "--split-file", str(tmp_path / "mine.csv"), "--fold", "1"]) == 0
+        there = capsys.readouterr().out
+        assert main(["stats", server.url]) == 0
+        assert "32" in next(line for line in there.splitlines() if line.startswith("│ test"))
+        packed_there = capsys.readouterr().out
+    assert main(["stats", str(motion_dataset)]) == 0
+    assert capsys.readouterr().out == packed_there
 
 
 @pytest.mark.parametrize(
