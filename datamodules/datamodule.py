@@ -11,14 +11,13 @@ from pytorch_lightning.trainer.states import TrainerFn
 from datamodules.annotations.records import Task
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.index_table import NO_LABEL
 from datamodules.dataset.renditions import open_rendition
 from datamodules.loading.data_options import DataOptions
 from datamodules.loading.loader_options import resolve_logged_decoder, warn_about_decord
 from datamodules.loading.planned_loader import PlannedLoader
 from datamodules.loading.resume import dataset_state, order_state, resume_point
 from datamodules.loading.split_loaders import SplitLoaders
-from datamodules.loading.training_plan import class_frequencies
+from datamodules.loading.training_plan import class_frequencies, count_unlabelled
 from datamodules.loading.training_progress import TrainingProgress
 from datamodules.storage.remote_files import split_root
 from datamodules.transforms.flip_safety import unmirrored_labels
@@ -110,17 +109,19 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     def count_unlabelled(self, stage: str) -> int:
         """Returns the number of videos without a label in the splits that a stage of the trainer compares with labels.
 
+        In a dataset of several labels a video, only those of splits without any label.
+
         Args:
             stage: `fit`, `validate` or `test`.
         """
-        options, manifest = self.options, self.index.manifest
-        if self.task == "multi_label" or all(
-            sum(split.classes.values()) == split.videos for split in manifest.splits.values()
+        options, index = self.options, self.index
+        if self.task == "single_label" and all(
+            sum(split.classes.values()) == split.videos for split in index.manifest.splits.values()
         ):
             return 0
         splits = {"fit": [options.train_split, options.val_split], "validate": [options.val_split]}
-        rows = [self.index.rows(split, options.fold) for split in splits.get(stage, [options.test_split]) if split]
-        return int(sum((np.asarray(self.index.column("label", of_split)) == NO_LABEL).sum() for of_split in rows))
+        rows = [index.rows(split, options.fold) for split in splits.get(stage, [options.test_split]) if split]
+        return sum(count_unlabelled(index, of_split) for of_split in rows)
 
     @property
     def identity(self) -> dict[str, Any]:

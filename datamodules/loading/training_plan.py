@@ -40,13 +40,24 @@ def training_strata(index: DatasetIndex, rows: np.ndarray, class_balance: ClassB
     if class_balance == "none":
         return None
     labels, counts = index.flat_labels(rows)
-    unlabelled = int((counts == 0).sum())
-    if unlabelled == len(rows) or (unlabelled and index.task == "single_label"):
+    if unlabelled := count_unlabelled(index, rows):
         raise ValueError(
             f"class_balance={class_balance!r}: {unlabelled} of the {len(rows)} training videos of {index.name} have no "
             "label to balance by; pack them with labels, or use class_balance=none"
         )
     return make_strata(class_balance, labels, counts, len(index.classes))
+
+
+def count_unlabelled(index: DatasetIndex, rows: np.ndarray) -> int:
+    """The number of videos without a label; 0 in a dataset of several labels a video if any has one, as others may not.
+
+    Args:
+        index: The dataset.
+        rows: Row numbers of the videos, int64.
+    """
+    _, counts = index.flat_labels(rows)
+    count = int((counts == 0).sum())
+    return count if index.task == "single_label" or count == len(rows) else 0
 
 
 def class_frequencies(index: DatasetIndex, rows: np.ndarray, class_balance: ClassBalance) -> list[float]:

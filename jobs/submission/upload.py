@@ -10,7 +10,8 @@ The rule, in full:
 - Every config named on the command line (`--config PATH`, `-c PATH`, `--data PATH.yaml`, ...), from anywhere, and the
   YAML files that it refers to. In the arguments its path becomes `upload:RELATIVE`, so that editing the file after
   submit does not change the job.
-- Every split file that an option names by a local path (`--split-file PATH`, `--data.split_file PATH`), likewise.
+- Every split file that an option names by a local path (`--split-file PATH`, `--data.split_file PATH`), likewise. One
+  that a config names must be in the folder of submit, at a relative path; it is copied to the same path.
 - All other relative paths, of data or of outputs, mean what they mean in the folder of submit: workers change to that
   folder where the node has it (the same machine, a shared file system), and stay in their copy otherwise.
 """
@@ -97,9 +98,11 @@ class _NamedFiles:
         self._target = target
         self._upload_paths: dict[Path, str] = {}
         self._split_files: set[Path] = set()
+        self._has_split_option = False
 
     def rewrite(self, args: Sequence[str]) -> list[str]:
         """Replace the path of each config and split file in the arguments by `upload:RELATIVE`."""
+        self._has_split_option = any(_is_split_option(arg.partition("=")[0]) for arg in args)
         rewritten: list[str] = []
         flag = ""  # the flag whose value comes next
         for arg in args:
@@ -125,8 +128,7 @@ class _NamedFiles:
 
     def _is_split_file(self, flag: str, value: str) -> bool:
         """Whether an option's value is the path of a split file that is here; on the nodes there may be others."""
-        option = flag.lstrip("-").rpartition(".")[2].replace("-", "_")
-        return option == "split_file" and not is_split_file_name(value) and self._local_path(value).is_file()
+        return _is_split_option(flag) and not is_split_file_name(value) and self._local_path(value).is_file()
 
     def _local_path(self, value: str) -> Path:
         return Path(os.path.normpath(self._origin / Path(value).expanduser()))
@@ -159,7 +161,11 @@ class _NamedFiles:
     def _add(self, path: Path, folder: str) -> None:
         """Add a config and the files that it refers to by relative paths, which stay valid in the upload."""
         self._upload_paths[path] = os.path.normpath(f"{folder}/{path.name}")
-        for name in _referenced_configs(path):
+        for option, name in _named_texts(path):
+            if _is_split_option(f"--{option}"):
+                self._add_split_file_of(path, name)
+            if Path(name).suffix not in CONFIG_SUFFIXES:
+                continue
             referenced = Path(os.path.normpath(path.parent / name))
             if Path(name).is_absolute() or referenced in self._upload_paths or not referenced.is_file():
                 continue
@@ -168,21 +174,39 @@ class _NamedFiles:
                 if not relative.startswith(".."):
                     self._add(referenced, Path(relative).parent.as_posix())
 
+    def _add_split_file_of(self, config: Path, value: str) -> None:
+        """Add the split file that a config names, at the path it is named by, unless an option takes its place."""
+        if self._has_split_option or not self._is_split_file("--split_file", value):
+            return
+        path = self._local_path(value)
+        if Path(value).is_absolute() or value.startswith("~") or not path.is_relative_to(self._origin):
+            raise ValueError(
+                f"config={config}: split_file={value} is not at a relative path in {self._origin}, so that it cannot "
+                f"travel with the job: give it as --data.init_args.split_file {value}"
+            )
+        self._split_files.add(path)
+        self._upload_paths[path] = path.relative_to(self._origin).as_posix()
 
-def _referenced_configs(path: Path) -> Iterator[str]:
-    """Yield the strings of a YAML file that look like paths of config files."""
+
+def _is_split_option(flag: str) -> bool:
+    """Whether a flag is `--split-file`, or `--data.split_file` in any of its forms."""
+    return flag.startswith("-") and flag.lstrip("-").rpartition(".")[2].replace("-", "_") == "split_file"
+
+
+def _named_texts(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield every string of a YAML file after the key that it is the value of, "" in lists."""
     try:
-        pending = [yaml.safe_load(path.read_text(encoding="utf-8"))]
+        pending: list[tuple[str, object]] = [("", yaml.safe_load(path.read_text(encoding="utf-8")))]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config={path}: not a YAML file: {describe_yaml_error(error)}") from None
     while pending:
-        each = pending.pop()
+        key, each = pending.pop()
         if isinstance(each, dict):
-            pending.extend(each.values())
+            pending.extend((str(name), value) for name, value in each.items())
         elif isinstance(each, list):
-            pending.extend(each)
-        elif isinstance(each, str) and Path(each).suffix in CONFIG_SUFFIXES:
-            yield each
+            pending.extend(("", value) for value in each)
+        elif isinstance(each, str):
+            yield key, each
 
 
 def _copy_package(name: str, target: Path) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.dataset.index_table import NO_LABEL
+from datamodules.loading.training_plan import count_unlabelled
 
 
 def refuse_unlabelled_videos(index: DatasetIndex, rows: np.ndarray, split: str, root: Path) -> None:
-    """Refuses videos without a label in a dataset of one label a video that has classes.
+    """Refuses videos without a label in a dataset that has classes, as `count_unlabelled` counts them.
 
     Args:
         index: the dataset.
@@ -18,12 +18,9 @@ def refuse_unlabelled_videos(index: DatasetIndex, rows: np.ndarray, split: str, 
         root: folder of the dataset, for the message.
 
     Raises:
-        ValueError: a video has no label.
+        ValueError: there are such videos.
     """
-    if index.task == "multi_label" or not index.classes:
-        return
-    count = int((np.asarray(index.column("label", rows)) == NO_LABEL).sum())
-    if count:
+    if index.classes and (count := count_unlabelled(index, rows)):
         raise ValueError(
             f"data={str(root)!r}: {count} of the {len(rows)} videos of split {split!r} have no label, and scores are "
             "evaluated against labels; evaluate another split, or use `features` or `predict`"

@@ -132,3 +132,23 @@ def test_verify_stats_show_plan_and_quarantine(several_labels_dataset, tmp_path,
     manifest = json.loads((several_labels_dataset / "dataset.json").read_text())
     assert manifest["task"] == "multi_label"
     assert manifest["splits"]["train"]["classes"] == dict.fromkeys(CLASSES, 8)
+
+
+def test_a_split_of_which_no_video_has_a_label(several_labels_dataset, several_labels_checkpoint, tmp_path, capsys):
+    """Where others have some, a video without is one of no class; where none has, there is nothing to compare with."""
+    index = DatasetIndex.open(several_labels_dataset)
+    parts = ["train" if index.labels(row) else "bare" for row in range(len(index))]
+    chosen = tmp_path / "bare.csv"
+    lines = [f"{key},{part}" for key, part in zip(index.column("key", range(len(index))), parts, strict=True)]
+    chosen.write_text("\n".join(["key,split", *lines]))
+    words = ["--model=C3D", "--model.width=2", "--model.crop_size=32", "--trainer.accelerator=cpu"]
+    words += ["--data=ShardedVideoDataModule", f"--data.root={several_labels_dataset}", f"--data.split_file={chosen}"]
+    words += ["--data.crop_size=32", "--data.flip_probability=0", "--data.num_workers=0", "--trainer.logger=false"]
+    count = parts.count("bare")
+    for verb, split in (("fit", "val_split"), ("validate", "val_split"), ("test", "test_split")):
+        assert main([verb, *words, f"--data.{split}=bare"]) != 0
+        assert f"{verb}: {count} videos of its splits have no label; choose other splits" in capsys.readouterr().err
+    words = ["--checkpoint", str(several_labels_checkpoint), "--data", str(several_labels_dataset), "--split", "bare"]
+    words += ["--split-file", str(chosen), "--allow-overlap", "--accelerator", "cpu"]
+    assert main(["evaluate", *words]) != 0
+    assert f"{count} of the {count} videos of split 'bare' have no label, and scores" in capsys.readouterr().err

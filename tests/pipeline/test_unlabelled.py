@@ -89,13 +89,14 @@ def test_what_needs_labels_says_so(unlabelled, motion_checkpoint, tmp_path, caps
     assert main(["linear", "--train", str(out), "--test", str(out), "--out", str(tmp_path / "linear")]) != 0
     assert "its videos have no labels, from which a linear classifier learns" in capsys.readouterr().err
     data = ["--data=ShardedVideoDataModule", f"--data.root={unlabelled}", "--data.train_split=all"]
-    assert main(["fit", "--model=C3D", *data, "--data.val_split=null", "--data.crop_size=32"]) != 0
-    error = capsys.readouterr().err
-    assert "the videos have no labels, from which a classifier learns" in error
-    assert "Traceback" not in error
+    for verb, split in (("fit", "val_split=null"), ("validate", "val_split=all"), ("test", "test_split=all")):
+        assert main([verb, "--model=C3D", *data, f"--data.{split}", "--data.crop_size=32"]) != 0
+        error = capsys.readouterr().err
+        assert "the videos have no labels, from which a classifier learns" in error
+        assert "Traceback" not in error
 
 
-def test_video2vec_learns_from_it(unlabelled, tmp_path, recwarn):
+def test_video2vec_learns_from_it_and_is_tested_on_it(unlabelled, tmp_path, recwarn, capsys):
     words = ["fit", "--model=Video2Vec", "--data=ShardedVideoDataModule", f"--data.root={unlabelled}"]
     words += ["--data.train_split=all", "--data.val_split=null", "--data.crop_size=32", "--data.num_frames=8"]
     words += ["--data.batch_size=4", "--data.num_workers=0", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
@@ -109,6 +110,10 @@ def test_video2vec_learns_from_it(unlabelled, tmp_path, recwarn):
     lightning_cli.main(words)
     assert not [one for one in recwarn if "Total length" in str(one.message)]  # of the loader of no validation
     [checkpoint] = tmp_path.rglob("step-*.ckpt")
+    words = [word for word in words if "max_epochs" not in word and "val_split" not in word]
+    for verb, split in (("validate", "val"), ("test", "test")):
+        assert main([verb, *words[1:], f"--data.{split}_split=all", f"--ckpt_path={checkpoint}"]) == 0
+        assert f"{split}/loss" in capsys.readouterr().out
     out = tmp_path / "features.parquet"
     assert (
         main(["features", "--checkpoint", str(checkpoint), "--data", str(unlabelled), "--out", str(out), *QUICK]) == 0
@@ -146,6 +151,9 @@ def test_a_split_without_labels_in_a_dataset_with_classes(
     data += ["--data.flip_probability=0", "--data.num_workers=0"]
     assert main(["fit", *model, *data, "--data.val_split=test", "--trainer.logger=false"]) != 0
     assert "fit: 2 videos of its splits have no label" in capsys.readouterr().err
+    for verb, split in (("validate", "val_split"), ("test", "test_split")):
+        assert main([verb, *model, *data, f"--data.{split}=test", "--trainer.logger=false"]) != 0
+        assert f"{verb}: 2 videos of its splits have no label; choose other splits" in capsys.readouterr().err
     for split in ("train", "test"):
         words = ["--checkpoint", str(motion_checkpoint), "--data", str(tmp_path / "out"), "--split", split]
         assert main(["features", *words, "--out", str(tmp_path / f"{split}.parquet"), *QUICK]) == 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.spec.upload_paths import resolve_upload_paths
 from jobs.submission.upload import stage_upload
@@ -151,6 +152,25 @@ def test_split_files_travel_from_local_paths_alone(project: Path, tmp_path: Path
     assert rewritten[4:] == args[4:]
     copies = ("data/list.csv", "named_from_outside/1/elsewhere.csv")
     assert [(target / name).read_text() for name in copies] == ["big", outside.read_text()]
+
+
+def test_the_split_file_of_a_config_travels_from_a_relative_path(project: Path, tmp_path: Path) -> None:
+    def stage(split_file: str, *more: str) -> Path:
+        content = {"data": {"init_args": {"root": "data", "split_file": split_file}}}
+        (project / "configs" / "run.yaml").write_text(yaml.safe_dump(content))
+        target = tmp_path / f"staged{len(list(tmp_path.iterdir()))}"
+        stage_upload(["fit", "--config", "configs/run.yaml", *more], project, target)
+        return target
+
+    outside = tmp_path / "elsewhere.csv"
+    outside.write_text("key,split\na,train\n")
+    assert (stage("data/list.csv") / "data" / "list.csv").read_text() == "big"
+    for path in (str(outside), "../elsewhere.csv"):
+        with pytest.raises(ValueError, match=r"travel with the job: give it as --data\.init_args\.split_file \S+csv$"):
+            stage(path)
+        stage(path, "--data.split_file", path)
+    for path in ("mine", "https://example.org/a.csv", "/on/the/nodes.csv"):
+        assert not (stage(path) / "data").exists()
 
 
 def test_the_copy_does_not_change_with_the_file(project: Path, tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ import requests
 
 from jobs.client import local_state
 from jobs.ray_internals import max_upload_bytes
+from pipeline.dataset_tools.split import SplitFileOptions, split
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.features.feature_options import FeatureOptions
-from pipeline.features.features import features, read_features
+from pipeline.features.features import features, read_features, read_provenance
 from pipeline.inference.part_folder import parts_folder
 from pipeline.metrics.predictions import read_predictions
 from tests.jobs.conftest import SPEC, Run, environment_in, wait_for_log
@@ -83,9 +84,12 @@ def test_evaluate_on_two_ranks_of_which_one_is_killed_is_as_in_one_process(
 
 
 def test_features_on_two_ranks_are_as_in_one_process(
-    local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path, checkpoint: Path
+    local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    options = {"num_clips": 3, "batch_size": 3, "num_workers": 0}
+    """Of the splits and groups of a split file from outside the folder of submit, which the job has a copy of."""
+    chosen = tmp_path / "mine.csv"
+    split(SplitFileOptions(str(motion_dataset), out=chosen, split="train=0.7,test=0.3", group_by=r"/([^/])[^/]*$"))
+    options = {"num_clips": 3, "batch_size": 3, "num_workers": 0, "split_file": chosen}
     features(FeatureOptions(checkpoint, motion_dataset, out=folder / "alone.parquet", accelerator="cpu", **options))  # type: ignore[arg-type]
     arguments = arguments_of(checkpoint=checkpoint, data=motion_dataset, out="together.parquet", **options)
     done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *arguments)
@@ -94,6 +98,9 @@ def test_features_on_two_ranks_are_as_in_one_process(
     together, two = read_features(folder / "together.parquet")
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert two.equals(one)
+    recorded = [read_provenance(folder / f"{name}.parquet")["split_file"] for name in ("alone", "together")]
+    assert recorded[1]["name"].endswith("/named_from_outside/0/mine.csv")
+    assert recorded[0] == recorded[1] | {"name": str(chosen)}
     refused = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *arguments, "--layer", "nope")
     assert refused.returncode == 1
     assert refused.stdout.strip().splitlines()[-1].startswith("error: layer 'nope': ")

@@ -90,5 +90,13 @@ def test_ctrl_c_ends_with_the_command_that_goes_on(config, tmp_path, ranks):  # 
     assert re.findall(r"wandb sync (\S+)-\w+$", error, re.MULTILINE) == [f"{tmp_path}/wandb/offline-run-*"], error[
         -3000:
     ]
-    noise = ("anonymous setting", "LeafSpec", "functional.all_gather", "logging interval", "TPU available", "Tip:")
+    noise = (
+        "anonymous setting",
+        "LeafSpec",
+        "functional.all_gather",
+        "logging interval",
+        "TPU available",
+        "Tip:",
+        "wandb: ",
+    )
     assert [each for each in noise if each in error] == [], error[-3000:]

@@ -36,11 +36,11 @@ def test_a_balanced_weighted_focal_run_resumes_bit_for_bit(config, tmp_path, mon
     [
         (
             ["--data.init_args.class_balance", "equal"],
-            r"data\.class_balance: must be one of none, sqrt, balanced, not equal",
+            "data.class_balance: must be one of none, sqrt, balanced, not equal",
         ),
         (["--data.init_args.class_balance", "sqrt", "--data.init_args.shuffle", "shards"], "use shuffle=global"),
         (["--model.init_args.focal_gamma", "-1"], "focal_gamma=-1.0: must be at least 0"),
-        (["--model.init_args.class_weights", "some"], r"model\.class_weights: must be one of none, balanced, not some"),
+        (["--model.init_args.class_weights", "some"], "model.class_weights: must be one of none, balanced, not some"),
     ],
 )
 def test_bad_input_is_one_sentence(config, capsys, words, message):  # noqa: F811
