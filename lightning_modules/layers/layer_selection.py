@@ -13,8 +13,16 @@ def layer_name(name: str) -> str:
 
 
 def longest_prefix(name: str, prefixes: Iterable[str]) -> str | None:
-    """The longest of the prefixes that a layer's name begins with; None if there is none."""
-    return max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
+    """The longest of the prefixes that a layer's name begins with; None if there is none.
+
+    A number at the end of a prefix is a whole number: `layer_1` selects layer_1 and not layer_12.
+    """
+    return max((prefix for prefix in prefixes if _begins(name, prefix)), key=len, default=None)
+
+
+def _begins(name: str, prefix: str) -> bool:
+    cuts_number = prefix[-1:].isdecimal() and name[len(prefix) : len(prefix) + 1].isdecimal()
+    return name.startswith(prefix) and not cuts_number
 
 
 def layers_named(network: nn.Module, prefixes: Iterable[str]) -> Iterator[nn.Module]:
@@ -35,6 +43,6 @@ def refuse_unknown_prefixes(argument: str, prefixes: Iterable[str], network: nn.
     """Raises ValueError for a prefix that no layer's name begins with; the message lists the stages."""
     names = [layer_name(name) for name, _ in network.named_modules()]
     for prefix in prefixes:
-        if not prefix or not any(name.startswith(prefix) for name in names):
+        if not prefix or not any(_begins(name, prefix) for name in names):
             stages = ", ".join(name for name, _ in network.get_submodule(_STAGES[:-1]).named_children())
             raise ValueError(f"{argument}: {prefix!r} is no layer of {type(network).__name__}; its stages are {stages}")

@@ -1,1 +1,1 @@
-"""C3D, I3D, CNN+LSTM, Video2Vec and the video captioner."""
+"""C3D, I3D, CNN+LSTM, pretrained networks of other libraries, Video2Vec and the video captioner."""

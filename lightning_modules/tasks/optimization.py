@@ -19,6 +19,8 @@ from lightning_modules.layers.layer_selection import layer_name, longest_prefix,
 OptimizerName = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "constant", "step", "multi_step"]
 
+# Embeddings that have no weight decay, as in the training of ViT, BEiT, VideoMAE and TimeSformer.
+_UNDECAYED = ("cls_token", "position_embeddings", "time_embeddings")
 _ROUNDING_TOLERANCE = 1e-9  # tolerance for fractions: 3 of 5 epochs must reach the milestone 0.6
 
 
@@ -76,6 +78,8 @@ class OptimizationOptions:
 def make_optimizer(network: nn.Module, options: OptimizationOptions) -> torch.optim.Optimizer:
     """The optimizer of a network's trainable parameters; those of fewer than two dimensions have no weight decay.
 
+    Nor have class tokens and embeddings of positions and times.
+
     Args:
         network: the network to train.
         options: optimizer, learning rates and weight decay.
@@ -90,7 +94,7 @@ def make_optimizer(network: nn.Module, options: OptimizationOptions) -> torch.op
     for large in (True, False):
         decay = options.weight_decay if large else 0.0
         for name, parameter in trained:
-            if (parameter.ndim >= 2) == large:
+            if (parameter.ndim >= 2 and not name.endswith(_UNDECAYED)) == large:
                 prefix = longest_prefix(name, scales)
                 scale = 1.0 if prefix is None else scales[prefix]
                 group = groups.setdefault((scale, large), {"params": [], "lr": rate * scale, "weight_decay": decay})
@@ -101,6 +105,24 @@ def make_optimizer(network: nn.Module, options: OptimizationOptions) -> torch.op
         momentum = options.momentum
         return torch.optim.SGD(list(groups.values()), lr=rate, momentum=momentum, nesterov=momentum > 0)
     return torch.optim.AdamW(list(groups.values()), lr=rate)
+
+
+def decayed_scales(decays: Mapping[str, float], scales: Mapping[str, float]) -> dict[str, float]:
+    """Learning-rate factors of stages and of layers within them, multiplied with the decay of each stage.
+
+    Args:
+        decays: factor of each stage by its name.
+        scales: factors by name prefix, of which the longest counts, as in `learning_rate_scale`.
+
+    >>> decayed_scales({"layer_1": 0.25, "layer_2": 0.5}, {"layer": 2.0, "layer_2.norm": 4.0})
+    {'layer': 2.0, 'layer_2.norm': 2.0, 'layer_1': 0.5, 'layer_2': 1.0}
+    """
+    scaled = dict(scales)
+    for stage, decay in decays.items():
+        prefix = longest_prefix(stage, scales)
+        scaled |= {inner: scale * decay for inner, scale in scales.items() if inner.startswith(f"{stage}.")}
+        scaled[stage] = decay * (1.0 if prefix is None else scales[prefix])
+    return scaled
 
 
 def make_optimizer_and_schedule(

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_modules.weights.checkpoint_file import public_class_path, read_checkpoint
-from lightning_modules.weights.pretrained import constructor_arguments, load_pretrained, read_weights
+from lightning_modules.weights.pretrained import Weights, constructor_arguments, load_pretrained, read_weights
 
 _ALLOWED_PACKAGES = ("lightning_modules",)
 
@@ -42,6 +42,23 @@ class CheckpointHooks(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores `trained_before` in a resumed run."""
         self.trained_before = checkpoint.get("trained_before", [])
+
+    def load_initial_weights(self, weights: str) -> None:
+        """Loads the weights of a published name or a file, and its classifier if that fits.
+
+        Raises:
+            FileNotFoundError: no such file.
+            OSError: the download of a published file failed.
+            ValueError: weights of another network, or keys that do not match, each listed.
+        """
+        read = read_weights(weights)
+        self.trained_before = load_pretrained(self, read, self.keeps_classifier_of(read))
+
+    def keeps_classifier_of(self, weights: Weights) -> bool:
+        """Whether the classifier of weights has this network's number of classes and task."""
+        task = self.hparams.get("task", "single_label")
+        same_task: bool = weights.init_args.get("task", "single_label") == task
+        return same_task and weights.init_args.get("num_classes") == self.num_classes
 
     @classmethod
     def load(cls, path: str | Path, allow: Sequence[str] = ()) -> Self:

@@ -28,7 +28,6 @@ from lightning_modules.tasks.optimization import (
     record_batch_scale,
 )
 from lightning_modules.tasks.saved_network import CheckpointHooks, has_argument
-from lightning_modules.weights.pretrained import load_pretrained, read_weights
 
 
 class VideoNetwork(CheckpointHooks):
@@ -230,10 +229,7 @@ class VideoNetwork(CheckpointHooks):
             if synchronizes_batch_norms(self.trainer) and strategy.root_device.type == "cpu":
                 raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
             if self.initial_weights is not None and not self.resumes:
-                weights = read_weights(self.initial_weights)
-                keep_head = weights.init_args.get("num_classes") == self.num_classes
-                keep_head &= weights.init_args.get("task", "single_label") == self.hparams.get("task", "single_label")
-                self.trained_before = load_pretrained(self, weights, keep_head)
+                self.load_initial_weights(self.initial_weights)
             self._frozen = list(self.optimization.freeze or ())
             refuse_unknown_prefixes("freeze", self._frozen, self)
             freeze_layers(self, self._frozen)

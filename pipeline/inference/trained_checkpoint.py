@@ -17,8 +17,9 @@ from datamodules.dataset.renditions import RenditionChoice
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from datamodules.loading.loader_options import LoaderOptions
 from datamodules.storage.local_files import file_sha256
-from lightning_modules import VideoClassifier, VideoNetwork
+from lightning_modules import PretrainedVideoNetwork, VideoClassifier, VideoNetwork
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
+from lightning_modules.networks.pretrained_video_network import LIBRARY_PREFIXES
 from lightning_modules.tasks.label_task import refuse_other_task
 from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
 from lightning_modules.weights.pretrained import read_weights
@@ -79,7 +80,8 @@ def open_checkpoint(
     """Loads a checkpoint of ours or a published one as untrusted data, see `VideoNetwork.load`.
 
     Args:
-        path: the path of the file, or a name that `python -m pipeline weights list` prints.
+        path: the path of the file, a name that `python -m pipeline weights list` prints, or a network of a library as
+            for `PretrainedVideoNetwork`, such as `transformers:NAME_OR_FOLDER`.
         allow: modules that model classes may come from, besides lightning_modules.
         kind: required class of the network, such as `VideoClassifier`.
 
@@ -87,6 +89,8 @@ def open_checkpoint(
         FileNotFoundError: the file does not exist.
         ValueError: not a checkpoint of a network of this kind, or its class is not allowed.
     """
+    if str(path).startswith(LIBRARY_PREFIXES) and issubclass(PretrainedVideoNetwork, kind):
+        return _open_library_network(str(path), kind)
     is_published_name = not path.exists() and path.name == str(path) and any(row.name == path.name for row in PUBLISHED)
     published = is_published_name and issubclass(VideoClassifier, kind)
     trained = _open_published(path.name, kind) if published else _open_trained(path, allow, kind)
@@ -107,6 +111,13 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
         None if saved is None else TrainingFingerprint.from_state(saved) for saved in training_fingerprints(checkpoint)
     )
     return TrainedCheckpoint(path, file_sha256(path), model, clips, state["dataset"], fingerprints)
+
+
+def _open_library_network(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:
+    model = PretrainedVideoNetwork.open_pretrained(name, needs_classifier=issubclass(kind, VideoClassifier))
+    settings = {"frame_interval": 1, "fps": None, "short_videos": "loop", "still": False}
+    clips = settings | model.description.clip_settings
+    return TrainedCheckpoint(model.weights_file, file_sha256(model.weights_file), model, clips, {}, published=name)
 
 
 def _open_published(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:

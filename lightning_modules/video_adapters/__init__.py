@@ -1,0 +1,1 @@
+"""Video networks of transformers and torchvision, taken apart into named stages."""
