@@ -29,7 +29,7 @@ from lightning_modules.captions.vocabulary import BEGIN, END, UNKNOWN, Units, Vo
 from lightning_modules.captions.word_vectors import load_word_vectors
 from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
 from lightning_modules.networks.frame_sequence import FrameSequenceNetwork
-from lightning_modules.tasks.video_network import seed_of
+from lightning_modules.tasks.random_seed import seed_of
 
 
 class VideoDescriber(FrameSequenceNetwork):

@@ -1,5 +1,6 @@
-"""`Task`: whether a video has one class or several labels; the loss of scores, and the refusal of the other task."""
+"""`Task`: whether a video has one class or several labels; names of classes, loss of scores, refusal of the other task."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch.nn.functional as F
@@ -46,3 +47,16 @@ def refuse_unknown_task(task: str) -> None:
     """Raises ValueError for a task that does not exist."""
     if task not in get_args(Task):
         raise ValueError(f"task={task!r}: must be {' or '.join(get_args(Task))}")
+
+
+def resolve_class_names(num_classes: int | None, class_names: Sequence[str] | None) -> list[str]:
+    """The names of the K classes: those given, else their numbers.
+
+    Raises:
+        ValueError: the two arguments contradict.
+    """
+    if class_names is None:
+        return [str(number) for number in range(num_classes or 0)]
+    if num_classes is not None and num_classes != len(class_names):
+        raise ValueError(f"num_classes={num_classes}, but there are {len(class_names)} class_names")
+    return list(class_names)

@@ -18,6 +18,8 @@ from lightning_modules.layers.execution_options import (
 )
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
 from lightning_modules.layers.precise_batch_norm import PreciseBatchNorm, has_synchronized_norms
+from lightning_modules.tasks.batch_checks import refuse_unfinished_clips
+from lightning_modules.tasks.label_task import resolve_class_names
 from lightning_modules.tasks.lightning_internals import synchronizes_batch_norms
 from lightning_modules.tasks.optimization import (
     OptimizationOptions,
@@ -27,6 +29,7 @@ from lightning_modules.tasks.optimization import (
     make_optimizer_and_schedule,
     record_batch_scale,
 )
+from lightning_modules.tasks.random_seed import seed_of
 from lightning_modules.tasks.saved_network import CheckpointHooks, has_argument
 
 
@@ -116,7 +119,7 @@ class VideoNetwork(CheckpointHooks):
         self.save_hyperparameters(logger=False)
         if not has_argument(type(self), "task"):
             self.hparams.pop("task", None)  # `fit` records what it gives to networks with labels
-        self.class_names = _resolve_class_names(num_classes, class_names)
+        self.class_names = resolve_class_names(num_classes, class_names)
         self.num_classes = len(self.class_names)
         OptimizationOptions.from_hyperparameters(self.hparams)  # raises for an option out of range
         self.execution = ExecutionOptions(channels_last, compile, checkpoint_activations)
@@ -165,16 +168,7 @@ class VideoNetwork(CheckpointHooks):
 
     def normalize(self, batch: ClipBatch) -> Tensor:
         """Normalizes the clips of a batch: uint8 to float (N, C, T, H, W)."""
-        if batch.pixel_format != "rgb":
-            raise ValueError(
-                f"the clips are still {batch.pixel_format}, not rgb: give the trainer the data module instead of its "
-                "loader, or call the data module's on_after_batch_transfer"
-            )
-        if batch.crops_to_cut > 1:
-            raise ValueError(
-                f"the clips still hold {batch.crops_to_cut} crops each: give the trainer the data module instead of "
-                "its loader, or call the data module's on_after_batch_transfer"
-            )
+        refuse_unfinished_clips(batch)
         # (x / 255 - mean) / std as one multiplication and one addition, over the innermost axis in memory.
         clips = batch.clips.to(self.mean.dtype).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
         return clips.permute(0, 4, 1, 2, 3)
@@ -300,19 +294,3 @@ class VideoNetwork(CheckpointHooks):
     def _forward(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Runs all layers on a batch."""
         return self.endpoints(self.normalize(batch), self.endpoints_available[-1:])
-
-
-def _resolve_class_names(num_classes: int | None, class_names: Sequence[str] | None) -> list[str]:
-    if class_names is None:
-        return [str(number) for number in range(num_classes or 0)]
-    if num_classes is not None and num_classes != len(class_names):
-        raise ValueError(f"num_classes={num_classes}, but there are {len(class_names)} class_names")
-    return list(class_names)
-
-
-def seed_of(key: Sequence[int]) -> int:
-    """One seed from several integers; equal keys give equal seeds on every machine."""
-    seed = 0
-    for integer in key:
-        seed = (seed * 6364136223846793005 + integer + 1442695040888963407) & (2**63 - 1)
-    return seed

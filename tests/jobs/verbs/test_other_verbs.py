@@ -89,7 +89,7 @@ def test_features_on_two_ranks_are_as_in_one_process(
     """Of the splits and groups of a split file from outside the folder of submit, which the job has a copy of."""
     chosen = tmp_path / "mine.csv"
     split(SplitFileOptions(str(motion_dataset), out=chosen, split="train=0.7,test=0.3", group_by=r"/([^/])[^/]*$"))
-    options = {"num_clips": 3, "batch_size": 3, "num_workers": 0, "split_file": chosen}
+    options = {"num_clips": 3, "batch_size": 3, "num_workers": 0, "split_file": str(chosen)}
     features(FeatureOptions(checkpoint, motion_dataset, out=folder / "alone.parquet", accelerator="cpu", **options))  # type: ignore[arg-type]
     arguments = arguments_of(checkpoint=checkpoint, data=motion_dataset, out="together.parquet", **options)
     done = run_jobs("submit", "--spec", SPEC, "--wait", "--", "features", *arguments)
