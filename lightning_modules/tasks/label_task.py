@@ -1,4 +1,4 @@
-"""`Task`: whether a video has one class or several labels; names of classes, loss of scores, refusal of the other task."""
+"""`Task`: one class or several labels a video; names of classes, loss of scores, refusal of the other task."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
