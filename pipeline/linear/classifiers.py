@@ -15,6 +15,7 @@ from datamodules.storage.plain_text import to_json
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.lbfgs import SecondMoments, minimize
 from pipeline.linear.losses import BinaryLogistic, MultinomialLogistic, Objective, OneVersusRest
+from pipeline.linear.row_space import RowSpace
 
 LinearName = Literal["svm", "logistic"]
 ClassWeight = Literal["balanced"]
@@ -118,11 +119,13 @@ class ClassifierFitter:
         self._present_classes, class_positions = np.unique(labels, return_inverse=True)
         if len(self._present_classes) < 2:
             raise ValueError(f"the training features are of {len(self._present_classes)} class: at least 2 are needed")
-        self._kind, self._features, self._num_classes = kind, features, num_classes
+        self._kind, self._dimension, self._num_classes = kind, features.dimension, num_classes
+        self._space = RowSpace(features)
+        self._features = self._space.rows
         self._labels = torch.from_numpy(class_positions.astype(np.int64))
         counts = torch.bincount(self._labels).double()
         self._weights = len(labels) / (len(counts) * counts) if class_weight else torch.ones_like(counts)
-        self._moments = SecondMoments(features)
+        self._moments = SecondMoments(self._features)
         self._last_point: torch.Tensor | None = None
 
     def fit(self, c: float) -> LinearClassifier:
@@ -136,10 +139,11 @@ class ClassifierFitter:
         )
         minimum = minimize(objective, start, self._moments)
         self._last_point = minimum.point
-        rows = minimum.point.reshape(-1, self._features.dimension + 1).numpy()
+        points = minimum.point.reshape(-1, self._features.dimension + 1)
+        rows = np.concatenate([self._space.expand(points[:, :-1]), points[:, -1:].numpy()], axis=1)
         if len(self._present_classes) == 2 and len(rows) == 1:  # one function separates both classes
             rows = np.concatenate([(-1.0 if self._kind == "svm" else 0.0) * rows, rows])
-        weight = np.zeros((self._num_classes, self._features.dimension), np.float32)
+        weight = np.zeros((self._num_classes, self._dimension), np.float32)
         bias = np.full(self._num_classes, ABSENT_CLASS_BIAS, np.float32)
         weight[self._present_classes], bias[self._present_classes] = rows[:, :-1], rows[:, -1]
         return LinearClassifier(self._kind, weight, bias, minimum.converged, minimum.passes)

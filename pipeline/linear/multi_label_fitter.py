@@ -15,6 +15,7 @@ from pipeline.linear.classifiers import (
 )
 from pipeline.linear.feature_blocks import FeatureRows
 from pipeline.linear.lbfgs import ObjectiveValue, SecondMoments, minimize
+from pipeline.linear.row_space import RowSpace
 
 
 class IndependentClasses:
@@ -90,22 +91,24 @@ class MultiLabelFitter:
         self._varying = np.flatnonzero((counts > 0) & (counts < len(labels)))
         if not len(self._varying):
             raise ValueError("the training features have no class that some videos show and others do not: add videos")
-        self._kind, self._features = kind, features
+        self._kind, self._dimension, self._space = kind, features.dimension, RowSpace(features)
+        self._features = self._space.rows
         self._constant = np.where(counts > 0, -ABSENT_CLASS_BIAS, ABSENT_CLASS_BIAS).astype(np.float32)
         self._targets = torch.from_numpy(labels[:, self._varying] > 0)
         both = torch.stack([(~self._targets).sum(0), self._targets.sum(0)]).double()
         self._weights = len(labels) / (2 * both) if class_weight else torch.ones_like(both)
-        self._moments = SecondMoments(features)
-        self._last_point = torch.zeros(len(self._varying), features.dimension + 1, dtype=torch.float64)
+        self._moments = SecondMoments(self._features)
+        self._last_point = torch.zeros(len(self._varying), self._features.dimension + 1, dtype=torch.float64)
 
     def fit(self, c: float) -> LinearClassifier:
         """Fits the classifier for `c`, the inverse of the penalty's strength, above 0."""
         objective = IndependentClasses(self._kind, self._features, self._targets, c, self._weights)
         minimum = minimize(objective, self._last_point, self._moments)
         self._last_point = minimum.point
-        weight = np.zeros((len(self._constant), self._features.dimension), np.float32)
+        weight = np.zeros((len(self._constant), self._dimension), np.float32)
         bias = self._constant.copy()
-        weight[self._varying], bias[self._varying] = minimum.point[:, :-1].numpy(), minimum.point[:, -1].numpy()
+        weight[self._varying] = self._space.expand(minimum.point[:, :-1])
+        bias[self._varying] = minimum.point[:, -1].numpy()
         return LinearClassifier(self._kind, weight, bias, minimum.converged, minimum.passes, "multi_label")
 
 
