@@ -148,7 +148,8 @@ class PerFrame(nn.Module):
         self.network = network.requires_grad_(False) if frozen else network  # not True: it may have fixed scales
         self.frames_at_once = frames_at_once
         self.frozen = frozen
-        self.train(self.training)  # `fit` trains in the mode that it finds
+        if frozen:
+            network.eval()  # `fit` trains in the mode that it finds
 
     def train(self, mode: bool = True) -> Self:
         """Sets the mode; a frozen network stays in evaluation mode."""

@@ -19,7 +19,7 @@ def test_sizes_are_the_encoder_s_unless_they_are_given(motion_dataset, tmp_path,
     model = {"class_path": "CNNLSTM", "init_args": {"encoder": encoder, "channels": [4]}}
     data = {"class_path": "ShardedVideoDataModule", "init_args": {"root": str(motion_dataset)} | given}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({"model": model, "data": data}))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="pytorch_lightning"):  # which `evaluate` quietens in this process
         options = build(["--config", str(tmp_path / "run.yaml")]).datamodule.options
     resize = options.resize if options.resize is None else tuple(options.resize)
     assert (options.crop_size, resize) == expected
