@@ -37,6 +37,7 @@ class Row(NamedTuple):
 
 I3D = "--layer Mixed_4f Mixed_5b Mixed_5c Logits --pool mean_max --whole --num-frames 16"
 FRAMES = "--num-clips 3 --num-frames 1"
+TEN_FRAMES = "--num-clips 10 --num-frames 1"
 BENCHMARKS = {
     "jhmdb": Benchmark("jhmdb/splits", "jhmdb/videos", "--fps 25 --resize 160 --crop-size 160"),
     "weizmann": Benchmark("weizmann/annotations.csv", "weizmann", "--fps 25 --resize 224 --crop-size 224"),
@@ -50,6 +51,7 @@ BENCHMARKS = {
 ROWS = {
     "frames-svm": Row("mobilenetv2-imagenet", FRAMES, "--classifier svm"),
     "frames-logistic": Row("mobilenetv2-imagenet", FRAMES, "--classifier logistic"),
+    "ten-frames-svm": Row("mobilenetv2-imagenet", TEN_FRAMES, "--classifier svm"),
     "i3d-svm": Row("i3d-kinetics400-rgb", I3D, "--layer Mixed_5c --classifier svm"),
     "i3d-logistic": Row("i3d-kinetics400-rgb", I3D, "--layer Mixed_5c --classifier logistic"),
     "i3d-layers-svm": Row("i3d-kinetics400-rgb", I3D, "--layer Mixed_4f Mixed_5b Mixed_5c --classifier svm"),
@@ -67,7 +69,8 @@ def measure(row_name: str, dataset: str, videos: Path, folder: Path) -> dict[str
     """
     row, benchmark = ROWS[row_name], BENCHMARKS[dataset]
     shards, out = folder / dataset, folder / "results" / f"{dataset}-{row_name}"
-    exported = folder / f"{dataset}-{row.checkpoint}.parquet"
+    suffix = "-ten" if row.features is TEN_FRAMES else ""
+    exported = folder / f"{dataset}-{row.checkpoint}{suffix}.parquet"
     if not (shards / "dataset.json").exists():
         lists, files = videos / benchmark.annotations, videos / benchmark.videos
         run("pack", str(shards), f"--annotations {lists} --videos {files} --copy")
