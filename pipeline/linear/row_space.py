@@ -11,7 +11,7 @@ _MAX_ROWS = 2048  # more rows are left as they are: the basis would take a long 
 
 
 class RowSpace:
-    """Fewer coordinates for M rows of D numbers, M < D and M <= 2048: the fit is the same and takes M / D of the time.
+    """Fewer coordinates for M rows of D numbers, M < D and M <= 2048: the same fit, by M / D of the arithmetic.
 
     Losses depend on products of weights and rows, and the L2 penalty on the length of the weights. What of the weights
     is orthogonal to all rows therefore only adds to the penalty, so that the minimum is in the span of the rows. An
