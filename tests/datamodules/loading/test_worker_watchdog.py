@@ -63,18 +63,23 @@ def quick_loader(root, **settings):
     return data.train_dataloader()
 
 
-def strike_when_reading(loader, number):
-    """Sends a signal to the first worker that reads, from a thread; gives the rows that were being read then."""
+def strike_when_reading(loader, number, then_timeout_s=None):
+    """Sends a signal to the first worker that reads, from a thread; gives its process and the row that it was reading.
+
+    A limit for which the worker may be stuck is set after the signal, as this thread may be late on a busy machine.
+    """
     struck = []
 
     def strike():
-        for _ in range(600):
+        for _ in range(1200):
             time.sleep(0.05)
             pid, row, _ = loader._watchdog._heartbeats.read()[0].tolist()
             if pid and row != IDLE:
                 time.sleep(0.3)
                 struck.append((pid, row))
                 os.kill(pid, number)
+                if then_timeout_s is not None:
+                    loader._watchdog._timeout_s = then_timeout_s
                 return
 
     threading.Thread(target=strike, daemon=True).start()
@@ -106,15 +111,12 @@ def test_a_worker_that_is_killed_is_explained(motion_dataset, start, split):
 
 @pytest.mark.parametrize("start", ["fork", pytest.param("forkserver", marks=slow), pytest.param("spawn", marks=slow)])
 def test_a_worker_that_is_stopped_is_killed_and_explained(motion_dataset, start):
-    limit = 2 if start == "fork" else 20  # the others import everything first, in 5 to 12 s
-    with slow_loader(motion_dataset, start, timeout_s=limit) as (loader, index):
-        struck = strike_when_reading(loader, signal.SIGSTOP)
-        began = time.monotonic()
+    with slow_loader(motion_dataset, start, timeout_s=300) as (loader, index):
+        struck = strike_when_reading(loader, signal.SIGSTOP, then_timeout_s=2)
         with pytest.raises(WorkerFailedError) as caught:
             next(iter(loader))
-        assert time.monotonic() - began < 30 + limit
         [(pid, row)] = struck
-        assert f"(process {pid}) was stuck for {limit} s (worker_timeout_s) and was killed" in str(caught.value)
+        assert f"(process {pid}) was stuck for 2 s (worker_timeout_s) and was killed" in str(caught.value)
         assert f"it was reading video {index.entry(row).key} in" in str(caught.value)
         assert gone(pid)
 
@@ -126,7 +128,7 @@ def test_the_other_workers_end_too(motion_dataset):
             next(iter(loader))
         pids = [int(pid) for pid in loader._watchdog._heartbeats.read()[:, 0]]
         assert len(pids) == 2
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert all(gone(pid) for pid in pids)
@@ -153,11 +155,12 @@ def test_a_worker_that_is_killed_between_videos(motion_dataset):
 
 
 def test_a_worker_that_is_stopped_between_videos_ends_the_run(motion_dataset):
-    loader = quick_loader(motion_dataset, batch_size=2, num_workers=1, worker_start="fork", worker_timeout_s=10)
+    loader = quick_loader(motion_dataset, batch_size=2, num_workers=1, worker_start="fork", worker_timeout_s=300)
     batches = iter(loader)
     next(batches)
     os.kill(worker_that_has_read_ahead(loader, 3), signal.SIGSTOP)
-    with pytest.raises(WorkerFailedError, match=r"gave no batch for 10 s \(worker_timeout_s\) and was killed"):
+    loader._watchdog._timeout_s = 2  # not before: a busy machine may take longer to read
+    with pytest.raises(WorkerFailedError, match=r"gave no batch for 2 s \(worker_timeout_s\) and was killed"):
         list(batches)
 
 

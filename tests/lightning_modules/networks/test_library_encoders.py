@@ -165,7 +165,7 @@ def test_what_cannot_be_had_is_one_sentence(networks, tmp_path, monkeypatch):
         CNNLSTM(num_classes=2, encoder=f"transformers:{folder}")
     with pytest.raises(FileNotFoundError, match=r"encoder=transformers:/nowhere: no such folder"):
         CNNLSTM(num_classes=2, encoder="transformers:/nowhere")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # as the variable does at import
     with pytest.raises(OSError, match=r"encoder=transformers:microsoft/absent: cannot be read"):
         CNNLSTM(num_classes=2, encoder="transformers:microsoft/absent")
 

@@ -44,22 +44,30 @@ def listed(out):
         return {line["key"]: (line["path"], line["reason"], line["detail"]) for line in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize("num_workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
+def words_of(checkpoint, out, *videos):
+    words = ["features", "--checkpoint", str(checkpoint), "--crop-size", "32", *CLIPS, "--out", str(out)]
+    return [*words, "--videos", *map(str, videos)]
+
+
+def test_a_crash_costs_its_file_one_line(motion_checkpoint, originals, tmp_path, strike, capsys):
+    out = tmp_path / "out.parquet"
+    strike({"2": signal.SIGSEGV})
+    videos = [originals / "walk" / f"{number}.mp4" for number in (0, 2, 4)]
+    assert main([*words_of(motion_checkpoint, out, *videos), *WORKERS, "--num-workers", "1"]) == 0
+    assert "2 videos (1 is listed in" in capsys.readouterr().out
+    [(key, (path, reason, detail))] = listed(out).items()
+    assert (key, path, reason) == ("2", "2.mp4", "crash")
+    assert "killed by SIGSEGV, a crash inside a library, such as the decoder" in detail
+    assert read_features(out)[1].column("key").to_pylist() == ["0", "4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", ["1", "2"])
 def test_features_of_the_other_files(motion_checkpoint, originals, tmp_path, strike, capsys, num_workers):
-    words = [
-        "features",
-        "--checkpoint",
-        str(motion_checkpoint),
-        "--videos",
-        str(originals),
-        "--crop-size",
-        "32",
-        *CLIPS,
-    ]
     whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
-    assert main([*words, "--num-workers", "0", "--out", str(whole)]) == 0
+    assert main([*words_of(motion_checkpoint, whole, originals), "--num-workers", "0"]) == 0
     strike({"run_3": signal.SIGSEGV, "run_5": signal.SIGKILL, "walk_8": signal.SIGSTOP})
-    assert main([*words, *WORKERS, "--num-workers", num_workers, "--out", str(out)]) == 0
+    assert main([*words_of(motion_checkpoint, out, originals), *WORKERS, "--num-workers", num_workers]) == 0
     assert "9 videos (3 are listed in" in capsys.readouterr().out
     refused = listed(out)
     assert {key: line[:2] for key, line in refused.items()} == {
@@ -76,6 +84,7 @@ def test_features_of_the_other_files(motion_checkpoint, originals, tmp_path, str
     assert read_provenance(out)["quarantined"] == sorted(refused)
 
 
+@pytest.mark.slow
 def test_another_run_goes_on_without_them(motion_checkpoint, originals, tmp_path, strike, monkeypatch, capsys):
     """Ended in the middle, after a crash: the next run neither reads that file again nor forgets it."""
     out = tmp_path / "scores.parquet"
@@ -103,10 +112,10 @@ def test_another_run_goes_on_without_them(motion_checkpoint, originals, tmp_path
     assert "the classes of 12 videos" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_workers_that_always_die_end_the_run(motion_checkpoint, originals, tmp_path, strike, monkeypatch, capsys):
     monkeypatch.setattr(planned_loader, "_MAX_LOSSES", 2)
     strike({str(number): signal.SIGKILL for number in range(12)})
-    words = ["--checkpoint", str(motion_checkpoint), "--videos", str(originals / "walk"), "--crop-size", "32", *CLIPS]
-    words += ["--num-workers", "1", *WORKERS, "--out", str(tmp_path / "out.parquet")]
-    assert main(["features", *words, "--batch-size", "6"]) != 0
+    words = words_of(motion_checkpoint, tmp_path / "out.parquet", originals / "walk")
+    assert main([*words, *WORKERS, "--num-workers", "1", "--batch-size", "6"]) != 0
     assert "was lost: killed by SIGKILL" in capsys.readouterr().err
