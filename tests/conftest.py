@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ class FileScheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/jobs" if nodeid.startswith("tests/jobs/") else nodeid.partition("::")[0]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips slow tests that CI would begin too late to end within its limit, see .ci/run."""
+    until = float(os.environ.get("SLOW_TESTS_BEGIN_UNTIL") or "inf")
+    if item.get_closest_marker("slow") and time.time() > until:
+        pytest.skip("CI's time is up on this machine: run `make test-slow`")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
