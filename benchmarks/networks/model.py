@@ -29,15 +29,17 @@ from benchmarks.turns import Spent, ratio, spend, take_turns
 from datamodules.batch import ClipBatch
 from lightning_modules import C3D, CNNLSTM, I3D, VideoClassifier
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
-from lightning_modules.layers.execution_options import compile_network, use_channels_last
+from lightning_modules.layers.compilation import compile_network
+from lightning_modules.layers.execution_options import use_channels_last
 
 CLASSES = 400
 PLAIN, OURS, BF16 = "plain float32", "ours, float32", "ours, bf16-mixed"
 # As `evaluate` and `features` run them: only in the forward pass, and only of networks with batch norms.
 FOLDED, FOLDED_BF16 = f"{OURS}, norms folded", f"{BF16}, norms folded"
-BF16_SIDES = (BF16, FOLDED_BF16)
+COMPILED, COMPILED_BF16 = f"{OURS}, compiled", f"{BF16}, compiled"  # as `fit` runs them with compile: true
+BF16_SIDES = (BF16, FOLDED_BF16, COMPILED_BF16)
 # Logits: the norm of the difference, relative to their norm.
-TOLERANCE = {OURS: 1e-3, FOLDED: 1e-3, BF16: 0.1, FOLDED_BF16: 0.1}
+TOLERANCE = {OURS: 1e-3, FOLDED: 1e-3, COMPILED: 1e-3, BF16: 0.1, FOLDED_BF16: 0.1, COMPILED_BF16: 0.1}
 GRADIENT_TOLERANCE = 1e-6  # first weights in float64, relative norm; in float32 rounding alone makes 1e-2
 
 
@@ -75,12 +77,12 @@ def pair(
         for target, value in zip(plain.state_dict().values(), values, strict=True):
             target.copy_(value)
     use_channels_last(ours)
-    sides = {name: copy.deepcopy(ours) for name in (OURS, BF16)}
+    sides = {name: copy.deepcopy(ours) for name in (OURS, BF16, *((COMPILED, COMPILED_BF16) if compiled else ()))}
     if not training and fold_batch_norms(ours.eval()):
         sides |= {name: copy.deepcopy(ours) for name in (FOLDED, FOLDED_BF16)}
-    for side in sides.values():
+    for name, side in sides.items():
         side.to(device)
-        if compiled:
+        if name in (COMPILED, COMPILED_BF16):
             compile_network(side.compiled_part, device)
     return sides, plain.to(device)
 
@@ -230,7 +232,7 @@ def main() -> None:
     parser.add_argument("--frames", type=positive, help="of I3D and CNN+LSTM; default: 64 and 16")
     parser.add_argument("--size", type=positive, help="height and width, of I3D and CNN+LSTM; default: 224")
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--compile", action="store_true", help="compile ours with torch.compile")
+    parser.add_argument("--compile", action="store_true", help="measure ours compiled, too")
     options = parser.parse_args()
     print_heading("torch")
     if lacks_gpu(options.device):

@@ -1,4 +1,4 @@
-"""Execution options that keep a network's results: memory layout, activation checkpointing, compilation."""
+"""Execution options that keep a network's results: memory layout and activation checkpointing."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.layers.layer_selection import longest_prefix, refuse_unknown_prefixes
-from lightning_modules.layers.torch_internals import BatchNorm, is_compiled
+from lightning_modules.layers.torch_internals import BatchNorm
 
 
 @dataclass(frozen=True)
@@ -84,23 +84,3 @@ def _frozen_running_statistics(stage: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
             if norm.num_batches_tracked is not None and count is not None:
                 norm.num_batches_tracked.copy_(count)
-
-
-def compile_network(network: nn.Module, device: torch.device) -> None:
-    """Compiles a network in place with torch.compile; names in the state dict do not change.
-
-    Raises:
-        ValueError: torch.compile does not work on the device.
-    """
-    if is_compiled(network):
-        return
-    try:
-        # A trial, so that a missing compiler is reported here and not in the first training step.
-        torch.compile(torch.nn.functional.relu)(torch.zeros(2, device=device))
-    except Exception as error:  # torch and its backends raise many types
-        cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(
-            f"compile=True: torch.compile does not work here ({cause.strip()}); install a C++ compiler (and Triton "
-            "for GPUs), or leave compile out"
-        ) from error
-    network.compile()

@@ -27,6 +27,17 @@ def has_synchronized_norms(network: nn.Module) -> bool:
     return any(isinstance(norm, nn.SyncBatchNorm) for norm in training_norms(network))
 
 
+def refuse_synchronized_norms(device: torch.device, is_compiled: bool) -> None:
+    """Raises ValueError if synchronized batch norms cannot be had: on the CPU, or in a compiled network."""
+    if device.type == "cpu":
+        raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
+    if is_compiled:
+        raise ValueError(
+            "trainer.sync_batchnorm=true, compile=true: synchronized batch norms break the graph at each of them; "
+            "leave one of the two out"
+        )
+
+
 class PreciseBatchNorm:
     """Keeps the latest training batches, and recomputes batch norm statistics from them before evaluation.
 

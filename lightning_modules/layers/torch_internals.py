@@ -1,10 +1,13 @@
 """Private interfaces of torch that are used here, as read in version 2.13.0; a test checks each of them."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # the base class of all batch norms
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTranspose  # the base class of all transposed convolutions
 
-__all__ = ["BatchNorm", "ConvTranspose", "child_names", "has_forward_hooks", "is_compiled"]
+__all__ = ["BatchNorm", "ConvTranspose", "child_names", "has_forward_hooks", "is_compiled", "set_compiled_call"]
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
@@ -18,5 +21,10 @@ def child_names(module: nn.Module) -> list[str]:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether `module.compile()` was called: its forward pass runs through torch.compile."""
+    """Whether the module's forward pass runs through torch.compile, by `module.compile()` or `set_compiled_call`."""
     return module._compiled_call_impl is not None
+
+
+def set_compiled_call(module: nn.Module, call: Callable[..., Any]) -> None:
+    """Sets what runs when the module is called, as `module.compile()` does; copies and saved modules do not have it."""
+    module._compiled_call_impl = call

@@ -83,6 +83,11 @@ class FrameSequenceNetwork(VideoNetwork):
         self.stages = nn.Sequential()
         self.stages.add_module("frames", PerFrame(network, frames_at_once, freeze_encoder))
 
+    @property
+    def compiled_part(self) -> nn.Module:
+        """The 2D network; LSTMs have their own kernels, and would break the graph."""
+        return cast(PerFrame, self.stages.frames)
+
     def setup(self, stage: str) -> None:
         """Loads the initial weights of the 2D network, unless the run resumes."""
         super().setup(stage)

@@ -168,11 +168,6 @@ class VideoDescriber(FrameSequenceNetwork):
         self._set_vocabulary(Vocabulary(vocabulary, units))
 
     @property
-    def compiled_part(self) -> nn.Module:
-        """The 2D network; LSTMs have their own kernels."""
-        return cast(nn.Module, self.stages.frames)
-
-    @property
     def endpoints_available(self) -> tuple[str, ...]:
         """Names of the stages up to the state."""
         return tuple(name for name in super().endpoints_available if name != "words")

@@ -10,14 +10,14 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from datamodules.batch import ClipBatch
-from lightning_modules.layers.execution_options import (
-    ExecutionOptions,
-    compile_network,
-    recompute_activations,
-    use_channels_last,
-)
+from lightning_modules.layers.compilation import compile_network
+from lightning_modules.layers.execution_options import ExecutionOptions, recompute_activations, use_channels_last
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
-from lightning_modules.layers.precise_batch_norm import PreciseBatchNorm, has_synchronized_norms
+from lightning_modules.layers.precise_batch_norm import (
+    PreciseBatchNorm,
+    has_synchronized_norms,
+    refuse_synchronized_norms,
+)
 from lightning_modules.tasks.batch_checks import refuse_unfinished_clips
 from lightning_modules.tasks.label_task import resolve_class_names
 from lightning_modules.tasks.lightning_internals import synchronizes_batch_norms
@@ -65,7 +65,8 @@ class VideoNetwork(CheckpointHooks):
         precise_bn_batches: recompute batch norm statistics, not weights, from this many latest batches, kept in memory,
             before validation or at the end of an epoch without one (Wu and Johnson 2021); 0 keeps moving averages.
         channels_last: store the filters of convolutions in channels-last memory format.
-        compile: use torch.compile in training and its validation; checkpoints do not depend on it or on a compiler.
+        compile: use torch.compile in training and its validation, for batches of the largest size; smaller ones run
+            without it; checkpoints do not depend on it or on a compiler; not with synchronized batch norms.
         checkpoint_activations: save memory by recomputing the activations within stages in the backward pass; true for
             all stages but the last, or a list of name prefixes of stages.
         seed: key of dropout and mixing, together with epoch, batch and rank; `fit` takes it from `seed_everything`.
@@ -216,12 +217,12 @@ class VideoNetwork(CheckpointHooks):
 
         Raises:
             ValueError: an option names an unknown layer, or requires a compiler that does not work, or synchronized
-                batch norms on the CPU.
+                batch norms on the CPU or of a compiled network.
         """
         strategy = self.trainer.strategy
         if stage == TrainerFn.FITTING:
-            if synchronizes_batch_norms(self.trainer) and strategy.root_device.type == "cpu":
-                raise ValueError("trainer.sync_batchnorm=true: torch has it for GPUs alone; leave it out on the CPU")
+            if synchronizes_batch_norms(self.trainer):
+                refuse_synchronized_norms(strategy.root_device, self.execution.compile)
             if self.initial_weights is not None and not self.resumes:
                 self.load_initial_weights(self.initial_weights)
             self._frozen = list(self.optimization.freeze or ())

@@ -1,10 +1,10 @@
-"""Layout, recomputation, compilation: other ways to the same numbers."""
+"""Layout and recomputation: other ways to the same numbers."""
 
 import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from lightning_modules import C3D, CNNLSTM, I3D, Video2Vec, VideoClassifier, VideoNetwork
+from lightning_modules import C3D, CNNLSTM, I3D, VideoClassifier
 from lightning_modules.layers.execution_options import recompute_activations, use_channels_last
 from tests.lightning_modules.clip_batches import moving_bars
 
@@ -86,27 +86,3 @@ def test_channels_last_is_a_layout_only(name, tmp_path):
     assert all(weight.is_contiguous(memory_format=formats[weight.ndim]) for weight in filters)
     loaded = VideoClassifier.load(tmp_path / "last.ckpt")
     torch.testing.assert_close(loaded.clip_logits(x), model.eval().clip_logits(x))
-
-
-COMPILED = {
-    "C3D": lambda **kwargs: C3D(width=1, crop_size=32, num_classes=2, dropout=0.0, **kwargs),
-    "Video2Vec": lambda **kwargs: Video2Vec(channels=(4, 8), hidden_size=8, predicted_frames=4, **kwargs),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)  # a C++ compiler at work
-@pytest.mark.parametrize("name", COMPILED)
-def test_a_compiled_network_learns_the_same_and_its_checkpoint_loads_without(name, tmp_path):
-    torch.manual_seed(0)
-    plain = COMPILED[name]()
-    torch.manual_seed(0)
-    compiled = COMPILED[name](compile=True)
-    fit(plain, tmp_path)
-    trainer = fit(compiled, tmp_path)
-    assert compiled.compiled_part._compiled_call_impl is not None
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    loaded = VideoNetwork.load(tmp_path / "last.ckpt")
-    assert loaded.state_dict().keys() == plain.state_dict().keys()
-    for first, second in zip(plain.parameters(), loaded.parameters(), strict=True):
-        torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)

@@ -1,5 +1,7 @@
 """What is used of torch's private interfaces is there, and does what we take it for."""
 
+import copy
+
 import pytest
 from torch import nn
 
@@ -9,6 +11,7 @@ from lightning_modules.layers.torch_internals import (
     child_names,
     has_forward_hooks,
     is_compiled,
+    set_compiled_call,
 )
 
 
@@ -43,3 +46,11 @@ def test_a_compiled_module_is_known():
     assert not is_compiled(layer)
     layer.compile(backend="eager")
     assert is_compiled(layer)
+
+
+def test_what_runs_when_a_module_is_called_can_be_set_and_copies_do_without():
+    layer = nn.Identity()
+    set_compiled_call(layer, lambda x: x + 1)
+    assert is_compiled(layer)
+    assert layer(1) == 2
+    assert copy.deepcopy(layer)(1) == 1
