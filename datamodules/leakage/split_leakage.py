@@ -86,7 +86,7 @@ def find_leaks(videos: Sequence[GuardedVideo]) -> list[Leak]:
         *_find_repeated(videos, "group", lambda video: video.group),
         *_find_repeated(videos, "bytes", lambda video: video.content_sha256),
     ]
-    for pair in find_near_pairs(videos, _conflicts(videos)):
+    for pair in find_near_pairs(videos):
         first, second = videos[pair.first], videos[pair.second]
         if first.content_sha256 != second.content_sha256:
             mirrored = "mirrored, " if pair.mirrored else ""
@@ -95,29 +95,38 @@ def find_leaks(videos: Sequence[GuardedVideo]) -> list[Leak]:
     return leaks
 
 
-def find_near_pairs(videos: Sequence[GuardedVideo], conflicts: Flags | None = None) -> list[NearPair]:
+def find_near_pairs(videos: Sequence[GuardedVideo], within_splits: bool = False) -> list[NearPair]:
     """Pairs of videos that show the same, or one the mirror image of the other, for at least `MIN_MATCHES` frames.
+
+    Which of the barely similar pairs are found depends on the order of the frames in the hash tables, and on which of
+    the two is the first: the videos are therefore put in the order of their keys, so that the order in which they are
+    given has no influence.
 
     Args:
         videos: the videos with their hashes.
-        conflicts: from `_conflicts`: the pairs of sides to compare; None: those of different splits or folds.
+        within_splits: whether all videos are compared with each other; else those of different splits or folds.
 
     Returns:
         The pairs, by index.
     """
-    sides = _side_numbers(videos)
-    conflicts = _conflicts(videos) if conflicts is None else conflicts
+    order = sorted(range(len(videos)), key=lambda index: videos[index].key)
+    ordered = [videos[index] for index in order]
+    if within_splits:
+        ordered = [video._replace(split="", fold_splits=()) for video in ordered]
+    conflicts = np.ones((1, 1), bool) if within_splits else _conflicts(ordered)
     if not conflicts.any():
         return []
-    table = make_frame_hashes([video.frame_hashes for video in videos], [video.duration_s for video in videos])
+    table = make_frame_hashes([video.frame_hashes for video in ordered], [video.duration_s for video in ordered])
     best: dict[tuple[int, int], NearPair] = {}
-    for first, second, mirrored in find_candidates(table, sides, conflicts):
-        other = mirror_hashes(table.video_hashes(second)) if mirrored else table.video_hashes(second)
-        durations = videos[first].duration_s, videos[second].duration_s
-        matches, offset = _align(table.video_hashes(first), other, *durations)
-        pair = NearPair(first, second, mirrored, matches, offset)
-        if matches and matches > best.get((first, second), pair._replace(matches=0)).matches:
-            best[first, second] = pair
+    for first, second, mirrored in find_candidates(table, _side_numbers(ordered), conflicts):
+        hashes = mirror_hashes(table.video_hashes(second)) if mirrored else table.video_hashes(second)
+        durations = ordered[first].duration_s, ordered[second].duration_s
+        matches, offset = _align(table.video_hashes(first), hashes, *durations)
+        pair = NearPair(order[first], order[second], mirrored, matches, offset)
+        if pair.first > pair.second:
+            pair = NearPair(order[second], order[first], mirrored, matches, -offset)
+        if matches and matches > best.get(pair[:2], pair._replace(matches=0)).matches:
+            best[pair[:2]] = pair
     return [best[positions] for positions in sorted(best)]
 
 

@@ -1,9 +1,7 @@
 """Groups of videos that belong to one split: the same source, the same bytes, or nearly the same content."""
 
 import re
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Iterable, Sequence
 
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
 from datamodules.leakage.split_leakage import GuardedVideo, find_near_pairs
@@ -41,14 +39,27 @@ def merge_groups(videos: Sequence[GuardedVideo], by_content: bool) -> list[str]:
     groups = [video.group or video.key for video in videos]
     if not by_content:
         return groups
+    first_with: dict[str, int] = {}
+    same_bytes = [(first_with.setdefault(video.content_sha256, index), index) for index, video in enumerate(videos)]
+    alike = [(pair.first, pair.second) for pair in find_near_pairs(videos, within_splits=True)]
+    return join_groups(groups, same_bytes + alike)
+
+
+def join_groups(groups: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[str]:
+    """The group of each video, after the groups of pairs of videos were joined.
+
+    Args:
+        groups: The group of each video.
+        pairs: Indices of two videos that belong to one group.
+
+    Returns:
+        Names of the groups; a joined one has the name that comes first alphabetically.
+    """
     names = sorted(set(groups))  # so the smallest number is the first name, whatever the order of the videos
     numbers = {name: number for number, name in enumerate(names)}
     joined = _UnionFind(len(names))
-    first_with: dict[str, int] = {}
-    for video, group in zip(videos, groups, strict=True):
-        joined.join(numbers[group], first_with.setdefault(video.content_sha256, numbers[group]))
-    for pair in find_near_pairs([video._replace(split="", fold_splits=()) for video in videos], np.ones((1, 1), bool)):
-        joined.join(numbers[groups[pair.first]], numbers[groups[pair.second]])
+    for first, second in pairs:
+        joined.join(numbers[groups[first]], numbers[groups[second]])
     return [names[joined.find(numbers[group])] for group in groups]
 
 

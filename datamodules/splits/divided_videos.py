@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
-from datamodules.leakage.split_leakage import GuardedVideo
-from datamodules.splits.content_groups import merge_groups
+from datamodules.leakage.split_leakage import GuardedVideo, find_near_pairs
+from datamodules.splits.content_groups import join_groups, merge_groups
 from datamodules.splits.division_options import Division
 from datamodules.splits.split_file import SplitFile
 from datamodules.splits.stratified_groups import UNLABELLED, GroupedVideo, divide_groups
@@ -34,25 +34,45 @@ class DividedVideos:
     """
 
     def __init__(self, videos: Sequence[GuardedVideo], classes: Sequence[Sequence[str]], division: Division) -> None:
+        self.division = division
+        self._classes = {
+            video.key: tuple(of_video) or (UNLABELLED,) for video, of_video in zip(videos, classes, strict=True)
+        }
         groups = merge_groups(videos, division.content_groups)
+        self.values = self._divide(videos, groups)
+        while division.content_groups and (pairs := self._pairs_across_parts(videos)):
+            groups = join_groups(groups, pairs)
+            self.values = self._divide(videos, groups)
+        self.groups = {video.key: group for video, group in zip(videos, groups, strict=True)}
+        sources: defaultdict[str, set[str]] = defaultdict(set)
+        for video, group in zip(videos, groups, strict=True):
+            sources[group].add(video.group or video.key)
+        self._joined = {group: len(of_group) for group, of_group in sources.items() if len(of_group) > 1}
+        self.joined_groups = sum(self._joined.values())
+
+    def _divide(self, videos: Sequence[GuardedVideo], groups: Sequence[str]) -> dict[str, str]:
+        """The part of each video, by key."""
+        division = self.division
         if len(set(groups)) < len(division.shares):
             raise ValueError(
                 f"{division.description}: {len(division.shares)} {division.column}s need as many groups, and the "
                 f"{len(videos)} videos are of {len(set(groups))}: give fewer {division.column}s, or smaller groups "
                 "(--group-by, --content-groups false)"
             )
-        self.division = division
-        self.groups = {video.key: group for video, group in zip(videos, groups, strict=True)}
-        self._classes = {
-            video.key: tuple(of_video) or (UNLABELLED,) for video, of_video in zip(videos, classes, strict=True)
-        }
-        grouped = [GroupedVideo(key, group, self._classes[key]) for key, group in self.groups.items()]
-        self.values = divide_groups(grouped, division.shares, division.seed)
-        sources: defaultdict[str, set[str]] = defaultdict(set)
-        for video, group in zip(videos, groups, strict=True):
-            sources[group].add(video.group or video.key)
-        self._joined = {group: len(of_group) for group, of_group in sources.items() if len(of_group) > 1}
-        self.joined_groups = sum(self._joined.values())
+        grouped = [
+            GroupedVideo(video.key, group, self._classes[video.key])
+            for video, group in zip(videos, groups, strict=True)
+        ]
+        return divide_groups(grouped, division.shares, division.seed)
+
+    def _pairs_across_parts(self, videos: Sequence[GuardedVideo]) -> list[tuple[int, int]]:
+        """Indices of videos in different parts that the split guard would warn of.
+
+        The search among all videos compares more frames, by other bits, than the guard's among those of different
+        parts, so that either may find a pair that the other misses.
+        """
+        divided = [video._replace(split=self.values[video.key], fold_splits=()) for video in videos]
+        return [(pair.first, pair.second) for pair in find_near_pairs(divided)]
 
     def as_split_file(self, name: str) -> SplitFile:
         """The division as the contents of a split file of this name."""

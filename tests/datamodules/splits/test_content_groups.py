@@ -52,7 +52,7 @@ def test_videos_without_hashes_stay_alone() -> None:
 def test_a_symmetric_video_is_no_pair_with_itself() -> None:
     hashes = hashes_of(1)
     both_ways = np.concatenate([hashes, mirror_hashes(hashes)])
-    assert find_near_pairs([video("a", both_ways), video("b", hashes_of(9))], np.ones((1, 1), bool)) == []
+    assert find_near_pairs([video("a", both_ways), video("b", hashes_of(9))], within_splits=True) == []
 
 
 @pytest.mark.parametrize(

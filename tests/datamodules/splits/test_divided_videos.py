@@ -1,8 +1,10 @@
 """Tests of the division of videos and of the sentences on what could not be balanced."""
 
+import numpy as np
 import pytest
 
-from datamodules.leakage.split_leakage import GuardedVideo
+from datamodules.leakage.perceptual_hash import HASHES_PER_SECOND
+from datamodules.leakage.split_leakage import GuardedVideo, find_leaks
 from datamodules.splits.divided_videos import DividedVideos
 from datamodules.splits.division_options import Division
 
@@ -68,3 +70,19 @@ def test_many_videos_that_show_the_same_are_said_to_be_one_group() -> None:
     ]
     apart = DividedVideos(videos, [["run"]] * 10, Division("split", SPLITS.shares, content_groups=False))
     assert (apart.joined_groups, len(set(apart.groups.values()))) == (0, 10)
+
+
+def test_the_split_guard_finds_nothing_in_a_division_whatever_the_order() -> None:
+    """Pairs that are barely alike: which of them a search finds depends on how many frames it compares."""
+    random = np.random.default_rng(0)
+    sources = random.integers(1, 2**64, (1150, 16), dtype=np.uint64)
+    flipped = (random.random((1150, 16, 64)) < 0.19) @ (np.uint64(1) << np.arange(64, dtype=np.uint64))
+    hashes = np.concatenate([sources, sources ^ flipped.astype(np.uint64)]).tolist()
+    videos = [
+        GuardedVideo(key, "all", (), key, key, tuple(of_video), 16 / HASHES_PER_SECOND)
+        for key, of_video in zip(map(str, range(2300)), hashes, strict=True)
+    ]
+    forwards, backwards = (DividedVideos(order, [["run"]] * 2300, SPLITS) for order in (videos, videos[::-1]))
+    assert 800 < forwards.joined_groups < 2300
+    assert find_leaks([video._replace(split=forwards.values[video.key]) for video in videos]) == []
+    assert backwards.values == forwards.values
