@@ -126,6 +126,11 @@ def read_manifest(root: Path) -> Manifest:
             newer or older format.
     """
     path = root / MANIFEST_NAME
+    if root.is_file():
+        raise ShardFormatError(
+            f"{root}: is a file, and not the folder of a dataset that `python -m pipeline pack` wrote; `features` "
+            "takes video files with --videos, `classify` as arguments"
+        )
     if not root.is_dir():
         raise ShardFormatError(
             f"{root}: there is no such folder; `python -m pipeline pack --out {root}` makes a dataset"

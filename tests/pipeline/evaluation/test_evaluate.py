@@ -143,6 +143,7 @@ def test_folds(folded_checkpoint, folded_dataset, tmp_path):
         ({"--checkpoint": "absent.ckpt"}, "checkpoint 'absent.ckpt': no such file"),
         ({"--checkpoint": __file__}, "this is no file that torch saved; give a checkpoint that `fit` wrote"),
         ({"--data": "absent"}, "absent: there is no such folder"),
+        ({"--data": __file__}, "test_evaluate.py: is a file, and not the folder of a dataset"),
         ({"--num-frames": "64"}, "num_frames=64, crop_size=32: the C3D of"),
         ({"--num-frames": "8"}, "this C3D takes num_frames=16, crop_size=32"),
         ({"--num-clips": "0"}, "num_clips=0: must be at least 1"),
