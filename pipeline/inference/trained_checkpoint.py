@@ -183,6 +183,11 @@ def open_data(
     if fold is None and data.index.folds and trained.has_splits_of(data.index):
         data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
+        if not data.class_names:
+            raise ValueError(
+                f"data={str(root)!r}: its videos have no labels, and scores are evaluated against labels; pack a list "
+                "with a column label, or use `classify` or `features`"
+            )
         task = getattr(trained.model, "task", "single_label")
         remedy = "choose a dataset of the checkpoint's task, or train on this one"
         refuse_other_task(f"checkpoint {trained.name!r}", task, str(root), data.index.task, remedy)
@@ -233,11 +238,6 @@ def _refuse_other_classes(trained: TrainedCheckpoint, found: Sequence[str], root
 
     `label_from` is the option with which foreign tars were indexed; None for tars that `pack` wrote.
     """
-    if not found:
-        raise ValueError(
-            f"data={str(root)!r}: its videos have no labels, and scores are evaluated against labels; pack a list "
-            "with a column label, or use `classify` or `features`"
-        )
     checkpoint_name = f"checkpoint {trained.name!r}"
     try:
         refuse_other_classes(trained.model.class_names, found, checkpoint_name, str(root))
