@@ -78,7 +78,9 @@ def test_what_it_copies_is_the_distribution_and_runs(app: Path) -> None:
     build = (
         "import sys; from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel(sys.argv[1]))"
     )
-    made = subprocess.run([sys.executable, "-c", build], cwd=app, capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [sys.executable, "-c", build, str(app.parent)], cwd=app, capture_output=True, text=True, check=True
+    )
     assert made.stdout.splitlines()[-1].startswith(PROJECT["name"].replace("-", "_"))
     assert list(app.parent.glob("*.dist-info/**/LICENSE"))
     for package in ("pipeline", "jobs"):
