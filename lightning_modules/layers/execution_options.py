@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.layers.layer_selection import longest_prefix, refuse_unknown_prefixes
+from lightning_modules.layers.space_to_depth import use_space_to_depth
 from lightning_modules.layers.torch_internals import BatchNorm
 
 
@@ -22,6 +23,7 @@ class ExecutionOptions:
     """
 
     channels_last: bool = False
+    space_to_depth: bool = False
     compile: bool = False
     checkpoint_activations: bool | Sequence[str] = False
 
@@ -30,6 +32,13 @@ class ExecutionOptions:
             raise ValueError(
                 "compile, checkpoint_activations: give one of them; torch.compile recomputes as it sees fit"
             )
+
+    def apply_layout(self, network: nn.Module) -> None:
+        """Lays out filters and first convolution as the options say, without changing results or the state dict."""
+        if self.channels_last:
+            use_channels_last(network)
+        if self.space_to_depth:
+            use_space_to_depth(network)
 
 
 def use_channels_last(network: nn.Module) -> None:

@@ -64,13 +64,14 @@ class Convolution(nn.Module):
         sizes: tuple[Any, Any] = tuple(kernel), tuple(stride)
         self.conv = convolution(inputs, outputs, *sizes, bias=False)
         self.bn = norm(outputs, eps=EPSILON)
+        self.convolve = convolve  # `space_to_depth` sets another one
         # A fixed weight of 1 instead of none: synchronized batch norm and folding require a weight.
         self.bn.weight.requires_grad_(bn_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the layer. The convolution has a bias if the batch norm was folded into it (`batch_norm_folding`)."""
         x, padding = self._pad_input(x)
-        x = convolve(x, self.conv.weight, self.conv.bias, self.conv.stride, padding)
+        x = self.convolve(x, self.conv.weight, self.conv.bias, self.conv.stride, padding)
         return F.relu(self.bn(x), inplace=True)
 
     def _pad_input(self, x: Tensor) -> tuple[Tensor, list[int]]:

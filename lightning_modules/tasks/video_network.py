@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datamodules.batch import ClipBatch
 from lightning_modules.layers.compilation import compile_network
-from lightning_modules.layers.execution_options import ExecutionOptions, recompute_activations, use_channels_last
+from lightning_modules.layers.execution_options import ExecutionOptions, recompute_activations
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
 from lightning_modules.layers.precise_batch_norm import (
     PreciseBatchNorm,
@@ -65,6 +65,8 @@ class VideoNetwork(CheckpointHooks):
         precise_bn_batches: recompute batch norm statistics, not weights, from this many latest batches, kept in memory,
             before validation or at the end of an epoch without one (Wu and Johnson 2021); 0 keeps moving averages.
         channels_last: store the filters of convolutions in channels-last memory format.
+        space_to_depth: compute a first convolution of stride 2 on blocks of 2 x 2 x 2 pixels as channels: the same
+            result and weights, meant for GPUs, whose matrix units pad 3 channels; slower on CPUs.
         compile: use torch.compile in training and its validation, for batches of the largest size; smaller ones run
             without it; checkpoints do not depend on it or on a compiler; not with synchronized batch norms.
         checkpoint_activations: save memory by recomputing the activations within stages in the backward pass; true for
@@ -111,6 +113,7 @@ class VideoNetwork(CheckpointHooks):
         lr_gamma: float = 0.1,
         precise_bn_batches: int = 0,
         channels_last: bool = False,
+        space_to_depth: bool = False,
         compile: bool = False,
         checkpoint_activations: bool | list[str] = False,
         seed: int = 0,
@@ -123,7 +126,7 @@ class VideoNetwork(CheckpointHooks):
         self.class_names = resolve_class_names(num_classes, class_names)
         self.num_classes = len(self.class_names)
         OptimizationOptions.from_hyperparameters(self.hparams)  # raises for an option out of range
-        self.execution = ExecutionOptions(channels_last, compile, checkpoint_activations)
+        self.execution = ExecutionOptions(channels_last, space_to_depth, compile, checkpoint_activations)
         self.initial_weights = weights
         self._seed = seed
         self._precise_batch_norm = PreciseBatchNorm(precise_bn_batches)
@@ -233,8 +236,7 @@ class VideoNetwork(CheckpointHooks):
             recompute_activations(self, self.stages, self.execution.checkpoint_activations)
             if self.execution.compile:
                 compile_network(self.compiled_part, strategy.root_device)
-        if self.execution.channels_last:
-            use_channels_last(self)
+        self.execution.apply_layout(self)
 
     def train(self, mode: bool = True) -> Self:
         """Sets the mode; frozen layers stay in evaluation mode."""
