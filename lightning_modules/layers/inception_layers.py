@@ -9,7 +9,7 @@ were trained with either:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,6 +20,7 @@ from lightning_modules.layers.onednn_convolution import convolve
 
 Padding = Literal["same", "symmetric"]
 TimePadding = Literal["zeros", "replicate"]
+Convolve = Callable[[Tensor, Tensor, Tensor | None, Sequence[int], Sequence[int]], Tensor]
 
 EPSILON = 1e-3  # of the batch norms, in TF-slim, Sonnet and torchvision's GoogLeNet
 
@@ -64,7 +65,7 @@ class Convolution(nn.Module):
         sizes: tuple[Any, Any] = tuple(kernel), tuple(stride)
         self.conv = convolution(inputs, outputs, *sizes, bias=False)
         self.bn = norm(outputs, eps=EPSILON)
-        self.convolve = convolve  # `space_to_depth` sets another one
+        self.convolve: Convolve = convolve  # `space_to_depth` sets another one
         # A fixed weight of 1 instead of none: synchronized batch norm and folding require a weight.
         self.bn.weight.requires_grad_(bn_scale)
 
