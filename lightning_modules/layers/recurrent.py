@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 Cell = Literal["rnn", "lstm", "gru"]
@@ -21,6 +22,9 @@ class Recurrence(nn.Module):
         num_layers: number of stacked layers, each reading the states of the previous one.
         bidirectional: whether to read the sequence backward too.
         dropout: dropout probability between stacked layers.
+        longest_dependency: T, initial biases of the gates for states that last for 1 to T steps, instead of torch's,
+            with which half of a state is left after one or two steps: chrono initialization (Tallec and Ollivier 2018,
+            "Can recurrent neural networks warp time?"). At least 2; not for `rnn`, which has no gates.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Recurrence(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        longest_dependency: int | None = None,
     ) -> None:
         super().__init__()
         if cell not in _CELLS:
@@ -47,6 +52,31 @@ class Recurrence(nn.Module):
             dropout=dropout if num_layers > 1 else 0.0,
         )
         self.output_size = hidden_size * (2 if bidirectional else 1)
+        if longest_dependency is not None:
+            if cell == "rnn" or longest_dependency < 2:
+                raise ValueError(
+                    f"longest_dependency={longest_dependency}: must be at least 2, and the cell lstm or gru, not {cell}"
+                )
+            self._initialize_gates(longest_dependency)
+
+    @torch.no_grad()
+    def _initialize_gates(self, longest: int) -> None:
+        """Draws T from 1 to `longest` - 1 for each unit; its forget gate is open for about T steps.
+
+        The forget bias is log T, so that the gate is T / (T + 1), and that of an LSTM's input gate - log T. In a GRU
+        the update gate of torch is the share of the state that is kept.
+        """
+        gates = 4 if isinstance(self.cells, nn.LSTM) else 3  # input, forget, cell, output; reset, update, new
+        for name, bias in self.cells.named_parameters():
+            if not name.startswith("bias"):
+                continue
+            first, forget = bias.chunk(gates)[:2]
+            if name.startswith("bias_hh"):  # torch adds two biases
+                forget.zero_()
+            else:
+                forget.uniform_(1, max(longest - 1, 1)).log_()
+            if gates == 4:
+                first.copy_(-forget)
 
     def forward(self, x: Tensor) -> Tensor:
         """The states of the last layer: (N, T, D) to (N, T, H)."""

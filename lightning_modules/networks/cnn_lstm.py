@@ -26,6 +26,8 @@ class CNNLSTM(FrameSequenceNetwork, VideoClassifier):
         bidirectional: read the clip backward too.
         readout: `last` state (many-to-one) or `mean` over frames (many-to-many: LRCN's average of the predictions).
         dropout: dropout probability before the classifier; LRCN uses 0.9 after the LSTM.
+        longest_dependency: initial biases of the gates for states that last up to this many frames, such as the clip's
+            (see `Recurrence`); default: torch's, which forget half of a state within one or two frames.
         **kwargs: arguments of `FrameSequenceNetwork` and `VideoClassifier`.
     """
 
@@ -39,10 +41,13 @@ class CNNLSTM(FrameSequenceNetwork, VideoClassifier):
         bidirectional: bool = False,
         readout: Literal["last", "mean"] = "mean",
         dropout: float = 0.5,
+        longest_dependency: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        recurrence = Recurrence(self.frame_size, hidden_size, cell, num_layers, bidirectional)
+        recurrence = Recurrence(
+            self.frame_size, hidden_size, cell, num_layers, bidirectional, longest_dependency=longest_dependency
+        )
         self.stages.add_module("hidden", recurrence)
         self.stages.add_module("state", TemporalPooling(readout, bidirectional))
         head = nn.Sequential(nn.Dropout(dropout), nn.Linear(recurrence.output_size, self.num_classes))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.conditions import above_zero, is_packed, not_negative, positive, share
+from benchmarks.memory_of_recurrence import SETTINGS, draw_chart, train
 from benchmarks.networks.class_balance import class_sizes
 from benchmarks.networks.evaluate import Way, naive, ours, prepare
 from benchmarks.turns import Spent, count, ratio
@@ -115,3 +116,14 @@ def test_evaluate_with_a_worker_gives_what_the_naive_loop_gives(motion_dataset, 
     options = argparse.Namespace(num_clips=1, num_crops=1, device="cpu")
     scores = ours(data, checkpoint, tmp_path / "out", options, None, Way("32-true", 1))()
     np.testing.assert_allclose(scores, naive(data, checkpoint, options, None), atol=1e-5)
+
+
+def test_open_gates_remember_what_torch_s_forget():
+    """20 frames back: the gradient of closed gates is a hundredth of that of open ones, and training shows it."""
+    closed, opened = (train(SETTINGS[name], delay=20, steps=200, seed=0) for name in ("LSTM", "LSTM, open gates"))
+    assert closed.first_gradients[20] < 1e-2 * opened.first_gradients[20]
+    assert closed.first_gradients[0] > 10 * closed.first_gradients[10] > 100 * closed.first_gradients[20]
+    assert closed.accuracy < 0.3
+    assert opened.accuracy > 0.5
+    chart = draw_chart({"LSTM": {10: [closed], 20: [closed]}})
+    assert chart.count("<polyline") == 2

@@ -94,3 +94,29 @@ def test_readouts_by_hand():
 def test_unknown_cell_lists_those_there_are():
     with pytest.raises(ValueError, match="cell='transformer': must be one of rnn, lstm, gru"):
         Recurrence(3, 4, cell="transformer")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gates_open_for_up_to_the_longest_dependency(cell):
+    """Without input, a state decays by T / (T + 1) a step, T from 1 to 99 (chrono initialization)."""
+    torch.manual_seed(0)
+    recurrence = Recurrence(1, 2000, cell, num_layers=2, bidirectional=True, longest_dependency=100)
+    names = {"lstm": ["input", "forget", "cell", "output"], "gru": ["reset", "forget", "new"]}[cell]
+    for suffix in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        biases = [getattr(recurrence.cells, f"bias_{kind}_{suffix}").chunk(len(names)) for kind in ("ih", "hh")]
+        total = {name: one + other for name, one, other in zip(names, *biases, strict=True)}
+        steps = total["forget"].exp()
+        assert 1 <= steps.min() < 2 < 98 < steps.max() <= 99
+        assert abs(steps.mean() - 50) < 3
+        kept = total["forget"].sigmoid()
+        torch.testing.assert_close(kept, steps / (steps + 1))
+        if cell == "lstm":
+            torch.testing.assert_close(total["input"].sigmoid(), 1 - kept)
+        for name in names[2:]:  # the others stay as torch draws them
+            assert total[name].abs().max() <= 2 / 2000**0.5
+
+
+@pytest.mark.parametrize(("cell", "steps"), [("rnn", 10), ("lstm", 1)])
+def test_a_longest_dependency_that_cannot_be_is_refused(cell, steps):
+    with pytest.raises(ValueError, match=f"longest_dependency={steps}: must be at least 2, and the cell lstm or gru"):
+        CNNLSTM(channels=(4, 8), hidden_size=8, num_classes=2, cell=cell, longest_dependency=steps)
