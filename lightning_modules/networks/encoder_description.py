@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from lightning_modules.networks.frame_encoder import IMAGENET_MEAN, IMAGENET_STD
-from lightning_modules.networks.library_networks import TransformersSource, import_library
+from lightning_modules.networks.library_networks import PRETRAINED, RANDOM, TransformersSource, import_library
+from lightning_modules.weights.weight_files import weight_names
 
 LIBRARIES = {"transformers": "transformers", "timm": "timm", "torchvision": "torchvision.models"}
 _SMALL_SIDE = 384  # ConvNeXt's preprocessor crops smaller frames, and squeezes larger ones
@@ -53,13 +55,13 @@ def encoder_source(encoder: str, revision: str | None = None) -> TransformersSou
     return TransformersSource("encoder", encoder.partition(":")[2], revision)
 
 
-def describe_encoder(encoder: str, revision: str | None = None, is_random: bool = False) -> EncoderDescription:
+def describe_encoder(encoder: str, revision: str | None = None, weights: str = PRETRAINED) -> EncoderDescription:
     """Describes an encoder by its library.
 
     Args:
         encoder: `transformers:NAME_OR_FOLDER`, `timm:NAME` or `torchvision:NAME`.
         revision: branch, tag or commit on the hub of transformers; None for its main branch.
-        is_random: whether its published weights are not wanted, and need not be there.
+        weights: `pretrained`; the path of a file of weights, or `none`, with which its own need not be there.
 
     Raises:
         ImportError: the library is not installed.
@@ -68,7 +70,7 @@ def describe_encoder(encoder: str, revision: str | None = None, is_random: bool 
     """
     package, _, name = encoder.partition(":")
     if package == "transformers":
-        return _describe_transformers(encoder_source(encoder, revision), is_random)
+        return _describe_transformers(encoder_source(encoder, revision), weights)
     library = import_library(LIBRARIES[package], f"encoder={encoder}")
     try:
         if package == "timm":
@@ -76,24 +78,31 @@ def describe_encoder(encoder: str, revision: str | None = None, is_random: bool 
             side = settings.input_size[-1]
             clips = {"resize": int(side / settings.crop_pct), "crop_size": side}
             return EncoderDescription(package, name, {}, True, tuple(settings.mean), tuple(settings.std), clips)
-        weights = library.get_model_weights(name).DEFAULT
+        published = library.get_model_weights(name).DEFAULT
     except (AttributeError, RuntimeError, ValueError, KeyError) as error:
         raise ValueError(f"encoder={encoder}: {package} has no such network ({error})") from error
-    transforms = weights.transforms()
+    transforms = published.transforms()
     clips = {"resize": transforms.resize_size[0], "crop_size": transforms.crop_size[0]}
     return EncoderDescription(package, name, {}, True, tuple(transforms.mean), tuple(transforms.std), clips)
 
 
-def _describe_transformers(source: TransformersSource, is_random: bool) -> EncoderDescription:
+def _describe_transformers(source: TransformersSource, weights: str) -> EncoderDescription:
     whole = source.configuration()
     configuration = dict(whole.get("vision_config") or whole)  # CLIP and SigLIP: the vision tower
-    for name in ("dtype", "torch_dtype", "id2label", "label2id", "num_labels", "transformers_version"):
+    for name in ("architectures", "dtype", "torch_dtype", "id2label", "label2id", "num_labels", "transformers_version"):
         configuration.pop(name, None)
     preprocessing = source.preprocessing()
-    has_pooler = is_random or any("pooler" in name.split(".") for name in source.weight_names())
     mean, std = _normalization(preprocessing)
     clips = _clip_settings(preprocessing, configuration.get("image_size"))
-    return EncoderDescription("transformers", "", configuration, has_pooler, mean, std, clips)
+    return EncoderDescription("transformers", "", configuration, _have_pooler(source, weights), mean, std, clips)
+
+
+def _have_pooler(source: TransformersSource, weights: str) -> bool:
+    """Whether weights have the layers of a pooler."""
+    if weights == RANDOM:
+        return True
+    names = source.weight_names() if weights == PRETRAINED else weight_names(Path(weights))
+    return any("pooler" in name.split(".") for name in names)
 
 
 def _normalization(preprocessing: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -13,11 +13,13 @@ from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDes
 from lightning_modules.networks.frame_encoder import CENTERED
 from lightning_modules.networks.frame_encoders import PerFrame, make_encoder
 from lightning_modules.networks.library_encoders import LibraryEncoder, TransformersEncoder
-from lightning_modules.networks.library_networks import PRETRAINED
+from lightning_modules.networks.library_networks import PRETRAINED, RANDOM
 from lightning_modules.networks.mobilenet_v2 import MobileNetV2
 from lightning_modules.tasks.video_network import VideoNetwork
+from lightning_modules.weights.checkpoint_file import is_own_checkpoint
+from lightning_modules.weights.pretrained import load_encoder, read_weights
+from lightning_modules.weights.weight_files import read_content, without_wrappers
 
-RANDOM_WEIGHTS = "none"  # the value of `encoder_weights` for random weights
 LIBRARY_ENCODER_PREFIXES = tuple(f"{library}:" for library in LIBRARIES)
 
 
@@ -34,8 +36,10 @@ class FrameSequenceNetwork(VideoNetwork):
             `torchvision:NAME`, where those import.
         encoder_weights: initial weights of the 2D network: `pretrained`, those that it was published with, which is
             the default for transformers, timm and torchvision; a name listed by `python -m pipeline weights list`; or
-            the path of a checkpoint with the same 2D network; an `inception_v1` takes an I3D too, whose filters are
-            summed over time; `none`: random weights, the default for the others; ignored when a run resumes.
+            the path of a checkpoint with the same 2D network, or for one of transformers, timm or torchvision of a
+            state dict in its library's names (safetensors, or a file of torch that holds tensors alone); an
+            `inception_v1` takes an I3D too, whose filters are summed over time; `none`: random weights, the default
+            for the others; ignored when a run resumes.
         encoder_revision: branch, tag or commit of `transformers:NAME` on the hub.
         encoder_config: description of a 2D network of transformers, timm or torchvision as plain data; checkpoints hold
             it, and need neither hub nor folder. Leave it out in a new run.
@@ -123,14 +127,20 @@ class FrameSequenceNetwork(VideoNetwork):
     def load_encoder(self, name_or_path: str | Path) -> None:
         """Loads weights into the 2D network: those of the same one, or for an Inception-v1 of an I3D summed over time.
 
+        A network of transformers, timm or torchvision also takes a file with a state dict in its library's names.
+
         Raises:
             FileNotFoundError: no such file.
             OSError: the download of a published file failed.
             ValueError: weights of another network, or for other arguments; keys that do not match.
         """
-        from lightning_modules.weights.pretrained import load_encoder, read_weights  # imports the networks
-
-        load_encoder(cast(PerFrame, self.stages.frames).network, read_weights(name_or_path), self)
+        network = cast(PerFrame, self.stages.frames).network
+        if isinstance(network, (TransformersEncoder, LibraryEncoder)):
+            content = read_content(Path(name_or_path))
+            if not is_own_checkpoint(content):
+                network.load_state(without_wrappers(content), f"encoder_weights {str(name_or_path)!r}")
+                return
+        load_encoder(network, read_weights(name_or_path), self)
 
 
 def _initial_weights(encoder: str, encoder_weights: str | None) -> str | None:
@@ -139,9 +149,9 @@ def _initial_weights(encoder: str, encoder_weights: str | None) -> str | None:
         return PRETRAINED
     if encoder_weights == PRETRAINED and not encoder.startswith(LIBRARY_ENCODER_PREFIXES):
         raise ValueError(f"encoder={encoder!r}, encoder_weights='pretrained': give a name of `weights list` or a file")
-    if encoder_weights not in (None, RANDOM_WEIGHTS) and encoder.startswith("pixels:"):
+    if encoder_weights not in (None, RANDOM) and encoder.startswith("pixels:"):
         raise ValueError(f"encoder_weights={encoder_weights!r}: {encoder!r} has no weights; leave them out")
-    return None if encoder_weights == RANDOM_WEIGHTS else encoder_weights
+    return None if encoder_weights == RANDOM else encoder_weights
 
 
 def _description_of(init_args: Mapping[str, Any]) -> EncoderDescription | None:
@@ -151,5 +161,4 @@ def _description_of(init_args: Mapping[str, Any]) -> EncoderDescription | None:
         return None
     if init_args.get("encoder_config"):
         return EncoderDescription.from_plain(init_args["encoder_config"])
-    is_random = init_args.get("encoder_weights") == RANDOM_WEIGHTS
-    return describe_encoder(encoder, init_args.get("encoder_revision"), is_random)
+    return describe_encoder(encoder, init_args.get("encoder_revision"), init_args.get("encoder_weights") or PRETRAINED)

@@ -1,6 +1,7 @@
 """Frame encoders of other libraries: transformers, timm and torchvision."""
 
 import inspect
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDescription, encoder_source
 from lightning_modules.networks.frame_encoder import FrameEncoder
-from lightning_modules.networks.library_networks import import_library
+from lightning_modules.networks.library_networks import import_library, silenced_transformers
 
+_HEADS = ("fc", "classifier", "head", "heads")  # names of the classifier in networks of timm and torchvision
+_CLASSIFIERS = (*_HEADS, "aux1", "aux2", "AuxLogits", "aux_logits")
 _SIDE = 224  # of the frame that sizes are found with, where the network states none
 
 
@@ -93,12 +96,45 @@ class TransformersEncoder(FrameEncoder):
         """
         source = encoder_source(encoder, revision)
         network, missing = source.load("AutoModel", description.configuration)
-        state = network.state_dict()
+        self._take_over(network, missing, str(source))
+
+    def load_state(self, state: Mapping[str, Tensor], file: str) -> None:
+        """Loads a state dict in the names of any version of the library, which renames them.
+
+        Layers around the network are left out: a classifier, or the text tower of CLIP and SigLIP.
+
+        Args:
+            state: state dict of the network, or of one that it is the base or the vision tower of.
+            file: its file, for errors.
+
+        Raises:
+            ValueError: weights that lack parts of the network, have more layers, or have other shapes.
+        """
+        kind = type(self.network)
+        with silenced_transformers(file):
+            network, report = kind.from_pretrained(
+                None,
+                config=self.network.config,
+                state_dict=dict(state),
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        own = {key.partition(".")[0] for key in self.network.state_dict()} | {kind.base_model_prefix}
+        _refuse_unknown([key for key in report["unexpected_keys"] if key.partition(".")[0] in own], file)
+        others = [f"{key} {list(theirs)} (here {list(ours)})" for key, theirs, ours in report["mismatched_keys"]]
+        if others:
+            raise ValueError(f"{file}: weights of other shapes: {', '.join(sorted(others)[:3])}")
+        self._take_over(network, set(report["missing_keys"]), file)
+
+    def _take_over(self, network: nn.Module, missing: Collection[str], source: str) -> None:
+        """Copies the weights of a network of the library, of which some may be missing."""
         own = self.network.state_dict().keys()
-        absent = sorted(missing & own)
+        absent = sorted(own & set(missing))
         if absent:
             raise ValueError(f"{source}: the weights lack {', '.join(absent[:3])}, {len(absent)} of {len(own)} tensors")
-        self.network.load_state_dict({key: value for key, value in state.items() if key in own}, strict=True)
+        state = network.state_dict()
+        self.network.load_state_dict({key: state[key] for key in own}, strict=True)
 
 
 class LibraryEncoder(FrameEncoder):
@@ -137,6 +173,35 @@ class LibraryEncoder(FrameEncoder):
             raise ValueError(f"encoder={encoder}: {' '.join(str(error).split())}") from error
         self.network.load_state_dict(network.state_dict(), strict=True)
 
+    def load_state(self, state: Mapping[str, Tensor], file: str) -> None:
+        """Loads a state dict in the library's names, with or without a classifier, which is left out.
+
+        Args:
+            state: state dict of the network.
+            file: its file, for errors.
+
+        Raises:
+            ValueError: weights that lack parts of the network, have more layers, or have other shapes.
+        """
+        own = self.network.state_dict()
+        absent = sorted(own.keys() - state.keys())
+        if absent:
+            raise ValueError(f"{file}: the weights lack {', '.join(absent[:3])}, {len(absent)} of {len(own)} tensors")
+        others = [key for key in state if key not in own and key.partition(".")[0] not in _CLASSIFIERS]
+        _refuse_unknown(others, file)
+        try:
+            self.network.load_state_dict({key: state[key] for key in own}, strict=True)
+        except RuntimeError as error:  # torch lists every key
+            raise ValueError(f"{file}: the weights do not fit: {' '.join(str(error).split())}") from None
+
+
+def _refuse_unknown(keys: Collection[str], file: str) -> None:
+    if keys:
+        raise ValueError(
+            f"{file}: weights of another network: {len(keys)} tensors that this one does not have, such as "
+            f"{', '.join(sorted(keys)[:3])}"
+        )
+
 
 def _make_network(description: EncoderDescription, is_pretrained: bool) -> nn.Module:
     encoder = f"{description.library}:{description.name}"
@@ -149,7 +214,7 @@ def _make_network(description: EncoderDescription, is_pretrained: bool) -> nn.Mo
 
 def _without_classifier(network: nn.Module) -> nn.Module:
     """The network with its last linear layer removed, whose name differs between torchvision's networks."""
-    name = next(name for name in ("fc", "classifier", "head", "heads") if hasattr(network, name))
+    name = next(name for name in _HEADS if hasattr(network, name))
     head = getattr(network, name)
     if isinstance(head, nn.Sequential):
         head[-1] = nn.Identity()

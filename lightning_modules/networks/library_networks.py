@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-PRETRAINED = "pretrained"  # value of an argument of weights: those that the network was published with
+from lightning_modules.weights.weight_files import weight_names
+
+# Values of an argument of weights:
+PRETRAINED = "pretrained"  # those that the network was published with
+RANDOM = "none"  # random ones
 TRANSFORMERS_PREFIX = "transformers:"
 
 _CONFIGURATION = "config.json"
@@ -72,6 +75,7 @@ class TransformersSource:
                 self.name, revision=self.revision, trust_remote_code=False
             )
             plain: dict[str, Any] = json.loads(json.dumps(configuration.to_dict(), default=str))
+        plain.pop("_name_or_path", None)  # where it lay on this machine
         return plain
 
     def preprocessing(self) -> dict[str, Any]:
@@ -109,11 +113,7 @@ class TransformersSource:
         path = self.weights_file()
         if path.suffix == ".json":
             return set(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
-        try:
-            with safe_open(path, framework="pt") as file:
-                return set(file.keys())
-        except SafetensorError as error:
-            raise ValueError(f"{self}: {path.name} is damaged ({error}); get it again") from error
+        return weight_names(path)
 
     def load(self, auto_class: str, configuration: Mapping[str, Any] | None = None) -> tuple[nn.Module, set[str]]:
         """Loads the network with its weights, float32, in evaluation mode.
@@ -173,13 +173,9 @@ class TransformersSource:
     @contextmanager
     def _plain_errors(self) -> Iterator[Any]:
         """Context with the library, silenced, in which its errors become one sentence."""
-        library = import_library("transformers", str(self))
-        logging = library.utils.logging
-        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         try:
-            yield library
+            with silenced_transformers(str(self)) as library:
+                yield library
         except OSError as error:
             raise OSError(
                 f"{self}: cannot be read ({_first_line(error)}); give a name on the hub that can be reached from here, "
@@ -187,10 +183,29 @@ class TransformersSource:
             ) from error
         except (ValueError, KeyError, RuntimeError) as error:
             raise ValueError(f"{self}: {_first_line(error)}") from error
-        finally:
-            logging.set_verbosity(verbosity)
-            if bars:
-                logging.enable_progress_bar()
+
+
+@contextmanager
+def silenced_transformers(option: str) -> Iterator[Any]:
+    """Context with the library, which neither logs nor draws progress bars in it.
+
+    Args:
+        option: the option that needs it, with its value, for the error.
+
+    Raises:
+        ImportError: transformers is not installed.
+    """
+    library = import_library("transformers", option)
+    logging = library.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield library
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

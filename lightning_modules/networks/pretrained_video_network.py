@@ -11,6 +11,7 @@ from lightning_modules.layers.attentive_pooling import AttentivePooler
 from lightning_modules.layers.low_rank_adaptation import add_low_rank_updates, with_low_rank_updates
 from lightning_modules.networks.library_networks import (
     PRETRAINED,
+    RANDOM,
     TRANSFORMERS_PREFIX,
     TransformersSource,
     import_library,
@@ -26,7 +27,6 @@ Head = Literal["linear", "mlp", "attentive"]
 
 TORCHVISION_PREFIX = "torchvision:"
 LIBRARY_PREFIXES = (TRANSFORMERS_PREFIX, TORCHVISION_PREFIX)
-RANDOM = "none"  # value of `weights`
 
 _LAYERS = "layer_"
 _HEAD_STAGES = ("pooled", "logits")

@@ -8,7 +8,6 @@ Only tensors and arrays are unpickled.
 
 import importlib.resources
 import inspect
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from lightning_modules.weights.download import fetch, find_published
 from lightning_modules.weights.inflation import deflate_filters, inflate_weights
 from lightning_modules.weights.key_mapping import FRAME_ENCODER, I3D, INCEPTION_V1, find_key_mapping, state_from_flax
 from lightning_modules.weights.published_checkpoints import PublishedWeights
-from lightning_modules.weights.safe_load import load_plain, require_file
-from lightning_modules.weights.safe_pickle import read_arrays
+from lightning_modules.weights.safe_load import require_file
+from lightning_modules.weights.weight_files import read_content, without_wrappers
 
 # Arguments that change the meaning of the weights.
 _WEIGHT_ARGUMENTS = ("encoder", "padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
@@ -69,12 +68,12 @@ def read_weights(name_or_path: str | Path) -> Weights:
             require_file(path, f"weights {str(name_or_path)!r}")
         published = find_published(str(name_or_path))
         path = fetch(published)
-    content = _read_content(path)
+    content = read_content(path)
     if is_own_checkpoint(content):
         return _weights_of_checkpoint(content, str(path))
     if "params" in content and "batch_stats" in content:
         content = state_from_flax(content, str(path))
-    state = {key.removeprefix("backbone.").removeprefix("module."): value for key, value in content.items()}
+    state = without_wrappers(content)
     mapping = find_key_mapping(state, str(path))
     non_tensors = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if non_tensors:
@@ -96,27 +95,6 @@ def read_labels(name: str) -> list[str]:
     """Reads a list of class names that is part of the package, in label order."""
     text = (importlib.resources.files("lightning_modules") / "labels" / name).read_text(encoding="utf-8")
     return text.splitlines()
-
-
-def _read_content(path: Path) -> dict[str, Any]:
-    """Loads a state dict, a checkpoint of `fit`, or nested arrays."""
-    content = _load_file(path)
-    if isinstance(content, Mapping) and not is_own_checkpoint(content):
-        content = content.get("state_dict", content)
-    if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
-        raise ValueError(f"weights {str(path)!r}: holds no weights by name")
-    return dict(content)
-
-
-def _load_file(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):  # torch before 1.6 (2020) wrote plain pickles, which begin with a number
-        try:
-            arrays = read_arrays(path)
-        except ValueError:
-            arrays = None
-        if isinstance(arrays, Mapping):
-            return arrays
-    return load_plain(path, f"weights {str(path)!r}")
 
 
 def _weights_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> Weights:
@@ -232,13 +210,27 @@ def _encoder_state(weights: Weights) -> dict[str, Tensor]:
 
 def _check_arguments(model: nn.Module, weights: Weights) -> None:
     arguments = cast(Mapping[str, Any], model.hparams)
+    shared = [name for name in _WEIGHT_ARGUMENTS if name in weights.init_args and name in arguments]
     wrong = [
         f"{name}={weights.init_args[name]!r} (here {arguments[name]!r})"
-        for name in _WEIGHT_ARGUMENTS
-        if name in weights.init_args and name in arguments and _differs(arguments[name], weights.init_args[name])
+        for name in shared
+        if (
+            _is_other_encoder(arguments, weights.init_args)
+            if name == "encoder"
+            else _differs(arguments[name], weights.init_args[name])
+        )
     ]
     if wrong:
         raise ValueError(f"{weights.path}: the weights want {', '.join(wrong)}; set the model's arguments so")
+
+
+def _is_other_encoder(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two networks have different frame encoders; one of another library is compared by its description."""
+    descriptions = [arguments.get("encoder_config") for arguments in (first, second)]
+    if all(descriptions):
+        facts = [(d["library"], d["name"], d["configuration"]) for d in descriptions if d is not None]
+        return facts[0] != facts[1]
+    return bool(first["encoder"] != second["encoder"])
 
 
 def _differs(first: Any, second: Any) -> bool:

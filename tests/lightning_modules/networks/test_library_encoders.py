@@ -178,3 +178,82 @@ def test_a_checkpoint_of_another_class_opens_without_the_library_s_hub(networks,
     other = VideoClassifier.load(tmp_path / "own.ckpt")
     batch = moving_bars(2, num_frames=2, size=SIDE)
     torch.testing.assert_close(other.video_scores(batch), model.video_scores(batch))
+
+
+def without_weights(folder, copy):
+    """A copy of a network's folder that has its configurations alone."""
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.safetensors"))
+    return f"transformers:{copy}"
+
+
+def write_weights(network, path, prefix=""):
+    state = {prefix + key: value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3} if prefix else state, path)
+
+
+@pytest.mark.parametrize("kind", ["file of torch", "checkpoint of a training", "safetensors", "with a classifier"])
+def test_a_file_of_weights_in_the_names_of_the_library(networks, tmp_path, kind):
+    """The folder has no weights; safetensors hold the names of earlier versions of transformers."""
+    network, encoder = networks["vit"]
+    folder = tmp_path / "vit"
+    configuration = without_weights(encoder.partition(":")[2], folder)
+    file = tmp_path / ("weights.safetensors" if kind in ("safetensors", "with a classifier") else "weights.pth")
+    if kind == "safetensors":
+        shutil.copy(f"{encoder.partition(':')[2]}/model.safetensors", file)
+    elif kind == "with a classifier":
+        network = transformers.ViTForImageClassification(FAMILIES["vit"][0]).eval()
+        network.save_pretrained(tmp_path / "classifier")
+        (tmp_path / "classifier" / "model.safetensors").rename(file)
+    else:
+        write_weights(network, file, "module." if kind == "checkpoint of a training" else "")
+    with pytest.raises(ValueError, match="has no weights as safetensors"):
+        FrameClassifier(num_classes=2, encoder=configuration)
+    model = FrameClassifier(num_classes=2, encoder=configuration, encoder_weights=str(file)).eval()
+    model.load_encoder(file)
+    clips = torch.randn(1, 3, 2, SIDE, SIDE)
+    with torch.no_grad():
+        found = model.endpoints(clips, ["frames"])["frames"][0]
+        output = getattr(network, "vit", network)(pixel_values=clips[0].transpose(0, 1))
+    expected = output.last_hidden_state[:, 0] if kind == "with a classifier" else output.pooler_output
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_of_other_weights_is_refused(networks, tmp_path):
+    model = FrameClassifier(num_classes=2, encoder=networks["vit"][1])
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    deeper = transformers.ViTConfig(**{**PATCHES, "num_hidden_layers": 2}, intermediate_size=16)
+    wider = transformers.ViTConfig(**{**PATCHES, "hidden_size": 32}, intermediate_size=16)
+    for network, message in (
+        (networks["resnet"][0], r"encoder_weights '.*': the weights lack embeddings\.cls_token, .* 24 of 24 tensors"),
+        (transformers.ViTModel(deeper), r"weights of another network: 16 tensors .* layers\.1\.attention\.k_proj"),
+        (transformers.ViTForImageClassification(deeper), r"weights of another network: 16 tensors .* vit\.layers\.1"),
+        (transformers.ViTModel(wider), r"weights of other shapes: .*\[1, 1, 32\] \(here \[1, 1, 16\]\)"),
+    ):
+        write_weights(network, tmp_path / "other.pt")
+        with pytest.raises(ValueError, match=message):
+            model.load_encoder(tmp_path / "other.pt")
+    torch.save(transformers.ViTConfig(), tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="holds more than plain data and tensors"):
+        FrameClassifier(num_classes=2, encoder=networks["vit"][1], encoder_weights=str(tmp_path / "other.pt"))
+    (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="no safetensors, or damaged"):
+        model.load_encoder(tmp_path / "cut.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"weights 'absent\.pt': no such file"):
+        model.load_encoder("absent.pt")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_checkpoint_s_encoder_is_taken_from_a_folder_that_was_moved(networks, tmp_path):
+    encoder = networks["dinov2"][1]
+    first = CNNLSTM(num_classes=2, encoder=encoder, hidden_size=3)
+    checkpoint = {"state_dict": first.state_dict()}
+    first.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "own.ckpt")
+    moved = without_weights(encoder.partition(":")[2], tmp_path / "moved")
+    second = FrameClassifier(num_classes=3, encoder=moved, encoder_weights=str(tmp_path / "own.ckpt"))
+    second.load_encoder(tmp_path / "own.ckpt")
+    expected = first.stages.frames.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in second.stages.frames.state_dict().items())
+    other = FrameClassifier(num_classes=3, encoder=networks["vit"][1])
+    with pytest.raises(ValueError, match=r"the weights want encoder='transformers:.*dinov2'"):
+        other.load_encoder(tmp_path / "own.ckpt")
