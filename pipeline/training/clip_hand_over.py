@@ -8,8 +8,14 @@ from typing import Any
 from lightning_modules import VideoNetwork
 from pipeline.cli.config_files import given_options
 
-# Where the user sets one of a group, the others of it are the user's too.
-_GROUPS = (("num_frames",), ("frame_interval", "fps"), ("crop_size", "resize"))
+# Options that are handed over together, and those of which the user sets one to keep them from it. Frames resized for the
+# network's crop do not suit another one; its crop suits frames of any size.
+_GROUPS = (
+    (("num_frames",), ("num_frames",)),
+    (("frame_interval", "fps"), ("frame_interval", "fps")),
+    (("crop_size",), ("crop_size",)),
+    (("resize",), ("crop_size", "resize")),
+)
 _log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
 
 
@@ -31,13 +37,12 @@ def hand_over_clip_settings(model: Any, data: Any, arguments: Sequence[str]) -> 
         return
     settings = network.clip_settings_of(dict(model.get("init_args") or {}))
     given = given_options(arguments, ("data", "init_args"))
-    for group in _GROUPS:
-        of_network = {option: settings[option] for option in group if option in settings}
-        of_user = {option: data["init_args"][option] for option in group if option in given}
-        if not of_user:
+    for options, kept_by in _GROUPS:
+        of_network = {option: settings[option] for option in options if option in settings}
+        of_user = {option: data["init_args"][option] for option in options if option in given}
+        if not given & set(kept_by):
             for option, value in of_network.items():
                 data["init_args"][option] = value
-            continue
         differing = {option: value for option, value in of_user.items() if of_network.get(option, value) != value}
         if differing:
             _log.info("data: %s; the network was made for %s", _describe(differing), _describe(of_network))

@@ -1,9 +1,12 @@
-"""A pretrained video network through the verbs: fit from a folder that is gone afterwards, and what opens its run."""
+"""Networks of transformers through the verbs: fit from a folder that is gone afterwards, and what opens its run."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
+import transformers
 import yaml
 
 from datamodules.dataset.dataset_index import DatasetIndex
@@ -14,42 +17,81 @@ from tests.video_transformers import CROP_SIZE, NUM_FRAMES, save_video_transform
 QUICK = ["--num-workers", "0", "--accelerator", "cpu"]
 
 
+def fit_words(folder, dataset, model, clips=(NUM_FRAMES, CROP_SIZE)):
+    """The words of a `fit` of one epoch: a configuration written into `folder`, which gets the run."""
+    data = {"root": str(dataset), "batch_size": 8, "num_frames": clips[0], "frame_interval": 4}
+    data |= {"crop_size": clips[1], "resize": 36, "flip_probability": 0, "num_workers": 0}
+    trainer = {"accelerator": "cpu", "max_epochs": 1, "default_root_dir": str(folder / "run"), "logger": False}
+    options = {
+        "seed_everything": 3,
+        "model": model,
+        "data": {"class_path": "ShardedVideoDataModule", "init_args": data},
+        "trainer": trainer | {"enable_progress_bar": False},
+    }
+    (folder / "fit.yaml").write_text(yaml.safe_dump(options))
+    return ["fit", "--config", str(folder / "fit.yaml")]
+
+
+def check_all_that_opens(checkpoint, layer, size, dataset, folder, capsys):
+    """`features` of `layer`, `linear` on them, `evaluate` and `classify` of a checkpoint."""
+    classes = DatasetIndex.open(dataset).manifest.classes
+    for split in ("train", "test"):
+        words = ["features", "--data", str(dataset), "--split", split, "--num-clips", "1", "--layer", layer, *QUICK]
+        assert main([*words, "--checkpoint", checkpoint, "--out", str(folder / f"{split}.parquet")]) == 0
+    found, _ = read_features(folder / "test.parquet")
+    assert found.shape == (len(DatasetIndex.open(dataset).rows("test")), size)
+    assert np.isfinite(found).all()
+    assert found.std(0).max() > 0, "videos differ"
+    evaluated = ["--data", str(dataset), "--num-clips", "1", "--out", str(folder / "report"), *QUICK]
+    assert main(["evaluate", "--checkpoint", checkpoint, *evaluated]) == 0
+    parts = ["--train", str(folder / "train.parquet"), "--test", str(folder / "test.parquet")]
+    assert main(["linear", *parts, "--out", str(folder / "linear")]) == 0
+    capsys.readouterr()
+    video = next((dataset.parent / "videos").rglob("*.mp4"))
+    assert main(["classify", str(video), "--checkpoint", checkpoint, "--top", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert any(name in printed for name in classes)
+
+
 @pytest.mark.slow
 def test_fit_resume_evaluate_features_linear_and_classify(motion_dataset, tmp_path, capsys):
+    """A run that resumes without the network's folder has the weights of one that was not interrupted."""
     folder = tmp_path / "network"
     save_video_transformer(folder, "videomae", preprocessing={"size": {"shortest_edge": 36}})
-    data = {"root": str(motion_dataset), "batch_size": 8, "num_frames": NUM_FRAMES, "frame_interval": 4}
-    data |= {"crop_size": CROP_SIZE, "resize": 36, "flip_probability": 0, "num_workers": 0}
     network = {"network": f"transformers:{folder}", "layer_decay": 0.75, "drop_path": 0.1, "lora_rank": 2}
-    options = {
-        "model": {"class_path": "PretrainedVideoNetwork", "init_args": network},
-        "data": {"class_path": "ShardedVideoDataModule", "init_args": data},
-        "trainer": {"accelerator": "cpu", "max_epochs": 1, "default_root_dir": str(tmp_path / "run"), "logger": False},
-    }
-    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(options))
-    fit = ["fit", "--config", str(tmp_path / "fit.yaml")]
+    network |= {"lr_schedule": "constant"}
+    fit = fit_words(tmp_path, motion_dataset, {"class_path": "PretrainedVideoNetwork", "init_args": network})
     assert main(fit) == 0
-    features_of = ["features", "--data", str(motion_dataset), "--num-clips", "1", *QUICK]
-    own = ["--checkpoint", f"transformers:{folder}", "--layer", "tokens", "--out", str(tmp_path / "own.parquet")]
-    assert main([*features_of, "--split", "test", *own]) == 0  # as published, without a training
+    whole = ["--trainer.max_epochs", "2", "--trainer.default_root_dir", str(tmp_path / "whole")]
+    assert main([*fit, *whole]) == 0
+    own = ["features", "--data", str(motion_dataset), "--split", "test", "--num-clips", "1", *QUICK]
+    own += ["--checkpoint", f"transformers:{folder}", "--layer", "tokens", "--out", str(tmp_path / "own.parquet")]
+    assert main(own) == 0  # as published, without a training
     shutil.rmtree(folder)
     last = str(tmp_path / "run" / "last.ckpt")
     assert main([*fit, "--trainer.max_epochs", "2", "--ckpt_path", last]) == 0
-    for split in ("train", "test"):
-        out = ["--split", split, "--layer", "pooled", "--out", str(tmp_path / f"{split}.parquet")]
-        assert main([*features_of, "--checkpoint", last, *out]) == 0
-    pooled, _ = read_features(tmp_path / "test.parquet")
-    assert pooled.shape == (len(DatasetIndex.open(motion_dataset).rows("test")), 24)
-    assert np.isfinite(pooled).all()
-    evaluated = ["--data", str(motion_dataset), "--out", str(tmp_path / "report"), *QUICK]
-    assert main(["evaluate", "--checkpoint", last, *evaluated]) == 0
-    parts = ["--train", str(tmp_path / "train.parquet"), "--test", str(tmp_path / "test.parquet")]
-    assert main(["linear", *parts, "--out", str(tmp_path / "linear")]) == 0
-    capsys.readouterr()
-    video = next((motion_dataset.parent / "videos").rglob("*.mp4"))
-    assert main(["classify", str(video), "--checkpoint", last, "--top", "2"]) == 0
-    printed = capsys.readouterr().out
-    assert any(name in printed for name in DatasetIndex.open(motion_dataset).manifest.classes)
+    resumed, whole = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("run", "whole"))
+    assert resumed["global_step"] == whole["global_step"] == 10
+    assert resumed["state_dict"].keys() == whole["state_dict"].keys()
+    assert all(torch.equal(value, whole["state_dict"][key]) for key, value in resumed["state_dict"].items())
+    check_all_that_opens(last, "pooled", 24, motion_dataset, tmp_path, capsys)
+
+
+@pytest.mark.slow
+def test_a_frame_encoder_of_transformers_through_the_verbs(motion_dataset, tmp_path, capsys):
+    """Its folder is gone when its checkpoint is opened."""
+    side = {"image_size": CROP_SIZE, "patch_size": 8}
+    layers = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    network = transformers.ViTModel(transformers.ViTConfig(**side, **layers, initializer_range=0.3))
+    network.save_pretrained(tmp_path / "vit")
+    normalization = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "size": {"shortest_edge": 36}}
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(normalization))
+    encoder = {"encoder": f"transformers:{tmp_path / 'vit'}", "freeze_encoder": True, "hidden_size": 8}
+    model = {"class_path": "CNNLSTM", "init_args": encoder}
+    assert main(fit_words(tmp_path, motion_dataset, model, clips=(3, CROP_SIZE))) == 0
+    shutil.rmtree(tmp_path / "vit")
+    last = str(tmp_path / "run" / "last.ckpt")
+    check_all_that_opens(last, "frames", 16, motion_dataset, tmp_path, capsys)
 
 
 @pytest.mark.slow

@@ -15,9 +15,11 @@ import numpy as np
 import psutil
 import pytest
 import requests
+import yaml
 
 from jobs.client import local_state
 from jobs.ray_internals import max_upload_bytes
+from lightning_modules import PretrainedVideoNetwork
 from pipeline.dataset_tools.split import SplitFileOptions, split
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
@@ -27,6 +29,7 @@ from pipeline.inference.part_folder import parts_folder
 from pipeline.metrics.predictions import read_predictions
 from tests.jobs.conftest import SPEC, Run, environment_in, wait_for_log
 from tests.pipeline.conftest import fit
+from tests.video_transformers import NUM_FRAMES, save_video_transformer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -122,6 +125,33 @@ def test_features_of_plain_files_on_two_ranks_are_as_in_one_process(
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert two.equals(one)
     assert two.num_rows == 12
+
+
+def test_a_pretrained_network_is_trained_and_taken_up_again_without_its_folder(
+    local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path
+) -> None:
+    network = folder / "network"
+    save_video_transformer(network, "videomae")
+    data = {"root": str(motion_dataset), "batch_size": 4, "num_workers": 0, "flip_probability": 0, "resize": 36}
+    model = {"network": f"transformers:{network}", "lora_rank": 2, "drop_path": 0.1, "head": "attentive"}
+    content = {
+        "model": {"class_path": "PretrainedVideoNetwork", "init_args": model},
+        "data": {"class_path": "ShardedVideoDataModule", "init_args": data},
+        "trainer": {"max_epochs": 1, "logger": False, "enable_progress_bar": False},
+    }
+    (folder / "pretrained.yaml").write_text(yaml.safe_dump(content))
+    submit = ("submit", "--spec", SPEC, "--name", "pretrained", "--no_check", "--wait", "--")
+    steps = []
+    for epochs in ("1", "2"):
+        done = run_jobs(*submit, "fit", "--config", "pretrained.yaml", "--trainer.max_epochs", epochs)
+        assert done.returncode == 0, done.stdout + done.stderr
+        result = json.loads((folder / "runs" / "pretrained" / "result.json").read_text())
+        steps.append(result["metrics"]["last"]["step"])
+        shutil.rmtree(network, ignore_errors=True)
+    assert steps == [5, 10], "40 videos in batches of 4 on each of 2 ranks"
+    trained = PretrainedVideoNetwork.load(folder / "runs" / "pretrained" / "last.ckpt")
+    assert len(trained.class_names) == 8
+    assert trained.clip_settings_of(trained.hparams)["num_frames"] == NUM_FRAMES
 
 
 def test_a_stopped_job_is_taken_up_again_by_a_new_cluster(

@@ -11,6 +11,7 @@ from pipeline.training.lightning_cli import build
     [
         ("mobilenet_v2", {}, (224, (224, 224))),
         ("mobilenet_v2", {"crop_size": 64}, (64, None)),
+        ("mobilenet_v2", {"resize": 256}, (224, 256)),
         ("mobilenet_v2", {"crop_size": 112}, (112, None)),  # the data module's own default, but the user's word
         ("small", {}, (112, None)),
     ],
@@ -21,7 +22,7 @@ def test_sizes_are_the_encoder_s_unless_they_are_given(motion_dataset, tmp_path,
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({"model": model, "data": data}))
     with caplog.at_level("INFO", logger="pytorch_lightning"):  # which `evaluate` quietens in this process
         options = build(["--config", str(tmp_path / "run.yaml")]).datamodule.options
-    resize = options.resize if options.resize is None else tuple(options.resize)
+    resize = tuple(options.resize) if isinstance(options.resize, list) else options.resize
     assert (options.crop_size, resize) == expected
     told = [
         line
