@@ -161,4 +161,10 @@ def _description_of(init_args: Mapping[str, Any]) -> EncoderDescription | None:
         return None
     if init_args.get("encoder_config"):
         return EncoderDescription.from_plain(init_args["encoder_config"])
-    return describe_encoder(encoder, init_args.get("encoder_revision"), init_args.get("encoder_weights") or PRETRAINED)
+    weights = init_args.get("encoder_weights") or PRETRAINED
+    if weights not in (PRETRAINED, RANDOM) and not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"encoder_weights={weights!r}: no such file; encoder={encoder!r} takes pretrained, none or a file; names "
+            "of `weights list` are for encoders of ours"
+        )
+    return describe_encoder(encoder, init_args.get("encoder_revision"), weights)

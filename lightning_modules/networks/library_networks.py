@@ -166,6 +166,8 @@ class TransformersSource:
     def _refuse_missing(self, file: str) -> None:
         if self.is_folder and self._find(file) is None:
             raise ValueError(f"{self}: the folder has no {file}; give one that save_pretrained wrote")
+        if Path(self.name).expanduser().is_file():
+            raise ValueError(f"{self}: is a file; give a name on the hub, or a folder that save_pretrained wrote")
         looks_like_path = self.name.startswith((os.sep, ".", "~")) or self.name.count("/") > 1
         if looks_like_path and not self.is_folder:
             raise FileNotFoundError(f"{self}: no such folder")

@@ -16,17 +16,15 @@ from lightning_modules.networks.library_networks import (
     TransformersSource,
     import_library,
 )
+from lightning_modules.networks.video_libraries import TORCHVISION_PREFIX, adapter_of, describe_network, module_of
 from lightning_modules.tasks.classifier import VideoClassifier
 from lightning_modules.tasks.optimization import OptimizationOptions, decayed_scales
 from lightning_modules.video_adapters import torchvision_adapter, transformers_adapter
-from lightning_modules.video_adapters.network_description import NetworkDescription, NetworkParts
+from lightning_modules.video_adapters.network_description import NetworkParts
 from lightning_modules.video_adapters.token_pooling import MeanPooling, TokenSequence
 from lightning_modules.weights.pretrained import Weights, load_pretrained, read_weights
 
 Head = Literal["linear", "mlp", "attentive"]
-
-TORCHVISION_PREFIX = "torchvision:"
-LIBRARY_PREFIXES = (TRANSFORMERS_PREFIX, TORCHVISION_PREFIX)
 
 _LAYERS = "layer_"
 _HEAD_STAGES = ("pooled", "logits")
@@ -102,7 +100,7 @@ class PretrainedVideoNetwork(VideoClassifier):
             raise ValueError(f"drop_path={drop_path}: must be in [0, 1)")
         if lora_rank < 0:
             raise ValueError(f"lora_rank={lora_rank}: must be at least 0")
-        description = _describe(network, network_config, revision)
+        description = describe_network(network, network_config, revision)
         mean, std = list(mean or description.mean), list(std or description.std)
         weights = None if weights == RANDOM else weights
         if kwargs.get("num_classes") is None and kwargs.get("class_names") is None:
@@ -113,7 +111,7 @@ class PretrainedVideoNetwork(VideoClassifier):
         self.description = description
         parts = self._construct_parts(num_frames, crop_size)
         if drop_path is not None:
-            _adapter(description).add_stochastic_depth(parts, description.architecture, drop_path)
+            adapter_of(description).add_stochastic_depth(parts, description.architecture, drop_path)
         self.stages = nn.Sequential()
         for name, stage in parts.stages.items():
             self.stages.add_module(name, stage)
@@ -139,7 +137,7 @@ class PretrainedVideoNetwork(VideoClassifier):
             OSError: the network cannot be read.
             ValueError: not a video network, no classifier, or no safetensors.
         """
-        description = _describe(network, None, None)
+        description = describe_network(network, None, None)
         has_classifier = description.class_names is not None
         if needs_classifier and not has_classifier:
             raise ValueError(
@@ -165,7 +163,7 @@ class PretrainedVideoNetwork(VideoClassifier):
     @classmethod
     def clip_settings_of(cls, init_args: Mapping[str, Any]) -> dict[str, Any]:
         """Options of the data module for the clips that the network of these arguments was made for."""
-        description = _describe(init_args["network"], init_args.get("network_config"), init_args.get("revision"))
+        description = describe_network(init_args["network"], init_args.get("network_config"), init_args.get("revision"))
         return description.with_clips(init_args.get("num_frames"), init_args.get("crop_size")).clip_settings
 
     @property
@@ -229,8 +227,8 @@ class PretrainedVideoNetwork(VideoClassifier):
 
     def _construct_parts(self, num_frames: int | None, crop_size: int | None) -> NetworkParts:
         own = self.description
-        adapter = _adapter(own)
-        library = import_library(_module_of(own), f"network={own.library}:{own.architecture}")
+        adapter = adapter_of(own)
+        library = import_library(module_of(own), f"network={own.library}:{own.architecture}")
         parts: NetworkParts = adapter.take_apart(
             adapter.construct(library, own, num_frames, crop_size), own.architecture
         )
@@ -257,29 +255,6 @@ class PretrainedVideoNetwork(VideoClassifier):
         names = list(targets or (("qkv",) if family is None else family.lora_targets))
         peft = import_library("peft", f"lora_rank={rank}")
         add_low_rank_updates(self.stages, peft, rank, alpha, names, _HEAD_STAGES)
-
-
-def _describe(network: str, plain: Mapping[str, Any] | None, revision: str | None) -> NetworkDescription:
-    if plain is not None:
-        return NetworkDescription.from_plain(plain)
-    if network.startswith(TORCHVISION_PREFIX):
-        library = import_library("torchvision.models", f"network={network}")
-        return torchvision_adapter.describe(library, network.removeprefix(TORCHVISION_PREFIX), revision)
-    if not network.startswith(TRANSFORMERS_PREFIX):
-        raise ValueError(f"network={network!r}: must be transformers:NAME_OR_FOLDER or torchvision:NAME")
-    source = TransformersSource("network", network.removeprefix(TRANSFORMERS_PREFIX), revision)
-    configuration = source.configuration()
-    architectures = configuration.get("architectures") or [""]
-    has_classifier = architectures[0].endswith("ForVideoClassification")
-    return transformers_adapter.describe(configuration, source.preprocessing(), has_classifier, str(source))
-
-
-def _adapter(description: NetworkDescription) -> Any:
-    return transformers_adapter if description.library == "transformers" else torchvision_adapter
-
-
-def _module_of(description: NetworkDescription) -> str:
-    return "transformers" if description.library == "transformers" else "torchvision.models"
 
 
 def _other_pooling(parts: NetworkParts, head: Head | None, depth: int) -> nn.Module:

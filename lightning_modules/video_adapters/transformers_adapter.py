@@ -18,6 +18,8 @@ from lightning_modules.layers.stochastic_depth import StochasticDepth, depth_pro
 from lightning_modules.video_adapters.network_description import NetworkDescription, NetworkParts
 from lightning_modules.video_adapters.token_pooling import ClipShape, FirstToken, MeanPooling
 
+# Set in conversions of V-JEPA 2.1 (huggingface/transformers, pull request 45497), whose layers differ.
+_OF_VJEPA_2_1 = ("use_rope_interleave", "use_modality_embeddings", "interpolate_rope")
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -83,6 +85,10 @@ def describe(
         )
     if configuration.get("attention_type") == "space_only":
         raise ValueError(f"{option}: attention_type='space_only' gives a vector a frame; take another TimeSformer")
+    if architecture == "vjepa2" and any(configuration.get(option) for option in _OF_VJEPA_2_1):
+        raise ValueError(
+            f"{option}: V-JEPA 2.1, which transformers would run as V-JEPA 2, with other numbers; take that"
+        )
     family = FAMILIES[architecture]
     crop_size = configuration[family.size]
     if not isinstance(crop_size, int):

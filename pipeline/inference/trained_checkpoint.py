@@ -19,7 +19,7 @@ from datamodules.loading.loader_options import LoaderOptions
 from datamodules.storage.local_files import file_sha256
 from lightning_modules import PretrainedVideoNetwork, VideoClassifier, VideoNetwork
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
-from lightning_modules.networks.pretrained_video_network import LIBRARY_PREFIXES
+from lightning_modules.networks.video_libraries import LIBRARY_PREFIXES
 from lightning_modules.tasks.label_task import refuse_other_task
 from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
 from lightning_modules.weights.pretrained import read_weights
@@ -115,9 +115,14 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
 
 def _open_library_network(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:
     model = PretrainedVideoNetwork.open_pretrained(name, needs_classifier=issubclass(kind, VideoClassifier))
-    settings = {"frame_interval": 1, "fps": None, "short_videos": "loop", "still": False}
-    clips = settings | model.description.clip_settings
+    clips = library_clip_settings(model)
     return TrainedCheckpoint(model.weights_file, file_sha256(model.weights_file), model, clips, {}, published=name)
+
+
+def library_clip_settings(model: PretrainedVideoNetwork) -> dict[str, Any]:
+    """`CLIP_SETTINGS` that a network of a library was made for."""
+    settings = {"frame_interval": 1, "fps": None, "short_videos": "loop", "still": False}
+    return settings | model.description.clip_settings
 
 
 def _open_published(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:

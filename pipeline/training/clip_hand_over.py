@@ -8,7 +8,7 @@ from typing import Any
 from lightning_modules import VideoNetwork
 from pipeline.cli.config_files import given_options
 
-# Options that are handed over together, and those of which the user sets one to keep them from it. Frames resized for the
+# Options that are handed over together, and those of which any that the user sets prevents it. Frames resized for the
 # network's crop do not suit another one; its crop suits frames of any size.
 _GROUPS = (
     (("num_frames",), ("num_frames",)),

@@ -12,6 +12,7 @@ import yaml
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.__main__ import main
 from pipeline.features.feature_files import read_features
+from pipeline.inference.trained_checkpoint import open_checkpoint
 from tests.video_transformers import CROP_SIZE, NUM_FRAMES, save_video_transformer
 
 QUICK = ["--num-workers", "0", "--accelerator", "cpu"]
@@ -92,6 +93,32 @@ def test_a_frame_encoder_of_transformers_through_the_verbs(motion_dataset, tmp_p
     shutil.rmtree(tmp_path / "vit")
     last = str(tmp_path / "run" / "last.ckpt")
     check_all_that_opens(last, "frames", 16, motion_dataset, tmp_path, capsys)
+
+
+def test_weights_lists_the_classes_and_converts(tmp_path, capsys):
+    network = save_video_transformer(tmp_path / "network", "videomae", ["up", "down"])
+    save_video_transformer(tmp_path / "headless", "videomae")
+    name = f"transformers:{tmp_path / 'network'}"
+    assert main(["weights", "classes", name]) == 0
+    assert capsys.readouterr().out == "up\ndown\n"
+    for words, classes in (([], 2), (["--num_classes", "5"], 5)):
+        assert main(["weights", "convert", name, "--out", str(tmp_path / "own.ckpt"), *words]) == 0
+        trained = open_checkpoint(tmp_path / "own.ckpt")
+        assert trained.model.num_classes == classes
+        assert trained.clips["num_frames"] == NUM_FRAMES
+    shutil.rmtree(tmp_path / "network")
+    assert main(["weights", "convert", name, "--out", str(tmp_path / "gone.ckpt")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    headless = f"transformers:{tmp_path / 'headless'}"
+    assert main(["weights", "classes", headless]) == 2
+    assert f"weights '{headless}': does not name its classes" in capsys.readouterr().err
+    assert main(["weights", "convert", headless]) == 2
+    assert "was not trained to tell classes and has no classifier" in capsys.readouterr().err
+    x = torch.randn(1, 3, NUM_FRAMES, CROP_SIZE, CROP_SIZE)
+    with torch.inference_mode():
+        tokens = trained.model.endpoints(x, ["layer_2"])["layer_2"]
+        expected = network(x.transpose(1, 2), output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

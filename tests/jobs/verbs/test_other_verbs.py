@@ -127,6 +127,7 @@ def test_features_of_plain_files_on_two_ranks_are_as_in_one_process(
     assert two.num_rows == 12
 
 
+@pytest.mark.timeout(900)
 def test_a_pretrained_network_is_trained_and_taken_up_again_without_its_folder(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path
 ) -> None:
@@ -143,7 +144,8 @@ def test_a_pretrained_network_is_trained_and_taken_up_again_without_its_folder(
     submit = ("submit", "--spec", SPEC, "--name", "pretrained", "--no_check", "--wait", "--")
     steps = []
     for epochs in ("1", "2"):
-        done = run_jobs(*submit, "fit", "--config", "pretrained.yaml", "--trainer.max_epochs", epochs)
+        words = ("fit", "--config", "pretrained.yaml", "--trainer.max_epochs", epochs)
+        done = run_jobs(*submit, *words, timeout_s=400)
         assert done.returncode == 0, done.stdout + done.stderr
         result = json.loads((folder / "runs" / "pretrained" / "result.json").read_text())
         steps.append(result["metrics"]["last"]["step"])

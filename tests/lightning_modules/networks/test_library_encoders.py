@@ -240,6 +240,8 @@ def test_a_file_of_other_weights_is_refused(networks, tmp_path):
         model.load_encoder(tmp_path / "cut.safetensors")
     with pytest.raises(FileNotFoundError, match=r"weights 'absent\.pt': no such file"):
         model.load_encoder("absent.pt")
+    with pytest.raises(FileNotFoundError, match=r"'mobilenetv2-imagenet': no such file; encoder='transformers:.*takes"):
+        FrameClassifier(num_classes=2, encoder=networks["vit"][1], encoder_weights="mobilenetv2-imagenet")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

@@ -1,5 +1,6 @@
 """Video networks of transformers: the library's numbers, from a folder, whole in a checkpoint, and trained in part."""
 
+import json
 import shutil
 
 import pytest
@@ -220,6 +221,17 @@ def test_what_cannot_be_read_is_one_sentence_and_never_random(folders, tmp_path,
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match=r"cannot be read .*give a name on the hub that can be reached"):
         PretrainedVideoNetwork("transformers:nobody/nothing")
+
+
+def test_v_jepa_2_1_is_not_run_as_v_jepa_2(folders, tmp_path):
+    shutil.copytree(folders["vjepa2", False][0], tmp_path / "newer")
+    path = tmp_path / "newer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"use_rope_interleave": True}))
+    with pytest.raises(ValueError, match=r"newer: V-JEPA 2\.1, which transformers would run as V-JEPA 2"):
+        PretrainedVideoNetwork(f"transformers:{tmp_path / 'newer'}", num_classes=2)
+    (tmp_path / "vjepa2_1_vitl.pt").touch()
+    with pytest.raises(ValueError, match=r"vjepa2_1_vitl\.pt: is a file; give a name on the hub, or a folder"):
+        PretrainedVideoNetwork(f"transformers:{tmp_path / 'vjepa2_1_vitl.pt'}", num_classes=2)
 
 
 def test_weights_that_lack_a_part_are_refused(folders, tmp_path):
