@@ -128,7 +128,7 @@ def test_features_of_plain_files_on_two_ranks_are_as_in_one_process(
 
 
 @pytest.mark.timeout(900)
-def test_a_pretrained_network_is_trained_and_taken_up_again_without_its_folder(
+def test_a_pretrained_network_is_trained_and_goes_on_without_its_folder(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path
 ) -> None:
     network = folder / "network"
@@ -141,17 +141,17 @@ def test_a_pretrained_network_is_trained_and_taken_up_again_without_its_folder(
         "trainer": {"max_epochs": 1, "logger": False, "enable_progress_bar": False},
     }
     (folder / "pretrained.yaml").write_text(yaml.safe_dump(content))
-    submit = ("submit", "--spec", SPEC, "--name", "pretrained", "--no_check", "--wait", "--")
+    last = folder / "runs" / "pretrained" / "last.ckpt"
     steps = []
-    for epochs in ("1", "2"):
-        words = ("fit", "--config", "pretrained.yaml", "--trainer.max_epochs", epochs)
-        done = run_jobs(*submit, *words, timeout_s=400)
+    for name, more in (("pretrained", ()), ("more", ("--trainer.max_epochs", "2", "--ckpt_path", str(last)))):
+        submit = ("submit", "--spec", SPEC, "--name", name, "--no_check", "--wait", "--")
+        done = run_jobs(*submit, "fit", "--config", "pretrained.yaml", *more, timeout_s=400)
         assert done.returncode == 0, done.stdout + done.stderr
-        result = json.loads((folder / "runs" / "pretrained" / "result.json").read_text())
+        result = json.loads((folder / "runs" / name / "result.json").read_text())
         steps.append(result["metrics"]["last"]["step"])
         shutil.rmtree(network, ignore_errors=True)
     assert steps == [5, 10], "40 videos in batches of 4 on each of 2 ranks"
-    trained = PretrainedVideoNetwork.load(folder / "runs" / "pretrained" / "last.ckpt")
+    trained = PretrainedVideoNetwork.load(folder / "runs" / "more" / "last.ckpt")
     assert len(trained.class_names) == 8
     assert trained.clip_settings_of(trained.hparams)["num_frames"] == NUM_FRAMES
 
