@@ -64,6 +64,7 @@ def test_segments_are_those_of_the_docstring():
     assert segment_clips(shape, 2, None).tolist() == [[0, 1, 1]]
     seen = segment_clips(shape, 9, np.random.default_rng(0), 200)
     assert [set(part.tolist()) for part in seen.T] == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8}]
+    assert len(set(map(tuple, seen.tolist()))) > 20  # of 27: each part is drawn by itself
     with pytest.raises(ValueError, match="the video has 2 frames, a clip takes 3 parts of it"):
         segment_clips(ClipShape(num_frames=3, segments=True, short_videos="error"), 2, None)
 
@@ -73,6 +74,24 @@ def test_samplers_of_segments_and_stills():
     assert ClipSampler(shape, "uniform", 1)(10, 25.0, generator).tolist() == [[1, 5, 8]]
     assert ClipSampler(shape, "random", 2)(10, 25.0, generator).shape == (2, 3)
     assert ClipSampler(ClipShape(2), "whole", still=True, max_frames=9)(4, 25.0, generator).tolist() == [[2] * 4]
+
+
+def test_a_sampler_takes_the_clips_that_it_was_asked_for():
+    """Of 20 frames, clips of 3: two at random, every fifth start, the whole in pieces of at most 7."""
+    shape, generator = ClipShape(num_frames=3), np.random.default_rng(0)
+    drawn = ClipSampler(shape, "random", 2)(20, 25.0, generator)
+    assert drawn.tolist() == random_clips(shape, 20, 25.0, np.random.default_rng(0), 2).tolist()
+    assert ClipSampler(shape, "dense", step=5)(20, 25.0, generator)[:, 0].tolist() == [0, 5, 10, 15]
+    whole = ClipSampler(shape, "whole", max_frames=7)(20, 25.0, generator)
+    assert whole.tolist() == [list(range(start, start + 7)) for start in (0, 6, 13)]
+    still = ClipSampler(shape, "uniform", 2, still=True)(20, 25.0, generator)
+    assert still.tolist() == [[1] * 3, [18] * 3]
+
+
+def test_clips_by_second_are_those_of_the_docstring():
+    shape = ClipShape(num_frames=3, frame_interval=2)
+    assert clips_by_second(shape, 10, 5.0).tolist() == [[0, 2, 4], [5, 7, 9]]
+    assert clips_by_second(ClipShape(2), 11, 5.0)[:, 0].tolist() == [1, 6, 9]  # the last second is a fraction
 
 
 def test_c3d_windows():
@@ -95,7 +114,13 @@ def test_short_video_as_an_error_says_what_to_change():
 
 @pytest.mark.parametrize(
     ("video_fps", "fps", "expected"),
-    [(30.0, 10.0, [0, 3, 6, 9]), (25.0, 10.0, [0, 2, 5, 7]), (10.0, 20.0, [0, 0, 1, 1]), (29.97, 29.97, [0, 1, 2, 3])],
+    [
+        (30.0, 10.0, [0, 3, 6, 9]),
+        (25.0, 10.0, [0, 2, 5, 7]),
+        (10.0, 20.0, [0, 0, 1, 1]),
+        (29.97, 29.97, [0, 1, 2, 3]),
+        (23.976, 4.7952, [0, 5, 10, 15]),
+    ],
 )
 def test_frames_at_a_rate(video_fps, fps, expected):
     assert ClipShape(num_frames=4, fps=fps).offsets(video_fps).tolist() == expected

@@ -35,5 +35,22 @@ def test_a_random_resized_window_keeps_to_scale_and_ratio():
     assert len(set(windows)) > 190
 
 
+def test_ratios_are_as_often_below_as_above_one_and_areas_evenly_spread():
+    """Log-uniform from 1/2 to 2: a quarter each below 1/sqrt(2), 1 and sqrt(2); half of the areas are below 0.15."""
+    generator = np.random.default_rng(0)
+    windows = [random_resized_window((400, 400), generator, (0.1, 0.2), (0.5, 2.0)) for _ in range(1000)]
+    ratios = np.array([window.width / window.height for window in windows])
+    areas = np.array([window.height * window.width for window in windows]) / 400**2
+    assert np.quantile(ratios, [0.25, 0.5, 0.75]) == pytest.approx([2**-0.5, 1, 2**0.5], rel=0.08)
+    assert np.quantile(areas, [0, 0.5, 1]) == pytest.approx([0.1, 0.15, 0.2], abs=0.008)
+
+
+@pytest.mark.parametrize(("frame", "corner", "size"), [((4, 200), (0, 96), (4, 8)), ((200, 4), (94, 0), (12, 4))])
+def test_where_no_window_fits_the_nearest_ratio_is_taken(frame, corner, size):
+    """All of the area cannot have a ratio from 1/3 to 2: the widest, or the narrowest, in the middle."""
+    found = random_resized_window(frame, np.random.default_rng(0), (1, 1), (1 / 3, 2))
+    assert found == (*frame, *corner, *size, False)
+
+
 def test_a_random_resized_window_of_an_impossible_ratio_is_in_the_middle():
     assert random_resized_window((4, 200), np.random.default_rng(0), (1, 1), (1, 1)) == (4, 200, 0, 98, 4, 4, False)

@@ -75,10 +75,10 @@ def test_magnitudes_are_those_of_the_table():
         return {name: sorted(seen) for name, seen in found.items()}
 
     strong, half, none = values(10), values(5), values(0)
-    assert strong["rotate"] == [-30, 30]
-    assert strong["shear x"] == [-0.3, 0.3]
-    assert strong["translate y"] == [-0.4532, 0.4532]
-    assert strong["contrast"] == [0.1, 1.9]
+    assert all(strong.pop(name) == [0.1, 1.9] for name in ("color", "contrast", "brightness", "sharpness"))
+    assert all(strong.pop(f"shear {axis}") == [-0.3, 0.3] for axis in "xy")
+    assert all(strong.pop(f"translate {axis}") == [-0.4532, 0.4532] for axis in "xy")
+    assert strong.pop("rotate") == [-30, 30]
     assert (strong["posterize"], half["posterize"], none["posterize"]) == ([4], [6], [8])
     assert (strong["solarize"], half["solarize"], none["solarize"]) == ([0], [128], [256])
     assert half["brightness"] == [0.55, 1.45]
@@ -120,6 +120,15 @@ def test_a_shift_moves_the_picture_and_not_the_window():
     clip = torch.arange(10, dtype=torch.uint8).reshape(1, 1, 10, 1).repeat(1, 2, 1, 3)
     moved = RandAugment.apply(clip, [AugmentationStep("translate x", 0.3)])
     assert moved[0, 0, :, 0].tolist() == [128, 128, 128, 0, 1, 2, 3, 4, 5, 6]
+    down = RandAugment.apply(clip.transpose(1, 2), [AugmentationStep("translate y", 0.3)])
+    assert torch.equal(down, moved.transpose(1, 2))
+
+
+def test_a_shear_moves_rows_along_x_and_columns_along_y():
+    picture = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 3, 3, 1).repeat(1, 1, 1, 3)
+    across, down = (RandAugment.apply(picture, [AugmentationStep(f"shear {axis}", 1.0)])[0, ..., 0] for axis in "xy")
+    assert across.tolist() == [[128, 1, 2], [4, 5, 6], [8, 9, 128]]
+    assert down.tolist() == [[128, 2, 6], [1, 5, 9], [4, 8, 128]]
 
 
 def test_color_jitter_draws_within_its_ranges():

@@ -99,6 +99,17 @@ def test_dropout_is_after_both_hidden_layers():
     assert found["logits"].tolist() == [[1.0, 2.0, 3.0]] * 2
 
 
+def test_initial_weights_keep_the_variance_and_the_logits_are_small():
+    """He et al. 2015: standard deviation sqrt(2 / inputs), biases 0; without it training from scratch stands still."""
+    torch.manual_seed(0)
+    model = C3D(num_classes=101, width=8, crop_size=32)
+    for name, module in model.stages.named_modules():
+        if isinstance(module, (torch.nn.Conv3d, torch.nn.Linear)):
+            expected = 0.01 if name == "logits" else (2 / module.weight[0].numel()) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.15), name
+            assert not module.bias.any()
+
+
 def test_too_small_a_clip_says_so():
     with pytest.raises(ValueError, match="num_frames=8, crop_size=112: too small for five poolings"):
         C3D(num_classes=2, num_frames=8)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
 from lightning_modules import CNNLSTM, I3D, InceptionV1, Video2Vec, VideoClassifier, VideoDescriber
@@ -24,6 +25,22 @@ def test_chunks_change_nothing():
     assert whole.shape == (2, 5, 128)
     torch.testing.assert_close(PerFrame(network, frames_at_once=3)(clips), whole)
     torch.testing.assert_close(whole[1, 4], network(clips[1, :, 4][None])[0])
+
+
+def test_a_small_network_is_its_blocks_written_out():
+    """Convolutions of 3 x 3 that halve the sides, batch norm, rectifier; the mean of each cell, channel by channel."""
+    torch.manual_seed(0)
+    network = SmallCNN((4, 5), grid=2).double().eval()
+    frames = x = torch.randn(2, 3, 16, 24, dtype=torch.float64)
+    for convolution, norm in (network.blocks[:2], network.blocks[3:5]):
+        for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+            torch.nn.init.uniform_(values, 0.5, 2)
+        x = F.conv2d(x, convolution.weight, stride=2, padding=1)
+        x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=1e-5).relu()
+    assert x.min() == 0
+    cells = x.unflatten(2, (2, 2)).unflatten(4, (2, 3)).mean((3, 5)).flatten(1)
+    assert cells.shape == (2, network.output_size)
+    torch.testing.assert_close(network(frames), cells, rtol=0, atol=1e-12)
 
 
 def test_a_patch_of_pixels_is_the_frame_made_small():

@@ -189,6 +189,17 @@ def test_a_batch_norm_without_scale_keeps_its_weight_of_one():
     assert all(not scale.requires_grad and bool((scale == 1).all()) for scale in scales)
 
 
+def test_initial_filters_keep_the_variance_and_the_logits_are_small():
+    """He et al. 2015: standard deviation sqrt(2 / inputs), inputs counted over time and space."""
+    torch.manual_seed(0)
+    stages = I3D(num_classes=101).stages
+    for name, module in stages.named_modules():
+        if isinstance(module, torch.nn.Conv3d):
+            expected = 0.01 if name == "Logits.conv" else (2 / module.weight[0].numel()) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1), name
+    assert not stages.Logits.conv.bias.any()
+
+
 def test_the_published_i3d_gives_the_published_numbers(i3d_weights, i3d_reference):
     """Within 1e-3 in the logits and 1e-4, relative, in every endpoint's mean and standard deviation."""
     clip, told = i3d_reference

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
@@ -24,19 +25,20 @@ NAME = "mobilenetv2-imagenet"
 ROWS = {1: (112, 16), 3: (56, 24), 6: (28, 32), 10: (14, 64), 13: (14, 96), 16: (7, 160), 17: (7, 320)}
 
 
+def published_name(key: str) -> str:
+    """The package's name of a tensor of ours: layers are numbered; a convolution, its batch norm, a ReLU6."""
+    stage, *parts = key.removeprefix("stages.").split(".")
+    place = {"conv": 0, "bn": 1}[parts[-2]]
+    if stage in ("stem", "last"):
+        return f"features.{0 if stage == 'stem' else 18}.{place}.{parts[-1]}"
+    order = ["depthwise", "project"] if stage == "block1" else ["expand", "depthwise", "project"]
+    return f"features.{stage.removeprefix('block')}.conv.{3 * order.index(parts[1]) + place}.{parts[-1]}"
+
+
 def published_keys() -> dict[str, torch.Tensor]:
-    """Random weights under the package's names: numbered layers, a convolution, its batch norm, a ReLU6."""
-    state = {}
-    for key, value in MobileNetV2().state_dict().items():
-        stage, *parts = key.removeprefix("stages.").split(".")
-        place = {"conv": 0, "bn": 1}[parts[-2]]
-        if stage in ("stem", "last"):
-            layer = f"features.{0 if stage == 'stem' else 18}.{place}"
-        else:
-            order = ["depthwise", "project"] if stage == "block1" else ["expand", "depthwise", "project"]
-            layer = f"features.{stage.removeprefix('block')}.conv.{3 * order.index(parts[1]) + place}"
-        state[f"{layer}.{parts[-1]}"] = torch.rand_like(value.float()).to(value.dtype)
-    return state
+    """Random weights under the package's names."""
+    state = MobileNetV2().state_dict()
+    return {published_name(key): torch.rand_like(value.float()).to(value.dtype) for key, value in state.items()}
 
 
 def test_the_layers_are_those_of_the_paper():
@@ -57,6 +59,42 @@ def test_the_layers_are_those_of_the_paper():
     assert features.output_size == 1280 * 49
 
 
+def applied(x, layer, stride=1, groups=1, linear=False):
+    """Convolution, batch norm and ReLU6, written out."""
+    weight, norm = layer.conv.weight, layer.bn
+    x = F.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2, groups=groups)
+    mean, variance, scale, bias = (
+        values.view(-1, 1, 1) for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    x = (x - mean) / (variance + 1e-5).sqrt() * scale + bias
+    return x if linear else x.clamp(0, 6)
+
+
+def test_every_layer_is_the_paper_s_written_out():
+    """Table 2: blocks 2, 4, 7 and 14 halve the sides; all but the first of a row add their input."""
+    torch.manual_seed(0)
+    network = make_encoder("mobilenet_v2", grid=2).double().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.01, 0.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    frames = x = torch.randn(1, 3, 128, 128, dtype=torch.float64)
+    with torch.inference_mode():
+        x = applied(x, network.stages.stem, stride=2)
+        for number in range(1, 18):
+            layers, before = network.stages.get_submodule(f"block{number}").layers, x
+            x = x if number == 1 else applied(x, layers.expand)
+            x = applied(x, layers.depthwise, 2 if number in (2, 4, 7, 14) else 1, groups=x.shape[1])
+            x = applied(x, layers.project, linear=True)
+            x = x if number in (1, 2, 4, 7, 11, 14, 17) else x + before
+        x = applied(x, network.stages.last)
+        assert x.max() == 6  # the upper bound has something to do
+        cells = x.unflatten(2, (2, 2)).unflatten(4, (2, 2)).mean((3, 5)).flatten(1)
+        torch.testing.assert_close(network(frames), cells, rtol=0, atol=1e-9)
+
+
 def test_the_package_s_names_fit_key_by_key(tmp_path):
     state = published_keys()
     torch.save(state, tmp_path / "weights.pt")
@@ -69,15 +107,7 @@ def test_the_package_s_names_fit_key_by_key(tmp_path):
     for model in (classifier, lstm):
         ours = model.stages.frames.network.stages.state_dict()
         assert len(ours) == len(state)
-        for theirs, mine in (
-            ("features.0.1.bias", "stem.bn.bias"),
-            ("features.1.conv.0.weight", "block1.layers.depthwise.conv.weight"),
-            ("features.1.conv.4.running_mean", "block1.layers.project.bn.running_mean"),
-            ("features.17.conv.0.weight", "block17.layers.expand.conv.weight"),
-            ("features.9.conv.7.weight", "block9.layers.project.bn.weight"),
-            ("features.18.0.weight", "last.conv.weight"),
-        ):
-            assert torch.equal(ours[mine], state[theirs])
+        assert all(torch.equal(value, state[published_name(key)]) for key, value in ours.items())
     again = CNNLSTM(num_classes=4, encoder="mobilenet_v2")
     again.load_encoder(save(lstm, tmp_path / "lstm.ckpt"))  # the 2D network of a checkpoint of ours
     assert torch.equal(again.stages.frames.network.stages.last.conv.weight, state["features.18.0.weight"])

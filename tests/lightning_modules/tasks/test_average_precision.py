@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from lightning_modules.tasks.average_precision import class_average_precision, mean_average_precision
-from lightning_modules.tasks.metrics import MeanAveragePrecision, TopOneHit, multi_label_metrics
+from lightning_modules.tasks.metrics import MeanAveragePrecision, MeanClassAccuracy, TopOneHit, multi_label_metrics
 
 
 def expected(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -29,6 +29,12 @@ def test_by_hand():
     assert mean_average_precision(scores, labels).item() == pytest.approx(4 / 6)
     assert mean_average_precision(scores, labels * 0).item() == 0
     assert mean_average_precision(scores[:0], labels[:0]).item() == 0
+
+
+def test_scores_that_hardly_differ_are_ranked():
+    metric = MeanAveragePrecision(1)
+    metric.update(torch.tensor([[0.900001], [0.9]]), torch.tensor([[1], [0]]))
+    assert metric.compute().item() == 1
 
 
 videos = st.lists(
@@ -68,18 +74,19 @@ def one_rank(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=2)
     found = []
     for counts in COUNTS:
-        precision, hit = MeanAveragePrecision(5), TopOneHit()
+        precision, hit, by_class = MeanAveragePrecision(5), TopOneHit(), MeanClassAccuracy(5)
         if counts[rank]:
             scores, labels = rank_videos(rank, counts[rank])
             for part in (slice(0, 5), slice(5, None)):
                 precision.update(scores[part], labels[part])
                 hit.update(scores[part], labels[part])
-        found += [precision.compute(), hit.compute()]
+                by_class.update(scores[part], labels[part].argmax(1))
+        found += [precision.compute(), hit.compute(), by_class.compute()]
     torch.save(found, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+@pytest.mark.filterwarnings("ignore:The ``compute`` method", "ignore:y_pred contains classes not in y_true")
 def test_ranks_with_uneven_numbers_of_videos_agree_with_one_process(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(one_rank, (str(tmp_path),), 2)
     whole = []
@@ -88,5 +95,6 @@ def test_ranks_with_uneven_numbers_of_videos_agree_with_one_process(tmp_path: Pa
         scores, labels = (torch.cat(parts) for parts in zip(*ranks, strict=True))
         whole.append(expected(scores.numpy(), labels.numpy()))
         whole.append(labels.gather(1, scores.argmax(1, keepdim=True))[labels.any(1)].double().mean().item())
+        whole.append(balanced_accuracy_score(labels.argmax(1), scores.argmax(1)))
     for rank in range(2):
         assert [one.item() for one in torch.load(tmp_path / f"{rank}.pt")] == pytest.approx(whole, abs=1e-6)

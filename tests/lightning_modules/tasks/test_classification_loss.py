@@ -70,6 +70,14 @@ def test_multi_label_is_binary_cross_entropy_and_its_focal_form(weights):
     torch.testing.assert_close(loss(weights, multi_label=True, focal_gamma=2.0)(LOGITS, targets), focal)
 
 
+@pytest.mark.parametrize("options", [{"multi_label": True}, {"focal_gamma": 2.0}])
+def test_half_precision_logits_are_judged_in_single_precision(options):
+    made, half = loss(WEIGHTS, **options), LOGITS.bfloat16()
+    targets = F.one_hot(LABELS, 3) if "multi_label" in options else LABELS
+    assert made(half, targets).dtype == torch.float32
+    torch.testing.assert_close(made(half, targets), made(half.float(), targets), rtol=0, atol=0)
+
+
 def test_balanced_weights_are_scikit_learns_and_average_one():
     labels = np.repeat([0, 1, 3], [6, 3, 1])
     expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)

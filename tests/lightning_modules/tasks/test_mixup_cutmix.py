@@ -47,6 +47,21 @@ def test_the_share_of_a_patch_is_what_it_leaves():
         assert sorted(mix.partners.tolist()) == [0, 1, 2, 3]
 
 
+def test_a_patch_has_its_share_of_the_sides_around_a_pixel_anywhere():
+    """Beta(1e7, 1e7) is 1/2: of 8 rows int(8 sqrt(1/2)) = 5, of 10 columns 7; what lies outside is cut off."""
+    boxes = [mix.box for mix in draws(mixup_alpha=0.0, cutmix_alpha=1e7)]
+    assert {box[:2] for box in boxes} == {(max(0, row - 2), min(8, row + 3)) for row in range(8)}
+    assert {box[2:] for box in boxes} == {(max(0, column - 3), min(10, column + 4)) for column in range(10)}
+
+
+def test_every_clip_can_be_mixed_with_any():
+    partners = {tuple(mix.partners.tolist()) for mix in draws()}
+    assert len(partners) == 24  # all permutations of four
+    shares = [mix.share for mix in draws(mixup_alpha=2.0, cutmix_alpha=0.3) if mix.box is None]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
+    assert np.var(shares) == pytest.approx(1 / (4 * (2 * 2 + 1)), rel=0.3)
+
+
 def test_both_take_turns_by_chance_and_probability_leaves_batches_alone():
     kinds = [mix.box is None for mix in draws()]
     assert 160 < sum(kinds) < 240
@@ -98,10 +113,10 @@ def test_the_loss_is_that_of_the_mixed_clips_and_smoothed_soft_targets():
 )
 def test_what_is_asked_for_is_what_training_draws(chosen):
     """Of each of 24 batches: blended, patched or left alone, as `draw_mix` says of these very numbers."""
-    model, x, drawn = quiet(**chosen), torch.zeros(4, 3, 2, 8, 8), []
+    model, x, drawn = quiet(**chosen), torch.zeros(4, 3, 2, 8, 11), []
     for number in range(24):
         found = model._draw_mix(x, number)
-        expected = draw_mix([0, 0, number, 0], 4, (8, 8), *(chosen[name] for name in chosen))
+        expected = draw_mix([0, 0, number, 0], 4, (8, 11), *(chosen[name] for name in chosen))
         assert (found is None) == (expected is None)
         drawn.append(found)
         if found is not None:

@@ -42,6 +42,15 @@ def test_the_loss_is_binary_cross_entropy_with_smoothed_targets():
     assert scores_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0, 1]]), "multi_label").isfinite()
 
 
+def test_the_loss_of_scores_is_bounded_where_they_are_certain_and_wrong():
+    """ln 1e-12 is -27.6; a probability of 1e-6 is still told from 0."""
+    certain = torch.tensor([[1.0, 0.0], [1 - 1e-6, 1e-6]], dtype=torch.float64)
+    found = scores_loss(certain, torch.tensor([1, 1]), "single_label")
+    assert found.item() == pytest.approx((27.631021 + 13.815511) / 2, abs=1e-5)
+    several = scores_loss(certain[:1], torch.tensor([[0, 1]]), "multi_label")
+    assert several.item() == pytest.approx(27.631021, abs=1e-5)  # both classes are as wrong as can be
+
+
 def test_mixed_clips_have_the_labels_of_both_by_share():
     model, clips = network(mixup_alpha=0.8, label_smoothing=0.1), batch()
     mix = draw_mix([0, 0, 0, 0], 4, (32, 32), 0.8, 0.0, 1.0)

@@ -6,7 +6,13 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lightning_modules import C3D, CNNLSTM, I3D
-from lightning_modules.tasks.optimization import OptimizationOptions, make_optimizer, rate_factor
+from lightning_modules.tasks.optimization import (
+    OptimizationOptions,
+    decayed_scales,
+    make_optimizer,
+    rate_factor,
+    record_batch_scale,
+)
 from tests.lightning_modules.clip_batches import moving_bars
 
 
@@ -165,6 +171,45 @@ def test_the_optimizer_is_the_one_asked_for(chosen, kind, expected):
     optimizer = make_optimizer(model, model.optimization)
     assert type(optimizer) is kind
     assert all(group[name] == value for group in optimizer.param_groups for name, value in expected.items())
+
+
+def test_class_tokens_and_embeddings_of_positions_and_times_do_not_decay():
+    """Though they have three dimensions; what only sounds like them decays."""
+    network = torch.nn.ParameterDict(
+        {
+            name: torch.nn.Parameter(torch.ones(shape))
+            for name, shape in {
+                "cls_token": (1, 1, 4),
+                "position_embeddings": (1, 3, 4),
+                "time_embeddings": (1, 2, 4),
+                "mask_token": (1, 1, 4),
+                "norm": (4,),
+                "projection": (4, 4),
+            }.items()
+        }
+    )
+    optimizer = make_optimizer(network, OptimizationOptions(weight_decay=0.1))
+    decayed = [one for group in optimizer.param_groups if group["weight_decay"] == 0.1 for one in group["params"]]
+    kept = [one for group in optimizer.param_groups if group["weight_decay"] == 0 for one in group["params"]]
+    assert {name for name, one in network.items() if any(one is other for other in decayed)} == {
+        "mask_token",
+        "projection",
+    }
+    assert len(kept) == 4
+
+
+def test_the_decay_of_a_stage_is_multiplied_into_the_factors_of_its_layers():
+    found = decayed_scales({"layer_1": 0.25, "layer_2": 0.5}, {"layer": 2.0, "layer_2.norm": 4.0})
+    assert found == {"layer": 2.0, "layer_1": 0.5, "layer_2": 1.0, "layer_2.norm": 2.0}
+
+
+def test_a_rate_recorded_for_another_batch_size_is_rescaled_once():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
+    rates = []
+    for scale in (2.0, 2.0, 6.0, 1.0):  # the first is recorded beside the rate as it is
+        record_batch_scale(optimizer, scale)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5, 0.5, 1.5, 0.25])
 
 
 class FourAtATime(LightningDataModule):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lightning_modules import I3D, InceptionV1
@@ -36,8 +37,9 @@ def unlike_ones(network):
         if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.normal_(module.bias, std=0.1)
-            if module.weight.requires_grad:
+            if module.affine:
+                nn.init.normal_(module.bias, std=0.1)
+            if module.affine and module.weight.requires_grad:
                 nn.init.uniform_(module.weight, 0.5, 2)
     return network.eval()
 
@@ -58,10 +60,14 @@ def test_filters_are_repeated_and_divided():
         nn.Conv2d(4, 6, 3, padding=1),
         nn.Conv2d(4, 6, 5, stride=2, padding=2, bias=False),
         nn.Conv2d(4, 6, 3, dilation=2, padding="valid", groups=2),
-        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 6, 3, dilation=2, padding="same"),
+        nn.BatchNorm2d(4, eps=0.1),
+        nn.BatchNorm2d(4, affine=False),
         nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(3, 1, 0, dilation=2),
         nn.MaxPool2d(2, ceil_mode=True),
         nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        nn.AvgPool2d(4, ceil_mode=True),
         nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
     ],
     ids=lambda layer: type(layer).__name__,
@@ -84,6 +90,50 @@ def test_a_whole_network_equals_its_2d_self_with_repeated_borders(dtype):
         assert (deep - network(frame)).abs().max() < TOLERANCE[dtype]
         black = inflate_network(network)(repeated(frame, 7))
     assert (black - network(frame)).abs().max() > 1e-3  # black borders do differ
+
+
+def test_borders_of_time_are_repeated_in_their_order():
+    """On a video that moves: the first frame before it and the last one after it."""
+    torch.manual_seed(0)
+    deep = inflate_network(nn.Conv2d(3, 4, 5, padding=2), time_padding="replicate")
+    clip = torch.randn(1, 3, 4, 8, 9)
+    borders = F.pad(clip, (0, 0, 0, 0, 2, 2), mode="replicate")
+    torch.testing.assert_close(deep(clip), F.conv3d(borders, deep.weight, deep.bias, padding=(0, 2, 2)))
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.AvgPool2d(2)])
+def test_windows_and_strides_in_time_are_those_asked_for(layer):
+    """A window of 3 frames with stride 2 over 7; only the average is not padded."""
+    deep = inflate_network(layer, pooling_frames=lambda *_: 3, time_stride=lambda *_: 2)
+    clip = torch.rand(1, 3, 7, 8, 8)
+    found = deep(clip)
+    frames = clip.flatten(0, 1)
+    if isinstance(layer, nn.Conv2d):
+        expected = F.conv3d(clip, deep.weight, deep.bias, stride=(2, 1, 1), padding=(1, 0, 0))
+        assert deep.weight.shape[2] == 3
+    elif isinstance(layer, nn.MaxPool2d):
+        each = layer(frames).unflatten(0, (1, 3))
+        expected = torch.stack([each[:, :, max(0, t - 1) : t + 2].amax(2) for t in (0, 2, 4, 6)], 2)
+    else:
+        each = layer(frames).unflatten(0, (1, 3))
+        expected = torch.stack([each[:, :, t : t + 3].mean(2) for t in (0, 2, 4)], 2)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("layer", [nn.AdaptiveAvgPool2d((3, 2)), nn.AdaptiveMaxPool2d(2)])
+def test_an_adaptive_pooling_leaves_one_place_in_time(layer):
+    frame = torch.randn(2, 3, 7, 9)
+    torch.testing.assert_close(inflate_network(layer)(repeated(frame, 4)), layer(frame)[:, :, None])
+
+
+def test_what_a_layer_does_in_training_is_kept():
+    flat = nn.Sequential(nn.BatchNorm2d(2, momentum=0.3), nn.Dropout2d(0.7), nn.BatchNorm2d(2)).train()
+    flat[0].weight.requires_grad_(False)
+    flat[2].eval()
+    norm, dropout, frozen = inflate_network(flat)
+    assert (type(norm), norm.momentum, norm.training, frozen.training) == (nn.BatchNorm3d, 0.3, True, False)
+    assert (norm.weight.requires_grad, norm.bias.requires_grad) == (False, True)
+    assert (type(dropout), dropout.p) == (nn.Dropout3d, 0.7)
 
 
 def test_an_inflated_network_trains_and_keeps_its_names():

@@ -13,7 +13,7 @@ import torch
 from lightning_modules import C3D, CNNLSTM, I3D, InceptionV1, VideoClassifier
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from lightning_modules.weights.download import CACHE_VARIABLE, fetch, find_published
-from lightning_modules.weights.key_mapping import KEY_MAPPINGS
+from lightning_modules.weights.key_mapping import KEY_MAPPINGS, find_key_mapping
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
 from lightning_modules.weights.safe_pickle import read_arrays
@@ -65,17 +65,13 @@ def test_googlenet_fits_key_by_key(tmp_path):
     state = googlenet_state()
     model = InceptionV1.from_pretrained(save(state, tmp_path / "googlenet.pth"))
     assert (model.num_classes, model.hparams["padding"], model.hparams["bn_scale"]) == (1000, "symmetric", True)
-    ours = model.stages.state_dict()
-    for theirs, mine in (
-        ("conv1.conv.weight", "Conv2d_1a_7x7.conv.weight"),
-        ("conv3.bn.running_var", "Conv2d_2c_3x3.bn.running_var"),
-        ("inception3b.branch2.0.bn.bias", "Mixed_3c.b1a.bn.bias"),
-        ("inception4e.branch3.1.conv.weight", "Mixed_4f.b2b.conv.weight"),
-        ("inception5b.branch4.1.bn.weight", "Mixed_5c.b3b.bn.weight"),
-        ("fc.bias", "Logits.conv.bias"),
-    ):
-        assert torch.equal(ours[mine], state[theirs])
-    assert len([key for key in state if not key.startswith("aux")]) == len(ours)
+    assert model.hparams["dropout"] == 0.2
+    assert model.mean.tolist() == model.std.tolist() == [0.5] * 3
+    ours, theirs = model.stages.state_dict(), {key: value for key, value in state.items() if not key.startswith("aux")}
+    # Both list their layers in the order of the forward pass, and a module's branches from left to right.
+    for (mine, value), (name, published) in zip(ours.items(), theirs.items(), strict=True):
+        assert mine.rpartition(".")[2] == name.rpartition(".")[2]
+        assert torch.equal(value, published.view_as(value).to(value.dtype)), (mine, name)
 
 
 def test_i3d_takes_googlenet_inflated_with_a_new_classifier(tmp_path):
@@ -98,7 +94,12 @@ def c3d_shapes():
 
 @pytest.mark.parametrize("naming", ["layers", "sequential", "mmaction"])
 def test_c3d_in_three_namings(tmp_path, naming, c3d_shapes):
-    told = read_weights(save(c3d_state(naming), tmp_path / "c3d.pth"))
+    state = c3d_state(naming)
+    renamed = find_key_mapping(state, "c3d.pth").rename(state, "c3d.pth")
+    assert len(renamed) == len(state)
+    for mine, value in zip(c3d_shapes, state.values(), strict=naming != "mmaction"):  # both in the order of the layers
+        assert renamed[mine] is value, mine
+    told = read_weights(save(state, tmp_path / "c3d.pth"))
     assert told.class_path == "lightning_modules.C3D"
     expected = {key for key in c3d_shapes if naming != "mmaction" or not key.startswith("logits")}
     assert {key: value.shape for key, value in told.state.items()} == {key: c3d_shapes[key] for key in expected}

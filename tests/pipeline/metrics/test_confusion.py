@@ -45,6 +45,15 @@ def test_calibration_by_hand():
     assert calibrate(np.array([1.0]), np.array([True]), 4)["bins"][0]["accuracy"] is None
 
 
+def test_calibration_errors_of_both_signs_add_up_in_15_bins():
+    """Too sure by 0.3, and by 0.4 not sure enough: the mean gap is 0.35, though they nearly cancel."""
+    told = calibrate(np.array([0.3, 0.6]), np.array([False, True]))
+    assert told["ece"] == pytest.approx(0.35)
+    assert told["mean_confidence"] == pytest.approx(0.45)
+    assert len(told["bins"]) == 15
+    assert [(round(of["low"] * 15), round(of["high"] * 15)) for of in told["bins"] if of["videos"]] == [(4, 5), (8, 9)]
+
+
 def test_the_table_of_classes(tmp_path):
     rows = class_rows(confusion_matrix(LABELS, ANSWERS, 4), np.bincount(LABELS, minlength=4), ["a", "b", "c, d", "e"])
     assert [(row.videos, row.correct, row.taken_for, row.taken_for_videos) for row in rows] == [
