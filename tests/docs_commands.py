@@ -22,7 +22,13 @@ TOUR = [
     "docs/datasets/segments.md",
     "docs/datasets/several-labels.md",
 ]
-TOUR += ["docs/training/unbalanced-classes.md", "docs/features.md", "docs/classify.md", "docs/models.md"]
+TOUR += [
+    "docs/training/unbalanced-classes.md",
+    "docs/features.md",
+    "docs/classify.md",
+    "docs/export.md",
+    "docs/models.md",
+]
 FIGHTS, WEIGHTS = "docs/results.md", "Published weights"
 GESTURES = "docs/datasets/gestures.md"  # run by tests/test_gestures.py
 OWN_VIDEOS = "docs/own-videos.md"

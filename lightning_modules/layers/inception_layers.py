@@ -8,7 +8,6 @@ were trained with either:
     symmetric:  (kernel - 1) // 2 on both sides; poolings with a stride are not padded, but round up (torchvision)
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -31,7 +30,8 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     >>> same_padding(224, 7, 2)
     (2, 3)
     """
-    total = max(0, (math.ceil(size / stride) - 1) * stride + kernel - size)
+    windows = (size + stride - 1) // stride
+    total = kernel - 1 if stride == 1 else torch.sym_max(0, (windows - 1) * stride + kernel - size)  # type: ignore[no-untyped-call]
     return total // 2, total - total // 2
 
 
@@ -86,7 +86,9 @@ class Convolution(nn.Module):
         if x.ndim == 5 and self.time_padding == "replicate" and any(pads[0]):
             x = torch.cat([*[x[:, :, :1]] * pads[0][0], x, *[x[:, :, -1:]] * pads[0][1]], dim=2)
             pads[0] = (0, 0)
-        if all(before == after for before, after in pads):
+        # A program for any number of frames has one formula of the padding for all of them, without this distinction.
+        is_fixed = all(isinstance(amount, int) for pair in pads for amount in pair)
+        if is_fixed and all(before == after for before, after in pads):
             return x, [before for before, _ in pads]
         return F.pad(x, [amount for pair in reversed(pads) for amount in pair]), [0] * len(pads)
 
@@ -112,6 +114,8 @@ class MaxPooling(nn.Module):
             before = [same_padding(*axis)[0] for axis in axes]
         else:
             before = [(size - 1) // 2 if step == 1 else 0 for size, step in zip(self.kernel, self.stride, strict=True)]
+        if not all(isinstance(amount, int) for amount in (*x.shape[2:], *before)):
+            return self._pool_any_size(x)
         sizes = zip(x.shape[2:], before, self.kernel, self.stride, strict=True)
         if any(size + 2 * pad + step <= kernel for size, pad, kernel, step in sizes):
             raise ValueError(
@@ -121,6 +125,22 @@ class MaxPooling(nn.Module):
         # Rounding up adds the additional element that SAME has at the end.
         pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d
         return pool(x, self.kernel, self.stride, before, ceil_mode=True)
+
+    def _pool_any_size(self, x: Tensor) -> Tensor:
+        """The same with explicit padding, which a program for any number of frames can compute."""
+        axes = list(zip(x.shape[2:], self.kernel, self.stride, strict=True))
+        if self.padding == "same":
+            pads = [same_padding(*axis) for axis in axes]
+        else:
+            pads = [_rounding_up_padding(*axis) for axis in axes]
+        x = F.pad(x, [amount for pair in reversed(pads) for amount in pair], value=-torch.inf)
+        return (F.max_pool3d if x.ndim == 5 else F.max_pool2d)(x, self.kernel, self.stride)
+
+
+def _rounding_up_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """The symmetric padding of a pooling, and at the end what lets it round its output size up."""
+    pad = (kernel - 1) // 2 if stride == 1 else 0
+    return pad, pad + (kernel - size - 2 * pad) % stride
 
 
 class Mixed(nn.Module):

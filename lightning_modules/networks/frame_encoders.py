@@ -163,5 +163,12 @@ class PerFrame(nn.Module):
         num_clips, num_frames = clips.shape[0], clips.shape[2]
         frames = clips.transpose(1, 2).flatten(0, 1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features = [self.network(chunk) for chunk in torch.split(frames, self.frames_at_once or len(frames))]
-        return torch.cat(features).view(num_clips, num_frames, -1)
+            features = self._frame_features(frames)
+        return features.view(num_clips, num_frames, -1)
+
+    def _frame_features(self, frames: Tensor) -> Tensor:
+        """Frames (M, C, H, W) to features (M, D)."""
+        if self.frames_at_once is None or torch.compiler.is_exporting():  # the number of pieces would be fixed
+            features: Tensor = self.network(frames)
+            return features
+        return torch.cat([self.network(chunk) for chunk in torch.split(frames, self.frames_at_once)])

@@ -97,7 +97,7 @@ class Logits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Applies the head."""
         if x.ndim == 5:
-            x = F.avg_pool3d(x, (min(2, x.shape[2]), *x.shape[3:]), stride=1)
+            x = F.avg_pool3d(x, (2 if x.shape[2] > 1 else 1, *x.shape[3:]), stride=1)
         else:
             x = F.avg_pool2d(x, x.shape[2:])
         return self.conv(self.dropout(x)).flatten(2).mean(2)  # type: ignore[no-any-return]

@@ -119,16 +119,15 @@ class VideoClassifier(VideoNetwork):
         """
         scores = self._view_logits(batch)
         if self.view_average == "probabilities":
-            scores = self._probabilities(scores)
-        views = torch.bincount(batch.video_index, minlength=batch.num_videos)
-        sums = scores.new_zeros((batch.num_videos, self.num_classes))
-        return sums.index_add_(0, batch.video_index, scores) / views[:, None]
+            scores = self.probabilities(scores)
+        return average_views(batch, scores)
 
     def scores_of(self, means: Tensor) -> Tensor:
         """Class probabilities, float32 (B, K), from `view_means`."""
-        return self._probabilities(means) if self.view_average == "logits" else means
+        return self.probabilities(means) if self.view_average == "logits" else means
 
-    def _probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Class probabilities of logits, (N, K): their softmax, or with several labels a video their sigmoid."""
         return logits.sigmoid() if self.task == "multi_label" else logits.softmax(dim=1)
 
     def _view_logits(self, batch: ClipBatch) -> Tensor:
@@ -185,7 +184,7 @@ class VideoClassifier(VideoNetwork):
             labels = mix.dominant(labels)
         logits = self.clip_logits(x)
         loss: Tensor = self.loss(logits, targets)
-        self.train_metrics.update(self._probabilities(logits.detach().float()), labels)
+        self.train_metrics.update(self.probabilities(logits.detach().float()), labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
@@ -233,3 +232,10 @@ class VideoClassifier(VideoNetwork):
         """The keys, rows and scores, float32 (B, K), of a batch's videos, and which could not be decoded."""
         scores = self.video_scores(batch)
         return {"keys": batch.keys, "rows": batch.rows, "scores": scores, "failed": batch.failed}
+
+
+def average_views(batch: ClipBatch, rows: Tensor) -> Tensor:
+    """Means over the views of each of B videos, float (B, D), of the rows of the batch's clips, float (N, D)."""
+    views = torch.bincount(batch.video_index, minlength=batch.num_videos)
+    sums = rows.new_zeros((batch.num_videos, rows.shape[1]))
+    return sums.index_add_(0, batch.video_index, rows) / views[:, None]

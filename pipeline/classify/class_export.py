@@ -199,6 +199,7 @@ def _describe(
     return {
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.sha256,
+        **({} if trained.program is None else {"program": trained.program}),
         "dataset": index.name,
         "dataset_identity": index.identity,
         "videos": str(index.root),

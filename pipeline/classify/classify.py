@@ -7,20 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import DecodeError, count_other_streams, describe_decoder
-from lightning_modules import VideoClassifier, VideoNetwork
-from lightning_modules.weights.download import find_published
 from pipeline.classify.annotate_video import annotate_video
 from pipeline.classify.class_choice import ClassChoice
 from pipeline.classify.class_export import ClassExportOptions, export_classes
 from pipeline.classify.frame_text import describe_missing, drawable_texts
-from pipeline.classify.linear_head import LinearHead, attach_head
+from pipeline.classify.network_choice import NetworkOptions, open_network
 from pipeline.classify.packed_videos import PackedVideo, VideoInput, find_inputs, open_input
 from pipeline.classify.timeline import format_clock, score_seconds, shift_times
 from pipeline.classify.video_input import (
@@ -29,29 +27,21 @@ from pipeline.classify.video_input import (
     Preprocessing,
     VideoClips,
     VideoFileOptions,
-    preprocessing_of,
     read_ahead,
 )
 from pipeline.classify.video_scores import VideoScorer
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
-from pipeline.inference.inference_options import CheckpointOptions
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
-from pipeline.inference.trained_checkpoint import open_checkpoint
 
 _NUM_DECODE_THREADS = 2
 
 
 @dataclass(frozen=True)
-class ClassifyOptions(CheckpointOptions, ClassExportOptions, VideoFileOptions):  # the last base's fields come first
+class ClassifyOptions(NetworkOptions, ClassExportOptions, VideoFileOptions):  # the last base's fields come first
     """Options of `classify`.
 
     Attributes:
-        checkpoint: file that `fit` wrote.
-        weights: instead of a checkpoint: a name of `python -m pipeline weights list`.
-        linear: weights.safetensors of `linear`, fitted on features of this checkpoint, to use instead of the
-            network's own classifier: clips are those of the export, regardless of `num_clips`; the probabilities of an
-            SVM are the softmax of its margins, or with several labels a video their sigmoids.
         top: number of classes to print for a video.
         threshold: for networks of several labels a video: print all classes whose probability is at or above this, in
             place of the best ones; with `timeline` the stretches of seconds in which each class reaches it.
@@ -69,9 +59,6 @@ class ClassifyOptions(CheckpointOptions, ClassExportOptions, VideoFileOptions): 
             machine; letters that no font has are reported.
     """
 
-    checkpoint: Path | None = None
-    weights: str | None = None
-    linear: Path | None = None
     top: int = 5
     threshold: float | None = None
     json: bool = False
@@ -101,28 +88,13 @@ def classify(options: ClassifyOptions) -> None:
 
     Raises:
         FileNotFoundError: a video or the checkpoint does not exist.
-        ValueError: neither a checkpoint nor weights, or both; a linear classifier of another network; or some videos
-            could not be decoded, raised after all others were classified (with `out` they are listed instead).
+        ValueError: not just one of a checkpoint, weights and a model; a linear classifier of another network; or some
+            videos could not be decoded, raised after all others were classified (with `out` they are listed instead).
     """
-    checkpoint, weights, timeline = (
-        options.checkpoint,
-        options.weights,
-        options.timeline or options.annotate is not None,
-    )
+    timeline = options.timeline or options.annotate is not None
     paths = [] if options.out is not None else list(find_inputs(options.videos))
-    if (checkpoint is None) == (weights is None):
-        raise ValueError("give either --checkpoint, a file, or --weights, a name of `python -m pipeline weights list`")
-    if weights is not None and Path(weights).exists():
-        raise ValueError(f"weights={weights}: is a file, not a published name; give it as --checkpoint {weights}")
     annotated = annotated_paths(paths, options.annotate)
-    kind = VideoClassifier if options.linear is None else VideoNetwork
-    trained = open_checkpoint(checkpoint or Path(find_published(str(weights)).name), options.allow, kind)
-    if options.linear is None:
-        model: VideoClassifier | LinearHead = cast(VideoClassifier, trained.model)
-        whole_video = weights is not None and trained.clips.get("fps") is not None
-        preprocessing = preprocessing_of(trained, options.num_clips, options.decoder, whole_video)
-    else:
-        model, preprocessing = attach_head(options.linear, trained, options.decoder)
+    trained, model, preprocessing = open_network(options, options.num_clips, options.decoder)
     if timeline and preprocessing.shape.segments:
         raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
     if options.threshold is not None and model.task == "single_label":

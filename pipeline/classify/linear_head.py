@@ -13,11 +13,10 @@ from datamodules.transforms.clip_transforms import EvalTransform
 from datamodules.video.decoding import resolve_decoder
 from lightning_modules import VideoNetwork
 from pipeline.classify.video_input import Preprocessing
-from pipeline.features.layer_features import FeatureExport
+from pipeline.features.layer_features import FeatureExport, Pooling
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 from pipeline.linear.classifiers import LinearClassifier
-from pipeline.linear.feature_blocks import FeatureRows
-from pipeline.linear.feature_normalization import FeatureNormalization
+from pipeline.linear.feature_classifier import FeatureClassifier
 
 
 class LinearHead(nn.Module):
@@ -29,6 +28,9 @@ class LinearHead(nn.Module):
         metadata: metadata of the classifier's file: layers with their shapes, pool, normalize, classes.
 
     Attributes:
+        classifier: the linear classifier with the normalization of its features.
+        layers: names of the layers whose features it takes.
+        pooling: pooling of the layers over time and space.
         class_names: the class names of the classifier.
         task: whether a video has one class or several labels.
         sha256: SHA-256 of the classifier's file, hexadecimal; "" if it is in no file.
@@ -37,20 +39,17 @@ class LinearHead(nn.Module):
 
     def __init__(self, network: VideoNetwork, classifier: LinearClassifier, metadata: dict[str, Any]) -> None:
         super().__init__()
-        self.class_names: list[str] = metadata["classes"]
+        self.classifier = FeatureClassifier.from_metadata(classifier, metadata)
+        self.layers: list[str] = list(metadata["layers"])
+        self.pooling: Pooling = metadata["pool"]
+        self.class_names = self.classifier.class_names
         self.sha256 = ""
         self.views_at_once: int | None = None
         self.task = classifier.task
-        self._classifier = classifier
-        self._normalization = FeatureNormalization.of_features(metadata, metadata["normalize"])
-        self._export = FeatureExport(network, list(metadata["layers"]), "video", 1, metadata["pool"]).eval()
+        self._export = FeatureExport(network, self.layers, "video", 1, self.pooling).eval()
 
     def video_scores(self, batch: ClipBatch) -> Tensor:
-        """Scores of B videos: float32 (B, K): probabilities, or the softmax of an SVM's margins, in rows that sum to 1.
-
-        With several labels a video, sigmoids in place of the softmax. Both keep the order of the classes by margin, and
-        are no calibrated probabilities.
-        """
+        """Scores of B videos, float32 (B, K), as of `FeatureClassifier.scores_of`."""
         return self.scores_of(self.view_means(batch))
 
     def view_means(self, batch: ClipBatch) -> Tensor:
@@ -59,9 +58,7 @@ class LinearHead(nn.Module):
 
     def scores_of(self, means: Tensor) -> Tensor:
         """Scores, float32 (B, K), of videos whose `view_means` are `means`, float32 (B, D)."""
-        features = self._normalization.apply(means.cpu().numpy())
-        scores = torch.from_numpy(self._classifier.scores(FeatureRows.from_array(features)))
-        return self._classifier.probabilities(scores) if self._classifier.kind == "svm" else scores
+        return self.classifier.scores_of(means)
 
 
 def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tuple[LinearHead, Preprocessing]:
@@ -85,6 +82,18 @@ def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tupl
             f"({metadata['checkpoint_sha256'][:12]}), not of {trained.path} ({trained.sha256[:12]}); give that "
             "checkpoint"
         )
+    head = LinearHead(trained.model, classifier, metadata)
+    head.sha256 = file_sha256(weights)
+    return head, preprocessing_of_features(metadata, decoder)
+
+
+def preprocessing_of_features(metadata: dict[str, Any], decoder: str) -> Preprocessing:
+    """The preprocessing of the export of features, but for its crops: the center crop of each clip.
+
+    Args:
+        metadata: metadata of the file of a classifier that `linear` wrote.
+        decoder: auto, pyav, decord or torchcodec.
+    """
     sampling = metadata["train"]["sampling"]
     shape = ClipShape(*(sampling[name] for name in ("num_frames", "frame_interval", "fps", "short_videos", "segments")))
     whole_video = sampling["num_clips"] is None and sampling["clip_step"] is None
@@ -97,9 +106,4 @@ def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tupl
         sampling.get("max_frames", 512),
     )
     resize = tuple(sampling["resize"]) if isinstance(sampling["resize"], list) else sampling["resize"]
-    preprocessing = Preprocessing(
-        sampler, EvalTransform(sampling["crop_size"], resize), resolve_decoder(decoder), shape
-    )
-    head = LinearHead(trained.model, classifier, metadata)
-    head.sha256 = file_sha256(weights)
-    return head, preprocessing
+    return Preprocessing(sampler, EvalTransform(sampling["crop_size"], resize), resolve_decoder(decoder), shape)

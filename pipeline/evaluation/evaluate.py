@@ -1,7 +1,6 @@
 """`python -m pipeline evaluate`: multi-view evaluation of checkpoints on a held-out split, every video exactly once."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.multiple_checkpoints import evaluate_checkpoints, evaluate_folds, folds_to_evaluate
@@ -26,14 +25,14 @@ def evaluate(options: EvaluateOptions) -> None:
         options: checkpoints, videos and views.
 
     Raises:
-        FileNotFoundError: the checkpoint does not exist.
+        FileNotFoundError: the checkpoint or model does not exist.
         ValueError: the checkpoint, dataset, split, fold or clips do not fit together, or the checkpoint was trained on
             the videos.
         DecodeError: a video cannot be decoded; finished results are kept in OUT/predictions.parquet.parts.
     """
     options = replace(options, **apply_protocol(options.protocol, "evaluate", vars(options)))
     fold, split = options.fold, options.split
-    checkpoints = [options.checkpoint] if isinstance(options.checkpoint, Path) else options.checkpoint
+    checkpoints = options.networks
     if fold == ALL_FOLDS and (folds := folds_to_evaluate(checkpoints, options)):
         folders = evaluate_folds(checkpoints, folds, options)
     elif len(checkpoints) == 1:

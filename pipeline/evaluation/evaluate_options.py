@@ -17,8 +17,9 @@ class EvaluateOptions(InferenceOptions, SplitFileOptions):
     Attributes:
         checkpoint: files that `fit` wrote, or names that `python -m pipeline weights list` prints. With `--fold all`:
             one per fold, or one path with {fold} in it.
-        data: folder of the packed dataset; its classes must be the checkpoint's.
+        data: folder of the packed dataset, required; its classes must be the checkpoint's.
         split: videos to score.
+        model: instead of checkpoints: folders that `export` wrote, whose programs compute in the place of networks.
         fold: fold of datasets with folds; default: the fold the checkpoint was trained in; all: every fold.
         protocol: use the views of a paper: lrcn, c3d, i3d or 10x3; options given explicitly take precedence.
         average: what is averaged over a video's views: probabilities (the default) or logits.
@@ -30,9 +31,10 @@ class EvaluateOptions(InferenceOptions, SplitFileOptions):
         seed: seed of the bootstrap samples of the confidence intervals.
     """
 
-    checkpoint: Path | list[Path]
-    data: Path
+    checkpoint: Path | list[Path] | None = None
+    data: Path | None = None
     split: str = "test"
+    model: Path | list[Path] | None = None
     fold: str | None = None
     protocol: ProtocolName | None = None
     average: Average | None = None
@@ -43,5 +45,22 @@ class EvaluateOptions(InferenceOptions, SplitFileOptions):
     seed: int = 0
 
     def check(self) -> None:
-        """Raises ValueError if views_at_once is less than 1."""
+        """Raises ValueError if views_at_once is less than 1, data is missing, or not one of checkpoint and model."""
         self.require_at_least(1, "views_at_once")
+        if self.data is None:
+            raise ValueError("data: give the folder of a packed dataset, --data FOLDER")
+        if (self.checkpoint is None) == (self.model is None):
+            raise ValueError("give either --checkpoint, a file, or --model, a folder that `export` wrote")
+
+    @property
+    def networks(self) -> list[Path]:
+        """The checkpoints or models."""
+        given = self.model if self.checkpoint is None else self.checkpoint
+        assert given is not None
+        return [given] if isinstance(given, Path) else list(given)
+
+    @property
+    def dataset(self) -> Path:
+        """The folder of the packed dataset."""
+        assert self.data is not None
+        return self.data

@@ -12,6 +12,7 @@ from pipeline.cli.terminal import print_text
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_results, print_comparison, write_comparison
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_checkpoint import open_checkpoint_and_data, score_checkpoint
+from pipeline.exported_models.open_model import is_model_folder, training_dataset
 from pipeline.inference.output_paths import default_folder, default_folds_folder, distinct_names
 from pipeline.inference.trained_split_file import trained_split_file
 from pipeline.report.fold_results import write_fold_results
@@ -49,9 +50,9 @@ def folds_to_evaluate(checkpoints: Sequence[Path], options: EvaluateOptions) -> 
     for path in checkpoints if name is None else ():
         matching = glob(str(path).replace("{fold}", "*"))  # noqa: PTH207 - the path may be absolute
         found = [path] if path.exists() else sorted(map(Path, matching))
-        name = name or next((trained_split_file(training_data(each), options.data) for each in found), None)
-    split_file = None if name is None else read_split_file(name, options.data)
-    return open_manifest(options.data).folds if split_file is None else split_file.folds
+        name = name or next((trained_split_file(training_data(each), options.dataset) for each in found), None)
+    split_file = None if name is None else read_split_file(name, options.dataset)
+    return open_manifest(options.dataset).folds if split_file is None else split_file.folds
 
 
 def evaluate_folds(checkpoints: Sequence[Path], folds: Sequence[str], options: EvaluateOptions) -> list[Path]:
@@ -110,7 +111,9 @@ def training_fold(path: Path) -> str | None:
 
 
 def training_data(path: Path) -> dict[str, Any]:
-    """Returns the description of the training data in a checkpoint; empty if it has none."""
+    """Returns the description of the training data in a checkpoint or model; empty if it has none."""
+    if is_model_folder(path):
+        return dict(training_dataset(path))
     for state in read_checkpoint(path).values():
         if isinstance(state, dict) and isinstance(state.get("dataset"), dict):
             return dict(state["dataset"])

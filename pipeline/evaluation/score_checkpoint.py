@@ -1,6 +1,7 @@
 """Evaluation of one checkpoint on one split: scores every video once, on any number of ranks, and writes the report."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -15,14 +16,15 @@ from lightning_modules import VideoClassifier
 from pipeline.cli.terminal import print_text
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_export import export_scores, refuse_other_scores
+from pipeline.exported_models.exported_classifier import ExportedClassifier
+from pipeline.exported_models.open_model import open_classifier
 from pipeline.inference.output_paths import checkpoint_title, refuse_unwritable_folder
 from pipeline.inference.provenance import describe_checkpoint
+from pipeline.inference.split_runner import try_one_clip
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
-    open_checkpoint,
     open_data,
     split_row_numbers,
-    try_one_clip,
 )
 from pipeline.inference.trained_split_file import has_split_file
 from pipeline.inference.training_overlap import (
@@ -74,10 +76,16 @@ def open_checkpoint_and_data(
             an unfinished evaluation with other settings.
     """
     refuse_unwritable_folder(folder)
-    trained = open_checkpoint(checkpoint, options.allow, VideoClassifier)
+    trained = open_classifier(checkpoint, options.allow)
+    average: str = options.average or "probabilities"
+    if isinstance(trained.model, ExportedClassifier):
+        average = "features" if trained.model.head is not None else average
+        trained.model.refuse_options(options.average, options.precision)
+        if options.num_clips is None and options.clip_step is None and not options.whole:
+            options = replace(options, **trained.model.default_views())
     videos = open_data(
         trained,
-        options.data,
+        options.dataset,
         options.split,
         fold,
         options,
@@ -91,7 +99,7 @@ def open_checkpoint_and_data(
     provenance = describe_checkpoint(trained, videos) | {
         "scores": "probability",
         "protocol": options.protocol,
-        "average": options.average or "probabilities",
+        "average": average,
         "precision": options.precision,
         "overlap": overlap,
         "training_videos_known": training_videos_known(trained),

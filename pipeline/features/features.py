@@ -28,13 +28,12 @@ from pipeline.inference.part_rows import PartRows
 from pipeline.inference.protocols import apply_protocol
 from pipeline.inference.provenance import describe_checkpoint
 from pipeline.inference.resumable_export import ResumableExport, StepRows
-from pipeline.inference.split_runner import explain_decode_failure, run_over_split
+from pipeline.inference.split_runner import explain_decode_failure, run_over_split, try_layers
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
     open_checkpoint,
     open_data,
     split_row_numbers,
-    try_one_clip,
 )
 from pipeline.inference.trained_split_file import trained_split_file, with_split_digests
 from pipeline.inference.training_overlap import overlap_with_checkpoint, training_split
@@ -190,7 +189,7 @@ def _pooled_shapes(
     Raises:
         ValueError: a layer does not exist, the network was built for other clips, or a shape would vary by video.
     """
-    outputs = try_one_clip(trained, videos, layers)
+    outputs = try_layers(trained, videos, layers)
     for layer, feature in outputs.items():
         if videos.options.test_sampling == "whole" and pooling in ("time", "none") and feature.ndim > 2:
             raise ValueError(

@@ -22,9 +22,11 @@ def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule
     sampling |= {"clip_step": options.clip_step, "num_crops": options.num_crops}
     if options.test_sampling == "whole":
         sampling["max_frames"] = options.max_frames
+    program = {} if trained.program is None else {"program": trained.program}
     return {
         "checkpoint": str(trained.path),
         "checkpoint_sha256": trained.sha256,
+        **program,
         "model": f"{type(trained.model).__module__}.{type(trained.model).__qualname__}",
         "dataset": data.index.name,
         "dataset_identity": data.index.identity,

@@ -1,4 +1,4 @@
-"""One inference pass of a network over a split, in one process or several."""
+"""One inference pass of a network over a split, in one process or several; and a trial with one clip before it."""
 
 import contextlib
 import logging
@@ -8,18 +8,23 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
+from datamodules.batch import ClipBatch
+from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import DecodeError
 from lightning_modules.tasks.lightning_internals import take_over_launched_ranks
 from pipeline.inference.inference_options import ComputeOptions
+from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 from pipeline.processes.precision import warn_slow_half
 from pipeline.processes.rank_exit import drop_ddp_wrapper
 
@@ -77,6 +82,56 @@ def explain_unshared_files() -> Iterator[None]:
             f"node {socket.gethostname()}: {error}; give a folder that all nodes share, at the same path, or pack the "
             "videos and give --data"
         ) from None
+
+
+def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> None:
+    """Classifies one black clip on the CPU, before the first video is read; for whole videos, two lengths.
+
+    Raises:
+        ValueError: the network was built for clips of another shape.
+    """
+    options = data.options
+    clip = torch.zeros(1, options.num_frames, options.crop_size, options.crop_size, 3, dtype=torch.uint8)
+    with _explain_clip_shape(trained, data):
+        for clips in [clip.repeat(1, 2, 1, 1, 1), clip] if options.test_sampling == "whole" else [clip]:
+            trained.model(ClipBatch.from_clips(clips))
+
+
+def try_layers(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Runs one gray clip on the CPU and returns the outputs of layers by name, float (1, ...).
+
+    For whole videos, two lengths are tried.
+
+    Raises:
+        ValueError: the layer does not exist, or the network was built for clips of another shape.
+    """
+    num_frames, size = data.options.num_frames, data.options.crop_size
+    if not set(layers) <= set(trained.model.endpoints_available):
+        trained.model.endpoints(torch.empty(0), layers)  # raises an error that lists the layers
+    with _explain_clip_shape(trained, data):
+        if data.options.test_sampling == "whole":
+            trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), layers)
+        return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), layers)
+
+
+@contextlib.contextmanager
+def _explain_clip_shape(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> Iterator[None]:
+    """Context without gradients in which errors name the clips of the data module, and the network."""
+    options = data.options
+    try:
+        with torch.inference_mode():
+            yield
+    except (RuntimeError, ValueError) as error:
+        is_whole = options.test_sampling == "whole"
+        clips_description = (
+            "clips of any length, for whole videos"
+            if is_whole
+            else f"num_frames={options.num_frames}, crop_size={options.crop_size}"
+        )
+        raise ValueError(
+            f"{clips_description}: the {type(trained.model).__name__} of {trained.path} was built for other clips "
+            f"({str(error).splitlines()[0]})"
+        ) from error
 
 
 def run_over_split(

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
@@ -49,6 +47,7 @@ class TrainedCheckpoint(NamedTuple):
         fingerprints: fingerprint of the training videos, then those of earlier trainings whose weights it started from;
             None for an unknown one.
         published: name of a published checkpoint; None for others.
+        program: of an exported model, what computes in the place of the network, as plain data; None for checkpoints.
     """
 
     path: Path
@@ -58,6 +57,7 @@ class TrainedCheckpoint(NamedTuple):
     dataset: dict[str, Any]
     fingerprints: tuple[TrainingFingerprint | None, ...] = (None,)
     published: str | None = None
+    program: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -257,33 +257,3 @@ def _refuse_other_classes(trained: TrainedCheckpoint, found: Sequence[str], root
             f"{shlex.quote(str(trained.name))} > classes.txt && python -m pipeline index {shlex.quote(str(root))} "
             f"--classes classes.txt{index_options}"
         ) from None
-
-
-def try_one_clip(
-    trained: TrainedCheckpoint, data: ShardedVideoDataModule, layers: Sequence[str] | None = None
-) -> dict[str, Tensor]:
-    """Runs one black clip on the CPU and returns the outputs of layers by name, by default of the last: float (1, ...).
-
-    For whole videos, two lengths are tried.
-
-    Raises:
-        ValueError: the layer does not exist, or the network was built for clips of another shape.
-    """
-    num_frames, size = data.options.num_frames, data.options.crop_size
-    layers = layers or trained.model.endpoints_available[-1:]
-    is_whole = data.options.test_sampling == "whole"
-    if not set(layers) <= set(trained.model.endpoints_available):
-        trained.model.endpoints(torch.empty(0), layers)  # raises an error that lists the layers
-    try:
-        with torch.inference_mode():
-            if is_whole:
-                trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), layers)
-            return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), layers)
-    except (RuntimeError, ValueError) as error:
-        clips_description = (
-            "clips of any length, for whole videos" if is_whole else f"num_frames={num_frames}, crop_size={size}"
-        )
-        raise ValueError(
-            f"{clips_description}: the {type(trained.model).__name__} of {trained.path} was built for other clips "
-            f"({str(error).splitlines()[0]})"
-        ) from error

@@ -1,0 +1,1 @@
+"""Exported networks: folders with a program of ONNX or torch.export that runs without the network's code."""
