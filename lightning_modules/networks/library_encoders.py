@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDescription, encoder_source
 from lightning_modules.networks.frame_encoder import FrameEncoder
 from lightning_modules.networks.library_networks import import_library, silenced_transformers
+from lightning_modules.video_adapters.transformers_adapter import FAMILIES
 
 _HEADS = ("fc", "classifier", "head", "heads")  # names of the classifier in networks of timm and torchvision
 _CLASSIFIERS = (*_HEADS, "aux1", "aux2", "AuxLogits", "aux_logits")
@@ -40,6 +41,10 @@ class TransformersEncoder(FrameEncoder):
         library = import_library("transformers", "encoder=transformers:")
         configuration = dict(description.configuration)
         kind = configuration.pop("model_type")
+        if kind in FAMILIES:
+            raise ValueError(
+                f"encoder: {kind} is a network for clips, not for frames; give it to PretrainedVideoNetwork"
+            )
         try:
             self.network = library.AutoModel.from_config(library.AutoConfig.for_model(kind, **configuration))
         except (TypeError, ValueError, KeyError) as error:

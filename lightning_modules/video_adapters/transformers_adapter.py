@@ -81,7 +81,8 @@ def describe(
     architecture = str(configuration.get("model_type"))
     if architecture not in FAMILIES:
         raise ValueError(
-            f"{option}: a network of type {architecture!r}; video networks of transformers are {', '.join(FAMILIES)}"
+            f"{option}: a network of type {architecture!r}; video networks of transformers are {', '.join(FAMILIES)}, "
+            "and networks of images serve as encoder of CNNLSTM and FrameClassifier"
         )
     if configuration.get("attention_type") == "space_only":
         raise ValueError(f"{option}: attention_type='space_only' gives a vector a frame; take another TimeSformer")

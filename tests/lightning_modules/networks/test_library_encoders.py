@@ -8,8 +8,16 @@ import torch
 import transformers
 from pytorch_lightning import Trainer
 
-from lightning_modules import CNNLSTM, FrameClassifier, Video2Vec, VideoClassifier, VideoDescriber
+from lightning_modules import (
+    CNNLSTM,
+    FrameClassifier,
+    PretrainedVideoNetwork,
+    Video2Vec,
+    VideoClassifier,
+    VideoDescriber,
+)
 from tests.lightning_modules.clip_batches import moving_bars
+from tests.video_transformers import save_video_transformer
 
 SIDE = 32
 LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -163,6 +171,11 @@ def test_what_cannot_be_had_is_one_sentence(networks, tmp_path, monkeypatch):
     (folder / "config.json").unlink()
     with pytest.raises(ValueError, match=r"the folder has no config.json"):
         CNNLSTM(num_classes=2, encoder=f"transformers:{folder}")
+    save_video_transformer(tmp_path / "videomae", "videomae", preprocessing=PREPROCESSING)
+    with pytest.raises(ValueError, match="videomae is a network for clips, not for frames; give it to PretrainedVideo"):
+        CNNLSTM(num_classes=2, encoder=f"transformers:{tmp_path / 'videomae'}")
+    with pytest.raises(ValueError, match=r"a network of type 'resnet'; .*, and networks of images serve as encoder"):
+        PretrainedVideoNetwork(network=encoder, num_classes=2)
     with pytest.raises(FileNotFoundError, match=r"encoder=transformers:/nowhere: no such folder"):
         CNNLSTM(num_classes=2, encoder="transformers:/nowhere")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # as the variable does at import

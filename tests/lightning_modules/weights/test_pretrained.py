@@ -107,8 +107,8 @@ def test_c3d_in_three_namings(tmp_path, naming, c3d_shapes):
 
 
 def test_every_naming_is_tested_here():
-    """Or in tests/lightning_modules/networks/test_mobilenet_v2.py."""
-    assert len(KEY_MAPPINGS) == 6
+    """Or in test_mobilenet_v2.py and test_efficientnet_lite.py of tests/lightning_modules/networks."""
+    assert len(KEY_MAPPINGS) == 7
 
 
 def test_piergiajs_names_and_missing_counters(tmp_path, i3d_weights):
