@@ -13,7 +13,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
-TEST_PROCESSES ?= 2
+# More than processors: a test often waits, for a cluster, a time limit or a process of its own.
+TEST_PROCESSES ?= 3
 BIN := $(VENV)/bin
 # Dead links and documented arguments that do not exist are errors. The variable hides an advertisement for a successor.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,32 @@ settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
 
 
+# Units of work that take minutes; all of them start clusters, and no more than two processes do so at a time.
+LONG_UNITS = ("tests/jobs", "tests/test_docs_commands.py")
+
+
+def work_unit(nodeid: str) -> str:
+    """The tests that one process of pytest-xdist runs one after the other: those of a file, or of all of jobs."""
+    return "tests/jobs" if nodeid.startswith("tests/jobs/") else nodeid.partition("::")[0]
+
+
 class FileScheduling(LoadScopeScheduling):
-    """Distribution of tests over the processes of pytest-xdist: by file; those of jobs (they start clusters) as one."""
+    """Distribution of tests over the processes of pytest-xdist by `work_unit`, in the order of the tests."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/jobs" if nodeid.startswith("tests/jobs/") else nodeid.partition("::")[0]
+        return work_unit(nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Orders the tests that several processes share: long units first, then by the number of tests.
+
+    What begins last decides when all have ended, and should be short.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        sizes = Counter(work_unit(item.nodeid) for item in items)
+        ranks = {unit: (unit not in LONG_UNITS, -size) for unit, size in sizes.items()}
+        items.sort(key=lambda item: ranks[work_unit(item.nodeid)])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -51,6 +73,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
     """The scheduler of `make test`. The marks of pytest-xdist 3.8, `xdist_group`, have no effect with pytest 9.2."""
+    config.option.loadscopereorder = False  # it would order by the number of tests alone
     return FileScheduling(config, log)
 
 

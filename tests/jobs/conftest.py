@@ -35,6 +35,14 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_originals(tmp_path_factory.mktemp("originals"))
 
 
+@pytest.fixture(scope="session")
+def checkpoint(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small C3D after an epoch on the motion dataset. Read-only."""
+    from tests.pipeline.conftest import fit  # here: most tests of jobs need no Lightning in this process
+
+    return fit(motion_dataset, tmp_path_factory.mktemp("fit"))
+
+
 @pytest.fixture
 def submit_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a project, where this process is now; from here no cluster is known."""

@@ -79,6 +79,7 @@ class BatchRecorder(pl.Callback):
     """Notes who trained on what, in `FOLDER/{attempt}-{rank}.txt`.
 
     The first line: time, steps done before. Then a line a step: epoch, steps done before, ranks, learning rate, keys.
+    A step takes `delay` seconds more until there is a file FOLDER.hurry.
     """
 
     def __init__(self, folder: str, delay: float = 0.0) -> None:
@@ -96,7 +97,8 @@ class BatchRecorder(pl.Callback):
         self.rate = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        time.sleep(self.delay)
+        if not self.folder.with_suffix(".hurry").exists():
+            time.sleep(self.delay)
         fields = [trainer.current_epoch, trainer.global_step - 1, trainer.world_size, self.rate, *batch.keys]
         print(*fields, file=self.file)
 

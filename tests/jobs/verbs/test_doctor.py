@@ -11,7 +11,6 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.metrics.predictions import read_predictions
 from tests.jobs.two_nodes import Nodes
-from tests.pipeline.conftest import fit
 from tests.pipeline.doctor.test_doctor import write_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -75,9 +74,8 @@ def test_what_only_one_node_sees_and_a_wrong_interface(nodes: Nodes, folder: Pat
 
 
 def test_evaluate_over_two_nodes_is_as_in_one_process(
-    nodes: Nodes, folder: Path, motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+    nodes: Nodes, folder: Path, motion_dataset: Path, checkpoint: Path
 ) -> None:
-    checkpoint = fit(motion_dataset, tmp_path_factory.mktemp("fit"))
     evaluate(
         EvaluateOptions(checkpoint, motion_dataset, out=folder / "alone", accelerator="cpu", num_clips=1, num_workers=0)
     )

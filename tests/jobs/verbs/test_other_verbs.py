@@ -28,15 +28,9 @@ from pipeline.features.features import features, read_features, read_provenance
 from pipeline.inference.part_folder import parts_folder
 from pipeline.metrics.predictions import read_predictions
 from tests.jobs.conftest import SPEC, Run, environment_in, wait_for_log
-from tests.pipeline.conftest import fit
 from tests.video_transformers import NUM_FRAMES, save_video_transformer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fit(motion_dataset, tmp_path_factory.mktemp("fit"))
 
 
 def arguments_of(**options: object) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.two_nodes import Nodes
-from tests.pipeline.conftest import fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 CLIPS = ["--num-clips", "1", "--crop-size", "32", "--batch-size", "2", "--num-workers", "0"]
@@ -28,11 +27,6 @@ def nodes(folder: Path, originals: Path) -> Iterator[Nodes]:
     finally:
         for number in reversed(range(len(started.nodes))):
             started.kill(number)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(motion_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fit(motion_dataset, tmp_path_factory.mktemp("fit"))
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from datamodules.annotations.records import VideoRecord
@@ -61,22 +59,6 @@ def test_killed_in_the_middle_and_started_again(videos: Path, tmp_path: Path, un
     assert digests(out) == uninterrupted
     assert {name: (out / name).stat().st_ino for name in done} == before
     assert not list(out.glob(".*.partial"))
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment(videos: Path, tmp_path: Path, uninterrupted: dict[str, str]) -> None:
-    out = tmp_path / "out"
-    delays = iter(np.random.default_rng(0).uniform(0.5, 5, 15))
-    for delay in delays:
-        run = subprocess.Popen(command(out, videos), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        with suppress(subprocess.TimeoutExpired):
-            run.wait(delay)
-        run.kill()
-        run.wait()
-        if (out / "dataset.json").exists():
-            assert len(keys(out)) == NUM_VIDEOS
-    subprocess.run(command(out, videos), check=True, capture_output=True)
-    assert digests(out) == uninterrupted
 
 
 def test_a_finished_shard_that_was_damaged_is_made_again(

@@ -140,6 +140,7 @@ def test_killed_at_any_moment(videos: Path, packed: Path, tmp_path: Path) -> Non
         run.wait()
         if (out / "dataset.json").exists():
             assert keys(out) == keys(out / SMALLER)
+            assert len(keys(out)) == NUM_VIDEOS
     subprocess.run(words, check=True, capture_output=True)
     assert all_digests(out) == all_digests(packed)
 
