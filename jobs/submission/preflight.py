@@ -105,7 +105,10 @@ def check_network_folders(resolved: str, is_local: bool) -> list[str]:
     Raises:
         ValueError: A relative path, which nodes do not have, or on this machine a folder that does not exist.
     """
-    options = (yaml.safe_load(resolved).get("model") or {}).get("init_args") or {}
+    configuration = yaml.safe_load(resolved)
+    if configuration.get("ckpt_path"):  # the checkpoint holds what the folder would say
+        return []
+    options = (configuration.get("model") or {}).get("init_args") or {}
     notes = []
     for option in ("encoder", "network"):
         library, _, name = str(options.get(option) or "").partition(":")

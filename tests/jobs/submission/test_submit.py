@@ -105,6 +105,8 @@ def test_the_folder_of_a_network_is_where_the_nodes_see_it(tmp_path: Path, optio
     assert note == f"model.init_args.{option}={there} is read on the nodes and does not travel; each must have it"
     with pytest.raises(ValueError, match="absent: there is no such folder"):
         check(f"{there}/absent", True)
+    resumed = {"model": {"init_args": {option: f"{there}/absent"}}, "ckpt_path": "last.ckpt"}
+    assert check_network_folders(yaml.safe_dump(resumed), True) == []
     with pytest.raises(ValueError, match="nodes do not have it; give its path on storage"):
         check("transformers:./resnet", False)
 
