@@ -3,6 +3,7 @@
 #   make demo        the main job from nothing, on data that it makes: about 4 minutes on 2 cores after the installation
 #   make test        the test suite
 #   make test-slow   the long proofs: clusters, kills, real clips
+#   make gpu-check   on a machine with a GPU: the tests that need one, and a table of speeds beside the goals
 #   make lint        ruff, mypy --strict, import-linter, the docs built strictly
 #   make format      ruff's fixes and formatting; the layout in README.md, made anew
 #   make docs        the site of the docs, in build/site
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint format docs wheel venv clean
+.PHONY: demo test test-slow gpu-check lint format docs wheel venv clean
 
 venv: $(VENV)/installed
 
@@ -41,6 +42,10 @@ test: venv
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow -n $(TEST_PROCESSES) --durations=15 $(PYTEST_OPTIONS)
+
+gpu-check: venv
+	$(BIN)/python -m pytest -m gpu $(PYTEST_OPTIONS); tests=$$?; \
+	$(BIN)/python benchmarks/gpu.py --out build/gpu && exit $$tests
 
 lint: venv
 	$(BIN)/ruff check .

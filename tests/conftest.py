@@ -65,7 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips slow tests that CI would begin too late to end within its limit, see .ci/run."""
+    """Skips tests of a GPU where there is none, and slow tests that CI would begin too late to end within its limit."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device: run `make gpu-check` on a machine with a GPU")
     until = float(os.environ.get("SLOW_TESTS_BEGIN_UNTIL") or "inf")
     if item.get_closest_marker("slow") and time.time() > until:
         pytest.skip("CI's time is up on this machine: run `make test-slow`")

@@ -5,12 +5,14 @@ deliver. GPUs wait for that part of the all-reduce that the backward pass does n
 defaults say where they are from:
 
     measured    2026-11-23, an Intel Xeon core, 8 Kinetics clips: rows "ours, rgb" of benchmarks/loading/loader.py
-    counted     by torch's FlopCounterMode in `benchmarks/networks/model.py`
+    counted     by torch's FlopCounterMode in `benchmarks/gpu_checks/training_steps.py`
+    estimated   operations and bytes of every call counted, kernels' rates guessed from their channels: see
+                `Network.used`; `benchmarks/gpu.py` measures it where there is a GPU
     published   data sheets, and the number of training videos of Kinetics-700-2020 that CVDF hosts
     assumed     to be replaced by what your cluster has
 
     python benchmarks/cluster/scale.py
-    python benchmarks/cluster/scale.py --cores 192 --used 0.3 --store 20
+    python benchmarks/cluster/scale.py --cores 192 --i3d-used 0.12 --store 20
 """
 
 import argparse
@@ -26,15 +28,20 @@ class Network(NamedTuple):
     """What one clip of a training costs.
 
     Attributes:
-        tera: operations of a forward pass, in 10^12 (counted); a backward pass takes twice that.
+        tera: operations of a training step, in 10^12 (counted).
         parameters: in millions, whose float32 gradients are summed over the GPUs.
         batch: clips a GPU and step (assumed).
+        used: share of the rate of large products of matrices that training reaches (estimated). For bf16, channels
+            last, without compilation: the convolutions of 256 channels at 70 % of that rate, of 128 at 60, 64 at 40, 32
+            at 28, 16 at 17, the first one at 8 to 10, backward passes 15 % lower; all else at 85 % of 4.3 TB/s. With
+            perfect kernels, and nothing fused, it would be 41 % for I3D and 57 % for C3D.
         decoded: clips/s that one core decodes (measured), by what is decoded.
     """
 
     tera: float
     parameters: float
     batch: int
+    used: float
     decoded: dict[str, float]
 
 
@@ -46,8 +53,8 @@ def networks_of(options: argparse.Namespace) -> dict[str, Network]:
     i3d = {ORIGINAL: options.i3d_original, PACKED: options.i3d_packed}
     c3d = {ORIGINAL: options.c3d_original, PACKED: options.c3d_packed, SMALL: options.c3d_small}
     return {
-        "I3D, 64 x 224 x 224": Network(0.2223, 13.0, 16, i3d),
-        "C3D, 16 x 112 x 112": Network(0.0771, 80.9, 64, c3d),
+        "I3D, 64 x 224 x 224": Network(0.6140, 13.0, 24, options.i3d_used, i3d),
+        "C3D, 16 x 112 x 112": Network(0.2292, 80.9, 64, options.c3d_used, c3d),
     }
 
 
@@ -56,7 +63,6 @@ class Cluster(NamedTuple):
 
     gpus: int
     tera: float
-    used: float
     cores: int
     card: float
     store: float
@@ -75,7 +81,7 @@ def all_reduce(parameters: float, nodes: int, cluster: Cluster) -> float:
 
 def gpu_rate(network: Network, cluster: Cluster) -> float:
     """Clips/s of one GPU in training, alone."""
-    return cluster.tera * cluster.used / (3 * network.tera)
+    return cluster.tera * network.used / network.tera
 
 
 def limits(network: Network, data: str, video_mb: float, nodes: int, cluster: Cluster) -> dict[str, float]:
@@ -128,8 +134,9 @@ def main() -> None:
     numbers = (
         ("gpus", 8, "of a node (the question)"),
         ("cores", 96, "of a node, for loaders (assumed)"),
-        ("tera", 989.4, "TFLOP/s of a GPU in bf16 (published, H100 and H200, dense)"),
-        ("used", 0.45, "share of it that training reaches (assumed: our goal, not measured yet)"),
+        ("tera", 790.0, "TFLOP/s of a large product of matrices in bf16 on a GPU (assumed: 80 % of an H200's 989.4)"),
+        ("i3d-used", 0.18, "share of it that training of I3D reaches (estimated)"),
+        ("c3d-used", 0.38, "share of it that training of C3D reaches (estimated)"),
         ("card", 12.5, "GB/s from the store into a node (assumed: 100 Gbit/s)"),
         ("store", 100.0, "GB/s out of the object store, to all nodes (assumed)"),
         ("inside", 450.0, "GB/s of a GPU to the others of its node, one way (published, NVLink 4)"),
@@ -145,7 +152,7 @@ def main() -> None:
         ("c3d-small", 409.8, "of C3D's clips, packed at short side 128 (measured)"),
         ("videos", 534_073, "of an epoch (published)"),
     )
-    shares = {"used": share, "hidden": share_or_zero}
+    shares = {"i3d-used": share, "c3d-used": share, "hidden": share_or_zero}
     for name, default, text in numbers:
         kind = shares.get(name, positive if isinstance(default, int) else above_zero)
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text}; default: {default}")

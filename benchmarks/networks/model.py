@@ -61,18 +61,24 @@ NETWORKS = {
 }
 
 
+def draw_statistics(network: nn.Module) -> None:
+    """Gives batch norms running statistics that are not those of a network that was never trained."""
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if name.endswith("running_mean"):
+                value.normal_(std=0.1)
+            elif name.endswith("running_var"):
+                value.uniform_(0.8, 1.2)
+
+
 def pair(
     network: Network, device: torch.device, compiled: bool, training: bool
 ) -> tuple[dict[str, VideoClassifier], nn.Module]:
     """Ours, in several ways, and the plain one, with the same weights and batch norms that do something."""
     torch.manual_seed(0)
     ours, plain = network.ours(), network.plain(CLASSES)
+    draw_statistics(ours)
     with torch.no_grad():
-        for name, value in ours.state_dict().items():
-            if name.endswith("running_mean"):
-                value.normal_(std=0.1)
-            elif name.endswith("running_var"):
-                value.uniform_(0.8, 1.2)
         values = [value for name, value in ours.state_dict().items() if name.startswith("stages.")]
         for target, value in zip(plain.state_dict().values(), values, strict=True):
             target.copy_(value)

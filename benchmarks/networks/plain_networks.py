@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 
 class PlainC3D(nn.Module):
-    """Eight convolutions, five poolings, three linear layers, for 16 frames of 112 x 112."""
+    """Eight convolutions, five poolings, three linear layers, for 16 frames of 112 x 112 unless made for others."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, width: int = 64, crop_size: int = 112) -> None:
         super().__init__()
-        widths = (64, 128, 256, 256, 512, 512, 512, 512)
+        widths = tuple(width * multiple for multiple in (1, 2, 4, 4, 8, 8, 8, 8))
         self.convolutions = nn.ModuleList(
             nn.Conv3d(before, after, 3, padding=1) for before, after in zip((3, *widths), widths, strict=False)
         )
-        self.fc6, self.fc7 = nn.Linear(8192, 4096), nn.Linear(4096, 4096)
-        self.fc8 = nn.Linear(4096, num_classes)
+        pooled = (crop_size // 16 + 2) // 2  # the last pooling is padded
+        hidden = 64 * width
+        self.fc6, self.fc7 = nn.Linear(8 * width * pooled**2, hidden), nn.Linear(hidden, hidden)
+        self.fc8 = nn.Linear(hidden, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Clips to logits."""
