@@ -23,33 +23,28 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 
 from benchmarks.conditions import above_zero, lacks_gpu, print_heading
-from benchmarks.gpu_checks.clip_operations import pixels, poolings
-from benchmarks.gpu_checks.inference import verbs
-from benchmarks.gpu_checks.machine import conditions, rates
-from benchmarks.gpu_checks.real_fit import compiled_fit, fit
 from benchmarks.gpu_checks.results import Settings, table
 from benchmarks.gpu_checks.sections import Section, run_sections
-from benchmarks.gpu_checks.training_steps import bare_steps, compiled_steps
-from benchmarks.gpu_checks.video_datasets import datasets
 
+_CHECKS = "benchmarks.gpu_checks"
 SECTIONS = {
-    "conditions": Section(conditions, 60),
-    "rates": Section(rates, 40),
-    "datasets": Section(datasets, 90),
-    "c3d": Section(functools.partial(bare_steps, "C3D"), 60),
-    "i3d": Section(functools.partial(bare_steps, "I3D"), 90),
-    "cnn_lstm": Section(functools.partial(bare_steps, "CNN+LSTM"), 60),
-    "fit_c3d": Section(functools.partial(fit, "C3D"), 120),
-    "fit_i3d": Section(functools.partial(fit, "I3D"), 120),
-    "pixels": Section(pixels, 30),
-    "poolings": Section(poolings, 45),
-    "compile_i3d": Section(functools.partial(compiled_steps, "I3D"), 180),
-    "compile_c3d": Section(functools.partial(compiled_steps, "C3D"), 60),
-    "inference_c3d": Section(functools.partial(verbs, "C3D"), 90),
-    "fit_compiled_i3d": Section(functools.partial(compiled_fit, "I3D"), 120),
-    "fit_compiled_c3d": Section(functools.partial(compiled_fit, "C3D"), 60),
-    "inference_i3d": Section(functools.partial(verbs, "I3D"), 90),
-    "compile_cnn_lstm": Section(functools.partial(compiled_steps, "CNN+LSTM"), 120),
+    "conditions": Section(f"{_CHECKS}.machine:conditions", 60),
+    "rates": Section(f"{_CHECKS}.machine:rates", 40),
+    "datasets": Section(f"{_CHECKS}.video_datasets:datasets", 90),
+    "c3d": Section(f"{_CHECKS}.training_steps:bare_steps", 60, ("C3D",)),
+    "i3d": Section(f"{_CHECKS}.training_steps:bare_steps", 90, ("I3D",)),
+    "cnn_lstm": Section(f"{_CHECKS}.training_steps:bare_steps", 60, ("CNN+LSTM",)),
+    "fit_c3d": Section(f"{_CHECKS}.real_fit:fit", 120, ("C3D",)),
+    "fit_i3d": Section(f"{_CHECKS}.real_fit:fit", 120, ("I3D",)),
+    "pixels": Section(f"{_CHECKS}.clip_operations:pixels", 30),
+    "poolings": Section(f"{_CHECKS}.clip_operations:poolings", 45),
+    "compile_i3d": Section(f"{_CHECKS}.training_steps:compiled_steps", 180, ("I3D",)),
+    "compile_c3d": Section(f"{_CHECKS}.training_steps:compiled_steps", 60, ("C3D",)),
+    "inference_c3d": Section(f"{_CHECKS}.inference:verbs", 90, ("C3D",)),
+    "fit_compiled_i3d": Section(f"{_CHECKS}.real_fit:compiled_fit", 120, ("I3D",)),
+    "fit_compiled_c3d": Section(f"{_CHECKS}.real_fit:compiled_fit", 60, ("C3D",)),
+    "inference_i3d": Section(f"{_CHECKS}.inference:verbs", 90, ("I3D",)),
+    "compile_cnn_lstm": Section(f"{_CHECKS}.training_steps:compiled_steps", 120, ("CNN+LSTM",)),
 }
 
 

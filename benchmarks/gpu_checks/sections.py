@@ -1,6 +1,7 @@
 """Runs sections of measurements in a child process, each with a time limit; a crash costs its section alone."""
 
 import os
+import pkgutil
 import sys
 import time
 import traceback
@@ -18,12 +19,15 @@ class Section(NamedTuple):
     """A group of questions.
 
     Attributes:
-        measure: measures and adds the rows; a function of an importable module.
+        measure: the function that measures and adds the rows, as `package.module:function`: the child imports it, and
+            this process does not need torch. It takes the arguments, the settings and the results.
         limit_s: seconds after which it is killed.
+        arguments: first arguments of the function.
     """
 
-    measure: Callable[[Settings, Results], None]
+    measure: str
     limit_s: float
+    arguments: tuple[str, ...] = ()
 
 
 def run_sections(
@@ -53,7 +57,7 @@ def run_sections(
                 reason = f"its time of {budget_s:g} s was up"
             else:
                 try:
-                    process.call(_measure, name, section.measure, settings, timeout=min(limit_s, ends - began))
+                    process.call(_measure, name, section, settings, timeout=min(limit_s, ends - began))
                 except ProcessHung as error:
                     reason = f"the process {error} and was killed"
                 except ProcessDied as error:
@@ -75,7 +79,7 @@ def run_sections(
     return read_rows(path)
 
 
-def _measure(name: str, measure: Callable[[Settings, Results], None], settings: Settings) -> None:
+def _measure(name: str, section: Section, settings: Settings) -> None:
     """Runs a section in the child, whose output goes to log.txt."""
     log = os.open(settings.out / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for standard in (sys.stdout, sys.stderr):
@@ -85,7 +89,8 @@ def _measure(name: str, measure: Callable[[Settings, Results], None], settings: 
     os.close(log)
     print(f"\n# {name}", flush=True)
     try:
-        measure(settings, Results(settings, name))
+        measure: Callable[..., None] = pkgutil.resolve_name(section.measure)
+        measure(*section.arguments, settings, Results(settings, name))
     except Exception:
         traceback.print_exc()
         raise

@@ -11,8 +11,9 @@ from benchmarks.gpu import SECTIONS, main
 from benchmarks.gpu_checks.clip_operations import POOLINGS
 from benchmarks.gpu_checks.results import Goal, Results, Settings, read_rows, table
 from benchmarks.gpu_checks.sections import Section, run_sections
-from tests.benchmarks import failing_sections as sections
 from tests.conftest import REPOSITORY
+
+FAILING = "tests.benchmarks.failing_sections"
 
 
 def test_goals_are_judged_on_a_gpu_alone(tmp_path):
@@ -36,7 +37,7 @@ def test_goals_are_judged_on_a_gpu_alone(tmp_path):
 
 def test_a_section_that_crashes_raises_or_hangs_costs_itself_alone(tmp_path):
     names = ("works", "crashes", "raises", "hangs", "reads_earlier_rows")
-    chosen = {name: Section(getattr(sections, name), 0.2 if name == "hangs" else 20) for name in names}
+    chosen = {name: Section(f"{FAILING}:{name}", 0.2 if name == "hangs" else 20) for name in names}
     shown: list[str] = []
     rows = run_sections(chosen, Settings("cpu", True, tmp_path, tmp_path), 60, shown.append)
     assert [(row.section, row.failed) for row in rows] == [
@@ -59,7 +60,7 @@ def test_a_section_that_crashes_raises_or_hangs_costs_itself_alone(tmp_path):
 
 
 def test_what_the_time_does_not_suffice_for_is_named(tmp_path):
-    rows = run_sections({"late": Section(sections.works, 20)}, Settings("cpu", True, tmp_path, tmp_path), 1, print)
+    rows = run_sections({"late": Section(f"{FAILING}:works", 20)}, Settings("cpu", True, tmp_path, tmp_path), 1, print)
     assert [row.result for row in rows] == ["not measured: its time of 1 s was up"]
 
 
