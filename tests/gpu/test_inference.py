@@ -17,8 +17,8 @@ from pipeline.features.features import features
 from pipeline.metrics.predictions import read_predictions
 from tests.gpu.devices import ACCELERATORS, SLOW_ON_CPU
 
-# On a GPU torch computes the convolutions of 32-true in TF32, unless told otherwise: 10 bits of mantissa, where bf16 has
-# 7. In bf16 on a CPU scores differed by 0.0084 and features by 0.030.
+# On a GPU torch computes the convolutions of 32-true in TF32, unless told otherwise: with 10 bits of mantissa, and bf16
+# with 7. In bf16 on a CPU scores differed by 0.0084 and features by 0.030.
 SCORES = {"32-true": 0.005, "bf16-mixed": 0.03}  # largest difference of a probability, of scores 0.3 apart and more
 FEATURES = {"32-true": 0.02, "bf16-mixed": 0.1}  # norm of the difference, relative to that of the deviations
 VIEWS = {"num_clips": 2, "num_crops": 3}
