@@ -71,7 +71,6 @@ def train(name: str, settings: Settings, way: str, data: dict[str, Any]) -> Meas
     (folder / "fit.yaml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     lightning_cli.main(["fit", "--config", str(folder / "fit.yaml")])
     clock: dict[str, float] = json.loads((folder / "clock.json").read_text(encoding="utf-8"))
-    waits = folder / "waits.json"
     rows = [row for row in read_metrics(folder / "run" / "metrics.csv") if int(row["step"]) > plan.skipped]
     load_ms, wait = (
         statistics.median(float(row[column]) for row in rows if row.get(column)) for column in ("load_ms", "data_wait")
@@ -83,7 +82,7 @@ def train(name: str, settings: Settings, way: str, data: dict[str, Any]) -> Meas
         wait,
         1000 * workers / load_ms,  # a clip a video
         workers,
-        json.loads(waits.read_text(encoding="utf-8")) if waits.exists() else {},
+        json.loads((folder / "waits.json").read_text(encoding="utf-8")),
     )
 
 
