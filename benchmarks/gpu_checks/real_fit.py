@@ -1,5 +1,6 @@
 """`fit` as a user runs it, on packed videos with DataLoader workers: its share of the bare steps' clips/s; waits."""
 
+import gc
 import json
 import os
 import shutil
@@ -70,6 +71,7 @@ def train(name: str, settings: Settings, way: str, data: dict[str, Any]) -> Meas
     config = _configuration(name, settings, plan, way, data)
     (folder / "fit.yaml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     lightning_cli.main(["fit", "--config", str(folder / "fit.yaml")])
+    gc.collect()  # trainer and loader refer to each other: until then workers and their shared memory stay
     clock: dict[str, float] = json.loads((folder / "clock.json").read_text(encoding="utf-8"))
     rows = [row for row in read_metrics(folder / "run" / "metrics.csv") if int(row["step"]) > plan.skipped]
     load_ms, wait = (
