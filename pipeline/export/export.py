@@ -100,7 +100,14 @@ def export(options: ExportOptions) -> None:
             shutil.copyfile(options.linear, folder / LINEAR_NAME)
         description.write(folder, {})
         model = cast(ExportedClassifier, open_model(folder, [TRUSTED_LOADER]).model)
-        found = compare_with_checkpoint(model, reference, clips)
+        try:
+            found = compare_with_checkpoint(model, reference, clips)
+        except RuntimeError as error:  # such as a layer that torch does not have in half precision on a CPU
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"format={options.format!r}, precision={options.precision!r}: the program does not run here, so it "
+                f"cannot be compared ({reason}); nothing was written; choose another format or precision"
+            ) from error
         refuse_difference(found, description, options.checkpoint)
         description.write(folder, {**found._asdict(), "runtime": model.runtime})
     num_bytes = sum(path.stat().st_size for path in options.out.iterdir())

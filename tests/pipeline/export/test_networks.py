@@ -19,7 +19,7 @@ from pipeline.inference.trained_checkpoint import open_checkpoint
 from pipeline.linear.linear import linear
 from pipeline.linear.linear_options import LinearOptions
 from pipeline.metrics.predictions import read_predictions
-from tests.video_transformers import CROP_SIZE, FAMILIES, NUM_FRAMES, save_video_transformer
+from tests.video_transformers import CROP_SIZE, NUM_FRAMES, save_video_transformer
 
 QUICK = ["--num-workers", "0", "--accelerator", "cpu"]
 CLASSES = {"class_names": ["jump", "run", "walk"]}
@@ -92,7 +92,7 @@ def test_every_network_of_ours(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("name", "format"), [("c3d", "onnx"), ("gru, both ways", "onnx"), ("i3d, symmetric", "torch")])
+@pytest.mark.parametrize(("name", "format"), [("c3d", "onnx"), ("gru, both ways", "onnx")])
 def test_half_precision_is_half_the_size_and_nearly_the_same(name, format, tmp_path):
     construct, num_frames = NETWORKS[name]
     checkpoint = save(construct(), tmp_path / "c.ckpt", num_frames)
@@ -104,7 +104,7 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(name, format, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["videomae", "vivit"])
 def test_networks_of_transformers(family, tmp_path):
     save_video_transformer(tmp_path / family, family, CLASSES["class_names"])
     source = f"transformers:{tmp_path / family}"
