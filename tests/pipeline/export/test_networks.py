@@ -104,7 +104,7 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(name, format, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["videomae", "vivit"])
+@pytest.mark.parametrize("family", ["videomae", "timesformer", "vivit"])
 def test_networks_of_transformers(family, tmp_path):
     save_video_transformer(tmp_path / family, family, CLASSES["class_names"])
     source = f"transformers:{tmp_path / family}"
