@@ -34,6 +34,21 @@ def test_the_example_of_the_docstring():
     assert whole[labels == 1].tolist() == [6, 6]
 
 
+def test_every_pass_over_a_class_has_an_order_of_its_own():
+    """Of 12 videos 8 are drawn an epoch: epochs 0, 3, 6 and 9 begin passes 0, 2, 4 and 6, and draw others each time."""
+    strata, labels = strata_of([12, 4])
+
+    def frequent(seed, epoch):
+        samples = draws_of(strata, seed, epoch).samples
+        return frozenset(samples[labels[samples] == 0].tolist())
+
+    drawn = [frequent(0, epoch) for epoch in (0, 3, 6, 9)]
+    assert {len(one) for one in drawn} == {8}
+    assert len({*drawn, frequent(1, 0)}) == 5  # the seed counts too
+    orders = {tuple(labels[draws_of(strata, 0, epoch).samples]) for epoch in range(4)}
+    assert len(orders) == 4  # nor do the classes follow each other alike
+
+
 def test_shares_are_those_of_the_rule():
     balanced, _ = strata_of([16, 4, 0, 1])
     assert balanced.classes.tolist() == [0, 1, 3]

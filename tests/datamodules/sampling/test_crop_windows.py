@@ -35,13 +35,13 @@ def test_a_random_resized_window_keeps_to_scale_and_ratio():
     assert len(set(windows)) > 190
 
 
-def test_ratios_are_as_often_below_as_above_one_and_areas_evenly_spread():
-    """Log-uniform from 1/2 to 2: a quarter each below 1/sqrt(2), 1 and sqrt(2); half of the areas are below 0.15."""
+def test_ratios_are_evenly_spread_in_their_logarithm_and_areas_as_they_are():
+    """From 1/4 to 1: a quarter each below 1/sqrt(8), 1/2 and 1/sqrt(2); half of the areas are below 0.15."""
     generator = np.random.default_rng(0)
-    windows = [random_resized_window((400, 400), generator, (0.1, 0.2), (0.5, 2.0)) for _ in range(1000)]
+    windows = [random_resized_window((400, 400), generator, (0.1, 0.2), (0.25, 1.0)) for _ in range(1000)]
     ratios = np.array([window.width / window.height for window in windows])
     areas = np.array([window.height * window.width for window in windows]) / 400**2
-    assert np.quantile(ratios, [0.25, 0.5, 0.75]) == pytest.approx([2**-0.5, 1, 2**0.5], rel=0.08)
+    assert np.quantile(ratios, [0.25, 0.5, 0.75]) == pytest.approx([2**-1.5, 0.5, 2**-0.5], rel=0.08)
     assert np.quantile(areas, [0, 0.5, 1]) == pytest.approx([0.1, 0.15, 0.2], abs=0.008)
 
 

@@ -21,6 +21,37 @@ def test_batches_in_order_are_those_of_the_docstring():
     assert as_lists(plan.batches(epoch=0, rank=1)) == [[2, 3], [6, 7], [9]]
 
 
+@pytest.mark.parametrize("settings", [{}, {"shuffle": "shards", "shard_sizes": (20, 10, 20), "shard_window": 2}])
+def test_the_order_depends_on_seed_and_epoch(settings):
+    def order(seed, epoch):
+        plan = TrainPlan(num_samples=50, batch_size=10, seed=seed, **settings)
+        return np.concatenate(list(plan.batches(epoch, rank=0))).tolist()
+
+    orders = [order(seed, epoch) for seed in range(3) for epoch in range(3)]
+    assert all(sorted(one) == list(range(50)) for one in orders)
+    assert len(set(map(tuple, orders))) == 9
+    assert order(2, 1) == orders[7]
+
+
+def test_every_window_of_shards_has_an_order_of_its_own():
+    numbers = ShardPermutation((9,) * 6, 1, 0)(np.arange(54)).reshape(6, 9)
+    assert len({tuple(one - one.min()) for one in numbers}) == 6
+
+
+def test_an_epoch_consumes_no_more_than_there_is():
+    plan = TrainPlan(num_samples=10, batch_size=2, world_size=2)
+    assert [plan.consumed_after(steps) for steps in range(4)] == [0, 4, 8, 10]
+    assert plan.consumed_after(2, consumed=4) == 10
+
+
+def test_evaluation_leaves_out_what_is_done_and_no_rank_without_videos():
+    done = np.array([True, False, False, True, True, True, False])
+    assert as_lists(EvaluationBatches(7, 2, done=done)) == [[1], [2], [6]]  # the batches are those of all videos
+    assert [as_lists(EvaluationBatches(7, 2, rank, 2, done)) for rank in (0, 1)] == [[[1], []], [[2], [6]]]
+    assert [as_lists(EvaluationBatches(4, 8, rank, 2)) for rank in (0, 1)] == [[[0, 1]], [[2, 3]]]
+    assert as_lists(EvaluationBatches(0, 8)) == [[]]
+
+
 def test_drop_last_leaves_the_tail_out():
     plan = TrainPlan(num_samples=10, batch_size=2, world_size=2, shuffle="none", drop_last=True)
     assert as_lists(plan.batches(epoch=0, rank=1)) == [[2, 3], [6, 7]]
