@@ -102,6 +102,9 @@ def test_a_tied_output_is_the_embedding_transposed():
     """E (P (h_t, vector) + p) + b, with the matrix E that the words before were read with."""
     torch.manual_seed(0)
     decoder = WordDecoder(7, 4, 5, num_layers=3, dropout=0.5, tie_embedding=True).double().eval()
+    assert WordDecoder(500, 16, 5, 1, 0.5, tie_embedding=True).embedding.weight.std().item() == pytest.approx(
+        0.25, rel=0.05
+    )  # 1 / sqrt(E), so that logits do not grow with E
     torch.nn.init.normal_(decoder.word_bias)
     state = tuple(torch.randn(3, 1, 5, dtype=torch.float64) for _ in range(2))
     seen = torch.randn(1, 5, dtype=torch.float64)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules import CNNLSTM
+from lightning_modules import CNNLSTM, FrameClassifier
 from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
 from tests.lightning_modules.layers.recurrence_equations import run_equations
 
@@ -82,6 +82,21 @@ def test_dropout_is_before_the_classifier_of_cnn_lstm():
     model = CNNLSTM(num_classes=3, channels=(4,), hidden_size=4, dropout=1.0).train()
     with torch.no_grad():
         assert torch.equal(model.clip_logits(torch.randn(1, 3, 4, 16, 16))[0], model.stages.logits[1].bias)
+
+
+def test_the_readout_of_lrcn_is_the_default():
+    assert CNNLSTM(num_classes=2, channels=(4,), hidden_size=4).stages.state.method == "mean"
+
+
+def test_a_frame_classifier_classifies_the_mean_of_its_frames_in_any_order():
+    model = FrameClassifier(num_classes=3, encoder="pixels:3", dropout=1.0).double().eval()
+    clip = torch.randn(1, 3, 5, 6, 6, dtype=torch.float64)
+    mean = clip[0].mean((0, 1)).unflatten(0, (3, 2)).unflatten(2, (3, 2)).mean((1, 3)).flatten()
+    linear = model.stages.logits[1]
+    expected = linear.weight @ mean + linear.bias
+    torch.testing.assert_close(model.clip_logits(clip)[0], expected, **EXACT)
+    torch.testing.assert_close(model.clip_logits(clip.flip(2))[0], expected, **EXACT)
+    assert torch.equal(model.train().clip_logits(clip)[0], linear.bias)  # dropout is before the classifier
 
 
 def test_readouts_by_hand():

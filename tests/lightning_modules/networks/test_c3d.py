@@ -54,6 +54,7 @@ def written_out(model, x, batch_norm):
             x = F.max_pool3d(x, kernel, padding=(0, 1, 1) if name == "pool5" else 0)
         else:
             layers = getattr(model.stages, name)
+            assert (layers[0].bias is None) == batch_norm
             x = F.conv3d(x, layers[0].weight, layers[0].bias, padding=1)
             if batch_norm:
                 norm = layers[1]

@@ -96,6 +96,7 @@ def test_the_classifier_of_frames_averages_all_of_space():
 @pytest.mark.parametrize("network", [I3D, InceptionV1])
 def test_dropout_reaches_the_classifier(network):
     assert network(num_classes=2, dropout=0.25).stages.Logits.dropout.p == 0.25
+    assert network(num_classes=2).stages.Logits.dropout.p == (0.5 if network is I3D else 0.4)  # as in the papers
 
 
 def test_dropout_is_before_the_classifier():

@@ -5,9 +5,11 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 from pytorch_lightning import Trainer
 
 from lightning_modules import PretrainedVideoNetwork, VideoClassifier
+from lightning_modules.networks.pretrained_video_network import _classifier
 from tests.lightning_modules.clip_batches import moving_bars
 from tests.video_transformers import CROP_SIZE, FAMILIES, NUM_FRAMES, save_video_transformer
 
@@ -100,6 +102,29 @@ def test_heads_on_a_network_without_one(folders, head):
         if head == "attentive"
         else not list(model.stages.pooled.parameters())
     )
+
+
+def test_a_head_with_a_hidden_layer_by_its_equation_and_dropout_before_the_last():
+    """W (gelu(V x + v)) + w; the last layer begins small, and its bias as nothing."""
+    torch.manual_seed(0)
+    hidden, gelu, dropout, last = _classifier(40, 50, "mlp", 1.0)
+    assert last.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not last.bias.any()
+    x = torch.randn(3, 40)
+    torch.testing.assert_close(gelu(hidden(x)), F.gelu(x @ hidden.weight.T + hidden.bias))
+    assert not last(dropout.train()(gelu(hidden(x)))).any()
+    dropout, last = _classifier(40, 50, None, 0.3)
+    assert dropout.p == 0.3
+
+
+def test_low_rank_updates_have_the_scale_and_the_layers_asked_for(folders):
+    def scales(**options):
+        model = network_of(folders, "vivit", num_classes=2, weights="none", **options)
+        return {name.split(".")[-1]: module.scaling["default"] for name, module in model.named_modules()
+                if hasattr(module, "lora_A")}  # fmt: skip
+
+    assert scales(lora_rank=4) == {"q_proj": 1, "v_proj": 1}
+    assert scales(lora_rank=4, lora_alpha=8.0, lora_targets=["k_proj"]) == {"k_proj": 2}
 
 
 def test_learning_rates_fall_by_layer_from_the_head_to_the_patches(folders):

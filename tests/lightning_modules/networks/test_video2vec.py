@@ -96,6 +96,27 @@ def test_targets_have_no_gradient_and_every_parameter_has_one():
     assert all((p.grad is None) == ("frames" in name) for name, p in frozen.named_parameters())
 
 
+def test_features_do_not_learn_to_be_easy_targets():
+    """Where decoders say what they say whatever they are told, nothing is left for the 2D network to learn."""
+    model = Video2Vec(predicted_frames=2, channels=(4,), hidden_size=3, standardize=False)
+    scale = torch.nn.Parameter(torch.ones(1))
+    numbers = Numbers()
+    model.stages.frames = numbers
+    numbers.register_forward_hook(lambda _, __, output: output * scale)
+    model.stages.hidden.cells = torch.nn.LSTM(1, 3, batch_first=True)
+    model.stages.decoders = torch.nn.ModuleDict({"reconstruction": Told([0.0] * 3), "prediction": Told([0.0] * 2)})
+    assert not any(error.requires_grad for error in model.clip_errors(torch.zeros(1, 3, 5, 2, 2)).values())
+
+
+def test_evaluation_standardizes_by_what_training_saw():
+    standardize, seen = Standardize(2), torch.randn(64, 8, 2) * 3 + 1
+    for _ in range(100):
+        standardize(seen)
+    one = torch.full((1, 1, 2), 4.0)
+    mean, deviation = seen.mean((0, 1)), seen.std((0, 1))
+    torch.testing.assert_close(standardize.eval()(one)[0, 0], (4 - mean) / deviation, rtol=1e-3, atol=1e-3)
+
+
 def test_standardized_features_have_mean_0_and_deviation_1():
     x = torch.randn(6, 7, 3) * torch.tensor([5.0, 1.0, 0.1]) + 2
     given = Standardize(3)(x)

@@ -42,7 +42,8 @@ def test_calibration_by_hand():
     assert told["bins"][0]["confidence"] == pytest.approx(0.45)
     assert told["bins"][1]["accuracy"] == pytest.approx(2 / 3)
     assert told["ece"] == pytest.approx((2 * 0.45 + 3 * (0.9 - 2 / 3)) / 5)
-    assert calibrate(np.array([1.0]), np.array([True]), 4)["bins"][0]["accuracy"] is None
+    empty = calibrate(np.array([1.0]), np.array([True]), 4)["bins"][0]
+    assert empty["accuracy"] is empty["confidence"] is None
 
 
 def test_calibration_errors_of_both_signs_add_up_in_15_bins():
