@@ -55,6 +55,9 @@ def test_what_cannot_be_ranked_is_named():
     scores, labels = np.zeros((2, 3)), np.zeros((2, 3), np.uint8)
     with pytest.raises(ValueError, match="none of the 2 videos shows any of the 3 classes"):
         average_precision_report(scores, labels, NAMES)
+    for unlike in (np.zeros((0, 3)), np.zeros((3, 3))):
+        with pytest.raises(ValueError, match=r"want \(M, K\), M > 0"):
+            average_precision_report(unlike, labels[: len(unlike) // 2], NAMES)
     with pytest.raises(ValueError, match="the scores of 1 of 2 videos are not finite"):
         average_precision_report(np.array([[np.nan, 0, 0], [1, 1, 1]]), labels + 1, NAMES)
 
