@@ -5,7 +5,7 @@ H height, W width, C channels (3, RGB), D features, K classes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -126,10 +126,21 @@ class ClipBatch(NamedTuple):
             clip_times=torch.zeros(int(counts.sum()), 2, dtype=torch.float64),
         )
 
+    def to(self, device: torch.device) -> Self:
+        """The batch with its tensors on a device; Lightning would look for tensors in every list, too."""
+        tensors: dict[str, Any] = {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
+        return self._replace(**{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
+
     @property
     def num_videos(self) -> int:
         """B, the number of videos in this batch."""
         return len(self.keys)
+
+    @property
+    def views_per_video(self) -> Tensor:
+        """Number of clips of each video, int64 (B,); the host does not wait for it, as `torch.bincount` would."""
+        counts = self.video_index.new_zeros(self.num_videos)
+        return counts.index_add_(0, self.video_index, torch.ones_like(self.video_index))
 
 
 def multi_hot(labels: Sequence[Sequence[int]], num_classes: int) -> Tensor:

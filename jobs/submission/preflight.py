@@ -136,6 +136,8 @@ def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:
         A sentence for each setting that has no effect.
     """
     trainer = yaml.safe_load(resolved).get("trainer") or {}
+    if str(_setting_name(trainer.get("strategy"))).rpartition(".")[2] in ("DDPStrategy", "RayDDPStrategy"):
+        trainer["strategy"] = "ddp"  # Ray's is a subclass, which takes over the options
     accelerator = "gpu" if spec.gpus_per_worker else "cpu"
     neutral = {"strategy": ("auto", "ddp"), "devices": ("auto", 1, "1"), "num_nodes": (1,)}
     neutral["accelerator"] = ("auto", accelerator, *(("cuda",) if spec.gpus_per_worker else ()))

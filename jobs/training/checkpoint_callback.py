@@ -48,11 +48,11 @@ class DriverNotice(PreemptionNotice):
         """Install no handler: `install_sigterm_handler` does so in the main thread; training runs in another one."""
         return False
 
-    def is_any_rank_requested(self, trainer: pl.Trainer) -> bool:
-        """Whether any rank has notice; a collective, the same on all ranks."""
+    def poll(self) -> bool:
+        """Whether this process has notice."""
         if self._sender.must_leave():
             self.request()
-        return super().is_any_rank_requested(trainer)
+        return super().poll()
 
 
 class CheckpointCallback(RunCheckpoint):

@@ -3,11 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # the base class of all batch norms
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTranspose  # the base class of all transposed convolutions
 
-__all__ = ["BatchNorm", "ConvTranspose", "child_names", "has_forward_hooks", "is_compiled", "set_compiled_call"]
+__all__ = [
+    "BatchNorm",
+    "ConvTranspose",
+    "child_names",
+    "has_forward_hooks",
+    "is_compiled",
+    "leave_out_step",
+    "set_compiled_call",
+]
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
@@ -28,3 +37,22 @@ def is_compiled(module: nn.Module) -> bool:
 def set_compiled_call(module: nn.Module, call: Callable[..., Any]) -> None:
     """Sets what runs when the module is called, as `module.compile()` does; copies and saved modules do not have it."""
     module._compiled_call_impl = call
+
+
+def leave_out_step(optimizer: torch.optim.Optimizer, flag: Tensor) -> bool:
+    """Makes the next step of a fused optimizer depend on a flag, on the device, as a gradient scaler does.
+
+    Args:
+        optimizer: the optimizer.
+        flag: bool, a scalar on the device of the parameters; true leaves the step out.
+
+    Returns:
+        False for other optimizers, and for SGD before its momentum buffers are there, which its first step makes
+        without values: the next step does not depend on the flag.
+    """
+    groups = optimizer.param_groups
+    supports_flag = getattr(optimizer, "_step_supports_amp_scaling", False)
+    lacks_momentum = isinstance(optimizer, torch.optim.SGD) and groups[0]["momentum"] != 0 and not optimizer.state
+    is_possible = bool(supports_flag and all(group.get("fused") for group in groups) and not lacks_momentum)
+    vars(optimizer)["found_inf"] = flag.float() if is_possible else None
+    return is_possible

@@ -122,7 +122,7 @@ class Video2Vec(FrameSequenceNetwork):
             return self.zero_loss(batch, lambda x: self.loss_of(self.clip_errors(x)))
         errors = self.clip_errors(self.normalize(batch))
         loss = self.loss_of(errors).mean()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.clips))
+        self.log_loss(loss, len(batch.clips))
         means = {f"train/{name}": error.detach().mean() for name, error in errors.items()}
         self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(batch.clips))
         return loss
@@ -151,7 +151,7 @@ class Video2Vec(FrameSequenceNetwork):
         if batch.num_videos > 0:
             states = self.endpoints(self.normalize(batch), ["state"])["state"].float()
             sums.index_add_(0, batch.video_index, states)
-            sums /= torch.bincount(batch.video_index, minlength=batch.num_videos)[:, None]
+            sums /= batch.views_per_video[:, None]
         return {"keys": batch.keys, "rows": batch.rows, "states": sums}
 
 

@@ -191,7 +191,7 @@ class VideoDescriber(FrameSequenceNetwork):
 
     def video_states(self, batch: ClipBatch) -> State:
         """The states of the videos of a batch, averaged over their views: as `clip_states`, with B in place of N."""
-        views = torch.bincount(batch.video_index, minlength=batch.num_videos)
+        views = batch.views_per_video
 
         def average(part: Tensor) -> Tensor:
             sums = part.new_zeros((part.shape[0], batch.num_videos, part.shape[2]))
@@ -260,7 +260,7 @@ class VideoDescriber(FrameSequenceNetwork):
             return self.zero_loss(batch, lambda x: self.word_losses(self.clip_states(x), [""]))
         chosen = draw_captions(batch, seed_of(self.seed_key(batch_idx)))
         loss = self.word_losses(self.clip_states(self.normalize(batch)), chosen).mean()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(chosen))
+        self.log_loss(loss, len(chosen))
         return loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:

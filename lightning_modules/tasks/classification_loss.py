@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.tasks.label_task import one_hot
+
 ClassWeights = Literal["none", "balanced"]
 
 
@@ -62,7 +64,7 @@ class ClassificationLoss(nn.Module):
         if self.weights is None and self.focal_gamma == 0:
             return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         num_classes = logits.shape[1]
-        soft = targets.float() if targets.ndim == 2 else F.one_hot(targets, num_classes).float()
+        soft = targets.float() if targets.ndim == 2 else one_hot(targets, num_classes)
         soft = soft * (1 - self.label_smoothing) + self.label_smoothing / num_classes
         log_p = logits.float().log_softmax(dim=1)
         losses = -soft * log_p

@@ -1,6 +1,6 @@
 """`VideoClassifier`: the LightningModule of all video classifiers, with loss, metrics and averaging over views."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -93,6 +93,7 @@ class VideoClassifier(VideoNetwork):
         self.val_metrics = metrics(self.num_classes, "val")
         self.test_metrics = metrics(self.num_classes, "test")
         self.val_loss = MeanMetric()
+        self._latest: tuple[Tensor, Tensor] | None = None  # logits and labels of the training step
 
     # From clips to scores.
 
@@ -184,14 +185,29 @@ class VideoClassifier(VideoNetwork):
             labels = mix.dominant(labels)
         logits = self.clip_logits(x)
         loss: Tensor = self.loss(logits, targets)
-        self.train_metrics.update(self.probabilities(logits.detach().float()), labels)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
-        self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(labels))
+        self._latest = logits.detach(), labels
+        self.log_loss(loss, len(labels))
         return loss
+
+    def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
+        """Updates the training metrics, when the device has the backward pass to do already."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self._latest is not None:
+            logits, labels = self._latest
+            self._latest = None
+            self.train_metrics.update(self.probabilities(logits.float()), labels)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the training metrics."""
+        super().on_train_epoch_end()
+        self.log_dict(self.train_metrics)
 
     def _draw_mix(self, x: Tensor, batch_idx: int) -> MixUpCutMix | None:
         mix = draw_mix(self.seed_key(batch_idx), len(x), (x.shape[3], x.shape[4]), *self.mixing)
-        return None if mix is None else mix._replace(partners=mix.partners.to(x.device))
+        if mix is None:
+            return None
+        partners = mix.partners.pin_memory() if x.is_cuda else mix.partners
+        return mix._replace(partners=partners.to(x.device, non_blocking=True))
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the metrics of the validation split, once per video."""
@@ -199,14 +215,20 @@ class VideoClassifier(VideoNetwork):
             scores, labels = self.video_scores(batch), self._labels(batch)
             self.val_metrics.update(scores, labels)
             self.val_loss.update(scores_loss(scores, labels, self.task), weight=batch.num_videos)
-        self.log("val/loss", self.val_loss, batch_size=batch.num_videos)
-        self.log_dict(self.val_metrics, prog_bar=True, batch_size=batch.num_videos)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs loss and metrics of the validation split."""
+        self.log("val/loss", self.val_loss)
+        self.log_dict(self.val_metrics, prog_bar=True)
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the metrics of the test split, a video once."""
         if batch.num_videos > 0:
             self.test_metrics.update(self.video_scores(batch), self._labels(batch))
-        self.log_dict(self.test_metrics, batch_size=batch.num_videos)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the metrics of the test split."""
+        self.log_dict(self.test_metrics)
 
     def _labels(self, batch: ClipBatch) -> Tensor:
         """The labels of a batch; raises ValueError if they are not those of the network's task."""
@@ -236,6 +258,5 @@ class VideoClassifier(VideoNetwork):
 
 def average_views(batch: ClipBatch, rows: Tensor) -> Tensor:
     """Means over the views of each of B videos, float (B, D), of the rows of the batch's clips, float (N, D)."""
-    views = torch.bincount(batch.video_index, minlength=batch.num_videos)
     sums = rows.new_zeros((batch.num_videos, rows.shape[1]))
-    return sums.index_add_(0, batch.video_index, rows) / views[:, None]
+    return sums.index_add_(0, batch.video_index, rows) / batch.views_per_video[:, None]

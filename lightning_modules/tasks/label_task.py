@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,6 +25,12 @@ def scores_loss(scores: Tensor, labels: Tensor, task: Task) -> Tensor:
         return F.nll_loss(scores.clamp_min(_MIN_PROBABILITY).log(), labels)
     positive, negative = (part.clamp_min(_MIN_PROBABILITY).log() for part in (scores, 1 - scores))
     return -(labels * positive + (1 - labels.to(scores.dtype)) * negative).mean()
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """Class indices as 0 and 1 for each class, int64 (N,) to float32 (N, K), without reading them on the host."""
+    zeros = torch.zeros((len(labels), num_classes), device=labels.device)
+    return zeros.scatter_(1, labels[:, None], 1.0)
 
 
 def refuse_other_task(subject: str, task: str, other_subject: str, other_task: str, remedy: str) -> None:

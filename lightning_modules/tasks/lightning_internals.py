@@ -5,9 +5,11 @@ Besides, `pipeline.training.lightning_cli.TrainingCLI` overrides methods of Ligh
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 WAIT_SPAN = "[_TrainingEpochLoop].train_dataloader_next"  # how a profiler hears of the wait for a batch
@@ -19,11 +21,30 @@ def synchronizes_batch_norms(trainer: pl.Trainer) -> bool:
     return getattr(trainer.strategy, "_layer_sync", None) is not None
 
 
+def ddp_options(strategy: DDPStrategy) -> dict[str, Any]:
+    """The arguments of DistributedDataParallel that a strategy will construct it with, to be changed in place."""
+    return strategy._ddp_kwargs
+
+
 def validates_next(trainer: pl.Trainer) -> bool:
     """Whether validation follows the training batch that has just ended."""
     loop = trainer.fit_loop
     fetcher = loop._data_fetcher
     return fetcher is not None and loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def stop_sigterm_broadcast(trainer: pl.Trainer) -> None:
+    """Leave out the broadcast, a wait for the device, by which ranks tell each other before every batch of SIGTERM.
+
+    For runs with a handler of SIGTERM in place of Lightning's, whose word it broadcasts.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def records_batch(trainer: pl.Trainer) -> bool:
+    """Whether loggers record the metrics of the present training batch, or it is the last one of its epoch."""
+    is_recorded = trainer._logger_connector.should_update_logs
+    return is_recorded or trainer.is_last_batch or bool(vars(trainer).get("fast_dev_run"))
 
 
 def logged_step(trainer: pl.Trainer) -> int:

@@ -5,43 +5,72 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_modules.tasks.average_precision import mean_average_precision
 
 
-class MeanClassAccuracy(Metric):
-    """Mean over classes of the fraction of a class's videos that are classified correctly, in [0, 1].
+class ClassHits(Metric):
+    """Base class of accuracies: counts the videos of each class, and those whose class has the best scores.
 
-    Classes without videos in the split do not count, even if predicted; torchmetrics' macro accuracy counts them as 0
-    once they are predicted. States are sums, so that the result is exact if ranks have different numbers of videos.
+    Among equal scores the first class wins; a score that is NaN is above all others. States are sums, so that the
+    result is exact if ranks have different numbers of videos. Metrics with equal arguments have equal states, so that a
+    `MetricCollection` updates one of them for all. Nothing waits for the device.
 
     Args:
         num_classes: K.
+        top_k: number of best scores among which a video's class counts as a hit of `near_hits`.
     """
 
     higher_is_better = True
     full_state_update = False
-    correct: Tensor
+    hits: Tensor
+    near_hits: Tensor
     total: Tensor
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, top_k: int = 5) -> None:
         super().__init__()
-        self.add_state("correct", torch.zeros(num_classes), dist_reduce_fx="sum")
-        self.add_state("total", torch.zeros(num_classes), dist_reduce_fx="sum")
+        self.top_k = top_k
+        self.add_state("hits", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("near_hits", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Updates the state with a batch: scores float (B, K), labels int64 (B,)."""
-        correct = (scores.argmax(dim=1) == labels).to(self.correct.dtype)
-        self.correct.index_add_(0, labels, correct)
-        self.total.index_add_(0, labels, torch.ones_like(correct))
+        """Updates the state with a batch: scores or logits float (B, K), labels int64 (B,)."""
+        own, classes = scores.gather(1, labels[:, None]), torch.arange(scores.shape[1], device=scores.device)
+        is_better = (scores <= own).logical_not_() | ((scores == own) & (classes < labels[:, None]))
+        rank = is_better.sum(dim=1)
+        self.hits.index_add_(0, labels, (rank == 0).long())
+        self.near_hits += (rank < self.top_k).sum()
+        self.total.index_add_(0, labels, torch.ones_like(labels))
+
+
+class TopOneAccuracy(ClassHits):
+    """Share of the videos whose class has the best score, in [0, 1]."""
+
+    def compute(self) -> Tensor:
+        """The share; 0 if there are no videos."""
+        return self.hits.sum() / self.total.sum().clamp(min=1)
+
+
+class TopKAccuracy(ClassHits):
+    """Share of the videos whose class is among the `top_k` best scores, in [0, 1]."""
+
+    def compute(self) -> Tensor:
+        """The share; 0 if there are no videos."""
+        return self.near_hits / self.total.sum().clamp(min=1)
+
+
+class MeanClassAccuracy(ClassHits):
+    """Mean over classes of the fraction of a class's videos that are classified correctly, in [0, 1].
+
+    Classes without videos in the split do not count, even if predicted; torchmetrics' macro accuracy counts them as 0
+    once they are predicted.
+    """
 
     def compute(self) -> Tensor:
         """The mean over the classes that have videos; 0 if none has."""
-        has_videos = self.total > 0
-        if not has_videos.any():
-            return torch.zeros((), device=self.total.device)
-        return (self.correct[has_videos] / self.total[has_videos]).mean()
+        shares = self.hits / self.total.clamp(min=1)
+        return shares.sum() / (self.total > 0).sum().clamp(min=1)
 
 
 class MeanAveragePrecision(Metric):
@@ -132,11 +161,9 @@ def classification_metrics(num_classes: int, prefix: str) -> MetricCollection:
 
     With fewer than five classes, top5 is the top-K accuracy, which is 1.
     """
-    return MetricCollection(
-        {
-            "top1": MulticlassAccuracy(num_classes, average="micro"),
-            "top5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro"),
-            "mean_class_accuracy": MeanClassAccuracy(num_classes),
-        },
-        prefix=f"{prefix}/",
-    )
+    metrics: dict[str, Metric | MetricCollection] = {
+        "top1": TopOneAccuracy(num_classes),
+        "top5": TopKAccuracy(num_classes),
+        "mean_class_accuracy": MeanClassAccuracy(num_classes),
+    }
+    return MetricCollection(metrics, prefix=f"{prefix}/", compute_groups=[list(metrics)])

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from lightning_modules.tasks.label_task import one_hot
 
 
 class MixUpCutMix(NamedTuple):
@@ -34,7 +35,7 @@ class MixUpCutMix(NamedTuple):
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
         """The target weight of each class for each mixed clip: int64 (N,), or 0 and 1 (N, K), to float32 (N, K)."""
-        own = (F.one_hot(labels, num_classes) if labels.ndim == 1 else labels).float()
+        own = one_hot(labels, num_classes) if labels.ndim == 1 else labels.float()
         return self.share * own + (1 - self.share) * own[self.partners]
 
     def dominant(self, labels: Tensor) -> Tensor:
@@ -65,9 +66,11 @@ def draw_mix(
         cutmix_alpha: alpha of CutMix; 0 disables it.
         probability: fraction of the batches that are mixed.
     """
+    if num_clips < 2 or mixup_alpha == cutmix_alpha == 0:
+        return None
     generator = np.random.default_rng([number % 2**63 for number in key])
     is_mixed, uses_cutmix = generator.random() < probability, generator.random() < 0.5
-    if not is_mixed or num_clips < 2 or mixup_alpha == cutmix_alpha == 0:
+    if not is_mixed:
         return None
     partners = torch.from_numpy(generator.permutation(num_clips))
     if cutmix_alpha == 0 or (mixup_alpha > 0 and not uses_cutmix):

@@ -11,6 +11,8 @@ from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
@@ -75,7 +77,9 @@ class OptimizationOptions:
                 )
 
 
-def make_optimizer(network: nn.Module, options: OptimizationOptions) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, options: OptimizationOptions, fused: bool | None = None
+) -> torch.optim.Optimizer:
     """The optimizer of a network's trainable parameters; those of fewer than two dimensions have no weight decay.
 
     Nor have class tokens and embeddings of positions and times.
@@ -83,6 +87,7 @@ def make_optimizer(network: nn.Module, options: OptimizationOptions) -> torch.op
     Args:
         network: the network to train.
         options: optimizer, learning rates and weight decay.
+        fused: whether it is one kernel, which can leave a step out on the device; None leaves it to torch.
 
     Raises:
         ValueError: no parameter is trainable, or `learning_rate_scale` names a layer that does not exist.
@@ -103,8 +108,34 @@ def make_optimizer(network: nn.Module, options: OptimizationOptions) -> torch.op
         raise ValueError(f"freeze={options.freeze}: nothing is left to train")
     if options.optimizer == "sgd":
         momentum = options.momentum
-        return torch.optim.SGD(list(groups.values()), lr=rate, momentum=momentum, nesterov=momentum > 0)
-    return torch.optim.AdamW(list(groups.values()), lr=rate)
+        return torch.optim.SGD(list(groups.values()), lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    return torch.optim.AdamW(list(groups.values()), lr=rate, fused=fused)
+
+
+def clip_gradients(
+    trainer: pl.Trainer, optimizer: torch.optim.Optimizer, value: float | None, algorithm: str | None
+) -> None:
+    """Clips gradients as Lightning does, and also those of a fused optimizer in bf16, which Lightning refuses.
+
+    A fused optimizer unscales gradients itself, and they would have to be unscaled before; in bf16 they are not scaled.
+
+    Args:
+        trainer: the Trainer of the run.
+        optimizer: the optimizer.
+        value: maximum norm or absolute value; None or 0 does not clip.
+        algorithm: `norm`, the default, or `value`.
+    """
+    plugin = trainer.precision_plugin
+    kind = GradClipAlgorithmType(algorithm or "norm")
+    if isinstance(plugin, MixedPrecision) and not _scales_gradients(plugin):
+        Precision.clip_gradients(plugin, optimizer, value or 0.0, kind)
+    else:
+        plugin.clip_gradients(optimizer, value or 0.0, kind)
+
+
+def _scales_gradients(plugin: Precision) -> bool:
+    """Whether gradients are scaled, as in 16-mixed on GPUs."""
+    return isinstance(plugin, MixedPrecision) and plugin.scaler is not None
 
 
 def decayed_scales(decays: Mapping[str, float], scales: Mapping[str, float]) -> dict[str, float]:
@@ -144,7 +175,9 @@ def make_optimizer_and_schedule(
             f"lr_schedule={options.lr_schedule!r}, warmup_fraction={options.warmup_fraction}: the run has no end "
             "that they could go by; set trainer.max_epochs or trainer.max_steps"
         )
-    optimizer = make_optimizer(network, options)
+    clips_scaled = _scales_gradients(trainer.precision_plugin) and bool(trainer.gradient_clip_val)
+    is_supported = trainer.strategy.root_device.type in ("cpu", "cuda")
+    optimizer = make_optimizer(network, options, fused=is_supported and not clips_scaled)
     scale = batch_scale(trainer, options.scale_learning_rate_from)  # a checkpoint may have another's
     record_batch_scale(optimizer, scale)
 

@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from datamodules.batch import ClipBatch
@@ -20,20 +19,14 @@ from lightning_modules.layers.precise_batch_norm import (
 )
 from lightning_modules.tasks.batch_checks import refuse_unfinished_clips
 from lightning_modules.tasks.label_task import resolve_class_names
-from lightning_modules.tasks.lightning_internals import synchronizes_batch_norms
-from lightning_modules.tasks.optimization import (
-    OptimizationOptions,
-    OptimizerName,
-    Schedule,
-    batch_scale,
-    make_optimizer_and_schedule,
-    record_batch_scale,
-)
-from lightning_modules.tasks.random_seed import seed_of
+from lightning_modules.tasks.lightning_internals import records_batch, synchronizes_batch_norms
+from lightning_modules.tasks.optimization import OptimizationOptions, OptimizerName, Schedule
+from lightning_modules.tasks.optimization_hooks import OptimizationHooks
+from lightning_modules.tasks.random_seed import seed_generators, seed_of
 from lightning_modules.tasks.saved_network import CheckpointHooks, has_argument
 
 
-class VideoNetwork(CheckpointHooks):
+class VideoNetwork(CheckpointHooks, OptimizationHooks):
     """Base class of networks of named stages over clips, independent of the training objective.
 
     uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature. A subclass sets `self.stages`, an
@@ -133,11 +126,6 @@ class VideoNetwork(CheckpointHooks):
         self._frozen: list[str] = []
         self._given_normalization = mean, std
         self.adopt_normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-    @property
-    def optimization(self) -> OptimizationOptions:
-        """The options of optimizer and schedule, by the present hyperparameters."""
-        return OptimizationOptions.from_hyperparameters(self.hparams)
 
     @classmethod
     def clip_settings_of(cls, init_args: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,14 +232,19 @@ class VideoNetwork(CheckpointHooks):
         freeze_layers(self, self._frozen)
         return self
 
-    def on_train_start(self) -> None:
-        """Rescales the learning rate of a run resumed with another batch size, before its first step."""
-        for optimizer in self.trainer.optimizers:
-            record_batch_scale(optimizer, batch_scale(self.trainer, self.optimization.scale_learning_rate_from))
-
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Seeds dropout from (seed, epoch, batch, rank), so that a resumed run draws as an uninterrupted one would."""
-        torch.manual_seed(seed_of(self.seed_key(batch_idx)))
+        seed_generators(seed_of(self.seed_key(batch_idx)), self.device)
+
+    def log_loss(self, loss: Tensor, num_clips: int) -> None:
+        """Logs `train/loss` for the batches that loggers record, as `log` takes longer than launching a small network.
+
+        Args:
+            loss: the mean loss of the clips, a scalar.
+            num_clips: their number.
+        """
+        if self._trainer is not None and records_batch(self._trainer):
+            self.log("train/loss", loss, batch_size=num_clips)
 
     def seed_key(self, batch_idx: int) -> list[int]:
         """The seed key of a training step: seed, epoch, batch, rank."""
@@ -272,14 +265,6 @@ class VideoNetwork(CheckpointHooks):
         color = (255 * self.mean).round().to(batch.clips.dtype)
         clip = color.expand(1, *batch.clips.shape[1:]).contiguous()
         return output(self.normalize(batch._replace(clips=clip))).sum() * 0
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, and a learning-rate schedule that is updated every step.
-
-        Raises:
-            ValueError: a schedule in a run without an end, no trainable parameters, or unknown layers.
-        """
-        return make_optimizer_and_schedule(self, self.optimization, self.trainer)
 
     def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
         """Keeps the batch for precise batch norm, if enabled."""

@@ -43,55 +43,61 @@ class PreemptionExit(SIGTERMException):
 
 
 class DelayedAnyReduce:
-    """Asynchronous any-reduce over ranks: its result is known one call later, so that nothing is waited for."""
+    """Asynchronous any-reduce of flags over ranks: its results are known one call later, so that nothing is waited for.
+
+    The flags are in memory of the host and reduced by gloo, also where gradients are reduced by NCCL: an all-reduce on
+    the GPU would wait there for the step that was just launched, and reading its result would make the host wait too.
+    """
 
     def __init__(self) -> None:
         self._pending: tuple[torch.Tensor, dist.Work] | None = None
+        self._group: dist.ProcessGroup | None = None
 
-    def any_rank(self, trainer: pl.Trainer, value: bool) -> bool:
-        """Starts an all-reduce and returns the result of the previous one; called by all ranks at the same steps.
+    def any_rank(self, trainer: pl.Trainer, *values: bool) -> tuple[bool, ...]:
+        """Starts an all-reduce and returns the results of the previous one; called by all ranks at the same steps.
 
         Args:
             trainer: the run's trainer.
-            value: value of this rank.
+            *values: values of this rank, as many at each call.
 
         Returns:
-            Whether any rank passed True at the previous call; with a single rank, `value`.
+            For each value whether any rank passed True at the previous call; with a single rank, `values`.
         """
         if trainer.world_size == 1:
-            return value
-        result = self._wait_for_result()
-        flag = torch.tensor([int(value)], device=trainer.strategy.root_device)
-        work = dist.all_reduce(flag, op=dist.ReduceOp.MAX, async_op=True)
+            return values
+        results = self._wait_for_results() or (False,) * len(values)
+        if self._group is None and dist.get_backend() != "gloo":
+            self._group = dist.new_group(backend="gloo")
+        flags = torch.tensor(values, dtype=torch.uint8)
+        work = dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
         assert work is not None
-        self._pending = flag, work
-        return result
+        self._pending = flags, work
+        return results
 
-    def _wait_for_result(self) -> bool:
+    def _wait_for_results(self) -> tuple[bool, ...]:
         if self._pending is None:
-            return False
-        flag, work = self._pending
+            return ()
+        flags, work = self._pending
         self._pending = None
         work.wait()
-        return bool(flag.item())
+        return tuple(map(bool, flags.tolist()))
 
     def finish(self) -> None:
         """Waits for the pending all-reduce before the process group is destroyed, after a run that succeeded."""
         with suppress(RuntimeError):  # other ranks may have exited
-            self._wait_for_result()
+            self._wait_for_results()
 
 
 class PreemptionNotice:
     """Request to stop this run, given by SIGTERM or Ctrl-C to any of its processes, or by `request`.
 
-    Protocol for callbacks: call `install_handlers` in `on_train_start`, and `is_any_rank_requested` on all ranks after
-    each optimizer step; if that is true, save and raise `PreemptionExit(trainer)`. Call `restore_handlers` in
+    Protocol for callbacks: call `install_handlers` in `on_train_start`, and `poll` after each optimizer step; once it
+    is true on any rank (`DelayedAnyReduce`), save and raise `PreemptionExit(trainer)`. Call `restore_handlers` in
     `on_train_end` and `on_exception`.
     """
 
     def __init__(self) -> None:
         self.is_requested = self.is_interrupted = False
-        self._agreement = DelayedAnyReduce()
         self._previous_handlers: dict[signal.Signals, Any] = {}
 
     def request(self, *_: object) -> None:
@@ -122,14 +128,12 @@ class PreemptionNotice:
             with suppress(OSError):  # not sys.stderr, whose write may be what the signal interrupted
                 os.write(2, _CTRL_C_MESSAGE)
 
-    def is_any_rank_requested(self, trainer: pl.Trainer) -> bool:
-        """Whether any rank was asked to stop; a collective. With several ranks, as of the previous call."""
-        return self._agreement.any_rank(trainer, self.is_requested)
+    def poll(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self.is_requested
 
-    def restore_handlers(self, failed: bool = False) -> None:
-        """Restores the previous signal handlers; with `failed`, without waiting for the other ranks."""
-        if not failed:
-            self._agreement.finish()
+    def restore_handlers(self) -> None:
+        """Restores the previous signal handlers."""
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._previous_handlers.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_modules.tasks.lightning_internals import validates_next
+from lightning_modules.tasks.lightning_internals import stop_sigterm_broadcast, validates_next
 from pipeline.checkpoints.checkpoint_io import StoreCheckpointIO
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
@@ -45,7 +45,7 @@ class RunCheckpoint(Checkpoint):
         self._options = options
         self._notice = notice or PreemptionNotice()
         self._on_preemption_only = on_preemption_only
-        self._any_overdue = DelayedAnyReduce()
+        self._agreement = DelayedAnyReduce()
         self._step = 0  # the last optimizer step that was handled
         self._last_saved_step = self._validated_step = -1
         self._last_save = 0.0
@@ -53,6 +53,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Installs the signal handlers, after Lightning's own, and removes leftovers of a killed attempt."""
         self._notice.install_handlers(interrupts=True)
+        stop_sigterm_broadcast(trainer)
         count_next_epoch(trainer)
         self._step = self._last_saved_step = trainer.global_step
         self._last_save = time.monotonic()
@@ -68,21 +69,21 @@ class RunCheckpoint(Checkpoint):
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        is_preempted = self._notice.is_any_rank_requested(trainer)
-        if is_preempted or (not self._on_preemption_only and self._is_due(trainer)):
+        minutes = self._options.every_minutes
+        is_overdue = minutes > 0 and time.monotonic() - self._last_save >= 60 * minutes
+        is_preempted, is_overdue = self._agreement.any_rank(trainer, self._notice.poll(), is_overdue)
+        if trainer.world_size > 1 and self._last_saved_step >= self._step - 1:
+            is_overdue = False  # as of the previous step, before that checkpoint was saved
+        if is_preempted or (not self._on_preemption_only and self._is_due(trainer, is_overdue)):
             self.save(trainer)
         if is_preempted:
-            self._any_overdue.finish()
+            self._agreement.finish()
             self.leave(trainer)
 
-    def _is_due(self, trainer: pl.Trainer) -> bool:
+    def _is_due(self, trainer: pl.Trainer, is_overdue: bool) -> bool:
         """Whether to save now; at an epoch's last step only before a validation, otherwise the epoch's end saves."""
-        options = self._options
-        is_due = options.every_n_steps > 0 and trainer.global_step % options.every_n_steps == 0
-        if options.every_minutes:
-            is_due |= self._any_overdue.any_rank(
-                trainer, time.monotonic() - self._last_save >= 60 * options.every_minutes
-            )
+        every = self._options.every_n_steps
+        is_due = is_overdue or (every > 0 and trainer.global_step % every == 0)
         # A checkpoint of an epoch's end marks the epoch as done, which is wrong for a run that ends within the epoch.
         is_last_step = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         return validates_next(trainer) or ((is_due or is_last_step) and not trainer.is_last_batch)
@@ -110,14 +111,14 @@ class RunCheckpoint(Checkpoint):
         Raises:
             LastCheckpointError: on rank 0, if the last checkpoint could not be written.
         """
-        self._any_overdue.finish()
+        self._agreement.finish()
         self._notice.restore_handlers()
         if self.failure is not None:
             raise LastCheckpointError(f"training is done, but its last checkpoint cannot be written: {self.failure}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Restores the signal handlers, without waiting for other ranks."""
-        self._notice.restore_handlers(failed=True)
+        self._notice.restore_handlers()
 
     def save(self, trainer: pl.Trainer) -> None:
         """Saves a checkpoint and prunes old ones; a collective, because strategies may gather. Rank 0 writes."""

@@ -16,6 +16,7 @@ from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.checkpoints.run_checkpoint import RunCheckpoint
 from pipeline.checkpoints.storage import open_storage
 from pipeline.training.csv_logger import MetricsCSVLogger
+from pipeline.training.ddp_options import BufferBroadcast
 from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_monitor import RunMonitor
 
@@ -65,7 +66,7 @@ def choose_callbacks(
     """
     configured = settings.get("callbacks") or []
     configured = configured if isinstance(configured, list) else [configured]
-    chosen: list[pl.Callback] = [RunMonitor(owns_checkpoints=job is None)]
+    chosen: list[pl.Callback] = [BufferBroadcast(), RunMonitor(owns_checkpoints=job is None)]
     chosen += [] if any(isinstance(callback, NanGuard) for callback in configured) else nan_guards
     if job is not None:
         return [*chosen, job.checkpoints(options)]

@@ -26,8 +26,10 @@ from pipeline.cli.config_files import refuse_bad_configs
 from pipeline.cli.errors import exit_status, explain
 from pipeline.cli.option_groups import GroupedParser
 from pipeline.processes.precision import warn_slow_half
+from pipeline.processes.rank_exit import end_other_ranks
 from pipeline.training.checkpoint_argument import read_model_arguments
 from pipeline.training.clip_hand_over import hand_over_clip_settings
+from pipeline.training.ddp_options import choose_ddp_options
 from pipeline.training.default_callbacks import (
     JobCallbacks,
     SaveConfigurationCallback,
@@ -123,6 +125,7 @@ class TrainingCLI(LightningCLI):
         trainer = self._make_trainer(
             config, [*other_callbacks, *choose_callbacks(config, nan_guards, options, self.job)]
         )
+        choose_ddp_options(trainer.strategy, self._command_line)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
@@ -154,6 +157,8 @@ class TrainingCLI(LightningCLI):
         try:
             self._run_with_plain_errors(subcommand)
         except BaseException as error:
+            if not isinstance(error, SystemExit):  # ranks that are asked to leave do so together
+                end_other_ranks(self.trainer.strategy.launcher)
             if self.arguments is not None and any(monitor.began for monitor in self._run_monitors):
                 add_resume_hint(error, self.trainer, self.arguments)
                 finish_wandb_runs(self.trainer.loggers, exit_status(error))

@@ -23,6 +23,8 @@ _GIB = 2**30
 class RunMonitor(pl.Callback):
     """Callback that measures a run and logs to all loggers, every `log_every_n_steps` and at the ends of epochs.
 
+    Then the progress bar shows the loss, too.
+
     samples: videos that all ranks have consumed, over all epochs. seconds: training time of all attempts. attempt:
     number of this start of the run, from 1. lr, and lr/x10 for layers with ten times the learning rate. clips_per_s:
     sum over ranks. data_wait: share of time spent waiting for the next batch, mean over ranks. load_ms: time for a
@@ -136,6 +138,8 @@ class RunMonitor(pl.Callback):
     def _log(self, trainer: pl.Trainer) -> None:
         """Gathers the measurements of all ranks, in a collective, and logs them on rank 0."""
         measured = self._measure_interval(trainer)
+        if "train/loss" in trainer.callback_metrics:  # `prog_bar` would wait for it after every batch
+            trainer.progress_bar_metrics["train/loss"] = float(trainer.callback_metrics["train/loss"])
         samples_seen = getattr(getattr(trainer, "datamodule", None), "samples_seen", None)
         if samples_seen is not None:
             progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current

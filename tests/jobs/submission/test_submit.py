@@ -202,6 +202,8 @@ def test_settings_that_the_spec_replaces_are_said() -> None:
     spec = JobSpec(num_workers=2)
     assert replaced_settings("trainer: {strategy: auto, devices: auto, num_nodes: 1, accelerator: cpu}", spec) == []
     assert replaced_settings("trainer: {max_epochs: 1}", spec) == []
+    kept = "trainer: {strategy: {class_path: pytorch_lightning.strategies.DDPStrategy, init_args: {dim: 0}}}"
+    assert replaced_settings(kept, spec) == []
     said = replaced_settings("trainer: {strategy: fsdp, devices: 8, num_nodes: 4, accelerator: gpu}", spec)
     assert [note.split()[0] for note in said] == [
         "trainer.strategy=fsdp",

@@ -53,6 +53,9 @@ def test_a_fit_is_seen_through_them(tmp_path):
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
+    assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor.__name__ == "_broadcast_sigterm_tensor"
+    lightning_internals.stop_sigterm_broadcast(trainer)
+    assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
     trainer.fit(BoringModel())
     assert watch.validated == [2, 4]
     assert watch.asked == [(0, False), (1, True), (2, False), (3, True), (4, False)]

@@ -4,6 +4,7 @@ import hashlib
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,20 +13,34 @@ from lightning_modules import C3D
 
 
 class SometimesNaN(C3D):
-    """Its activations are NaN at given batches of the first epoch, on one rank."""
+    """Its activations, its loss (infinite, with finite gradients) or its gradients are so at given batches of epoch 0.
 
-    def __init__(self, bad_batches: list[int], bad_rank: int = 0, **kwargs) -> None:
+    Args:
+        bad_batches: numbers of the batches.
+        bad_rank: the rank.
+        what: `activations`, `loss` or `gradients`.
+        **kwargs: arguments of C3D.
+    """
+
+    def __init__(self, bad_batches: list[int], bad_rank: int = 0, what: str = "activations", **kwargs) -> None:
         super().__init__(**kwargs)
-        self.bad = (bad_batches, bad_rank)
+        self.bad = (bad_batches, bad_rank, what)
         self.batch_idx = 0
+
+    def is_bad(self, what):
+        batches, rank, kind = self.bad
+        is_here = self.training and self.current_epoch == 0 and self.global_rank == rank
+        return is_here and self.batch_idx in batches and kind == what
 
     def training_step(self, batch, batch_idx):
         self.batch_idx = batch_idx
-        return super().training_step(batch, batch_idx)
+        loss = super().training_step(batch, batch_idx)
+        if self.is_bad("gradients"):
+            loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss + float("inf") if self.is_bad("loss") else loss
 
     def clip_logits(self, x):
-        bad = self.training and self.current_epoch == 0 and self.batch_idx in self.bad[0]
-        return super().clip_logits(x * float("nan") if bad and self.global_rank == self.bad[1] else x)
+        return super().clip_logits(x * float("nan") if self.is_bad("activations") else x)
 
 
 class RecordWeights(pl.Callback):
@@ -87,6 +102,24 @@ class DieOnce(pl.Callback):
         if trainer.global_rank == 1 and trainer.global_step == self.step and not self.sign.exists():
             self.sign.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailBesideStuckRank(pl.Callback):
+    """Before a step rank 0 raises, once rank 1 sleeps, deaf to SIGTERM as in a collective of NCCL; FOLDER/pid: rank 1."""
+
+    def __init__(self, step: int, folder: str) -> None:
+        self.step = step
+        self.sign = Path(folder) / "pid"
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        if trainer.global_step == self.step and trainer.global_rank == 1:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self.sign.write_text(str(os.getpid()))
+            time.sleep(600)
+        if trainer.global_step == self.step:
+            while not self.sign.exists():
+                time.sleep(0.05)
+            raise RuntimeError("the machine is on fire")
 
 
 class FailInValidation(pl.Callback):

@@ -6,8 +6,14 @@ import subprocess
 import sys
 
 import pytest
+import yaml
+from pytorch_lightning.strategies import DDPStrategy
 
+from lightning_modules.tasks.lightning_internals import ddp_options
+from pipeline.training.ddp_options import choose_ddp_options
+from pipeline.training.lightning_cli import main
 from pipeline.training.metrics_csv import read_metrics
+from tests.conftest import REPOSITORY
 from tests.pipeline.checkpoints.test_preemption import end
 from tests.pipeline.training.test_lightning_cli import assert_same_weights, weights
 from tests.pipeline.training.test_run import config  # noqa: F401 # a fixture
@@ -70,3 +76,43 @@ def test_torchrun_lightning_and_two_nodes_end_with_the_same_weights(config, tmp_
         assert [row["samples"] for row in rows] == ["8", "16", "24", "32", "40"]
         assert not (tmp_path / name / "earlier").exists()
     assert {row["attempt"] for row in read_metrics(tmp_path / "torchrun" / "metrics.csv")} == {"1", "2"}
+
+
+@pytest.mark.slow
+def test_a_failed_fit_ends_the_ranks_that_it_started(config, tmp_path):  # noqa: F811
+    fail = {
+        "class_path": "tests.pipeline.training.fault_injection.FailBesideStuckRank",
+        "init_args": {"step": 2, "folder": str(tmp_path)},
+    }
+    line = [*PYTHON, "fit", "--config", config(trainer={"callbacks": [fail]}), *TWO]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 1
+    assert "the machine is on fire" in done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_ddp_options_that_are_given_hold_and_others_save_copies_and_messages(tmp_path):
+    strategy = DDPStrategy()
+    choose_ddp_options(strategy, ["--trainer.strategy=ddp"])
+    assert ddp_options(strategy) == {"gradient_as_bucket_view": True, "forward_sync_buffers": False}
+    path = tmp_path / "config.yaml"
+    given = {"broadcast_buffers": True, "gradient_as_bucket_view": False, "find_unused_parameters": True}
+    content = {"trainer": {"strategy": {"class_path": "DDPStrategy", "init_args": given}}}
+    path.write_text(yaml.safe_dump(content))
+    strategy = DDPStrategy(**given)
+    choose_ddp_options(strategy, [f"--config={path}"])
+    assert ddp_options(strategy) == given
+
+
+def test_the_options_of_a_strategy_are_kept_under_ray(tmp_path, capsys):
+    hook = "torch.distributed.algorithms.ddp_comm_hooks.default_hooks.bf16_compress_hook"
+    given = {"ddp_comm_hook": hook, "find_unused_parameters": True, "bucket_cap_mb": 50}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"trainer": {"strategy": {"class_path": "DDPStrategy", "init_args": given}}}))
+    demo, overlay = (str(REPOSITORY / name) for name in ("pipeline/configs/demo.yaml", "jobs/configs/ray.yaml"))
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", demo, "--config", str(path), "--config", overlay, "--print_config"])
+    strategy = yaml.safe_load(capsys.readouterr().out)["trainer"]["strategy"]
+    assert strategy["class_path"] == "ray.train.lightning.RayDDPStrategy"
+    assert {name: strategy["init_args"][name] for name in given} == given

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,15 +11,16 @@ import torch
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from pipeline.__main__ import main
 from pipeline.training.metrics_csv import read_metrics
+from tests.pipeline.training.fault_injection import SometimesNaN
 from tests.pipeline.training.test_lightning_cli import TINY
 from tests.pipeline.training.test_run import config  # noqa: F401 # a fixture
 
 EVERY_STEP = {"every_n_steps": 1, "keep_newest": 99}
 
 
-def troubled(bad_batches, bad_rank=0):
+def troubled(bad_batches, bad_rank=0, **more):
     """The model section of a config."""
-    arguments = TINY["model"]["init_args"] | {"bad_batches": bad_batches, "bad_rank": bad_rank}
+    arguments = TINY["model"]["init_args"] | {"bad_batches": bad_batches, "bad_rank": bad_rank, **more}
     return {"class_path": "tests.pipeline.training.fault_injection.SometimesNaN", "init_args": arguments}
 
 
@@ -38,12 +40,22 @@ def test_a_nan_ends_the_run_and_says_where(config, tmp_path, capsys):  # noqa: F
     assert not (tmp_path / "run" / "checkpoints" / "step-00000005.ckpt").exists()
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_steps_with_a_nan_are_left_out_and_counted(config, tmp_path, accumulate):  # noqa: F811
-    """Neither weights nor momentum nor the running statistics of batch norms change in such a step."""
+@pytest.mark.parametrize(
+    ("accumulate", "what", "optimizer"),
+    [
+        (1, "activations", "sgd"),
+        (2, "activations", "sgd"),
+        (1, "loss", "sgd"),  # its gradients are finite
+        pytest.param(1, "gradients", "sgd", marks=pytest.mark.slow),  # the loss is finite
+        pytest.param(1, "activations", "adamw", marks=pytest.mark.slow),
+    ],
+)
+def test_bad_steps_are_left_out_and_counted(config, tmp_path, accumulate, what, optimizer):  # noqa: F811
+    """Neither weights nor the optimizer's averages nor the running statistics of batch norms change in such a step."""
     trainer = {"max_epochs": 1, "log_every_n_steps": 1, "accumulate_grad_batches": accumulate}
     bad = {"max_bad_batches": 2}
-    path = config(trainer=trainer, model=troubled([4, 7]), checkpoints=EVERY_STEP, bad_loss=bad)
+    model = troubled([4, 7], what=what, optimizer=optimizer)
+    path = config(trainer=trainer, model=model, checkpoints=EVERY_STEP, bad_loss=bad)
     assert main(["fit", "--config", path]) == 0
     left_out = [5, 8] if accumulate == 1 else [3, 4]
     for step in range(2, 10 // accumulate + 1):
@@ -55,10 +67,41 @@ def test_steps_with_a_nan_are_left_out_and_counted(config, tmp_path, accumulate)
         ]
         assert bool(changed) == (step not in left_out), (step, changed)
         assert all(tensor.isfinite().all() for tensor in after["state_dict"].values())
-        momenta = after["optimizer_states"][0]["state"].values()
-        assert all(one["momentum_buffer"].isfinite().all() for one in momenta)
+        averages = [
+            [value for state in one["optimizer_states"][0]["state"].values() for value in state.values()]
+            for one in (before, after)
+        ]
+        assert all(value.isfinite().all() for value in averages[1])
+        assert all(map(torch.equal, *averages)) == (step in left_out)
     counts = [row["bad_batches"] for row in read_metrics(tmp_path / "run" / "metrics.csv")]
     assert counts[-1] == "2"
+
+
+def test_the_first_step_of_all_is_left_out_when_it_is_bad(config, tmp_path):  # noqa: F811
+    """SGD makes its momentum buffers in it, without values, so that it cannot be left out on the device."""
+    model = troubled([0])
+    path = config(model=model, trainer={"max_epochs": 1}, checkpoints=EVERY_STEP, bad_loss={"max_bad_batches": 1})
+    assert main(["fit", "--config", path]) == 0
+    first, second = (state_of(tmp_path / "run", step) for step in (1, 2))
+    assert first["optimizer_states"][0]["state"] == {}
+    assert second["optimizer_states"][0]["state"]
+    assert all(tensor.isfinite().all() for tensor in second["state_dict"].values())
+
+
+class OwnOptimizer(SometimesNaN):
+    """With an optimizer that is not fused, which cannot leave a step out on the device."""
+
+    def configure_optimizers(self):
+        return torch.optim.RMSprop(self.parameters(), lr=1e-3)
+
+
+def test_an_optimizer_that_cannot_skip_by_itself_gets_no_gradients(config, tmp_path):  # noqa: F811
+    model = troubled([4]) | {"class_path": f"{__name__}.OwnOptimizer"}
+    path = config(model=model, trainer={"max_epochs": 1}, checkpoints=EVERY_STEP, bad_loss={"max_bad_batches": 1})
+    assert main(["fit", "--config", path]) == 0
+    states = [state_of(tmp_path / "run", step)["state_dict"] for step in (4, 5, 6)]
+    equal = [all(torch.equal(before[name], after[name]) for name in before) for before, after in pairwise(states)]
+    assert equal == [True, False]
 
 
 def test_one_more_than_allowed_ends_the_run(config, tmp_path, capsys):  # noqa: F811
