@@ -156,8 +156,11 @@ class ShardedVideoDataModule(pl.LightningDataModule):
 
     @property
     def _loaders(self) -> SplitLoaders:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return SplitLoaders(self.index, self.options, self.decoder, rank, world_size)
+        if self.trainer is None:
+            return SplitLoaders(self.index, self.options, self.decoder, 0, 1)
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        is_on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        return SplitLoaders(self.index, self.options, self.decoder, rank, world_size, is_on_gpu)
 
     def share_of_epoch(self, steps: int) -> float:
         """Share of the epoch's samples that all ranks have trained on after `steps` steps of the epoch, in [0, 1]."""

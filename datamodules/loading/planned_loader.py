@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from datamodules.annotations.refusals import CRASH, HANG
@@ -41,7 +40,7 @@ class PlannedLoader:
         requests: batch sampler of this rank.
         max_skipped: videos that may be skipped in one pass before the run ends with DecodeError.
         timeout_s: seconds that reading one video may take in a worker; 0 for no limit.
-        options: keyword arguments of the DataLoader, such as `num_workers`.
+        options: keyword arguments of the DataLoader, such as `num_workers` and `pin_memory`.
     """
 
     def __init__(
@@ -85,7 +84,6 @@ class PlannedLoader:
             reader,
             sampler=RequestPrefetcher(requests, max(1, options.get("num_workers", 0)), start),
             batch_size=None,
-            pin_memory=torch.cuda.is_available(),
             **options,
         )
 

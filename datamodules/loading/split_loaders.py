@@ -29,6 +29,8 @@ class SplitLoaders:
         decoder: resolved name of the decoder.
         rank: global rank of this process.
         world_size: number of ranks.
+        pin_memory: copy batches into page-locked memory, from which a GPU fetches them while it computes; it makes a
+            context on the GPU, so only where the network is on one.
     """
 
     index: DatasetIndex
@@ -36,6 +38,7 @@ class SplitLoaders:
     decoder: str
     rank: int
     world_size: int
+    pin_memory: bool = False
 
     @property
     def training_rows(self) -> np.ndarray:
@@ -61,7 +64,7 @@ class SplitLoaders:
         reader = self._make_reader(rows, sampler, transform, skip_errors=True, unmirrored=unmirrored)
         self._log_quarantined(rows, options.train_split)
         max_skipped = int(options.max_skipped_fraction * len(rows) / self.world_size)
-        return PlannedLoader(reader, requests, max_skipped, **options.worker_arguments())
+        return PlannedLoader(reader, requests, max_skipped, **options.worker_arguments(), pin_memory=self.pin_memory)
 
     def validation(self) -> PlannedLoader:
         """Loader of evenly spread clips of the validation split."""
@@ -108,7 +111,8 @@ class SplitLoaders:
         batch_size = 1 if method == "whole" else max_batch_size
         is_done = None if done_rows is None or not len(done_rows) else np.isin(rows, done_rows)
         requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size, is_done)
-        return PlannedLoader(reader, requests, len(rows) if allow_missing else 0, **options.worker_arguments())
+        max_skipped = len(rows) if allow_missing else 0
+        return PlannedLoader(reader, requests, max_skipped, **options.worker_arguments(), pin_memory=self.pin_memory)
 
     def _make_reader(
         self,

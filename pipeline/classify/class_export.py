@@ -24,21 +24,21 @@ from lightning_modules import VideoClassifier
 from lightning_modules.tasks.saved_network import plain_data
 from pipeline.classify.linear_head import LinearHead
 from pipeline.classify.packed_videos import is_packed_dataset
-from pipeline.classify.video_input import FORWARD_BYTES, Preprocessing
+from pipeline.classify.video_input import Preprocessing
 from pipeline.cli.terminal import print_text
+from pipeline.inference.compute_device import batch_bytes, forward_bytes, inference_device
 from pipeline.inference.inference_options import ComputeOptions, OverwriteOptions
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.part_rows import PartRows
-from pipeline.inference.provenance import library_versions
+from pipeline.inference.provenance import describe_computation, library_versions
 from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import run_over_split
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 from pipeline.inference.video_file_index import VideoFileIndex, open_video_files
 from pipeline.metrics.predictions import fixed_size_lists, provenance_of, with_provenance
 
-_BATCH_BYTES = 2**23  # uint8 clips of a batch
-_ASIDE = ("checkpoint", "versions", "dataset", "videos", "left_out")  # the scores do not depend on these
+_ASIDE = ("checkpoint", "versions", "dataset", "videos", "left_out", "device")  # the scores do not depend on these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,8 @@ def export_classes(
         report_left_out=report_left_out,
     )
     clip_bytes = 4 * 3 * preprocessing.shape.num_frames * preprocessing.transform.crop_size**2
-    views_at_once = 1 if preprocessing.sampler.method == "whole" else max(1, FORWARD_BYTES // clip_bytes)
+    limit = forward_bytes(inference_device(options.accelerator))
+    views_at_once = 1 if preprocessing.sampler.method == "whole" else max(1, limit // clip_bytes)
     if run_over_split(_ScoredBatches(model, views_at_once).eval(), data, callback, options):
         verb = "is" if len(left_out) == 1 else "are"
         place = f" ({len(left_out)} {verb} left out{f', see {files.quarantine}' if files else ''})" if left_out else ""
@@ -184,7 +185,7 @@ def _data_settings(preprocessing: Preprocessing, options: ClassExportOptions) ->
         "resize": transform.resize,
         "test_split": ALL_VIDEOS,
         "predict_split": ALL_VIDEOS,
-        "eval_batch_bytes": _BATCH_BYTES,
+        "eval_batch_bytes": batch_bytes(inference_device(options.accelerator)),
         "allow_missing": True,
     }
 
@@ -193,7 +194,7 @@ def _describe(
     trained: TrainedCheckpoint, data: ShardedVideoDataModule, preprocessing: Preprocessing, options: ClassExportOptions
 ) -> dict[str, Any]:
     """The provenance of the scores, as plain data."""
-    index, loading = data.index, {field.name for field in fields(LoaderOptions)}
+    index, loading = data.index, {"eval_batch_bytes", *(field.name for field in fields(LoaderOptions))}
     quarantined = list(index.column("key", index.quarantined))
     clips = {name: plain_data(value) for name, value in _data_settings(preprocessing, options).items()}
     return {
@@ -206,7 +207,7 @@ def _describe(
         "left_out": quarantined,
         "sampling": {name: value for name, value in clips.items() if name not in loading},
         "decoder": describe_decoder(data.decoder),
-        "precision": options.precision,
+        **describe_computation(options),
         "versions": library_versions(),
     }
 
@@ -237,7 +238,7 @@ def _is_exported(out: Path, schema: pa.Schema) -> bool:
         return False
     try:
         found = pq.read_schema(out)
-        about = provenance_of(found, out)
+        about = {"arithmetic": "32-true on cpu"} | provenance_of(found, out)  # files without the entry
     except (pa.ArrowException, OSError, ValueError):
         raise ValueError(f"out={str(out)!r}: is there and is not a file of scores; choose another name") from None
     expected = provenance_of(schema, out)

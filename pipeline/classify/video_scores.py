@@ -9,8 +9,9 @@ from torch import Tensor
 
 from datamodules.batch import ClipBatch
 from lightning_modules import VideoClassifier
+from lightning_modules.layers.execution_options import use_channels_last
 from pipeline.classify.linear_head import LinearHead
-from pipeline.classify.video_input import FORWARD_BYTES
+from pipeline.inference.compute_device import forward_bytes
 
 
 class VideoScorer:
@@ -23,6 +24,8 @@ class VideoScorer:
     def __init__(self, model: VideoClassifier | LinearHead) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = model.to(self._device)
+        if self._device.type == "cuda":
+            use_channels_last(self._model)
 
     def __call__(self, videos: Sequence[Tensor]) -> NDArray[np.float32]:
         """Scores V videos by their clips, each uint8 (N, T, H, W, C): float32 (V, K).
@@ -53,6 +56,6 @@ class VideoScorer:
         return scores
 
     def _batch(self, videos: Sequence[Tensor]) -> ClipBatch:
-        self._model.views_at_once = max(1, FORWARD_BYTES // (4 * videos[0][0].numel()))
+        self._model.views_at_once = max(1, forward_bytes(self._device) // (4 * videos[0][0].numel()))
         batch = ClipBatch.from_clips_of_videos(videos)
-        return batch._replace(clips=batch.clips.to(self._device), video_index=batch.video_index.to(self._device))
+        return batch.to(self._device)

@@ -19,7 +19,7 @@ from pipeline.evaluation.score_export import export_scores, refuse_other_scores
 from pipeline.exported_models.exported_classifier import ExportedClassifier
 from pipeline.exported_models.open_model import open_classifier
 from pipeline.inference.output_paths import checkpoint_title, refuse_unwritable_folder
-from pipeline.inference.provenance import describe_checkpoint
+from pipeline.inference.provenance import describe_checkpoint, describe_computation
 from pipeline.inference.split_runner import try_one_clip
 from pipeline.inference.trained_checkpoint import (
     TrainedCheckpoint,
@@ -100,7 +100,7 @@ def open_checkpoint_and_data(
         "scores": "probability",
         "protocol": options.protocol,
         "average": average,
-        "precision": options.precision,
+        **describe_computation(options),
         "overlap": overlap,
         "training_videos_known": training_videos_known(trained),
     }

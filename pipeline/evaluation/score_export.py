@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from datamodules.batch import multi_hot
 from datamodules.datamodule import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from pipeline.evaluation.evaluate_options import EvaluateOptions
+from pipeline.inference.compute_device import forward_bytes, inference_device
 from pipeline.inference.part_folder import refuse_other_settings
 from pipeline.inference.part_rows import PartRows
 from pipeline.inference.resumable_export import ResumableExport, StepRows
@@ -20,11 +20,9 @@ from pipeline.inference.trained_checkpoint import TrainedCheckpoint, split_row_n
 from pipeline.inference.trained_split_file import with_split_digests
 from pipeline.metrics.predictions import prediction_schema, prediction_table, with_source_times
 
-_FORWARD_BYTES = 2**25  # float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
-_FORWARD_BYTES_CUDA = 2**28
 _REMEDY = "remove that folder"
 # The scores depend neither on the checkpoint's path nor on which other videos are quarantined.
-_NOT_SETTINGS = ("checkpoint", "quarantined", "protocol", "overlap", "training_videos_known")
+_NOT_SETTINGS = ("checkpoint", "quarantined", "protocol", "overlap", "training_videos_known", "device")
 
 
 def refuse_other_scores(path: Path, provenance: Mapping[str, Any]) -> None:
@@ -104,8 +102,7 @@ def max_views_per_forward(videos: ShardedVideoDataModule, accelerator: str) -> i
     if options.test_sampling == "whole":
         return 1
     view_bytes: int = options.num_frames * options.crop_size**2 * 3 * 4
-    cuda = accelerator != "cpu" and torch.cuda.is_available()
-    return max(1, (_FORWARD_BYTES_CUDA if cuda else _FORWARD_BYTES) // view_bytes)
+    return max(1, forward_bytes(inference_device(accelerator)) // view_bytes)
 
 
 def _settings(provenance: Mapping[str, Any]) -> dict[str, Any]:

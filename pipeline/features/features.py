@@ -26,7 +26,7 @@ from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.part_rows import PartRows
 from pipeline.inference.protocols import apply_protocol
-from pipeline.inference.provenance import describe_checkpoint
+from pipeline.inference.provenance import describe_checkpoint, describe_computation
 from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import explain_decode_failure, run_over_split, try_layers
 from pipeline.inference.trained_checkpoint import (
@@ -74,7 +74,7 @@ def features(options: FeatureOptions) -> None:
     layers = list(dict.fromkeys(options.layer or [trained.model.feature_layer]))
     shapes = _pooled_shapes(trained, videos, layers, options.pool)
     provenance = describe_checkpoint(trained, videos) | {"layers": shapes, "pool": options.pool, "per": per}
-    provenance |= {"dtype": options.dtype, "format": format, "precision": options.precision}
+    provenance |= {"dtype": options.dtype, "format": format} | describe_computation(options)
     provenance["trained_on"] = training_split(trained)
     if videos.index.has_segments:
         provenance["source_times"] = True
@@ -158,7 +158,7 @@ def _export(
         write_features(path, provenance["format"], final_schema, parts.tables)
 
     # Rows depend neither on newly quarantined videos nor on the format, nor on where plain video files lie.
-    not_settings = ["checkpoint", "quarantined", "format", "layers", "dimension"]
+    not_settings = ["checkpoint", "quarantined", "format", "layers", "dimension", "device"]
     not_settings += [] if files is None else ["dataset", "videos"]
     settings = {name: value for name, value in with_split_digests(provenance).items() if name not in not_settings}
     settings["layer"] = provenance["layers"]
@@ -204,12 +204,13 @@ def _is_exported(out: Path, provenance: dict[str, Any]) -> bool:
     if not out.exists():
         return False
     try:
-        found = {"precision": "32-true"} | read_provenance(out)  # files without the entry are float32
+        found = {"precision": "32-true", "arithmetic": "32-true on cpu"} | read_provenance(out)  # if it has no entry
     except (ValueError, OSError):
         raise ValueError(f"out={str(out)!r}: is there and is not a file of features; choose another name") from None
-    # Features depend neither on paths nor, in practice, on library versions. Which plain video files cannot be decoded
-    # is known only after the export.
-    not_compared = ("checkpoint", "versions", *(("dataset", "videos", "quarantined") if "videos" in provenance else ()))
+    # Features depend neither on paths nor, in practice, on library versions or the model of a GPU. Which plain video
+    # files cannot be decoded is known only after the export.
+    of_files = ("dataset", "videos", "quarantined") if "videos" in provenance else ()
+    not_compared = ("checkpoint", "versions", "device", *of_files)
     found, wanted = with_split_digests(found), with_split_digests(provenance)
     differing = [name for name in wanted if name not in not_compared and found.get(name) != wanted[name]]
     if differing:

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from datamodules.batch import ClipBatch
 from lightning_modules import VideoNetwork
+from pipeline.inference.compute_device import forward_bytes
 
 Pooling = Literal["mean", "max", "mean_max", "time", "none"]
 RowUnit = Literal["video", "clip", "both"]
 VIDEO_ROW = -1  # clip number of the row of a whole video
-
-_FORWARD_BYTES = 2**25  # float clips in one forward pass: 13 of C3D's, whose first layer then takes 0.7 GB
 
 
 class ExportedFeatures(NamedTuple):
@@ -100,13 +99,14 @@ class FeatureExport(pl.LightningModule):
     def _view_features(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Computes pooled features of all views by layer: float32 (N, D), on the CPU."""
         view_bytes = max(1, batch.clips[:1].numel() * 4)
-        pieces = torch.split(batch.clips, max(1, _FORWARD_BYTES // view_bytes)) if len(batch.clips) else ()
+        views_at_once = max(1, forward_bytes(batch.clips.device) // view_bytes)
+        pieces = torch.split(batch.clips, views_at_once) if len(batch.clips) else ()
         pooled: dict[str, list[Tensor]] = {name: [] for name in self.layers}
         for piece in pieces:
             outputs = self.model.endpoints(self.model.normalize(batch._replace(clips=piece)), self.layers)
             for name in self.layers:
-                pooled[name].append(pool_features(outputs[name], self.pooling).flatten(1).float().cpu())
-        return {name: torch.cat(parts) if parts else torch.empty(0, 0) for name, parts in pooled.items()}
+                pooled[name].append(pool_features(outputs[name], self.pooling).flatten(1).float())
+        return {name: torch.cat(parts).cpu() if parts else torch.empty(0, 0) for name, parts in pooled.items()}
 
 
 def pool_features(feature: Tensor, pooling: Pooling = "mean") -> Tensor:

@@ -8,6 +8,8 @@ import numpy as np
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.video.decoding import describe_decoder
 from lightning_modules.tasks.saved_network import plain_data
+from pipeline.inference.compute_device import describe_arithmetic, device_name
+from pipeline.inference.inference_options import ComputeOptions
 from pipeline.inference.trained_checkpoint import CLIP_SETTINGS, TrainedCheckpoint
 
 _LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
@@ -38,6 +40,15 @@ def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule
         "task": data.index.task,
         "classes": list(data.class_names),
         "versions": library_versions(),
+    }
+
+
+def describe_computation(options: ComputeOptions) -> dict[str, str]:
+    """Returns precision, arithmetic (`describe_arithmetic`) and model of the device."""
+    return {
+        "precision": options.precision,
+        "arithmetic": describe_arithmetic(options.accelerator, options.precision),
+        "device": device_name(options.accelerator),
     }
 
 

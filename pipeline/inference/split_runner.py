@@ -5,7 +5,6 @@ import logging
 import os
 import shlex
 import socket
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +21,11 @@ from datamodules.batch import ClipBatch
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.video.decoding import DecodeError
-from lightning_modules.tasks.lightning_internals import take_over_launched_ranks
+from lightning_modules.layers.execution_options import use_channels_last
 from pipeline.inference.inference_options import ComputeOptions
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 from pipeline.processes.precision import warn_slow_half
-from pipeline.processes.rank_exit import drop_ddp_wrapper
-
-_KILL_WAIT_S = 10.0  # wait for a killed rank to exit
+from pipeline.processes.rank_exit import drop_ddp_wrapper, end_other_ranks
 
 # Arguments of the Trainer in a rank that another launcher started. The verbs between the launcher and the Trainer know
 # nothing of ranks, so the arguments pass around them.
@@ -179,6 +176,8 @@ def run_over_split(
     except MisconfigurationException as error:
         raise ValueError(f"accelerator={accelerator!r}, devices={devices}: {error}") from error
     warn_slow_half(trainer)
+    if trainer.strategy.root_device.type == "cuda":
+        use_channels_last(model)  # as clips are: cuDNN would lay the filters out anew in every pass
     try:
         trainer.predict(model, data, return_predictions=False)
     except BaseException:
@@ -186,19 +185,6 @@ def run_over_split(
         raise
     drop_ddp_wrapper(trainer)
     return bool(trainer.is_global_zero)
-
-
-def end_other_ranks(launcher: object) -> None:
-    """Kills the ranks that this process has started, which wait in a collective that will never complete.
-
-    Uses SIGKILL: a rank in an NCCL collective never returns to Python, where a handler of SIGTERM could run.
-    """
-    ranks = take_over_launched_ranks(launcher)
-    for rank in ranks:
-        rank.kill()
-    for rank in ranks:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a rank in uninterruptible disk sleep exits later
-            rank.wait(_KILL_WAIT_S)
 
 
 def _is_command_line_repeatable() -> bool:

@@ -22,6 +22,7 @@ from lightning_modules.tasks.label_task import refuse_other_task
 from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
+from pipeline.inference.compute_device import batch_bytes, inference_device
 from pipeline.inference.inference_options import InferenceOptions
 from pipeline.inference.trained_split_file import has_split_file, refuse_changed_split_file, trained_split_file
 from pipeline.inference.unlabelled_videos import refuse_unlabelled_videos
@@ -30,7 +31,6 @@ from pipeline.metrics.scored_videos import refuse_other_classes
 # Settings of a clip, taken from the checkpoint unless given.
 _PLACEHOLDER_CLASSES = 2  # of the random classifier of a file without one, which is removed
 CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
-_BATCH_BYTES = 2**23  # uint8 clips of a batch: ten clips of C3D, whose first layer then takes 0.5 GB
 
 
 class TrainedCheckpoint(NamedTuple):
@@ -220,7 +220,8 @@ def data_settings(trained: TrainedCheckpoint, options: InferenceOptions) -> dict
             "ShardedVideoDataModule): give --num-frames and --crop-size"
         )
     loading = {field.name: overrides[field.name] for field in fields(LoaderOptions)}
-    return clips | options.data_options() | loading | {"eval_batch_bytes": _BATCH_BYTES}
+    size = batch_bytes(inference_device(options.accelerator))
+    return clips | options.data_options() | loading | {"eval_batch_bytes": size}
 
 
 def _choose_rendition(trained: TrainedCheckpoint, root: Path, is_resized: bool) -> RenditionChoice:

@@ -204,8 +204,10 @@ def test_bfloat16_moves_scores_a_little_and_is_recorded(evaluated, motion_checkp
     paths = evaluated / "predictions.parquet", tmp_path / "predictions.parquet"
     (exact, _), (near, _) = map(read_predictions, paths)
     assert 0 < np.abs(near - exact).max() < 0.03
-    recorded = [provenance_of(pq.read_schema(path), path)["precision"] for path in paths]
-    assert recorded == ["32-true", "bf16-mixed"]
+    about = [provenance_of(pq.read_schema(path), path) for path in paths]
+    assert [one["precision"] for one in about] == ["32-true", "bf16-mixed"]
+    assert [one["arithmetic"] for one in about] == ["32-true on cpu", "bf16-mixed on cpu"]
+    assert [one["device"] for one in about] == ["cpu", "cpu"]
 
 
 def test_protocols_are_papers_views_and_given_options_win(motion_checkpoint, motion_dataset, tmp_path):

@@ -1,5 +1,6 @@
 """Evaluations that are stopped: what is done is kept, nothing else is mixed with it, the result is the same."""
 
+import json
 import os
 import signal
 import subprocess
@@ -61,6 +62,10 @@ def test_parts_of_other_settings_are_refused(stopped):
     with pytest.raises(ValueError, match=r"unfinished export with another sampling; finish .*, or remove that folder"):
         again(num_clips=2)
     assert sorted(parts.iterdir()) == before
+    settings = json.loads((parts / "settings.json").read_text())
+    (parts / "settings.json").write_text(json.dumps(settings | {"arithmetic": "32-true on cuda"}))  # begun on a GPU
+    with pytest.raises(ValueError, match="unfinished export with another arithmetic; finish"):
+        again()
 
 
 def test_one_that_has_done_nothing_leaves_nothing(motion_checkpoint, motion_dataset, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from pipeline.inference.split_runner import end_other_ranks
+from pipeline.processes.rank_exit import end_other_ranks
 from tests.conftest import REPOSITORY
 
 # As a rank in a collective of NCCL is: whatever handler Python has for SIGTERM never runs.
