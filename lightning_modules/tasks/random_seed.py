@@ -16,7 +16,7 @@ def seed_of(key: Sequence[int]) -> int:
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seeds torch's default generators of the CPU and of a device, as `torch.manual_seed` does for all devices.
 
-    That formats a stack trace at every call for each kind of device that is not in use, a quarter of a step's host time.
+    That formats a stack trace at every call for each kind of device not in use, a quarter of a step's host time.
     """
     if device.type not in ("cpu", "cuda"):
         torch.manual_seed(seed)

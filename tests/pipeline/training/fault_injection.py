@@ -105,7 +105,7 @@ class DieOnce(pl.Callback):
 
 
 class FailBesideStuckRank(pl.Callback):
-    """Before a step rank 0 raises, once rank 1 sleeps, deaf to SIGTERM as in a collective of NCCL; FOLDER/pid: rank 1."""
+    """Before a step rank 0 raises, once rank 1 sleeps, deaf to SIGTERM as in a collective of NCCL; FOLDER/pid."""
 
     def __init__(self, step: int, folder: str) -> None:
         self.step = step
