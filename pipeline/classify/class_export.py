@@ -26,7 +26,6 @@ from pipeline.classify.linear_head import LinearHead
 from pipeline.classify.packed_videos import is_packed_dataset
 from pipeline.classify.video_input import Preprocessing
 from pipeline.cli.terminal import print_text
-from pipeline.inference.compute_device import batch_bytes, forward_bytes, inference_device
 from pipeline.inference.inference_options import ComputeOptions, OverwriteOptions
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.inference.part_folder import remove_parts
@@ -37,6 +36,7 @@ from pipeline.inference.split_runner import run_over_split
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 from pipeline.inference.video_file_index import VideoFileIndex, open_video_files
 from pipeline.metrics.predictions import fixed_size_lists, provenance_of, with_provenance
+from pipeline.processes.compute_device import batch_bytes, forward_bytes, inference_device
 
 _ASIDE = ("checkpoint", "versions", "dataset", "videos", "left_out", "device")  # the scores do not depend on these
 

@@ -11,7 +11,7 @@ from datamodules.batch import ClipBatch
 from lightning_modules import VideoClassifier
 from lightning_modules.layers.execution_options import use_channels_last
 from pipeline.classify.linear_head import LinearHead
-from pipeline.inference.compute_device import forward_bytes
+from pipeline.processes.compute_device import forward_bytes
 
 
 class VideoScorer:

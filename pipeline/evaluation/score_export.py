@@ -11,7 +11,6 @@ from datamodules.batch import multi_hot
 from datamodules.datamodule import ShardedVideoDataModule
 from lightning_modules import VideoClassifier
 from pipeline.evaluation.evaluate_options import EvaluateOptions
-from pipeline.inference.compute_device import forward_bytes, inference_device
 from pipeline.inference.part_folder import refuse_other_settings
 from pipeline.inference.part_rows import PartRows
 from pipeline.inference.resumable_export import ResumableExport, StepRows
@@ -19,6 +18,7 @@ from pipeline.inference.split_runner import explain_decode_failure, run_over_spl
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint, split_row_numbers
 from pipeline.inference.trained_split_file import with_split_digests
 from pipeline.metrics.predictions import prediction_schema, prediction_table, with_source_times
+from pipeline.processes.compute_device import forward_bytes, inference_device
 
 _REMEDY = "remove that folder"
 # The scores depend neither on the checkpoint's path nor on which other videos are quarantined.

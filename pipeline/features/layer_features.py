@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.batch import ClipBatch
 from lightning_modules import VideoNetwork
-from pipeline.inference.compute_device import forward_bytes
+from pipeline.processes.compute_device import forward_bytes
 
 Pooling = Literal["mean", "max", "mean_max", "time", "none"]
 RowUnit = Literal["video", "clip", "both"]

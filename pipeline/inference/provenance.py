@@ -8,9 +8,9 @@ import numpy as np
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.video.decoding import describe_decoder
 from lightning_modules.tasks.saved_network import plain_data
-from pipeline.inference.compute_device import describe_arithmetic, device_name
 from pipeline.inference.inference_options import ComputeOptions
 from pipeline.inference.trained_checkpoint import CLIP_SETTINGS, TrainedCheckpoint
+from pipeline.processes.compute_device import describe_arithmetic, device_name
 
 _LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "pyarrow", "scikit-learn")
 

@@ -22,11 +22,11 @@ from lightning_modules.tasks.label_task import refuse_other_task
 from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
-from pipeline.inference.compute_device import batch_bytes, inference_device
 from pipeline.inference.inference_options import InferenceOptions
 from pipeline.inference.trained_split_file import has_split_file, refuse_changed_split_file, trained_split_file
 from pipeline.inference.unlabelled_videos import refuse_unlabelled_videos
 from pipeline.metrics.scored_videos import refuse_other_classes
+from pipeline.processes.compute_device import batch_bytes, inference_device
 
 # Settings of a clip, taken from the checkpoint unless given.
 _PLACEHOLDER_CLASSES = 2  # of the random classifier of a file without one, which is removed

@@ -15,8 +15,8 @@ from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.checkpoints.run_checkpoint import RunCheckpoint
 from pipeline.checkpoints.storage import open_storage
+from pipeline.processes.ddp_options import BufferBroadcast
 from pipeline.training.csv_logger import MetricsCSVLogger
-from pipeline.training.ddp_options import BufferBroadcast
 from pipeline.training.nan_guard import NanGuard
 from pipeline.training.run_monitor import RunMonitor
 

@@ -22,14 +22,14 @@ import lightning_modules  # lets configs say `class_path: C3D`
 from lightning_modules import VideoNetwork
 from pipeline.checkpoints.checkpoint_io import AtomicCheckpointIO
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
-from pipeline.cli.config_files import refuse_bad_configs
+from pipeline.cli.config_files import given_options, refuse_bad_configs
 from pipeline.cli.errors import exit_status, explain
 from pipeline.cli.option_groups import GroupedParser
+from pipeline.processes.ddp_options import choose_ddp_options
 from pipeline.processes.precision import warn_slow_half
 from pipeline.processes.rank_exit import end_other_ranks
 from pipeline.training.checkpoint_argument import read_model_arguments
 from pipeline.training.clip_hand_over import hand_over_clip_settings
-from pipeline.training.ddp_options import choose_ddp_options
 from pipeline.training.default_callbacks import (
     JobCallbacks,
     SaveConfigurationCallback,
@@ -125,7 +125,9 @@ class TrainingCLI(LightningCLI):
         trainer = self._make_trainer(
             config, [*other_callbacks, *choose_callbacks(config, nan_guards, options, self.job)]
         )
-        choose_ddp_options(trainer.strategy, self._command_line)
+        groups = (("trainer", "strategy", "init_args"), ("trainer", "strategy", "dict_kwargs"))
+        given = {name.rpartition(".")[2] for group in groups for name in given_options(self._command_line, group)}
+        choose_ddp_options(trainer.strategy, given)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer

@@ -10,7 +10,7 @@ import yaml
 from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_modules.tasks.lightning_internals import ddp_options
-from pipeline.training.ddp_options import choose_ddp_options
+from pipeline.processes.ddp_options import choose_ddp_options
 from pipeline.training.lightning_cli import main
 from pipeline.training.metrics_csv import read_metrics
 from tests.conftest import REPOSITORY
@@ -92,16 +92,13 @@ def test_a_failed_fit_ends_the_ranks_that_it_started(config, tmp_path):  # noqa:
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_ddp_options_that_are_given_hold_and_others_save_copies_and_messages(tmp_path):
+def test_ddp_options_that_are_given_hold_and_others_save_copies_and_messages():
     strategy = DDPStrategy()
-    choose_ddp_options(strategy, ["--trainer.strategy=ddp"])
+    choose_ddp_options(strategy, set())
     assert ddp_options(strategy) == {"gradient_as_bucket_view": True, "forward_sync_buffers": False}
-    path = tmp_path / "config.yaml"
     given = {"broadcast_buffers": True, "gradient_as_bucket_view": False, "find_unused_parameters": True}
-    content = {"trainer": {"strategy": {"class_path": "DDPStrategy", "init_args": given}}}
-    path.write_text(yaml.safe_dump(content))
     strategy = DDPStrategy(**given)
-    choose_ddp_options(strategy, [f"--config={path}"])
+    choose_ddp_options(strategy, given)
     assert ddp_options(strategy) == given
 
 

@@ -1,6 +1,6 @@
 """DDP with less to copy and to send: gradients as views of its buckets, buffers sent before validation alone."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import pytorch_lightning as pl
 import torch.distributed as dist
@@ -8,13 +8,12 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.nn.parallel import DistributedDataParallel
 
 from lightning_modules.tasks.lightning_internals import ddp_options
-from pipeline.cli.config_files import given_options
 
 _BUFFER_OPTIONS = ("forward_sync_buffers", "broadcast_buffers")  # the second is the old name of the first
 
 
-def choose_ddp_options(strategy: Strategy, arguments: Sequence[str]) -> None:
-    """Sets options of DDP that the command line and its configuration files leave open.
+def choose_ddp_options(strategy: Strategy, given: Collection[str]) -> None:
+    """Sets options of DDP that the user leaves open.
 
     `gradient_as_bucket_view`: gradients are not copied into the buckets that are reduced. `forward_sync_buffers`: not
     before each forward pass, which would wait for rank 0; training normalizes by the statistics of its batches, and
@@ -22,16 +21,14 @@ def choose_ddp_options(strategy: Strategy, arguments: Sequence[str]) -> None:
 
     Args:
         strategy: the Trainer's strategy; others than DDP are left alone.
-        arguments: the command line.
+        given: names of the options that the user sets.
     """
     if not isinstance(strategy, DDPStrategy):
         return
-    groups = (("trainer", "strategy", "init_args"), ("trainer", "strategy", "dict_kwargs"))
-    given = {name.rpartition(".")[2] for group in groups for name in given_options(arguments, group)}
     options = ddp_options(strategy)
     if "gradient_as_bucket_view" not in given:
         options["gradient_as_bucket_view"] = True
-    if given.isdisjoint(_BUFFER_OPTIONS):
+    if not any(name in given for name in _BUFFER_OPTIONS):
         options["forward_sync_buffers"] = False
 
 
