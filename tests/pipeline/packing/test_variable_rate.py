@@ -184,7 +184,7 @@ def test_training_evaluation_and_features_go_by_time(sources: Path, tmp_path: Pa
     packed(sources, shards, capsys)
     checkpoint = fit(shards, tmp_path / "fit", "--data.fps=5", "--data.batch_size=1")
     quick = ["--num-workers", "0", "--accelerator", "cpu"]
-    words = [str(checkpoint), "--data", str(shards), *quick]
+    words = ["--checkpoint", str(checkpoint), "--data", str(shards), *quick]
     assert main(["features", *words, "--out", str(tmp_path / "f.parquet"), "--per", "clip", "--clip-step", "3"]) == 0
     _, table = read_features(tmp_path / "f.parquet")
     # 16 frames at 5 a second, 3 s from the first to the last: from frame 0 on, at 0 s, and not from frame 3 on, at 1 s,
