@@ -125,7 +125,7 @@ def draw_chart(runs: Mapping[str, Mapping[int, Sequence[Run]]]) -> str:
         ),
         LineChart("norm of the loss's gradient, before training", "frames back from the end", gradients, log_y=True),
     ]
-    return line_charts(charts)
+    return line_charts(charts, "Memory of recurrent cells")
 
 
 def geometric_mean(rows: Sequence[Sequence[float]]) -> list[float]:
