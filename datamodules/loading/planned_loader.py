@@ -25,7 +25,7 @@ from datamodules.video.decoding import DecodeError
 
 _log = logging.getLogger(__name__)
 _MAX_LOSSES = 16  # workers lost one after the other without a batch between them: the videos are not to blame
-_HELD_BATCHES = 3  # batches of a worker that training holds at a time: the step's, and those fetched ahead
+HELD_BATCHES = 3  # batches of a worker that training holds at a time: the step's, and those fetched ahead
 
 
 class PlannedLoader:
@@ -69,7 +69,7 @@ class PlannedLoader:
         if options.get("num_workers", 0) > 0:
             heartbeats, index = WorkerHeartbeats(options["num_workers"]), reader.index
             # Blocks live as long as the workers: those of validation would be idle during training.
-            blocks = options.get("prefetch_factor", 2) + _HELD_BATCHES if isinstance(requests, TrainRequests) else 0
+            blocks = options.get("prefetch_factor", 2) + HELD_BATCHES if isinstance(requests, TrainRequests) else 0
             self._memory = SharedMemoryPool(options["num_workers"], blocks)
             reader = replace(reader, heartbeats=heartbeats, memory=self._memory)
             options["worker_init_fn"] = heartbeats.register_worker

@@ -34,6 +34,8 @@ address=${address%% *}
 port=$((20000 + SLURM_JOB_ID % 20000)) # jobs that share a machine do not meet
 server=$((port + 1))
 export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID
+# Where nodes have several interfaces, name the fast one; train workers inherit both. NCCL finds InfiniBand by itself.
+# export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
 
 started=()
 finish() {

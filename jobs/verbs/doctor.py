@@ -1,7 +1,8 @@
 """`doctor` on a cluster: examines every node that can take workers, before a worker group is started.
 
 An actor on each node examines the node, then reads from the storage what the other nodes wrote; then all take part in a
-collective, and one runs two real steps. The actors reserve no CPUs, so that a busy cluster can be examined too.
+collective, with a rank on every GPU, and one runs two real steps. The actors reserve neither CPUs nor GPUs, so that a
+busy cluster can be examined too; Ray lets a process that reserves no GPU see all of its node.
 """
 
 import sys
@@ -15,7 +16,7 @@ from jobs.spec.job import Job
 from jobs.verbs.doctor_actor import NodeDoctor
 from pipeline.cli.errors import explain
 from pipeline.doctor.check_results import CheckResult, combine_results, compare_versions, print_check_results
-from pipeline.doctor.doctor import CheckPlan
+from pipeline.doctor.doctor import MIN_RANKS, CheckPlan
 from pipeline.doctor.machine_checks import installed_versions
 from pipeline.doctor.storage_check import new_token
 from pipeline.processes.outcome import ProcessOutcome
@@ -23,6 +24,7 @@ from pipeline.processes.outcome import ProcessOutcome
 _NODE_TIMEOUT_S = (
     300.0  # time limit of a node's examination: starting a process, importing torch, reads from a slow disk
 )
+_MAX_CALLS = 32  # of an actor at a time: a rank of the collective is one
 _OVERHEAD_S = 60.0  # added to the time limits of the single checks
 
 
@@ -69,15 +71,14 @@ class _Cluster:
             for node in alive
             if all(node["Resources"].get(name, 0) >= count for name, count in spec.worker_resources.items())
         ]
-        # Two ranks of nccl on one node need a GPU each.
-        self._gpus = min(2, int(able[0]["Resources"].get("GPU", 0))) if len(able) == 1 else 1
-        gpus = self._gpus * spec.gpus_per_worker
-        actor: Any = ray.remote(num_cpus=0, num_gpus=gpus, max_concurrency=2)(NodeDoctor)  # type: ignore[call-overload]
+        actor: Any = ray.remote(num_cpus=0, max_concurrency=_MAX_CALLS)(NodeDoctor)  # type: ignore[call-overload]
         environment = {"env_vars": {**variables, **spec.env}}
         self._doctors = {}
+        self._num_gpus: dict[str, int] = {}
         for node in sorted(able, key=lambda each: (each["NodeManagerAddress"], each["NodeID"])):
             name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})"
             on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            self._num_gpus[name] = int(node["Resources"].get("GPU", 0))
             self._doctors[name] = actor.options(scheduling_strategy=on_node, runtime_env=environment).remote(job)
         self.nodes = list(self._doctors)
         self._token = new_token()
@@ -125,17 +126,17 @@ class _Cluster:
         return combine_results(results)[0]
 
     def check_collective(self, plan: CheckPlan) -> CheckResult:
-        """Run a collective with one rank on each node; two ranks if there is only one node."""
-        nodes = self.nodes if len(self.nodes) > 1 else self.nodes * 2
+        """Run a collective with a rank on every GPU; on processors with one on each node, two on a single node."""
         backend = "nccl" if self._spec.gpus_per_worker else "gloo"
-        if backend == "nccl" and len(self.nodes) == 1 and self._gpus < len(nodes):
+        ranks = self._collective_ranks(backend)
+        if len(ranks) < MIN_RANKS:
             return CheckResult("collective", "skipped", "one node with one GPU: there is nothing to connect")
-        address = _gather({"": self._doctors[nodes[0]].address.remote()}, _OVERHEAD_S)[""]
-        arguments = (len(nodes), address, backend, plan.collective_limit_s)
+        address = _gather({"": self._doctors[ranks[0][0]].address.remote()}, _OVERHEAD_S)[""]
+        arguments = (len(ranks), address, backend, plan.collective_limit_s)
         answers = _gather(
             {
-                (node, rank): self._doctors[node].run_collective.remote(rank, *arguments)
-                for rank, node in enumerate(nodes)
+                (node, rank): self._doctors[node].run_collective.remote(rank, local_rank, *arguments)
+                for rank, (node, local_rank) in enumerate(ranks)
             },
             plan.collective_limit_s + _OVERHEAD_S,
         )
@@ -146,6 +147,12 @@ class _Cluster:
                 results[node] = [each]
         combined = combine_results(results)[0]
         return combined if combined.status == "failed" else next(iter(results.values()))[0]
+
+    def _collective_ranks(self, backend: str) -> list[tuple[str, int]]:
+        """Node and local rank of each rank of the collective."""
+        least = MIN_RANKS if len(self.nodes) == 1 else 1
+        counts = {node: self._num_gpus[node] if backend == "nccl" else least for node in self.nodes}
+        return [(node, local_rank) for node, count in counts.items() for local_rank in range(count)]
 
     def check_steps(self, plan: CheckPlan) -> CheckResult:
         """Run two real steps on the first node."""

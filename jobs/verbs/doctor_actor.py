@@ -38,6 +38,7 @@ class NodeDoctor:
             plan,
             storage_path=plan.storage_path or self._spec.storage_path,
             gpu=bool(self._spec.gpus_per_worker),
+            num_ranks=None if self._spec.gpus_per_worker else 1,
             wandb_mode=self._spec.wandb_mode,
         )
         return completed, results
@@ -64,9 +65,12 @@ class NodeDoctor:
         host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         return f"{host}:{free_ports(host, 1)[0]}"
 
-    def run_collective(self, rank: int, world_size: int, address: str, backend: str, limit_s: float) -> CheckResult:
-        """Run one rank of the collective."""
-        return run_check("collective", lambda: check_collective(rank, world_size, address, backend, limit_s))
+    def run_collective(
+        self, rank: int, local_rank: int, world_size: int, address: str, backend: str, limit_s: float
+    ) -> CheckResult:
+        """Run one rank of the collective, on the GPU of number `local_rank` where the backend is nccl."""
+        arguments = (rank, world_size, address, backend, limit_s, local_rank)
+        return run_check("collective", lambda: check_collective(*arguments))
 
     def run_steps(self, plan: CheckPlan) -> CheckResult:
         """Run two real steps."""

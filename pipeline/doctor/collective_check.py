@@ -14,7 +14,9 @@ NUM_VALUES = 2**22  # float32 values: 16 MiB
 _ENFORCED = re.compile(r"\[enforce fail at \S+\] (?:\S+ != \S+\. )?")  # place in gloo's source, cut from its messages
 
 
-def check_collective(rank: int, world_size: int, address: str, backend: str, limit_s: float) -> str:
+def check_collective(
+    rank: int, world_size: int, address: str, backend: str, limit_s: float, local_rank: int | None = None
+) -> str:
     """Takes part in an all-reduce, as one rank.
 
     Args:
@@ -23,6 +25,7 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
         address: host:port of rank 0, a free port there.
         backend: `gloo` or `nccl`.
         limit_s: time limit in seconds.
+        local_rank: number of the GPU of this rank, for nccl; default: `rank`, all ranks being on this machine.
 
     Returns:
         A sentence with the seconds that the process group and an all-reduce took.
@@ -32,7 +35,8 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
     """
     with KillableProcess() as child:  # killed at the end, as an incomplete process group may hang at exit
         try:
-            return child.call(run_rank, rank, world_size, address, backend, limit_s, timeout=limit_s + 30)
+            gpu = rank if local_rank is None else local_rank
+            return child.call(run_rank, rank, world_size, address, backend, limit_s, gpu, timeout=limit_s + 30)
         except ProcessHung:
             reason = f"no answer within {limit_s:g} s"
         except Exception as error:
@@ -44,7 +48,8 @@ def check_collective(rank: int, world_size: int, address: str, backend: str, lim
 
 def interface_advice(address: str, backend: str) -> str:
     """Advice on the environment variable that chooses the network interface, and on its value."""
-    variable = f"{backend.upper()}_SOCKET_IFNAME"
+    names_of = {"nccl": ["NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"], "gloo": ["GLOO_SOCKET_IFNAME"]}[backend]
+    variable = " and ".join(f"{name} (now {os.environ.get(name)!r})" for name in names_of)
     host, interfaces = address.rpartition(":")[0], network_interfaces()
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing: determines the route
@@ -54,26 +59,31 @@ def interface_advice(address: str, backend: str) -> str:
             interfaces = {name: address for name, address in interfaces.items() if address} or interfaces
             route = f"the way to {host} goes through {route_interfaces[0]}"
             names = _format_interfaces(interfaces)
-            return f"set {variable} (now {os.environ.get(variable)!r}) on the nodes: {route}; there are {names}"
+            return f"set {variable} on the nodes: {route}; there are {names}"
     names = _format_interfaces(interfaces)
-    return f"set {variable} (now {os.environ.get(variable)!r}) to the interface between the nodes: {names}"
+    return f"set {variable} to the interface between the nodes: {names}"
 
 
 def _format_interfaces(interfaces: dict[str, str]) -> str:
     return ", ".join(f"{name} ({address})" if address else name for name, address in interfaces.items())
 
 
-def run_rank(rank: int, world_size: int, address: str, backend: str, limit_s: float) -> str:
+def run_rank(rank: int, world_size: int, address: str, backend: str, limit_s: float, gpu: int = 0) -> str:
     """The part of `check_collective` in the child, with the same arguments; it does not destroy its process group."""
     import torch
     import torch.distributed as dist
 
     began = time.monotonic()
     if backend == "nccl":
-        torch.cuda.set_device(rank % torch.cuda.device_count())  # two ranks of one machine: a GPU each
+        torch.cuda.set_device(gpu)
     dist.init_process_group(
-        backend, init_method=f"tcp://{address}", rank=rank, world_size=world_size, timeout=timedelta(seconds=limit_s)
+        "cpu:gloo,cuda:nccl" if backend == "nccl" else backend,  # as a run on GPUs, whose ranks agree through gloo
+        init_method=f"tcp://{address}",
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=limit_s),
     )
+    dist.all_reduce(torch.ones(1))
     values = torch.ones(NUM_VALUES, device="cuda" if backend == "nccl" else "cpu")
     dist.all_reduce(values)
     ready = time.monotonic()

@@ -4,6 +4,7 @@ python -m pipeline doctor --config pipeline/configs/demo.yaml --storage-path run
 """
 
 import argparse
+import dataclasses
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from datamodules.loading.frame_options import FrameOptions
+from datamodules.loading.loader_options import LoaderOptions
+from datamodules.loading.planned_loader import HELD_BATCHES
+from datamodules.sampling.clip_options import ClipOptions
 from pipeline.doctor.check_results import CheckResult, compare_versions, print_check_results, run_check
 from pipeline.doctor.collective_check import check_collective
 from pipeline.doctor.machine_checks import (
@@ -20,6 +26,7 @@ from pipeline.doctor.machine_checks import (
     check_decoder,
     check_disk,
     check_gpu,
+    check_shared_memory,
     check_wandb,
     installed_versions,
 )
@@ -31,7 +38,8 @@ from pipeline.processes.machine import free_ports
 from pipeline.training.resolved_configuration import resolve_configuration
 
 _CONFIG_S = 300.0
-_LOCAL_RANKS = 2
+MIN_RANKS = 2  # of a collective
+_DATA_OPTIONS = (LoaderOptions, ClipOptions, FrameOptions)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class CheckPlan:
         is_foreign: whether the network is not from `lightning_modules`.
         collective_limit_s: seconds for the ranks to reach each other.
         step_limit_s: seconds for two steps.
+        shared_memory_bytes: bytes that the data loader workers of a rank may hold in shared memory.
+        num_ranks: ranks on a machine; None: one for each GPU, where the run is on GPUs.
     """
 
     config: tuple[str, ...] = ()
@@ -65,6 +75,8 @@ class CheckPlan:
     is_foreign: bool = False
     collective_limit_s: float = 60.0
     step_limit_s: float = 600.0
+    shared_memory_bytes: int = 0
+    num_ranks: int | None = None
 
 
 def main(arguments: list[str]) -> int:
@@ -143,7 +155,25 @@ def plan_from_configuration(resolved: Mapping[str, Any], config: Sequence[str]) 
         gpu={"gpu": True, "cuda": True, "cpu": False}.get(str(trainer.get("accelerator"))),
         precision=trainer.get("precision"),
         is_foreign=str(model.get("class_path", "lightning_modules.")).split(".")[0] != "lightning_modules",
+        shared_memory_bytes=loader_memory(init) if is_own_data else 0,
+        num_ranks=trainer["devices"] if isinstance(trainer.get("devices"), int) and trainer["devices"] > 0 else None,
     )
+
+
+def loader_memory(options: Mapping[str, Any]) -> int:
+    """Bytes that the data loader workers of a rank may hold in shared memory in training.
+
+    num_workers x (prefetch_factor + 3) batches of batch_size x num_frames x crop_size^2 pixels, of 3 bytes each, or 1.5
+    in i420 (`datamodules.loading.planned_loader`).
+
+    Args:
+        options: options of `ShardedVideoDataModule`; those that are absent have its defaults.
+    """
+    defaults = {each.name: each.default for part in _DATA_OPTIONS for each in dataclasses.fields(part)}
+    values: dict[str, Any] = defaults | {name: value for name, value in options.items() if value is not None}
+    pixels = values["batch_size"] * values["num_frames"] * values["crop_size"] ** 2
+    batches = values["num_workers"] * (values["prefetch_factor"] + HELD_BATCHES)
+    return int(batches * pixels * 3 // (2 if values["pixels"] == "i420" else 1))
 
 
 def resolve_config(config: Sequence[str]) -> dict[str, Any]:
@@ -172,25 +202,33 @@ def check_machine(plan: CheckPlan) -> list[CheckResult]:
         run_check("decoder", lambda: check_decoder(plan.decoder)),
         run_check("data", lambda: check_dataset(plan.data, plan.decoder)),
         run_check("free disk", lambda: check_disk(folders)),
+        run_check("shared memory", lambda: check_shared_memory(plan.shared_memory_bytes, ranks_of(plan))),
         run_check("wandb", lambda: check_wandb(plan.wandb, plan.wandb_mode)),
         run_check("GPU", lambda: check_gpu(plan.gpu)),
         run_check("gradients", lambda: check_precision(plan.precision, plan.gpu, plan.is_foreign)),
     ]
 
 
-def _check_local_collective(plan: CheckPlan) -> str:
-    """Runs `check_collective` with two ranks on this machine."""
-    import torch
+def ranks_of(plan: CheckPlan) -> int:
+    """Number of ranks of the run on this machine."""
+    if plan.num_ranks is not None:
+        return plan.num_ranks
+    return max(1, torch.cuda.device_count()) if plan.gpu is not False else 1
 
-    backend = "nccl" if torch.cuda.device_count() >= _LOCAL_RANKS and plan.gpu is not False else "gloo"
+
+def _check_local_collective(plan: CheckPlan) -> str:
+    """Runs `check_collective` on this machine: a rank on each GPU, or two on the processor."""
+    num_gpus = torch.cuda.device_count() if plan.gpu is not False else 0
+    backend = "nccl" if num_gpus >= MIN_RANKS else "gloo"
+    num_ranks = num_gpus if backend == "nccl" else MIN_RANKS
     address = f"127.0.0.1:{free_ports('127.0.0.1', 1)[0]}"
     results: dict[int, CheckResult] = {}
 
     def run_rank(rank: int) -> None:
-        arguments = (rank, _LOCAL_RANKS, address, backend, plan.collective_limit_s)
+        arguments = (rank, num_ranks, address, backend, plan.collective_limit_s)
         results[rank] = run_check("collective", lambda: check_collective(*arguments))
 
-    threads = [threading.Thread(target=run_rank, args=(rank,)) for rank in range(_LOCAL_RANKS)]
+    threads = [threading.Thread(target=run_rank, args=(rank,)) for rank in range(num_ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:

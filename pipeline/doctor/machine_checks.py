@@ -27,13 +27,29 @@ _WANDB_S = 10.0
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of Python and of the libraries, by name; "" for a library that is not installed."""
+    """The versions of Python, of the libraries and of what GPUs run on, by name; "" for what is not installed."""
     versions = {"Python": platform.python_version()}
     for library in LIBRARIES:
         try:
             versions[library] = version(library)
         except PackageNotFoundError:
             versions[library] = ""
+    return versions | _gpu_software_versions()
+
+
+def _gpu_software_versions() -> dict[str, str]:
+    """The versions of the NVIDIA driver and of the libraries in torch; "" without a GPU or in a CPU build of torch.
+
+    Differences between nodes end collectives of NCCL with errors that do not name them.
+    """
+    versions = dict.fromkeys(("NVIDIA driver", "CUDA", "cuDNN", "NCCL"), "")
+    driver = Path("/sys/module/nvidia/version")
+    if driver.exists():
+        versions["NVIDIA driver"] = driver.read_text().strip()
+    if torch.version.cuda is not None:
+        versions["CUDA"] = torch.version.cuda
+        versions["cuDNN"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+        versions["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
     return versions
 
 
@@ -110,6 +126,31 @@ def check_disk(folders: Mapping[str, str], min_free_bytes: Mapping[str, int] | N
             )
         described.append(f"{purpose} {free / 2**30:.0f} GiB at {folder}")
     return ", ".join(described)
+
+
+def check_shared_memory(rank_bytes: int, num_ranks: int, folder: str = "/dev/shm") -> str:
+    """Compares the free space of the shared memory with what the workers of the data loaders may hold there.
+
+    Args:
+        rank_bytes: bytes that the workers of a rank may hold: `CheckPlan.shared_memory_bytes`.
+        num_ranks: number of ranks on this machine.
+        folder: where the system keeps shared memory.
+
+    Raises:
+        ValueError: less is free; a worker would be killed by SIGBUS in the middle of the run.
+    """
+    if not rank_bytes:
+        raise SkippedCheck("the configuration has no data loader workers")
+    if not Path(folder).is_dir():
+        raise SkippedCheck(f"this system has no {folder}")
+    free, needed = shutil.disk_usage(folder).free, rank_bytes * num_ranks
+    described = f"{free / 2**30:.2f} GiB are free at {folder}, and loaders may hold {needed / 2**30:.2f} GiB of batches"
+    if free < needed:
+        raise ValueError(
+            f"{described}: make it larger (docker: --shm-size; Kubernetes: an emptyDir in memory at {folder}), lower "
+            "data.init_args.batch_size or num_workers, or set pixels: i420"
+        )
+    return described
 
 
 def check_wandb(is_online: bool | None, mode: str | None) -> str:

@@ -14,12 +14,13 @@ import yaml
 
 from pipeline.doctor.check_results import CheckResult, SkippedCheck, combine_results, compare_versions, run_check
 from pipeline.doctor.collective_check import check_collective
-from pipeline.doctor.doctor import parse_plan, plan_from_configuration
+from pipeline.doctor.doctor import loader_memory, parse_plan, plan_from_configuration
 from pipeline.doctor.machine_checks import (
     check_dataset,
     check_decoder,
     check_disk,
     check_gpu,
+    check_shared_memory,
     check_wandb,
     installed_versions,
 )
@@ -43,6 +44,8 @@ def test_versions_that_differ_between_nodes_are_named():
     assert f"torch {same['torch']} on one, 1.0 on two, three" in found.text
     assert f"av {same['av']} on one, two, none on three" in found.text
     assert "install the same everywhere" in found.text
+    driver = compare_versions({"one": {"NVIDIA driver": "570.1"}, "two": {"NVIDIA driver": "550.9"}})
+    assert (driver.status, {"NVIDIA driver", "CUDA", "cuDNN", "NCCL"} <= set(same)) == ("failed", True)
 
 
 def test_findings_of_nodes_are_put_together():
@@ -103,6 +106,20 @@ def test_disk(tmp_path):
     assert str(tmp_path) in check_disk({"storage": str(tmp_path / "not" / "yet")}, {})
     with pytest.raises(ValueError, match=r"storage: .* GiB are free at .*, fewer than .*; make room"):
         check_disk({"storage": str(tmp_path)}, {"storage": 2**60})
+
+
+def test_shared_memory_is_compared_with_what_loaders_may_hold(tmp_path):
+    """24 clips of 64 frames of 224 x 224 pixels; 11 workers with 2 batches ahead and 3 that training holds."""
+    options = {"batch_size": 24, "num_workers": 11, "num_frames": 64, "crop_size": 224}
+    assert loader_memory(options) == 24 * 64 * 224 * 224 * 3 * 11 * 5
+    assert loader_memory(options | {"pixels": "i420", "prefetch_factor": 1}) == 24 * 64 * 224 * 224 * 3 // 2 * 11 * 4
+    assert loader_memory({}) == 8 * 16 * 112 * 112 * 3 * 2 * 5  # the defaults of the data module
+    assert check_shared_memory(2**20, 8, str(tmp_path)).endswith("loaders may hold 0.01 GiB of batches")
+    with pytest.raises(ValueError, match=r"loaders may hold 8388608\.00 GiB of batches: make it larger .*--shm-size"):
+        check_shared_memory(2**50, 8, str(tmp_path))
+    for size, folder in ((0, tmp_path), (1, tmp_path / "absent")):
+        with pytest.raises(SkippedCheck):
+            check_shared_memory(size, 1, str(folder))
 
 
 def test_storage_is_left_as_it_was(tmp_path):
@@ -253,6 +270,8 @@ def test_what_a_configuration_says():
     )
     assert (told.data, told.wandb, told.gpu) == ("x", False, None)
     assert (told.precision, told.is_foreign) == (None, False)
+    assert (told.shared_memory_bytes, told.num_ranks) == (loader_memory({}), None)
+    assert plan_from_configuration({"trainer": {"devices": 4}}, []).num_ranks == 4
     for accelerator, gpu in (("gpu", True), ("cuda", True), ("cpu", False), ("auto", None)):
         trainer = {"accelerator": accelerator, "precision": "bf16-mixed"}
         told = plan_from_configuration({"trainer": trainer, "model": {"class_path": "lightning_modules.C3D"}}, [])
@@ -281,7 +300,7 @@ def test_the_command(motion_dataset, tmp_path):
 
     well = doctor("--config", config, "--storage-path", "runs")
     assert well.returncode == 0, well.stdout + well.stderr
-    assert well.stdout.strip().splitlines()[-1] == "9 passed, 0 failed, 2 skipped"
+    assert well.stdout.strip().splitlines()[-1] == "10 passed, 0 failed, 2 skipped"
     (tmp_path / "file").write_text("")
     ill = doctor("--data", tmp_path / "absent", "--storage-path", "file")
     assert ill.returncode == 1
